@@ -1,0 +1,1 @@
+"""The gate itself: a gRPC server in front of Replicate."""

@@ -1,0 +1,1 @@
+"""What we sell: models as data, prices, aliases; a request becomes a Plan."""

@@ -1,0 +1,77 @@
+"""A Plan: everything decided about a request before anything is spent.
+
+Admission, estimates and the run itself all use the same Plan, so they cannot disagree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from mediagate_server.catalog.prices import Estimate, PriceSchedule
+from mediagate_server.catalog.request import Modality
+
+
+class Handling(StrEnum):
+    """What became of a parameter that the caller set."""
+
+    HONOURED = "honoured"
+    ADJUSTED = "adjusted"
+    EMULATED = "emulated"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterReport:
+    """One set parameter and its fate. `requested` and `sent` are short, printable values.
+
+    Prompts and media are never printed here: for them both are empty.
+    """
+
+    parameter: str
+    handling: Handling
+    requested: str = ""
+    sent: str = ""
+    reason: str = ""
+
+
+class OutputKind(StrEnum):
+    """How a model's `output` is to be read."""
+
+    TEXT_CHUNKS = "text_chunks"
+    TEXT = "text"
+    MEDIA = "media"
+    MEDIA_LIST = "media_list"
+    MEDIA_FIELD = "media_field"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputShape:
+    """How to read the output. `field` names the key that holds the medium in an object output."""
+
+    kind: OutputKind
+    field: str = ""
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One decided run.
+
+    `target` is what `CreateRequest.target` takes (with the pinned version for community models);
+    `slug` is the catalog's name and the only one that callers and metrics see. `seed` is the seed
+    sent, where the model takes one.
+    """
+
+    modality: Modality
+    requested_model: str
+    slug: str
+    target: str
+    input: Mapping[str, Any]
+    report: tuple[ParameterReport, ...]
+    seed: int | None
+    streams: bool
+    output: OutputShape
+    output_count: int
+    price: PriceSchedule
+    estimate: Estimate

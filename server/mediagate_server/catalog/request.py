@@ -1,0 +1,84 @@
+"""What a caller asks of a model, in our own words: the contract's fields without protobuf.
+
+`parameters` holds only what the caller set, keyed by the contract's field name, so that
+"not set" and "set to zero" stay apart and every set parameter can be accounted for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Modality(StrEnum):
+    """What a model makes. The words are those of the contract's enum, in lower case."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A picture's size in pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInput:
+    """A medium given as input: an https URL or a data URI, as Replicate takes both."""
+
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `role` is system, user, assistant or tool."""
+
+    role: str
+    parts: tuple[str | MediaInput, ...]
+
+    @property
+    def text(self) -> str:
+        """All text parts joined; media parts are left out."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter's weights and how strongly they count."""
+
+    uri: str
+    scale: float
+
+
+Value = (
+    str
+    | int
+    | float
+    | bool
+    | Size
+    | MediaInput
+    | tuple[str, ...]
+    | tuple[MediaInput, ...]
+    | tuple[Message, ...]
+    | tuple[Lora, ...]
+)
+"""A parameter's value. Durations are seconds as float; enums are their word in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One request to be planned.
+
+    `model` is a slug or an alias; empty means the modality's default. `strict` refuses what
+    would otherwise be adjusted or dropped. `max_cost_nanos` bounds the most the call may cost.
+    """
+
+    modality: Modality
+    model: str
+    parameters: Mapping[str, Value]
+    strict: bool = False
+    max_cost_nanos: int | None = None

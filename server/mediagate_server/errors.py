@@ -1,0 +1,349 @@
+"""What can go wrong, as facts and as exceptions. Nothing here knows gRPC: `status.py` does.
+
+    MediagateError                     every failure a caller can be told of
+    ├── InvalidRequest                 the request itself is wrong; names the fields
+    │   ├── ParameterUnsupported       the model cannot honour a parameter (strict mode)
+    │   ├── MediaTooLarge              an inline medium is over the limit
+    │   └── InputRejected              Replicate refused the input
+    ├── NotBuilt                       the rpc or field is in the contract, not yet in the server
+    ├── NotFound
+    │   ├── ModelNotFound
+    │   └── GenerationNotFound
+    ├── KeyMissing, KeyInvalid         who is calling?
+    ├── QuotaExceeded                  carries retry_after where waiting helps
+    │   ├── RateLimited, TooManyInFlight
+    ├── PreconditionFailed
+    │   ├── ModelRetired, MaxCostExceeded, PriceUnknown, DeadlineTooShort, ContentBlocked
+    ├── RequestIdReused                same request_id, other request
+    ├── StreamExpired                  the text asked for is gone or was never there
+    ├── StreamInterrupted              the bytes already sent cannot be continued
+    ├── Unavailable                    carries retry_after
+    │   ├── UpstreamUnavailable, CircuitOpen, UpstreamAccount
+    │   ├── SubmitUnconfirmed, StoreUnavailable, Draining
+    ├── RunFailed                      the model ran and failed
+    ├── DeadlinePassed                 `timeout` was over before the end
+    ├── Cancelled                      somebody asked for the end
+    └── Internal                       a bug of ours; the text is fixed
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """`ErrorInfo.reason`, one per thing a program may want to tell apart.
+
+    The contract's `ErrorReason` enum holds the same names; a test compares the two.
+    """
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    PARAMETER_UNSUPPORTED = "PARAMETER_UNSUPPORTED"
+    MEDIA_TOO_LARGE = "MEDIA_TOO_LARGE"
+    INPUT_REJECTED = "INPUT_REJECTED"
+    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    GENERATION_NOT_FOUND = "GENERATION_NOT_FOUND"
+    KEY_MISSING = "KEY_MISSING"
+    KEY_INVALID = "KEY_INVALID"
+    SCOPE_MISSING = "SCOPE_MISSING"
+    MODEL_NOT_ALLOWED = "MODEL_NOT_ALLOWED"
+    RATE_LIMITED = "RATE_LIMITED"
+    TOO_MANY_IN_FLIGHT = "TOO_MANY_IN_FLIGHT"
+    QUEUE_FULL = "QUEUE_FULL"
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+    MODEL_RETIRED = "MODEL_RETIRED"
+    NO_MODEL_FITS = "NO_MODEL_FITS"
+    MAX_COST_EXCEEDED = "MAX_COST_EXCEEDED"
+    PRICE_UNKNOWN = "PRICE_UNKNOWN"
+    DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
+    CONTENT_BLOCKED = "CONTENT_BLOCKED"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    STREAM_EXPIRED = "STREAM_EXPIRED"
+    STREAM_INTERRUPTED = "STREAM_INTERRUPTED"
+    UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE"
+    CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    UPSTREAM_ACCOUNT = "UPSTREAM_ACCOUNT"
+    SUBMIT_UNCONFIRMED = "SUBMIT_UNCONFIRMED"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    DRAINING = "DRAINING"
+    RUN_FAILED = "RUN_FAILED"
+    OUTPUT_STORE_FAILED = "OUTPUT_STORE_FAILED"
+    DEADLINE = "DEADLINE"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One wrong field: its path in the request (`options.labels`, `messages[2].parts`) and why."""
+
+    field: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure as a fact: it is stored with a generation and turned into a status at the door.
+
+    `retry_after` is in seconds; None means that sending the same again will not help.
+    """
+
+    reason: Reason
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    violations: tuple[Violation, ...] = ()
+    retry_after: float | None = None
+
+
+class MediagateError(Exception):
+    """Base of all failures that a caller is told of. Raise a subclass, or `from_failure`."""
+
+    reason: ClassVar[Reason] = Reason.INTERNAL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: tuple[Violation, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.failure = Failure(self.reason, message, metadata or {}, violations, retry_after)
+
+
+class StoredFailure(MediagateError):
+    """A failure read back from a generation's record, raised again for a caller who attached."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class InvalidRequest(MediagateError):
+    """The request can never work as it stands. `violations` names each wrong field."""
+
+    reason = Reason.INVALID_REQUEST
+
+    def __init__(self, *violations: Violation) -> None:
+        text = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        super().__init__(text, violations=violations)
+
+    @classmethod
+    def of(cls, field_path: str, description: str) -> "InvalidRequest":
+        """The usual case: one field is wrong."""
+        return cls(Violation(field_path, description))
+
+
+class ParameterUnsupported(InvalidRequest):
+    """Strict mode: the model cannot honour a parameter that the caller set."""
+
+    reason = Reason.PARAMETER_UNSUPPORTED
+
+
+class MediaTooLarge(InvalidRequest):
+    """An inline medium is over the limit; it must be sent by uri or upload."""
+
+    reason = Reason.MEDIA_TOO_LARGE
+
+
+class InputRejected(InvalidRequest):
+    """Replicate refused the input that we built. Nothing was run, nothing is charged."""
+
+    reason = Reason.INPUT_REJECTED
+
+
+class NotBuilt(MediagateError):
+    """The contract has it, this version of the server does not. Nothing was stored or spent."""
+
+    reason = Reason.NOT_IMPLEMENTED
+
+    def __init__(self, what: str, *, field_path: str = "") -> None:
+        violations = (Violation(field_path, "not implemented yet"),) if field_path else ()
+        metadata = {"field": field_path} if field_path else {}
+        super().__init__(
+            f"{what} is not implemented yet", metadata=metadata, violations=violations
+        )
+
+
+class NotFound(MediagateError):
+    """The named thing does not exist, or belongs to another tenant: the two look the same."""
+
+
+class ModelNotFound(NotFound):
+    """No model of this slug or alias in the catalog, or none of this modality."""
+
+    reason = Reason.MODEL_NOT_FOUND
+
+    def __init__(self, model: str, modality: str) -> None:
+        super().__init__(
+            f"no {modality} model is called {model!r}",
+            metadata={"model": model, "modality": modality},
+            violations=(Violation("options.model", f"no {modality} model of this name"),),
+        )
+
+
+class GenerationNotFound(NotFound):
+    """No generation of this id belongs to the caller's tenant."""
+
+    reason = Reason.GENERATION_NOT_FOUND
+
+    def __init__(self, generation_id: str) -> None:
+        super().__init__("no such generation", metadata={"id": generation_id})
+
+
+class KeyMissing(MediagateError):
+    """The call carries no API key and one is needed."""
+
+    reason = Reason.KEY_MISSING
+
+
+class KeyInvalid(MediagateError):
+    """The call carries an API key that is not valid."""
+
+    reason = Reason.KEY_INVALID
+
+
+class QuotaExceeded(MediagateError):
+    """A limit is reached. `retry_after` says when trying again may work."""
+
+
+class RateLimited(QuotaExceeded):
+    """More requests a minute than the tenant may send."""
+
+    reason = Reason.RATE_LIMITED
+
+
+class TooManyInFlight(QuotaExceeded):
+    """More generations at once than the tenant may run."""
+
+    reason = Reason.TOO_MANY_IN_FLIGHT
+
+
+class PreconditionFailed(MediagateError):
+    """The request is well formed but cannot be served as things stand."""
+
+
+class ModelRetired(PreconditionFailed):
+    """The model is gone from Replicate; metadata names a successor where there is one."""
+
+    reason = Reason.MODEL_RETIRED
+
+
+class MaxCostExceeded(PreconditionFailed):
+    """The most this call may cost is above the `max_cost_usd_nanos` it set."""
+
+    reason = Reason.MAX_COST_EXCEEDED
+
+
+class PriceUnknown(PreconditionFailed):
+    """The call is bounded by money and the model's price is not known."""
+
+    reason = Reason.PRICE_UNKNOWN
+
+
+class DeadlineTooShort(PreconditionFailed):
+    """`timeout` is shorter than the shortest that Replicate can be held to (5 s)."""
+
+    reason = Reason.DEADLINE_TOO_SHORT
+
+
+class ContentBlocked(PreconditionFailed):
+    """The model, or the guard in front of it, refused the content."""
+
+    reason = Reason.CONTENT_BLOCKED
+
+
+class RequestIdReused(MediagateError):
+    """The request_id is bound to another request or method."""
+
+    reason = Reason.REQUEST_ID_REUSED
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            "request_id was used before for another request",
+            metadata={"request_id": request_id},
+            violations=(Violation("request_id", "bound to another request"),),
+        )
+
+
+class StreamExpired(MediagateError):
+    """The text after the sequence asked for is gone, or that sequence was never reached."""
+
+    reason = Reason.STREAM_EXPIRED
+
+
+class StreamInterrupted(MediagateError):
+    """The text went on upstream in a way that does not continue what the caller already has."""
+
+    reason = Reason.STREAM_INTERRUPTED
+
+
+class Unavailable(MediagateError):
+    """Not now. `retry_after` (seconds) says when the same call may work."""
+
+
+class UpstreamUnavailable(Unavailable):
+    """Replicate did not take the request: refused connection or throttled. Nothing is charged."""
+
+    reason = Reason.UPSTREAM_UNAVAILABLE
+
+
+class CircuitOpen(Unavailable):
+    """Too many requests to this model failed lately: none is sent for a while."""
+
+    reason = Reason.CIRCUIT_OPEN
+
+
+class UpstreamAccount(Unavailable):
+    """Replicate refuses the operator's account (token or credit). Callers cannot mend it."""
+
+    reason = Reason.UPSTREAM_ACCOUNT
+
+
+class SubmitUnconfirmed(Unavailable):
+    """Whether Replicate took the request is unknown; the same request_id attaches again."""
+
+    reason = Reason.SUBMIT_UNCONFIRMED
+
+
+class StoreUnavailable(Unavailable):
+    """The store cannot commit, so nothing may be spent."""
+
+    reason = Reason.STORE_UNAVAILABLE
+
+
+class Draining(Unavailable):
+    """This process is shutting down; another one carries on with what was accepted."""
+
+    reason = Reason.DRAINING
+
+
+class RunFailed(MediagateError):
+    """The model ran and failed. It may have been charged: see the generation's cost."""
+
+    reason = Reason.RUN_FAILED
+
+
+class DeadlinePassed(MediagateError):
+    """The generation's `timeout` was over before its end."""
+
+    reason = Reason.DEADLINE
+
+
+class Cancelled(MediagateError):
+    """The generation was cancelled: asked for, or its last caller left."""
+
+    reason = Reason.CANCELLED
+
+
+class Internal(MediagateError):
+    """A bug of ours. The text never holds anything of the exception behind it."""
+
+    reason = Reason.INTERNAL
+
+    def __init__(self) -> None:
+        super().__init__("internal error")

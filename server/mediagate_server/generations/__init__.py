@@ -1,0 +1,1 @@
+"""The life of one generation, from acceptance to its settled end."""

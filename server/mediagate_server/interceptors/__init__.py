@@ -1,0 +1,1 @@
+"""What stands around every rpc (inbound) and every request to Replicate (outbound)."""

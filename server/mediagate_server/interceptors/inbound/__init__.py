@@ -1,0 +1,1 @@
+"""Around every rpc, one concern a file."""

@@ -1,0 +1,1 @@
+"""Around each request to Replicate, one concern a file."""

@@ -1,0 +1,202 @@
+"""The port: what the gate needs of an upstream, in our own words.
+
+Everything above this room speaks these types. Nothing here does I/O.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum, StrEnum
+from typing import Any, Protocol
+
+
+class PredictionStatus(StrEnum):
+    """Where a prediction stands. `aborted` ended before it started (free); `canceled` after."""
+
+    STARTING = "starting"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    ABORTED = "aborted"
+    UNKNOWN = "unknown"
+    """A word we do not know: never an end, so the prediction is asked again."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """True for the four proofs of an end."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {
+        PredictionStatus.SUCCEEDED,
+        PredictionStatus.FAILED,
+        PredictionStatus.CANCELED,
+        PredictionStatus.ABORTED,
+    }
+)
+
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One prediction as last told by upstream. Only `id` and `status` are sure to be there.
+
+    `metrics` holds numbers as Decimal of the JSON literal (or int), because money is computed
+    from them; keys whose value is neither number, string nor bool are left out.
+    `model` may be an internal name of Replicate's and is never shown to callers.
+    """
+
+    id: str
+    status: PredictionStatus
+    model: str = ""
+    input: Mapping[str, Any] | None = None
+    output: Any = None
+    error: str | None = None
+    logs: str = ""
+    metrics: Mapping[str, Decimal | int | str | bool] = field(default_factory=dict)
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    data_removed: bool = False
+    stream_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """One paid create.
+
+    `target` is `owner/name` (official model), `owner/name:version` (community model) or
+    `deployments/owner/name`. `cancel_after` (seconds, at least 5) bounds what an orphan can cost.
+    """
+
+    target: str
+    input: Mapping[str, Any]
+    cancel_after: float
+    webhook: str | None = None
+    webhook_events: tuple[str, ...] = ()
+
+
+class Refusal(Enum):
+    """Why a request was definitely not taken."""
+
+    UNREACHABLE = "unreachable"
+    """No connection came about: not a byte of the request was sent."""
+    THROTTLED = "throttled"
+    ACCOUNT = "account"
+    """401, 402, 403: the operator's token or credit."""
+    NOT_FOUND = "not_found"
+    INPUT = "input"
+    """400, 413, 422: upstream does not accept what we sent."""
+    OTHER = "other"
+    """Any other 4xx."""
+
+
+class UpstreamError(Exception):
+    """Base of what a request to upstream can end in besides an answer."""
+
+
+class Refused(UpstreamError):
+    """Definitely not taken: nothing runs, nothing is charged, sending anew is safe.
+
+    `invalid_fields` maps input names to upstream's description of what is wrong with them.
+    """
+
+    def __init__(
+        self,
+        refusal: Refusal,
+        *,
+        http_status: int | None = None,
+        retry_after: float | None = None,
+        invalid_fields: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"upstream refused: {refusal.value} (http status {http_status})")
+        self.refusal = refusal
+        self.http_status = http_status
+        self.retry_after = retry_after
+        self.invalid_fields = dict(invalid_fields or {})
+
+
+class NoAnswer(UpstreamError):
+    """No readable answer: timeout, reset, 408, 499, 5xx, or a 2xx that cannot be understood.
+
+    After a create this means doubt: the prediction may exist and cost money.
+    """
+
+    def __init__(self, cause: str, *, http_status: int | None = None) -> None:
+        super().__init__(f"no readable answer from upstream: {cause}")
+        self.cause = cause
+        self.http_status = http_status
+
+
+@dataclass(frozen=True, slots=True)
+class OutputEvent:
+    """Text (or a link) that the model put out. `id` is empty where upstream sent none."""
+
+    text: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoneEvent:
+    """Upstream says that the stream is over. `reason` is empty, `canceled` or `error`."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """Upstream says that the run failed. `detail` is upstream's text: not for callers."""
+
+    detail: str
+
+
+StreamEvent = OutputEvent | DoneEvent | ErrorEvent
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionPage:
+    """One page of the prediction list, newest first. `next_cursor` is None on the last."""
+
+    predictions: tuple[Prediction, ...]
+    next_cursor: str | None
+
+
+class Upstream(Protocol):
+    """Any Replicate-compatible API. Every method raises Refused or NoAnswer, nothing else."""
+
+    async def create(self, request: CreateRequest) -> Prediction:
+        """Send exactly one POST. NoAnswer leaves it in doubt."""
+        ...
+
+    async def get(self, prediction_id: str) -> Prediction:
+        """The prediction as it stands."""
+        ...
+
+    async def cancel(self, prediction_id: str) -> Prediction | None:
+        """Ask for the end. None where upstream says that it had ended already (any 4xx)."""
+        ...
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        """One page of the account's predictions, newest first."""
+        ...
+
+    def stream(
+        self, stream_url: str, *, last_event_id: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+        """Open the stream once; each item is what one socket read completed (never empty).
+
+        The iterator ends after a DoneEvent or when upstream closed the connection, with or
+        without one: the caller must look. NoAnswer: broken in between. Refused: not opened,
+        or `stream_url` is on a host that this upstream does not own.
+        """
+        ...

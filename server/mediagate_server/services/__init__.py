@@ -1,0 +1,1 @@
+"""One servicer per proto service: protobuf in, facts down, protobuf out."""

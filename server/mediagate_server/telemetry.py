@@ -1,0 +1,162 @@
+"""Metrics and logs. Labels come from closed sets only: a caller can never mint a series.
+
+Model labels are catalog slugs, never what a caller typed. Nothing here sees prompts or secrets.
+The `grpc_server_*` names are those that stock dashboards for gRPC expect.
+"""
+
+import logging
+import sys
+from typing import Final, TextIO
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY: Final = CollectorRegistry(auto_describe=True)
+
+_CALL = ("grpc_type", "grpc_service", "grpc_method")
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_COMMIT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
+rpc_started = Counter(
+    "grpc_server_started", "RPCs started on the server.", _CALL, registry=REGISTRY
+)
+rpc_handled = Counter(
+    "grpc_server_handled",
+    "RPCs completed on the server, whatever their code.",
+    (*_CALL, "grpc_code"),
+    registry=REGISTRY,
+)
+rpc_received = Counter(
+    "grpc_server_msg_received", "Messages received from callers.", _CALL, registry=REGISTRY
+)
+rpc_sent = Counter("grpc_server_msg_sent", "Messages sent to callers.", _CALL, registry=REGISTRY)
+rpc_seconds = Histogram(
+    "grpc_server_handling_seconds",
+    "Seconds from the start of an rpc to its end.",
+    _CALL,
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+
+generations = Counter(
+    "mediagate_generations",
+    "Generations that reached a terminal state.",
+    ("modality", "model", "state"),
+    registry=REGISTRY,
+)
+generations_in_flight = Gauge(
+    "mediagate_generations_in_flight",
+    "Generations accepted and not yet terminal in this process.",
+    ("modality",),
+    registry=REGISTRY,
+)
+generation_seconds = Histogram(
+    "mediagate_generation_seconds",
+    "Seconds from acceptance to the terminal state.",
+    ("modality", "model"),
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+first_token_seconds = Histogram(
+    "mediagate_time_to_first_token_seconds",
+    "Seconds from acceptance to the first delta of a text.",
+    ("model",),
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+tokens = Counter(
+    "mediagate_tokens",
+    "Tokens that upstream reported.",
+    ("model", "direction"),
+    registry=REGISTRY,
+)
+images = Counter("mediagate_images", "Images made.", ("model",), registry=REGISTRY)
+media_seconds = Counter(
+    "mediagate_media_seconds",
+    "Seconds of video or audio made, as upstream reported them.",
+    ("modality", "model"),
+    registry=REGISTRY,
+)
+cost_nanos = Counter(
+    "mediagate_cost_usd_nanos",
+    "Settled cost in nano-dollars. Only settling a ledger entry counts money.",
+    ("modality", "model"),
+    registry=REGISTRY,
+)
+costs_unknown = Counter(
+    "mediagate_costs_unknown",
+    "Attempts that settled without a known cost: not zero, unknown.",
+    ("modality", "model"),
+    registry=REGISTRY,
+)
+
+upstream_requests = Counter(
+    "mediagate_upstream_requests",
+    "Requests sent to upstream, every try counted.",
+    ("endpoint", "outcome"),
+    registry=REGISTRY,
+)
+upstream_seconds = Histogram(
+    "mediagate_upstream_request_seconds",
+    "Seconds until upstream answered (streams: until they opened).",
+    ("endpoint",),
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+upstream_retries = Counter(
+    "mediagate_upstream_retries",
+    "Requests sent again after a refusal or no answer.",
+    ("endpoint", "cause"),
+    registry=REGISTRY,
+)
+upstream_paced_seconds = Histogram(
+    "mediagate_upstream_paced_seconds",
+    "Seconds a request waited for the account's rate.",
+    ("endpoint",),
+    buckets=_FAST,
+    registry=REGISTRY,
+)
+breaker_open = Gauge(
+    "mediagate_breaker_open",
+    "1 while no request is sent to this model because too many failed.",
+    ("model",),
+    registry=REGISTRY,
+)
+commit_seconds = Histogram(
+    "mediagate_store_commit_seconds",
+    "Seconds of one durable group commit.",
+    buckets=_COMMIT,
+    registry=REGISTRY,
+)
+
+
+def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:
+    """One JSON object a line on stderr (or `stream`). `level` is a name of `logging`'s.
+
+    Libraries that use the standard `logging` are let through from WARNING on.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    target = stream or sys.stderr
+    logging.basicConfig(
+        level=max(number, logging.WARNING),
+        stream=target,
+        format='{"level":"%(levelname)s","logger":"%(name)s","event":"%(message)s"}',
+        force=True,
+    )
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=target),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _to_json(event: dict[str, object], **_: object) -> str:
+    return orjson.dumps(event, default=str).decode()
