@@ -6,6 +6,7 @@
     │   ├── MediaTooLarge              an inline medium is over the limit
     │   └── InputRejected              Replicate refused the input
     ├── NotBuilt                       the rpc or field is in the contract, not yet in the server
+    ├── UnknownMethod                  the contract has no such rpc
     ├── NotFound
     │   ├── ModelNotFound
     │   └── GenerationNotFound
@@ -167,6 +168,15 @@ class NotBuilt(MediagateError):
         super().__init__(
             f"{what} is not implemented yet", metadata=metadata, violations=violations
         )
+
+
+class UnknownMethod(MediagateError):
+    """Neither this server nor the contract knows the rpc that was called."""
+
+    reason = Reason.NOT_IMPLEMENTED
+
+    def __init__(self, method: str) -> None:
+        super().__init__("there is no such method", metadata={"method": method})
 
 
 class NotFound(MediagateError):
