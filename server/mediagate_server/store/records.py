@@ -1,0 +1,219 @@
+"""What is kept of a generation, as frozen facts. Knows no SQL and no protobuf.
+
+One `Generation` is one document: whoever runs it owns it, changes it by `dataclasses.replace`, and
+saves it with the next `version`; a save that is not the next version is refused, so that two owners
+can never both write.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from mediagate_server.errors import Failure
+
+
+class State(StrEnum):
+    """Where a generation stands; the words of the contract in lower case."""
+
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    UNCONFIRMED = "unconfirmed"
+    STARTING = "starting"
+    RUNNING = "running"
+    FINALIZING = "finalizing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True for the three ends."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+class AttemptState(StrEnum):
+    """Where an attempt stands; the words of the contract in lower case."""
+
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    UNCONFIRMED = "unconfirmed"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    ABSENT = "absent"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ABORTED = "aborted"
+
+
+class Purpose(StrEnum):
+    """What an attempt is for."""
+
+    SCREEN = "screen"
+    GENERATE = "generate"
+
+
+class CostState(StrEnum):
+    """How sure a cost is."""
+
+    ESTIMATED = "estimated"
+    SETTLED = "settled"
+    UNKNOWN = "unknown"
+    ASSUMED = "assumed"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Nano-dollars and how sure they are; None is unknown, never zero."""
+
+    nanos: int | None
+    state: CostState
+    price_date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run used, as upstream reported it; None where it did not. Durations in seconds."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_characters: int | None = None
+    images: int | None = None
+    media_seconds: float | None = None
+    run_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMedia:
+    """One medium as upstream holds it. `uri` is upstream's link or a data URI."""
+
+    uri: str
+    media_type: str
+    expires_at: datetime | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What was made: a text, or media in the order asked for."""
+
+    text: str | None = None
+    media: tuple[StoredMedia, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The right to send one POST, and what became of it.
+
+    `price` is the price list held at submit, as the catalog wrote it; `input_hash` is the SHA-256
+    of the input sent, to recognise it in upstream's list without keeping it.
+    """
+
+    id: str
+    ordinal: int
+    purpose: Purpose
+    output_index: int
+    model: str
+    account: str
+    state: AttemptState
+    created_at: datetime
+    price: Mapping[str, object]
+    input_hash: str
+    prediction_id: str = ""
+    reason: str = ""
+    cost: Cost | None = None
+    completed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One paid call and all that came of it.
+
+    `parameters` is the parameter report as the catalog wrote it. `shape` is how the output is to be
+    read, likewise. Times are aware, in UTC. `version` counts the changes, from 1.
+    """
+
+    id: str
+    version: int
+    tenant: str
+    request_id: str
+    method: str
+    fingerprint: str
+    modality: str
+    state: State
+    requested_model: str
+    model: str
+    parameters: tuple[Mapping[str, str], ...]
+    shape: Mapping[str, str]
+    created_at: datetime
+    deadline_at: datetime
+    cost: Cost
+    sandbox: bool
+    attempts: tuple[Attempt, ...]
+    seed: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    output: Output | None = None
+    usage: Usage | None = None
+    failure: Failure | None = None
+    logs: str = ""
+
+    @property
+    def attempt(self) -> Attempt:
+        """The newest attempt."""
+        return self.attempts[-1]
+
+
+class EntryKind(StrEnum):
+    """What a ledger entry does."""
+
+    RESERVE = "reserve"
+    SETTLE = "settle"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One line of the append-only ledger; (attempt, kind) is its key.
+
+    `nanos` None is an amount that is not known. A release carries what it gives back.
+    """
+
+    attempt_id: str
+    kind: EntryKind
+    nanos: int | None
+    state: CostState
+    price_date: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An existing binding of a request_id."""
+
+    generation_id: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which generations to list. Empty fields match all."""
+
+    states: tuple[State, ...] = ()
+    models: tuple[str, ...] = ()
+    modality: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page of the list ended: the next one goes on below it."""
+
+    created_at: datetime
+    id: str
