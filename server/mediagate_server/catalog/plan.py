@@ -6,7 +6,7 @@ Admission, estimates and the run itself all use the same Plan, so they cannot di
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from mediagate_server.catalog.prices import Estimate, PriceSchedule
 from mediagate_server.catalog.request import Modality
@@ -47,7 +47,13 @@ class OutputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutputShape:
-    """How to read the output. `field` names the key that holds the medium in an object output."""
+    """How to read the output. `field` names the key that holds the medium in an object output.
+
+    `media_type` is what to expect; what arrives may be something else.
+    """
+
+    # Read from model files by pydantic, which then refuses keys that are not fields.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     kind: OutputKind
     field: str = ""
@@ -60,7 +66,9 @@ class Plan:
 
     `target` is what `CreateRequest.target` takes (with the pinned version for community models);
     `slug` is the catalog's name and the only one that callers and metrics see. `seed` is the seed
-    sent, where the model takes one.
+    sent, where the model takes one. `output_count` is how many outputs were asked for. `price` is
+    what to hold for the settle: it remembers what was sent about its tiers. `max_run` is the
+    longest run to reckon with, in seconds, which bounds the estimate of models billed by time.
     """
 
     modality: Modality
@@ -75,3 +83,4 @@ class Plan:
     output_count: int
     price: PriceSchedule
     estimate: Estimate
+    max_run: int

@@ -2,16 +2,29 @@
 
 A schedule is a list of tiers; the first whose criteria all hold for a prediction's metrics is
 used. Prices are decimal strings, USD per N units. A charge is the sum over the tier's rates of
-metric x price / N, computed in Decimal and rounded half-up to a nano-dollar once.
+metric x price / N, computed exactly in Decimal and rounded half-up to a nano-dollar once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
+from typing import ClassVar
 
-Metrics = Mapping[str, Decimal | int | str | bool]
+Scalar = Decimal | int | str | bool
+Metrics = Mapping[str, Scalar]
 
 NANOS_PER_USD = Decimal(10**9)
+
+OUTPUT_COUNT = "output_count"
+"""Not upstream's metric but ours: how many outputs were delivered. A rate that names it as its
+last metric may be charged by our own count where upstream reports none."""
+
+_EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
+"""Wide enough for every product and sum of bounded quantities and prices; a result that did not
+fit would raise rather than be rounded."""
+_ROUNDING = Context(prec=400, traps=[InvalidOperation])
+_WIDEST = 60
+"""Digits before or after the point. Nothing that is billed comes near: more is garbage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,39 +32,88 @@ class Rate:
     """USD per `per` units of a billed metric.
 
     `metrics` are the names under which upstream has reported it, newest first: the first that is
-    present counts.
+    present counts. `per` is a power of ten, so that the division is exact.
     """
+
+    # Read from model files by pydantic, which then refuses keys that are not fields.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     metrics: tuple[str, ...]
     usd: Decimal
     per: int
 
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ValueError("a rate must name the metric it is for")
+        if quantity(self.usd) is None:
+            raise ValueError("usd must be a decimal that is not negative")
+        if self.per < 1 or str(self.per).strip("0") != "1":
+            raise ValueError("per must be a power of ten")
+
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A tier's condition on one metric: equal to a word, or above `over` and up to `up_to`."""
+    """A tier's condition on one metric: equal to a word, or above `over` and up to `up_to`.
+
+    Words are compared without regard to case; a bool is the word `true` or `false`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     metric: str
     equals: str | None = None
     over: Decimal | None = None
     up_to: Decimal | None = None
 
+    def __post_init__(self) -> None:
+        if (self.equals is None) == (self.over is None and self.up_to is None):
+            raise ValueError("a criterion is either `equals` or a range of `over` and `up_to`")
+
+    def holds(self, metrics: Metrics) -> bool:
+        """False too where the metric is missing or of another kind."""
+        value = metrics.get(self.metric)
+        if value is None:
+            return False
+        if self.equals is not None:
+            return _word(value) == self.equals.casefold()
+        number = quantity(value)
+        return (
+            number is not None
+            and (self.over is None or number > self.over)
+            and (self.up_to is None or number <= self.up_to)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Tier:
     """Rates that hold where all criteria do. No criteria: always."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
     rates: tuple[Rate, ...]
     criteria: tuple[Criterion, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rates:
+            raise ValueError("a tier must have rates")
 
 
 @dataclass(frozen=True, slots=True)
 class PriceSchedule:
-    """What a model costs, as of a date. No tiers: the price is unknown (never zero)."""
+    """What a model costs, as of a date. No tiers: the price is unknown (never zero).
+
+    `sent` holds what the request itself says about the metrics that select a tier (a resolution,
+    whether there is sound). It decides where upstream does not report that metric, and is never
+    charged for. `assumed` marks an operator's guess: what it settles is not a list price.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     tiers: tuple[Tier, ...]
     as_of: str
     source: str
+    sent: Mapping[str, Scalar] = field(default_factory=dict)
+    assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +131,69 @@ class Estimate:
 
 def to_nanos(usd: Decimal) -> int:
     """Dollars to whole nano-dollars, half-up: the one rounding of a charge."""
-    return int((usd * NANOS_PER_USD).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+    nanos = _EXACT.multiply(usd, NANOS_PER_USD)
+    return int(nanos.to_integral_value(rounding=ROUND_HALF_UP, context=_ROUNDING))
+
+
+def quantity(value: Scalar) -> Decimal | None:
+    """`value` as an amount that can be billed, or None where it is none.
+
+    Words and bools are no amounts, nor is anything negative, infinite or absurdly long. A float
+    has lost the digits that upstream sent and is a bug of ours: TypeError.
+    """
+    if isinstance(value, bool | str):
+        return None
+    if not isinstance(value, int | Decimal):
+        raise TypeError(f"money is never computed from {type(value).__name__}")
+    if isinstance(value, int):
+        return Decimal(value) if 0 <= value < 10**_WIDEST else None
+    if not value.is_finite() or value < 0:
+        return None
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -_WIDEST or value.adjusted() >= _WIDEST:
+        return None
+    return value
+
+
+def cost(schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None) -> int | None:
+    """What a prediction with these metrics costs, in nano-dollars; None where that is unknown.
+
+    `outputs` is our own count of delivered outputs (see OUTPUT_COUNT); None where we may not
+    count. Unknown are: no price, or a metric that the tier bills by is missing. Where no tier's
+    criteria hold, the tier that costs most for these very metrics is charged, so that a new
+    resolution or variant upstream is never under-counted.
+    """
+    known = {name: value for name, value in metrics.items() if name != OUTPUT_COUNT}
+    if outputs is not None:
+        known[OUTPUT_COUNT] = outputs
+    for tier in schedule.tiers:
+        if all(criterion.holds({**schedule.sent, **known}) for criterion in tier.criteria):
+            return _charge(tier, known)
+    charges = [_charge(tier, known) for tier in schedule.tiers]
+    possible = [charge for charge in charges if charge is not None]
+    return max(possible) if possible and len(possible) == len(charges) else None
+
+
+def _charge(tier: Tier, metrics: Metrics) -> int | None:
+    """The tier's rates added up and rounded once; None where a metric is missing."""
+    total = Decimal(0)
+    for rate in tier.rates:
+        amount = _billed(rate, metrics)
+        if amount is None:
+            return None
+        shift = 1 - len(str(rate.per))
+        total = _EXACT.add(total, _EXACT.scaleb(_EXACT.multiply(amount, rate.usd), shift))
+    return to_nanos(total)
+
+
+def _billed(rate: Rate, metrics: Metrics) -> Decimal | None:
+    for name in rate.metrics:
+        if name in metrics:
+            return quantity(metrics[name])
+    return None
+
+
+def _word(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value).casefold()

@@ -1,0 +1,188 @@
+"""What a run will cost, foreseen from the input that will be sent.
+
+Each billed metric is foreseen by a rule of the model's own data; the price arithmetic is the one
+that settles. What cannot be foreseen makes the estimate unknown, never zero.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass as fact
+from dataclasses import replace
+from decimal import Decimal
+from math import ceil
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.inputs import STRICT, InputSpec, InputType
+from mediagate_server.catalog.prices import Estimate, PriceSchedule, Scalar, cost
+
+WRAPPING_TOKENS = 256
+"""Allowed for what a wrapper puts around a prompt (role marks, a default system prompt)."""
+TURN_TOKENS = 16
+"""Allowed for the marks around each turn of a conversation."""
+
+
+@fact(frozen=True, slots=True)
+class Foresight:
+    """A metric before the run: the least, the usual and the most that it can be."""
+
+    low: Scalar
+    expected: Scalar
+    high: Scalar
+
+
+@fact(frozen=True, slots=True)
+class Run:
+    """The run that is foreseen: its input, the model's inputs, and the longest it may take."""
+
+    input: Mapping[str, Any]
+    specs: Mapping[str, InputSpec]
+    max_run: int
+
+    def value(self, name: str) -> Any:
+        """What the model will take: what is sent, else its own default, else None."""
+        return self.input.get(name, self.specs[name].default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ByInput:
+    """The metric is what an input says: a length, a resolution, a switch."""
+
+    by: Literal["input"]
+    input: str
+    per: int = 1
+
+    def foresee(self, run: Run) -> Foresight | None:
+        """Exact; a number is divided by `per` (1000: milliseconds billed as seconds)."""
+        value = run.value(self.input)
+        if value is None:
+            return None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = Decimal(str(value)) / self.per
+        return Foresight(value, value, value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ByNature:
+    """The metric is always the same: a model whose clips are all 6 s long."""
+
+    by: Literal["nature"]
+    amount: int
+
+    def foresee(self, run: Run) -> Foresight | None:
+        """Exact."""
+        return Foresight(self.amount, self.amount, self.amount)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ByPrompt:
+    """Tokens read. A token of a byte-level vocabulary stands for at least one byte of UTF-8.
+
+    All vocabularies in use are of that kind, so the bytes that are sent bound the tokens from
+    above, whatever the language; what a wrapper adds is allowed for. A picture counts for
+    `per_image` tokens at most; where that is not known, a prompt with pictures has no bound.
+    """
+
+    by: Literal["prompt"]
+    per_image: int | None = None
+
+    def foresee(self, run: Run) -> Foresight | None:
+        """From one token to one a byte; a token for four bytes is usual."""
+        size, turns, images = 0, 0, 0
+        for name, value in run.input.items():
+            kind = run.specs[name].type
+            if kind is InputType.OBJECTS:
+                turns += len(value)
+                size += len(json.dumps(value, ensure_ascii=False).encode())
+            elif kind is InputType.STRING:
+                size += len(value.encode())
+            elif kind is InputType.URI:
+                images += 1
+            elif kind is InputType.URIS:
+                images += len(value)
+        if images and self.per_image is None:
+            return None
+        seen = images * (self.per_image or 0)
+        most = size + WRAPPING_TOKENS + TURN_TOKENS * turns + seen
+        return Foresight(1, max(1, ceil(size / 4) + seen), most)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ByLimit:
+    """Tokens written: at most what the input that limits them says."""
+
+    by: Literal["limit"]
+    input: str
+    usual: int = 400
+
+    def foresee(self, run: Run) -> Foresight | None:
+        """From none to the limit. Without a limit there is no bound."""
+        most = run.value(self.input)
+        return None if most is None else Foresight(0, min(self.usual, most), most)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ByCharacters:
+    """Characters of an input. However they are counted, there are no more than bytes of UTF-8."""
+
+    by: Literal["characters"]
+    input: str
+
+    def foresee(self, run: Run) -> Foresight | None:
+        """Exact for plain ASCII; else between the code points and the bytes."""
+        text = str(run.value(self.input) or "")
+        return Foresight(len(text), len(text), len(text.encode()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ByRunTime:
+    """Seconds that the model runs: from none to its `max_run`."""
+
+    by: Literal["run_time"]
+    usual: int
+
+    def foresee(self, run: Run) -> Foresight | None:
+        """A wide range: how long a run takes is not known before."""
+        return Foresight(0, min(self.usual, run.max_run), run.max_run)
+
+
+Expectation = Annotated[
+    ByInput | ByNature | ByPrompt | ByLimit | ByCharacters | ByRunTime, Field(discriminator="by")
+]
+
+
+def foresee(
+    price: PriceSchedule, expects: Mapping[str, Expectation], run: Run, outputs: int
+) -> tuple[PriceSchedule, Estimate]:
+    """The price to hold for this run, with what was sent about its tiers, and its estimate."""
+    seen = {metric: rule.foresee(run) for metric, rule in expects.items()}
+    known = {metric: foresight for metric, foresight in seen.items() if foresight is not None}
+    selectors = {criterion.metric for tier in price.tiers for criterion in tier.criteria}
+    held = replace(
+        price, sent={metric: known[metric].expected for metric in known if metric in selectors}
+    )
+    bounds = [
+        cost(
+            held, {metric: bound(foresight) for metric, foresight in known.items()}, outputs=outputs
+        )
+        for bound in (_low, _expected, _high)
+    ]
+    amounts = sorted(amount for amount in bounds if amount is not None)
+    if len(amounts) < len(bounds):
+        return held, Estimate(None, None, None)
+    # Sorted, because a tier for long runs may be cheaper than the one for short ones.
+    return held, Estimate(*amounts)
+
+
+def _low(foresight: Foresight) -> Scalar:
+    return foresight.low
+
+
+def _expected(foresight: Foresight) -> Scalar:
+    return foresight.expected
+
+
+def _high(foresight: Foresight) -> Scalar:
+    return foresight.high

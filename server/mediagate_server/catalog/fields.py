@@ -1,0 +1,104 @@
+"""The contract's parameters by modality, and what kind of value each one holds.
+
+One table for everything that must know a parameter without knowing its meaning: model files may
+map no other name, a rule says which kinds it takes, and a report prints by kind.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from types import MappingProxyType
+
+from mediagate_server.catalog.request import Modality
+
+
+class FieldKind(Enum):
+    """What a parameter holds. PROSE is what people wrote: it is never printed."""
+
+    PROSE = auto()
+    STRINGS = auto()
+    MESSAGES = auto()
+    WORD = auto()
+    RATIO = auto()
+    RESOLUTION = auto()
+    NUMBER = auto()
+    WHOLE = auto()
+    FLAG = auto()
+    SIZE = auto()
+    MEDIUM = auto()
+    MEDIA = auto()
+    LORAS = auto()
+
+
+_TEXT = {
+    "prompt": FieldKind.PROSE,
+    "messages": FieldKind.MESSAGES,
+    "system_prompt": FieldKind.PROSE,
+    "max_output_tokens": FieldKind.WHOLE,
+    "temperature": FieldKind.NUMBER,
+    "top_p": FieldKind.NUMBER,
+    "top_k": FieldKind.WHOLE,
+    "stop_sequences": FieldKind.STRINGS,
+    "seed": FieldKind.WHOLE,
+    "reasoning_effort": FieldKind.WORD,
+}
+_IMAGE = {
+    "prompt": FieldKind.PROSE,
+    "negative_prompt": FieldKind.PROSE,
+    "size": FieldKind.SIZE,
+    "aspect_ratio": FieldKind.RATIO,
+    "megapixels": FieldKind.NUMBER,
+    "count": FieldKind.WHOLE,
+    "seed": FieldKind.WHOLE,
+    "guidance_scale": FieldKind.NUMBER,
+    "steps": FieldKind.WHOLE,
+    "reference_images": FieldKind.MEDIA,
+    "strength": FieldKind.NUMBER,
+    "mask": FieldKind.MEDIUM,
+    "loras": FieldKind.LORAS,
+    "output_format": FieldKind.WORD,
+}
+_VIDEO = {
+    "prompt": FieldKind.PROSE,
+    "negative_prompt": FieldKind.PROSE,
+    "first_frame": FieldKind.MEDIUM,
+    "last_frame": FieldKind.MEDIUM,
+    "reference_images": FieldKind.MEDIA,
+    "source_video": FieldKind.MEDIUM,
+    "source_audio": FieldKind.MEDIUM,
+    "duration": FieldKind.NUMBER,
+    "fps": FieldKind.WHOLE,
+    "size": FieldKind.SIZE,
+    "aspect_ratio": FieldKind.RATIO,
+    "resolution": FieldKind.RESOLUTION,
+    "guidance_scale": FieldKind.NUMBER,
+    "motion_strength": FieldKind.NUMBER,
+    "generate_audio": FieldKind.FLAG,
+    "seed": FieldKind.WHOLE,
+}
+_AUDIO = {
+    "kind": FieldKind.WORD,
+    "prompt": FieldKind.PROSE,
+    "text": FieldKind.PROSE,
+    "lyrics": FieldKind.PROSE,
+    "voice": FieldKind.WORD,
+    "language": FieldKind.WORD,
+    "speed": FieldKind.NUMBER,
+    "duration": FieldKind.NUMBER,
+    "temperature": FieldKind.NUMBER,
+    "top_k": FieldKind.WHOLE,
+    "top_p": FieldKind.NUMBER,
+    "guidance_scale": FieldKind.NUMBER,
+    "continue_from": FieldKind.MEDIUM,
+    "reference_audio": FieldKind.MEDIUM,
+    "output_format": FieldKind.WORD,
+    "seed": FieldKind.WHOLE,
+}
+
+FIELDS: Mapping[Modality, Mapping[str, FieldKind]] = MappingProxyType(
+    {
+        Modality.TEXT: MappingProxyType(_TEXT),
+        Modality.IMAGE: MappingProxyType(_IMAGE),
+        Modality.VIDEO: MappingProxyType(_VIDEO),
+        Modality.AUDIO: MappingProxyType(_AUDIO),
+    }
+)

@@ -1,0 +1,102 @@
+"""Rules for how long something lasts. The contract says seconds; models count in their own way.
+
+Where only some lengths exist, the shortest that is at least as long as asked is taken, else the
+longest there is: nobody gets less than they asked for where more can be had.
+"""
+
+from fractions import Fraction
+from math import ceil
+from typing import ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.fields import FieldKind
+from mediagate_server.catalog.inputs import STRICT, InputSpec, InputType
+from mediagate_server.catalog.request import Value
+from mediagate_server.catalog.rules.rule import Draft, Outcome, Rule, adjusted, honoured
+from mediagate_server.catalog.rules.words import place
+
+NEAREST_LENGTH = "the shortest length of the model that is long enough, or its longest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Length(Rule):
+    """A length in units of which `per_second` make a second (1000 for milliseconds)."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["length"]
+    to: str
+    per_second: int = 1
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED where the model makes exactly that length, else ADJUSTED."""
+        spec = draft.specs[self.to]
+        wanted = _seconds(value) * self.per_second
+        sent, length = _long_enough(spec, wanted)
+        draft.input[self.to] = sent
+        seconds = float(length / self.per_second)
+        return honoured(seconds) if length == wanted else adjusted(seconds, NEAREST_LENGTH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Frames(Rule):
+    """A number of frames at the frame rate that is sent, or that the model has by itself."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["frames"]
+    to: str
+    fps: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The number of frames; the rate is its own parameter's."""
+        return (self.to,)
+
+    @property
+    def rank(self) -> int:
+        """After the frame rate."""
+        return 1
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED where whole frames make exactly that length, else ADJUSTED."""
+        rate = place(draft.value(self.fps))
+        if rate is None:
+            raise TypeError(f"{self.fps}: a frame rate is needed")
+        wanted = _seconds(value)
+        sent, frames = _long_enough(draft.specs[self.to], wanted * rate)
+        draft.input[self.to] = sent
+        seconds = round(float(frames / rate), 3)
+        return honoured(seconds) if frames / rate == wanted else adjusted(seconds, NEAREST_LENGTH)
+
+
+def _seconds(value: Value) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a length in seconds is needed")
+    return Fraction(str(value))
+
+
+def _long_enough(spec: InputSpec, wanted: Fraction) -> tuple[str | int | float, Fraction]:
+    """What to send, and the length that it means in the input's own unit."""
+    allowed = sorted(
+        ((where, word) for word in spec.enum if (where := place(word)) is not None),
+        key=lambda pair: pair[0],
+    )
+    if allowed:
+        length, word = next((pair for pair in allowed if pair[0] >= wanted), allowed[-1])
+        return word, length
+    length = wanted
+    if spec.min is not None:
+        length = max(length, Fraction(str(spec.min)))
+    if spec.max is not None:
+        length = min(length, Fraction(str(spec.max)))
+    if spec.type is InputType.INTEGER:
+        whole = ceil(length)
+        return whole, Fraction(whole)
+    return float(length), length

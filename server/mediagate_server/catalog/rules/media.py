@@ -1,0 +1,82 @@
+"""Rules for media given as input: pictures, sounds, videos and adapters.
+
+A report never shows a medium, only how many there were.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.fields import FieldKind
+from mediagate_server.catalog.inputs import STRICT
+from mediagate_server.catalog.request import Lora, MediaInput, Value
+from mediagate_server.catalog.rules.plain import fitted
+from mediagate_server.catalog.rules.rule import Draft, Outcome, Rule, adjusted, honoured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Media(Rule):
+    """One medium or several, for an input that takes one or a list.
+
+    Where the model takes fewer than were given, the first ones are sent. `at_most` is how many a
+    list takes; 0: as many as are given.
+    """
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA})
+
+    rule: Literal["media"]
+    to: str
+    at_most: int = 0
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED where all of them are sent, else ADJUSTED."""
+        given = list(value) if isinstance(value, tuple) else [value]
+        uris = [medium.uri for medium in given if isinstance(medium, MediaInput)]
+        if not uris:
+            raise TypeError("a medium is needed")
+        if not draft.specs[self.to].is_list:
+            draft.input[self.to] = uris[0]
+            sent = 1
+        else:
+            draft.input[self.to] = uris[: self.at_most or None]
+            sent = len(draft.input[self.to])
+        if sent < len(uris):
+            return adjusted(sent, f"the model takes {sent}: the first")
+        return honoured(sent if isinstance(value, tuple) else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Adapter(Rule):
+    """One adapter (LoRA): its weights and how strongly they count."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.LORAS})
+
+    rule: Literal["adapter"]
+    to: str
+    scale: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The weights and their scale."""
+        return (self.to, self.scale)
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED for one adapter whose scale fits; of several, the first is sent."""
+        loras = (
+            [lora for lora in value if isinstance(lora, Lora)] if isinstance(value, tuple) else []
+        )
+        if not loras:
+            raise TypeError("an adapter is needed")
+        first = loras[0]
+        scale = fitted(draft.specs[self.scale], first.scale)
+        draft.input[self.to], draft.input[self.scale] = first.uri, scale
+        if len(loras) > 1:
+            return adjusted(1, "the model takes 1: the first")
+        if scale != first.scale:
+            return adjusted(1, f"its scale is {scale}, the nearest that the model takes")
+        return honoured(1)

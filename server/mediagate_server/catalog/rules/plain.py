@@ -1,0 +1,243 @@
+"""Rules for parameters that are one plain value: numbers, words, switches, prose."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.fields import FieldKind
+from mediagate_server.catalog.inputs import STRICT, InputSpec, InputType
+from mediagate_server.catalog.request import Value
+from mediagate_server.catalog.rules.rule import (
+    Draft,
+    Outcome,
+    Rule,
+    adjusted,
+    dropped,
+    honoured,
+    text_of,
+)
+from mediagate_server.catalog.rules.words import nearest, place
+
+PLAIN = frozenset(
+    {
+        FieldKind.PROSE,
+        FieldKind.WORD,
+        FieldKind.RATIO,
+        FieldKind.RESOLUTION,
+        FieldKind.NUMBER,
+        FieldKind.WHOLE,
+        FieldKind.FLAG,
+    }
+)
+
+OUT_OF_RANGE = "the nearest that the model takes"
+UNKNOWN_WORD = "not one of the values that the model knows"
+
+
+def fitted(spec: InputSpec, value: Any) -> Any:
+    """`value` as this input takes it: itself, else the nearest accepted; None where none is near.
+
+    Numbers are clamped and, for integers, rounded half to even. Words match without regard to
+    case, else by their order where they have one.
+    """
+    if spec.type is InputType.BOOLEAN:
+        return value if isinstance(value, bool) else None
+    if spec.is_numeric:
+        return _fitted_number(spec, value)
+    if spec.enum:
+        same = [word for word in spec.enum if _same(word, value)]
+        return same[0] if same else nearest(value, spec.enum)
+    text = text_of(value) if isinstance(value, int | float) else value
+    return None if spec.problem(text) else text
+
+
+def _fitted_number(spec: InputSpec, value: Any) -> int | float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    if spec.enum:
+        chosen = nearest(value, spec.enum)
+        return chosen if isinstance(chosen, int | float) else None
+    number = round(value) if spec.type is InputType.INTEGER else value
+    if spec.min is not None:
+        number = max(number, spec.min)
+    if spec.max is not None:
+        number = min(number, spec.max)
+    return int(number) if spec.type is InputType.INTEGER else number
+
+
+def _same(word: Any, value: Any) -> bool:
+    """Equal as words or as numbers: "1" is 1.0, "JPG" is "jpg"."""
+    if text_of(word).casefold() == text_of(value).casefold():
+        return True
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return numeric and place(word) == Fraction(str(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Direct(Rule):
+    """The value as it is, under the model's own name; the nearest one where it does not fit."""
+
+    takes: ClassVar[frozenset[FieldKind]] = PLAIN
+
+    rule: Literal["direct"] = "direct"
+    to: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED, ADJUSTED to the nearest, or DROPPED where no word is near."""
+        sent = fitted(draft.specs[self.to], value)
+        if sent is None:
+            return dropped(UNKNOWN_WORD)
+        draft.input[self.to] = sent
+        return honoured(sent) if _same(sent, value) else adjusted(sent, OUT_OF_RANGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Choice(Rule):
+    """The contract's words, each with what this model calls it.
+
+    Words with an order fall to the nearest. A language tag falls to its language ("en-US" to
+    "en"). A word that the model itself knows is sent as it is.
+    """
+
+    takes: ClassVar[frozenset[FieldKind]] = PLAIN - {FieldKind.PROSE}
+
+    rule: Literal["choice"]
+    to: str
+    words: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED for a word of the table or the model's own, else ADJUSTED or DROPPED."""
+        spec = draft.specs[self.to]
+        word = text_of(value).casefold()
+        known = {key.casefold(): key for key in self.words}
+        if word in known:
+            return self._send(self.words[known[word]], honoured(value), draft)
+        own = next((item for item in spec.enum if _same(item, value)), None)
+        if own is not None:
+            return self._send(own, honoured(value), draft)
+        language = word.split("-")[0]
+        if language in known:
+            return self._send(self.words[known[language]], honoured(value), draft)
+        near = nearest(value, self.words)
+        if near is not None:
+            return self._send(self.words[near], adjusted(near, OUT_OF_RANGE), draft)
+        if isinstance(value, str) and not spec.enum and not spec.problem(value):
+            return self._send(value, honoured(value), draft)
+        return dropped(UNKNOWN_WORD)
+
+    def _send(self, value: Any, outcome: Outcome, draft: Draft) -> Outcome:
+        draft.input[self.to] = value
+        return outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Fixed(Rule):
+    """Nothing is sent: the model always does the same, which may be what was asked for."""
+
+    takes: ClassVar[frozenset[FieldKind]] = PLAIN - {FieldKind.PROSE}
+
+    rule: Literal["fixed"]
+    value: str | int | float | bool
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED where it is what was asked; a switch that is not there is DROPPED."""
+        if _same(self.value, value):
+            return honoured(value)
+        if isinstance(self.value, bool):
+            return dropped()
+        return adjusted(self.value, "the model makes nothing else")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Scaled(Rule):
+    """A share from 0 to 1, spread over the range of the model's own input."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["scaled"]
+    to: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input, which must have a minimum and a maximum."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED: the model's whole range is the share's whole range."""
+        spec = draft.specs[self.to]
+        if not isinstance(value, int | float) or spec.min is None or spec.max is None:
+            raise TypeError(f"{self.to}: a share needs a number and a range")
+        share = min(max(value, 0), 1)
+        draft.input[self.to] = fitted(spec, spec.min + share * (spec.max - spec.min))
+        return honoured(value) if share == value else adjusted(share, OUT_OF_RANGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Joined(Rule):
+    """Several strings in one, with a separator between them."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.STRINGS})
+
+    rule: Literal["joined"]
+    to: str
+    separator: str = ","
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """A string that holds the separator would be read as two, so it is left out."""
+        if not isinstance(value, tuple):
+            raise TypeError(f"{self.to}: several strings are needed")
+        words = [word for word in value if isinstance(word, str)]
+        sendable = [word for word in words if self.separator not in word]
+        reason = f"the model cannot be told a string that holds {self.separator!r}"
+        if not sendable:
+            return dropped(reason)
+        draft.input[self.to] = self.separator.join(sendable)
+        return honoured() if len(sendable) == len(words) else adjusted("", reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Count(Rule):
+    """How many outputs one run makes. More than one run makes is refused before, not cut."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.WHOLE})
+
+    rule: Literal["count"]
+    to: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def most(self, specs: Mapping[str, InputSpec]) -> int:
+        """The most that one run makes."""
+        limit = specs[self.to].max
+        return 1 if limit is None else int(limit)
+
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """HONOURED: the caller has checked it against `most`."""
+        draft.input[self.to] = value
+        return honoured(value)

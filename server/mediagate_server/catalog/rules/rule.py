@@ -1,0 +1,106 @@
+"""What every rule has in common, and the draft of a model's input that rules write to.
+
+A rule gets one parameter's value, writes the model's own inputs, and says what became of it.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.fields import FieldKind
+from mediagate_server.catalog.inputs import STRICT, InputSpec
+from mediagate_server.catalog.plan import Handling
+from mediagate_server.catalog.request import Value
+
+NO_SUCH_INPUT = "the model has nothing like it"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a parameter. `sent` is in the contract's own unit, printed."""
+
+    handling: Handling
+    sent: str = ""
+    reason: str = ""
+
+
+def honoured(sent: Any = "") -> Outcome:
+    """Sent as it was asked for."""
+    return Outcome(Handling.HONOURED, printed(sent))
+
+
+def adjusted(sent: Any, reason: str) -> Outcome:
+    """Sent with another value."""
+    return Outcome(Handling.ADJUSTED, printed(sent), reason)
+
+
+def emulated(sent: Any, reason: str) -> Outcome:
+    """Not an input of the model; reached in another way."""
+    return Outcome(Handling.EMULATED, printed(sent), reason)
+
+
+def dropped(reason: str = NO_SUCH_INPUT) -> Outcome:
+    """Not sent: it had no effect."""
+    return Outcome(Handling.DROPPED, "", reason)
+
+
+@dataclasses.dataclass(slots=True)
+class Draft:
+    """The model's input while it is written. `specs` are the inputs that the model has."""
+
+    specs: Mapping[str, InputSpec]
+    input: dict[str, Any] = field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """What the model will take: what was written, else its own default, else None."""
+        return self.input.get(name, self.specs[name].default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Rule(ABC):
+    """One parameter's way into a model.
+
+    `also` are further inputs that must have these values for the parameter to count. `needs`
+    names an input without which it means nothing. `why` is added to the report where it counts
+    (for example that it costs more).
+    """
+
+    takes: ClassVar[frozenset[FieldKind]]
+    """The kinds of parameter that the rule can carry."""
+
+    also: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    needs: str = ""
+    why: str = ""
+
+    @property
+    @abstractmethod
+    def targets(self) -> tuple[str, ...]:
+        """The inputs that the rule writes, `also` left out. The first is the main one."""
+
+    @abstractmethod
+    def apply(self, value: Value, draft: Draft) -> Outcome:
+        """Write the inputs and say what became of the value."""
+
+    @property
+    def rank(self) -> int:
+        """Rules of a lower rank come first: what others depend on before what depends."""
+        return 2 if self.also or self.needs else 0
+
+
+def text_of(value: Any) -> str:
+    """A value as people write it: 3.0 is "3", a switch is "true" or "false"."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def printed(value: Any) -> str:
+    """A short printable form; empty for what is long or does not print."""
+    text = text_of(value)
+    return text if len(text) <= 64 and text.isprintable() else ""

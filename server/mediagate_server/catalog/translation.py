@@ -1,0 +1,169 @@
+"""A request's parameters become the model's own input, and each of them is accounted for.
+
+HONOURED and EMULATED give the caller what was asked for, so strict mode lets both pass; ADJUSTED
+and DROPPED do not. Nothing is spent here: what is refused is refused before.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mediagate_server.catalog.fields import FIELDS, FieldKind
+from mediagate_server.catalog.inputs import problems
+from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.plan import Handling, ParameterReport
+from mediagate_server.catalog.request import ModelRequest, Size, Value
+from mediagate_server.catalog.rules.plain import Count
+from mediagate_server.catalog.rules.rule import Draft, Outcome, Rule, dropped, honoured, printed
+from mediagate_server.catalog.rules.shapes import pixels, ratio_of
+from mediagate_server.errors import InvalidRequest, NotBuilt, ParameterUnsupported, Violation
+
+DrawSeed = Callable[[], int]
+"""Gives a seed from 1 to 2^31 - 1: all that any model takes, and never 0, which some read as
+"draw one yourself"."""
+
+_UNPRINTED = frozenset({FieldKind.PROSE, FieldKind.STRINGS, FieldKind.MESSAGES, FieldKind.MEDIUM})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Translation:
+    """The model's own input and what became of each parameter, in the order they were set."""
+
+    input: Mapping[str, Any]
+    report: tuple[ParameterReport, ...]
+    seed: int | None
+    output_count: int
+
+
+def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Translation:
+    """Build the input. Raises InvalidRequest, NotBuilt; in strict mode ParameterUnsupported."""
+    parameters = request.parameters
+    _check_values(model, parameters)
+    count = _count(model, parameters)
+    draft = Draft(model.inputs)
+    outcomes = model.chat.apply(parameters, draft) if model.chat else {}
+    if "kind" in parameters:
+        outcomes["kind"] = _kind(model, parameters["kind"])
+    for name, rule in _in_order(model, parameters, outcomes):
+        outcomes[name] = _apply(rule, parameters[name], draft)
+    if "count" in parameters and "count" not in model.map:
+        outcomes["count"] = honoured(count)
+    seed = _seed(model, draft, draw_seed)
+    for name, default in model.defaults.items():
+        draft.input.setdefault(name, default)
+    _check_complete(model, draft)
+    report = tuple(
+        _line(model, name, value, outcomes.get(name, dropped()))
+        for name, value in parameters.items()
+    )
+    if request.strict:
+        _refuse_unsupported(model, report)
+    return Translation(draft.input, report, seed, count)
+
+
+def _in_order(
+    model: Model, parameters: Mapping[str, Value], done: Mapping[str, Outcome]
+) -> list[tuple[str, Rule]]:
+    """Rules in the order of their rank, then of the model file: never of the request."""
+    rules = [
+        (name, rule) for name, rule in model.map.items() if name in parameters and name not in done
+    ]
+    return sorted(rules, key=lambda pair: pair[1].rank)
+
+
+def _apply(rule: Rule, value: Value, draft: Draft) -> Outcome:
+    if rule.needs and rule.needs not in draft.input:
+        return dropped(f"it counts only together with the model's input {rule.needs!r}")
+    if any(target in draft.input for target in rule.targets):
+        return dropped("another parameter already uses the same input of the model")
+    clash = [name for name, word in rule.also.items() if draft.input.get(name, word) != word]
+    if clash:
+        return dropped(f"another parameter sets the model's input {clash[0]!r} otherwise")
+    outcome = rule.apply(value, draft)
+    if outcome.handling is Handling.DROPPED:
+        return outcome
+    draft.input.update(rule.also)
+    reason = "; ".join(text for text in (outcome.reason, rule.why) if text)
+    return dataclasses.replace(outcome, reason=reason)
+
+
+def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
+    """What no rule may meet: an unknown name, a number that is none, a ratio that is none."""
+    for name, value in parameters.items():
+        kind = FIELDS[model.modality].get(name)
+        if kind is None:
+            raise InvalidRequest.of(name, f"not a parameter of {model.modality.value}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidRequest.of(name, "must be a finite number")
+        if kind is FieldKind.RATIO and ratio_of(value) is None:
+            raise InvalidRequest.of(name, 'must be two whole numbers over 0, for example "16:9"')
+        if isinstance(value, Size) and (value.width < 1 or value.height < 1):
+            raise InvalidRequest.of(name, "must be at least 1 pixel wide and high")
+
+
+def _count(model: Model, parameters: Mapping[str, Value]) -> int:
+    """How many outputs the run makes."""
+    rule = model.map.get("count")
+    asked = parameters.get("count")
+    most = rule.most(model.inputs) if isinstance(rule, Count) else 1
+    if isinstance(asked, int):
+        if asked > most:
+            raise NotBuilt(f"count above {most} for this model", field_path="count")
+        return asked
+    if not isinstance(rule, Count):
+        return 1
+    return int(model.defaults.get(rule.to, model.inputs[rule.to].default or 1))
+
+
+def _kind(model: Model, kind: Value) -> Outcome:
+    """Another kind of sound than the model makes is no sound worth paying for: refused."""
+    if model.makes and kind not in model.makes:
+        words = " and ".join(word.replace("_", " ") for word in model.makes)
+        raise InvalidRequest.of("kind", f"{model.slug} makes {words}")
+    return honoured(kind)
+
+
+def _seed(model: Model, draft: Draft, draw_seed: DrawSeed) -> int | None:
+    """The seed that is sent. One is drawn where the model takes one, so that it can be told."""
+    rule = model.map.get("seed")
+    if rule is None:
+        return None
+    target = rule.targets[0]
+    seed: int = draft.input.setdefault(target, draw_seed())
+    return seed
+
+
+def _check_complete(model: Model, draft: Draft) -> None:
+    """Inputs that the model must have and nobody gave, by the parameters that would give them."""
+    missing = [name for name in problems(model.inputs, draft.input) if name not in draft.input]
+    violations = [
+        Violation(field, "needed by this model")
+        for field, rule in model.map.items()
+        if any(name in rule.targets for name in missing)
+    ]
+    if violations:
+        raise InvalidRequest(*violations)
+
+
+def _line(model: Model, name: str, value: Value, outcome: Outcome) -> ParameterReport:
+    kind = FIELDS[model.modality][name]
+    if kind in _UNPRINTED:
+        return ParameterReport(name, outcome.handling, reason=outcome.reason)
+    return ParameterReport(name, outcome.handling, _asked(value), outcome.sent, outcome.reason)
+
+
+def _asked(value: Value) -> str:
+    if isinstance(value, Size):
+        return pixels(value)
+    return printed(len(value) if isinstance(value, tuple) else value)
+
+
+def _refuse_unsupported(model: Model, report: tuple[ParameterReport, ...]) -> None:
+    violations = [
+        Violation(line.parameter, f"{line.handling.value} by {model.slug}: {line.reason}")
+        for line in report
+        if line.handling in (Handling.ADJUSTED, Handling.DROPPED)
+    ]
+    if violations:
+        raise ParameterUnsupported(*violations)
