@@ -18,20 +18,37 @@ What a terminal status costs:
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import Metrics, PriceSchedule, cost
 from mediagate_server.replicate.port import PredictionStatus
-from mediagate_server.store.records import Cost, CostState, EntryKind, LedgerEntry
+from mediagate_server.store.records import CostState, Entry, EntryKind
 
 _LEAST_SURE_FIRST = (CostState.UNKNOWN, CostState.ESTIMATED, CostState.ASSUMED)
+_WEIGHT = {EntryKind.RESERVE: 0, EntryKind.RELEASE: 1, EntryKind.SETTLE: 2}
 
 
-def reserve(plan: Plan, attempt_id: str) -> LedgerEntry:
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Several attempts together.
+
+    `amount_nanos` is None where any of them is unknown; `known_nanos` adds up those that are
+    known, `unknown` counts those that are not.
+    """
+
+    amount_nanos: int | None
+    state: CostState
+    known_nanos: int
+    unknown: int
+    price_as_of: str
+
+
+def reserve(plan: Plan, attempt_id: str) -> Entry:
     """Before the send: hold the most that the planned run may cost."""
     most = plan.estimate.maximum
     state = CostState.UNKNOWN if most is None else CostState.ESTIMATED
-    return LedgerEntry(attempt_id, EntryKind.RESERVE, most, state, plan.price.as_of)
+    return Entry(attempt_id, EntryKind.RESERVE, most, state, plan.price.as_of)
 
 
 def settle(
@@ -41,7 +58,7 @@ def settle(
     metrics: Metrics,
     *,
     outputs: int = 0,
-) -> LedgerEntry:
+) -> Entry:
     """At the proven end: what it cost, by the price held at submit.
 
     `outputs` is how many outputs the terminal record holds. Raises ValueError for a status that
@@ -50,55 +67,62 @@ def settle(
     if not status.is_terminal:
         raise ValueError(f"{status.value} is not an end")
     if status is PredictionStatus.ABORTED:
-        return LedgerEntry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of)
+        return Entry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of)
     delivered = outputs if status is PredictionStatus.SUCCEEDED else None
     amount = cost(price, metrics, outputs=delivered)
     if amount is None:
         state = CostState.UNKNOWN
     else:
         state = CostState.ASSUMED if price.assumed else CostState.SETTLED
-    return LedgerEntry(attempt_id, EntryKind.SETTLE, amount, state, price.as_of)
+    return Entry(attempt_id, EntryKind.SETTLE, amount, state, price.as_of)
 
 
-def release(reserved: LedgerEntry) -> LedgerEntry:
-    """Nothing was ever taken upstream (refused, or proven absent): give back what was held."""
-    if reserved.kind is not EntryKind.RESERVE:
-        raise ValueError("only a reservation can be given back")
-    return LedgerEntry(
-        reserved.attempt_id,
-        EntryKind.RELEASE,
-        reserved.nanos,
-        reserved.state,
-        reserved.price_date,
-    )
+def lost(attempt_id: str, price: PriceSchedule) -> Entry:
+    """Upstream no longer has the record that would say what it cost: unknown for good."""
+    return Entry(attempt_id, EntryKind.SETTLE, None, CostState.UNKNOWN, price.as_of)
 
 
-def charged(entry: LedgerEntry) -> Cost:
-    """What an attempt costs by this entry: a reservation may cost it all, a release nothing."""
-    if entry.kind is EntryKind.RELEASE:
-        return Cost(0, CostState.SETTLED, entry.price_date)
-    return Cost(entry.nanos, entry.state, entry.price_date)
+def release(attempt_id: str, price: PriceSchedule) -> Entry:
+    """Nothing was ever taken upstream: refused, or proven absent. It cost nothing."""
+    return Entry(attempt_id, EntryKind.RELEASE, 0, CostState.SETTLED, price.as_of)
 
 
-def total(costs: Iterable[Cost]) -> Cost:
-    """What several attempts cost together; unknown as soon as one of them is.
+def standing(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The entry that counts for each attempt: its end where there is one, else what is held.
+
+    A SETTLE beats a RELEASE: a prediction that turns up after its release was paid after all.
+    """
+    counting: dict[str, Entry] = {}
+    for entry in entries:
+        other = counting.get(entry.attempt_id)
+        if other is None or _WEIGHT[entry.kind] > _WEIGHT[other.kind]:
+            counting[entry.attempt_id] = entry
+    return counting
+
+
+def total(entries: Iterable[Entry]) -> Total:
+    """What several attempts cost together, as far as it is known by now.
 
     The least sure state wins: UNKNOWN, ESTIMATED, ASSUMED, SETTLED. The price date is that of
     the last attempt that has one.
     """
-    parts = list(costs)
-    known = [part.nanos for part in parts if part.nanos is not None]
-    states = {part.state for part in parts}
-    if len(known) < len(parts):
-        states.add(CostState.UNKNOWN)
+    counting = standing(entries).values()
+    known = [entry.amount_nanos for entry in counting if entry.amount_nanos is not None]
+    unknown = len(counting) - len(known)
+    states = {entry.state for entry in counting}
     state = next((state for state in _LEAST_SURE_FIRST if state in states), CostState.SETTLED)
-    dates = [part.price_date for part in parts if part.price_date]
-    nanos = None if state is CostState.UNKNOWN else sum(known)
-    return Cost(nanos, state, dates[-1] if dates else "")
+    dates = [entry.price_as_of for entry in counting if entry.price_as_of]
+    return Total(
+        amount_nanos=None if unknown else sum(known),
+        state=state,
+        known_nanos=sum(known),
+        unknown=unknown,
+        price_as_of=dates[-1] if dates else "",
+    )
 
 
-def overrun(reserved: LedgerEntry, settled: LedgerEntry) -> int:
+def overrun(held: Entry, settled: Entry) -> int:
     """How far a settled cost went over what was held, in nano-dollars; 0 where not known."""
-    if reserved.nanos is None or settled.nanos is None:
+    if held.amount_nanos is None or settled.amount_nanos is None:
         return 0
-    return max(0, settled.nanos - reserved.nanos)
+    return max(0, settled.amount_nanos - held.amount_nanos)
