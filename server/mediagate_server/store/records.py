@@ -109,7 +109,7 @@ class Output:
 class Attempt:
     """The right to send one POST, and what became of it.
 
-    `price` is the price list held at submit, as the catalog wrote it; `input_hash` is the SHA-256
+    `price` is the price list held at submit, as text of the catalog's; `input_hash` is the SHA-256
     of the input sent, to recognise it in upstream's list without keeping it.
     """
 
@@ -121,7 +121,7 @@ class Attempt:
     account: str
     state: AttemptState
     created_at: datetime
-    price: Mapping[str, object]
+    price: str
     input_hash: str
     prediction_id: str = ""
     reason: str = ""

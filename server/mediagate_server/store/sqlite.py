@@ -75,7 +75,8 @@ class SqliteStore:
 
     async def bound(self, tenant: str, request_id: str) -> Bound | None:
         """See port.Store."""
-        return await self._read(lambda c: _bound(c, tenant, request_id))
+        found: Bound | None = await self._read(lambda c: _bound(c, tenant, request_id))
+        return found
 
     async def accept(
         self, generation: Generation, entries: tuple[LedgerEntry, ...], max_in_flight: int

@@ -1,0 +1,147 @@
+"""How an end upstream becomes an end here: state, failure, output, usage. Pure; no I/O."""
+
+import mimetypes
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+from mediagate_server.catalog.plan import OutputKind, OutputShape
+from mediagate_server.errors import (
+    Cancelled,
+    DeadlinePassed,
+    Failure,
+    InputRejected,
+    MediagateError,
+    ModelRetired,
+    RunFailed,
+    StreamInterrupted,
+    UpstreamAccount,
+    UpstreamUnavailable,
+    Violation,
+)
+from mediagate_server.replicate.port import Prediction, Refusal, Refused
+from mediagate_server.store.records import Output, StoredMedia, Usage
+
+LINK_LIFE = timedelta(hours=1)
+"""Replicate deletes outputs of predictions made by API about an hour after their end."""
+
+
+def refused_failure(refused: Refused, model: str) -> Failure:
+    """What callers are told when Replicate took none of the attempts. Never upstream's own words."""
+    metadata = {"model": model}
+    error: MediagateError
+    match refused.refusal:
+        case Refusal.INPUT:
+            fields = refused.invalid_fields or {"": "refused by the model"}
+            error = InputRejected(
+                *(
+                    Violation(f"input.{name}" if name else "input", description)
+                    for name, description in fields.items()
+                )
+            )
+        case Refusal.NOT_FOUND:
+            error = ModelRetired("upstream does not have this model", metadata=metadata)
+        case Refusal.ACCOUNT:
+            error = UpstreamAccount(
+                "upstream refuses the gate's account", metadata=metadata, retry_after=60.0
+            )
+        case Refusal.THROTTLED:
+            error = UpstreamUnavailable(
+                "upstream takes no more requests now",
+                metadata=metadata,
+                retry_after=refused.retry_after or 10.0,
+            )
+        case Refusal.UNREACHABLE:
+            error = UpstreamUnavailable(
+                "upstream cannot be reached", metadata=metadata, retry_after=5.0
+            )
+        case Refusal.OTHER:
+            error = RunFailed("upstream refused the request", metadata=metadata)
+    return error.failure
+
+
+def run_failed(model: str, prediction_id: str) -> Failure:
+    """The model failed. Upstream's text may hold anything, so it is not passed on."""
+    metadata = {"model": model, "prediction": prediction_id}
+    return RunFailed("the model failed", metadata=metadata).failure
+
+
+def text_lost(model: str) -> Failure:
+    """The stream broke and upstream no longer holds the whole text."""
+    return StreamInterrupted(
+        "the text was cut and upstream does not have the rest", metadata={"model": model}
+    ).failure
+
+
+def deadline_passed(timeout: float) -> Failure:
+    """The generation's own time is over."""
+    return DeadlinePassed(
+        "the timeout was over before the end", metadata={"timeout": f"{timeout:g}"}
+    ).failure
+
+
+def cancelled(why: str) -> Failure:
+    """`why` is one of our own words."""
+    return Cancelled(f"cancelled: {why}", metadata={"cause": why}).failure
+
+
+def text_of(output: Any) -> str | None:
+    """A text model's output, whole; None where there is none."""
+    if isinstance(output, str):
+        return output
+    if isinstance(output, list) and all(isinstance(piece, str) for piece in output):
+        return "".join(output)
+    return None
+
+
+def media_of(output: Any, shape: OutputShape, ended_at: datetime) -> Output:
+    """A media model's links, in order. Empty where the output holds none."""
+    if shape.kind is OutputKind.MEDIA_FIELD and isinstance(output, Mapping):
+        output = output.get(shape.field)
+    links = output if isinstance(output, list) else [output]
+    return Output(
+        media=tuple(
+            _medium(link, shape.media_type, ended_at + LINK_LIFE)
+            for link in links
+            if isinstance(link, str) and link
+        )
+    )
+
+
+def _medium(uri: str, expected: str, expires_at: datetime) -> StoredMedia:
+    if uri.startswith("data:"):
+        stated = uri[5:].split(",", 1)[0].split(";", 1)[0]
+        return StoredMedia(uri, stated or expected)
+    guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
+    return StoredMedia(uri, guessed or expected, expires_at)
+
+
+def usage_of(prediction: Prediction) -> Usage:
+    """What upstream says was used. It has spelled the same metric in more than one way."""
+    metrics = prediction.metrics
+
+    def first(*names: str) -> Decimal | int | None:
+        for name in names:
+            value = metrics.get(name)
+            if isinstance(value, Decimal | int) and not isinstance(value, bool):
+                return value
+        return None
+
+    def whole(*names: str) -> int | None:
+        value = first(*names)
+        return None if value is None else int(value)
+
+    def seconds(*names: str) -> float | None:
+        value = first(*names)
+        return None if value is None else float(value)
+
+    return Usage(
+        input_tokens=whole("token_input_count", "input_token_count"),
+        output_tokens=whole("token_output_count", "output_token_count"),
+        input_characters=whole("character_input_count"),
+        images=whole("image_output_count", "image_count"),
+        media_seconds=seconds("video_output_duration_seconds", "audio_output_duration_seconds"),
+        run_seconds=seconds("predict_time"),
+    )

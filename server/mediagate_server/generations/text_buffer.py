@@ -1,0 +1,85 @@
+"""The text of one run as it grows, addressed by UTF-8 bytes so that any reader can go on anywhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mediagate_server.errors import StreamExpired
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of text and the sequence reached with it: the count of bytes up to its end."""
+
+    sequence: int
+    text: str
+
+
+class TextBuffer:
+    """Append-only. Readers keep their own position; a slow one gets what queued up in one piece."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Chunk] = []
+
+    @property
+    def sequence(self) -> int:
+        """Bytes so far."""
+        return self._chunks[-1].sequence if self._chunks else 0
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(chunk.text for chunk in self._chunks)
+
+    def append(self, text: str) -> None:
+        """Add what one socket read brought."""
+        if text:
+            self._chunks.append(Chunk(self.sequence + len(text.encode()), text))
+
+    def reader(self, after: int) -> "TextReader":
+        """Reads from byte `after` on. StreamExpired where that is beyond all or within a letter."""
+        return TextReader(self._chunks, after)
+
+
+class TextReader:
+    """One reader's position in a buffer."""
+
+    def __init__(self, chunks: list[Chunk], after: int) -> None:
+        self._chunks = chunks
+        self._next = 0
+        self._after = after
+
+    def read(self) -> Chunk | None:
+        """Everything new since the last call, as one chunk; None where there is nothing."""
+        pieces = list(self._pieces())
+        if not pieces:
+            return None
+        return Chunk(self._chunks[self._next - 1].sequence, "".join(pieces))
+
+    def check_reached(self) -> None:
+        """At the end of the text: StreamExpired where `after` was never reached."""
+        reached = self._chunks[-1].sequence if self._chunks else 0
+        if self._after > reached:
+            raise _expired(self._after, reached)
+
+    def _pieces(self) -> Iterator[str]:
+        while self._next < len(self._chunks):
+            chunk = self._chunks[self._next]
+            self._next += 1
+            if chunk.sequence <= self._after:
+                continue
+            begins = chunk.sequence - len(chunk.text.encode())
+            if begins >= self._after:
+                yield chunk.text
+                continue
+            rest = chunk.text.encode()[self._after - begins :]
+            try:
+                yield rest.decode()
+            except UnicodeDecodeError:
+                raise _expired(self._after, chunk.sequence) from None
+
+
+def _expired(after: int, reached: int) -> StreamExpired:
+    return StreamExpired(
+        "after_sequence is not one that this stream gave out",
+        metadata={"after_sequence": str(after), "reached": str(reached)},
+    )
