@@ -19,7 +19,7 @@ from mediagate_server.errors import (
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
 from mediagate_server.generations.run import Run, Surroundings
 from mediagate_server.generations.submission import Submission, first_record
-from mediagate_server.store.records import Bound, Filter, Generation, LedgerEntry, Position, State
+from mediagate_server.store.records import Bound, Entry, Filter, Generation, Position, State
 
 _log = structlog.get_logger()
 _STORE_PAUSE = 1.0
@@ -174,7 +174,7 @@ class Generations:
     async def _accept(
         self,
         run: Run,
-        reservation: LedgerEntry,
+        reservation: Entry,
         accepted: "asyncio.Future[Bound | MediagateError | None]",
     ) -> None:
         """The commit that binds, then the life; one task, so that no caller can come between."""

@@ -34,9 +34,8 @@ from mediagate_server.store.records import (
     AttemptState,
     Cost,
     CostState,
-    EntryKind,
+    Entry,
     Generation,
-    LedgerEntry,
     Output,
     State,
 )
@@ -220,7 +219,7 @@ class Run:
             return False
         self._sent = False
         opened = next_attempt(old, now=self._around.clock.now(), queued=True)
-        entries = (ledger.release(await self._reservation(old)), ledger.reserve(plan, opened.id))
+        entries = (ledger.release(old.id, plan.price), ledger.reserve(plan, opened.id))
         self.record = replace(
             self.record, state=State.QUEUED, attempts=(*self._with(closed), opened)
         )
@@ -233,7 +232,7 @@ class Run:
         """The end of a generation of which upstream took nothing: it costs nothing."""
         now = self._around.clock.now()
         attempt = closed or self._refused(self.record.attempt, "not sent")
-        entry = ledger.release(await self._reservation(attempt))
+        entry = ledger.release(attempt.id, price_json.loads(attempt.price))
         stopped = self._stop.is_set() and self._stopped_because != "deadline"
         self.record = replace(
             self.record,
@@ -245,11 +244,6 @@ class Run:
         )
         await self._save((entry,), release_request_id=release)
         count_end(self.record)
-
-    async def _reservation(self, attempt: Attempt) -> LedgerEntry:
-        """What was held for the attempt when it was opened."""
-        entries = await self._around.store.entries(attempt.id)
-        return next(entry for entry in entries if entry.kind is EntryKind.RESERVE)
 
     def _refused(self, attempt: Attempt, reason: str) -> Attempt:
         """The attempt, closed: upstream never took it, so it cost nothing."""
@@ -307,12 +301,12 @@ class Run:
         attempt = record.attempt
         price = price_json.loads(attempt.price)
         if end is None:
-            entry = LedgerEntry(attempt.id, EntryKind.SETTLE, None, CostState.UNKNOWN, price.as_of)
+            entry = ledger.lost(attempt.id, price)
         else:
             entry = ledger.settle(
                 attempt.id, price, end.status, end.metrics, outputs=_delivered(record)
             )
-        cost = ledger.charged(entry)
+        cost = Cost(entry.amount_nanos, entry.state, entry.price_as_of)
         attempt = replace(
             attempt,
             state=AttemptState.FAILED if end is None else _ENDED[end.status],
@@ -321,8 +315,8 @@ class Run:
             completed_at=now,
         )
         attempts = self._with(attempt)
-        total = ledger.total(a.cost for a in attempts if a.cost)
-        self.record = replace(record, attempts=attempts, cost=total)
+        # Attempts before it were refused, so this one's cost is all there is.
+        self.record = replace(record, attempts=attempts, cost=cost)
         await self._save((entry,))
         count_end(self.record)
 
@@ -394,7 +388,7 @@ class Run:
         return (*self.record.attempts[:-1], attempt)
 
     async def _save(
-        self, entries: tuple[LedgerEntry, ...] = (), *, release_request_id: bool = False
+        self, entries: tuple[Entry, ...] = (), *, release_request_id: bool = False
     ) -> None:
         """Write the record durably, then tell everybody. StoreUnavailable changes nothing."""
         passing, self._saving = self._saving, None

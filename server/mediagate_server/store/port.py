@@ -3,7 +3,7 @@
 from asyncio import Future
 from typing import Protocol
 
-from mediagate_server.store.records import Bound, Filter, Generation, LedgerEntry, Position
+from mediagate_server.store.records import Bound, Entry, Filter, Generation, Position
 
 
 class Store(Protocol):
@@ -17,7 +17,7 @@ class Store(Protocol):
         ...
 
     async def accept(
-        self, generation: Generation, entries: tuple[LedgerEntry, ...], max_in_flight: int
+        self, generation: Generation, entries: tuple[Entry, ...], max_in_flight: int
     ) -> Bound | None:
         """Bind the request_id and write generation, attempt and reservation, in one commit.
 
@@ -29,7 +29,7 @@ class Store(Protocol):
     def save(
         self,
         generation: Generation,
-        entries: tuple[LedgerEntry, ...] = (),
+        entries: tuple[Entry, ...] = (),
         *,
         release_request_id: bool = False,
     ) -> "Future[None]":
@@ -54,7 +54,7 @@ class Store(Protocol):
         """All generations that are not terminal, oldest first."""
         ...
 
-    async def entries(self, attempt_id: str) -> tuple[LedgerEntry, ...]:
+    async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
         """The ledger's lines for an attempt, in the order written."""
         ...
 

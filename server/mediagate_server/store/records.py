@@ -58,7 +58,7 @@ class Purpose(StrEnum):
 
 
 class CostState(StrEnum):
-    """How sure a cost is."""
+    """How sure an amount is, in the contract's words."""
 
     ESTIMATED = "estimated"
     SETTLED = "settled"
@@ -170,7 +170,7 @@ class Generation:
 
 
 class EntryKind(StrEnum):
-    """What a ledger entry does."""
+    """What an entry does. An attempt has one RESERVE and then one SETTLE or one RELEASE."""
 
     RESERVE = "reserve"
     SETTLE = "settle"
@@ -178,17 +178,25 @@ class EntryKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    """One line of the append-only ledger; (attempt, kind) is its key.
+class Entry:
+    """One line of the append-only ledger, never changed; (attempt, kind) is its key.
 
-    `nanos` None is an amount that is not known. A release carries what it gives back.
+    `amount_nanos` is the most that may be spent (RESERVE) or what was spent (SETTLE, RELEASE), in
+    nano-dollars; None: unknown, which no sum may take for zero. `price_as_of` is the date of the
+    price that was held.
     """
 
     attempt_id: str
     kind: EntryKind
-    nanos: int | None
+    amount_nanos: int | None
     state: CostState
-    price_date: str
+    price_as_of: str
+
+    def __post_init__(self) -> None:
+        if (self.amount_nanos is None) != (self.state is CostState.UNKNOWN):
+            raise ValueError("an amount is unknown exactly where its state says so")
+        if self.amount_nanos is not None and self.amount_nanos < 0:
+            raise ValueError("an amount is never negative")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import (
     Bound,
     CostState,
+    Entry,
     EntryKind,
     Filter,
     Generation,
-    LedgerEntry,
     Position,
 )
 from mediagate_server.store.writer import GroupCommitWriter, unavailable
@@ -79,7 +79,7 @@ class SqliteStore:
         return found
 
     async def accept(
-        self, generation: Generation, entries: tuple[LedgerEntry, ...], max_in_flight: int
+        self, generation: Generation, entries: tuple[Entry, ...], max_in_flight: int
     ) -> Bound | None:
         """See port.Store."""
 
@@ -99,7 +99,7 @@ class SqliteStore:
     def save(
         self,
         generation: Generation,
-        entries: tuple[LedgerEntry, ...] = (),
+        entries: tuple[Entry, ...] = (),
         *,
         release_request_id: bool = False,
     ) -> "asyncio.Future[None]":
@@ -144,17 +144,17 @@ class SqliteStore:
         )
         return tuple(_DOCUMENT.validate_json(row[0]) for row in rows)
 
-    async def entries(self, attempt_id: str) -> tuple[LedgerEntry, ...]:
+    async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
         """See port.Store."""
         rows = await self._read(
             lambda c: c.execute(
-                "SELECT kind, nanos, state, price_date FROM ledger WHERE attempt_id = ?"
+                "SELECT kind, amount_nanos, state, price_as_of FROM ledger WHERE attempt_id = ?"
                 " ORDER BY line",
                 (attempt_id,),
             ).fetchall()
         )
         return tuple(
-            LedgerEntry(attempt_id, EntryKind(kind), nanos, CostState(state), date)
+            Entry(attempt_id, EntryKind(kind), nanos, CostState(state), date)
             for kind, nanos, state, date in rows
         )
 
@@ -264,10 +264,10 @@ def _write_attempts(connection: sqlite3.Connection, generation: Generation) -> N
     )
 
 
-def _append(connection: sqlite3.Connection, entries: tuple[LedgerEntry, ...]) -> None:
+def _append(connection: sqlite3.Connection, entries: tuple[Entry, ...]) -> None:
     connection.executemany(
-        "INSERT INTO ledger (attempt_id, kind, nanos, state, price_date) VALUES (?, ?, ?, ?, ?)",
-        [(e.attempt_id, e.kind, e.nanos, e.state, e.price_date) for e in entries],
+        "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of) VALUES (?, ?, ?, ?, ?)",
+        [(e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of) for e in entries],
     )
 
 

@@ -36,12 +36,12 @@ CREATE TABLE attempts (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE ledger (
-    line       INTEGER PRIMARY KEY,
-    attempt_id TEXT NOT NULL REFERENCES attempts (id),
-    kind       TEXT NOT NULL,
-    nanos      INTEGER,
-    state      TEXT NOT NULL,
-    price_date TEXT NOT NULL,
+    line         INTEGER PRIMARY KEY,
+    attempt_id   TEXT NOT NULL REFERENCES attempts (id),
+    kind         TEXT NOT NULL,
+    amount_nanos INTEGER,
+    state        TEXT NOT NULL,
+    price_as_of  TEXT NOT NULL,
     UNIQUE (attempt_id, kind)
 ) STRICT;
 
