@@ -1,30 +1,30 @@
 """What can go wrong, as facts and as exceptions. Nothing here knows gRPC: `status.py` does.
 
-    MediagateError                     every failure a caller can be told of
-    ├── InvalidRequest                 the request itself is wrong; names the fields
-    │   ├── ParameterUnsupported       the model cannot honour a parameter (strict mode)
-    │   ├── MediaTooLarge              an inline medium is over the limit
-    │   └── InputRejected              Replicate refused the input
-    ├── NotBuilt                       the rpc or field is in the contract, not yet in the server
-    ├── UnknownMethod                  the contract has no such rpc
-    ├── NotFound
-    │   ├── ModelNotFound
-    │   └── GenerationNotFound
-    ├── KeyMissing, KeyInvalid         who is calling?
-    ├── QuotaExceeded                  carries retry_after where waiting helps
-    │   ├── RateLimited, TooManyInFlight
-    ├── PreconditionFailed
-    │   ├── ModelRetired, MaxCostExceeded, PriceUnknown, DeadlineTooShort, ContentBlocked
-    ├── RequestIdReused                same request_id, other request
-    ├── StreamExpired                  the text asked for is gone or was never there
-    ├── StreamInterrupted              the bytes already sent cannot be continued
-    ├── Unavailable                    carries retry_after
-    │   ├── UpstreamUnavailable, CircuitOpen, UpstreamAccount
-    │   ├── SubmitUnconfirmed, StoreUnavailable, Draining
-    ├── RunFailed                      the model ran and failed
-    ├── DeadlinePassed                 `timeout` was over before the end
-    ├── Cancelled                      somebody asked for the end
-    └── Internal                       a bug of ours; the text is fixed
+MediagateError                     every failure a caller can be told of
+├── InvalidRequest                 the request itself is wrong; names the fields
+│   ├── ParameterUnsupported       the model cannot honour a parameter (strict mode)
+│   ├── MediaTooLarge              an inline medium is over the limit
+│   └── InputRejected              Replicate refused the input
+├── NotBuilt                       the rpc or field is in the contract, not yet in the server
+├── UnknownMethod                  the contract has no such rpc
+├── NotFound
+│   ├── ModelNotFound
+│   └── GenerationNotFound
+├── KeyMissing, KeyInvalid         who is calling?
+├── QuotaExceeded                  carries retry_after where waiting helps
+│   ├── RateLimited, TooManyInFlight
+├── PreconditionFailed
+│   ├── ModelRetired, MaxCostExceeded, PriceUnknown, DeadlineTooShort, ContentBlocked
+├── RequestIdReused                same request_id, other request
+├── StreamExpired                  the text asked for is gone or was never there
+├── StreamInterrupted              the bytes already sent cannot be continued
+├── Unavailable                    carries retry_after
+│   ├── UpstreamUnavailable, CircuitOpen, UpstreamAccount
+│   ├── SubmitUnconfirmed, StoreUnavailable, Draining
+├── RunFailed                      the model ran and failed
+├── DeadlinePassed                 `timeout` was over before the end
+├── Cancelled                      somebody asked for the end
+└── Internal                       a bug of ours; the text is fixed
 """
 
 from collections.abc import Mapping
@@ -165,9 +165,7 @@ class NotBuilt(MediagateError):
     def __init__(self, what: str, *, field_path: str = "") -> None:
         violations = (Violation(field_path, "not implemented yet"),) if field_path else ()
         metadata = {"field": field_path} if field_path else {}
-        super().__init__(
-            f"{what} is not implemented yet", metadata=metadata, violations=violations
-        )
+        super().__init__(f"{what} is not implemented yet", metadata=metadata, violations=violations)
 
 
 class UnknownMethod(MediagateError):
@@ -188,11 +186,13 @@ class ModelNotFound(NotFound):
 
     reason = Reason.MODEL_NOT_FOUND
 
-    def __init__(self, model: str, modality: str) -> None:
+    def __init__(self, model: str, modality: str = "") -> None:
+        kind = f"{modality} model" if modality else "model"
+        field = "options.model" if modality else "model"
         super().__init__(
-            f"no {modality} model is called {model!r}",
+            f"no {kind} is called {model!r}",
             metadata={"model": model, "modality": modality},
-            violations=(Violation("options.model", f"no {modality} model of this name"),),
+            violations=(Violation(field, f"no {kind} of this name"),),
         )
 
 

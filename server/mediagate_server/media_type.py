@@ -1,0 +1,23 @@
+"""What kind of file some bytes are, by their first ones."""
+
+_SIGNATURES = (
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"GIF8", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+    (8, b"WAVE", "audio/wav"),
+    (0, b"ID3", "audio/mpeg"),
+    (0, b"\xff\xfb", "audio/mpeg"),
+    (0, b"fLaC", "audio/flac"),
+    (0, b"OggS", "audio/ogg"),
+    (4, b"ftyp", "video/mp4"),
+    (0, b"\x1a\x45\xdf\xa3", "video/webm"),
+)
+
+
+def sniff(data: bytes) -> str:
+    """Its media type, or application/octet-stream where it is none that models take."""
+    for offset, signature, media_type in _SIGNATURES:
+        if data[offset : offset + len(signature)] == signature:
+            return media_type
+    return "application/octet-stream"

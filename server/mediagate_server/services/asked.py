@@ -1,0 +1,125 @@
+"""From protobuf to our own words: parameters, media, options, and the fingerprint of a request."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message as ProtoMessage
+from mediagate.v1 import image_pb2, medium_pb2, options_pb2, text_pb2
+
+from mediagate_server.catalog.request import (
+    Lora,
+    MediaInput,
+    Message,
+    Modality,
+    ModelRequest,
+    Size,
+    Value,
+)
+from mediagate_server.media_type import sniff
+
+_NOT_PARAMETERS: Final = frozenset(
+    {"request_id", "validate_only", "wait", "options", "after_sequence"}
+)
+_NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait")
+_OPTIONS_NOT_IN_FINGERPRINT: Final = ("timeout", "on_disconnect", "disconnect_grace")
+
+
+def model_request(request: Any, modality: Modality) -> ModelRequest:
+    """The request as the catalog takes it. Only what the caller set is in it."""
+    options = request.options
+    return ModelRequest(
+        modality=modality,
+        model=options.model,
+        parameters=parameters(request),
+        strict=options.parameter_mode == options_pb2.PARAMETER_MODE_STRICT,
+        max_cost_nanos=options.max_cost_usd_nanos
+        if options.HasField("max_cost_usd_nanos")
+        else None,
+    )
+
+
+def parameters(request: ProtoMessage) -> dict[str, Value]:
+    """Every parameter that is set, by its field's name."""
+    found: dict[str, Value] = {}
+    for field, value in request.ListFields():
+        if field.name in _NOT_PARAMETERS:
+            continue
+        if field.enum_type is not None:
+            found[field.name] = _word(field.enum_type, value)
+        elif field.message_type is None:
+            found[field.name] = tuple(value) if field.is_repeated else value
+        else:
+            found[field.name] = _from_message(value, repeated=field.is_repeated)
+    return found
+
+
+def seconds_of(duration: Duration) -> float:
+    """A Duration in seconds."""
+    return duration.seconds + duration.nanos / 1e9
+
+
+def fingerprint(method: str, request: ProtoMessage) -> str:
+    """SHA-256 over canonical JSON of the request, without what may differ between repeats."""
+    document: dict[str, Any] = MessageToDict(request, preserving_proto_field_name=True)
+    for name in _NOT_IN_FINGERPRINT:
+        document.pop(name, None)
+    options = document.get("options", {})
+    for name in _OPTIONS_NOT_IN_FINGERPRINT:
+        options.pop(name, None)
+    if not options:
+        document.pop("options", None)
+    canonical = json.dumps([method, document], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _word(enum: Any, number: int) -> str:
+    """An enum's value in lower case, without the enum's own name before it."""
+    names: Mapping[int, Any] = enum.values_by_number
+    prefix = "".join(f"_{c}" if c.isupper() else c.upper() for c in enum.name).lstrip("_")
+    return str(names[number].name).removeprefix(f"{prefix}_").lower()
+
+
+def _from_message(value: Any, *, repeated: bool) -> Value:
+    if not repeated:
+        return _from_one(value)
+    kinds = {type(item) for item in value}
+    if kinds == {text_pb2.ChatMessage}:
+        return tuple(_message(item) for item in value)
+    if kinds == {image_pb2.Lora}:
+        return tuple(Lora(l.uri, l.scale if l.HasField("scale") else 1.0) for l in value)
+    return tuple(_media(item) for item in value)
+
+
+def _from_one(value: Any) -> Value:
+    if isinstance(value, Duration):
+        return seconds_of(value)
+    if isinstance(value, medium_pb2.Size):
+        return Size(value.width, value.height)
+    if isinstance(value, medium_pb2.MediaInput):
+        return _media(value)
+    raise TypeError(f"no parameter is a {type(value).__name__}")
+
+
+def _message(message: text_pb2.ChatMessage) -> Message:
+    role = text_pb2.ChatMessage.Role.Name(message.role).removeprefix("ROLE_").lower()
+    return Message(
+        role,
+        tuple(
+            _media(part.image) if part.WhichOneof("part") == "image" else part.text
+            for part in message.parts
+        ),
+    )
+
+
+def _media(media: medium_pb2.MediaInput) -> MediaInput:
+    """A link as it is; bytes as a data URI, which every model takes in place of a link."""
+    if media.WhichOneof("source") == "uri":
+        return MediaInput(media.uri)
+    data = media.inline.data
+    kind = media.inline.media_type or sniff(data)
+    return MediaInput(f"data:{kind};base64,{base64.b64encode(data).decode()}")

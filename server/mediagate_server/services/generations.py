@@ -1,0 +1,117 @@
+"""GenerationService: reading, waiting, watching, cancelling."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, modality_pb2
+
+from mediagate_server import caller
+from mediagate_server.generations.generations import Generations
+from mediagate_server.services import paging, shown
+from mediagate_server.services.paid import Context, report, waiting_time
+from mediagate_server.store.records import Filter, Position, State
+
+_STATES = {number: state for state, number in shown.STATES.items()}
+
+
+class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
+    """See generations.proto. WatchGenerations and DeleteGeneration are not built yet."""
+
+    def __init__(self, generations: Generations) -> None:
+        self._generations = generations
+
+    async def GetGeneration(
+        self, request: generations_pb2.GetGenerationRequest, context: Context
+    ) -> generations_pb2.GetGenerationResponse:
+        """Shows one generation as it stands."""
+        record = await self._generations.get(caller.current().tenant, request.id)
+        report(record)
+        return generations_pb2.GetGenerationResponse(
+            generation=shown.generation(record, full=_full(request.view))
+        )
+
+    async def ListGenerations(
+        self, request: generations_pb2.ListGenerationsRequest, context: Context
+    ) -> generations_pb2.ListGenerationsResponse:
+        """Lists generations, newest first."""
+        scope = paging.scope_of(request.filter, request.view)
+        size = paging.page_size(request.page_size)
+        after = paging.read_token(request.page_token, scope)
+        found = await self._generations.list_generations(
+            caller.current().tenant, _filter(request.filter), size + 1, _position(after)
+        )
+        page = found[:size]
+        token = ""
+        if len(found) > size:
+            token = paging.write_token([page[-1].created_at.isoformat(), page[-1].id], scope)
+        return generations_pb2.ListGenerationsResponse(
+            generations=[shown.generation(record, full=_full(request.view)) for record in page],
+            next_page_token=token,
+        )
+
+    async def WaitGeneration(
+        self, request: generations_pb2.WaitGenerationRequest, context: Context
+    ) -> generations_pb2.WaitGenerationResponse:
+        """Answers once it is terminal, or after `wait`."""
+        seconds = waiting_time(request, context, wait_by_default=True)
+        record = await self._generations.wait(caller.current().tenant, request.id, seconds)
+        report(record)
+        return generations_pb2.WaitGenerationResponse(
+            generation=shown.generation(record, full=_full(request.view))
+        )
+
+    async def WatchGeneration(
+        self, request: generations_pb2.WatchGenerationRequest, context: Context
+    ) -> AsyncIterator[generations_pb2.WatchGenerationResponse]:
+        """Streams it at every change, up to its end."""
+        changes = self._generations.watch(
+            caller.current().tenant, request.id, request.after_sequence
+        )
+        async for record in changes:
+            report(record)
+            yield generations_pb2.WatchGenerationResponse(
+                generation=shown.generation(record, full=_full(request.view)),
+                sequence=record.version,
+            )
+
+    async def CancelGeneration(
+        self, request: generations_pb2.CancelGenerationRequest, context: Context
+    ) -> generations_pb2.CancelGenerationResponse:
+        """Asks for the end."""
+        record = await self._generations.cancel(caller.current().tenant, request.id)
+        report(record)
+        return generations_pb2.CancelGenerationResponse(generation=shown.generation(record))
+
+
+def _full(view: generation_pb2.GenerationView) -> bool:
+    return view == generation_pb2.GENERATION_VIEW_FULL
+
+
+def _filter(asked: generations_pb2.GenerationFilter) -> Filter:
+    modality = ""
+    if asked.modality:
+        modality = modality_pb2.Modality.Name(asked.modality).removeprefix("MODALITY_").lower()
+    return Filter(
+        states=_wanted_states(asked),
+        models=tuple(asked.models),
+        modality=modality,
+        labels=dict(asked.labels),
+        created_after=_moment(asked.created_after) if asked.HasField("created_after") else None,
+        created_before=_moment(asked.created_before) if asked.HasField("created_before") else None,
+    )
+
+
+def _wanted_states(asked: generations_pb2.GenerationFilter) -> tuple[State, ...]:
+    """An unspecified state among them means any."""
+    if generation_pb2.Generation.STATE_UNSPECIFIED in asked.states:
+        return ()
+    return tuple(_STATES[number] for number in asked.states)
+
+
+def _moment(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(UTC)
+
+
+def _position(token: list[str] | None) -> Position | None:
+    return None if token is None else Position(datetime.fromisoformat(token[0]), token[1])

@@ -1,0 +1,123 @@
+"""ModelService: the catalog, shown."""
+
+from collections.abc import Callable
+
+from google.protobuf.duration_pb2 import Duration
+from mediagate.v1 import modality_pb2, models_pb2, models_pb2_grpc
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.prices import PriceSchedule, Tier
+from mediagate_server.catalog.request import Modality
+from mediagate_server.errors import ModelNotFound
+from mediagate_server.services import paging, shown
+from mediagate_server.services.paid import Context
+
+_MODALITIES = {shown.MODALITIES[modality.value]: modality for modality in Modality}
+
+
+class ModelService(models_pb2_grpc.ModelServiceServicer):
+    """See models.proto. EstimateCost and RunModel are not built yet."""
+
+    def __init__(self, catalog: Callable[[], Catalog]) -> None:
+        self._catalog = catalog
+
+    async def ListModels(
+        self, request: models_pb2.ListModelsRequest, context: Context
+    ) -> models_pb2.ListModelsResponse:
+        """Lists the catalog, by modality and slug."""
+        scope = paging.scope_of(request.modality, request.quality)
+        after = paging.read_token(request.page_token, scope)
+        begin = int(after[0]) if after else 0
+        end = begin + paging.page_size(request.page_size)
+        found = [
+            model
+            for model in self._catalog().models()
+            if _matches(model, request.modality, request.quality)
+        ]
+        return models_pb2.ListModelsResponse(
+            models=[_model(model) for model in found[begin:end]],
+            next_page_token=paging.write_token([end], scope) if end < len(found) else "",
+        )
+
+    async def GetModel(
+        self, request: models_pb2.GetModelRequest, context: Context
+    ) -> models_pb2.GetModelResponse:
+        """Shows one model."""
+        model = self._catalog().named(request.model)
+        if model is None:
+            raise ModelNotFound(request.model)
+        return models_pb2.GetModelResponse(model=_model(model))
+
+
+def _matches(model: Model, modality: modality_pb2.Modality, quality: modality_pb2.Quality) -> bool:
+    if modality and _MODALITIES.get(modality) is not model.modality:
+        return False
+    return not quality or modality_pb2.Quality.Name(quality) == f"QUALITY_{model.quality.name}"
+
+
+def _model(model: Model) -> models_pb2.Model:
+    return models_pb2.Model(
+        slug=model.slug,
+        aliases=model.aliases,
+        modality=shown.MODALITIES[model.modality.value],
+        kind=models_pb2.Model.Kind.Value(f"KIND_{model.kind.name}"),
+        vendor=model.vendor,
+        quality=modality_pb2.Quality.Value(f"QUALITY_{model.quality.name}"),
+        status=models_pb2.Model.Status.Value(f"STATUS_{model.status.name}"),
+        successor=model.successor,
+        streams=model.streams,
+        parameters=_parameters(model),
+        price=_price(model.price),
+        max_run=Duration(seconds=model.max_run),
+        max_output_tokens=model.max_output_tokens,
+        version=model.version,
+        fallback_models=model.fallbacks,
+    )
+
+
+def _parameters(model: Model) -> list[models_pb2.ModelParameter]:
+    """The fields that have an input of their own, with that input's own bounds."""
+    shown_parameters = []
+    for name, rule in model.map.items():
+        if not rule.targets:
+            continue
+        spec = model.inputs[rule.targets[0]]
+        shown_parameters.append(
+            models_pb2.ModelParameter(
+                parameter=name,
+                input_name=rule.targets[0],
+                minimum=None if spec.min is None else float(spec.min),
+                maximum=None if spec.max is None else float(spec.max),
+                allowed_values=[str(value) for value in spec.enum or ()],
+                default_value="" if spec.default is None else str(spec.default),
+                required=spec.required,
+            )
+        )
+    return shown_parameters
+
+
+def _price(schedule: PriceSchedule) -> models_pb2.PriceSchedule:
+    return models_pb2.PriceSchedule(
+        tiers=[_tier(tier) for tier in schedule.tiers],
+        price_date=schedule.as_of,
+        source=schedule.source,
+    )
+
+
+def _tier(tier: Tier) -> models_pb2.PriceTier:
+    return models_pb2.PriceTier(
+        criteria=[
+            models_pb2.PriceCriterion(
+                metric=criterion.metric,
+                equals=criterion.equals,
+                over=None if criterion.over is None else str(criterion.over),
+                up_to=None if criterion.up_to is None else str(criterion.up_to),
+            )
+            for criterion in tier.criteria
+        ],
+        rates=[
+            models_pb2.PriceRate(metric=rate.metrics[0], usd=str(rate.usd), per=rate.per)
+            for rate in tier.rates
+        ],
+    )

@@ -1,0 +1,118 @@
+"""The way of every paid rpc through this room: check, plan, bind, attach, wait, answer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+from mediagate.v1 import options_pb2
+
+from mediagate_server import caller, receipt
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.catalog.request import Modality
+from mediagate_server.generations.attachment import Attachment
+from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.submission import Submission, draw_request_id
+from mediagate_server.services import asked, shown
+from mediagate_server.store.records import Generation
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+BEFORE_DEADLINE: Final = 0.2
+"""Seconds before the rpc's deadline at which a waiting call answers with what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a unary paid rpc answers; `plan` alone under validate_only."""
+
+    record: Generation | None = None
+    replayed: bool = False
+    plan: Plan | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """As the fields of any `<Verb>Response`."""
+        return {
+            "generation": shown.generation(self.record) if self.record else None,
+            "replayed": self.replayed,
+            "plan": shown.plan(self.plan) if self.plan else None,
+        }
+
+
+class PaidCalls:
+    """What all paid rpcs share. `catalog` and `timeouts` (seconds) are asked at each call."""
+
+    def __init__(
+        self,
+        catalog: Callable[[], Catalog],
+        generations: Generations,
+        timeouts: Callable[[], Mapping[Modality, float]],
+    ) -> None:
+        self._catalog = catalog
+        self._generations = generations
+        self._timeouts = timeouts
+
+    async def answer(
+        self,
+        request: Any,
+        context: Context,
+        *,
+        method: str,
+        modality: Modality,
+        wait_by_default: bool,
+    ) -> Answer:
+        """Serve a unary paid rpc."""
+        if request.validate_only:
+            planned = self._catalog().plan(asked.model_request(request, modality))
+            self._submission(request, method, modality)
+            return Answer(plan=planned)
+        async with await self.attach(request, method=method, modality=modality) as attached:
+            record = await attached.until_settled(
+                waiting_time(request, context, wait_by_default=wait_by_default)
+            )
+        report(record)
+        return Answer(record, attached.replayed)
+
+    async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
+        """Bind the request, or attach to what it is bound to."""
+        return await self._generations.start(
+            self._submission(request, method, modality),
+            lambda: self._catalog().plan(asked.model_request(request, modality)),
+        )
+
+    def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
+        options = request.options
+        timeout = (
+            asked.seconds_of(options.timeout)
+            if options.HasField("timeout")
+            else self._timeouts()[modality]
+        )
+        return Submission(
+            tenant=caller.current().tenant,
+            method=method,
+            request_id=request.request_id or draw_request_id(),
+            fingerprint=asked.fingerprint(method, request),
+            timeout=timeout,
+            cancel_on_leaving=options.on_disconnect != options_pb2.ON_DISCONNECT_DETACH,
+            grace=asked.seconds_of(options.disconnect_grace),
+            labels=dict(options.labels),
+        )
+
+
+def waiting_time(request: Any, context: Context, *, wait_by_default: bool) -> float | None:
+    """Seconds to wait for the end; None: as long as it takes."""
+    wait: float | None = None if wait_by_default else 0.0
+    if request.HasField("wait"):
+        wait = asked.seconds_of(request.wait)
+    remaining = context.time_remaining()
+    if remaining is None:
+        return wait
+    most = max(remaining - BEFORE_DEADLINE, 0.0)
+    return most if wait is None else min(wait, most)
+
+
+def report(record: Generation) -> None:
+    """Tell metering and the access log which generation this rpc was about, and its cost."""
+    settled = record.cost.nanos if record.state.is_terminal else None
+    receipt.report(generation_id=record.id, model=record.model, cost_nanos=settled)

@@ -1,0 +1,192 @@
+"""From our own words to protobuf: how a generation and a plan are shown to callers."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from mediagate.v1 import cost_pb2, generation_pb2, medium_pb2, modality_pb2, plan_pb2
+
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.status import status_of
+from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
+    Cost,
+    CostState,
+    Generation,
+    Purpose,
+    State,
+    StoredMedia,
+    Usage,
+)
+
+STATES: Final = {s: generation_pb2.Generation.State.Value(f"STATE_{s.name}") for s in State}
+_ATTEMPT_STATES: Final = {
+    s: generation_pb2.Attempt.State.Value(f"STATE_{s.name}") for s in AttemptState
+}
+_PURPOSES: Final = {p: generation_pb2.Attempt.Purpose.Value(f"PURPOSE_{p.name}") for p in Purpose}
+_COSTS: Final = {s: cost_pb2.CostState.Value(f"COST_STATE_{s.name}") for s in CostState}
+MODALITIES: Final = {
+    word: modality_pb2.Modality.Value(f"MODALITY_{word.upper()}")
+    for word in ("text", "image", "video", "audio", "safety", "raw")
+}
+_HANDLINGS: Final = {
+    word: plan_pb2.ParameterReport.Handling.Value(f"HANDLING_{word.upper()}")
+    for word in ("honoured", "adjusted", "emulated", "dropped")
+}
+
+
+def generation(
+    record: Generation, *, full: bool = False, now: Callable[[], datetime] | None = None
+) -> generation_pb2.Generation:
+    """A generation; `full` shows its logs too. Links that are over are left out."""
+    shown = generation_pb2.Generation(
+        id=record.id,
+        modality=MODALITIES[record.modality],
+        state=STATES[record.state],
+        request_id=record.request_id,
+        requested_model=record.requested_model,
+        model=record.model,
+        attempts=[_attempt(attempt) for attempt in record.attempts],
+        parameters=parameter_reports(record.parameters),
+        seed=record.seed,
+        usage=usage(record.usage),
+        cost=cost(record.cost),
+        logs=record.logs if full else "",
+        create_time=_time(record.created_at),
+        start_time=_time(record.started_at),
+        complete_time=_time(record.completed_at),
+        deadline_time=_time(record.deadline_at),
+        labels=record.labels,
+        sandbox=record.sandbox,
+    )
+    if record.failure:
+        shown.error.CopyFrom(status_of(record.failure))
+    _add_output(shown, record, (now or _now)())
+    return shown
+
+
+def parameter_reports(
+    lines: Iterable[Mapping[str, str]],
+) -> list[plan_pb2.ParameterReport]:
+    """What became of each parameter, as the catalog wrote it."""
+    return [
+        plan_pb2.ParameterReport(
+            parameter=line["parameter"],
+            handling=_HANDLINGS[line["handling"]],
+            requested=line["requested"],
+            sent=line["sent"],
+            reason=line["reason"],
+        )
+        for line in lines
+    ]
+
+
+def plan(planned: Plan) -> plan_pb2.Plan:
+    """A plan, as `validate_only` answers it."""
+    return plan_pb2.Plan(
+        model=planned.slug,
+        parameters=[
+            plan_pb2.ParameterReport(
+                parameter=line.parameter,
+                handling=_HANDLINGS[line.handling.value],
+                requested=line.requested,
+                sent=line.sent,
+                reason=line.reason,
+            )
+            for line in planned.report
+        ],
+        cost=cost_pb2.CostEstimate(
+            low_usd_nanos=planned.estimate.low,
+            expected_usd_nanos=planned.estimate.expected,
+            maximum_usd_nanos=planned.estimate.maximum,
+            price_date=planned.price.as_of,
+        ),
+    )
+
+
+def cost(amount: Cost | None) -> cost_pb2.Cost | None:
+    """An amount; unset where it is unknown."""
+    if amount is None:
+        return None
+    return cost_pb2.Cost(
+        usd_nanos=amount.nanos, state=_COSTS[amount.state], price_date=amount.price_date
+    )
+
+
+def usage(used: Usage | None) -> cost_pb2.Usage | None:
+    """What was used."""
+    if used is None:
+        return None
+    return cost_pb2.Usage(
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        input_characters=used.input_characters,
+        images=used.images,
+        media_duration=_duration(used.media_seconds),
+        run_duration=_duration(used.run_seconds),
+    )
+
+
+def _attempt(attempt: Attempt) -> generation_pb2.Attempt:
+    return generation_pb2.Attempt(
+        ordinal=attempt.ordinal,
+        purpose=_PURPOSES[attempt.purpose],
+        output_index=attempt.output_index,
+        model=attempt.model,
+        account=attempt.account,
+        prediction_id=attempt.prediction_id,
+        state=_ATTEMPT_STATES[attempt.state],
+        reason=attempt.reason,
+        cost=cost(attempt.cost),
+        create_time=_time(attempt.created_at),
+        complete_time=_time(attempt.completed_at),
+    )
+
+
+def _add_output(shown: generation_pb2.Generation, record: Generation, now: datetime) -> None:
+    output = record.output
+    if output is None:
+        return
+    if output.text is not None:
+        shown.text.text = output.text
+        return
+    media = [_media(medium, now) for medium in output.media]
+    if record.modality == "image":
+        shown.images.images.extend(media)
+    elif record.modality == "video":
+        shown.video.video.CopyFrom(media[0])
+    else:
+        shown.audio.audio.CopyFrom(media[0])
+
+
+def _media(medium: StoredMedia, now: datetime) -> medium_pb2.Media:
+    gone = medium.expires_at is not None and medium.expires_at <= now
+    return medium_pb2.Media(
+        uri="" if gone else medium.uri,
+        uri_expire_time=_time(medium.expires_at),
+        media_type=medium.media_type,
+        duration=_duration(medium.seconds),
+    )
+
+
+def _time(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _duration(seconds: float | None) -> Duration | None:
+    if seconds is None:
+        return None
+    span = Duration()
+    span.FromNanoseconds(round(seconds * 1e9))
+    return span
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,43 @@
+"""The rpcs that the contract has and this server does not serve yet, as data.
+
+The interceptor chain is given this set and answers them with NOT_IMPLEMENTED itself, so that they
+are counted, authenticated and limited like any other and need no servicer.
+"""
+
+from typing import Final
+
+_ADMIN: Final = (
+    "CreateKey",
+    "ListKeys",
+    "RevokeKey",
+    "ListTenants",
+    "GetTenant",
+    "OverrideBudget",
+    "RotateWebhookSecret",
+    "ListUndeliveredWebhooks",
+    "RedeliverWebhook",
+)
+
+NOT_BUILT_METHODS: Final = frozenset(
+    {
+        "/mediagate.v1.ModelService/EstimateCost",
+        "/mediagate.v1.ModelService/RunModel",
+        "/mediagate.v1.SafetyService/CheckSafety",
+        "/mediagate.v1.MediaService/UploadMedia",
+        "/mediagate.v1.MediaService/ReadMedia",
+        "/mediagate.v1.UsageService/GetUsage",
+        "/mediagate.v1.UsageService/ListCharges",
+        "/mediagate.v1.GenerationService/WatchGenerations",
+        "/mediagate.v1.GenerationService/DeleteGeneration",
+        *(f"/mediagate.v1.AdminService/{name}" for name in _ADMIN),
+    }
+)
+"""Paths of all of them; the changelog lists the same."""
+
+UNBUILT_SERVICES: Final = (
+    "mediagate.v1.AdminService",
+    "mediagate.v1.MediaService",
+    "mediagate.v1.SafetyService",
+    "mediagate.v1.UsageService",
+)
+"""Services none of whose rpcs is built, for reflection to list beside the others."""

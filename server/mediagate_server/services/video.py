@@ -1,0 +1,26 @@
+"""VideoService: moving pictures."""
+
+from mediagate.v1 import video_pb2, video_pb2_grpc
+
+from mediagate_server.catalog.request import Modality
+from mediagate_server.services.paid import Context, PaidCalls
+
+
+class VideoService(video_pb2_grpc.VideoServiceServicer):
+    """See video.proto."""
+
+    def __init__(self, calls: PaidCalls) -> None:
+        self._calls = calls
+
+    async def GenerateVideo(
+        self, request: video_pb2.GenerateVideoRequest, context: Context
+    ) -> video_pb2.GenerateVideoResponse:
+        """Makes it and answers at once, or after `wait`."""
+        answer = await self._calls.answer(
+            request,
+            context,
+            method="GenerateVideo",
+            modality=Modality.VIDEO,
+            wait_by_default=False,
+        )
+        return video_pb2.GenerateVideoResponse(**answer.fields())
