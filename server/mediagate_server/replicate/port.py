@@ -40,7 +40,6 @@ _TERMINAL = frozenset(
 )
 
 
-
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One prediction as last told by upstream. Only `id` and `status` are sure to be there.
@@ -177,7 +176,9 @@ class Upstream(Protocol):
         ...
 
     async def cancel(self, prediction_id: str) -> Prediction | None:
-        """Ask for the end. None where upstream says that it had ended already (any 4xx)."""
+        """Ask for the end. None where upstream says that it had ended already (any 4xx but
+        those about the account or its rate), or does not say how it stands: `get` tells.
+        """
         ...
 
     async def list_predictions(

@@ -1,0 +1,161 @@
+"""Replicate behind the port: each method is one HTTP exchange, built here and decoded elsewhere.
+
+The `replicate` SDK is used through one entry, `_async_request`: it adds the base URL and the
+token, takes headers and gives back the raw answer. Its typed methods drop headers and fail on
+predictions that are fine, its `run` and `stream` lose text and send the token to other hosts.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+import httpx
+import orjson
+from yarl import URL
+
+from mediagate_server.replicate import addresses
+from mediagate_server.replicate.connection import Connection, connect
+from mediagate_server.replicate.decoding import decode_page, decode_prediction
+from mediagate_server.replicate.port import (
+    CreateRequest,
+    NoAnswer,
+    Prediction,
+    PredictionPage,
+    Refusal,
+    Refused,
+    StreamEvent,
+    Upstream,
+)
+from mediagate_server.replicate.settings import ReplicateSettings, api_root
+from mediagate_server.replicate.streams import open_stream
+
+_SHORTEST_CANCEL_AFTER = 5
+
+
+class ReplicateClient(Upstream):
+    """One account of Replicate, or of any server that speaks its API.
+
+    async with ReplicateClient(settings) as upstream: ...
+
+    Sends everything exactly once; retrying, pacing and counting are around it, not in it.
+    """
+
+    def __init__(self, settings: ReplicateSettings) -> None:
+        self._settings = settings
+        self._root = URL(api_root(settings.base_url))
+        # Overall time is bounded in `_send`; these are the phases before a byte is sent.
+        self._phases = httpx.Timeout(
+            None, connect=settings.connect_timeout, pool=settings.connect_timeout
+        )
+        self._open = AsyncExitStack()
+        self._connection: Connection
+
+    async def __aenter__(self) -> "ReplicateClient":
+        self._connection = await self._open.enter_async_context(connect(self._settings))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._open.aclose()
+
+    async def create(self, request: CreateRequest) -> Prediction:
+        """Send exactly one POST. NoAnswer leaves it in doubt."""
+        path, version = addresses.create_route(request.target)
+        seconds = max(_SHORTEST_CANCEL_AFTER, math.ceil(request.cancel_after))
+        answer = await self._send(
+            "POST",
+            path,
+            within=self._settings.create_timeout,
+            content=_create_body(request, version),
+            headers={"Content-Type": "application/json", "Cancel-After": f"{seconds}s"},
+        )
+        return decode_prediction(answer)
+
+    async def get(self, prediction_id: str) -> Prediction:
+        """The prediction as it stands."""
+        return decode_prediction(await self._read("GET", addresses.prediction_path(prediction_id)))
+
+    async def cancel(self, prediction_id: str) -> Prediction | None:
+        """Ask for the end. None where the answer does not tell how it stands: ask with `get`.
+
+        Replicate does not say what it answers once the prediction has ended, so every 4xx that
+        is about the prediction counts as that; so does a 2xx without one in it.
+        """
+        path = f"{addresses.prediction_path(prediction_id)}/cancel"
+        try:
+            answer = await self._read("POST", path)
+        except Refused as refused:
+            if refused.refusal in (Refusal.NOT_FOUND, Refusal.INPUT, Refusal.OTHER):
+                return None
+            raise
+        try:
+            return decode_prediction(answer)
+        except NoAnswer:
+            return None
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        """One page of the account's predictions, newest first."""
+        query: dict[str, str] = {}
+        if created_after is not None:
+            query["created_after"] = addresses.instant(created_after)
+        if created_before is not None:
+            query["created_before"] = addresses.instant(created_before)
+        if cursor is not None:
+            query["cursor"] = cursor
+        return decode_page(await self._read("GET", "/predictions", query))
+
+    def stream(
+        self, stream_url: str, *, last_event_id: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+        """Open the stream once; see the port."""
+        url = addresses.may_stream(stream_url, self._root)
+        return open_stream(self._connection.streams, url, last_event_id, self._settings)
+
+    async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        return await self._send(method, path, within=self._settings.read_timeout, params=query)
+
+    async def _send(self, method: str, path: str, *, within: float, **parts: Any) -> bytes:
+        """One exchange through the SDK, at most `within` seconds; the body of a 2xx."""
+        try:
+            async with asyncio.timeout(within):
+                answer = await self._connection.sdk._async_request(
+                    method, path, timeout=self._phases, **parts
+                )
+        except TimeoutError as late:
+            raise NoAnswer("timeout") from late
+        return answer.content
+
+
+def _create_body(request: CreateRequest, version: str | None) -> bytes:
+    """The closed set of fields that upstream takes. Refused INPUT for what JSON cannot say."""
+    body: dict[str, Any] = {"input": request.input}
+    if version is not None:
+        body["version"] = version
+    if request.webhook is not None:
+        body["webhook"] = request.webhook
+        if request.webhook_events:
+            body["webhook_events_filter"] = request.webhook_events
+    try:
+        return orjson.dumps(body, default=_plain)
+    except orjson.JSONEncodeError as unsayable:  # a lone surrogate, an integer beyond 64 bits
+        raise Refused(Refusal.INPUT) from unsayable
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")

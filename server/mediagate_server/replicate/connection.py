@@ -1,0 +1,86 @@
+"""The sockets to upstream: who owns them, how many there may be, what they never carry.
+
+Knows addresses and limits, no predictions. Sessions keep no cookies, read no environment (a proxy
+or a netrc entry could add credentials) and hold no token: it is set by the SDK's client alone.
+"""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from replicate.client import Client as Sdk
+
+from mediagate_server.replicate.settings import ReplicateSettings, api_root
+from mediagate_server.replicate.transport import AnswerTransport
+
+USER_AGENT = f"mediagate/{version('mediagate')}"
+_STREAM_BUFFER = 64 * 1024  # a stream nobody reads holds twice this, then upstream has to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What is open while the client is: the SDK over one pool, streams over another."""
+
+    sdk: Sdk
+    streams: aiohttp.ClientSession
+
+
+@asynccontextmanager
+async def connect(settings: ReplicateSettings) -> AsyncIterator[Connection]:
+    """Open the pools (no connection is made yet) and close them, with all they hold, at the end."""
+    tls = httpx.create_ssl_context()  # certifi's authorities, or SSL_CERT_FILE's where it is set
+    async with (
+        _session(settings.max_connections, settings, tls) as api,
+        _session(settings.max_streams, settings, tls) as streams,
+    ):
+        transport = AnswerTransport(
+            # Given a session it makes none; given the context it does not load another.
+            AiohttpTransport(client=api, verify=tls),
+            largest=settings.max_body_bytes,
+        )
+        yield Connection(_sdk(settings, transport), streams)
+
+
+def _session(limit: int, settings: ReplicateSettings, tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=limit,
+        ssl=tls,
+        keepalive_timeout=settings.keepalive,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT},
+        timeout=aiohttp.ClientTimeout(total=None),
+        trust_env=False,
+        read_bufsize=_STREAM_BUFFER,
+    )
+
+
+def _sdk(settings: ReplicateSettings, transport: httpx.AsyncBaseTransport) -> Sdk:
+    """The SDK's client with what it does on its own switched off."""
+    sdk = Sdk(
+        base_url=api_root(settings.base_url),  # else it would read REPLICATE_BASE_URL
+        transport=transport,
+        headers={
+            # Always set: without it the SDK looks for a token in the environment and in `cog`,
+            # and would send it to an upstream that was configured to get none.
+            "Authorization": f"Bearer {settings.token}",
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            # Bodies are small or hold media that does not shrink; unpacking costs more.
+            "Accept-Encoding": "identity",
+        },
+    )
+    client = sdk._async_client
+    if settings.token is None:
+        del client.headers["Authorization"]
+    # The SDK would send reads again up to ten times, sleeping as long as upstream says.
+    # `AnswerTransport` already turns every answer it would retry into an exception.
+    client._transport.max_attempts = 1  # type: ignore[attr-defined]
+    return sdk

@@ -1,0 +1,102 @@
+"""What an HTTP answer that is not a success means. Reads status, headers and body; sends nothing.
+
+Upstream's own words stop here, but for what `invalid_fields.py` lets pass.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from mediagate_server.replicate.invalid_fields import invalid_fields
+from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UpstreamError
+
+_REFUSALS = {
+    400: Refusal.INPUT,
+    401: Refusal.ACCOUNT,
+    402: Refusal.ACCOUNT,
+    403: Refusal.ACCOUNT,
+    404: Refusal.NOT_FOUND,
+    413: Refusal.INPUT,
+    422: Refusal.INPUT,
+    429: Refusal.THROTTLED,
+}
+# Client errors by number, but written by a machine on the way that gave up waiting: the request
+# may have been carried on behind it.
+_IN_DOUBT = frozenset({408, 499})
+_RESETS_IN = re.compile(r"resets in ~?([0-9]{1,6}(?:\.[0-9]{1,6})?) ?s")
+_LONGEST_WAIT = 86_400.0
+
+
+def failure_of(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime
+) -> UpstreamError:
+    """The exception for an answer outside 200-299. `now` is only for a Retry-After that is a date.
+
+    A redirect is never followed, so it answers nothing: after a create it is a doubt.
+    """
+    if not 400 <= status < 500 or status in _IN_DOUBT:
+        return NoAnswer(f"http status {status}", http_status=status)
+    refusal = _REFUSALS.get(status, Refusal.OTHER)
+    document = _document(body)
+    return Refused(
+        refusal,
+        http_status=status,
+        retry_after=(
+            _retry_after(headers, document, now) if refusal is Refusal.THROTTLED else None
+        ),
+        invalid_fields=invalid_fields(document) if refusal is Refusal.INPUT else None,
+    )
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    """The problem object; empty for HTML, an array or anything else that is not one."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _retry_after(
+    headers: Mapping[str, str], document: Mapping[str, Any], now: datetime
+) -> float | None:
+    """Seconds to wait, from the first place that says so. Not every 429 has the header."""
+    text = _RESETS_IN.search(str(document.get("detail", "")))
+    for seconds in (
+        _header_seconds(headers.get("Retry-After"), now),
+        _seconds(document.get("retry_after")),
+        _seconds(text[1] if text else None),
+        _seconds(headers.get("ratelimit-reset")),
+    ):
+        if seconds is not None:
+            return seconds
+    return None
+
+
+def _header_seconds(value: str | None, now: datetime) -> float | None:
+    """Retry-After is a number of seconds or an HTTP date; a date gone by means now."""
+    seconds = _seconds(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return _seconds(max(0.0, (aware - now).total_seconds()))
+
+
+def _seconds(value: object) -> float | None:
+    """A wait that can be meant: a number, not negative, at most a day."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= _LONGEST_WAIT else None

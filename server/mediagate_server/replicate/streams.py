@@ -1,0 +1,118 @@
+"""One open stream: a GET without the token, read as it comes. Parsing is in `events.py`.
+
+Which hosts may be asked is decided in `addresses.py` before this is called.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import aiohttp
+from yarl import URL
+
+from mediagate_server.replicate.events import EventParser, EventTooLarge
+from mediagate_server.replicate.port import DoneEvent, NoAnswer, Refusal, Refused, StreamEvent
+from mediagate_server.replicate.refusals import failure_of
+from mediagate_server.replicate.settings import ReplicateSettings
+from mediagate_server.replicate.transport import unanswered
+
+_LARGEST_ERROR = 64 * 1024
+
+
+@asynccontextmanager
+async def open_stream(
+    session: aiohttp.ClientSession,
+    url: URL,
+    last_event_id: str | None,
+    settings: ReplicateSettings,
+) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
+    """See `port.Upstream.stream`. Leaving it closes the connection at once, read or not."""
+    headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+    if last_event_id:
+        headers["Last-Event-ID"] = last_event_id
+    response: aiohttp.ClientResponse | None = None
+    try:
+        try:
+            async with asyncio.timeout(settings.read_timeout):
+                response = await _get(session, url, headers, settings)
+                await _check(response)
+        except TimeoutError as late:
+            raise NoAnswer("the stream did not open in time") from late
+        yield StreamReads(response.content, EventParser(settings.max_event_bytes))
+    finally:
+        if response is not None:
+            response.close()
+
+
+async def _get(
+    session: aiohttp.ClientSession, url: URL, headers: dict[str, str], settings: ReplicateSettings
+) -> aiohttp.ClientResponse:
+    timeouts = aiohttp.ClientTimeout(
+        total=None,
+        connect=settings.connect_timeout,
+        sock_connect=settings.connect_timeout,
+        sock_read=settings.stream_idle_timeout,
+    )
+    try:
+        return await session.get(url, headers=headers, allow_redirects=False, timeout=timeouts)
+    except ValueError as unsendable:  # a Last-Event-ID that no header can hold
+        raise Refused(Refusal.OTHER) from unsendable
+    except aiohttp.ClientError as failure:
+        raise unanswered(failure) from failure
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
+    """Only a 200 that says it is an event stream is one."""
+    if not 200 <= response.status < 300:
+        try:
+            body = await response.content.read(_LARGEST_ERROR)
+        except (aiohttp.ClientError, OSError):
+            body = b""
+        raise failure_of(response.status, response.headers, body, datetime.now(UTC))
+    if response.status != 200 or response.content_type != "text/event-stream":
+        raise NoAnswer("the stream's address answers something else", http_status=response.status)
+
+
+class StreamReads:
+    """The events of each socket read. Ends after `done`, at the end of the connection or when
+    nothing came for the idle time; the three look the same, as they do to any reader.
+    """
+
+    __slots__ = ("_content", "_over", "_parser")
+
+    def __init__(self, content: aiohttp.StreamReader, parser: EventParser) -> None:
+        self._content = content
+        self._parser = parser
+        self._over = False
+
+    def __aiter__(self) -> "StreamReads":
+        return self
+
+    async def __anext__(self) -> tuple[StreamEvent, ...]:
+        """What the next read completed; reads on until that is something."""
+        while not self._over:
+            read = await self._read()
+            self._over = not read
+            try:
+                batch = self._parser.feed(read)
+            except EventTooLarge as endless:
+                self._over = True
+                raise NoAnswer("the stream holds an event without an end") from endless
+            for place, event in enumerate(batch):
+                if isinstance(event, DoneEvent):
+                    self._over = True
+                    return batch[: place + 1]
+            if batch:
+                return batch
+        raise StopAsyncIteration
+
+    async def _read(self) -> bytes:
+        """All bytes that have come, as one; empty at the end."""
+        try:
+            return await self._content.readany()
+        except aiohttp.SocketTimeoutError:
+            return b""
+        except (aiohttp.ClientError, OSError) as broken:
+            self._over = True
+            raise NoAnswer("the stream broke") from broken

@@ -1,0 +1,239 @@
+"""Predictions as upstream really writes them: odd shapes decode, and money keeps its digits."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_server.replicate.decoding import decode_page, decode_prediction
+from mediagate_server.replicate.port import NoAnswer, Prediction, PredictionStatus
+
+
+def decode(**fields: Any) -> Prediction:
+    return decode_prediction(json.dumps({"id": "p1", "status": "starting"} | fields).encode())
+
+
+def test_an_early_body_with_next_to_nothing() -> None:
+    """No output, metrics, times, urls.web: all as if absent, nothing fails."""
+    body = b"""{"id":"gm3qorzdhgbfurvjtvhg6dckhu","model":"replicate-internal/llama-3-8b-triton",
+      "version":"hidden","input":{"prompt":"hi"},"logs":null,"error":null,"status":"starting",
+      "created_at":"2024-04-18T19:01:22.65Z","urls":{"cancel":"https://x/cancel","get":null}}"""
+    prediction = decode_prediction(body)
+    assert prediction.id == "gm3qorzdhgbfurvjtvhg6dckhu"
+    assert prediction.status is PredictionStatus.STARTING
+    assert prediction.input == {"prompt": "hi"}
+    assert (prediction.logs, prediction.error, prediction.output) == ("", None, None)
+    assert prediction.metrics == {}
+    assert prediction.stream_url is None
+    assert prediction.created_at == datetime(2024, 4, 18, 19, 1, 22, 650_000, tzinfo=UTC)
+
+
+def test_a_sync_answer_is_processing_with_all_its_output() -> None:
+    """Output does not make an end: the status says processing and stays so."""
+    prediction = decode(status="processing", output=["a", "b"], completed_at=None)
+    assert not prediction.status.is_terminal
+    assert prediction.output == ["a", "b"]
+
+
+def test_data_uris_in_output_are_kept() -> None:
+    """A file may come inline; it is kept letter for letter."""
+    uri = "data:image/png;base64," + "iVBORw0KGgo=" * 40_000
+    assert decode(status="succeeded", output=[uri]).output == [uri]
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "canceled", "aborted"])
+def test_terminal_statuses(status: str) -> None:
+    """The four ends, `aborted` among them."""
+    assert decode(status=status).status.is_terminal
+
+
+@pytest.mark.parametrize("status", ["queued", "", None, 5, ["failed"], {"a": 1}])
+def test_an_unknown_status_is_never_an_end(status: object) -> None:
+    """A word we do not know, or no word, means: ask again."""
+    assert decode(status=status).status is PredictionStatus.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (None, None),
+        ("boom", "boom"),
+        ("", ""),
+        ({"detail": "no", "code": 1}, "no"),
+        ({"code": 1}, '{"code": 1}'),
+        (["a", 1], '["a", 1]'),
+        (7, "7"),
+    ],
+)
+def test_errors_of_any_type_become_text(error: object, text: str | None) -> None:
+    """An error need not be a string."""
+    assert decode(error=error).error == text
+
+
+@pytest.mark.parametrize("digits", range(10))
+def test_fractions_of_any_length(digits: int) -> None:
+    """0 to 9 digits, cut to microseconds, never rounded up."""
+    fraction = f".{'987654321'[:digits]}" if digits else ""
+    moment = decode(created_at=f"2024-02-29T23:59:59{fraction}Z").created_at
+    micro = int("987654"[:digits].ljust(6, "0"))
+    assert moment == datetime(2024, 2, 29, 23, 59, 59, micro, tzinfo=UTC)
+
+
+def test_times_with_offset_without_zone_and_unreadable() -> None:
+    """An offset counts, no zone means UTC, nonsense is no time."""
+    prediction = decode(
+        created_at="2024-01-01T00:00:00.5+02:00",
+        started_at="2024-01-01T00:00:00",
+        completed_at="soon",
+    )
+    assert prediction.created_at == datetime(
+        2024, 1, 1, 0, 0, 0, 500_000, tzinfo=timezone(timedelta(hours=2))
+    )
+    assert prediction.started_at == datetime(2024, 1, 1, tzinfo=UTC)
+    assert prediction.completed_at is None
+    assert decode(created_at=1_700_000_000).created_at is None
+
+
+def test_metrics_hold_the_digits_of_the_literal() -> None:
+    """Fractions are Decimal of what was written; what is no scalar is left out."""
+    body = b"""{"id":"p","status":"succeeded","input":{"x":0.1},"metrics":{"predict_time":2.861892,
+      "third":0.3333333333333333333333,"tokens":12,"big":18446744073709551616,"e":1.5E-7,
+      "zero":0.0,"ok":true,"name":"a100","none":null,"list":[1.5],"object":{"a":1}}}"""
+    prediction = decode_prediction(body)
+    assert prediction.metrics == {
+        "predict_time": Decimal("2.861892"),
+        "third": Decimal("0.3333333333333333333333"),
+        "tokens": 12,
+        "big": 18446744073709551616,
+        "e": Decimal("1.5E-7"),
+        "zero": Decimal("0.0"),
+        "ok": True,
+        "name": "a100",
+    }
+    assert all(type(v) in (Decimal, int, bool, str) for v in prediction.metrics.values())
+    assert prediction.input == {"x": 0.1}
+    assert prediction.input is not None
+    assert type(prediction.input["x"]) is float
+
+
+@given(st.decimals(0, 10**9, allow_nan=False, places=None))
+def test_no_metric_ever_passes_through_a_float(number: Decimal) -> None:
+    """Any literal comes back as it was written."""
+    literal = str(number)
+    body = f'{{"id":"p","metrics":{{"a":0.5,"n":{literal}}}}}'.encode()
+    told = decode_prediction(body).metrics.get("n")
+    if number and abs(number.adjusted()) > 30:
+        assert told is None
+    else:
+        assert str(told) == str(number)
+
+
+@pytest.mark.parametrize(
+    "literal", ["1e31", "1e-31", "1e999999999999999999999", "NaN", "-Infinity"]
+)
+def test_numbers_that_are_no_measure_are_left_out(literal: str) -> None:
+    """They would only blow up the arithmetic behind."""
+    body = f'{{"id":"p","metrics":{{"n":{literal},"t":1.5}}}}'.encode()
+    assert decode_prediction(body).metrics == {"t": Decimal("1.5")}
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'"logs":"\\ud800 lone"',
+        b'"logs":"\xff\xfe"',
+        b'"logs":"\x01"',
+        b'"output":NaN',
+        b'"output":1e999',
+        b'"output":' + b"9" * 5000,
+        b'"urls":"x","metrics":[],"input":"y","logs":[],"model":1,"error":{},"data_removed":"no"',
+        b'"urls":{"stream":null},"metrics":null,"input":null,"version":null',
+    ],
+)
+def test_a_readable_id_is_enough(rest: bytes) -> None:
+    """However odd the rest: what may be paid for must be found again."""
+    prediction = decode_prediction(b'{"id":"p1","status":"processing",' + rest + b"}")
+    assert prediction.id == "p1"
+    assert prediction.status is PredictionStatus.PROCESSING
+    prediction.logs.encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"p1"',
+        b"{}",
+        b'{"id":null}',
+        b'{"id":5}',
+        b'{"id":""}',
+        b'{"id":".."}',
+        b'{"id":"' + b"x" * 300 + b'"}',
+        b'{"id":"p1","status":"star',
+        b"<html>502</html>",
+    ],
+)
+def test_no_id_is_no_answer(body: bytes) -> None:
+    """Nothing can be followed without an id."""
+    with pytest.raises(NoAnswer):
+        decode_prediction(body)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_nothing_else_is_ever_raised(body: bytes) -> None:
+    """Any bytes end in a prediction or in NoAnswer."""
+    with pytest.raises(NoAnswer):
+        decode_prediction(body)
+    with pytest.raises(NoAnswer):
+        decode_page(body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["status", "model", "input", "output", "error", "logs", "metrics", "created_at", "urls"]
+        ),
+        JSON,
+    )
+)
+def test_any_fields_around_an_id_decode(fields: dict[str, object]) -> None:
+    """No type of any field stands in the way of the id."""
+    assert decode_prediction(json.dumps({**fields, "id": "p1"}).encode()).id == "p1"
+
+
+def test_a_page_with_odd_rows() -> None:
+    """One `aborted` or broken row does not cost the page; metrics stay with their own row."""
+    page = decode_page(
+        b"""{"previous":null,"next":"https://elsewhere.example/v1/predictions?cursor=cD0yMDI0%3D&x=1",
+        "results":[{"id":"a","status":"aborted","metrics":{"predict_time":0.10}},{"status":"failed"},
+        null,{"id":"b","metrics":{"predict_time":0.2000}}]}"""
+    )
+    assert [p.id for p in page.predictions] == ["a", "b"]
+    assert [str(p.metrics["predict_time"]) for p in page.predictions] == ["0.10", "0.2000"]
+    assert page.next_cursor == "cD0yMDI0="
+
+
+@pytest.mark.parametrize("following", [5, "https://x/v1/predictions?page=2", "https://[/", {}])
+def test_a_next_page_that_cannot_be_asked_for_is_no_answer(following: object) -> None:
+    """A list cut short in silence would prove the absence of what exists."""
+    with pytest.raises(NoAnswer):
+        decode_page(json.dumps({"next": following, "results": []}).encode())
+
+
+def test_the_last_page_has_no_cursor() -> None:
+    """Null, empty or missing `next` is the end."""
+    for body in (b'{"results":[],"next":null}', b'{"results":[],"next":""}', b'{"results":[]}'):
+        assert decode_page(body).next_cursor is None

@@ -1,0 +1,164 @@
+"""What each HTTP failure means, how long to wait, and which words of upstream's get through."""
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_server.replicate.invalid_fields import UNEXPLAINED, invalid_fields
+from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
+from mediagate_server.replicate.refusals import failure_of
+
+NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+
+
+def failure(status: int, body: bytes = b"", **headers: str) -> Refused | NoAnswer:
+    sent = httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()})
+    told = failure_of(status, sent, body, NOW)
+    assert isinstance(told, Refused | NoAnswer)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal"),
+    [
+        (400, Refusal.INPUT),
+        (401, Refusal.ACCOUNT),
+        (402, Refusal.ACCOUNT),
+        (403, Refusal.ACCOUNT),
+        (404, Refusal.NOT_FOUND),
+        (405, Refusal.OTHER),
+        (409, Refusal.OTHER),
+        (410, Refusal.OTHER),
+        (413, Refusal.INPUT),
+        (422, Refusal.INPUT),
+        (429, Refusal.THROTTLED),
+        (451, Refusal.OTHER),
+    ],
+)
+def test_definite_refusals(status: int, refusal: Refusal) -> None:
+    """Nothing was taken, whatever the body looks like."""
+    for body in (b"", b"<html>", b"[1]", b"null", b'{"detail":"x"}', b"\xff"):
+        told = failure(status, body)
+        assert isinstance(told, Refused)
+        assert (told.refusal, told.http_status) == (refusal, status)
+
+
+@pytest.mark.parametrize(
+    "status", [301, 302, 304, 307, 308, 408, 499, 500, 502, 503, 504, 599, 999]
+)
+def test_doubtful_statuses(status: int) -> None:
+    """Redirects, gateways that gave up and servers that failed: the request may have been taken."""
+    told = failure(status, b'{"detail":"x"}')
+    assert isinstance(told, NoAnswer)
+    assert told.http_status == status
+
+
+LOW_CREDIT = (
+    b'{"detail":"Your rate is reduced to 6 requests per minute with a burst of 1 requests while '
+    b'you have less than $5.0 in credit. Your rate limit resets in ~5s.","status":429,"retry_after":7}'
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "seconds"),
+    [
+        (LOW_CREDIT, {"Retry_After": "3", "ratelimit_reset": "9"}, 3.0),
+        (LOW_CREDIT, {"ratelimit_reset": "9"}, 7.0),
+        (b"", {"Retry_After": "Sun, 22 Nov 2026 12:00:30 GMT"}, 30.0),
+        (b"", {"Retry_After": "Sun, 22 Nov 2026 11:00:00 GMT"}, 0.0),
+        (b'{"retry_after":2.5}', {"Retry_After": "later"}, 2.5),
+        (b'{"retry_after":"4"}', {}, 4.0),
+        (
+            b'{"detail":"Request was throttled. Your rate limit resets in ~30s."}',
+            {"ratelimit_reset": "9"},
+            30.0,
+        ),
+        (b"<html>", {"ratelimit_reset": "9"}, 9.0),
+        (b"", {}, None),
+        (b'{"retry_after":true}', {}, None),
+        (b'{"retry_after":-1}', {"Retry_After": "nan"}, None),
+        (b'{"retry_after":1e9}', {"ratelimit_reset": "1700000000"}, None),
+    ],
+)
+def test_where_the_wait_is_read(
+    body: bytes, headers: dict[str, str], seconds: float | None
+) -> None:
+    """Header, then body, then text, then the reset header; never a wait that cannot be meant."""
+    told = failure(429, body, **headers)
+    assert isinstance(told, Refused)
+    assert told.retry_after == seconds
+
+
+def test_only_a_throttle_tells_to_wait() -> None:
+    """A wait on any other refusal would be misread as a promise that it then works."""
+    told = failure(422, b"{}", Retry_After="5")
+    assert isinstance(told, Refused)
+    assert told.retry_after is None
+
+
+def test_fields_that_upstream_lists() -> None:
+    """The property is named, not the object that lacks it."""
+    told = failure(
+        422,
+        b'{"title":"Input validation failed","detail":"- input: prompt is required\\n","status":422,'
+        b'"invalid_fields":[{"type":"required","field":"input","description":"prompt is required"},'
+        b'{"field":"input.num_outputs","description":"Must be less than or equal to 4"},'
+        b'{"field":"input","description":"Additional property promt is not allowed"}]}',
+    )
+    assert isinstance(told, Refused)
+    assert told.invalid_fields == {
+        "prompt": "is required",
+        "num_outputs": "Must be less than or equal to 4",
+        "promt": "is not an input of the model",
+    }
+
+
+def test_fields_out_of_the_text() -> None:
+    """Without the list, the lines of `detail` say the same."""
+    assert invalid_fields(
+        {
+            "detail": "- input: prompt is required\n- input.width: Invalid type. Expected: integer, "
+            "given: string\n- input.aspect_ratio: input.aspect_ratio must be one of the "
+            'following: "1:1", "16:9"\nGo to: https://replicate.com/account/billing'
+        }
+    ) == {
+        "prompt": "is required",
+        "width": "Invalid type. Expected: integer, given: string",
+        "aspect_ratio": 'must be one of the following: "1:1", "16:9"',
+    }
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "see https://replicate.com/account/billing",
+        'must be one of the following: "https://replicate.delivery/x"',
+        "Must be less than r8_0123456789abcdef",
+        "replicate-internal/llama-3 does not like this",
+        "Must be less than 4\nand more",
+        "x" * 10_000,
+        "",
+    ],
+)
+def test_other_words_do_not_get_through(description: str) -> None:
+    """The field is still named; why is a fixed sentence."""
+    listed = {"invalid_fields": [{"field": "input.prompt", "description": description}]}
+    assert invalid_fields(listed) == {"prompt": UNEXPLAINED}
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_no_address_ever_gets_through(field: str, description: str) -> None:
+    """Whatever upstream writes, no name or reason holds a link, a tag or a path."""
+    hostile = [(field, f"{description}https://a.b/c"), (f"{field}/x", description)]
+    for name, words in hostile:
+        told = invalid_fields({"invalid_fields": [{"field": name, "description": words}]})
+        assert not any("/" in text or "<" in text for pair in told.items() for text in pair)
+
+
+@pytest.mark.parametrize("listed", [5, [5], [None], [{}], [{"field": 5}], [{"field": "a b"}]])
+def test_a_list_that_is_none_names_nothing(listed: object) -> None:
+    """Odd shapes are passed over."""
+    assert invalid_fields({"invalid_fields": listed}) == {}
