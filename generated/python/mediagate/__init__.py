@@ -1,0 +1,1 @@
+"""The stubs of Mediagate's contract, written by `make generate`. Do not edit."""
