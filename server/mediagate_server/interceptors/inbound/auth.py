@@ -1,0 +1,32 @@
+"""Says who is calling. Denies by default: only health and reflection need no caller.
+
+Decided on the service's name as gRPC routes it, never on anything else that a caller sends.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from mediagate_server import caller
+from mediagate_server.caller import LOCAL, Caller
+from mediagate_server.interceptors.inbound.call import Call, Proceed
+
+Authenticate = Callable[[Call], Awaitable[Caller]]
+"""Finds out who calls, or raises KeyMissing or KeyInvalid."""
+
+
+async def local(call: Call) -> Caller:
+    """Everybody is the one local tenant: for a gate that only this machine can reach."""
+    return LOCAL
+
+
+class Auth:
+    """Binds the caller before anything else may happen in his name."""
+
+    def __init__(self, authenticate: Authenticate = local) -> None:
+        self._authenticate: Final = authenticate
+
+    async def around(self, call: Call, proceed: Proceed) -> bytes | None:
+        """Find the caller and bind him; refuse the call where there is none."""
+        if not call.method.public:
+            caller.bind(await self._authenticate(call))
+        return await proceed(call)

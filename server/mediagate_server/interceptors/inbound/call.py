@@ -1,0 +1,144 @@
+"""One rpc as the concerns around it see it. Knows gRPC, and nothing of what any rpc means."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Protocol
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from mediagate_server.errors import InvalidRequest
+from mediagate_server.receipt import Receipt
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+PUBLIC_SERVICES: Final = frozenset(
+    {
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+)
+"""What anybody may call, and as often as they like: the only services that need no caller."""
+
+
+_KINDS: Final = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+
+
+class Standing(Enum):
+    """Whether there is anything behind a method."""
+
+    BUILT = "built"
+    NOT_BUILT = "not built"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One rpc method: made once, used by every call of it.
+
+    `service` and `name` are parsed from `path`, by which gRPC routes. `public`: health and
+    reflection, which are on nobody's account. `kind` is `grpc_type` in the words of dashboards.
+    """
+
+    path: str
+    service: str
+    name: str
+    public: bool
+    kind: str
+    request_streaming: bool
+    response_streaming: bool
+    standing: Standing
+    decode: Callable[[bytes], Any] | None
+    encode: Callable[[Any], bytes] | None
+
+    @classmethod
+    def of(
+        cls, path: str, handler: "grpc.RpcMethodHandler[Any, Any] | None", standing: Standing
+    ) -> "Method":
+        """The method at `path` (`/package.Service/Name`); without a handler, one that is unknown.
+
+        An unknown one counts as streaming both ways, which answers callers of any kind.
+        """
+        service, _, name = path.removeprefix("/").rpartition("/")
+        requests = handler is None or handler.request_streaming
+        responses = handler is None or handler.response_streaming
+        return cls(
+            path,
+            service,
+            name,
+            public=service in PUBLIC_SERVICES,
+            kind=_KINDS[requests, responses],
+            request_streaming=requests,
+            response_streaming=responses,
+            standing=standing,
+            decode=handler.request_deserializer if handler else None,
+            encode=handler.response_serializer if handler else None,
+        )
+
+
+class Call:
+    """One rpc being served. Everything but the counters and `receipt` stays as it was made."""
+
+    __slots__ = ("_raw", "_request", "check", "context", "method", "receipt", "received", "sent")
+
+    def __init__(self, method: Method, context: Context, raw: bytes | None) -> None:
+        self.method = method
+        self.context = context
+        self._raw = raw
+        self._request: Any = None
+        self.received = 0 if raw is None else 1
+        self.sent = 0
+        self.receipt: Receipt | None = None
+        self.check: Callable[[Any], None] | None = None
+        """What each message of a request stream must pass: set by `validate`."""
+
+    @property
+    def request(self) -> Any:
+        """The request of a call that has just one, read when first asked for; else None.
+
+        Reading is left until somebody wants it, so that callers who may not call cost nothing.
+        Raises InvalidRequest where the bytes are not such a message.
+        """
+        if self._raw is not None:
+            self._request = decoded(self.method, self._raw)
+            self._raw = None
+        return self._request
+
+    def metadata(self, key: str) -> str | bytes | None:
+        """The first value that the caller sent under `key` (lower case)."""
+        for name, value in self.context.invocation_metadata() or ():
+            if name == key:
+                return value
+        return None
+
+    def add_trailer(self, key: str, value: str | bytes) -> None:
+        """Send `key` with the status, beside what is already to be sent."""
+        self.context.set_trailing_metadata((*self.context.trailing_metadata(), (key, value)))
+
+
+Proceed = Callable[[Call], Awaitable[bytes | None]]
+"""The rest of the way: further concerns, then the handler. Gives a unary reply's bytes."""
+
+
+class Concern(Protocol):
+    """One thing that is done around every rpc."""
+
+    async def around(self, call: Call, proceed: Proceed) -> bytes | None:
+        """Do it, and `await proceed(call)` in the midst."""
+
+
+def decoded(method: Method, raw: bytes) -> Any:
+    """A request message from its bytes. Raises InvalidRequest where it is none."""
+    if method.decode is None:
+        return raw
+    try:
+        return method.decode(raw)
+    except DecodeError:
+        raise InvalidRequest.of("request", "is not a message of this method") from None

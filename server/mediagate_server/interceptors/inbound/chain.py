@@ -1,0 +1,128 @@
+"""The one gRPC interceptor: it puts the concerns around every handler, whatever its kind.
+
+Bytes are read and written here and not by gRPC, so that a message that cannot be read is refused by
+the same rules as any other bad request. Knows no concern by name.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from mediagate_server.interceptors.inbound.call import (
+    Call,
+    Concern,
+    Context,
+    Method,
+    Proceed,
+    Standing,
+)
+from mediagate_server.interceptors.inbound.wire import Wire
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Lookup = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
+
+
+class Chain(grpc.aio.ServerInterceptor):
+    """Runs `concerns`, outermost first, around every rpc of a server.
+
+    `not_built`: paths that are answered as not built, whatever is registered for them. So is a
+    handler that is neither a coroutine nor an asynchronous generator: it can only be the generated
+    base class's. Replies are written by us, inside the call's own task, so that a generator is
+    closed at once and in order when its call is cancelled.
+    """
+
+    def __init__(self, concerns: Sequence[Concern], not_built: Collection[str] = ()) -> None:
+        self._concerns: Final = tuple(concerns)
+        self._not_built: Final = frozenset(not_built)
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self, continuation: Lookup, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        """Find the handler once for each method, and serve it from then on."""
+        path = handler_call_details.method
+        wrapped = self._wrapped.get(path)
+        if wrapped is None:
+            if path in self._not_built:
+                wrapped = self._empty(path, Standing.NOT_BUILT)
+            elif (handler := await continuation(handler_call_details)) is not None:
+                wrapped = self._wrap(path, handler)
+            else:
+                # Not kept: callers make up such names.
+                return self._empty(path, Standing.UNKNOWN)
+            self._wrapped[path] = wrapped
+        return wrapped
+
+    def _wrap(self, path: str, handler: Handler) -> Handler:
+        behaviour = _behaviour_of(handler)
+        built = inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)
+        standing = Standing.BUILT if built else Standing.NOT_BUILT
+        method = Method.of(path, handler, standing)
+        return _served(method, self._around(partial(_serve, behaviour)))
+
+    def _empty(self, path: str, standing: Standing) -> Handler:
+        """Nothing but the concerns, one of which refuses the call."""
+        return _served(Method.of(path, None, standing), self._around(_nothing))
+
+    def _around(self, innermost: Proceed) -> Proceed:
+        """The concerns composed, the first one outermost."""
+        proceed = innermost
+        for concern in reversed(self._concerns):
+            proceed = partial(_step, concern, proceed)
+        return proceed
+
+
+def _step(concern: Concern, proceed: Proceed, call: Call) -> Awaitable[bytes | None]:
+    return concern.around(call, proceed)
+
+
+async def _nothing(call: Call) -> None:
+    """What is behind a method that has no handler; `validate` lets no call come here."""
+
+
+def _behaviour_of(handler: Handler) -> Callable[..., Any]:
+    behaviour = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    assert behaviour is not None, "gRPC gives a handler exactly one behaviour"
+    return behaviour
+
+
+async def _serve(behaviour: Callable[..., Any], call: Call) -> bytes | None:
+    """Run the handler itself, in the style it is written in."""
+    method = call.method
+    wire = Wire(call)
+    request = wire if method.request_streaming else call.request
+    if not method.response_streaming:
+        reply = await behaviour(request, wire if method.request_streaming else call.context)
+        call.sent += 1
+        return reply if method.encode is None else method.encode(reply)
+    if inspect.iscoroutinefunction(behaviour):
+        await behaviour(request, wire)
+        return None
+    async with aclosing(behaviour(request, wire)) as replies:
+        async for reply in replies:
+            await wire.write(reply)
+    return None
+
+
+def _served(method: Method, proceed: Proceed) -> Handler:
+    """A handler for gRPC, of the same kind as the one it stands before."""
+
+    async def of_one(raw: bytes, context: Context) -> bytes | None:
+        return await proceed(Call(method, context, raw))
+
+    async def of_many(_: object, context: Context) -> bytes | None:
+        return await proceed(Call(method, context, None))
+
+    if method.request_streaming:
+        if method.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(of_many)
+        return grpc.stream_unary_rpc_method_handler(of_many)
+    if method.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(of_one)
+    return grpc.unary_unary_rpc_method_handler(of_one)

@@ -1,0 +1,105 @@
+"""Turns whatever went wrong into one gRPC status. Total: no other text can reach a caller.
+
+It knows the table of `status.py`, not what any failure means.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, NoReturn
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+
+from mediagate_server.errors import Failure, Internal, MediagateError
+from mediagate_server.interceptors.inbound.call import Call, Proceed
+from mediagate_server.status import code_of, status_of
+
+_log = structlog.get_logger("mediagate.errors")
+_DETAILS: Final[str] = rpc_status.GRPC_DETAILS_METADATA_KEY
+_PUSHBACK: Final = "grpc-retry-pushback-ms"
+_FRAMES: Final = 30
+
+
+class Errors:
+    """Ends a failed rpc with a status and its typed details."""
+
+    async def around(self, call: Call, proceed: Proceed) -> bytes | None:
+        """Let a good end and a cancelled call pass; abort on anything else."""
+        try:
+            return await proceed(call)
+        except (grpc.aio.AbortError, grpc.aio.InternalError):
+            # Already answered, or nobody left to answer.
+            raise
+        except asyncio.CancelledError as stray:
+            if _is_cancelled():
+                raise
+            # A task that the handler waited for was cancelled, not the call. Passed on, gRPC
+            # would leave the caller without any answer.
+            await self._abort(call, _uncaught(call, stray))
+        except MediagateError as error:
+            await self._abort(call, error.failure)
+        except Exception as error:
+            await self._abort(call, _known_in(error) or _uncaught(call, error))
+
+    async def _abort(self, call: Call, failure: Failure) -> NoReturn:
+        """End the call with the failure's status. Always raises."""
+        status = status_of(failure)
+        trailers = [*call.context.trailing_metadata(), (_DETAILS, status.SerializeToString())]
+        if failure.retry_after is not None:
+            trailers.append((_PUSHBACK, str(round(max(failure.retry_after, 0.0) * 1_000))))
+        await call.context.abort(code_of(failure.reason), status.message, tuple(trailers))
+        raise AssertionError("abort always raises")
+
+
+def _is_cancelled() -> bool:
+    """Whether the call's own task was asked to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _known_in(error: Exception) -> Failure | None:
+    """The first failure of a group that holds nothing else, as a TaskGroup raises it."""
+    if not isinstance(error, ExceptionGroup):
+        return None
+    known, rest = error.split(MediagateError)
+    if known is None or rest is not None:
+        return None
+    first = next(_leaves(known))
+    return first.failure if isinstance(first, MediagateError) else None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _uncaught(call: Call, error: BaseException) -> Failure:
+    """Log a bug by its type and place alone: its text may hold what a caller sent."""
+    _log.error(
+        "uncaught",
+        method=call.method.path,
+        error=[_type_name(leaf) for leaf in _leaves(error)],
+        cause=_type_name(error.__cause__) if error.__cause__ else None,
+        frames=_frames(error.__traceback__),
+    )
+    return Internal().failure
+
+
+def _type_name(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _frames(traceback: TracebackType | None) -> list[str]:
+    """`module:line function` of the innermost frames, outermost first."""
+    found = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        module = traceback.tb_frame.f_globals.get("__name__", "?")
+        found.append(f"{module}:{traceback.tb_lineno} {code.co_qualname}")
+        traceback = traceback.tb_next
+    return found[-_FRAMES:]

@@ -1,0 +1,151 @@
+"""Counts, times and logs every rpc. Outermost, so that it sees what every other concern did.
+
+The access line holds names and numbers: never a word of a request or reply.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+import structlog
+from grpc import StatusCode
+
+from mediagate_server import telemetry
+from mediagate_server.interceptors.inbound.call import Call, Method, Proceed, Standing
+
+_log = structlog.get_logger("mediagate.rpc")
+_OTHER: Final = "other"
+_DEADLINE_SLACK: Final = 0.1
+"""A caller gives up at its own deadline, by its own clock: a cancel this close (s) is that one."""
+
+_CODES: Final = {code.value[0]: code for code in StatusCode}
+
+
+class _Series:
+    """The metric children of one method, looked up once."""
+
+    __slots__ = ("_handled", "_labels", "received", "seconds", "sent", "started")
+
+    def __init__(self, labels: tuple[str, str, str]) -> None:
+        self._labels = labels
+        self.started = telemetry.rpc_started.labels(*labels)
+        self.received = telemetry.rpc_received.labels(*labels)
+        self.sent = telemetry.rpc_sent.labels(*labels)
+        self.seconds = telemetry.rpc_seconds.labels(*labels)
+        self._handled = {
+            code: telemetry.rpc_handled.labels(*labels, code.name)
+            for code in (StatusCode.OK, StatusCode.CANCELLED)
+        }
+
+    def count(self, call: Call, code: StatusCode, seconds: float) -> None:
+        """Count one finished rpc."""
+        handled = self._handled.get(code)
+        if handled is None:
+            handled = self._handled[code] = telemetry.rpc_handled.labels(*self._labels, code.name)
+        handled.inc()
+        if call.received:
+            self.received.inc(call.received)
+        if call.sent:
+            self.sent.inc(call.sent)
+        self.seconds.observe(seconds)
+
+
+class Observe:
+    """Metrics, the access log, and how many rpcs are being served."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._series: dict[str, _Series] = {}
+        self._unknown = _Series((_OTHER, _OTHER, _OTHER))
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.in_flight = 0
+        """Rpcs being served now; health and reflection apart, whose watches have no end."""
+
+    async def idle(self) -> None:
+        """Wait until no rpc is being served, every `finally` of their handlers done.
+
+        Stopping a gRPC server does not wait for those.
+        """
+        await self._idle.wait()
+
+    async def around(self, call: Call, proceed: Proceed) -> bytes | None:
+        """Count the rpc in, and out again with its code, however it ends."""
+        series = self._series_of(call.method)
+        series.started.inc()
+        self._enter(call.method)
+        start = self._clock()
+        code = StatusCode.INTERNAL
+        try:
+            reply = await proceed(call)
+            code = _set_code(call) or StatusCode.OK
+            return reply
+        except (asyncio.CancelledError, grpc.aio.InternalError):
+            # gRPC's InternalError: a read or write failed because the call is gone.
+            code = _code_of_leaving(call)
+            raise
+        except grpc.aio.AbortError:
+            code = _set_code(call) or StatusCode.INTERNAL
+            raise
+        finally:
+            seconds = self._clock() - start
+            self._leave(call.method)
+            series.count(call, code, seconds)
+            _write_access_line(call, code, seconds)
+
+    def _series_of(self, method: Method) -> _Series:
+        if method.standing is Standing.UNKNOWN:
+            return self._unknown
+        series = self._series.get(method.path)
+        if series is None:
+            series = _Series((method.kind, method.service, method.name))
+            self._series[method.path] = series
+        return series
+
+    def _enter(self, method: Method) -> None:
+        if not method.public:
+            self.in_flight += 1
+            self._idle.clear()
+
+    def _leave(self, method: Method) -> None:
+        if not method.public:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+
+
+def _set_code(call: Call) -> StatusCode | None:
+    """The code that an abort or the handler has set."""
+    code: StatusCode | int | None = call.context.code()
+    return _CODES.get(code) if isinstance(code, int) else code
+
+
+def _code_of_leaving(call: Call) -> StatusCode:
+    """gRPC has no code for a call that was cancelled, so it is worked out here."""
+    remaining = call.context.time_remaining()
+    if remaining is not None and remaining < _DEADLINE_SLACK:
+        return StatusCode.DEADLINE_EXCEEDED
+    return StatusCode.CANCELLED
+
+
+def _write_access_line(call: Call, code: StatusCode, seconds: float) -> None:
+    method = call.method
+    facts: dict[str, object] = {
+        "method": _OTHER if method.standing is Standing.UNKNOWN else method.path,
+        "code": code.name,
+        "seconds": round(seconds, 6),
+    }
+    if (receipt := call.receipt) is not None:
+        facts["tenant"] = receipt.tenant
+        if receipt.generation_id:
+            facts["generation"] = receipt.generation_id
+        if receipt.model:
+            facts["model"] = receipt.model
+        if receipt.cost_nanos is not None:
+            facts["cost_usd_nanos"] = receipt.cost_nanos
+    if method.public:
+        _log.debug("rpc", **facts)
+    else:
+        _log.info("rpc", **facts)

@@ -1,0 +1,86 @@
+"""Refuses requests that can never work, before anything is stored or spent.
+
+All that is wrong is found at once and named by its path. What the tables are is in `validation`.
+"""
+
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from mediagate_server.errors import DeadlineTooShort, InvalidRequest, NotBuilt, UnknownMethod
+from mediagate_server.interceptors.inbound.call import Call, Proceed, Standing
+from mediagate_server.interceptors.inbound.validation.rules import rules
+from mediagate_server.interceptors.inbound.validation.walk import Walk
+
+SHORTEST_TIMEOUT: Final = 5
+"""Seconds. No run can be held to less upstream."""
+
+_RETRIED: Final = "grpc-previous-rpc-attempts"
+
+
+class Validate:
+    """Field rules, and whether there is anything behind the method at all.
+
+    `allow_http_loopback`: inputs may also be at plain http on this machine, which is where an
+    embedded sandbox keeps what it made.
+    """
+
+    def __init__(self, *, allow_http_loopback: bool = False) -> None:
+        self._walk: Final = Walk(rules(allow_http_loopback=allow_http_loopback))
+        self._paid: dict[type[Any], bool] = {}
+
+    async def around(self, call: Call, proceed: Proceed) -> bytes | None:
+        """Check the request, or each message of a request stream as it comes."""
+        method = call.method
+        if method.standing is Standing.UNKNOWN:
+            raise UnknownMethod(method.path)
+        if method.standing is Standing.NOT_BUILT:
+            raise NotBuilt(f"{method.service}.{method.name}")
+        if not method.public:
+            if method.request_streaming:
+                call.check = self.check
+            else:
+                self.check(call.request)
+                self._refuse_blind_retry(call)
+        return await proceed(call)
+
+    def check(self, request: object) -> None:
+        """Hold one request message against the rules. Raises what is wrong with it."""
+        if not isinstance(request, Message):
+            return
+        if (error := self._walk.find(request).error()) is not None:
+            raise error
+        if self._is_paid(request):
+            _refuse_short_timeout(request)
+
+    def _refuse_blind_retry(self, call: Call) -> None:
+        """A paid call that gRPC itself sent again, without a request_id, may be paid twice."""
+        request = call.request
+        if not self._is_paid(request) or request.request_id:
+            return
+        if call.metadata(_RETRIED) is not None:
+            raise InvalidRequest.of("request_id", "must be set on a call that is sent again")
+
+    def _is_paid(self, request: object) -> bool:
+        """Whether it is a request that can spend: those have a request_id and options."""
+        kind = type(request)
+        paid = self._paid.get(kind)
+        if paid is None:
+            names = request.DESCRIPTOR.fields_by_name if isinstance(request, Message) else {}
+            paid = self._paid[kind] = "request_id" in names and "options" in names
+        return paid
+
+
+def _refuse_short_timeout(request: Any) -> None:
+    if not request.options.HasField("timeout"):
+        return
+    timeout = request.options.timeout
+    if timeout.seconds < SHORTEST_TIMEOUT:
+        raise DeadlineTooShort(
+            f"timeout is under {SHORTEST_TIMEOUT} s",
+            metadata={
+                "field": "options.timeout",
+                "timeout_seconds": f"{timeout.seconds}.{timeout.nanos:09}",
+                "minimum_seconds": str(SHORTEST_TIMEOUT),
+            },
+        )

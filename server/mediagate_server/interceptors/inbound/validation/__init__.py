@@ -1,0 +1,1 @@
+"""What a request must be, as data, and the walk that holds a message against it."""

@@ -1,0 +1,198 @@
+"""The kinds of constraint that a field's value can be under. They know values, not fields."""
+
+import re
+from collections.abc import Collection, Sized
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Final, Protocol
+from urllib.parse import SplitResult, urlsplit
+
+
+class Constraint(Protocol):
+    """Something that a value must satisfy."""
+
+    def broken_by(self, value: Any) -> str | None:
+        """What is wrong with `value`, as a phrase after its field's name; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """From `low` to `high`, both allowed, unless `over_low` leaves `low` itself out."""
+
+    low: float | None = None
+    high: float | None = None
+    over_low: bool = False
+
+    def broken_by(self, value: float) -> str | None:
+        """Whether a number is out of range."""
+        if self.low is not None and (value < self.low or (self.over_low and value == self.low)):
+            return self._words
+        if self.high is not None and value > self.high:
+            return self._words
+        return None
+
+    @property
+    def _words(self) -> str:
+        low = f"{self.low:,}" if self.low is not None else ""
+        if self.high is None:
+            return f"must be over {low}" if self.over_low else f"must be at least {low}"
+        if self.low is None:
+            return f"must be at most {self.high:,}"
+        start = f"over {low}" if self.over_low else f"from {low}"
+        return f"must be {start} to {self.high:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A Duration of `low` to `high` seconds; `over_low` leaves `low` itself out."""
+
+    low: float
+    high: float | None
+    over_low: bool = False
+
+    def broken_by(self, value: Any) -> str | None:
+        """Whether a Duration is out of range."""
+        seconds = value.seconds + value.nanos / 1e9
+        words = Number(self.low, self.high, self.over_low).broken_by(seconds)
+        return f"{words} seconds" if words else None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """`low` to `high` characters; with `words`, more than white space."""
+
+    low: int = 0
+    high: int | None = None
+    words: bool = False
+
+    def broken_by(self, value: str) -> str | None:
+        """Whether a text is too short, too long or blank."""
+        if len(value) < self.low:
+            return "must not be empty" if self.low == 1 else f"must have {self.low:,} characters"
+        if self.high is not None and len(value) > self.high:
+            return f"must have at most {self.high:,} characters"
+        if self.words and value and not value.strip():
+            return "must not be blank"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The whole of it must match; `must` says in words what that means."""
+
+    pattern: str
+    must: str
+
+    def broken_by(self, value: str) -> str | None:
+        """Whether a text has another form."""
+        return None if re.fullmatch(self.pattern, value, re.ASCII) else f"must be {self.must}"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of some enum numbers; `must` says their names."""
+
+    numbers: Collection[int]
+    must: str
+
+    def broken_by(self, value: int) -> str | None:
+        """Whether it is another number."""
+        return None if value in self.numbers else f"must be {self.must}"
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list or map of at most `high` entries, each under `each`."""
+
+    high: int
+    each: Constraint | None = None
+
+    def broken_by(self, value: Sized) -> str | None:
+        """Whether there are too many. Each entry is looked at by whoever walks them."""
+        return f"must have at most {self.high:,} entries" if len(value) > self.high else None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A map of at most `high` labels: keys that match, values that are short."""
+
+    high: int = 16
+    key: str = r"[a-z0-9_.-]{1,63}"
+    value_high: int = 128
+
+    def broken_by(self, value: Any) -> str | None:
+        """Whether there are too many. Keys and values are looked at one by one."""
+        return f"must have at most {self.high:,} labels" if len(value) > self.high else None
+
+    def broken_by_entry(self, key: str, value: str) -> str | None:
+        """What is wrong with one label."""
+        if not re.fullmatch(self.key, key):
+            return "must have a key of 1 to 63 of [a-z0-9_.-]"
+        if len(value) > self.value_high:
+            return f"must have at most {self.value_high:,} characters"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSize:
+    """The bytes of a file within the request: 1 to `high`. Over it, the error has its own name."""
+
+    high: int
+
+    def broken_by(self, value: bytes) -> str | None:
+        """Whether there are none, or too many."""
+        if not value:
+            return "must not be empty"
+        if len(value) > self.high:
+            return f"must have at most {self.high:,} bytes; send a larger one by uri"
+        return None
+
+
+_NAME: Final = re.compile(r"(?!.*://)[\w.@:/-]+", re.ASCII)
+_CONTROL_OR_SPACE: Final = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Https:
+    """An https URL with a host and no user info.
+
+    `or_name`: anything without a scheme is a name and may pass. `loopback`: plain http to this
+    machine may pass, which is where an embedded sandbox has its outputs.
+    """
+
+    high: int = 2_048
+    or_name: bool = False
+    loopback: bool = False
+
+    def broken_by(self, value: str) -> str | None:
+        """Whether it is no such URL. Says nothing of what it is: a URL may hold a secret."""
+        if len(value) > self.high:
+            return f"must have at most {self.high:,} characters"
+        if self.or_name and _NAME.fullmatch(value):
+            return None
+        if _CONTROL_OR_SPACE.search(value):
+            return "must not have spaces, backslashes or control characters"
+        try:
+            parts = urlsplit(value)
+            port_is_wrong = parts.port == 0
+        except ValueError:
+            return "must be an https URL"
+        if parts.username is not None or parts.password is not None:
+            return "must not have user info"
+        if not parts.hostname or port_is_wrong or not self._may_use(parts):
+            return "must be an https URL"
+        return None
+
+    def _may_use(self, parts: SplitResult) -> bool:
+        if parts.scheme == "https":
+            return True
+        return self.loopback and parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,107 @@
+"""What a message must be as a whole: rules between its fields."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from mediagate.v1.options_pb2 import FallbackPolicy
+from mediagate.v1.text_pb2 import ChatMessage, ResponseFormat, ToolChoice
+
+Broken = Iterator[tuple[str, str]]
+"""Which field (empty: the message itself) and what is wrong."""
+
+Relation = Callable[[Any], Broken]
+
+
+def _exactly_one(first: str, second: str) -> Relation:
+    """Exactly one of two fields without presence must be there."""
+
+    def check(message: Any) -> Broken:
+        there = bool(getattr(message, first)), bool(getattr(message, second))
+        if there == (False, False):
+            yield first, f"must be set, or {second}"
+        elif there == (True, True):
+            yield first, f"must not be set together with {second}"
+
+    return check
+
+
+def _one_is_set(oneof: str) -> Relation:
+    """The oneof must hold something."""
+
+    def check(message: Any) -> Broken:
+        if message.WhichOneof(oneof) is None:
+            yield "", f"must have a {oneof}"
+
+    return check
+
+
+def _last_turn_is_not_the_models(message: Any) -> Broken:
+    turns = message.messages
+    if turns and turns[-1].role == ChatMessage.ROLE_ASSISTANT:
+        yield f"messages[{len(turns) - 1}].role", "must not be ROLE_ASSISTANT in the last turn"
+
+
+def _going_on_needs_a_name(message: Any) -> Broken:
+    if message.after_sequence > 0 and not message.request_id:
+        yield "request_id", "must be set where after_sequence is"
+
+
+def _only_tools_answer_calls(message: Any) -> Broken:
+    if message.tool_call_id and message.role != ChatMessage.ROLE_TOOL:
+        yield "tool_call_id", "must only be set with ROLE_TOOL"
+
+
+def _only_a_schema_has_a_schema(message: Any) -> Broken:
+    if message.HasField("json_schema") and message.kind != ResponseFormat.KIND_JSON_SCHEMA:
+        yield "json_schema", "must only be set with KIND_JSON_SCHEMA"
+
+
+def _only_a_named_tool_has_a_name(message: Any) -> Broken:
+    if message.name and message.mode != ToolChoice.MODE_NAMED:
+        yield "name", "must only be set with MODE_NAMED"
+
+
+def _only_a_list_has_models(message: Any) -> Broken:
+    if message.mode == FallbackPolicy.MODE_LIST:
+        return
+    if message.models:
+        yield "models", "must only be set with MODE_LIST"
+    if message.after_content_refusal:
+        yield "after_content_refusal", "must only be set with MODE_LIST"
+
+
+_VIDEO_SOURCES: Final = ("first_frame", "last_frame", "source_video", "source_audio")
+
+
+def _something_to_show(message: Any) -> Broken:
+    if message.prompt or message.reference_images:
+        return
+    if not any(message.HasField(source) for source in _VIDEO_SOURCES):
+        yield "prompt", "must be set, or a picture or video to work from"
+
+
+def _something_to_hear(message: Any) -> Broken:
+    if message.prompt and message.text:
+        yield "prompt", "must not be set together with text"
+    elif not (message.prompt or message.text or message.lyrics.strip()):
+        yield "prompt", "must be set, or text, or lyrics"
+
+
+_TEXT: Final = (_exactly_one("prompt", "messages"), _last_turn_is_not_the_models)
+
+RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
+    "StreamTextRequest": (*_TEXT, _going_on_needs_a_name),
+    "GenerateTextRequest": _TEXT,
+    "GenerateVideoRequest": (_something_to_show,),
+    "GenerateAudioRequest": (_something_to_hear,),
+    "CheckSafetyRequest": (_exactly_one("content", "messages"),),
+    "EstimateCostRequest": (_one_is_set("request"),),
+    "UploadMediaRequest": (_one_is_set("content"),),
+    "MediaInput": (_one_is_set("source"),),
+    "ChatPart": (_one_is_set("part"),),
+    "ChatMessage": (_only_tools_answer_calls,),
+    "ResponseFormat": (_only_a_schema_has_a_schema,),
+    "ToolChoice": (_only_a_named_tool_has_a_name,),
+    "FallbackPolicy": (_only_a_list_has_models,),
+}
+"""Message name (without the package), then what must hold between its fields."""

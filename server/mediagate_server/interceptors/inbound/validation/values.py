@@ -1,0 +1,117 @@
+"""Checks of single values: what any string, number or enum must be, besides its own rule."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+
+from mediagate_server.interceptors.inbound.validation.constraints import Constraint, FileSize
+from mediagate_server.interceptors.inbound.validation.findings import Findings
+from mediagate_server.interceptors.inbound.validation.not_built import NOT_BUILT_VALUES
+
+Check = Callable[[Any, str, Findings], None]
+"""Looks at a value; adds what is wrong with it under its path."""
+
+_NANOS: Final = 1_000_000_000
+_LONGEST: Final = 315_576_000_000
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+
+
+def value_check(field: FieldDescriptor, rule: Constraint | None) -> Check | None:
+    """How to look at one value of `field`; None where anything goes."""
+    if field.message_type is not None:
+        return WELL_KNOWN[field.message_type.full_name](rule)
+    if field.enum_type is not None:
+        return _enum_check(field.enum_type, rule)
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _string_check(rule)
+    if field.type in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT):
+        return _float_check(rule)
+    if isinstance(rule, FileSize):
+        return _file_check(rule)
+    return _ruled(rule) if rule is not None else None
+
+
+def _ruled(rule: Constraint) -> Check:
+    def check(value: Any, path: str, findings: Findings) -> None:
+        if words := rule.broken_by(value):
+            findings.add(path, words)
+
+    return check
+
+
+def _string_check(rule: Constraint | None) -> Check:
+    def check(value: str, path: str, findings: Findings) -> None:
+        if "\0" in value:
+            # No store keeps it, and no model means it.
+            findings.add(path, "must not hold the character NUL")
+        elif rule is not None and (words := rule.broken_by(value)):
+            findings.add(path, words)
+
+    return check
+
+
+def _float_check(rule: Constraint | None) -> Check:
+    def check(value: float, path: str, findings: Findings) -> None:
+        if not math.isfinite(value):
+            findings.add(path, "must be a finite number")
+        elif rule is not None and (words := rule.broken_by(value)):
+            findings.add(path, words)
+
+    return check
+
+
+def _file_check(rule: FileSize) -> Check:
+    def check(value: bytes, path: str, findings: Findings) -> None:
+        if words := rule.broken_by(value):
+            (findings.add_too_large if value else findings.add)(path, words)
+
+    return check
+
+
+def _enum_check(enum: EnumDescriptor, rule: Constraint | None) -> Check:
+    known = frozenset(enum.values_by_number)
+    not_built = frozenset(
+        enum.values_by_name[name].number for name in NOT_BUILT_VALUES.get(enum.full_name, ())
+    )
+
+    def check(value: int, path: str, findings: Findings) -> None:
+        if value not in known:
+            findings.add(path, f"must be a {enum.name} that is known, not {value}")
+        elif value in not_built:
+            findings.add_not_built(path)
+        elif rule is not None and (words := rule.broken_by(value)):
+            findings.add(path, words)
+
+    return check
+
+
+def _duration_check(rule: Constraint | None) -> Check:
+    def check(value: Any, path: str, findings: Findings) -> None:
+        seconds, nanos = value.seconds, value.nanos
+        mixed = (seconds > 0 and nanos < 0) or (seconds < 0 and nanos > 0)
+        if abs(seconds) > _LONGEST or abs(nanos) >= _NANOS or mixed:
+            findings.add(path, "must be a duration within its type's bounds")
+        elif rule is not None and (words := rule.broken_by(value)):
+            findings.add(path, words)
+
+    return check
+
+
+def _timestamp_check(rule: Constraint | None) -> Check:
+    def check(value: Any, path: str, findings: Findings) -> None:
+        if not (_FIRST_SECOND <= value.seconds <= _LAST_SECOND and 0 <= value.nanos < _NANOS):
+            findings.add(path, "must be a time from the year 1 to 9999")
+        elif rule is not None and (words := rule.broken_by(value)):
+            findings.add(path, words)
+
+    return check
+
+
+WELL_KNOWN: Final[dict[str, Callable[[Constraint | None], Check]]] = {
+    "google.protobuf.Duration": _duration_check,
+    "google.protobuf.Timestamp": _timestamp_check,
+}
+"""Messages that are values to us, by full name."""

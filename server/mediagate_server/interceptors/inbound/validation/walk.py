@@ -1,0 +1,168 @@
+"""Holds a message against the contract and the tables, field by field, and finds all that is wrong.
+
+What is to be looked at is worked out once for each message type. Only set fields are visited.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from mediagate_server.interceptors.inbound.validation.constraints import (
+    Constraint,
+    FileSize,
+    Items,
+    Labels,
+    Number,
+)
+from mediagate_server.interceptors.inbound.validation.findings import Findings
+from mediagate_server.interceptors.inbound.validation.not_built import NOT_BUILT_FIELDS
+from mediagate_server.interceptors.inbound.validation.relations import RELATIONS, Relation
+from mediagate_server.interceptors.inbound.validation.rules import Rules
+from mediagate_server.interceptors.inbound.validation.values import WELL_KNOWN, Check, value_check
+
+_PACKAGE: Final = "mediagate.v1."
+_KEY_CHARS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What there is to look at in messages of one type."""
+
+    required: tuple[FieldDescriptor, ...]
+    never_zero: tuple[tuple[FieldDescriptor, Constraint], ...]
+    fields: Mapping[int, Check]
+    relations: tuple[Relation, ...]
+
+
+class Walk:
+    """Checks messages of any type of the contract against `rules`."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._plans: dict[str, _Plan] = {}
+
+    def find(self, message: Message) -> Findings:
+        """Everything that is wrong with `message`. Paths begin at it: `options.labels["team"]`."""
+        findings = Findings()
+        self._message(message, "", findings)
+        return findings
+
+    def _message(self, message: Any, path: str, findings: Findings) -> None:
+        descriptor = message.DESCRIPTOR
+        plan = self._plans.get(descriptor.full_name)
+        if plan is None:
+            plan = self._plans[descriptor.full_name] = self._planned(descriptor)
+        prefix = f"{path}." if path else ""
+        for field in plan.required:
+            if _is_absent(message, field):
+                findings.add(prefix + field.name, "must be set")
+        for field, constraint in plan.never_zero:
+            if not (value := getattr(message, field.name)) and (
+                words := constraint.broken_by(value)
+            ):
+                findings.add(prefix + field.name, words)
+        for field, value in message.ListFields():
+            if (check := plan.fields.get(field.number)) is not None:
+                check(value, prefix + field.name, findings)
+        for relation in plan.relations:
+            for name, words in relation(message):
+                findings.add(prefix + name if name else path or "request", words)
+
+    def _planned(self, descriptor: Descriptor) -> _Plan:
+        name = descriptor.full_name.removeprefix(_PACKAGE)
+        rules = self._rules.get(name, {})
+        not_built = NOT_BUILT_FIELDS.get(descriptor.full_name, ())
+        fields = {}
+        for field in descriptor.fields:
+            if field.name in not_built:
+                check: Check | None = _refuse
+            else:
+                check = self._field_check(field, rules.get(field.name))
+            if check is not None:
+                fields[field.number] = check
+        return _Plan(
+            required=tuple(field for field in descriptor.fields if _is_required(field)),
+            never_zero=tuple(
+                (field, rule)
+                for field in descriptor.fields
+                if (rule := rules.get(field.name)) is not None and _leaves_out_zero(field, rule)
+            ),
+            fields=fields,
+            relations=RELATIONS.get(name, ()),
+        )
+
+    def _field_check(self, field: FieldDescriptor, rule: Constraint | None) -> Check | None:
+        """What to do with a field that is set; None: it may hold anything."""
+        if not field.is_repeated:
+            return self._single_check(field, rule)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            key = value_check(field.message_type.fields_by_name["key"], None)
+            value = self._single_check(field.message_type.fields_by_name["value"], None)
+            return _each_entry(rule, key, value)
+        each = rule.each if isinstance(rule, Items) else None
+        return _each_item(rule, self._single_check(field, each))
+
+    def _single_check(self, field: FieldDescriptor, rule: Constraint | None) -> Check | None:
+        if field.message_type is None or field.message_type.full_name in WELL_KNOWN:
+            return value_check(field, rule)
+        return self._message
+
+
+def _refuse(value: Any, path: str, findings: Findings) -> None:
+    findings.add_not_built(path)
+
+
+def _each_item(rule: Constraint | None, each: Check | None) -> Check:
+    def check(values: Any, path: str, findings: Findings) -> None:
+        if rule is not None and (words := rule.broken_by(values)):
+            findings.add(path, words)
+        elif each is not None:
+            for index, value in enumerate(values):
+                each(value, f"{path}[{index}]", findings)
+
+    return check
+
+
+def _each_entry(rule: Constraint | None, each_key: Check | None, each: Check | None) -> Check:
+    broken_by_entry: Callable[[str, str], str | None] | None = (
+        rule.broken_by_entry if isinstance(rule, Labels) else None
+    )
+
+    def check(values: Any, path: str, findings: Findings) -> None:
+        if rule is not None and (words := rule.broken_by(values)):
+            findings.add(path, words)
+            return
+        for key in values:
+            value = values[key]
+            at = f"{path}[{json.dumps(key[:_KEY_CHARS] if isinstance(key, str) else key)}]"
+            if each_key is not None:
+                each_key(key, at, findings)
+            if each is not None:
+                each(value, at, findings)
+            if broken_by_entry is not None and (words := broken_by_entry(key, value)):
+                findings.add(at, words)
+
+    return check
+
+
+def _is_required(field: FieldDescriptor) -> bool:
+    behaviour = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behaviour
+
+
+def _leaves_out_zero(field: FieldDescriptor, rule: Constraint) -> bool:
+    """Whether not setting the field, which says zero or nothing, is already out of range."""
+    return isinstance(rule, Number | FileSize) and not (
+        field.has_presence or rule.broken_by(field.default_value) is None
+    )
+
+
+def _is_absent(message: Any, field: FieldDescriptor) -> bool:
+    if field.has_presence:
+        return not message.HasField(field.name)
+    return not getattr(message, field.name)

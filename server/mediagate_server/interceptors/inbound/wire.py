@@ -1,0 +1,51 @@
+"""The two directions of one rpc, counted: what handlers get as context and as request stream."""
+
+from typing import Any
+
+import grpc
+
+from mediagate_server.interceptors.inbound.call import Call, decoded
+
+
+class Wire:
+    """gRPC's context with reading and writing through `call`; and the stream of its requests.
+
+    A class of its own and no generator: one that a handler left half-read would be closed by the
+    garbage collector, whenever that may be.
+    """
+
+    __slots__ = ("_call", "_context")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._context = call.context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def __aiter__(self) -> "Wire":
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return message
+
+    async def read(self) -> Any:
+        """The next request message, checked, or `grpc.aio.EOF`. Raises InvalidRequest."""
+        raw = await self._context.read()
+        if raw is grpc.aio.EOF:
+            return raw
+        call = self._call
+        call.received += 1
+        message = decoded(call.method, raw)
+        if call.check is not None:
+            call.check(message)
+        return message
+
+    async def write(self, message: Any) -> None:
+        """Send one reply. Waits while the caller is slow to read."""
+        encode = self._call.method.encode
+        await self._context.write(message if encode is None else encode(message))
+        self._call.sent += 1
