@@ -1,0 +1,51 @@
+"""Finished media, made when first read and kept in memory up to a limit.
+
+Files are made one at a time in a worker thread, which bounds both CPU and memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from mediagate_sandbox.media import Recipe, file_format, make
+
+log = logging.getLogger("mediagate.sandbox")
+
+
+class Files:
+    """Bytes by recipe."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """Keep at most `most_bytes` of finished files, the last read ones."""
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[Recipe, bytes] = OrderedDict()
+        self._kept_bytes = 0
+        self._making = asyncio.Lock()
+
+    async def read(self, recipe: Recipe) -> bytes:
+        """The file's bytes, made now if need be; the same recipe always gives the same."""
+        found = self._find(recipe)
+        if found is not None:
+            return found
+        async with self._making:
+            found = self._find(recipe)
+            if found is None:
+                found = await asyncio.to_thread(make, recipe)
+                log.info("made a file: %s, %d bytes", file_format(recipe), len(found))
+                self._keep(recipe, found)
+        return found
+
+    def _find(self, recipe: Recipe) -> bytes | None:
+        found = self._kept.get(recipe)
+        if found is not None:
+            self._kept.move_to_end(recipe)
+        return found
+
+    def _keep(self, recipe: Recipe, content: bytes) -> None:
+        self._kept[recipe] = content
+        self._kept_bytes += len(content)
+        while self._kept_bytes > self._most_bytes and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._kept_bytes -= len(dropped)

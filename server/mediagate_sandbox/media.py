@@ -1,0 +1,110 @@
+"""What a finished file is to be like, and how its bytes are made when someone reads it.
+
+A recipe is a small fact that fully decides the bytes. The makers, and with them Pillow and PyAV,
+are imported when the first file is made, so that a sandbox starts at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mediagate_sandbox import limits
+
+PictureFormat = Literal["png", "jpg", "webp"]
+SoundFormat = Literal["wav", "mp3"]
+
+CONTENT_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "mp4": "video/mp4",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRecipe:
+    """A picture of exactly this size in pixels; quality (0 to 100) is for lossy formats."""
+
+    slug: str
+    prompt: str
+    seed: int
+    width: int
+    height: int
+    format: PictureFormat
+    quality: int = 80
+
+
+@dataclass(frozen=True, slots=True)
+class SoundRecipe:
+    """A sound of this many seconds; rate in hertz, bit rate (of mp3) in bits per second."""
+
+    seed: int
+    seconds: float
+    rate: int
+    channels: int
+    format: SoundFormat
+    bit_rate: int = 128_000
+
+
+@dataclass(frozen=True, slots=True)
+class FilmRecipe:
+    """A film of this many seconds, `fps` frames each; with a sound track if asked."""
+
+    slug: str
+    prompt: str
+    seed: int
+    width: int
+    height: int
+    seconds: float
+    fps: int
+    sound: bool = False
+
+    @property
+    def frames(self) -> int:
+        """How many frames the film has: at least one."""
+        return max(1, round(self.seconds * self.fps))
+
+
+Recipe = PictureRecipe | SoundRecipe | FilmRecipe
+
+
+def file_format(recipe: Recipe) -> str:
+    """The file name's ending, which also decides the content type."""
+    return "mp4" if isinstance(recipe, FilmRecipe) else recipe.format
+
+
+def too_much(recipe: Recipe) -> str | None:
+    """Why the sandbox will not make this, in words a caller can act on; None if it will."""
+    if isinstance(recipe, SoundRecipe | FilmRecipe) and recipe.seconds <= 0:
+        return "duration must be more than 0 seconds"
+    if isinstance(recipe, SoundRecipe):
+        if recipe.seconds > limits.LONGEST_SOUND_SECONDS:
+            return f"this sandbox makes at most {limits.LONGEST_SOUND_SECONDS} s of sound"
+        return None
+    if min(recipe.width, recipe.height) < limits.SMALLEST_SIDE:
+        return f"width and height must be at least {limits.SMALLEST_SIDE} pixels"
+    if max(recipe.width, recipe.height) > limits.LARGEST_SIDE:
+        return f"this sandbox draws at most {limits.LARGEST_SIDE} pixels a side"
+    if isinstance(recipe, FilmRecipe) and recipe.seconds > limits.LONGEST_FILM_SECONDS:
+        return f"this sandbox makes at most {limits.LONGEST_FILM_SECONDS} s of film"
+    return None
+
+
+def make(recipe: Recipe) -> bytes:
+    """The bytes of the file. Takes up to seconds of CPU: call it off the event loop."""
+    match recipe:
+        case PictureRecipe():
+            from mediagate_sandbox.pictures import make_picture
+
+            return make_picture(recipe)
+        case SoundRecipe():
+            from mediagate_sandbox.sounds import make_sound
+
+            return make_sound(recipe)
+        case FilmRecipe():
+            from mediagate_sandbox.films import make_film
+
+            return make_film(recipe)

@@ -1,0 +1,198 @@
+"""The models the sandbox serves: facts read from `catalog/*.toml`, one `[[model]]` each.
+
+This room knows what models are like, not how a run of one is played.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal
+
+Kind = Literal["text", "safety", "image", "video", "audio"]
+InputType = Literal["string", "integer", "number", "boolean", "uri", "uris", "array"]
+OutputShape = Literal["stream", "text", "uri", "uris", "audio_out"]
+Sizes = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class InputField:
+    """One input of a model, as its schema has it."""
+
+    type: InputType
+    about: str
+    default: Any = None
+    required: bool = False
+    min: float | None = None
+    max: float | None = None
+    enum: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """How a language model streams: paces are the model's own, before any scaling."""
+
+    limit_input: str
+    first_token_seconds: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an aspect ratio means in pixels; empty where width and height are inputs."""
+
+    sizes: Sizes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What a film is like where no input says otherwise."""
+
+    seconds: float
+    fps: int
+    resolution: str
+    aspect_ratio: str
+    resolution_input: str = "resolution"
+    resolutions: Mapping[str, str] = field(default_factory=dict)
+    """Meaning of the resolution input where it is not already `720p` and the like."""
+    sound_input: str | None = None
+    """The input that asks for a sound track."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFacts:
+    """What a sound is like where no input says otherwise; rate in hertz."""
+
+    rate: int
+    format: Literal["wav", "mp3"]
+    seconds: float = 8.0
+    channels: int = 1
+    speech: bool = False
+    """Whether the length is that of the spoken text."""
+    longest: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model: what it takes, what it gives, and how long it usually needs."""
+
+    owner: str
+    name: str
+    kind: Kind
+    official: bool
+    version: str
+    """64 hex digits. An official model has one too; its predictions show `hidden`."""
+    about: str
+    output: OutputShape
+    inputs: Mapping[str, InputField]
+    facts: TextFacts | ImageFacts | VideoFacts | AudioFacts | None
+    prompt_input: str
+    run_seconds: float
+    run_seconds_per_second: float
+    boot_seconds: float
+    hardware: str | None
+    metric_inputs: Mapping[str, str]
+    """Metrics that repeat an input: metric name to input name."""
+
+    @property
+    def slug(self) -> str:
+        """`owner/name`."""
+        return f"{self.owner}/{self.name}"
+
+    @property
+    def streams(self) -> bool:
+        """Whether output comes in pieces, so that a prediction has a stream URL."""
+        return self.output == "stream"
+
+
+class Catalog:
+    """All models, found by slug or by version; order is that of the files."""
+
+    def __init__(self, models: Iterator[Model]) -> None:
+        """Index the models. Raises ValueError if a slug or a version occurs twice."""
+        self._by_slug: dict[str, Model] = {}
+        self._by_version: dict[str, Model] = {}
+        for model in models:
+            if model.slug in self._by_slug or model.version in self._by_version:
+                raise ValueError(f"{model.slug} is in the sandbox's catalog twice")
+            self._by_slug[model.slug] = model
+            self._by_version[model.version] = model
+
+    def __iter__(self) -> Iterator[Model]:
+        """All models, in the order of the files."""
+        return iter(self._by_slug.values())
+
+    def by_slug(self, slug: str) -> Model | None:
+        """The model called `owner/name`, if there is one."""
+        return self._by_slug.get(slug)
+
+    def by_version(self, version: str) -> Model | None:
+        """The model that has this version id, if there is one."""
+        return self._by_version.get(version)
+
+
+def load_catalog() -> Catalog:
+    """Read every file of the catalog. Raises ValueError or TypeError for a wrong entry."""
+    files = sorted(
+        (each for each in resources.files(__package__).joinpath("catalog").iterdir()),
+        key=lambda each: each.name,
+    )
+    tables = [
+        tomllib.loads(each.read_text("utf-8")) for each in files if each.name.endswith("toml")
+    ]
+    return Catalog(_model(entry, table) for table in tables for entry in table["model"])
+
+
+def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> Model:
+    owner, _, name = entry["slug"].partition("/")
+    inputs = dict(table["family"][entry["inputs"]]) if "inputs" in entry else {}
+    inputs |= entry.get("input", {})
+    return Model(
+        owner=owner,
+        name=name,
+        kind=entry["kind"],
+        official=entry["official"],
+        version=entry.get("version") or _version_of(entry["slug"]),
+        about=entry["about"],
+        output=entry["output"],
+        inputs={key: _input(value) for key, value in inputs.items()},
+        facts=_facts(entry, table),
+        prompt_input=entry.get("prompt_input", "prompt"),
+        run_seconds=entry.get("run_seconds", 0.0),
+        run_seconds_per_second=entry.get("run_seconds_per_second", 0.0),
+        boot_seconds=entry.get("boot_seconds", 0.0),
+        hardware=entry.get("hardware"),
+        metric_inputs=entry.get("metric_inputs", {}),
+    )
+
+
+def _input(value: Mapping[str, Any]) -> InputField:
+    return InputField(**{**value, "enum": tuple(value.get("enum", ()))})
+
+
+def _version_of(slug: str) -> str:
+    """A stable stand-in: the real version ids of official models change with every release."""
+    return hashlib.sha256(f"mediagate sandbox {slug}".encode()).hexdigest()
+
+
+def _facts(
+    entry: Mapping[str, Any], table: Mapping[str, Any]
+) -> TextFacts | ImageFacts | VideoFacts | AudioFacts | None:
+    match entry["kind"]:
+        case "text":
+            return TextFacts(**entry["text"])
+        case "image":
+            ratios = entry.get("image", {}).get("sizes")
+            sizes = table["sizes"][ratios] if ratios else {}
+            return ImageFacts({ratio: (width, height) for ratio, (width, height) in sizes.items()})
+        case "video":
+            return VideoFacts(**entry["video"])
+        case "audio":
+            return AudioFacts(**entry["audio"])
+        case "safety":
+            return None
+        case kind:
+            raise ValueError(f"{entry['slug']}: no such kind of model: {kind}")

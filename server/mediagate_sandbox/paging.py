@@ -1,0 +1,62 @@
+"""Cuts lists into pages with opaque cursors and absolute links, as all of Replicate's lists are.
+
+Entries are numbered and shown in falling order, so a page stays the same while new entries come.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from yarl import URL
+
+from mediagate_sandbox.problems import bad_request
+
+Entry = TypeVar("Entry")
+
+
+def page_document(
+    entries: Sequence[Entry],
+    number: Callable[[Entry], int],
+    show: Callable[[Entry], dict[str, Any]],
+    *,
+    url: URL,
+    size: int,
+) -> dict[str, Any]:
+    """One page of `entries`, whose numbers fall; `url` is the request's, its filters are kept.
+
+    Raises Problem (400) for a cursor that was not given out by this function.
+    """
+    shown = list(entries)
+    cursor = url.query.get("cursor")
+    if cursor is not None:
+        older, at = _read(cursor)
+        if older:
+            shown = [each for each in shown if number(each) < at][:size]
+        else:
+            shown = [each for each in shown if number(each) > at][-size:]
+    shown = shown[:size]
+    links: dict[str, str | None] = {"previous": None, "next": None}
+    if shown and number(shown[0]) < number(entries[0]):
+        links["previous"] = _link(url, f"newer:{number(shown[0])}")
+    if shown and number(shown[-1]) > number(entries[-1]):
+        links["next"] = _link(url, f"older:{number(shown[-1])}")
+    return {**links, "results": [show(each) for each in shown]}
+
+
+def _link(url: URL, place: str) -> str:
+    cursor = base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    return str(url.update_query(cursor=cursor))
+
+
+def _read(cursor: str) -> tuple[bool, int]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        side, _, number = base64.urlsafe_b64decode(padded).decode("ascii").partition(":")
+        if side in ("older", "newer"):
+            return side == "older", int(number)
+    except (binascii.Error, ValueError):
+        pass
+    raise bad_request("Invalid cursor")

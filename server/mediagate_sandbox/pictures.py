@@ -1,0 +1,26 @@
+"""Makes the sandbox's pictures: a seeded landscape with the prompt written into it."""
+
+from __future__ import annotations
+
+import io
+from random import Random
+
+from mediagate_sandbox.lettering import sign
+from mediagate_sandbox.media import PictureRecipe
+from mediagate_sandbox.painting import landscape
+
+
+def make_picture(recipe: PictureRecipe) -> bytes:
+    """Draw and encode a picture of exactly the size asked for."""
+    image = landscape(recipe.width, recipe.height, Random(recipe.seed))
+    note = f"{recipe.width} x {recipe.height}   seed {recipe.seed}"
+    sign(image, recipe.prompt, recipe.slug, note)
+    buffer = io.BytesIO()
+    match recipe.format:
+        case "png":
+            image.save(buffer, "PNG", compress_level=3)
+        case "jpg":
+            image.save(buffer, "JPEG", quality=max(1, recipe.quality))
+        case "webp":
+            image.save(buffer, "WEBP", quality=recipe.quality, method=2)
+    return buffer.getvalue()

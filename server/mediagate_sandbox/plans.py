@@ -1,0 +1,206 @@
+"""Decides, before anything runs, what a prediction will do, when, and how it will end.
+
+A plan follows from the model, its input and the seed alone; the runner only plays it. Every wait is
+a `Span`: the seconds the model would take, and the seconds the sandbox does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+
+import orjson
+
+from mediagate_sandbox import text, verdicts
+from mediagate_sandbox.directives import MOST_TOKENS, Directives
+from mediagate_sandbox.measures import with_defaults
+from mediagate_sandbox.media import Recipe, too_much
+from mediagate_sandbox.models import Model, TextFacts
+from mediagate_sandbox.recipes import recipes_for
+from mediagate_sandbox.settings import SandboxSettings
+
+_QUEUE_SECONDS = 0.2
+"""Time an official, always warm model needs before it starts."""
+_FEWEST_TOKENS, _MOST_TOKENS = 40, 120
+_PROGRESS_STEPS = 4
+
+Ending = Literal["succeed", "fail", "hang"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One wait: in the model's seconds, and in real ones."""
+
+    model: float
+    real: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something a run puts out after a wait: a token, a line of logs, or both."""
+
+    after: Span
+    token: str | None = None
+    logs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole run: the boot, the steps, the end."""
+
+    boot: Span
+    steps: tuple[Step, ...]
+    ending: Ending
+    first_token: Span = field(default=Span(0.0, 0.0))
+    files: tuple[Recipe, ...] = ()
+    """What the run leaves behind, to be made when it is read."""
+    answer: str | None = None
+    """Output of a model that answers with one text."""
+    error: str | None = None
+    reason: str | None = None
+    """What the stream's done event gives as reason instead of the usual."""
+    input_tokens: int = 0
+    input_characters: int = 0
+
+
+class Planner:
+    """Plans runs under one sandbox's settings."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        """Keep the settings; a planner has no state of its own."""
+        self._settings = settings
+
+    def plan(self, model: Model, given: Mapping[str, Any], told: Directives, *, cold: bool) -> Plan:
+        """The run of `model` on `given`, obeying what the prompt told the sandbox."""
+        boot = self._boot(model, told, cold)
+        if isinstance(model.facts, TextFacts):
+            return self._text(model, model.facts, given, told, boot)
+        return self._whole(model, given, told, boot)
+
+    def _boot(self, model: Model, told: Directives, cold: bool) -> Span:
+        if told.boot_ms is not None:
+            return _exactly(told.boot_ms)
+        return self._scaled(model.boot_seconds if cold else _QUEUE_SECONDS)
+
+    def _text(
+        self,
+        model: Model,
+        facts: TextFacts,
+        given: Mapping[str, Any],
+        told: Directives,
+        boot: Span,
+    ) -> Plan:
+        tokens = self._tokens(model, facts, given, told)
+        scale = self._settings.token_time_scale
+        interval, first = 1 / facts.tokens_per_second, facts.first_token_seconds
+        between, before = Span(interval, interval * scale), Span(first, first * scale)
+        if told.interval_ms is not None:
+            between = _exactly(told.interval_ms)
+        if told.first_ms is not None:
+            before = _exactly(told.first_ms)
+        steps = [Step(before if at == 0 else between, token) for at, token in enumerate(tokens)]
+        ending, kept = _text_ending(told, len(steps))
+        return Plan(
+            boot=boot,
+            steps=tuple(steps[:kept]),
+            ending=ending,
+            first_token=before,
+            error=told.fail,
+            reason=told.reason,
+            input_tokens=text.count_input_tokens(given.values()),
+        )
+
+    def _tokens(
+        self, model: Model, facts: TextFacts, given: Mapping[str, Any], told: Directives
+    ) -> list[str]:
+        if told.say is not None:
+            return list(told.say) if len(told.say) > 1 else text.tokens_of("".join(told.say))
+        values = with_defaults(model, given)
+        random = Random(self._seed(model, given))
+        limit = values.get(facts.limit_input)
+        most = MOST_TOKENS if limit is None else min(MOST_TOKENS, max(0, int(limit)))
+        wanted = random.randint(_FEWEST_TOKENS, _MOST_TOKENS)
+        wanted = min(most, max(wanted, int(values.get("min_tokens") or 0)))
+        if told.tokens is not None:
+            wanted = most = min(most, told.tokens)
+        prompt = text.prompt_of(values, model.prompt_input)
+        return text.compose(model.slug, prompt, random, at_least=wanted, at_most=most)
+
+    def _whole(self, model: Model, given: Mapping[str, Any], told: Directives, boot: Span) -> Plan:
+        """A run whose output comes all at once: a safety verdict or media."""
+        values = with_defaults(model, given)
+        prompt = text.prompt_of(values, model.prompt_input)
+        seed = self._seed(model, given)
+        files = recipes_for(model, values, prompt, seed)
+        refusals = [reason for reason in map(too_much, files) if reason is not None]
+        error = told.fail if told.fails else (refusals[0] if refusals else None)
+        failing = told.fails or bool(refusals)
+        steps = self._progress(self._run_time(model, files, told, seed), seed)
+        return Plan(
+            boot=boot,
+            steps=steps[:1] if told.hang else steps,
+            ending="hang" if told.hang else "fail" if failing else "succeed",
+            files=files,
+            answer=_answer(values, prompt, told) if model.kind == "safety" else None,
+            error=error,
+            input_tokens=text.count_input_tokens(given.values()),
+            input_characters=len(prompt),
+        )
+
+    def _run_time(
+        self, model: Model, files: tuple[Recipe, ...], told: Directives, seed: int
+    ) -> Span:
+        if told.run_ms is not None:
+            return _exactly(told.run_ms)
+        length = sum(getattr(each, "seconds", 0.0) for each in files)
+        seconds = model.run_seconds * max(1, len(files)) + model.run_seconds_per_second * length
+        return self._scaled(round(seconds * Random(seed).uniform(0.9, 1.1), 6))
+
+    def _progress(self, run: Span, seed: int) -> tuple[Step, ...]:
+        share = Span(run.model / _PROGRESS_STEPS, run.real / _PROGRESS_STEPS)
+        start = Step(Span(0.0, 0.0), logs=f"Using seed: {seed}\n")
+        steps = (
+            Step(share, logs=_progress_line(number)) for number in range(1, _PROGRESS_STEPS + 1)
+        )
+        return (start, *steps)
+
+    def _scaled(self, seconds: float) -> Span:
+        return Span(seconds, seconds * self._settings.time_scale)
+
+    def _seed(self, model: Model, given: Mapping[str, Any]) -> int:
+        """The input's own seed if it names one, else one drawn from the whole input."""
+        own = given.get("seed")
+        if own is not None:
+            return int(own)
+        canonical = orjson.dumps(given, option=orjson.OPT_SORT_KEYS)
+        parts = f"{self._settings.seed} {model.slug} ".encode() + canonical
+        return int.from_bytes(hashlib.sha256(parts).digest()[:4], "big") & 0x7FFF_FFFF
+
+
+def _exactly(milliseconds: float) -> Span:
+    return Span(milliseconds / 1000, milliseconds / 1000)
+
+
+def _text_ending(told: Directives, tokens: int) -> tuple[Ending, int]:
+    """How a text ends, and after how many of its tokens."""
+    if told.fails:
+        return "fail", min(tokens, told.fail_after or 0)
+    if told.hang or told.hang_after is not None:
+        return "hang", min(tokens, told.hang_after or 0)
+    return "succeed", tokens
+
+
+def _answer(values: Mapping[str, Any], prompt: str, told: Directives) -> str:
+    if told.unsafe is not None:
+        return verdicts.unsafe(told.unsafe)
+    reply = values.get("assistant")
+    return verdicts.verdict(reply if isinstance(reply, str) and reply else prompt)
+
+
+def _progress_line(step: int) -> str:
+    share = step * 100 // _PROGRESS_STEPS
+    bar = "#" * (step * 10 // _PROGRESS_STEPS)
+    return f"{share:3d}%|{bar:<10}| {step}/{_PROGRESS_STEPS}\n"

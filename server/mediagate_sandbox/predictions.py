@@ -1,0 +1,153 @@
+"""One prediction and its life. The status changes in one place: `Prediction._move`.
+
+It keeps times and counts, wakes whoever waits, and knows nothing of HTTP or of how long to wait.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from mediagate_sandbox.metrics import Metrics, run_metrics
+from mediagate_sandbox.models import Model
+from mediagate_sandbox.plans import Plan, Step
+from mediagate_sandbox.pulse import Pulse
+from mediagate_sandbox.streams import StreamLog
+
+Status = Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
+
+_NEXT: Mapping[Status, tuple[Status, ...]] = {
+    "starting": ("processing", "canceled", "aborted"),
+    "processing": ("succeeded", "failed", "canceled"),
+}
+_REASONS: Mapping[Status, str | None] = {
+    "succeeded": None,
+    "failed": "error",
+    "canceled": "canceled",
+    "aborted": "canceled",
+}
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ID_LENGTH = 26
+
+
+def new_id(length: int = _ID_LENGTH) -> str:
+    """A random id. Not seeded: ids must differ between two runs of the sandbox."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a caller asked for when it created a prediction."""
+
+    model: Model
+    input: Mapping[str, Any]
+    plan: Plan
+    deadline: datetime | None = None
+    deployment: str | None = None
+    webhook: str | None = None
+    webhook_events_filter: tuple[str, ...] | None = None
+
+
+class Prediction:
+    """A prediction as it stands. Outputs are kept apart from their URLs (see documents.py)."""
+
+    def __init__(self, number: int, order: Order, now: datetime) -> None:
+        """A prediction that is `starting`; `number` counts up in order of creation."""
+        self.number = number
+        self.order = order
+        self.id = new_id()
+        self.stream_key = new_id(52)
+        self.file_key = new_id(40)
+        self.stream = StreamLog() if order.model.streams else None
+        self.status: Status = "starting"
+        self.created_at = now
+        self.started_at: datetime | None = None
+        self.completed_at: datetime | None = None
+        self.tokens: list[str] = []
+        self.logs = ""
+        self.error: str | None = None
+        self.metrics: Metrics | None = None
+        self.complete = False
+        """Whether all output is there."""
+        self._boot_seconds = 0.0
+        self._run_seconds = 0.0
+        self._changed = Pulse()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the status is final."""
+        return self.status not in _NEXT
+
+    async def wait_for_output(self) -> None:
+        """Return when all output is there, or will never be."""
+        while not (self.complete or self.ended):
+            await self._changed.wait()
+
+    def start(self, now: datetime) -> None:
+        """The boot is over, the run begins."""
+        self._boot_seconds = self.order.plan.boot.model
+        self.started_at = now
+        self._move("processing")
+
+    def put_out(self, step: Step, now: datetime) -> None:
+        """The run has reached a step."""
+        self._run_seconds += step.after.model
+        self.logs += step.logs
+        if step.token is not None:
+            self.tokens.append(step.token)
+            if self.stream is not None:
+                self.stream.output(now, step.token)
+        self._changed.beat()
+
+    def succeed(self, now: datetime) -> None:
+        """All output is there, the run is over."""
+        self.complete = True
+        self._end("succeeded", now)
+
+    def fail(self, now: datetime) -> None:
+        """The run broke off with the plan's error."""
+        self.error = self.order.plan.error
+        if self.stream is not None:
+            self.stream.error(now, self.error)
+        self._end("failed", now)
+
+    def cancel(self, now: datetime, spent: float) -> None:
+        """Someone cancelled it, or its deadline passed while it ran.
+
+        `spent` is how many of the model's seconds went into the step that was broken off.
+        """
+        if self.status == "starting":
+            self._boot_seconds = spent
+        else:
+            self._run_seconds += spent
+        self._end("canceled", now)
+
+    def abort(self, now: datetime, spent: float) -> None:
+        """Its deadline passed before it started; `spent` is model seconds of the boot."""
+        self._boot_seconds = spent
+        self._end("aborted", now)
+
+    def _end(self, status: Status, now: datetime) -> None:
+        self.completed_at = now
+        self.metrics = run_metrics(
+            self.order.model,
+            self.order.input,
+            self.order.plan,
+            boot_seconds=self._boot_seconds,
+            run_seconds=self._run_seconds,
+            tokens=len(self.tokens),
+            complete=self.complete,
+        )
+        self._move(status)
+        if self.stream is not None:
+            self.stream.done(now, self.order.plan.reason or _REASONS[status])
+
+    def _move(self, status: Status) -> None:
+        """The one place where a status changes. Raises RuntimeError for a step back."""
+        if status not in _NEXT.get(self.status, ()):
+            raise RuntimeError(f"a prediction cannot go from {self.status} to {status}")
+        self.status = status
+        self._changed.beat()

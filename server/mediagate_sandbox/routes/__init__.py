@@ -1,0 +1,1 @@
+"""The sandbox's endpoints, one file per resource."""

@@ -1,0 +1,32 @@
+"""The account behind the token, and the hardware that community models run on."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from mediagate_sandbox.answers import json_answer
+
+_ACCOUNT = {"type": "user", "username": "sandbox", "name": "Mediagate sandbox"}
+_HARDWARE = (
+    ("cpu", "CPU"),
+    ("gpu-t4", "Nvidia T4 GPU"),
+    ("gpu-l40s", "Nvidia L40S GPU"),
+    ("gpu-a100-large", "Nvidia A100 (80GB) GPU"),
+    ("gpu-h100", "Nvidia H100 GPU"),
+)
+
+
+class AccountRoutes:
+    """Handlers for `/v1/account` and `/v1/hardware`."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths and their handlers."""
+        return [web.get("/v1/account", self.account), web.get("/v1/hardware", self.hardware)]
+
+    async def account(self, request: web.Request) -> web.Response:
+        """`GET /v1/account`: one user, whatever the token."""
+        return json_answer(_ACCOUNT)
+
+    async def hardware(self, request: web.Request) -> web.Response:
+        """`GET /v1/hardware`: names and SKUs."""
+        return json_answer([{"name": name, "sku": sku} for sku, name in _HARDWARE])

@@ -1,0 +1,100 @@
+"""Endpoints for the tests that drive a sandbox: what did callers do, and cut this stream.
+
+None of them exists on Replicate, and none needs a token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.cuts import Cut, StreamCuts
+from mediagate_sandbox.observations import Observations
+from mediagate_sandbox.problems import bad_request
+from mediagate_sandbox.settings import SandboxSettings
+from mediagate_sandbox.store import Store
+
+
+class ControlRoutes:
+    """Handlers for everything under `/sandbox`."""
+
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        store: Store,
+        cuts: StreamCuts,
+        observations: Observations,
+    ) -> None:
+        """Keep what the handlers need."""
+        self._settings = settings
+        self._store = store
+        self._cuts = cuts
+        self._observations = observations
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths and their handlers."""
+        return [
+            web.get("/sandbox/state", self.state),
+            web.post("/sandbox/reset", self.reset),
+            web.post("/sandbox/streams/cut", self.cut),
+            web.delete("/sandbox/streams/cut", self.uncut),
+        ]
+
+    async def state(self, request: web.Request) -> web.Response:
+        """`GET /sandbox/state`: what callers did and what became of it."""
+        predictions = [
+            {"id": each.id, "model": each.order.model.slug, "status": each.status}
+            for each in self._store.newest_first()
+        ]
+        document = {
+            "seed": self._settings.seed,
+            "time_scale": self._settings.time_scale,
+            **self._observations.document(),
+            "predictions": predictions,
+            "streams": {"cut": self._cuts.order, "cuts_made": self._cuts.made},
+        }
+        return json_answer(document)
+
+    async def reset(self, request: web.Request) -> web.Response:
+        """`POST /sandbox/reset`: forget all counts and orders; predictions stay."""
+        self._observations.reset()
+        self._cuts.give(None)
+        return json_answer({})
+
+    async def cut(self, request: web.Request) -> web.Response:
+        """`POST /sandbox/streams/cut`: cut streams once they have sent `after_bytes` bytes.
+
+        Body: `{"after_bytes": N, "times": M or "always", "how": "abrupt" or "clean"}`; `times` is
+        1 and `how` is `abrupt` unless told.
+        """
+        self._cuts.give(_read_cut(await request.read()))
+        return json_answer({"cut": self._cuts.order})
+
+    async def uncut(self, request: web.Request) -> web.Response:
+        """`DELETE /sandbox/streams/cut`: cut no more."""
+        self._cuts.give(None)
+        return json_answer({"cut": None})
+
+
+def _read_cut(raw: bytes) -> Cut:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise bad_request("The request body is not valid JSON.") from None
+    if not isinstance(body, dict) or not set(body) <= {"after_bytes", "times", "how"}:
+        raise bad_request("The body takes after_bytes, times and how.")
+    times, how = body.get("times", 1), body.get("how", "abrupt")
+    if not _whole(body.get("after_bytes"), 0):
+        raise bad_request("after_bytes must be a whole number of bytes.")
+    if times != "always" and not _whole(times, 1):
+        raise bad_request('times must be a whole number from 1, or "always".')
+    if how not in ("abrupt", "clean"):
+        raise bad_request('how must be "abrupt" or "clean".')
+    return Cut(body["after_bytes"], None if times == "always" else times, how)
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

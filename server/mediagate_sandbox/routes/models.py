@@ -1,0 +1,101 @@
+"""Models and their versions, with the OpenAPI documents of their inputs; deployments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from yarl import URL
+
+from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.door import origin_of
+from mediagate_sandbox.models import Catalog, Model
+from mediagate_sandbox.observations import Observations
+from mediagate_sandbox.paging import page_document
+from mediagate_sandbox.problems import not_found
+from mediagate_sandbox.schemas import (
+    VERSION_CREATED_AT,
+    model_document,
+    version_document,
+)
+from mediagate_sandbox.settings import SandboxSettings
+
+
+class ModelRoutes:
+    """Handlers for `/v1/models` and `/v1/deployments`, reading only."""
+
+    def __init__(
+        self, settings: SandboxSettings, catalog: Catalog, observations: Observations
+    ) -> None:
+        """Keep what the handlers need."""
+        self._settings = settings
+        self._catalog = catalog
+        self._observations = observations
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths and their handlers."""
+        return [
+            web.get("/v1/models", self.list),
+            web.get("/v1/models/{owner}/{name}", self.get),
+            web.get("/v1/models/{owner}/{name}/versions", self.versions),
+            web.get("/v1/models/{owner}/{name}/versions/{version}", self.version),
+            web.get("/v1/deployments/{owner}/{name}", self.deployment),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """`GET /v1/models`: all models, page by page."""
+        numbered = [(-at, model) for at, model in enumerate(self._catalog)]
+        page = page_document(
+            numbered,
+            lambda entry: entry[0],
+            lambda entry: self._document(entry[1]),
+            url=URL(origin_of(request, self._settings)).join(request.rel_url),
+            size=self._settings.models_per_page,
+        )
+        return json_answer(page)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /v1/models/{owner}/{name}`."""
+        return json_answer(self._document(self._find(request)))
+
+    async def versions(self, request: web.Request) -> web.Response:
+        """`GET /v1/models/{owner}/{name}/versions`: every model here has one."""
+        results = [version_document(self._find(request))]
+        return json_answer({"previous": None, "next": None, "results": results})
+
+    async def version(self, request: web.Request) -> web.Response:
+        """`GET /v1/models/{owner}/{name}/versions/{version}`."""
+        model = self._find(request)
+        if request.match_info["version"] != model.version:
+            raise not_found()
+        return json_answer(version_document(model))
+
+    async def deployment(self, request: web.Request) -> web.Response:
+        """`GET /v1/deployments/{owner}/{name}`: which model and version it runs."""
+        owner, name = request.match_info["owner"], request.match_info["name"]
+        slug = self._settings.deployments.get(f"{owner}/{name}")
+        model = self._catalog.by_slug(slug) if slug is not None else None
+        if model is None:
+            raise not_found()
+        release = {
+            "number": 1,
+            "model": model.slug,
+            "version": model.version,
+            "created_at": VERSION_CREATED_AT,
+            "created_by": {"type": "user", "username": owner, "name": owner},
+            "configuration": {
+                "hardware": model.hardware or "cpu",
+                "min_instances": 0,
+                "max_instances": 1,
+            },
+        }
+        return json_answer({"owner": owner, "name": name, "current_release": release})
+
+    def _find(self, request: web.Request) -> Model:
+        model = self._catalog.by_slug(f"{request.match_info['owner']}/{request.match_info['name']}")
+        if model is None:
+            raise not_found()
+        return model
+
+    def _document(self, model: Model) -> dict[str, Any]:
+        return model_document(model, self._observations.runs_by_model[model.slug])

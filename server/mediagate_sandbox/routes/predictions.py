@@ -1,0 +1,153 @@
+"""Predictions: create by version, model or deployment; get, list, cancel."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from aiohttp import web
+from yarl import URL
+
+from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.clock import Clock, in_time
+from mediagate_sandbox.documents import prediction_document
+from mediagate_sandbox.door import origin_of
+from mediagate_sandbox.observations import Observations
+from mediagate_sandbox.orders import OrderDesk, Target
+from mediagate_sandbox.paging import page_document
+from mediagate_sandbox.predictions import Prediction
+from mediagate_sandbox.preferences import Wait, read_prefer
+from mediagate_sandbox.problems import bad_request, not_found
+from mediagate_sandbox.runner import Runner
+from mediagate_sandbox.settings import SandboxSettings
+from mediagate_sandbox.store import Store
+
+_SPACED_OFFSET = re.compile(r" (\d\d:?\d\d)$")
+
+
+class PredictionRoutes:
+    """Handlers for everything under `/v1/predictions` and the other two ways to create."""
+
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        clock: Clock,
+        desk: OrderDesk,
+        store: Store,
+        runner: Runner,
+        observations: Observations,
+    ) -> None:
+        """Keep what the handlers need."""
+        self._settings = settings
+        self._clock = clock
+        self._desk = desk
+        self._store = store
+        self._runner = runner
+        self._observations = observations
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths and their handlers."""
+        return [
+            web.post("/v1/predictions", self.create),
+            web.post("/v1/models/{owner}/{name}/predictions", self.create_by_model),
+            web.post("/v1/deployments/{owner}/{name}/predictions", self.create_by_deployment),
+            web.get("/v1/predictions", self.list),
+            web.get("/v1/predictions/{id}", self.get),
+            web.post("/v1/predictions/{id}/cancel", self.cancel),
+        ]
+
+    async def create(self, request: web.Request) -> web.Response:
+        """`POST /v1/predictions`: the body's `version` says what to run."""
+        return await self._create(request, None)
+
+    async def create_by_model(self, request: web.Request) -> web.Response:
+        """`POST /v1/models/{owner}/{name}/predictions`: official models only."""
+        return await self._create(request, self._desk.official(_name(request)))
+
+    async def create_by_deployment(self, request: web.Request) -> web.Response:
+        """`POST /v1/deployments/{owner}/{name}/predictions`."""
+        return await self._create(request, self._desk.deployment(_name(request)))
+
+    async def _create(self, request: web.Request, target: Target | None) -> web.Response:
+        raw = await request.read()
+        now = self._clock.now()
+        order = self._desk.take(raw, target, request.headers.get("Cancel-After"), now)
+        prediction = Prediction(self._store.next_number(), order, now)
+        self._store.add(prediction)
+        self._observations.create(prediction, now)
+        self._runner.start(prediction)
+        wait = read_prefer(request.headers.get("Prefer"))
+        if wait is None:
+            document = prediction_document(prediction, origin_of(request, self._settings))
+            return json_answer(document, status=201)
+        return await self._answer_when_done(request, prediction, wait)
+
+    async def _answer_when_done(
+        self, request: web.Request, prediction: Prediction, wait: Wait
+    ) -> web.Response:
+        """Hold the answer back until all output is there, or time is up."""
+        in_full = await in_time(self._clock, wait.seconds, prediction.wait_for_output())
+        document = prediction_document(
+            prediction, origin_of(request, self._settings), handed_over=True
+        )
+        return json_answer(
+            document,
+            status=201 if in_full else self._settings.late_answer_status,
+            headers={"Preference-Applied": wait.applied},
+        )
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /v1/predictions/{id}`: the prediction as it stands."""
+        prediction = self._find(request)
+        self._observations.gets[prediction.id] += 1
+        return json_answer(prediction_document(prediction, origin_of(request, self._settings)))
+
+    async def list(self, request: web.Request) -> web.Response:
+        """`GET /v1/predictions`: newest first; nothing here was ever made on a web site."""
+        query, origin = request.query, origin_of(request, self._settings)
+        if query.get("source") not in (None, "web"):
+            raise bad_request("source must be web if it is given")
+        after, before = _moment(query.get("created_after")), _moment(query.get("created_before"))
+        found = [
+            each
+            for each in self._store.newest_first()
+            if query.get("source") is None
+            and (after is None or each.created_at >= after)
+            and (before is None or each.created_at < before)
+        ]
+        page = page_document(
+            found,
+            lambda each: each.number,
+            lambda each: prediction_document(each, origin),
+            url=URL(origin).join(request.rel_url),
+            size=self._settings.predictions_per_page,
+        )
+        return json_answer(page)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """`POST /v1/predictions/{id}/cancel`: at once; one that has ended stays as it is."""
+        prediction = self._find(request)
+        self._observations.cancel(prediction, self._clock.now())
+        self._runner.cancel(prediction)
+        return json_answer(prediction_document(prediction, origin_of(request, self._settings)))
+
+    def _find(self, request: web.Request) -> Prediction:
+        prediction = self._store.by_id(request.match_info["id"])
+        if prediction is None:
+            raise not_found()
+        return prediction
+
+
+def _name(request: web.Request) -> str:
+    return f"{request.match_info['owner']}/{request.match_info['name']}"
+
+
+def _moment(value: str | None) -> datetime | None:
+    """An ISO 8601 time; without an offset it is UTC. An unescaped `+` arrives as a space."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(_SPACED_OFFSET.sub(r"+\1", value))
+    except ValueError:
+        raise bad_request(f"Not an ISO 8601 date-time: {value}") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

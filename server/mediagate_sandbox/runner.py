@@ -1,0 +1,103 @@
+"""Plays the plans of predictions, each in a task of its own, and breaks them off when told to.
+
+Whoever created or reads a prediction may come and go: a run lives in the sandbox's task group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mediagate_sandbox.clock import Clock, in_time
+from mediagate_sandbox.plans import Span
+from mediagate_sandbox.predictions import Prediction
+
+
+class Runner:
+    """Runs predictions inside one task group."""
+
+    def __init__(self, group: asyncio.TaskGroup, clock: Clock) -> None:
+        """Runs end with `group`; all waiting is done on `clock`."""
+        self._group = group
+        self._clock = clock
+        self._runs: dict[str, _Run] = {}
+
+    def start(self, prediction: Prediction) -> None:
+        """Begin the run; returns at once."""
+        run = _Run(prediction, self._clock)
+        self._runs[prediction.id] = run
+        run.task = self._group.create_task(run.play(), name=f"prediction {prediction.id}")
+        run.task.add_done_callback(lambda _: self._runs.pop(prediction.id, None))
+
+    def cancel(self, prediction: Prediction) -> None:
+        """End the prediction as canceled, now; one that has ended stays as it is."""
+        run = self._runs.get(prediction.id)
+        if run is not None and not prediction.ended:
+            prediction.cancel(self._clock.now(), run.spent())
+            if run.task is not None:
+                run.task.cancel()
+
+    def stop(self) -> None:
+        """Break off all runs without ending their predictions, as a dying server would."""
+        for run in self._runs.values():
+            if run.task is not None:
+                run.task.cancel()
+
+
+class _Run:
+    """One prediction being played."""
+
+    def __init__(self, prediction: Prediction, clock: Clock) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._prediction = prediction
+        self._clock = clock
+        self._due = clock.monotonic()
+        self._span: Span | None = None
+
+    async def play(self) -> None:
+        """Play the plan to its end or to the deadline, whichever comes first."""
+        prediction, clock = self._prediction, self._clock
+        deadline = prediction.order.deadline
+        left = None if deadline is None else (deadline - prediction.created_at).total_seconds()
+        if await in_time(clock, left, self._plan()) or prediction.ended:
+            return
+        if prediction.status == "starting":
+            prediction.abort(clock.now(), self.spent())
+        else:
+            prediction.cancel(clock.now(), self.spent())
+
+    def spent(self) -> float:
+        """How many of the model's seconds have gone into the wait under way."""
+        begun = self._due - (0.0 if self._span is None else self._span.real)
+        passed = max(0.0, self._clock.monotonic() - begun)
+        if self._span is None:
+            return passed
+        if self._span.real <= 0:
+            return self._span.model
+        return self._span.model * min(1.0, passed / self._span.real)
+
+    async def _plan(self) -> None:
+        prediction, clock, plan = self._prediction, self._clock, self._prediction.order.plan
+        # A cancel may come between the end of a wait and this task's turn: hence `ended`.
+        await self._wait(plan.boot)
+        if prediction.ended:
+            return
+        prediction.start(clock.now())
+        for step in plan.steps:
+            await self._wait(step.after)
+            if prediction.ended:
+                return
+            prediction.put_out(step, clock.now())
+        match plan.ending:
+            case "succeed":
+                prediction.succeed(clock.now())
+            case "fail":
+                prediction.fail(clock.now())
+            case "hang":
+                self._span = None
+                await asyncio.Event().wait()
+
+    async def _wait(self, span: Span) -> None:
+        """Wait on a schedule rather than from now on, so that delays do not add up."""
+        self._span = span
+        self._due += span.real
+        await self._clock.sleep_until(self._due)

@@ -1,0 +1,146 @@
+"""Builds a sandbox, starts it, and stops it: the door for embedding it and for the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from mediagate_sandbox.clock import Clock, SystemClock
+from mediagate_sandbox.cuts import Cut, StreamCuts
+from mediagate_sandbox.door import front_door
+from mediagate_sandbox.files import Files
+from mediagate_sandbox.models import load_catalog
+from mediagate_sandbox.observations import Observations
+from mediagate_sandbox.orders import OrderDesk
+from mediagate_sandbox.routes.accounts import AccountRoutes
+from mediagate_sandbox.routes.control import ControlRoutes
+from mediagate_sandbox.routes.files import FileRoutes
+from mediagate_sandbox.routes.models import ModelRoutes
+from mediagate_sandbox.routes.pages import PageRoutes
+from mediagate_sandbox.routes.predictions import PredictionRoutes
+from mediagate_sandbox.routes.streams import StreamRoutes
+from mediagate_sandbox.runner import Runner
+from mediagate_sandbox.settings import SandboxSettings
+from mediagate_sandbox.store import Store
+
+__all__ = ["Sandbox", "SandboxSettings", "run"]
+
+log = logging.getLogger("mediagate.sandbox")
+
+_GRACE_SECONDS = 0.1
+"""How long answers under way may take when the sandbox stops; streams are then cut."""
+
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Sandbox:
+    """A running sandbox: `async with Sandbox(SandboxSettings(port=0)) as sandbox: sandbox.url`."""
+
+    def __init__(
+        self, settings: SandboxSettings | None = None, *, clock: Clock | None = None
+    ) -> None:
+        """Describe a sandbox; entering it starts it. Tests may give it a clock of their own."""
+        self.settings = settings or SandboxSettings()
+        self.observations = Observations()
+        self._clock = clock or SystemClock()
+        self._stack = AsyncExitStack()
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Origin it listens on, such as `http://127.0.0.1:8787`, without a slash at the end."""
+        host = self.settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    @property
+    def base_url(self) -> str:
+        """Base of the API: what a Replicate client takes instead of Replicate's own."""
+        return f"{self.url}/v1"
+
+    async def __aenter__(self) -> Self:
+        """Listen. Raises OSError if the address is taken."""
+        async with AsyncExitStack() as stack:
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            runner = Runner(group, self._clock)
+            stack.callback(runner.stop)
+            server = web.AppRunner(
+                self._application(runner),
+                access_log=None,
+                handler_cancellation=True,
+                shutdown_timeout=_GRACE_SECONDS,
+            )
+            await server.setup()
+            stack.push_async_callback(server.cleanup)
+            site = web.TCPSite(server, self.settings.host, self.settings.port)
+            await site.start()
+            self._port = int(server.addresses[0][1])
+            self._stack = stack.pop_all()
+        log.info("sandbox listens on %s, seed %d", self.url, self.settings.seed)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop listening, cut what is open, break off all runs."""
+        await self._stack.aclose()
+
+    def _application(self, runner: Runner) -> web.Application:
+        settings, clock, observations = self.settings, self._clock, self.observations
+        catalog, store = load_catalog(), Store(settings.keep_predictions)
+        cuts = StreamCuts(_ordered_cut(settings))
+        desk = OrderDesk(settings, catalog)
+        application = web.Application(
+            middlewares=[front_door(settings, observations)],
+            client_max_size=settings.max_body_bytes,
+        )
+        application.add_routes(
+            [
+                *PageRoutes(settings, catalog, store).routes(),
+                *PredictionRoutes(settings, clock, desk, store, runner, observations).routes(),
+                *ModelRoutes(settings, catalog, observations).routes(),
+                *AccountRoutes().routes(),
+                *StreamRoutes(settings, clock, store, cuts, observations).routes(),
+                *FileRoutes(store, Files(settings.media_cache_bytes)).routes(),
+            ]
+        )
+        if settings.control:
+            application.add_routes(ControlRoutes(settings, store, cuts, observations).routes())
+        return application
+
+
+async def run(
+    settings: SandboxSettings, *, started: Callable[[Sandbox], None] | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM; `started` is called once the sandbox listens.
+
+    Raises OSError if the address is taken.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with Sandbox(settings) as sandbox:
+            if started is not None:
+                started(sandbox)
+            await stop.wait()
+    finally:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _ordered_cut(settings: SandboxSettings) -> Cut | None:
+    if settings.cut_streams_after_bytes is None:
+        return None
+    return Cut(settings.cut_streams_after_bytes, settings.cut_streams_times)

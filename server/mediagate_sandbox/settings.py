@@ -1,0 +1,114 @@
+"""Everything that can be set on a sandbox, with its meaning, unit and default.
+
+This room only describes; it starts nothing and reads no environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+MEBIBYTE = 1024 * 1024
+
+Auth = Literal["token", "open", "refuse"]
+
+
+def _deployments() -> Mapping[str, str]:
+    return MappingProxyType(
+        {
+            "sandbox/text": "meta/meta-llama-3-70b-instruct",
+            "sandbox/image": "black-forest-labs/flux-schnell",
+            "sandbox/video": "bytedance/seedance-1-pro",
+            "sandbox/audio": "meta/musicgen",
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """What one sandbox is told when it is built. Times are seconds unless the name says otherwise.
+
+    Raises ValueError for a value no sandbox can run with.
+    """
+
+    host: str = "127.0.0.1"
+    """Address to listen on. The control endpoints need no token, so keep it on loopback."""
+
+    port: int = 8787
+    """TCP port; 0 lets the system choose one (read it from `Sandbox.url`)."""
+
+    public_url: str | None = None
+    """Origin written into answers (`http://box:8787`). None: the host each caller asked for."""
+
+    seed: int = 1
+    """Seed of all texts and media. The same seed and input give the same bytes."""
+
+    time_scale: float = 0.02
+    """Real seconds per model second of a run or a boot: 0.02 makes a 60 s video take 1.2 s."""
+
+    token_time_scale: float = 0.25
+    """Real seconds per model second between streamed tokens and before the first one."""
+
+    auth: Auth = "token"
+    """`token`: a bearer token is needed. `open`: none is. `refuse`: every token gets 401."""
+
+    token: str | None = field(default=None, repr=False)
+    """The one token to accept under `auth="token"`; None accepts any that is not empty."""
+
+    directives: bool = True
+    """Whether `[[...]]` directives in prompts are obeyed (see directives.py)."""
+
+    refuse_unknown_inputs: bool = False
+    """Whether an input the model does not name is a 422 (what Replicate does is not known)."""
+
+    cold_boots: bool = False
+    """Whether the first run of a community model waits for its boot, as on shared hardware."""
+
+    late_answer_status: Literal[201, 202] = 201
+    """Status of a `Prefer: wait` answer whose output was not complete in time."""
+
+    min_cancel_after: float = 5.0
+    """The shortest `Cancel-After` that is accepted; Replicate's is 5 s."""
+
+    stream_retention: float = 3600.0
+    """How long after its end a prediction's stream can still be opened and replayed."""
+
+    cut_streams_after_bytes: int | None = None
+    """Cut an event stream once this many bytes of it were sent; None never cuts."""
+
+    cut_streams_times: int | None = 1
+    """How many streams to cut so; None cuts every one."""
+
+    predictions_per_page: int = 100
+    """Page length of the prediction list; Replicate's is 100."""
+
+    models_per_page: int = 25
+    """Page length of the model list."""
+
+    deployments: Mapping[str, str] = field(default_factory=_deployments)
+    """Deployments that exist: `owner/name` to the model they run."""
+
+    keep_predictions: int = 10_000
+    """How many ended predictions are kept, with their files; the oldest are forgotten first."""
+
+    media_cache_bytes: int = 256 * MEBIBYTE
+    """How many bytes of finished media stay in memory; the rest is made again when read."""
+
+    max_body_bytes: int = 20 * MEBIBYTE
+    """The largest request body that is read; a larger one gets 413."""
+
+    control: bool = True
+    """Whether the `/sandbox/...` endpoints for tests exist."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later and less clearly."""
+        if self.time_scale < 0 or self.token_time_scale < 0:
+            raise ValueError("time_scale and token_time_scale must be 0 or more")
+        if self.predictions_per_page < 1 or self.models_per_page < 1:
+            raise ValueError("a page holds at least one entry")
+        if self.cut_streams_after_bytes is not None and self.cut_streams_after_bytes < 0:
+            raise ValueError("cut_streams_after_bytes must be 0 or more")
+        if self.token is not None and not self.token:
+            raise ValueError("token must not be empty; leave it out to accept any token")

@@ -1,0 +1,65 @@
+"""Keeps predictions in memory, in order of creation, and finds them by id, stream or file.
+
+The oldest ended ones are forgotten when there are too many; nothing survives the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mediagate_sandbox.predictions import Prediction
+
+
+class Store:
+    """All predictions of one sandbox."""
+
+    def __init__(self, keep: int) -> None:
+        """Keep at most `keep` ended predictions, and all that still run."""
+        self._keep = keep
+        self._numbered: dict[int, Prediction] = {}
+        self._by_id: dict[str, Prediction] = {}
+        self._by_stream: dict[str, Prediction] = {}
+        self._by_file: dict[str, Prediction] = {}
+        self._last = 0
+
+    def next_number(self) -> int:
+        """The number of the next prediction: one more than ever given."""
+        self._last += 1
+        return self._last
+
+    def add(self, prediction: Prediction) -> None:
+        """Keep a new prediction."""
+        self._numbered[prediction.number] = prediction
+        self._by_id[prediction.id] = prediction
+        self._by_stream[prediction.stream_key] = prediction
+        self._by_file[prediction.file_key] = prediction
+        self._forget()
+
+    def by_id(self, prediction_id: str) -> Prediction | None:
+        """The prediction with this id."""
+        return self._by_id.get(prediction_id)
+
+    def by_stream(self, key: str) -> Prediction | None:
+        """The prediction whose stream has this key."""
+        return self._by_stream.get(key)
+
+    def by_file(self, key: str) -> Prediction | None:
+        """The prediction whose files have this key."""
+        return self._by_file.get(key)
+
+    def newest_first(self) -> Iterator[Prediction]:
+        """All predictions, the last created first."""
+        return reversed(self._numbered.values())
+
+    def _forget(self) -> None:
+        surplus = len(self._numbered) - self._keep
+        if surplus > 0:
+            ended = (each for each in self._numbered.values() if each.ended)
+            self._drop([each for _, each in zip(range(surplus), ended, strict=False)])
+
+    def _drop(self, predictions: Iterable[Prediction]) -> None:
+        for each in predictions:
+            del self._numbered[each.number]
+            del self._by_id[each.id]
+            del self._by_stream[each.stream_key]
+            del self._by_file[each.file_key]

@@ -1,0 +1,93 @@
+"""Server-sent events of one prediction: written once, read by any number, any number of times.
+
+An event's id is the second it was put out in and a count within that second; ids never repeat
+within a stream and a reader may ask for what comes after one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import orjson
+
+from mediagate_sandbox.pulse import Pulse
+
+OPENING = b": hi\n\n"
+EventName = Literal["output", "error", "done"]
+
+_LINE_BREAK = re.compile("\r\n|\r|\n")
+_EVENTS_PER_COMMENT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event as it was put out."""
+
+    name: EventName
+    id: str
+    data: str
+
+    def encoded(self) -> bytes:
+        """The event on the wire; data of several lines becomes several `data:` lines."""
+        lines = "".join(f"data: {line}\n" for line in _LINE_BREAK.split(self.data))
+        return f"event: {self.name}\nid: {self.id}\n{lines}\n".encode()
+
+
+class StreamLog:
+    """All events of one prediction's stream, in order."""
+
+    def __init__(self) -> None:
+        """A stream that has put out nothing yet."""
+        self._events: list[StreamEvent] = []
+        self._grown = Pulse()
+        self._second = 0
+        self._count = 0
+
+    def output(self, now: datetime, token: str) -> None:
+        """Put out a piece of output."""
+        self._append(now, "output", token)
+
+    def error(self, now: datetime, detail: str | None) -> None:
+        """Put out why the prediction failed."""
+        self._append(now, "error", orjson.dumps({"detail": detail}).decode())
+
+    def done(self, now: datetime, reason: str | None) -> None:
+        """End the stream; no reason means success."""
+        data = {} if reason is None else {"reason": reason}
+        self._append(now, "done", orjson.dumps(data).decode())
+
+    async def follow(self, last_event_id: str | None) -> AsyncIterator[bytes]:
+        """Bytes of every event after the one named, as they come, up to `done`.
+
+        An id this stream never gave starts from the beginning.
+        """
+        at = self._after(last_event_id)
+        while True:
+            if at == len(self._events):
+                await self._grown.wait()
+                continue
+            event = self._events[at]
+            at += 1
+            if at % _EVENTS_PER_COMMENT == 0:
+                yield b": still here\n\n"
+            yield event.encoded()
+            if event.name == "done":
+                return
+
+    def _after(self, last_event_id: str | None) -> int:
+        for at, event in enumerate(self._events):
+            if event.id == last_event_id:
+                # A reader that already has `done` gets it again rather than waiting for ever.
+                return at if event.name == "done" else at + 1
+        return 0
+
+    def _append(self, now: datetime, name: EventName, data: str) -> None:
+        second = max(self._second, int(now.timestamp()))
+        self._count = self._count + 1 if second == self._second else 0
+        self._second = second
+        self._events.append(StreamEvent(name, f"{second}:{self._count}", data))
+        self._grown.beat()

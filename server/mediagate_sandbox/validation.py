@@ -1,0 +1,92 @@
+"""Checks a prediction's input against the inputs its model names.
+
+The wording of faults is that of the JSON-schema checker Replicate answers with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mediagate_sandbox.models import InputField, Model
+from mediagate_sandbox.problems import InvalidField
+
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:.+", re.DOTALL)
+_JSON_TYPES = {
+    "string": "string",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "boolean",
+    "uri": "string",
+    "uris": "array",
+    "array": "array",
+}
+
+
+def input_faults(
+    model: Model, given: Mapping[str, Any], *, refuse_unknown: bool
+) -> list[InvalidField]:
+    """What is wrong with `given`; empty if it may run. A null counts as not given."""
+    faults = [
+        InvalidField("required", "input", f"{name} is required")
+        for name, field in model.inputs.items()
+        if field.required and given.get(name) is None
+    ]
+    for name, value in given.items():
+        field = model.inputs.get(name)
+        if field is not None and value is not None:
+            faults += _value_faults(f"input.{name}", field, value)
+        elif field is None and refuse_unknown:
+            text = f"Additional property {name} is not allowed"
+            faults.append(InvalidField("additional_property_not_allowed", "input", text))
+    return faults
+
+
+def _value_faults(where: str, field: InputField, value: Any) -> Iterator[InvalidField]:
+    expected = _JSON_TYPES[field.type]
+    given = json_type(value)
+    if given != expected and not (expected == "number" and given == "integer"):
+        yield _wrong_type(where, expected, given)
+        return
+    if field.type == "uri" and not _URI.match(value):
+        yield InvalidField("format", where, "Does not match format 'uri'")
+    if field.type == "uris":
+        for index, each in enumerate(value):
+            if not isinstance(each, str):
+                yield _wrong_type(f"{where}.{index}", "string", json_type(each))
+            elif not _URI.match(each):
+                yield InvalidField("format", f"{where}.{index}", "Does not match format 'uri'")
+    if field.enum and value not in field.enum:
+        allowed = ", ".join(f'"{each}"' for each in field.enum)
+        text = f"{where} must be one of the following: {allowed}"
+        yield InvalidField("enum", where, text)
+    if field.min is not None and value < field.min:
+        text = f"Must be greater than or equal to {field.min:g}"
+        yield InvalidField("number_gte", where, text)
+    if field.max is not None and value > field.max:
+        yield InvalidField("number_lte", where, f"Must be less than or equal to {field.max:g}")
+
+
+def _wrong_type(where: str, expected: str, given: str) -> InvalidField:
+    text = f"Invalid type. Expected: {expected}, given: {given}"
+    return InvalidField("invalid_type", where, text)
+
+
+def json_type(value: Any) -> str:
+    """The JSON name of a value's type. A number without a fraction is an integer, as in JSON."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "integer" if value.is_integer() else "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case _:
+            return "object"

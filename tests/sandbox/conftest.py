@@ -1,0 +1,52 @@
+"""Running sandboxes for tests: a quick one, and one whose clock stands still."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import aiohttp
+import pytest
+
+from mediagate_sandbox.clock import Clock, ManualClock
+from mediagate_sandbox.server import Sandbox, SandboxSettings
+
+from .caller import Caller
+
+Opener = Callable[..., AbstractAsyncContextManager[Caller]]
+
+
+@asynccontextmanager
+async def _open(clock: Clock | None = None, **settings: object) -> AsyncIterator[Caller]:
+    quick = {"port": 0, "time_scale": 0.001, "token_time_scale": 0.01, **settings}
+    async with (
+        Sandbox(SandboxSettings(**quick), clock=clock) as sandbox,  # type: ignore[arg-type]
+        aiohttp.ClientSession() as session,
+    ):
+        yield Caller(sandbox, session)
+
+
+@pytest.fixture
+def open_sandbox() -> Opener:
+    """Opens a sandbox with the settings given, on a port of its own."""
+    return _open
+
+
+@pytest.fixture
+async def caller() -> AsyncIterator[Caller]:
+    """A caller of a sandbox that runs a thousand times faster than the models."""
+    async with _open() as caller:
+        yield caller
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that only moves when told to."""
+    return ManualClock()
+
+
+@pytest.fixture
+async def still(clock: ManualClock) -> AsyncIterator[Caller]:
+    """A caller of a sandbox that lives by `clock`, one real second per model second."""
+    async with _open(clock, time_scale=1, token_time_scale=1) as caller:
+        yield caller
