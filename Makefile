@@ -1,0 +1,69 @@
+# Everything here builds what it needs by itself: an environment of its own in .venv, from Python
+# 3.11 or later, and nothing outside this folder.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run demo test check lint generate check-generated clean
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A Python that can build an environment; the first of these that is 3.11 or later.
+CANDIDATES := python3.11 python3.12 python3.13 python3
+SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+FACTS := pyproject.toml constraints.txt
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Serve; from the sandbox, unless REPLICATE_API_TOKEN is set
+	@exec $(BIN)/mediagate serve
+
+demo: $(VENV)/.run ## Take a tour against a running gate, or one of its own
+	@exec $(BIN)/mediagate demo
+
+test: $(VENV)/.dev ## Run the tests; TESTS='tests/contract -k enum' for some of them
+	$(BIN)/python -m pytest $(TESTS)
+
+check: lint test ## Everything that must hold before a change goes in
+
+lint: $(VENV)/.dev ## All of check but the tests
+	$(BIN)/python scripts/generate.py --check
+	$(BIN)/python scripts/lint_protos.py
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+generate: $(VENV)/.dev ## Write the stubs of every language from protos/
+	$(BIN)/python scripts/generate.py
+
+check-generated: $(VENV)/.dev ## Compare the committed stubs with the contract
+	$(BIN)/python scripts/generate.py --check
+
+clean: ## Remove what was built; data and outputs stay
+	rm -rf $(VENV) .build dist
+
+$(VENV)/.made:
+	@for python in $(CANDIDATES); do \
+		if "$$python" -c '$(SUITABLE)' 2>/dev/null; then \
+			echo "Building the environment in $(VENV) with $$python."; \
+			"$$python" -m venv $(VENV) && touch $@; \
+			exit; \
+		fi; \
+	done; \
+	echo "Python 3.11 or later, with its venv module, is needed: $(CANDIDATES)." >&2; \
+	exit 1
+
+$(VENV)/.run: $(VENV)/.made $(FACTS)
+	@echo "Installing what serving needs; once, about a minute."
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[server,sandbox,cli]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made $(FACTS)
+	@echo "Installing what tests and checks need; once, about a minute."
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[server,sandbox,cli,dev]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,52 @@
+"""Runs buf's linter and formatter over the contract.
+
+buf wants the googleapis files that the contract imports beside it. They are copied, from the
+installed googleapis-common-protos, into `.build/buf/` together with the contract, and buf runs
+there: so no copy of them enters this tree, and nothing is fetched.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import google.api
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKSPACE = ROOT / ".build" / "buf"
+GOOGLEAPIS = Path(next(iter(google.api.__path__))).parent
+BUF = Path(sys.executable).parent / "buf"
+
+
+def main() -> int:
+    """Lints, compares with buf's own format, and returns the exit status."""
+    lay_out()
+    lint = run("lint", "protos")
+    form = run("format", "--diff", "--exit-code", "protos")
+    return lint or form
+
+
+def lay_out() -> None:
+    """Makes a workspace of two modules: the contract, and what it imports."""
+    shutil.rmtree(WORKSPACE, ignore_errors=True)
+    shutil.copytree(ROOT / "protos", WORKSPACE / "protos")
+    for package in ("api", "rpc"):
+        for proto in (GOOGLEAPIS / package).glob("*.proto"):
+            copy = WORKSPACE / "googleapis" / "google" / package / proto.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(proto, copy)
+    rules = (ROOT / "buf.yaml").read_text()
+    ours = "  - path: protos\n"
+    if ours not in rules:
+        message = "buf.yaml no longer names the module `protos`"
+        raise SystemExit(message)
+    (WORKSPACE / "buf.yaml").write_text(rules.replace(ours, f"{ours}  - path: googleapis\n"))
+
+
+def run(*arguments: str) -> int:
+    """Runs buf in the workspace, so that its messages name files as this tree does."""
+    return subprocess.run([BUF, *arguments], cwd=WORKSPACE, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
