@@ -1,0 +1,62 @@
+"""Bodies that break off: what came whole counts, although the transfer did not end as it should."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import httpx
+import pytest
+
+from mediagate_server.replicate.port import NoAnswer, Refused
+from mediagate_server.replicate.transport import AnswerTransport
+
+
+class Breaking(httpx.AsyncByteStream):
+    """Gives its chunks, then fails."""
+
+    def __init__(self, *chunks: bytes, failure: Exception) -> None:
+        self.chunks = chunks
+        self.failure = failure
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+        raise self.failure
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Inner(httpx.AsyncBaseTransport):
+    """Answers with one status and body."""
+
+    def __init__(self, status: int, stream: httpx.AsyncByteStream) -> None:
+        self.status = status
+        self.stream = stream
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(self.status, stream=self.stream)
+
+
+POST = httpx.Request("POST", "http://127.0.0.1/v1/predictions")
+FAILURES = [httpx.ReadError("reset"), aiohttp.ClientPayloadError("short"), ConnectionResetError()]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_what_came_is_handed_on(failure: Exception) -> None:
+    """JSON says itself whether it is whole: an id that was read is no doubt any more."""
+    stream = Breaking(b'{"id":', b'"p1"}', failure=failure)
+    answer = await AnswerTransport(Inner(201, stream), largest=100).handle_async_request(POST)
+    assert answer.content == b'{"id":"p1"}'
+    assert stream.closed
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_nothing_came(failure: Exception) -> None:
+    """A success without a byte of body is a doubt; a refusal needs no body."""
+    stream = Breaking(failure=failure)
+    with pytest.raises(NoAnswer):
+        await AnswerTransport(Inner(201, stream), largest=100).handle_async_request(POST)
+    assert stream.closed
+    with pytest.raises(Refused):
+        await AnswerTransport(Inner(404, stream), largest=100).handle_async_request(POST)
