@@ -27,6 +27,9 @@ from mediagate_server.store.records import Output, StoredMedia, Usage
 LINK_LIFE = timedelta(hours=1)
 """Replicate deletes outputs of predictions made by API about an hour after their end."""
 
+_REGISTERED_NAMES = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
+"""Media types that Python still calls by their old names."""
+
 
 def refused_failure(refused: Refused, model: str) -> Failure:
     """What callers are told when Replicate took none of the attempts. Never upstream's own words."""
@@ -115,7 +118,8 @@ def _medium(uri: str, expected: str, expires_at: datetime) -> StoredMedia:
         stated = uri[5:].split(",", 1)[0].split(";", 1)[0]
         return StoredMedia(uri, stated or expected)
     guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
-    return StoredMedia(uri, guessed or expected, expires_at)
+    media_type = _REGISTERED_NAMES.get(guessed or "", guessed) or expected
+    return StoredMedia(uri, media_type, expires_at)
 
 
 def usage_of(prediction: Prediction) -> Usage:

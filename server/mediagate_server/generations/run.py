@@ -202,6 +202,7 @@ class Run:
         if prediction.status.is_terminal:
             return  # The settling commit writes all of it at once.
         self._save_in_passing()
+        self.announce()
 
     async def _try_again(self, plan: Plan, refused: Refused) -> bool:
         """Close the refused attempt and open the next in one commit. False: that was the last."""

@@ -84,7 +84,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         return generations_pb2.CancelGenerationResponse(generation=shown.generation(record))
 
 
-def _full(view: generation_pb2.GenerationView) -> bool:
+def _full(view: int) -> bool:
     return view == generation_pb2.GENERATION_VIEW_FULL
 
 

@@ -13,7 +13,9 @@ from mediagate_server.errors import ModelNotFound
 from mediagate_server.services import paging, shown
 from mediagate_server.services.paid import Context
 
-_MODALITIES = {shown.MODALITIES[modality.value]: modality for modality in Modality}
+_MODALITIES: dict[int, Modality] = {
+    shown.MODALITIES[modality.value]: modality for modality in Modality
+}
 
 
 class ModelService(models_pb2_grpc.ModelServiceServicer):
@@ -50,10 +52,10 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         return models_pb2.GetModelResponse(model=_model(model))
 
 
-def _matches(model: Model, modality: modality_pb2.Modality, quality: modality_pb2.Quality) -> bool:
+def _matches(model: Model, modality: int, quality: int) -> bool:
     if modality and _MODALITIES.get(modality) is not model.modality:
         return False
-    return not quality or modality_pb2.Quality.Name(quality) == f"QUALITY_{model.quality.name}"
+    return not quality or modality_pb2.Quality.Value(f"QUALITY_{model.quality.name}") == quality
 
 
 def _model(model: Model) -> models_pb2.Model:

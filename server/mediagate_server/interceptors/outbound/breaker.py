@@ -1,0 +1,144 @@
+"""Stops sending creates of a model that upstream keeps failing, because each may end in doubt.
+
+Only creates are stopped: what runs already is paid for and must be followed, so reads always go
+through. Both are watched, but apart, as there are many reads to a create: a model whose creates
+all fail would look well among the reads of what started before. What opened the breaker closes
+it: good reads where reads failed, one create let through as a probe where creates failed; a good
+create always does. No I/O, no gRPC.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mediagate_server import errors, telemetry
+from mediagate_server.interceptors.outbound.call import Call, T
+from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
+
+Kind = Literal["create", "read"]
+
+PROBE_LEASE = 60.0
+"""Seconds until a probe that never reported counts as lost. A create is over well within."""
+
+
+@dataclass(slots=True)
+class _Window:
+    """What became of one kind of request lately."""
+
+    results: deque[tuple[float, bool]] = field(default_factory=deque)
+    failures: int = 0
+
+    def add(self, now: float, failed: bool, length: float) -> None:
+        self.results.append((now, failed))
+        self.failures += failed
+        while self.results[0][0] <= now - length:
+            self.failures -= self.results.popleft()[1]
+
+    def clear(self) -> None:
+        self.results.clear()
+        self.failures = 0
+
+
+@dataclass(slots=True)
+class _Circuit:
+    """One model. Closed while `opened_by` is None; half open once `retry_at` has passed."""
+
+    windows: dict[Kind, _Window] = field(
+        default_factory=lambda: {"create": _Window(), "read": _Window()}
+    )
+    opened_by: Kind | None = None
+    retry_at: float = 0.0
+    probe_until: float = -math.inf
+
+
+class Breaker:
+    """One circuit per model. `clock` counts seconds and never goes back."""
+
+    def __init__(
+        self, settings: OutboundSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._circuits: dict[str, _Circuit] = {}
+
+    async def __call__(self, call: Call, proceed: Callable[[], Awaitable[T]]) -> T:
+        """Watch how the request ends; stop none."""
+        kind: Kind = "create" if call.endpoint == "create" else "read"
+        ended: bool | None = None
+        try:
+            answer = await proceed()
+            ended = False
+            return answer
+        except NoAnswer:
+            ended = True
+            raise
+        except Refused as refused:
+            # A definite answer shows that upstream is there, not that the model works.
+            ended = True if refused.refusal is Refusal.UNREACHABLE else None
+            raise
+        finally:
+            self._record(call.model, kind, ended)
+
+    def check(self, model: str) -> None:
+        """CircuitOpen where `admit` would raise it; takes nothing."""
+        circuit = self._circuits.get(model)
+        if circuit is None or circuit.opened_by is None:
+            return
+        left = max(circuit.retry_at, circuit.probe_until) - self._clock()
+        if left > 0:
+            raise errors.CircuitOpen(
+                "too many requests to this model failed lately",
+                metadata={"model": model},
+                retry_after=min(left, self._settings.breaker_pause),
+            )
+
+    def admit(self, model: str) -> None:
+        """Let one create through. Half open, that is the probe: the next waits for its end.
+
+        The probe is a lease: a create that was admitted and never sent cannot keep it for ever.
+        """
+        self.check(model)
+        circuit = self._circuits.get(model)
+        if circuit is not None and circuit.opened_by is not None:
+            circuit.probe_until = self._clock() + PROBE_LEASE
+
+    def _record(self, model: str, kind: Kind, failed: bool | None) -> None:
+        """`failed` is None for an end that says nothing about the model."""
+        circuit = self._circuits.setdefault(model, _Circuit())
+        now = self._clock()
+        if kind == "create":
+            circuit.probe_until = -math.inf
+        if failed is None:
+            return
+        window = circuit.windows[kind]
+        window.add(now, failed, self._settings.breaker_window)
+        if circuit.opened_by is None:
+            if failed and self._is_broken(window):
+                self._open(model, circuit, kind)
+        elif now >= circuit.retry_at and kind in ("create", circuit.opened_by):
+            if failed:
+                self._open(model, circuit, circuit.opened_by)
+            else:
+                self._close(model, circuit)
+
+    def _is_broken(self, window: _Window) -> bool:
+        count = len(window.results)
+        return (
+            count >= self._settings.breaker_least
+            and window.failures >= count * self._settings.breaker_ratio
+        )
+
+    def _open(self, model: str, circuit: _Circuit, kind: Kind) -> None:
+        circuit.opened_by = kind
+        circuit.retry_at = self._clock() + self._settings.breaker_pause
+        telemetry.breaker_open.labels(model).set(1)
+
+    def _close(self, model: str, circuit: _Circuit) -> None:
+        circuit.opened_by = None
+        for window in circuit.windows.values():
+            window.clear()
+        telemetry.breaker_open.labels(model).set(0)

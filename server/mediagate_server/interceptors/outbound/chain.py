@@ -1,0 +1,135 @@
+"""Upstream with everything that is done around each request: retry, breaker, pace, observe.
+
+The room above uses this in place of the bare adapter. Knows no rpc and no generation.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from functools import partial
+from random import Random
+
+from mediagate_server.interceptors.outbound.breaker import Breaker
+from mediagate_server.interceptors.outbound.call import OTHER, Call, Endpoint, Interceptor, T
+from mediagate_server.interceptors.outbound.observe import Observe
+from mediagate_server.interceptors.outbound.pace import Pace
+from mediagate_server.interceptors.outbound.retry import Retry
+from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.replicate.port import (
+    CreateRequest,
+    Prediction,
+    PredictionPage,
+    StreamEvent,
+    Upstream,
+)
+
+
+class Outbound(Upstream):
+    """One upstream account. `model` is the catalog's slug, never what a caller typed.
+
+    A create is admitted first and sent later. Between the two lies the durable commit that makes
+    the attempt: had the commit come first, the record would say "may have been sent" all the
+    while it waited for its turn, and a crash would leave in doubt what was never sent; were the
+    wait inside `create`, there would be no other order. So `admit` or `try_admit` takes the turn,
+    then the caller commits, then `create` sends at once. A turn that is not used is lost.
+    """
+
+    def __init__(
+        self, upstream: Upstream, *, retry: Retry, breaker: Breaker, pace: Pace, observe: Observe
+    ) -> None:
+        self._upstream = upstream
+        self._breaker = breaker
+        self._pace = pace
+        self._inwards: tuple[Interceptor, ...] = (retry, breaker, pace, observe)
+
+    def try_admit(self, model: str = OTHER) -> bool:
+        """Take a create's turn if one is free now: then `create` may follow. Never waits.
+
+        CircuitOpen where the model's creates are stopped.
+        """
+        self._breaker.check(model)
+        if not self._pace.try_admit_create():
+            return False
+        self._breaker.admit(model)
+        return True
+
+    async def admit(self, model: str = OTHER) -> None:
+        """Wait for a create's turn and take it. CircuitOpen at once, or after the wait."""
+        self._breaker.check(model)
+        await self._pace.admit_create()
+        self._breaker.admit(model)
+
+    def hold(self, seconds: float) -> None:
+        """Let no create of this account through for this long."""
+        self._pace.hold(seconds)
+
+    async def create(self, request: CreateRequest, *, model: str = OTHER) -> Prediction:
+        """Send exactly one POST, at once; `admit` or `try_admit` must have come before."""
+        return await self._run("create", model, lambda: self._upstream.create(request))
+
+    async def get(self, prediction_id: str, *, model: str = OTHER) -> Prediction:
+        """The prediction as it stands."""
+        return await self._run("get", model, lambda: self._upstream.get(prediction_id))
+
+    async def cancel(self, prediction_id: str, *, model: str = OTHER) -> Prediction | None:
+        """Ask for the end; see the port."""
+        return await self._run("cancel", model, lambda: self._upstream.cancel(prediction_id))
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        model: str = OTHER,
+    ) -> PredictionPage:
+        """One page of the account's predictions, newest first."""
+        return await self._run(
+            "list",
+            model,
+            lambda: self._upstream.list_predictions(
+                cursor=cursor, created_after=created_after, created_before=created_before
+            ),
+        )
+
+    @asynccontextmanager
+    async def stream(
+        self, stream_url: str, *, last_event_id: str | None = None, model: str = OTHER
+    ) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
+        """Open the stream; only the opening is tried again. See the port."""
+        async with AsyncExitStack() as opened:
+            yield await self._run(
+                "stream",
+                model,
+                lambda: opened.enter_async_context(
+                    self._upstream.stream(stream_url, last_event_id=last_event_id)
+                ),
+            )
+
+    async def _run(self, endpoint: Endpoint, model: str, send: Callable[[], Awaitable[T]]) -> T:
+        call = Call(endpoint, model)
+        proceed = send
+        for interceptor in reversed(self._inwards):
+            proceed = partial(interceptor, call, proceed)
+        return await proceed()
+
+
+def surround(
+    upstream: Upstream,
+    settings: OutboundSettings,
+    *,
+    random: Random | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outbound:
+    """The whole chain around one account, as the settings say. For one event loop."""
+    return Outbound(
+        upstream,
+        retry=Retry(random or Random()),  # noqa: S311 - spreads retries, guards nothing
+        breaker=Breaker(settings, clock),
+        pace=Pace(
+            creates_per_minute=settings.creates_per_minute,
+            reads_per_minute=settings.reads_per_minute,
+        ),
+        observe=Observe(),
+    )

@@ -1,0 +1,42 @@
+"""When a refused create may be attempted anew, and how long after. Sends nothing itself.
+
+Each new try of a create is a new attempt with its own record, opened before anything is sent, so
+the loop is where records are made: in `generations`. Only its timing is decided here. A create
+that got no answer is not refused but in doubt, and never comes here.
+"""
+
+from random import Random
+
+from tenacity import Future, RetryCallState, Retrying, stop_after_attempt
+
+from mediagate_server.interceptors.outbound.backoff import Backoff
+from mediagate_server.replicate.port import Refusal, Refused
+
+
+class CreatePolicy:
+    """UNREACHABLE: 3 attempts, 0.2 to 2 s apart. THROTTLED: 6, after the wait that upstream told
+    (else 1 to 30 s). Anything else would be refused again.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._policies = {
+            Refusal.UNREACHABLE: Retrying(
+                stop=stop_after_attempt(3), wait=Backoff(0.4, 2.0, random)
+            ),
+            Refusal.THROTTLED: Retrying(
+                stop=stop_after_attempt(6), wait=Backoff(2.0, 30.0, random)
+            ),
+        }
+
+    def delay_before_retry(self, refused: Refused, ordinal: int) -> float | None:
+        """Seconds until a new attempt may be opened; None where there shall be none.
+
+        `ordinal` is that of the attempt that was refused, from 1.
+        """
+        policy = self._policies.get(refused.refusal)
+        if policy is None:
+            return None
+        state = RetryCallState(policy, fn=None, args=(), kwargs={})
+        state.attempt_number = ordinal
+        state.outcome = Future.construct(ordinal, refused, has_exception=True)
+        return None if policy.stop(state) else float(policy.wait(state))

@@ -1,0 +1,58 @@
+"""Keeps the account's rates: Replicate counts a minute's creates and everything else apart.
+
+A create is let through by `admit_create` or `try_admit_create`, long before it passes here: see
+`chain.Outbound`. Streams are not paced: they are opened on hosts of their own, not on the API.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from mediagate_server import telemetry
+from mediagate_server.interceptors.outbound.call import Call, T
+from mediagate_server.interceptors.outbound.rate import Rate
+from mediagate_server.replicate.port import Refusal, Refused
+
+_UNTOLD_HOLD = 1.0
+_LONGEST_HOLD = 60.0  # the limits are by the minute: what asks for more cannot be meant
+
+
+class Pace:
+    """Two rates of one account. For one event loop."""
+
+    def __init__(self, *, creates_per_minute: int, reads_per_minute: int) -> None:
+        self._creates = Rate(creates_per_minute)
+        self._reads = Rate(reads_per_minute)
+        self._waits = {
+            endpoint: telemetry.upstream_paced_seconds.labels(endpoint)
+            for endpoint in ("create", "get", "cancel", "list")
+        }
+
+    async def __call__(self, call: Call, proceed: Callable[[], Awaitable[T]]) -> T:
+        """Reads and cancels wait for their turn; a throttled answer holds its whole kind."""
+        if call.endpoint == "stream":
+            return await proceed()
+        rate = self._creates if call.endpoint == "create" else self._reads
+        if call.endpoint != "create":
+            self._waits[call.endpoint].observe(await rate.take())
+        try:
+            return await proceed()
+        except Refused as refused:
+            if refused.refusal is Refusal.THROTTLED:
+                # The limit is the account's: whoever asks next would only be refused too.
+                told = refused.retry_after
+                rate.hold(_UNTOLD_HOLD if told is None else min(told, _LONGEST_HOLD))
+            raise
+
+    def try_admit_create(self) -> bool:
+        """Take a create's turn if it is free now and nobody waits for one."""
+        admitted = self._creates.try_take()
+        if admitted:
+            self._waits["create"].observe(0.0)
+        return admitted
+
+    async def admit_create(self) -> None:
+        """Wait for a create's turn, first come first served, and take it."""
+        self._waits["create"].observe(await self._creates.take())
+
+    def hold(self, seconds: float) -> None:
+        """Let no create through for this long: upstream said so somewhere else."""
+        self._creates.hold(seconds)

@@ -1,0 +1,71 @@
+"""Sends reads and cancels again, which is free and safe. Never a create: see `create_policy.py`.
+
+Outermost, so that every try is watched, paced and counted like the first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from mediagate_server import telemetry
+from mediagate_server.interceptors.outbound.backoff import Backoff
+from mediagate_server.interceptors.outbound.call import Call, Endpoint, T
+from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
+
+_TRIES: dict[Endpoint, int] = {"get": 3, "list": 3, "stream": 3, "cancel": 5}
+_CAUSES = {Refusal.UNREACHABLE: "unreachable", Refusal.THROTTLED: "throttled"}
+_NO_ANSWER = "no_answer"
+_FIRST, _LONGEST, _LONGEST_TOLD = 0.2, 5.0, 30.0
+
+
+class Retry:
+    """At most two more tries for reads and for opening a stream, four more for a cancel.
+
+    A cancel gets more because every second it is not heard is paid for.
+    """
+
+    def __init__(
+        self, random: Random, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._wait = Backoff(_FIRST, _LONGEST, random, longest_told=_LONGEST_TOLD)
+        self._sleep = sleep
+        self._counts = {
+            (endpoint, cause): telemetry.upstream_retries.labels(endpoint, cause)
+            for endpoint in _TRIES
+            for cause in (*_CAUSES.values(), _NO_ANSWER)
+        }
+
+    async def __call__(self, call: Call, proceed: Callable[[], Awaitable[T]]) -> T:
+        """The first answer, or the last failure once the tries are used up."""
+        if call.endpoint == "create":
+            return await proceed()
+
+        async def attempt() -> T:
+            return await proceed()
+
+        def count(state: RetryCallState) -> None:
+            failure = state.outcome.exception() if state.outcome is not None else None
+            self._counts[call.endpoint, _cause(failure) or _NO_ANSWER].inc()
+
+        # Made anew for each call: tenacity keeps a call's state in it.
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda failure: _cause(failure) is not None),
+            stop=stop_after_attempt(_TRIES[call.endpoint]),
+            wait=self._wait,
+            sleep=self._sleep,
+            before_sleep=count,
+            reraise=True,
+        )
+        answer: T = await retrying(attempt)
+        return answer
+
+
+def _cause(failure: BaseException | None) -> str | None:
+    """Why sending again may help; None where it cannot."""
+    if isinstance(failure, NoAnswer):
+        return _NO_ANSWER
+    if isinstance(failure, Refused):
+        return _CAUSES.get(failure.refusal)
+    return None
