@@ -101,9 +101,10 @@ class Catalog:
         return self._by_name.get(name)
 
     def plan(self, request: ModelRequest) -> Plan:
-        """Decide the run. Raises what `find` and `translate` raise, and:
+        """Decide the run.
 
-        ModelRetired; PriceUnknown and MaxCostExceeded where the request sets `max_cost_nanos`.
+        Raises what `find` and `translate` raise; ModelRetired; and, where the request sets
+        `max_cost_nanos`, PriceUnknown and MaxCostExceeded.
         """
         model = self.find(request.modality, request.model)
         if model.status is ModelStatus.RETIRED:

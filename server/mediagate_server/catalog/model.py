@@ -23,6 +23,7 @@ from mediagate_server.catalog.rules.dimensions import Dimensions
 from mediagate_server.catalog.rules.durations import Frames, Length
 from mediagate_server.catalog.rules.media import Adapter, Media
 from mediagate_server.catalog.rules.plain import Choice, Count, Direct, Fixed, Joined, Scaled
+from mediagate_server.catalog.rules.rule import Rule
 from mediagate_server.catalog.rules.shapes import Frame, Pixels, Ratio
 
 AnyRule = Annotated[
@@ -143,30 +144,13 @@ def _inconsistencies(model: Model) -> Iterator[str]:
         yield from _rule_problems(model, name, rule)
 
 
-def _rule_problems(model: Model, name: str, rule: Any) -> Iterator[str]:
-    names = [*rule.targets, *([rule.needs] if rule.needs else [])]
-    if isinstance(rule, Frames):
-        names.append(rule.fps)
-    missing = [target for target in names if target not in model.inputs]
-    yield from (f"map.{name}: there is no input {target!r}" for target in missing)
+def _rule_problems(model: Model, name: str, rule: Rule) -> Iterator[str]:
     for target, value in rule.also.items():
         yield from _misfit(model, f"map.{name}.also", target, value)
-    if missing:
-        return
-    if isinstance(rule, Choice):
-        for value in rule.words.values():
-            yield from _misfit(model, f"map.{name}.words", rule.to, value)
-    spec = model.inputs[rule.targets[0]] if rule.targets else None
-    if spec is None:
-        return
-    if isinstance(rule, Scaled) and (spec.min is None or spec.max is None):
-        yield f"map.{name}: input {rule.to!r} needs a min and a max"
-    if isinstance(rule, Count) and spec.max is None:
-        yield f"map.{name}: input {rule.to!r} needs a max"
-    if isinstance(rule, Frame) and not all(model.inputs[target].enum for target in rule.targets):
-        yield f"map.{name}: its inputs need an enum"
-    if isinstance(rule, Ratio) and rule.area and not model.inputs[rule.area].enum:
-        yield f"map.{name}: input {rule.area!r} needs an enum"
+    missing = [target for target in rule.mentions if target not in model.inputs]
+    yield from (f"map.{name}: there is no input {target!r}" for target in missing)
+    if not missing and (problem := rule.problem(model.inputs)):
+        yield f"map.{name}: {problem}"
 
 
 def _chat_problems(model: Model) -> Iterator[str]:

@@ -103,5 +103,6 @@ def _refuse_floats(file: str, slug: str, where: str, value: Any) -> None:
 
 def _complaints(file: str, slug: str, error: ValidationError) -> Iterable[str]:
     for problem in error.errors(include_url=False, include_input=False):
-        where = ".".join(str(part) for part in problem["loc"]) or "model"
-        yield f"{file}: {slug}: {where}: {problem['msg']}"
+        where = ".".join(str(part) for part in problem["loc"])
+        what = problem["msg"].removeprefix("Value error, ")
+        yield f"{file}: {slug}: {where}: {what}" if where else f"{file}: {slug}: {what}"

@@ -4,7 +4,7 @@ The arithmetic keeps the shape that was asked for as long as the model's limits 
 """
 
 from fractions import Fraction
-from math import gcd, isqrt, lcm
+from math import ceil, floor, gcd, isqrt, lcm
 from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
@@ -56,7 +56,7 @@ class Dimensions(Rule):
     def _shape(self, ratio: Fraction | None, draft: Draft) -> Outcome:
         if ratio is None:
             raise TypeError("an aspect ratio is two whole numbers with a colon between")
-        exact = self._exact(ratio)
+        exact = self._exact(ratio, draft)
         # Far from the area there is no size of exactly that shape: a near one is better then.
         size = self._within(exact or self._about(ratio), draft)
         if Fraction(size.width, size.height) == ratio:
@@ -71,17 +71,22 @@ class Dimensions(Rule):
             return emulated(pixels(size), "by width and height")
         return adjusted(pixels(size), "the nearest area in the model's range")
 
-    def _exact(self, ratio: Fraction) -> Size | None:
-        """The size of exactly this shape in our steps whose area is nearest, if within a half."""
+    def _exact(self, ratio: Fraction, draft: Draft) -> Size | None:
+        """The size of exactly this shape, in steps and limits, whose area is nearest to ours.
+
+        None where there is none, or none within a factor of two.
+        """
         step = self.multiple_of
         unit = lcm(step // gcd(ratio.numerator, step), step // gcd(ratio.denominator, step))
         width, height = ratio.numerator * unit, ratio.denominator * unit
-        times = max(1, round((self.area / (width * height)) ** 0.5))
-        size = Size(width * times, height * times)
-        near = (
-            self.area <= 2 * size.width * size.height and size.width * size.height <= 2 * self.area
-        )
-        return size if near else None
+        sides = ((width, draft.specs[self.width]), (height, draft.specs[self.height]))
+        least = max(ceil(_least(spec) / side) for side, spec in sides)
+        most = min(floor(_most(spec) / side) for side, spec in sides)
+        times = min(max(round((self.area / (width * height)) ** 0.5), least), most)
+        area = width * height * times * times
+        if not least <= times <= most or not self.area <= 2 * area <= 4 * self.area:
+            return None
+        return Size(width * times, height * times)
 
     def _about(self, ratio: Fraction) -> Size:
         width = max(1, isqrt(int(self.area * ratio)))

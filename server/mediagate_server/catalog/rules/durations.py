@@ -60,6 +60,11 @@ class Frames(Rule):
         return (self.to,)
 
     @property
+    def mentions(self) -> tuple[str, ...]:
+        """The frame rate too."""
+        return tuple(name for name in (self.to, self.fps, self.needs) if name)
+
+    @property
     def rank(self) -> int:
         """After the frame rate."""
         return 1

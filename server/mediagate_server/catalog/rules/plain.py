@@ -118,6 +118,11 @@ class Choice(Rule):
         """The one input."""
         return (self.to,)
 
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """Every word must stand for a value that the input takes."""
+        wrong = [value for value in self.words.values() if specs[self.to].problem(value)]
+        return f"{wrong[0]!r} does not fit the input {self.to!r}" if wrong else ""
+
     def apply(self, value: Value, draft: Draft) -> Outcome:
         """HONOURED for a word of the table or the model's own, else ADJUSTED or DROPPED."""
         spec = draft.specs[self.to]
@@ -180,6 +185,12 @@ class Scaled(Rule):
         """The one input, which must have a minimum and a maximum."""
         return (self.to,)
 
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """A share needs a range to be spread over."""
+        spec = specs[self.to]
+        known = spec.is_numeric and spec.min is not None and spec.max is not None
+        return "" if known else f"the input {self.to!r} needs a min and a max"
+
     def apply(self, value: Value, draft: Draft) -> Outcome:
         """HONOURED: the model's whole range is the share's whole range."""
         spec = draft.specs[self.to]
@@ -231,6 +242,10 @@ class Count(Rule):
     def targets(self) -> tuple[str, ...]:
         """The one input."""
         return (self.to,)
+
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """How many one run makes must be known."""
+        return "" if specs[self.to].max else f"the input {self.to!r} needs a max"
 
     def most(self, specs: Mapping[str, InputSpec]) -> int:
         """The most that one run makes."""

@@ -86,6 +86,15 @@ class Rule(ABC):
         """Write the inputs and say what became of the value."""
 
     @property
+    def mentions(self) -> tuple[str, ...]:
+        """Every input that it names and the model must have, `also` left out."""
+        return (*self.targets, self.needs) if self.needs else self.targets
+
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """Why it cannot work with these inputs; empty where it can. Asked once, at loading."""
+        return ""
+
+    @property
     def rank(self) -> int:
         """Rules of a lower rank come first: what others depend on before what depends."""
         return 2 if self.also or self.needs else 0

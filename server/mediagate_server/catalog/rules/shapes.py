@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.fields import FieldKind
-from mediagate_server.catalog.inputs import STRICT
+from mediagate_server.catalog.inputs import STRICT, InputSpec
 from mediagate_server.catalog.request import Size, Value
 from mediagate_server.catalog.rules.rule import Draft, Outcome, Rule, adjusted, emulated, honoured
 from mediagate_server.catalog.rules.words import nearest
@@ -22,7 +22,7 @@ ONLY_SHAPE = "the model takes a shape, not a size in pixels"
 
 
 def ratio_of(text: object) -> Fraction | None:
-    """ "16:9" as a number; None for anything else ("custom", "match_input_image")."""
+    """A ratio such as "16:9" as a number; None for anything else ("custom", "match_input")."""
     width, colon, height = str(text).partition(":")
     if not (colon and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         return None
@@ -56,6 +56,11 @@ class Ratio(Rule):
     def targets(self) -> tuple[str, ...]:
         """The ratio, and the area where there is one."""
         return (self.to, self.area) if self.area else (self.to,)
+
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """An area is chosen from a list."""
+        listed = not self.area or specs[self.area].enum
+        return "" if listed else f"the input {self.area!r} needs an enum"
 
     def apply(self, value: Value, draft: Draft) -> Outcome:
         """A ratio of the list is HONOURED; a size is always ADJUSTED, for no pixel is sure."""
@@ -136,6 +141,10 @@ class Frame(Rule):
     def targets(self) -> tuple[str, ...]:
         """Both inputs."""
         return (self.resolution, self.ratio)
+
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """Both are chosen from a list."""
+        return "" if all(specs[name].enum for name in self.targets) else "its inputs need enums"
 
     def apply(self, value: Value, draft: Draft) -> Outcome:
         """Always ADJUSTED: no model promises the pixels behind its "720p"."""

@@ -1,0 +1,269 @@
+"""Plans of the shipped models: what is sent, what it may cost, and what is refused before."""
+
+import dataclasses
+from decimal import Decimal
+
+import pytest
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.model import ModelStatus
+from mediagate_server.catalog.plan import OutputKind, Plan
+from mediagate_server.catalog.prices import Estimate, cost
+from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Size, Value
+from mediagate_server.errors import (
+    InvalidRequest,
+    MaxCostExceeded,
+    MediagateError,
+    ModelNotFound,
+    ModelRetired,
+    NotBuilt,
+    ParameterUnsupported,
+    PriceUnknown,
+)
+
+CATALOG = Catalog.load(draw_seed=lambda: 7)
+FRAME = MediaInput("https://example.com/a.png")
+USD = 10**9
+
+
+def plan(
+    modality: str,
+    model: str,
+    parameters: dict[str, Value] | None = None,
+    *,
+    strict: bool = False,
+    most: int | None = None,
+    **more: Value,
+) -> Plan:
+    """A plan by the shipped catalog."""
+    asked = {**(parameters or {}), **more}
+    request = ModelRequest(Modality(modality), model, asked, strict=strict, max_cost_nanos=most)
+    return CATALOG.plan(request)
+
+
+def exactly(nanos: int) -> Estimate:
+    """A cost that is known before."""
+    return Estimate(nanos, nanos, nanos)
+
+
+def refused(
+    error: type[MediagateError],
+    modality: str,
+    model: str,
+    parameters: dict[str, Value] | None = None,
+    *,
+    strict: bool = False,
+    **more: Value,
+) -> list[str]:
+    """The fields named by the refusal."""
+    with pytest.raises(error) as caught:
+        plan(modality, model, {**(parameters or {}), **more}, strict=strict)
+    return [violation.field for violation in caught.value.failure.violations]
+
+
+def test_a_custom_size_on_flux() -> None:
+    """Width and height count only with the custom ratio, which is set along."""
+    made = plan("image", "flux-pro", prompt="a fox", size=Size(1280, 704))
+    assert made.input == {
+        "prompt": "a fox",
+        "width": 1280,
+        "height": 704,
+        "aspect_ratio": "custom",
+        "seed": 7,
+    }
+    assert made.estimate == exactly(40_000_000)
+
+
+def test_pictures_cost_by_the_piece() -> None:
+    """Exact before the run, and the format that is asked for is the one to expect."""
+    made = plan("image", "flux-dev", prompt="a fox", count=3, output_format="jpeg")
+    assert made.input["num_outputs"] == made.output_count == 3
+    assert made.estimate == exactly(75_000_000)
+    assert made.input["output_format"] == "jpg"
+    assert made.output.media_type == "image/jpeg"
+    assert plan("image", "flux-dev", prompt="a fox").output.media_type == "image/webp"
+
+
+def test_seconds_of_hardware_are_bounded_by_the_longest_run() -> None:
+    """A pinned version, and a maximum of max_run times the rate."""
+    made = plan("image", "sdxl", prompt="a fox")
+    assert made.target.startswith("stability-ai/sdxl:7762fd07")
+    assert made.slug == "stability-ai/sdxl"
+    assert made.estimate == Estimate(0, 6 * 975_000, made.max_run * 975_000)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "nanos"),
+    [
+        ("minimax-video", {}, USD // 2),
+        ("bytedance/seedance-1-pro", {}, 5 * 150_000_000),
+        ("bytedance/seedance-1-pro", {"resolution": "480p", "duration": 2.0}, 2 * 30_000_000),
+        ("bytedance/seedance-1-pro", {"size": Size(1280, 720)}, 5 * 60_000_000),
+        ("google/veo-3-fast", {"generate_audio": True, "duration": 4.0}, 4 * 150_000_000),
+        ("kwaivgi/kling-v2.1", {"first_frame": FRAME}, 5 * 50_000_000),
+        ("kwaivgi/kling-v2.1", {"first_frame": FRAME, "last_frame": FRAME}, 5 * 90_000_000),
+    ],
+)
+def test_videos_cost_by_length_and_tier(
+    model: str, parameters: dict[str, Value], nanos: int
+) -> None:
+    """Exact before the run: all that decides the price is sent, also what nobody set."""
+    made = plan("video", model, parameters, prompt="a fox runs")
+    assert made.estimate == exactly(nanos)
+
+
+def test_the_held_price_remembers_what_was_sent() -> None:
+    """Upstream reports only seconds: the tier is still the one that was ordered."""
+    made = plan("video", "bytedance/seedance-1-pro", prompt="x", resolution="480p")
+    assert cost(made.price, {"video_output_duration_seconds": Decimal("5.0")}) == 150_000_000
+    assert cost(made.price, {"video_output_duration_seconds": 5, "resolution_target": "1080p"}) == (
+        750_000_000
+    )
+    assert cost(made.price, {}) is None
+
+
+def test_sound_is_off_unless_asked_for() -> None:
+    """The model's own default is on, and dearer."""
+    assert plan("video", "google/veo-3-fast", prompt="x").input["generate_audio"] is False
+
+
+def test_speech_costs_by_the_character() -> None:
+    """Exact for plain letters; bounded by the bytes for others."""
+    plain = plan("audio", "minimax/speech-02-turbo", kind="speech", text="Hello you!")
+    assert plain.estimate == exactly(10 * 60_000)
+    wide = plan("audio", "minimax/speech-02-turbo", kind="speech", text="你好")
+    assert wide.estimate == Estimate(120_000, 120_000, 360_000)
+
+
+def test_tokens_are_bounded_by_the_limit_that_is_sent() -> None:
+    """The model's own default is sent where the caller sets none."""
+    made = plan("text", "llama-70b", prompt="Hi")
+    assert made.input["max_tokens"] == 512
+    assert made.streams
+    assert made.output.kind is OutputKind.TEXT_CHUNKS
+    less = plan("text", "llama-70b", prompt="Hi", max_output_tokens=12)
+    assert made.estimate.maximum is not None
+    assert less.estimate.maximum == made.estimate.maximum - 500 * 2750
+
+
+def test_an_output_in_an_object_is_named() -> None:
+    """Bark answers with an object."""
+    made = plan("audio", "suno", kind="speech", text="Hello", voice="en_speaker_6", language="fr")
+    assert made.output.kind is OutputKind.MEDIA_FIELD
+    assert made.output.field == "audio_out"
+    assert made.input == {"prompt": "Hello", "history_prompt": "en_speaker_6"}
+    assert made.seed is None
+
+
+def test_zero_is_a_seed() -> None:
+    """Set is set."""
+    made = plan("image", "sdxl", prompt="x", seed=0)
+    assert (made.seed, made.input["seed"]) == (0, 0)
+
+
+def test_drawn_seeds_are_never_zero() -> None:
+    """By the system's randomness where none is injected, within what every model takes."""
+    request = ModelRequest(Modality.IMAGE, "sdxl", {"prompt": "x"})
+    seeds = {Catalog.load().plan(request).seed for _ in range(3)}
+    assert len(seeds) == 3
+    assert all(seed is not None and 1 <= seed < 2**31 for seed in seeds)
+
+
+def test_names_and_defaults() -> None:
+    """A slug, an alias, or nothing; what was typed is kept."""
+    assert plan("text", "llama-70b", prompt="x").requested_model == "llama-70b"
+    assert plan("text", "", prompt="x").slug == "meta/meta-llama-3-70b-instruct"
+    own = Catalog.load(defaults={Modality.TEXT: "claude"})
+    assert own.find(Modality.TEXT, "").slug == "anthropic/claude-4.5-sonnet"
+    assert own.find(Modality.IMAGE, "").slug == "black-forest-labs/flux-schnell"
+    for modality, name in ((Modality.TEXT, "no/such"), (Modality.IMAGE, "llama-70b")):
+        with pytest.raises(ModelNotFound):
+            CATALOG.find(modality, name)
+    named = CATALOG.named("sdxl")
+    assert named is not None
+    assert named.slug == "stability-ai/sdxl"
+    assert CATALOG.named("nobody") is None
+
+
+def test_a_retired_model_names_its_successor() -> None:
+    """And plans nothing."""
+    old, new = CATALOG.models(Modality.IMAGE)[:2]
+    gone = dataclasses.replace(old, status=ModelStatus.RETIRED, successor=new.slug)
+    catalog = Catalog([gone, new], defaults={})
+    with pytest.raises(ModelRetired) as refusal:
+        catalog.plan(ModelRequest(Modality.IMAGE, old.slug, {"prompt": "x"}))
+    assert refusal.value.failure.metadata["successor"] == new.slug
+
+
+def test_what_is_missing_is_named_in_the_contracts_words() -> None:
+    """The picture that an image-to-video model starts from; the text that a voice says."""
+    assert refused(InvalidRequest, "video", "kwaivgi/kling-v2.1", prompt="x") == ["first_frame"]
+    assert refused(InvalidRequest, "audio", "minimax/speech-02-turbo", prompt="x") == ["text"]
+    assert refused(InvalidRequest, "video", "minimax-video") == ["prompt"]
+
+
+def test_another_kind_of_sound_is_not_made() -> None:
+    """Speech is not asked of a model for music: it would be paid and worthless."""
+    assert refused(InvalidRequest, "audio", "musicgen", kind="speech", text="x") == ["kind"]
+    assert plan("audio", "musicgen", kind="music", prompt="x").input["duration"] == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("guidance_scale", float("nan")),
+        ("guidance_scale", float("inf")),
+        ("aspect_ratio", "wide"),
+        ("aspect_ratio", "0:1"),
+        ("size", Size(0, 10)),
+        ("colour", "red"),
+    ],
+)
+def test_what_no_model_could_take_is_refused(name: str, value: Value) -> None:
+    """Even where the door forgot to."""
+    assert refused(InvalidRequest, "image", "sdxl", {name: value}, prompt="x") == [name]
+
+
+def test_more_outputs_than_one_run_makes_are_not_built() -> None:
+    """Refused, never cut down; one is always fine, and native counts are native."""
+    assert refused(NotBuilt, "image", "flux-pro", prompt="x", count=2) == ["count"]
+    assert refused(NotBuilt, "image", "flux-dev", prompt="x", count=5) == ["count"]
+    assert plan("image", "flux-pro", prompt="x", count=1).output_count == 1
+
+
+def test_strict_names_every_field_at_once() -> None:
+    """Adjusted or dropped; what is emulated is what was asked for, so it passes."""
+    fields = refused(
+        ParameterUnsupported,
+        "text",
+        "claude",
+        strict=True,
+        prompt="x",
+        temperature=0.3,
+        max_output_tokens=16,
+        stop_sequences=("a",),
+    )
+    assert fields == ["temperature", "max_output_tokens", "stop_sequences"]
+    assert plan("text", "llama-70b", strict=True, prompt="x", system_prompt="y").slug
+
+
+def test_claude_has_a_least_answer() -> None:
+    """The report tells both values."""
+    made = plan("text", "claude", prompt="x", max_output_tokens=16)
+    line = made.report[1]
+    assert (line.handling.value, line.requested, line.sent) == ("adjusted", "16", "1024")
+    assert made.input["max_tokens"] == 1024
+
+
+def test_money_is_bounded_before_it_is_spent() -> None:
+    """By the most that the call may cost; exactly that much is enough."""
+    assert plan("image", "flux-pro", most=40_000_000, prompt="x").slug
+    with pytest.raises(MaxCostExceeded) as dear:
+        plan("image", "flux-pro", most=39_999_999, prompt="x")
+    assert dear.value.failure.metadata["maximum_usd_nanos"] == "40000000"
+    with pytest.raises(PriceUnknown):
+        plan("audio", "musicgen", most=USD, prompt="x")
+    with pytest.raises(MaxCostExceeded):
+        plan("image", "flux-pro", most=0, prompt="x")
+    unknown = plan("audio", "musicgen", prompt="x")
+    assert unknown.estimate == Estimate(None, None, None)

@@ -1,0 +1,166 @@
+"""The book: what each end of an attempt costs, and that unknown never counts as nothing."""
+
+import dataclasses
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_server import ledger
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.catalog.prices import PriceSchedule, Rate, Scalar, Tier
+from mediagate_server.catalog.request import Modality, ModelRequest
+from mediagate_server.replicate.port import PredictionStatus
+from mediagate_server.store.records import CostState, Entry, EntryKind
+
+CATALOG = Catalog.load()
+PER_IMAGE = PriceSchedule(
+    (Tier((Rate(("image_output_count", "output_count"), Decimal("0.04"), 1),)),), "2026-10", "page"
+)
+PER_SECOND = PriceSchedule((Tier((Rate(("predict_time",), Decimal("0.001"), 1),)),), "2026", "page")
+NO_PRICE = PriceSchedule((), "", "")
+ENDS = [status for status in PredictionStatus if status.is_terminal]
+
+
+def plan(model: str, modality: Modality = Modality.IMAGE) -> Plan:
+    """A run of a model of the shipped catalog."""
+    return CATALOG.plan(ModelRequest(modality, model, {"prompt": "a fox"}))
+
+
+@pytest.mark.parametrize(
+    ("price", "status", "metrics", "outputs", "amount"),
+    [
+        (PER_IMAGE, "succeeded", {"image_output_count": 2}, 2, 80_000_000),
+        (PER_IMAGE, "succeeded", {}, 3, 120_000_000),
+        (PER_IMAGE, "failed", {"image_output_count": 0}, 0, 0),
+        (PER_IMAGE, "failed", {}, 0, None),
+        (PER_IMAGE, "failed", {}, 1, None),
+        (PER_IMAGE, "canceled", {}, 0, None),
+        (PER_IMAGE, "aborted", {}, 0, 0),
+        (PER_SECOND, "succeeded", {"predict_time": Decimal("2.5")}, 1, 2_500_000),
+        (PER_SECOND, "succeeded", {}, 1, None),
+        (PER_SECOND, "failed", {"predict_time": Decimal("2.5")}, 0, 2_500_000),
+        (PER_SECOND, "canceled", {"predict_time": Decimal("0.18")}, 0, 180_000),
+        (PER_SECOND, "canceled", {}, 0, None),
+        (PER_SECOND, "aborted", {"predict_time": 9}, 0, 0),
+        (NO_PRICE, "succeeded", {"predict_time": 9}, 1, None),
+        (NO_PRICE, "aborted", {}, 0, 0),
+    ],
+)
+def test_what_an_end_costs(
+    price: PriceSchedule,
+    status: str,
+    metrics: dict[str, Scalar],
+    outputs: int,
+    amount: int | None,
+) -> None:
+    """The table at the head of the module, row by row."""
+    entry = ledger.settle("a1", price, PredictionStatus(status), metrics, outputs=outputs)
+    state = CostState.UNKNOWN if amount is None else CostState.SETTLED
+    assert entry == Entry("a1", EntryKind.SETTLE, amount, state, price.as_of)
+
+
+@pytest.mark.parametrize("status", set(PredictionStatus) - set(ENDS))
+def test_nothing_settles_before_its_end(status: PredictionStatus) -> None:
+    """A status that is not terminal, or not known, proves nothing."""
+    with pytest.raises(ValueError, match="not an end"):
+        ledger.settle("a1", PER_IMAGE, status, {"image_output_count": 1}, outputs=1)
+
+
+def test_an_assumed_price_never_settles() -> None:
+    """It settles as ASSUMED; what is free is free for sure."""
+    assumed = dataclasses.replace(PER_SECOND, assumed=True)
+    end = ledger.settle("a1", assumed, PredictionStatus.SUCCEEDED, {"predict_time": 1})
+    assert (end.amount_nanos, end.state) == (1_000_000, CostState.ASSUMED)
+    missing = ledger.settle("a1", assumed, PredictionStatus.SUCCEEDED, {})
+    assert missing.state is CostState.UNKNOWN
+    free = ledger.settle("a1", assumed, PredictionStatus.ABORTED, {})
+    assert free.state is CostState.SETTLED
+
+
+def test_a_reservation_holds_the_most_that_the_plan_may_cost() -> None:
+    """And says so where that is not known."""
+    known = plan("flux-schnell")
+    assert ledger.reserve(known, "a1") == Entry(
+        "a1", EntryKind.RESERVE, 3_000_000, CostState.ESTIMATED, known.price.as_of
+    )
+    unknown = ledger.reserve(plan("musicgen", Modality.AUDIO), "a2")
+    assert (unknown.amount_nanos, unknown.state) == (None, CostState.UNKNOWN)
+
+
+def test_a_release_and_a_loss() -> None:
+    """Never taken: nothing. No record left: unknown."""
+    assert ledger.release("a1", PER_IMAGE).amount_nanos == 0
+    assert ledger.release("a1", NO_PRICE).state is CostState.SETTLED
+    assert ledger.lost("a1", PER_IMAGE).state is CostState.UNKNOWN
+
+
+AMOUNTS = st.none() | st.integers(0, 10**15)
+ENTRIES = st.builds(
+    lambda attempt, kind, amount, date: Entry(
+        attempt,
+        kind,
+        amount,
+        CostState.UNKNOWN if amount is None else CostState.ESTIMATED,
+        date,
+    ),
+    st.sampled_from(["a1", "a2", "a3", "a4"]),
+    st.sampled_from(EntryKind),
+    AMOUNTS,
+    st.sampled_from(["", "2026"]),
+)
+
+
+@given(st.lists(ENTRIES, max_size=8, unique_by=lambda entry: (entry.attempt_id, entry.kind)))
+def test_unknown_never_sums_as_nothing(entries: list[Entry]) -> None:
+    """A total is known only where every attempt is; what is known still adds up."""
+    total = ledger.total(entries)
+    counting = list(ledger.standing(entries).values())
+    assert total.unknown == sum(entry.amount_nanos is None for entry in counting)
+    assert (total.amount_nanos is None) == (total.unknown > 0)
+    assert (total.state is CostState.UNKNOWN) == (total.unknown > 0)
+    assert total.known_nanos == sum(entry.amount_nanos or 0 for entry in counting)
+    if total.amount_nanos is not None:
+        assert total.amount_nanos == total.known_nanos
+
+
+@given(st.permutations([EntryKind.RESERVE, EntryKind.RELEASE, EntryKind.SETTLE]))
+def test_the_end_counts_and_a_late_settle_beats_a_release(kinds: list[EntryKind]) -> None:
+    """In whatever order the lines are read."""
+    amounts = {EntryKind.RESERVE: 9, EntryKind.RELEASE: 0, EntryKind.SETTLE: 7}
+    entries = [Entry("a1", kind, amounts[kind], CostState.SETTLED, "2026") for kind in kinds]
+    assert ledger.total(entries).amount_nanos == 7
+    assert ledger.total(entry for entry in entries if entry.kind is not EntryKind.SETTLE) == (
+        ledger.Total(0, CostState.SETTLED, 0, 0, "2026")
+    )
+
+
+def test_the_least_sure_part_names_the_whole() -> None:
+    """UNKNOWN before ESTIMATED before ASSUMED before SETTLED; nothing at all is settled at 0."""
+    order = [CostState.SETTLED, CostState.ASSUMED, CostState.ESTIMATED, CostState.UNKNOWN]
+    entries: list[Entry] = []
+    assert ledger.total(entries).state is CostState.SETTLED
+    for number, state in enumerate(order):
+        amount = None if state is CostState.UNKNOWN else 1
+        entries.append(Entry(f"a{number}", EntryKind.SETTLE, amount, state, "2026"))
+        assert ledger.total(entries).state is state
+
+
+@pytest.mark.parametrize(
+    ("held", "paid", "over"), [(5, 7, 2), (7, 5, 0), (5, 5, 0), (None, 7, 0), (5, None, 0)]
+)
+def test_an_overrun_is_what_went_over(held: int | None, paid: int | None, over: int) -> None:
+    """Never negative, and not guessed where either side is unknown."""
+    entries = [
+        Entry(
+            "a1",
+            kind,
+            amount,
+            CostState.UNKNOWN if amount is None else CostState.SETTLED,
+            "2026",
+        )
+        for kind, amount in ((EntryKind.RESERVE, held), (EntryKind.SETTLE, paid))
+    ]
+    assert ledger.overrun(*entries) == over
