@@ -1,0 +1,89 @@
+"""The Python client of Mediagate, with and without an event loop.
+
+    from mediagate_client import Client
+
+    with Client() as client:
+        for piece in client.stream_text("Why is the sky blue?", model="llama-70b"):
+            print(piece, end="")
+
+`AsyncClient` has the same methods for asyncio. Errors are exceptions of one tree: errors.py.
+"""
+
+from mediagate_client.aio.calls import AsyncCalls
+from mediagate_client.aio.client import AsyncClient
+from mediagate_client.aio.text_stream import AsyncTextStream
+from mediagate_client.errors import (
+    ContentBlocked,
+    DataLost,
+    DeadlineExceeded,
+    GenerationCancelled,
+    InternalError,
+    InvalidRequest,
+    MediagateError,
+    MediaTooLarge,
+    NotBuilt,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    QuotaExceeded,
+    RateLimited,
+    RequestIdReused,
+    RequestTooLarge,
+    ResourceExhausted,
+    RunFailed,
+    StreamLost,
+    Unauthenticated,
+    Unavailable,
+    Violation,
+)
+from mediagate_client.events import TextEvent
+from mediagate_client.media import MediaSource, media_input
+from mediagate_client.messages import assistant, system, tool_result, user
+from mediagate_client.outcome import is_terminal, media_of
+from mediagate_client.requests import paid_request
+from mediagate_client.retry import RetryPolicy
+from mediagate_client.sync.calls import Calls
+from mediagate_client.sync.client import Client
+from mediagate_client.sync.text_stream import TextStream
+
+__all__ = [
+    "AsyncCalls",
+    "AsyncClient",
+    "AsyncTextStream",
+    "Calls",
+    "Client",
+    "ContentBlocked",
+    "DataLost",
+    "DeadlineExceeded",
+    "GenerationCancelled",
+    "InternalError",
+    "InvalidRequest",
+    "MediaSource",
+    "MediaTooLarge",
+    "MediagateError",
+    "NotBuilt",
+    "NotFound",
+    "PermissionDenied",
+    "PreconditionFailed",
+    "QuotaExceeded",
+    "RateLimited",
+    "RequestIdReused",
+    "RequestTooLarge",
+    "ResourceExhausted",
+    "RetryPolicy",
+    "RunFailed",
+    "StreamLost",
+    "TextEvent",
+    "TextStream",
+    "Unauthenticated",
+    "Unavailable",
+    "Violation",
+    "assistant",
+    "is_terminal",
+    "media_input",
+    "media_of",
+    "paid_request",
+    "system",
+    "tool_result",
+    "user",
+]

@@ -1,0 +1,130 @@
+"""What became of paid calls, on asyncio: look, wait, watch, list, cancel."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Final, Unpack
+
+import grpc
+import grpc.aio
+
+from mediagate.v1.generation_pb2 import GENERATION_VIEW_BASIC, Generation, GenerationView
+from mediagate.v1.generations_pb2 import CancelGenerationRequest, GetGenerationRequest
+from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
+from mediagate_client.aio.calls import AsyncCalls
+from mediagate_client.arguments import FilterArguments, Span
+from mediagate_client.conversion import seconds_of
+from mediagate_client.errors import MediagateError
+from mediagate_client.failures import from_rpc_error
+from mediagate_client.outcome import checked, is_terminal
+from mediagate_client.paging import list_request
+from mediagate_client.waiting import PAUSE_SECONDS, WatchState, wait_slice
+
+_log: Final = logging.getLogger("mediagate_client")
+_CANCEL_SECONDS: Final = 2.0
+
+
+class AsyncGenerationCalls:
+    """The part of a client that deals with generations by their id."""
+
+    def __init__(self, calls: AsyncCalls, channel: grpc.aio.Channel, read_timeout: float) -> None:
+        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
+        self._calls = calls
+        self._generations = GenerationServiceStub(channel)
+        self._read_timeout = read_timeout
+
+    async def get(
+        self, generation_id: str, *, view: GenerationView.ValueType = GENERATION_VIEW_BASIC
+    ) -> Generation:
+        """Return a generation as it stands, failed ones too."""
+        request = GetGenerationRequest(id=generation_id, view=view)
+        method = self._generations.GetGeneration
+        return (await self._calls.once(method, request, self._read_timeout)).generation
+
+    async def list(
+        self,
+        *,
+        page_size: int = 0,
+        view: GenerationView.ValueType = GENERATION_VIEW_BASIC,
+        **filters: Unpack[FilterArguments],
+    ) -> AsyncIterator[Generation]:
+        """Iterate over all generations that the filters match, newest first."""
+        request = list_request(filters, page_size, view)
+        while True:
+            method = self._generations.ListGenerations
+            page = await self._calls.once(method, request, self._read_timeout)
+            for generation in page.generations:
+                yield generation
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def wait(
+        self,
+        generation_id: str,
+        *,
+        wait: Span | None = None,
+        view: GenerationView.ValueType = GENERATION_VIEW_BASIC,
+        raise_on_failure: bool = True,
+    ) -> Generation:
+        """Return a generation once it is terminal, or as it stands after `wait`.
+
+        Raises the typed error of one that FAILED or was CANCELLED, unless told otherwise. Waiting
+        neither keeps a generation alive nor ends it.
+        """
+        until = self._calls.deadline(seconds_of(wait))
+        while True:
+            request, seconds = wait_slice(generation_id, until, view)
+            deadline = self._calls.deadline(seconds)
+            method = self._generations.WaitGeneration
+            generation = (await self._calls.retried(method, request, deadline)).generation
+            if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
+                return checked(generation, raise_on_failure=raise_on_failure)
+            await self._calls.sleep(PAUSE_SECONDS)
+
+    async def watch(
+        self, generation_id: str, *, view: GenerationView.ValueType = GENERATION_VIEW_BASIC
+    ) -> AsyncIterator[Generation]:
+        """Iterate over a generation as it stands and after every change, to its terminal state.
+
+        Goes on by itself after a cut. A failed generation is yielded like any other.
+        """
+        state = WatchState(generation_id, view)
+        retries = self._calls.retries(self._calls.deadline(None))
+        while not state.over:
+            metadata = self._calls.metadata
+            call = self._generations.WatchGeneration(state.next_request(), metadata=metadata)
+            failure: MediagateError = state.ended_early()
+            try:
+                async for response in call:
+                    generation = state.receive(response)
+                    if generation is not None:
+                        retries.progressed()
+                        yield generation
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+            finally:
+                call.cancel()
+            if not state.over:
+                await self._calls.pause(retries, failure)
+
+    async def cancel(self, generation_id: str) -> Generation:
+        """Ask for the end of a generation, whoever else waits for it; return it as it stands.
+
+        It is CANCELLED once Replicate has confirmed the end; what ran until then is paid.
+        """
+        request = CancelGenerationRequest(id=generation_id)
+        deadline = self._calls.deadline(self._read_timeout)
+        return (
+            await self._calls.retried(self._generations.CancelGeneration, request, deadline)
+        ).generation
+
+    async def _cancel_quietly(self, generation_id: str) -> None:
+        """Cancel for a caller who is leaving: briefly, and without complaint if it fails.
+
+        The gate finds out by itself, after the grace that the request gave it.
+        """
+        request = CancelGenerationRequest(id=generation_id)
+        try:
+            await self._calls.once(self._generations.CancelGeneration, request, _CANCEL_SECONDS)
+        except MediagateError as failure:
+            _log.debug("could not cancel %s: %s", generation_id, failure)

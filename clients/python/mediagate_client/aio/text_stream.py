@@ -1,0 +1,137 @@
+"""One streamed text, on asyncio: reads, resumes after a cut, cancels when its caller leaves."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+import grpc
+import grpc.aio
+
+from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
+from mediagate_client.aio.calls import AsyncCalls
+from mediagate_client.channel import refuse_too_large
+from mediagate_client.errors import MediagateError
+from mediagate_client.events import TextEvent
+from mediagate_client.failures import from_rpc_error
+from mediagate_client.resume import StreamState
+from mediagate_client.retry import Deadline
+from mediagate_client.text_facts import TextFacts
+
+Method = grpc.aio.UnaryStreamMultiCallable[StreamTextRequest, StreamTextResponse]
+
+
+class AsyncTextStream(TextFacts):
+    """An asynchronous iterator over the pieces of a text.
+
+    It goes on by itself after a cut, without a byte lost or told twice. Cancelling the task that
+    reads it, or closing it before the end (also by leaving its `async with` block), cancels the
+    generation.
+    """
+
+    def __init__(
+        self,
+        calls: AsyncCalls,
+        method: Method,
+        request: StreamTextRequest,
+        deadline: Deadline,
+        *,
+        cancel: Callable[[str], Awaitable[None]],
+        on_status: Callable[[TextStatus], None] | None,
+    ) -> None:
+        """Prepare the stream; nothing is sent before the first piece is asked for."""
+        refuse_too_large(request)
+        super().__init__(StreamState(request))
+        self._calls = calls
+        self._method = method
+        self._deadline = deadline
+        self._retries = calls.retries(deadline)
+        self._cancel = cancel
+        self._on_status = on_status
+        self._call: grpc.aio.UnaryStreamCall[StreamTextRequest, StreamTextResponse] | None = None
+        self._over = False
+
+    async def read(self) -> str:
+        """Return the rest of the answer, once it is whole."""
+        return "".join([event async for event in self])
+
+    async def aclose(self) -> None:
+        """End the stream; cancel the generation if it is not at its end. Takes 2 s at most."""
+        if self._over:
+            return
+        self._over = True
+        if self._call is not None:
+            self._call.cancel()
+        if self._state.generation_id:
+            await self._cancel(self._state.generation_id)
+
+    async def __aenter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the stream."""
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    async def __anext__(self) -> TextEvent:
+        """Return the next piece; raise the typed error if there is none to come."""
+        try:
+            while not self._over:
+                event = await self._step()
+                if event is not None:
+                    return event
+        except MediagateError as failure:
+            self._over = True
+            raise self._state.signed(failure) from failure.__cause__
+        except asyncio.CancelledError:
+            if not self._closed_elsewhere():
+                await self.aclose()
+                raise
+        raise StopAsyncIteration
+
+    def _closed_elsewhere(self) -> bool:
+        """Say whether the read ended because another task closed the stream.
+
+        gRPC raises CancelledError then too, though nobody cancelled this task.
+        """
+        task = asyncio.current_task()
+        return self._over and task is not None and not task.cancelling()
+
+    async def _step(self) -> TextEvent | None:
+        """Take in one message, or go over to the next connection."""
+        try:
+            if self._call is None:
+                request = self._state.next_request()
+                seconds = self._deadline.remaining()
+                metadata = self._calls.metadata
+                self._call = self._method(request, timeout=seconds, metadata=metadata)
+            response = await self._call.read()
+        except grpc.RpcError as error:
+            await self._end_connection(from_rpc_error(error))
+            return None
+        if not isinstance(response, StreamTextResponse):
+            await self._end_connection(self._state.ended_early())
+            return None
+        event = self._state.receive(response)
+        if event is not None:
+            self._retries.progressed()
+        elif self._on_status is not None and response.HasField("status"):
+            self._on_status(response.status)
+        return event
+
+    async def _end_connection(self, failure: MediagateError) -> None:
+        """Stop after a complete text or a close; else wait for the next try, or raise."""
+        self._call = None
+        if self._over or self._state.completed is not None:
+            self._over = True
+            return
+        await self._calls.pause(self._retries, failure)

@@ -1,0 +1,80 @@
+"""How a channel to a gate is set up, for both faces of the client.
+
+Everything here is a fact about the transport; no rpc is known here.
+"""
+
+import importlib.metadata
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import grpc
+from google.protobuf.message import Message
+
+from mediagate_client.errors import RequestTooLarge
+
+DEFAULT_TARGET: Final = "127.0.0.1:50051"
+
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+"""The largest message that a gate takes, or that this client reads."""
+
+Options = Sequence[tuple[str, str | int]]
+Metadata = tuple[tuple[str, str], ...]
+
+
+def service_config() -> str:
+    """Return the service config as JSON: balancing, health checks, and retries of reads alone.
+
+    Paid methods are not in it: only a caller who named the call (request_id) may send it again,
+    so this client does that by itself.
+    """
+    return (
+        importlib.resources.files("mediagate_client")
+        .joinpath("service_config.json")
+        .read_text(encoding="utf-8")
+    )
+
+
+def channel_options(extra: Mapping[str, str | int] | None = None) -> list[tuple[str, str | int]]:
+    """Return the options of a channel; `extra` wins over the defaults."""
+    options: dict[str, str | int] = {
+        "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+        "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+        # A video is silent for minutes, and so is a queue: a dead connection must be noticed.
+        "grpc.keepalive_time_ms": 30_000,
+        "grpc.keepalive_timeout_ms": 10_000,
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.max_pings_without_data": 0,
+        # After a restart of the gate the first second counts: do not wait long to connect again.
+        "grpc.initial_reconnect_backoff_ms": 200,
+        "grpc.max_reconnect_backoff_ms": 5_000,
+        "grpc.service_config": service_config(),
+        # The config above is the one that counts, whatever a name server may say.
+        "grpc.service_config_disable_resolution": 1,
+    }
+    options.update(extra or {})
+    return list(options.items())
+
+
+def channel_credentials(
+    *,
+    tls: bool | grpc.ChannelCredentials,
+) -> grpc.ChannelCredentials | None:
+    """Return the credentials that `tls` means: None is plain text, True the system's roots."""
+    if tls is True:
+        return grpc.ssl_channel_credentials()
+    return None if tls is False else tls
+
+
+def call_metadata(api_key: str | None) -> Metadata:
+    """Return what every call carries: who sends it and, where there is one, the API key."""
+    version = importlib.metadata.version("mediagate")
+    client = ("mediagate-client", f"python/{version}")
+    return (client, ("authorization", f"Bearer {api_key}")) if api_key else (client,)
+
+
+def refuse_too_large(request: Message) -> None:
+    """Raise RequestTooLarge for what no gate would take, before a byte of it is sent."""
+    size = request.ByteSize()
+    if size > MAX_MESSAGE_BYTES:
+        raise RequestTooLarge(size, MAX_MESSAGE_BYTES)

@@ -1,0 +1,133 @@
+"""Finished media over http(s), to a file. Standard library only; no key and no token is sent."""
+
+import hashlib
+import http.client
+import os
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from mediagate.v1.medium_pb2 import Media
+from mediagate_client.errors import (
+    DataLost,
+    Details,
+    MediagateError,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+    refused_here,
+)
+
+DEFAULT_MAX_BYTES: Final = 2 * 1024**3
+_CHUNK_BYTES: Final = 256 * 1024
+_SOCKET_SECONDS: Final = 60.0
+_GONE: Final = (403, 404, 410)
+
+
+def download(
+    media: Media | str,
+    path: str | Path,
+    *,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Save a medium, or what an http(s) URL leads to, as the file `path`; return the path.
+
+    The file appears only once it is whole and, where the gate told its size and SHA-256, proven
+    so. `stopped` is asked between chunks; a stopped download leaves nothing.
+
+    Raises NotFound where the link is gone (read the generation again for a fresh one),
+    ResourceExhausted over `max_bytes`, DataLost where the file is not the one that was made,
+    Unavailable where the server cannot be reached, OSError where `path` cannot be written.
+    """
+    target = Path(path)
+    expected = Media(uri=media) if isinstance(media, str) else media
+    if urllib.parse.urlsplit(expected.uri).scheme not in ("http", "https"):
+        raise refused_here("media", "it has no http(s) link; read its generation again")
+    with tempfile.NamedTemporaryFile(
+        dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
+    ) as part:
+        try:
+            _receive(expected, part.write, max_bytes, stopped)
+            part.flush()
+            os.fchmod(part.fileno(), 0o666 & ~_umask())
+            Path(part.name).replace(target)
+        except BaseException:
+            Path(part.name).unlink()
+            raise
+    return target
+
+
+def _receive(
+    media: Media, write: Callable[[bytes], int], max_bytes: int, stopped: Callable[[], bool]
+) -> None:
+    """Write the bytes behind the medium's link, and prove that they are the ones made."""
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with _opener().open(media.uri, timeout=_SOCKET_SECONDS) as answer:
+            _refuse_over(int(answer.headers.get("content-length") or 0), max_bytes)
+            while chunk := answer.read(_CHUNK_BYTES):
+                size += len(chunk)
+                _refuse_over(size, max_bytes)
+                if stopped():
+                    raise _failure(Unavailable, grpc.StatusCode.CANCELLED, "it was stopped")
+                digest.update(chunk)
+                write(chunk)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _http_failure(error.code) from error
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+        message = "the server of the file cannot be reached, or stopped in the middle"
+        raise _failure(Unavailable, grpc.StatusCode.UNAVAILABLE, message) from e
+    if media.HasField("size_bytes") and media.size_bytes != size:
+        message = f"{size:,} bytes came, {media.size_bytes:,} were made"
+        raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, message)
+    if media.sha256 and media.sha256 != digest.hexdigest():
+        raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, "its SHA-256 is not the one it had")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Return an opener that speaks http and https and nothing else, redirects included."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _refuse_over(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        message = f"the file is over the {max_bytes:,} bytes allowed"
+        raise _failure(ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+
+
+def _http_failure(status: int) -> MediagateError:
+    if status in _GONE:
+        message = f"the link is gone (HTTP {status}); read the generation again for a fresh one"
+        return _failure(NotFound, grpc.StatusCode.NOT_FOUND, message)
+    message = f"the server of the file answered HTTP {status}"
+    return _failure(Unavailable, grpc.StatusCode.UNAVAILABLE, message)
+
+
+def _failure(kind: type[MediagateError], code: grpc.StatusCode, message: str) -> MediagateError:
+    return kind(Details(code, f"download: {message}"))
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,40 @@
+"""What became of a generation, as a caller wants to know it."""
+
+from typing import Final
+
+from mediagate.v1.generation_pb2 import Generation
+from mediagate.v1.medium_pb2 import Media
+from mediagate_client.failures import from_generation
+
+TERMINAL: Final = frozenset(
+    {Generation.STATE_SUCCEEDED, Generation.STATE_FAILED, Generation.STATE_CANCELLED}
+)
+
+
+def is_terminal(generation: Generation) -> bool:
+    """Say whether nothing more will happen to it."""
+    return generation.state in TERMINAL
+
+
+def checked(generation: Generation, *, raise_on_failure: bool) -> Generation:
+    """Return it, or raise why it FAILED or was CANCELLED."""
+    ended_badly = generation.state in (Generation.STATE_FAILED, Generation.STATE_CANCELLED)
+    if raise_on_failure and ended_badly:
+        raise from_generation(generation)
+    return generation
+
+
+def media_of(generation: Generation) -> list[Media]:
+    """Return the files that it made, those that are missing left out."""
+    match generation.WhichOneof("output"):
+        case "images":
+            found = list(generation.images.images)
+        case "video":
+            found = [generation.video.video]
+        case "audio":
+            found = [generation.audio.audio]
+        case "raw":
+            found = list(generation.raw.media)
+        case _:
+            found = []
+    return [media for media in found if media.uri]

@@ -1,0 +1,25 @@
+"""The requests that list things, page by page."""
+
+from collections.abc import Mapping
+
+from mediagate.v1.generation_pb2 import GenerationView
+from mediagate.v1.generations_pb2 import ListGenerationsRequest
+from mediagate.v1.models_pb2 import ListModelsRequest
+from mediagate_client.conversion import fill
+
+
+def list_request(
+    filters: Mapping[str, object], page_size: int, view: GenerationView.ValueType
+) -> ListGenerationsRequest:
+    """Return the request for the first page of generations."""
+    request = ListGenerationsRequest(page_size=page_size, view=view)
+    if filters:
+        fill(request.filter, filters)
+    return request
+
+
+def models_request(modality: str | int | None, quality: str | int | None) -> ListModelsRequest:
+    """Return the request for the first page of the catalog."""
+    request = ListModelsRequest(page_size=1000)
+    fill(request, {"modality": modality, "quality": quality})
+    return request

@@ -1,0 +1,118 @@
+"""Paid requests: made from keywords or taken ready-made, always with a request_id.
+
+Knows which field goes where and how long each kind of call may take; sends nothing.
+"""
+
+import uuid
+from collections.abc import Mapping
+from typing import Final, TypeVar
+
+from mediagate.v1.audio_pb2 import GenerateAudioRequest
+from mediagate.v1.image_pb2 import GenerateImageRequest
+from mediagate.v1.options_pb2 import GenerationOptions
+from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest
+from mediagate.v1.video_pb2 import GenerateVideoRequest
+from mediagate_client.conversion import fill
+from mediagate_client.errors import refused_here
+
+STREAM_GRACE_SECONDS: Final = 15
+"""How long a gate holds a streamed text for us after a cut, so that we can resume it."""
+
+WAIT_GRACE_SECONDS: Final = 5
+"""The same for a call that waits for its answer: enough to send it again after a cut.
+
+Shorter than for streams: a caller who cancels before the answer cannot name the generation, so
+this is how long it still runs.
+"""
+
+_MARGIN_SECONDS: Final = 60.0
+_DEFAULT_TIMEOUT: Final[Mapping[str, float]] = {
+    "StreamTextRequest": 600,
+    "GenerateTextRequest": 600,
+    "GenerateImageRequest": 300,
+    "GenerateAudioRequest": 300,
+    "GenerateVideoRequest": 1800,
+}
+_OPTION_NAMES: Final = frozenset(GenerationOptions.DESCRIPTOR.fields_by_name)
+
+UnaryRequest = (
+    GenerateTextRequest | GenerateImageRequest | GenerateVideoRequest | GenerateAudioRequest
+)
+Request = TypeVar(
+    "Request",
+    StreamTextRequest,
+    GenerateTextRequest,
+    GenerateImageRequest,
+    GenerateVideoRequest,
+    GenerateAudioRequest,
+)
+
+
+def paid_request(
+    kind: type[Request], prompt: str | Request, arguments: Mapping[str, object]
+) -> Request:
+    """Return a request of that kind, ready to be sent and, if need be, sent again.
+
+    Either `prompt` is a ready-made request, which is copied, or it is the prompt and `arguments`
+    are the fields of the request and of its options. Raises InvalidRequest, the field named, for
+    a value that does not fit, and TypeError for a keyword that is no field.
+    """
+    request = kind()
+    if isinstance(prompt, str):
+        request.prompt = prompt
+        given = dict(arguments)
+        fill(request, {"options": given.pop("options", None)})
+        options = {name: given.pop(name) for name in list(given) if name in _OPTION_NAMES}
+        if options:
+            fill(request.options, options)
+        fill(request, given)
+    elif arguments:
+        raise TypeError(f"a ready-made request takes no further fields: {', '.join(arguments)}")
+    else:
+        request.CopyFrom(prompt)
+    # StreamTextRequest has no such field.
+    if getattr(request, "validate_only", False):
+        raise refused_here("validate_only", "this call makes something; plan() asks for the plan")
+    request.request_id = request.request_id or str(uuid.uuid4())
+    if not request.options.HasField("disconnect_grace"):
+        _set_grace(request)
+    return request
+
+
+Planned = TypeVar(
+    "Planned",
+    GenerateTextRequest,
+    GenerateImageRequest,
+    GenerateVideoRequest,
+    GenerateAudioRequest,
+)
+
+
+def plan_request(request: Planned) -> Planned:
+    """Return a copy of the request that asks for its plan alone."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    copy.validate_only = True
+    return copy
+
+
+def rpc_seconds(request: StreamTextRequest | UnaryRequest) -> float:
+    """Return how long the call may take with all its tries, where the caller did not say.
+
+    A minute more than the gate itself gives it, so that its answer always comes first.
+    """
+    if not isinstance(request, StreamTextRequest):
+        if request.HasField("wait"):
+            return request.wait.ToTimedelta().total_seconds() + _MARGIN_SECONDS
+        if isinstance(request, GenerateVideoRequest):
+            return _MARGIN_SECONDS
+    if request.options.HasField("timeout"):
+        return request.options.timeout.ToTimedelta().total_seconds() + _MARGIN_SECONDS
+    return _DEFAULT_TIMEOUT[type(request).__name__] + _MARGIN_SECONDS
+
+
+def _set_grace(request: StreamTextRequest | UnaryRequest) -> None:
+    stream = isinstance(request, StreamTextRequest)
+    request.options.disconnect_grace.seconds = (
+        STREAM_GRACE_SECONDS if stream else WAIT_GRACE_SECONDS
+    )

@@ -1,0 +1,79 @@
+"""One rpc with all its tries, blocking. Knows no particular rpc."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from mediagate_client.channel import Metadata, refuse_too_large
+from mediagate_client.errors import MediagateError
+from mediagate_client.failures import from_rpc_error
+from mediagate_client.retry import Deadline, Retries, RetryPolicy
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What every call of one client shares."""
+
+    metadata: Metadata
+    policy: RetryPolicy
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    draw: Callable[[], float] = random.random
+
+    def deadline(self, seconds: float | None) -> Deadline:
+        """Return the deadline that many seconds from now."""
+        return Deadline.after(seconds, self.clock)
+
+    def retries(self, deadline: Deadline) -> Retries:
+        """Return a count of tries that ends at the deadline."""
+        return Retries(self.policy, deadline, self.draw)
+
+    def once(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        seconds: float | None,
+    ) -> Response:
+        """Send the request once and return the answer, or raise the typed error."""
+        refuse_too_large(request)
+        call = method.future(request, timeout=seconds, metadata=self.metadata)
+        try:
+            return call.result()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except BaseException:
+            # Ctrl-C: without this the rpc would go on, and the gate would take us for present.
+            call.cancel()
+            raise
+
+    def retried(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        deadline: Deadline,
+    ) -> Response:
+        """Send the request until it is answered or there is no use in trying.
+
+        Only for requests that may be sent twice: reads, cancels, paid ones with a request_id.
+        """
+        retries = self.retries(deadline)
+        while True:
+            try:
+                return self.once(method, request, deadline.remaining())
+            except MediagateError as failure:
+                self.pause(retries, failure)
+
+    def pause(self, retries: Retries, failure: MediagateError) -> None:
+        """Sleep until the next try; raise the failure if there is none."""
+        delay = retries.delay(failure)
+        if delay is None:
+            raise failure
+        self.sleep(delay)

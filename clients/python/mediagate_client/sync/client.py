@@ -1,0 +1,262 @@
+"""The blocking client: one method for each thing a gate does, on gRPC's own blocking stubs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc
+from google.protobuf.message import Message
+
+from mediagate.v1.audio_pb2 import GenerateAudioRequest
+from mediagate.v1.audio_pb2_grpc import AudioServiceStub
+from mediagate.v1.generation_pb2 import Generation
+from mediagate.v1.image_pb2 import GenerateImageRequest
+from mediagate.v1.image_pb2_grpc import ImageServiceStub
+from mediagate.v1.medium_pb2 import Media
+from mediagate.v1.modality_pb2 import Modality, Quality
+from mediagate.v1.models_pb2 import GetModelRequest, Model
+from mediagate.v1.models_pb2_grpc import ModelServiceStub
+from mediagate.v1.plan_pb2 import Plan
+from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest, TextStatus
+from mediagate.v1.text_pb2_grpc import TextServiceStub
+from mediagate.v1.video_pb2 import GenerateVideoRequest
+from mediagate.v1.video_pb2_grpc import VideoServiceStub
+from mediagate_client import download as downloads
+from mediagate_client.arguments import (
+    AudioArguments,
+    ImageArguments,
+    ModalityName,
+    QualityName,
+    StreamArguments,
+    TextArguments,
+    VideoArguments,
+)
+from mediagate_client.channel import (
+    DEFAULT_TARGET,
+    call_metadata,
+    channel_credentials,
+    channel_options,
+)
+from mediagate_client.errors import MediagateError
+from mediagate_client.outcome import checked
+from mediagate_client.paging import models_request
+from mediagate_client.requests import UnaryRequest, paid_request, plan_request, rpc_seconds
+from mediagate_client.retry import RetryPolicy
+from mediagate_client.sync.calls import Calls
+from mediagate_client.sync.generations import GenerationCalls
+from mediagate_client.sync.text_stream import TextStream
+
+PaidRequest = TypeVar(
+    "PaidRequest",
+    GenerateTextRequest,
+    GenerateImageRequest,
+    GenerateVideoRequest,
+    GenerateAudioRequest,
+)
+Response = TypeVar("Response", bound=Message)
+
+
+class Client(GenerationCalls):
+    """A gate, for programs without an event loop. Safe to use from several threads.
+
+    Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how
+    many seconds a call may take with all its tries; unset, a little more than the gate itself
+    gives the generation. It is not the field `timeout`, which is how long the generation may
+    take.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        api_key: str | None = None,
+        tls: bool | grpc.ChannelCredentials = False,
+        retry: RetryPolicy | None = None,
+        read_timeout: float = 30.0,
+        options: Mapping[str, str | int] | None = None,
+        channel: grpc.Channel | None = None,
+        calls: Calls | None = None,
+    ) -> None:
+        """Prepare a client; it connects at the first call.
+
+        `tls` True uses the system's roots; credentials of your own may be given instead.
+        `read_timeout` bounds, in seconds, the calls that only look. `options` are channel options
+        that win over ours. A `channel` of your own is used as it is, and not closed; `calls` sets
+        clock, sleep and retry policy, for tests.
+        """
+        self._owned = channel is None
+        self.channel = channel or _open(target, tls=tls, options=options)
+        """The channel, for stubs that this client does not wrap."""
+        super().__init__(
+            calls or Calls(call_metadata(api_key), retry or RetryPolicy()),
+            self.channel,
+            read_timeout,
+        )
+        self._texts = TextServiceStub(self.channel)
+        self._images = ImageServiceStub(self.channel)
+        self._videos = VideoServiceStub(self.channel)
+        self._audios = AudioServiceStub(self.channel)
+        self._models = ModelServiceStub(self.channel)
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel, and with it every call that still runs."""
+        if self._owned:
+            self.channel.close()
+
+    def stream_text(
+        self,
+        prompt: str | StreamTextRequest = "",
+        *,
+        rpc_timeout: float | None = None,
+        on_status: Callable[[TextStatus], None] | None = None,
+        **arguments: Unpack[StreamArguments],
+    ) -> TextStream:
+        """Stream a text while it is made: iterate over what this returns.
+
+        `on_status` is told how it stands while the text has not begun.
+        """
+        request = paid_request(StreamTextRequest, prompt, arguments)
+        return TextStream(
+            self._calls,
+            self._texts.StreamText,
+            request,
+            self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
+            cancel=self._cancel_quietly,
+            on_status=on_status,
+        )
+
+    def generate_text(
+        self,
+        prompt: str | GenerateTextRequest = "",
+        *,
+        rpc_timeout: float | None = None,
+        raise_on_failure: bool = True,
+        **arguments: Unpack[TextArguments],
+    ) -> Generation:
+        """Make a text; return its generation once it is whole, or after `wait`."""
+        request = paid_request(GenerateTextRequest, prompt, arguments)
+        response = self._paid(self._texts.GenerateText, request, rpc_timeout)
+        return checked(response.generation, raise_on_failure=raise_on_failure)
+
+    def generate_image(
+        self,
+        prompt: str | GenerateImageRequest = "",
+        *,
+        rpc_timeout: float | None = None,
+        raise_on_failure: bool = True,
+        **arguments: Unpack[ImageArguments],
+    ) -> Generation:
+        """Make pictures; return the generation once they are done, or after `wait`."""
+        request = paid_request(GenerateImageRequest, prompt, arguments)
+        response = self._paid(self._images.GenerateImage, request, rpc_timeout)
+        return checked(response.generation, raise_on_failure=raise_on_failure)
+
+    def generate_video(
+        self,
+        prompt: str | GenerateVideoRequest = "",
+        *,
+        rpc_timeout: float | None = None,
+        raise_on_failure: bool = True,
+        **arguments: Unpack[VideoArguments],
+    ) -> Generation:
+        """Begin a video; return the generation as it stands, at once unless `wait` says how long.
+
+        Go on with `wait` or `watch`.
+        """
+        request = paid_request(GenerateVideoRequest, prompt, arguments)
+        response = self._paid(self._videos.GenerateVideo, request, rpc_timeout)
+        return checked(response.generation, raise_on_failure=raise_on_failure)
+
+    def generate_audio(
+        self,
+        prompt: str | GenerateAudioRequest = "",
+        *,
+        rpc_timeout: float | None = None,
+        raise_on_failure: bool = True,
+        **arguments: Unpack[AudioArguments],
+    ) -> Generation:
+        """Make music, an effect or (by `text`) speech; return once it is done, or after `wait`."""
+        request = paid_request(GenerateAudioRequest, prompt, arguments)
+        response = self._paid(self._audios.GenerateAudio, request, rpc_timeout)
+        return checked(response.generation, raise_on_failure=raise_on_failure)
+
+    def plan(self, request: UnaryRequest) -> Plan:
+        """Return what a request would run and cost; nothing is spent or stored."""
+        seconds = self._read_timeout
+        match request:
+            case GenerateTextRequest():
+                return self._paid(self._texts.GenerateText, plan_request(request), seconds).plan
+            case GenerateImageRequest():
+                return self._paid(self._images.GenerateImage, plan_request(request), seconds).plan
+            case GenerateVideoRequest():
+                return self._paid(self._videos.GenerateVideo, plan_request(request), seconds).plan
+            case GenerateAudioRequest():
+                return self._paid(self._audios.GenerateAudio, plan_request(request), seconds).plan
+
+    def models(
+        self,
+        *,
+        modality: ModalityName | Modality.ValueType | None = None,
+        quality: QualityName | Quality.ValueType | None = None,
+    ) -> tuple[Model, ...]:
+        """Return the catalog, or the part of it that makes this, or is of this quality."""
+        request = models_request(modality, quality)
+        models: tuple[Model, ...] = ()
+        while True:
+            page = self._calls.once(self._models.ListModels, request, self._read_timeout)
+            models += tuple(page.models)
+            if not page.next_page_token:
+                return models
+            request.page_token = page.next_page_token
+
+    def model(self, name: str) -> Model:
+        """Return one model by its slug or an alias."""
+        request = GetModelRequest(model=name)
+        return self._calls.once(self._models.GetModel, request, self._read_timeout).model
+
+    def download(
+        self,
+        media: Media | str,
+        path: str | Path,
+        *,
+        max_bytes: int = downloads.DEFAULT_MAX_BYTES,
+    ) -> Path:
+        """Save a finished medium as the file `path`; return the path. See download.py."""
+        return downloads.download(media, path, max_bytes=max_bytes)
+
+    def _paid(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[PaidRequest, Response]",
+        request: PaidRequest,
+        rpc_timeout: float | None,
+    ) -> Response:
+        """Send a paid request, again and again under its request_id if need be."""
+        seconds = rpc_seconds(request) if rpc_timeout is None else rpc_timeout
+        try:
+            return self._calls.retried(method, request, self._calls.deadline(seconds))
+        except MediagateError as failure:
+            failure.request_id = request.request_id
+            raise
+
+
+def _open(
+    target: str, *, tls: bool | grpc.ChannelCredentials, options: Mapping[str, str | int] | None
+) -> grpc.Channel:
+    credentials = channel_credentials(tls=tls)
+    if credentials is None:
+        return grpc.insecure_channel(target, channel_options(options))
+    return grpc.secure_channel(target, credentials, channel_options(options))

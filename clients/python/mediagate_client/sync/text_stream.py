@@ -1,0 +1,126 @@
+"""One streamed text, blocking: reads, resumes after a cut, cancels when the caller has enough."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import grpc
+
+from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
+from mediagate_client.channel import refuse_too_large
+from mediagate_client.errors import MediagateError
+from mediagate_client.events import TextEvent
+from mediagate_client.failures import from_rpc_error
+from mediagate_client.resume import StreamState
+from mediagate_client.retry import Deadline
+from mediagate_client.sync.calls import Calls
+from mediagate_client.text_facts import TextFacts
+
+# Quoted: gRPC's own classes take no parameters at run time.
+Method: TypeAlias = "grpc.UnaryStreamMultiCallable[StreamTextRequest, StreamTextResponse]"
+
+
+class TextStream(TextFacts):
+    """An iterator over the pieces of a text.
+
+    It goes on by itself after a cut, without a byte lost or told twice. Closing it before the
+    end (also by leaving its `with` block, or by Ctrl-C while it waits) cancels the generation.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        method: Method,
+        request: StreamTextRequest,
+        deadline: Deadline,
+        *,
+        cancel: Callable[[str], None],
+        on_status: Callable[[TextStatus], None] | None,
+    ) -> None:
+        """Prepare the stream; nothing is sent before the first piece is asked for."""
+        refuse_too_large(request)
+        super().__init__(StreamState(request))
+        self._calls = calls
+        self._method = method
+        self._deadline = deadline
+        self._retries = calls.retries(deadline)
+        self._cancel = cancel
+        self._on_status = on_status
+        self._call: grpc._CallIterator[StreamTextResponse] | None = None
+        self._over = False
+
+    def read(self) -> str:
+        """Return the rest of the answer, once it is whole."""
+        return "".join(self)
+
+    def close(self) -> None:
+        """End the stream; cancel the generation if it is not at its end. Takes 2 s at most."""
+        if self._over:
+            return
+        self._over = True
+        if self._call is not None:
+            self._call.cancel()
+        if self._state.generation_id:
+            self._cancel(self._state.generation_id)
+
+    def __enter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the stream."""
+        self.close()
+
+    def __iter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    def __next__(self) -> TextEvent:
+        """Return the next piece; raise the typed error if there is none to come."""
+        try:
+            while not self._over:
+                event = self._step()
+                if event is not None:
+                    return event
+        except MediagateError as failure:
+            self._over = True
+            raise self._state.signed(failure) from failure.__cause__
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        raise StopIteration
+
+    def _step(self) -> TextEvent | None:
+        """Take in one message, or go over to the next connection."""
+        try:
+            if self._call is None:
+                request = self._state.next_request()
+                seconds = self._deadline.remaining()
+                metadata = self._calls.metadata
+                self._call = self._method(request, timeout=seconds, metadata=metadata)
+            response = next(self._call)
+        except StopIteration:
+            self._end_connection(self._state.ended_early())
+            return None
+        except grpc.RpcError as error:
+            self._end_connection(from_rpc_error(error))
+            return None
+        event = self._state.receive(response)
+        if event is not None:
+            self._retries.progressed()
+        elif self._on_status is not None and response.HasField("status"):
+            self._on_status(response.status)
+        return event
+
+    def _end_connection(self, failure: MediagateError) -> None:
+        """Stop after a complete text or a close; else wait for the next try, or raise."""
+        self._call = None
+        if self._over or self._state.completed is not None:
+            self._over = True
+            return
+        self._calls.pause(self._retries, failure)
