@@ -1,4 +1,4 @@
-"""Writes the stubs of every language from `protos/` into `generated/`, or checks that they are fresh.
+"""Writes every language's stubs from `protos/` into `generated/`, or checks that they are fresh.
 
     python scripts/generate.py                   write them all
     python scripts/generate.py --check           write them elsewhere and compare

@@ -4,12 +4,16 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from typing import NoReturn
 
 import hypothesis
 import pytest
 
+Missing = Callable[[str], NoReturn]
+"""Skips the test, naming what is missing, or fails it where everything is required."""
+
 Require = Callable[[str], str]
-"""Given a program's name, gives its path, or skips the test naming what is missing."""
+"""Given a program's name, gives its path, or skips the test, naming what is missing."""
 
 # One seed per run, printed in the header. To repeat a run: MEDIAGATE_TEST_SEED=<seed>.
 SEED = int(os.environ.get("MEDIAGATE_TEST_SEED") or random.SystemRandom().randrange(2**32))
@@ -36,21 +40,34 @@ def seed() -> int:
     return SEED
 
 
-def missing(what: str) -> None:
-    """Skips the test for want of `what`, or fails it where everything is required."""
-    if REQUIRE_ALL:
-        pytest.fail(f"missing: {what} (MEDIAGATE_REQUIRE_ALL=1)")
-    pytest.skip(f"missing: {what}")
+@pytest.fixture(scope="session")
+def missing() -> Missing:
+    """Gives up for want of something: `missing("PostgreSQL")`."""
+
+    def give_up(what: str) -> NoReturn:
+        if REQUIRE_ALL:
+            pytest.fail(f"missing: {what} (MEDIAGATE_REQUIRE_ALL=1)")
+        pytest.skip(f"missing: {what}")
+
+    return give_up
 
 
-@pytest.fixture
-def require() -> Require:
+@pytest.fixture(scope="session")
+def require(missing: Missing) -> Require:
     """Asks for a program on the PATH: `require("ffprobe")` gives its path."""
 
     def path_of(program: str) -> str:
-        found = shutil.which(program)
-        if found is None:
-            missing(program)
-        return str(found)
+        return shutil.which(program) or missing(program)
 
     return path_of
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything is required, a skipped test is a failed run, however it was skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not REQUIRE_ALL:
+        return
+    if reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line("")
+        reporter.write_line("FAILED: tests were skipped under MEDIAGATE_REQUIRE_ALL=1", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,149 @@
+"""Rules that every declaration of the contract keeps."""
+
+import re
+
+import pytest
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    MethodDescriptorProto,
+)
+
+from .declarations import Declaration, declarations
+
+# What every rpc that spends carries, by number: a caller's helper for one fits them all.
+PAID = {
+    "request_id": (1, FieldDescriptorProto.TYPE_STRING),
+    "options": (4, FieldDescriptorProto.TYPE_MESSAGE),
+}
+UNARY_PAID = PAID | {
+    "validate_only": (2, FieldDescriptorProto.TYPE_BOOL),
+    "wait": (3, FieldDescriptorProto.TYPE_MESSAGE),
+}
+PAID_REQUESTS = {
+    "StreamTextRequest": PAID,
+    "GenerateTextRequest": UNARY_PAID,
+    "GenerateImageRequest": UNARY_PAID,
+    "GenerateVideoRequest": UNARY_PAID,
+    "GenerateAudioRequest": UNARY_PAID,
+    "CheckSafetyRequest": UNARY_PAID,
+    "RunModelRequest": UNARY_PAID,
+}
+# A stream is attached to, never validated alone, and resumed.
+ONLY_STREAMED = {"after_sequence"}
+ONLY_WHOLE = {"validate_only", "wait"}
+
+
+@pytest.fixture(scope="session")
+def everything(contract: list[FileDescriptorProto]) -> list[Declaration]:
+    found = [declared for file in contract for declared in declarations(file)]
+    assert len(found) > 500, "the walk has lost its way"
+    return found
+
+
+@pytest.fixture(scope="session")
+def messages(everything: list[Declaration]) -> dict[str, DescriptorProto]:
+    return {
+        declared.name.removeprefix("mediagate.v1."): declared.thing
+        for declared in everything
+        if isinstance(declared.thing, DescriptorProto)
+    }
+
+
+def test_everything_is_documented(everything: list[Declaration]) -> None:
+    """Every service, rpc, message, field, oneof, enum and value has a comment."""
+    assert [declared.name for declared in everything if not declared.comment] == []
+
+
+def test_enums_begin_unspecified(everything: list[Declaration]) -> None:
+    """The zero of every enum ends in _UNSPECIFIED and all its values carry its name."""
+    enums = [one for one in everything if isinstance(one.thing, EnumDescriptorProto)]
+    assert enums
+    for declared in enums:
+        assert isinstance(declared.thing, EnumDescriptorProto)
+        prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", declared.thing.name).upper()
+        values = {value.number: value.name for value in declared.thing.value}
+        assert values[0] == f"{prefix}_UNSPECIFIED", declared.name
+        assert all(name.startswith(f"{prefix}_") for name in values.values()), declared.name
+
+
+def test_rpcs_have_messages_of_their_own(everything: list[Declaration]) -> None:
+    """Every rpc takes <Name>Request and gives <Name>Response, so that each can grow alone."""
+    rpcs = [one for one in everything if isinstance(one.thing, MethodDescriptorProto)]
+    assert rpcs
+    for declared in rpcs:
+        assert isinstance(declared.thing, MethodDescriptorProto)
+        scope = f".mediagate.v1.{declared.thing.name}"
+        assert declared.thing.input_type == f"{scope}Request", declared.name
+        assert declared.thing.output_type == f"{scope}Response", declared.name
+
+
+@pytest.mark.parametrize("name", PAID_REQUESTS)
+def test_paid_requests_agree(messages: dict[str, DescriptorProto], name: str) -> None:
+    """Every request that spends has what binds and bounds it, under the same numbers."""
+    fields = {field.name: field for field in messages[name].field}
+    found = {
+        wanted: (fields[wanted].number, fields[wanted].type)
+        for wanted in PAID_REQUESTS[name]
+        if wanted in fields
+    }
+    assert found == PAID_REQUESTS[name]
+    assert fields["options"].type_name == ".mediagate.v1.GenerationOptions"
+
+
+def test_no_paid_request_is_forgotten(messages: dict[str, DescriptorProto]) -> None:
+    """Whatever takes GenerationOptions is listed above."""
+    spending = {
+        name
+        for name, message in messages.items()
+        if any(field.type_name == ".mediagate.v1.GenerationOptions" for field in message.field)
+    }
+    assert spending == set(PAID_REQUESTS)
+
+
+def test_paid_responses_agree(messages: dict[str, DescriptorProto]) -> None:
+    """Every unary answer to a paid request begins {generation, replayed, plan}."""
+    for name in PAID_REQUESTS:
+        if name == "StreamTextRequest":
+            continue
+        answer = messages[name.replace("Request", "Response")]
+        fields = [(field.number, field.name) for field in answer.field]
+        assert fields[:3] == [(1, "generation"), (2, "replayed"), (3, "plan")], name
+
+
+def test_text_requests_agree(messages: dict[str, DescriptorProto]) -> None:
+    """StreamText and GenerateText take the same fields under the same numbers and types."""
+    streamed = shared(messages["StreamTextRequest"], ONLY_STREAMED)
+    whole = shared(messages["GenerateTextRequest"], ONLY_WHOLE)
+    assert streamed == whole
+    assert "prompt" in streamed
+
+
+def test_money_is_integral_nanos(everything: list[Declaration]) -> None:
+    """Every field that names nano-dollars is an int64, and none says micros or cents."""
+    fields = [one for one in everything if isinstance(one.thing, FieldDescriptorProto)]
+    nanos = [one for one in fields if one.name.endswith("usd_nanos")]
+    assert nanos
+    for declared in nanos:
+        assert isinstance(declared.thing, FieldDescriptorProto)
+        assert declared.thing.type == FieldDescriptorProto.TYPE_INT64, declared.name
+    assert [one.name for one in fields if re.search(r"micros|cents", one.name)] == []
+
+
+def shared(message: DescriptorProto, own: set[str]) -> dict[str, tuple[int, int, int, str, bool]]:
+    """The fields of a message but for its own, each as what the wire and a caller see of it."""
+    names = {field.name for field in message.field}
+    assert own <= names, "a field that this test leaves out is gone"
+    return {
+        field.name: (
+            field.number,
+            field.type,
+            field.label,
+            field.type_name,
+            field.proto3_optional,
+        )
+        for field in message.field
+        if field.name not in own
+    }
