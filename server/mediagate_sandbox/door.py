@@ -18,6 +18,7 @@ from mediagate_sandbox.settings import SandboxSettings
 log = logging.getLogger("mediagate.sandbox")
 
 _SCHEMES = ("bearer", "token")
+_FIRST_REFUSAL = 400
 _UNKNOWN_ROUTE = "(unknown)"
 
 
@@ -37,7 +38,9 @@ def front_door(settings: SandboxSettings, observations: Observations) -> Middlew
             response = problem.response()
         except web.HTTPException as failure:
             response = _as_problem(failure).response()
-        log.info("%s %s %d", request.method, route, response.status)
+        quiet = request.method == "GET" and response.status < _FIRST_REFUSAL
+        level = logging.DEBUG if quiet else logging.INFO
+        log.log(level, "%s %s %d", request.method, route, response.status)
         return response
 
     return door

@@ -96,6 +96,7 @@ class OrderDesk:
             model=model,
             input=given,
             plan=self._planner.plan(model, given, self._told(given), cold=self._boots(model)),
+            size=len(raw),
             deadline=None if seconds is None else now + timedelta(seconds=seconds),
             deployment=target.deployment,
             webhook=body.get("webhook"),

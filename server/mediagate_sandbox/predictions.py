@@ -45,6 +45,8 @@ class Order:
     model: Model
     input: Mapping[str, Any]
     plan: Plan
+    size: int = 0
+    """Bytes of the request body: what keeping this prediction costs in memory."""
     deadline: datetime | None = None
     deployment: str | None = None
     webhook: str | None = None

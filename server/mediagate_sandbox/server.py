@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -68,6 +69,8 @@ class Sandbox:
     async def __aenter__(self) -> Self:
         """Listen. Raises OSError if the address is taken."""
         async with AsyncExitStack() as stack:
+            # Bound before the task group, which would wrap an OSError in a group of its own.
+            listening = stack.enter_context(_listen(self.settings))
             group = await stack.enter_async_context(asyncio.TaskGroup())
             runner = Runner(group, self._clock)
             stack.callback(runner.stop)
@@ -79,9 +82,8 @@ class Sandbox:
             )
             await server.setup()
             stack.push_async_callback(server.cleanup)
-            site = web.TCPSite(server, self.settings.host, self.settings.port)
-            await site.start()
-            self._port = int(server.addresses[0][1])
+            await web.SockSite(server, listening).start()
+            self._port = int(listening.getsockname()[1])
             self._stack = stack.pop_all()
         log.info("sandbox listens on %s, seed %d", self.url, self.settings.seed)
         return self
@@ -97,7 +99,7 @@ class Sandbox:
 
     def _application(self, runner: Runner) -> web.Application:
         settings, clock, observations = self.settings, self._clock, self.observations
-        catalog, store = load_catalog(), Store(settings.keep_predictions)
+        catalog, store = load_catalog(), Store(settings.keep_predictions, settings.keep_bytes)
         cuts = StreamCuts(_ordered_cut(settings))
         desk = OrderDesk(settings, catalog)
         application = web.Application(
@@ -138,6 +140,11 @@ async def run(
     finally:
         for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def _listen(settings: SandboxSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
 
 
 def _ordered_cut(settings: SandboxSettings) -> Cut | None:

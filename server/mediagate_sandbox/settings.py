@@ -91,7 +91,10 @@ class SandboxSettings:
     """Deployments that exist: `owner/name` to the model they run."""
 
     keep_predictions: int = 10_000
-    """How many ended predictions are kept, with their files; the oldest are forgotten first."""
+    """How many predictions are kept, with their files; the oldest ended ones are forgotten."""
+
+    keep_bytes: int = 256 * MEBIBYTE
+    """How many bytes of inputs are kept with them; inlined files can be large."""
 
     media_cache_bytes: int = 256 * MEBIBYTE
     """How many bytes of finished media stay in memory; the rest is made again when read."""

@@ -5,7 +5,7 @@ The oldest ended ones are forgotten when there are too many; nothing survives th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from mediagate_sandbox.predictions import Prediction
 
@@ -13,9 +13,11 @@ from mediagate_sandbox.predictions import Prediction
 class Store:
     """All predictions of one sandbox."""
 
-    def __init__(self, keep: int) -> None:
-        """Keep at most `keep` ended predictions, and all that still run."""
+    def __init__(self, keep: int, keep_bytes: int) -> None:
+        """Keep at most `keep` predictions with `keep_bytes` of input, and all that still run."""
         self._keep = keep
+        self._keep_bytes = keep_bytes
+        self._bytes = 0
         self._numbered: dict[int, Prediction] = {}
         self._by_id: dict[str, Prediction] = {}
         self._by_stream: dict[str, Prediction] = {}
@@ -29,6 +31,7 @@ class Store:
 
     def add(self, prediction: Prediction) -> None:
         """Keep a new prediction."""
+        self._bytes += prediction.order.size
         self._numbered[prediction.number] = prediction
         self._by_id[prediction.id] = prediction
         self._by_stream[prediction.stream_key] = prediction
@@ -52,14 +55,15 @@ class Store:
         return reversed(self._numbered.values())
 
     def _forget(self) -> None:
-        surplus = len(self._numbered) - self._keep
-        if surplus > 0:
-            ended = (each for each in self._numbered.values() if each.ended)
-            self._drop([each for _, each in zip(range(surplus), ended, strict=False)])
+        while len(self._numbered) > self._keep or self._bytes > self._keep_bytes:
+            oldest = next((each for each in self._numbered.values() if each.ended), None)
+            if oldest is None:
+                return
+            self._drop(oldest)
 
-    def _drop(self, predictions: Iterable[Prediction]) -> None:
-        for each in predictions:
-            del self._numbered[each.number]
-            del self._by_id[each.id]
-            del self._by_stream[each.stream_key]
-            del self._by_file[each.file_key]
+    def _drop(self, prediction: Prediction) -> None:
+        self._bytes -= prediction.order.size
+        del self._numbered[prediction.number]
+        del self._by_id[prediction.id]
+        del self._by_stream[prediction.stream_key]
+        del self._by_file[prediction.file_key]

@@ -47,14 +47,13 @@ class Caller:
         self.sandbox = sandbox
         self.session = session
 
-    async def send(
-        self, method: str, path: str, *, body: Any = None, raw: bytes | None = None, **headers: str
-    ) -> Answer:
-        """Send a request; header names are given with underscores."""
+    async def send(self, method: str, path: str, content: Any = None, /, **headers: str) -> Answer:
+        """Send a request; content is bytes or goes as JSON, header names have underscores."""
         sent = {"Authorization": "Bearer any"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        data = raw if raw is not None else None if body is None else orjson.dumps(body)
+        raw = isinstance(content, bytes) or content is None
+        data = content if raw else orjson.dumps(content)
         url = path if path.startswith("http") else self.sandbox.url + path
         async with self.session.request(method, url, data=data, headers=sent) as answer:
             return Answer(answer.status, answer.headers, await answer.read())
@@ -66,7 +65,7 @@ class Caller:
     async def create(self, version: str, given: dict[str, Any], **headers: str) -> Answer:
         """Create a prediction by version."""
         body = {"version": version, "input": given}
-        return await self.send("POST", "/v1/predictions", body=body, **headers)
+        return await self.send("POST", "/v1/predictions", body, **headers)
 
     async def created(self, version: str, given: dict[str, Any], **headers: str) -> Any:
         """Create a prediction that must be accepted; its document."""

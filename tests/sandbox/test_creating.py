@@ -65,10 +65,10 @@ async def test_a_version_that_may_not_run_is_422(caller: Caller, version: str) -
 async def test_the_models_endpoint_is_for_official_models(caller: Caller) -> None:
     """An official model is created; a community model or an unknown one is 404."""
     body = {"input": {"prompt": "hi"}}
-    answer = await caller.send("POST", f"/v1/models/{SCHNELL}/predictions", body=body)
+    answer = await caller.send("POST", f"/v1/models/{SCHNELL}/predictions", body)
     assert (answer.status, answer.json["model"]) == (201, SCHNELL)
     for slug in (GUARD, "nobody/nothing"):
-        answer = await caller.send("POST", f"/v1/models/{slug}/predictions", body=body)
+        answer = await caller.send("POST", f"/v1/models/{slug}/predictions", body)
         assert answer.status == 404
         assert answer.json == {
             "detail": "The requested resource could not be found.",
@@ -79,11 +79,11 @@ async def test_the_models_endpoint_is_for_official_models(caller: Caller) -> Non
 async def test_a_deployment_runs_its_model(caller: Caller) -> None:
     """The prediction names the deployment; an unknown deployment is 404."""
     body = {"input": {"prompt": "hi"}}
-    answer = await caller.send("POST", "/v1/deployments/sandbox/text/predictions", body=body)
+    answer = await caller.send("POST", "/v1/deployments/sandbox/text/predictions", body)
     assert answer.status == 201
     assert answer.json["model"] == LLAMA
     assert answer.json["deployment"] == "sandbox/text"
-    answer = await caller.send("POST", "/v1/deployments/sandbox/nope/predictions", body=body)
+    answer = await caller.send("POST", "/v1/deployments/sandbox/nope/predictions", body)
     assert answer.status == 404
     release = (await caller.get("/v1/deployments/sandbox/text")).json["current_release"]
     assert release["model"] == LLAMA
@@ -129,11 +129,12 @@ async def test_each_kind_of_wrong_input(
 
 async def test_links_must_be_links(caller: Caller) -> None:
     """An input that is a file takes a URL or a data URI, alone and in lists."""
-    for given in ({"image_input": ["cat"]}, {"image_input": [3]}):
-        answer = await caller.create("google/nano-banana", {"prompt": "x", **given})
+    model = "google/nano-banana"
+    for wrong in ("cat", 3):
+        answer = await caller.create(model, {"prompt": "x", "image_input": [wrong]})
         assert answer.json["invalid_fields"][0]["field"] == "input.image_input.0"
-    given = {"prompt": "x", "image_input": ["https://a.example/b.png", "data:image/png;base64,A"]}
-    assert (await caller.create("google/nano-banana", given)).status == 201
+    links = ["https://a.example/b.png", "data:image/png;base64,A"]
+    assert (await caller.create(model, {"prompt": "x", "image_input": links})).status == 201
 
 
 async def test_bodies_are_closed(caller: Caller) -> None:
@@ -145,12 +146,12 @@ async def test_bodies_are_closed(caller: Caller) -> None:
         ({"webhook_events_filter": ["sometimes"]}, "webhook_events_filter"),
     ):
         body = {"version": LLAMA, "input": {"prompt": "hi"}, **extra}
-        answer = await caller.send("POST", "/v1/predictions", body=body)
+        answer = await caller.send("POST", "/v1/predictions", body)
         assert (answer.status, answer.json["invalid_fields"][0]["field"]) == (422, field)
-    answer = await caller.send("POST", "/v1/predictions", body={"version": LLAMA})
+    answer = await caller.send("POST", "/v1/predictions", {"version": LLAMA})
     assert answer.json["invalid_fields"][0]["description"] == "input is required"
     body = {"version": LLAMA, "input": {"prompt": "hi"}}
-    answer = await caller.send("POST", f"/v1/models/{LLAMA}/predictions", body=body)
+    answer = await caller.send("POST", f"/v1/models/{LLAMA}/predictions", body)
     assert answer.status == 422
 
 
@@ -158,7 +159,7 @@ async def test_webhooks_are_kept_and_shown(caller: Caller) -> None:
     """A webhook and its filter are part of the prediction; `stream` is taken and ignored."""
     extra = {"webhook": "https://a.example/x?tag=1", "webhook_events_filter": ["completed"]}
     body = {"version": LLAMA, "input": {"prompt": "hi"}, "stream": True, **extra}
-    answer = await caller.send("POST", "/v1/predictions", body=body)
+    answer = await caller.send("POST", "/v1/predictions", body)
     assert answer.status == 201
     assert extra.items() <= answer.json.items()
 
@@ -166,7 +167,7 @@ async def test_webhooks_are_kept_and_shown(caller: Caller) -> None:
 @pytest.mark.parametrize(("raw", "status"), [(b"{", 400), (b"", 400), (b"[1]", 422)])
 async def test_bodies_must_be_json_objects(caller: Caller, raw: bytes, status: int) -> None:
     """What cannot be read is 400, what is not an object 422."""
-    answer = await caller.send("POST", "/v1/predictions", raw=raw)
+    answer = await caller.send("POST", "/v1/predictions", raw)
     assert answer.status == status
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import datetime
+from random import Random
 
 import pytest
 
@@ -229,6 +231,55 @@ async def test_cold_boots_delay_the_first_run_of_a_community_model(
             for each in (first, second)
         ]
         assert totals[0] - totals[1] == pytest.approx(74.8)
+
+
+async def test_large_inputs_are_forgotten_sooner(open_sandbox: Opener) -> None:
+    """Inlined files count by their size."""
+    async with open_sandbox(keep_bytes=5000) as caller:
+        large = {"prompt": "x", "image": "data:image/png;base64," + "A" * 3000}
+        model = "black-forest-labs/flux-dev"
+        first, second = await caller.ran(model, large), await caller.ran(model, large)
+        assert (await caller.get(first["urls"]["get"])).status == 404
+        assert (await caller.get(second["urls"]["get"])).status == 200
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_any_order_of_events_ends_well(still: Caller, clock: ManualClock, seed: int) -> None:
+    """Cancels, deadlines and ends, however they meet: one end, and counts that agree."""
+    print("seed", seed)  # noqa: T201
+    random = Random(seed)
+    tokens, interval = random.randint(0, 8), random.choice([0, 500, 1000])
+    prompt = f"x [[tokens={tokens} boot_ms={random.choice([0, 3000])} first_ms={interval}]]"
+    prompt += f"[[interval_ms={interval}]]" + random.choice(["", "[[fail=no]]", "[[hang_after=2]]"])
+    headers = random.choice([{}, {"Cancel_After": "5"}])
+    document = await still.created(LLAMA, {"prompt": prompt}, **headers)
+    for _ in range(4):
+        await clock.advance(random.choice([0, 0.5, 1, 2]))
+        if random.random() < 0.3:
+            await still.send("POST", document["urls"]["cancel"])
+    await clock.advance(10)
+    await still.send("POST", document["urls"]["cancel"])
+    final = (await still.get(document["urls"]["get"])).json
+    assert final["status"] in TERMINAL
+    output = final["output"] or []
+    assert final["metrics"]["token_output_count"] == len(output)
+    assert final["metrics"]["predict_time"] <= final["metrics"]["total_time"] <= 18
+    events = await still.events(document)
+    assert [each.data for each in events if each.name == "output"] == output
+    assert [each.name for each in events].count("done") == 1
+    await clock.advance(10)
+    assert (await still.get(document["urls"]["get"])).json == final
+
+
+async def test_a_caller_that_leaves_a_synchronous_create(still: Caller, clock: ManualClock) -> None:
+    """The prediction it never heard of runs on, and is in the list."""
+    leaving = asyncio.create_task(still.create(SCHNELL, {"prompt": "x"}, Prefer="wait"))
+    await clock.sleeping(2)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    await clock.advance(30)
+    (document,) = (await still.get("/v1/predictions")).json["results"]
+    assert document["status"] == "succeeded"
 
 
 async def test_old_predictions_are_forgotten(open_sandbox: Opener) -> None:

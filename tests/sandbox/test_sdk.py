@@ -1,0 +1,117 @@
+"""The `replicate` package works against the sandbox as it does against Replicate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from replicate.client import Client
+from replicate.exceptions import ReplicateError
+
+from .caller import LLAMA, SCHNELL, Caller
+
+SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
+
+
+@pytest.fixture
+async def client(caller: Caller) -> AsyncIterator[Client]:
+    """The package's client, pointed at the sandbox."""
+    client = Client(
+        api_token="any",  # noqa: S106
+        base_url=caller.sandbox.url,
+        transport=httpx.AsyncHTTPTransport(),
+    )
+    client.poll_interval = 0.005
+    yield client
+    await client._async_client.aclose()
+
+
+async def test_run_text(client: Client) -> None:
+    """`async_run` of an official model that streams gives its tokens."""
+    output: Any = await client.async_run(LLAMA, input={"prompt": "Hello"})
+    assert "".join(output).startswith(f"[sandbox {LLAMA}]")
+
+
+async def test_run_pictures(client: Client, caller: Caller) -> None:
+    """`async_run` by slug and by version gives links, as the package only wraps https ones."""
+    for ref, given in ((SCHNELL, {"num_outputs": 2}), (SDXL, {"width": 64, "height": 64})):
+        links: Any = await client.async_run(ref, input={"prompt": "a boat", **given})
+        assert len(links) == given.get("num_outputs", 1)
+        assert len((await caller.get(links[0])).body) > 500
+
+
+async def test_stream(client: Client) -> None:
+    """`async_stream` yields every token and ends with done."""
+    given = {"prompt": "x [[tokens=30]]"}
+    events = [each async for each in await client.async_stream(LLAMA, input=given)]
+    assert [each.event.value for each in events] == ["output"] * 30 + ["done"]
+    with pytest.raises(RuntimeError, match="broken"):
+        async for _ in await client.async_stream(LLAMA, input={"prompt": "[[fail=broken]]"}):
+            pass
+
+
+async def test_predictions(client: Client) -> None:
+    """Create, get, wait, list and cancel."""
+    prediction = await client.predictions.async_create(version=LLAMA, input={"prompt": "x"})
+    seen = [prediction.status]
+    await prediction.async_wait()
+    assert [*seen, prediction.status] == ["starting", "succeeded"]
+    assert prediction.metrics
+    hanging = await client.models.predictions.async_create(SCHNELL, {"prompt": "x [[hang]]"})
+    await hanging.async_cancel()
+    assert hanging.status == "canceled"
+    page = await client.predictions.async_list()
+    assert [each.id for each in page.results] == [hanging.id, prediction.id]
+    again = await client.predictions.async_get(prediction.id)
+    assert again.output == prediction.output
+
+
+async def test_a_synchronous_create(client: Client) -> None:
+    """`wait` brings the whole output while the status says processing."""
+    prediction = await client.models.predictions.async_create(SCHNELL, {"prompt": "x"}, wait=10)
+    assert prediction.status == "processing"
+    assert len(prediction.output or ()) == 1
+
+
+async def test_deployments(client: Client) -> None:
+    """Create by deployment."""
+    prediction = await client.deployments.predictions.async_create("sandbox/image", {"prompt": "x"})
+    assert prediction.model == SCHNELL
+
+
+async def test_models_and_versions(client: Client) -> None:
+    """Get a model and list its versions; list all models; the account and the hardware."""
+    model = await client.models.async_get(SCHNELL)
+    (version,) = (await model.versions.async_list()).results
+    assert version.openapi_schema["components"]["schemas"]["Input"]["required"] == ["prompt"]
+    assert (await model.versions.async_get(version.id)).id == version.id
+    assert len((await client.models.async_list()).results) >= 20
+    assert (await client.accounts.async_current()).username == "sandbox"
+    assert (await client.hardware.async_list())[0].sku == "cpu"
+
+
+async def test_refusals(client: Client) -> None:
+    """ReplicateError with the status and detail that was sent."""
+    with pytest.raises(ReplicateError) as refusal:
+        await client.predictions.async_create(version=SCHNELL, input={})
+    assert refusal.value.status == 422
+    assert refusal.value.title == "Input validation failed"
+
+
+async def test_the_synchronous_client(caller: Caller) -> None:
+    """Its blocking face works as well."""
+    client = Client(
+        api_token="any",  # noqa: S106
+        base_url=caller.sandbox.url,
+        transport=httpx.HTTPTransport(),
+    )
+
+    def work() -> str:
+        with client._client:
+            return "".join(client.run(LLAMA, input={"prompt": "Hello"}))
+
+    assert (await asyncio.to_thread(work)).startswith("[sandbox ")

@@ -1,0 +1,163 @@
+"""Event streams: what is on the wire, when it is sent, and how they are taken up again."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+import pytest
+
+from mediagate_sandbox.clock import ManualClock
+
+from .caller import LLAMA, SCHNELL, Caller, parse_events
+from .conftest import Opener
+
+
+async def test_a_stream_opens_and_ends_as_it_should(caller: Caller) -> None:
+    """A comment first, outputs with ids, comments in between, `done` last; no token needed."""
+    document = await caller.created(LLAMA, {"prompt": "hi [[tokens=25]]"})
+    stream = await caller.stream(document)
+    assert stream.startswith(b": hi\n\n")
+    assert re.search(rb"\n\n: [^\n]+\n\nevent: ", stream)
+    events = parse_events(stream)
+    assert [each.name for each in events] == ["output"] * 25 + ["done"]
+    assert events[-1].data == "{}"
+    assert all(re.fullmatch(r"\d{10}:\d+", each.id) for each in events)
+    assert len({each.id for each in events}) == len(events)
+    final = await caller.ended(document)
+    assert [each.data for each in events[:-1]] == final["output"]
+    assert "".join(final["output"]).startswith(f"[sandbox {LLAMA}] ")
+
+
+async def test_every_token_is_sent_by_itself_at_its_time(still: Caller, clock: ManualClock) -> None:
+    """One interval brings one event: none early, none held back."""
+    given = {"prompt": "hi [[tokens=20 boot_ms=0 first_ms=100 interval_ms=100]]"}
+    document = await still.created(LLAMA, given)
+    async with still.session.get(document["urls"]["stream"]) as answer:
+        assert await answer.content.readany() == b": hi\n\n"
+        for number in range(20):
+            await clock.advance(0.1)
+            received = await answer.content.readuntil(b"\n\n")
+            if received.startswith(b":"):
+                received = await answer.content.readuntil(b"\n\n")
+            assert received.startswith(b"event: output\n"), number
+            shown = (await still.get(document["urls"]["get"])).json["output"]
+            assert len(shown) == number + 1
+        assert (await answer.content.readuntil(b"\n\n")).startswith(b"event: done\n")
+
+
+async def test_hard_tokens_arrive_unharmed(caller: Caller) -> None:
+    """Line breaks become several data lines; separators and links are just text."""
+    say = r"one\n\ntwo|https:|//a.example|\u2028|\u0085x|data:|tab\there|pipe\|pipe| lead|end\n"
+    document = await caller.created(LLAMA, {"prompt": f"[[say={say}]]"})
+    tokens = [
+        "one\n\ntwo", "https:", "//a.example", "\u2028", "\u0085x", "data:", "tab\there",
+        "pipe|pipe", " lead", "end\n",
+    ]  # fmt: skip
+    stream = await caller.stream(document)
+    assert b"data: one\ndata: \ndata: two\n\n" in stream
+    events = parse_events(stream)
+    assert [each.data for each in events[:-1]] == tokens
+    assert (await caller.ended(document))["output"] == tokens
+
+
+async def test_carriage_returns_are_line_breaks_on_a_stream(caller: Caller) -> None:
+    """The format cannot carry them; the prediction's own output still has them."""
+    document = await caller.created(LLAMA, {"prompt": r"[[say=a\r\nb|c\rd]]"})
+    events = await caller.events(document)
+    assert [each.data for each in events[:-1]] == ["a\nb", "c\nd"]
+    assert (await caller.ended(document))["output"] == ["a\r\nb", "c\rd"]
+
+
+async def test_failure_on_a_stream(caller: Caller) -> None:
+    """Tokens so far, then `error` with a detail, then `done` with the reason."""
+    given = {"prompt": "x [[fail=E1001: out of memory]] [[fail_after=3]]"}
+    events = await caller.events(await caller.created(LLAMA, given))
+    assert [each.name for each in events] == ["output"] * 3 + ["error", "done"]
+    assert orjson.loads(events[-2].data) == {"detail": "E1001: out of memory"}
+    assert orjson.loads(events[-1].data) == {"reason": "error"}
+
+
+async def test_cancel_on_a_stream(caller: Caller) -> None:
+    """A stream that is being read ends with reason canceled when the prediction is."""
+    document = await caller.created(LLAMA, {"prompt": "x [[hang_after=2]]"})
+    async with caller.session.get(document["urls"]["stream"]) as answer:
+        for _ in range(3):
+            await answer.content.readuntil(b"\n\n")
+        await caller.send("POST", document["urls"]["cancel"])
+        rest = parse_events(await answer.read())
+    assert [(each.name, each.data) for each in rest] == [("done", '{"reason":"canceled"}')]
+
+
+async def test_a_reason_can_be_directed(caller: Caller) -> None:
+    """A reader can be shown a reason it does not know."""
+    document = await caller.created(LLAMA, {"prompt": "x [[tokens=1]] [[reason=moved]]"})
+    assert (await caller.events(document))[-1].data == '{"reason":"moved"}'
+
+
+@pytest.mark.parametrize("seen", [1, 7, 12, 13])
+async def test_a_stream_is_taken_up_after_the_last_event(caller: Caller, seen: int) -> None:
+    """Last-Event-ID brings only what came later, also once all is over; `done` always."""
+    document = await caller.created(LLAMA, {"prompt": "x [[tokens=12]]"})
+    events = await caller.events(document)
+    again = await caller.events(document, Last_Event_ID=events[seen - 1].id)
+    assert again == (events[seen:] or events[-1:])
+
+
+async def test_an_unknown_event_id_replays_everything(caller: Caller) -> None:
+    """As does none at all; the ids stay the same."""
+    document = await caller.created(LLAMA, {"prompt": "x [[tokens=5]]"})
+    events = await caller.events(document)
+    assert await caller.events(document) == events
+    assert await caller.events(document, Last_Event_ID="12:34") == events
+
+
+async def test_ids_restart_with_the_second_and_never_repeat(
+    still: Caller, clock: ManualClock
+) -> None:
+    """`<unix seconds>:<count within that second>`."""
+    given = {"prompt": "x [[tokens=5 boot_ms=0 first_ms=0 interval_ms=400]]"}
+    document = await still.created(LLAMA, given)
+    await clock.advance(2)
+    base = int(clock.now().timestamp()) - 2
+    ids = [each.id for each in await still.events(document)]
+    assert ids == [
+        f"{base + second}:{count}" for second, count in
+        ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2))
+    ]  # fmt: skip
+
+
+async def test_streams_are_kept_for_a_time(still: Caller, clock: ManualClock) -> None:
+    """Within the retention the whole stream can be read, after it there is none."""
+    document = await still.created(LLAMA, {"prompt": "x [[tokens=3]]"})
+    await clock.advance(3000)
+    assert len(await still.events(document)) == 4
+    await clock.advance(700)
+    assert (await still.get(document["urls"]["stream"])).status == 404
+    assert (await still.get("/v1/streams/nothing")).status == 404
+
+
+async def test_a_reader_that_leaves_cancels_nothing(still: Caller, clock: ManualClock) -> None:
+    """The run goes on to its end, and another reader gets all of it."""
+    given = {"prompt": "x [[tokens=6 boot_ms=0 first_ms=100 interval_ms=100]]"}
+    document = await still.created(LLAMA, given)
+    async with still.session.get(document["urls"]["stream"]) as answer:
+        await answer.content.readany()
+    await clock.advance(2)
+    final = (await still.get(document["urls"]["get"])).json
+    assert final["status"] == "succeeded"
+    assert len(await still.events(document)) == 7
+
+
+async def test_only_language_models_stream(caller: Caller) -> None:
+    """A picture has no stream link."""
+    assert "stream" not in (await caller.created(SCHNELL, {"prompt": "x"}))["urls"]
+
+
+async def test_token_pace_is_a_setting(open_sandbox: Opener, clock: ManualClock) -> None:
+    """45 tokens a second at twice their time: 1 second for 22."""
+    async with open_sandbox(clock, time_scale=0, token_time_scale=2) as caller:
+        document = await caller.created(LLAMA, {"prompt": "x [[first_ms=0 tokens=100]]"})
+        await clock.advance(1)
+        running = (await caller.get(document["urls"]["get"])).json
+        assert len(running["output"]) == 1 + 22
