@@ -1,0 +1,212 @@
+"""The SQLite store: one commit binds everything, stale owners cannot write, nothing is half written."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from mediagate_server.errors import Failure, Reason, StoreUnavailable, TooManyInFlight, Violation
+from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
+    Cost,
+    CostState,
+    Entry,
+    EntryKind,
+    Filter,
+    Generation,
+    Output,
+    Position,
+    Purpose,
+    State,
+    StoredMedia,
+    Usage,
+)
+from mediagate_server.store.sqlite import DataFolderInUse, SqliteStore
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """An empty store."""
+    async with SqliteStore(tmp_path) as opened:
+        yield opened
+
+
+def made(name: str, **changes: object) -> Generation:
+    """A generation as it is when accepted."""
+    attempt = Attempt(
+        id=f"att_{name}",
+        ordinal=1,
+        purpose=Purpose.GENERATE,
+        output_index=0,
+        model="a/b",
+        account="default",
+        state=AttemptState.SUBMITTING,
+        created_at=NOON,
+        price="{}",
+        input_hash="0",
+    )
+    generation = Generation(
+        id=f"gen_{name}",
+        version=1,
+        tenant="local",
+        request_id=f"request-{name}",
+        method="GenerateText",
+        fingerprint="f",
+        modality="text",
+        state=State.SUBMITTING,
+        requested_model="x",
+        model="a/b",
+        parameters=({"parameter": "prompt", "handling": "honoured"},),
+        shape={"kind": "text"},
+        created_at=NOON,
+        deadline_at=NOON + timedelta(minutes=10),
+        cost=Cost(5, CostState.ESTIMATED, "2026"),
+        sandbox=False,
+        attempts=(attempt,),
+    )
+    return replace(generation, **changes)  # type: ignore[arg-type]
+
+
+def reservation(generation: Generation) -> tuple[Entry, ...]:
+    """What is held for its attempt."""
+    return (Entry(generation.attempt.id, EntryKind.RESERVE, 5, CostState.ESTIMATED, "2026"),)
+
+
+async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
+    """Every field, down to microseconds, violations and a cost that is not known."""
+    first = made("a", labels={"team": "x"}, seed=0)
+    assert await store.accept(first, reservation(first), 0) is None
+    failure = Failure(Reason.INPUT_REJECTED, "no", {"k": "v"}, (Violation("input.a", "b"),), 1.5)
+    last = replace(
+        first,
+        version=2,
+        state=State.FAILED,
+        cost=Cost(None, CostState.UNKNOWN),
+        failure=failure,
+        usage=Usage(input_tokens=0, run_seconds=0.25),
+        output=Output(None, (StoredMedia("https://x/y.png", "image/png", NOON),)),
+        completed_at=NOON,
+        logs="line\n",
+    )
+    settled = Entry(first.attempt.id, EntryKind.SETTLE, None, CostState.UNKNOWN, "2026")
+    await store.save(last, (settled,))
+    assert await store.get("local", first.id) == last
+    assert await store.entries(first.attempt.id) == (*reservation(first), settled)
+    assert await store.get("another", first.id) is None
+
+
+async def test_twins_race_for_one_request_id(store: SqliteStore) -> None:
+    """Of many at once exactly one is bound; the rest learn whom it is bound to."""
+    twins = [made(str(n), request_id="same") for n in range(50)]
+    outcomes = await asyncio.gather(*(store.accept(t, reservation(t), 0) for t in twins))
+    assert outcomes.count(None) == 1
+    winner = twins[outcomes.index(None)].id
+    assert {bound.generation_id for bound in outcomes if bound} == {winner}
+
+
+async def test_the_limit_in_flight_is_never_passed(store: SqliteStore) -> None:
+    """Counted in the commit that accepts; a terminal one makes room."""
+    several = [made(str(n)) for n in range(9)]
+    outcomes = await asyncio.gather(
+        *(store.accept(g, reservation(g), 3) for g in several), return_exceptions=True
+    )
+    assert sum(isinstance(o, TooManyInFlight) for o in outcomes) == 6
+    accepted = several[outcomes.index(None)]
+    await store.save(replace(accepted, version=2, state=State.SUCCEEDED))
+    late = made("late")
+    assert await store.accept(late, reservation(late), 3) is None
+
+
+async def test_a_stale_owner_cannot_write(store: SqliteStore) -> None:
+    """Only the version after the stored one is taken, and nothing of the other is kept."""
+    first = made("a")
+    await store.accept(first, reservation(first), 0)
+    await store.save(replace(first, version=2, state=State.STARTING))
+    settled = Entry(first.attempt.id, EntryKind.SETTLE, 1, CostState.SETTLED, "2026")
+    with pytest.raises(StaleWrite):
+        await store.save(replace(first, version=2, state=State.FAILED), (settled,))
+    found = await store.get("local", first.id)
+    assert found is not None
+    assert found.state is State.STARTING
+    assert await store.entries(first.attempt.id) == reservation(first)
+
+
+async def test_the_ledger_takes_each_line_once(store: SqliteStore) -> None:
+    """A second settling of an attempt is refused with all that came with it."""
+    first = made("a")
+    await store.accept(first, reservation(first), 0)
+    settled = Entry(first.attempt.id, EntryKind.SETTLE, 1, CostState.SETTLED, "2026")
+    await store.save(replace(first, version=2, state=State.RUNNING), (settled,))
+    with pytest.raises(Exception, match="UNIQUE"):
+        await store.save(replace(first, version=3, state=State.FAILED), (settled,))
+    found = await store.get("local", first.id)
+    assert found is not None
+    assert found.version == 2
+
+
+async def test_a_released_request_id_can_be_bound_again(store: SqliteStore) -> None:
+    """Where upstream took nothing the same request may be sent again."""
+    first = made("a", request_id="same")
+    await store.accept(first, reservation(first), 0)
+    await store.save(replace(first, version=2, state=State.FAILED), release_request_id=True)
+    assert await store.bound("local", "same") is None
+    second = made("b", request_id="same")
+    assert await store.accept(second, reservation(second), 0) is None
+
+
+async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
+    """Newest first, also among those of the same microsecond; filters hold."""
+    for n in range(7):
+        one = made(str(n), created_at=NOON + timedelta(microseconds=n // 2), labels={"n": str(n)})
+        await store.accept(one, reservation(one), 0)
+    seen: list[str] = []
+    after: Position | None = None
+    while page := await store.list_generations("local", Filter(), 2, after):
+        seen += [g.id for g in page]
+        after = Position(page[-1].created_at, page[-1].id)
+    assert seen == [f"gen_{n}" for n in (6, 5, 4, 3, 2, 1, 0)]
+    (only,) = await store.list_generations("local", Filter(labels={"n": "3"}), 9, None)
+    assert only.id == "gen_3"
+    assert await store.list_generations("local", Filter(labels={"n' OR 1": "3"}), 9, None) == ()
+    found = await store.list_generations(
+        "local",
+        Filter(created_after=NOON + timedelta(microseconds=1), states=(State.SUBMITTING,)),
+        9,
+        None,
+    )
+    assert len(found) == 5
+
+
+async def test_a_second_process_is_refused_the_folder(store: SqliteStore, tmp_path: Path) -> None:
+    """Two owners of one file would both believe that they alone may send."""
+    with pytest.raises(DataFolderInUse, match="MEDIAGATE_DATA_DIR"):
+        async with SqliteStore(tmp_path):
+            pass
+
+
+async def test_it_survives_being_closed(tmp_path: Path) -> None:
+    """What was acknowledged is there when the file is opened again."""
+    first = made("a")
+    async with SqliteStore(tmp_path) as opened:
+        await opened.accept(first, reservation(first), 0)
+    async with SqliteStore(tmp_path) as opened:
+        assert await opened.unfinished() == (first,)
+
+
+async def test_a_database_that_cannot_be_written_says_so(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """Nothing may be spent without a durable record: the caller gets STORE_UNAVAILABLE."""
+    other = sqlite3.connect(tmp_path / "mediagate.sqlite3", isolation_level=None)
+    other.execute("DROP TABLE request_ids")
+    first = made("a")
+    with pytest.raises(StoreUnavailable):
+        await store.accept(first, reservation(first), 0)
+    other.close()
