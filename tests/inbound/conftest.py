@@ -1,0 +1,77 @@
+"""A real grpc.aio server on loopback with the whole inbound chain and tiny servicers behind it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2_grpc
+
+from mediagate.v1 import media_pb2_grpc, models_pb2_grpc, text_pb2_grpc
+from mediagate_server.interceptors.inbound.auth import Auth
+from mediagate_server.interceptors.inbound.chain import Chain
+from mediagate_server.interceptors.inbound.errors import Errors
+from mediagate_server.interceptors.inbound.metering import Metering
+from mediagate_server.interceptors.inbound.observe import Observe
+from mediagate_server.interceptors.inbound.rate_limit import RateLimit
+from mediagate_server.interceptors.inbound.validate import Validate
+
+REGISTER: dict[type[Any], Callable[[Any, grpc.aio.Server], None]] = {
+    text_pb2_grpc.TextServiceServicer: text_pb2_grpc.add_TextServiceServicer_to_server,
+    media_pb2_grpc.MediaServiceServicer: media_pb2_grpc.add_MediaServiceServicer_to_server,
+    health_pb2_grpc.HealthServicer: health_pb2_grpc.add_HealthServicer_to_server,
+    models_pb2_grpc.ModelServiceServicer: models_pb2_grpc.add_ModelServiceServicer_to_server,
+}
+
+
+@dataclass(slots=True)
+class Gate:
+    """A running server and what a test wants of it."""
+
+    address: str
+    channel: grpc.aio.Channel
+    observe: Observe
+
+
+Start = Callable[..., Awaitable[Gate]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts a gate with some servicers; stops them all after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start_one(
+            *servicers: object,
+            requests_per_minute: Callable[[], int] = lambda: 0,
+            not_built: tuple[str, ...] = (),
+            handlers: tuple[grpc.GenericRpcHandler, ...] = (),
+        ) -> Gate:
+            observe = Observe()
+            chain = Chain(
+                [
+                    observe,
+                    Errors(),
+                    Auth(),
+                    RateLimit(requests_per_minute),
+                    Metering(),
+                    Validate(),
+                ],
+                not_built,
+            )
+            server = grpc.aio.server(interceptors=[chain])
+            for servicer in servicers:
+                for kind, register in REGISTER.items():
+                    if isinstance(servicer, kind):
+                        register(servicer, server)
+            server.add_generic_rpc_handlers(handlers)
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            stack.push_async_callback(server.stop, 0)
+            address = f"127.0.0.1:{port}"
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+            return Gate(address, channel, observe)
+
+        yield start_one

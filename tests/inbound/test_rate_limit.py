@@ -1,0 +1,95 @@
+"""Requests a minute: so many pass, the next is told when to come again, health is free."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2 as details
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate.v1 import text_pb2, text_pb2_grpc
+from mediagate_server.interceptors.inbound.rate_limit import seconds_until_free
+
+from .conftest import Gate, Start
+from .servicers import Texts
+from .statuses import detail, failing, reason
+
+
+@pytest.fixture(autouse=True)
+def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window's clock stands 20 s into a minute, so that no test runs over its edge."""
+    clock = SimpleNamespace(time=lambda: 6_000_020.0)
+    monkeypatch.setattr("limits.aio.storage.memory.time", clock)
+
+
+def ask(gate: Gate) -> Any:
+    """One good call."""
+    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    return stub.GenerateText(text_pb2.GenerateTextRequest(prompt="hello"))
+
+
+async def test_over_the_limit(start: Start) -> None:
+    """RESOURCE_EXHAUSTED, with whose quota it is and when there is room."""
+    servicer = Texts()
+    gate = await start(servicer, requests_per_minute=lambda: 3)
+    for _ in range(3):
+        await ask(gate)
+    error = await failing(ask(gate))
+    assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    quota: Any = detail(error, details.QuotaFailure)
+    assert quota.violations[0].subject == "tenant:local"
+    info: Any = detail(error, details.ErrorInfo)
+    assert info.metadata["requests_per_minute"] == "3"
+    retry: Any = detail(error, details.RetryInfo)
+    assert retry.retry_delay.seconds == 40
+    assert len(servicer.prompts) == 3
+
+
+async def test_the_limit_may_change_and_may_go(start: Start) -> None:
+    """It is asked at every call; 0 is no limit."""
+    limits = [1]
+    gate = await start(Texts(), requests_per_minute=lambda: limits[0])
+    await ask(gate)
+    await failing(ask(gate))
+    limits[0] = 0
+    for _ in range(5):
+        await ask(gate)
+    limits[0] = 2
+    await ask(gate)
+
+
+async def test_health_is_free(start: Start) -> None:
+    """Who asks for health is never refused, and takes nothing from the tenant."""
+    gate = await start(health.aio.HealthServicer(), Texts(), requests_per_minute=lambda: 1)
+    stub: Any = health_pb2_grpc.HealthStub(gate.channel)
+    for _ in range(3):
+        await stub.Check(health_pb2.HealthCheckRequest())
+    await ask(gate)
+
+
+@given(
+    limit=st.integers(1, 500),
+    before=st.integers(0, 500),
+    now=st.integers(0, 500),
+    passed=st.floats(0, 59.9),
+)
+def test_there_is_room_when_we_said_and_not_long_before(
+    limit: int, before: int, now: int, passed: float
+) -> None:
+    """The wait is the first whole second at which the window takes one more."""
+    before, now = min(before, limit), min(now, limit)
+    wait = seconds_until_free(
+        limit, before=before, before_left=60 - passed, now=now, now_left=60 - passed, window=60
+    )
+
+    def has_room(later: float) -> bool:
+        at = passed + later
+        old, new = (before, now) if at < 60 else (now, 0) if at < 120 else (0, 0)
+        return old * (1 - at % 60 / 60) + new < limit
+
+    assert 1 <= wait <= 120
+    assert has_room(wait + 1e-6)
+    assert wait == 1 or not has_room(wait - 1.001)
