@@ -97,14 +97,14 @@ def make(recipe: Recipe) -> bytes:
     """The bytes of the file. Takes up to seconds of CPU: call it off the event loop."""
     match recipe:
         case PictureRecipe():
-            from mediagate_sandbox.pictures import make_picture
+            from mediagate_sandbox.pictures import make_picture  # noqa: PLC0415
 
             return make_picture(recipe)
         case SoundRecipe():
-            from mediagate_sandbox.sounds import make_sound
+            from mediagate_sandbox.sounds import make_sound  # noqa: PLC0415
 
             return make_sound(recipe)
         case FilmRecipe():
-            from mediagate_sandbox.films import make_film
+            from mediagate_sandbox.films import make_film  # noqa: PLC0415
 
             return make_film(recipe)

@@ -75,12 +75,12 @@ class Planner:
 
     def plan(self, model: Model, given: Mapping[str, Any], told: Directives, *, cold: bool) -> Plan:
         """The run of `model` on `given`, obeying what the prompt told the sandbox."""
-        boot = self._boot(model, told, cold)
+        boot = self._boot(model, told, cold=cold)
         if isinstance(model.facts, TextFacts):
             return self._text(model, model.facts, given, told, boot)
         return self._whole(model, given, told, boot)
 
-    def _boot(self, model: Model, told: Directives, cold: bool) -> Span:
+    def _boot(self, model: Model, told: Directives, *, cold: bool) -> Span:
         if told.boot_ms is not None:
             return _exactly(told.boot_ms)
         return self._scaled(model.boot_seconds if cold else _QUEUE_SECONDS)

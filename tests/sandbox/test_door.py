@@ -10,7 +10,7 @@ import pytest
 from .caller import LLAMA, SCHNELL, Caller
 from .conftest import Opener
 
-SECRET = "r8_secret_of_this_test"  # noqa: S105
+SECRET = "r8_secret_of_this_test"
 UNAUTHENTICATED = {
     "title": "Unauthenticated",
     "detail": "You did not pass a valid authentication token",

@@ -246,7 +246,7 @@ async def test_large_inputs_are_forgotten_sooner(open_sandbox: Opener) -> None:
 @pytest.mark.parametrize("seed", range(25))
 async def test_any_order_of_events_ends_well(still: Caller, clock: ManualClock, seed: int) -> None:
     """Cancels, deadlines and ends, however they meet: one end, and counts that agree."""
-    print("seed", seed)  # noqa: T201
+    print("seed", seed)
     random = Random(seed)
     tokens, interval = random.randint(0, 8), random.choice([0, 500, 1000])
     prompt = f"x [[tokens={tokens} boot_ms={random.choice([0, 3000])} first_ms={interval}]]"

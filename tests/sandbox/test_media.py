@@ -143,7 +143,7 @@ async def test_bark_answers_with_an_object(caller: Caller) -> None:
 @pytest.mark.parametrize(
     ("version", "given", "size", "fps", "seconds", "sound"),
     [
-        ("minimax/video-01", {}, (1280, 720), 25, 6, False),
+        ("minimax/hailuo-02", {"resolution": "512p"}, (910, 512), 24, 6, False),
         (
             "bytedance/seedance-1-pro",
             {"duration": 2, "resolution": "480p", "aspect_ratio": "9:16"},
@@ -160,7 +160,7 @@ async def test_bark_answers_with_an_object(caller: Caller) -> None:
             4,
             True,
         ),
-        ("kwaivgi/kling-v2.1", {"mode": "pro", "start_image": FRAME}, (1920, 1080), 24, 5, False),
+        ("kwaivgi/kling-v2.1", {"start_image": FRAME}, (1280, 720), 24, 5, False),
     ],
 )
 async def test_films(

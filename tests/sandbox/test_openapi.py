@@ -48,12 +48,18 @@ def misfits(document: Any, schema: Any, value: Any, at: str = "") -> Iterator[st
         yield f"{at}: {value}"
     if isinstance(value, dict):
         yield from (f"{at}: no {name}" for name in schema.get("required", ()) if name not in value)
+    for name, part, each in parts(schema, value):
+        yield from misfits(document, part, each, f"{at}/{name}")
+
+
+def parts(schema: Any, value: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, schema and value of each part that the schema describes."""
+    if isinstance(value, dict):
         for name, part in schema.get("properties", {}).items():
             if name in value:
-                yield from misfits(document, part, value[name], f"{at}/{name}")
+                yield name, part, value[name]
     if isinstance(value, list) and "items" in schema:
-        for index, each in enumerate(value):
-            yield from misfits(document, schema["items"], each, f"{at}/{index}")
+        yield from ((str(at), schema["items"], each) for at, each in enumerate(value))
 
 
 async def test_answers_fit(caller: Caller, document: Any) -> None:

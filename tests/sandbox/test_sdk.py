@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from replicate.client import Client
 from replicate.exceptions import ReplicateError
 
@@ -21,7 +20,7 @@ SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd4
 async def client(caller: Caller) -> AsyncIterator[Client]:
     """The package's client, pointed at the sandbox."""
     client = Client(
-        api_token="any",  # noqa: S106
+        api_token="any",
         base_url=caller.sandbox.url,
         transport=httpx.AsyncHTTPTransport(),
     )
@@ -105,7 +104,7 @@ async def test_refusals(client: Client) -> None:
 async def test_the_synchronous_client(caller: Caller) -> None:
     """Its blocking face works as well."""
     client = Client(
-        api_token="any",  # noqa: S106
+        api_token="any",
         base_url=caller.sandbox.url,
         transport=httpx.HTTPTransport(),
     )
