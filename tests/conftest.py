@@ -3,11 +3,12 @@
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import hypothesis
 import pytest
+from tests.gate import Gate, running_gate
 
 Missing = Callable[[str], NoReturn]
 """Skips the test, naming what is missing, or fails it where everything is required."""
@@ -60,6 +61,13 @@ def require(missing: Missing) -> Require:
         return shutil.which(program) or missing(program)
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """One gate for all tests that want a real process, `mediagate serve` on the sandbox."""
+    with running_gate(tmp_path_factory.mktemp("gate")) as running:
+        yield running
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,0 +1,41 @@
+"""grpcurl knows nothing of the contract but what the gate's reflection tells."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.conftest import Require
+from tests.gate import Gate
+
+from .outcome import RUN_SECONDS, run
+
+Ask = Callable[..., str]
+
+
+@pytest.fixture
+def ask(require: Require, gate: Gate, tmp_path: Path) -> Ask:
+    grpcurl = require("grpcurl")
+
+    def call(*arguments: str, data: str | None = None) -> str:
+        body = [] if data is None else ["-d", data]
+        command = [grpcurl, "-plaintext", *body, gate.address, *arguments]
+        return run(command, tmp_path, RUN_SECONDS)
+
+    return call
+
+
+def test_services_are_listed(ask: Ask) -> None:
+    """Reflection names every service of the contract, and health."""
+    services = set(ask("list").split())
+    names = ("Admin", "Audio", "Generation", "Image", "Media", "Model", "Safety", "Text")
+    assert {f"mediagate.v1.{name}Service" for name in names} <= services
+    assert {"mediagate.v1.UsageService", "mediagate.v1.VideoService"} <= services
+    assert "grpc.health.v1.Health" in services
+
+
+def test_a_call_through_reflection(ask: Ask) -> None:
+    """A read is answered to a caller who has no stubs."""
+    answer = json.loads(ask("mediagate.v1.ModelService/ListModels", data="{}"))
+    modalities = {model["modality"] for model in answer["models"]}
+    assert {"MODALITY_TEXT", "MODALITY_IMAGE", "MODALITY_VIDEO", "MODALITY_AUDIO"} <= modalities
