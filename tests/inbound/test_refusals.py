@@ -86,8 +86,8 @@ RETRYING = json.dumps(
                 "name": [{}],
                 "retryPolicy": {
                     "maxAttempts": 3,
-                    "initialBackoff": "0.001s",
-                    "maxBackoff": "0.001s",
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.05s",
                     "backoffMultiplier": 1,
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },

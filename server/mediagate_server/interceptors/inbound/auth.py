@@ -28,5 +28,6 @@ class Auth:
     async def around(self, call: Call, proceed: Proceed) -> bytes | None:
         """Find the caller and bind him; refuse the call where there is none."""
         if not call.method.public:
-            caller.bind(await self._authenticate(call))
+            call.caller = await self._authenticate(call)
+            caller.bind(call.caller)
         return await proceed(call)

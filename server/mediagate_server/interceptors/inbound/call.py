@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import grpc
 from google.protobuf.message import DecodeError
 
+from mediagate_server.caller import Caller
 from mediagate_server.errors import InvalidRequest
 from mediagate_server.receipt import Receipt
 
@@ -84,9 +85,19 @@ class Method:
 
 
 class Call:
-    """One rpc being served. Everything but the counters and `receipt` stays as it was made."""
+    """One rpc being served. Beside the counters, each gap in it is filled once, by one concern."""
 
-    __slots__ = ("_raw", "_request", "check", "context", "method", "receipt", "received", "sent")
+    __slots__ = (
+        "_raw",
+        "_request",
+        "caller",
+        "check",
+        "context",
+        "method",
+        "receipt",
+        "received",
+        "sent",
+    )
 
     def __init__(self, method: Method, context: Context, raw: bytes | None) -> None:
         self.method = method
@@ -95,7 +106,10 @@ class Call:
         self._request: Any = None
         self.received = 0 if raw is None else 1
         self.sent = 0
+        self.caller: Caller | None = None
+        """Who calls: set by `auth`."""
         self.receipt: Receipt | None = None
+        """What there is to tell at the end: set by `metering`."""
         self.check: Callable[[Any], None] | None = None
         """What each message of a request stream must pass: set by `validate`."""
 

@@ -137,8 +137,9 @@ def _write_access_line(call: Call, code: StatusCode, seconds: float) -> None:
         "code": code.name,
         "seconds": round(seconds, 6),
     }
+    if call.caller is not None:
+        facts["tenant"] = call.caller.tenant
     if (receipt := call.receipt) is not None:
-        facts["tenant"] = receipt.tenant
         if receipt.generation_id:
             facts["generation"] = receipt.generation_id
         if receipt.model:

@@ -73,4 +73,5 @@ def seconds_until_free(
         wait = before_left - (limit - now) / before * window if before else 0.0
     else:
         wait = now_left + (1 - limit / now) * window
-    return float(max(1, math.ceil(wait)))
+    # Rounded first: the clock's own noise must not add a second.
+    return float(max(1, math.ceil(round(wait, 6))))

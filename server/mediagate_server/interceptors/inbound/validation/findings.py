@@ -16,7 +16,7 @@ _ENOUGH = 64
 
 @dataclass(slots=True)
 class Findings:
-    """Everything wrong with one request, in the order of its fields."""
+    """Everything wrong with one request."""
 
     violations: list[Violation] = field(default_factory=list)
     too_large: list[Violation] = field(default_factory=list)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from mediagate.v1.text_pb2 import ChatMessage
-
 from mediagate_server.interceptors.inbound.validation.constraints import (
     Constraint,
     FileSize,
@@ -48,9 +47,10 @@ _UUID: Final = Pattern(
 _MEDIA_TYPE: Final = Pattern(r"[\w!#$&^.+-]{1,63}/[\w!#$&^.+-]{1,63}", "an IANA media type")
 _SHA256: Final = Pattern(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")
 
-_PAID: Final[Mapping[str, Constraint]] = {"request_id": _UUID, "wait": Span(0, _DAY)}
+_WAIT: Final = Span(0, _DAY)
+_PAID: Final[Mapping[str, Constraint]] = {"request_id": _UUID, "wait": _WAIT}
 _TEXT: Final[Mapping[str, Constraint]] = {
-    **_PAID,
+    "request_id": _UUID,
     "prompt": Text(1, 1_000_000, words=True),
     "messages": Items(1_000),
     "max_output_tokens": Number(1),
@@ -83,7 +83,7 @@ _FIXED: Final[Rules] = {
     "OutputRef": {"index": _NOT_NEGATIVE},
     "Size": {"width": _SIDE, "height": _SIDE},
     "StreamTextRequest": {**_TEXT, "after_sequence": _NOT_NEGATIVE},
-    "GenerateTextRequest": _TEXT,
+    "GenerateTextRequest": {**_TEXT, "wait": _WAIT},
     "ChatPart": {"text": Text(1)},
     "Tool": {"name": Pattern(r"[a-zA-Z0-9_-]{1,64}", "1 to 64 of [a-zA-Z0-9_-]")},
     "GenerateImageRequest": {
@@ -139,7 +139,7 @@ _FIXED: Final[Rules] = {
     },
     "RunModelRequest": _PAID,
     "RunModelMedia": {"media": _MEDIA},
-    "WaitGenerationRequest": {"wait": Span(0, _DAY)},
+    "WaitGenerationRequest": {"wait": _WAIT},
     "WatchGenerationRequest": {"after_sequence": _NOT_NEGATIVE},
     "WatchGenerationsRequest": {"after_sequence": _NOT_NEGATIVE},
     "ListGenerationsRequest": _PAGE,
