@@ -1,0 +1,102 @@
+"""The wheel: what is in it, what it asks for, and that it works with nothing else around it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gate import Gate
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOTS = {
+    "mediagate": "generated/python",
+    "mediagate_cli": "server",
+    "mediagate_client": "clients/python",
+    "mediagate_sandbox": "server",
+    "mediagate_server": "server",
+}
+LIGHT = {"googleapis-common-protos", "grpcio", "protobuf"}
+# Brought by those three, or by the environment itself.
+ALONG = {"mediagate", "pip", "setuptools", "typing-extensions", "typing_extensions"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder))
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def outside(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a clean environment with the wheel, without extras."""
+    folder = tmp_path_factory.mktemp("outside")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    constraints = ROOT / "constraints.txt"
+    run(str(python), "-m", "pip", "install", "-q", "-c", str(constraints), str(wheel))
+    return python
+
+
+def run(*command: str, cwd: Path = ROOT) -> str:
+    """Runs a program with nothing of pytest's own environment on its path."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+    }
+    ran = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, f"{' '.join(command)}:\n{ran.stdout}{ran.stderr}"
+    return ran.stdout
+
+
+def test_holds_every_file_of_the_packages(wheel: Path) -> None:
+    """Everything in the source roots is in the wheel, data files too, and nothing else is."""
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    expected = {
+        str(path.relative_to(ROOT / root))
+        for package, root in ROOTS.items()
+        for path in (ROOT / root / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert packed == expected
+    assert {"mediagate/py.typed", "mediagate_client/py.typed"} <= packed
+
+
+def test_asks_for_little(wheel: Path) -> None:
+    """Without extras it depends on three packages; whoever installs only the client has no more."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+        metadata = HeaderParser().parsestr(archive.read(name).decode())
+    plain = [one for one in metadata.get_all("Requires-Dist", []) if "extra ==" not in one]
+    assert {re.split(r"[<>=~! ]", one)[0] for one in plain} == LIGHT
+    assert {"server", "sandbox", "cli"} <= set(metadata.get_all("Provides-Extra", []))
+
+
+@pytest.mark.timeout(300)
+def test_calls_a_gate_from_a_clean_environment(outside: Path, gate: Gate, tmp_path: Path) -> None:
+    """Stubs and client import and call a running gate with nothing of the server's installed."""
+    caller = tmp_path / "caller.py"
+    caller.write_bytes((Path(__file__).parent / "caller.py").read_bytes())
+    said: dict[str, Any] = json.loads(run(str(outside), str(caller), gate.address, cwd=tmp_path))
+
+    assert set(said["installed"]) - ALONG == LIGHT
+    assert not {"mediagate_server", "mediagate_sandbox", "mediagate_cli"} & set(said["loaded"])
+    assert said["home"].startswith(str(outside.parent.parent))
+    assert {"text_pb2", "text_pb2_grpc", "admin_pb2_grpc", "errors_pb2"} <= set(said["stubs"])
+
+    assert len(said["pieces"]) > 3
+    assert said["image_uri"].startswith("http")
+    assert said["image_cost"] > 0
+    assert said["refusal"] == "InvalidRequest"
