@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import hypothesis
 import pytest
+
 from tests.gate import Gate, running_gate
 
 Missing = Callable[[str], NoReturn]

@@ -6,6 +6,7 @@ import sys
 import tomllib
 
 import pytest
+
 from tests.conftest import Missing
 
 from .conftest import ROOT
