@@ -32,7 +32,7 @@ _REGISTERED_NAMES = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
 
 
 def refused_failure(refused: Refused, model: str) -> Failure:
-    """What callers are told when Replicate took none of the attempts. Never upstream's own words."""
+    """What callers are told when Replicate took none of the attempts; never upstream's words."""
     metadata = {"model": model}
     error: MediagateError
     match refused.refusal:

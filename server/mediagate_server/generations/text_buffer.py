@@ -1,4 +1,4 @@
-"""The text of one run as it grows, addressed by UTF-8 bytes so that any reader can go on anywhere."""
+"""The text of one run as it grows, addressed by UTF-8 bytes so that readers can go on anywhere."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

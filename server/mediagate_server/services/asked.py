@@ -9,8 +9,8 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message as ProtoMessage
-from mediagate.v1 import image_pb2, medium_pb2, options_pb2, text_pb2
 
+from mediagate.v1 import image_pb2, medium_pb2, options_pb2, text_pb2
 from mediagate_server.catalog.request import (
     Lora,
     MediaInput,
@@ -91,7 +91,9 @@ def _from_message(value: Any, *, repeated: bool) -> Value:
     if kinds == {text_pb2.ChatMessage}:
         return tuple(_message(item) for item in value)
     if kinds == {image_pb2.Lora}:
-        return tuple(Lora(l.uri, l.scale if l.HasField("scale") else 1.0) for l in value)
+        return tuple(
+            Lora(item.uri, item.scale if item.HasField("scale") else 1.0) for item in value
+        )
     return tuple(_media(item) for item in value)
 
 
@@ -123,3 +125,7 @@ def _media(media: medium_pb2.MediaInput) -> MediaInput:
     data = media.inline.data
     kind = media.inline.media_type or sniff(data)
     return MediaInput(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+
+
+def _lora(lora: image_pb2.Lora) -> Lora:
+    return Lora(lora.uri, lora.scale if lora.HasField("scale") else 1.0)

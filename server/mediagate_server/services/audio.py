@@ -1,7 +1,6 @@
 """AudioService: music, sound effects and speech."""
 
 from mediagate.v1 import audio_pb2, audio_pb2_grpc
-
 from mediagate_server.catalog.request import Modality
 from mediagate_server.services.paid import Context, PaidCalls
 

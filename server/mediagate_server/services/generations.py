@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, modality_pb2
 
+from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, modality_pb2
 from mediagate_server import caller
+from mediagate_server.errors import NotBuilt
 from mediagate_server.generations.generations import Generations
 from mediagate_server.services import paging, shown
 from mediagate_server.services.paid import Context, report, waiting_time
@@ -82,6 +83,19 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         record = await self._generations.cancel(caller.current().tenant, request.id)
         report(record)
         return generations_pb2.CancelGenerationResponse(generation=shown.generation(record))
+
+    async def WatchGenerations(
+        self, request: generations_pb2.WatchGenerationsRequest, context: Context
+    ) -> AsyncIterator[generations_pb2.WatchGenerationsResponse]:
+        """Not built yet."""
+        raise NotBuilt("WatchGenerations")
+        yield  # makes this a stream
+
+    async def DeleteGeneration(
+        self, request: generations_pb2.DeleteGenerationRequest, context: Context
+    ) -> generations_pb2.DeleteGenerationResponse:
+        """Not built yet."""
+        raise NotBuilt("DeleteGeneration")
 
 
 def _full(view: int) -> bool:

@@ -1,7 +1,6 @@
 """ImageService: still pictures."""
 
 from mediagate.v1 import image_pb2, image_pb2_grpc
-
 from mediagate_server.catalog.request import Modality
 from mediagate_server.services.paid import Context, PaidCalls
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from google.protobuf.duration_pb2 import Duration
-from mediagate.v1 import modality_pb2, models_pb2, models_pb2_grpc
 
+from mediagate.v1 import modality_pb2, models_pb2, models_pb2_grpc
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model import Model
 from mediagate_server.catalog.prices import PriceSchedule, Tier
 from mediagate_server.catalog.request import Modality
-from mediagate_server.errors import ModelNotFound
+from mediagate_server.errors import ModelNotFound, NotBuilt
 from mediagate_server.services import paging, shown
 from mediagate_server.services.paid import Context
 
@@ -50,6 +50,18 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         if model is None:
             raise ModelNotFound(request.model)
         return models_pb2.GetModelResponse(model=_model(model))
+
+    async def EstimateCost(
+        self, request: models_pb2.EstimateCostRequest, context: Context
+    ) -> models_pb2.EstimateCostResponse:
+        """Not built yet."""
+        raise NotBuilt("EstimateCost")
+
+    async def RunModel(
+        self, request: models_pb2.RunModelRequest, context: Context
+    ) -> models_pb2.RunModelResponse:
+        """Not built yet."""
+        raise NotBuilt("RunModel")
 
 
 def _matches(model: Model, modality: int, quality: int) -> bool:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
-from mediagate.v1 import options_pb2
 
+from mediagate.v1 import options_pb2
 from mediagate_server import caller, receipt
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.plan import Plan

@@ -6,8 +6,8 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from mediagate.v1 import cost_pb2, generation_pb2, medium_pb2, modality_pb2, plan_pb2
 
+from mediagate.v1 import cost_pb2, generation_pb2, medium_pb2, modality_pb2, plan_pb2
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.status import status_of
 from mediagate_server.store.records import (

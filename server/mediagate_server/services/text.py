@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 
 from mediagate.v1 import generation_pb2, text_pb2, text_pb2_grpc
-
 from mediagate_server.catalog.request import Modality
 from mediagate_server.generations.text_buffer import Chunk
 from mediagate_server.services import shown

@@ -1,7 +1,6 @@
 """VideoService: moving pictures."""
 
 from mediagate.v1 import video_pb2, video_pb2_grpc
-
 from mediagate_server.catalog.request import Modality
 from mediagate_server.services.paid import Context, PaidCalls
 

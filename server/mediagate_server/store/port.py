@@ -9,7 +9,7 @@ from mediagate_server.store.records import Bound, Entry, Filter, Generation, Pos
 class Store(Protocol):
     """A durable store. What a method has returned survives a loss of power.
 
-    Every method raises errors.StoreUnavailable when it cannot do its work; nothing was written then.
+    Every method raises errors.StoreUnavailable when it cannot do its work: nothing was written.
     """
 
     async def bound(self, tenant: str, request_id: str) -> Bound | None:

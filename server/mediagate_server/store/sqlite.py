@@ -266,7 +266,8 @@ def _write_attempts(connection: sqlite3.Connection, generation: Generation) -> N
 
 def _append(connection: sqlite3.Connection, entries: tuple[Entry, ...]) -> None:
     connection.executemany(
-        "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of)"
+        " VALUES (?, ?, ?, ?, ?)",
         [(e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of) for e in entries],
     )
 

@@ -1,0 +1,301 @@
+"""The composition root: what is built, in what order, and in what order it stops.
+
+Everything with a lifetime is entered on one AsyncExitStack, so that it ends in the opposite order:
+doors first, then generations, then upstream, the store last.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mediagate.v1 import (
+    admin_pb2,
+    audio_pb2,
+    audio_pb2_grpc,
+    generations_pb2,
+    generations_pb2_grpc,
+    image_pb2,
+    image_pb2_grpc,
+    media_pb2,
+    models_pb2,
+    models_pb2_grpc,
+    safety_pb2,
+    text_pb2,
+    text_pb2_grpc,
+    usage_pb2,
+    video_pb2,
+    video_pb2_grpc,
+)
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.request import Modality
+from mediagate_server.config import ConfigError, Configuration
+from mediagate_server.generations.doors import SystemClock
+from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.run import Surroundings
+from mediagate_server.http.operations import OperationsPort
+from mediagate_server.interceptors.inbound.auth import Auth
+from mediagate_server.interceptors.inbound.chain import Chain
+from mediagate_server.interceptors.inbound.errors import Errors
+from mediagate_server.interceptors.inbound.metering import Metering
+from mediagate_server.interceptors.inbound.observe import Observe
+from mediagate_server.interceptors.inbound.rate_limit import RateLimit
+from mediagate_server.interceptors.inbound.validate import Validate
+from mediagate_server.interceptors.outbound.chain import Outbound
+from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.replicate.client import ReplicateClient
+from mediagate_server.replicate.settings import ReplicateSettings
+from mediagate_server.services.audio import AudioService
+from mediagate_server.services.generations import GenerationService
+from mediagate_server.services.image import ImageService
+from mediagate_server.services.models import ModelService
+from mediagate_server.services.paid import PaidCalls
+from mediagate_server.services.text import TextService
+from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
+from mediagate_server.services.video import VideoService
+from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.telemetry import configure_logging
+
+_log = structlog.get_logger()
+
+_CONTRACT: Final = (
+    text_pb2,
+    image_pb2,
+    video_pb2,
+    audio_pb2,
+    safety_pb2,
+    models_pb2,
+    generations_pb2,
+    media_pb2,
+    usage_pb2,
+    admin_pb2,
+)
+SERVICES: Final = tuple(
+    service.full_name for file in _CONTRACT for service in file.DESCRIPTOR.services_by_name.values()
+)
+
+# Each figure was found by trying to break a server with it. More streams a connection let one peer
+# crowd out another's calls; a longer ping interval cuts clients that keep a silent stream alive;
+# sharing the port would let a second process take half of the calls unnoticed.
+_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+    ("grpc.max_concurrent_streams", 500),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Gate:
+    """One running gate. `async with Gate(configuration) as gate: await gate.until_stopped()`."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._stack = AsyncExitStack()
+        self._health = health.aio.HealthServicer()
+        self._catalog = _LiveCatalog(configuration)
+        self._observe = Observe()
+        self._stop = asyncio.Event()
+        self._ready = False
+        self.grpc_address = ""
+        self.operations_address = ""
+        self.upstream = ""
+        """Who answers, in a few words for people."""
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._build(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    def stop(self) -> None:
+        """Ask for an orderly end."""
+        self._stop.set()
+
+    async def until_stopped(self) -> None:
+        """Until somebody asked for the end."""
+        await self._stop.wait()
+
+    async def _build(self, stack: AsyncExitStack) -> None:
+        settings = self._configuration.current
+        settings.check_exposure()
+        store = await stack.enter_async_context(SqliteStore(settings.data_dir))
+        choice = settings.upstream_choice()
+        base_url = choice.base_url
+        sandboxed = choice.kind == "sandbox"
+        self.upstream = f"Replicate's API at {base_url}"
+        if sandboxed:
+            # The one line in which the server knows of the sandbox.
+            from mediagate_sandbox.server import Sandbox, SandboxSettings  # noqa: PLC0415
+
+            sandbox = await stack.enter_async_context(Sandbox(SandboxSettings(port=0)))
+            base_url = sandbox.base_url
+            self.upstream = "the embedded sandbox: nothing is paid, nothing is real"
+        client = await stack.enter_async_context(
+            ReplicateClient(ReplicateSettings(base_url=base_url, token=choice.token))
+        )
+        outbound = Outbound(
+            client, OutboundSettings(settings.creates_per_minute, settings.reads_per_minute)
+        )
+        generations = await stack.enter_async_context(
+            Generations(
+                Surroundings(store, outbound, outbound.create_policy, SystemClock()),
+                account=settings.upstream_account,
+                sandbox=sandboxed,
+                max_in_flight=lambda: self._configuration.current.max_in_flight,
+            )
+        )
+        await self._open_grpc(stack, generations, sandboxed=sandboxed)
+        await self._open_operations(stack)
+        self._ready = True
+
+    async def _open_grpc(
+        self, stack: AsyncExitStack, generations: Generations, *, sandboxed: bool
+    ) -> None:
+        settings = self._configuration.current
+        server = grpc.aio.server(interceptors=[self._chain(sandboxed=sandboxed)], options=_OPTIONS)
+        self._add_services(server, generations)
+        port = server.add_insecure_port(settings.grpc_address)
+        host = settings.grpc_address.rpartition(":")[0]
+        self.grpc_address = f"{host}:{port}"
+        await server.start()
+        stack.push_async_callback(self._drain, server, generations)
+        for name in ("", *SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def _open_operations(self, stack: AsyncExitStack) -> None:
+        port = OperationsPort(
+            self._configuration.current.ops_address, lambda: "" if self._ready else "not ready"
+        )
+        await stack.enter_async_context(port)
+        self.operations_address = port.address
+
+    def _chain(self, *, sandboxed: bool) -> Chain:
+        concerns = (
+            self._observe,
+            Errors(),
+            Auth(),
+            RateLimit(lambda: self._configuration.current.requests_per_minute),
+            Metering(),
+            Validate(allow_http_loopback=sandboxed),
+        )
+        return Chain(concerns, not_built=NOT_BUILT_METHODS)
+
+    def _add_services(self, server: grpc.aio.Server, generations: Generations) -> None:
+        calls = PaidCalls(self._catalog.current, generations, self._timeouts)
+        text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
+        image_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(calls), server)
+        video_pb2_grpc.add_VideoServiceServicer_to_server(VideoService(calls), server)
+        audio_pb2_grpc.add_AudioServiceServicer_to_server(AudioService(calls), server)
+        generations_pb2_grpc.add_GenerationServiceServicer_to_server(
+            GenerationService(generations), server
+        )
+        models_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(self._catalog.current), server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._configuration.current.reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+
+    def _timeouts(self) -> dict[Modality, float]:
+        settings = self._configuration.current
+        return {
+            Modality.TEXT: settings.text_timeout,
+            Modality.IMAGE: settings.image_timeout,
+            Modality.VIDEO: settings.video_timeout,
+            Modality.AUDIO: settings.audio_timeout,
+        }
+
+    async def _drain(self, server: grpc.aio.Server, generations: Generations) -> None:
+        """Say so, let nobody wait, end the rpcs. Nothing is cancelled upstream."""
+        self._ready = False
+        await self._health.enter_graceful_shutdown()
+        generations.drain()
+        await server.stop(self._configuration.current.drain_seconds)
+
+
+class _LiveCatalog:
+    """The catalog with the operator's defaults; made anew when a reload changed those."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._defaults: dict[Modality, str] = {}
+        self._catalog = self.current()
+
+    def current(self) -> Catalog:
+        """The catalog in force."""
+        settings = self._configuration.current
+        defaults = {
+            Modality.TEXT: settings.default_text_model,
+            Modality.IMAGE: settings.default_image_model,
+            Modality.VIDEO: settings.default_video_model,
+            Modality.AUDIO: settings.default_audio_model,
+        }
+        if defaults != self._defaults:
+            self._catalog = Catalog.load(defaults=defaults)
+            self._defaults = defaults
+        return self._catalog
+
+
+async def serve(configuration: Configuration, announce: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; SIGHUP reads the configuration again.
+
+    `announce` gets one line for people once the gate is ready.
+    """
+    async with Gate(configuration) as gate:
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signal_number, gate.stop)
+        loop.add_signal_handler(signal.SIGHUP, _reload, configuration)
+        announce(
+            f"Mediagate serves gRPC on {gate.grpc_address}, operations on "
+            f"{gate.operations_address}. Answers come from {gate.upstream}."
+        )
+        await gate.until_stopped()
+
+
+def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
+    """`serve` on the fastest event loop there is. For the command line.
+
+    Raises ConfigError, store.sqlite.DataFolderInUse, or OSError where a port is taken.
+    """
+    configure_logging(configuration.current.log_level)
+    try:
+        import uvloop  # noqa: PLC0415 - an extra speed, not there on every platform
+    except ImportError:
+        asyncio.run(serve(configuration, announce))
+    else:
+        uvloop.run(serve(configuration, announce))
+
+
+def _reload(configuration: Configuration) -> None:
+    """SIGHUP: what is wrong is said, and what was in force stays."""
+    try:
+        waiting = configuration.reload()
+    except ConfigError as error:
+        _log.error("configuration not reloaded", problem=str(error))
+    else:
+        _log.info("configuration reloaded", needs_restart=list(waiting))

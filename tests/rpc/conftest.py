@@ -1,0 +1,67 @@
+"""Gates in front of what a test wants: a scripted upstream, or the sandbox."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from pydantic import SecretStr
+
+from mediagate_sandbox.server import Sandbox, SandboxSettings
+from mediagate_server.app import Gate
+from mediagate_server.config import Configuration, Settings
+
+from .gates import Opener, Stubs
+from .scripted import ScriptedUpstream, scripted_upstream
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[ScriptedUpstream]:
+    """An upstream that says what the test tells it to."""
+    async with scripted_upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """The sandbox, apart from the gate, as Replicate is."""
+    async with Sandbox(SandboxSettings(port=0)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def open_gate(tmp_path: Path) -> Opener:
+    """Opens a gate on free ports; always the same data folder."""
+
+    @asynccontextmanager
+    async def opener(url: str) -> AsyncIterator[tuple[Stubs, Gate]]:
+        settings = Settings(
+            grpc_address="127.0.0.1:0",
+            ops_address="127.0.0.1:0",
+            upstream_url=url,
+            data_dir=tmp_path / "data",
+            replicate_api_token=SecretStr("r8_test_token"),
+            drain_seconds=1,
+        )
+        async with (
+            Gate(Configuration(settings)) as gate,
+            grpc.aio.insecure_channel(gate.grpc_address) as channel,
+        ):
+            yield Stubs.on(channel), gate
+
+    return opener
+
+
+@pytest.fixture
+async def stubs(scripted: ScriptedUpstream, open_gate: Opener) -> AsyncIterator[Stubs]:
+    """Stubs of a gate in front of the scripted upstream."""
+    async with open_gate(scripted.url) as (opened, _):
+        yield opened
+
+
+@pytest.fixture
+async def sandboxed(sandbox: Sandbox, open_gate: Opener) -> AsyncIterator[Stubs]:
+    """Stubs of a gate in front of the sandbox."""
+    async with open_gate(sandbox.url) as (opened, _):
+        yield opened

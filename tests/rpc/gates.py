@@ -1,0 +1,47 @@
+"""A running gate and the stubs to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import grpc
+
+from mediagate.v1 import (
+    audio_pb2_grpc,
+    generations_pb2_grpc,
+    image_pb2_grpc,
+    models_pb2_grpc,
+    text_pb2_grpc,
+    video_pb2_grpc,
+)
+from mediagate_server.app import Gate
+
+
+@dataclass(frozen=True)
+class Stubs:
+    """One stub a service, on one channel."""
+
+    text: text_pb2_grpc.TextServiceAsyncStub
+    image: image_pb2_grpc.ImageServiceAsyncStub
+    video: video_pb2_grpc.VideoServiceAsyncStub
+    audio: audio_pb2_grpc.AudioServiceAsyncStub
+    generations: generations_pb2_grpc.GenerationServiceAsyncStub
+    models: models_pb2_grpc.ModelServiceAsyncStub
+
+    @classmethod
+    def on(cls, channel: grpc.aio.Channel) -> Stubs:
+        """The stubs on a channel."""
+        return cls(
+            text_pb2_grpc.TextServiceStub(channel),
+            image_pb2_grpc.ImageServiceStub(channel),
+            video_pb2_grpc.VideoServiceStub(channel),
+            audio_pb2_grpc.AudioServiceStub(channel),
+            generations_pb2_grpc.GenerationServiceStub(channel),
+            models_pb2_grpc.ModelServiceStub(channel),
+        )
+
+
+Opener = Callable[[str], AbstractAsyncContextManager[tuple[Stubs, Gate]]]
+"""Opens a gate in front of the upstream at a URL; always the same data folder within a test."""

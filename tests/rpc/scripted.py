@@ -1,0 +1,144 @@
+"""An upstream that says exactly what a test tells it to, over real HTTP, and notes what it got."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+ID = "q9h6x3m1wdrgp0cjy5fvt8k2ne"
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class ScriptedUpstream:
+    """`creates` and `gets` are answered in order, the last one for ever; `streams` likewise."""
+
+    url: str = ""
+    creates: list[Answer] = field(default_factory=list)
+    gets: list[Answer] = field(default_factory=list)
+    streams: list[Answer] = field(default_factory=list)
+    posted: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    last_event_ids: list[str | None] = field(default_factory=list)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: int = 0
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """POST of a prediction."""
+        self.posted.append(await request.json())
+        self.headers.append(dict(request.headers))
+        return await self._next(self.creates)(request)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """GET of a prediction."""
+        self.asked += 1
+        return await self._next(self.gets)(request)
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """POST of a cancel: from then on the prediction is canceled."""
+        self.gets = [says({"id": ID, "status": "canceled", "metrics": {}})]
+        self.cancelled.set()
+        return await self.gets[0](request)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """GET of the stream."""
+        self.last_event_ids.append(request.headers.get("Last-Event-ID"))
+        return await self._next(self.streams)(request)
+
+    @staticmethod
+    def _next(script: list[Answer]) -> Answer:
+        return script.pop(0) if len(script) > 1 else script[0]
+
+
+def says(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+    """Answer with a JSON document."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(
+            status=status,
+            text=document if isinstance(document, str) else json.dumps(document),
+            content_type="application/json",
+            headers=headers,
+        )
+
+    return answer
+
+
+def hangs_up() -> Answer:
+    """Take the request and close the connection without a word."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    return answer
+
+
+def streams(*pieces: str) -> Answer:
+    """Answer with server-sent events, byte for byte, then close."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece.encode())
+        return response
+
+    return answer
+
+
+def stays_open(*pieces: str, until: asyncio.Event) -> Answer:
+    """Like `streams`, but the connection stays open until the event is set."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece.encode())
+        await until.wait()
+        return response
+
+    return answer
+
+
+def token(text: str, number: int) -> str:
+    """One output event."""
+    return f"event: output\nid: 1690212292:{number}\ndata: {text}\n\n"
+
+
+@asynccontextmanager
+async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
+    """Run it on a free port of loopback."""
+    upstream = ScriptedUpstream()
+    app = web.Application()
+    app.router.add_post("/v1/predictions", upstream.create)
+    app.router.add_post("/v1/models/{owner}/{name}/predictions", upstream.create)
+    app.router.add_get("/v1/predictions/{id}", upstream.get)
+    app.router.add_post("/v1/predictions/{id}/cancel", upstream.cancel)
+    app.router.add_get("/v1/streams/{id}", upstream.stream)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield upstream
+    finally:
+        await runner.cleanup()
+
+
+def prediction(upstream: ScriptedUpstream, status: str, **fields: Any) -> dict[str, Any]:
+    """A prediction that streams from this upstream."""
+    return {
+        "id": ID,
+        "status": status,
+        "model": "replicate-internal/llama-3-70b-instruct-triton",
+        "version": "hidden",
+        "urls": {"stream": f"{upstream.url}/v1/streams/{ID}"},
+        **fields,
+    }
