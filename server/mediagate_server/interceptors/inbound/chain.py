@@ -72,12 +72,8 @@ class Chain(grpc.aio.ServerInterceptor):
         """The concerns composed, the first one outermost."""
         proceed = innermost
         for concern in reversed(self._concerns):
-            proceed = partial(_step, concern, proceed)
+            proceed = partial(concern.around, proceed=proceed)
         return proceed
-
-
-def _step(concern: Concern, proceed: Proceed, call: Call) -> Awaitable[bytes | None]:
-    return concern.around(call, proceed)
 
 
 async def _nothing(call: Call) -> None:
