@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     """Accepted; the store is SQLite in `data_dir`."""
     redis_url: str = ""
     """Accepted; limits are kept in the process."""
-    drain_seconds: float = Field(5.0, ge=0, le=600)
+    drain_seconds: float = Field(default=5.0, ge=0, le=600)
     reflection: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     insecure_public: bool = False
@@ -104,25 +104,25 @@ class Settings(BaseSettings):
     upstream: Literal["replicate", "sandbox"] | None = None
     upstream_url: str = ""
     replicate_api_token: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("replicate_api_token", "REPLICATE_API_TOKEN")
+        default=None, validation_alias=AliasChoices("replicate_api_token", "REPLICATE_API_TOKEN")
     )
     upstream_account: str = "default"
-    creates_per_minute: int = Field(600, ge=1)
-    reads_per_minute: int = Field(3_000, ge=1)
+    creates_per_minute: int = Field(default=600, ge=1)
+    reads_per_minute: int = Field(default=3_000, ge=1)
 
-    requests_per_minute: int = Field(0, ge=0)
+    requests_per_minute: int = Field(default=0, ge=0)
     """For each tenant; 0 is no limit."""
-    max_in_flight: int = Field(500, ge=0)
+    max_in_flight: int = Field(default=500, ge=0)
     """Generations of a tenant at once; 0 is no limit."""
 
     default_text_model: str = "llama-70b"
     default_image_model: str = "flux-schnell"
     default_video_model: str = "minimax-video"
     default_audio_model: str = "musicgen"
-    text_timeout: float = Field(600, ge=5, le=86_400)
-    image_timeout: float = Field(300, ge=5, le=86_400)
-    video_timeout: float = Field(1_800, ge=5, le=86_400)
-    audio_timeout: float = Field(300, ge=5, le=86_400)
+    text_timeout: float = Field(default=600, ge=5, le=86_400)
+    image_timeout: float = Field(default=300, ge=5, le=86_400)
+    video_timeout: float = Field(default=1_800, ge=5, le=86_400)
+    audio_timeout: float = Field(default=300, ge=5, le=86_400)
     use_fallback: bool = True
     """Accepted; nothing falls back yet."""
     enable_cost_optimization: bool = False

@@ -1,0 +1,18 @@
+"""Where the command `mediagate` begins. Without typer it says what to install."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from mediagate_cli.commands import app
+    except ModuleNotFoundError as error:
+        if error.name not in {"typer", "rich"}:
+            raise
+        sys.exit("The command line is an extra: pip install 'mediagate[cli,server,sandbox]'")
+    app()
+
+
+if __name__ == "__main__":
+    main()

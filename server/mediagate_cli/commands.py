@@ -1,0 +1,16 @@
+"""All commands by name."""
+
+import typer
+
+from mediagate_cli import serving
+
+app = typer.Typer(
+    name="mediagate",
+    help="One typed, metered gate to every Replicate model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serving.serve)
+app.command()(serving.sandbox)
+app.add_typer(serving.configuration, name="config")
