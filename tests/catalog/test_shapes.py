@@ -51,6 +51,15 @@ def test_a_ratio_is_one_of_the_list(asked: str, sent: str, handling: Handling) -
     assert outcome.handling is handling
 
 
+def test_near_means_by_factor() -> None:
+    """9:5 is a factor of 1.67 from 3:1 and of 1.8 from 1:1; turned on its side, the same."""
+    rule = Ratio(rule="ratio", to="shape")
+    for asked, wanted in (("9:5", "3:1"), ("5:9", "1:3")):
+        three = draft(shape=listed("1:1", "3:1", "1:3"))
+        rule.apply(asked, three)
+        assert three.input == {"shape": wanted}
+
+
 def test_a_ratio_may_have_a_name() -> None:
     """Portrait and landscape, as one model calls them."""
     named = draft(shape=listed("portrait", "landscape"))
@@ -110,13 +119,13 @@ def dimensions(step: int) -> Dimensions:
 @given(SIDES, SIDES, st.sampled_from([1, 8, 32, 64]))
 def test_a_size_is_in_range_and_in_steps(width: int, height: int, step: int) -> None:
     """Always; and sent as it is where it fits."""
-    limits = draft(w=side(256, 1440), h=side(256, 1440))
+    limits = draft(w=side(250, 1450), h=side(250, 1450))
     outcome = dimensions(step).apply(Size(width, height), limits)
     for name, asked in (("w", width), ("h", height)):
         sent = limits.input[name]
         assert limits.specs[name].problem(sent) == ""
         assert sent % step == 0
-        if 256 <= width <= 1440 and 256 <= height <= 1440:
+        if 250 <= width <= 1450 and 250 <= height <= 1450:
             assert abs(sent - asked) <= step
     same = (limits.input["w"], limits.input["h"]) == (width, height)
     assert outcome.handling is (Handling.HONOURED if same else Handling.ADJUSTED)
