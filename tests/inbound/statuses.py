@@ -40,9 +40,13 @@ def fields(error: grpc.aio.AioRpcError) -> dict[str, str]:
 async def failing(call: Any) -> grpc.aio.AioRpcError:
     """The error that a unary call or a stream ends with."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        if hasattr(call, "__aiter__"):
-            async for _ in call:
-                pass
-        else:
-            await call
+        await _ended(call)
     return raised.value
+
+
+async def _ended(call: Any) -> None:
+    if hasattr(call, "__aiter__"):
+        async for _ in call:
+            pass
+    else:
+        await call

@@ -218,6 +218,7 @@ async def test_bytes_that_are_no_message(start: Start) -> None:
     call: Any = gate.channel.unary_unary("/mediagate.v1.TextService/GenerateText")
     with capture_logs() as lines:
         error = await failing(call(b"\xff\xff\xff"))
+        await gate.observe.idle()
     assert (error.code(), reason(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert list(fields(error)) == ["request"]
     assert not servicer.prompts

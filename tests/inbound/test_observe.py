@@ -106,7 +106,7 @@ async def test_a_refused_call(start: Start) -> None:
 
 @pytest.mark.parametrize("method", ["GenerateText", "StreamText"])
 async def test_a_cancelled_call(start: Start, method: str) -> None:
-    """gRPC gives no code for it; it counts as CANCELLED, once, and is no longer in flight."""
+    """It has no code of gRPC's; it counts as CANCELLED, once, and is no longer in flight."""
     servicer = EndlessTexts(pause=asyncio.Event())
     gate = await start(servicer)
     cancelled = handled(UNARY if method == "GenerateText" else STREAM, "CANCELLED")

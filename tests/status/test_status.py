@@ -12,6 +12,7 @@ from google.rpc import status_pb2
 from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mediagate.v1 import errors_pb2
 from mediagate_server.errors import (
     Failure,

@@ -14,7 +14,7 @@ Authenticate = Callable[[Call], Awaitable[Caller]]
 """Finds out who calls, or raises KeyMissing or KeyInvalid."""
 
 
-async def local(call: Call) -> Caller:
+async def local(_: Call) -> Caller:
     """Everybody is the one local tenant: for a gate that only this machine can reach."""
     return LOCAL
 

@@ -80,12 +80,11 @@ async def _nothing(call: Call) -> None:
     """What is behind a method that has no handler; `validate` lets no call come here."""
 
 
-def _behaviour_of(handler: Handler) -> Callable[..., Any]:
-    behaviour = (
+def _behaviour_of(handler: Handler) -> Any:
+    """The one function that a handler has, under the name of its kind."""
+    return (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-    assert behaviour is not None, "gRPC gives a handler exactly one behaviour"
-    return behaviour
 
 
 async def _serve(behaviour: Callable[..., Any], call: Call) -> bytes | None:

@@ -40,7 +40,7 @@ class Errors:
             await self._abort(call, _uncaught(call, stray))
         except MediagateError as error:
             await self._abort(call, error.failure)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - total on purpose: nothing else may answer
             await self._abort(call, _known_in(error) or _uncaught(call, error))
 
     async def _abort(self, call: Call, failure: Failure) -> NoReturn:

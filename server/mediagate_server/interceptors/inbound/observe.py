@@ -123,11 +123,16 @@ def _set_code(call: Call) -> StatusCode | None:
 
 
 def _code_of_leaving(call: Call) -> StatusCode:
-    """gRPC has no code for a call that was cancelled, so it is worked out here."""
-    remaining = call.context.time_remaining()
+    """Works out a code for a call that was cancelled: gRPC gives none."""
+    remaining = _seconds_left(call)
     if remaining is not None and remaining < _DEADLINE_SLACK:
         return StatusCode.DEADLINE_EXCEEDED
     return StatusCode.CANCELLED
+
+
+def _seconds_left(call: Call) -> float | None:
+    """Until the call's deadline; None where it has none, which gRPC's own types do not say."""
+    return call.context.time_remaining()
 
 
 def _write_access_line(call: Call, code: StatusCode, seconds: float) -> None:

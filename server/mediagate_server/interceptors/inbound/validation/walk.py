@@ -113,7 +113,7 @@ class Walk:
         return self._message
 
 
-def _refuse(value: Any, path: str, findings: Findings) -> None:
+def _refuse(_: Any, path: str, findings: Findings) -> None:
     findings.add_not_built(path)
 
 
