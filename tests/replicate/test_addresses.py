@@ -45,17 +45,16 @@ def test_the_root_ends_in_v1(base_url: str, root: str) -> None:
 )
 def test_a_root_that_cannot_be_meant_is_refused(base_url: str) -> None:
     """When the settings are made, not at the first request."""
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=r"^(?!.*secret)") as refused:
         ReplicateSettings(base_url=base_url)
-    assert "secret" not in str(refused.value)
+    assert refused.value.__cause__ is None
 
 
 @pytest.mark.parametrize("token", ["", "r8_a b", "r8_x\n", "r8_é"])
 def test_a_token_that_cannot_be_one_is_refused_unseen(token: str) -> None:
     """The error does not show it, and neither does the settings' own text."""
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=r"^(?!.*r8_).*characters"):
         ReplicateSettings(token=token)
-    assert "r8_" not in str(refused.value)
     assert "r8_secret" not in repr(ReplicateSettings(token="r8_secret"))
 
 
@@ -108,7 +107,7 @@ def test_ids_stay_one_segment() -> None:
 
 def test_instants_are_utc() -> None:
     """As the list's filters take them."""
-    assert instant(datetime(2025, 1, 1, 12, 30)) == "2025-01-01T12:30:00Z"
+    assert instant(datetime.fromisoformat("2025-01-01T12:30:00")) == "2025-01-01T12:30:00Z"
     tokyo = timezone(timedelta(hours=9))
     assert instant(datetime(2025, 1, 1, 0, 0, 0, 5, tzinfo=tokyo)) == "2024-12-31T15:00:00.000005Z"
 

@@ -58,7 +58,8 @@ def test_doubtful_statuses(status: int) -> None:
 
 LOW_CREDIT = (
     b'{"detail":"Your rate is reduced to 6 requests per minute with a burst of 1 requests while '
-    b'you have less than $5.0 in credit. Your rate limit resets in ~5s.","status":429,"retry_after":7}'
+    b'you have less than $5.0 in credit. Your rate limit resets in ~5s.","status":429,'
+    b'"retry_after":7}'
 )
 
 
@@ -103,7 +104,8 @@ def test_fields_that_upstream_lists() -> None:
     """The property is named, not the object that lacks it."""
     told = failure(
         422,
-        b'{"title":"Input validation failed","detail":"- input: prompt is required\\n","status":422,'
+        b'{"title":"Input validation failed","detail":"- input: prompt is required\\n",'
+        b'"status":422,'
         b'"invalid_fields":[{"type":"required","field":"input","description":"prompt is required"},'
         b'{"field":"input.num_outputs","description":"Must be less than or equal to 4"},'
         b'{"field":"input","description":"Additional property promt is not allowed"}]}',
@@ -120,9 +122,9 @@ def test_fields_out_of_the_text() -> None:
     """Without the list, the lines of `detail` say the same."""
     assert invalid_fields(
         {
-            "detail": "- input: prompt is required\n- input.width: Invalid type. Expected: integer, "
-            "given: string\n- input.aspect_ratio: input.aspect_ratio must be one of the "
-            'following: "1:1", "16:9"\nGo to: https://replicate.com/account/billing'
+            "detail": "- input: prompt is required\n- input.width: Invalid type. "
+            "Expected: integer, given: string\n- input.aspect_ratio: input.aspect_ratio must be "
+            'one of the following: "1:1", "16:9"\nGo to: https://replicate.com/account/billing'
         }
     ) == {
         "prompt": "is required",

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import orjson
@@ -54,7 +54,7 @@ class ReplicateClient(Upstream):
         self._open = AsyncExitStack()
         self._connection: Connection
 
-    async def __aenter__(self) -> "ReplicateClient":
+    async def __aenter__(self) -> Self:
         self._connection = await self._open.enter_async_context(connect(self._settings))
         return self
 
@@ -132,7 +132,7 @@ class ReplicateClient(Upstream):
         """One exchange through the SDK, at most `within` seconds; the body of a 2xx."""
         try:
             async with asyncio.timeout(within):
-                answer = await self._connection.sdk._async_request(
+                answer = await self._connection.sdk._async_request(  # noqa: SLF001 - pinned, a test holds it
                     method, path, timeout=self._phases, **parts
                 )
         except TimeoutError as late:

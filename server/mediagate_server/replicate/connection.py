@@ -77,10 +77,10 @@ def _sdk(settings: ReplicateSettings, transport: httpx.AsyncBaseTransport) -> Sd
             "Accept-Encoding": "identity",
         },
     )
-    client = sdk._async_client
+    client = sdk._async_client  # noqa: SLF001 - the SDK shows it in no other way
     if settings.token is None:
         del client.headers["Authorization"]
     # The SDK would send reads again up to ten times, sleeping as long as upstream says.
     # `AnswerTransport` already turns every answer it would retry into an exception.
-    client._transport.max_attempts = 1  # type: ignore[attr-defined]
+    client._transport.max_attempts = 1  # type: ignore[attr-defined]  # noqa: SLF001
     return sdk

@@ -32,7 +32,7 @@ class _Window:
     results: deque[tuple[float, bool]] = field(default_factory=deque)
     failures: int = 0
 
-    def add(self, now: float, failed: bool, length: float) -> None:
+    def add(self, now: float, *, failed: bool, length: float) -> None:
         self.results.append((now, failed))
         self.failures += failed
         while self.results[0][0] <= now - length:
@@ -68,20 +68,20 @@ class Breaker:
     async def __call__(self, call: Call, proceed: Callable[[], Awaitable[T]]) -> T:
         """Watch how the request ends; stop none."""
         kind: Kind = "create" if call.endpoint == "create" else "read"
-        ended: bool | None = None
+        failed: bool | None = None
         try:
             answer = await proceed()
-            ended = False
+            failed = False
             return answer
         except NoAnswer:
-            ended = True
+            failed = True
             raise
         except Refused as refused:
             # A definite answer shows that upstream is there, not that the model works.
-            ended = True if refused.refusal is Refusal.UNREACHABLE else None
+            failed = True if refused.refusal is Refusal.UNREACHABLE else None
             raise
         finally:
-            self._record(call.model, kind, ended)
+            self._record(call.model, kind, failed=failed)
 
     def check(self, model: str) -> None:
         """CircuitOpen where `admit` would raise it; takes nothing."""
@@ -106,7 +106,7 @@ class Breaker:
         if circuit is not None and circuit.opened_by is not None:
             circuit.probe_until = self._clock() + PROBE_LEASE
 
-    def _record(self, model: str, kind: Kind, failed: bool | None) -> None:
+    def _record(self, model: str, kind: Kind, *, failed: bool | None) -> None:
         """`failed` is None for an end that says nothing about the model."""
         circuit = self._circuits.setdefault(model, _Circuit())
         now = self._clock()
@@ -115,7 +115,7 @@ class Breaker:
         if failed is None:
             return
         window = circuit.windows[kind]
-        window.add(now, failed, self._settings.breaker_window)
+        window.add(now, failed=failed, length=self._settings.breaker_window)
         if circuit.opened_by is None:
             if failed and self._is_broken(window):
                 self._open(model, circuit, kind)

@@ -12,6 +12,7 @@ from random import Random
 
 from mediagate_server.interceptors.outbound.breaker import Breaker
 from mediagate_server.interceptors.outbound.call import OTHER, Call, Endpoint, Interceptor, T
+from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.interceptors.outbound.observe import Observe
 from mediagate_server.interceptors.outbound.pace import Pace
 from mediagate_server.interceptors.outbound.retry import Retry
@@ -26,7 +27,8 @@ from mediagate_server.replicate.port import (
 
 
 class Outbound(Upstream):
-    """One upstream account. `model` is the catalog's slug, never what a caller typed.
+    """One upstream account, for one event loop. `model` is the catalog's slug, never what a
+    caller typed. `create_policy` says when a refused create may be attempted anew.
 
     A create is admitted first and sent later. Between the two lies the durable commit that makes
     the attempt: had the commit come first, the record would say "may have been sent" all the
@@ -36,12 +38,27 @@ class Outbound(Upstream):
     """
 
     def __init__(
-        self, upstream: Upstream, *, retry: Retry, breaker: Breaker, pace: Pace, observe: Observe
+        self,
+        upstream: Upstream,
+        settings: OutboundSettings,
+        *,
+        random: Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        random = random or Random()
         self._upstream = upstream
-        self._breaker = breaker
-        self._pace = pace
-        self._inwards: tuple[Interceptor, ...] = (retry, breaker, pace, observe)
+        self._breaker = Breaker(settings, clock)
+        self._pace = Pace(
+            creates_per_minute=settings.creates_per_minute,
+            reads_per_minute=settings.reads_per_minute,
+        )
+        self._inwards: tuple[Interceptor, ...] = (
+            Retry(random),
+            self._breaker,
+            self._pace,
+            Observe(),
+        )
+        self.create_policy = CreatePolicy(random)
 
     def try_admit(self, model: str = OTHER) -> bool:
         """Take a create's turn if one is free now: then `create` may follow. Never waits.
@@ -59,10 +76,6 @@ class Outbound(Upstream):
         self._breaker.check(model)
         await self._pace.admit_create()
         self._breaker.admit(model)
-
-    def hold(self, seconds: float) -> None:
-        """Let no create of this account through for this long."""
-        self._pace.hold(seconds)
 
     async def create(self, request: CreateRequest, *, model: str = OTHER) -> Prediction:
         """Send exactly one POST, at once; `admit` or `try_admit` must have come before."""
@@ -113,23 +126,3 @@ class Outbound(Upstream):
         for interceptor in reversed(self._inwards):
             proceed = partial(interceptor, call, proceed)
         return await proceed()
-
-
-def surround(
-    upstream: Upstream,
-    settings: OutboundSettings,
-    *,
-    random: Random | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Outbound:
-    """The whole chain around one account, as the settings say. For one event loop."""
-    return Outbound(
-        upstream,
-        retry=Retry(random or Random()),  # noqa: S311 - spreads retries, guards nothing
-        breaker=Breaker(settings, clock),
-        pace=Pace(
-            creates_per_minute=settings.creates_per_minute,
-            reads_per_minute=settings.reads_per_minute,
-        ),
-        observe=Observe(),
-    )

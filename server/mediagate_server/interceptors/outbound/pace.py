@@ -52,7 +52,3 @@ class Pace:
     async def admit_create(self) -> None:
         """Wait for a create's turn, first come first served, and take it."""
         self._waits["create"].observe(await self._creates.take())
-
-    def hold(self, seconds: float) -> None:
-        """Let no create through for this long: upstream said so somewhere else."""
-        self._creates.hold(seconds)

@@ -24,11 +24,12 @@ class Rate:
         self._bucket = AsyncLimiter(self.burst, self.burst / leak)
         self._steady = AsyncLimiter(1, _MINUTE / per_minute)
         self._turn = asyncio.Lock()
+        self._waiting = 0
         self._held_until = 0.0
 
     def try_take(self) -> bool:
         """Take a turn if there is one now and nobody waits for it."""
-        if self._turn.locked() or self._hold_left() > 0:
+        if self._waiting or self._hold_left() > 0:
             return False
         buckets = self._buckets()
         if not all(bucket.has_capacity() for bucket in buckets):
@@ -40,20 +41,29 @@ class Rate:
     async def take(self) -> float:
         """Wait for a turn and take it; the seconds waited."""
         started = _now()
-        # The limiter wakes its waiters in no kept order: one at a time may wait there.
-        async with self._turn:
-            waiting = True
-            while waiting:
-                while (left := self._hold_left()) > 0:
-                    await asyncio.sleep(left)
-                for bucket in self._buckets():
-                    await bucket.acquire()
-                waiting = self._hold_left() > 0  # held while waiting: the turn is given up
+        self._waiting += 1
+        try:
+            # The limiter lets newcomers pass those it wakes: only one at a time may wait there.
+            async with self._turn:
+                await self._next()
+        finally:
+            self._waiting -= 1
         return _now() - started
 
     def hold(self, seconds: float) -> None:
         """Give no turn for this long. Never shortens a hold."""
         self._held_until = max(self._held_until, _now() + seconds)
+
+    async def _next(self) -> None:
+        while True:
+            if (left := self._hold_left()) > 0:
+                await asyncio.sleep(left)
+                continue
+            for bucket in self._buckets():
+                await bucket.acquire()
+            if self._hold_left() <= 0:
+                return
+            # A hold came while this waited: its turn is given up, which errs on the safe side.
 
     def _hold_left(self) -> float:
         return self._held_until - _now()

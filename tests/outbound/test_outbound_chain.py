@@ -1,0 +1,362 @@
+"""The whole chain around a scripted upstream: what is tried again, what waits, what is counted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from random import Random
+from typing import Any
+
+import pytest
+
+from mediagate_server import telemetry
+from mediagate_server.errors import CircuitOpen
+from mediagate_server.interceptors.outbound.chain import Outbound
+from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.replicate.port import (
+    CreateRequest,
+    DoneEvent,
+    NoAnswer,
+    Prediction,
+    PredictionPage,
+    PredictionStatus,
+    Refusal,
+    Refused,
+    StreamEvent,
+    Upstream,
+)
+
+Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
+
+REQUEST = CreateRequest("meta/llama", {"prompt": "hi"}, cancel_after=60)
+PREDICTION = Prediction("p1", PredictionStatus.STARTING)
+DOUBT = NoAnswer("timeout")
+DOWN = Refused(Refusal.UNREACHABLE)
+INPUT = Refused(Refusal.INPUT, http_status=422)
+
+
+def throttled(seconds: float | None) -> Refused:
+    return Refused(Refusal.THROTTLED, http_status=429, retry_after=seconds)
+
+
+class Scripted(Upstream):
+    """Ends each request as the script says, then well; keeps what was asked and when."""
+
+    def __init__(self, *ends: BaseException) -> None:
+        self.ends: Iterator[BaseException] = iter(ends)
+        self.asked: list[tuple[str, float]] = []
+        self.closed = 0
+
+    def ask(self, endpoint: str) -> None:
+        self.asked.append((endpoint, asyncio.get_running_loop().time()))
+        end = next(self.ends, None)
+        if end is not None:
+            raise end
+
+    async def create(self, request: CreateRequest) -> Prediction:
+        assert request is REQUEST
+        self.ask("create")
+        return PREDICTION
+
+    async def get(self, prediction_id: str) -> Prediction:
+        assert prediction_id == "p1"
+        self.ask("get")
+        return PREDICTION
+
+    async def cancel(self, prediction_id: str) -> Prediction | None:
+        assert prediction_id == "p1"
+        self.ask("cancel")
+        return None
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        assert (cursor, created_after, created_before) == ("c", None, None)
+        self.ask("list")
+        return PredictionPage((PREDICTION,), None)
+
+    @asynccontextmanager
+    async def stream(
+        self, stream_url: str, *, last_event_id: str | None = None
+    ) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
+        assert (stream_url, last_event_id) == ("http://s", "7")
+        self.ask("stream")
+
+        async def batches() -> AsyncIterator[tuple[StreamEvent, ...]]:
+            yield (DoneEvent(),)
+
+        try:
+            yield batches()
+        finally:
+            self.closed += 1
+
+    def times(self) -> list[float]:
+        return [at - 1_000 for _, at in self.asked]
+
+
+def outbound(upstream: Upstream, **rates: int) -> Outbound:
+    loop = asyncio.get_running_loop()
+    return Outbound(upstream, OutboundSettings(**rates), random=Random(5), clock=loop.time)
+
+
+async def ask(out: Outbound, endpoint: str) -> object:
+    match endpoint:
+        case "create":
+            return await out.create(REQUEST, model="llama-70b")
+        case "get":
+            return await out.get("p1", model="llama-70b")
+        case "cancel":
+            return await out.cancel("p1", model="llama-70b")
+        case "list":
+            return await out.list_predictions(cursor="c")
+        case _:
+            async with out.stream("http://s", last_event_id="7", model="llama-70b") as batches:
+                return [batch async for batch in batches]
+
+
+ANSWERS = {
+    "create": PREDICTION,
+    "get": PREDICTION,
+    "cancel": None,
+    "list": PredictionPage((PREDICTION,), None),
+    "stream": [(DoneEvent(),)],
+}
+
+
+def count(name: str, **labels: str) -> float:
+    return telemetry.REGISTRY.get_sample_value(f"mediagate_{name}", labels) or 0.0
+
+
+@pytest.mark.parametrize("endpoint", ANSWERS)
+def test_an_answer_passes_through(virtually: Virtually, endpoint: str) -> None:
+    """One request, its answer, nothing waited, one count."""
+
+    async def main() -> None:
+        upstream = Scripted()
+        before = count("upstream_requests_total", endpoint=endpoint, outcome="ok")
+        assert await ask(outbound(upstream), endpoint) == ANSWERS[endpoint]
+        assert upstream.times() == pytest.approx([0], abs=0.01)
+        assert count("upstream_requests_total", endpoint=endpoint, outcome="ok") == before + 1
+
+    virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "tries"), [("get", 3), ("list", 3), ("stream", 3), ("cancel", 5)]
+)
+@pytest.mark.parametrize("end", [DOUBT, DOWN, throttled(None)])
+def test_reads_and_cancels_are_tried_again(
+    virtually: Virtually, endpoint: str, tries: int, end: BaseException
+) -> None:
+    """Up to their number of tries, each later than the one before; the last failure is told."""
+
+    async def main() -> None:
+        upstream = Scripted(*[end] * (tries - 1))
+        assert await ask(outbound(upstream), endpoint) == ANSWERS[endpoint]
+        assert len(upstream.asked) == tries
+        assert len(set(upstream.times())) == tries
+        assert upstream.times()[-1] < 30
+
+        upstream = Scripted(*[end] * 9)
+        with pytest.raises(type(end)) as told:
+            await ask(outbound(upstream), endpoint)
+        assert told.value is end
+        assert len(upstream.asked) == tries
+        assert upstream.closed == 0
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("endpoint", ["get", "list", "stream", "cancel"])
+def test_what_cannot_change_is_not_asked_again(virtually: Virtually, endpoint: str) -> None:
+    """A refusal for a reason stands; so does a cancellation."""
+
+    async def main() -> None:
+        refusals = [Refused(r) for r in (Refusal.ACCOUNT, Refusal.NOT_FOUND, Refusal.OTHER)]
+        for end in (INPUT, *refusals, asyncio.CancelledError()):
+            upstream = Scripted(end)
+            with pytest.raises(type(end)):
+                await ask(outbound(upstream), endpoint)
+            assert len(upstream.asked) == 1
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("end", [DOUBT, DOWN, throttled(1.0), INPUT, asyncio.CancelledError()])
+def test_a_create_is_never_sent_twice(virtually: Virtually, end: BaseException) -> None:
+    """Whatever came of it: a second POST would be a second bill."""
+
+    async def main() -> None:
+        upstream = Scripted(end)
+        with pytest.raises(type(end)):
+            await ask(outbound(upstream), "create")
+        assert len(upstream.asked) == 1
+
+    virtually(main())
+
+
+def test_a_told_wait_is_kept(virtually: Virtually) -> None:
+    """Throttled with a time: asked again then, and no other read of the account before."""
+
+    async def main() -> None:
+        upstream = Scripted(throttled(7.0))
+        out = outbound(upstream)
+        first = asyncio.create_task(ask(out, "get"))
+        await asyncio.sleep(1)
+        await ask(out, "list")
+        await first
+        assert [at for _, at in upstream.asked][1:] == pytest.approx([1_007, 1_007], abs=0.1)
+
+    virtually(main())
+
+
+def test_a_throttled_create_holds_every_create(virtually: Virtually) -> None:
+    """The limit is the account's: other models wait too, reads do not."""
+
+    async def main() -> None:
+        upstream = Scripted(throttled(12.0))
+        out = outbound(upstream)
+        assert out.try_admit("llama-70b")
+        with pytest.raises(Refused):
+            await ask(out, "create")
+        assert not out.try_admit("sdxl")
+        await ask(out, "get")
+        assert upstream.times() == pytest.approx([0, 0], abs=0.01)
+        await out.admit("sdxl")
+        assert asyncio.get_running_loop().time() == pytest.approx(1_012, abs=0.01)
+
+    virtually(main())
+
+
+@pytest.mark.parametrize(("told", "held"), [(None, 1), (0.0, 0), (86_400.0, 60)])
+def test_how_long_a_hold_is(virtually: Virtually, told: float | None, held: float) -> None:
+    """A second where upstream told none, never more than the minute that limits are made of."""
+
+    async def main() -> None:
+        out = outbound(Scripted(throttled(told)))
+        with pytest.raises(Refused):
+            await ask(out, "create")
+        await out.admit()
+        assert asyncio.get_running_loop().time() - 1_000 == pytest.approx(held, abs=0.01)
+
+    virtually(main())
+
+
+def test_creates_wait_when_they_are_admitted_not_when_sent(virtually: Virtually) -> None:
+    """The turn is taken before the commit; sending then waits for nothing."""
+
+    async def main() -> None:
+        upstream = Scripted()
+        out = outbound(upstream, creates_per_minute=6)
+        waits = count("upstream_paced_seconds_sum", endpoint="create")
+        assert out.try_admit("llama-70b")
+        assert not out.try_admit("llama-70b")
+        await out.admit("llama-70b")
+        for _ in range(3):
+            await ask(out, "create")
+        assert upstream.times() == pytest.approx([10, 10, 10], abs=0.01)
+        assert count("upstream_paced_seconds_sum", endpoint="create") - waits == pytest.approx(
+            10, abs=0.01
+        )
+
+    virtually(main())
+
+
+def test_reads_wait_for_their_own_rate(virtually: Virtually) -> None:
+    """Gets, lists and cancels share one; streams and creates are not of it."""
+
+    async def main() -> None:
+        upstream = Scripted()
+        out = outbound(upstream, reads_per_minute=6)
+        await asyncio.gather(*(ask(out, each) for each in ("get", "list", "cancel")))
+        assert upstream.times() == pytest.approx([0, 10, 20], abs=0.01)
+        for endpoint in ("stream", "stream", "create"):
+            await ask(out, endpoint)
+        assert upstream.times()[3:] == pytest.approx([20, 20, 20], abs=0.01)
+
+    virtually(main())
+
+
+def test_an_open_circuit_takes_no_turn(virtually: Virtually) -> None:
+    """Creates of a model that fails are stopped before they wait; reads of it go on."""
+
+    async def main() -> None:
+        upstream = Scripted(*[DOUBT] * 20)
+        out = outbound(upstream, creates_per_minute=6)
+        for _ in range(20):
+            with pytest.raises(NoAnswer):
+                await ask(out, "create")
+        for _ in range(5):
+            with pytest.raises(CircuitOpen):
+                out.try_admit("llama-70b")
+            with pytest.raises(CircuitOpen):
+                await out.admit("llama-70b")
+        await ask(out, "get")
+        assert out.try_admit("sdxl")
+        await asyncio.sleep(60)
+        assert out.try_admit("llama-70b")
+        await ask(out, "create")
+        await out.admit("llama-70b")
+
+    virtually(main())
+
+
+def test_a_circuit_that_opens_while_a_create_waits_stops_it(virtually: Virtually) -> None:
+    """It is looked at again after the wait."""
+
+    async def main() -> None:
+        out = outbound(Scripted(*[DOUBT] * 20), creates_per_minute=6)
+        await out.admit("llama-70b")
+        waiting = asyncio.create_task(out.admit("llama-70b"))
+        await asyncio.sleep(5)
+        for _ in range(20):
+            with pytest.raises(NoAnswer):
+                await ask(out, "create")
+        with pytest.raises(CircuitOpen):
+            await waiting
+
+    virtually(main())
+
+
+def test_every_try_is_counted(virtually: Virtually) -> None:
+    """By endpoint and outcome, and the tries after the first by their cause."""
+
+    async def main() -> None:
+        outcomes = ("no_answer", "unreachable", "throttled", "cancelled", "input", "ok", "bug")
+        before = {
+            o: count("upstream_requests_total", endpoint="cancel", outcome=o) for o in outcomes
+        }
+        causes = ("no_answer", "unreachable", "throttled")
+        retried = {c: count("upstream_retries_total", endpoint="cancel", cause=c) for c in causes}
+        out = outbound(Scripted(DOUBT, DOWN, throttled(0.0)))
+        await ask(out, "cancel")
+        for end in (INPUT, asyncio.CancelledError(), ZeroDivisionError()):
+            with pytest.raises(type(end)):
+                await ask(outbound(Scripted(end)), "cancel")
+        for outcome in outcomes:
+            counted = count("upstream_requests_total", endpoint="cancel", outcome=outcome)
+            assert counted - before[outcome] == 1
+        for cause in causes:
+            counted = count("upstream_retries_total", endpoint="cancel", cause=cause)
+            assert counted - retried[cause] == 1
+
+    virtually(main())
+
+
+def test_a_break_within_a_stream_is_not_opened_again(virtually: Virtually) -> None:
+    """Only the reader knows how far it got. The stream is closed however it is left."""
+
+    async def main() -> None:
+        upstream = Scripted()
+        out = outbound(upstream)
+        with pytest.raises(NoAnswer):
+            async with out.stream("http://s", last_event_id="7"):
+                raise DOUBT
+        assert len(upstream.asked) == 1
+        assert upstream.closed == 1
+
+    virtually(main())

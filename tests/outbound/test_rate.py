@@ -1,0 +1,163 @@
+"""The account's rate: never above the limit in any minute, in order, and silent while held."""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_server.interceptors.outbound.rate import Rate
+
+Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def turns(rate: Rate, arrivals: list[float]) -> list[float]:
+    """When each of those who arrive (seconds from now) gets its turn, in order of arrival."""
+
+    async def one(at: float) -> float:
+        await asyncio.sleep(at)
+        await rate.take()
+        return now()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(at)) for at in sorted(arrivals)]
+    return [task.result() for task in tasks]
+
+
+def most_in_a_minute(moments: list[float]) -> int:
+    """The fullest 60 seconds; a hair less, as clocks are floats."""
+    moments = sorted(moments)
+    return max(
+        bisect_left(moments, start + 60 - 1e-6) - place for place, start in enumerate(moments)
+    )
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "burst"), [(600, 30), (3_000, 150), (60, 3), (6, 1), (1, 1)]
+)
+def test_a_crowd_gets_the_whole_rate_and_no_more(
+    virtually: Virtually, per_minute: int, burst: int
+) -> None:
+    """All at once: a burst, then a steady drip; no minute holds more than the limit."""
+    rate = Rate(per_minute)
+    assert rate.burst == burst
+    start, crowd = 1_000.0, per_minute * 2 + burst
+    moments = virtually(turns(rate, [0.0] * crowd))
+    assert sum(moment < start + 0.01 for moment in moments) == burst
+    assert most_in_a_minute(moments) <= per_minute
+    steady = (per_minute - burst + 1) / 60
+    assert moments[-1] == pytest.approx(start + (crowd - burst) / steady, abs=0.1)
+
+
+@given(
+    st.integers(1, 80),
+    st.lists(st.integers(0, 2_000), min_size=1, max_size=120, unique=True),
+    st.lists(st.tuples(st.floats(0, 200), st.floats(0, 30)), max_size=3),
+)
+def test_no_minute_ever_holds_more_than_the_limit(
+    virtually: Virtually,
+    per_minute: int,
+    tenths: list[int],
+    holds: list[tuple[float, float]],
+) -> None:
+    """Whoever comes when, waiting or not, with holds in between; turns come in order."""
+    rate = Rate(per_minute)
+    arrivals = [tenth / 10 for tenth in tenths]
+    taken: list[float] = []
+    held: list[tuple[float, float]] = []
+
+    async def hold(at: float, seconds: float) -> None:
+        await asyncio.sleep(at)
+        rate.hold(seconds)
+        held.append((now(), now() + seconds))
+
+    async def hasty(at: float) -> None:
+        await asyncio.sleep(at)
+        if rate.try_take():
+            taken.append(now())
+
+    async def main() -> list[float]:
+        async with asyncio.TaskGroup() as group:
+            for each in holds:
+                group.create_task(hold(*each))
+            for at in arrivals[::3]:
+                group.create_task(hasty(at))
+            patient = group.create_task(turns(rate, arrivals))
+        return patient.result()
+
+    waited = virtually(main())
+    assert waited == sorted(waited)
+    moments = waited + taken
+    assert most_in_a_minute(moments) <= per_minute
+    for start, end in held:
+        assert not any(start < moment < end - 1e-6 for moment in moments)
+
+
+def test_nobody_passes_those_who_wait(virtually: Virtually) -> None:
+    """`try_take` never takes a turn that somebody waits for."""
+
+    async def main() -> None:
+        rate = Rate(6)
+        assert rate.try_take()
+        assert not rate.try_take()
+        waiting = [asyncio.create_task(rate.take()) for _ in range(3)]
+        while not all(task.done() for task in waiting):
+            assert not rate.try_take()
+            await asyncio.sleep(1)
+        assert [task.result() for task in waiting] == pytest.approx([10, 20, 30], abs=0.01)
+        await asyncio.sleep(10)
+        assert rate.try_take()
+
+    virtually(main())
+
+
+def test_one_that_gives_up_costs_no_turn(virtually: Virtually) -> None:
+    """Cancelled while it waited: the next in line moves up."""
+
+    async def main() -> None:
+        rate = Rate(6)
+        await rate.take()
+        gone, next_one = asyncio.create_task(rate.take()), asyncio.create_task(rate.take())
+        await asyncio.sleep(5)
+        gone.cancel()
+        assert await next_one == pytest.approx(10, abs=0.01)
+        assert gone.cancelled()
+
+    virtually(main())
+
+
+def test_after_a_hold_turns_come_one_by_one(virtually: Virtually) -> None:
+    """Upstream met its limit: no burst at once when the hold is over, and none for a minute."""
+
+    async def main() -> None:
+        rate = Rate(600)
+        rate.hold(5)
+        assert not rate.try_take()
+        moments = await turns(rate, [0.0] * 100)
+        assert moments[0] == pytest.approx(1_005, abs=0.01)
+        assert min(b - a for a, b in pairwise(moments)) == pytest.approx(0.1, abs=0.001)
+        await asyncio.sleep(120)
+        first, *_, last = await turns(rate, [0.0] * 30)
+        assert last - first < 0.01
+
+    virtually(main())
+
+
+def test_a_shorter_hold_does_not_shorten(virtually: Virtually) -> None:
+    """The longest that upstream told counts."""
+
+    async def main() -> None:
+        rate = Rate(600)
+        rate.hold(20)
+        rate.hold(1)
+        assert await rate.take() == pytest.approx(20, abs=0.01)
+
+    virtually(main())
