@@ -1,0 +1,116 @@
+"""When a call is sent again."""
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_client.errors import DeadlineExceeded, MediagateError
+from mediagate_client.failures import from_status
+from mediagate_client.retry import Deadline, Retries, RetryPolicy, may_retry
+
+from .statuses import status
+
+C = grpc.StatusCode
+DOWN = from_status(status(C.UNAVAILABLE, "DRAINING"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def retries(
+    policy: RetryPolicy, *, seconds: float | None = None, draw: float = 0.0
+) -> tuple[Retries, Clock]:
+    clock = Clock()
+    return Retries(policy, Deadline.after(seconds, clock), lambda: draw), clock
+
+
+def test_the_pauses_grow_to_their_bound() -> None:
+    """Without jitter's luck the pauses double until they are at the longest."""
+    tries, _ = retries(RetryPolicy(max_attempts=6, initial_delay=1, max_delay=5), draw=1.0)
+    assert [tries.delay(DOWN) for _ in range(6)] == [1.0, 2.0, 4.0, 5.0, 5.0, None]
+
+
+@given(st.floats(0, 1), st.integers(1, 30))
+def test_a_pause_is_between_half_and_the_whole(draw: float, attempt: int) -> None:
+    """Jitter shortens a pause by half at most, so that a crowd spreads and still backs off."""
+    policy = RetryPolicy(max_attempts=100)
+    tries, _ = retries(policy, draw=draw)
+    delays = [tries.delay(DOWN) for _ in range(attempt)]
+    whole = min(policy.initial_delay * policy.multiplier ** (attempt - 1), policy.max_delay)
+    assert delays[-1] is not None
+    assert whole / 2 <= delays[-1] <= whole
+
+
+@given(st.floats(0, 1), st.floats(0, 60))
+def test_never_sooner_than_the_gate_asked(draw: float, asked: float) -> None:
+    """RetryInfo is a floor."""
+    tries, _ = retries(RetryPolicy(), draw=draw)
+    failure = from_status(status(C.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_after=asked))
+    delay = tries.delay(failure)
+    assert delay is not None
+    assert failure.retry_after is not None
+    assert delay >= failure.retry_after
+
+
+def test_too_long_a_pause_is_not_waited_for() -> None:
+    """A caller rather hears of a pause of an hour than sits through it."""
+    tries, _ = retries(RetryPolicy(longest_retry_after=60))
+    assert tries.delay(from_status(status(C.UNAVAILABLE, "DRAINING", retry_after=61))) is None
+
+
+def test_no_try_begins_after_the_deadline() -> None:
+    """A pause that would end after the deadline is not begun."""
+    tries, clock = retries(RetryPolicy(initial_delay=1), seconds=10, draw=1.0)
+    clock.now += 8.9
+    assert tries.delay(DOWN) == 1.0
+    clock.now += 0.2
+    assert tries.delay(DOWN) is None
+
+
+def test_progress_begins_the_count_anew() -> None:
+    """A stream that goes on after each of many cuts is never given up."""
+    tries, _ = retries(RetryPolicy(max_attempts=2), draw=1.0)
+    for _ in range(20):
+        assert tries.delay(DOWN) == 0.2
+        tries.progressed()
+    assert tries.delay(DOWN) is not None
+    assert tries.delay(DOWN) is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (DOWN, True),
+        (from_status(status(C.UNAVAILABLE, message="Socket closed")), True),
+        (from_status(status(C.CANCELLED, message="CANCELLED")), True),
+        (from_status(status(C.CANCELLED, "CANCELLED")), False),
+        (from_status(status(C.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_after=1)), True),
+        (from_status(status(C.RESOURCE_EXHAUSTED, "QUEUE_FULL")), False),
+        (from_status(status(C.RESOURCE_EXHAUSTED, "BUDGET_EXCEEDED", retry_after=1)), False),
+        (from_status(status(C.RESOURCE_EXHAUSTED, message="too large")), False),
+        (from_status(status(C.INVALID_ARGUMENT, "INVALID_REQUEST")), False),
+        (from_status(status(C.INTERNAL, "RUN_FAILED")), False),
+        (from_status(status(C.DATA_LOSS, "STREAM_INTERRUPTED")), False),
+        (from_status(status(C.DEADLINE_EXCEEDED)), False),
+    ],
+)
+def test_only_what_can_pass_is_tried_again(failure: MediagateError, expected: bool) -> None:
+    """Unavailable, cut, or told when to come back; nothing else."""
+    assert may_retry(failure) is expected
+
+
+def test_a_deadline_that_passed_is_an_error() -> None:
+    """GRPC would take a negative timeout for a call that has none left."""
+    clock = Clock()
+    deadline = Deadline.after(5, clock)
+    assert deadline.remaining() == 5
+    clock.now += 5
+    with pytest.raises(DeadlineExceeded):
+        deadline.remaining()
+    assert Deadline.after(None, clock).remaining() is None
