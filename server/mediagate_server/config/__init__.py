@@ -1,0 +1,17 @@
+"""What can be set, where it comes from, and what is wrong with it, by line."""
+
+from mediagate_server.config.address import is_loopback
+from mediagate_server.config.live import Configuration
+from mediagate_server.config.loading import load_settings
+from mediagate_server.config.problem import ConfigError
+from mediagate_server.config.settings import REPLICATE_API, Settings, UpstreamChoice
+
+__all__ = [
+    "REPLICATE_API",
+    "ConfigError",
+    "Configuration",
+    "Settings",
+    "UpstreamChoice",
+    "is_loopback",
+    "load_settings",
+]

@@ -1,0 +1,37 @@
+"""Addresses to listen on: what one looks like, and who can reach it."""
+
+import ipaddress
+import re
+from typing import Final
+
+_HOST: Final = re.compile(r"\[(?P<six>[0-9a-fA-F:.]+(%\w+)?)\]|(?P<name>[\w.*-]+)", re.ASCII)
+_SOCKETS: Final = ("unix:", "unix-abstract:")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host (an IPv6 one without its brackets) and port. ValueError says what it must look like."""
+    host, colon, port = address.rpartition(":")
+    found = _HOST.fullmatch(host)
+    if not colon or found is None or not re.fullmatch(r"\d{1,5}", port, re.ASCII):
+        raise ValueError("must be HOST:PORT, an IPv6 host in brackets")
+    if int(port) > 65_535:
+        raise ValueError("must have a port up to 65535")
+    if (six := found["six"]) is not None:
+        ipaddress.IPv6Address(six)
+        return six, int(port)
+    return found["name"], int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach it.
+
+    True for sockets in the file system, `localhost`, 127.0.0.0/8 and ::1. Any other name counts as
+    public, whatever it resolves to today; so do 0.0.0.0 and [::], which are every interface.
+    """
+    if address.startswith(_SOCKETS):
+        return True
+    try:
+        host, _ = split_address(address)
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,134 @@
+"""From file and environment to settings, or to everything that is wrong with them.
+
+Environment (`MEDIAGATE_*`, `REPLICATE_API_TOKEN`) beats the TOML file that `MEDIAGATE_CONFIG`
+names, which beats the defaults. An empty variable counts as not set.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mediagate_server.config.file import ConfigFile
+from mediagate_server.config.names import SECRETS, SECTIONS, variable_of
+from mediagate_server.config.problem import Problem, error_of
+from mediagate_server.config.settings import Settings
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the file (`path`, else the one that MEDIAGATE_CONFIG names) and the environment.
+
+    Raises ConfigError with all problems, one a line.
+    """
+    environ = os.environ if environ is None else environ
+    if path is None and (named := environ.get("MEDIAGATE_CONFIG", "")):
+        path = Path(named)
+    loading = _Loading(environ)
+    if path is not None:
+        loading.take_file(ConfigFile.read(path))
+    loading.take_environment()
+    return loading.settings()
+
+
+class _Loading:
+    """Values by setting, and for each the words that say where it was set."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._file: ConfigFile | None = None
+        self._values: dict[str, Any] = {}
+        self._keys: dict[str, tuple[str, str]] = {}
+        self._problems: list[Problem] = []
+
+    def take_file(self, file: ConfigFile) -> None:
+        """Every key of every section; what is not known is a problem."""
+        self._file = file
+        for section, content in file.document.items():
+            known = SECTIONS.get(section)
+            if known is None or not isinstance(content, dict):
+                there_are = ", ".join(f"[{name}]" for name in SECTIONS)
+                words = f"is not a section; there are {there_are}"
+                self._problems.append(Problem(file.where(section), section, words))
+                continue
+            for key, value in content.items():
+                if key in known:
+                    self._keys[known[key]] = (section, key)
+                    self._take(known[key], value)
+                else:
+                    words = f"is not a setting; there are {', '.join(known)}"
+                    name = f"{section}.{key}"
+                    self._problems.append(Problem(file.where(section, key), name, words))
+
+    def take_environment(self) -> None:
+        """Every setting's own variable."""
+        for setting in Settings.model_fields:
+            value = self._environ.get(variable_of(setting), "")
+            if value:
+                self._keys.pop(setting, None)
+                self._take(setting, value)
+
+    def settings(self) -> Settings:
+        """The whole, checked. Raises ConfigError."""
+        settings = None
+        try:
+            settings = Settings(**self._values)
+        except ValidationError as error:
+            for problem in error.errors(include_url=False, include_input=False):
+                name = str(problem["loc"][0]) if problem["loc"] else ""
+                words = problem["msg"].removeprefix("Value error, ")
+                self._problems.append(self._problem(name, words))
+        if settings is None or self._problems:
+            raise error_of(self._problems)
+        return settings
+
+    def _take(self, setting: str, value: Any) -> None:
+        if setting in SECRETS:
+            value = self._secret(setting, value)
+            if value is None:
+                self._values.pop(setting, None)
+                return
+        self._values[setting] = value
+
+    def _secret(self, setting: str, value: Any) -> str | None:
+        """What a reference points to; a secret itself may stand in the environment only."""
+        kind, _, target = str(value).partition(":")
+        problem = ""
+        found = None
+        if kind == "env":
+            found = self._environ.get(target) or None
+            problem = f"refers to the variable {target}, which is not set"
+        elif kind == "file":
+            found, problem = _first_line(self._folder(setting) / target)
+        elif setting not in self._keys:
+            found = str(value)
+        else:
+            problem = 'a secret does not belong into this file; write "env:NAME" or "file:PATH"'
+        if found is None:
+            self._problems.append(self._problem(setting, problem))
+        return found
+
+    def _folder(self, setting: str) -> Path:
+        """What a relative path begins at: the file's own folder, or where we are."""
+        if self._file is not None and setting in self._keys:
+            return self._file.path.parent
+        return Path()
+
+    def _problem(self, setting: str, words: str) -> Problem:
+        if self._file is not None and setting in self._keys:
+            keys = self._keys[setting]
+            return Problem(self._file.where(*keys), ".".join(keys), words)
+        if setting not in Settings.model_fields:
+            return Problem("", setting, words)
+        return Problem("environment", variable_of(setting), words)
+
+
+def _first_line(path: Path) -> tuple[str | None, str]:
+    """A secret kept in a file of its own, or why there is none."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        return None, f"refers to the file {path}, which cannot be read: {why}"
+    return text or None, f"refers to the file {path}, which is empty"

@@ -1,0 +1,80 @@
+"""The names by which each setting can be set: in the file's sections, and in the environment."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "server": {
+            "grpc_address": "grpc_address",
+            "ops_address": "ops_address",
+            "web_address": "web_address",
+            "public_url": "public_url",
+            "data_dir": "data_dir",
+            "database_url": "database_url",
+            "redis_url": "redis_url",
+            "drain_seconds": "drain_seconds",
+            "reflection": "reflection",
+            "log_level": "log_level",
+            "insecure_public": "insecure_public",
+        },
+        "upstream": {
+            "kind": "upstream",
+            "url": "upstream_url",
+            "token": "replicate_api_token",
+            "account": "upstream_account",
+            "exclusive": "upstream_exclusive",
+            "creates_per_minute": "creates_per_minute",
+            "reads_per_minute": "reads_per_minute",
+            "connect_timeout": "upstream_connect_timeout",
+            "create_timeout": "upstream_create_timeout",
+            "read_timeout": "upstream_read_timeout",
+        },
+        "limits": {
+            "requests_per_minute": "requests_per_minute",
+            "max_in_flight": "max_in_flight",
+        },
+        "defaults": {
+            "text_model": "default_text_model",
+            "image_model": "default_image_model",
+            "video_model": "default_video_model",
+            "audio_model": "default_audio_model",
+            "text_timeout": "text_timeout",
+            "image_timeout": "image_timeout",
+            "video_timeout": "video_timeout",
+            "audio_timeout": "audio_timeout",
+            "use_fallback": "use_fallback",
+            "enable_cost_optimization": "enable_cost_optimization",
+        },
+    }
+)
+"""The file's sections and keys, and the setting that each one is."""
+
+SECRETS: Final = frozenset({"replicate_api_token", "database_url", "redis_url"})
+"""Settings that the file may only point to. The URLs are among them for their passwords."""
+
+LIVE: Final = frozenset(
+    {*SECTIONS["limits"].values(), *SECTIONS["defaults"].values(), "drain_seconds", "log_level"}
+)
+"""What a reload changes at once; everything else needs a restart."""
+
+NOT_BUILT: Final = frozenset(
+    {
+        "web_address",
+        "public_url",
+        "database_url",
+        "redis_url",
+        "upstream_exclusive",
+        "use_fallback",
+        "enable_cost_optimization",
+    }
+)
+"""Settings that are accepted and checked, and change nothing yet."""
+
+_OWN: Final[Mapping[str, str]] = MappingProxyType({"replicate_api_token": "REPLICATE_API_TOKEN"})
+
+
+def variable_of(setting: str) -> str:
+    """The environment variable of a setting."""
+    return _OWN.get(setting, f"MEDIAGATE_{setting.upper()}")

@@ -1,0 +1,172 @@
+"""Every setting: its meaning, unit, range and default. Does not know where they come from."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from mediagate_server.config.address import is_loopback, split_address
+from mediagate_server.config.names import NOT_BUILT
+from mediagate_server.config.problem import ConfigError
+
+REPLICATE_API: Final = "https://api.replicate.com/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamChoice:
+    """Who answers. `base_url` is empty for the embedded sandbox, which is not there yet."""
+
+    kind: Literal["replicate", "sandbox", "url"]
+    base_url: str
+    token: str | None = field(repr=False)
+
+
+def _tcp_address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def _grpc_address(value: str) -> str:
+    return value if value.startswith("unix:/") else _tcp_address(value)
+
+
+def _url(value: str) -> str:
+    """Plain http or https, or nothing. Its words never repeat it: it may hold a password."""
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise ValueError("must be an http or https URL with a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold user or password")
+    if parts.query or parts.fragment:
+        raise ValueError("must not have a query or a fragment")
+    return value
+
+
+def _token(value: SecretStr | None) -> SecretStr | None:
+    """One line of printable characters; anything else would break or forge a header."""
+    if value is None:
+        return None
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("holds characters that no token has")
+    return value
+
+
+TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
+GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
+Url = Annotated[str, AfterValidator(_url)]
+Token = Annotated[SecretStr | None, AfterValidator(_token)]
+Slug = Annotated[str, Field(min_length=1)]
+PerMinute = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)]
+RunTimeout = Annotated[float, Field(ge=5, le=86_400)]
+WireTimeout = Annotated[float, Field(gt=0, le=600)]
+
+
+class Settings(BaseModel):
+    """Everything that can be set. Durations in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    grpc_address: GrpcAddress = "127.0.0.1:50051"
+    """HOST:PORT, or `unix:/path`."""
+    ops_address: TcpAddress = "127.0.0.1:9464"
+    web_address: TcpAddress = "127.0.0.1:9465"
+    """Accepted; nothing listens there yet."""
+    public_url: Url = ""
+    """How others reach the web port. Accepted; nothing is served there yet."""
+    data_dir: Path = Path(".mediagate")
+    """Where the store is."""
+    database_url: SecretStr | None = None
+    """Accepted; the store is SQLite in `data_dir`."""
+    redis_url: SecretStr | None = None
+    """Accepted; limits are kept in the process."""
+    drain_seconds: float = Field(default=5.0, ge=0, le=600)
+    """How long rpcs may go on when the gate is asked to end."""
+    reflection: bool = True
+    """Whether callers may ask which services there are."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    insecure_public: bool = False
+    """Listen for gRPC on an address that others can reach, though nobody has to show a key."""
+
+    upstream: Literal["replicate", "sandbox"] | None = None
+    """Unset: Replicate if there is a token, else the sandbox."""
+    upstream_url: Url = ""
+    """Base URL of any Replicate-compatible API. Beats `upstream`."""
+    replicate_api_token: Token = None
+    upstream_account: Slug = "default"
+    """What this account is called in records."""
+    upstream_exclusive: bool = True
+    """Whether nobody else uses this account. Accepted; nothing depends on it yet."""
+    creates_per_minute: PerMinute = 600
+    reads_per_minute: PerMinute = 3_000
+    upstream_connect_timeout: WireTimeout = 5.0
+    """Shorter than the other two."""
+    upstream_create_timeout: WireTimeout = 30.0
+    upstream_read_timeout: WireTimeout = 10.0
+
+    requests_per_minute: Limit = 0
+    """Rpcs of a tenant; 0 is no limit."""
+    max_in_flight: Limit = 500
+    """Generations of a tenant at once; 0 is no limit."""
+
+    default_text_model: Slug = "llama-70b"
+    default_image_model: Slug = "flux-schnell"
+    default_video_model: Slug = "minimax-video"
+    default_audio_model: Slug = "musicgen"
+    text_timeout: RunTimeout = 600.0
+    """From acceptance to the end, where a request says nothing; likewise the others."""
+    image_timeout: RunTimeout = 300.0
+    video_timeout: RunTimeout = 1_800.0
+    audio_timeout: RunTimeout = 300.0
+    use_fallback: bool = True
+    """Accepted; nothing falls back yet."""
+    enable_cost_optimization: bool = False
+    """Accepted; nothing chooses by price yet."""
+
+    @model_validator(mode="after")
+    def _connects_soonest(self) -> Self:
+        others = self.upstream_create_timeout, self.upstream_read_timeout
+        if self.upstream_connect_timeout >= min(others):
+            raise ValueError("upstream_connect_timeout must be shorter than create and read")
+        return self
+
+    def upstream_choice(self) -> UpstreamChoice:
+        """Who answers, and with which token. ConfigError says what to do where it cannot be."""
+        token = self.replicate_api_token.get_secret_value() if self.replicate_api_token else None
+        if self.upstream_url:
+            return UpstreamChoice("url", self.upstream_url, token)
+        kind = self.upstream or ("replicate" if token else "sandbox")
+        if kind == "sandbox":
+            # Not the operator's: the sandbox takes any, and a real one has no business there.
+            return UpstreamChoice("sandbox", "", "sandbox")
+        if not token:
+            raise ConfigError(
+                "MEDIAGATE_UPSTREAM=replicate needs a token: set REPLICATE_API_TOKEN, or use "
+                "MEDIAGATE_UPSTREAM=sandbox to try everything without an account"
+            )
+        return UpstreamChoice("replicate", REPLICATE_API, token)
+
+    def check_exposure(self) -> None:
+        """Nobody has to show a key yet, so nobody from elsewhere may get in. Raises ConfigError."""
+        if self.insecure_public or is_loopback(self.grpc_address):
+            return
+        raise ConfigError(
+            f"grpc_address {self.grpc_address} can be reached by others and no keys are "
+            "configured: anybody could spend your money. Listen on 127.0.0.1, or set "
+            "MEDIAGATE_INSECURE_PUBLIC=1 if something else guards the port"
+        )
+
+    def without_effect(self) -> tuple[str, ...]:
+        """Settings that were set to something and change nothing yet: worth a word at start."""
+        return tuple(
+            sorted(
+                name
+                for name in NOT_BUILT & self.model_fields_set
+                if getattr(self, name) != type(self).model_fields[name].default
+            )
+        )
