@@ -10,16 +10,17 @@ _SOCKETS: Final = ("unix:", "unix-abstract:")
 
 def split_address(address: str) -> tuple[str, int]:
     """Host (an IPv6 one without its brackets) and port. ValueError says what it must look like."""
-    host, colon, port = address.rpartition(":")
+    host, _, port = address.rpartition(":")
     found = _HOST.fullmatch(host)
-    if not colon or found is None or not re.fullmatch(r"\d{1,5}", port, re.ASCII):
-        raise ValueError("must be HOST:PORT, an IPv6 host in brackets")
-    if int(port) > 65_535:
-        raise ValueError("must have a port up to 65535")
-    if (six := found["six"]) is not None:
+    if found is None or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65_535:
+        raise ValueError("must be HOST:PORT, an IPv6 host in brackets, a port up to 65535")
+    if (six := found["six"]) is None:
+        return found["name"], int(port)
+    try:
         ipaddress.IPv6Address(six)
-        return six, int(port)
-    return found["name"], int(port)
+    except ValueError:
+        raise ValueError("must have an IPv6 address in its brackets") from None
+    return six, int(port)
 
 
 def is_loopback(address: str) -> bool:

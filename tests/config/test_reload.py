@@ -1,0 +1,88 @@
+"""A reload takes what may change while we run, names what may not, and never takes half."""
+
+from pathlib import Path
+
+import pytest
+
+from mediagate_server.config import ConfigError, Configuration, Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MEDIAGATE_CONFIG", "REPLICATE_API_TOKEN", "MEDIAGATE_MAX_IN_FLIGHT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file with one limit."""
+    path = tmp_path / "gate.toml"
+    path.write_text("[limits]\nmax_in_flight = 3\n")
+    return path
+
+
+@pytest.fixture
+def configuration(path: Path) -> Configuration:
+    """What a gate was started with."""
+    return Configuration(load_settings(path), path)
+
+
+def test_what_changes_at_once(path: Path, configuration: Configuration) -> None:
+    """Limits, defaults, the log level."""
+    path.write_text(
+        "[limits]\nmax_in_flight = 4\n[defaults]\ntext_model = 'claude'\n"
+        "[server]\nlog_level = 'debug'\n"
+    )
+    assert configuration.reload() == ()
+    now = configuration.current
+    assert (now.max_in_flight, now.default_text_model, now.log_level) == (4, "claude", "debug")
+
+
+def test_what_needs_a_restart(path: Path, configuration: Configuration) -> None:
+    """It is named, and stays as it was; the rest is taken."""
+    path.write_text("[limits]\nmax_in_flight = 4\n[server]\ngrpc_address = '127.0.0.1:1'\n")
+    assert configuration.reload() == ("grpc_address",)
+    assert configuration.current.max_in_flight == 4
+    assert configuration.current.grpc_address == Settings().grpc_address
+    assert configuration.reload() == ("grpc_address",)
+
+
+def test_a_broken_file_changes_nothing(path: Path, configuration: Configuration) -> None:
+    """The last good one stays, whole; the next good one is taken."""
+    before = configuration.current
+    path.write_text("[limits]\nmax_in_flight = 4\nrequests_per_minute = -1\n")
+    with pytest.raises(ConfigError, match="line 3"):
+        configuration.reload()
+    assert configuration.current is before
+    path.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        configuration.reload()
+    assert configuration.current is before
+    path.write_text("[limits]\nmax_in_flight = 5\n")
+    configuration.reload()
+    assert configuration.current.max_in_flight == 5
+
+
+def test_others_may_object(path: Path, configuration: Configuration) -> None:
+    """A room that knows better is asked first, and nothing changes where it says no."""
+
+    def no_claude(settings: Settings) -> None:
+        if settings.default_text_model == "claude":
+            raise ConfigError("no claude here")
+
+    configuration.check_with(no_claude)
+    before = configuration.current
+    path.write_text("[limits]\nmax_in_flight = 4\n[defaults]\ntext_model = 'claude'\n")
+    with pytest.raises(ConfigError, match="no claude"):
+        configuration.reload()
+    assert configuration.current is before
+
+
+def test_who_objects_at_once_is_heard_at_once(configuration: Configuration) -> None:
+    """A check is made when it is given, too."""
+
+    def never(settings: Settings) -> None:
+        raise ConfigError("never")
+
+    with pytest.raises(ConfigError, match="never"):
+        configuration.check_with(never)

@@ -1,0 +1,141 @@
+"""Who answers, who can reach us, and what is set without effect."""
+
+import pytest
+from pydantic import SecretStr
+
+from mediagate_server.config import REPLICATE_API, ConfigError, Settings, is_loopback
+
+TOKEN = SecretStr("r8_token")
+OTHER = "http://127.0.0.1:8787"
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "base_url", "token"),
+    [
+        (Settings(), "sandbox", "", "sandbox"),
+        (Settings(replicate_api_token=TOKEN), "replicate", REPLICATE_API, "r8_token"),
+        (Settings(upstream="sandbox", replicate_api_token=TOKEN), "sandbox", "", "sandbox"),
+        (
+            Settings(upstream="replicate", replicate_api_token=TOKEN),
+            "replicate",
+            REPLICATE_API,
+            "r8_token",
+        ),
+        (Settings(upstream_url=OTHER), "url", OTHER, None),
+        (Settings(upstream_url=OTHER, replicate_api_token=TOKEN), "url", OTHER, "r8_token"),
+        (Settings(upstream_url=OTHER, upstream="sandbox"), "url", OTHER, None),
+        (Settings(upstream_url=OTHER, upstream="replicate"), "url", OTHER, None),
+    ],
+)
+def test_which_upstream(settings: Settings, kind: str, base_url: str, token: str | None) -> None:
+    """A URL beats a name, a name beats a guess; the sandbox never gets the operator's token."""
+    choice = settings.upstream_choice()
+    assert (choice.kind, choice.base_url, choice.token) == (kind, base_url, token)
+
+
+def test_replicate_without_a_token() -> None:
+    """It is refused, with both ways out."""
+    with pytest.raises(ConfigError) as raised:
+        Settings(upstream="replicate").upstream_choice()
+    assert "REPLICATE_API_TOKEN" in str(raised.value)
+    assert "MEDIAGATE_UPSTREAM=sandbox" in str(raised.value)
+
+
+LOOPBACK = [
+    "127.0.0.1:50051",
+    "127.9.9.9:0",
+    "localhost:50051",
+    "[::1]:50051",
+    "unix:/run/mediagate.sock",
+    "unix:///run/mediagate.sock",
+]
+PUBLIC = [
+    "0.0.0.0:50051",
+    "[::]:50051",
+    "*:50051",
+    "0:50051",
+    "10.0.0.1:50051",
+    "192.168.1.5:50051",
+    "[fe80::1]:50051",
+    "[::ffff:0.0.0.0]:50051",
+    "example.com:50051",
+    "localhost.example.com:50051",
+    "127.0.0.1.example.com:50051",
+    "2130706433:50051",
+    "127.1:50051",
+]
+NO_ADDRESS = [
+    "",
+    "127.0.0.1",
+    ":50051",
+    "127.0.0.1:",
+    "127.0.0.1:65536",
+    "127.0.0.1:-1",
+    "127.0.0.1:x",
+    "127.0.0.1:٣",
+    "::1:50051",
+    "[::1]",
+    "[zz]:1",
+    "[::1:1",
+    "http://127.0.0.1:50051",
+    "ipv4:127.0.0.1:50051",
+    "127.0.0.1:50051,0.0.0.0:50051",
+    "127.0.0.1 :50051",
+]
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+def test_only_this_machine(address: str) -> None:
+    """These need no permission."""
+    assert is_loopback(address)
+    Settings(grpc_address=address).check_exposure()
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_others_could_get_in(address: str) -> None:
+    """These are refused, unless somebody says so in as many words."""
+    assert not is_loopback(address)
+    with pytest.raises(ConfigError) as raised:
+        Settings(grpc_address=address).check_exposure()
+    assert "MEDIAGATE_INSECURE_PUBLIC=1" in str(raised.value)
+    Settings(grpc_address=address, insecure_public=True).check_exposure()
+
+
+@pytest.mark.parametrize("address", NO_ADDRESS)
+def test_what_is_no_address(address: str) -> None:
+    """It is neither listened on nor taken for loopback."""
+    assert not is_loopback(address)
+    with pytest.raises(ValueError, match="IPv6"):
+        Settings(grpc_address=address)
+
+
+def test_sockets_are_for_grpc_alone() -> None:
+    """The web ports are TCP."""
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        Settings(ops_address="unix:/run/ops.sock")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://x", "//x", "x", "http://", "http://u@h", "http://h?q=1", "http://h#f", "http://h:0"],
+)
+def test_what_is_no_upstream(url: str) -> None:
+    """Plain http or https to a host; nothing that would be sent in place of the token."""
+    with pytest.raises(ValueError, match="must"):
+        Settings(upstream_url=url)
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    """They are facts; another configuration is another object."""
+    settings = Settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.max_in_flight = 1
+
+
+def test_what_is_set_in_vain() -> None:
+    """Settings of what is not built are accepted, and can be told to the operator."""
+    settings = Settings(
+        database_url=SecretStr("postgresql://h"), use_fallback=True, web_address="127.0.0.1:1"
+    )
+    assert settings.without_effect() == ("database_url", "web_address")
+    assert Settings().without_effect() == ()
