@@ -1,36 +1,50 @@
-"""The private operations port: metrics, and whether the gate lives and is ready. No gRPC here."""
+"""The private operations port: metrics, and whether the gate lives and is ready. No gRPC here.
+
+It asks nobody who they are, so its address belongs on loopback or a network of one's own.
+"""
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from aiohttp import web
 from prometheus_client import exposition
 
+from mediagate_server.config.address import split_address
 from mediagate_server.telemetry import REGISTRY
+
+_LAST_ANSWER_SECONDS: Final = 1.0
 
 
 class OperationsPort:
     """`/metrics`, `/healthz`, `/readyz` on one address. Use it as an async context manager.
 
-    `not_ready` says in a few words why the gate is not ready; empty: it is.
+    `address` is HOST:PORT; with port 0 it holds the port in use once the manager is entered.
+    `not_ready` says in a few words why the gate is not ready; empty: it is. Entering raises
+    OSError where the port is taken.
     """
 
     def __init__(self, address: str, not_ready: Callable[[], str]) -> None:
-        self._host, _, port = address.rpartition(":")
-        self._port = int(port)
-        self._not_ready = not_ready
         self.address = address
-
-    async def __aenter__(self) -> Self:
+        self._not_ready = not_ready
         app = web.Application()
         app.router.add_get("/metrics", _metrics)
         app.router.add_get("/healthz", _healthz)
         app.router.add_get("/readyz", self._readyz)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner: Final = web.AppRunner(
+            app, access_log=None, shutdown_timeout=_LAST_ANSWER_SECONDS
+        )
+
+    async def __aenter__(self) -> Self:
+        host, port = split_address(self.address)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host.strip("[]"), self._port).start()
-        self.address = f"{self._host}:{self._runner.addresses[0][1]}"
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        bound: int = self._runner.addresses[0][1]
+        self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
         return self
 
     async def __aexit__(
@@ -42,14 +56,18 @@ class OperationsPort:
         await self._runner.cleanup()
 
     async def _readyz(self, _: web.Request) -> web.Response:
+        """Whether to send calls here: 200, or 503 with the reason."""
         reason = self._not_ready()
         return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
+    """All metrics, as OpenMetrics or as Prometheus text, whichever the scraper prefers."""
+    accept = ",".join(request.headers.getall("Accept", []))
+    encode, content_type = exposition.choose_encoder(accept)
     return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
 
 
 async def _healthz(_: web.Request) -> web.Response:
+    """The process lives, or nobody would answer."""
     return web.Response(text="alive\n")
