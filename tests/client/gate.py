@@ -34,7 +34,7 @@ class Held:
 
 
 Step: TypeAlias = Message | Held
-Answer: TypeAlias = Step | Callable[[Any], Message]
+Answer: TypeAlias = Step | Callable[[Any], Step]
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ def _receive(
     size = 0
     try:
         with _opener().open(media.uri, timeout=_SOCKET_SECONDS) as answer:
-            _refuse_over(int(answer.headers.get("content-length") or 0), max_bytes)
+            announced = int(answer.headers.get("content-length") or 0)
+            _refuse_over(announced, max_bytes)
             while chunk := answer.read(_CHUNK_BYTES):
                 size += len(chunk)
                 _refuse_over(size, max_bytes)
@@ -80,6 +81,9 @@ def _receive(
                     raise _failure(Unavailable, grpc.StatusCode.CANCELLED, "it was stopped")
                 digest.update(chunk)
                 write(chunk)
+            if size < announced:
+                # http.client tells of a short body only to those who read it in one go.
+                raise http.client.IncompleteRead(b"", announced - size)
     except urllib.error.HTTPError as error:
         with error:
             raise _http_failure(error.code) from error

@@ -1,5 +1,7 @@
 """The client for asyncio: one method for each thing a gate does."""
 
+import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +61,7 @@ Response = TypeVar("Response", bound=Message)
 
 
 class AsyncClient(AsyncGenerationCalls):
-    """A gate, for programs without an event loop. Safe to use from several threads.
+    """A gate, for asyncio. Make it inside the event loop that uses it.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how
     many seconds a call may take with all its tries; unset, a little more than the gate itself
@@ -240,8 +242,17 @@ class AsyncClient(AsyncGenerationCalls):
         *,
         max_bytes: int = downloads.DEFAULT_MAX_BYTES,
     ) -> Path:
-        """Save a finished medium as the file `path`; return the path. See download.py."""
-        return downloads.download(media, path, max_bytes=max_bytes)
+        """Save a finished medium as the file `path`; return the path. See download.py.
+
+        Runs in a thread; a task that is cancelled stops it at its next chunk.
+        """
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(
+                downloads.download, media, path, max_bytes=max_bytes, stopped=stop.is_set
+            )
+        finally:
+            stop.set()
 
     async def _paid(
         self,

@@ -1,0 +1,182 @@
+"""Finished media over http, to files."""
+
+import asyncio
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mediagate.v1.medium_pb2 import Media
+from mediagate_client import (
+    AsyncClient,
+    Client,
+    DataLost,
+    InvalidRequest,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+from mediagate_client.download import download
+
+FILE = bytes(range(256)) * 4096
+
+
+class Files(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/gone":
+            self.send_error(404)
+        elif self.path == "/broken":
+            self.send_error(500)
+        elif self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("location", "file:///etc/hostname")
+            self.send_header("content-length", "0")
+            self.end_headers()
+        elif self.path == "/moved":
+            self.send_response(302)
+            self.send_header("location", "/file")
+            self.send_header("content-length", "0")
+            self.end_headers()
+        else:
+            self.send_response(200)
+            if self.path != "/endless":
+                self.send_header("content-length", str(len(FILE)))
+            self.send_header("connection", "close")
+            self.end_headers()
+            cut = len(FILE) // 2 if self.path == "/cut" else len(FILE)
+            self.wfile.write(FILE[:cut])
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base has it
+        """Stays quiet."""
+
+
+@pytest.fixture(scope="module")
+def files() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def whole(uri: str) -> Media:
+    return Media(uri=uri, size_bytes=len(FILE), sha256=hashlib.sha256(FILE).hexdigest())
+
+
+def test_a_file_is_saved_whole(files: str, tmp_path: Path) -> None:
+    """Byte for byte, proven by size and hash, over a redirect as well, and nothing beside it."""
+    target = tmp_path / "out.bin"
+    assert download(whole(f"{files}/file"), target) == target
+    assert target.read_bytes() == FILE
+    assert download(f"{files}/moved", str(target)) == target
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/gone", NotFound),
+        ("/broken", Unavailable),
+        ("/cut", Unavailable),
+        ("/elsewhere", Unavailable),
+    ],
+)
+def test_what_does_not_come_whole_leaves_nothing(
+    files: str, tmp_path: Path, path: str, kind: type[Exception]
+) -> None:
+    """An older file of that name stays as it was, and no half file appears."""
+    target = tmp_path / "out.bin"
+    target.write_text("older")
+    with pytest.raises(kind):
+        download(whole(files + path), target)
+    assert target.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("path", ["/file", "/endless"])
+def test_the_size_is_bounded(files: str, tmp_path: Path, path: str) -> None:
+    """Whether the server says how large it is or not."""
+    with pytest.raises(ResourceExhausted):
+        download(files + path, tmp_path / "out.bin", max_bytes=len(FILE) - 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_is_noticed(files: str, tmp_path: Path) -> None:
+    """Bytes that are not the ones made are an error, by size or by hash."""
+    for media in (
+        Media(uri=f"{files}/file", size_bytes=7),
+        Media(uri=f"{files}/file", sha256="0" * 64),
+    ):
+        with pytest.raises(DataLost):
+            download(media, tmp_path / "out.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["", "file:///etc/hostname", "ftp://127.0.0.1/x", "out.png"])
+def test_only_http(uri: str, tmp_path: Path) -> None:
+    """A link to anything else is not followed."""
+    with pytest.raises(InvalidRequest):
+        download(Media(uri=uri), tmp_path / "out.bin")
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    """A server that cannot be reached is Unavailable."""
+    with pytest.raises(Unavailable):
+        download("http://127.0.0.1:1/x", tmp_path / "out.bin")
+
+
+def test_a_folder_that_is_not_there(files: str, tmp_path: Path) -> None:
+    """That is the caller's own file system: Python's own error."""
+    with pytest.raises(FileNotFoundError):
+        download(f"{files}/file", tmp_path / "none" / "out.bin")
+
+
+async def test_both_faces_download(files: str, tmp_path: Path) -> None:
+    """The asyncio client does it in a thread."""
+    with Client("127.0.0.1:1") as client:
+        client.download(f"{files}/file", tmp_path / "one")
+    async with AsyncClient("127.0.0.1:1") as client_:
+        await client_.download(f"{files}/file", tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == FILE
+
+
+async def test_a_cancelled_download_stops(tmp_path: Path) -> None:
+    """The thread behind a cancelled task ends at its next chunk and leaves nothing."""
+    begun, over = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Slow(Files):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(FILE)
+            loop.call_soon_threadsafe(begun.set)
+            try:
+                while not over.is_set():
+                    self.wfile.write(FILE)
+            except ConnectionError:
+                over.set()
+            self.close_connection = True
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        async with AsyncClient("127.0.0.1:1") as client:
+            uri = f"http://127.0.0.1:{server.server_port}/"
+            saving = asyncio.create_task(client.download(uri, tmp_path / "x"))
+            await begun.wait()
+            saving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await saving
+            assert await asyncio.to_thread(over.wait, 20)
+        server.shutdown()
+        thread.join()
+    assert await asyncio.to_thread(os.listdir, tmp_path) == []
