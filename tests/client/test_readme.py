@@ -1,0 +1,67 @@
+"""The examples of the client's README run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mediagate.v1.generation_pb2 import Generation, ImageOutput, VideoOutput
+from mediagate.v1.generations_pb2 import ListGenerationsResponse, WatchGenerationResponse
+from mediagate.v1.image_pb2 import GenerateImageResponse
+from mediagate.v1.medium_pb2 import Media
+from mediagate.v1.video_pb2 import GenerateVideoResponse
+from mediagate_client import Client
+
+from .gate import Gate
+from .generations import DONE
+from .statuses import status
+from .test_failures import C
+from .texts import told
+
+README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
+TEXT, MEDIA, ASYNCIO, ERRORS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+FILE = "http://127.0.0.1:1/file"
+
+
+def run(example: str, gate: Gate) -> None:
+    here = example.replace("Client()", f"Client({gate.target!r})")
+    assert here != example
+    exec(compile(here, str(README), "exec"), {"__name__": "example"})  # noqa: S102 - our own page
+
+
+def test_text(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first example streams a text and prints its cost."""
+    gate.plays("StreamText", told(["It ", "scatters."]))
+    run(TEXT, gate)
+    assert capsys.readouterr().out == "It scatters.\nmeta/llama: 0.000012 USD\n"
+
+
+def test_media(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second makes a picture and hands it on to a video."""
+    saved: list[str] = []
+    monkeypatch.setattr(Client, "download", lambda _self, _media, path: saved.append(path))
+    succeeded = Generation.STATE_SUCCEEDED
+    picture = Generation(id="g-1", state=succeeded, images=ImageOutput(images=[Media(uri=FILE)]))
+    video = Generation(id="g-2", state=succeeded, video=VideoOutput(video=Media(uri=FILE)))
+    gate.plays("GenerateImage", GenerateImageResponse(generation=picture))
+    gate.plays("GenerateVideo", GenerateVideoResponse(generation=Generation(id="g-2")))
+    gate.plays("WatchGeneration", WatchGenerationResponse(generation=video, sequence=1))
+    run(MEDIA, gate)
+    assert saved == ["lighthouse.png", "waves.mp4"]
+    assert gate.asked("GenerateVideo")[0].first_frame.output.generation_id == "g-1"
+
+
+def test_asyncio(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    """The third does it with asyncio."""
+    gate.plays("StreamText", told(["Elbe"]))
+    gate.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
+    run(ASYNCIO, gate)
+    assert capsys.readouterr().out == "Elbegen-1 \n"
+
+
+def test_errors(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last shows what was wrong."""
+    refusal = status(C.INVALID_ARGUMENT, "INVALID_REQUEST", fields=["temperature"])
+    gate.plays("GenerateText", refusal)
+    run(ERRORS, gate)
+    assert capsys.readouterr().out == "['temperature']\n"
