@@ -35,8 +35,9 @@ from mediagate.v1 import (
     video_pb2_grpc,
 )
 from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.model_file import ModelFileError
 from mediagate_server.catalog.request import Modality
-from mediagate_server.config import ConfigError, Configuration
+from mediagate_server.config import ConfigError, Configuration, Settings
 from mediagate_server.generations.doors import SystemClock
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.run import Surroundings
@@ -154,7 +155,15 @@ class Gate:
             base_url = sandbox.base_url
             self.upstream = "the embedded sandbox: nothing is paid, nothing is real"
         client = await stack.enter_async_context(
-            ReplicateClient(ReplicateSettings(base_url=base_url, token=choice.token))
+            ReplicateClient(
+                ReplicateSettings(
+                    base_url=base_url,
+                    token=choice.token,
+                    connect_timeout=settings.upstream_connect_timeout,
+                    create_timeout=settings.upstream_create_timeout,
+                    read_timeout=settings.upstream_read_timeout,
+                )
+            )
         )
         outbound = Outbound(
             client, OutboundSettings(settings.creates_per_minute, settings.reads_per_minute)
@@ -243,19 +252,26 @@ class _LiveCatalog:
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self._defaults: dict[Modality, str] = {}
-        self._catalog = self.current()
+        self._catalog: Catalog | None = None
+        configuration.check_with(self._of)
 
     def current(self) -> Catalog:
         """The catalog in force."""
-        settings = self._configuration.current
+        return self._of(self._configuration.current)
+
+    def _of(self, settings: Settings) -> Catalog:
+        """The catalog under some settings. ConfigError where a default is no model of its kind."""
         defaults = {
             Modality.TEXT: settings.default_text_model,
             Modality.IMAGE: settings.default_image_model,
             Modality.VIDEO: settings.default_video_model,
             Modality.AUDIO: settings.default_audio_model,
         }
-        if defaults != self._defaults:
-            self._catalog = Catalog.load(defaults=defaults)
+        if self._catalog is None or defaults != self._defaults:
+            try:
+                self._catalog = Catalog.load(defaults=defaults)
+            except ModelFileError as error:
+                raise ConfigError(str(error)) from None
             self._defaults = defaults
         return self._catalog
 
@@ -298,4 +314,5 @@ def _reload(configuration: Configuration) -> None:
     except ConfigError as error:
         _log.error("configuration not reloaded", problem=str(error))
     else:
+        configure_logging(configuration.current.log_level)
         _log.info("configuration reloaded", needs_restart=list(waiting))

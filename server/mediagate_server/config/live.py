@@ -7,7 +7,7 @@ from mediagate_server.config.loading import load_settings
 from mediagate_server.config.names import LIVE
 from mediagate_server.config.settings import Settings
 
-Check = Callable[[Settings], None]
+Check = Callable[[Settings], object]
 """Raises ConfigError where settings cannot be used, though each of them alone is good."""
 
 
