@@ -141,9 +141,9 @@ async def test_cancelling_closes_a_writing_generator(start: Start) -> None:
     await call.read()
     await servicer.begun.wait()
     call.cancel()
-    await servicer.ended.wait()
-    assert servicer.ended_by in (GeneratorExit, asyncio.CancelledError)
     await gate.observe.idle()
+    assert servicer.ended.is_set(), "the generator outlived its call"
+    assert servicer.ended_by in (GeneratorExit, asyncio.CancelledError)
 
 
 async def test_a_connection_that_breaks_closes_the_generator(start: Start) -> None:
@@ -154,8 +154,8 @@ async def test_a_connection_that_breaks_closes_the_generator(start: Start) -> No
         call: Any = text_pb2_grpc.TextServiceStub(channel).StreamText(ask())
         await call.read()
         await servicer.begun.wait()
-    await servicer.ended.wait()
     await gate.observe.idle()
+    assert servicer.ended.is_set(), "the generator outlived its call"
 
 
 async def test_a_cancelled_unary_call_ends_its_handler(start: Start) -> None:

@@ -70,7 +70,7 @@ def _only_a_list_has_models(message: Any) -> Broken:
         yield "after_content_refusal", "must only be set with MODE_LIST"
 
 
-_VIDEO_SOURCES: Final = ("first_frame", "last_frame", "source_video", "source_audio")
+_VIDEO_SOURCES: Final = ("first_frame", "source_video")
 
 
 def _something_to_show(message: Any) -> Broken:
