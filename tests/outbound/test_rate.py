@@ -116,6 +116,13 @@ def test_nobody_passes_those_who_wait(virtually: Virtually) -> None:
         await asyncio.sleep(10)
         assert rate.try_take()
 
+        late = asyncio.create_task(rate.take())
+        await asyncio.sleep(1)
+        # The process was stalled: there is a turn, but who waits for it has not woken yet.
+        asyncio.get_running_loop().moment += 60  # type: ignore[attr-defined]
+        assert not rate.try_take()
+        await late
+
     virtually(main())
 
 
@@ -147,6 +154,20 @@ def test_after_a_hold_turns_come_one_by_one(virtually: Virtually) -> None:
         await asyncio.sleep(120)
         first, *_, last = await turns(rate, [0.0] * 30)
         assert last - first < 0.01
+
+    virtually(main())
+
+
+def test_a_hold_stops_those_who_wait_already(virtually: Virtually) -> None:
+    """Their turn would have come in its midst."""
+
+    async def main() -> None:
+        rate = Rate(6)
+        await rate.take()
+        waiting = asyncio.create_task(rate.take())
+        await asyncio.sleep(5)
+        rate.hold(20)
+        assert await waiting == pytest.approx(25, abs=0.01)
 
     virtually(main())
 

@@ -215,7 +215,7 @@ async def test_the_environment_changes_nothing(
         monkeypatch.setenv(name, elsewhere)
     monkeypatch.setenv("REPLICATE_API_TOKEN", TOKEN)
     upstream = Upstream(Set_Cookie="session=1; Path=/")
-    url = await serve(upstream)
+    url = (await serve(upstream)).replace("127.0.0.1", "localhost")  # cookies are kept by name
     async with ReplicateClient(ReplicateSettings(base_url=url)) as client:
         await client.create(request())
         await client.get("p1")
