@@ -93,7 +93,7 @@ type ParameterReport struct {
 	Requested string `protobuf:"bytes,3,opt,name=requested,proto3" json:"requested,omitempty"`
 	// What the model got, printed. Empty for prompts and media.
 	Sent string `protobuf:"bytes,4,opt,name=sent,proto3" json:"sent,omitempty"`
-	// Why, in a sentence. Empty where honoured.
+	// Why, in a sentence. Empty where there is nothing to add.
 	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

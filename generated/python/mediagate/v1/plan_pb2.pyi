@@ -71,7 +71,7 @@ class ParameterReport(_message.Message):
     sent: _builtins.str
     """What the model got, printed. Empty for prompts and media."""
     reason: _builtins.str
-    """Why, in a sentence. Empty where honoured."""
+    """Why, in a sentence. Empty where there is nothing to add."""
     def __init__(
         self,
         *,

@@ -49,7 +49,7 @@ export type ParameterReport = Message<"mediagate.v1.ParameterReport"> & {
   sent: string;
 
   /**
-   * Why, in a sentence. Empty where honoured.
+   * Why, in a sentence. Empty where there is nothing to add.
    *
    * @generated from field: string reason = 5;
    */
