@@ -5,6 +5,7 @@ doors first, then generations, then upstream, the store last.
 """
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -101,6 +102,10 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
+_LAST_SECONDS: Final = 2.0
+"""How long rpcs that were told to end may still take to do so."""
+
+
 class Gate:
     """One running gate. `async with Gate(configuration) as gate: await gate.until_stopped()`."""
 
@@ -188,7 +193,8 @@ class Gate:
         self._add_services(server, generations)
         port = server.add_insecure_port(settings.grpc_address)
         host = settings.grpc_address.rpartition(":")[0]
-        self.grpc_address = f"{host}:{port}"
+        local = settings.grpc_address.startswith("unix:")
+        self.grpc_address = settings.grpc_address if local else f"{host}:{port}"
         await server.start()
         stack.push_async_callback(self._drain, server, generations)
         for name in ("", *SERVICES):
@@ -244,6 +250,10 @@ class Gate:
         await self._health.enter_graceful_shutdown()
         generations.drain()
         await server.stop(self._configuration.current.drain_seconds)
+        # `stop` does not wait for what handlers still have to close.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self._observe.idle()
 
 
 class _LiveCatalog:

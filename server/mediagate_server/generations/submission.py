@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import orjson
 
+from mediagate_server import ledger
 from mediagate_server.catalog import price_json
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import DeadlineTooShort
@@ -17,7 +18,6 @@ from mediagate_server.store.records import (
     Attempt,
     AttemptState,
     Cost,
-    CostState,
     Generation,
     Purpose,
     State,
@@ -52,9 +52,9 @@ class Submission:
             )
 
 
-def draw_request_id() -> str:
-    """A request_id for a call that came without one."""
-    return str(uuid4())
+def canonical_request_id(asked: str) -> str:
+    """A request_id as it is bound: every way to write a UUID is the same one. Empty: drawn here."""
+    return str(UUID(asked) if asked else uuid4())
 
 
 def first_record(
@@ -73,6 +73,7 @@ def first_record(
         price=price_json.dumps(plan.price),
         input_hash=input_hash(plan.input),
     )
+    reserved = ledger.reserve(plan, attempt.id)
     return Generation(
         id=f"gen_{secrets.token_hex(16)}",
         version=1,
@@ -88,7 +89,7 @@ def first_record(
         shape=asdict(plan.output),
         created_at=now,
         deadline_at=now + timedelta(seconds=submission.timeout),
-        cost=Cost(plan.estimate.maximum, estimated(plan), plan.price.as_of),
+        cost=Cost(reserved.amount_nanos, reserved.state, reserved.price_as_of),
         sandbox=sandbox,
         attempts=(attempt,),
         seed=plan.seed,
@@ -108,11 +109,6 @@ def next_attempt(attempt: Attempt, *, now: datetime, queued: bool) -> Attempt:
         cost=None,
         completed_at=None,
     )
-
-
-def estimated(plan: Plan) -> CostState:
-    """ESTIMATED where the most it may cost is known."""
-    return CostState.UNKNOWN if plan.estimate.maximum is None else CostState.ESTIMATED
 
 
 def input_hash(model_input: Mapping[str, Any]) -> str:

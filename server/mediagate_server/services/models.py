@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from mediagate.v1 import modality_pb2, models_pb2, models_pb2_grpc
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.offers import Offer, capabilities, offers
 from mediagate_server.catalog.prices import PriceSchedule, Tier
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import ModelNotFound, NotBuilt
@@ -81,7 +82,8 @@ def _model(model: Model) -> models_pb2.Model:
         status=models_pb2.Model.Status.Value(f"STATUS_{model.status.name}"),
         successor=model.successor,
         streams=model.streams,
-        parameters=_parameters(model),
+        capabilities=capabilities(model),
+        parameters=[_parameter(offer) for offer in offers(model)],
         price=_price(model.price),
         max_run=Duration(seconds=model.max_run),
         max_output_tokens=model.max_output_tokens,
@@ -90,25 +92,16 @@ def _model(model: Model) -> models_pb2.Model:
     )
 
 
-def _parameters(model: Model) -> list[models_pb2.ModelParameter]:
-    """The fields that have an input of their own, with that input's own bounds."""
-    shown_parameters = []
-    for name, rule in model.map.items():
-        if not rule.targets:
-            continue
-        spec = model.inputs[rule.targets[0]]
-        shown_parameters.append(
-            models_pb2.ModelParameter(
-                parameter=name,
-                input_name=rule.targets[0],
-                minimum=None if spec.min is None else float(spec.min),
-                maximum=None if spec.max is None else float(spec.max),
-                allowed_values=[str(value) for value in spec.enum or ()],
-                default_value="" if spec.default is None else str(spec.default),
-                required=spec.required,
-            )
-        )
-    return shown_parameters
+def _parameter(offer: Offer) -> models_pb2.ModelParameter:
+    return models_pb2.ModelParameter(
+        parameter=offer.parameter,
+        input_name=offer.input_name,
+        minimum=offer.minimum,
+        maximum=offer.maximum,
+        allowed_values=offer.allowed_values,
+        default_value=offer.default_value,
+        required=offer.required,
+    )
 
 
 def _price(schedule: PriceSchedule) -> models_pb2.PriceSchedule:

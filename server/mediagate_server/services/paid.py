@@ -13,7 +13,7 @@ from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.request import Modality
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
-from mediagate_server.generations.submission import Submission, draw_request_id
+from mediagate_server.generations.submission import Submission, canonical_request_id
 from mediagate_server.services import asked, shown
 from mediagate_server.store.records import Generation
 
@@ -91,7 +91,7 @@ class PaidCalls:
         return Submission(
             tenant=caller.current().tenant,
             method=method,
-            request_id=request.request_id or draw_request_id(),
+            request_id=canonical_request_id(request.request_id),
             fingerprint=asked.fingerprint(method, request),
             timeout=timeout,
             cancel_on_leaving=options.on_disconnect != options_pb2.ON_DISCONNECT_DETACH,
