@@ -6,6 +6,7 @@ doors first, then generations, then upstream, the store last.
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -101,6 +102,8 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.so_reuseport", 0),
 )
 
+
+_OPEN_FILES: Final = 16_384
 
 _LAST_SECONDS: Final = 2.0
 """How long rpcs that were told to end may still take to do so."""
@@ -309,12 +312,21 @@ def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
     Raises ConfigError, store.sqlite.DataFolderInUse, or OSError where a port is taken.
     """
     configure_logging(configuration.current.log_level)
+    _allow_many_sockets()
     try:
         import uvloop  # noqa: PLC0415 - an extra speed, not there on every platform
     except ImportError:
         asyncio.run(serve(configuration, announce))
     else:
         uvloop.run(serve(configuration, announce))
+
+
+def _allow_many_sockets() -> None:
+    """Each stream holds two sockets; the usual soft limit of 1,024 files is soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _reload(configuration: Configuration) -> None:

@@ -1,8 +1,9 @@
-"""Resuming a text: whatever the pieces and wherever a reader goes on, nothing is lost or repeated."""
+"""Resuming a text: wherever a reader goes on, nothing is lost and nothing repeated."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mediagate_server.errors import StreamExpired
 from mediagate_server.generations.text_buffer import TextBuffer
 

@@ -1,4 +1,4 @@
-"""The SQLite store: one commit binds everything, stale owners cannot write, nothing is half written."""
+"""The SQLite store: one commit binds everything, stale owners cannot write."""
 
 import asyncio
 import sqlite3
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
 from mediagate_server.errors import Failure, Reason, StoreUnavailable, TooManyInFlight, Violation
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import (

@@ -12,11 +12,12 @@ from typing import Self
 
 from mediagate_server import ledger
 from mediagate_server.catalog import price_json
-from mediagate_server.catalog.plan import OutputKind, OutputShape, Plan
+from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import CircuitOpen, Failure, StoreUnavailable
 from mediagate_server.generations import endings
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.doors import Clock, CreatePolicy, UpstreamDoor
+from mediagate_server.generations.finish import DEADLINE, Streamed, finish, stop_failure
 from mediagate_server.generations.follow import Follower
 from mediagate_server.generations.submission import SHORTEST_RUN, next_attempt
 from mediagate_server.generations.tally import count_end, count_first_text
@@ -36,7 +37,6 @@ from mediagate_server.store.records import (
     CostState,
     Entry,
     Generation,
-    Output,
     State,
 )
 
@@ -117,7 +117,9 @@ class Run:
             elif self._plan is None and self.record.state is State.QUEUED:
                 # Its input was not kept, so it cannot be sent: the caller is to send it again.
                 self.stop("the gate restarted before it was sent")
-                await self._end_unsent(self._stop_failure(), release=True)
+                await self._end_unsent(
+                    stop_failure(self.record, self._stopped_because), release=True
+                )
             elif self._plan is None or self._sent:
                 await self._doubt()
             elif prediction := await self._submit(self._plan):
@@ -169,7 +171,7 @@ class Run:
         try:
             await asyncio.wait({admitted, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set():
-                await self._end_unsent(self._stop_failure())
+                await self._end_unsent(stop_failure(self.record, self._stopped_because))
                 return False
             await admitted
         except CircuitOpen as error:
@@ -212,7 +214,7 @@ class Run:
         too_late = delay is not None and delay >= self._seconds_left()
         if delay is None or too_late or await self._around.clock.wait(self._stop, delay):
             failure = (
-                self._stop_failure()
+                stop_failure(self.record, self._stopped_because)
                 if self._stop.is_set()
                 else endings.refused_failure(refused, self.record.model)
             )
@@ -234,7 +236,7 @@ class Run:
         now = self._around.clock.now()
         attempt = closed or self._refused(self.record.attempt, "not sent")
         entry = ledger.release(attempt.id, price_json.loads(attempt.price))
-        stopped = self._stop.is_set() and self._stopped_because != "deadline"
+        stopped = self._stop.is_set() and self._stopped_because != DEADLINE
         self.record = replace(
             self.record,
             state=State.CANCELLED if stopped else State.FAILED,
@@ -298,7 +300,16 @@ class Run:
     async def _settle(self, end: Prediction | None, *, clean: bool) -> None:
         """The terminal record, cost and all, in one commit. `end` None: upstream lost it."""
         now = self._around.clock.now()
-        record = self._finished(end, now, clean=clean)
+        finished = finish(
+            self.record,
+            end,
+            now=now,
+            streamed=Streamed(self.text.text, clean),
+            stopped_because=self._stopped_because,
+        )
+        record = finished.record
+        self.text.append(finished.rest)
+        self.text_is_broken = finished.broken
         attempt = record.attempt
         price = price_json.loads(attempt.price)
         if end is None:
@@ -320,63 +331,6 @@ class Run:
         self.record = replace(record, attempts=attempts, cost=cost)
         await self._save((entry,))
         count_end(self.record)
-
-    def _finished(self, end: Prediction | None, now: datetime, *, clean: bool) -> Generation:
-        """State, output, usage and failure of the end, before money."""
-        record = replace(self.record, completed_at=now)
-        if end is None:
-            failure = endings.run_failed(record.model, record.attempt.prediction_id)
-            return replace(record, state=State.FAILED, failure=failure)
-        record = replace(
-            record,
-            usage=endings.usage_of(end),
-            logs=end.logs,
-            started_at=end.started_at or record.started_at,
-            completed_at=now,
-        )
-        if end.status is PredictionStatus.SUCCEEDED:
-            return self._succeeded(record, end, clean=clean)
-        if record.modality == "text" and self.text.sequence:
-            record = replace(record, output=Output(text=self.text.text))
-        if end.status is PredictionStatus.FAILED:
-            failure = endings.run_failed(record.model, end.id)
-            return replace(record, state=State.FAILED, failure=failure)
-        if self._stopped_because and self._stopped_because != "deadline":
-            return replace(record, state=State.CANCELLED, failure=self._stop_failure())
-        if self._stopped_because or now >= record.deadline_at:
-            return replace(record, state=State.FAILED, failure=self._deadline_failure())
-        failure = endings.cancelled("upstream")
-        return replace(record, state=State.CANCELLED, failure=failure)
-
-    def _succeeded(self, record: Generation, end: Prediction, *, clean: bool) -> Generation:
-        shape = OutputShape(
-            OutputKind(record.shape["kind"]), record.shape["field"], record.shape["media_type"]
-        )
-        if record.modality != "text":
-            output = endings.media_of(
-                end.output,
-                shape,
-                end.completed_at or record.completed_at or self._around.clock.now(),
-            )
-            if output.media:
-                return replace(record, state=State.SUCCEEDED, output=output)
-            failure = endings.run_failed(record.model, end.id)
-            return replace(record, state=State.FAILED, failure=failure)
-        whole = endings.text_of(end.output)
-        streamed = self.text.text
-        if whole is not None and whole.startswith(streamed):
-            self.text.append(whole[len(streamed) :])
-        elif not clean:
-            # What was streamed is not the beginning of what was made, or nothing is left to
-            # complete it with: whoever holds the pieces must be told.
-            self.text_is_broken = True
-            if whole is None:
-                failure = endings.text_lost(record.model)
-                return replace(
-                    record, state=State.FAILED, failure=failure, output=Output(text=streamed)
-                )
-            return replace(record, state=State.SUCCEEDED, output=Output(text=whole))
-        return replace(record, state=State.SUCCEEDED, output=Output(text=self.text.text))
 
     # The record
 
@@ -425,7 +379,7 @@ class Run:
         """Asks for the end when the generation's time is over."""
         loop = asyncio.get_running_loop()
         left = max(self._seconds_left(), 0.0)
-        alarm = loop.call_later(left, self.stop, "deadline")
+        alarm = loop.call_later(left, self.stop, DEADLINE)
         overdue = loop.call_later(left + _PATIENCE_AFTER_DEADLINE, self._give_up_waiting)
         try:
             yield
@@ -437,16 +391,6 @@ class Run:
         """Upstream does not confirm the end; nobody is kept waiting for it any longer."""
         self.overdue = True
         self.announce()
-
-    def _stop_failure(self) -> Failure:
-        if self._stopped_because == "deadline":
-            return self._deadline_failure()
-        return endings.cancelled(self._stopped_because)
-
-    def _deadline_failure(self) -> Failure:
-        return endings.deadline_passed(
-            (self.record.deadline_at - self.record.created_at).total_seconds()
-        )
 
 
 def _delivered(record: Generation) -> int:

@@ -1,0 +1,110 @@
+"""From upstream's terminal record to ours: state, output and failure. Pure, and before money.
+
+A stream is compared here with what upstream says it made: text that was sent and is not the
+beginning of that must never pass for it.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from mediagate_server.catalog.plan import OutputKind, OutputShape
+from mediagate_server.errors import Failure
+from mediagate_server.generations import endings
+from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.store.records import Generation, Output, State
+
+DEADLINE = "deadline"
+"""The word for an end that the generation's own timeout asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What callers were sent. `clean`: the stream came to its own end without a gap."""
+
+    text: str
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The record as it ends. `rest` is text still to be sent; `broken`: it cannot be continued."""
+
+    record: Generation
+    rest: str = ""
+    broken: bool = False
+
+
+def finish(
+    record: Generation,
+    end: Prediction | None,
+    *,
+    now: datetime,
+    streamed: Streamed,
+    stopped_because: str,
+) -> Finish:
+    """The end as a record. `end` None: upstream no longer knows the prediction.
+
+    `stopped_because` says why we asked for the end; empty: we did not.
+    """
+    record = replace(record, completed_at=now)
+    if end is None:
+        failure = endings.run_failed(record.model, record.attempt.prediction_id)
+        return Finish(replace(record, state=State.FAILED, failure=failure))
+    record = replace(
+        record,
+        usage=endings.usage_of(end),
+        logs=end.logs,
+        started_at=end.started_at or record.started_at,
+    )
+    if end.status is PredictionStatus.SUCCEEDED:
+        if record.modality == "text":
+            return _text(record, end, streamed)
+        return Finish(_media(record, end, now))
+    if streamed.text:
+        record = replace(record, output=Output(text=streamed.text))
+    if end.status is PredictionStatus.FAILED:
+        failure = endings.run_failed(record.model, end.id)
+        return Finish(replace(record, state=State.FAILED, failure=failure))
+    if not stopped_because and now >= record.deadline_at:
+        stopped_because = DEADLINE  # Replicate's own deadline, which we had set, came first.
+    failure = stop_failure(record, stopped_because or "upstream")
+    state = State.FAILED if stopped_because == DEADLINE else State.CANCELLED
+    return Finish(replace(record, state=state, failure=failure))
+
+
+def stop_failure(record: Generation, because: str) -> Failure:
+    """What is told of an end that was asked for."""
+    if because == DEADLINE:
+        return endings.deadline_passed((record.deadline_at - record.created_at).total_seconds())
+    return endings.cancelled(because)
+
+
+def _media(record: Generation, end: Prediction, now: datetime) -> Generation:
+    shape = OutputShape(
+        OutputKind(record.shape["kind"]), record.shape["field"], record.shape["media_type"]
+    )
+    output = endings.media_of(end.output, shape, end.completed_at or now)
+    if output.media:
+        return replace(record, state=State.SUCCEEDED, output=output)
+    failure = endings.run_failed(record.model, end.id)
+    return replace(record, state=State.FAILED, failure=failure)
+
+
+def _text(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
+    whole = endings.text_of(end.output)
+    if whole is not None and whole.startswith(streamed.text):
+        made = replace(record, state=State.SUCCEEDED, output=Output(text=whole))
+        return Finish(made, rest=whole[len(streamed.text) :])
+    if streamed.clean:
+        # Upstream ended the stream itself; what it keeps of the output may differ or be gone.
+        return Finish(replace(record, state=State.SUCCEEDED, output=Output(text=streamed.text)))
+    if whole is not None:
+        made = replace(record, state=State.SUCCEEDED, output=Output(text=whole))
+        return Finish(made, broken=True)
+    lost = replace(
+        record,
+        state=State.FAILED,
+        failure=endings.text_lost(record.model),
+        output=Output(text=streamed.text),
+    )
+    return Finish(lost, broken=True)
