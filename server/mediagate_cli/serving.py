@@ -1,11 +1,12 @@
 """`serve`, `sandbox` and `config`: the commands that run something or check how it would run."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mediagate_cli.exits import say
 
 configuration = typer.Typer(no_args_is_help=True, help="What is configured.")
 
@@ -17,9 +18,9 @@ def serve() -> None:
     from mediagate_server.store.sqlite import DataFolderInUse
 
     try:
-        run(Configuration(load_settings()), _say)
+        run(Configuration(load_settings()), say)
     except (ConfigError, DataFolderInUse, OSError, RuntimeError) as error:
-        _say(f"mediagate cannot serve: {error}")
+        say(f"mediagate cannot serve: {error}")
         raise typer.Exit(1) from None
 
 
@@ -40,17 +41,20 @@ def sandbox(
     """
     from mediagate_sandbox.server import Sandbox, SandboxSettings, run
 
-    settings = SandboxSettings(
-        host=host, port=port, seed=seed, time_scale=time_scale, token=token or None
-    )
+    try:
+        settings = SandboxSettings(
+            host=host, port=port, seed=seed, time_scale=time_scale, token=token or None
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
     def started(running: Sandbox) -> None:
-        _say(f"The sandbox answers at {running.url} (seed {running.settings.seed}).")
+        say(f"The sandbox answers at {running.url} (seed {running.settings.seed}).")
 
     try:
         asyncio.run(run(settings, started=started))
     except OSError as error:
-        _say(f"the sandbox cannot serve: {error}")
+        say(f"the sandbox cannot serve: {error}")
         raise typer.Exit(1) from None
 
 
@@ -68,11 +72,6 @@ def check(
         settings.check_exposure()
         choice = settings.upstream_choice()
     except ConfigError as error:
-        _say(str(error))
+        say(str(error))
         raise typer.Exit(1) from None
     typer.echo(f"The configuration can be used. Answers would come from: {choice.kind}.")
-
-
-def _say(line: str) -> None:
-    """To people: stdout belongs to a command's result."""
-    print(line, file=sys.stderr, flush=True)

@@ -18,6 +18,11 @@ class TextFacts:
         return self._state.request_id
 
     @property
+    def generation_id(self) -> str:
+        """The generation that the text belongs to. Empty: not accepted yet, as far as we know."""
+        return self._state.generation_id
+
+    @property
     def sequence(self) -> int:
         """How far the text has been told, for `after_sequence`."""
         return self._state.sequence

@@ -1,0 +1,68 @@
+"""`audio`: music, sound effects and speech as files."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mediagate_cli import options as o
+from mediagate_cli.media import make
+
+if TYPE_CHECKING:
+    from mediagate.v1.generation_pb2 import Generation
+    from mediagate_client import Client
+
+
+def audio(
+    prompt: o.Prompt = "",
+    text: Annotated[str | None, typer.Option(help="What to say, for speech.")] = None,
+    kind: Annotated[str | None, typer.Option(help="music, sound_effect or speech.")] = None,
+    model: o.Model = None,
+    quality: o.Quality = None,
+    lyrics: Annotated[str | None, typer.Option(help="What to sing.")] = None,
+    voice: Annotated[str | None, typer.Option(help="A name that the model knows.")] = None,
+    language: Annotated[str | None, typer.Option(help="The language spoken.")] = None,
+    speed: Annotated[float | None, typer.Option(help="How fast to speak, 0.25 to 4.")] = None,
+    duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Randomness, 0 to 2.")] = None,
+    continue_from: Annotated[str | None, typer.Option(help="Path or URL to go on from.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Path or URL to resemble.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="wav, mp3, flac or ogg.")] = None,
+    seed: o.Seed = None,
+    output: o.Output = None,
+    as_json: o.Json = False,
+    timeout: o.Timeout = None,
+    max_cost: o.MaxCost = None,
+    label: o.Label = None,
+    strict: o.Strict = False,
+    target: o.Target = o.DEFAULT_TARGET,
+    api_key: o.ApiKey = "",
+    tls: o.Tls = False,
+) -> None:
+    """Make a sound and save it. Ctrl-C cancels."""
+    wanted = o.read_prompt(prompt)
+    fields: dict[str, object] = {
+        **o.run_options(model, quality, timeout, max_cost, label, strict=strict),
+        "text": text,
+        "kind": kind,
+        "lyrics": lyrics,
+        "voice": voice,
+        "language": language,
+        "speed": speed,
+        "duration": duration,
+        "temperature": temperature,
+        "seed": seed,
+        "continue_from": continue_from,
+        "reference_audio": reference,
+        "output_format": format_,
+        "wait": 0,
+    }
+
+    def begin(client: "Client") -> "Generation":
+        from mediagate.v1.audio_pb2 import GenerateAudioRequest
+        from mediagate_client import paid_request
+
+        return client.generate_audio(paid_request(GenerateAudioRequest, wanted, fields))
+
+    where = {"target": target, "api_key": api_key}
+    named = wanted or text or "audio"
+    make(begin, named=named, output=output, as_json=as_json, tls=tls, **where)

@@ -1,0 +1,77 @@
+"""`demo`: a tour of everything a gate makes, against a running gate or one of its own."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mediagate_cli import options as o
+from mediagate_cli.connection import gate_at
+from mediagate_cli.exits import FAILED, say
+from mediagate_cli.money import nanos_of
+
+if TYPE_CHECKING:
+    from mediagate_cli.tour import Step
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for what is made.")] = Path("out"),
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture.")] = "512x512",
+    video_seconds: Annotated[float, typer.Option(help="Length of the video.")] = 5,
+    audio_seconds: Annotated[float, typer.Option(help="Length of the sound.")] = 3,
+    max_cost: Annotated[
+        str, typer.Option(help="The most that each step may cost, in dollars.")
+    ] = "1.00",
+    target: o.Target = o.DEFAULT_TARGET,
+    api_key: o.ApiKey = "",
+    tls: o.Tls = False,
+) -> None:
+    """Take a tour: a text, a picture, a video made from it, a sound, and what each cost.
+
+    Where no gate answers, it starts one on the sandbox, which costs nothing, and stops it again.
+    """
+    from mediagate_cli.own_gate import GateDidNotStart, answers, own_gate
+    from mediagate_cli.tour import Asked, Tour
+
+    width, height = _pixels(size)
+    asked = Asked(out, width, height, video_seconds, audio_seconds, nanos_of(max_cost))
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        where = target
+        if not answers(target):
+            say(f"No gate answers at {target}: starting one, on the sandbox.")
+            try:
+                where = stack.enter_context(own_gate())
+            except GateDidNotStart as error:
+                say(f"mediagate: the gate did not start:\n{error}")
+                raise typer.Exit(FAILED) from None
+        client = stack.enter_context(gate_at(where, api_key, tls=tls))
+        steps = Tour(client, where, asked).walk()
+        _print_table(steps)
+        raise typer.Exit(max(step.code for step in steps))
+
+
+def _pixels(size: str) -> tuple[int, int]:
+    """Return WIDTHxHEIGHT as numbers. BadParameter for anything else."""
+    width, _, height = size.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"{size!r} is not WIDTHxHEIGHT", param_hint="--size")
+    return int(width), int(height)
+
+
+def _print_table(steps: "Sequence[Step]") -> None:
+    """Print what each step made, by which model, and for how much."""
+    from rich.table import Table
+
+    from mediagate_cli.shown import wide_console
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("STEP", "MODEL", "COST", "SECONDS", "RESULT"):
+        right = heading in ("COST", "SECONDS")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for step in steps:
+        table.add_row(step.name, step.model, step.cost, f"{step.seconds:.1f}", step.result)
+    print()
+    wide_console().print(table)

@@ -1,0 +1,79 @@
+"""How a command ends: what it says where it did not succeed, and with which number.
+
+0    it is done
+1    refused: nothing was made and nothing was paid
+2    the command line itself is wrong
+3    failed: it was accepted and then did not come to a good end; it may have cost money
+130  interrupted by Ctrl-C
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from mediagate_client import MediagateError
+
+REFUSED: Final = 1
+USAGE: Final = 2
+FAILED: Final = 3
+INTERRUPTED: Final = 130
+
+
+def say(line: str) -> None:
+    """Write a line for people: stdout belongs to a command's result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def ending_well(target: str) -> Iterator[None]:
+    """Turn a typed error into one line and an exit code, and Ctrl-C into 130."""
+    from mediagate_client import MediagateError
+
+    try:
+        yield
+    except MediagateError as error:
+        say(f"mediagate: {told(error, target)}")
+        raise typer.Exit(code_of(error)) from None
+    except KeyboardInterrupt:
+        say("mediagate: interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def code_of(error: "MediagateError") -> int:
+    """Return the exit code of an error: 3 where something had begun, else 1."""
+    from mediagate_client import errors
+
+    began = (
+        errors.DataLost,
+        errors.DeadlineExceeded,
+        errors.GenerationCancelled,
+        errors.InternalError,
+        errors.RunFailed,
+        errors.StreamLost,
+    )
+    return FAILED if error.generation is not None or isinstance(error, began) else REFUSED
+
+
+def told(error: "MediagateError", target: str) -> str:
+    """Return an error as one line: what, why in a word, which fields, when to come back."""
+    from mediagate_client import Unavailable
+
+    if isinstance(error, Unavailable) and not error.reason:
+        return (
+            f"no gate answers at {target}: start one with `mediagate serve`, "
+            "or name another with --target"
+        )
+    facts = [error.reason or error.code.name]
+    facts += [violation.field for violation in error.violations if violation.field]
+    if error.retry_after is not None:
+        facts.append(f"try again in {error.retry_after:g} s")
+    if error.generation is not None:
+        from mediagate_cli.money import cost_in_words
+
+        facts.append(f"cost {cost_in_words(error.generation.cost)}")
+    words = " ".join(error.message.split()) or "it did not succeed"
+    return f"{words} ({', '.join(facts)})"

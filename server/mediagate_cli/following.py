@@ -1,0 +1,77 @@
+"""A generation on its way: shown while it is made, cancelled by Ctrl-C."""
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from mediagate_cli.exits import say
+
+if TYPE_CHECKING:
+    from mediagate.v1.generation_pb2 import Generation
+    from mediagate_client import Client
+
+_SCALE: Final = 100.0
+
+
+def follow(client: "Client", begun: "Generation") -> "Generation":
+    """Return the generation at its end; raise the typed error of a bad one.
+
+    On a terminal its state is shown on stderr. Ctrl-C cancels it upstream, so that it does not
+    cost more than what has run.
+    """
+    from mediagate_client import is_terminal
+    from mediagate_client.outcome import checked
+
+    generation = begun
+    try:
+        if not is_terminal(begun):
+            generation = _watch(client, begun)
+    except KeyboardInterrupt:
+        _cancel(client, begun.id)
+        raise
+    return checked(generation, raise_on_failure=True)
+
+
+def _watch(client: "Client", begun: "Generation") -> "Generation":
+    """Return the generation at its end, its state shown meanwhile."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    generation = begun
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        bar = progress.add_task(state_in_words(begun), total=None)
+        for generation in client.watch(begun.id):
+            known = generation.HasField("progress")
+            progress.update(
+                bar,
+                description=state_in_words(generation),
+                total=_SCALE if known else None,
+                completed=generation.progress * _SCALE if known else 0,
+            )
+    return generation
+
+
+def _cancel(client: "Client", generation_id: str) -> None:
+    """Cancel for somebody who pressed Ctrl-C: say so, and do not fail over it."""
+    from mediagate_client import MediagateError
+
+    say("cancelling …")
+    try:
+        client.cancel(generation_id)
+    except MediagateError as error:
+        say(f"could not cancel {generation_id}: {error}")
+
+
+def state_in_words(generation: "Generation") -> str:
+    """Return where it stands: "running", or "queued at place 3"."""
+    state = type(generation).State.Name(generation.state).removeprefix("STATE_").lower()
+    if generation.HasField("queue_position"):
+        return f"{state} at place {generation.queue_position}"
+    return state

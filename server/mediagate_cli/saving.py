@@ -1,0 +1,116 @@
+"""Finished media as files: where to, under which name, and what is said about them."""
+
+import itertools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from mediagate_cli.exits import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mediagate.v1.generation_pb2 import Generation
+    from mediagate.v1.medium_pb2 import Media
+    from mediagate_client import Client
+
+# Names that Python's own table gives differently from one machine to the next.
+_SUFFIXES: Final = {
+    "audio/flac": ".flac",
+    "audio/mpeg": ".mp3",
+    "audio/ogg": ".ogg",
+    "audio/wav": ".wav",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+}
+_LONGEST_NAME: Final = 48
+
+
+def save(
+    client: "Client", generation: "Generation", output: str | None, prompt: str
+) -> "list[Path]":
+    """Save all outputs of a generation; return the files.
+
+    `output` is a file, or a folder that is there. Without it the files are named after the
+    prompt, and no file that is there already is written over.
+    """
+    from mediagate_client import media_of
+
+    media = media_of(generation)
+    files = names(media, output, prompt)
+    for medium, file in zip(media, files, strict=True):
+        client.download(medium, file)
+    return files
+
+
+def tell(generation: "Generation", files: "Sequence[Path]") -> None:
+    """Print the files, one a line; say on stderr what they are and what they cost."""
+    from mediagate_cli.money import bytes_in_words, cost_in_words
+    from mediagate_client import media_of
+
+    for file, medium in zip(files, media_of(generation), strict=True):
+        print(file)
+        facts = [medium.media_type or "unknown type", bytes_in_words(file.stat().st_size)]
+        if medium.HasField("width") and medium.HasField("height"):
+            facts.append(f"{medium.width}x{medium.height}")
+        if medium.HasField("duration"):
+            facts.append(f"{medium.duration.ToTimedelta().total_seconds():g} s")
+        say(f"  {', '.join(facts)}")
+    adjusted = [
+        report for report in generation.parameters if report.handling > report.HANDLING_HONOURED
+    ]
+    for report in adjusted:
+        word = type(report).Handling.Name(report.handling).removeprefix("HANDLING_").lower()
+        say(f"  {report.parameter} {word}: {report.reason or report.sent}")
+    for missing in generation.partial.missing:
+        say(f"  output {missing.index} is missing: {missing.error.message}")
+    facts = [generation.model, cost_in_words(generation.cost)]
+    if generation.sandbox:
+        facts.append("from the sandbox: nothing was paid")
+    say(", ".join(facts))
+
+
+def names(media: "Sequence[Media]", output: str | None, prompt: str) -> "list[Path]":
+    """Return where each of the media is to be saved."""
+    given = Path(output) if output else None
+    if given is not None and not given.is_dir():
+        return [_numbered(given, number, len(media)) for number in range(1, len(media) + 1)]
+    stem = (given or Path()) / stem_of(prompt)
+    files: list[Path] = []
+    for medium in media:
+        suffix = suffix_of(medium)
+        files.append(next(file for file in _variants(stem, suffix) if _is_free(file, files)))
+    return files
+
+
+def _numbered(file: Path, number: int, count: int) -> Path:
+    """Return the file itself for a single output, else with its number before the ending."""
+    return file if count == 1 else file.with_name(f"{file.stem}-{number}{file.suffix}")
+
+
+def _variants(stem: Path, suffix: str) -> "Iterator[Path]":
+    """Return stem.png, stem-2.png, stem-3.png and so on."""
+    yield stem.with_name(f"{stem.name}{suffix}")
+    for number in itertools.count(2):
+        yield stem.with_name(f"{stem.name}-{number}{suffix}")
+
+
+def _is_free(file: Path, taken: "Sequence[Path]") -> bool:
+    return file not in taken and not file.exists()
+
+
+def stem_of(prompt: str) -> str:
+    """Return a short, plain file name after what was asked for."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
+    if len(words) > _LONGEST_NAME:
+        words = words[: _LONGEST_NAME + 1].rpartition("-")[0] or words[:_LONGEST_NAME]
+    return words or "output"
+
+
+def suffix_of(medium: "Media") -> str:
+    """Return the file name's ending: by media type, else as the link has it."""
+    return _SUFFIXES.get(medium.media_type) or Path(urlsplit(medium.uri).path).suffix or ".bin"

@@ -1,0 +1,171 @@
+"""The steps of the demo: one of each kind of media, the picture turned into the video."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mediagate_cli.choosing import choose, makes_wav, parameter, takes, takes_pixels
+from mediagate_cli.exits import code_of, say, told
+from mediagate_cli.following import follow
+from mediagate_cli.money import cost_in_words
+from mediagate_cli.saving import suffix_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mediagate.v1.generation_pb2 import Generation
+    from mediagate.v1.models_pb2 import Model
+    from mediagate_client import Client
+    from mediagate_client.arguments import OptionArguments, VideoArguments
+
+TEXT_PROMPT: Final = "In three sentences: what does a lighthouse keeper do all night?"
+IMAGE_PROMPT: Final = "a lighthouse at dawn, oil on canvas"
+VIDEO_PROMPT: Final = "waves roll in below the lighthouse"
+AUDIO_PROMPT: Final = "slow waves and a distant fog horn"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the tour is to make."""
+
+    folder: Path
+    width: int
+    height: int
+    video_seconds: float
+    audio_seconds: float
+    max_cost_usd_nanos: int
+    """The most that a single step may cost, where it costs anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of one step, for the table in the end."""
+
+    name: str
+    model: str
+    cost: str
+    seconds: float
+    result: str
+    code: int = 0
+    """The exit code that it deserves."""
+
+
+class Tour:
+    """One way through a gate."""
+
+    def __init__(self, client: "Client", target: str, asked: Asked) -> None:
+        self._client = client
+        self._target = target
+        self._asked = asked
+        self._picture: Path | None = None
+        self._bound: int | None = asked.max_cost_usd_nanos
+
+    def walk(self) -> list[Step]:
+        """Take all steps; one that goes wrong does not keep the next ones from being taken."""
+        steps = (
+            ("text", self._text),
+            ("image", self._image),
+            ("video", self._video),
+            ("audio", self._audio),
+        )
+        return [self._take(name, step) for name, step in steps]
+
+    def _take(self, name: str, step: "Callable[[], tuple[Generation, Path]]") -> Step:
+        from mediagate_client import MediagateError, NotBuilt
+
+        say(f"── {name}")
+        begun = time.monotonic()
+        try:
+            generation, file = step()
+        except NotBuilt:
+            return Step(name, "", "", 0, "left out: this gate does not do it yet")
+        except MediagateError as error:
+            seconds = time.monotonic() - begun
+            return Step(name, "", "", seconds, told(error, self._target), code_of(error))
+        seconds = time.monotonic() - begun
+        return Step(name, generation.model, cost_in_words(generation.cost), seconds, str(file))
+
+    @cached_property
+    def _models(self) -> "Sequence[Model]":
+        return self._client.models()
+
+    def _text(self) -> "tuple[Generation, Path]":
+        parts = []
+        with self._client.stream_text(TEXT_PROMPT, **self._bounds()) as stream:
+            for piece in stream:
+                print(piece, end="", flush=True)
+                parts.append(str(piece))
+            print()
+        file = self._asked.folder / "lighthouse.txt"
+        file.write_text("".join(parts) + "\n", encoding="utf-8")
+        if stream.started is not None and stream.started.sandbox:
+            # Nothing is paid here, and a bound would refuse models whose price nobody publishes.
+            self._bound = None
+        return self._client.get(stream.generation_id), file
+
+    def _image(self) -> "tuple[Generation, Path]":
+        width, height = self._asked.width, self._asked.height
+        model = choose(self._of("MODALITY_IMAGE"), lambda found: takes_pixels(found, width, height))
+        begun = self._client.generate_image(
+            IMAGE_PROMPT,
+            model=model,
+            size=(width, height),
+            output_format="png",
+            wait=0,
+            **self._bounds(),
+        )
+        made, self._picture = self._keep(begun)
+        return made, self._picture
+
+    def _video(self) -> "tuple[Generation, Path]":
+        seconds = self._asked.video_seconds
+        model = choose(
+            self._of("MODALITY_VIDEO"),
+            lambda found: (
+                takes(found, "duration", seconds) and parameter(found, "first_frame") is not None
+            ),
+        )
+        picture: VideoArguments = {"first_frame": self._picture} if self._picture else {}
+        begun = self._client.generate_video(
+            VIDEO_PROMPT, model=model, duration=seconds, **picture, **self._bounds()
+        )
+        return self._keep(begun)
+
+    def _audio(self) -> "tuple[Generation, Path]":
+        seconds = self._asked.audio_seconds
+        fitting = [
+            model for model in self._of("MODALITY_AUDIO") if takes(model, "duration", seconds)
+        ]
+        model = choose(fitting, makes_wav) or choose(fitting, lambda _: True)
+        begun = self._client.generate_audio(
+            AUDIO_PROMPT,
+            model=model,
+            duration=seconds,
+            output_format="wav",
+            wait=0,
+            **self._bounds(),
+        )
+        return self._keep(begun)
+
+    def _bounds(self) -> "OptionArguments":
+        """Return what a step is told about money."""
+        return {} if self._bound is None else {"max_cost_usd_nanos": self._bound}
+
+    def _of(self, modality: str) -> "list[Model]":
+        from mediagate.v1.modality_pb2 import Modality
+
+        wanted = Modality.Value(modality)
+        return [model for model in self._models if model.modality == wanted]
+
+    def _keep(self, begun: "Generation") -> "tuple[Generation, Path]":
+        """Follow a generation to its end and save its output."""
+        from mediagate_client import media_of
+
+        generation = follow(self._client, begun)
+        [medium] = media_of(generation)
+        file = self._asked.folder / f"lighthouse{suffix_of(medium)}"
+        self._client.download(medium, file)
+        print(file)
+        return generation, file

@@ -1,0 +1,71 @@
+"""`video`: a video as a file."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mediagate_cli import options as o
+from mediagate_cli.media import make
+
+if TYPE_CHECKING:
+    from mediagate.v1.generation_pb2 import Generation
+    from mediagate_client import Client
+
+
+def video(
+    prompt: o.Prompt = "",
+    model: o.Model = None,
+    quality: o.Quality = None,
+    first_frame: Annotated[str | None, typer.Option(help="Path or URL of a picture.")] = None,
+    last_frame: Annotated[str | None, typer.Option(help="Path or URL of a picture.")] = None,
+    reference: o.Reference = None,
+    source_video: Annotated[str | None, typer.Option(help="URL of a video to change.")] = None,
+    source_audio: Annotated[str | None, typer.Option(help="Path or URL to move to.")] = None,
+    duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds.")] = None,
+    fps: Annotated[int | None, typer.Option(help="Frames a second.")] = None,
+    size: o.Size = None,
+    aspect_ratio: o.AspectRatio = None,
+    resolution: Annotated[str | None, typer.Option(help="For example 720p.")] = None,
+    negative: o.Negative = None,
+    motion: Annotated[float | None, typer.Option(help="How much should move, 0 to 1.")] = None,
+    audio: Annotated[bool | None, typer.Option(help="Whether it has sound.")] = None,
+    seed: o.Seed = None,
+    output: o.Output = None,
+    as_json: o.Json = False,
+    timeout: o.Timeout = None,
+    max_cost: o.MaxCost = None,
+    label: o.Label = None,
+    strict: o.Strict = False,
+    target: o.Target = o.DEFAULT_TARGET,
+    api_key: o.ApiKey = "",
+    tls: o.Tls = False,
+) -> None:
+    """Make a video and save it. It takes minutes; Ctrl-C cancels."""
+    wanted = o.read_prompt(prompt)
+    fields: dict[str, object] = {
+        **o.run_options(model, quality, timeout, max_cost, label, strict=strict),
+        "first_frame": first_frame,
+        "last_frame": last_frame,
+        "reference_images": reference,
+        "source_video": source_video,
+        "source_audio": source_audio,
+        "duration": duration,
+        "fps": fps,
+        "size": size,
+        "aspect_ratio": aspect_ratio,
+        "resolution": resolution,
+        "negative_prompt": negative,
+        "motion_strength": motion,
+        "generate_audio": audio,
+        "seed": seed,
+        "wait": 0,
+    }
+
+    def begin(client: "Client") -> "Generation":
+        from mediagate.v1.video_pb2 import GenerateVideoRequest
+        from mediagate_client import paid_request
+
+        return client.generate_video(paid_request(GenerateVideoRequest, wanted, fields))
+
+    where = {"target": target, "api_key": api_key}
+    make(begin, named=wanted or "video", output=output, as_json=as_json, tls=tls, **where)
