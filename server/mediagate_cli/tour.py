@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
     from mediagate.v1.models_pb2 import Model
     from mediagate_client import Client
-    from mediagate_client.arguments import OptionArguments, VideoArguments
 
 TEXT_PROMPT: Final = "In three sentences: what does a lighthouse keeper do all night?"
 IMAGE_PROMPT: Final = "a lighthouse at dawn, oil on canvas"
@@ -92,8 +91,12 @@ class Tour:
         return self._client.models()
 
     def _text(self) -> "tuple[Generation, Path]":
+        from mediagate.v1.text_pb2 import StreamTextRequest
+        from mediagate_client import paid_request
+
+        request = paid_request(StreamTextRequest, TEXT_PROMPT, self._bounds())
         parts = []
-        with self._client.stream_text(TEXT_PROMPT, **self._bounds()) as stream:
+        with self._client.stream_text(request) as stream:
             for piece in stream:
                 print(piece, end="", flush=True)
                 parts.append(str(piece))
@@ -106,20 +109,20 @@ class Tour:
         return self._client.get(stream.generation_id), file
 
     def _image(self) -> "tuple[Generation, Path]":
+        from mediagate.v1.image_pb2 import GenerateImageRequest
+        from mediagate_client import paid_request
+
         width, height = self._asked.width, self._asked.height
         model = choose(self._of("MODALITY_IMAGE"), lambda found: takes_pixels(found, width, height))
-        begun = self._client.generate_image(
-            IMAGE_PROMPT,
-            model=model,
-            size=(width, height),
-            output_format="png",
-            wait=0,
-            **self._bounds(),
-        )
-        made, self._picture = self._keep(begun)
+        fields = {"model": model, "size": (width, height), "output_format": "png", "wait": 0}
+        request = paid_request(GenerateImageRequest, IMAGE_PROMPT, fields | self._bounds())
+        made, self._picture = self._keep(self._client.generate_image(request))
         return made, self._picture
 
     def _video(self) -> "tuple[Generation, Path]":
+        from mediagate.v1.video_pb2 import GenerateVideoRequest
+        from mediagate_client import paid_request
+
         seconds = self._asked.video_seconds
         model = choose(
             self._of("MODALITY_VIDEO"),
@@ -127,31 +130,25 @@ class Tour:
                 takes(found, "duration", seconds) and parameter(found, "first_frame") is not None
             ),
         )
-        picture: VideoArguments = {"first_frame": self._picture} if self._picture else {}
-        begun = self._client.generate_video(
-            VIDEO_PROMPT, model=model, duration=seconds, **picture, **self._bounds()
-        )
-        return self._keep(begun)
+        fields = {"model": model, "duration": seconds, "first_frame": self._picture, "wait": 0}
+        request = paid_request(GenerateVideoRequest, VIDEO_PROMPT, fields | self._bounds())
+        return self._keep(self._client.generate_video(request))
 
     def _audio(self) -> "tuple[Generation, Path]":
-        seconds = self._asked.audio_seconds
-        fitting = [
-            model for model in self._of("MODALITY_AUDIO") if takes(model, "duration", seconds)
-        ]
-        model = choose(fitting, makes_wav) or choose(fitting, lambda _: True)
-        begun = self._client.generate_audio(
-            AUDIO_PROMPT,
-            model=model,
-            duration=seconds,
-            output_format="wav",
-            wait=0,
-            **self._bounds(),
-        )
-        return self._keep(begun)
+        from mediagate.v1.audio_pb2 import GenerateAudioRequest
+        from mediagate_client import paid_request
 
-    def _bounds(self) -> "OptionArguments":
+        seconds = self._asked.audio_seconds
+        sounds = self._of("MODALITY_AUDIO")
+        fitting = [model for model in sounds if takes(model, "duration", seconds)]
+        model = choose(fitting, makes_wav) or choose(fitting, lambda _: True)
+        fields = {"model": model, "duration": seconds, "output_format": "wav", "wait": 0}
+        request = paid_request(GenerateAudioRequest, AUDIO_PROMPT, fields | self._bounds())
+        return self._keep(self._client.generate_audio(request))
+
+    def _bounds(self) -> dict[str, object]:
         """Return what a step is told about money."""
-        return {} if self._bound is None else {"max_cost_usd_nanos": self._bound}
+        return {"max_cost_usd_nanos": self._bound}
 
     def _of(self, modality: str) -> "list[Model]":
         from mediagate.v1.modality_pb2 import Modality
