@@ -9,24 +9,34 @@ from tests.conftest import Require
 from tests.gate import Gate
 
 from .outcome import BUILD_SECONDS, RUN_SECONDS, assert_served, run
+from .readme import example
 
 HERE = Path(__file__).parent
 GENERATED = HERE.parents[1] / "generated" / "go"
 
 
 @pytest.fixture(scope="module")
-def program(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled program; its module says where the stubs lie beside it."""
+def programs(require: Require, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the compiled programs; their module says where the stubs lie beside it."""
     go = require("go")
     folder = tmp_path_factory.mktemp("go")
     shutil.copytree(GENERATED, folder / "stubs")
-    shutil.copytree(HERE / "go", folder / "program")
-    run([go, "mod", "tidy"], folder / "program", BUILD_SECONDS)
-    run([go, "build", "-o", "polyglot", "."], folder / "program", BUILD_SECONDS)
-    return folder / "program" / "polyglot"
+    program = folder / "program"
+    shutil.copytree(HERE / "go", program)
+    (program / "readme").mkdir()
+    (program / "readme" / "main.go").write_text(example("go", gate.address))
+    run([go, "mod", "tidy"], program, BUILD_SECONDS)
+    run([go, "build", "-o", str(folder), "./..."], program, BUILD_SECONDS)
+    return folder
 
 
 @pytest.mark.timeout(3 * BUILD_SECONDS)
-def test_go(program: Path, gate: Gate, tmp_path: Path) -> None:
+def test_go(programs: Path, gate: Gate) -> None:
     """It streams a text, makes an image and understands a refusal, through grpc-go."""
-    assert_served(run([str(program), gate.address], tmp_path, RUN_SECONDS))
+    assert_served(run([str(programs / "polyglot"), gate.address], programs, RUN_SECONDS))
+
+
+@pytest.mark.timeout(3 * BUILD_SECONDS)
+def test_the_example_of_the_readme(programs: Path) -> None:
+    """It compiles and prints where the image is."""
+    assert run([str(programs / "readme")], programs, RUN_SECONDS).startswith("http")

@@ -10,6 +10,7 @@ from tests.conftest import Require
 from tests.gate import Gate
 
 from .outcome import RUN_SECONDS, run
+from .readme import example
 
 Ask = Callable[..., str]
 
@@ -40,3 +41,11 @@ def test_a_call_through_reflection(ask: Ask) -> None:
     answer = json.loads(ask("mediagate.v1.ModelService/ListModels", data="{}"))
     modalities = {model["modality"] for model in answer["models"]}
     assert {"MODALITY_TEXT", "MODALITY_IMAGE", "MODALITY_VIDEO", "MODALITY_AUDIO"} <= modalities
+
+
+def test_the_example_of_the_readme(require: Require, gate: Gate, tmp_path: Path) -> None:
+    """Both lines work as they stand; the second streams a text."""
+    require("grpcurl")
+    printed = run(["sh", "-ec", example("sh", gate.address)], tmp_path, RUN_SECONDS)
+    assert "mediagate.v1.TextService" in printed
+    assert '"completed"' in printed

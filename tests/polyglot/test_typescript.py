@@ -9,14 +9,15 @@ from tests.conftest import Require
 from tests.gate import Gate
 
 from .outcome import BUILD_SECONDS, RUN_SECONDS, assert_served, run
+from .readme import example
 
 HERE = Path(__file__).parent
 GENERATED = HERE.parents[1] / "generated" / "typescript"
 
 
 @pytest.fixture(scope="module")
-def program(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled program, with the stubs installed from the package that would be published."""
+def programs(require: Require, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the compiled programs, with the stubs from the package to be published."""
     npm = require("npm")
     folder = tmp_path_factory.mktemp("typescript")
     stubs, program = folder / "stubs", folder / "program"
@@ -26,12 +27,19 @@ def program(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run([npm, "install", "--no-package-lock"], stubs, BUILD_SECONDS)
     packed = run([npm, "pack", "--silent"], stubs, BUILD_SECONDS).split()[-1]
     (stubs / packed).rename(stubs / "mediagate-client.tgz")
+    (program / "readme.ts").write_text(example("ts", gate.address))
     run([npm, "install", "--no-package-lock"], program, BUILD_SECONDS)
     run([npm, "run", "build"], program, BUILD_SECONDS)
-    return program / "dist" / "main.js"
+    return program / "dist"
 
 
 @pytest.mark.timeout(3 * BUILD_SECONDS)
-def test_typescript(program: Path, gate: Gate, require: Require, tmp_path: Path) -> None:
+def test_typescript(programs: Path, gate: Gate, require: Require) -> None:
     """It streams a text, makes an image and understands a refusal, through Connect's gRPC."""
-    assert_served(run([require("node"), str(program), gate.address], tmp_path, RUN_SECONDS))
+    assert_served(run([require("node"), "main.js", gate.address], programs, RUN_SECONDS))
+
+
+@pytest.mark.timeout(3 * BUILD_SECONDS)
+def test_the_example_of_the_readme(programs: Path, require: Require) -> None:
+    """It compiles under strict rules and prints a text."""
+    assert len(run([require("node"), "readme.js"], programs, RUN_SECONDS)) > 20
