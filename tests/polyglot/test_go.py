@@ -13,6 +13,7 @@ from .readme import example
 
 HERE = Path(__file__).parent
 GENERATED = HERE.parents[1] / "generated" / "go"
+CONFIG = HERE.parents[1] / "protos" / "service_config.json"
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,12 @@ def programs(require: Require, gate: Gate, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.timeout(3 * BUILD_SECONDS)
 def test_go(programs: Path, gate: Gate) -> None:
-    """It streams a text, makes an image and understands a refusal, through grpc-go."""
-    assert_served(run([str(programs / "polyglot"), gate.address], programs, RUN_SECONDS))
+    """It streams a text, makes an image and understands a refusal, through grpc-go.
+
+    Its channel takes the service config that the contract ships.
+    """
+    command = [str(programs / "polyglot"), gate.address, str(CONFIG)]
+    assert_served(run(command, programs, RUN_SECONDS))
 
 
 @pytest.mark.timeout(3 * BUILD_SECONDS)

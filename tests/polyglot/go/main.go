@@ -15,19 +15,27 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // lets the channel watch the server's health, as the config asks
 	"google.golang.org/grpc/status"
 )
 
+// Usage: polyglot host:port service_config.json
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(address string) error {
+func run(address, configFile string) error {
+	config, err := os.ReadFile(configFile)
+	if err != nil {
+		return err
+	}
 	connection, err := grpc.NewClient(
-		address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(string(config)),
 	)
 	if err != nil {
 		return err
