@@ -40,9 +40,8 @@ from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model_file import ModelFileError
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import ConfigError, Configuration, Settings
-from mediagate_server.generations.doors import SystemClock
+from mediagate_server.generations.doors import Surroundings, SystemClock
 from mediagate_server.generations.generations import Generations
-from mediagate_server.generations.run import Surroundings
 from mediagate_server.http.operations import OperationsPort
 from mediagate_server.interceptors.inbound.auth import Auth
 from mediagate_server.interceptors.inbound.chain import Chain

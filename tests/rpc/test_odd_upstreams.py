@@ -278,3 +278,17 @@ async def test_one_of_fifty_leaves_and_nothing_is_cancelled(
         assert last.WhichOneof("event") == "completed"
     assert not scripted.cancelled.is_set()
     assert len(scripted.posted) == 1
+
+
+async def test_an_upstream_that_repeats_its_ids_is_still_followed(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """A server that plays back one recording gives every prediction the same id."""
+    complete = {"id": ID, "status": "processing", "output": None}
+    done = {"id": ID, "status": "succeeded", "output": ["ok"], "metrics": METRICS}
+    scripted.creates = [says(complete, 201)]
+    scripted.gets = [says(complete), says(done)]
+    for _ in range(3):
+        answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+        assert answer.generation.state == State.STATE_SUCCEEDED
+        assert answer.generation.text.text == "ok"

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from mediagate_server.replicate.port import CreateRequest, Prediction, Refused, StreamEvent
+from mediagate_server.store.port import Store
 
 
 class UpstreamDoor(Protocol):
@@ -74,3 +76,13 @@ class SystemClock:
         except TimeoutError:
             return event.is_set()
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every run works with."""
+
+    store: Store
+    upstream: UpstreamDoor
+    policy: CreatePolicy
+    clock: Clock

@@ -17,7 +17,8 @@ from mediagate_server.errors import (
     StoreUnavailable,
 )
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
-from mediagate_server.generations.run import Run, Surroundings
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.run import Run
 from mediagate_server.generations.submission import Submission, first_record
 from mediagate_server.store.records import Bound, Entry, Filter, Generation, Position, State
 

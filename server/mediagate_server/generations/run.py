@@ -6,7 +6,7 @@ The run alone changes its record. Everybody else reads `record` and `text`, and 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -16,7 +16,7 @@ from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import CircuitOpen, Failure, StoreUnavailable
 from mediagate_server.generations import endings
 from mediagate_server.generations.callers import Callers
-from mediagate_server.generations.doors import Clock, CreatePolicy, UpstreamDoor
+from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.finish import DEADLINE, Streamed, finish, stop_failure
 from mediagate_server.generations.follow import Follower
 from mediagate_server.generations.submission import SHORTEST_RUN, next_attempt
@@ -29,7 +29,6 @@ from mediagate_server.replicate.port import (
     PredictionStatus,
     Refused,
 )
-from mediagate_server.store.port import Store
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,
@@ -49,16 +48,6 @@ _ENDED = {
     PredictionStatus.CANCELED: AttemptState.CANCELLED,
     PredictionStatus.ABORTED: AttemptState.ABORTED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every run works with."""
-
-    store: Store
-    upstream: UpstreamDoor
-    policy: CreatePolicy
-    clock: Clock
 
 
 class Run:
@@ -346,12 +335,9 @@ class Run:
         self, entries: tuple[Entry, ...] = (), *, release_request_id: bool = False
     ) -> None:
         """Write the record durably, then tell everybody. StoreUnavailable changes nothing."""
-        passing, self._saving = self._saving, None
-        if passing is not None:
-            # Where it failed, this save writes all that it held.
-            await asyncio.wait({passing})
-            if passing.exception() is not None:
-                self._version -= 1
+        if self._saving is not None:
+            await asyncio.wait({self._saving})
+            self._look_back()
         self._version += 1
         self.record = replace(self.record, version=self._version)
         try:
@@ -366,11 +352,20 @@ class Run:
 
     def _save_in_passing(self) -> None:
         """Write the record without waiting: the store keeps the order of saves."""
-        if self._saving is not None and not self._saving.done():
+        self._look_back()
+        if self._saving is not None:
             return  # The next save writes this change too.
         self._version += 1
         self.record = replace(self.record, version=self._version)
         self._saving = self._around.store.save(self.record)
+
+    def _look_back(self) -> None:
+        """What became of the last save in passing; the next writes all that a failed one held."""
+        if self._saving is None or not self._saving.done():
+            return
+        if self._saving.exception() is not None:
+            self._version -= 1
+        self._saving = None
 
     # Ends that we ask for
 

@@ -31,9 +31,13 @@ CREATE TABLE attempts (
     generation_id TEXT NOT NULL REFERENCES generations (id),
     ordinal       INTEGER NOT NULL,
     state         TEXT NOT NULL,
-    prediction_id TEXT UNIQUE,
+    prediction_id TEXT,
     UNIQUE (generation_id, ordinal)
 ) STRICT, WITHOUT ROWID;
+
+-- Not unique: that upstream never gives one id twice is its promise, and a server that breaks it must
+-- not keep us from recording what it took.
+CREATE INDEX attempts_prediction ON attempts (prediction_id) WHERE prediction_id IS NOT NULL;
 
 CREATE TABLE ledger (
     line         INTEGER PRIMARY KEY,
