@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.connection import gate_at
+from mediagate_cli.connection import gate_at, quiet_grpc
 from mediagate_cli.exits import FAILED, say
 from mediagate_cli.money import nanos_of
 
@@ -35,6 +35,7 @@ def demo(
     from mediagate_cli.own_gate import GateDidNotStart, answers, own_gate
     from mediagate_cli.tour import Asked, Tour
 
+    quiet_grpc()
     width, height = _pixels(size)
     asked = Asked(out, width, height, video_seconds, audio_seconds, nanos_of(max_cost))
     out.mkdir(parents=True, exist_ok=True)

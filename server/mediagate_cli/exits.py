@@ -7,6 +7,7 @@
 130  interrupted by Ctrl-C
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def ending_well(target: str) -> Iterator[None]:
-    """Turn a typed error into one line and an exit code, and Ctrl-C into 130."""
+    """Turn what goes wrong into one line and an exit code, and Ctrl-C into 130."""
     from mediagate_client import MediagateError
 
     try:
@@ -38,6 +39,13 @@ def ending_well(target: str) -> Iterator[None]:
     except MediagateError as error:
         say(f"mediagate: {told(error, target)}")
         raise typer.Exit(code_of(error)) from None
+    except BrokenPipeError:
+        # Whoever read our output has enough. Nothing more can be printed, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(REFUSED) from None
+    except OSError as error:
+        say(f"mediagate: {error.filename or 'the system'}: {error.strerror or error}")
+        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         say("mediagate: interrupted")
         raise typer.Exit(INTERRUPTED) from None

@@ -26,9 +26,10 @@ def make(
 
     `begin` must not wait for the end: only what has an id can be cancelled at once by Ctrl-C.
     """
-    from mediagate_cli.saving import save, tell
+    from mediagate_cli.saving import refuse_bad_output, save, tell
     from mediagate_cli.shown import print_made
 
+    refuse_bad_output(output)
     with gate_at(target, api_key, tls=tls) as client:
         generation = follow(client, begin(client))
         files = save(client, generation, output, named)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import typer
+
 from mediagate_cli.exits import say
 
 if TYPE_CHECKING:
@@ -38,13 +40,25 @@ def save(
     `output` is a file, or a folder that is there. Without it the files are named after the
     prompt, and no file that is there already is written over.
     """
-    from mediagate_client import media_of
+    from mediagate_client import MediagateError, media_of
 
     media = media_of(generation)
     files = names(media, output, prompt)
     for medium, file in zip(media, files, strict=True):
-        client.download(medium, file)
+        try:
+            client.download(medium, file)
+        except MediagateError as error:
+            # It was made and paid all the same: the line that tells of this says so.
+            error.generation = generation
+            raise
     return files
+
+
+def refuse_bad_output(output: str | None) -> None:
+    """Raise BadParameter where nothing could be saved, before anything is paid."""
+    if output and not Path(output).parent.is_dir():
+        folder = Path(output).parent
+        raise typer.BadParameter(f"there is no folder {folder}", param_hint="--output")
 
 
 def tell(generation: "Generation", files: "Sequence[Path]") -> None:

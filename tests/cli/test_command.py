@@ -1,0 +1,98 @@
+"""The command as a whole: quick, whole, and clear about what it lacks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Mediagate
+
+HELP = """
+import json, sys
+from typer.testing import CliRunner
+from mediagate_cli.commands import app
+for arguments in ([], ["text"], ["serve"], ["config", "check"], ["demo"]):
+    assert CliRunner().invoke(app, [*arguments, "--help"]).exit_code == 0
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+WITHOUT_TYPER = """
+import sys
+sys.modules["typer"] = None
+from mediagate_cli.__main__ import main
+main()
+"""
+# Not pydantic: typer itself may load it.
+HEAVY = {"aiohttp", "google", "grpc", "mediagate_client", "mediagate_sandbox", "mediagate_server"}
+
+
+def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if "MEDIAGATE" not in name}
+    clean.pop("REPLICATE_API_TOKEN", None)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """Commands import what they need when they run, so that help is there at once."""
+    done = run("-c", HELP)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) & HEAVY == set()
+
+
+def test_without_its_extra_it_names_it() -> None:
+    """No traceback where typer is not installed."""
+    done = run("-c", WITHOUT_TYPER)
+    assert done.returncode == 1
+    assert "mediagate[cli" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["audio", "config", "demo", "image", "models", "sandbox", "serve", "show", "text", "video"],
+)
+def test_every_command_explains_itself(mediagate: Mediagate, command: str) -> None:
+    """Each is there and has its own help."""
+    done = mediagate(command, "--help")
+    assert done.exit_code == 0
+    assert f"mediagate {command}" in done.stdout
+
+
+def test_a_good_configuration(mediagate: Mediagate, tmp_path: Path) -> None:
+    """It says who would answer."""
+    file = tmp_path / "gate.toml"
+    file.write_text('[upstream]\nkind = "sandbox"\n')
+    done = mediagate("config", "check", str(file))
+    assert done.exit_code == 0, done.output
+    assert "sandbox" in done.stdout
+
+
+def test_a_broken_configuration_names_its_line(mediagate: Mediagate, tmp_path: Path) -> None:
+    """Exit code 1, the file and the line."""
+    file = tmp_path / "gate.toml"
+    file.write_text('[upstream]\nkind = "sandbox"\nno_such_setting = 3\n')
+    done = mediagate("config", "check", str(file))
+    assert done.exit_code == 1
+    assert "gate.toml, line 3" in done.stderr
+
+
+def test_serving_from_replicate_needs_a_token(tmp_path: Path) -> None:
+    """`serve` refuses and says what to do, rather than to fail at the first call."""
+    done = run("-m", "mediagate_cli", "serve", MEDIAGATE_UPSTREAM="replicate", PWD=str(tmp_path))
+    assert done.returncode == 1
+    assert "REPLICATE_API_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_sandbox_that_cannot_be(mediagate: Mediagate) -> None:
+    """A wrong setting is a wrong command line."""
+    assert mediagate("sandbox", "--time-scale", "-1").exit_code == 2

@@ -1,0 +1,129 @@
+"""`mediagate demo`: against a gate that runs, and with one of its own."""
+
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import av
+import grpc
+import pytest
+from PIL import Image
+
+from mediagate.v1.cost_pb2 import Cost
+from mediagate.v1.generation_pb2 import Generation, TextOutput
+from mediagate.v1.generations_pb2 import GetGenerationResponse
+from mediagate.v1.modality_pb2 import QUALITY_ECONOMY, QUALITY_PREMIUM
+from mediagate.v1.models_pb2 import ListModelsResponse, Model, ModelParameter
+from mediagate_cli.choosing import choose, makes_wav, takes, takes_pixels
+from tests.client.gate import Gate as Scripted
+from tests.client.statuses import status
+from tests.client.texts import told
+from tests.gate import Gate
+
+from .conftest import Mediagate
+
+C = grpc.StatusCode
+WIDTH, HEIGHT, VIDEO_SECONDS, AUDIO_SECONDS = 320, 256, 5, 2
+ASKED = (
+    *("--size", f"{WIDTH}x{HEIGHT}"),
+    *("--video-seconds", str(VIDEO_SECONDS), "--audio-seconds", str(AUDIO_SECONDS)),
+)
+
+
+def demo(target: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "mediagate_cli", "demo", "--target", target, *ASKED],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def check_files(folder: Path) -> None:
+    """What was asked for is there, and is what it should be."""
+    with Image.open(folder / "lighthouse.png") as picture:
+        picture.verify()
+        assert picture.size == (WIDTH, HEIGHT)
+    with av.open(str(folder / "lighthouse.mp4")) as film:
+        assert film.duration is not None
+        assert film.duration / av.time_base == pytest.approx(VIDEO_SECONDS, abs=0.1)
+    with wave.open(str(folder / "lighthouse.wav")) as sound:
+        assert sound.getnframes() / sound.getframerate() == pytest.approx(AUDIO_SECONDS, abs=0.1)
+    assert "sandbox" in (folder / "lighthouse.txt").read_text()
+
+
+@pytest.mark.needs_gate
+@pytest.mark.timeout(180)
+def test_a_tour_of_a_running_gate(gate: Gate, tmp_path: Path) -> None:
+    """A text, a picture of that size, a video and a sound of that length, and a table of costs."""
+    done = demo(gate.address, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "starting one" not in done.stderr
+    check_files(tmp_path / "out")
+    table = done.stdout[done.stdout.index("STEP") :].splitlines()[1:]
+    assert [line.split()[0] for line in table] == ["text", "image", "video", "audio"]
+    assert all("settled" in line or "unknown" in line for line in table)
+    assert "You asked" in done.stdout
+
+
+@pytest.mark.needs_gate
+@pytest.mark.timeout(180)
+def test_a_tour_with_a_gate_of_its_own(tmp_path: Path) -> None:
+    """Nobody answers: it starts one on the sandbox, says so, and stops it again."""
+    done = demo("127.0.0.1:1", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No gate answers at 127.0.0.1:1: starting one, on the sandbox." in done.stderr
+    check_files(tmp_path / "out")
+
+
+def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted: Scripted) -> None:
+    """A young gate gets a shorter tour; what fails for another reason counts."""
+    made = Generation(
+        id="gen-1", model="meta/llama", text=TextOutput(text="ok"), cost=Cost(usd_nanos=1)
+    )
+    scripted.plays("StreamText", told(["ok"]))
+    scripted.plays("GetGeneration", GetGenerationResponse(generation=made))
+    scripted.plays("ListModels", ListModelsResponse())
+    scripted.plays("GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
+    scripted.plays("GenerateVideo", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
+    scripted.plays("GenerateAudio", status(C.FAILED_PRECONDITION, "PRICE_UNKNOWN", "no price"))
+    done = mediagate("demo")
+    assert done.exit_code == 1
+    assert done.stdout.count("left out: this gate does not do it yet") == 2
+    assert "no price (PRICE_UNKNOWN)" in done.stdout
+    [audio] = scripted.asked("GenerateAudio")
+    assert audio.options.max_cost_usd_nanos == 1_000_000_000
+
+
+def model(slug: str, *parameters: ModelParameter, **more: int) -> Model:
+    return Model(slug=slug, status=Model.STATUS_LIVE, parameters=parameters, **more)  # type: ignore[arg-type]
+
+
+def test_the_model_that_makes_it_exactly_is_chosen() -> None:
+    """The cheapest class of those that fit; retired ones never; none where none fits."""
+    listed = model("a/listed", ModelParameter(parameter="duration", allowed_values=["5", "10"]))
+    ranged = model("b/ranged", ModelParameter(parameter="duration", minimum=1, maximum=8))
+    dear = model("a/dear", ModelParameter(parameter="duration"), quality=QUALITY_PREMIUM)
+    cheap = model("z/cheap", ModelParameter(parameter="duration"), quality=QUALITY_ECONOMY)
+    retired = Model(slug="a/gone", status=Model.STATUS_RETIRED, parameters=ranged.parameters)
+    for seconds, chosen in ((5, "a/listed"), (6, "b/ranged"), (10, "a/listed"), (11, "")):
+        found = choose([listed, ranged, retired], lambda m, s=seconds: takes(m, "duration", s))  # type: ignore[misc]
+        assert found == chosen
+    assert choose([dear, cheap], lambda m: takes(m, "duration", 60)) == "z/cheap"
+
+
+def test_a_size_in_pixels_is_not_a_shape() -> None:
+    """A model that takes shapes alone cannot be held to pixels."""
+    pixels = model(
+        "a/b", ModelParameter(parameter="size", input_name="width", minimum=64, maximum=512)
+    )
+    shape = model("c/d", ModelParameter(parameter="size", input_name="aspect_ratio"))
+    assert takes_pixels(pixels, 512, 64)
+    assert not takes_pixels(pixels, 513, 64)
+    assert not takes_pixels(shape, 512, 512)
+    wav = ModelParameter(parameter="output_format", allowed_values=["mp3", "wav"])
+    assert makes_wav(model("e/f", wav))
+    assert not makes_wav(shape)

@@ -1,0 +1,141 @@
+"""`mediagate text`."""
+
+import json
+
+import grpc
+import pytest
+
+from mediagate.v1.generations_pb2 import GetGenerationResponse
+from tests.client.gate import Gate
+from tests.client.generations import DONE
+from tests.client.statuses import status
+from tests.client.texts import delta, started, told
+from tests.client.texts import status as queued
+
+from .conftest import Mediagate
+
+C = grpc.StatusCode
+
+
+def test_the_answer_is_on_stdout_and_the_bill_on_stderr(
+    mediagate: Mediagate, scripted: Gate
+) -> None:
+    """So that the answer can be piped on as it is."""
+    scripted.plays("StreamText", told(["It ", "scatters."]))
+    done = mediagate("text", "Why is the sky blue?")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "It scatters.\n"
+    assert done.stderr == "meta/llama, 3 tokens, $0.000012 settled\n"
+
+
+def test_every_option_finds_its_field(mediagate: Mediagate, scripted: Gate) -> None:
+    """What is typed is what is asked, and nothing that was not typed."""
+    scripted.plays("StreamText", told(["ok"]))
+    done = mediagate(
+        *("text", "-", "--model", "claude", "--quality", "premium", "--system", "Be brief."),
+        *("--max-tokens", "9", "--temperature", "0", "--top-p", "0.5", "--seed", "0"),
+        *("--reasoning", "low", "--timeout", "30", "--max-cost", "0.05", "--strict"),
+        *("--label", "team=a", "--label", "job=b=c", "--api-key", "k-9"),
+        input="From stdin\n",
+    )
+    assert done.exit_code == 0, done.output
+    [heard] = scripted.heard
+    sent = heard.request
+    assert (sent.prompt, sent.system_prompt) == ("From stdin", "Be brief.")
+    assert (sent.max_output_tokens, sent.top_p, sent.reasoning_effort) == (9, 0.5, 3)
+    assert sent.HasField("temperature")
+    assert sent.HasField("seed")
+    assert not sent.HasField("top_k")
+    assert (sent.options.model, sent.options.quality) == ("claude", 3)
+    assert sent.options.timeout.seconds == 30
+    assert sent.options.max_cost_usd_nanos == 50_000_000
+    assert sent.options.parameter_mode == 2
+    assert dict(sent.options.labels) == {"team": "a", "job": "b=c"}
+    assert heard.metadata["authorization"] == "Bearer k-9"
+
+
+def test_a_place_in_the_queue_is_told(mediagate: Mediagate, scripted: Gate) -> None:
+    """Somebody who waits sees that it goes on."""
+    scripted.plays("StreamText", started(), queued(3), list(told(["ok"]))[1:])
+    assert "waiting at place 3\n" in mediagate("text", "Why?").stderr
+
+
+def test_json_is_the_generation(mediagate: Mediagate, scripted: Gate) -> None:
+    """For programs: one document with the contract's own field names, nothing beside it."""
+    scripted.plays("StreamText", told(["because"]))
+    scripted.plays("GetGeneration", GetGenerationResponse(generation=DONE))
+    done = mediagate("text", "Why?", "--json")
+    made = json.loads(done.stdout)
+    assert made["generation"]["text"]["text"] == "because"
+    assert made["generation"]["cost"]["usd_nanos"] == "40000000"
+    assert made["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("made", "code", "line"),
+    [
+        (
+            status(C.INVALID_ARGUMENT, "INVALID_REQUEST", "no such tone", fields=["temperature"]),
+            1,
+            "mediagate: no such tone (INVALID_REQUEST, temperature)\n",
+        ),
+        (
+            status(C.RESOURCE_EXHAUSTED, "BUDGET_EXCEEDED", "the month is\nspent"),
+            1,
+            "mediagate: the month is spent (BUDGET_EXCEEDED)\n",
+        ),
+        (
+            status(C.FAILED_PRECONDITION, "MODEL_RETIRED", "gone", retry_after=7),
+            1,
+            "mediagate: gone (MODEL_RETIRED, try again in 7 s)\n",
+        ),
+        (status(C.INTERNAL, "RUN_FAILED", "it ran"), 3, "mediagate: it ran (RUN_FAILED)\n"),
+        (status(C.DATA_LOSS, "STREAM_INTERRUPTED", "cut"), 3, "(STREAM_INTERRUPTED)\n"),
+        (status(C.DEADLINE_EXCEEDED, "DEADLINE", "too late"), 3, "(DEADLINE)\n"),
+    ],
+)
+def test_a_failure_is_one_line_and_a_number(
+    mediagate: Mediagate, scripted: Gate, made: object, code: int, line: str
+) -> None:
+    """What, why in a word, which field; 1 where nothing began, 3 where it failed."""
+    scripted.plays("StreamText", made)  # type: ignore[arg-type]
+    done = mediagate("text", "Why?")
+    assert done.exit_code == code
+    assert done.stderr.endswith(line)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_what_came_before_a_failure_stays(mediagate: Mediagate, scripted: Gate) -> None:
+    """Half an answer is shown, and not mistaken for a whole one."""
+    scripted.plays("StreamText", started(), delta("so far", 6), status(C.INTERNAL, "RUN_FAILED"))
+    done = mediagate("text", "Why?")
+    assert done.exit_code == 3
+    assert done.stdout.startswith("so far")
+
+
+def test_nobody_there(mediagate: Mediagate) -> None:
+    """The line says how to get a gate, not what gRPC thinks of sockets."""
+    done = mediagate("text", "Why?", "--target", "127.0.0.1:1", "--timeout", "5")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("mediagate: no gate answers at 127.0.0.1:1: start one")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["text"],
+        ["text", "x", "--label", "team"],
+        ["text", "x", "--max-cost", "much"],
+        ["text", "x", "--max-cost", "-1"],
+        ["text", "x", "--quality", "best"],
+        ["text", "x", "--seed", "one"],
+        ["sing"],
+    ],
+)
+def test_a_wrong_command_line_is_refused_as_such(
+    mediagate: Mediagate, scripted: Gate, wrong: list[str]
+) -> None:
+    """Exit code 2, and nothing sent."""
+    assert mediagate(*wrong).exit_code == 2
+    assert scripted.heard == []
