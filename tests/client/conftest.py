@@ -12,18 +12,18 @@ HASTY = RetryPolicy(initial_delay=0.001, max_delay=0.002)
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    with open_gate() as gate:
-        yield gate
+def scripted() -> Iterator[Gate]:
+    with open_gate() as scripted:
+        yield scripted
 
 
 @pytest.fixture
-def client(gate: Gate) -> Iterator[Client]:
-    with Client(gate.target, api_key="k-1", retry=HASTY) as client:
+def client(scripted: Gate) -> Iterator[Client]:
+    with Client(scripted.target, api_key="k-1", retry=HASTY) as client:
         yield client
 
 
 @pytest.fixture
-async def async_client(gate: Gate) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(gate.target, api_key="k-1", retry=HASTY) as client:
+async def async_client(scripted: Gate) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(scripted.target, api_key="k-1", retry=HASTY) as client:
         yield client

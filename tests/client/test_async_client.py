@@ -40,10 +40,12 @@ C = grpc.StatusCode
 CUT = status(C.UNAVAILABLE, message="Socket closed")
 
 
-async def test_a_text_streams(async_client: AsyncClient, gate: Gate) -> None:
+async def test_a_text_streams(async_client: AsyncClient, scripted: Gate) -> None:
     """Pieces as they come, the queue before, the cost after."""
     places: list[int] = []
-    gate.plays("StreamText", started(), queued(2), delta("The ", 4), delta("sky", 7), completed(7))
+    scripted.plays(
+        "StreamText", started(), queued(2), delta("The ", 4), delta("sky", 7), completed(7)
+    )
     stream = async_client.stream_text(
         messages=[user("Why?")],
         quality="economy",
@@ -53,41 +55,43 @@ async def test_a_text_streams(async_client: AsyncClient, gate: Gate) -> None:
     assert places == [2]
     assert stream.cost is not None
     assert stream.cost.usd_nanos == 12_000
-    [heard] = gate.heard
+    [heard] = scripted.heard
     assert heard.request.messages[0].parts[0].text == "Why?"
     assert str(uuid.UUID(heard.request.request_id)) == stream.request_id
     assert heard.request.options.disconnect_grace.seconds == 15
     assert heard.metadata["authorization"] == "Bearer k-1"
 
 
-async def test_a_text_resumes_after_its_last_piece(async_client: AsyncClient, gate: Gate) -> None:
+async def test_a_text_resumes_after_its_last_piece(
+    async_client: AsyncClient, scripted: Gate
+) -> None:
     """Cut twice, told once."""
     pieces = ["one ", "two ", "three"]
-    gate.plays("StreamText", list(told(pieces))[:3], CUT)
-    gate.plays("StreamText", status(C.UNAVAILABLE, "DRAINING"))
-    gate.plays("StreamText", told(pieces, after=8))
+    scripted.plays("StreamText", list(told(pieces))[:3], CUT)
+    scripted.plays("StreamText", status(C.UNAVAILABLE, "DRAINING"))
+    scripted.plays("StreamText", told(pieces, after=8))
     assert await async_client.stream_text("Count").read() == "one two three"
-    sent = gate.asked("StreamText")
+    sent = scripted.asked("StreamText")
     assert [request.after_sequence for request in sent] == [0, 8, 8]
     assert len({request.request_id for request in sent}) == 1
 
 
 async def test_a_text_without_completion_is_no_success(
-    async_client: AsyncClient, gate: Gate
+    async_client: AsyncClient, scripted: Gate
 ) -> None:
     """Five connections that end well without `completed` are one failure."""
     for _ in range(5):
-        gate.plays("StreamText", started())
+        scripted.plays("StreamText", started())
     with pytest.raises(Unavailable):
         await async_client.stream_text("Why?").read()
-    assert len(gate.heard) == 5
+    assert len(scripted.heard) == 5
 
 
 async def test_cancelling_the_reader_cancels_the_generation(
-    async_client: AsyncClient, gate: Gate
+    async_client: AsyncClient, scripted: Gate
 ) -> None:
     """A task that is cancelled in mid-stream tells the gate, then ends as cancelled."""
-    gate.plays("StreamText", started(), delta("so", 2), Held())
+    scripted.plays("StreamText", started(), delta("so", 2), Held())
     stream = async_client.stream_text("Why?")
     assert await anext(stream) == "so"
     reader = asyncio.create_task(anext(stream))
@@ -95,22 +99,22 @@ async def test_cancelling_the_reader_cancels_the_generation(
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    assert await asyncio.to_thread(gate.cancelled.get, timeout=20) == "gen-1"
-    assert await asyncio.to_thread(gate.left.get, timeout=20) == "StreamText"
+    assert await asyncio.to_thread(scripted.cancelled.get, timeout=20) == "gen-1"
+    assert await asyncio.to_thread(scripted.left.get, timeout=20) == "StreamText"
 
 
-async def test_leaving_a_text_cancels_it(async_client: AsyncClient, gate: Gate) -> None:
+async def test_leaving_a_text_cancels_it(async_client: AsyncClient, scripted: Gate) -> None:
     """So does leaving its block."""
-    gate.plays("StreamText", started(), delta("so", 2), Held())
+    scripted.plays("StreamText", started(), delta("so", 2), Held())
     async with async_client.stream_text("Why?") as stream:
         assert await anext(stream) == "so"
-    assert await asyncio.to_thread(gate.cancelled.get, timeout=20) == "gen-1"
+    assert await asyncio.to_thread(scripted.cancelled.get, timeout=20) == "gen-1"
     assert [piece async for piece in stream] == []
 
 
-async def test_another_task_may_close_a_text(async_client: AsyncClient, gate: Gate) -> None:
+async def test_another_task_may_close_a_text(async_client: AsyncClient, scripted: Gate) -> None:
     """A reader that waits for a piece ends quietly, not as cancelled."""
-    gate.plays("StreamText", started(), delta("so", 2), Held())
+    scripted.plays("StreamText", started(), delta("so", 2), Held())
     stream = async_client.stream_text("Why?")
     assert await anext(stream) == "so"
     async with asyncio.TaskGroup() as group:
@@ -118,18 +122,20 @@ async def test_another_task_may_close_a_text(async_client: AsyncClient, gate: Ga
         await asyncio.sleep(0)
         group.create_task(stream.aclose())
     assert rest.result() == ""
-    assert gate.cancelled.get_nowait() == "gen-1"
+    assert scripted.cancelled.get_nowait() == "gen-1"
 
 
-async def test_a_complete_text_cancels_nothing(async_client: AsyncClient, gate: Gate) -> None:
+async def test_a_complete_text_cancels_nothing(async_client: AsyncClient, scripted: Gate) -> None:
     """Closing after the end is free."""
-    gate.plays("StreamText", told(["ok"]))
+    scripted.plays("StreamText", told(["ok"]))
     async with async_client.stream_text("Why?") as stream:
         assert await stream.read() == "ok"
-    assert gate.cancelled.empty()
+    assert scripted.cancelled.empty()
 
 
-async def test_cancelling_a_paid_call_ends_its_rpc(async_client: AsyncClient, gate: Gate) -> None:
+async def test_cancelling_a_paid_call_ends_its_rpc(
+    async_client: AsyncClient, scripted: Gate
+) -> None:
     """The gate sees the caller leave; the rest is up to its grace."""
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -138,36 +144,36 @@ async def test_cancelling_a_paid_call_ends_its_rpc(async_client: AsyncClient, ga
         loop.call_soon_threadsafe(reached.set)
         return Held()
 
-    gate.plays("GenerateImage", hold)
+    scripted.plays("GenerateImage", hold)
     asked = asyncio.create_task(async_client.generate_image("a cat"))
     await reached.wait()
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
-    assert await asyncio.to_thread(gate.left.get, timeout=20) == "GenerateImage"
+    assert await asyncio.to_thread(scripted.left.get, timeout=20) == "GenerateImage"
 
 
-async def test_a_paid_call_survives_a_cut(async_client: AsyncClient, gate: Gate) -> None:
+async def test_a_paid_call_survives_a_cut(async_client: AsyncClient, scripted: Gate) -> None:
     """Sent again under the same request_id, after the pause that the gate asked for."""
-    gate.plays("GenerateText", CUT)
-    gate.plays("GenerateText", status(C.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_after=0.001))
-    gate.plays("GenerateText", GenerateTextResponse(generation=DONE))
+    scripted.plays("GenerateText", CUT)
+    scripted.plays("GenerateText", status(C.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_after=0.001))
+    scripted.plays("GenerateText", GenerateTextResponse(generation=DONE))
     assert await async_client.generate_text("Why?") == DONE
-    first, second, third = gate.asked("GenerateText")
+    first, second, third = scripted.asked("GenerateText")
     assert first == second == third
 
 
-async def test_each_kind_of_medium(async_client: AsyncClient, gate: Gate) -> None:
+async def test_each_kind_of_medium(async_client: AsyncClient, scripted: Gate) -> None:
     """Fields by the contract's names, with the options among them."""
-    gate.plays("GenerateImage", GenerateImageResponse(generation=DONE))
-    gate.plays("GenerateVideo", GenerateVideoResponse(generation=RUNNING))
-    gate.plays("GenerateAudio", GenerateAudioResponse(generation=DONE))
+    scripted.plays("GenerateImage", GenerateImageResponse(generation=DONE))
+    scripted.plays("GenerateVideo", GenerateVideoResponse(generation=RUNNING))
+    scripted.plays("GenerateAudio", GenerateAudioResponse(generation=DONE))
     await async_client.generate_image("a cat", size=(512, 256), output_format="png", count=2)
     await async_client.generate_video("waves", duration=5, resolution="720p", wait=0)
     await async_client.generate_audio(text="Good morning", kind="speech", max_cost_usd_nanos=0)
-    [image] = gate.asked("GenerateImage")
-    [video] = gate.asked("GenerateVideo")
-    [audio] = gate.asked("GenerateAudio")
+    [image] = scripted.asked("GenerateImage")
+    [video] = scripted.asked("GenerateVideo")
+    [audio] = scripted.asked("GenerateAudio")
     assert (image.size.width, image.size.height, image.count) == (512, 256, 2)
     assert (video.duration.seconds, video.resolution) == (5, "720p")
     assert video.HasField("wait")
@@ -175,42 +181,44 @@ async def test_each_kind_of_medium(async_client: AsyncClient, gate: Gate) -> Non
     assert audio.options.HasField("max_cost_usd_nanos")
 
 
-async def test_waiting_and_watching(async_client: AsyncClient, gate: Gate) -> None:
+async def test_waiting_and_watching(async_client: AsyncClient, scripted: Gate) -> None:
     """Both go on after a cut, and end at the terminal state."""
-    gate.plays("WaitGeneration", status(C.UNAVAILABLE, "DRAINING"))
-    gate.plays("WaitGeneration", WaitGenerationResponse(generation=DONE))
+    scripted.plays("WaitGeneration", status(C.UNAVAILABLE, "DRAINING"))
+    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=DONE))
     assert await async_client.wait("gen-1") == DONE
-    gate.plays("WatchGeneration", WatchGenerationResponse(generation=RUNNING, sequence=3), CUT)
-    gate.plays("WatchGeneration", WatchGenerationResponse(generation=FAILED, sequence=9))
+    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=RUNNING, sequence=3), CUT)
+    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=FAILED, sequence=9))
     assert [change async for change in async_client.watch("gen-1")] == [RUNNING, FAILED]
-    assert [request.after_sequence for request in gate.asked("WatchGeneration")] == [0, 3]
-    gate.plays("WaitGeneration", WaitGenerationResponse(generation=FAILED))
+    assert [request.after_sequence for request in scripted.asked("WatchGeneration")] == [0, 3]
+    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=FAILED))
     with pytest.raises(RunFailed):
         await async_client.wait("gen-1")
-    gate.plays("WaitGeneration", WaitGenerationResponse(generation=RUNNING))
+    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=RUNNING))
     assert await async_client.wait("gen-1", wait=0) == RUNNING
 
 
-async def test_lists_and_models(async_client: AsyncClient, gate: Gate) -> None:
+async def test_lists_and_models(async_client: AsyncClient, scripted: Gate) -> None:
     """All pages, and single things."""
     page = ListGenerationsResponse(generations=[RUNNING], next_page_token="2")
-    gate.plays("ListGenerations", page)
-    gate.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
+    scripted.plays("ListGenerations", page)
+    scripted.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
     assert [found async for found in async_client.list(labels={"team": "a"})] == [RUNNING, DONE]
-    gate.plays("ListModels", ListModelsResponse(models=[Model(slug="a/b")], next_page_token="n"))
-    gate.plays("ListModels", ListModelsResponse(models=[Model(slug="c/d")]))
+    scripted.plays(
+        "ListModels", ListModelsResponse(models=[Model(slug="a/b")], next_page_token="n")
+    )
+    scripted.plays("ListModels", ListModelsResponse(models=[Model(slug="c/d")]))
     assert [model.slug for model in await async_client.models()] == ["a/b", "c/d"]
-    gate.plays("GetModel", GetModelResponse(model=Model(slug="a/b")))
+    scripted.plays("GetModel", GetModelResponse(model=Model(slug="a/b")))
     assert (await async_client.model("b")).slug == "a/b"
-    gate.plays("GetGeneration", GetGenerationResponse(generation=DONE))
+    scripted.plays("GetGeneration", GetGenerationResponse(generation=DONE))
     assert await async_client.get("gen-1") == DONE
     assert (await async_client.cancel("gen-1")).state == CANCELLED.state
-    gate.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
+    scripted.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
     assert (await async_client.plan(GenerateImageRequest(prompt="x"))).model == "a/b"
 
 
 async def test_what_can_be_seen_to_be_wrong_is_not_sent(
-    async_client: AsyncClient, gate: Gate, tmp_path: Path
+    async_client: AsyncClient, scripted: Gate, tmp_path: Path
 ) -> None:
     """Too large, contradictory or unreadable: refused here, the field named."""
     with pytest.raises(RequestTooLarge):
@@ -227,11 +235,11 @@ async def test_what_can_be_seen_to_be_wrong_is_not_sent(
         "first_frame",
         "aspect_ratio",
     ]
-    assert gate.heard == []
+    assert scripted.heard == []
 
 
-async def test_a_deadline_passes(async_client: AsyncClient, gate: Gate) -> None:
+async def test_a_deadline_passes(async_client: AsyncClient, scripted: Gate) -> None:
     """rpc_timeout ends a stream that a gate does not feed."""
-    gate.plays("StreamText", started(), Held())
+    scripted.plays("StreamText", started(), Held())
     with pytest.raises(DeadlineExceeded):
         await async_client.stream_text("Why?", rpc_timeout=0.05).read()

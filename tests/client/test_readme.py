@@ -16,6 +16,7 @@ from .gate import Gate
 from .generations import DONE
 from .statuses import status
 from .test_failures import C
+from .test_inputs import PNG
 from .texts import told
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
@@ -23,45 +24,51 @@ TEXT, MEDIA, ASYNCIO, ERRORS = re.findall(r"```python\n(.*?)```", README.read_te
 FILE = "http://127.0.0.1:1/file"
 
 
-def run(example: str, gate: Gate) -> None:
-    here = example.replace("Client()", f"Client({gate.target!r})")
+def run(example: str, scripted: Gate) -> None:
+    here = example.replace("Client()", f"Client({scripted.target!r})")
     assert here != example
     exec(compile(here, str(README), "exec"), {"__name__": "example"})  # noqa: S102 - our own page
 
 
-def test_text(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     """The first example streams a text and prints its cost."""
-    gate.plays("StreamText", told(["It ", "scatters."]))
-    run(TEXT, gate)
+    scripted.plays("StreamText", told(["It ", "scatters."]))
+    run(TEXT, scripted)
     assert capsys.readouterr().out == "It scatters.\nmeta/llama: 0.000012 USD\n"
 
 
-def test_media(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_media(scripted: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The second makes a picture and hands it on to a video."""
     saved: list[str] = []
-    monkeypatch.setattr(Client, "download", lambda _self, _media, path: saved.append(path))
+
+    def save(_client: Client, _media: Media, path: str) -> None:
+        saved.append(path)
+        Path(path).write_bytes(PNG)
+
+    monkeypatch.setattr(Client, "download", save)
+    monkeypatch.chdir(tmp_path)
     succeeded = Generation.STATE_SUCCEEDED
     picture = Generation(id="g-1", state=succeeded, images=ImageOutput(images=[Media(uri=FILE)]))
     video = Generation(id="g-2", state=succeeded, video=VideoOutput(video=Media(uri=FILE)))
-    gate.plays("GenerateImage", GenerateImageResponse(generation=picture))
-    gate.plays("GenerateVideo", GenerateVideoResponse(generation=Generation(id="g-2")))
-    gate.plays("WatchGeneration", WatchGenerationResponse(generation=video, sequence=1))
-    run(MEDIA, gate)
+    scripted.plays("GenerateImage", GenerateImageResponse(generation=picture))
+    scripted.plays("GenerateVideo", GenerateVideoResponse(generation=Generation(id="g-2")))
+    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=video, sequence=1))
+    run(MEDIA, scripted)
     assert saved == ["lighthouse.png", "waves.mp4"]
-    assert gate.asked("GenerateVideo")[0].first_frame.output.generation_id == "g-1"
+    assert scripted.asked("GenerateVideo")[0].first_frame.inline.data == PNG
 
 
-def test_asyncio(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_asyncio(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     """The third does it with asyncio."""
-    gate.plays("StreamText", told(["Elbe"]))
-    gate.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
-    run(ASYNCIO, gate)
+    scripted.plays("StreamText", told(["Elbe"]))
+    scripted.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
+    run(ASYNCIO, scripted)
     assert capsys.readouterr().out == "Elbegen-1 \n"
 
 
-def test_errors(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     """The last shows what was wrong."""
     refusal = status(C.INVALID_ARGUMENT, "INVALID_REQUEST", fields=["temperature"])
-    gate.plays("GenerateText", refusal)
-    run(ERRORS, gate)
+    scripted.plays("GenerateText", refusal)
+    run(ERRORS, scripted)
     assert capsys.readouterr().out == "['temperature']\n"

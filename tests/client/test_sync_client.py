@@ -38,16 +38,16 @@ C = grpc.StatusCode
 CUT = status(C.UNAVAILABLE, message="Socket closed")
 
 
-def test_a_text_streams(client: Client, gate: Gate) -> None:
+def test_a_text_streams(client: Client, scripted: Gate) -> None:
     """Pieces as they come, the cost at the end, and every field where it belongs."""
-    gate.plays("StreamText", told(["The ", "sky"]))
+    scripted.plays("StreamText", told(["The ", "sky"]))
     stream = client.stream_text(
         "Why?", model="llama-70b", temperature=0.0, seed=0, labels={"team": "a"}, timeout=30
     )
     assert [str(piece) for piece in stream] == ["The ", "sky"]
     assert stream.completed is not None
     assert stream.completed.cost.usd_nanos == 12_000
-    [heard] = gate.heard
+    [heard] = scripted.heard
     assert heard.request.prompt == "Why?"
     assert heard.request.HasField("temperature")
     assert heard.request.HasField("seed")
@@ -61,52 +61,52 @@ def test_a_text_streams(client: Client, gate: Gate) -> None:
     assert 30 < heard.seconds <= 90
 
 
-def test_a_cut_text_is_whole(client: Client, gate: Gate) -> None:
+def test_a_cut_text_is_whole(client: Client, scripted: Gate) -> None:
     """Cut before the first word and in the middle, yet every byte is told once."""
     pieces = ["Grün", "e ", "Wiesen", " und ", "Wälder"]
     whole = list(told(pieces))
-    gate.plays("StreamText", CUT)
-    gate.plays("StreamText", whole[:1], CUT)
-    gate.plays("StreamText", whole[:3], CUT)
-    gate.plays("StreamText", whole)  # a gate that begins anew instead of going on
+    scripted.plays("StreamText", CUT)
+    scripted.plays("StreamText", whole[:1], CUT)
+    scripted.plays("StreamText", whole[:3], CUT)
+    scripted.plays("StreamText", whole)  # a gate that begins anew instead of going on
     assert client.stream_text("Dichte").read() == "".join(pieces)
-    assert len({request.request_id for request in gate.asked("StreamText")}) == 1
+    assert len({request.request_id for request in scripted.asked("StreamText")}) == 1
 
 
-def test_a_text_resumes_after_its_last_piece(client: Client, gate: Gate) -> None:
+def test_a_text_resumes_after_its_last_piece(client: Client, scripted: Gate) -> None:
     """The next connection asks for what comes after the last piece told."""
     pieces = ["one ", "two ", "three"]
-    gate.plays("StreamText", list(told(pieces))[:3], CUT)
-    gate.plays("StreamText", told(pieces, after=8))
+    scripted.plays("StreamText", list(told(pieces))[:3], CUT)
+    scripted.plays("StreamText", told(pieces, after=8))
     stream = client.stream_text("Count")
     assert [str(piece) for piece in stream] == ["one ", "two ", "three"]
-    assert [request.after_sequence for request in gate.asked("StreamText")] == [0, 8]
+    assert [request.after_sequence for request in scripted.asked("StreamText")] == [0, 8]
 
 
-def test_the_reason_of_a_failed_text_is_typed(client: Client, gate: Gate) -> None:
+def test_the_reason_of_a_failed_text_is_typed(client: Client, scripted: Gate) -> None:
     """A run that failed in mid-stream is not tried again."""
-    gate.plays("StreamText", started(), delta("so", 2), status(C.INTERNAL, "RUN_FAILED"))
+    scripted.plays("StreamText", started(), delta("so", 2), status(C.INTERNAL, "RUN_FAILED"))
     stream = client.stream_text("Why?")
     assert next(stream) == "so"
     with pytest.raises(RunFailed) as raised:
         next(stream)
     assert raised.value.request_id == stream.request_id
-    assert len(gate.heard) == 1
+    assert len(scripted.heard) == 1
 
 
-def test_leaving_a_text_cancels_it(client: Client, gate: Gate) -> None:
+def test_leaving_a_text_cancels_it(client: Client, scripted: Gate) -> None:
     """The gate sees the stream go, and is told by name to stop."""
-    gate.plays("StreamText", started(), delta("so", 2), Held())
+    scripted.plays("StreamText", started(), delta("so", 2), Held())
     with client.stream_text("Why?") as stream:
         assert next(stream) == "so"
-    assert gate.cancelled.get(timeout=20) == "gen-1"
-    assert gate.left.get(timeout=20) == "StreamText"
+    assert scripted.cancelled.get(timeout=20) == "gen-1"
+    assert scripted.left.get(timeout=20) == "StreamText"
     assert list(stream) == []
 
 
-def test_another_thread_may_close_a_text(client: Client, gate: Gate) -> None:
+def test_another_thread_may_close_a_text(client: Client, scripted: Gate) -> None:
     """A reader that waits for a piece ends quietly when the stream is closed elsewhere."""
-    gate.plays("StreamText", started(), delta("so", 2), Held())
+    scripted.plays("StreamText", started(), delta("so", 2), Held())
     stream = client.stream_text("Why?")
     assert next(stream) == "so"
     rest: list[str] = []
@@ -116,27 +116,27 @@ def test_another_thread_may_close_a_text(client: Client, gate: Gate) -> None:
     reader.join(20)
     assert not reader.is_alive()
     assert rest == []
-    assert gate.cancelled.get(timeout=20) == "gen-1"
+    assert scripted.cancelled.get(timeout=20) == "gen-1"
 
 
-def test_a_ready_made_request_is_sent_as_it_is(client: Client, gate: Gate) -> None:
+def test_a_ready_made_request_is_sent_as_it_is(client: Client, scripted: Gate) -> None:
     """Only what must be there is added, and the caller's own message is left alone."""
-    gate.plays("GenerateImage", GenerateImageResponse(generation=DONE))
+    scripted.plays("GenerateImage", GenerateImageResponse(generation=DONE))
     mine = GenerateImageRequest(prompt="a cat", aspect_ratio="1:1")
     assert client.generate_image(mine) == DONE
-    [sent] = gate.asked("GenerateImage")
+    [sent] = scripted.asked("GenerateImage")
     assert sent.request_id
     assert not mine.request_id
     assert (sent.prompt, sent.aspect_ratio) == ("a cat", "1:1")
 
 
-def test_a_paid_call_survives_a_cut(client: Client, gate: Gate) -> None:
+def test_a_paid_call_survives_a_cut(client: Client, scripted: Gate) -> None:
     """Sent again under the same request_id, with time for the gate to hold the run."""
-    gate.plays("GenerateText", CUT)
-    gate.plays("GenerateText", status(C.CANCELLED, message="not taken"))
-    gate.plays("GenerateText", GenerateTextResponse(generation=DONE))
+    scripted.plays("GenerateText", CUT)
+    scripted.plays("GenerateText", status(C.CANCELLED, message="not taken"))
+    scripted.plays("GenerateText", GenerateTextResponse(generation=DONE))
     assert client.generate_text("Why?") == DONE
-    first, second, third = gate.asked("GenerateText")
+    first, second, third = scripted.asked("GenerateText")
     assert first == second == third
     assert first.options.disconnect_grace.seconds == 5
 
@@ -145,71 +145,73 @@ def test_a_paid_call_survives_a_cut(client: Client, gate: Gate) -> None:
     ("generation", "kind"), [(FAILED, RunFailed), (CANCELLED, GenerationCancelled)]
 )
 def test_a_bad_end_raises(
-    client: Client, gate: Gate, generation: object, kind: type[Exception]
+    client: Client, scripted: Gate, generation: object, kind: type[Exception]
 ) -> None:
     """FAILED and CANCELLED are errors of their own kind, with the generation on them."""
-    gate.plays("WaitGeneration", WaitGenerationResponse(generation=generation))  # type: ignore[arg-type]
+    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=generation))  # type: ignore[arg-type]
     with pytest.raises(kind) as raised:
         client.wait("gen-1")
     assert raised.value.generation == generation  # type: ignore[attr-defined]
-    gate.plays("WaitGeneration", WaitGenerationResponse(generation=generation))  # type: ignore[arg-type]
+    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=generation))  # type: ignore[arg-type]
     assert client.wait("gen-1", raise_on_failure=False) == generation
 
 
-def test_a_video_is_begun_and_watched(client: Client, gate: Gate) -> None:
+def test_a_video_is_begun_and_watched(client: Client, scripted: Gate) -> None:
     """generate_video comes back at once; watch tells each change to the end."""
-    gate.plays("GenerateVideo", GenerateVideoResponse(generation=RUNNING))
-    gate.plays("WatchGeneration", WatchGenerationResponse(generation=RUNNING, sequence=3), CUT)
-    gate.plays("WatchGeneration", WatchGenerationResponse(generation=DONE, sequence=9))
+    scripted.plays("GenerateVideo", GenerateVideoResponse(generation=RUNNING))
+    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=RUNNING, sequence=3), CUT)
+    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=DONE, sequence=9))
     video = client.generate_video("waves", duration=5, first_frame=DONE)
     assert [change.state for change in client.watch(video.id)] == [RUNNING.state, DONE.state]
-    [sent] = gate.asked("GenerateVideo")
+    [sent] = scripted.asked("GenerateVideo")
     assert sent.duration.seconds == 5
     assert sent.first_frame.output.generation_id == "gen-1"
-    assert [request.after_sequence for request in gate.asked("WatchGeneration")] == [0, 3]
+    assert [request.after_sequence for request in scripted.asked("WatchGeneration")] == [0, 3]
 
 
-def test_lists_are_read_page_by_page(client: Client, gate: Gate) -> None:
+def test_lists_are_read_page_by_page(client: Client, scripted: Gate) -> None:
     """All pages, one request each, with the same filter."""
     first = ListGenerationsResponse(generations=[RUNNING], next_page_token="2")
-    gate.plays("ListGenerations", first)
-    gate.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
+    scripted.plays("ListGenerations", first)
+    scripted.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
     found = list(client.list(states=["running", "succeeded"], modality="text", page_size=1))
     assert found == [RUNNING, DONE]
-    one, two = gate.asked("ListGenerations")
+    one, two = scripted.asked("ListGenerations")
     assert (one.page_token, two.page_token) == ("", "2")
     assert one.filter == two.filter
     assert list(one.filter.states) == [RUNNING.state, DONE.state]
 
 
-def test_models_and_one_model(client: Client, gate: Gate) -> None:
+def test_models_and_one_model(client: Client, scripted: Gate) -> None:
     """The catalog over all pages, and a single model by its alias."""
-    gate.plays("ListModels", ListModelsResponse(models=[Model(slug="a/b")], next_page_token="n"))
-    gate.plays("ListModels", ListModelsResponse(models=[Model(slug="c/d")]))
-    gate.plays("GetModel", GetModelResponse(model=Model(slug="a/b")))
+    scripted.plays(
+        "ListModels", ListModelsResponse(models=[Model(slug="a/b")], next_page_token="n")
+    )
+    scripted.plays("ListModels", ListModelsResponse(models=[Model(slug="c/d")]))
+    scripted.plays("GetModel", GetModelResponse(model=Model(slug="a/b")))
     assert [model.slug for model in client.models(modality="image")] == ["a/b", "c/d"]
     assert client.model("b").slug == "a/b"
 
 
-def test_get_and_cancel(client: Client, gate: Gate) -> None:
+def test_get_and_cancel(client: Client, scripted: Gate) -> None:
     """A failed generation can be looked at without an error; a running one can be ended."""
-    gate.plays("GetGeneration", GetGenerationResponse(generation=FAILED))
+    scripted.plays("GetGeneration", GetGenerationResponse(generation=FAILED))
     assert client.get("gen-1") == FAILED
     assert client.cancel("gen-1").state == CANCELLED.state
 
 
-def test_a_plan_spends_nothing(client: Client, gate: Gate) -> None:
+def test_a_plan_spends_nothing(client: Client, scripted: Gate) -> None:
     """plan() asks under validate_only; the calls that make something refuse it."""
-    gate.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
+    scripted.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
     request = GenerateImageRequest(prompt="a cat")
     assert client.plan(request).model == "a/b"
-    assert gate.asked("GenerateImage")[0].validate_only
+    assert scripted.asked("GenerateImage")[0].validate_only
     request.validate_only = True
     with pytest.raises(InvalidRequest):
         client.generate_image(request)
 
 
-def test_a_message_that_is_too_large_is_refused_here(client: Client, gate: Gate) -> None:
+def test_a_message_that_is_too_large_is_refused_here(client: Client, scripted: Gate) -> None:
     """40 MB are not sent to find out: the typed error says how large and how large it may be."""
     with pytest.raises(RequestTooLarge) as raised:
         client.generate_text("x" * 40_000_000)
@@ -217,13 +219,13 @@ def test_a_message_that_is_too_large_is_refused_here(client: Client, gate: Gate)
         client.stream_text("x" * 40_000_000)
     assert raised.value.metadata["limit_bytes"] == str(4 * 1024 * 1024)
     assert raised.value.code is C.RESOURCE_EXHAUSTED
-    assert gate.heard == []
+    assert scripted.heard == []
 
 
-def test_what_a_gate_lacks_is_said(client: Client, gate: Gate) -> None:
+def test_what_a_gate_lacks_is_said(client: Client, scripted: Gate) -> None:
     """UNIMPLEMENTED and NOT_FOUND are told apart."""
-    gate.plays("GetModel", status(C.NOT_FOUND, "MODEL_NOT_FOUND"))
-    gate.plays("GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED", fields=["mask"]))
+    scripted.plays("GetModel", status(C.NOT_FOUND, "MODEL_NOT_FOUND"))
+    scripted.plays("GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED", fields=["mask"]))
     with pytest.raises(NotFound):
         client.model("none")
     with pytest.raises(NotBuilt) as raised:
@@ -231,12 +233,12 @@ def test_what_a_gate_lacks_is_said(client: Client, gate: Gate) -> None:
     assert raised.value.violations[0].field == "mask"
 
 
-def test_a_deadline_passes(client: Client, gate: Gate) -> None:
+def test_a_deadline_passes(client: Client, scripted: Gate) -> None:
     """rpc_timeout ends a call that a gate does not answer."""
-    gate.plays("GenerateText", Held())
+    scripted.plays("GenerateText", Held())
     with pytest.raises(DeadlineExceeded):
         client.generate_text("Why?", rpc_timeout=0.05)
-    assert gate.left.get(timeout=20) == "GenerateText"
+    assert scripted.left.get(timeout=20) == "GenerateText"
 
 
 def test_nobody_there() -> None:

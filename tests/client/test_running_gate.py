@@ -1,0 +1,124 @@
+"""Both faces against `mediagate serve`, a process of its own, on the sandbox."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from mediagate.v1.generation_pb2 import Generation
+from mediagate.v1.text_pb2 import GenerateTextRequest
+from mediagate.v1.text_pb2_grpc import TextServiceStub
+from mediagate_client import (
+    AsyncClient,
+    Client,
+    GenerationCancelled,
+    InvalidRequest,
+    NotFound,
+    RequestIdReused,
+    media_of,
+    user,
+)
+from tests.gate import Gate
+
+pytestmark = pytest.mark.needs_gate
+
+
+@pytest.fixture
+def near(gate: Gate) -> Iterator[Client]:
+    with Client(gate.address) as client:
+        yield client
+
+
+@pytest.fixture
+async def far(gate: Gate) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(gate.address) as client:
+        yield client
+
+
+async def test_texts_side_by_side(far: AsyncClient) -> None:
+    """Each stream is whole: its pieces add up to what the gate has kept."""
+
+    async def whole(question: str) -> tuple[str, str]:
+        stream = far.stream_text(messages=[user(question)], max_output_tokens=60)
+        answer = await stream.read()
+        return answer, (await far.get(stream.generation_id)).text.text
+
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(whole(f"Question {number}?")) for number in range(5)]
+    for number, task in enumerate(asked):
+        told, kept = task.result()
+        assert told == kept
+        assert f"Question {number}?" in told
+
+
+async def test_leaving_a_text_cancels_it_for_good(far: AsyncClient) -> None:
+    """Well before the grace of 15 s is over, because the gate was told."""
+    async with far.stream_text("A long story", max_output_tokens=4000) as stream:
+        await anext(stream)
+    with pytest.raises(GenerationCancelled) as raised:
+        await far.wait(stream.generation_id, wait=10)
+    assert raised.value.generation is not None
+    assert raised.value.generation.state == Generation.STATE_CANCELLED
+
+
+def test_another_client_goes_on_with_a_text(gate: Gate, near: Client) -> None:
+    """By request_id and after_sequence, without a byte lost or told twice."""
+    begun = near.stream_text("Why is the sky blue?", seed=1)
+    first = str(next(begun)) + str(next(begun))
+    with Client(gate.address) as other:
+        rest = other.stream_text(
+            "Why is the sky blue?",
+            seed=1,
+            request_id=begun.request_id,
+            after_sequence=begun.sequence,
+        ).read()
+    whole = near.wait(begun.generation_id).text.text
+    assert first + rest == whole
+    assert first + begun.read() == whole
+
+
+def test_a_repeated_call_gets_the_same_generation(near: Client) -> None:
+    """And another call under its name is refused."""
+    one = near.generate_text("Why?", max_output_tokens=10)
+    assert near.generate_text("Why?", max_output_tokens=10, request_id=one.request_id).id == one.id
+    with pytest.raises(RequestIdReused):
+        near.generate_text("Why not?", max_output_tokens=10, request_id=one.request_id)
+
+
+def test_a_picture_becomes_a_video(near: Client, tmp_path: Path) -> None:
+    """Made, saved, handed on as a file, watched to its end, saved."""
+    picture = near.generate_image("a cat", size=(256, 256), output_format="png")
+    saved = near.download(media_of(picture)[0], tmp_path / "cat.png")
+    assert saved.read_bytes().startswith(b"\x89PNG")
+    video = near.generate_video("it walks", first_frame=saved)
+    *_, last = near.watch(video.id)
+    assert last.state == Generation.STATE_SUCCEEDED
+    film = near.download(media_of(last)[0], tmp_path / "cat.mp4")
+    assert film.read_bytes()[4:8] == b"ftyp"
+    assert last.id in {found.id for found in near.list(modality="video", states=["succeeded"])}
+
+
+def test_what_is_wrong_is_typed(near: Client) -> None:
+    """The field is named, nothing is made."""
+    with pytest.raises(InvalidRequest) as raised:
+        near.generate_text("Why?", temperature=9.5)
+    assert [violation.field for violation in raised.value.violations] == ["temperature"]
+    with pytest.raises(NotFound):
+        near.generate_image("a cat", model="no-such-model")
+    with pytest.raises(NotFound):
+        near.get("gen_none")
+
+
+def test_the_catalog(near: Client) -> None:
+    """Models by kind, and one by its alias."""
+    assert {model.modality for model in near.models(modality="image")} == {2}
+    assert near.model("llama-70b").slug == "meta/meta-llama-3-70b-instruct"
+
+
+def test_without_this_client_grpc_refuses_a_message_that_is_too_large(gate: Gate) -> None:
+    """What the client spares its user: 40 MB sent in vain."""
+    with grpc.insecure_channel(gate.address) as channel, pytest.raises(grpc.RpcError) as raised:
+        TextServiceStub(channel).GenerateText(GenerateTextRequest(prompt="x" * 40_000_000))
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
