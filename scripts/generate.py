@@ -28,7 +28,9 @@ GENERATED = ROOT / "generated"
 BUILD = ROOT / ".build" / "plugins"
 GOOGLEAPIS = Path(next(iter(google.api.__path__))).parent.parent
 
-PROTOC_GEN_ES = "2.17.0"
+INSTALL_SECONDS = 240
+
+PROTOC_GEN_ES = "2.13.0"
 PROTOC_GEN_GO = "v1.36.12"
 PROTOC_GEN_GO_GRPC = "v1.6.2"
 
@@ -230,15 +232,21 @@ def need(tool: str) -> str:
 
 def install(tool: str, *arguments: str, **variables: str) -> None:
     """Runs an installer, quietly unless it fails."""
-    ran = subprocess.run(
-        [need(tool), *arguments],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    try:
+        ran = subprocess.run(
+            [need(tool), *arguments],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        message = f"`{tool} {' '.join(arguments)}` took more than {INSTALL_SECONDS} s"
+        raise ToolMissingError(message) from None
     if ran.returncode != 0:
         print(ran.stdout, file=sys.stderr)
         message = f"`{tool} {' '.join(arguments)}` failed, see above"
