@@ -5,19 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.media import make
+from mediagate_cli.bundles import spread
+from mediagate_cli.media import Saving, make
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
-    from mediagate_client import Client
+    from mediagate_client import AsyncClient
 
 
+@spread
 def audio(
+    gate: o.Gate,
+    run: o.Run,
     prompt: o.Prompt = "",
     text: Annotated[str | None, typer.Option(help="What to say, for speech.")] = None,
     kind: Annotated[str | None, typer.Option(help="music, sound_effect or speech.")] = None,
-    model: o.Model = None,
-    quality: o.Quality = None,
     lyrics: Annotated[str | None, typer.Option(help="What to sing.")] = None,
     voice: Annotated[str | None, typer.Option(help="A name that the model knows.")] = None,
     language: Annotated[str | None, typer.Option(help="The language spoken.")] = None,
@@ -30,18 +32,10 @@ def audio(
     seed: o.Seed = None,
     output: o.Output = None,
     as_json: o.Json = False,
-    timeout: o.Timeout = None,
-    max_cost: o.MaxCost = None,
-    label: o.Label = None,
-    strict: o.Strict = False,
-    target: o.Target = o.DEFAULT_TARGET,
-    api_key: o.ApiKey = "",
-    tls: o.Tls = False,
 ) -> None:
     """Make a sound and save it. Ctrl-C cancels."""
     wanted = o.read_prompt(prompt)
-    fields: dict[str, object] = {
-        **o.run_options(model, quality, timeout, max_cost, label, strict=strict),
+    fields = run.fields() | {
         "text": text,
         "kind": kind,
         "lyrics": lyrics,
@@ -57,12 +51,10 @@ def audio(
         "wait": 0,
     }
 
-    def begin(client: "Client") -> "Generation":
+    async def begin(client: "AsyncClient") -> "Generation":
         from mediagate.v1.audio_pb2 import GenerateAudioRequest
         from mediagate_client import paid_request
 
-        return client.generate_audio(paid_request(GenerateAudioRequest, wanted, fields))
+        return await client.generate_audio(paid_request(GenerateAudioRequest, wanted, fields))
 
-    where = {"target": target, "api_key": api_key}
-    named = wanted or text or "audio"
-    make(begin, named=named, output=output, as_json=as_json, tls=tls, **where)
+    make(gate, begin, Saving(output, wanted or text or "audio", as_json))

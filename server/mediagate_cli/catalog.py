@@ -5,28 +5,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.connection import gate_at
+from mediagate_cli.bundles import spread
+from mediagate_cli.connection import with_gate
 from mediagate_cli.shown import print_json, to_json, wide_console, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mediagate.v1.models_pb2 import Model, ModelParameter, PriceRate, PriceTier
+    from mediagate_client import AsyncClient
 
 Name = Annotated[str, typer.Argument(help="Slug or alias of a model.", metavar="MODEL")]
 
 
+@spread
 def models(
+    gate: o.Gate,
     modality: Annotated[o.ModalityName | None, typer.Option(help="Only those.")] = None,
     quality: Annotated[o.QualityName | None, typer.Option(help="Only those.")] = None,
     as_json: o.Json = False,
-    target: o.Target = o.DEFAULT_TARGET,
-    api_key: o.ApiKey = "",
-    tls: o.Tls = False,
 ) -> None:
     """List the models that the gate knows."""
-    with gate_at(target, api_key, tls=tls) as client:
-        found = client.models(
+
+    async def work(client: "AsyncClient") -> None:
+        found = await client.models(
             modality=modality.value if modality else None,
             quality=quality.value if quality else None,
         )
@@ -35,21 +37,25 @@ def models(
         else:
             _print_table(found)
 
+    with_gate(gate, work)
 
+
+@spread
 def show(
+    gate: o.Gate,
     name: Name,
     as_json: o.Json = False,
-    target: o.Target = o.DEFAULT_TARGET,
-    api_key: o.ApiKey = "",
-    tls: o.Tls = False,
 ) -> None:
     """Show one model: what it takes, what it costs."""
-    with gate_at(target, api_key, tls=tls) as client:
-        model = client.model(name)
+
+    async def work(client: "AsyncClient") -> None:
+        model = await client.model(name)
         if as_json:
             print_json(to_json(model))
         else:
             _print_model(model)
+
+    with_gate(gate, work)
 
 
 def _print_table(models_: "Sequence[Model]") -> None:
@@ -58,7 +64,7 @@ def _print_table(models_: "Sequence[Model]") -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("MODEL", "ALSO", "MAKES", "QUALITY", "PRICE"):
-        table.add_column(heading, no_wrap=heading == "MODEL", overflow="fold")
+        table.add_column(heading, no_wrap=heading not in ("ALSO", "PRICE"), overflow="fold")
     for model in models_:
         slug = f"{model.slug} (retired)" if model.status == model.STATUS_RETIRED else model.slug
         makes = word_of("Modality", model.modality)
@@ -132,5 +138,7 @@ def _tier(tier: "PriceTier") -> str:
 
 
 def _rate(rate: "PriceRate") -> str:
+    """Return a price in short: "$0.65/1M token input"."""
     units = rate.metric.removesuffix("_count").replace("_", " ")
-    return f"${rate.usd} per {f'{rate.per:,} ' if rate.per != 1 else ''}{units}"
+    many = {1: "", 1_000: "1k ", 1_000_000: "1M "}.get(rate.per, f"{rate.per:,} ")
+    return f"${rate.usd}/{many}{units}"

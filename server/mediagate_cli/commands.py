@@ -1,5 +1,8 @@
 """All commands by name."""
 
+import importlib.metadata
+from typing import Annotated
+
 import typer
 
 from mediagate_cli import audio, catalog, demo, image, serving, text, video
@@ -7,10 +10,32 @@ from mediagate_cli import audio, catalog, demo, image, serving, text, video
 app = typer.Typer(
     name="mediagate",
     help="One typed, metered gate to every Replicate model.",
+    epilog="Exit codes: 0 done, 1 refused (nothing made, nothing paid), 2 wrong command line, "
+    "3 failed (it may have cost money), 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(importlib.metadata.version("mediagate"))
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """One typed, metered gate to every Replicate model."""
+
+
 app.command()(text.text)
 app.command()(image.image)
 app.command()(video.video)

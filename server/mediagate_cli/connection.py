@@ -1,24 +1,36 @@
 """How commands reach a gate."""
 
+import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mediagate_cli.exits import ending_well
 
 if TYPE_CHECKING:
-    from mediagate_client import Client
+    from collections.abc import Awaitable, Callable
+
+    from mediagate_cli.options import Gate
+    from mediagate_client import AsyncClient
+
+    Work = Callable[[AsyncClient], Awaitable[None]]
 
 
-@contextmanager
-def gate_at(target: str, api_key: str, *, tls: bool) -> Iterator["Client"]:
-    """Give a client of the gate; what goes wrong with it ends the command in one line."""
+def with_gate(gate: "Gate", work: "Work") -> None:
+    """Do `work` with a client of the gate; what goes wrong ends the command in one line.
+
+    On asyncio, because there Ctrl-C cancels the work in an orderly way. With blocking stubs it
+    would strike in the middle of gRPC, which may then hold its locks for ever.
+    """
     quiet_grpc()
-    from mediagate_client import Client
+    with ending_well(gate.target):
+        asyncio.run(_work(gate, work))
 
-    with ending_well(target), Client(target, api_key=api_key or None, tls=tls) as client:
-        yield client
+
+async def _work(gate: "Gate", work: "Work") -> None:
+    from mediagate_client import AsyncClient
+
+    async with AsyncClient(gate.target, api_key=gate.api_key or None, tls=gate.tls) as client:
+        await work(client)
 
 
 def quiet_grpc() -> None:

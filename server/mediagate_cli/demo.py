@@ -1,22 +1,25 @@
 """`demo`: a tour of everything a gate makes, against a running gate or one of its own."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.connection import gate_at, quiet_grpc
+from mediagate_cli.bundles import spread
+from mediagate_cli.connection import quiet_grpc, with_gate
 from mediagate_cli.exits import FAILED, say
 from mediagate_cli.money import nanos_of
 
 if TYPE_CHECKING:
-    from mediagate_cli.tour import Step
+    from mediagate_cli.tour import Asked, Step
+    from mediagate_client import AsyncClient
 
 
+@spread
 def demo(
+    gate: o.Gate,
     out: Annotated[Path, typer.Option(help="Folder for what is made.")] = Path("out"),
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture.")] = "512x512",
     video_seconds: Annotated[float, typer.Option(help="Length of the video.")] = 5,
@@ -24,34 +27,43 @@ def demo(
     max_cost: Annotated[
         str, typer.Option(help="The most that each step may cost, in dollars.")
     ] = "1.00",
-    target: o.Target = o.DEFAULT_TARGET,
-    api_key: o.ApiKey = "",
-    tls: o.Tls = False,
 ) -> None:
     """Take a tour: a text, a picture, a video made from it, a sound, and what each cost.
 
     Where no gate answers, it starts one on the sandbox, which costs nothing, and stops it again.
     """
     from mediagate_cli.own_gate import GateDidNotStart, answers, own_gate
-    from mediagate_cli.tour import Asked, Tour
+    from mediagate_cli.tour import Asked
 
     quiet_grpc()
     width, height = _pixels(size)
     asked = Asked(out, width, height, video_seconds, audio_seconds, nanos_of(max_cost))
     out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        where = target
-        if not answers(target):
-            say(f"No gate answers at {target}: starting one, on the sandbox.")
-            try:
-                where = stack.enter_context(own_gate())
-            except GateDidNotStart as error:
-                say(f"mediagate: the gate did not start:\n{error}")
-                raise typer.Exit(FAILED) from None
-        client = stack.enter_context(gate_at(where, api_key, tls=tls))
-        steps = Tour(client, where, asked).walk()
+    if answers(gate.target, tls=gate.tls):
+        _take_tour(gate, asked)
+        return
+    say(f"No gate answers at {gate.target}: starting one, on the sandbox.")
+    try:
+        with own_gate() as target:
+            _take_tour(o.Gate(target), asked)
+    except GateDidNotStart as error:
+        say(f"mediagate: the gate did not start:\n{error}")
+        raise typer.Exit(FAILED) from None
+
+
+def _take_tour(gate: o.Gate, asked: "Asked") -> None:
+    """Walk, print the table, and end as the worst step deserves."""
+    from mediagate_cli.tour import Tour
+
+    steps: list[Step] = []
+
+    async def work(client: "AsyncClient") -> None:
+        steps.extend(await Tour(client, gate.target, asked).walk())
         _print_table(steps)
-        raise typer.Exit(max(step.code for step in steps))
+
+    with_gate(gate, work)
+    if worst := max(step.code for step in steps):
+        raise typer.Exit(worst)
 
 
 def _pixels(size: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """A generation on its way: shown while it is made, cancelled by Ctrl-C."""
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -7,12 +8,13 @@ from mediagate_cli.exits import say
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
-    from mediagate_client import Client
+    from mediagate_client import AsyncClient
 
 _SCALE: Final = 100.0
+_CANCEL_SECONDS: Final = 3.0
 
 
-def follow(client: "Client", begun: "Generation") -> "Generation":
+async def follow(client: "AsyncClient", begun: "Generation") -> "Generation":
     """Return the generation at its end; raise the typed error of a bad one.
 
     On a terminal its state is shown on stderr. Ctrl-C cancels it upstream, so that it does not
@@ -24,14 +26,14 @@ def follow(client: "Client", begun: "Generation") -> "Generation":
     generation = begun
     try:
         if not is_terminal(begun):
-            generation = _watch(client, begun)
-    except KeyboardInterrupt:
-        _cancel(client, begun.id)
+            generation = await _watch(client, begun)
+    except asyncio.CancelledError:
+        await _cancel(client, begun.id)
         raise
     return checked(generation, raise_on_failure=True)
 
 
-def _watch(client: "Client", begun: "Generation") -> "Generation":
+async def _watch(client: "AsyncClient", begun: "Generation") -> "Generation":
     """Return the generation at its end, its state shown meanwhile."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -47,7 +49,7 @@ def _watch(client: "Client", begun: "Generation") -> "Generation":
         disable=not sys.stderr.isatty(),
     ) as progress:
         bar = progress.add_task(state_in_words(begun), total=None)
-        for generation in client.watch(begun.id):
+        async for generation in client.watch(begun.id):
             known = generation.HasField("progress")
             progress.update(
                 bar,
@@ -58,14 +60,15 @@ def _watch(client: "Client", begun: "Generation") -> "Generation":
     return generation
 
 
-def _cancel(client: "Client", generation_id: str) -> None:
-    """Cancel for somebody who pressed Ctrl-C: say so, and do not fail over it."""
+async def _cancel(client: "AsyncClient", generation_id: str) -> None:
+    """Cancel for somebody who pressed Ctrl-C: say so, and do not fail or dawdle over it."""
     from mediagate_client import MediagateError
 
     say("cancelling …")
     try:
-        client.cancel(generation_id)
-    except MediagateError as error:
+        async with asyncio.timeout(_CANCEL_SECONDS):
+            await client.cancel(generation_id)
+    except (MediagateError, TimeoutError) as error:
         say(f"could not cancel {generation_id}: {error}")
 
 

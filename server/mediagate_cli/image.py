@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.media import make
+from mediagate_cli.bundles import spread
+from mediagate_cli.media import Saving, make
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
-    from mediagate_client import Client
+    from mediagate_client import AsyncClient
 
 
+@spread
 def image(
+    gate: o.Gate,
+    run: o.Run,
     prompt: o.Prompt,
-    model: o.Model = None,
-    quality: o.Quality = None,
     size: o.Size = None,
     aspect_ratio: o.AspectRatio = None,
     megapixels: Annotated[float | None, typer.Option(help="Millions of pixels.")] = None,
@@ -30,18 +32,10 @@ def image(
     format_: Annotated[str | None, typer.Option("--format", help="png, jpeg or webp.")] = None,
     output: o.Output = None,
     as_json: o.Json = False,
-    timeout: o.Timeout = None,
-    max_cost: o.MaxCost = None,
-    label: o.Label = None,
-    strict: o.Strict = False,
-    target: o.Target = o.DEFAULT_TARGET,
-    api_key: o.ApiKey = "",
-    tls: o.Tls = False,
 ) -> None:
     """Make pictures and save them. Ctrl-C cancels."""
     wanted = o.read_prompt(prompt)
-    fields: dict[str, object] = {
-        **o.run_options(model, quality, timeout, max_cost, label, strict=strict),
+    fields = run.fields() | {
         "size": size,
         "aspect_ratio": aspect_ratio,
         "megapixels": megapixels,
@@ -57,18 +51,10 @@ def image(
         "wait": 0,
     }
 
-    def begin(client: "Client") -> "Generation":
+    async def begin(client: "AsyncClient") -> "Generation":
         from mediagate.v1.image_pb2 import GenerateImageRequest
         from mediagate_client import paid_request
 
-        return client.generate_image(paid_request(GenerateImageRequest, wanted, fields))
+        return await client.generate_image(paid_request(GenerateImageRequest, wanted, fields))
 
-    make(
-        begin,
-        named=wanted,
-        output=output,
-        as_json=as_json,
-        target=target,
-        api_key=api_key,
-        tls=tls,
-    )
+    make(gate, begin, Saving(output, wanted, as_json))

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,8 +10,7 @@ import typer
 
 from mediagate_cli.money import nanos_of
 
-GATE = "Which gate"
-RUN = "How it is run"
+DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 class QualityName(StrEnum):
@@ -31,45 +31,8 @@ class ModalityName(StrEnum):
 
 
 Prompt = Annotated[str, typer.Argument(help="What is wanted. `-` reads it from stdin.")]
-Target = Annotated[
-    str,
-    typer.Option(
-        help="host:port of the gate.",
-        envvar=["MEDIAGATE_TARGET", "MEDIAGATE_GRPC_ADDRESS"],
-        rich_help_panel=GATE,
-    ),
-]
-ApiKey = Annotated[
-    str,
-    typer.Option(help="The key to call with.", envvar="MEDIAGATE_API_KEY", rich_help_panel=GATE),
-]
-Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS.", rich_help_panel=GATE)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="Slug or alias; see `mediagate models`.")
-]
-Quality = Annotated[
-    QualityName | None, typer.Option(help="What to choose by, where no model is named.")
-]
 Seed = Annotated[int | None, typer.Option(help="Makes runs repeatable.")]
-Timeout = Annotated[
-    float | None,
-    typer.Option(help="Seconds until it is given up, queueing included.", rich_help_panel=RUN),
-]
-MaxCost = Annotated[
-    str | None,
-    typer.Option(help="The most it may cost, in dollars: 0.05.", rich_help_panel=RUN),
-]
-Label = Annotated[
-    list[str] | None,
-    typer.Option(help="KEY=VALUE for your own bills; may be repeated.", rich_help_panel=RUN),
-]
-Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict", help="Refuse what the model cannot honour exactly.", rich_help_panel=RUN
-    ),
-]
 Output = Annotated[
     str | None,
     typer.Option("--output", "-o", help="File, or folder, to save to. Default: after the prompt."),
@@ -79,35 +42,98 @@ Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")]
 AspectRatio = Annotated[str | None, typer.Option(help="For example 16:9.")]
 Reference = Annotated[
     list[str] | None,
-    typer.Option(help="Path or URL of something to look at or listen to; may be repeated."),
+    typer.Option(help="Path or URL of something to look at; may be repeated."),
 ]
 
-DEFAULT_TARGET = "127.0.0.1:50051"
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Which gate is called, and with which key."""
+
+    target: Annotated[
+        str,
+        typer.Option(
+            help="host:port of the gate.",
+            envvar=["MEDIAGATE_TARGET", "MEDIAGATE_GRPC_ADDRESS"],
+            rich_help_panel="Which gate",
+        ),
+    ] = DEFAULT_TARGET
+    api_key: Annotated[
+        str,
+        typer.Option(
+            help="The key to call with.",
+            envvar="MEDIAGATE_API_KEY",
+            show_envvar=True,
+            rich_help_panel="Which gate",
+        ),
+    ] = ""
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS.", rich_help_panel="Which gate")] = (
+        False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """By which model something is made, how long it may take, and for how much."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Slug or alias; see `mediagate models`.",
+            rich_help_panel="How it is run",
+        ),
+    ] = None
+    quality: Annotated[
+        QualityName | None,
+        typer.Option(
+            help="What to choose by, where no model is named.", rich_help_panel="How it is run"
+        ),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds until it is given up, queueing included.",
+            rich_help_panel="How it is run",
+        ),
+    ] = None
+    max_cost: Annotated[
+        str | None,
+        typer.Option(
+            help="The most it may cost, in dollars: 0.05.", rich_help_panel="How it is run"
+        ),
+    ] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KEY=VALUE for your own bills; may be repeated.", rich_help_panel="How it is run"
+        ),
+    ] = None
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse what the model cannot honour exactly.",
+            rich_help_panel="How it is run",
+        ),
+    ] = False
+
+    def fields(self) -> dict[str, object]:
+        """Return it as fields of the contract; None is not said. BadParameter if it is wrong."""
+        return {
+            "model": self.model,
+            "quality": self.quality,
+            "timeout": self.timeout,
+            "max_cost_usd_nanos": None if self.max_cost is None else nanos_of(self.max_cost),
+            "labels": labels_of(self.label),
+            "parameter_mode": "strict" if self.strict else None,
+        }
 
 
 def read_prompt(prompt: str) -> str:
     """Return the prompt, read from stdin where it is `-`."""
     return sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
-
-
-def run_options(
-    model: str | None,
-    quality: QualityName | None,
-    timeout: float | None,
-    max_cost: str | None,
-    label: Sequence[str] | None,
-    *,
-    strict: bool,
-) -> dict[str, object]:
-    """Return how a call is run, as fields of the contract; None is not said."""
-    return {
-        "model": model,
-        "quality": quality,
-        "timeout": timeout,
-        "max_cost_usd_nanos": None if max_cost is None else nanos_of(max_cost),
-        "labels": labels_of(label),
-        "parameter_mode": "strict" if strict else None,
-    }
 
 
 def labels_of(pairs: Sequence[str] | None) -> dict[str, str] | None:

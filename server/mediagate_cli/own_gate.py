@@ -19,16 +19,16 @@ class GateDidNotStart(Exception):
     """The gate ended, or did not serve in time; its words are what it wrote."""
 
 
-def answers(target: str, seconds: float = _GLANCE_SECONDS) -> bool:
-    """Say whether a gate serves at `target`, waiting that many seconds at most."""
+def answers(target: str, *, tls: bool = False) -> bool:
+    """Say whether a gate serves at `target`, looking for a second at most."""
     import grpc
 
     from mediagate_client import Client
 
-    with Client(target) as client:
+    with Client(target, tls=tls) as client:
         ready = grpc.channel_ready_future(client.channel)
         try:
-            ready.result(timeout=seconds)
+            ready.result(timeout=_GLANCE_SECONDS)
         except grpc.FutureTimeoutError:
             return False
         finally:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mediagate.v1.generation_pb2 import Generation
     from mediagate.v1.medium_pb2 import Media
-    from mediagate_client import Client
+    from mediagate_client import AsyncClient
 
 # Names that Python's own table gives differently from one machine to the next.
 _SUFFIXES: Final = {
@@ -32,8 +32,8 @@ _SUFFIXES: Final = {
 _LONGEST_NAME: Final = 48
 
 
-def save(
-    client: "Client", generation: "Generation", output: str | None, prompt: str
+async def save(
+    client: "AsyncClient", generation: "Generation", output: str | None, prompt: str
 ) -> "list[Path]":
     """Save all outputs of a generation; return the files.
 
@@ -46,7 +46,7 @@ def save(
     files = names(media, output, prompt)
     for medium, file in zip(media, files, strict=True):
         try:
-            client.download(medium, file)
+            await client.download(medium, file)
         except MediagateError as error:
             # It was made and paid all the same: the line that tells of this says so.
             error.generation = generation

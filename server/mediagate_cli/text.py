@@ -5,18 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.connection import gate_at
+from mediagate_cli.bundles import spread
+from mediagate_cli.connection import with_gate
 from mediagate_cli.exits import say
 
 if TYPE_CHECKING:
     from mediagate.v1.text_pb2 import TextStatus
-    from mediagate_client import TextStream
+    from mediagate_client import AsyncClient, AsyncTextStream
 
 
+@spread
 def text(
+    gate: o.Gate,
+    run: o.Run,
     prompt: o.Prompt,
-    model: o.Model = None,
-    quality: o.Quality = None,
     system: Annotated[str | None, typer.Option(help="How the model should behave.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The most tokens to write.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Randomness, 0 to 2.")] = None,
@@ -26,17 +28,10 @@ def text(
     ] = None,
     seed: o.Seed = None,
     as_json: o.Json = False,
-    timeout: o.Timeout = None,
-    max_cost: o.MaxCost = None,
-    label: o.Label = None,
-    strict: o.Strict = False,
-    target: o.Target = o.DEFAULT_TARGET,
-    api_key: o.ApiKey = "",
-    tls: o.Tls = False,
 ) -> None:
     """Stream a text to the terminal. What it cost is said on stderr."""
-    fields: dict[str, object] = {
-        **o.run_options(model, quality, timeout, max_cost, label, strict=strict),
+    wanted = o.read_prompt(prompt)
+    fields = run.fields() | {
         "system_prompt": system,
         "max_output_tokens": max_tokens,
         "temperature": temperature,
@@ -44,27 +39,30 @@ def text(
         "reasoning_effort": reasoning,
         "seed": seed,
     }
-    with gate_at(target, api_key, tls=tls) as client:
+
+    async def work(client: "AsyncClient") -> None:
         from mediagate.v1.text_pb2 import StreamTextRequest
         from mediagate_client import paid_request
 
-        request = paid_request(StreamTextRequest, o.read_prompt(prompt), fields)
-        with client.stream_text(request, on_status=_tell_queue) as stream:
+        request = paid_request(StreamTextRequest, wanted, fields)
+        async with client.stream_text(request, on_status=_tell_queue) as stream:
             if as_json:
                 from mediagate_cli.shown import print_made
 
-                stream.read()
-                print_made(client.get(stream.generation_id))
-                return
-            show(stream)
+                await stream.read()
+                print_made(await client.get(stream.generation_id))
+            else:
+                await _show(stream)
+
+    with_gate(gate, work)
 
 
-def show(stream: "TextStream") -> None:
+async def _show(stream: "AsyncTextStream") -> None:
     """Print the answer as it comes, and in the end who gave it and for how much."""
     from mediagate_cli.money import cost_in_words
 
     last = "\n"
-    for piece in stream:
+    async for piece in stream:
         if piece.text:
             print(piece.text, end="", flush=True)
             last = piece.text

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +12,11 @@ from mediagate_cli.money import cost_in_words
 from mediagate_cli.saving import suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from mediagate.v1.generation_pb2 import Generation
     from mediagate.v1.models_pb2 import Model
-    from mediagate_client import Client
+    from mediagate_client import AsyncClient
 
 TEXT_PROMPT: Final = "In three sentences: what does a lighthouse keeper do all night?"
 IMAGE_PROMPT: Final = "a lighthouse at dawn, oil on canvas"
@@ -54,14 +53,15 @@ class Step:
 class Tour:
     """One way through a gate."""
 
-    def __init__(self, client: "Client", target: str, asked: Asked) -> None:
+    def __init__(self, client: "AsyncClient", target: str, asked: Asked) -> None:
         self._client = client
         self._target = target
         self._asked = asked
         self._picture: Path | None = None
+        self._models: Sequence[Model] | None = None
         self._bound: int | None = asked.max_cost_usd_nanos
 
-    def walk(self) -> list[Step]:
+    async def walk(self) -> list[Step]:
         """Take all steps; one that goes wrong does not keep the next ones from being taken."""
         steps = (
             ("text", self._text),
@@ -69,15 +69,17 @@ class Tour:
             ("video", self._video),
             ("audio", self._audio),
         )
-        return [self._take(name, step) for name, step in steps]
+        return [await self._take(name, step) for name, step in steps]
 
-    def _take(self, name: str, step: "Callable[[], tuple[Generation, Path]]") -> Step:
+    async def _take(
+        self, name: str, step: "Callable[[], Awaitable[tuple[Generation, Path]]]"
+    ) -> Step:
         from mediagate_client import MediagateError, NotBuilt
 
         say(f"── {name}")
         begun = time.monotonic()
         try:
-            generation, file = step()
+            generation, file = await step()
         except NotBuilt:
             return Step(name, "", "", 0, "left out: this gate does not do it yet")
         except MediagateError as error:
@@ -86,18 +88,14 @@ class Tour:
         seconds = time.monotonic() - begun
         return Step(name, generation.model, cost_in_words(generation.cost), seconds, str(file))
 
-    @cached_property
-    def _models(self) -> "Sequence[Model]":
-        return self._client.models()
-
-    def _text(self) -> "tuple[Generation, Path]":
+    async def _text(self) -> "tuple[Generation, Path]":
         from mediagate.v1.text_pb2 import StreamTextRequest
         from mediagate_client import paid_request
 
         request = paid_request(StreamTextRequest, TEXT_PROMPT, self._bounds())
         parts = []
-        with self._client.stream_text(request) as stream:
-            for piece in stream:
+        async with self._client.stream_text(request) as stream:
+            async for piece in stream:
                 print(piece, end="", flush=True)
                 parts.append(str(piece))
             print()
@@ -106,63 +104,67 @@ class Tour:
         if stream.started is not None and stream.started.sandbox:
             # Nothing is paid here, and a bound would refuse models whose price nobody publishes.
             self._bound = None
-        return self._client.get(stream.generation_id), file
+        return await self._client.get(stream.generation_id), file
 
-    def _image(self) -> "tuple[Generation, Path]":
+    async def _image(self) -> "tuple[Generation, Path]":
         from mediagate.v1.image_pb2 import GenerateImageRequest
         from mediagate_client import paid_request
 
         width, height = self._asked.width, self._asked.height
-        model = choose(self._of("MODALITY_IMAGE"), lambda found: takes_pixels(found, width, height))
+        model = choose(
+            await self._of("MODALITY_IMAGE"), lambda found: takes_pixels(found, width, height)
+        )
         fields = {"model": model, "size": (width, height), "output_format": "png", "wait": 0}
         request = paid_request(GenerateImageRequest, IMAGE_PROMPT, fields | self._bounds())
-        made, self._picture = self._keep(self._client.generate_image(request))
+        made, self._picture = await self._keep(await self._client.generate_image(request))
         return made, self._picture
 
-    def _video(self) -> "tuple[Generation, Path]":
+    async def _video(self) -> "tuple[Generation, Path]":
         from mediagate.v1.video_pb2 import GenerateVideoRequest
         from mediagate_client import paid_request
 
         seconds = self._asked.video_seconds
         model = choose(
-            self._of("MODALITY_VIDEO"),
+            await self._of("MODALITY_VIDEO"),
             lambda found: (
                 takes(found, "duration", seconds) and parameter(found, "first_frame") is not None
             ),
         )
         fields = {"model": model, "duration": seconds, "first_frame": self._picture, "wait": 0}
         request = paid_request(GenerateVideoRequest, VIDEO_PROMPT, fields | self._bounds())
-        return self._keep(self._client.generate_video(request))
+        return await self._keep(await self._client.generate_video(request))
 
-    def _audio(self) -> "tuple[Generation, Path]":
+    async def _audio(self) -> "tuple[Generation, Path]":
         from mediagate.v1.audio_pb2 import GenerateAudioRequest
         from mediagate_client import paid_request
 
         seconds = self._asked.audio_seconds
-        sounds = self._of("MODALITY_AUDIO")
+        sounds = await self._of("MODALITY_AUDIO")
         fitting = [model for model in sounds if takes(model, "duration", seconds)]
         model = choose(fitting, makes_wav) or choose(fitting, lambda _: True)
         fields = {"model": model, "duration": seconds, "output_format": "wav", "wait": 0}
         request = paid_request(GenerateAudioRequest, AUDIO_PROMPT, fields | self._bounds())
-        return self._keep(self._client.generate_audio(request))
+        return await self._keep(await self._client.generate_audio(request))
 
     def _bounds(self) -> dict[str, object]:
         """Return what a step is told about money."""
         return {"max_cost_usd_nanos": self._bound}
 
-    def _of(self, modality: str) -> "list[Model]":
+    async def _of(self, modality: str) -> "list[Model]":
         from mediagate.v1.modality_pb2 import Modality
 
+        if self._models is None:
+            self._models = await self._client.models()
         wanted = Modality.Value(modality)
         return [model for model in self._models if model.modality == wanted]
 
-    def _keep(self, begun: "Generation") -> "tuple[Generation, Path]":
+    async def _keep(self, begun: "Generation") -> "tuple[Generation, Path]":
         """Follow a generation to its end and save its output."""
         from mediagate_client import media_of
 
-        generation = follow(self._client, begun)
+        generation = await follow(self._client, begun)
         [medium] = media_of(generation)
         file = self._asked.folder / f"lighthouse{suffix_of(medium)}"
-        self._client.download(medium, file)
+        await self._client.download(medium, file)
         print(file)
         return generation, file

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.media import make
+from mediagate_cli.bundles import spread
+from mediagate_cli.media import Saving, make
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
-    from mediagate_client import Client
+    from mediagate_client import AsyncClient
 
 
+@spread
 def video(
+    gate: o.Gate,
+    run: o.Run,
     prompt: o.Prompt = "",
-    model: o.Model = None,
-    quality: o.Quality = None,
     first_frame: Annotated[str | None, typer.Option(help="Path or URL of a picture.")] = None,
     last_frame: Annotated[str | None, typer.Option(help="Path or URL of a picture.")] = None,
     reference: o.Reference = None,
@@ -32,18 +34,10 @@ def video(
     seed: o.Seed = None,
     output: o.Output = None,
     as_json: o.Json = False,
-    timeout: o.Timeout = None,
-    max_cost: o.MaxCost = None,
-    label: o.Label = None,
-    strict: o.Strict = False,
-    target: o.Target = o.DEFAULT_TARGET,
-    api_key: o.ApiKey = "",
-    tls: o.Tls = False,
 ) -> None:
     """Make a video and save it. It takes minutes; Ctrl-C cancels."""
     wanted = o.read_prompt(prompt)
-    fields: dict[str, object] = {
-        **o.run_options(model, quality, timeout, max_cost, label, strict=strict),
+    fields = run.fields() | {
         "first_frame": first_frame,
         "last_frame": last_frame,
         "reference_images": reference,
@@ -61,11 +55,10 @@ def video(
         "wait": 0,
     }
 
-    def begin(client: "Client") -> "Generation":
+    async def begin(client: "AsyncClient") -> "Generation":
         from mediagate.v1.video_pb2 import GenerateVideoRequest
         from mediagate_client import paid_request
 
-        return client.generate_video(paid_request(GenerateVideoRequest, wanted, fields))
+        return await client.generate_video(paid_request(GenerateVideoRequest, wanted, fields))
 
-    where = {"target": target, "api_key": api_key}
-    make(begin, named=wanted or "video", output=output, as_json=as_json, tls=tls, **where)
+    make(gate, begin, Saving(output, wanted or "video", as_json))

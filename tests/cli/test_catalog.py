@@ -50,8 +50,7 @@ PAINTER = Model(
     ),
 )
 TIER = (
-    "$0.003 per image output, where resolution is 720p and image_count over 1 "
-    "and image_count up to 4"
+    "$0.003/image output, where resolution is 720p and image_count over 1 and image_count up to 4"
 )
 OLD = Model(slug="old/films", modality=MODALITY_VIDEO, status=Model.STATUS_RETIRED)
 
@@ -63,7 +62,7 @@ def test_the_catalog_is_a_table(mediagate: Mediagate, scripted: Gate) -> None:
     heading, painter, old = (line.rstrip() for line in done.stdout.splitlines())
     assert heading.split() == ["MODEL", "ALSO", "MAKES", "QUALITY", "PRICE"]
     assert painter.startswith("some-vendor/a-painter-with-a-rather-long-name")
-    assert painter.endswith("painter, sdxl  image  economy  $0.003 per image output …")
+    assert painter.endswith("painter, sdxl  image  economy  $0.003/image output …")
     assert old.startswith("old/films (retired)")
     assert old.endswith("not known")
     [sent] = scripted.asked("ListModels")
@@ -83,7 +82,7 @@ def test_one_model_is_shown_in_full(mediagate: Mediagate, scripted: Gate) -> Non
         "can: inpainting",
         "price, 2026-10-07:",
         TIER,
-        "$0.65 per 1,000,000 token input",
+        "$0.65/1M token input",
         "FIELD ITS OWN NAME TAKES DEFAULT",
         "prompt (needed) prompt",
         "size width 64 to 2048",

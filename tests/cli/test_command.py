@@ -1,5 +1,6 @@
 """The command as a whole: quick, whole, and clear about what it lacks."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -96,3 +97,16 @@ def test_serving_from_replicate_needs_a_token(tmp_path: Path) -> None:
 def test_a_sandbox_that_cannot_be(mediagate: Mediagate) -> None:
     """A wrong setting is a wrong command line."""
     assert mediagate("sandbox", "--time-scale", "-1").exit_code == 2
+
+
+def test_the_version(mediagate: Mediagate) -> None:
+    """The distribution's own."""
+    done = mediagate("--version")
+    assert (done.exit_code, done.stdout.strip()) == (0, importlib.metadata.version("mediagate"))
+
+
+def test_exit_codes_are_documented(mediagate: Mediagate) -> None:
+    """Whoever scripts with it finds them in the help."""
+    words = " ".join(mediagate("--help").stdout.split())
+    assert "1 refused" in words
+    assert "130 interrupted" in words
