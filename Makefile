@@ -8,6 +8,14 @@ SHELL := /bin/sh
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# Node trusts only the certificates that it brings along; give it the machine's too, as pip and go
+# have them.
+CERTIFICATES := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt \
+	/etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+ifneq ($(CERTIFICATES),)
+export NODE_EXTRA_CA_CERTS ?= $(CERTIFICATES)
+endif
+
 VENV := .venv
 BIN := $(VENV)/bin
 # A Python that can build an environment; the first of these that is 3.11 or later.

@@ -208,7 +208,8 @@ def npm_plugin(package: str, version: str) -> Path:
     need("node")
     if not plugin.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        install("npm", "install", "--prefix", str(folder), "--no-save", f"{package}@{version}")
+        wanted = f"{package}@{version}"
+        install("npm", "install", "--prefix", str(folder), "--no-save", "--fetch-retries=1", wanted)
     return plugin
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import Missing
+
 BUILD_SECONDS = 240
 RUN_SECONDS = 60
 
@@ -23,6 +25,14 @@ def run(command: Sequence[str], folder: Path, seconds: float) -> str:
     )
     assert ran.returncode == 0, f"{' '.join(command)}:\n{ran.stdout}{ran.stderr}"
     return ran.stdout
+
+
+def fetch(command: Sequence[str], folder: Path, missing: Missing) -> None:
+    """Runs what brings packages from a registry; where that cannot be, they are missing."""
+    try:
+        run(command, folder, BUILD_SECONDS)
+    except (AssertionError, subprocess.TimeoutExpired) as failure:
+        missing(f"packages from a registry: {failure}")
 
 
 def assert_served(printed: str) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Require
+from tests.conftest import Missing, Require
 from tests.gate import Gate
 
-from .outcome import BUILD_SECONDS, RUN_SECONDS, assert_served, run
+from .outcome import BUILD_SECONDS, RUN_SECONDS, assert_served, fetch, run
 from .readme import example
 
 HERE = Path(__file__).parent
@@ -17,7 +17,9 @@ CONFIG = HERE.parents[1] / "protos" / "service_config.json"
 
 
 @pytest.fixture(scope="module")
-def programs(require: Require, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def programs(
+    require: Require, missing: Missing, gate: Gate, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of the compiled programs; their module says where the stubs lie beside it."""
     go = require("go")
     folder = tmp_path_factory.mktemp("go")
@@ -26,7 +28,7 @@ def programs(require: Require, gate: Gate, tmp_path_factory: pytest.TempPathFact
     shutil.copytree(HERE / "go", program)
     (program / "readme").mkdir()
     (program / "readme" / "main.go").write_text(example("go", gate.address))
-    run([go, "mod", "tidy"], program, BUILD_SECONDS)
+    fetch([go, "mod", "tidy"], program, missing)
     run([go, "build", "-o", str(folder), "./..."], program, BUILD_SECONDS)
     return folder
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Require
+from tests.conftest import Missing, Require
 from tests.gate import Gate
 
-from .outcome import BUILD_SECONDS, RUN_SECONDS, assert_served, run
+from .outcome import BUILD_SECONDS, RUN_SECONDS, assert_served, fetch, run
 from .readme import example
 
 HERE = Path(__file__).parent
@@ -16,7 +16,9 @@ GENERATED = HERE.parents[1] / "generated" / "typescript"
 
 
 @pytest.fixture(scope="module")
-def programs(require: Require, gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def programs(
+    require: Require, missing: Missing, gate: Gate, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of the compiled programs, with the stubs from the package to be published."""
     npm = require("npm")
     folder = tmp_path_factory.mktemp("typescript")
@@ -24,11 +26,12 @@ def programs(require: Require, gate: Gate, tmp_path_factory: pytest.TempPathFact
     ignored = shutil.ignore_patterns("node_modules", "dist")
     shutil.copytree(GENERATED, stubs, ignore=ignored)
     shutil.copytree(HERE / "typescript", program, ignore=ignored)
-    run([npm, "install", "--no-package-lock"], stubs, BUILD_SECONDS)
+    install = [npm, "install", "--no-package-lock", "--fetch-retries=1"]
+    fetch(install, stubs, missing)
     packed = run([npm, "pack", "--silent"], stubs, BUILD_SECONDS).split()[-1]
     (stubs / packed).rename(stubs / "mediagate-client.tgz")
     (program / "readme.ts").write_text(example("ts", gate.address))
-    run([npm, "install", "--no-package-lock"], program, BUILD_SECONDS)
+    fetch(install, program, missing)
     run([npm, "run", "build"], program, BUILD_SECONDS)
     return program / "dist"
 
