@@ -4,11 +4,13 @@ import inspect
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from mediagate_client import AsyncClient, AsyncTextStream, Client, TextStream
 from mediagate_client.channel import call_metadata, channel_options, service_config
+from mediagate_client.sync.patience import within
 
 LIGHT = """
 import json, sys
@@ -61,3 +63,17 @@ def test_a_key_is_sent_only_where_there_is_one() -> None:
     """Every call says who sends it."""
     assert dict(call_metadata("k"))["authorization"] == "Bearer k"
     assert [key for key, _ in call_metadata(None)] == ["mediagate-client"]
+
+
+def test_who_is_leaving_does_not_wait_for_ever() -> None:
+    """Work that hangs is left behind; work that ends is waited for."""
+    later = threading.Event()
+
+    def hang() -> None:
+        later.wait()
+
+    assert not within(0.01, hang)
+    later.set()
+    done: list[int] = []
+    assert within(20, lambda: done.append(1))
+    assert done == [1]

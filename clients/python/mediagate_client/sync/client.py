@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Final, Self, TypeVar, Unpack
 
 import grpc
 from google.protobuf.message import Message
@@ -45,6 +45,7 @@ from mediagate_client.requests import UnaryRequest, paid_request, plan_request, 
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.generations import GenerationCalls
+from mediagate_client.sync.patience import within
 from mediagate_client.sync.text_stream import TextStream
 
 PaidRequest = TypeVar(
@@ -55,6 +56,7 @@ PaidRequest = TypeVar(
     GenerateAudioRequest,
 )
 Response = TypeVar("Response", bound=Message)
+_CLOSE_SECONDS: Final = 5.0
 
 
 class Client(GenerationCalls):
@@ -115,7 +117,7 @@ class Client(GenerationCalls):
     def close(self) -> None:
         """Close the channel, and with it every call that still runs."""
         if self._owned:
-            self.channel.close()
+            within(_CLOSE_SECONDS, self.channel.close)
 
     def stream_text(
         self,

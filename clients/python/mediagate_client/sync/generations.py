@@ -16,6 +16,7 @@ from mediagate_client.failures import from_rpc_error
 from mediagate_client.outcome import checked, is_terminal
 from mediagate_client.paging import list_request
 from mediagate_client.sync.calls import Calls
+from mediagate_client.sync.patience import within
 from mediagate_client.waiting import PAUSE_SECONDS, WatchState, wait_slice
 
 _log: Final = logging.getLogger("mediagate_client")
@@ -119,8 +120,13 @@ class GenerationCalls:
 
         The gate finds out by itself, after the grace that the request gave it.
         """
-        request = CancelGenerationRequest(id=generation_id)
-        try:
-            self._calls.once(self._generations.CancelGeneration, request, _CANCEL_SECONDS)
-        except MediagateError as failure:
-            _log.debug("could not cancel %s: %s", generation_id, failure)
+
+        def send() -> None:
+            request = CancelGenerationRequest(id=generation_id)
+            try:
+                self._calls.once(self._generations.CancelGeneration, request, _CANCEL_SECONDS)
+            except MediagateError as failure:
+                _log.debug("could not cancel %s: %s", generation_id, failure)
+
+        if not within(_CANCEL_SECONDS, send):
+            _log.debug("no answer to the cancel of %s", generation_id)

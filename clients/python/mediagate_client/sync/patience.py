@@ -1,0 +1,23 @@
+"""Work that may hang, waited for only so long.
+
+Ctrl-C can strike while gRPC's blocking stubs hold one of their locks; the lock then stays held,
+and whatever comes next on that channel may wait for ever. Those who are leaving must not.
+"""
+
+import threading
+from collections.abc import Callable
+
+
+def within(seconds: float, work: Callable[[], None]) -> bool:
+    """Do `work` in a thread; return whether it was done within that many seconds.
+
+    What takes longer goes on unwatched, and ends with the process at the latest.
+    """
+    done = threading.Event()
+
+    def run() -> None:
+        work()
+        done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return done.wait(seconds)
