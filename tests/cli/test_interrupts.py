@@ -18,6 +18,11 @@ from tests.client.texts import delta, started
 
 Process = subprocess.Popen[bytes]
 SECONDS = 30
+# Whoever runs the tests in the background has told their children to ignore Ctrl-C.
+HEARS_CTRL_C = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from mediagate_cli.__main__ import main; main()"
+)
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def start(scripted: Gate, tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
     def run(*arguments: str) -> Process:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mediagate_cli", *arguments],
+            [sys.executable, "-c", HEARS_CTRL_C, *arguments],
             cwd=tmp_path,
             env={**os.environ, "MEDIAGATE_TARGET": scripted.target},
             stdout=subprocess.PIPE,
