@@ -6,7 +6,7 @@ It keeps times and counts, wakes whoever waits, and knows nothing of HTTP or of 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -77,11 +77,16 @@ class Prediction:
         self._boot_seconds = 0.0
         self._run_seconds = 0.0
         self._changed = Pulse()
+        self._when_ended: list[Callable[[Prediction], None]] = []
 
     @property
     def ended(self) -> bool:
         """Whether the status is final."""
         return self.status not in _NEXT
+
+    def when_ended(self, act: Callable[[Prediction], None]) -> None:
+        """Have `act` called in the step that ends it, before anyone can see the end."""
+        self._when_ended.append(act)
 
     async def wait_for_output(self) -> None:
         """Return when all output is there, or will never be."""
@@ -144,6 +149,8 @@ class Prediction:
             complete=self.complete,
         )
         self._move(status)
+        for act in self._when_ended:
+            act(self)
         if self.stream is not None:
             self.stream.done(now, self.order.plan.reason or _REASONS[status])
 

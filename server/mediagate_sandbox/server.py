@@ -6,13 +6,14 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
+from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, SystemClock
 from mediagate_sandbox.cuts import Cut, StreamCuts
 from mediagate_sandbox.door import front_door
@@ -20,7 +21,9 @@ from mediagate_sandbox.files import Files
 from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.orders import OrderDesk
+from mediagate_sandbox.price_list import load_price_list
 from mediagate_sandbox.routes.accounts import AccountRoutes
+from mediagate_sandbox.routes.bills import BillRoutes
 from mediagate_sandbox.routes.control import ControlRoutes
 from mediagate_sandbox.routes.files import FileRoutes
 from mediagate_sandbox.routes.models import ModelRoutes
@@ -67,15 +70,20 @@ class Sandbox:
         return f"{self.url}/v1"
 
     async def __aenter__(self) -> Self:
-        """Listen. Raises OSError if the address is taken."""
+        """Listen.
+
+        Raises OSError if the address is taken or a file cannot be opened, ValueError if the price
+        file cannot be used.
+        """
         async with AsyncExitStack() as stack:
-            # Bound before the task group, which would wrap an OSError in a group of its own.
+            # Before the task group, which would wrap their errors in a group of its own.
+            bill = stack.enter_context(_opened_bill(self.settings))
             listening = stack.enter_context(_listen(self.settings))
             group = await stack.enter_async_context(asyncio.TaskGroup())
             runner = Runner(group, self._clock)
             stack.callback(runner.stop)
             server = web.AppRunner(
-                self._application(runner),
+                self._application(runner, bill),
                 access_log=None,
                 handler_cancellation=True,
                 shutdown_timeout=_GRACE_SECONDS,
@@ -97,7 +105,7 @@ class Sandbox:
         """Stop listening, cut what is open, break off all runs."""
         await self._stack.aclose()
 
-    def _application(self, runner: Runner) -> web.Application:
+    def _application(self, runner: Runner, bill: Bill) -> web.Application:
         settings, clock, observations = self.settings, self._clock, self.observations
         catalog, store = load_catalog(), Store(settings.keep_predictions, settings.keep_bytes)
         cuts = StreamCuts(_ordered_cut(settings))
@@ -109,7 +117,9 @@ class Sandbox:
         application.add_routes(
             [
                 *PageRoutes(settings, catalog, store).routes(),
-                *PredictionRoutes(settings, clock, desk, store, runner, observations).routes(),
+                *PredictionRoutes(
+                    settings, clock, desk, store, runner, observations, bill
+                ).routes(),
                 *ModelRoutes(settings, catalog, observations).routes(),
                 *AccountRoutes().routes(),
                 *StreamRoutes(settings, clock, store, cuts, observations).routes(),
@@ -118,6 +128,7 @@ class Sandbox:
         )
         if settings.control:
             application.add_routes(ControlRoutes(settings, store, cuts, observations).routes())
+            application.add_routes(BillRoutes(bill).routes())
         return application
 
 
@@ -145,6 +156,17 @@ async def run(
 def _listen(settings: SandboxSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+
+
+@contextmanager
+def _opened_bill(settings: SandboxSettings) -> Iterator[Bill]:
+    """A bill by the price files, appended to a file if the settings name one."""
+    prices = load_price_list(settings.prices)
+    if settings.bill_file is None:
+        yield Bill(settings, prices)
+        return
+    with settings.bill_file.open("ab") as file:
+        yield Bill(settings, prices, file)
 
 
 def _ordered_cut(settings: SandboxSettings) -> Cut | None:

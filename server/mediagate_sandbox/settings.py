@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 MEBIBYTE = 1024 * 1024
 
 Auth = Literal["token", "open", "refuse"]
+Billing = Literal["used", "free"]
+"""How an end is billed: by the metrics that the run reported, or not at all."""
 
 
 def _deployments() -> Mapping[str, str]:
@@ -102,6 +105,21 @@ class SandboxSettings:
     max_body_bytes: int = 20 * MEBIBYTE
     """The largest request body that is read; a larger one gets 413."""
 
+    prices: Path | None = None
+    """A file of prices laid over the sandbox's own; price_list.py says how it is written."""
+
+    bill_failed: Billing = "used"
+    """How failed runs are billed."""
+
+    bill_canceled: Billing = "used"
+    """How runs that were cancelled, or cut by their deadline, are billed."""
+
+    bill_aborted: Billing = "free"
+    """How runs that ended before they started are billed; on Replicate they are free."""
+
+    bill_file: Path | None = None
+    """A file that each closed entry of the bill is appended to, as a line of JSON."""
+
     control: bool = True
     """Whether the `/sandbox/...` endpoints for tests exist."""
 
@@ -113,5 +131,7 @@ class SandboxSettings:
             raise ValueError("a page holds at least one entry")
         if self.cut_streams_after_bytes is not None and self.cut_streams_after_bytes < 0:
             raise ValueError("cut_streams_after_bytes must be 0 or more")
+        if not {self.bill_failed, self.bill_canceled, self.bill_aborted} <= {"used", "free"}:
+            raise ValueError("bill_failed, bill_canceled and bill_aborted are used or free")
         if self.token is not None and not self.token:
             raise ValueError("token must not be empty; leave it out to accept any token")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-
 from aiohttp import web
 from yarl import URL
 
 from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, in_time
 from mediagate_sandbox.documents import prediction_document
 from mediagate_sandbox.door import origin_of
+from mediagate_sandbox.moments import read_moment
 from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.orders import OrderDesk, Target
 from mediagate_sandbox.paging import page_document
@@ -21,8 +20,6 @@ from mediagate_sandbox.problems import bad_request, not_found
 from mediagate_sandbox.runner import Runner
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
-
-_SPACED_OFFSET = re.compile(r" (\d\d:?\d\d)$")
 
 
 class PredictionRoutes:
@@ -36,6 +33,7 @@ class PredictionRoutes:
         store: Store,
         runner: Runner,
         observations: Observations,
+        bill: Bill,
     ) -> None:
         """Keep what the handlers need."""
         self._settings = settings
@@ -44,6 +42,7 @@ class PredictionRoutes:
         self._store = store
         self._runner = runner
         self._observations = observations
+        self._bill = bill
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and their handlers."""
@@ -75,6 +74,7 @@ class PredictionRoutes:
         prediction = Prediction(self._store.next_number(), order, now)
         self._store.add(prediction)
         self._observations.create(prediction, now)
+        self._bill.open(prediction)
         self._runner.start(prediction)
         wait = read_prefer(request.headers.get("Prefer"))
         if wait is None:
@@ -107,7 +107,10 @@ class PredictionRoutes:
         query, origin = request.query, origin_of(request, self._settings)
         if query.get("source") not in (None, "web"):
             raise bad_request("source must be web if it is given")
-        after, before = _moment(query.get("created_after")), _moment(query.get("created_before"))
+        after, before = (
+            read_moment(query.get("created_after")),
+            read_moment(query.get("created_before")),
+        )
         found = [
             each
             for each in self._store.newest_first()
@@ -140,14 +143,3 @@ class PredictionRoutes:
 
 def _name(request: web.Request) -> str:
     return f"{request.match_info['owner']}/{request.match_info['name']}"
-
-
-def _moment(value: str | None) -> datetime | None:
-    """An ISO 8601 time; without an offset it is UTC. An unescaped `+` arrives as a space."""
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(_SPACED_OFFSET.sub(r"+\1", value))
-    except ValueError:
-        raise bad_request(f"Not an ISO 8601 date-time: {value}") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

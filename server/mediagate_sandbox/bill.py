@@ -1,0 +1,118 @@
+"""The bill: what every prediction was, what was metered, what it costs. Kept by the sandbox alone.
+
+A prediction is on the bill from the moment it is accepted, whoever got the answer, and its entry is
+closed in the step that ends it. Entries are never forgotten, and can be written to a file as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from io import BufferedWriter
+from typing import Any
+
+import orjson
+
+from mediagate_sandbox.observations import input_sha256
+from mediagate_sandbox.predictions import Prediction, Status
+from mediagate_sandbox.price_list import PriceList
+from mediagate_sandbox.settings import Billing, SandboxSettings
+
+
+@dataclass(slots=True)
+class BillEntry:
+    """One prediction's line. `nanos` is None while it runs, and for good where it has no price."""
+
+    number: int
+    """Counts up in order of acceptance."""
+    id: str
+    model: str
+    status: Status
+    created_at: datetime
+    input_sha256: str
+    webhook: str | None
+    deployment: str | None
+    ended_at: datetime | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """What was billed, as reported: metric to amount."""
+    unmetered: tuple[str, ...] = ()
+    """Metrics its price asks for that the run did not report: nothing was billed for them."""
+    unpriced: str | None = None
+    """Why there is no price, where there is none."""
+    factor: str = "1"
+    """How far the price had drifted when it was accepted, as a fraction."""
+    nanos: int | None = None
+
+
+class Bill:
+    """Everything that was ever accepted."""
+
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        prices: PriceList,
+        file: BufferedWriter | None = None,
+    ) -> None:
+        """An empty bill; each closed entry is written to `file` before anyone can see the end."""
+        self._prices = prices
+        self._billing: Mapping[Status, Billing] = {
+            "failed": settings.bill_failed,
+            "canceled": settings.bill_canceled,
+            "aborted": settings.bill_aborted,
+        }
+        self._file = file
+        self._entries: list[BillEntry] = []
+        self._running: dict[str, tuple[BillEntry, Prediction]] = {}
+
+    def open(self, prediction: Prediction, factor: Fraction = Fraction(1)) -> None:
+        """A prediction was accepted, at list price times `factor`."""
+        order = prediction.order
+        entry = BillEntry(
+            number=prediction.number,
+            id=prediction.id,
+            model=order.model.slug,
+            status=prediction.status,
+            created_at=prediction.created_at,
+            input_sha256=input_sha256(order.input),
+            webhook=order.webhook,
+            deployment=order.deployment,
+            factor=str(factor),
+        )
+        self._entries.append(entry)
+        self._running[prediction.id] = (entry, prediction)
+        prediction.when_ended(self._close)
+
+    def _close(self, prediction: Prediction) -> None:
+        entry, _ = self._running.pop(prediction.id)
+        entry.status = prediction.status
+        entry.ended_at = prediction.completed_at
+        if self._billing.get(prediction.status) == "free":
+            entry.nanos = 0
+        else:
+            metrics = prediction.metrics or {}
+            charge = self._prices.charge(entry.model, metrics, Fraction(entry.factor))
+            entry.nanos, entry.metrics = charge.nanos, charge.billed
+            entry.unmetered, entry.unpriced = charge.unmetered, charge.unpriced
+        if self._file is not None:
+            self._file.write(orjson.dumps(entry, option=orjson.OPT_UTC_Z) + b"\n")
+            self._file.flush()
+
+    def document(self, since: datetime | None = None, model: str | None = None) -> dict[str, Any]:
+        """The bill as JSON: entries accepted from `since` on, in that order, and their total."""
+        for entry, prediction in self._running.values():
+            entry.status = prediction.status
+        entries = [
+            each
+            for each in self._entries
+            if (since is None or each.created_at >= since) and model in (None, each.model)
+        ]
+        ended = [each for each in entries if each.ended_at is not None]
+        return {
+            "total_nanos": sum(each.nanos for each in ended if each.nanos is not None),
+            "predictions": len(entries),
+            "running": len(entries) - len(ended),
+            "unpriced": sum(each.nanos is None for each in ended),
+            "entries": entries,
+        }

@@ -1,0 +1,29 @@
+"""The bill, for whoever wants to know what it would have cost. Replicate has no such endpoint."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.bill import Bill
+from mediagate_sandbox.moments import read_moment
+
+
+class BillRoutes:
+    """Handler for `/sandbox/bill`."""
+
+    def __init__(self, bill: Bill) -> None:
+        """Keep what the handler needs."""
+        self._bill = bill
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths and their handlers."""
+        return [web.get("/sandbox/bill", self.read)]
+
+    async def read(self, request: web.Request) -> web.Response:
+        """`GET /sandbox/bill`: the total and what it is made of.
+
+        The query may say `since` (ISO 8601: accepted then or later) and `model` (`owner/name`).
+        """
+        since = read_moment(request.query.get("since"))
+        return json_answer(self._bill.document(since, request.query.get("model")))
