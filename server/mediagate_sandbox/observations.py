@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from mediagate_sandbox.predictions import Prediction
+from mediagate_sandbox.predictions import Happening, Prediction
 
 _MOST_RECORDS = 10_000
 
@@ -35,6 +35,26 @@ class CancelSeen:
     prediction: str
     status_before: str
     at: datetime
+
+
+@dataclass(slots=True)
+class WebhookAttempt:
+    """One request to a webhook."""
+
+    at: datetime
+    outcome: int | str | None = None
+    """HTTP status, `timeout`, or the kind of failure; None while it is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSeen:
+    """A delivery and what became of it; its URL may hold secrets and is not kept here."""
+
+    id: str
+    prediction: str
+    events: tuple[Happening, ...]
+    status: str
+    attempts: list[WebhookAttempt] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -61,6 +81,7 @@ class Observations:
         """Forget all counts."""
         self.creates: deque[CreateSeen] = deque(maxlen=_MOST_RECORDS)
         self.cancels: deque[CancelSeen] = deque(maxlen=_MOST_RECORDS)
+        self.webhooks: deque[WebhookSeen] = deque(maxlen=_MOST_RECORDS)
         self.gets: Counter[str] = Counter()
         self.streams: Counter[str] = Counter()
         self.runs_by_model: Counter[str] = Counter()
@@ -87,6 +108,11 @@ class Observations:
         """A cancel came for this prediction."""
         self.cancels.append(CancelSeen(prediction.id, prediction.status, now))
 
+    def webhook(self, seen: WebhookSeen) -> WebhookSeen:
+        """A delivery is about to be posted; its attempts are added to this record."""
+        self.webhooks.append(seen)
+        return seen
+
     def document(self) -> dict[str, Any]:
         """All of it, as JSON for `GET /sandbox/state`."""
         return {
@@ -97,6 +123,7 @@ class Observations:
                 "list": list(self.creates),
             },
             "cancels": list(self.cancels),
+            "webhooks": list(self.webhooks),
             "gets_by_prediction": dict(self.gets),
             "streams_by_prediction": dict(self.streams),
             "requests": dict(self.requests),

@@ -27,7 +27,7 @@ from mediagate_sandbox.problems import (
     not_found,
 )
 from mediagate_sandbox.settings import SandboxSettings
-from mediagate_sandbox.validation import input_faults, json_type
+from mediagate_sandbox.validation import input_faults, json_type, webhook_faults
 
 _VERSION = re.compile(r"[0-9a-f]{64}")
 _WEBHOOK_EVENTS = ("start", "output", "logs", "completed")
@@ -88,6 +88,9 @@ class OrderDesk:
             target = Target(self._by_version(body["version"]))
         model, given = target.model, body["input"]
         faults = input_faults(model, given, refuse_unknown=self._settings.refuse_unknown_inputs)
+        if faults:
+            raise invalid_input(faults)
+        faults = webhook_faults(body.get("webhook"), anywhere=self._settings.webhooks_over_http)
         if faults:
             raise invalid_input(faults)
         seconds = read_cancel_after(cancel_after, self._settings.min_cancel_after)

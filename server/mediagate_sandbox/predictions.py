@@ -19,6 +19,12 @@ from mediagate_sandbox.streams import StreamLog
 
 Status = Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
 
+Happening = Literal["start", "output", "logs", "completed"]
+"""What a webhook can be told of, by the names Replicate filters by."""
+
+Listener = Callable[[tuple[Happening, ...]], None]
+"""Hears what has just happened to a prediction, all that happened at once in one call."""
+
 _NEXT: Mapping[Status, tuple[Status, ...]] = {
     "starting": ("processing", "canceled", "aborted"),
     "processing": ("succeeded", "failed", "canceled"),
@@ -78,6 +84,7 @@ class Prediction:
         self._run_seconds = 0.0
         self._changed = Pulse()
         self._when_ended: list[Callable[[Prediction], None]] = []
+        self._listeners: list[Listener] = []
 
     @property
     def ended(self) -> bool:
@@ -87,6 +94,10 @@ class Prediction:
     def when_ended(self, act: Callable[[Prediction], None]) -> None:
         """Have `act` called in the step that ends it, before anyone can see the end."""
         self._when_ended.append(act)
+
+    def listen(self, listener: Listener) -> None:
+        """Tell `listener` of everything that happens from now on."""
+        self._listeners.append(listener)
 
     async def wait_for_output(self) -> None:
         """Return when all output is there, or will never be."""
@@ -98,6 +109,7 @@ class Prediction:
         self._boot_seconds = self.order.plan.boot.model
         self.started_at = now
         self._move("processing")
+        self._tell("start")
 
     def put_out(self, step: Step, now: datetime) -> None:
         """The run has reached a step."""
@@ -108,10 +120,16 @@ class Prediction:
             if self.stream is not None:
                 self.stream.output(now, step.token)
         self._changed.beat()
+        happened: list[Happening] = ["logs"] if step.logs else []
+        if step.token is not None:
+            happened.append("output")
+        self._tell(*happened)
 
     def succeed(self, now: datetime) -> None:
         """All output is there, the run is over."""
         self.complete = True
+        if not self.order.model.streams:
+            self._tell("output")
         self._end("succeeded", now)
 
     def fail(self, now: datetime) -> None:
@@ -153,6 +171,11 @@ class Prediction:
             act(self)
         if self.stream is not None:
             self.stream.done(now, self.order.plan.reason or _REASONS[status])
+        self._tell("completed")
+
+    def _tell(self, *happened: Happening) -> None:
+        for listener in self._listeners:
+            listener(happened)
 
     def _move(self, status: Status) -> None:
         """The one place where a status changes. Raises RuntimeError for a step back."""

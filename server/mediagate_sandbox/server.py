@@ -11,11 +11,13 @@ from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
+import aiohttp
 from aiohttp import web
 
 from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, SystemClock
 from mediagate_sandbox.cuts import Cut, StreamCuts
+from mediagate_sandbox.deliveries import Deliveries
 from mediagate_sandbox.door import front_door
 from mediagate_sandbox.files import Files
 from mediagate_sandbox.models import load_catalog
@@ -30,8 +32,10 @@ from mediagate_sandbox.routes.models import ModelRoutes
 from mediagate_sandbox.routes.pages import PageRoutes
 from mediagate_sandbox.routes.predictions import PredictionRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
+from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
 from mediagate_sandbox.settings import SandboxSettings
+from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_sandbox.store import Store
 
 __all__ = ["Sandbox", "SandboxSettings", "run"]
@@ -54,7 +58,10 @@ class Sandbox:
         """Describe a sandbox; entering it starts it. Tests may give it a clock of their own."""
         self.settings = settings or SandboxSettings()
         self.observations = Observations()
+        self.deliveries: Deliveries
+        """Webhooks; there once the sandbox was entered."""
         self._clock = clock or SystemClock()
+        self._signer = Signer(self.settings.webhook_secret or new_secret())
         self._stack = AsyncExitStack()
         self._port = 0
 
@@ -79,9 +86,17 @@ class Sandbox:
             # Before the task group, which would wrap their errors in a group of its own.
             bill = stack.enter_context(_opened_bill(self.settings))
             listening = stack.enter_context(_listen(self.settings))
+            # No proxy, no cookies: webhooks go where they are told to and nowhere else.
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            )
             group = await stack.enter_async_context(asyncio.TaskGroup())
             runner = Runner(group, self._clock)
             stack.callback(runner.stop)
+            self.deliveries = Deliveries(
+                group, session, self._clock, self._signer, self.settings, self.observations
+            )
+            stack.callback(self.deliveries.stop)
             server = web.AppRunner(
                 self._application(runner, bill),
                 access_log=None,
@@ -110,6 +125,7 @@ class Sandbox:
         catalog, store = load_catalog(), Store(settings.keep_predictions, settings.keep_bytes)
         cuts = StreamCuts(_ordered_cut(settings))
         desk = OrderDesk(settings, catalog)
+        webhooks = WebhookRoutes(clock, self._signer)
         application = web.Application(
             middlewares=[front_door(settings, observations)],
             client_max_size=settings.max_body_bytes,
@@ -118,8 +134,9 @@ class Sandbox:
             [
                 *PageRoutes(settings, catalog, store).routes(),
                 *PredictionRoutes(
-                    settings, clock, desk, store, runner, observations, bill
+                    settings, clock, desk, store, runner, self.deliveries, observations, bill
                 ).routes(),
+                *webhooks.routes(),
                 *ModelRoutes(settings, catalog, observations).routes(),
                 *AccountRoutes().routes(),
                 *StreamRoutes(settings, clock, store, cuts, observations).routes(),
@@ -129,6 +146,7 @@ class Sandbox:
         if settings.control:
             application.add_routes(ControlRoutes(settings, store, cuts, observations).routes())
             application.add_routes(BillRoutes(bill).routes())
+            application.add_routes(webhooks.control_routes())
         return application
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from mediagate_sandbox.signing import key_of
+
 MEBIBYTE = 1024 * 1024
 
 Auth = Literal["token", "open", "refuse"]
@@ -75,6 +77,21 @@ class SandboxSettings:
     min_cancel_after: float = 5.0
     """The shortest `Cancel-After` that is accepted; Replicate's is 5 s."""
 
+    webhook_secret: str | None = field(default=None, repr=False)
+    """Secret webhooks are signed with, `whsec_` and base64; None draws one at the start."""
+
+    webhook_interval: float = 0.5
+    """The least time between two webhooks that tell of output or logs; Replicate's is 0.5 s."""
+
+    webhook_retry_span: float = 60.0
+    """From the first attempt of a terminal webhook to its last retry; Replicate's is a minute."""
+
+    webhook_timeout: float = 5.0
+    """How long a webhook's receiver may take to answer."""
+
+    webhooks_over_http: bool = False
+    """Whether webhooks may go to any host without TLS, as between containers; loopback always."""
+
     stream_retention: float = 3600.0
     """How long after its end a prediction's stream can still be opened and replayed."""
 
@@ -133,5 +150,9 @@ class SandboxSettings:
             raise ValueError("cut_streams_after_bytes must be 0 or more")
         if not {self.bill_failed, self.bill_canceled, self.bill_aborted} <= {"used", "free"}:
             raise ValueError("bill_failed, bill_canceled and bill_aborted are used or free")
+        if min(self.webhook_interval, self.webhook_retry_span) < 0 or self.webhook_timeout <= 0:
+            raise ValueError("webhook times must be 0 or more, webhook_timeout more than 0")
+        if self.webhook_secret is not None:
+            key_of(self.webhook_secret)
         if self.token is not None and not self.token:
             raise ValueError("token must not be empty; leave it out to accept any token")

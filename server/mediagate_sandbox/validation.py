@@ -5,9 +5,12 @@ The wording of faults is that of the JSON-schema checker Replicate answers with.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from yarl import URL
 
 from mediagate_sandbox.models import InputField, Model
 from mediagate_sandbox.problems import InvalidField
@@ -41,6 +44,33 @@ def input_faults(
             text = f"Additional property {name} is not allowed"
             faults.append(InvalidField("additional_property_not_allowed", "input", text))
     return faults
+
+
+def webhook_faults(url: str | None, *, anywhere: bool) -> list[InvalidField]:
+    """What is wrong with a webhook's URL: it must be https, or http on this machine.
+
+    `anywhere` lets http go to any host.
+    """
+    if url is None:
+        return []
+    try:
+        parts = URL(url)
+    except ValueError:
+        parts = URL()
+    if parts.host is None or parts.scheme not in ("http", "https"):
+        return [InvalidField("format", "webhook", "Does not match format 'uri'")]
+    if parts.scheme == "http" and not anywhere and not _is_this_machine(parts.host):
+        return [InvalidField("format", "webhook", "Must be an HTTPS URL")]
+    return []
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _value_faults(where: str, field: InputField, value: Any) -> Iterator[InvalidField]:

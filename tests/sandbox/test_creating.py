@@ -157,7 +157,7 @@ async def test_bodies_are_closed(caller: Caller) -> None:
 
 async def test_webhooks_are_kept_and_shown(caller: Caller) -> None:
     """A webhook and its filter are part of the prediction; `stream` is taken and ignored."""
-    extra = {"webhook": "https://a.example/x?tag=1", "webhook_events_filter": ["completed"]}
+    extra = {"webhook": "https://127.0.0.1:9/x?tag=1", "webhook_events_filter": ["completed"]}
     body = {"version": LLAMA, "input": {"prompt": "hi"}, "stream": True, **extra}
     answer = await caller.send("POST", "/v1/predictions", body)
     assert answer.status == 201

@@ -10,8 +10,10 @@ import httpx
 import pytest
 from replicate.client import Client
 from replicate.exceptions import ReplicateError
+from replicate.webhook import InvalidSignatureError, Webhooks
 
 from .caller import LLAMA, SCHNELL, Caller
+from .receiver import receiving
 
 SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
 
@@ -91,6 +93,26 @@ async def test_models_and_versions(client: Client) -> None:
     assert len((await client.models.async_list()).results) >= 20
     assert (await client.accounts.async_current()).username == "sandbox"
     assert (await client.hardware.async_list())[0].sku == "cpu"
+
+
+async def test_webhooks(client: Client) -> None:
+    """`webhooks.validate` takes what was delivered, and nothing that was touched on the way."""
+    secret = await client.webhooks.default.async_secret()
+    async with receiving() as receiver:
+        prediction = await client.predictions.async_create(
+            version=LLAMA,
+            input={"prompt": "x"},
+            webhook=receiver.url,
+            webhook_events_filter=["start", "completed"],
+        )
+        await prediction.async_wait()
+        for got in await receiver.until("succeeded"):
+            headers, body = httpx.Headers(dict(got.headers)), got.body.decode()
+            Webhooks.validate(headers=headers, body=body, secret=secret, tolerance=300)
+            with pytest.raises(InvalidSignatureError):
+                Webhooks.validate(headers=headers, body=body + " ", secret=secret)
+    assert receiver.all[-1].json["id"] == prediction.id
+    assert receiver.all[-1].json["output"] == prediction.output
 
 
 async def test_refusals(client: Client) -> None:

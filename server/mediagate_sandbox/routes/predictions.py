@@ -8,6 +8,7 @@ from yarl import URL
 from mediagate_sandbox.answers import json_answer
 from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, in_time
+from mediagate_sandbox.deliveries import Deliveries
 from mediagate_sandbox.documents import prediction_document
 from mediagate_sandbox.door import origin_of
 from mediagate_sandbox.moments import read_moment
@@ -20,6 +21,7 @@ from mediagate_sandbox.problems import bad_request, not_found
 from mediagate_sandbox.runner import Runner
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
+from mediagate_sandbox.subscriptions import Subscription
 
 
 class PredictionRoutes:
@@ -32,6 +34,7 @@ class PredictionRoutes:
         desk: OrderDesk,
         store: Store,
         runner: Runner,
+        deliveries: Deliveries,
         observations: Observations,
         bill: Bill,
     ) -> None:
@@ -41,6 +44,7 @@ class PredictionRoutes:
         self._desk = desk
         self._store = store
         self._runner = runner
+        self._deliveries = deliveries
         self._observations = observations
         self._bill = bill
 
@@ -75,12 +79,25 @@ class PredictionRoutes:
         self._store.add(prediction)
         self._observations.create(prediction, now)
         self._bill.open(prediction)
+        self._subscribe(prediction, origin_of(request, self._settings))
         self._runner.start(prediction)
         wait = read_prefer(request.headers.get("Prefer"))
         if wait is None:
             document = prediction_document(prediction, origin_of(request, self._settings))
             return json_answer(document, status=201)
         return await self._answer_when_done(request, prediction, wait)
+
+    def _subscribe(self, prediction: Prediction, origin: str) -> None:
+        """Webhooks show URLs under the origin that the creating caller used."""
+        if prediction.order.webhook is not None:
+            Subscription(
+                prediction,
+                prediction.order.webhook,
+                lambda shown: prediction_document(shown, origin),
+                self._deliveries,
+                self._clock,
+                self._settings.webhook_interval,
+            )
 
     async def _answer_when_done(
         self, request: web.Request, prediction: Prediction, wait: Wait
