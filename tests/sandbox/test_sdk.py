@@ -107,7 +107,7 @@ async def test_webhooks(client: Client) -> None:
         )
         await prediction.async_wait()
         for got in await receiver.until("succeeded"):
-            headers, body = httpx.Headers(dict(got.headers)), got.body.decode()
+            headers, body = dict(got.headers), got.body.decode()
             Webhooks.validate(headers=headers, body=body, secret=secret, tolerance=300)
             with pytest.raises(InvalidSignatureError):
                 Webhooks.validate(headers=headers, body=body + " ", secret=secret)
