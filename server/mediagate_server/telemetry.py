@@ -129,6 +129,11 @@ commit_seconds = Histogram(
     buckets=_COMMIT,
     registry=REGISTRY,
 )
+failed_commits = Counter(
+    "mediagate_store_commits_failed",
+    "Commits that failed: the disk was full, broken or locked. Nothing of them was written.",
+    registry=REGISTRY,
+)
 
 
 def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:

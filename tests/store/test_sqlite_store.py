@@ -14,6 +14,7 @@ from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,
+    Bound,
     Cost,
     CostState,
     Entry,
@@ -83,7 +84,7 @@ def reservation(generation: Generation) -> tuple[Entry, ...]:
 async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
     """Every field, down to microseconds, violations and a cost that is not known."""
     first = made("a", labels={"team": "x"}, seed=0)
-    assert await store.accept(first, reservation(first), 0) is None
+    assert await store.accept(first, reservation(first), 0) == 1
     failure = Failure(Reason.INPUT_REJECTED, "no", {"k": "v"}, (Violation("input.a", "b"),), 1.5)
     last = replace(
         first,
@@ -107,9 +108,10 @@ async def test_twins_race_for_one_request_id(store: SqliteStore) -> None:
     """Of many at once exactly one is bound; the rest learn whom it is bound to."""
     twins = [made(str(n), request_id="same") for n in range(50)]
     outcomes = await asyncio.gather(*(store.accept(t, reservation(t), 0) for t in twins))
-    assert outcomes.count(None) == 1
-    winner = twins[outcomes.index(None)].id
-    assert {bound.generation_id for bound in outcomes if bound} == {winner}
+    (winner,) = (
+        twin.id for twin, o in zip(twins, outcomes, strict=True) if not isinstance(o, Bound)
+    )
+    assert {o.generation_id for o in outcomes if isinstance(o, Bound)} == {winner}
 
 
 async def test_the_limit_in_flight_is_never_passed(store: SqliteStore) -> None:
@@ -119,10 +121,10 @@ async def test_the_limit_in_flight_is_never_passed(store: SqliteStore) -> None:
         *(store.accept(g, reservation(g), 3) for g in several), return_exceptions=True
     )
     assert sum(isinstance(o, TooManyInFlight) for o in outcomes) == 6
-    accepted = several[outcomes.index(None)]
+    accepted = next(g for g, o in zip(several, outcomes, strict=True) if isinstance(o, int))
     await store.save(replace(accepted, version=2, state=State.SUCCEEDED))
     late = made("late")
-    assert await store.accept(late, reservation(late), 3) is None
+    assert isinstance(await store.accept(late, reservation(late), 3), int)
 
 
 async def test_a_stale_owner_cannot_write(store: SqliteStore) -> None:
@@ -159,7 +161,7 @@ async def test_a_released_request_id_can_be_bound_again(store: SqliteStore) -> N
     await store.save(replace(first, version=2, state=State.FAILED), release_request_id=True)
     assert await store.bound("local", "same") is None
     second = made("b", request_id="same")
-    assert await store.accept(second, reservation(second), 0) is None
+    assert isinstance(await store.accept(second, reservation(second), 0), int)
 
 
 async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:

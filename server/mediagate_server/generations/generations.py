@@ -181,9 +181,10 @@ class Generations:
         """The commit that binds, then the life; one task, so that no caller can come between."""
         outcome: Bound | MediagateError | None
         try:
-            outcome = await self._around.store.accept(
+            binding = await self._around.store.accept(
                 run.record, (reservation,), self._max_in_flight()
             )
+            outcome = binding if isinstance(binding, Bound) else None
         except MediagateError as error:
             outcome = error
         if outcome is not None:

@@ -76,7 +76,7 @@ class Run:
         self._stopped_because = ""
         self._version = record.version
         self._sent = False
-        self._saving: asyncio.Future[None] | None = None
+        self._saving: asyncio.Future[int] | None = None
 
     def stop(self, why: str) -> None:
         """Ask for the end. `why` is one of our own words; the first one counts."""

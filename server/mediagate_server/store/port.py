@@ -1,28 +1,63 @@
 """The port: what the gate needs of whatever keeps its records."""
 
-from asyncio import Future
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Protocol
 
-from mediagate_server.store.records import Bound, Entry, Filter, Generation, Position
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.store.records import (
+    Bound,
+    Change,
+    Checkpoint,
+    Entry,
+    Filter,
+    Generation,
+    Position,
+    Sequences,
+)
 
 
 class Store(Protocol):
-    """A durable store. What a method has returned survives a loss of power.
+    """A durable store with one owner. What a method has returned survives a loss of power.
 
     Every method raises errors.StoreUnavailable when it cannot do its work: nothing was written.
+    After another process has taken the store over, every write raises StaleOwner.
     """
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set once another process has taken the store over: this one is to end itself."""
+        ...
+
+    def lease_left(self) -> float:
+        """Seconds for which no other process can take the store over; 0 or less: one may have.
+
+        Whoever wants to send something that costs money asks right before it: a process that was
+        paused since its commit may have been declared dead, and what it was about to send absent.
+        """
+        ...
+
+    # Generations
 
     async def bound(self, tenant: str, request_id: str) -> Bound | None:
         """What a request_id is bound to, if anything."""
         ...
 
     async def accept(
-        self, generation: Generation, entries: tuple[Entry, ...], max_in_flight: int
-    ) -> Bound | None:
+        self,
+        generation: Generation,
+        entries: tuple[Entry, ...],
+        max_in_flight: int,
+        *,
+        pending: bytes | None = None,
+    ) -> Bound | int:
         """Bind the request_id and write generation, attempt and reservation, in one commit.
 
-        Returns the binding, and writes nothing, where the request_id is bound already. Raises
-        errors.TooManyInFlight where the tenant runs `max_in_flight` generations (0: no limit).
+        `pending` is what a later process needs to send it; kept sealed until the generation ends.
+        Returns the number of this change, or the binding, with nothing written, where the
+        request_id is bound already. Raises errors.TooManyInFlight where the tenant runs
+        `max_in_flight` generations (0: no limit).
         """
         ...
 
@@ -32,11 +67,15 @@ class Store(Protocol):
         entries: tuple[Entry, ...] = (),
         *,
         release_request_id: bool = False,
-    ) -> "Future[None]":
+        claims: tuple[str, ...] = (),
+    ) -> "asyncio.Future[int]":
         """Write the next version of a generation, its attempts and ledger entries, in one commit.
 
-        Saves are written in the order of the calls; the future is done once the commit is durable.
-        It raises StaleWrite where the stored version is not the one before.
+        Saves are written in the order of the calls; the future is done once the commit is durable,
+        with the number of this change. It raises StaleWrite where the stored version is not the
+        one before, and AlreadyClaimed where an attempt of another generation has one of the
+        predictions in `claims` (those that are adopted, rather than answered to a create). A
+        terminal one loses its pending input and its checkpoints.
         """
         ...
 
@@ -54,10 +93,86 @@ class Store(Protocol):
         """All generations that are not terminal, oldest first."""
         ...
 
+    async def in_doubt(self, absent_since: datetime | None = None) -> tuple[Generation, ...]:
+        """All generations with an attempt that is UNCONFIRMED, oldest first.
+
+        With `absent_since` also those with one that is ABSENT and was opened at that time or
+        later: its prediction may still turn up.
+        """
+        ...
+
+    async def by_attempt(self, attempt_id: str) -> Generation | None:
+        """The generation, of whatever tenant, that an attempt belongs to."""
+        ...
+
+    async def by_prediction(self, prediction_id: str) -> Generation | None:
+        """The generation, of whatever tenant, with an attempt that is this prediction.
+
+        The newest where upstream gave one id twice.
+        """
+        ...
+
+    async def claimed(self, prediction_ids: Iterable[str]) -> frozenset[str]:
+        """Those of the predictions that are some attempt's."""
+        ...
+
     async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
         """The ledger's lines for an attempt, in the order written."""
+        ...
+
+    # What is kept only while a generation runs
+
+    async def pending(self, generation_id: str) -> bytes | None:
+        """What `accept` was given to keep; None where nothing was, or the generation has ended."""
+        ...
+
+    def checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
+        """Keep a piece of a text that is being streamed. Nobody needs to wait for it.
+
+        Ignored for a generation that has ended. A failure is told to whoever awaits the future.
+        """
+        ...
+
+    async def checkpoints(self, generation_id: str) -> tuple[Checkpoint, ...]:
+        """The pieces kept, in order, up to the first that is missing."""
+        ...
+
+    # Changes
+
+    async def changed_since(
+        self, tenant: str, wanted: Filter, after: int, limit: int
+    ) -> tuple[Change, ...]:
+        """Generations whose last change has a number above `after`, as they stand, by number."""
+        ...
+
+    async def sequences(self) -> Sequences:
+        """From where to where changes can be followed."""
+        ...
+
+    # Keys and webhooks
+
+    async def claim_webhook(self, webhook_id: str, now: datetime) -> bool:
+        """True for the first to claim this id; kept for at least 24 hours."""
+        ...
+
+    async def key(self, name: str) -> bytes:
+        """The secret key of this name: 32 random bytes, drawn at its first use and then kept."""
         ...
 
 
 class StaleWrite(Exception):
     """A save came from somebody who no longer owns the generation. Nothing was written."""
+
+
+class AlreadyClaimed(Exception):
+    """A prediction to be adopted is another generation's. Nothing was written."""
+
+
+class StaleOwner(StoreUnavailable):
+    """Another process has taken the store over. Nothing was written, nor ever will be by this one.
+
+    To callers it is a store that cannot be written: the same call works with the new owner.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("another process has taken over", retry_after=1.0)

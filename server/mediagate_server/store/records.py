@@ -225,3 +225,33 @@ class Position:
 
     created_at: datetime
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A piece of a text that is being streamed: what came after `start`, up to `sequence`.
+
+    Both count as the contract's `sequence` does. `event_id` is upstream's, to go on from. `piece`
+    is the engine's own; the store only keeps it.
+    """
+
+    start: int
+    sequence: int
+    event_id: str
+    piece: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A generation as it stands, and the number of its last change, which no other one has."""
+
+    sequence: int
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Which changes can be followed: all above `oldest`; `newest` is the last there is."""
+
+    oldest: int
+    newest: int

@@ -1,0 +1,41 @@
+"""Connections to the file, and its schema.
+
+WAL with synchronous=FULL: with NORMAL, which many guides advise, a loss of power loses commits that
+were acknowledged.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+Connect = Callable[[Path], sqlite3.Connection]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with our settings; used by one thread at a time."""
+    return configured(
+        sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    )
+
+
+def configured(connection: sqlite3.Connection, *, synchronous: str = "FULL") -> sqlite3.Connection:
+    """The same connection with our settings."""
+    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to the newest schema, one numbered step at a time."""
+    steps = sorted(
+        (step for step in files(__package__).joinpath("migrations").iterdir()),
+        key=lambda step: step.name,
+    )
+    (done,) = connection.execute("PRAGMA user_version").fetchone()
+    for step in steps:
+        number = int(step.name.split("_")[0])
+        if step.name.endswith(".sql") and number > done:
+            script = f"BEGIN; {step.read_text()} PRAGMA user_version = {number}; COMMIT;"
+            connection.executescript(script)

@@ -1,0 +1,178 @@
+"""Generations, attempts and ledger as rows; each function works within the caller's transaction."""
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter
+
+from mediagate_server.errors import TooManyInFlight
+from mediagate_server.store.port import AlreadyClaimed, StaleWrite
+from mediagate_server.store.records import Bound, CostState, Entry, EntryKind, Generation
+
+_DOCUMENT: Final = TypeAdapter(Generation)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970, exactly."""
+    difference = moment - _EPOCH
+    return (difference.days * 86_400 + difference.seconds) * 1_000_000 + difference.microseconds
+
+
+def document(generation: Generation) -> str:
+    """The record as it is stored: JSON."""
+    return orjson.dumps(generation, default=_plain).decode()
+
+
+def from_document(text: str) -> Generation:
+    """The record as it was stored."""
+    return _DOCUMENT.validate_json(text)
+
+
+def bound(connection: sqlite3.Connection, tenant: str, request_id: str) -> Bound | None:
+    """What a request_id is bound to."""
+    row = connection.execute(
+        "SELECT generation_id, fingerprint FROM request_ids WHERE tenant = ? AND request_id = ?",
+        (tenant, request_id),
+    ).fetchone()
+    return Bound(*row) if row else None
+
+
+def check_admission(connection: sqlite3.Connection, generation: Generation, most: int) -> None:
+    """Whatever may refuse a generation by what others hold: counted in the commit that accepts it.
+
+    Raises TooManyInFlight.
+    """
+    if most <= 0:
+        return
+    (running,) = connection.execute(
+        "SELECT count(*) FROM generations WHERE tenant = ? AND terminal = 0", (generation.tenant,)
+    ).fetchone()
+    if running >= most:
+        raise TooManyInFlight(
+            f"{running} generations are running, which is the most",
+            metadata={"limit": str(most), "in_flight": str(running)},
+            retry_after=1.0,
+        )
+
+
+def insert(
+    connection: sqlite3.Connection, generation: Generation, entries: tuple[Entry, ...], change: int
+) -> None:
+    """A new generation with its binding, attempts and ledger entries."""
+    connection.execute(
+        "INSERT INTO generations (version, state, terminal, model, document, changed_seq, id,"
+        " tenant, modality, labels, created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *_columns(generation, change),
+            generation.tenant,
+            generation.modality,
+            orjson.dumps(dict(generation.labels)).decode(),
+            microseconds(generation.created_at),
+        ),
+    )
+    connection.execute(
+        "INSERT INTO request_ids VALUES (?, ?, ?, ?)",
+        (generation.tenant, generation.request_id, generation.id, generation.fingerprint),
+    )
+    _write_attempts(connection, generation)
+    _append(connection, entries)
+
+
+def update(
+    connection: sqlite3.Connection, generation: Generation, entries: tuple[Entry, ...], change: int
+) -> None:
+    """The next version of a generation. Raises StaleWrite where it is not the next."""
+    changed = connection.execute(
+        "UPDATE generations SET version = ?, state = ?, terminal = ?, model = ?, document = ?,"
+        " changed_seq = ? WHERE id = ? AND version = ?",
+        (*_columns(generation, change), generation.version - 1),
+    )
+    if changed.rowcount != 1:
+        raise StaleWrite(generation.id)
+    _write_attempts(connection, generation)
+    _append(connection, entries)
+
+
+def release(connection: sqlite3.Connection, generation: Generation) -> None:
+    """Free the request_id for another generation."""
+    connection.execute(
+        "DELETE FROM request_ids WHERE tenant = ? AND request_id = ? AND generation_id = ?",
+        (generation.tenant, generation.request_id, generation.id),
+    )
+
+
+def check_claims(
+    connection: sqlite3.Connection, generation: Generation, claims: Iterable[str]
+) -> None:
+    """Raises AlreadyClaimed where one of the predictions is another generation's."""
+    for prediction_id in claims:
+        row = connection.execute(
+            "SELECT 1 FROM attempts WHERE prediction_id = ? AND generation_id <> ? LIMIT 1",
+            (prediction_id, generation.id),
+        ).fetchone()
+        if row:
+            raise AlreadyClaimed(prediction_id)
+
+
+def entries_of(connection: sqlite3.Connection, attempt_id: str) -> tuple[Entry, ...]:
+    """The ledger's lines for an attempt, in the order written."""
+    rows = connection.execute(
+        "SELECT kind, amount_nanos, state, price_as_of FROM ledger WHERE attempt_id = ?"
+        " ORDER BY line",
+        (attempt_id,),
+    ).fetchall()
+    return tuple(
+        Entry(attempt_id, EntryKind(kind), nanos, CostState(state), date)
+        for kind, nanos, state, date in rows
+    )
+
+
+def _plain(value: Any) -> Any:
+    """For orjson: a mapping that is no dict."""
+    return dict(value)
+
+
+def _columns(generation: Generation, change: int) -> tuple[object, ...]:
+    return (
+        generation.version,
+        generation.state,
+        int(generation.state.is_terminal),
+        generation.model,
+        document(generation),
+        change,
+        generation.id,
+    )
+
+
+def _write_attempts(connection: sqlite3.Connection, generation: Generation) -> None:
+    """Those that are new or have changed; a row that is as it was is not written."""
+    connection.executemany(
+        "INSERT INTO attempts (id, generation_id, ordinal, state, prediction_id, created_us)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+        " SET state = excluded.state, prediction_id = excluded.prediction_id"
+        " WHERE state <> excluded.state OR prediction_id IS NOT excluded.prediction_id",
+        [
+            (
+                a.id,
+                generation.id,
+                a.ordinal,
+                a.state,
+                a.prediction_id or None,
+                microseconds(a.created_at),
+            )
+            for a in generation.attempts
+        ],
+    )
+
+
+def _append(connection: sqlite3.Connection, entries: tuple[Entry, ...]) -> None:
+    if entries:
+        connection.executemany(
+            "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of)"
+            " VALUES (?, ?, ?, ?, ?)",
+            [(e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of) for e in entries],
+        )

@@ -1,0 +1,111 @@
+"""What is kept sealed, and webhook ids; each function works within the caller's transaction."""
+
+import secrets
+import sqlite3
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from mediagate_server.store.records import Checkpoint
+from mediagate_server.store.sealing import KEY_BYTES, Seal, SealBroken
+from mediagate_server.store.sqlite.generations import microseconds
+
+WEBHOOK_IDS_LIVE: Final = timedelta(hours=25)
+"""Longer than the day that is promised, and far longer than a signature is taken for fresh."""
+
+_log = structlog.get_logger()
+
+
+def keep_pending(
+    connection: sqlite3.Connection, seal: Seal, generation_id: str, plain: bytes
+) -> None:
+    """Keep what is needed to send a generation."""
+    connection.execute(
+        "INSERT INTO pending VALUES (?, ?)",
+        (generation_id, seal.close(plain, f"pending {generation_id}")),
+    )
+
+
+def pending(connection: sqlite3.Connection, seal: Seal, generation_id: str) -> bytes | None:
+    """What was kept; None where nothing was, or where the key that sealed it is gone."""
+    row = connection.execute(
+        "SELECT sealed FROM pending WHERE generation_id = ?", (generation_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    try:
+        return seal.open(row[0], f"pending {generation_id}")
+    except SealBroken:
+        _log.warning("pending input cannot be opened: its key is gone", id=generation_id)
+        return None
+
+
+def keep_checkpoint(
+    connection: sqlite3.Connection, seal: Seal, generation_id: str, piece: Checkpoint
+) -> None:
+    """Keep a piece of text, unless the generation has ended meanwhile."""
+    sealed = seal.close(piece.piece.encode(), f"text {generation_id} {piece.sequence}")
+    connection.execute(
+        "INSERT INTO checkpoints (generation_id, sequence, start, event_id, sealed)"
+        " SELECT id, ?, ?, ?, ? FROM generations WHERE id = ? AND terminal = 0"
+        " ON CONFLICT DO UPDATE SET start = excluded.start, event_id = excluded.event_id,"
+        " sealed = excluded.sealed",
+        (piece.sequence, piece.start, piece.event_id, sealed, generation_id),
+    )
+
+
+def checkpoints(
+    connection: sqlite3.Connection, seal: Seal, generation_id: str
+) -> tuple[Checkpoint, ...]:
+    """The pieces in order that follow on each other, up to the first that cannot be opened."""
+    rows = connection.execute(
+        "SELECT sequence, start, event_id, sealed FROM checkpoints WHERE generation_id = ?"
+        " ORDER BY sequence",
+        (generation_id,),
+    ).fetchall()
+    pieces: list[Checkpoint] = []
+    reached = 0
+    for sequence, start, event_id, sealed in rows:
+        if start != reached:
+            continue  # Of a process whose pieces have a gap; the next one went on before it.
+        try:
+            piece = seal.open(sealed, f"text {generation_id} {sequence}").decode()
+        except SealBroken:
+            _log.warning("text cannot be opened: its key is gone", id=generation_id)
+            break
+        pieces.append(Checkpoint(start, sequence, event_id, piece))
+        reached = sequence
+    return tuple(pieces)
+
+
+def erase(connection: sqlite3.Connection, generation_id: str) -> None:
+    """Nothing of an ended generation's input or stream is kept here."""
+    connection.execute("DELETE FROM pending WHERE generation_id = ?", (generation_id,))
+    connection.execute("DELETE FROM checkpoints WHERE generation_id = ?", (generation_id,))
+
+
+def claim_webhook(connection: sqlite3.Connection, webhook_id: str, now: datetime) -> bool:
+    """True for the first to claim the id. Forgets those that are old."""
+    oldest = microseconds(now - WEBHOOK_IDS_LIVE)
+    connection.execute("DELETE FROM webhooks WHERE seen_us < ?", (oldest,))
+    inserted = connection.execute(
+        "INSERT INTO webhooks VALUES (?, ?) ON CONFLICT DO NOTHING", (webhook_id, microseconds(now))
+    )
+    return inserted.rowcount == 1
+
+
+def key(connection: sqlite3.Connection, seal: Seal, name: str) -> bytes:
+    """The secret key of this name, drawn where there is none."""
+    row = connection.execute("SELECT sealed FROM secrets WHERE name = ?", (name,)).fetchone()
+    if row:
+        try:
+            return seal.open(row[0], f"secret {name}")
+        except SealBroken:
+            _log.warning("a secret cannot be opened: a new one is drawn", name=name)
+    drawn = secrets.token_bytes(KEY_BYTES)
+    connection.execute(
+        "INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO UPDATE SET sealed = excluded.sealed",
+        (name, seal.close(drawn, f"secret {name}")),
+    )
+    return drawn

@@ -1,0 +1,184 @@
+"""Who may write the file: one process, proven by a lock, and by a lease that outlives a pause.
+
+The lock is the quick proof that an owner is dead: the system frees it with the process, so that a
+restart takes over at once. A process that is only paused keeps its lock. Its lease runs out
+meanwhile; then the next process puts a lock file of its own in the place of the old one and
+counts the epoch up. Every transaction checks the epoch, so that whoever wakes up can write nothing.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from mediagate_server.store.port import StaleOwner
+from mediagate_server.store.sqlite.connection import migrate
+
+RENEWALS_PER_LEASE: Final = 4
+
+
+def boot_seconds() -> float:
+    """Seconds since the machine was started, its sleep included; the same for all processes."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class DataFolderInUse(Exception):
+    """Another process has this data folder open."""
+
+
+class Lease:
+    """This process's hold on the file; one thread writes, any thread asks how long it holds.
+
+    Times are in seconds of `clock`.
+    """
+
+    def __init__(
+        self, epoch: int, until: float, seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self._epoch = epoch
+        self._until = until
+        self._seconds = seconds
+        self._clock = clock
+        self._begun = until - seconds
+        self._renewing = 0.0
+
+    def left(self) -> float:
+        """How long no other process can take over."""
+        return self._until - self._clock()
+
+    def due_in(self) -> float:
+        """How long until it is to be renewed; 0 or less: now."""
+        return self._begun + self._seconds / RENEWALS_PER_LEASE - self._clock()
+
+    def guard(self, connection: sqlite3.Connection) -> None:
+        """At the beginning of a transaction: check that it is ours still, renew it where due.
+
+        Raises StaleOwner.
+        """
+        (epoch,) = connection.execute("SELECT epoch FROM ownership").fetchone()
+        if epoch != self._epoch:
+            raise StaleOwner
+        self._renewing = 0.0
+        if self.due_in() <= 0:
+            self._renewing = self._clock()
+            connection.execute(
+                "UPDATE ownership SET expires = ?", (self._renewing + self._seconds,)
+            )
+
+    def committed(self) -> None:
+        """The transaction is durable, and with it the renewal."""
+        if self._renewing:
+            self._begun = self._renewing
+            self._until = self._renewing + self._seconds
+
+    def renew_soon(self) -> None:
+        """With the next transaction, due or not."""
+        self._begun = float("-inf")
+
+
+class Ownership:
+    """Taking the file, and letting it go. Used by one process at a time for one data folder."""
+
+    def __init__(self, folder: Path, seconds: float, clock: Callable[[], float]) -> None:
+        self._folder = folder
+        self._path = folder / "lock"
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = -1
+
+    def take(self, connection: sqlite3.Connection) -> Lease:
+        """Become the owner, with the schema up to date. Raises DataFolderInUse."""
+        self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if _locked(self._lock):
+                self._sign()
+                migrate(connection)
+                return self._begin(connection, self._check_lock)
+            if not _has_lease(connection):
+                raise self._in_use()
+            lease = self._begin(connection, self._replace_lock)
+            migrate(connection)
+        except BaseException:
+            self.let_go()
+            raise
+        return lease
+
+    def let_go(self) -> None:
+        """Free the lock: the next process takes over at once."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _begin(
+        self, connection: sqlite3.Connection, prove: Callable[[sqlite3.Connection, float], None]
+    ) -> Lease:
+        """Count the epoch up, once `prove` has shown within the transaction that we may."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            raise self._in_use("; it stands still in the midst of a commit") from None
+        try:
+            now = self._clock()
+            prove(connection, now)
+            until = now + self._seconds
+            (epoch,) = connection.execute(
+                "UPDATE ownership SET epoch = epoch + 1, owner = ?, expires = ? RETURNING epoch",
+                (secrets.token_hex(8), until),
+            ).fetchone()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return Lease(epoch, until, self._seconds, self._clock)
+
+    def _check_lock(self, connection: sqlite3.Connection, now: float) -> None:
+        """Ours must still be the file in its place: another may have replaced it meanwhile."""
+        if not os.path.samestat(os.fstat(self._lock), self._path.stat()):
+            raise self._in_use()
+
+    def _replace_lock(self, connection: sqlite3.Connection, now: float) -> None:
+        """Only once the lease has run out: put a lock of our own in the place of the old one."""
+        (expires,) = connection.execute("SELECT expires FROM ownership").fetchone()
+        if expires > now:
+            raise self._in_use()
+        draft = self._path.with_name(f"lock.{secrets.token_hex(4)}")
+        mine = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        draft.replace(self._path)
+        self.let_go()
+        self._lock = mine
+        self._sign()
+
+    def _sign(self) -> None:
+        """For people: who holds it."""
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _in_use(self, more: str = "") -> DataFolderInUse:
+        holder = ""
+        with contextlib.suppress(OSError):
+            holder = self._path.read_text(encoding="ascii", errors="replace").strip()
+        return DataFolderInUse(
+            f"another process{f' ({holder})' if holder.isdigit() else ''} uses the data folder "
+            f"{self._folder}{more}; stop it, or set MEDIAGATE_DATA_DIR to another folder"
+        )
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _has_lease(connection: sqlite3.Connection) -> bool:
+    """False where the owner is of a version that checks no epoch: it cannot be fenced off."""
+    (done,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(done >= 2)

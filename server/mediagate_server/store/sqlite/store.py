@@ -1,0 +1,223 @@
+"""`SqliteStore`: the port over one file, one thread that writes and one that reads."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mediagate_server.store.records import (
+    Bound,
+    Change,
+    Checkpoint,
+    Entry,
+    Filter,
+    Generation,
+    Position,
+    Sequences,
+)
+from mediagate_server.store.sealing import Seal
+from mediagate_server.store.sqlite import generations, keeping, searching
+from mediagate_server.store.sqlite.connection import Connect, connect
+from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
+from mediagate_server.store.sqlite.reader import Reader
+from mediagate_server.store.sqlite.writer import GroupCommitWriter
+
+LEASE_SECONDS: Final = 15.0
+
+
+class SqliteStore:
+    """Implements `port.Store`. Use it as an async context manager.
+
+    `lease_seconds` is how long a process that does nothing any more keeps others out; `clock` gives
+    seconds that all processes of the machine agree on. Entering raises DataFolderInUse or
+    sealing.SealKeyError.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        clock: Callable[[], float] = boot_seconds,
+        connect: Connect = connect,
+    ) -> None:
+        self._folder = folder
+        self._path = folder / "mediagate.sqlite3"
+        self._ownership = Ownership(folder, lease_seconds, clock)
+        self._connect = connect
+        self._change = 0
+        self.lost = asyncio.Event()
+        """See port.Store."""
+
+    async def __aenter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.closing(self._connect(self._path)) as connection:
+            self._lease = self._ownership.take(connection)
+            try:
+                self._seal = Seal.of_file(self._folder / "sealing.key")
+                self._change = searching.sequences(connection).newest
+            except BaseException:
+                self._ownership.let_go()
+                raise
+        self._reader = Reader(lambda: self._connect(self._path))
+        self._writer = GroupCommitWriter(
+            lambda: self._connect(self._path), self._lease, self.lost.set
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._writer.close()
+        await self._reader.close()
+        self._ownership.let_go()
+
+    def lease_left(self) -> float:
+        """See port.Store."""
+        return self._lease.left()
+
+    # Generations
+
+    async def bound(self, tenant: str, request_id: str) -> Bound | None:
+        """See port.Store."""
+        return await self._reader.read(lambda c: generations.bound(c, tenant, request_id))
+
+    async def accept(
+        self,
+        generation: Generation,
+        entries: tuple[Entry, ...],
+        max_in_flight: int,
+        *,
+        pending: bytes | None = None,
+    ) -> Bound | int:
+        """See port.Store."""
+
+        def job(connection: sqlite3.Connection) -> Bound | int:
+            existing = generations.bound(connection, generation.tenant, generation.request_id)
+            if existing:
+                return existing
+            generations.check_admission(connection, generation, max_in_flight)
+            change = self._next_change()
+            generations.insert(connection, generation, entries, change)
+            if pending is not None:
+                keeping.keep_pending(connection, self._seal, generation.id, pending)
+            return change
+
+        outcome: Bound | int = await self._writer.submit(job)
+        return outcome
+
+    def save(
+        self,
+        generation: Generation,
+        entries: tuple[Entry, ...] = (),
+        *,
+        release_request_id: bool = False,
+        claims: tuple[str, ...] = (),
+    ) -> "asyncio.Future[int]":
+        """See port.Store."""
+
+        def job(connection: sqlite3.Connection) -> int:
+            generations.check_claims(connection, generation, claims)
+            change = self._next_change()
+            generations.update(connection, generation, entries, change)
+            if release_request_id:
+                generations.release(connection, generation)
+            if generation.state.is_terminal:
+                keeping.erase(connection, generation.id)
+            return change
+
+        return self._writer.submit(job)
+
+    async def get(self, tenant: str, generation_id: str) -> Generation | None:
+        """See port.Store."""
+        return await self._reader.read(lambda c: searching.one(c, tenant, generation_id))
+
+    async def list_generations(
+        self, tenant: str, wanted: Filter, limit: int, after: Position | None
+    ) -> tuple[Generation, ...]:
+        """See port.Store."""
+        return await self._reader.read(
+            lambda c: searching.newest_first(c, tenant, wanted, limit, after)
+        )
+
+    async def unfinished(self) -> tuple[Generation, ...]:
+        """See port.Store."""
+        return await self._reader.read(searching.unfinished)
+
+    async def in_doubt(self, absent_since: datetime | None = None) -> tuple[Generation, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: searching.in_doubt(c, absent_since))
+
+    async def by_attempt(self, attempt_id: str) -> Generation | None:
+        """See port.Store."""
+        return await self._reader.read(lambda c: searching.by_attempt(c, attempt_id))
+
+    async def by_prediction(self, prediction_id: str) -> Generation | None:
+        """See port.Store."""
+        return await self._reader.read(lambda c: searching.by_prediction(c, prediction_id))
+
+    async def claimed(self, prediction_ids: Iterable[str]) -> frozenset[str]:
+        """See port.Store."""
+        asked = frozenset(prediction_ids)
+        return await self._reader.read(lambda c: searching.claimed(c, asked))
+
+    async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: generations.entries_of(c, attempt_id))
+
+    # What is kept only while a generation runs
+
+    async def pending(self, generation_id: str) -> bytes | None:
+        """See port.Store."""
+        return await self._reader.read(lambda c: keeping.pending(c, self._seal, generation_id))
+
+    def checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
+        """See port.Store."""
+        kept = self._writer.submit(
+            lambda c: keeping.keep_checkpoint(c, self._seal, generation_id, piece)
+        )
+        # Nobody needs to ask what became of it: the writer has said so in the log.
+        kept.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return kept
+
+    async def checkpoints(self, generation_id: str) -> tuple[Checkpoint, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: keeping.checkpoints(c, self._seal, generation_id))
+
+    # Changes
+
+    async def changed_since(
+        self, tenant: str, wanted: Filter, after: int, limit: int
+    ) -> tuple[Change, ...]:
+        """See port.Store."""
+        return await self._reader.read(
+            lambda c: searching.changed_since(c, tenant, wanted, after, limit)
+        )
+
+    async def sequences(self) -> Sequences:
+        """See port.Store."""
+        return await self._reader.read(searching.sequences)
+
+    # Keys and webhooks
+
+    async def claim_webhook(self, webhook_id: str, now: datetime) -> bool:
+        """See port.Store."""
+        first: bool = await self._writer.submit(lambda c: keeping.claim_webhook(c, webhook_id, now))
+        return first
+
+    async def key(self, name: str) -> bytes:
+        """See port.Store."""
+        found: bytes = await self._writer.submit(lambda c: keeping.key(c, self._seal, name))
+        return found
+
+    def _next_change(self) -> int:
+        """Called by the writing thread alone. What a failed commit took is given to nobody else."""
+        self._change += 1
+        return self._change

@@ -1,0 +1,178 @@
+"""One thread that writes: it commits whatever queued up while the last commit was on its way.
+
+No timer: a lone job is committed at once, a crowd shares one fsync. Jobs run in the order they were
+given, each within a savepoint, so that one that fails takes nothing of the others with it. A commit
+that fails takes exactly its own jobs along; the next one begins with a new connection.
+"""
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.store.port import StaleOwner
+from mediagate_server.store.sqlite.ownership import Lease
+from mediagate_server.telemetry import commit_seconds, failed_commits
+
+MOST_IN_ONE_COMMIT = 512
+_PAUSE = 0.2
+"""Seconds between two tries to renew the lease, where the first failed."""
+
+Job = Callable[[sqlite3.Connection], Any]
+
+_log = structlog.get_logger()
+# These are a job's own fault; every other error of SQLite is the disk's, or the database's.
+_OF_THE_JOB = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
+
+
+@dataclass(slots=True)
+class _Pending:
+    job: Job
+    future: "asyncio.Future[Any]"
+    result: Any = None
+    error: BaseException | None = None
+
+
+class GroupCommitWriter:
+    """Owns the writing connection. Made on, and answers to, the running event loop.
+
+    `lost` is called on it once the lease turns out to be another's: nothing is written any more.
+    """
+
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], lease: Lease, lost: Callable[[], None]
+    ) -> None:
+        self._connect = connect
+        self._lease = lease
+        self._lost = lost
+        self._is_lost = False
+        self._connection: sqlite3.Connection | None = None
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> "asyncio.Future[Any]":
+        """Queue a job; the future is done once its commit is durable."""
+        pending = _Pending(job, self._loop.create_future())
+        self._queue.put(pending)
+        return pending.future
+
+    async def close(self) -> None:
+        """Commit what is queued, then end the thread and close the connection."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        open_for_work = True
+        while open_for_work:
+            batch, open_for_work = self._next_batch()
+            if batch or (open_for_work and not self._is_lost):
+                self._commit(batch)
+            if batch:
+                self._loop.call_soon_threadsafe(_deliver, batch)
+        self._disconnect()
+
+    def _next_batch(self) -> tuple[list[_Pending], bool]:
+        """What is queued; nothing where the lease is to be renewed first. False: no more comes."""
+        batch: list[_Pending] = []
+        patience = self._patience()
+        while len(batch) < MOST_IN_ONE_COMMIT:
+            try:
+                following = self._queue.get(timeout=0 if batch else patience)
+            except queue.Empty:
+                break
+            if following is None:
+                return batch, False
+            batch.append(following)
+        return batch, True
+
+    def _patience(self) -> float | None:
+        return None if self._is_lost else max(self._lease.due_in(), _PAUSE)
+
+    def _commit(self, batch: list[_Pending]) -> None:
+        begun = time.perf_counter()
+        try:
+            self._write(batch)
+        except StaleOwner:
+            self._give_up(batch, StaleOwner)
+            if not self._is_lost:
+                self._is_lost = True
+                self._loop.call_soon_threadsafe(self._lost)
+        except Exception as error:  # noqa: BLE001 - the next batch must find a writer that lives
+            # The disk is full, broken or locked: not one job of this batch is durable.
+            failed_commits.inc()
+            _log.error("commit failed", error=type(error).__name__, jobs=len(batch))
+            self._give_up(batch, unavailable)
+        if batch:
+            commit_seconds.observe(time.perf_counter() - begun)
+
+    def _write(self, batch: list[_Pending]) -> None:
+        if self._is_lost:
+            raise StaleOwner
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        self._lease.guard(connection)
+        for pending in batch:
+            _run_job(connection, pending)
+        connection.execute("COMMIT")
+        self._lease.committed()
+
+    def _give_up(self, batch: list[_Pending], error: Callable[[], StoreUnavailable]) -> None:
+        """Tell those of the batch, and begin anew.
+
+        What a failed commit left at the end of the WAL could come back to life with the next
+        process; so the next transaction writes something for certain, over it.
+        """
+        for pending in batch:
+            pending.error = error()
+        self._disconnect()
+        self._lease.renew_soon()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()  # Rolls back what is open.
+            self._connection = None
+
+
+def unavailable() -> StoreUnavailable:
+    """What callers are told when the database does not do its work."""
+    return StoreUnavailable("the store cannot be written or read now", retry_after=1.0)
+
+
+def _run_job(connection: sqlite3.Connection, pending: _Pending) -> None:
+    connection.execute("SAVEPOINT job")
+    try:
+        pending.result = pending.job(connection)
+    except Exception as error:
+        if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_THE_JOB):
+            raise
+        connection.execute("ROLLBACK TO job")
+        pending.error = error
+    connection.execute("RELEASE job")
+
+
+def _deliver(batch: Sequence[_Pending]) -> None:
+    for pending in batch:
+        if pending.future.done():
+            continue
+        if pending.error is None:
+            pending.future.set_result(pending.result)
+        else:
+            pending.future.set_exception(pending.error)
