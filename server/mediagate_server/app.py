@@ -30,6 +30,7 @@ from mediagate.v1 import (
     models_pb2,
     models_pb2_grpc,
     safety_pb2,
+    safety_pb2_grpc,
     text_pb2,
     text_pb2_grpc,
     usage_pb2,
@@ -59,6 +60,7 @@ from mediagate_server.services.generations import GenerationService
 from mediagate_server.services.image import ImageService
 from mediagate_server.services.models import ModelService
 from mediagate_server.services.paid import PaidCalls
+from mediagate_server.services.safety import SafetyService
 from mediagate_server.services.text import TextService
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
 from mediagate_server.services.video import VideoService
@@ -229,8 +231,9 @@ class Gate:
         generations_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationService(generations), server
         )
+        safety_pb2_grpc.add_SafetyServiceServicer_to_server(SafetyService(calls), server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(self._catalog.current), server
+            ModelService(self._catalog.current, calls), server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._configuration.current.reflection:
@@ -244,6 +247,7 @@ class Gate:
             Modality.IMAGE: settings.image_timeout,
             Modality.VIDEO: settings.video_timeout,
             Modality.AUDIO: settings.audio_timeout,
+            Modality.SAFETY: settings.safety_timeout,
         }
 
     async def _drain(self, server: grpc.aio.Server, generations: Generations) -> None:
@@ -278,6 +282,7 @@ class _LiveCatalog:
             Modality.IMAGE: settings.default_image_model,
             Modality.VIDEO: settings.default_video_model,
             Modality.AUDIO: settings.default_audio_model,
+            Modality.SAFETY: settings.default_safety_model,
         }
         if self._catalog is None or defaults != self._defaults:
             try:

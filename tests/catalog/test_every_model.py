@@ -39,7 +39,12 @@ TRIES = settings(
 )
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.slug)
 
-EXCLUSIVE = ({"size", "aspect_ratio", "megapixels", "resolution"}, {"prompt", "text"})
+EXCLUSIVE = (
+    {"size", "aspect_ratio", "megapixels", "resolution"},
+    {"prompt", "text"},
+    {"role", "messages"},
+    {"context", "messages"},
+)
 PROSE = st.text(max_size=40).map(lambda text: CANARY + text)
 MEDIUM = st.sampled_from(["https://example.com/xyzzy.png", "data:image/png;base64,xyzzy"]).map(
     MediaInput
@@ -48,6 +53,7 @@ WORDS = {
     "reasoning_effort": ["none", "minimal", "low", "medium", "high", "xhigh"],
     "output_format": ["png", "jpeg", "webp", "wav", "mp3", "flac", "ogg"],
     "voice": ["announcer", "en_speaker_6", "Wise_Woman", "nobody"],
+    "role": ["user", "assistant"],
     "language": ["en", "en-US", "pt-BR", "English", "tlh"],
 }
 NUMBERS = {
@@ -69,9 +75,10 @@ WHOLES = {
 }
 
 
-def messages() -> st.SearchStrategy[Value]:
-    """A conversation that ends with the user, as the door lets it in."""
-    parts = st.lists(PROSE | MEDIUM, min_size=1, max_size=2).map(tuple)
+def messages(model: Model) -> st.SearchStrategy[Value]:
+    """A conversation that ends with the user, as the door lets it in and the model takes it."""
+    piece = PROSE if model.guard else PROSE | MEDIUM
+    parts = st.lists(piece, min_size=1, max_size=2).map(tuple)
     turn = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), parts)
     last = st.builds(Message, st.just("user"), PROSE.map(lambda text: (text,)))
     return st.builds(lambda turns, end: (*turns, end), st.lists(turn, max_size=3), last)
@@ -92,7 +99,7 @@ def values(model: Model, field: str, kind: FieldKind) -> st.SearchStrategy[Any]:
         return st.sampled_from(WORDS[field])
     return {
         FieldKind.PROSE: PROSE,
-        FieldKind.MESSAGES: messages(),
+        FieldKind.MESSAGES: messages(model),
         FieldKind.STRINGS: st.lists(PROSE, min_size=1, max_size=3).map(tuple),
         FieldKind.FLAG: st.booleans(),
         FieldKind.MEDIUM: MEDIUM,
@@ -122,6 +129,9 @@ def requests(draw: st.DrawFn, model: Model, *, strict: bool = False) -> ModelReq
     if model.modality is Modality.TEXT:
         needed = {draw(st.sampled_from(["prompt", "messages"]))}
         fields.pop(({"prompt", "messages"} - needed).pop())
+    if model.modality is Modality.SAFETY:
+        needed = {draw(st.sampled_from(["content", "messages"]))}
+        fields.pop(({"content", "messages"} - needed).pop())
     if model.modality is Modality.AUDIO:
         spoken = draw(st.sampled_from(sorted(needed & {"prompt", "text"})))
         needed -= {"prompt", "text"} - {spoken}

@@ -35,9 +35,11 @@ def test_every_value_on_offer_is_honoured(model: Model) -> None:
     tried = 0
     for offer in offers(model):
         for word in offer.allowed_values:
-            parameters: dict[str, Value] = {"prompt": "x", "text": "x"}
-            if model.modality is not Modality.AUDIO:
-                parameters.pop("text")
+            parameters: dict[str, Value] = {"prompt": "x"}
+            if model.modality is Modality.AUDIO:
+                parameters["text"] = "x"
+            if model.modality is Modality.SAFETY:
+                parameters = {"content": "x"}
             if "first_frame" in model.map:
                 parameters["first_frame"] = MediaInput("https://example.com/a.png")
             parameters[offer.parameter] = value_of(offer, word)

@@ -13,6 +13,7 @@ from mediagate.v1 import (
     generations_pb2_grpc,
     image_pb2_grpc,
     models_pb2_grpc,
+    safety_pb2_grpc,
     text_pb2_grpc,
     video_pb2_grpc,
 )
@@ -29,6 +30,7 @@ class Stubs:
     audio: audio_pb2_grpc.AudioServiceAsyncStub
     generations: generations_pb2_grpc.GenerationServiceAsyncStub
     models: models_pb2_grpc.ModelServiceAsyncStub
+    safety: safety_pb2_grpc.SafetyServiceAsyncStub
 
     @classmethod
     def on(cls, channel: grpc.aio.Channel) -> Stubs:
@@ -40,6 +42,7 @@ class Stubs:
             audio_pb2_grpc.AudioServiceStub(channel),
             generations_pb2_grpc.GenerationServiceStub(channel),
             models_pb2_grpc.ModelServiceStub(channel),
+            safety_pb2_grpc.SafetyServiceStub(channel),
         )
 
 

@@ -28,6 +28,7 @@ DEFAULTS: Mapping[Modality, str] = MappingProxyType(
         Modality.IMAGE: "flux-schnell",
         Modality.VIDEO: "minimax-video",
         Modality.AUDIO: "musicgen",
+        Modality.SAFETY: "llama-guard",
     }
 )
 """The model of each modality where neither the request nor the operator names one."""

@@ -94,11 +94,19 @@ _AUDIO = {
     "seed": FieldKind.WHOLE,
 }
 
+_SAFETY = {
+    "content": FieldKind.PROSE,
+    "messages": FieldKind.MESSAGES,
+    "role": FieldKind.WORD,
+    "context": FieldKind.PROSE,
+}
+
 FIELDS: Mapping[Modality, Mapping[str, FieldKind]] = MappingProxyType(
     {
         Modality.TEXT: MappingProxyType(_TEXT),
         Modality.IMAGE: MappingProxyType(_IMAGE),
         Modality.VIDEO: MappingProxyType(_VIDEO),
         Modality.AUDIO: MappingProxyType(_AUDIO),
+        Modality.SAFETY: MappingProxyType(_SAFETY),
     }
 )

@@ -13,14 +13,17 @@ from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.estimate import Expectation
 from mediagate_server.catalog.fields import FIELDS
+from mediagate_server.catalog.harms import HARMS
 from mediagate_server.catalog.inputs import STRICT, InputSpec
-from mediagate_server.catalog.plan import OutputShape
+from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.catalog.request import Modality
 from mediagate_server.catalog.rules.chat import FIELDS as CHAT_FIELDS
 from mediagate_server.catalog.rules.chat import Chat, ChatStyle
 from mediagate_server.catalog.rules.dimensions import Dimensions
 from mediagate_server.catalog.rules.durations import Frames, Length
+from mediagate_server.catalog.rules.guard import FIELDS as GUARD_FIELDS
+from mediagate_server.catalog.rules.guard import Guard
 from mediagate_server.catalog.rules.media import Adapter, Media
 from mediagate_server.catalog.rules.plain import Choice, Count, Direct, Fixed, Joined, Scaled
 from mediagate_server.catalog.rules.rule import Rule
@@ -97,6 +100,7 @@ class Model:
     makes: tuple[str, ...] = ()
     output_format: str = ""
     chat: Chat | None = None
+    guard: Guard | None = None
     map: Mapping[str, AnyRule] = field(default_factory=dict)
     defaults: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     expects: Mapping[str, Expectation] = field(default_factory=dict)
@@ -135,9 +139,11 @@ def _inconsistencies(model: Model) -> Iterator[str]:
         if name and name not in model.inputs:
             yield f"expects.{metric}: there is no input {name!r}"
     yield from _chat_problems(model)
+    yield from _guard_problems(model)
     for name, rule in model.map.items():
         kind = FIELDS[model.modality].get(name)
-        if kind is None or (model.chat and name in CHAT_FIELDS) or name == "kind":
+        taken = (model.chat and name in CHAT_FIELDS) or (model.guard and name in GUARD_FIELDS)
+        if kind is None or taken or name == "kind":
             yield f"map.{name}: not a parameter that can be mapped"
         elif kind not in rule.takes:
             yield f"map.{name}: a rule {rule.rule!r} cannot carry it"
@@ -163,6 +169,19 @@ def _chat_problems(model: Model) -> Iterator[str]:
         yield "chat.messages: the style `turns` needs it"
     if model.chat.style is ChatStyle.LLAMA3 and not model.chat.template:
         yield "chat.template: the style `llama3` needs it"
+
+
+def _guard_problems(model: Model) -> Iterator[str]:
+    if (model.guard is None) == (model.modality is Modality.SAFETY):
+        yield "guard: belongs to safety models, and they need one"
+    if (model.output.kind is OutputKind.VERDICT) != (model.modality is Modality.SAFETY):
+        yield "output.kind: `verdict` is what safety models answer, and nothing else"
+    elif model.modality is Modality.SAFETY and model.output.field not in HARMS:
+        yield f"output.field: no list of categories is called {model.output.field!r}"
+    if model.guard:
+        for name in model.guard.targets:
+            if name not in model.inputs:
+                yield f"guard: there is no input {name!r}"
 
 
 def _misfit(model: Model, where: str, name: str, value: Any) -> Iterator[str]:

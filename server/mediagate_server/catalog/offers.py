@@ -58,7 +58,7 @@ class Offer:
 
 def offers(model: Model) -> tuple[Offer, ...]:
     """The parameters that are honoured as such. What is emulated or always adjusted is not here."""
-    return (*_of_chat(model), *(_of_rules(model)))
+    return (*_of_chat(model), *_of_guard(model), *_of_rules(model))
 
 
 def capabilities(model: Model) -> tuple[str, ...]:
@@ -85,6 +85,17 @@ def _of_chat(model: Model) -> Iterator[Offer]:
         yield Offer("messages", chat.messages)
     if chat.system:
         yield Offer("system_prompt", chat.system)
+
+
+def _of_guard(model: Model) -> Iterator[Offer]:
+    guard = model.guard
+    if guard is None:
+        return
+    yield Offer("content", guard.prompt)
+    if guard.reply:
+        words = ("user", "assistant")
+        yield Offer("role", guard.reply, allowed_values=words, default_value="user")
+        yield Offer("context", guard.prompt)
 
 
 def _of_rules(model: Model) -> Iterator[Offer]:

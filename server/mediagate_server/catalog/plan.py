@@ -43,11 +43,13 @@ class OutputKind(StrEnum):
     MEDIA = "media"
     MEDIA_LIST = "media_list"
     MEDIA_FIELD = "media_field"
+    VERDICT = "verdict"
 
 
 @dataclass(frozen=True, slots=True)
 class OutputShape:
-    """How to read the output. `field` names the key that holds the medium in an object output.
+    """How to read the output. `field` names the key that holds the medium in an object output, or
+    the list of categories (see `harms.py`) that a verdict is by.
 
     `media_type` is what to expect; what arrives may be something else.
     """

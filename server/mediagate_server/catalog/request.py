@@ -16,6 +16,7 @@ class Modality(StrEnum):
     IMAGE = "image"
     VIDEO = "video"
     AUDIO = "audio"
+    SAFETY = "safety"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
     _check_values(model, parameters)
     count = _count(model, parameters)
     draft = Draft(model.inputs)
-    outcomes = model.chat.apply(parameters, draft) if model.chat else {}
+    speech = model.chat or model.guard
+    outcomes = speech.apply(parameters, draft) if speech else {}
     if "kind" in parameters:
         outcomes["kind"] = _kind(model, parameters["kind"])
     for name, rule in _in_order(model, parameters, outcomes):

@@ -118,11 +118,13 @@ class Settings(BaseModel):
     default_image_model: Slug = "flux-schnell"
     default_video_model: Slug = "minimax-video"
     default_audio_model: Slug = "musicgen"
+    default_safety_model: Slug = "llama-guard"
     text_timeout: RunTimeout = 600.0
     """From acceptance to the end, where a request says nothing; likewise the others."""
     image_timeout: RunTimeout = 300.0
     video_timeout: RunTimeout = 1_800.0
     audio_timeout: RunTimeout = 300.0
+    safety_timeout: RunTimeout = 600.0
     use_fallback: bool = True
     """Accepted; nothing falls back yet."""
     enable_cost_optimization: bool = False

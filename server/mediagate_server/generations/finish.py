@@ -10,6 +10,7 @@ from datetime import datetime
 from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.errors import Failure
 from mediagate_server.generations import endings
+from mediagate_server.generations.verdicts import read_verdict
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import Generation, Output, State
 
@@ -59,6 +60,8 @@ def finish(
     if end.status is PredictionStatus.SUCCEEDED:
         if record.modality == "text":
             return _text(record, end, streamed)
+        if record.modality == "safety":
+            return Finish(_verdict(record, end))
         return Finish(_media(record, end, now))
     if streamed.text:
         record = replace(record, output=Output(text=streamed.text))
@@ -77,6 +80,11 @@ def stop_failure(record: Generation, because: str) -> Failure:
     if because == DEADLINE:
         return endings.deadline_passed((record.deadline_at - record.created_at).total_seconds())
     return endings.cancelled(because)
+
+
+def _verdict(record: Generation, end: Prediction) -> Generation:
+    verdict = read_verdict(end.output, record.shape["field"], record.model)
+    return replace(record, state=State.SUCCEEDED, verdict=verdict)
 
 
 def _media(record: Generation, end: Prediction, now: datetime) -> Generation:

@@ -1,7 +1,7 @@
 """All generations that live in this process, and those that are only remembered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -75,16 +75,19 @@ class Generations:
             run.draining = True
             run.announce()
 
-    async def start(self, submission: Submission, plan: Callable[[], Plan]) -> Attachment:
+    async def start(
+        self, submission: Submission, plan: Callable[[], Awaitable[Plan]]
+    ) -> Attachment:
         """Bind the request and begin it, or attach to what its request_id is bound to.
 
-        `plan` is asked only for a new one. Raises any MediagateError with nothing bound.
+        `plan` is asked only for a new one, and may have to read about the model first. Raises any
+        MediagateError with nothing bound.
         """
         if self._draining:
             raise draining()
         if bound := await self._around.store.bound(submission.tenant, submission.request_id):
             return await self._attach(submission, bound)
-        planned = plan()
+        planned = await plan()
         admitted = self._around.upstream.try_admit(planned.slug)
         record = first_record(
             submission,

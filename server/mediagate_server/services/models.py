@@ -1,6 +1,8 @@
-"""ModelService: the catalog, shown."""
+"""ModelService: the catalog, shown, and what a request would cost."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -10,20 +12,37 @@ from mediagate_server.catalog.model import Model
 from mediagate_server.catalog.offers import Offer, capabilities, offers
 from mediagate_server.catalog.prices import PriceSchedule, Tier
 from mediagate_server.catalog.request import Modality
-from mediagate_server.errors import ModelNotFound, NotBuilt
+from mediagate_server.errors import (
+    Failure,
+    MediagateError,
+    ModelNotFound,
+    NotBuilt,
+    StoredFailure,
+    Violation,
+)
 from mediagate_server.services import paging, shown
-from mediagate_server.services.paid import Context
+from mediagate_server.services.paid import Context, PaidCalls
 
 _MODALITIES: dict[int, Modality] = {
     shown.MODALITIES[modality.value]: modality for modality in Modality
 }
 
+_ESTIMATED: Final = {
+    "text": ("GenerateText", Modality.TEXT),
+    "image": ("GenerateImage", Modality.IMAGE),
+    "video": ("GenerateVideo", Modality.VIDEO),
+    "audio": ("GenerateAudio", Modality.AUDIO),
+    "safety": ("CheckSafety", Modality.SAFETY),
+}
+"""What EstimateCost can be asked, and the rpc that would be sent."""
+
 
 class ModelService(models_pb2_grpc.ModelServiceServicer):
-    """See models.proto. EstimateCost and RunModel are not built yet."""
+    """See models.proto. RunModel is not built yet."""
 
-    def __init__(self, catalog: Callable[[], Catalog]) -> None:
+    def __init__(self, catalog: Callable[[], Catalog], calls: PaidCalls) -> None:
         self._catalog = catalog
+        self._calls = calls
 
     async def ListModels(
         self, request: models_pb2.ListModelsRequest, context: Context
@@ -55,14 +74,37 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
     async def EstimateCost(
         self, request: models_pb2.EstimateCostRequest, context: Context
     ) -> models_pb2.EstimateCostResponse:
-        """Not built yet."""
-        raise NotBuilt("EstimateCost")
+        """What the request would run and cost; fields at fault are named from here."""
+        kind = request.WhichOneof("request")
+        if kind is None or kind not in _ESTIMATED:
+            raise NotBuilt(f"EstimateCost of {kind}", field_path=kind or "request")
+        method, modality = _ESTIMATED[kind]
+        try:
+            plan = await self._calls.plan(getattr(request, kind), method=method, modality=modality)
+        except MediagateError as error:
+            raise StoredFailure(_seen_from_outside(error.failure, kind)) from error
+        return models_pb2.EstimateCostResponse(plan=shown.plan(plan))
 
     async def RunModel(
         self, request: models_pb2.RunModelRequest, context: Context
     ) -> models_pb2.RunModelResponse:
         """Not built yet."""
         raise NotBuilt("RunModel")
+
+
+def _seen_from_outside(failure: Failure, kind: str) -> Failure:
+    """The same failure, its fields as paths from the request that holds the one at fault."""
+    return replace(
+        failure,
+        violations=tuple(
+            Violation(f"{kind}.{violation.field}", violation.description)
+            for violation in failure.violations
+        ),
+        metadata={
+            name: f"{kind}.{value}" if name == "field" else value
+            for name, value in failure.metadata.items()
+        },
+    )
 
 
 def _matches(model: Model, modality: int, quality: int) -> bool:

@@ -64,9 +64,7 @@ class PaidCalls:
     ) -> Answer:
         """Serve a unary paid rpc."""
         if request.validate_only:
-            planned = self._catalog().plan(asked.model_request(request, modality))
-            self._submission(request, method, modality)
-            return Answer(plan=planned)
+            return Answer(plan=await self.plan(request, method=method, modality=modality))
         async with await self.attach(request, method=method, modality=modality) as attached:
             record = await attached.until_settled(
                 waiting_time(request, context, wait_by_default=wait_by_default)
@@ -74,12 +72,23 @@ class PaidCalls:
         report(record)
         return Answer(record, attached.replayed)
 
+    async def plan(self, request: Any, *, method: str, modality: Modality) -> Plan:
+        """What the request would do and cost, by the code that admits it. Spends nothing.
+
+        Raises what the rpc itself would raise before it is accepted.
+        """
+        self._submission(request, method, modality)
+        return await self._planned(request, modality)
+
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
         """Bind the request, or attach to what it is bound to."""
         return await self._generations.start(
             self._submission(request, method, modality),
-            lambda: self._catalog().plan(asked.model_request(request, modality)),
+            lambda: self._planned(request, modality),
         )
+
+    async def _planned(self, request: Any, modality: Modality) -> Plan:
+        return self._catalog().plan(asked.model_request(request, modality))
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options

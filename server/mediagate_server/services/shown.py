@@ -7,7 +7,14 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mediagate.v1 import cost_pb2, generation_pb2, medium_pb2, modality_pb2, plan_pb2
+from mediagate.v1 import (
+    cost_pb2,
+    generation_pb2,
+    medium_pb2,
+    modality_pb2,
+    plan_pb2,
+    verdict_pb2,
+)
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.status import status_of
 from mediagate_server.store.records import (
@@ -20,6 +27,7 @@ from mediagate_server.store.records import (
     State,
     StoredMedia,
     Usage,
+    Verdict,
 )
 
 STATES: Final = {s: generation_pb2.Generation.State.Value(f"STATE_{s.name}") for s in State}
@@ -54,6 +62,7 @@ def generation(
         seed=record.seed,
         usage=usage(record.usage),
         cost=cost(record.cost),
+        safety=verdict(record.verdict),
         logs=record.logs if full else "",
         create_time=_time(record.created_at),
         start_time=_time(record.started_at),
@@ -85,7 +94,7 @@ def parameter_reports(
 
 
 def plan(planned: Plan) -> plan_pb2.Plan:
-    """A plan, as `validate_only` answers it."""
+    """A plan, as `validate_only` and EstimateCost answer it."""
     return plan_pb2.Plan(
         model=planned.slug,
         parameters=[
@@ -104,6 +113,7 @@ def plan(planned: Plan) -> plan_pb2.Plan:
             maximum_usd_nanos=planned.estimate.maximum,
             price_date=planned.price.as_of,
         ),
+        target=planned.target,
     )
 
 
@@ -113,6 +123,23 @@ def cost(amount: Cost | None) -> cost_pb2.Cost | None:
         return None
     return cost_pb2.Cost(
         usd_nanos=amount.nanos, state=_COSTS[amount.state], price_date=amount.price_date
+    )
+
+
+def verdict(found: Verdict | None) -> verdict_pb2.SafetyVerdict | None:
+    """A safety model's verdict; unset where there is none."""
+    if found is None:
+        return None
+    return verdict_pb2.SafetyVerdict(
+        verdict=verdict_pb2.SafetyVerdict.VERDICT_SAFE
+        if found.safe
+        else verdict_pb2.SafetyVerdict.VERDICT_UNSAFE,
+        categories=[
+            verdict_pb2.SafetyCategory(code=harm.code, name=harm.name) for harm in found.harms
+        ],
+        confidence=found.confidence,
+        model=found.model,
+        unreadable=found.unreadable,
     )
 
 

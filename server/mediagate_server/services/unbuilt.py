@@ -20,9 +20,7 @@ _ADMIN: Final = (
 
 NOT_BUILT_METHODS: Final = frozenset(
     {
-        "/mediagate.v1.ModelService/EstimateCost",
         "/mediagate.v1.ModelService/RunModel",
-        "/mediagate.v1.SafetyService/CheckSafety",
         "/mediagate.v1.MediaService/UploadMedia",
         "/mediagate.v1.MediaService/ReadMedia",
         "/mediagate.v1.UsageService/GetUsage",
@@ -37,7 +35,6 @@ NOT_BUILT_METHODS: Final = frozenset(
 UNBUILT_SERVICES: Final = (
     "mediagate.v1.AdminService",
     "mediagate.v1.MediaService",
-    "mediagate.v1.SafetyService",
     "mediagate.v1.UsageService",
 )
 """Services none of whose rpcs is built, for reflection to list beside the others."""

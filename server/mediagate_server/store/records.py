@@ -106,6 +106,31 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Harm:
+    """One kind of harm that a safety model found, by its own code."""
+
+    code: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a safety model said. `unreadable`: its answer, or a part of it, could not be read;
+    then it is never safe. `confidence` is 0 to 1; None where the model gives no figure.
+    """
+
+    safe: bool
+    model: str
+    harms: tuple[Harm, ...] = ()
+    unreadable: bool = False
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.safe and (self.unreadable or self.harms):
+            raise ValueError("what was found or could not be read is not safe")
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """The right to send one POST, and what became of it.
 
@@ -133,7 +158,8 @@ class Attempt:
 class Generation:
     """One paid call and all that came of it.
 
-    `parameters` is the parameter report as the catalog wrote it. `shape` is how the output is to be
+    `verdict` is on the prompt, or what was asked for. `parameters` is the parameter report as the
+    catalog wrote it. `shape` is how the output is to be
     read, likewise. Times are aware, in UTC. `version` counts the changes, from 1.
     """
 
@@ -160,6 +186,7 @@ class Generation:
     completed_at: datetime | None = None
     output: Output | None = None
     usage: Usage | None = None
+    verdict: Verdict | None = None
     failure: Failure | None = None
     logs: str = ""
 

@@ -202,7 +202,7 @@ type GenerationOptions struct {
 	// it is reported on every call. False: MODEL_RETIRED.
 	AllowSubstitutes *bool `protobuf:"varint,4,opt,name=allow_substitutes,json=allowSubstitutes,proto3,oneof" json:"allow_substitutes,omitempty"`
 	// From acceptance to the end, queueing and fallbacks included; 5 s to 24 h. Default: text
-	// 10 min, image and audio 5 min, video 30 min. Independent of the rpc's deadline.
+	// and safety 10 min, image and audio 5 min, video and RunModel 30 min. Independent of the rpc's deadline.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// The most that screening, fan-out and every fallback together may cost, in nano-dollars; at
 	// least 0. Refused before spending with MAX_COST_EXCEEDED or PRICE_UNKNOWN.

@@ -233,7 +233,10 @@ type Plan struct {
 	// Slugs of the models that would take over, in order.
 	FallbackModels []string `protobuf:"bytes,5,rep,name=fallback_models,json=fallbackModels,proto3" json:"fallback_models,omitempty"`
 	// Why this model was chosen, where none was named.
-	Choice        *ModelChoice `protobuf:"bytes,6,opt,name=choice,proto3" json:"choice,omitempty"`
+	Choice *ModelChoice `protobuf:"bytes,6,opt,name=choice,proto3" json:"choice,omitempty"`
+	// What Replicate would be asked to run: owner/name, owner/name:version or
+	// deployments/owner/name.
+	Target        string `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,6 +311,13 @@ func (x *Plan) GetChoice() *ModelChoice {
 		return x.Choice
 	}
 	return nil
+}
+
+func (x *Plan) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
 }
 
 // The receipt for a choice of model.
@@ -448,7 +458,7 @@ const file_mediagate_v1_plan_proto_rawDesc = "" +
 	"\x10HANDLING_DROPPED\x10\x04\"O\n" +
 	"\fSubstitution\x12'\n" +
 	"\x0frequested_model\x18\x01 \x01(\tR\x0erequestedModel\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa7\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xbf\x02\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12>\n" +
 	"\fsubstitution\x18\x02 \x01(\v2\x1a.mediagate.v1.SubstitutionR\fsubstitution\x12=\n" +
@@ -457,7 +467,8 @@ const file_mediagate_v1_plan_proto_rawDesc = "" +
 	"parameters\x12.\n" +
 	"\x04cost\x18\x04 \x01(\v2\x1a.mediagate.v1.CostEstimateR\x04cost\x12'\n" +
 	"\x0ffallback_models\x18\x05 \x03(\tR\x0efallbackModels\x121\n" +
-	"\x06choice\x18\x06 \x01(\v2\x19.mediagate.v1.ModelChoiceR\x06choice\"d\n" +
+	"\x06choice\x18\x06 \x01(\v2\x19.mediagate.v1.ModelChoiceR\x06choice\x12\x16\n" +
+	"\x06target\x18\a \x01(\tR\x06target\"d\n" +
 	"\vModelChoice\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12=\n" +
 	"\falternatives\x18\x02 \x03(\v2\x19.mediagate.v1.AlternativeR\falternatives\"k\n" +

@@ -40,12 +40,13 @@ type CheckSafetyRequest struct {
 	// The content to judge, 1 to 100,000 characters. Exactly one of `content` and `messages` must be
 	// set.
 	Content string `protobuf:"bytes,10,opt,name=content,proto3" json:"content,omitempty"`
-	// A conversation, the last turn of which is judged.
+	// A conversation, the last turn of which is judged: ROLE_USER or ROLE_ASSISTANT; at most 1,000
+	// turns.
 	Messages []*ChatMessage `protobuf:"bytes,11,rep,name=messages,proto3" json:"messages,omitempty"`
-	// Who said `content`: ROLE_USER (default) or ROLE_ASSISTANT.
+	// Who said `content`: ROLE_USER (default) or ROLE_ASSISTANT. Not with `messages`.
 	Role ChatMessage_Role `protobuf:"varint,12,opt,name=role,proto3,enum=mediagate.v1.ChatMessage_Role" json:"role,omitempty"`
 	// What came before: for ROLE_ASSISTANT the user's turn that `content` answers. At most 100,000
-	// characters.
+	// characters. Not with `messages`.
 	Context       *string `protobuf:"bytes,13,opt,name=context,proto3,oneof" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -84,7 +84,10 @@ type SafetyVerdict struct {
 	// How sure the model is, 0 to 1. Unset where the model gives no figure.
 	Confidence *float64 `protobuf:"fixed64,3,opt,name=confidence,proto3,oneof" json:"confidence,omitempty"`
 	// Slug of the safety model.
-	Model         string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	Model string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	// True where the model's answer, or a part of it, could not be read. Then it is VERDICT_UNSAFE,
+	// with the categories that could be read.
+	Unreadable    bool `protobuf:"varint,5,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -147,6 +150,13 @@ func (x *SafetyVerdict) GetModel() string {
 	return ""
 }
 
+func (x *SafetyVerdict) GetUnreadable() bool {
+	if x != nil {
+		return x.Unreadable
+	}
+	return false
+}
+
 // One kind of harm.
 type SafetyCategory struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -206,7 +216,7 @@ var File_mediagate_v1_verdict_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_verdict_proto_rawDesc = "" +
 	"\n" +
-	"\x1amediagate/v1/verdict.proto\x12\fmediagate.v1\"\xa0\x02\n" +
+	"\x1amediagate/v1/verdict.proto\x12\fmediagate.v1\"\xc0\x02\n" +
 	"\rSafetyVerdict\x12=\n" +
 	"\averdict\x18\x01 \x01(\x0e2#.mediagate.v1.SafetyVerdict.VerdictR\averdict\x12<\n" +
 	"\n" +
@@ -215,7 +225,10 @@ const file_mediagate_v1_verdict_proto_rawDesc = "" +
 	"\n" +
 	"confidence\x18\x03 \x01(\x01H\x00R\n" +
 	"confidence\x88\x01\x01\x12\x14\n" +
-	"\x05model\x18\x04 \x01(\tR\x05model\"H\n" +
+	"\x05model\x18\x04 \x01(\tR\x05model\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x05 \x01(\bR\n" +
+	"unreadable\"H\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fVERDICT_SAFE\x10\x01\x12\x12\n" +

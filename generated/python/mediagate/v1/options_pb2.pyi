@@ -141,7 +141,7 @@ class GenerationOptions(_message.Message):
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """From acceptance to the end, queueing and fallbacks included; 5 s to 24 h. Default: text
-        10 min, image and audio 5 min, video 30 min. Independent of the rpc's deadline.
+        and safety 10 min, image and audio 5 min, video and RunModel 30 min. Independent of the rpc's deadline.
         """
 
     @_builtins.property

@@ -127,8 +127,13 @@ class Plan(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
     CHOICE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Slug of the model that would run."""
+    target: _builtins.str
+    """What Replicate would be asked to run: owner/name, owner/name:version or
+    deployments/owner/name.
+    """
     @_builtins.property
     def substitution(self) -> Global___Substitution:
         """Set where that is not the model asked for."""
@@ -158,10 +163,11 @@ class Plan(_message.Message):
         cost: _cost_pb2.CostEstimate | None = ...,
         fallback_models: _abc.Iterable[_builtins.str] | None = ...,
         choice: Global___ModelChoice | None = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "cost", b"cost", "substitution", b"substitution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "cost", b"cost", "fallback_models", b"fallback_models", "model", b"model", "parameters", b"parameters", "substitution", b"substitution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "cost", b"cost", "fallback_models", b"fallback_models", "model", b"model", "parameters", b"parameters", "substitution", b"substitution", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

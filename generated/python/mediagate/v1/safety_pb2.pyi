@@ -49,10 +49,10 @@ class CheckSafetyRequest(_message.Message):
     set.
     """
     role: _text_pb2.ChatMessage.Role.ValueType
-    """Who said `content`: ROLE_USER (default) or ROLE_ASSISTANT."""
+    """Who said `content`: ROLE_USER (default) or ROLE_ASSISTANT. Not with `messages`."""
     context: _builtins.str
     """What came before: for ROLE_ASSISTANT the user's turn that `content` answers. At most 100,000
-    characters.
+    characters. Not with `messages`.
     """
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
@@ -67,7 +67,9 @@ class CheckSafetyRequest(_message.Message):
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_text_pb2.ChatMessage]:
-        """A conversation, the last turn of which is judged."""
+        """A conversation, the last turn of which is judged: ROLE_USER or ROLE_ASSISTANT; at most 1,000
+        turns.
+        """
 
     def __init__(
         self,

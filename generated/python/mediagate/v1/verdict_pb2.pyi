@@ -52,12 +52,17 @@ class SafetyVerdict(_message.Message):
     CATEGORIES_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     verdict: Global___SafetyVerdict.Verdict.ValueType
     """What it comes to."""
     confidence: _builtins.float
     """How sure the model is, 0 to 1. Unset where the model gives no figure."""
     model: _builtins.str
     """Slug of the safety model."""
+    unreadable: _builtins.bool
+    """True where the model's answer, or a part of it, could not be read. Then it is VERDICT_UNSAFE,
+    with the categories that could be read.
+    """
     @_builtins.property
     def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyCategory]:
         """What was found, by the model's own codes."""
@@ -69,10 +74,11 @@ class SafetyVerdict(_message.Message):
         categories: _abc.Iterable[Global___SafetyCategory] | None = ...,
         confidence: _builtins.float | None = ...,
         model: _builtins.str = ...,
+        unreadable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "categories", b"categories", "confidence", b"confidence", "model", b"model", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "categories", b"categories", "confidence", b"confidence", "model", b"model", "unreadable", b"unreadable", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015

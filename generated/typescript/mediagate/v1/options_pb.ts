@@ -55,7 +55,7 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
 
   /**
    * From acceptance to the end, queueing and fallbacks included; 5 s to 24 h. Default: text
-   * 10 min, image and audio 5 min, video 30 min. Independent of the rpc's deadline.
+   * and safety 10 min, image and audio 5 min, video and RunModel 30 min. Independent of the rpc's deadline.
    *
    * @generated from field: google.protobuf.Duration timeout = 5;
    */

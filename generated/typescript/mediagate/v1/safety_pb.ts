@@ -71,14 +71,15 @@ export type CheckSafetyRequest = Message<"mediagate.v1.CheckSafetyRequest"> & {
   content: string;
 
   /**
-   * A conversation, the last turn of which is judged.
+   * A conversation, the last turn of which is judged: ROLE_USER or ROLE_ASSISTANT; at most 1,000
+   * turns.
    *
    * @generated from field: repeated mediagate.v1.ChatMessage messages = 11;
    */
   messages: ChatMessage[];
 
   /**
-   * Who said `content`: ROLE_USER (default) or ROLE_ASSISTANT.
+   * Who said `content`: ROLE_USER (default) or ROLE_ASSISTANT. Not with `messages`.
    *
    * @generated from field: mediagate.v1.ChatMessage.Role role = 12;
    */
@@ -86,7 +87,7 @@ export type CheckSafetyRequest = Message<"mediagate.v1.CheckSafetyRequest"> & {
 
   /**
    * What came before: for ROLE_ASSISTANT the user's turn that `content` answers. At most 100,000
-   * characters.
+   * characters. Not with `messages`.
    *
    * @generated from field: optional string context = 13;
    */

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/verdict.proto.
  */
 export const file_mediagate_v1_verdict: GenFile = /*@__PURE__*/
-  fileDesc("ChptZWRpYWdhdGUvdjEvdmVyZGljdC5wcm90bxIMbWVkaWFnYXRlLnYxIvgBCg1TYWZldHlWZXJkaWN0EjQKB3ZlcmRpY3QYASABKA4yIy5tZWRpYWdhdGUudjEuU2FmZXR5VmVyZGljdC5WZXJkaWN0EjAKCmNhdGVnb3JpZXMYAiADKAsyHC5tZWRpYWdhdGUudjEuU2FmZXR5Q2F0ZWdvcnkSFwoKY29uZmlkZW5jZRgDIAEoAUgAiAEBEg0KBW1vZGVsGAQgASgJIkgKB1ZlcmRpY3QSFwoTVkVSRElDVF9VTlNQRUNJRklFRBAAEhAKDFZFUkRJQ1RfU0FGRRABEhIKDlZFUkRJQ1RfVU5TQUZFEAJCDQoLX2NvbmZpZGVuY2UiLAoOU2FmZXR5Q2F0ZWdvcnkSDAoEY29kZRgBIAEoCRIMCgRuYW1lGAIgASgJQlAKEGRldi5tZWRpYWdhdGUudjFQAVo6Z2l0aHViLmNvbS9tZWRpYWdhdGUvbWVkaWFnYXRlLWdvL21lZGlhZ2F0ZS92MTttZWRpYWdhdGV2MWIGcHJvdG8z");
+  fileDesc("ChptZWRpYWdhdGUvdjEvdmVyZGljdC5wcm90bxIMbWVkaWFnYXRlLnYxIowCCg1TYWZldHlWZXJkaWN0EjQKB3ZlcmRpY3QYASABKA4yIy5tZWRpYWdhdGUudjEuU2FmZXR5VmVyZGljdC5WZXJkaWN0EjAKCmNhdGVnb3JpZXMYAiADKAsyHC5tZWRpYWdhdGUudjEuU2FmZXR5Q2F0ZWdvcnkSFwoKY29uZmlkZW5jZRgDIAEoAUgAiAEBEg0KBW1vZGVsGAQgASgJEhIKCnVucmVhZGFibGUYBSABKAgiSAoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASEAoMVkVSRElDVF9TQUZFEAESEgoOVkVSRElDVF9VTlNBRkUQAkINCgtfY29uZmlkZW5jZSIsCg5TYWZldHlDYXRlZ29yeRIMCgRjb2RlGAEgASgJEgwKBG5hbWUYAiABKAlCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM");
 
 /**
  * A safety model's verdict.
@@ -45,6 +45,14 @@ export type SafetyVerdict = Message<"mediagate.v1.SafetyVerdict"> & {
    * @generated from field: string model = 4;
    */
   model: string;
+
+  /**
+   * True where the model's answer, or a part of it, could not be read. Then it is VERDICT_UNSAFE,
+   * with the categories that could be read.
+   *
+   * @generated from field: bool unreadable = 5;
+   */
+  unreadable: boolean;
 };
 
 /**

@@ -87,6 +87,15 @@ def _something_to_hear(message: Any) -> Broken:
         yield "prompt", "must be set, or text, or lyrics"
 
 
+def _only_content_has_role_and_context(message: Any) -> Broken:
+    if not message.messages:
+        return
+    if message.role:
+        yield "role", "must not be set together with messages"
+    if message.HasField("context"):
+        yield "context", "must not be set together with messages"
+
+
 _TEXT: Final = (_exactly_one("prompt", "messages"), _last_turn_is_not_the_models)
 
 RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
@@ -94,7 +103,10 @@ RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
     "GenerateTextRequest": _TEXT,
     "GenerateVideoRequest": (_something_to_show,),
     "GenerateAudioRequest": (_something_to_hear,),
-    "CheckSafetyRequest": (_exactly_one("content", "messages"),),
+    "CheckSafetyRequest": (
+        _exactly_one("content", "messages"),
+        _only_content_has_role_and_context,
+    ),
     "EstimateCostRequest": (_one_is_set("request"),),
     "UploadMediaRequest": (_one_is_set("content"),),
     "MediaInput": (_one_is_set("source"),),

@@ -132,6 +132,7 @@ _FIXED: Final[Rules] = {
     "CheckSafetyRequest": {
         **_PAID,
         "content": Text(1, 100_000, words=True),
+        "messages": Items(1_000),
         "role": OneOf(
             (ChatMessage.ROLE_USER, ChatMessage.ROLE_ASSISTANT), "ROLE_USER or ROLE_ASSISTANT"
         ),

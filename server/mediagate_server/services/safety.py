@@ -1,0 +1,27 @@
+"""SafetyService: whether content is safe to answer or to show."""
+
+from mediagate.v1 import safety_pb2, safety_pb2_grpc
+from mediagate_server.catalog.request import Modality
+from mediagate_server.services import shown
+from mediagate_server.services.paid import Context, PaidCalls
+
+
+class SafetyService(safety_pb2_grpc.SafetyServiceServicer):
+    """See safety.proto."""
+
+    def __init__(self, calls: PaidCalls) -> None:
+        self._calls = calls
+
+    async def CheckSafety(
+        self, request: safety_pb2.CheckSafetyRequest, context: Context
+    ) -> safety_pb2.CheckSafetyResponse:
+        """Asks for the verdict and answers once there is one, or after `wait`."""
+        answer = await self._calls.answer(
+            request,
+            context,
+            method="CheckSafety",
+            modality=Modality.SAFETY,
+            wait_by_default=True,
+        )
+        verdict = answer.record.verdict if answer.record else None
+        return safety_pb2.CheckSafetyResponse(**answer.fields(), verdict=shown.verdict(verdict))
