@@ -34,6 +34,7 @@ class Problem(Exception):
         *,
         title: str | None = None,
         invalid_fields: Sequence[InvalidField] = (),
+        retry_after: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Keep the parts; nothing is sent yet."""
@@ -42,12 +43,15 @@ class Problem(Exception):
         self.detail = detail
         self.title = title
         self.invalid_fields = tuple(invalid_fields)
+        self.retry_after = retry_after
         self.headers = dict(headers or {})
 
     def document(self) -> dict[str, object]:
         """The JSON object that is answered."""
         document: dict[str, object] = {} if self.title is None else {"title": self.title}
         document |= {"detail": self.detail, "status": self.status}
+        if self.retry_after is not None:
+            document["retry_after"] = self.retry_after
         if self.invalid_fields:
             document["invalid_fields"] = [
                 {"type": each.type, "field": each.field, "description": each.description}
@@ -68,6 +72,22 @@ class Problem(Exception):
 def unauthenticated() -> Problem:
     """401: no token, or one that is not accepted."""
     return Problem(401, "You did not pass a valid authentication token", title="Unauthenticated")
+
+
+def insufficient_credit() -> Problem:
+    """402: the account has nothing left to pay with."""
+    detail = (
+        "You have insufficient credit to run this model. "
+        "Go to https://replicate.com/account/billing to purchase credit."
+    )
+    return Problem(402, detail, title="Insufficient credit")
+
+
+def throttled(seconds: int, why: str, headers: Mapping[str, str]) -> Problem:
+    """429: too many requests; one more is let through in `seconds`."""
+    detail = f"Request was throttled. {why}Your rate limit resets in ~{seconds}s."
+    told = {"Retry-After": str(seconds), **headers}
+    return Problem(429, detail, retry_after=seconds, headers=told)
 
 
 def not_found() -> Problem:

@@ -31,12 +31,14 @@ from mediagate_sandbox.routes.files import FileRoutes
 from mediagate_sandbox.routes.models import ModelRoutes
 from mediagate_sandbox.routes.pages import PageRoutes
 from mediagate_sandbox.routes.predictions import PredictionRoutes
+from mediagate_sandbox.routes.rates import RateRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_sandbox.store import Store
+from mediagate_sandbox.turnstile import Turnstile
 
 __all__ = ["Sandbox", "SandboxSettings", "run"]
 
@@ -125,9 +127,10 @@ class Sandbox:
         catalog, store = load_catalog(), Store(settings.keep_predictions, settings.keep_bytes)
         cuts = StreamCuts(_ordered_cut(settings))
         desk = OrderDesk(settings, catalog)
+        turnstile = Turnstile(settings.rates, clock)
         webhooks = WebhookRoutes(clock, self._signer)
         application = web.Application(
-            middlewares=[front_door(settings, observations)],
+            middlewares=[front_door(settings, observations), turnstile.middleware()],
             client_max_size=settings.max_body_bytes,
         )
         application.add_routes(
@@ -147,6 +150,7 @@ class Sandbox:
             application.add_routes(ControlRoutes(settings, store, cuts, observations).routes())
             application.add_routes(BillRoutes(bill).routes())
             application.add_routes(webhooks.control_routes())
+            application.add_routes(RateRoutes(turnstile).routes())
         return application
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from mediagate_sandbox.rates import Credit, Rates
 from mediagate_sandbox.signing import key_of
 
 MEBIBYTE = 1024 * 1024
@@ -77,6 +78,15 @@ class SandboxSettings:
     min_cancel_after: float = 5.0
     """The shortest `Cancel-After` that is accepted; Replicate's is 5 s."""
 
+    creates_per_minute: float | None = 600.0
+    """How many predictions an account (a token) may create; None does not limit."""
+
+    requests_per_minute: float | None = 3000.0
+    """How many other requests an account may send; None does not limit."""
+
+    credit: Credit = "enough"
+    """`low` allows 6 creates a minute, one at a time; `none` answers each with 402."""
+
     webhook_secret: str | None = field(default=None, repr=False)
     """Secret webhooks are signed with, `whsec_` and base64; None draws one at the start."""
 
@@ -140,8 +150,14 @@ class SandboxSettings:
     control: bool = True
     """Whether the `/sandbox/...` endpoints for tests exist."""
 
+    @property
+    def rates(self) -> Rates:
+        """The limits as one fact. Raises ValueError for a limit that makes no sense."""
+        return Rates(self.creates_per_minute, self.requests_per_minute, self.credit)
+
     def __post_init__(self) -> None:
         """Refuse what could only fail later and less clearly."""
+        _ = self.rates
         if self.time_scale < 0 or self.token_time_scale < 0:
             raise ValueError("time_scale and token_time_scale must be 0 or more")
         if self.predictions_per_page < 1 or self.models_per_page < 1:
