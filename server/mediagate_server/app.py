@@ -64,7 +64,7 @@ from mediagate_server.services.safety import SafetyService
 from mediagate_server.services.text import TextService
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
 from mediagate_server.services.video import VideoService
-from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
 from mediagate_server.telemetry import configure_logging
 
 _log = structlog.get_logger()
@@ -145,13 +145,24 @@ class Gate:
         self._stop.set()
 
     async def until_stopped(self) -> None:
-        """Until somebody asked for the end."""
-        await self._stop.wait()
+        """Until somebody asked for the end. Raises DataFolderLost where another gate took over."""
+        ends = [asyncio.create_task(e.wait()) for e in (self._stop, self._store.lost)]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+        if self._store.lost.is_set():
+            raise DataFolderLost(self._configuration.current.data_dir)
 
     async def _build(self, stack: AsyncExitStack) -> None:
         settings = self._configuration.current
         settings.check_exposure()
-        store = await stack.enter_async_context(SqliteStore(settings.data_dir))
+        store = await stack.enter_async_context(
+            SqliteStore(settings.data_dir, lease_seconds=settings.lease_seconds)
+        )
+        self._store = store
         choice = settings.upstream_choice()
         base_url = choice.base_url
         sandboxed = choice.kind == "sandbox"
@@ -313,7 +324,8 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
 def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
     """`serve` on the fastest event loop there is. For the command line.
 
-    Raises ConfigError, store.sqlite.DataFolderInUse, or OSError where a port is taken.
+    Raises ConfigError, DataFolderInUse or DataFolderLost of store.sqlite, or OSError where a port
+    is taken.
     """
     configure_logging(configuration.current.log_level)
     _allow_many_sockets()

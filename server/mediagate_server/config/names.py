@@ -12,6 +12,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "web_address": "web_address",
             "public_url": "public_url",
             "data_dir": "data_dir",
+            "lease_seconds": "lease_seconds",
             "database_url": "database_url",
             "redis_url": "redis_url",
             "drain_seconds": "drain_seconds",

@@ -85,6 +85,8 @@ class Settings(BaseModel):
     """Accepted; the store is SQLite in `data_dir`."""
     redis_url: SecretStr | None = None
     """Accepted; limits are kept in the process."""
+    lease_seconds: float = Field(default=15.0, ge=1, le=600)
+    """How long a gate that stands still keeps the next one out of its data folder."""
     drain_seconds: float = Field(default=5.0, ge=0, le=600)
     """How long rpcs may go on when the gate is asked to end."""
     reflection: bool = True
