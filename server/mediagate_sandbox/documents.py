@@ -71,9 +71,11 @@ def output(prediction: Prediction, origin: str) -> Any:
     urls = [
         file_url(prediction, index, origin) for index in range(len(prediction.order.plan.files))
     ]
+    if shape == "uris":
+        return urls
+    if not urls:
+        return None
     match shape:
-        case "uris":
-            return urls
         case "audio_out":
             return {"audio_out": urls[0]}
         case _:
@@ -83,6 +85,7 @@ def output(prediction: Prediction, origin: str) -> Any:
 def file_url(prediction: Prediction, index: int, origin: str) -> str:
     """Where one output file can be read, without a token: the path itself is the secret."""
     ending = file_format(prediction.order.plan.files[index])
+    origin = prediction.order.plan.files_origin or origin
     return f"{origin}/files/{prediction.file_key}/out-{index}.{ending}"
 
 

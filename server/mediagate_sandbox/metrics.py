@@ -63,9 +63,15 @@ def _media_metrics(model: Model, given: Mapping[str, Any], plan: Plan) -> Metric
         case ImageFacts():
             metrics |= {"image_output_count": len(plan.files), "image_count": len(plan.files)}
         case VideoFacts():
-            metrics |= {"video_output_count": 1, "video_output_duration_seconds": seconds}
+            metrics |= {
+                "video_output_count": len(plan.files),
+                "video_output_duration_seconds": seconds,
+            }
         case AudioFacts(speech=speech):
-            metrics |= {"audio_output_count": 1, "audio_output_duration_seconds": seconds}
+            metrics |= {
+                "audio_output_count": len(plan.files),
+                "audio_output_duration_seconds": seconds,
+            }
             if speech:
                 # Speech is billed by tokens, and there a token is a character.
                 metrics |= {

@@ -61,6 +61,12 @@ class OrderDesk:
         self._planner = Planner(settings)
         self._booted: set[str] = set()
 
+    def seeing(self, catalog: Catalog) -> OrderDesk:
+        """The same desk over another catalog; what has booted stays so."""
+        desk = OrderDesk(self._settings, catalog)
+        desk._booted = self._booted
+        return desk
+
     def official(self, slug: str) -> Target:
         """The target of `/models/{owner}/{name}/predictions`. Raises Problem (404)."""
         model = self._catalog.by_slug(slug)

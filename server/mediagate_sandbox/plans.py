@@ -27,7 +27,8 @@ _QUEUE_SECONDS = 0.2
 _FEWEST_TOKENS, _MOST_TOKENS = 40, 120
 _PROGRESS_STEPS = 4
 
-Ending = Literal["succeed", "fail", "hang"]
+Ending = Literal["succeed", "fail", "hang", "abort"]
+"""`abort` ends the run before it starts; only a fault asks for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Plan:
     """What the stream's done event gives as reason instead of the usual."""
     input_tokens: int = 0
     input_characters: int = 0
+    files_origin: str | None = None
+    """Where output links point instead of at this server."""
 
 
 class Planner:

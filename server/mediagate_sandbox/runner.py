@@ -81,6 +81,9 @@ class _Run:
         await self._wait(plan.boot)
         if prediction.ended:
             return
+        if plan.ending == "abort":
+            prediction.abort(clock.now(), plan.boot.model)
+            return
         prediction.start(clock.now())
         for step in plan.steps:
             await self._wait(step.after)

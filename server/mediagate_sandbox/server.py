@@ -8,8 +8,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +19,10 @@ from mediagate_sandbox.clock import Clock, SystemClock
 from mediagate_sandbox.cuts import Cut, StreamCuts
 from mediagate_sandbox.deliveries import Deliveries
 from mediagate_sandbox.door import front_door
+from mediagate_sandbox.faults.door import FaultDoor
+from mediagate_sandbox.faults.engine import FaultEngine
+from mediagate_sandbox.faults.occasions import Occasions
+from mediagate_sandbox.faults.webhooks import fate_by
 from mediagate_sandbox.files import Files
 from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.observations import Observations
@@ -29,20 +31,19 @@ from mediagate_sandbox.price_list import load_price_list
 from mediagate_sandbox.routes.accounts import AccountRoutes
 from mediagate_sandbox.routes.bills import BillRoutes
 from mediagate_sandbox.routes.control import ControlRoutes
+from mediagate_sandbox.routes.faults import FaultRoutes
 from mediagate_sandbox.routes.files import FileRoutes
 from mediagate_sandbox.routes.models import ModelRoutes
 from mediagate_sandbox.routes.pages import PageRoutes
 from mediagate_sandbox.routes.predictions import PredictionRoutes
 from mediagate_sandbox.routes.rates import RateRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
-from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_sandbox.store import Store
 from mediagate_sandbox.turnstile import Turnstile
-from mediagate_sandbox.uploads import Uploads
 
 __all__ = ["Sandbox", "SandboxSettings", "run"]
 
@@ -67,6 +68,7 @@ class Sandbox:
         self.deliveries: Deliveries
         """Webhooks; there once the sandbox was entered."""
         self._clock = clock or SystemClock()
+        self.faults = FaultEngine(self._clock, self.settings.faults, self.settings.fault_seed)
         self._signer = Signer(self.settings.webhook_secret or new_secret())
         self._stack = AsyncExitStack()
         self._port = 0
@@ -96,8 +98,6 @@ class Sandbox:
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
             )
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="mediagate-sandbox-")))
-            uploads = Uploads(folder, self._clock, self.settings)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             runner = Runner(group, self._clock)
             stack.callback(runner.stop)
@@ -106,7 +106,7 @@ class Sandbox:
             )
             stack.callback(self.deliveries.stop)
             server = web.AppRunner(
-                self._application(runner, bill, uploads),
+                self._application(runner, bill),
                 access_log=None,
                 handler_cancellation=True,
                 shutdown_timeout=_GRACE_SECONDS,
@@ -116,7 +116,12 @@ class Sandbox:
             await web.SockSite(server, listening).start()
             self._port = int(listening.getsockname()[1])
             self._stack = stack.pop_all()
-        log.info("sandbox listens on %s, seed %d", self.url, self.settings.seed)
+        log.info(
+            "sandbox listens on %s, seed %d, fault seed %d",
+            self.url,
+            self.settings.seed,
+            self.faults.seed,
+        )
         return self
 
     async def __aexit__(
@@ -128,26 +133,38 @@ class Sandbox:
         """Stop listening, cut what is open, break off all runs."""
         await self._stack.aclose()
 
-    def _application(self, runner: Runner, bill: Bill, uploads: Uploads) -> web.Application:
+    def _application(self, runner: Runner, bill: Bill) -> web.Application:
         settings, clock, observations = self.settings, self._clock, self.observations
         catalog, store = load_catalog(), Store(settings.keep_predictions, settings.keep_bytes)
         cuts = StreamCuts(_ordered_cut(settings))
         desk = OrderDesk(settings, catalog)
         turnstile = Turnstile(settings.rates, clock)
-        files = UploadRoutes(settings, clock, uploads)
+        occasions = Occasions(catalog, store, settings.deployments)
+        self.deliveries.fate = fate_by(self.faults, store)
         webhooks = WebhookRoutes(clock, self._signer)
         application = web.Application(
-            middlewares=[front_door(settings, observations), turnstile.middleware()],
+            middlewares=[
+                front_door(settings, observations),
+                turnstile.middleware(),
+                FaultDoor(self.faults, occasions, clock).middleware(),
+            ],
             client_max_size=settings.max_body_bytes,
         )
         application.add_routes(
             [
                 *PageRoutes(settings, catalog, store).routes(),
                 *PredictionRoutes(
-                    settings, clock, desk, store, runner, self.deliveries, observations, bill
+                    settings,
+                    clock,
+                    catalog,
+                    desk,
+                    store,
+                    runner,
+                    self.deliveries,
+                    observations,
+                    bill,
                 ).routes(),
                 *webhooks.routes(),
-                *files.routes(),
                 *ModelRoutes(settings, catalog, observations).routes(),
                 *AccountRoutes().routes(),
                 *StreamRoutes(settings, clock, store, cuts, observations).routes(),
@@ -158,7 +175,7 @@ class Sandbox:
             application.add_routes(ControlRoutes(settings, store, cuts, observations).routes())
             application.add_routes(BillRoutes(bill).routes())
             application.add_routes(webhooks.control_routes())
-            application.add_routes(files.control_routes())
+            application.add_routes(FaultRoutes(self.faults).routes())
             application.add_routes(RateRoutes(turnstile).routes())
         return application
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from mediagate_sandbox.faults.reading import FaultPlan
 from mediagate_sandbox.rates import Credit, Rates
 from mediagate_sandbox.signing import key_of
 
@@ -111,18 +112,6 @@ class SandboxSettings:
     cut_streams_times: int | None = 1
     """How many streams to cut so; None cuts every one."""
 
-    max_upload_bytes: int = 100 * MEBIBYTE
-    """The largest file that can be uploaded; Replicate's is 100 MB."""
-
-    upload_retention: float = 86_400.0
-    """How long an uploaded file is kept; Replicate's expire after a day."""
-
-    keep_upload_bytes: int = 1024 * MEBIBYTE
-    """How many bytes of uploaded files are kept on disk; the oldest are forgotten."""
-
-    files_per_page: int = 100
-    """Page length of the file list."""
-
     predictions_per_page: int = 100
     """Page length of the prediction list; Replicate's is 100."""
 
@@ -159,6 +148,12 @@ class SandboxSettings:
     bill_file: Path | None = None
     """A file that each closed entry of the bill is appended to, as a line of JSON."""
 
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    """What goes wrong on purpose (faults/reading.py says how a plan is written)."""
+
+    fault_seed: int | None = None
+    """Seed of the plan's draws where the plan names none; None draws one, which is logged."""
+
     control: bool = True
     """Whether the `/sandbox/...` endpoints for tests exist."""
 
@@ -172,7 +167,7 @@ class SandboxSettings:
         _ = self.rates
         if self.time_scale < 0 or self.token_time_scale < 0:
             raise ValueError("time_scale and token_time_scale must be 0 or more")
-        if min(self.predictions_per_page, self.models_per_page, self.files_per_page) < 1:
+        if self.predictions_per_page < 1 or self.models_per_page < 1:
             raise ValueError("a page holds at least one entry")
         if self.cut_streams_after_bytes is not None and self.cut_streams_after_bytes < 0:
             raise ValueError("cut_streams_after_bytes must be 0 or more")

@@ -9,6 +9,8 @@ from yarl import URL
 
 from mediagate_sandbox.answers import json_answer
 from mediagate_sandbox.door import origin_of
+from mediagate_sandbox.faults.catalogs import as_struck
+from mediagate_sandbox.faults.door import fired
 from mediagate_sandbox.models import Catalog, Model
 from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.paging import page_document
@@ -44,7 +46,7 @@ class ModelRoutes:
 
     async def list(self, request: web.Request) -> web.Response:
         """`GET /v1/models`: all models, page by page."""
-        numbered = [(-at, model) for at, model in enumerate(self._catalog)]
+        numbered = [(-at, model) for at, model in enumerate(as_struck(self._catalog, fired()))]
         page = page_document(
             numbered,
             lambda entry: entry[0],
@@ -74,7 +76,8 @@ class ModelRoutes:
         """`GET /v1/deployments/{owner}/{name}`: which model and version it runs."""
         owner, name = request.match_info["owner"], request.match_info["name"]
         slug = self._settings.deployments.get(f"{owner}/{name}")
-        model = self._catalog.by_slug(slug) if slug is not None else None
+        catalog = as_struck(self._catalog, fired())
+        model = catalog.by_slug(slug) if slug is not None else None
         if model is None:
             raise not_found()
         release = {
@@ -92,7 +95,8 @@ class ModelRoutes:
         return json_answer({"owner": owner, "name": name, "current_release": release})
 
     def _find(self, request: web.Request) -> Model:
-        model = self._catalog.by_slug(f"{request.match_info['owner']}/{request.match_info['name']}")
+        catalog = as_struck(self._catalog, fired())
+        model = catalog.by_slug(f"{request.match_info['owner']}/{request.match_info['name']}")
         if model is None:
             raise not_found()
         return model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 from yarl import URL
 
@@ -11,6 +13,10 @@ from mediagate_sandbox.clock import Clock, in_time
 from mediagate_sandbox.deliveries import Deliveries
 from mediagate_sandbox.documents import prediction_document
 from mediagate_sandbox.door import origin_of
+from mediagate_sandbox.faults.catalogs import as_struck
+from mediagate_sandbox.faults.door import fired
+from mediagate_sandbox.faults.runs import is_mistaken, misplanned, price_factor
+from mediagate_sandbox.models import Catalog
 from mediagate_sandbox.moments import read_moment
 from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.orders import OrderDesk, Target
@@ -31,6 +37,7 @@ class PredictionRoutes:
         self,
         settings: SandboxSettings,
         clock: Clock,
+        catalog: Catalog,
         desk: OrderDesk,
         store: Store,
         runner: Runner,
@@ -41,6 +48,7 @@ class PredictionRoutes:
         """Keep what the handlers need."""
         self._settings = settings
         self._clock = clock
+        self._catalog = catalog
         self._desk = desk
         self._store = store
         self._runner = runner
@@ -61,30 +69,41 @@ class PredictionRoutes:
 
     async def create(self, request: web.Request) -> web.Response:
         """`POST /v1/predictions`: the body's `version` says what to run."""
-        return await self._create(request, None)
+        return await self._create(request, self._desk_for(request), None)
 
     async def create_by_model(self, request: web.Request) -> web.Response:
         """`POST /v1/models/{owner}/{name}/predictions`: official models only."""
-        return await self._create(request, self._desk.official(_name(request)))
+        desk = self._desk_for(request)
+        return await self._create(request, desk, desk.official(_name(request)))
 
     async def create_by_deployment(self, request: web.Request) -> web.Response:
         """`POST /v1/deployments/{owner}/{name}/predictions`."""
-        return await self._create(request, self._desk.deployment(_name(request)))
+        desk = self._desk_for(request)
+        return await self._create(request, desk, desk.deployment(_name(request)))
 
-    async def _create(self, request: web.Request, target: Target | None) -> web.Response:
+    def _desk_for(self, request: web.Request) -> OrderDesk:
+        """The desk, over the catalog as faults let this request see it."""
+        catalog = as_struck(self._catalog, fired())
+        return self._desk if catalog is self._catalog else self._desk.seeing(catalog)
+
+    async def _create(
+        self, request: web.Request, desk: OrderDesk, target: Target | None
+    ) -> web.Response:
         raw = await request.read()
         now = self._clock.now()
-        order = self._desk.take(raw, target, request.headers.get("Cancel-After"), now)
-        prediction = Prediction(self._store.next_number(), order, now)
+        order = desk.take(raw, target, request.headers.get("Cancel-After"), now)
+        firings = fired()
+        prediction = Prediction(self._store.next_number(), misplanned(order, firings), now)
+        for each in firings:
+            each.prediction = prediction.id
         self._store.add(prediction)
         self._observations.create(prediction, now)
-        self._bill.open(prediction)
+        self._bill.open(prediction, price_factor(firings))
         self._subscribe(prediction, origin_of(request, self._settings))
         self._runner.start(prediction)
         wait = read_prefer(request.headers.get("Prefer"))
         if wait is None:
-            document = prediction_document(prediction, origin_of(request, self._settings))
-            return json_answer(document, status=201)
+            return json_answer(self._created(request, prediction), status=201)
         return await self._answer_when_done(request, prediction, wait)
 
     def _subscribe(self, prediction: Prediction, origin: str) -> None:
@@ -104,14 +123,24 @@ class PredictionRoutes:
     ) -> web.Response:
         """Hold the answer back until all output is there, or time is up."""
         in_full = await in_time(self._clock, wait.seconds, prediction.wait_for_output())
-        document = prediction_document(
-            prediction, origin_of(request, self._settings), handed_over=True
-        )
         return json_answer(
-            document,
+            self._created(request, prediction),
             status=201 if in_full else self._settings.late_answer_status,
             headers={"Preference-Applied": wait.applied},
         )
+
+    def _created(self, request: web.Request, prediction: Prediction) -> dict[str, Any]:
+        """What a create answers: the prediction, unless a fault mistakes it for another."""
+        origin = origin_of(request, self._settings)
+        document = prediction_document(prediction, origin, handed_over=True)
+        if is_mistaken(fired()):
+            last = next(
+                (e for e in self._store.newest_first() if e.number < prediction.number), None
+            )
+            if last is not None:
+                other = prediction_document(last, origin)
+                document |= {name: other[name] for name in ("id", "urls")}
+        return document
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/predictions/{id}`: the prediction as it stands."""

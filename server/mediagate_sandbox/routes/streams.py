@@ -11,6 +11,8 @@ from aiohttp import web
 
 from mediagate_sandbox.clock import Clock
 from mediagate_sandbox.cuts import Cut, StreamCuts
+from mediagate_sandbox.faults.actions import CutStream, Garbage
+from mediagate_sandbox.faults.door import fired, noise
 from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.problems import not_found
 from mediagate_sandbox.settings import SandboxSettings
@@ -47,12 +49,11 @@ class StreamRoutes:
         stream = self._find(request)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        sent = await self._send(request, response, OPENING, 0)
-        if sent is None:
+        reader = _Reader(request, response, self._cuts)
+        if not await reader.send(OPENING):
             return response
         async for event in stream.follow(request.headers.get("Last-Event-ID")):
-            sent = await self._send(request, response, event, sent)
-            if sent is None:
+            if not await reader.send(event):
                 break
         return response
 
@@ -66,22 +67,42 @@ class StreamRoutes:
         self._observations.streams[prediction.id] += 1
         return prediction.stream
 
-    async def _send(
-        self, request: web.Request, response: web.StreamResponse, event: bytes, sent: int
-    ) -> int | None:
-        """Write one event; how many bytes were sent by now, or None if the stream was cut."""
-        cut = self._cuts.order
-        if cut is None or sent + len(event) < cut.after_bytes:
-            await response.write(event)
-            return sent + len(event)
-        await self._cut_off(request, response, event[: max(0, cut.after_bytes - sent)], cut)
-        return None
 
-    async def _cut_off(
-        self, request: web.Request, response: web.StreamResponse, rest: bytes, cut: Cut
+class _Reader:
+    """One reader of a stream, and what becomes of the bytes on their way to it."""
+
+    def __init__(
+        self, request: web.Request, response: web.StreamResponse, cuts: StreamCuts
     ) -> None:
-        self._cuts.spend()
+        self._request = request
+        self._response = response
+        self._cuts = cuts
+        self._own_cut: Cut | None = None
+        self._noise: list[tuple[int, bytes]] = []
+        self._sent = 0
+        for firing in fired():
+            match firing.fault.action:
+                case CutStream(after_bytes=count, how=how):
+                    self._own_cut = Cut(count, how=how)
+                case Garbage(after_bytes=count) as action:
+                    self._noise.append((count, noise(firing, action)))
+
+    async def send(self, event: bytes) -> bool:
+        """Write one event, and noise before it if it is due. False if the stream was cut."""
+        due = [each for each in self._noise if each[0] <= self._sent]
+        self._noise = [each for each in self._noise if each[0] > self._sent]
+        for _, junk in due:
+            await self._response.write(junk + b"\n\n")
+        cut = self._own_cut or self._cuts.order
+        if cut is None or self._sent + len(event) < cut.after_bytes:
+            await self._response.write(event)
+            self._sent += len(event)
+            return True
+        if cut is not self._own_cut:
+            self._cuts.spend()
+        rest = event[: max(0, cut.after_bytes - self._sent)]
         if rest:
-            await response.write(rest)
-        if cut.how == "abrupt" and request.transport is not None:
-            request.transport.abort()
+            await self._response.write(rest)
+        if cut.how == "abrupt" and self._request.transport is not None:
+            self._request.transport.abort()
+        return False

@@ -1,0 +1,289 @@
+"""Everything that can be made to go wrong: one class each, with what it takes and where it works.
+
+A class's `do` is its name in a plan, `on` the endpoints it can strike. Fields carry the check of
+their value; a field without a default must be given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from mediagate_sandbox.faults import checks
+
+Endpoint = Literal[
+    "create", "get", "cancel", "list", "stream", "files", "output", "webhook", "secret", "model"
+]
+"""`files` is the files API, `output` the download of one, `model` all that describes models."""
+
+At = Literal["request", "answer"]
+"""`request`: before anything is done. `answer`: it was done, and only the answer suffers."""
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    "create",
+    "get",
+    "cancel",
+    "list",
+    "stream",
+    "files",
+    "output",
+    "webhook",
+    "secret",
+    "model",
+)
+_CALLED: tuple[Endpoint, ...] = tuple(each for each in ENDPOINTS if each != "webhook")
+_ANSWERED: tuple[Endpoint, ...] = tuple(each for each in _CALLED if each != "stream")
+
+_AT = {"check": checks.one_of("request", "answer")}
+_ENDS = ("succeeded", "failed", "canceled", "aborted")
+_MOST_MS = 86_400_000
+_MOST_BYTES = 2**31
+
+
+def _checked(check: checks.Check, **more: Any) -> Any:
+    return field(metadata={"check": check}, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Resets the connection before the request is looked at."""
+
+    do: ClassVar[str] = "refuse"
+    on: ClassVar[tuple[Endpoint, ...]] = _CALLED
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Waits, then goes on as if nothing had been."""
+
+    do: ClassVar[str] = "delay"
+    on: ClassVar[tuple[Endpoint, ...]] = _CALLED
+    ms: float = _checked(checks.number(0, _MOST_MS))
+    at: At = field(default="request", metadata=_AT)
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """Never answers; the connection stays open until the caller leaves."""
+
+    do: ClassVar[str] = "hang"
+    on: ClassVar[tuple[Endpoint, ...]] = _CALLED
+    at: At = field(default="request", metadata=_AT)
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Answers 429, with `Retry-After` and `retry_after` in the body if `retry_after` is given."""
+
+    do: ClassVar[str] = "throttle"
+    on: ClassVar[tuple[Endpoint, ...]] = _CALLED
+    retry_after: int | None = _checked(checks.whole(0, 86_400), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Answers with an error status; 502 and 504 are HTML, as from a proxy."""
+
+    do: ClassVar[str] = "error"
+    on: ClassVar[tuple[Endpoint, ...]] = _CALLED
+    status: int = _checked(checks.whole(400, 599), default=500)
+    at: At = field(default="request", metadata=_AT)
+
+
+@dataclass(frozen=True, slots=True)
+class LoseAnswer:
+    """Does what was asked for, then closes the connection without a byte."""
+
+    do: ClassVar[str] = "lose_answer"
+    on: ClassVar[tuple[Endpoint, ...]] = _ANSWERED
+
+
+@dataclass(frozen=True, slots=True)
+class ResetBody:
+    """Does what was asked for and resets the connection after so many bytes of the body."""
+
+    do: ClassVar[str] = "reset_body"
+    on: ClassVar[tuple[Endpoint, ...]] = _ANSWERED
+    after_bytes: int = _checked(checks.whole(0, _MOST_BYTES), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Answers with a redirect elsewhere, and does nothing."""
+
+    do: ClassVar[str] = "redirect"
+    on: ClassVar[tuple[Endpoint, ...]] = _CALLED
+    location: str = _checked(checks.url, default="https://elsewhere.example/")
+    status: int = _checked(checks.whole(300, 308), default=302)
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Does what was asked for and answers with noise.
+
+    On a stream the noise comes between two events, once `after_bytes` bytes were sent, and the
+    stream goes on. Noise is drawn from the seed unless `text` says what it is.
+    """
+
+    do: ClassVar[str] = "garbage"
+    on: ClassVar[tuple[Endpoint, ...]] = _CALLED
+    text: str | None = _checked(checks.text, default=None)
+    after_bytes: int = _checked(checks.whole(0, _MOST_BYTES), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class CutStream:
+    """Cuts a stream at a byte: the connection breaks, or `clean` ends the answer without done."""
+
+    do: ClassVar[str] = "cut_stream"
+    on: ClassVar[tuple[Endpoint, ...]] = ("stream",)
+    after_bytes: int = _checked(checks.whole(0, _MOST_BYTES), default=0)
+    how: Literal["abrupt", "clean"] = _checked(checks.one_of("abrupt", "clean"), default="abrupt")
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateId:
+    """Makes a prediction, but answers with id and links of the one that was made before it."""
+
+    do: ClassVar[str] = "duplicate_id"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create",)
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Lets the run fail with `error`, a text after `tokens` tokens."""
+
+    do: ClassVar[str] = "fail"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create",)
+    error: str | None = _checked(
+        checks.text_or_null, default="Prediction interrupted; please retry (code: PA)"
+    )
+    tokens: int = _checked(checks.whole(0, 100_000), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Lets the prediction end as `aborted`, before it starts."""
+
+    do: ClassVar[str] = "abort"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create",)
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyOutput:
+    """Lets the run succeed with nothing to show for it."""
+
+    do: ClassVar[str] = "empty_output"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create",)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignOutput:
+    """Lets the run's output links point at another host."""
+
+    do: ClassVar[str] = "foreign_output"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create",)
+    origin: str = _checked(checks.origin, default="https://elsewhere.example")
+
+
+@dataclass(frozen=True, slots=True)
+class DriftPrice:
+    """Bills the prediction at list price times `factor`, without telling anybody."""
+
+    do: ClassVar[str] = "drift_price"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create",)
+    factor: str = _checked(checks.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSchema:
+    """Shows, and holds creates to, a schema without `remove` and with `require` required."""
+
+    do: ClassVar[str] = "change_schema"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create", "model")
+    remove: tuple[str, ...] = _checked(checks.texts, default=())
+    require: tuple[str, ...] = _checked(checks.texts, default=())
+
+
+@dataclass(frozen=True, slots=True)
+class RetireModel:
+    """Lets the model be gone."""
+
+    do: ClassVar[str] = "retire_model"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create", "model")
+
+
+@dataclass(frozen=True, slots=True)
+class LoseWebhook:
+    """Never posts the delivery, nor does it retry."""
+
+    do: ClassVar[str] = "lose_webhook"
+    on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatWebhook:
+    """Posts the delivery `copies` times, under one id."""
+
+    do: ClassVar[str] = "repeat_webhook"
+    on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
+    copies: int = _checked(checks.whole(2, 100), default=5)
+
+
+@dataclass(frozen=True, slots=True)
+class ReorderWebhooks:
+    """Lets the prediction's next delivery overtake this one; none overtakes the last."""
+
+    do: ClassVar[str] = "reorder_webhooks"
+    on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
+
+
+@dataclass(frozen=True, slots=True)
+class DelayWebhook:
+    """Holds the delivery back; others go ahead."""
+
+    do: ClassVar[str] = "delay_webhook"
+    on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
+    ms: float = _checked(checks.number(0, _MOST_MS))
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeWebhook:
+    """Posts, ahead of the delivery, a lie about its end by someone who does not know the secret.
+
+    The lie is `status`, with no output. Under `instead` the true delivery is never posted.
+    """
+
+    do: ClassVar[str] = "forge_webhook"
+    on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
+    status: str = _checked(checks.one_of(*_ENDS), default="failed")
+    instead: bool = _checked(checks.yes_or_no, default=False)
+
+
+Action = (
+    Refuse
+    | Delay
+    | Hang
+    | Throttle
+    | Error
+    | LoseAnswer
+    | ResetBody
+    | Redirect
+    | Garbage
+    | CutStream
+    | DuplicateId
+    | Fail
+    | Abort
+    | EmptyOutput
+    | ForeignOutput
+    | DriftPrice
+    | ChangeSchema
+    | RetireModel
+    | LoseWebhook
+    | RepeatWebhook
+    | ReorderWebhooks
+    | DelayWebhook
+    | ForgeWebhook
+)
+
+ACTIONS: dict[str, type[Action]] = {each.do: each for each in Action.__args__}

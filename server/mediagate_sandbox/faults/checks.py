@@ -1,0 +1,98 @@
+"""Checks of single values in a fault plan. Each takes what was given and returns what is kept.
+
+They raise ValueError with what the value must be; who reads the plan adds the field's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+Check = Callable[[Any], Any]
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+_FACTOR = re.compile(r"\d{1,6}(?:\.\d{1,12})?")
+
+
+def whole(least: int, most: int) -> Check:
+    """A whole number in a range."""
+
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return value
+
+    return check
+
+
+def number(least: float, most: float) -> Check:
+    """A number in a range."""
+
+    def check(value: Any) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most:
+            raise ValueError(f"must be a number from {least:g} to {most:g}")
+        return float(value)
+
+    return check
+
+
+def one_of(*words: str) -> Check:
+    """One of a few words."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return value
+
+    return check
+
+
+def yes_or_no(value: Any) -> bool:
+    """True or false."""
+    if value is True or value is False:
+        return bool(value)
+    raise ValueError("must be true or false")
+
+
+def text(value: Any) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a text")
+    return value
+
+
+def text_or_null(value: Any) -> str | None:
+    """A text, or null. TOML has no null: there, leave it out or write an empty text."""
+    if value is None or value == "":
+        return None
+    return text(value)
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """A list of texts."""
+    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+        raise ValueError("must be a list of texts")
+    return tuple(value)
+
+
+def origin(value: Any) -> str:
+    """Scheme and host of a URL, without a path."""
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+        raise ValueError("must be an origin such as https://elsewhere.example")
+    return value
+
+
+def url(value: Any) -> str:
+    """An absolute URL."""
+    if not isinstance(value, str) or not re.fullmatch(_ORIGIN.pattern + r"[^\s]*", value):
+        raise ValueError("must be a URL such as https://elsewhere.example/path")
+    return value
+
+
+def factor(value: Any) -> str:
+    """A decimal as a text, so that no digit of it is lost."""
+    if not isinstance(value, str) or not _FACTOR.fullmatch(value):
+        raise ValueError('must be a decimal as a text, such as "1.1"')
+    return value

@@ -1,0 +1,55 @@
+"""Carries out the faults that strike a prediction: how it runs, what it shows, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from mediagate_sandbox.faults.actions import (
+    Abort,
+    DriftPrice,
+    DuplicateId,
+    EmptyOutput,
+    Fail,
+    ForeignOutput,
+)
+from mediagate_sandbox.faults.engine import Firing
+from mediagate_sandbox.plans import Plan, Step
+from mediagate_sandbox.predictions import Order
+
+
+def misplanned(order: Order, firings: Sequence[Firing]) -> Order:
+    """The order with the run that the faults want."""
+    plan = order.plan
+    for firing in firings:
+        match firing.fault.action:
+            case Fail(error=error, tokens=tokens):
+                steps = plan.steps[:tokens] if order.model.streams else plan.steps
+                plan = replace(plan, steps=steps, ending="fail", error=error)
+            case Abort():
+                plan = replace(plan, steps=(), ending="abort")
+            case EmptyOutput():
+                plan = replace(plan, steps=_silent(plan), files=(), answer=None)
+            case ForeignOutput(origin=origin):
+                plan = replace(plan, files_origin=origin)
+    return replace(order, plan=plan)
+
+
+def price_factor(firings: Sequence[Firing]) -> Fraction:
+    """How far the price has drifted for this prediction."""
+    factor = Fraction(1)
+    for firing in firings:
+        if isinstance(firing.fault.action, DriftPrice):
+            factor *= Fraction(firing.fault.action.factor)
+    return factor
+
+
+def is_mistaken(firings: Sequence[Firing]) -> bool:
+    """Whether the create is answered with the id of another prediction."""
+    return any(isinstance(firing.fault.action, DuplicateId) for firing in firings)
+
+
+def _silent(plan: Plan) -> tuple[Step, ...]:
+    """The steps that put out no token."""
+    return tuple(step for step in plan.steps if step.token is None)

@@ -1,0 +1,54 @@
+"""The fault plan over HTTP: put one in force, see what it did, lift it. Replicate has none."""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import web
+
+from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.faults.engine import FaultEngine
+from mediagate_sandbox.faults.reading import FaultPlanError, read_plan
+from mediagate_sandbox.problems import InvalidField, Problem, bad_request
+
+
+class FaultRoutes:
+    """Handlers for `/sandbox/faults`."""
+
+    def __init__(self, engine: FaultEngine) -> None:
+        """Keep who carries plans out."""
+        self._engine = engine
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths and their handlers."""
+        return [
+            web.get("/sandbox/faults", self.read),
+            web.post("/sandbox/faults", self.give),
+            web.delete("/sandbox/faults", self.stop),
+        ]
+
+    async def read(self, request: web.Request) -> web.Response:
+        """`GET /sandbox/faults`: the seed, the plan with its counts, and what fired, in order."""
+        return json_answer(self._engine.document())
+
+    async def give(self, request: web.Request) -> web.Response:
+        """`POST /sandbox/faults`: this plan instead of the last one, whose firings are forgotten.
+
+        Body: `{"seed": 7, "faults": [{"do": "throttle", "on": "create", "times": 2}]}`. A plan that
+        makes no sense is a 422 that names the field, and changes nothing.
+        """
+        try:
+            plan = read_plan(orjson.loads(await request.read()))
+        except orjson.JSONDecodeError:
+            raise bad_request("The request body is not valid JSON.") from None
+        except FaultPlanError as error:
+            field = InvalidField("invalid", error.field, error.reason)
+            raise Problem(
+                422, str(error), title="Invalid fault plan", invalid_fields=[field]
+            ) from None
+        self._engine.give(plan)
+        return json_answer(self._engine.document())
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """`DELETE /sandbox/faults`: nothing goes wrong any more; what fired stays readable."""
+        self._engine.stop()
+        return json_answer(self._engine.document())

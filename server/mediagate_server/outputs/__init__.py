@@ -1,1 +1,0 @@
-"""Where finished media and uploads are kept, how they get there, and what they are."""

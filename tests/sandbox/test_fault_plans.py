@@ -1,0 +1,226 @@
+"""Fault plans: what they may say, which requests they strike, and that they can be replayed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mediagate_sandbox.faults.actions import ACTIONS
+from mediagate_sandbox.faults.reading import FaultPlanError, read_plan, read_plan_file
+
+from .caller import LLAMA, SCHNELL, Caller
+from .conftest import Opener
+from .faulty import Fault, bill, fired, order
+
+THROTTLE = {"do": "throttle", "on": "create"}
+
+
+async def statuses(caller: Caller, count: int, version: str = LLAMA) -> list[int]:
+    """Statuses of so many creates, one after the other, each with an input of its own."""
+    return [
+        (await caller.create(version, {"prompt": f"number {number}"})).status
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({}, [429] * 6),
+        ({"nth": 2}, [201, 429, 201, 201, 201, 201]),
+        ({"every": 3}, [201, 201, 429, 201, 201, 429]),
+        ({"times": 2}, [429, 429, 201, 201, 201, 201]),
+        ({"after": 4}, [201, 201, 201, 201, 429, 429]),
+        ({"after": 1, "every": 2, "times": 1}, [201, 201, 429, 201, 201, 201]),
+        ({"after": 2, "nth": 1}, [201, 201, 429, 201, 201, 201]),
+        ({"probability": 0}, [201] * 6),
+        ({"probability": 1}, [429] * 6),
+    ],
+)
+async def test_counts_choose_requests(caller: Caller, counts: Fault, expected: list[int]) -> None:
+    """The nth, every nth, so many, after so many, and all of these together."""
+    await order(caller, THROTTLE | counts)
+    assert await statuses(caller, 6) == expected
+    assert len(await bill(caller)) == expected.count(201)
+
+
+async def test_models_and_endpoints_choose_requests(caller: Caller) -> None:
+    """A pattern on the slug, wherever the model is named; other endpoints are left alone."""
+    await order(caller, {"do": "error", "on": ["create", "get"], "model": "meta/*"})
+    made = await caller.created(SCHNELL, {"prompt": "x"})
+    assert (await caller.get(made["urls"]["get"])).status == 200
+    assert await statuses(caller, 1) == [500]
+    body = {"input": {"prompt": "x"}}
+    for path, status in (
+        (f"/v1/models/{LLAMA}/predictions", 500),
+        ("/v1/deployments/sandbox/text/predictions", 500),
+        ("/v1/deployments/sandbox/image/predictions", 201),
+    ):
+        assert (await caller.send("POST", path, body)).status == status
+    assert (await caller.get("/v1/predictions")).status == 200
+
+
+async def test_a_version_id_names_a_model_too(caller: Caller) -> None:
+    """Community models are created by 64 digits."""
+    document = (await caller.get("/v1/models/stability-ai/sdxl")).json
+    version = document["latest_version"]["id"]
+    await order(caller, THROTTLE | {"model": "stability-ai/sdxl"})
+    assert await statuses(caller, 1, version) == [429]
+    assert [each["model"] for each in await fired(caller)] == ["stability-ai/sdxl"]
+
+
+async def test_several_faults_strike_one_request(caller: Caller) -> None:
+    """In the order of the plan; the first that answers is the answer."""
+    await order(
+        caller,
+        {"do": "fail", "error": "no luck"},
+        {"do": "error", "on": "create", "status": 503, "at": "answer", "times": 1},
+    )
+    assert await statuses(caller, 1) == [503]
+    (accepted,) = (await caller.get("/v1/predictions")).json["results"]
+    assert (await caller.ended(accepted))["error"] == "no luck"
+    assert [each["do"] for each in await fired(caller)] == ["fail", "error"]
+
+
+async def test_what_fired_is_told_in_order(caller: Caller) -> None:
+    """Which fault, on what, which of the matching requests, and the prediction, if there is one."""
+    await order(caller, {"do": "lose_answer", "on": "create", "every": 2, "name": "gone"})
+    made = await caller.created(LLAMA, {"prompt": "a"})
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await caller.create(LLAMA, {"prompt": "b"})
+    (only,) = await fired(caller)
+    (lost,) = {each["id"] for each in await bill(caller)} - {made["id"]}
+    assert (only["fault"], only["do"], only["on"]) == ("gone", "lose_answer", "create")
+    assert (only["model"], only["prediction"], only["count"]) == (LLAMA, lost, 2)
+    assert only["at"].endswith("Z")
+    (shown,) = (await caller.get("/sandbox/faults")).json["faults"]
+    assert (shown["matched"], shown["fired"]) == (2, 1)
+
+
+async def test_a_seed_replays_its_draws(open_sandbox: Opener) -> None:
+    """The same seed strikes the same requests, in whatever order they come; another, others."""
+    plan = THROTTLE | {"probability": 0.5}
+    struck: list[frozenset[str]] = []
+    for seed, numbers in ((7, range(40)), (7, range(39, -1, -1)), (8, range(40))):
+        async with open_sandbox() as caller:
+            assert (await order(caller, plan, seed=seed))["seed"] == seed
+            answers = {
+                str(number): (await caller.create(LLAMA, {"prompt": str(number)})).status
+                for number in numbers
+            }
+        struck.append(frozenset(each for each, status in answers.items() if status == 429))
+    assert struck[0] == struck[1] != struck[2]
+    assert 5 < len(struck[0]) < 35
+
+
+async def test_a_drawn_seed_is_told(open_sandbox: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no seed is given, one is drawn, logged and shown, so that the run can be repeated."""
+    with caplog.at_level(logging.INFO, "mediagate.sandbox"):
+        async with open_sandbox() as caller:
+            seed = (await caller.get("/sandbox/faults")).json["seed"]
+    assert f"fault seed {seed}" in caplog.text
+    async with open_sandbox() as caller:
+        assert (await caller.get("/sandbox/faults")).json["seed"] != seed
+    async with open_sandbox(fault_seed=77) as caller:
+        assert (await order(caller, THROTTLE))["seed"] == 77
+        assert (await order(caller, THROTTLE, seed=78))["seed"] == 78
+
+
+async def test_a_plan_replaces_the_last_and_can_be_lifted(caller: Caller) -> None:
+    """Counts begin anew with each plan; what fired can still be read when it is lifted."""
+    await order(caller, THROTTLE | {"times": 1})
+    assert await statuses(caller, 2) == [429, 201]
+    await order(caller, THROTTLE | {"times": 1})
+    assert await fired(caller) == []
+    assert await statuses(caller, 1) == [429]
+    assert (await caller.send("DELETE", "/sandbox/faults")).json["faults"] == []
+    assert await statuses(caller, 1) == [201]
+    assert len(await fired(caller)) == 1
+
+
+async def test_a_plan_comes_from_a_file(open_sandbox: Opener, tmp_path: Path) -> None:
+    """TOML and JSON say the same."""
+    toml = tmp_path / "plan.toml"
+    toml.write_text('seed = 3\n[[faults]]\ndo = "throttle"\non = "create"\ntimes = 1\n')
+    plain = tmp_path / "plan.json"
+    plain.write_text(json.dumps({"seed": 3, "faults": [THROTTLE | {"times": 1}]}))
+    assert read_plan_file(toml) == read_plan_file(plain)
+    async with open_sandbox(faults=read_plan_file(toml)) as caller:
+        assert await statuses(caller, 2) == [429, 201]
+        assert (await caller.get("/sandbox/faults")).json["seed"] == 3
+
+
+WRONG: list[tuple[Any, str]] = [
+    ([], "(root)"),
+    ({}, "faults"),
+    ({"faults": {}}, "faults"),
+    ({"faults": [], "more": 1}, "more"),
+    ({"faults": [], "seed": -1}, "seed"),
+    ({"faults": [], "seed": True}, "seed"),
+    ({"faults": ["refuse"]}, "faults[0]"),
+    ({"faults": [THROTTLE, {}]}, "faults[1].do"),
+    ({"faults": [{"do": "explode", "on": "create"}]}, "faults[0].do"),
+    ({"faults": [{"do": ["refuse"], "on": "create"}]}, "faults[0].do"),
+    ({"faults": [{"do": "refuse"}]}, "faults[0].on"),
+    ({"faults": [{"do": "refuse", "on": []}]}, "faults[0].on"),
+    ({"faults": [{"do": "refuse", "on": "somewhere"}]}, "faults[0].on"),
+    ({"faults": [{"do": "refuse", "on": [{}]}]}, "faults[0].on"),
+    ({"faults": [{"do": "refuse", "on": "webhook"}]}, "faults[0].on"),
+    ({"faults": [{"do": "cut_stream", "on": "get"}]}, "faults[0].on"),
+    ({"faults": [THROTTLE | {"nth": 0}]}, "faults[0].nth"),
+    ({"faults": [THROTTLE | {"every": 1.5}]}, "faults[0].every"),
+    ({"faults": [THROTTLE | {"times": True}]}, "faults[0].times"),
+    ({"faults": [THROTTLE | {"after": -1}]}, "faults[0].after"),
+    ({"faults": [THROTTLE | {"probability": 1.1}]}, "faults[0].probability"),
+    ({"faults": [THROTTLE | {"probability": "0.5"}]}, "faults[0].probability"),
+    ({"faults": [THROTTLE | {"model": 5}]}, "faults[0].model"),
+    ({"faults": [{"do": "refuse", "on": "list", "model": "a/b"}]}, "faults[0].model"),
+    ({"faults": [THROTTLE | {"name": ""}]}, "faults[0].name"),
+    ({"faults": [THROTTLE | {"retry_after": "5"}]}, "faults[0].retry_after"),
+    ({"faults": [THROTTLE | {"status": 429}]}, "faults[0].status"),
+    ({"faults": [{"do": "delay", "on": "create"}]}, "faults[0].ms"),
+    ({"faults": [{"do": "delay", "on": "create", "ms": -1}]}, "faults[0].ms"),
+    ({"faults": [{"do": "delay", "on": "stream", "ms": 1, "at": "answer"}]}, "faults[0].at"),
+    ({"faults": [{"do": "error", "on": "get", "status": 200}]}, "faults[0].status"),
+    ({"faults": [{"do": "error", "on": "get", "at": "noon"}]}, "faults[0].at"),
+    ({"faults": [{"do": "redirect", "on": "get", "location": "/here"}]}, "faults[0].location"),
+    ({"faults": [{"do": "foreign_output", "origin": "elsewhere"}]}, "faults[0].origin"),
+    ({"faults": [{"do": "drift_price"}]}, "faults[0].factor"),
+    ({"faults": [{"do": "drift_price", "factor": 1.1}]}, "faults[0].factor"),
+    ({"faults": [{"do": "change_schema", "remove": "prompt"}]}, "faults[0].remove"),
+    ({"faults": [{"do": "forge_webhook", "instead": 1}]}, "faults[0].instead"),
+]
+
+
+@pytest.mark.parametrize(("given", "field"), WRONG)
+async def test_a_wrong_plan_names_its_field(caller: Caller, given: Any, field: str) -> None:
+    """In the error itself and over HTTP, where the plan in force stays."""
+    with pytest.raises(FaultPlanError) as caught:
+        read_plan(given)
+    assert caught.value.field == field
+    await order(caller, THROTTLE)
+    answer = await caller.send("POST", "/sandbox/faults", given)
+    assert answer.status == 422
+    assert [each["field"] for each in answer.json["invalid_fields"]] == [field]
+    assert len((await caller.get("/sandbox/faults")).json["faults"]) == 1
+
+
+async def test_what_is_no_json_is_no_plan(caller: Caller, tmp_path: Path) -> None:
+    """400 over HTTP; a file is named."""
+    assert (await caller.send("POST", "/sandbox/faults", b"{")).status == 400
+    for name in ("plan.json", "plan.toml"):
+        file = tmp_path / name
+        file.write_text("{")
+        with pytest.raises(FaultPlanError, match=name):
+            read_plan_file(file)
+
+
+def test_every_action_says_what_it_does() -> None:
+    """One sentence or more each: it is what people read to choose."""
+    assert all(action.__doc__ and action.on for action in ACTIONS.values())
+    assert all(name == action.do for name, action in ACTIONS.items())

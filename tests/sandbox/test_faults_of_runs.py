@@ -1,0 +1,125 @@
+"""Faults that strike a prediction or a model: how it runs, what it shows, what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .caller import LLAMA, SCHNELL, Caller
+from .faulty import bill, fired, order
+
+BARK = "suno-ai/bark"
+VIDEO = "minimax/video-01"
+GUARD = "meta/llama-guard-3-8b"
+SDXL = "stability-ai/sdxl"
+
+
+async def version_of(caller: Caller, slug: str) -> str:
+    """What a create by version takes for a community model."""
+    return str((await caller.get(f"/v1/models/{slug}")).json["latest_version"]["id"])
+
+
+async def test_fail_ends_a_run_with_an_error(caller: Caller) -> None:
+    """With Replicate's own words unless told otherwise; a text may fail on its way."""
+    await order(caller, {"do": "fail", "times": 1}, {"do": "fail", "error": "E1", "tokens": 4})
+    image = await caller.ran(SCHNELL, {"prompt": "x"})
+    assert (image["status"], image["output"], image["error"]) == ("failed", None, "E1")
+    text = await caller.ran(LLAMA, {"prompt": "x"})
+    assert (text["status"], len(text["output"]), text["error"]) == ("failed", 4, "E1")
+    assert (await bill(caller))[1]["metrics"]["token_output_count"] == 4
+    await order(caller, {"do": "fail"})
+    assert "code: PA" in (await caller.ran(VIDEO, {"prompt": "x"}))["error"]
+    await order(caller, {"do": "fail", "error": None})
+    failed = await caller.ran(LLAMA, {"prompt": "x"})
+    assert (failed["status"], failed["error"]) == ("failed", None)
+
+
+async def test_abort_ends_a_run_before_it_starts(caller: Caller) -> None:
+    """`aborted`, never started, free."""
+    await order(caller, {"do": "abort"})
+    document = await caller.ran(LLAMA, {"prompt": "x"})
+    assert document["status"] == "aborted"
+    assert "started_at" not in document
+    assert [each["nanos"] for each in await bill(caller)] == [0]
+    assert (await caller.events(document))[-1].data == '{"reason":"canceled"}'
+
+
+@pytest.mark.parametrize(
+    ("slug", "output"), [(LLAMA, []), (SCHNELL, []), (VIDEO, None), (BARK, None), (GUARD, None)]
+)
+async def test_empty_output_succeeds_with_nothing(caller: Caller, slug: str, output: Any) -> None:
+    """In the shape of the model, with no unit made, and a stream of nothing but its end."""
+    version = await version_of(caller, slug) if slug in (BARK, GUARD) else slug
+    await order(caller, {"do": "empty_output"})
+    document = await caller.ran(version, {"prompt": "x"})
+    assert (document["status"], document["output"]) == ("succeeded", output)
+    if slug == LLAMA:
+        assert [each.name for each in await caller.events(document)] == ["done"]
+        assert document["metrics"]["token_output_count"] == 0
+
+
+async def test_foreign_output_points_elsewhere(caller: Caller) -> None:
+    """Everything but the host is as it should be."""
+    await order(caller, {"do": "foreign_output", "origin": "https://evil.example"})
+    document = await caller.ran(SCHNELL, {"prompt": "x"})
+    (link,) = document["output"]
+    assert link.startswith("https://evil.example/files/")
+    path = link.removeprefix("https://evil.example")
+    assert (await caller.get(path)).status == 200
+
+
+async def test_drift_price_bills_more_than_the_list_says(caller: Caller) -> None:
+    """Exactly the factor, and only for what it struck; nobody else can see it."""
+    await order(caller, {"do": "drift_price", "factor": "1.000001", "nth": 2})
+    documents = [await caller.ran(VIDEO, {"prompt": "x"}) for _ in range(2)]
+    before, after = await bill(caller)
+    assert (before["nanos"], after["nanos"]) == (500_000_000, 500_000_500)
+    assert (before["factor"], after["factor"]) == ("1", "1000001/1000000")
+    assert before["metrics"] == after["metrics"]
+    assert documents[0].keys() == documents[1].keys()
+
+
+async def test_duplicate_id_answers_with_another(caller: Caller) -> None:
+    """A prediction is made and billed; its creator is told of the one before it."""
+    await order(caller, {"do": "duplicate_id"})
+    first = await caller.created(LLAMA, {"prompt": "one"})
+    second = await caller.created(LLAMA, {"prompt": "two"})
+    assert second["id"] == first["id"]
+    assert second["urls"] == first["urls"]
+    assert second["input"] == {"prompt": "two"}
+    entries = await bill(caller)
+    assert len({each["id"] for each in entries}) == 2
+    assert [each["prediction"] for each in await fired(caller)] == [e["id"] for e in entries]
+
+
+async def test_retire_model_lets_it_be_gone(caller: Caller) -> None:
+    """From the moment that the plan says, for creates and for those who look it up."""
+    await order(caller, {"do": "retire_model", "model": SCHNELL, "after": 1})
+    await caller.created(SCHNELL, {"prompt": "x"})
+    assert (await caller.create(SCHNELL, {"prompt": "x"})).status == 422
+    by_model = f"/v1/models/{SCHNELL}/predictions"
+    assert (await caller.send("POST", by_model, {"input": {"prompt": "x"}})).status == 404
+    assert (await caller.get(f"/v1/models/{SCHNELL}")).status == 404
+    assert (await caller.get(f"/v1/models/{LLAMA}")).status == 200
+    assert len(await bill(caller)) == 1
+
+
+@pytest.mark.parametrize("slug", [SCHNELL, SDXL])
+async def test_change_schema_shows_and_asks_for_another(caller: Caller, slug: str) -> None:
+    """Inputs vanish, others are required; the version is a new one."""
+    version = await version_of(caller, slug)
+    create_by = version if slug == SDXL else slug
+    await order(
+        caller,
+        {"do": "change_schema", "model": slug, "remove": ["seed"], "require": ["style", "prompt"]},
+    )
+    document = (await caller.get(f"/v1/models/{slug}")).json["latest_version"]
+    assert document["id"] != version
+    given = document["openapi_schema"]["components"]["schemas"]["Input"]
+    assert "seed" not in given["properties"]
+    assert set(given["required"]) == {"style", "prompt"}
+    refused = await caller.create(create_by, {"prompt": "x"})
+    assert refused.status == 422
+    assert refused.json["invalid_fields"][0]["description"] == "style is required"
+    assert (await caller.create(create_by, {"prompt": "x", "style": "ink"})).status == 201
