@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test check lint generate check-generated clean
+.PHONY: help run demo test check lint generate check-generated bench clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -51,6 +51,9 @@ generate: $(VENV)/.dev ## Write the stubs of every language from protos/
 
 check-generated: $(VENV)/.dev ## Compare the committed stubs with the contract
 	$(BIN)/python scripts/generate.py --check
+
+bench: $(VENV)/.run ## Measure speed against the floor and an average gateway; QUICK=1 for a part
+	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 clean: ## Remove what was built; data and outputs stay
 	rm -rf $(VENV) .build dist

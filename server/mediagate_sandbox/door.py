@@ -60,7 +60,9 @@ def _route(request: web.Request) -> str:
 
 
 def _needs_token(path: str) -> bool:
-    """The whole API but its streams, whose path is the credential."""
+    """The whole API but its streams, whose path is the credential, and signed downloads."""
+    if path.startswith("/v1/files/") and path.endswith("/download"):
+        return False
     return path.startswith("/v1/") and not path.startswith("/v1/streams/")
 
 

@@ -8,6 +8,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -38,12 +40,14 @@ from mediagate_sandbox.routes.pages import PageRoutes
 from mediagate_sandbox.routes.predictions import PredictionRoutes
 from mediagate_sandbox.routes.rates import RateRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
+from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_sandbox.store import Store
 from mediagate_sandbox.turnstile import Turnstile
+from mediagate_sandbox.uploads import Uploads
 
 __all__ = ["Sandbox", "SandboxSettings", "run"]
 
@@ -98,6 +102,8 @@ class Sandbox:
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
             )
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="mediagate-sandbox-")))
+            uploads = Uploads(folder, self._clock, self.settings)
             group = await stack.enter_async_context(asyncio.TaskGroup())
             runner = Runner(group, self._clock)
             stack.callback(runner.stop)
@@ -106,7 +112,7 @@ class Sandbox:
             )
             stack.callback(self.deliveries.stop)
             server = web.AppRunner(
-                self._application(runner, bill),
+                self._application(runner, bill, uploads),
                 access_log=None,
                 handler_cancellation=True,
                 shutdown_timeout=_GRACE_SECONDS,
@@ -133,12 +139,13 @@ class Sandbox:
         """Stop listening, cut what is open, break off all runs."""
         await self._stack.aclose()
 
-    def _application(self, runner: Runner, bill: Bill) -> web.Application:
+    def _application(self, runner: Runner, bill: Bill, uploads: Uploads) -> web.Application:
         settings, clock, observations = self.settings, self._clock, self.observations
         catalog, store = load_catalog(), Store(settings.keep_predictions, settings.keep_bytes)
         cuts = StreamCuts(_ordered_cut(settings))
         desk = OrderDesk(settings, catalog)
         turnstile = Turnstile(settings.rates, clock)
+        files = UploadRoutes(settings, clock, uploads)
         occasions = Occasions(catalog, store, settings.deployments)
         self.deliveries.fate = fate_by(self.faults, store)
         webhooks = WebhookRoutes(clock, self._signer)
@@ -165,6 +172,7 @@ class Sandbox:
                     bill,
                 ).routes(),
                 *webhooks.routes(),
+                *files.routes(),
                 *ModelRoutes(settings, catalog, observations).routes(),
                 *AccountRoutes().routes(),
                 *StreamRoutes(settings, clock, store, cuts, observations).routes(),
@@ -175,6 +183,7 @@ class Sandbox:
             application.add_routes(ControlRoutes(settings, store, cuts, observations).routes())
             application.add_routes(BillRoutes(bill).routes())
             application.add_routes(webhooks.control_routes())
+            application.add_routes(files.control_routes())
             application.add_routes(FaultRoutes(self.faults).routes())
             application.add_routes(RateRoutes(turnstile).routes())
         return application

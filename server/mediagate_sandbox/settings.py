@@ -112,6 +112,18 @@ class SandboxSettings:
     cut_streams_times: int | None = 1
     """How many streams to cut so; None cuts every one."""
 
+    max_upload_bytes: int = 100 * MEBIBYTE
+    """The largest file that can be uploaded; Replicate's is 100 MB."""
+
+    upload_retention: float = 86_400.0
+    """How long an uploaded file is kept; Replicate's expire after a day."""
+
+    keep_upload_bytes: int = 1024 * MEBIBYTE
+    """How many bytes of uploaded files are kept on disk; the oldest are forgotten."""
+
+    files_per_page: int = 100
+    """Page length of the file list."""
+
     predictions_per_page: int = 100
     """Page length of the prediction list; Replicate's is 100."""
 
@@ -167,7 +179,7 @@ class SandboxSettings:
         _ = self.rates
         if self.time_scale < 0 or self.token_time_scale < 0:
             raise ValueError("time_scale and token_time_scale must be 0 or more")
-        if self.predictions_per_page < 1 or self.models_per_page < 1:
+        if min(self.predictions_per_page, self.models_per_page, self.files_per_page) < 1:
             raise ValueError("a page holds at least one entry")
         if self.cut_streams_after_bytes is not None and self.cut_streams_after_bytes < 0:
             raise ValueError("cut_streams_after_bytes must be 0 or more")

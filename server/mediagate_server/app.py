@@ -27,6 +27,7 @@ from mediagate.v1 import (
     image_pb2,
     image_pb2_grpc,
     media_pb2,
+    media_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
     safety_pb2,
@@ -53,18 +54,20 @@ from mediagate_server.interceptors.inbound.rate_limit import RateLimit
 from mediagate_server.interceptors.inbound.validate import Validate
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.outputs.media import Media, MediaLimits
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
 from mediagate_server.services.audio import AudioService
 from mediagate_server.services.generations import GenerationService
 from mediagate_server.services.image import ImageService
+from mediagate_server.services.media import MediaService
 from mediagate_server.services.models import ModelService
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.safety import SafetyService
 from mediagate_server.services.text import TextService
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
 from mediagate_server.services.video import VideoService
-from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
 from mediagate_server.telemetry import configure_logging
 
 _log = structlog.get_logger()
@@ -145,13 +148,24 @@ class Gate:
         self._stop.set()
 
     async def until_stopped(self) -> None:
-        """Until somebody asked for the end."""
-        await self._stop.wait()
+        """Until somebody asked for the end. Raises DataFolderLost where another gate took over."""
+        ends = [asyncio.create_task(e.wait()) for e in (self._stop, self._store.lost)]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+        if self._store.lost.is_set():
+            raise DataFolderLost(self._configuration.current.data_dir)
 
     async def _build(self, stack: AsyncExitStack) -> None:
         settings = self._configuration.current
         settings.check_exposure()
-        store = await stack.enter_async_context(SqliteStore(settings.data_dir))
+        store = await stack.enter_async_context(
+            SqliteStore(settings.data_dir, lease_seconds=settings.lease_seconds)
+        )
+        self._store = store
         choice = settings.upstream_choice()
         base_url = choice.base_url
         sandboxed = choice.kind == "sandbox"
@@ -177,24 +191,28 @@ class Gate:
         outbound = Outbound(
             client, OutboundSettings(settings.creates_per_minute, settings.reads_per_minute)
         )
+        clock = SystemClock()
+        media = await stack.enter_async_context(
+            Media(settings.data_dir / "media", base_url, self._media_limits, clock.now)
+        )
         generations = await stack.enter_async_context(
             Generations(
-                Surroundings(store, outbound, outbound.create_policy, SystemClock()),
+                Surroundings(store, outbound, outbound.create_policy, clock),
                 account=settings.upstream_account,
                 sandbox=sandboxed,
                 max_in_flight=lambda: self._configuration.current.max_in_flight,
             )
         )
-        await self._open_grpc(stack, generations, sandboxed=sandboxed)
+        await self._open_grpc(stack, generations, media, sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
 
     async def _open_grpc(
-        self, stack: AsyncExitStack, generations: Generations, *, sandboxed: bool
+        self, stack: AsyncExitStack, generations: Generations, media: Media, *, sandboxed: bool
     ) -> None:
         settings = self._configuration.current
         server = grpc.aio.server(interceptors=[self._chain(sandboxed=sandboxed)], options=_OPTIONS)
-        self._add_services(server, generations)
+        self._add_services(server, generations, media)
         port = server.add_insecure_port(settings.grpc_address)
         host = settings.grpc_address.rpartition(":")[0]
         local = settings.grpc_address.startswith("unix:")
@@ -222,7 +240,9 @@ class Gate:
         )
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
 
-    def _add_services(self, server: grpc.aio.Server, generations: Generations) -> None:
+    def _add_services(
+        self, server: grpc.aio.Server, generations: Generations, media: Media
+    ) -> None:
         calls = PaidCalls(self._catalog.current, generations, self._timeouts)
         text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
         image_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(calls), server)
@@ -235,10 +255,22 @@ class Gate:
         models_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(self._catalog.current, calls), server
         )
+        media_pb2_grpc.add_MediaServiceServicer_to_server(
+            MediaService(generations, media.uploads, media.store), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._configuration.current.reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
+
+    def _media_limits(self) -> MediaLimits:
+        settings = self._configuration.current
+        return MediaLimits(
+            settings.output_max_bytes,
+            settings.output_timeout,
+            settings.upload_max_bytes,
+            settings.upload_life,
+        )
 
     def _timeouts(self) -> dict[Modality, float]:
         settings = self._configuration.current
@@ -313,7 +345,8 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
 def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
     """`serve` on the fastest event loop there is. For the command line.
 
-    Raises ConfigError, store.sqlite.DataFolderInUse, or OSError where a port is taken.
+    Raises ConfigError, DataFolderInUse or DataFolderLost of store.sqlite, or OSError where a port
+    is taken.
     """
     configure_logging(configuration.current.log_level)
     _allow_many_sockets()

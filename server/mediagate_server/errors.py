@@ -9,7 +9,9 @@ MediagateError                     every failure a caller can be told of
 ├── UnknownMethod                  the contract has no such rpc
 ├── NotFound
 │   ├── ModelNotFound
-│   └── GenerationNotFound
+│   ├── GenerationNotFound
+│   │   └── OutputNotFound
+│   └── UploadNotFound
 ├── KeyMissing, KeyInvalid         who is calling?
 ├── QuotaExceeded                  carries retry_after where waiting helps
 │   ├── RateLimited, TooManyInFlight
@@ -28,7 +30,7 @@ MediagateError                     every failure a caller can be told of
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar
@@ -75,6 +77,7 @@ class Reason(StrEnum):
     DEADLINE = "DEADLINE"
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
+    UPLOAD_NOT_FOUND = "UPLOAD_NOT_FOUND"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ class ParameterUnsupported(InvalidRequest):
 
 
 class MediaTooLarge(InvalidRequest):
-    """An inline medium is over the limit; it must be sent by uri or upload."""
+    """An inline medium or an upload is over the limit."""
 
     reason = Reason.MEDIA_TOO_LARGE
 
@@ -203,6 +206,24 @@ class GenerationNotFound(NotFound):
 
     def __init__(self, generation_id: str) -> None:
         super().__init__("no such generation", metadata={"id": generation_id})
+
+
+class OutputNotFound(GenerationNotFound):
+    """The generation is there, and has no output of this index (yet)."""
+
+    def __init__(self, generation_id: str, index: int) -> None:
+        super().__init__(generation_id)
+        metadata = {"id": generation_id, "index": str(index)}
+        self.failure = replace(self.failure, message="no such output", metadata=metadata)
+
+
+class UploadNotFound(NotFound):
+    """No upload of this id belongs to the caller's tenant, or it has expired."""
+
+    reason = Reason.UPLOAD_NOT_FOUND
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__("no such upload", metadata={"upload_id": upload_id})
 
 
 class KeyMissing(MediagateError):

@@ -1,5 +1,10 @@
 """What kind of file some bytes are, by their first ones."""
 
+UNKNOWN = "application/octet-stream"
+
+HEAD_BYTES = 64
+"""How many of the first bytes are enough."""
+
 _SIGNATURES = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
@@ -8,8 +13,14 @@ _SIGNATURES = (
     (8, b"WAVE", "audio/wav"),
     (0, b"ID3", "audio/mpeg"),
     (0, b"\xff\xfb", "audio/mpeg"),
+    (0, b"\xff\xf3", "audio/mpeg"),
+    (0, b"\xff\xf2", "audio/mpeg"),
     (0, b"fLaC", "audio/flac"),
     (0, b"OggS", "audio/ogg"),
+    (4, b"ftypavif", "image/avif"),
+    (4, b"ftypheic", "image/heic"),
+    (4, b"ftypM4A", "audio/mp4"),
+    (4, b"ftypqt", "video/quicktime"),
     (4, b"ftyp", "video/mp4"),
     (0, b"\x1a\x45\xdf\xa3", "video/webm"),
 )
@@ -20,4 +31,4 @@ def sniff(data: bytes) -> str:
     for offset, signature, media_type in _SIGNATURES:
         if data[offset : offset + len(signature)] == signature:
             return media_type
-    return "application/octet-stream"
+    return UNKNOWN

@@ -91,6 +91,14 @@ costs_unknown = Counter(
     registry=REGISTRY,
 )
 
+outputs = Counter(
+    "mediagate_outputs",
+    "Finished media that were kept, or could not be.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+output_bytes = Counter("mediagate_output_bytes", "Bytes of media kept.", registry=REGISTRY)
+
 upstream_requests = Counter(
     "mediagate_upstream_requests",
     "Requests sent to upstream, every try counted.",

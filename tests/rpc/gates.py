@@ -12,6 +12,7 @@ from mediagate.v1 import (
     audio_pb2_grpc,
     generations_pb2_grpc,
     image_pb2_grpc,
+    media_pb2_grpc,
     models_pb2_grpc,
     safety_pb2_grpc,
     text_pb2_grpc,
@@ -31,6 +32,7 @@ class Stubs:
     generations: generations_pb2_grpc.GenerationServiceAsyncStub
     models: models_pb2_grpc.ModelServiceAsyncStub
     safety: safety_pb2_grpc.SafetyServiceAsyncStub
+    media: media_pb2_grpc.MediaServiceAsyncStub
 
     @classmethod
     def on(cls, channel: grpc.aio.Channel) -> Stubs:
@@ -43,6 +45,7 @@ class Stubs:
             generations_pb2_grpc.GenerationServiceStub(channel),
             models_pb2_grpc.ModelServiceStub(channel),
             safety_pb2_grpc.SafetyServiceStub(channel),
+            media_pb2_grpc.MediaServiceStub(channel),
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ from replicate.webhook import InvalidSignatureError, Webhooks
 from .caller import LLAMA, SCHNELL, Caller
 from .receiver import receiving
 
+DEV = "black-forest-labs/flux-dev"
 SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
 
 
@@ -93,6 +96,27 @@ async def test_models_and_versions(client: Client) -> None:
     assert len((await client.models.async_list()).results) >= 20
     assert (await client.accounts.async_current()).username == "sandbox"
     assert (await client.hardware.async_list())[0].sku == "cpu"
+
+
+async def test_files(client: Client, tmp_path: Path) -> None:
+    """Create from a path and from an open file, get, list, delete; and give one to a model."""
+    picture = tmp_path / "boat.png"
+    picture.write_bytes(b"not a picture, but nobody looks")
+    first = await client.files.async_create(picture, metadata={"order": 7})
+    second = await client.files.async_create(io.BytesIO(b"second"))
+    assert (first.name, first.content_type) == ("boat.png", "image/png")
+    assert (first.size, first.metadata) == (31, {"order": 7})
+    assert [each.id for each in await client.files.async_list()] == [second.id, first.id]
+    assert (await client.files.async_get(first.id)).checksums == first.checksums
+    with picture.open("rb") as content:
+        given: dict[str, Any] = {"prompt": "x", "image": content}
+        prediction = await client.models.predictions.async_create(DEV, given)
+    assert prediction.input is not None
+    third = (await client.files.async_list())[0]
+    assert prediction.input["image"] == third.urls["get"]
+    assert await client.files.async_delete(second.id)
+    with pytest.raises(ReplicateError, match="File not found"):
+        await client.files.async_get(second.id)
 
 
 async def test_webhooks(client: Client) -> None:

@@ -2,9 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,73 +11,20 @@ import pytest
 from mediagate_server.errors import Failure, Reason, StoreUnavailable, TooManyInFlight, Violation
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import (
-    Attempt,
-    AttemptState,
     Bound,
     Cost,
     CostState,
     Entry,
     EntryKind,
     Filter,
-    Generation,
     Output,
     Position,
-    Purpose,
     State,
     StoredMedia,
     Usage,
 )
-from mediagate_server.store.sqlite import DataFolderInUse, SqliteStore
-
-NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """An empty store."""
-    async with SqliteStore(tmp_path) as opened:
-        yield opened
-
-
-def made(name: str, **changes: object) -> Generation:
-    """A generation as it is when accepted."""
-    attempt = Attempt(
-        id=f"att_{name}",
-        ordinal=1,
-        purpose=Purpose.GENERATE,
-        output_index=0,
-        model="a/b",
-        account="default",
-        state=AttemptState.SUBMITTING,
-        created_at=NOON,
-        price="{}",
-        input_hash="0",
-    )
-    generation = Generation(
-        id=f"gen_{name}",
-        version=1,
-        tenant="local",
-        request_id=f"request-{name}",
-        method="GenerateText",
-        fingerprint="f",
-        modality="text",
-        state=State.SUBMITTING,
-        requested_model="x",
-        model="a/b",
-        parameters=({"parameter": "prompt", "handling": "honoured"},),
-        shape={"kind": "text"},
-        created_at=NOON,
-        deadline_at=NOON + timedelta(minutes=10),
-        cost=Cost(5, CostState.ESTIMATED, "2026"),
-        sandbox=False,
-        attempts=(attempt,),
-    )
-    return replace(generation, **changes)  # type: ignore[arg-type]
-
-
-def reservation(generation: Generation) -> tuple[Entry, ...]:
-    """What is held for its attempt."""
-    return (Entry(generation.attempt.id, EntryKind.RESERVE, 5, CostState.ESTIMATED, "2026"),)
+from mediagate_server.store.sqlite import SqliteStore
+from tests.store.samples import NOON, made, reservation
 
 
 async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
@@ -185,13 +131,6 @@ async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
         None,
     )
     assert len(found) == 5
-
-
-async def test_a_second_process_is_refused_the_folder(store: SqliteStore, tmp_path: Path) -> None:
-    """Two owners of one file would both believe that they alone may send."""
-    with pytest.raises(DataFolderInUse, match="MEDIAGATE_DATA_DIR"):
-        async with SqliteStore(tmp_path):
-            pass
 
 
 async def test_it_survives_being_closed(tmp_path: Path) -> None:

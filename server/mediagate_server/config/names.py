@@ -12,6 +12,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "web_address": "web_address",
             "public_url": "public_url",
             "data_dir": "data_dir",
+            "lease_seconds": "lease_seconds",
             "database_url": "database_url",
             "redis_url": "redis_url",
             "drain_seconds": "drain_seconds",
@@ -35,6 +36,12 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "requests_per_minute": "requests_per_minute",
             "max_in_flight": "max_in_flight",
         },
+        "media": {
+            "output_max_bytes": "output_max_bytes",
+            "output_timeout": "output_timeout",
+            "upload_max_bytes": "upload_max_bytes",
+            "upload_life": "upload_life",
+        },
         "defaults": {
             "text_model": "default_text_model",
             "image_model": "default_image_model",
@@ -57,7 +64,13 @@ SECRETS: Final = frozenset({"replicate_api_token", "database_url", "redis_url"})
 """Settings that the file may only point to. The URLs are among them for their passwords."""
 
 LIVE: Final = frozenset(
-    {*SECTIONS["limits"].values(), *SECTIONS["defaults"].values(), "drain_seconds", "log_level"}
+    {
+        *SECTIONS["limits"].values(),
+        *SECTIONS["media"].values(),
+        *SECTIONS["defaults"].values(),
+        "drain_seconds",
+        "log_level",
+    }
 )
 """What a reload changes at once; everything else needs a restart."""
 

@@ -65,6 +65,7 @@ PerMinute = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
 RunTimeout = Annotated[float, Field(ge=5, le=86_400)]
 WireTimeout = Annotated[float, Field(gt=0, le=600)]
+FileBytes = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):
@@ -85,6 +86,8 @@ class Settings(BaseModel):
     """Accepted; the store is SQLite in `data_dir`."""
     redis_url: SecretStr | None = None
     """Accepted; limits are kept in the process."""
+    lease_seconds: float = Field(default=15.0, ge=1, le=600)
+    """How long a gate that stands still keeps the next one out of its data folder."""
     drain_seconds: float = Field(default=5.0, ge=0, le=600)
     """How long rpcs may go on when the gate is asked to end."""
     reflection: bool = True
@@ -113,6 +116,15 @@ class Settings(BaseModel):
     """Rpcs of a tenant; 0 is no limit."""
     max_in_flight: Limit = 500
     """Generations of a tenant at once; 0 is no limit."""
+
+    output_max_bytes: FileBytes = 4_294_967_296
+    """The largest output that is kept."""
+    output_timeout: float = Field(default=600.0, ge=1, le=3_600)
+    """How long it may take to keep one, all tries together."""
+    upload_max_bytes: Annotated[int, Field(ge=1, le=100_000_000)] = 100_000_000
+    """The largest upload. Replicate takes no file over 100 MB."""
+    upload_life: float = Field(default=86_400.0, ge=60, le=31_536_000)
+    """How long an upload is kept."""
 
     default_text_model: Slug = "llama-70b"
     default_image_model: Slug = "flux-schnell"

@@ -180,22 +180,33 @@ def _add_output(shown: generation_pb2.Generation, record: Generation, now: datet
     if output.text is not None:
         shown.text.text = output.text
         return
-    media = [_media(medium, now) for medium in output.media]
+    shown_media = [
+        media(record.id, index, medium, now) for index, medium in enumerate(output.media)
+    ]
     if record.modality == "image":
-        shown.images.images.extend(media)
+        shown.images.images.extend(shown_media)
     elif record.modality == "video":
-        shown.video.video.CopyFrom(media[0])
+        shown.video.video.CopyFrom(shown_media[0])
     else:
-        shown.audio.audio.CopyFrom(media[0])
+        shown.audio.audio.CopyFrom(shown_media[0])
 
 
-def _media(medium: StoredMedia, now: datetime) -> medium_pb2.Media:
-    gone = medium.expires_at is not None and medium.expires_at <= now
+def media(
+    generation_id: str, index: int, medium: StoredMedia, now: datetime | None = None
+) -> medium_pb2.Media:
+    """One output; a link that is over is left out."""
+    gone = medium.expires_at is not None and medium.expires_at <= (now or _now())
     return medium_pb2.Media(
+        id=f"{generation_id}/{index}" if medium.kept else "",
         uri="" if gone else medium.uri,
-        uri_expire_time=_time(medium.expires_at),
+        uri_expire_time=_time(medium.expires_at) if medium.uri else None,
         media_type=medium.media_type,
+        size_bytes=medium.size,
+        sha256=medium.sha256,
+        width=medium.width,
+        height=medium.height,
         duration=_duration(medium.seconds),
+        error=status_of(medium.failure) if medium.failure else None,
     )
 
 

@@ -21,8 +21,6 @@ _ADMIN: Final = (
 NOT_BUILT_METHODS: Final = frozenset(
     {
         "/mediagate.v1.ModelService/RunModel",
-        "/mediagate.v1.MediaService/UploadMedia",
-        "/mediagate.v1.MediaService/ReadMedia",
         "/mediagate.v1.UsageService/GetUsage",
         "/mediagate.v1.UsageService/ListCharges",
         "/mediagate.v1.GenerationService/WatchGenerations",
@@ -34,7 +32,6 @@ NOT_BUILT_METHODS: Final = frozenset(
 
 UNBUILT_SERVICES: Final = (
     "mediagate.v1.AdminService",
-    "mediagate.v1.MediaService",
     "mediagate.v1.UsageService",
 )
 """Services none of whose rpcs is built, for reflection to list beside the others."""

@@ -89,12 +89,22 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class StoredMedia:
-    """One medium as upstream holds it. `uri` is upstream's link or a data URI."""
+    """One medium. `uri` is upstream's link or a data URI; empty where only our copy is left.
+
+    What the file is (`size` in bytes, `seconds` that it plays) is known once it is `kept`;
+    `failure` says why it could not be.
+    """
 
     uri: str
     media_type: str
     expires_at: datetime | None = None
     seconds: float | None = None
+    size: int | None = None
+    sha256: str = ""
+    width: int | None = None
+    height: int | None = None
+    kept: bool = False
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

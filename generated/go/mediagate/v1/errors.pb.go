@@ -124,8 +124,8 @@ const (
 	// The model ran and failed.
 	// INTERNAL. Retry: no. Paid: it may be: see the generation's cost.
 	ErrorReason_ERROR_REASON_RUN_FAILED ErrorReason = 31
-	// The output was made but could not be kept.
-	// DATA_LOSS. Retry: no. Paid: yes.
+	// The output was made but could not be kept; or an upload could not.
+	// DATA_LOSS. Retry: no. Paid: yes, where it is an output.
 	ErrorReason_ERROR_REASON_OUTPUT_STORE_FAILED ErrorReason = 32
 	// The timeout was over before the end.
 	// DEADLINE_EXCEEDED. Retry: no. Paid: what ran until then.
@@ -136,6 +136,9 @@ const (
 	// A bug of the gate's.
 	// INTERNAL. Retry: no. Paid: as its generation says, if there is one.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 35
+	// No such upload, or another tenant's, or it has expired.
+	// NOT_FOUND. Retry: no. Paid: no.
+	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 36
 )
 
 // Enum value maps for ErrorReason.
@@ -177,6 +180,7 @@ var (
 		33: "ERROR_REASON_DEADLINE",
 		34: "ERROR_REASON_CANCELLED",
 		35: "ERROR_REASON_INTERNAL",
+		36: "ERROR_REASON_UPLOAD_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -215,6 +219,7 @@ var (
 		"ERROR_REASON_DEADLINE":              33,
 		"ERROR_REASON_CANCELLED":             34,
 		"ERROR_REASON_INTERNAL":              35,
+		"ERROR_REASON_UPLOAD_NOT_FOUND":      36,
 	}
 )
 
@@ -249,7 +254,7 @@ var File_mediagate_v1_errors_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19mediagate/v1/errors.proto\x12\fmediagate.v1*\xbd\t\n" +
+	"\x19mediagate/v1/errors.proto\x12\fmediagate.v1*\xe0\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12&\n" +
@@ -287,7 +292,8 @@ const file_mediagate_v1_errors_proto_rawDesc = "" +
 	" ERROR_REASON_OUTPUT_STORE_FAILED\x10 \x12\x19\n" +
 	"\x15ERROR_REASON_DEADLINE\x10!\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\"\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10#BP\n" +
+	"\x15ERROR_REASON_INTERNAL\x10#\x12!\n" +
+	"\x1dERROR_REASON_UPLOAD_NOT_FOUND\x10$BP\n" +
 	"\x10dev.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3"
 
 var (

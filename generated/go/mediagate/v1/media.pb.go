@@ -256,11 +256,16 @@ func (x *UploadMediaResponse) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Asks for an output's bytes.
+// Asks for a medium's bytes.
 type ReadMediaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which output.
-	Output *OutputRef `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
+	// What is read. Exactly one must be set.
+	//
+	// Types that are valid to be assigned to Source:
+	//
+	//	*ReadMediaRequest_Output
+	//	*ReadMediaRequest_UploadId
+	Source isReadMediaRequest_Source `protobuf_oneof:"source"`
 	// Where to begin, in bytes, at least 0.
 	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	// How many bytes at most. Default: to the end.
@@ -299,11 +304,29 @@ func (*ReadMediaRequest) Descriptor() ([]byte, []int) {
 	return file_mediagate_v1_media_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *ReadMediaRequest) GetOutput() *OutputRef {
+func (x *ReadMediaRequest) GetSource() isReadMediaRequest_Source {
 	if x != nil {
-		return x.Output
+		return x.Source
 	}
 	return nil
+}
+
+func (x *ReadMediaRequest) GetOutput() *OutputRef {
+	if x != nil {
+		if x, ok := x.Source.(*ReadMediaRequest_Output); ok {
+			return x.Output
+		}
+	}
+	return nil
+}
+
+func (x *ReadMediaRequest) GetUploadId() string {
+	if x != nil {
+		if x, ok := x.Source.(*ReadMediaRequest_UploadId); ok {
+			return x.UploadId
+		}
+	}
+	return ""
 }
 
 func (x *ReadMediaRequest) GetOffset() int64 {
@@ -320,7 +343,25 @@ func (x *ReadMediaRequest) GetLimit() int64 {
 	return 0
 }
 
-// One message of an output's bytes.
+type isReadMediaRequest_Source interface {
+	isReadMediaRequest_Source()
+}
+
+type ReadMediaRequest_Output struct {
+	// An output of a generation.
+	Output *OutputRef `protobuf:"bytes,1,opt,name=output,proto3,oneof"`
+}
+
+type ReadMediaRequest_UploadId struct {
+	// What UploadMedia answered, for as long as the upload lives.
+	UploadId string `protobuf:"bytes,4,opt,name=upload_id,json=uploadId,proto3,oneof"`
+}
+
+func (*ReadMediaRequest_Output) isReadMediaRequest_Source() {}
+
+func (*ReadMediaRequest_UploadId) isReadMediaRequest_Source() {}
+
+// One message of a medium's bytes.
 type ReadMediaResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it holds.
@@ -431,11 +472,13 @@ const file_mediagate_v1_media_proto_rawDesc = "" +
 	"\n" +
 	"media_type\x18\x04 \x01(\tR\tmediaType\x12;\n" +
 	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\x92\x01\n" +
-	"\x10ReadMediaRequest\x125\n" +
-	"\x06output\x18\x01 \x01(\v2\x17.mediagate.v1.OutputRefB\x04\xe2A\x01\x02R\x06output\x12\x1c\n" +
+	"expireTime\"\xb7\x01\n" +
+	"\x10ReadMediaRequest\x121\n" +
+	"\x06output\x18\x01 \x01(\v2\x17.mediagate.v1.OutputRefH\x00R\x06output\x12\x1d\n" +
+	"\tupload_id\x18\x04 \x01(\tH\x00R\buploadId\x12\x1c\n" +
 	"\x06offset\x18\x02 \x01(\x03B\x04\xe2A\x01\x01R\x06offset\x12\x1f\n" +
-	"\x05limit\x18\x03 \x01(\x03B\x04\xe2A\x01\x01H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x05limit\x18\x03 \x01(\x03B\x04\xe2A\x01\x01H\x01R\x05limit\x88\x01\x01B\b\n" +
+	"\x06sourceB\b\n" +
 	"\x06_limit\"c\n" +
 	"\x11ReadMediaResponse\x12+\n" +
 	"\x05media\x18\x01 \x01(\v2\x13.mediagate.v1.MediaH\x00R\x05media\x12\x16\n" +
@@ -496,7 +539,10 @@ func file_mediagate_v1_media_proto_init() {
 		(*UploadMediaRequest_Chunk)(nil),
 	}
 	file_mediagate_v1_media_proto_msgTypes[1].OneofWrappers = []any{}
-	file_mediagate_v1_media_proto_msgTypes[3].OneofWrappers = []any{}
+	file_mediagate_v1_media_proto_msgTypes[3].OneofWrappers = []any{
+		(*ReadMediaRequest_Output)(nil),
+		(*ReadMediaRequest_UploadId)(nil),
+	}
 	file_mediagate_v1_media_proto_msgTypes[4].OneofWrappers = []any{
 		(*ReadMediaResponse_Media)(nil),
 		(*ReadMediaResponse_Chunk)(nil),

@@ -29,14 +29,18 @@ const (
 //
 // Media in and out over the gRPC port alone.
 type MediaServiceClient interface {
-	// Takes a medium to be used as input later: first `metadata`, then chunks.
+	// Takes a medium to be used as input later: first `metadata`, then chunks. An upload that breaks
+	// off leaves nothing behind.
 	//
-	// INVALID_ARGUMENT (INVALID_REQUEST, MEDIA_TOO_LARGE): over 100 MB, or no metadata first.
+	// INVALID_ARGUMENT (MEDIA_TOO_LARGE): over 100 MB, or what the operator allows.
+	// INVALID_ARGUMENT (INVALID_REQUEST): no metadata first, no bytes, or not those it announced.
+	// DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
 	UploadMedia(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadMediaRequest, UploadMediaResponse], error)
-	// Reads an output that the gate keeps, from `offset` on.
+	// Reads an output that the gate keeps, or an upload, from `offset` on.
 	//
-	// NOT_FOUND (GENERATION_NOT_FOUND): no such output. OUT_OF_RANGE (STREAM_EXPIRED): an offset past
-	// its end. DATA_LOSS (OUTPUT_STORE_FAILED): it could not be kept.
+	// NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+	// tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
+	// (OUTPUT_STORE_FAILED): it could not be kept.
 	ReadMedia(ctx context.Context, in *ReadMediaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadMediaResponse], error)
 }
 
@@ -86,14 +90,18 @@ type MediaService_ReadMediaClient = grpc.ServerStreamingClient[ReadMediaResponse
 //
 // Media in and out over the gRPC port alone.
 type MediaServiceServer interface {
-	// Takes a medium to be used as input later: first `metadata`, then chunks.
+	// Takes a medium to be used as input later: first `metadata`, then chunks. An upload that breaks
+	// off leaves nothing behind.
 	//
-	// INVALID_ARGUMENT (INVALID_REQUEST, MEDIA_TOO_LARGE): over 100 MB, or no metadata first.
+	// INVALID_ARGUMENT (MEDIA_TOO_LARGE): over 100 MB, or what the operator allows.
+	// INVALID_ARGUMENT (INVALID_REQUEST): no metadata first, no bytes, or not those it announced.
+	// DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
 	UploadMedia(grpc.ClientStreamingServer[UploadMediaRequest, UploadMediaResponse]) error
-	// Reads an output that the gate keeps, from `offset` on.
+	// Reads an output that the gate keeps, or an upload, from `offset` on.
 	//
-	// NOT_FOUND (GENERATION_NOT_FOUND): no such output. OUT_OF_RANGE (STREAM_EXPIRED): an offset past
-	// its end. DATA_LOSS (OUTPUT_STORE_FAILED): it could not be kept.
+	// NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+	// tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
+	// (OUTPUT_STORE_FAILED): it could not be kept.
 	ReadMedia(*ReadMediaRequest, grpc.ServerStreamingServer[ReadMediaResponse]) error
 	mustEmbedUnimplementedMediaServiceServer()
 }

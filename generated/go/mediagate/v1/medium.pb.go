@@ -7,6 +7,7 @@
 package mediagatev1
 
 import (
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -262,7 +263,7 @@ type Media struct {
 	// Stable name of this output within the gate, for ReadMedia. Empty where it is not kept.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Where to read it now, without any token. Minted when it is read, so ask again rather than
-	// store it. Empty once it is gone.
+	// store it. Empty once it is gone, or where only ReadMedia has it.
 	Uri string `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`
 	// When `uri` stops working. Unset: as long as the output is kept.
 	UriExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=uri_expire_time,json=uriExpireTime,proto3" json:"uri_expire_time,omitempty"`
@@ -277,7 +278,9 @@ type Media struct {
 	// Height in pixels, where known.
 	Height *int32 `protobuf:"varint,8,opt,name=height,proto3,oneof" json:"height,omitempty"`
 	// Length of a video or sound, where known.
-	Duration      *durationpb.Duration `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Why the gate could not keep it, where it could not: `uri` is then all there is, while it lasts.
+	Error         *status.Status `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,6 +378,13 @@ func (x *Media) GetDuration() *durationpb.Duration {
 	return nil
 }
 
+func (x *Media) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 // A picture's size.
 type Size struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -434,7 +444,7 @@ var File_mediagate_v1_medium_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_medium_proto_rawDesc = "" +
 	"\n" +
-	"\x19mediagate/v1/medium.proto\x12\fmediagate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x01\n" +
+	"\x19mediagate/v1/medium.proto\x12\fmediagate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb1\x01\n" +
 	"\n" +
 	"MediaInput\x12\x12\n" +
 	"\x03uri\x18\x01 \x01(\tH\x00R\x03uri\x123\n" +
@@ -448,7 +458,7 @@ const file_mediagate_v1_medium_proto_rawDesc = "" +
 	"media_type\x18\x02 \x01(\tR\tmediaType\"F\n" +
 	"\tOutputRef\x12#\n" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x05R\x05index\"\xdb\x02\n" +
+	"\x05index\x18\x02 \x01(\x05R\x05index\"\x85\x03\n" +
 	"\x05Media\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03uri\x18\x02 \x01(\tR\x03uri\x12B\n" +
@@ -460,7 +470,9 @@ const file_mediagate_v1_medium_proto_rawDesc = "" +
 	"\x06sha256\x18\x06 \x01(\tR\x06sha256\x12\x19\n" +
 	"\x05width\x18\a \x01(\x05H\x01R\x05width\x88\x01\x01\x12\x1b\n" +
 	"\x06height\x18\b \x01(\x05H\x02R\x06height\x88\x01\x01\x125\n" +
-	"\bduration\x18\t \x01(\v2\x19.google.protobuf.DurationR\bdurationB\r\n" +
+	"\bduration\x18\t \x01(\v2\x19.google.protobuf.DurationR\bduration\x12(\n" +
+	"\x05error\x18\n" +
+	" \x01(\v2\x12.google.rpc.StatusR\x05errorB\r\n" +
 	"\v_size_bytesB\b\n" +
 	"\x06_widthB\t\n" +
 	"\a_height\"4\n" +
@@ -490,17 +502,19 @@ var file_mediagate_v1_medium_proto_goTypes = []any{
 	(*Size)(nil),                  // 4: mediagate.v1.Size
 	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
+	(*status.Status)(nil),         // 7: google.rpc.Status
 }
 var file_mediagate_v1_medium_proto_depIdxs = []int32{
 	1, // 0: mediagate.v1.MediaInput.inline:type_name -> mediagate.v1.InlineMedia
 	2, // 1: mediagate.v1.MediaInput.output:type_name -> mediagate.v1.OutputRef
 	5, // 2: mediagate.v1.Media.uri_expire_time:type_name -> google.protobuf.Timestamp
 	6, // 3: mediagate.v1.Media.duration:type_name -> google.protobuf.Duration
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	7, // 4: mediagate.v1.Media.error:type_name -> google.rpc.Status
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_medium_proto_init() }

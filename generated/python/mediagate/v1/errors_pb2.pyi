@@ -149,8 +149,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     INTERNAL. Retry: no. Paid: it may be: see the generation's cost.
     """
     ERROR_REASON_OUTPUT_STORE_FAILED: _ErrorReason.ValueType  # 32
-    """The output was made but could not be kept.
-    DATA_LOSS. Retry: no. Paid: yes.
+    """The output was made but could not be kept; or an upload could not.
+    DATA_LOSS. Retry: no. Paid: yes, where it is an output.
     """
     ERROR_REASON_DEADLINE: _ErrorReason.ValueType  # 33
     """The timeout was over before the end.
@@ -163,6 +163,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
     """A bug of the gate's.
     INTERNAL. Retry: no. Paid: as its generation says, if there is one.
+    """
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 36
+    """No such upload, or another tenant's, or it has expired.
+    NOT_FOUND. Retry: no. Paid: no.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -300,8 +304,8 @@ ERROR_REASON_RUN_FAILED: ErrorReason.ValueType  # 31
 INTERNAL. Retry: no. Paid: it may be: see the generation's cost.
 """
 ERROR_REASON_OUTPUT_STORE_FAILED: ErrorReason.ValueType  # 32
-"""The output was made but could not be kept.
-DATA_LOSS. Retry: no. Paid: yes.
+"""The output was made but could not be kept; or an upload could not.
+DATA_LOSS. Retry: no. Paid: yes, where it is an output.
 """
 ERROR_REASON_DEADLINE: ErrorReason.ValueType  # 33
 """The timeout was over before the end.
@@ -314,5 +318,9 @@ CANCELLED. Retry: no. Paid: what ran until then.
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """A bug of the gate's.
 INTERNAL. Retry: no. Paid: as its generation says, if there is one.
+"""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 36
+"""No such upload, or another tenant's, or it has expired.
+NOT_FOUND. Retry: no. Paid: no.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -122,41 +122,50 @@ Global___UploadMediaResponse: _TypeAlias = UploadMediaResponse  # noqa: Y015
 
 @_typing.final
 class ReadMediaRequest(_message.Message):
-    """Asks for an output's bytes."""
+    """Asks for a medium's bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OUTPUT_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """What UploadMedia answered, for as long as the upload lives."""
     offset: _builtins.int
     """Where to begin, in bytes, at least 0."""
     limit: _builtins.int
     """How many bytes at most. Default: to the end."""
     @_builtins.property
     def output(self) -> _medium_pb2.OutputRef:
-        """Which output."""
+        """An output of a generation."""
 
     def __init__(
         self,
         *,
         output: _medium_pb2.OutputRef | None = ...,
+        upload_id: _builtins.str = ...,
         offset: _builtins.int = ...,
         limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "output", b"output", "source", b"source", "upload_id", b"upload_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "offset", b"offset", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "offset", b"offset", "output", b"output", "source", b"source", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["output", "upload_id"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___ReadMediaRequest: _TypeAlias = ReadMediaRequest  # noqa: Y015
 
 @_typing.final
 class ReadMediaResponse(_message.Message):
-    """One message of an output's bytes."""
+    """One message of a medium's bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

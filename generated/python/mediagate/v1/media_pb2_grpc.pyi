@@ -34,15 +34,19 @@ class MediaServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MediaServiceAsyncStub: ...
     UploadMedia: _grpc.StreamUnaryMultiCallable[_media_pb2.UploadMediaRequest, _media_pb2.UploadMediaResponse]
-    """Takes a medium to be used as input later: first `metadata`, then chunks.
+    """Takes a medium to be used as input later: first `metadata`, then chunks. An upload that breaks
+    off leaves nothing behind.
 
-    INVALID_ARGUMENT (INVALID_REQUEST, MEDIA_TOO_LARGE): over 100 MB, or no metadata first.
+    INVALID_ARGUMENT (MEDIA_TOO_LARGE): over 100 MB, or what the operator allows.
+    INVALID_ARGUMENT (INVALID_REQUEST): no metadata first, no bytes, or not those it announced.
+    DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
     """
     ReadMedia: _grpc.UnaryStreamMultiCallable[_media_pb2.ReadMediaRequest, _media_pb2.ReadMediaResponse]
-    """Reads an output that the gate keeps, from `offset` on.
+    """Reads an output that the gate keeps, or an upload, from `offset` on.
 
-    NOT_FOUND (GENERATION_NOT_FOUND): no such output. OUT_OF_RANGE (STREAM_EXPIRED): an offset past
-    its end. DATA_LOSS (OUTPUT_STORE_FAILED): it could not be kept.
+    NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+    tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
+    (OUTPUT_STORE_FAILED): it could not be kept.
     """
 
 @_typing.type_check_only
@@ -51,15 +55,19 @@ class MediaServiceAsyncStub(MediaServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadMedia: _aio.StreamUnaryMultiCallable[_media_pb2.UploadMediaRequest, _media_pb2.UploadMediaResponse]  # type: ignore[assignment]
-    """Takes a medium to be used as input later: first `metadata`, then chunks.
+    """Takes a medium to be used as input later: first `metadata`, then chunks. An upload that breaks
+    off leaves nothing behind.
 
-    INVALID_ARGUMENT (INVALID_REQUEST, MEDIA_TOO_LARGE): over 100 MB, or no metadata first.
+    INVALID_ARGUMENT (MEDIA_TOO_LARGE): over 100 MB, or what the operator allows.
+    INVALID_ARGUMENT (INVALID_REQUEST): no metadata first, no bytes, or not those it announced.
+    DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
     """
     ReadMedia: _aio.UnaryStreamMultiCallable[_media_pb2.ReadMediaRequest, _media_pb2.ReadMediaResponse]  # type: ignore[assignment]
-    """Reads an output that the gate keeps, from `offset` on.
+    """Reads an output that the gate keeps, or an upload, from `offset` on.
 
-    NOT_FOUND (GENERATION_NOT_FOUND): no such output. OUT_OF_RANGE (STREAM_EXPIRED): an offset past
-    its end. DATA_LOSS (OUTPUT_STORE_FAILED): it could not be kept.
+    NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+    tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
+    (OUTPUT_STORE_FAILED): it could not be kept.
     """
 
 class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,9 +79,12 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_media_pb2.UploadMediaRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_media_pb2.UploadMediaResponse, _abc.Awaitable[_media_pb2.UploadMediaResponse]]:
-        """Takes a medium to be used as input later: first `metadata`, then chunks.
+        """Takes a medium to be used as input later: first `metadata`, then chunks. An upload that breaks
+        off leaves nothing behind.
 
-        INVALID_ARGUMENT (INVALID_REQUEST, MEDIA_TOO_LARGE): over 100 MB, or no metadata first.
+        INVALID_ARGUMENT (MEDIA_TOO_LARGE): over 100 MB, or what the operator allows.
+        INVALID_ARGUMENT (INVALID_REQUEST): no metadata first, no bytes, or not those it announced.
+        DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
         """
 
     @_abc_1.abstractmethod
@@ -82,10 +93,11 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_pb2.ReadMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_media_pb2.ReadMediaResponse], _abc.AsyncIterator[_media_pb2.ReadMediaResponse]]:
-        """Reads an output that the gate keeps, from `offset` on.
+        """Reads an output that the gate keeps, or an upload, from `offset` on.
 
-        NOT_FOUND (GENERATION_NOT_FOUND): no such output. OUT_OF_RANGE (STREAM_EXPIRED): an offset past
-        its end. DATA_LOSS (OUTPUT_STORE_FAILED): it could not be kept.
+        NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+        tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
+        (OUTPUT_STORE_FAILED): it could not be kept.
         """
 
 def add_MediaServiceServicer_to_server(servicer: MediaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mediagate/v1/medium.proto\x12\x0cmediagate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x01\n\nMediaInput\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12+\n\x06inline\x18\x02 \x01(\x0b\x32\x19.mediagate.v1.InlineMediaH\x00\x12\x13\n\tupload_id\x18\x03 \x01(\tH\x00\x12)\n\x06output\x18\x04 \x01(\x0b\x32\x17.mediagate.v1.OutputRefH\x00\x42\x08\n\x06source\"/\n\x0bInlineMedia\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\"1\n\tOutputRef\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\"\x8c\x02\n\x05Media\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x33\n\x0furi_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\x17\n\nsize_bytes\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x12\n\x05width\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x06height\x18\x08 \x01(\x05H\x02\x88\x01\x01\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\r\n\x0b_size_bytesB\x08\n\x06_widthB\t\n\x07_height\"%\n\x04Size\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mediagate/v1/medium.proto\x12\x0cmediagate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x92\x01\n\nMediaInput\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12+\n\x06inline\x18\x02 \x01(\x0b\x32\x19.mediagate.v1.InlineMediaH\x00\x12\x13\n\tupload_id\x18\x03 \x01(\tH\x00\x12)\n\x06output\x18\x04 \x01(\x0b\x32\x17.mediagate.v1.OutputRefH\x00\x42\x08\n\x06source\"/\n\x0bInlineMedia\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\"1\n\tOutputRef\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\"\xaf\x02\n\x05Media\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x33\n\x0furi_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12\x17\n\nsize_bytes\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06sha256\x18\x06 \x01(\t\x12\x12\n\x05width\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x06height\x18\x08 \x01(\x05H\x02\x88\x01\x01\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusB\r\n\x0b_size_bytesB\x08\n\x06_widthB\t\n\x07_height\"%\n\x04Size\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +35,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mediagate.v1.medium_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.mediagate.v1P\001Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1'
-  _globals['_MEDIAINPUT']._serialized_start=109
-  _globals['_MEDIAINPUT']._serialized_end=255
-  _globals['_INLINEMEDIA']._serialized_start=257
-  _globals['_INLINEMEDIA']._serialized_end=304
-  _globals['_OUTPUTREF']._serialized_start=306
-  _globals['_OUTPUTREF']._serialized_end=355
-  _globals['_MEDIA']._serialized_start=358
-  _globals['_MEDIA']._serialized_end=626
-  _globals['_SIZE']._serialized_start=628
-  _globals['_SIZE']._serialized_end=665
+  _globals['_MEDIAINPUT']._serialized_start=134
+  _globals['_MEDIAINPUT']._serialized_end=280
+  _globals['_INLINEMEDIA']._serialized_start=282
+  _globals['_INLINEMEDIA']._serialized_end=329
+  _globals['_OUTPUTREF']._serialized_start=331
+  _globals['_OUTPUTREF']._serialized_end=380
+  _globals['_MEDIA']._serialized_start=383
+  _globals['_MEDIA']._serialized_end=686
+  _globals['_SIZE']._serialized_start=688
+  _globals['_SIZE']._serialized_end=725
 # @@protoc_insertion_point(module_scope)

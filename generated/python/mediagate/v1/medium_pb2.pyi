@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -128,11 +129,12 @@ class Media(_message.Message):
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Stable name of this output within the gate, for ReadMedia. Empty where it is not kept."""
     uri: _builtins.str
     """Where to read it now, without any token. Minted when it is read, so ask again rather than
-    store it. Empty once it is gone.
+    store it. Empty once it is gone, or where only ReadMedia has it.
     """
     media_type: _builtins.str
     """IANA media type, for example "video/mp4"."""
@@ -152,6 +154,10 @@ class Media(_message.Message):
     def duration(self) -> _duration_pb2.Duration:
         """Length of a video or sound, where known."""
 
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why the gate could not keep it, where it could not: `uri` is then all there is, while it lasts."""
+
     def __init__(
         self,
         *,
@@ -164,10 +170,11 @@ class Media(_message.Message):
         width: _builtins.int | None = ...,
         height: _builtins.int | None = ...,
         duration: _duration_pb2.Duration | None = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_size_bytes", b"_size_bytes", "_width", b"_width", "duration", b"duration", "height", b"height", "size_bytes", b"size_bytes", "uri_expire_time", b"uri_expire_time", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_size_bytes", b"_size_bytes", "_width", b"_width", "duration", b"duration", "error", b"error", "height", b"height", "size_bytes", b"size_bytes", "uri_expire_time", b"uri_expire_time", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_size_bytes", b"_size_bytes", "_width", b"_width", "duration", b"duration", "height", b"height", "id", b"id", "media_type", b"media_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "uri", b"uri", "uri_expire_time", b"uri_expire_time", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_size_bytes", b"_size_bytes", "_width", b"_width", "duration", b"duration", "error", b"error", "height", b"height", "id", b"id", "media_type", b"media_type", "sha256", b"sha256", "size_bytes", b"size_bytes", "uri", b"uri", "uri_expire_time", b"uri_expire_time", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/media.proto.
  */
 export const file_mediagate_v1_media: GenFile = /*@__PURE__*/
-  fileDesc("ChhtZWRpYWdhdGUvdjEvbWVkaWEucHJvdG8SDG1lZGlhZ2F0ZS52MSJiChJVcGxvYWRNZWRpYVJlcXVlc3QSMAoIbWV0YWRhdGEYASABKAsyHC5tZWRpYWdhdGUudjEuVXBsb2FkTWV0YWRhdGFIABIPCgVjaHVuaxgCIAEoDEgAQgkKB2NvbnRlbnQibgoOVXBsb2FkTWV0YWRhdGESGAoKbWVkaWFfdHlwZRgBIAEoCUIE4kEBARIdCgpzaXplX2J5dGVzGAIgASgDQgTiQQEBSACIAQESFAoGc2hhMjU2GAMgASgJQgTiQQEBQg0KC19zaXplX2J5dGVzIpEBChNVcGxvYWRNZWRpYVJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEg4KBnNoYTI1NhgDIAEoCRISCgptZWRpYV90eXBlGAQgASgJEi8KC2V4cGlyZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ7ChBSZWFkTWVkaWFSZXF1ZXN0Ei0KBm91dHB1dBgBIAEoCzIXLm1lZGlhZ2F0ZS52MS5PdXRwdXRSZWZCBOJBAQISFAoGb2Zmc2V0GAIgASgDQgTiQQEBEhgKBWxpbWl0GAMgASgDQgTiQQEBSACIAQFCCAoGX2xpbWl0IlUKEVJlYWRNZWRpYVJlc3BvbnNlEiQKBW1lZGlhGAEgASgLMhMubWVkaWFnYXRlLnYxLk1lZGlhSAASDwoFY2h1bmsYAiABKAxIAEIJCgdjb250ZW50MrQBCgxNZWRpYVNlcnZpY2USVAoLVXBsb2FkTWVkaWESIC5tZWRpYWdhdGUudjEuVXBsb2FkTWVkaWFSZXF1ZXN0GiEubWVkaWFnYXRlLnYxLlVwbG9hZE1lZGlhUmVzcG9uc2UoARJOCglSZWFkTWVkaWESHi5tZWRpYWdhdGUudjEuUmVhZE1lZGlhUmVxdWVzdBofLm1lZGlhZ2F0ZS52MS5SZWFkTWVkaWFSZXNwb25zZTABQlAKEGRldi5tZWRpYWdhdGUudjFQAVo6Z2l0aHViLmNvbS9tZWRpYWdhdGUvbWVkaWFnYXRlLWdvL21lZGlhZ2F0ZS92MTttZWRpYWdhdGV2MWIGcHJvdG8z", [file_google_api_field_behavior, file_google_protobuf_timestamp, file_mediagate_v1_medium]);
+  fileDesc("ChhtZWRpYWdhdGUvdjEvbWVkaWEucHJvdG8SDG1lZGlhZ2F0ZS52MSJiChJVcGxvYWRNZWRpYVJlcXVlc3QSMAoIbWV0YWRhdGEYASABKAsyHC5tZWRpYWdhdGUudjEuVXBsb2FkTWV0YWRhdGFIABIPCgVjaHVuaxgCIAEoDEgAQgkKB2NvbnRlbnQibgoOVXBsb2FkTWV0YWRhdGESGAoKbWVkaWFfdHlwZRgBIAEoCUIE4kEBARIdCgpzaXplX2J5dGVzGAIgASgDQgTiQQEBSACIAQESFAoGc2hhMjU2GAMgASgJQgTiQQEBQg0KC19zaXplX2J5dGVzIpEBChNVcGxvYWRNZWRpYVJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEg4KBnNoYTI1NhgDIAEoCRISCgptZWRpYV90eXBlGAQgASgJEi8KC2V4cGlyZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKWAQoQUmVhZE1lZGlhUmVxdWVzdBIpCgZvdXRwdXQYASABKAsyFy5tZWRpYWdhdGUudjEuT3V0cHV0UmVmSAASEwoJdXBsb2FkX2lkGAQgASgJSAASFAoGb2Zmc2V0GAIgASgDQgTiQQEBEhgKBWxpbWl0GAMgASgDQgTiQQEBSAGIAQFCCAoGc291cmNlQggKBl9saW1pdCJVChFSZWFkTWVkaWFSZXNwb25zZRIkCgVtZWRpYRgBIAEoCzITLm1lZGlhZ2F0ZS52MS5NZWRpYUgAEg8KBWNodW5rGAIgASgMSABCCQoHY29udGVudDK0AQoMTWVkaWFTZXJ2aWNlElQKC1VwbG9hZE1lZGlhEiAubWVkaWFnYXRlLnYxLlVwbG9hZE1lZGlhUmVxdWVzdBohLm1lZGlhZ2F0ZS52MS5VcGxvYWRNZWRpYVJlc3BvbnNlKAESTgoJUmVhZE1lZGlhEh4ubWVkaWFnYXRlLnYxLlJlYWRNZWRpYVJlcXVlc3QaHy5tZWRpYWdhdGUudjEuUmVhZE1lZGlhUmVzcG9uc2UwAUJQChBkZXYubWVkaWFnYXRlLnYxUAFaOmdpdGh1Yi5jb20vbWVkaWFnYXRlL21lZGlhZ2F0ZS1nby9tZWRpYWdhdGUvdjE7bWVkaWFnYXRldjFiBnByb3RvMw", [file_google_api_field_behavior, file_google_protobuf_timestamp, file_mediagate_v1_medium]);
 
 /**
  * One message of an upload.
@@ -139,17 +139,33 @@ export const UploadMediaResponseSchema: GenMessage<UploadMediaResponse> = /*@__P
   messageDesc(file_mediagate_v1_media, 2);
 
 /**
- * Asks for an output's bytes.
+ * Asks for a medium's bytes.
  *
  * @generated from message mediagate.v1.ReadMediaRequest
  */
 export type ReadMediaRequest = Message<"mediagate.v1.ReadMediaRequest"> & {
   /**
-   * Which output.
+   * What is read. Exactly one must be set.
    *
-   * @generated from field: mediagate.v1.OutputRef output = 1;
+   * @generated from oneof mediagate.v1.ReadMediaRequest.source
    */
-  output?: OutputRef | undefined;
+  source: {
+    /**
+     * An output of a generation.
+     *
+     * @generated from field: mediagate.v1.OutputRef output = 1;
+     */
+    value: OutputRef;
+    case: "output";
+  } | {
+    /**
+     * What UploadMedia answered, for as long as the upload lives.
+     *
+     * @generated from field: string upload_id = 4;
+     */
+    value: string;
+    case: "uploadId";
+  } | { case: undefined; value?: undefined };
 
   /**
    * Where to begin, in bytes, at least 0.
@@ -174,7 +190,7 @@ export const ReadMediaRequestSchema: GenMessage<ReadMediaRequest> = /*@__PURE__*
   messageDesc(file_mediagate_v1_media, 3);
 
 /**
- * One message of an output's bytes.
+ * One message of a medium's bytes.
  *
  * @generated from message mediagate.v1.ReadMediaResponse
  */
@@ -217,9 +233,12 @@ export const ReadMediaResponseSchema: GenMessage<ReadMediaResponse> = /*@__PURE_
  */
 export const MediaService: GenService<{
   /**
-   * Takes a medium to be used as input later: first `metadata`, then chunks.
+   * Takes a medium to be used as input later: first `metadata`, then chunks. An upload that breaks
+   * off leaves nothing behind.
    *
-   * INVALID_ARGUMENT (INVALID_REQUEST, MEDIA_TOO_LARGE): over 100 MB, or no metadata first.
+   * INVALID_ARGUMENT (MEDIA_TOO_LARGE): over 100 MB, or what the operator allows.
+   * INVALID_ARGUMENT (INVALID_REQUEST): no metadata first, no bytes, or not those it announced.
+   * DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
    *
    * @generated from rpc mediagate.v1.MediaService.UploadMedia
    */
@@ -229,10 +248,11 @@ export const MediaService: GenService<{
     output: typeof UploadMediaResponseSchema;
   },
   /**
-   * Reads an output that the gate keeps, from `offset` on.
+   * Reads an output that the gate keeps, or an upload, from `offset` on.
    *
-   * NOT_FOUND (GENERATION_NOT_FOUND): no such output. OUT_OF_RANGE (STREAM_EXPIRED): an offset past
-   * its end. DATA_LOSS (OUTPUT_STORE_FAILED): it could not be kept.
+   * NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+   * tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
+   * (OUTPUT_STORE_FAILED): it could not be kept.
    *
    * @generated from rpc mediagate.v1.MediaService.ReadMedia
    */

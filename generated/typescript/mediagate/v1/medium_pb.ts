@@ -6,13 +6,15 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Status } from "../../google/rpc/status_pb.js";
+import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file mediagate/v1/medium.proto.
  */
 export const file_mediagate_v1_medium: GenFile = /*@__PURE__*/
-  fileDesc("ChltZWRpYWdhdGUvdjEvbWVkaXVtLnByb3RvEgxtZWRpYWdhdGUudjEikgEKCk1lZGlhSW5wdXQSDQoDdXJpGAEgASgJSAASKwoGaW5saW5lGAIgASgLMhkubWVkaWFnYXRlLnYxLklubGluZU1lZGlhSAASEwoJdXBsb2FkX2lkGAMgASgJSAASKQoGb3V0cHV0GAQgASgLMhcubWVkaWFnYXRlLnYxLk91dHB1dFJlZkgAQggKBnNvdXJjZSIvCgtJbmxpbmVNZWRpYRIMCgRkYXRhGAEgASgMEhIKCm1lZGlhX3R5cGUYAiABKAkiMQoJT3V0cHV0UmVmEhUKDWdlbmVyYXRpb25faWQYASABKAkSDQoFaW5kZXgYAiABKAUijAIKBU1lZGlhEgoKAmlkGAEgASgJEgsKA3VyaRgCIAEoCRIzCg91cmlfZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm1lZGlhX3R5cGUYBCABKAkSFwoKc2l6ZV9ieXRlcxgFIAEoA0gAiAEBEg4KBnNoYTI1NhgGIAEoCRISCgV3aWR0aBgHIAEoBUgBiAEBEhMKBmhlaWdodBgIIAEoBUgCiAEBEisKCGR1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg0KC19zaXplX2J5dGVzQggKBl93aWR0aEIJCgdfaGVpZ2h0IiUKBFNpemUSDQoFd2lkdGgYASABKAUSDgoGaGVpZ2h0GAIgASgFQlAKEGRldi5tZWRpYWdhdGUudjFQAVo6Z2l0aHViLmNvbS9tZWRpYWdhdGUvbWVkaWFnYXRlLWdvL21lZGlhZ2F0ZS92MTttZWRpYWdhdGV2MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChltZWRpYWdhdGUvdjEvbWVkaXVtLnByb3RvEgxtZWRpYWdhdGUudjEikgEKCk1lZGlhSW5wdXQSDQoDdXJpGAEgASgJSAASKwoGaW5saW5lGAIgASgLMhkubWVkaWFnYXRlLnYxLklubGluZU1lZGlhSAASEwoJdXBsb2FkX2lkGAMgASgJSAASKQoGb3V0cHV0GAQgASgLMhcubWVkaWFnYXRlLnYxLk91dHB1dFJlZkgAQggKBnNvdXJjZSIvCgtJbmxpbmVNZWRpYRIMCgRkYXRhGAEgASgMEhIKCm1lZGlhX3R5cGUYAiABKAkiMQoJT3V0cHV0UmVmEhUKDWdlbmVyYXRpb25faWQYASABKAkSDQoFaW5kZXgYAiABKAUirwIKBU1lZGlhEgoKAmlkGAEgASgJEgsKA3VyaRgCIAEoCRIzCg91cmlfZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCm1lZGlhX3R5cGUYBCABKAkSFwoKc2l6ZV9ieXRlcxgFIAEoA0gAiAEBEg4KBnNoYTI1NhgGIAEoCRISCgV3aWR0aBgHIAEoBUgBiAEBEhMKBmhlaWdodBgIIAEoBUgCiAEBEisKCGR1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiEKBWVycm9yGAogASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNCDQoLX3NpemVfYnl0ZXNCCAoGX3dpZHRoQgkKB19oZWlnaHQiJQoEU2l6ZRINCgV3aWR0aBgBIAEoBRIOCgZoZWlnaHQYAiABKAVCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * A medium given to a model: a picture, a video or a sound.
@@ -140,7 +142,7 @@ export type Media = Message<"mediagate.v1.Media"> & {
 
   /**
    * Where to read it now, without any token. Minted when it is read, so ask again rather than
-   * store it. Empty once it is gone.
+   * store it. Empty once it is gone, or where only ReadMedia has it.
    *
    * @generated from field: string uri = 2;
    */
@@ -194,6 +196,13 @@ export type Media = Message<"mediagate.v1.Media"> & {
    * @generated from field: google.protobuf.Duration duration = 9;
    */
   duration?: Duration | undefined;
+
+  /**
+   * Why the gate could not keep it, where it could not: `uri` is then all there is, while it lasts.
+   *
+   * @generated from field: google.rpc.Status error = 10;
+   */
+  error?: Status | undefined;
 };
 
 /**

@@ -1,7 +1,7 @@
 """The default store: one SQLite file for one process."""
 
 from mediagate_server.store.sqlite.connection import connect, migrate
-from mediagate_server.store.sqlite.ownership import DataFolderInUse
+from mediagate_server.store.sqlite.ownership import DataFolderInUse, DataFolderLost
 from mediagate_server.store.sqlite.store import SqliteStore
 
-__all__ = ["DataFolderInUse", "SqliteStore", "connect", "migrate"]
+__all__ = ["DataFolderInUse", "DataFolderLost", "SqliteStore", "connect", "migrate"]

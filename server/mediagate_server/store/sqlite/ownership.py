@@ -31,6 +31,16 @@ class DataFolderInUse(Exception):
     """Another process has this data folder open."""
 
 
+class DataFolderLost(RuntimeError):
+    """Another process has taken the data folder over. The text is for people."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"this gate stood still for so long that another one took over {folder}; "
+            "nothing was written since, and what was running goes on there"
+        )
+
+
 class Lease:
     """This process's hold on the file; one thread writes, any thread asks how long it holds.
 

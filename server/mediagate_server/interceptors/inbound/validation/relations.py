@@ -109,6 +109,7 @@ RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
     ),
     "EstimateCostRequest": (_one_is_set("request"),),
     "UploadMediaRequest": (_one_is_set("content"),),
+    "ReadMediaRequest": (_one_is_set("source"),),
     "MediaInput": (_one_is_set("source"),),
     "ChatPart": (_one_is_set("part"),),
     "ChatMessage": (_only_tools_answer_calls,),

@@ -1,0 +1,62 @@
+"""Who is measured: the empty echo, the average gateway, and the gate with everything on."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+from bench.processes import Cores, Running, python, running
+
+ECHO, AVERAGE, GATE = "echo", "average", "mediagate"
+
+# Everything that an operator has on is on; the limits are above any load of the bench.
+_GATE = {
+    "MEDIAGATE_GRPC_ADDRESS": "127.0.0.1:0",
+    "MEDIAGATE_OPS_ADDRESS": "127.0.0.1:0",
+    "MEDIAGATE_WEB_ADDRESS": "127.0.0.1:0",
+    "MEDIAGATE_CREATES_PER_MINUTE": "1000000",
+    "MEDIAGATE_READS_PER_MINUTE": "1000000",
+    "MEDIAGATE_REQUESTS_PER_MINUTE": "10000000",
+    "MEDIAGATE_MAX_IN_FLIGHT": "10000",
+    "REPLICATE_API_TOKEN": "bench",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What every contender needs: cores, a folder, and where the upstream is."""
+
+    cores: Cores
+    folder: Path
+    upstream_url: str
+
+    @contextmanager
+    def start(self, name: str) -> Iterator[Running]:
+        """One contender, for as long as it is measured."""
+        if name == GATE:
+            with self._gate() as gate:
+                yield gate
+            return
+        command = python("bench.echo")
+        if name == AVERAGE:
+            command = python("bench.average", self.upstream_url)
+        with running(name, self.cores.pinned(command), self.folder) as server:
+            yield server
+
+    @contextmanager
+    def _gate(self) -> Iterator[Running]:
+        """`mediagate serve` as its operator starts it, with a store of its own."""
+        data = Path(mkdtemp(prefix="data-", dir=self.folder))
+        command = [str(Path(sys.executable).parent / "mediagate"), "serve"]
+        settings = _GATE | {
+            "MEDIAGATE_UPSTREAM_URL": self.upstream_url,
+            "MEDIAGATE_DATA_DIR": str(data),
+        }
+        try:
+            with running(GATE, self.cores.pinned(command), self.folder, settings) as gate:
+                yield gate
+        finally:
+            shutil.rmtree(data)

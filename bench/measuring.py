@@ -1,0 +1,204 @@
+"""One measurement each. All give plain numbers by name and raise where an answer was not right."""
+
+import re
+import statistics
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.contenders import AVERAGE, GATE
+from bench.control import Control
+from bench.load import Outcome, Target, frame, load, loading, read
+from bench.processes import Running
+from bench.script import MODEL, Script
+from mediagate.v1 import text_pb2
+
+Figures = Mapping[str, float]
+
+PROMPT = "Why is the sky blue?"
+UNARY_TOKENS = 10
+_WARM_UP = 40
+_SERIES = re.compile(r"^(\w+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
+_WAITING = 3.0
+_PATIENCE = 120.0
+
+
+class WrongAnswer(Exception):
+    """A measurement of something that did not work: no figure is worth anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a measurement works with: the upstream, its process, and a folder for files."""
+
+    control: Control
+    upstream: Running
+    folder: Path
+
+    def unary(
+        self, server: Running, concurrency: int, seconds: float, *, succeeded: bool
+    ) -> Figures:
+        """GenerateText at a concurrency for about so many seconds, after a short warm-up."""
+        script = Script(succeeded=succeeded, tokens=UNARY_TOKENS)
+        target = self._generate(server)
+        self.control.follow(script)
+        first = load(
+            target,
+            requests=_WARM_UP + 8 * concurrency if succeeded else concurrency,
+            concurrency=concurrency,
+            folder=self.folder,
+        )
+        requests = max(int(first.rate * seconds), concurrency)
+        self.control.follow(script)
+        cpu, upstream_cpu, metrics = self._marks(server)
+        outcome = load(target, requests=requests, concurrency=concurrency, folder=self.folder)
+        cpu_after, upstream_after, metrics_after = self._marks(server)
+        self.check(server, outcome, script, metrics, metrics_after)
+        used = cpu_after - cpu
+        return {
+            "rps": outcome.rate,
+            "p50_ms": outcome.percentile(0.50) * 1e3,
+            "p99_ms": outcome.percentile(0.99) * 1e3,
+            "cpu_us": used / requests * 1e6,
+            "server_busy": used / outcome.seconds,
+            "load_core_busy": (outcome.cpu + upstream_after - upstream_cpu) / outcome.seconds,
+            **_commits(metrics, metrics_after, requests),
+        }
+
+    def burst(self, server: Running, streams: int, tokens: int) -> Figures:
+        """StreamText as fast as upstream and gate can, so many at once; whole lives of streams."""
+        script = Script(succeeded=False, tokens=tokens)
+        self.control.follow(script)
+        requests = streams * (1 if server.name == AVERAGE else 4) if streams > 1 else 20
+        target = self._stream(server, tokens)
+        cpu, upstream_cpu, metrics = self._marks(server)
+        outcome = load(target, requests=requests, concurrency=streams, folder=self.folder)
+        cpu_after, upstream_after, metrics_after = self._marks(server)
+        self.check(server, outcome, script, metrics, metrics_after)
+        return {
+            "tokens_per_second": requests * tokens / outcome.seconds,
+            "p50_ms": outcome.percentile(0.50) * 1e3,
+            "server_busy": (cpu_after - cpu) / outcome.seconds,
+            "load_core_busy": (outcome.cpu + upstream_after - upstream_cpu) / outcome.seconds,
+        }
+
+    def paced(self, server: Running, streams: int, interval: float, seconds: float) -> Figures:
+        """Processor time for each token of streams that speak at the pace of a model.
+
+        The streams are open before the clock starts, so it is relaying that is measured.
+        """
+        tokens = round(seconds / interval)
+        script = Script(succeeded=False, tokens=tokens, interval=interval, held=True)
+        self.control.follow(script)
+        target = self._stream(server, tokens)
+        metrics = scraped(server)
+        with loading(target, requests=streams, concurrency=streams, folder=self.folder) as process:
+            reached = self.control.wait_for_streams(streams, _WAITING)
+            before = server.cpu_seconds()
+            self.control.go()
+            output, _ = process.communicate(timeout=_PATIENCE)
+        used = server.cpu_seconds() - before
+        self.check(server, read(output, self.folder), script, metrics, scraped(server))
+        return {
+            "cpu_us_per_token": used / (streams * tokens) * 1e6,
+            "reached_upstream": reached,
+        }
+
+    def idle(self, server: Running, streams: int) -> Figures:
+        """Memory of streams that are open and silent. `server` has just been started."""
+        start = server.resident_kib()
+        script = Script(succeeded=False, tokens=UNARY_TOKENS, held=True)
+        self.control.follow(script)
+        target = self._stream(server, UNARY_TOKENS)
+        with loading(target, requests=streams, concurrency=streams, folder=self.folder) as process:
+            reached = self.control.wait_for_streams(streams, _WAITING)
+            held = server.resident_kib()
+            self.control.go()
+            if reached == streams:
+                process.communicate(timeout=_PATIENCE)
+        return {
+            "start_mib": start / 1024,
+            "with_streams_mib": held / 1024,
+            "kib_per_stream": (held - start) / streams,
+            "reached_upstream": reached,
+        }
+
+    def direct(self) -> Figures:
+        """The upstream without anything before it, over the same load on the same core."""
+        self.control.follow(Script(tokens=UNARY_TOKENS))
+        body = self.folder / "create.json"
+        body.write_text('{"input":{"prompt":"Why is the sky blue?","max_tokens":10}}')
+        create = Target(f"{self.control.url}/v1/models/{MODEL}/predictions", body)
+        creates = load(create, requests=20_000, concurrency=64, folder=self.folder)
+        self.control.follow(Script(succeeded=False, tokens=1_000))
+        stream = Target(f"{self.control.url}/stream/any")
+        streams = load(stream, requests=1_000, concurrency=50, folder=self.folder)
+        if creates.failed or streams.failed:
+            raise WrongAnswer("the upstream failed")
+        return {
+            "creates_per_second": creates.rate,
+            "tokens_per_second": streams.requests * 1_000 / streams.seconds,
+        }
+
+    def _generate(self, server: Running) -> Target:
+        request = text_pb2.GenerateTextRequest(prompt=PROMPT, max_output_tokens=UNARY_TOKENS)
+        message = frame(request.SerializeToString(), self.folder / "generate.grpc")
+        return Target.method(server.address, "GenerateText", message)
+
+    def _stream(self, server: Running, tokens: int) -> Target:
+        request = text_pb2.StreamTextRequest(prompt=PROMPT, max_output_tokens=tokens)
+        message = frame(request.SerializeToString(), self.folder / "stream.grpc")
+        return Target.method(server.address, "StreamText", message)
+
+    def _marks(self, server: Running) -> tuple[float, float, Figures]:
+        return server.cpu_seconds(), self.upstream.cpu_seconds(), scraped(server)
+
+    def check(
+        self, server: Running, outcome: Outcome, script: Script, before: Figures, after: Figures
+    ) -> None:
+        """Every call was answered, with the whole text, and went upstream exactly once."""
+        if outcome.failed:
+            raise WrongAnswer(f"{server.name}: {outcome.failed} calls failed")
+        missing = outcome.requests * script.text_bytes() - outcome.data
+        # The pool of the SDK gives up on calls that wait too long; that is its answer then.
+        if missing > 0 and server.name != AVERAGE:
+            raise WrongAnswer(f"{server.name}: {missing} bytes of text are missing")
+        if server.name == GATE:
+            creates = self.control.counts()["creates"]
+            good = after["ok"] - before["ok"]
+            if not creates == good == outcome.requests:
+                raise WrongAnswer(f"{outcome.requests} calls, {creates} creates, {good:.0f} OK")
+
+
+def scraped(server: Running) -> Figures:
+    """What the gate's own metrics say; nothing for the others."""
+    if not server.operations:
+        return {}
+    with urllib.request.urlopen(f"http://{server.operations}/metrics") as answer:
+        text = answer.read().decode()
+    sums = {"ok": 0.0, "commit_seconds": 0.0, "commits": 0.0}
+    for name, labels, value in _SERIES.findall(text):
+        if name == "grpc_server_handled_total" and 'grpc_code="OK"' in labels:
+            sums["ok"] += float(value)
+        elif name == "mediagate_store_commit_seconds_sum":
+            sums["commit_seconds"] += float(value)
+        elif name == "mediagate_store_commit_seconds_count":
+            sums["commits"] += float(value)
+    return sums
+
+
+def medians(samples: Iterable[Figures]) -> dict[str, float]:
+    """The median of each number over several rounds."""
+    rounds = list(samples)
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+
+
+def _commits(before: Figures, after: Figures, requests: int) -> Figures:
+    if not after:
+        return {}
+    commits = after["commits"] - before["commits"]
+    return {
+        "commit_ms": (after["commit_seconds"] - before["commit_seconds"]) / commits * 1e3,
+        "commits_per_call": commits / requests,
+    }

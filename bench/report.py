@@ -1,0 +1,112 @@
+"""What was measured, for people and for programs: ratios first, for only they can be compared."""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from bench.contenders import AVERAGE, ECHO, GATE
+
+Results = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Measurement, then contender, then figure: medians over the rounds."""
+
+_PACKAGES = ("aiohttp", "grpcio", "orjson", "protobuf", "replicate", "uvloop")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure that is held to a bound."""
+
+    what: str
+    bound: float
+    at_least: bool
+    of: Callable[[Results], float]
+
+    def line(self, got: float) -> str:
+        """As the table shows it."""
+        met = got >= self.bound if self.at_least else got <= self.bound
+        sign = ">=" if self.at_least else "<="
+        return (
+            f"  {self.what:<58} {got:8.2f}   {sign} {self.bound:<6g} {'met' if met else 'MISSED'}"
+        )
+
+
+GOALS = (
+    Goal(
+        "unary at 128, of the echo's calls a second",
+        0.18,
+        at_least=True,
+        of=lambda r: _ratio(r, "unary succeeded c128", "rps", GATE, ECHO),
+    ),
+    Goal(
+        "unary at 128, times the average gateway's",
+        1.5,
+        at_least=True,
+        of=lambda r: _ratio(r, "unary succeeded c128", "rps", GATE, AVERAGE),
+    ),
+    Goal(
+        "burst at 50 streams, times the average gateway's tokens/s",
+        12,
+        at_least=True,
+        of=lambda r: _ratio(r, "burst s50", "tokens_per_second", GATE, AVERAGE),
+    ),
+    Goal(
+        "CPU per paced token, 50 x 20 ms, of the average gateway's",
+        0.5,
+        at_least=False,
+        of=lambda r: _ratio(r, "paced s50 20ms", "cpu_us_per_token", GATE, AVERAGE),
+    ),
+    Goal(
+        "KiB for each of 1,000 idle streams",
+        56,
+        at_least=False,
+        of=lambda r: r["idle"][GATE]["kib_per_stream"],
+    ),
+    Goal(
+        "seconds until ready",
+        0.8,
+        at_least=False,
+        of=lambda r: r["start"][GATE]["ready_seconds"],
+    ),
+)
+
+
+def document(results: Results, *, extent: str, cores: Mapping[str, int | None]) -> dict[str, Any]:
+    """Everything, as JSON takes it."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "extent": extent,
+        "cores": dict(cores),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "goals": [
+            {"what": goal.what, "bound": goal.bound, "got": round(goal.of(results), 4)}
+            for goal in GOALS
+        ],
+        "results": {name: dict(found) for name, found in results.items()},
+    }
+
+
+def table(results: Results) -> Iterator[str]:
+    """The lines to be printed."""
+    yield "Ratios within this run"
+    for goal in GOALS:
+        yield goal.line(goal.of(results))
+    yield ""
+    yield "Figures of this machine"
+    for name, found in results.items():
+        for contender, figures in found.items():
+            told = "  ".join(f"{key} {_number(value)}" for key, value in figures.items())
+            yield f"  {name:<24} {contender:<10} {told}"
+
+
+def _ratio(results: Results, name: str, figure: str, ours: str, theirs: str) -> float:
+    return results[name][ours][figure] / results[name][theirs][figure]
+
+
+def _number(value: float) -> str:
+    if value >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,70 @@
+"""One run of the bench: what is measured in which order, and every sample of it."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from bench.contenders import AVERAGE, ECHO, GATE, Stage
+from bench.extent import Extent
+from bench.measuring import Bench, Figures, medians
+from bench.processes import Running
+
+
+class Session:
+    """One run: what was sampled so far, and what is measured next."""
+
+    def __init__(self, extent: Extent, stage: Stage, bench: Bench) -> None:
+        self._extent = extent
+        self._stage = stage
+        self._bench = bench
+        self._samples: dict[str, dict[str, list[Figures]]] = defaultdict(lambda: defaultdict(list))
+
+    def measure_all(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Everything, rounds interleaved so that a noisy minute is everybody's."""
+        self._keep("upstream alone", "upstream", self._bench.direct())
+        with ExitStack() as stack:
+            servers = [
+                stack.enter_context(self._stage.start(name)) for name in (ECHO, AVERAGE, GATE)
+            ]
+            self._unary(servers)
+            self._streams(servers)
+        for name in (GATE, AVERAGE):
+            with self._stage.start(name) as fresh:
+                self._keep("idle", name, self._bench.idle(fresh, self._extent.idle_streams))
+        for _ in range(self._extent.starts):
+            for name in (ECHO, AVERAGE, GATE):
+                with self._stage.start(name) as started:
+                    self._keep("start", name, {"ready_seconds": started.ready_seconds})
+        return {
+            name: {who: medians(samples) for who, samples in found.items()}
+            for name, found in self._samples.items()
+        }
+
+    def _unary(self, servers: Sequence[Running]) -> None:
+        for succeeded in (True, False):
+            kind = "succeeded" if succeeded else "processing"
+            for _ in range(self._extent.unary_rounds if succeeded else 1):
+                for concurrency in self._extent.concurrencies:
+                    for server in servers if succeeded else servers[1:]:
+                        found = self._bench.unary(
+                            server, concurrency, self._extent.unary_seconds, succeeded=succeeded
+                        )
+                        self._keep(f"unary {kind} c{concurrency}", server.name, found)
+
+    def _streams(self, servers: Sequence[Running]) -> None:
+        for _ in range(self._extent.burst_rounds):
+            for streams in self._extent.bursts:
+                for server in servers:
+                    found = self._bench.burst(server, streams, self._extent.burst_tokens)
+                    self._keep(f"burst s{streams}", server.name, found)
+        for _ in range(self._extent.paced_rounds):
+            for streams, interval, seconds in self._extent.paced:
+                for server in servers[1:]:
+                    found = self._bench.paced(server, streams, interval, seconds)
+                    self._keep(f"paced s{streams} {interval * 1e3:.0f}ms", server.name, found)
+
+    def _keep(self, name: str, who: str, found: Figures) -> None:
+        self._samples[name][who].append(found)
+        told = "  ".join(f"{key} {value:.4g}" for key, value in found.items())
+        print(f"{name:<24} {who:<10} {told}", file=sys.stderr, flush=True)

@@ -1,0 +1,210 @@
+"""The files API: upload as multipart, list, get, delete, and download by a signed link."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.clock import Clock
+from mediagate_sandbox.documents import timestamp
+from mediagate_sandbox.door import origin_of
+from mediagate_sandbox.paging import page_document
+from mediagate_sandbox.problems import InvalidField, Problem, bad_request, invalid_input
+from mediagate_sandbox.settings import SandboxSettings
+from mediagate_sandbox.uploads import OWNER, FileTooLargeError, Incoming, Upload, Uploads
+
+_LONGEST_NAME = 255
+_LONGEST_FIELD = 64 * 1024
+_CHUNK = 64 * 1024
+_UNNAMED = "file"
+_OCTETS = "application/octet-stream"
+_TEXT_FIELDS = ("type", "filename", "metadata")
+
+
+@dataclass(slots=True)
+class _Form:
+    """What came with the content."""
+
+    content: bool = False
+    name: str | None = None
+    content_type: str | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+class UploadRoutes:
+    """Handlers for `/v1/files`, and for `/sandbox/files/{id}/link`."""
+
+    def __init__(self, settings: SandboxSettings, clock: Clock, uploads: Uploads) -> None:
+        """Keep what the handlers need."""
+        self._settings = settings
+        self._clock = clock
+        self._uploads = uploads
+
+    def routes(self) -> list[web.RouteDef]:
+        """Paths and their handlers."""
+        return [
+            web.post("/v1/files", self.create),
+            web.get("/v1/files", self.list),
+            web.get("/v1/files/{id}", self.get),
+            web.delete("/v1/files/{id}", self.delete),
+            web.get("/v1/files/{id}/download", self.download),
+        ]
+
+    def control_routes(self) -> list[web.RouteDef]:
+        """The path for tests and its handler."""
+        return [web.get("/sandbox/files/{id}/link", self.link)]
+
+    async def create(self, request: web.Request) -> web.Response:
+        """`POST /v1/files`: parts `content`, `type`, `filename` and `metadata`, in any order."""
+        if request.content_type != "multipart/form-data":
+            raise bad_request("The request body must be multipart/form-data.")
+        with self._uploads.incoming() as incoming:
+            try:
+                form = await _receive(request, incoming)
+            except FileTooLargeError:
+                raise Problem(413, "Files must be less than 100MB in size") from None
+            except (ValueError, HttpProcessingError):
+                raise bad_request("The request body is not valid multipart/form-data.") from None
+            name, metadata = _checked(form)
+            kind = form.fields.get("type") or form.content_type or _OCTETS
+            upload = await self._uploads.keep(incoming, name, kind, metadata)
+        return json_answer(self._document(request, upload), status=201)
+
+    async def list(self, request: web.Request) -> web.Response:
+        """`GET /v1/files`: newest first."""
+        page = page_document(
+            self._uploads.newest_first(),
+            lambda each: each.number,
+            lambda each: self._document(request, each),
+            url=URL(origin_of(request, self._settings)).join(request.rel_url),
+            size=self._settings.files_per_page,
+        )
+        return json_answer(page)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /v1/files/{id}`."""
+        return json_answer(self._document(request, self._find(request)))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """`DELETE /v1/files/{id}`: 204, and 404 ever after."""
+        self._uploads.delete(self._find(request))
+        return web.Response(status=204)
+
+    async def download(self, request: web.Request) -> web.FileResponse:
+        """`GET /v1/files/{id}/download?owner&expiry&signature`: the bytes, without a token.
+
+        Whatever is wrong with a link, the answer is that there is no such file.
+        """
+        upload, query = self._find(request), request.query
+        owner, expiry = query.get("owner", ""), query.get("expiry", "")
+        if not (expiry.isascii() and expiry.isdigit()) or len(expiry) > 12:
+            raise _file_not_found()
+        right = self._uploads.signature(upload.id, owner, int(expiry))
+        given = query.get("signature", "")
+        if not hmac.compare_digest(right.encode(), given.encode()):
+            raise _file_not_found()
+        if self._clock.now().timestamp() >= int(expiry):
+            raise _file_not_found()
+        name = quote(upload.name, safe="")
+        headers = {
+            "Content-Type": upload.content_type,
+            "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        }
+        return web.FileResponse(upload.path, headers=headers)
+
+    async def link(self, request: web.Request) -> web.Response:
+        """`GET /sandbox/files/{id}/link`: a download link, good as long as the file is."""
+        upload = self._find(request)
+        expiry = int(upload.expires_at.timestamp())
+        query = {
+            "owner": OWNER,
+            "expiry": str(expiry),
+            "signature": self._uploads.signature(upload.id, OWNER, expiry),
+        }
+        place = URL(f"{origin_of(request, self._settings)}/v1/files/{upload.id}/download")
+        return json_answer({"url": str(place.with_query(query))})
+
+    def _find(self, request: web.Request) -> Upload:
+        upload = self._uploads.find(request.match_info["id"])
+        if upload is None:
+            raise _file_not_found()
+        return upload
+
+    def _document(self, request: web.Request, upload: Upload) -> dict[str, Any]:
+        """The file object; `name`, `etag` and `md5` are there as in recorded answers."""
+        place = f"{origin_of(request, self._settings)}/v1/files/{upload.id}"
+        return {
+            "id": upload.id,
+            "name": upload.name,
+            "content_type": upload.content_type,
+            "size": upload.size,
+            "etag": upload.md5,
+            "checksums": {"sha256": upload.sha256, "md5": upload.md5},
+            "metadata": upload.metadata,
+            "created_at": timestamp(upload.created_at, upload.id),
+            "expires_at": timestamp(upload.expires_at, upload.id),
+            "urls": {"get": place},
+        }
+
+
+def _file_not_found() -> Problem:
+    return Problem(404, "File not found")
+
+
+async def _receive(request: web.Request, incoming: Incoming) -> _Form:
+    """Write the content to disk and collect the rest. Raises ValueError for a broken body."""
+    form = _Form()
+    reader = await request.multipart()
+    while (part := await reader.next()) is not None:
+        if not isinstance(part, BodyPartReader):
+            raise bad_request("The parts of the request body must not have parts of their own.")
+        if part.name == "content" and not form.content:
+            form.content = True
+            form.name = part.filename
+            form.content_type = part.headers.get("Content-Type")
+            while chunk := await part.read_chunk(_CHUNK):
+                await incoming.write(chunk)
+        elif part.name in _TEXT_FIELDS:
+            form.fields[part.name] = await _text(part)
+        else:
+            raise bad_request(f"The request body has one content and {', '.join(_TEXT_FIELDS)}.")
+    return form
+
+
+async def _text(part: BodyPartReader) -> str:
+    collected = b""
+    while chunk := await part.read_chunk(_CHUNK):
+        collected += chunk
+        if len(collected) > _LONGEST_FIELD:
+            raise invalid_input([InvalidField("string_lte", str(part.name), "Too long")])
+    return collected.decode()
+
+
+def _checked(form: _Form) -> tuple[str, Mapping[str, Any]]:
+    """Name and metadata. Raises Problem (422) naming what does not fit."""
+    faults = []
+    if not form.content:
+        faults.append(InvalidField("required", "(root)", "content is required"))
+    name = form.fields.get("filename") or form.name or _UNNAMED
+    if len(name.encode()) > _LONGEST_NAME:
+        text = f"Must be at most {_LONGEST_NAME} bytes long"
+        faults.append(InvalidField("string_lte", "filename", text))
+    try:
+        metadata = orjson.loads(form.fields.get("metadata") or b"{}")
+    except orjson.JSONDecodeError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        faults.append(InvalidField("invalid_type", "metadata", "Must be a JSON object"))
+        metadata = {}
+    if faults:
+        raise invalid_input(faults)
+    return name, metadata

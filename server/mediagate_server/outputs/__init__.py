@@ -1,0 +1,1 @@
+"""Where finished media and uploads are kept, how they get there, and what they are."""

@@ -1,0 +1,92 @@
+"""What a file is: its type, its size in pixels, how long it plays. Read from the file itself.
+
+Pictures by `imagesize`, sounds by `tinytag`, films by our own readers of their headers: none of
+them decodes anything, so that a broken or hostile file costs a few reads and no memory.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import imagesize
+import structlog
+import tinytag
+
+from mediagate_server.media_type import UNKNOWN, sniff
+from mediagate_server.outputs import mp4, webm
+
+_log = structlog.get_logger()
+
+_WIDEST: Final = 1_000_000
+_LONGEST: Final = 1e8
+
+_FILMS: Final[dict[str, Callable[[BinaryIO], mp4.Movie]]] = {
+    "video/mp4": mp4.read_movie,
+    "video/quicktime": mp4.read_movie,
+    "audio/mp4": mp4.read_movie,
+    "video/webm": webm.read_movie,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Pixels and seconds; None where they are not known or there are none."""
+
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+
+
+def media_type_of(head: bytes, *declared: str) -> str:
+    """By the file's first bytes, else the first type that somebody declared, else unknown."""
+    found = sniff(head)
+    if found != UNKNOWN:
+        return found
+    return next((plain for word in declared if (plain := _plain(word))), UNKNOWN)
+
+
+def looks_of(path: Path, media_type: str) -> Looks:
+    """What the file looks like. Nothing where it cannot be read: a model may make anything.
+
+    Reads the disk: not for the event loop.
+    """
+    try:
+        with path.open("rb") as file:
+            return _looks(file, media_type)
+    except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over, the file is kept
+        _log.info("a medium could not be read", media_type=media_type, error=type(error).__name__)
+        return Looks()
+
+
+def _looks(file: BinaryIO, media_type: str) -> Looks:
+    if read := _FILMS.get(media_type):
+        movie = read(file)
+        width, height = _size(movie.width, movie.height)
+        return Looks(width, height, _length(movie.seconds))
+    if media_type.startswith("image/"):
+        return Looks(*_size(*imagesize.get(file)))
+    if media_type.startswith("audio/"):
+        sound = tinytag.TinyTag.get(file_obj=file, tags=False, image=False)
+        return Looks(seconds=_length(sound.duration))
+    return Looks()
+
+
+def _size(width: int | None, height: int | None) -> tuple[int, int] | tuple[None, None]:
+    """Both sides, where they can be meant."""
+    if width and height and 0 < width <= _WIDEST and 0 < height <= _WIDEST:
+        return width, height
+    return None, None
+
+
+def _length(seconds: float | None) -> float | None:
+    """Seconds, where they can be meant."""
+    return seconds if seconds and 0 < seconds <= _LONGEST else None
+
+
+def _plain(declared: str) -> str:
+    """A declared type without its parameters, in lower case; empty where it says nothing."""
+    plain = declared.split(";", 1)[0].strip().lower()
+    main, _, kind = plain.partition("/")
+    says_something = main and kind and plain.isascii() and plain.isprintable()
+    return plain if says_something and plain != UNKNOWN else ""

@@ -1,0 +1,153 @@
+"""Fetches finished media: a client of its own, which has no token and goes to few hosts only."""
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import DefaultResolver
+from yarl import URL
+
+from mediagate_server.outputs.addresses import NotAllowed, is_global, is_upstreams, may_fetch
+from mediagate_server.outputs.port import CHUNK_BYTES
+
+_USER_AGENT: Final = f"mediagate/{version('mediagate')}"
+_MOST_REDIRECTS: Final = 3
+_MOST_CONNECTIONS: Final = 64
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAY_PASS: Final = frozenset({404, 408, 425, 429})
+"""Statuses of a file that may yet appear; like every 5xx."""
+
+
+class FetchFailed(Exception):
+    """The file did not come. `cause` is one of our own words; `passing`: it may come later."""
+
+    def __init__(self, cause: str, *, passing: bool) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.passing = passing
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file that is coming. `size` in bytes, where the server says."""
+
+    media_type: str
+    size: int | None
+    chunks: AsyncIterator[bytes]
+
+
+class Fetcher:
+    """The token-free client. An async context manager; for one event loop.
+
+    `upstream` is the configured API's base URL: its host is allowed besides replicate.delivery.
+    """
+
+    def __init__(self, upstream: str, *, connect_timeout: float = 10.0) -> None:
+        self._upstream = URL(upstream)
+        self._connect_timeout = connect_timeout
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        tls: ssl.SSLContext = httpx.create_ssl_context()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=_MOST_CONNECTIONS,
+                ssl=tls,
+                resolver=_PublicResolver(self._upstream),
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout, sock_read=60),
+            trust_env=False,
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def open(self, link: str) -> AsyncIterator[Fetched]:
+        """Begin to fetch. FetchFailed, also while the chunks are read."""
+        with _told_as_failures():
+            async with await self._follow("GET", link) as answer:
+                yield Fetched(
+                    answer.headers.get("Content-Type", ""),
+                    answer.content_length,
+                    answer.content.iter_chunked(CHUNK_BYTES),
+                )
+
+    async def is_there(self, link: str) -> bool:
+        """Whether the link still leads to the file. Nothing is fetched."""
+        try:
+            with _told_as_failures():
+                async with await self._follow("HEAD", link):
+                    return True
+        except FetchFailed:
+            return False
+
+    async def _follow(self, method: str, link: str) -> aiohttp.ClientResponse:
+        """The answer with the file; redirects are followed where they lead to an allowed host."""
+        url = may_fetch(link, self._upstream)
+        for _ in range(_MOST_REDIRECTS + 1):
+            answer = await self._session.request(method, url, allow_redirects=False)
+            if answer.status == 200:
+                return answer
+            answer.release()
+            target = answer.headers.get("Location")
+            if answer.status not in _REDIRECTS or target is None:
+                passing = answer.status in _MAY_PASS or answer.status >= 500
+                raise FetchFailed(f"http status {answer.status}", passing=passing)
+            url = may_fetch(target, self._upstream, seen_from=url)
+        raise FetchFailed("too many redirects", passing=False)
+
+
+@contextmanager
+def _told_as_failures() -> Iterator[None]:
+    """Whatever a fetch may raise, as FetchFailed."""
+    try:
+        yield
+    except NotAllowed as error:
+        raise FetchFailed("its host is not one to fetch from", passing=False) from error
+    except TimeoutError as error:
+        raise FetchFailed("it took too long", passing=True) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise FetchFailed("the connection broke", passing=True) from error
+
+
+class _PublicResolver(AbstractResolver):
+    """Names of other hosts than upstream's lead to addresses of the public internet only.
+
+    The address that was looked at is the one that is connected to.
+    """
+
+    def __init__(self, upstream: URL) -> None:
+        self._upstream = upstream
+        self._inner = DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The name's addresses. OSError where one of them is not public."""
+        found = await self._inner.resolve(host, port, family)
+        own = is_upstreams(URL.build(scheme="https", host=host), self._upstream)
+        if not own and not all(is_global(result["host"]) for result in found):
+            raise OSError(None, "the name leads to an address that is not public")
+        return found
+
+    async def close(self) -> None:
+        """Close the resolver behind it."""
+        await self._inner.close()

@@ -1,0 +1,159 @@
+"""Media kept in a local folder: a file for the bytes, and one beside it for the notes.
+
+The notes come last and each file appears whole, by a rename: what has no notes is not there.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import orjson
+
+from mediagate_server.outputs.port import CHUNK_BYTES, Stored, storage_failed
+
+_NOTES: Final = ".notes"
+_HALF: Final = ".half"
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+
+T = TypeVar("T")
+
+
+class Folder:
+    """A MediaStore on this machine's disk. One process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Clears what a crash left half done. OSError where the folder cannot be used."""
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        _clear_halves(folder)
+
+    async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
+        """See port.MediaStore. The file must be on the same disk, and durable."""
+        target = self._path(key)
+
+        def work() -> None:
+            changed = _make_folders(target.parent, self._folder)
+            _notes_of(target).unlink(missing_ok=True)
+            file.replace(target)
+            half = target.with_name(target.name + _HALF)
+            try:
+                _write_durably(half, orjson.dumps(dict(notes)))
+                half.replace(_notes_of(target))
+            except OSError:
+                half.unlink(missing_ok=True)
+                target.unlink()
+                raise
+            for folder in changed:
+                _sync_folder(folder)
+
+        await self._in_thread(work)
+
+    async def find(self, key: str) -> Stored | None:
+        """See port.MediaStore."""
+        path = self._path(key)
+
+        def work() -> Stored | None:
+            try:
+                notes = orjson.loads(_notes_of(path).read_bytes())
+                return Stored(path.stat().st_size, notes)
+            except FileNotFoundError:
+                return None
+
+        return await self._in_thread(work)
+
+    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """See port.MediaStore."""
+        path = self._path(key)
+        file = await self._in_thread(lambda: path.open("rb", buffering=0))
+        try:
+            await self._in_thread(lambda: file.seek(offset))
+            while length > 0:
+                wanted = min(length, CHUNK_BYTES)
+                piece = await self._in_thread(partial(file.read, wanted))
+                if not piece:
+                    return
+                length -= len(piece)
+                yield piece
+        finally:
+            file.close()
+
+    async def delete(self, key: str) -> None:
+        """See port.MediaStore."""
+        path = self._path(key)
+
+        def work() -> None:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                _notes_of(path).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                _sync_folder(path.parent)
+
+        await self._in_thread(work)
+
+    async def keys(self, below: str) -> tuple[str, ...]:
+        """See port.MediaStore."""
+        path = self._path(below)
+
+        def work() -> tuple[str, ...]:
+            if not path.is_dir():
+                return ()
+            names = (file.name for file in path.iterdir() if file.suffix == _NOTES)
+            return tuple(f"{below}/{name.removesuffix(_NOTES)}" for name in sorted(names))
+
+        return await self._in_thread(work)
+
+    def _path(self, key: str) -> Path:
+        """Where a key's bytes are. A key never leads out of the folder."""
+        if not _KEY.fullmatch(key):
+            raise ValueError("that is no key of a medium")
+        return self._folder.joinpath(*key.split("/"))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except OSError:
+            raise storage_failed("the disk does not do it") from None
+
+
+def _notes_of(path: Path) -> Path:
+    return path.with_name(path.name + _NOTES)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folders(folder: Path, top: Path) -> list[Path]:
+    """Make the folder; it and whatever else got a new entry, to be made durable."""
+    changed = [folder]
+    while changed[-1] != top and not changed[-1].exists():
+        changed.append(changed[-1].parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    return changed
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _clear_halves(top: Path) -> None:
+    for folder, _, names in os.walk(top):
+        there = set(names)
+        for name in names:
+            is_whole = name.endswith(_NOTES) or f"{name}{_NOTES}" in there
+            if not is_whole:
+                (Path(folder) / name).unlink()

@@ -1,0 +1,81 @@
+"""All that keeps media, made and ended together: store, spool, fetching, uploads."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mediagate_server.outputs.fetching import Fetcher
+from mediagate_server.outputs.folder import Folder
+from mediagate_server.outputs.keeping import OutputKeeper
+from mediagate_server.outputs.port import MediaStore
+from mediagate_server.outputs.spool import Spool
+from mediagate_server.outputs.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """What may be set about media: bytes and seconds."""
+
+    output_max_bytes: int
+    output_timeout: float
+    upload_max_bytes: int
+    upload_life: float
+
+
+class Media:
+    """An async context manager, for one event loop. Entering raises OSError where the folder
+    cannot be used.
+
+    `upstream` is the base URL of the API whose outputs are kept. `limits` are asked at each use.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        upstream: str,
+        limits: Callable[[], MediaLimits],
+        now: Callable[[], datetime],
+    ) -> None:
+        self.store: MediaStore = Folder(folder / "kept")
+        self.fetcher = Fetcher(upstream)
+        spool = Spool(folder / "incoming")
+        self.keeper = OutputKeeper(
+            self.store,
+            spool,
+            self.fetcher,
+            max_bytes=lambda: limits().output_max_bytes,
+            timeout=lambda: limits().output_timeout,
+        )
+        self.uploads = Uploads(
+            self.store,
+            spool,
+            now=now,
+            max_bytes=lambda: limits().upload_max_bytes,
+            life=lambda: limits().upload_life,
+        )
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.fetcher)
+        cleaning = asyncio.create_task(self.uploads.keep_clean())
+        self._stack.push_async_callback(_end, cleaning)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,153 @@
+"""What callers upload, to be used as input later: kept for a while, for their tenant alone."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NoReturn
+
+import structlog
+
+from mediagate_server.errors import UploadNotFound
+from mediagate_server.outputs.facts import looks_of, media_type_of
+from mediagate_server.outputs.keeping import facts_of
+from mediagate_server.outputs.port import MediaFacts, MediaStore, StorageFailed, Stored
+from mediagate_server.outputs.spool import Incoming, Spool
+
+_log = structlog.get_logger()
+
+_KEYS: Final = "uploads"
+_ID: Final = re.compile(r"upl_[0-9a-f]{32}")
+_CLEAN_EVERY: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One upload. `key` is where its bytes are."""
+
+    id: str
+    key: str
+    facts: MediaFacts
+    expires_at: datetime
+
+
+class Uploads:
+    """All uploads. `max_bytes` and `life` (seconds) are asked anew for each."""
+
+    def __init__(
+        self,
+        store: MediaStore,
+        spool: Spool,
+        *,
+        now: Callable[[], datetime],
+        max_bytes: Callable[[], int],
+        life: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._now = now
+        self._max_bytes = max_bytes
+        self._life = life
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that an upload may have."""
+        return self._max_bytes()
+
+    def incoming(self) -> AbstractAsyncContextManager[Incoming]:
+        """A file to write an upload into; nothing is left of it unless `finish` takes it."""
+        return self._spool.incoming(self._max_bytes())
+
+    async def finish(self, incoming: Incoming, *, tenant: str, media_type: str) -> Upload:
+        """Keep what has come and is finished. `media_type` is what the caller declared, if at all.
+
+        Raises StorageFailed. Nothing is kept then, nor where the caller leaves meanwhile.
+        """
+        found = media_type_of(incoming.head, media_type)
+        looks = await asyncio.to_thread(looks_of, incoming.path, found)
+        facts = facts_of(incoming, found, looks)
+        name = f"upl_{secrets.token_hex(16)}"
+        expires_at = self._now() + timedelta(seconds=self._life())
+        upload = Upload(name, f"{_KEYS}/{name}", facts, expires_at)
+        putting = asyncio.ensure_future(
+            self._store.put(upload.key, incoming.path, _notes(upload, tenant))
+        )
+        try:
+            await asyncio.shield(putting)
+        except asyncio.CancelledError:
+            await asyncio.wait({putting})
+            await self._store.delete(upload.key)
+            raise
+        return upload
+
+    async def find(self, tenant: str, upload_id: str) -> Upload:
+        """One upload of a tenant. UploadNotFound also for another's, and once it has expired."""
+        if not _ID.fullmatch(upload_id):
+            raise UploadNotFound(upload_id)
+        key = f"{_KEYS}/{upload_id}"
+        stored = await self._store.find(key)
+        if stored is None or stored.notes["tenant"] != tenant:
+            raise UploadNotFound(upload_id)
+        upload = _upload(upload_id, key, stored)
+        if upload.expires_at <= self._now():
+            raise UploadNotFound(upload_id)
+        return upload
+
+    async def clean(self) -> int:
+        """Erase what has expired; how many there were."""
+        erased = 0
+        for key in await self._store.keys(_KEYS):
+            stored = await self._store.find(key)
+            if stored and _expiry(stored) <= self._now():
+                await self._store.delete(key)
+                erased += 1
+        return erased
+
+    async def keep_clean(
+        self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> NoReturn:
+        """Erase what has expired, again and again. Ends by cancellation alone."""
+        while True:
+            try:
+                if erased := await self.clean():
+                    _log.info("expired uploads erased", count=erased)
+            except StorageFailed as failed:
+                _log.warning("uploads not cleaned", cause=failed.failure.metadata["cause"])
+            await sleep(_CLEAN_EVERY)
+
+
+def _notes(upload: Upload, tenant: str) -> dict[str, str]:
+    facts = upload.facts
+    return {
+        "tenant": tenant,
+        "expires_at": upload.expires_at.isoformat(),
+        "media_type": facts.media_type,
+        "sha256": facts.sha256,
+        "width": _word(facts.width),
+        "height": _word(facts.height),
+        "seconds": _word(facts.seconds),
+    }
+
+
+def _upload(name: str, key: str, stored: Stored) -> Upload:
+    notes = stored.notes
+    facts = MediaFacts(
+        stored.size,
+        notes["sha256"],
+        notes["media_type"],
+        int(notes["width"]) if notes["width"] else None,
+        int(notes["height"]) if notes["height"] else None,
+        float(notes["seconds"]) if notes["seconds"] else None,
+    )
+    return Upload(name, key, facts, _expiry(stored))
+
+
+def _expiry(stored: Stored) -> datetime:
+    return datetime.fromisoformat(stored.notes["expires_at"])
+
+
+def _word(number: float | None) -> str:
+    return "" if number is None else str(number)

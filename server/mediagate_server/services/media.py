@@ -1,0 +1,143 @@
+"""MediaService: uploads, and reading what the gate keeps."""
+
+from collections.abc import AsyncIterator
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mediagate.v1 import media_pb2, media_pb2_grpc, medium_pb2
+from mediagate_server import caller
+from mediagate_server.errors import (
+    InvalidRequest,
+    MediaTooLarge,
+    OutputNotFound,
+    StoredFailure,
+    StreamExpired,
+    Violation,
+)
+from mediagate_server.generations.generations import Generations
+from mediagate_server.outputs.keeping import output_key
+from mediagate_server.outputs.port import MediaStore, storage_failed
+from mediagate_server.outputs.spool import Incoming, OverLimit
+from mediagate_server.outputs.uploads import Upload, Uploads
+from mediagate_server.services import shown
+from mediagate_server.services.paid import Context
+
+Requests = AsyncIterator[media_pb2.UploadMediaRequest]
+
+
+class MediaService(media_pb2_grpc.MediaServiceServicer):
+    """See media.proto."""
+
+    def __init__(self, generations: Generations, uploads: Uploads, store: MediaStore) -> None:
+        self._generations = generations
+        self._uploads = uploads
+        self._store = store
+
+    async def UploadMedia(
+        self, request_iterator: Requests, context: Context
+    ) -> media_pb2.UploadMediaResponse:
+        """Takes a medium, piece by piece."""
+        first = await anext(request_iterator, media_pb2.UploadMediaRequest())
+        if not first.HasField("metadata"):
+            raise InvalidRequest.of("metadata", "must be set in the first message")
+        metadata = first.metadata
+        if metadata.size_bytes > self._uploads.max_bytes:
+            raise _too_large("metadata.size_bytes", self._uploads.max_bytes)
+        async with self._uploads.incoming() as incoming:
+            await _receive(request_iterator, incoming, metadata)
+            upload = await self._uploads.finish(
+                incoming, tenant=caller.current().tenant, media_type=metadata.media_type
+            )
+        return media_pb2.UploadMediaResponse(
+            upload_id=upload.id,
+            size_bytes=upload.facts.size,
+            sha256=upload.facts.sha256,
+            media_type=upload.facts.media_type,
+            expire_time=_time_of(upload),
+        )
+
+    async def ReadMedia(
+        self, request: media_pb2.ReadMediaRequest, context: Context
+    ) -> AsyncIterator[media_pb2.ReadMediaResponse]:
+        """Streams a kept medium: first what it is, then its bytes."""
+        if request.HasField("output"):
+            media, key = await self._output(request.output)
+        else:
+            media, key = await self._upload(request.upload_id)
+        size = media.size_bytes
+        if request.offset > size:
+            raise StreamExpired(
+                "offset is past the end",
+                metadata={"offset": str(request.offset), "size": str(size)},
+            )
+        length = size - request.offset
+        if request.HasField("limit"):
+            length = min(length, request.limit)
+        yield media_pb2.ReadMediaResponse(media=media)
+        async for piece in self._store.read(key, request.offset, length):
+            length -= len(piece)
+            yield media_pb2.ReadMediaResponse(chunk=piece)
+        if length:
+            raise storage_failed("the file is shorter than it was")
+
+    async def _output(self, wanted: medium_pb2.OutputRef) -> tuple[medium_pb2.Media, str]:
+        """An output as it is shown, and where its bytes are."""
+        record = await self._generations.get(caller.current().tenant, wanted.generation_id)
+        outputs = record.output.media if record.output else ()
+        if wanted.index >= len(outputs):
+            raise OutputNotFound(record.id, wanted.index)
+        medium = outputs[wanted.index]
+        if medium.failure:
+            raise StoredFailure(medium.failure)
+        if not medium.kept:
+            raise OutputNotFound(record.id, wanted.index)
+        return shown.media(record.id, wanted.index, medium), output_key(record.id, wanted.index)
+
+    async def _upload(self, upload_id: str) -> tuple[medium_pb2.Media, str]:
+        """An upload as it is shown, and where its bytes are."""
+        upload = await self._uploads.find(caller.current().tenant, upload_id)
+        facts = upload.facts
+        media = medium_pb2.Media(
+            id=upload.id,
+            media_type=facts.media_type,
+            size_bytes=facts.size,
+            sha256=facts.sha256,
+            width=facts.width,
+            height=facts.height,
+        )
+        if facts.seconds is not None:
+            media.duration.FromNanoseconds(round(facts.seconds * 1e9))
+        return media, upload.key
+
+
+async def _receive(
+    requests: Requests, incoming: Incoming, metadata: media_pb2.UploadMetadata
+) -> None:
+    """Write all chunks, and hold them against what was announced."""
+    announced = metadata.size_bytes if metadata.HasField("size_bytes") else None
+    async for message in requests:
+        if message.HasField("metadata"):
+            raise InvalidRequest.of("metadata", "must be set in the first message only")
+        try:
+            await incoming.write(message.chunk)
+        except OverLimit as over:
+            raise _too_large("chunk", over.limit) from None
+        if announced is not None and incoming.size > announced:
+            break
+    if announced is not None and incoming.size != announced:
+        raise InvalidRequest.of("metadata.size_bytes", "is not the size of what came")
+    if not incoming.size:
+        raise InvalidRequest.of("chunk", "must come at least once")
+    await incoming.finish()
+    if metadata.sha256 and metadata.sha256 != incoming.sha256:
+        raise InvalidRequest.of("metadata.sha256", "is not the SHA-256 of what came")
+
+
+def _too_large(field: str, limit: int) -> MediaTooLarge:
+    return MediaTooLarge(Violation(field, f"an upload must have at most {limit:,} bytes"))
+
+
+def _time_of(upload: Upload) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(upload.expires_at)
+    return stamp

@@ -1,0 +1,107 @@
+"""From where outputs are fetched, and from where never."""
+
+import pytest
+from yarl import URL
+
+from mediagate_server.outputs.addresses import NotAllowed, is_global, may_fetch
+
+REPLICATE = URL("https://api.replicate.com/v1")
+SANDBOX = URL("http://127.0.0.1:8787/v1")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://replicate.delivery/pbxt/a/out-0.png",
+        "https://pb.replicate.delivery/a.png",
+        "https://a.b.REPLICATE.delivery:443/a.png?x=1",
+        "https://api.replicate.com/v1/files/a/download",
+    ],
+)
+def test_where_replicate_delivers(link: str) -> None:
+    """By https, its own hosts."""
+    assert may_fetch(link, REPLICATE) == URL(link)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "http://replicate.delivery/a.png",
+        "https://replicate.delivery.example.com/a.png",
+        "https://notreplicate.delivery/a.png",
+        "https://replicate.delivery@example.com/a.png",
+        "https://user:word@replicate.delivery/a.png",
+        "https://example.com/https://replicate.delivery/a.png",
+        "https://169.254.169.254/latest/meta-data",
+        "https://127.0.0.1/a",
+        "http://127.0.0.1:8787/files/a",
+        "http://api.replicate.com/v1/files/a",
+        "https://[::1]/a",
+        "https://2130706433/a",
+        "file:///etc/passwd",
+        "ftp://replicate.delivery/a",
+        "//replicate.delivery/a",
+        "replicate.delivery/a",
+        "https:///a",
+        "https://replicate.delivery:0/a",
+        "https://[bad/a",
+        "",
+        "data:image/png;base64,AAAA",
+    ],
+)
+def test_everything_else(link: str) -> None:
+    """Whatever a model answers."""
+    with pytest.raises(NotAllowed):
+        may_fetch(link, REPLICATE)
+
+
+def test_a_configured_upstream_serves_its_own_files() -> None:
+    """On this machine too, by the scheme that it is reached by; and no other host is."""
+    assert may_fetch("http://127.0.0.1:8787/files/a#part", SANDBOX).fragment == ""
+    assert may_fetch("http://127.0.0.1:9000/files/a", SANDBOX)
+    for link in ("http://127.0.0.2:8787/a", "http://localhost:8787/a", "http://[::1]:8787/a"):
+        with pytest.raises(NotAllowed):
+            may_fetch(link, SANDBOX)
+
+
+def test_a_redirect_may_be_relative() -> None:
+    """And is looked at like any other link."""
+    seen = URL("https://replicate.delivery/a/b.png")
+    assert may_fetch("../c.png", REPLICATE, seen_from=seen) == URL(
+        "https://replicate.delivery/c.png"
+    )
+    with pytest.raises(NotAllowed):
+        may_fetch("//example.com/c.png", REPLICATE, seen_from=seen)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("151.101.1.69", True),
+        ("2606:4700::6810:84e5", True),
+        ("64:ff9b::9765:145", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),  # noqa: S104 - not bound, refused
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("2002:7f00:1::", False),
+        ("2001:0:53aa:64c:0:0:80ff:fffe", False),
+    ],
+)
+def test_public_addresses(address: str, expected: bool) -> None:
+    """Also where one is hidden in another."""
+    assert is_global(address) is expected

@@ -1,0 +1,185 @@
+"""Keeping outputs: what arrives whole is kept, what does not is told in our own words."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+
+from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
+from mediagate_server.errors import Reason
+from mediagate_server.outputs.fetching import Fetcher
+from mediagate_server.outputs.folder import Folder
+from mediagate_server.outputs.keeping import OutputKeeper
+from mediagate_server.outputs.spool import Spool
+from mediagate_server.store.records import StoredMedia
+
+from .served import Answer, Served, cut, file, moved, unending
+
+PICTURE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png"))
+FILM = make(FilmRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
+EXPIRES = datetime(2026, 11, 24, 13, tzinfo=UTC)
+
+Keep = Callable[..., Awaitable[StoredMedia]]
+
+
+@pytest.fixture
+async def keep(folder: Folder, spool: Spool, served: Served) -> AsyncIterator[Keep]:
+    """Keeps one output of at most 1 MB and tells what became of it; waits for nothing."""
+
+    async def no_pause(_: float) -> None:
+        await asyncio.sleep(0)
+
+    async with Fetcher(served.url) as fetcher:
+
+        async def keep_one(
+            uri: str, media_type: str = "image/png", max_bytes: int = 1_000_000, seconds: float = 30
+        ) -> StoredMedia:
+            keeper = OutputKeeper(
+                folder,
+                spool,
+                fetcher,
+                max_bytes=lambda: max_bytes,
+                timeout=lambda: seconds,
+                sleep=no_pause,
+            )
+            (kept,) = await keeper.keep("gen_1", (StoredMedia(uri, media_type, EXPIRES),))
+            return kept
+
+        yield keep_one
+
+
+async def content(folder: Folder) -> bytes:
+    """What is kept."""
+    return b"".join([piece async for piece in folder.read("outputs/gen_1/0", 0, 1 << 30)])
+
+
+async def test_a_link(keep: Keep, served: Served, folder: Folder) -> None:
+    """Kept whole, looked into, and upstream's link stays with its expiry. No token is sent."""
+    link = served.put("/out.bin", file(FILM, "application/octet-stream"))
+    kept = await keep(link, "image/png")
+    assert kept == StoredMedia(
+        link,
+        "video/mp4",
+        EXPIRES,
+        seconds=1.0,
+        size=len(FILM),
+        sha256=hashlib.sha256(FILM).hexdigest(),
+        width=320,
+        height=192,
+        kept=True,
+    )
+    assert await content(folder) == FILM
+    assert "Authorization" not in served.requests[0].headers
+    assert "Cookie" not in served.requests[0].headers
+
+
+async def test_a_data_uri(keep: Keep, folder: Folder) -> None:
+    """Kept like a link. One that would not fit into a message is shown by its copy alone."""
+    for body, shown in ((PICTURE[:200_000], True), (PICTURE + bytes(300_000), False)):
+        uri = f"data:image/png;base64,{base64.b64encode(body).decode()}"
+        kept = await keep(uri)
+        assert (kept.kept, kept.size, kept.width) == (True, len(body), 320)
+        assert kept.uri == (uri if shown else "")
+        assert await content(folder) == body
+
+
+@pytest.mark.parametrize(
+    ("answers", "tries"),
+    [
+        ((file(b"", status=500), file(PICTURE)), 2),
+        ((file(b"", status=404), cut(PICTURE[:99], len(PICTURE)), file(PICTURE)), 3),
+        ((file(b""), file(PICTURE)), 2),
+        ((moved("/moved"),), 1),
+    ],
+    ids=["broken", "late and cut", "empty", "moved"],
+)
+async def test_what_may_pass_is_tried_again(
+    answers: tuple[Answer, ...], tries: int, keep: Keep, served: Served, folder: Folder
+) -> None:
+    """Three times in all; a redirect on the same host is followed."""
+    served.put("/moved", file(PICTURE))
+    kept = await keep(served.put("/out.png", *answers))
+    assert kept.failure is None
+    assert await content(folder) == PICTURE
+    assert len([request for request in served.requests if request.path == "/out.png"]) == tries
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries", "cause"),
+    [
+        (file(b"x", status=500), 3, "http status 500"),
+        (file(b"x", status=410), 1, "http status 410"),
+        (file(b""), 3, "the file is empty"),
+        (cut(PICTURE[:99], len(PICTURE)), 3, "the connection broke"),
+        (file(bytes(1_000_001)), 1, "it is over 1,000,000 bytes"),
+        (unending(bytes(65_536)), 1, "it is over 1,000,000 bytes"),
+        (moved("http://localhost:1/a"), 1, "its host is not one to fetch from"),
+        (moved("/out.png"), 1, "too many redirects"),
+    ],
+)
+async def test_what_cannot_be_kept(
+    answer: Answer, tries: int, cause: str, keep: Keep, served: Served, folder: Folder
+) -> None:
+    """A typed failure that says why, the link still there, and nothing on the disk."""
+    link = served.put("/out.png", answer)
+    kept = await keep(link)
+    assert (kept.uri, kept.expires_at, kept.kept) == (link, EXPIRES, False)
+    assert kept.failure is not None
+    assert kept.failure.reason is Reason.OUTPUT_STORE_FAILED
+    assert kept.failure.metadata == {"cause": cause}
+    assert await folder.find("outputs/gen_1/0") is None
+    times = 4 if "redirects" in cause else tries
+    assert len(served.requests) == times
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://localhost:{port}/a",
+        "http://[::1]:{port}/a",
+        "https://example.com/a.png",
+        "file:///etc/passwd",
+        "data:image/png;base64,@",
+        "nonsense",
+    ],
+)
+async def test_other_hosts_are_never_asked(uri: str, keep: Keep, served: Served) -> None:
+    """Not upstream's host as it was configured: not fetched."""
+    served.put("/a", file(PICTURE))
+    kept = await keep(uri.format(port=served.url.rpartition(":")[2]))
+    assert kept.failure is not None
+    assert served.requests == []
+
+
+async def test_time_is_bounded(keep: Keep, served: Served) -> None:
+    """A server that says nothing more is given up."""
+    never = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(PICTURE[:99])
+        await never.wait()
+        return response
+
+    kept = await keep(served.put("/out.png", silent), seconds=0.2)
+    assert kept.failure is not None
+    assert kept.failure.metadata == {"cause": "it took too long"}
+
+
+async def test_one_of_several_may_fail(served: Served, folder: Folder, spool: Spool) -> None:
+    """The others are kept, in order."""
+    good, bad = served.put("/a", file(PICTURE)), served.put("/b", file(b"", status=403))
+    async with Fetcher(served.url) as fetcher:
+        keeper = OutputKeeper(folder, spool, fetcher, max_bytes=lambda: 10**6, timeout=lambda: 30.0)
+        media = await keeper.keep(
+            "gen_1", tuple(StoredMedia(link, "image/png") for link in (good, bad, good))
+        )
+        assert [medium.kept for medium in media] == [True, False, True]
+        assert await folder.keys("outputs/gen_1") == ("outputs/gen_1/0", "outputs/gen_1/2")
+        await keeper.delete("gen_1")
+    assert await folder.keys("outputs/gen_1") == ()

@@ -1,0 +1,248 @@
+"""UploadMedia and ReadMedia of uploads, through a gate."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from mediagate.v1 import media_pb2
+from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_sandbox.server import Sandbox
+from mediagate_server.errors import UploadNotFound
+from mediagate_server.outputs.folder import Folder
+from mediagate_server.outputs.spool import Spool
+from mediagate_server.outputs.uploads import Uploads
+
+from .failures import fields_of, reason_of
+from .gates import Opener, Stubs
+from .uploading import messages, read, read_upload, until, upload
+
+PICTURE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png"))
+MIB = 1024 * 1024
+Metadata = media_pb2.UploadMetadata
+Request = media_pb2.UploadMediaRequest
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """Every file of the media folder."""
+    return [file for file in (folder / "data" / "media").rglob("*") if file.is_file()]
+
+
+async def test_an_upload_comes_back(sandboxed: Stubs) -> None:
+    """With what it is, and in any part."""
+    uploaded = await upload(
+        sandboxed,
+        PICTURE,
+        size_bytes=len(PICTURE),
+        sha256=hashlib.sha256(PICTURE).hexdigest(),
+    )
+    assert uploaded.size_bytes == len(PICTURE)
+    assert uploaded.sha256 == hashlib.sha256(PICTURE).hexdigest()
+    assert uploaded.media_type == "image/png"
+    assert 86_000 < uploaded.expire_time.seconds - time.time() <= 86_400
+    media, content = await read_upload(sandboxed, uploaded.upload_id)
+    assert content == PICTURE
+    assert (media.id, media.size_bytes, media.sha256) == (
+        uploaded.upload_id,
+        len(PICTURE),
+        uploaded.sha256,
+    )
+    assert (media.width, media.height, media.media_type) == (320, 192, "image/png")
+    for offset, limit in ((10, 20), (len(PICTURE) - 1, 5), (len(PICTURE), 5), (3, 0)):
+        _, part = await read_upload(sandboxed, uploaded.upload_id, offset=offset, limit=limit)
+        assert part == PICTURE[offset : offset + limit]
+
+
+async def test_a_declared_type_counts_where_the_bytes_do_not_tell(sandboxed: Stubs) -> None:
+    """The bytes themselves come first."""
+    assert (await upload(sandboxed, b"{}", media_type="model/obj")).media_type == "model/obj"
+    assert (await upload(sandboxed, PICTURE, media_type="image/gif")).media_type == "image/png"
+    assert (await upload(sandboxed, b"{}")).media_type == "application/octet-stream"
+
+
+CHUNK = Request(chunk=b"abc")
+SHA = hashlib.sha256(b"abc").hexdigest()
+BAD: dict[str, tuple[list[Request], str, str]] = {
+    "nothing at all": ([], "INVALID_REQUEST", "metadata"),
+    "no metadata": ([CHUNK], "INVALID_REQUEST", "metadata"),
+    "metadata twice": (
+        [Request(metadata=Metadata()), CHUNK, Request(metadata=Metadata())],
+        "INVALID_REQUEST",
+        "metadata",
+    ),
+    "no bytes": ([Request(metadata=Metadata())], "INVALID_REQUEST", "chunk"),
+    "an empty chunk": (
+        [Request(metadata=Metadata()), Request(chunk=b"")],
+        "INVALID_REQUEST",
+        "chunk",
+    ),
+    "an empty message": ([Request(metadata=Metadata()), Request()], "INVALID_REQUEST", "request"),
+    "fewer bytes": (
+        [Request(metadata=Metadata(size_bytes=4)), CHUNK],
+        "INVALID_REQUEST",
+        "metadata.size_bytes",
+    ),
+    "more bytes": (
+        [Request(metadata=Metadata(size_bytes=2)), CHUNK, CHUNK],
+        "INVALID_REQUEST",
+        "metadata.size_bytes",
+    ),
+    "another hash": (
+        [Request(metadata=Metadata(sha256="0" * 64)), CHUNK],
+        "INVALID_REQUEST",
+        "metadata.sha256",
+    ),
+    "no hash": (
+        [Request(metadata=Metadata(sha256="abc")), CHUNK],
+        "INVALID_REQUEST",
+        "metadata.sha256",
+    ),
+    "a negative size": (
+        [Request(metadata=Metadata(size_bytes=-1)), CHUNK],
+        "INVALID_REQUEST",
+        "metadata.size_bytes",
+    ),
+    "no media type": (
+        [Request(metadata=Metadata(media_type="png")), CHUNK],
+        "INVALID_REQUEST",
+        "metadata.media_type",
+    ),
+    "announced too large": (
+        [Request(metadata=Metadata(size_bytes=100_000_001)), CHUNK],
+        "MEDIA_TOO_LARGE",
+        "metadata.size_bytes",
+    ),
+    "a chunk too large": (
+        [Request(metadata=Metadata()), Request(chunk=bytes(2 * MIB + 1))],
+        "MEDIA_TOO_LARGE",
+        "chunk",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+async def test_bad_uploads(case: str, sandboxed: Stubs, tmp_path: Path) -> None:
+    """Each is refused with its field, and leaves nothing on the disk."""
+    requests, reason, field = BAD[case]
+
+    async def sent() -> AsyncIterator[Request]:
+        for request in requests:
+            yield request
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sandboxed.media.UploadMedia(sent())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(caught.value) == reason
+    assert fields_of(caught.value) == {field}
+    assert kept_files(tmp_path) == []
+
+
+async def test_more_than_the_most_is_refused_while_it_comes(
+    sandboxed: Stubs, tmp_path: Path
+) -> None:
+    """Without an announced size too: at the first byte over it, nothing kept."""
+
+    def chunks() -> Iterable[bytes]:
+        for _ in range(50):
+            yield bytes(2_000_000)
+        yield b"x"
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sandboxed.media.UploadMedia(messages(chunks(), Metadata()))
+    assert reason_of(caught.value) == "MEDIA_TOO_LARGE"
+    assert fields_of(caught.value) == {"chunk"}
+    assert kept_files(tmp_path) == []
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(sandboxed: Stubs, tmp_path: Path) -> None:
+    """Cancelled half-way: the file in the spool goes too."""
+    sent = asyncio.Event()
+
+    async def endless() -> AsyncIterator[Request]:
+        yield Request(metadata=Metadata())
+        for _ in range(8):
+            yield Request(chunk=bytes(MIB))
+        sent.set()
+        await asyncio.Event().wait()
+
+    call: Any = sandboxed.media.UploadMedia(endless())
+    await sent.wait()
+    await until(lambda: bool(kept_files(tmp_path)))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await until(lambda: not kept_files(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["upl_" + "0" * 32, "upl_1", "../../secret", "gen_1", "é"])
+async def test_uploads_that_are_not_there(name: str, sandboxed: Stubs) -> None:
+    """Whatever the name is."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read_upload(sandboxed, name)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert reason_of(caught.value) == "UPLOAD_NOT_FOUND"
+
+
+async def test_bad_reads(sandboxed: Stubs) -> None:
+    """No source, an offset past the end, a negative one."""
+    name = (await upload(sandboxed, PICTURE)).upload_id
+    for request, code, reason in (
+        (media_pb2.ReadMediaRequest(), "INVALID_ARGUMENT", "INVALID_REQUEST"),
+        (
+            media_pb2.ReadMediaRequest(upload_id=name, offset=-1),
+            "INVALID_ARGUMENT",
+            "INVALID_REQUEST",
+        ),
+        (
+            media_pb2.ReadMediaRequest(upload_id=name, offset=len(PICTURE) + 1),
+            "OUT_OF_RANGE",
+            "STREAM_EXPIRED",
+        ),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read(sandboxed, request)
+        assert (caught.value.code().name, reason_of(caught.value)) == (code, reason)
+
+
+async def test_uploads_outlive_the_process(
+    sandbox: Sandbox, open_gate: Opener, tmp_path: Path
+) -> None:
+    """They are on the disk; what was half way is not."""
+    async with open_gate(sandbox.url) as (stubs, _):
+        name = (await upload(stubs, PICTURE)).upload_id
+    (tmp_path / "data" / "media" / "incoming" / "half").write_bytes(b"half")
+    async with open_gate(sandbox.url) as (stubs, _):
+        assert (await read_upload(stubs, name))[1] == PICTURE
+        assert {file.parent.name for file in kept_files(tmp_path)} == {"uploads"}
+
+
+async def test_expiry_and_tenants(tmp_path: Path) -> None:
+    """After its life an upload is not found, then erased. Another tenant never finds it."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    uploads = Uploads(
+        Folder(tmp_path / "kept"),
+        Spool(tmp_path / "incoming"),
+        now=lambda: now,
+        max_bytes=lambda: 100,
+        life=lambda: 60.0,
+    )
+    async with uploads.incoming() as incoming:
+        await incoming.write(b"abc")
+        await incoming.finish()
+        made = await uploads.finish(incoming, tenant="one", media_type="")
+    assert await uploads.find("one", made.id) == made
+    with pytest.raises(UploadNotFound) as other:
+        await uploads.find("two", made.id)
+    assert await uploads.clean() == 0
+    now += timedelta(seconds=60)
+    with pytest.raises(UploadNotFound) as late:
+        await uploads.find("one", made.id)
+    assert other.value.failure == late.value.failure
+    assert await uploads.clean() == 1
+    assert await Folder(tmp_path / "kept").keys("uploads") == ()

@@ -1,0 +1,288 @@
+"""The files API: what is uploaded comes back, for a day, to whoever has a right to it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mediagate_sandbox.clock import ManualClock
+
+from .caller import Answer, Caller
+from .conftest import Opener
+
+LIMIT = 100 * 1024 * 1024
+DAY = 86_400
+
+
+async def upload(
+    caller: Caller,
+    content: Any = b"hello",
+    *,
+    filename: str | None = "a.txt",
+    kind: str | None = "text/plain",
+    **fields: str,
+) -> Answer:
+    """Send a file as a form."""
+    form = aiohttp.FormData(default_to_multipart=True)
+    for name, value in fields.items():
+        form.add_field(name, value)
+    form.add_field("content", content, filename=filename, content_type=kind)
+    headers = {"Authorization": "Bearer any"}
+    async with caller.session.post(
+        caller.sandbox.url + "/v1/files", data=form, headers=headers
+    ) as answer:
+        return Answer(answer.status, answer.headers, await answer.read())
+
+
+async def uploaded(caller: Caller, content: Any = b"hello", **form: Any) -> Any:
+    """A file that must be taken; its document."""
+    answer = await upload(caller, content, **form)
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def link(caller: Caller, document: Any) -> str:
+    """A signed download link."""
+    answer = await caller.get(f"/sandbox/files/{document['id']}/link")
+    return str(answer.json["url"])
+
+
+def kept(folder: Path) -> list[Path]:
+    """Files on disk."""
+    return [each for each in folder.rglob("*") if each.is_file()]
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where sandboxes of this test keep their files."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+async def test_a_file_and_its_checksums(caller: Caller) -> None:
+    """201 with all there is to know; GET says the same."""
+    content = secrets.token_bytes(3_000_000)
+    document = await uploaded(caller, io.BytesIO(content), metadata='{"order": 7}')
+    assert document["name"] == "a.txt"
+    assert document["content_type"] == "text/plain"
+    assert document["size"] == len(content)
+    assert document["checksums"] == {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
+    }
+    assert document["metadata"] == {"order": 7}
+    assert document["urls"]["get"] == f"{caller.sandbox.base_url}/files/{document['id']}"
+    assert (await caller.get(document["urls"]["get"])).json == document
+    answer = await caller.send("GET", await link(caller, document), Authorization="")
+    assert answer.body == content
+    assert answer.headers["Content-Type"] == "text/plain"
+
+
+async def test_fields_go_before_the_part_s_own(caller: Caller) -> None:
+    """`type` and `filename` may be parts, before or after; without any there is a stand-in."""
+    disposition = b"--b\r\nContent-Disposition: form-data; name="
+    content = disposition + b"content; filename=a.bin\r\nContent-Type: text/css\r\n\r\nx\r\n"
+    named = disposition + b"filename\r\n\r\nb.png\r\n"
+    typed = disposition + b"type\r\n\r\nimage/png\r\n"
+    bare = disposition + b"content\r\n\r\nx\r\n"
+    for body, expected in (
+        (named + content + typed, ("b.png", "image/png")),
+        (content, ("a.bin", "text/css")),
+        (bare, ("file", "application/octet-stream")),
+    ):
+        answer = await caller.send(
+            "POST",
+            "/v1/files",
+            body + b"--b--\r\n",
+            Content_Type="multipart/form-data; boundary=b",
+        )
+        assert (answer.json["name"], answer.json["content_type"]) == expected
+
+
+async def test_an_empty_file(caller: Caller) -> None:
+    """It is a file like any other."""
+    document = await uploaded(caller, b"")
+    assert document["size"] == 0
+    assert (await caller.get(await link(caller, document))).body == b""
+
+
+async def test_lists_are_paged_newest_first(open_sandbox: Opener) -> None:
+    """Absolute links, as in every list."""
+    async with open_sandbox(files_per_page=2) as caller:
+        ids = [(await uploaded(caller, str(number)))["id"] for number in range(5)]
+        place, found = "/v1/files", list[str]()
+        while place:
+            page = (await caller.get(place)).json
+            found += [each["id"] for each in page["results"]]
+            place = page["next"]
+        assert found == ids[::-1]
+
+
+async def test_what_was_deleted_is_gone(caller: Caller) -> None:
+    """204 once, then 404 from every side."""
+    document = await uploaded(caller)
+    place, signed = document["urls"]["get"], await link(caller, document)
+    assert (await caller.send("DELETE", place)).status == 204
+    for answer in (
+        await caller.get(place),
+        await caller.get(signed),
+        await caller.send("DELETE", place),
+    ):
+        assert answer.status == 404
+        assert answer.json["detail"] == "File not found"
+    assert (await caller.get("/v1/files")).json["results"] == []
+
+
+async def test_files_expire_after_a_day(still: Caller, clock: ManualClock) -> None:
+    """They can be read until then, and are off the list and the disk after."""
+    document = await uploaded(still)
+    await clock.advance(DAY - 1)
+    assert (await still.get(document["urls"]["get"])).status == 200
+    signed = await link(still, document)
+    assert (await still.get(signed)).status == 200
+    await clock.advance(1)
+    assert (await still.get(document["urls"]["get"])).status == 404
+    assert (await still.get(signed)).status == 404
+    assert (await still.get("/v1/files")).json["results"] == []
+
+
+async def test_a_link_is_good_for_one_file_and_one_owner(caller: Caller) -> None:
+    """Any other word in it and there is no such file; the token changes nothing."""
+    first, second = await uploaded(caller), await uploaded(caller)
+    signed = await link(caller, first)
+    wrong = [
+        signed.replace(first["id"], second["id"]),
+        signed.replace("owner=sandbox", "owner=somebody"),
+        signed.replace("expiry=", "expiry=9"),
+        signed.replace("expiry=", "expiry=x"),
+        signed.partition("&signature")[0],
+        signed.partition("?")[0],
+    ]
+    for each in wrong:
+        answer = await caller.get(each)
+        assert (answer.status, answer.json["detail"]) == (404, "File not found")
+
+
+async def test_parts_of_a_file(caller: Caller) -> None:
+    """A download can be taken up in the middle."""
+    signed = await link(caller, await uploaded(caller, b"0123456789"))
+    answer = await caller.get(signed, Range="bytes=4-6")
+    assert (answer.status, answer.body) == (206, b"456")
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"metadata": "{"}, "metadata"),
+        ({"metadata": "[1]"}, "metadata"),
+        ({"filename": "\u00e9" * 128}, "filename"),
+        ({"metadata": '{"a": "' + "x" * 70_000 + '"}'}, "metadata"),
+    ],
+)
+async def test_forms_that_do_not_fit(
+    caller: Caller, disk: Path, form: dict[str, Any], field: str
+) -> None:
+    """422 naming the part, and nothing is kept."""
+    answer = await upload(caller, **form)
+    assert (answer.status, answer.json["invalid_fields"][0]["field"]) == (422, field)
+    assert (await caller.get("/v1/files")).json["results"] == []
+
+
+async def test_the_longest_name(caller: Caller) -> None:
+    """255 bytes are taken."""
+    assert (await uploaded(caller, filename="x" * 255))["name"] == "x" * 255
+
+
+BROKEN = [
+    b"",
+    b"--b\r\n",
+    b"no boundary at all",
+    b"--b\r\nContent-Disposition: form-data; name=other\r\n\r\nx\r\n--b--\r\n",
+    b"--b\r\nContent-Disposition: form-data; name=content\r\n\r\nx",
+    b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--c--\r\n--b--\r\n",
+    b"--b\r\nContent-Disposition: form-data; name=type\r\n\r\n\xff\r\n--b--\r\n",
+    b"--b\r\nbroken header\r\n\r\nx\r\n--b--\r\n",
+]
+
+
+@pytest.mark.parametrize("body", BROKEN)
+async def test_bodies_that_are_no_form(open_sandbox: Opener, disk: Path, body: bytes) -> None:
+    """A 4xx, never a 500, and no half of a file stays on disk."""
+    async with open_sandbox() as caller:
+        kind = "multipart/form-data; boundary=b"
+        answer = await caller.send("POST", "/v1/files", body, Content_Type=kind)
+        assert answer.status in (400, 422), answer.body
+        assert answer.json["status"] == answer.status
+        assert kept(disk) == []
+
+
+async def test_only_forms_are_taken(caller: Caller) -> None:
+    """JSON is no way to send a file; a form must have a content."""
+    answer = await caller.send("POST", "/v1/files", {"content": "x"})
+    assert answer.status == 400
+    answer = await caller.send(
+        "POST", "/v1/files", b"--b--\r\n", Content_Type="multipart/form-data; boundary=b"
+    )
+    assert answer.status == 422
+    assert answer.json["detail"] == "- (root): content is required\n"
+
+
+async def chunks(size: int) -> AsyncIterator[bytes]:
+    """So many bytes, without having them."""
+    for _ in range(size // 65_536):
+        yield bytes(65_536)
+    yield bytes(size % 65_536)
+
+
+async def test_a_file_can_be_too_large(open_sandbox: Opener, disk: Path) -> None:
+    """One byte more than the limit is a 413 with Replicate's words; the limit itself is not."""
+    async with open_sandbox(max_upload_bytes=3_000_000) as caller:
+        assert (await uploaded(caller, chunks(3_000_000)))["size"] == 3_000_000
+        assert len(kept(disk)) == 1
+        answer = await upload(caller, chunks(3_000_001))
+        assert answer.status == 413
+        assert answer.json["detail"] == "Files must be less than 100MB in size"
+        assert (await upload(caller, chunks(50_000_000))).status == 413
+        assert len(kept(disk)) == 1
+
+
+async def test_a_hundred_megabytes(caller: Caller, disk: Path) -> None:
+    """The default limit is Replicate's: this much is taken, from disk to disk."""
+    document = await uploaded(caller, chunks(LIMIT))
+    assert document["size"] == LIMIT
+    assert document["checksums"]["sha256"] == hashlib.sha256(bytes(LIMIT)).hexdigest()
+
+
+async def test_the_oldest_go_when_there_is_no_room(open_sandbox: Opener, disk: Path) -> None:
+    """The last one always stays."""
+    async with open_sandbox(keep_upload_bytes=10) as caller:
+        ids = [(await uploaded(caller, b"123456"))["id"] for _ in range(3)]
+        listed = [each["id"] for each in (await caller.get("/v1/files")).json["results"]]
+        assert listed == ids[-1:]
+        await uploaded(caller, b"x" * 20)
+        assert len(kept(disk)) == 1
+
+
+async def test_files_need_a_token_and_tell_nothing_of_limits(caller: Caller) -> None:
+    """As recorded: no ratelimit headers; without a token 401."""
+    document = await uploaded(caller)
+    answer = await caller.get(document["urls"]["get"])
+    assert "ratelimit-remaining" not in answer.headers
+    for method, path in (("GET", ""), ("POST", ""), ("GET", f"/{document['id']}")):
+        answer = await caller.send(method, "/v1/files" + path, Authorization="")
+        assert answer.status == 401
+
+
+async def test_nothing_stays_behind(open_sandbox: Opener, disk: Path) -> None:
+    """The folder goes with the sandbox."""
+    async with open_sandbox() as caller:
+        await uploaded(caller)
+        assert len(kept(disk)) == 1
+    assert kept(disk) == []

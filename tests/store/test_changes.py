@@ -1,0 +1,112 @@
+"""Changes by number, doubts, and predictions that are somebody's already."""
+
+import sqlite3
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mediagate_server.store.port import AlreadyClaimed
+from mediagate_server.store.records import AttemptState, Filter, Generation, Sequences, State
+from mediagate_server.store.sqlite import SqliteStore
+from tests.store.samples import NOON, made, moved, reservation
+
+
+async def accepted(store: SqliteStore, *names: str, **changes: object) -> list[Generation]:
+    """Generations of these names, accepted one after the other."""
+    several = [made(name, **changes) for name in names]
+    for one in several:
+        assert isinstance(await store.accept(one, reservation(one), 0), int)
+    return several
+
+
+async def test_every_change_has_the_next_number(store: SqliteStore) -> None:
+    """Of whatever generation; each is told as it stands, at its last number."""
+    a, b = await accepted(store, "a", "b")
+    assert await store.save(moved(a, State.RUNNING)) == 3
+    assert await store.save(moved(b, State.FAILED)) == 4
+    changes = await store.changed_since("local", Filter(), 0, 9)
+    assert [(c.sequence, c.generation.id, c.generation.version) for c in changes] == [
+        (3, "gen_a", 2),
+        (4, "gen_b", 2),
+    ]
+    assert await store.changed_since("local", Filter(), 3, 9) == changes[1:]
+    assert await store.changed_since("local", Filter(), 0, 1) == changes[:1]
+    assert await store.changed_since("local", Filter(states=(State.FAILED,)), 0, 9) == changes[1:]
+    assert await store.changed_since("another", Filter(), 0, 9) == ()
+    assert await store.changed_since("local", Filter(), 4, 9) == ()
+
+
+async def test_a_refused_write_takes_no_number_from_others(store: SqliteStore) -> None:
+    """Numbers only ever grow, whatever fails in between."""
+    (a,) = await accepted(store, "a")
+    stale = store.save(replace(a, version=7))
+    good = store.save(moved(a, State.RUNNING))
+    with pytest.raises(Exception, match="gen_a"):
+        await stale
+    number = await good
+    assert number > 1
+    (b,) = await accepted(store, "b")
+    changes = await store.changed_since("local", Filter(), number, 9)
+    assert [c.generation for c in changes] == [b]
+
+
+async def test_numbers_go_on_after_a_restart_and_a_deletion(tmp_path: Path) -> None:
+    """What was deleted is missed: changes from before it cannot be told any more."""
+    async with SqliteStore(tmp_path) as store:
+        await accepted(store, "a", "b")
+        assert await store.sequences() == Sequences(oldest=0, newest=2)
+    other = sqlite3.connect(tmp_path / "mediagate.sqlite3", isolation_level=None)
+    for table, column in (("request_ids", "generation_id"), ("generations", "id")):
+        other.execute("DROP TRIGGER IF EXISTS ledger_loses_no_line")
+        other.execute("DELETE FROM ledger WHERE attempt_id = 'att_b'")
+        other.execute("DELETE FROM attempts WHERE generation_id = 'gen_b'")
+        other.execute(f"DELETE FROM {table} WHERE {column} = 'gen_b'")  # noqa: S608
+    other.close()
+    async with SqliteStore(tmp_path) as store:
+        assert await store.sequences() == Sequences(oldest=2, newest=2)
+        c = made("c")
+        assert await store.accept(c, reservation(c), 0) == 3
+
+
+async def test_doubts_are_found_again(store: SqliteStore) -> None:
+    """Also of a generation that has ended; what is absent only while it may still turn up."""
+    sure, unsure, absent = await accepted(store, "sure", "unsure", "absent")
+    before = NOON - timedelta(hours=2)
+    attempt = replace(made("old").attempt, created_at=before)
+    (old,) = await accepted(store, "old", created_at=before, attempts=(attempt,))
+    await store.save(moved(sure, State.RUNNING, AttemptState.ACCEPTED))
+    unsure = moved(unsure, State.UNCONFIRMED, AttemptState.UNCONFIRMED)
+    absent = moved(absent, State.FAILED, AttemptState.ABSENT)
+    for one in (unsure, absent, moved(old, State.FAILED, AttemptState.ABSENT)):
+        await store.save(one)
+    assert await store.in_doubt() == (unsure,)
+    assert await store.in_doubt(NOON - timedelta(hours=1)) == (absent, unsure)
+    assert len(await store.in_doubt(NOON - timedelta(hours=3))) == 3
+
+
+async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
+    """Of two that want it one is refused whole; what a create answered is never refused."""
+    a, b, c = await accepted(store, "a", "b", "c")
+    adopted = moved(a, State.STARTING, AttemptState.ACCEPTED, "p1")
+    await store.save(adopted, claims=("p1",))
+    late = moved(b, State.STARTING, AttemptState.ACCEPTED, "p1")
+    with pytest.raises(AlreadyClaimed):
+        await store.save(late, claims=("p1",))
+    assert await store.get("local", b.id) == b
+    await store.save(moved(adopted, State.RUNNING), claims=("p1",))
+    assert await store.claimed(("p1", "p2")) == {"p1"}
+    assert await store.claimed(()) == frozenset()
+    await store.save(moved(c, State.STARTING, AttemptState.ACCEPTED, "p1"))
+
+
+async def test_attempts_and_predictions_lead_to_their_generation(store: SqliteStore) -> None:
+    """Whoever's it is: a webhook names no tenant."""
+    (a,) = await accepted(store, "a", tenant="another")
+    a = moved(a, State.STARTING, AttemptState.ACCEPTED, "p1")
+    await store.save(a)
+    assert await store.by_attempt("att_a") == a
+    assert await store.by_prediction("p1") == a
+    assert await store.by_attempt("att_none") is None
+    assert await store.by_prediction("p2") is None

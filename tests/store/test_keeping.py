@@ -1,0 +1,136 @@
+"""What is kept only while a generation runs, and never in clear."""
+
+import stat
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mediagate_server.store.records import Checkpoint, State
+from mediagate_server.store.sealing import Seal, SealBroken, SealKeyError
+from mediagate_server.store.sqlite import SqliteStore
+from tests.store.samples import NOON, made, moved, reservation
+
+SECRET = "a lighthouse that nobody may read of"
+
+
+async def test_pending_inputs_survive_a_restart_and_end_with_the_generation(
+    tmp_path: Path,
+) -> None:
+    """A later process can send what is queued; what has ended has no input any more."""
+    first = made("a")
+    async with SqliteStore(tmp_path) as store:
+        await store.accept(first, reservation(first), 0, pending=SECRET.encode())
+        await store.accept(made("b"), reservation(made("b")), 0)
+        await store.save(moved(first, State.QUEUED))
+    async with SqliteStore(tmp_path) as store:
+        assert await store.pending("gen_a") == SECRET.encode()
+        assert await store.pending("gen_b") is None
+        assert await store.pending("gen_none") is None
+        await store.save(replace(first, version=3, state=State.FAILED))
+        assert await store.pending("gen_a") is None
+
+
+async def test_checkpoints_follow_on_each_other_and_end_with_the_generation(
+    store: SqliteStore,
+) -> None:
+    """In order, up to the first gap; a piece that comes after the end is not kept."""
+    first = made("a")
+    await store.accept(first, reservation(first), 0)
+    pieces = (Checkpoint(0, 3, "7:0", "été"[:2]), Checkpoint(3, 9, "8:0", "six-en"))
+    for piece in (*pieces, Checkpoint(10, 12, "9:0", "no")):
+        store.checkpoint(first.id, piece)
+    await store.checkpoint("gen_none", pieces[0])
+    assert await store.checkpoints(first.id) == pieces
+    over = (Checkpoint(9, 11, "8:5", "go"), Checkpoint(11, 14, "9:1", " on"))
+    for piece in over:
+        store.checkpoint(first.id, piece)
+    await store.checkpoint(first.id, over[-1])
+    assert await store.checkpoints(first.id) == (*pieces, *over)
+    ended = store.save(moved(first, State.SUCCEEDED))
+    await store.checkpoint(first.id, Checkpoint(14, 15, "", "x"))
+    await ended
+    assert await store.checkpoints(first.id) == ()
+
+
+async def test_no_prompt_and_no_text_lies_on_disk_in_clear(tmp_path: Path) -> None:
+    """Not in the database, not in its log, not in the key's file, not beside them."""
+    first = made("a")
+    folder = tmp_path / "data"
+    async with SqliteStore(folder) as store:
+        await store.accept(first, reservation(first), 0, pending=SECRET.encode())
+        await store.checkpoint(first.id, Checkpoint(0, 9, "1:0", SECRET))
+        key = await store.key("webhook-url")
+        written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {"mediagate.sqlite3", "mediagate.sqlite3-wal", "sealing.key"} <= written.keys()
+    for name, content in written.items():
+        assert SECRET.encode() not in content, name
+        assert SECRET[2:20].encode() not in content, name
+        assert key not in content, name
+    assert stat.S_IMODE((folder / "sealing.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+async def test_without_its_key_nothing_is_opened_and_everything_goes_on(tmp_path: Path) -> None:
+    """Inputs and texts count as not kept; a secret key is drawn anew."""
+    first = made("a")
+    async with SqliteStore(tmp_path) as store:
+        await store.accept(first, reservation(first), 0, pending=b"x")
+        await store.checkpoint(first.id, Checkpoint(0, 1, "", "x"))
+        before = await store.key("webhook-url")
+    (tmp_path / "sealing.key").unlink()
+    async with SqliteStore(tmp_path) as store:
+        assert await store.pending(first.id) is None
+        assert await store.checkpoints(first.id) == ()
+        assert await store.key("webhook-url") != before
+
+
+async def test_keys_are_drawn_once(tmp_path: Path) -> None:
+    """One for each name, the same after a restart."""
+    async with SqliteStore(tmp_path) as store:
+        first = await store.key("a"), await store.key("b")
+        assert await store.key("a") == first[0]
+    async with SqliteStore(tmp_path) as store:
+        assert (await store.key("a"), await store.key("b")) == first
+    assert len(set(first)) == 2
+    assert {len(key) for key in first} == {32}
+
+
+async def test_a_webhook_is_claimed_once_for_a_day(tmp_path: Path) -> None:
+    """Across restarts; after more than a day its id is forgotten, not before."""
+    async with SqliteStore(tmp_path) as store:
+        assert await store.claim_webhook("msg_1", NOON)
+        assert not await store.claim_webhook("msg_1", NOON)
+    async with SqliteStore(tmp_path) as store:
+        assert not await store.claim_webhook("msg_1", NOON + timedelta(hours=24))
+        assert await store.claim_webhook("msg_2", NOON + timedelta(hours=24))
+        assert await store.claim_webhook("msg_1", NOON + timedelta(hours=26))
+        assert not await store.claim_webhook("msg_2", NOON + timedelta(hours=26))
+
+
+def test_what_is_sealed_opens_with_its_key_at_its_place_only() -> None:
+    """Nothing can be moved to another generation, cut or changed."""
+    seal = Seal(bytes(32))
+    sealed = seal.close(b"text", "pending gen_a")
+    assert seal.open(sealed, "pending gen_a") == b"text"
+    assert seal.close(b"text", "pending gen_a") != sealed
+    changed = bytes([sealed[0], sealed[1] ^ 1]) + sealed[2:]
+    for wrong, about in (
+        (sealed, "pending gen_b"),
+        (changed, "pending gen_a"),
+        (sealed[:-1], "pending gen_a"),
+        (b"", "pending gen_a"),
+    ):
+        with pytest.raises(SealBroken):
+            seal.open(wrong, about)
+    with pytest.raises(SealBroken):
+        Seal(b"1" * 32).open(sealed, "pending gen_a")
+
+
+def test_a_key_file_that_is_no_key_is_named(tmp_path: Path) -> None:
+    """Better not to start than to seal with what somebody can guess."""
+    path = tmp_path / "sealing.key"
+    path.write_bytes(b"short")
+    with pytest.raises(SealKeyError, match=r"sealing\.key"):
+        Seal.of_file(path)
