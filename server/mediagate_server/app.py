@@ -185,6 +185,7 @@ class Gate:
                     connect_timeout=settings.upstream_connect_timeout,
                     create_timeout=settings.upstream_create_timeout,
                     read_timeout=settings.upstream_read_timeout,
+                    upload_timeout=settings.upstream_upload_timeout,
                 )
             )
         )

@@ -16,6 +16,7 @@ from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.replicate.port import (
     CreateRequest,
     DoneEvent,
+    FileToUpload,
     NoAnswer,
     Prediction,
     PredictionPage,
@@ -23,6 +24,7 @@ from mediagate_server.replicate.port import (
     Refusal,
     Refused,
     StreamEvent,
+    UploadedFile,
     Upstream,
 )
 
@@ -30,6 +32,14 @@ Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
 
 REQUEST = CreateRequest("meta/llama", {"prompt": "hi"}, cancel_after=60)
 PREDICTION = Prediction("p1", PredictionStatus.STARTING)
+
+
+async def content() -> AsyncIterator[bytes]:
+    yield b"bytes"
+
+
+FILE = FileToUpload("input.png", "image/png", 5, content)
+UPLOADED = UploadedFile("https://upstream/files/1", None)
 DOUBT = NoAnswer("timeout")
 DOWN = Refused(Refusal.UNREACHABLE)
 INPUT = Refused(Refusal.INPUT, http_status=422)
@@ -79,6 +89,11 @@ class Scripted(Upstream):
         self.ask("list")
         return PredictionPage((PREDICTION,), None)
 
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        assert file is FILE
+        self.ask("upload")
+        return UPLOADED
+
     @asynccontextmanager
     async def stream(
         self, stream_url: str, *, last_event_id: str | None = None
@@ -111,6 +126,8 @@ async def ask(out: Outbound, endpoint: str) -> object:
             return await out.get("p1", model="llama-70b")
         case "cancel":
             return await out.cancel("p1", model="llama-70b")
+        case "upload":
+            return await out.upload_file(FILE)
         case "list":
             return await out.list_predictions(cursor="c")
         case _:
@@ -123,6 +140,7 @@ ANSWERS = {
     "get": PREDICTION,
     "cancel": None,
     "list": PredictionPage((PREDICTION,), None),
+    "upload": UPLOADED,
     "stream": [(DoneEvent(),)],
 }
 
@@ -146,7 +164,7 @@ def test_an_answer_passes_through(virtually: Virtually, endpoint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "tries"), [("get", 3), ("list", 3), ("stream", 3), ("cancel", 5)]
+    ("endpoint", "tries"), [("get", 3), ("list", 3), ("stream", 3), ("cancel", 5), ("upload", 3)]
 )
 @pytest.mark.parametrize("end", [DOUBT, DOWN, throttled(None)])
 def test_reads_and_cancels_are_tried_again(

@@ -31,6 +31,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "connect_timeout": "upstream_connect_timeout",
             "create_timeout": "upstream_create_timeout",
             "read_timeout": "upstream_read_timeout",
+            "upload_timeout": "upstream_upload_timeout",
         },
         "limits": {
             "requests_per_minute": "requests_per_minute",

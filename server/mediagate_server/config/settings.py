@@ -111,6 +111,8 @@ class Settings(BaseModel):
     """Shorter than the other two."""
     upstream_create_timeout: WireTimeout = 30.0
     upstream_read_timeout: WireTimeout = 10.0
+    upstream_upload_timeout: WireTimeout = 300.0
+    """For one file that is handed to upstream."""
 
     requests_per_minute: Limit = 0
     """Rpcs of a tenant; 0 is no limit."""

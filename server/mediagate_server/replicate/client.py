@@ -20,14 +20,17 @@ from yarl import URL
 from mediagate_server.replicate import addresses
 from mediagate_server.replicate.connection import Connection, connect
 from mediagate_server.replicate.decoding import decode_page, decode_prediction
+from mediagate_server.replicate.files import Multipart, decode_file
 from mediagate_server.replicate.port import (
     CreateRequest,
+    FileToUpload,
     NoAnswer,
     Prediction,
     PredictionPage,
     Refusal,
     Refused,
     StreamEvent,
+    UploadedFile,
     Upstream,
 )
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
@@ -117,6 +120,18 @@ class ReplicateClient(Upstream):
         if cursor is not None:
             query["cursor"] = cursor
         return decode_page(await self._read("GET", "/predictions", query))
+
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        """Hand a file over, for models to read; it is read while it is sent."""
+        body = Multipart(file)
+        answer = await self._send(
+            "POST",
+            "/files",
+            within=self._settings.upload_timeout,
+            content=body,
+            headers={"Content-Type": body.content_type, "Content-Length": str(body.length)},
+        )
+        return decode_file(answer)
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None

@@ -3,7 +3,7 @@
 Everything above this room speaks these types. Nothing here does I/O.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -164,6 +164,27 @@ class PredictionPage:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FileToUpload:
+    """A file for models. `content` gives it from its beginning, each time that it is called.
+
+    `name` and `media_type` are ours: plain ASCII without quotes. `size` in bytes.
+    """
+
+    name: str
+    media_type: str
+    size: int
+    content: Callable[[], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file that upstream holds. `link` is what a model is given as its input."""
+
+    link: str
+    expires_at: datetime | None
+
+
 class Upstream(Protocol):
     """Any Replicate-compatible API. Every method raises Refused or NoAnswer, nothing else."""
 
@@ -189,6 +210,10 @@ class Upstream(Protocol):
         created_before: datetime | None = None,
     ) -> PredictionPage:
         """One page of the account's predictions, newest first."""
+        ...
+
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        """Hand a file over, for models to read. It costs nothing and upstream forgets it."""
         ...
 
     def stream(

@@ -19,9 +19,11 @@ from mediagate_server.interceptors.outbound.retry import Retry
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.replicate.port import (
     CreateRequest,
+    FileToUpload,
     Prediction,
     PredictionPage,
     StreamEvent,
+    UploadedFile,
     Upstream,
 )
 
@@ -105,6 +107,10 @@ class Outbound(Upstream):
                 cursor=cursor, created_after=created_after, created_before=created_before
             ),
         )
+
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        """Hand a file over, for models to read."""
+        return await self._run("upload", OTHER, lambda: self._upstream.upload_file(file))
 
     @asynccontextmanager
     async def stream(
