@@ -33,7 +33,7 @@ def prediction_document(
         "input": order.input,
         "logs": prediction.logs,
         "output": output(prediction, origin),
-        "data_removed": False,
+        "data_removed": prediction.data_removed,
         "error": prediction.error,
         "source": "api",
         "status": "processing" if early else prediction.status,
@@ -61,6 +61,8 @@ def prediction_document(
 
 def output(prediction: Prediction, origin: str) -> Any:
     """The output so far, in the model's shape; None while there is none."""
+    if prediction.data_removed:
+        return None
     shape = prediction.order.model.output
     if shape == "stream":
         return list(prediction.tokens) if prediction.tokens or prediction.complete else None
