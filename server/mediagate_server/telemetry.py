@@ -131,6 +131,12 @@ breaker_open = Gauge(
     ("model",),
     registry=REGISTRY,
 )
+webhooks = Counter(
+    "mediagate_webhooks",
+    "Webhooks that came in, by what became of them.",
+    ("outcome",),
+    registry=REGISTRY,
+)
 commit_seconds = Histogram(
     "mediagate_store_commit_seconds",
     "Seconds of one durable group commit.",

@@ -94,6 +94,10 @@ class Scripted(Upstream):
         self.ask("upload")
         return UPLOADED
 
+    async def webhook_secret(self) -> str:
+        self.ask("secret")
+        return "whsec_"
+
     @asynccontextmanager
     async def stream(
         self, stream_url: str, *, last_event_id: str | None = None

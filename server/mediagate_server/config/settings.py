@@ -1,5 +1,6 @@
 """Every setting: its meaning, unit, range and default. Does not know where they come from."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -11,6 +12,7 @@ from mediagate_server.config.address import is_loopback, split_address
 from mediagate_server.config.names import NOT_BUILT
 from mediagate_server.config.problem import ConfigError
 
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
 REPLICATE_API: Final = "https://api.replicate.com/v1"
 
 
@@ -56,10 +58,19 @@ def _token(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    """As Standard Webhooks has them. Its words never repeat it."""
+    prefix, _, encoded = value.get_secret_value().partition("_")
+    if prefix != "whsec" or not _BASE64.fullmatch(encoded) or len(encoded) % 4:
+        raise ValueError("is no webhook secret: one is whsec_ and base64")
+    return value
+
+
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
 Url = Annotated[str, AfterValidator(_url)]
 Token = Annotated[SecretStr | None, AfterValidator(_token)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Slug = Annotated[str, Field(min_length=1)]
 PerMinute = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
@@ -103,6 +114,8 @@ class Settings(BaseModel):
     replicate_api_token: Token = None
     upstream_account: Slug = "default"
     """What this account is called in records."""
+    webhook_secrets: tuple[WebhookSecret, ...] = ()
+    """Secrets that webhooks may be signed with, besides the one that upstream tells when asked."""
     upstream_exclusive: bool = True
     """Whether nobody else uses this account. Accepted; nothing depends on it yet."""
     creates_per_minute: PerMinute = 600

@@ -19,7 +19,7 @@ from yarl import URL
 
 from mediagate_server.replicate import addresses
 from mediagate_server.replicate.connection import Connection, connect
-from mediagate_server.replicate.decoding import decode_page, decode_prediction
+from mediagate_server.replicate.decoding import decode_page, decode_prediction, decode_secret
 from mediagate_server.replicate.files import Multipart, decode_file
 from mediagate_server.replicate.port import (
     CreateRequest,
@@ -132,6 +132,10 @@ class ReplicateClient(Upstream):
             headers={"Content-Type": body.content_type, "Content-Length": str(body.length)},
         )
         return decode_file(answer)
+
+    async def webhook_secret(self) -> str:
+        """The secret that the account's webhooks are signed with now."""
+        return decode_secret(await self._read("GET", "/webhooks/default/secret"))
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None

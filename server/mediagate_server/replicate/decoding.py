@@ -59,6 +59,15 @@ def decode_page(body: bytes) -> PredictionPage:
     return PredictionPage(tuple(decoded()), next_cursor(document.get("next")))
 
 
+def decode_secret(body: bytes) -> str:
+    """The secret in an answer about it. NoAnswer where there is none."""
+    document = _loads(body)
+    key = document.get("key") if isinstance(document, dict) else None
+    if not isinstance(key, str) or not key:
+        raise NoAnswer("the answer holds no secret")
+    return key
+
+
 def _loads(body: bytes) -> Any:
     try:
         return orjson.loads(body)

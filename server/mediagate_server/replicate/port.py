@@ -216,6 +216,10 @@ class Upstream(Protocol):
         """Hand a file over, for models to read. It costs nothing and upstream forgets it."""
         ...
 
+    async def webhook_secret(self) -> str:
+        """The secret that the account's webhooks are signed with now."""
+        ...
+
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:

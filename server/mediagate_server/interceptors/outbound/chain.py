@@ -112,6 +112,10 @@ class Outbound(Upstream):
         """Hand a file over, for models to read."""
         return await self._run("upload", OTHER, lambda: self._upstream.upload_file(file))
 
+    async def webhook_secret(self) -> str:
+        """The secret that the account's webhooks are signed with now."""
+        return await self._run("secret", OTHER, self._upstream.webhook_secret)
+
     @asynccontextmanager
     async def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str = OTHER

@@ -16,7 +16,14 @@ from mediagate_server.interceptors.outbound.backoff import Backoff
 from mediagate_server.interceptors.outbound.call import Call, Endpoint, T
 from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
 
-_TRIES: dict[Endpoint, int] = {"get": 3, "list": 3, "stream": 3, "cancel": 5, "upload": 3}
+_TRIES: dict[Endpoint, int] = {
+    "get": 3,
+    "list": 3,
+    "secret": 2,
+    "stream": 3,
+    "cancel": 5,
+    "upload": 3,
+}
 _CAUSES = {Refusal.UNREACHABLE: "unreachable", Refusal.THROTTLED: "throttled"}
 _NO_ANSWER = "no_answer"
 _FIRST, _LONGEST, _LONGEST_TOLD = 0.2, 5.0, 30.0
