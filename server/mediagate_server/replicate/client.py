@@ -3,6 +3,7 @@
 The `replicate` SDK is used through one entry, `_async_request`: it adds the base URL and the
 token, takes headers and gives back the raw answer. Its typed methods drop headers and fail on
 predictions that are fine, its `run` and `stream` lose text and send the token to other hosts.
+Create and get, which every call waits for, go past it: see `exchange.py`.
 """
 
 import asyncio
@@ -73,7 +74,7 @@ class ReplicateClient(Upstream):
         """Send exactly one POST. NoAnswer leaves it in doubt."""
         path, version = addresses.create_route(request.target)
         seconds = max(_SHORTEST_CANCEL_AFTER, math.ceil(request.cancel_after))
-        answer = await self._send(
+        answer = await self._connection.exchange.send(
             "POST",
             path,
             within=self._settings.create_timeout,
@@ -84,7 +85,9 @@ class ReplicateClient(Upstream):
 
     async def get(self, prediction_id: str) -> Prediction:
         """The prediction as it stands."""
-        return decode_prediction(await self._read("GET", addresses.prediction_path(prediction_id)))
+        path = addresses.prediction_path(prediction_id)
+        within = self._settings.read_timeout
+        return decode_prediction(await self._connection.exchange.send("GET", path, within=within))
 
     async def cancel(self, prediction_id: str) -> Prediction | None:
         """Ask for the end. None where the answer does not tell how it stands: ask with `get`.
