@@ -42,7 +42,8 @@ from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model_file import ModelFileError
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import ConfigError, Configuration, Settings
-from mediagate_server.generations.doors import Surroundings, SystemClock
+from mediagate_server.generations.clock import SystemClock
+from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.generations import Generations
 from mediagate_server.http.operations import OperationsPort
 from mediagate_server.interceptors.inbound.auth import Auth
@@ -198,9 +199,21 @@ class Gate:
         )
         generations = await stack.enter_async_context(
             Generations(
-                Surroundings(store, outbound, outbound.create_policy, clock),
-                account=settings.upstream_account,
-                sandbox=sandboxed,
+                Surroundings(
+                    store,
+                    outbound,
+                    outbound.create_policy,
+                    account=settings.upstream_account,
+                    exclusive=settings.upstream_exclusive,
+                    sandbox=sandboxed,
+                    clock=clock,
+                    timing=Timing(
+                        post_timeout=settings.upstream_create_timeout,
+                        absent_margin=settings.absent_margin,
+                        sweep=settings.sweep_seconds,
+                        first_sweep=min(1.0, settings.sweep_seconds),
+                    ),
+                ),
                 max_in_flight=lambda: self._configuration.current.max_in_flight,
             )
         )

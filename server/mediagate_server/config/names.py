@@ -33,6 +33,8 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "create_timeout": "upstream_create_timeout",
             "read_timeout": "upstream_read_timeout",
             "upload_timeout": "upstream_upload_timeout",
+            "sweep_seconds": "sweep_seconds",
+            "absent_margin": "absent_margin",
         },
         "limits": {
             "requests_per_minute": "requests_per_minute",
@@ -87,7 +89,6 @@ NOT_BUILT: Final = frozenset(
         "webhook_secrets",
         "database_url",
         "redis_url",
-        "upstream_exclusive",
         "use_fallback",
         "enable_cost_optimization",
     }

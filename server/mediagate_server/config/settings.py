@@ -117,7 +117,7 @@ class Settings(BaseModel):
     webhook_secrets: tuple[WebhookSecret, ...] = ()
     """Secrets that webhooks may be signed with, besides the one that upstream tells when asked."""
     upstream_exclusive: bool = True
-    """Whether nobody else uses this account. Accepted; nothing depends on it yet."""
+    """Whether nobody else uses this account: then a prediction that no attempt holds is ours."""
     creates_per_minute: PerMinute = 600
     reads_per_minute: PerMinute = 3_000
     upstream_connect_timeout: WireTimeout = 5.0
@@ -126,6 +126,11 @@ class Settings(BaseModel):
     upstream_read_timeout: WireTimeout = 10.0
     upstream_upload_timeout: WireTimeout = 300.0
     """For one file that is handed to upstream."""
+    sweep_seconds: float = Field(default=30.0, gt=0, le=300)
+    """How often creates whose answers were lost are looked for in upstream's list."""
+    absent_margin: float = Field(default=60.0, gt=0, le=3_600)
+    """How long after its create timed out one may be declared never to have arrived. Shorter than
+    upstream needs to list a prediction, and what was paid may be paid again."""
 
     requests_per_minute: Limit = 0
     """Rpcs of a tenant; 0 is no limit."""

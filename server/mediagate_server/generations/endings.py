@@ -65,6 +65,16 @@ def refused_failure(refused: Refused, model: str) -> Failure:
     return error.failure
 
 
+def not_kept() -> Failure:
+    """It was never sent, and what was to be sent is lost with the key that sealed it."""
+    return UpstreamUnavailable("what was to be sent is not known any more", retry_after=1.0).failure
+
+
+def never_arrived() -> Failure:
+    """Proven: upstream never got the create, and there is no time or try left for another."""
+    return UpstreamUnavailable("upstream never got the request", retry_after=1.0).failure
+
+
 def run_failed(model: str, prediction_id: str) -> Failure:
     """The model failed. Upstream's text may hold anything, so it is not passed on."""
     metadata = {"model": model, "prediction": prediction_id}

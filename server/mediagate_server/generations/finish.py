@@ -10,12 +10,10 @@ from datetime import datetime
 from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.errors import Failure
 from mediagate_server.generations import endings
+from mediagate_server.generations.stopping import DEADLINE
 from mediagate_server.generations.verdicts import read_verdict
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import Generation, Output, State
-
-DEADLINE = "deadline"
-"""The word for an end that the generation's own timeout asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from mediagate_server import telemetry
-from mediagate_server.store.records import Generation
+from mediagate_server.store.records import Cost, Generation
 
 
 def count_first_text(record: Generation, now: datetime) -> None:
@@ -19,10 +19,7 @@ def count_end(record: Generation) -> None:
     if record.completed_at:
         seconds = (record.completed_at - record.created_at).total_seconds()
         telemetry.generation_seconds.labels(*kind).observe(seconds)
-    if record.cost.nanos is None:
-        telemetry.costs_unknown.labels(*kind).inc()
-    else:
-        telemetry.cost_nanos.labels(*kind).inc(record.cost.nanos)
+    count_cost(*kind, record.cost)
     usage = record.usage
     if usage is None:
         return
@@ -32,6 +29,14 @@ def count_end(record: Generation) -> None:
         telemetry.images.labels(record.model).inc(usage.images or len(_media(record)))
     elif record.modality in {"video", "audio"}:
         telemetry.media_seconds.labels(*kind).inc(usage.media_seconds or 0)
+
+
+def count_cost(modality: str, model: str, cost: Cost | None) -> None:
+    """An amount is in the ledger for good."""
+    if cost is None or cost.nanos is None:
+        telemetry.costs_unknown.labels(modality, model).inc()
+    else:
+        telemetry.cost_nanos.labels(modality, model).inc(cost.nanos)
 
 
 def _media(record: Generation) -> tuple[object, ...]:
