@@ -22,7 +22,7 @@ from mediagate_server.replicate.port import (
     StreamEvent,
 )
 
-OnText = Callable[[str, str], None]
+TakesText = Callable[[str, str], None]
 """Gets what one socket read brought, and the id of its last event (empty where there is none)."""
 
 _NUMBERED: Final = re.compile(r"(\d{1,18}):(\d{1,18})")
@@ -41,7 +41,7 @@ class StreamReader:
         upstream: UpstreamDoor,
         clock: Clock,
         model: str,
-        on_text: OnText,
+        take_text: TakesText,
         *,
         last_id: str = "",
         unnumbered: bool = False,
@@ -49,7 +49,7 @@ class StreamReader:
         self._upstream = upstream
         self._clock = clock
         self._model = model
-        self._on_text = on_text
+        self._take_text = take_text
         self._last_id = last_id
         self._unnumbered = unnumbered
         self._odd_ids: dict[str, None] = {last_id: None} if last_id else {}
@@ -102,7 +102,7 @@ class StreamReader:
             elif isinstance(event, DoneEvent | ErrorEvent):
                 done = True
         if pieces:
-            self._on_text("".join(pieces), "" if self._unnumbered else self._last_id)
+            self._take_text("".join(pieces), "" if self._unnumbered else self._last_id)
         return done
 
     def _had_before(self, event_id: str) -> bool:
