@@ -70,6 +70,23 @@ def version_document(model: Model) -> dict[str, Any]:
     }
 
 
+def deployment_document(owner: str, name: str, model: Model) -> dict[str, Any]:
+    """The deployment object: which model and version it runs, and on what."""
+    release = {
+        "number": 1,
+        "model": model.slug,
+        "version": model.version,
+        "created_at": VERSION_CREATED_AT,
+        "created_by": {"type": "user", "username": owner, "name": owner},
+        "configuration": {
+            "hardware": model.hardware or "cpu",
+            "min_instances": 0,
+            "max_instances": 1,
+        },
+    }
+    return {"owner": owner, "name": name, "current_release": release}
+
+
 def openapi_document(model: Model) -> dict[str, Any]:
     """The OpenAPI document of a model: `components.schemas` with Input and Output."""
     properties = {

@@ -40,6 +40,7 @@ from mediagate_sandbox.routes.models import ModelRoutes
 from mediagate_sandbox.routes.pages import PageRoutes
 from mediagate_sandbox.routes.predictions import PredictionRoutes
 from mediagate_sandbox.routes.rates import RateRoutes
+from mediagate_sandbox.routes.searches import SearchRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
 from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
@@ -176,6 +177,7 @@ class Sandbox:
                 *webhooks.routes(),
                 *files.routes(),
                 *ModelRoutes(settings, catalog, observations).routes(),
+                *SearchRoutes(settings, catalog, observations).routes(),
                 *AccountRoutes().routes(),
                 *StreamRoutes(settings, clock, store, cuts, observations).routes(),
                 *FileRoutes(store, Files(settings.media_cache_bytes)).routes(),
