@@ -135,9 +135,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
 def test_what_is_set_in_vain() -> None:
     """Settings of what is not built are accepted, and can be told to the operator."""
     settings = Settings(
-        database_url=SecretStr("postgresql://h"),
-        use_fallback=True,
-        redis_url=SecretStr("redis://h"),
+        database_url=SecretStr("postgresql://h"), use_fallback=True, web_address="127.0.0.1:1"
     )
-    assert settings.without_effect() == ("database_url", "redis_url")
+    assert settings.without_effect() == ("database_url", "web_address")
     assert Settings().without_effect() == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mediagate_sandbox.files import Files, find_recipe
+from mediagate_sandbox.files import Files
 from mediagate_sandbox.media import CONTENT_TYPES, Recipe, file_format
 from mediagate_sandbox.problems import Problem, not_found
 from mediagate_sandbox.store import Store
@@ -40,10 +40,13 @@ class FileRoutes:
         )
 
     def _find(self, request: web.Request) -> Recipe:
-        recipe = find_recipe(self._store, request.match_info["key"], request.match_info["name"])
-        if recipe is None:
+        prediction = self._store.by_file(request.match_info["key"])
+        if prediction is None or not prediction.complete:
             raise not_found()
-        return recipe
+        for index, recipe in enumerate(prediction.order.plan.files):
+            if request.match_info["name"] == f"out-{index}.{file_format(recipe)}":
+                return recipe
+        raise not_found()
 
 
 def _range(request: web.Request, length: int) -> slice | None:
