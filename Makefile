@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test check lint generate check-generated bench clean
+.PHONY: help run demo test faults check lint generate check-generated bench clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -34,6 +34,9 @@ demo: $(VENV)/.run ## Take a tour against a running gate, or one of its own
 
 test: $(VENV)/.dev ## Run the tests; TESTS='tests/contract -k enum' for some of them
 	$(BIN)/python -m pytest $(TESTS)
+
+faults: $(VENV)/.dev ## Kill it, pause it, take its power: the long form of what `test` does briefly
+	$(BIN)/python -m pytest -m faults_full tests/faults $(TESTS)
 
 check: lint test ## Everything that must hold before a change goes in
 
