@@ -6,7 +6,6 @@ doors first, then generations, then upstream, the store last.
 
 import asyncio
 import contextlib
-import resource
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -57,6 +56,7 @@ from mediagate_server.interceptors.outbound.call import OTHER
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.outputs.media import Media, MediaLimits
+from mediagate_server.process import allow_many_sockets, spare_the_collector
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
 from mediagate_server.services.audio import AudioService
@@ -108,8 +108,6 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.so_reuseport", 0),
 )
 
-
-_OPEN_FILES: Final = 16_384
 
 _LAST_SECONDS: Final = 2.0
 """How long rpcs that were told to end may still take to do so."""
@@ -355,6 +353,7 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signal_number, gate.stop)
         loop.add_signal_handler(signal.SIGHUP, _reload, configuration)
+        spare_the_collector()
         announce(
             f"Mediagate serves gRPC on {gate.grpc_address}, operations on "
             f"{gate.operations_address}. Answers come from {gate.upstream}."
@@ -369,21 +368,13 @@ def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
     is taken.
     """
     configure_logging(configuration.current.log_level)
-    _allow_many_sockets()
+    allow_many_sockets()
     try:
         import uvloop  # noqa: PLC0415 - an extra speed, not there on every platform
     except ImportError:
         asyncio.run(serve(configuration, announce))
     else:
         uvloop.run(serve(configuration, announce))
-
-
-def _allow_many_sockets() -> None:
-    """Each stream holds two sockets; the usual soft limit of 1,024 files is soon used up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _reload(configuration: Configuration) -> None:

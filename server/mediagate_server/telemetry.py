@@ -6,11 +6,13 @@ The `grpc_server_*` names are those that stock dashboards for gRPC expect.
 
 import logging
 import sys
-from typing import Final, TextIO
+from typing import Final, TextIO, cast
 
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from mediagate_server.log_lines import LogLines
 
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
 
@@ -166,7 +168,7 @@ def configure_logging(level: str = "info", stream: TextIO | None = None) -> None
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_to_json),
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=target),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LogLines(target))),
         cache_logger_on_first_use=False,
     )
 

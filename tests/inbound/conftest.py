@@ -1,5 +1,6 @@
 """A real grpc.aio server on loopback with the whole inbound chain and tiny servicers behind it."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ async def start() -> AsyncIterator[Start]:
         async def start_one(
             *servicers: object,
             requests_per_minute: Callable[[], int] = lambda: 0,
+            clock: Callable[[], float] = time.time,
             not_built: tuple[str, ...] = (),
             handlers: tuple[grpc.GenericRpcHandler, ...] = (),
         ) -> Gate:
@@ -55,7 +57,7 @@ async def start() -> AsyncIterator[Start]:
                     observe,
                     Errors(),
                     Auth(),
-                    RateLimit(requests_per_minute),
+                    RateLimit(requests_per_minute, clock),
                     Metering(),
                     Validate(),
                 ],

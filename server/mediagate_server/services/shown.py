@@ -32,6 +32,9 @@ from mediagate_server.store.records import (
     Verdict,
 )
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY: Final = 86_400
+
 STATES: Final = {s: generation_pb2.Generation.State.Value(f"STATE_{s.name}") for s in State}
 _ATTEMPT_STATES: Final = {
     s: generation_pb2.Attempt.State.Value(f"STATE_{s.name}") for s in AttemptState
@@ -226,9 +229,9 @@ def media(
 def _time(moment: datetime | None) -> Timestamp | None:
     if moment is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    # What FromDatetime does, at a fifth of its price: a generation has half a dozen times.
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * _DAY + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def _duration(seconds: float | None) -> Duration | None:

@@ -1,0 +1,85 @@
+"""How many calls a key has made lately: a sliding window of a minute, kept by two counters.
+
+The calls of the last whole minute weigh as much as the part of it that is still in the window.
+In memory, for one process.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+WINDOW: Final = 60.0
+"""Seconds. Windows begin at whole minutes of the clock."""
+
+_KEYS_KEPT: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Calls of one key in a minute of the clock, and in the one before it."""
+
+    minute: int
+    now: int = 0
+    before: int = 0
+
+    def turn_to(self, minute: int) -> None:
+        if minute != self.minute:
+            self.before = self.now if minute == self.minute + 1 else 0
+            self.now = 0
+            self.minute = minute
+
+
+class SlidingWindow:
+    """At most so many calls of a key within a minute. `clock` is the time of day in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock: Final = clock
+        self._counts: dict[str, _Counts] = {}
+
+    def take(self, key: str, limit: int) -> float:
+        """Count a call and give 0, or count nothing and give the seconds until there is room."""
+        minute, passed = divmod(self._clock(), WINDOW)
+        counts = self._counts.get(key)
+        if counts is None:
+            counts = self._counts[key] = self._fresh(int(minute))
+        counts.turn_to(int(minute))
+        left = WINDOW - passed
+        if math.floor(counts.before * left / WINDOW) + counts.now < limit:
+            counts.now += 1
+            return 0.0
+        return seconds_until_free(
+            limit,
+            before=counts.before,
+            before_left=left,
+            now=counts.now,
+            now_left=left,
+            window=WINDOW,
+        )
+
+    def _fresh(self, minute: int) -> _Counts:
+        """Counts for a new key. Those that say nothing any more are forgotten now and then."""
+        if len(self._counts) >= _KEYS_KEPT:
+            self._counts = {
+                key: counts for key, counts in self._counts.items() if counts.minute >= minute - 1
+            }
+        return _Counts(minute)
+
+
+def seconds_until_free(
+    limit: int, *, before: int, before_left: float, now: int, now_left: float, window: float
+) -> float:
+    """When the window has room for one more, in whole seconds rounded up; at least 1.
+
+    `before` requests of the last window count for the share of it that has not yet slid out
+    (`before_left` of `window` seconds); `now` ones count whole until this window ends in `now_left`
+    seconds, and slide out after that.
+    """
+    if now < limit:
+        # Room as soon as what is left of the last window weighs less than limit - now.
+        wait = before_left - (limit - now) / before * window if before else 0.0
+    else:
+        wait = now_left + (1 - limit / now) * window
+    # Rounded first: the clock's own noise must not add a second.
+    return float(max(1, math.ceil(round(wait, 6))))
