@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mediagate_cli import audio, catalog, demo, image, serving, text, video
+from mediagate_cli import audio, catalog, demo, image, sandbox, serving, text, video
 
 app = typer.Typer(
     name="mediagate",
@@ -44,5 +44,5 @@ app.command()(catalog.models)
 app.command()(catalog.show)
 app.command()(demo.demo)
 app.command()(serving.serve)
-app.command()(serving.sandbox)
+app.command(epilog=sandbox.HOW_IT_IS_USED)(sandbox.sandbox)
 app.add_typer(serving.configuration, name="config")

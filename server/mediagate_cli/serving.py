@@ -1,6 +1,5 @@
-"""`serve`, `sandbox` and `config`: the commands that run something or check how it would run."""
+"""`serve` and `config`: the gate itself, and how it would run."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -21,40 +20,6 @@ def serve() -> None:
         run(Configuration(load_settings()), say)
     except (ConfigError, DataFolderInUse, OSError, RuntimeError) as error:
         say(f"mediagate cannot serve: {error}")
-        raise typer.Exit(1) from None
-
-
-def sandbox(
-    host: Annotated[str, typer.Option(help="Where to listen; loopback.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8787,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same outputs.")] = 1,
-    time_scale: Annotated[
-        float, typer.Option(help="How long runs take: 1 is as long as on Replicate.")
-    ] = 0.02,
-    token: Annotated[
-        str, typer.Option(help="The only token taken. Empty: any, but there must be one.")
-    ] = "",
-) -> None:
-    """Serve a Replicate-compatible API that makes real media and costs nothing.
-
-    Point any Replicate client at it: REPLICATE_API_TOKEN=any, base URL http://HOST:PORT.
-    """
-    from mediagate_sandbox.server import Sandbox, SandboxSettings, run
-
-    try:
-        settings = SandboxSettings(
-            host=host, port=port, seed=seed, time_scale=time_scale, token=token or None
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-    def started(running: Sandbox) -> None:
-        say(f"The sandbox answers at {running.url} (seed {running.settings.seed}).")
-
-    try:
-        asyncio.run(run(settings, started=started))
-    except OSError as error:
-        say(f"the sandbox cannot serve: {error}")
         raise typer.Exit(1) from None
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from mediagate_sandbox.media import file_format
 from mediagate_sandbox.predictions import Prediction
-from mediagate_sandbox.transcripts import transcript
 
 _FRACTION_DIGITS = (2, 3, 4, 5, 6, 8, 9)
 """All lengths that Replicate's timestamps were seen with."""
@@ -34,7 +33,7 @@ def prediction_document(
         "input": order.input,
         "logs": prediction.logs,
         "output": output(prediction, origin),
-        "data_removed": False,
+        "data_removed": prediction.data_removed,
         "error": prediction.error,
         "source": "api",
         "status": "processing" if early else prediction.status,
@@ -62,6 +61,8 @@ def prediction_document(
 
 def output(prediction: Prediction, origin: str) -> Any:
     """The output so far, in the model's shape; None while there is none."""
+    if prediction.data_removed:
+        return None
     shape = prediction.order.model.output
     if shape == "stream":
         return list(prediction.tokens) if prediction.tokens or prediction.complete else None
@@ -69,8 +70,6 @@ def output(prediction: Prediction, origin: str) -> Any:
         return None
     if shape == "text":
         return prediction.order.plan.answer
-    if shape == "transcript":
-        return transcript(prediction.order.plan.answer or "")
     urls = [
         file_url(prediction, index, origin) for index in range(len(prediction.order.plan.files))
     ]

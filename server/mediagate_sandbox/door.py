@@ -60,8 +60,8 @@ def _route(request: web.Request) -> str:
 
 
 def _needs_token(path: str) -> bool:
-    """The whole API but its streams, whose path is the credential, and signed downloads."""
-    if path.startswith("/v1/files/") and path.endswith("/download"):
+    """The whole API but its streams, whose path is the credential, signed links, and search."""
+    if path == "/v1/search" or (path.startswith("/v1/files/") and path.endswith("/download")):
         return False
     return path.startswith("/v1/") and not path.startswith("/v1/streams/")
 

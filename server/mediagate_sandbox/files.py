@@ -10,8 +10,20 @@ import logging
 from collections import OrderedDict
 
 from mediagate_sandbox.media import Recipe, file_format, make
+from mediagate_sandbox.store import Store
 
 log = logging.getLogger("mediagate.sandbox")
+
+
+def find_recipe(store: Store, key: str, name: str) -> Recipe | None:
+    """What the output file at `/files/{key}/{name}` is to be like, while there is one."""
+    prediction = store.by_file(key)
+    if prediction is None or not prediction.complete:
+        return None
+    for index, recipe in enumerate(prediction.order.plan.files):
+        if name == f"out-{index}.{file_format(recipe)}":
+            return recipe
+    return None
 
 
 class Files:

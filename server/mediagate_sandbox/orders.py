@@ -27,6 +27,7 @@ from mediagate_sandbox.problems import (
     not_found,
 )
 from mediagate_sandbox.settings import SandboxSettings
+from mediagate_sandbox.timeouts import within
 from mediagate_sandbox.validation import input_faults, json_type, webhook_faults
 
 _VERSION = re.compile(r"[0-9a-f]{64}")
@@ -101,10 +102,11 @@ class OrderDesk:
             raise invalid_input(faults)
         seconds = read_cancel_after(cancel_after, self._settings.min_cancel_after)
         events = body.get("webhook_events_filter")
+        plan = self._planner.plan(model, given, self._told(given), cold=self._boots(model))
         return Order(
             model=model,
             input=given,
-            plan=self._planner.plan(model, given, self._told(given), cold=self._boots(model)),
+            plan=within(plan, self._settings.run_limit),
             size=len(raw),
             deadline=None if seconds is None else now + timedelta(seconds=seconds),
             deployment=target.deployment,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -78,6 +78,7 @@ class Prediction:
         self.logs = ""
         self.error: str | None = None
         self.metrics: Metrics | None = None
+        self.data_removed = False
         self.complete = False
         """Whether all output is there."""
         self._boot_seconds = 0.0
@@ -154,6 +155,13 @@ class Prediction:
         """Its deadline passed before it started; `spent` is model seconds of the boot."""
         self._boot_seconds = spent
         self._end("aborted", now)
+
+    def remove_data(self) -> None:
+        """Forget what went in and what came out; what it was and what it took stays."""
+        self.data_removed = True
+        self.tokens, self.logs = [], ""
+        plan = replace(self.order.plan, steps=(), files=(), answer=None)
+        self.order = replace(self.order, input={}, plan=plan)
 
     def _end(self, status: Status, now: datetime) -> None:
         self.completed_at = now

@@ -21,19 +21,6 @@ _OUTPUTS: dict[str, dict[str, Any]] = {
         "x-cog-array-display": "concatenate",
     },
     "text": {"type": "string", "title": "Output"},
-    "transcript": {
-        "type": "object",
-        "title": "ModelOutput",
-        "required": ["detected_language", "transcription"],
-        "properties": {
-            "segments": {"title": "Segments"},
-            "srt_file": {"type": "string", "format": "uri", "title": "Srt File", "nullable": True},
-            "txt_file": {"type": "string", "format": "uri", "title": "Txt File", "nullable": True},
-            "translation": {"type": "string", "title": "Translation", "nullable": True},
-            "transcription": {"type": "string", "title": "Transcription"},
-            "detected_language": {"type": "string", "title": "Detected Language"},
-        },
-    },
     "uri": {"type": "string", "format": "uri", "title": "Output"},
     "uris": {"type": "array", "items": {"type": "string", "format": "uri"}, "title": "Output"},
     "audio_out": {
@@ -81,6 +68,23 @@ def version_document(model: Model) -> dict[str, Any]:
         "cog_version": COG_VERSION,
         "openapi_schema": openapi_document(model),
     }
+
+
+def deployment_document(owner: str, name: str, model: Model) -> dict[str, Any]:
+    """The deployment object: which model and version it runs, and on what."""
+    release = {
+        "number": 1,
+        "model": model.slug,
+        "version": model.version,
+        "created_at": VERSION_CREATED_AT,
+        "created_by": {"type": "user", "username": owner, "name": owner},
+        "configuration": {
+            "hardware": model.hardware or "cpu",
+            "min_instances": 0,
+            "max_instances": 1,
+        },
+    }
+    return {"owner": owner, "name": name, "current_release": release}
 
 
 def openapi_document(model: Model) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mediagate_sandbox.faults.engine import FaultEngine
 from mediagate_sandbox.faults.occasions import Occasions
 from mediagate_sandbox.faults.webhooks import fate_by
 from mediagate_sandbox.files import Files
+from mediagate_sandbox.links import Links
 from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.orders import OrderDesk
@@ -39,6 +40,7 @@ from mediagate_sandbox.routes.models import ModelRoutes
 from mediagate_sandbox.routes.pages import PageRoutes
 from mediagate_sandbox.routes.predictions import PredictionRoutes
 from mediagate_sandbox.routes.rates import RateRoutes
+from mediagate_sandbox.routes.searches import SearchRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
 from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
@@ -141,7 +143,7 @@ class Sandbox:
 
     def _application(self, runner: Runner, bill: Bill, uploads: Uploads) -> web.Application:
         settings, clock, observations = self.settings, self._clock, self.observations
-        catalog, store = load_catalog(), Store(settings.keep_predictions, settings.keep_bytes)
+        catalog, store = load_catalog(), _store(settings, clock)
         cuts = StreamCuts(_ordered_cut(settings))
         desk = OrderDesk(settings, catalog)
         turnstile = Turnstile(settings.rates, clock)
@@ -166,6 +168,7 @@ class Sandbox:
                     catalog,
                     desk,
                     store,
+                    Links(store, uploads),
                     runner,
                     self.deliveries,
                     observations,
@@ -174,6 +177,7 @@ class Sandbox:
                 *webhooks.routes(),
                 *files.routes(),
                 *ModelRoutes(settings, catalog, observations).routes(),
+                *SearchRoutes(settings, catalog, observations).routes(),
                 *AccountRoutes().routes(),
                 *StreamRoutes(settings, clock, store, cuts, observations).routes(),
                 *FileRoutes(store, Files(settings.media_cache_bytes)).routes(),
@@ -224,6 +228,10 @@ def _opened_bill(settings: SandboxSettings) -> Iterator[Bill]:
         return
     with settings.bill_file.open("ab") as file:
         yield Bill(settings, prices, file)
+
+
+def _store(settings: SandboxSettings, clock: Clock) -> Store:
+    return Store(settings.keep_predictions, settings.keep_bytes, clock, settings.data_retention)
 
 
 def _ordered_cut(settings: SandboxSettings) -> Cut | None:

@@ -103,6 +103,15 @@ class SandboxSettings:
     webhooks_over_http: bool = False
     """Whether webhooks may go to any host without TLS, as between containers; loopback always."""
 
+    run_limit: float | None = 1800.0
+    """The longest run, in the model's seconds, before it fails; Replicate's is 30 minutes."""
+
+    data_retention: float = 3600.0
+    """How long after its end a prediction keeps input, output, logs and files; then they go."""
+
+    stream_idle_timeout: float | None = 30.0
+    """How long a stream may be silent before it is closed without `done`; None waits for ever."""
+
     stream_retention: float = 3600.0
     """How long after its end a prediction's stream can still be opened and replayed."""
 
@@ -181,6 +190,10 @@ class SandboxSettings:
             raise ValueError("time_scale and token_time_scale must be 0 or more")
         if min(self.predictions_per_page, self.models_per_page, self.files_per_page) < 1:
             raise ValueError("a page holds at least one entry")
+        if self.run_limit is not None and self.run_limit <= 0:
+            raise ValueError("run_limit must be more than 0")
+        if self.stream_idle_timeout is not None and self.stream_idle_timeout <= 0:
+            raise ValueError("stream_idle_timeout must be more than 0")
         if self.cut_streams_after_bytes is not None and self.cut_streams_after_bytes < 0:
             raise ValueError("cut_streams_after_bytes must be 0 or more")
         if not {self.bill_failed, self.bill_canceled, self.bill_aborted} <= {"used", "free"}:

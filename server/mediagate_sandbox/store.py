@@ -6,15 +6,23 @@ The oldest ended ones are forgotten when there are too many; nothing survives th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
+from mediagate_sandbox.clock import Clock
 from mediagate_sandbox.predictions import Prediction
 
 
 class Store:
     """All predictions of one sandbox."""
 
-    def __init__(self, keep: int, keep_bytes: int) -> None:
-        """Keep at most `keep` predictions with `keep_bytes` of input, and all that still run."""
+    def __init__(self, keep: int, keep_bytes: int, clock: Clock, retention: float) -> None:
+        """Keep at most `keep` predictions with `keep_bytes` of input, and all that still run.
+
+        `retention` is how many seconds after its end a prediction loses its data.
+        """
+        self._clock = clock
+        self._retention = timedelta(seconds=retention)
+        self._ended: dict[int, Prediction] = {}
         self._keep = keep
         self._keep_bytes = keep_bytes
         self._bytes = 0
@@ -36,10 +44,12 @@ class Store:
         self._by_id[prediction.id] = prediction
         self._by_stream[prediction.stream_key] = prediction
         self._by_file[prediction.file_key] = prediction
+        prediction.when_ended(self._end)
         self._forget()
 
     def by_id(self, prediction_id: str) -> Prediction | None:
         """The prediction with this id."""
+        self._remove_data()
         return self._by_id.get(prediction_id)
 
     def by_stream(self, key: str) -> Prediction | None:
@@ -48,11 +58,26 @@ class Store:
 
     def by_file(self, key: str) -> Prediction | None:
         """The prediction whose files have this key."""
+        self._remove_data()
         return self._by_file.get(key)
 
     def newest_first(self) -> Iterator[Prediction]:
         """All predictions, the last created first."""
+        self._remove_data()
         return reversed(self._numbered.values())
+
+    def _end(self, prediction: Prediction) -> None:
+        if prediction.number in self._numbered:
+            self._ended[prediction.number] = prediction
+
+    def _remove_data(self) -> None:
+        """Take the data from those that ended long enough ago; the first to end come first."""
+        limit = self._clock.now() - self._retention
+        for number, prediction in list(self._ended.items()):
+            if prediction.completed_at is None or prediction.completed_at > limit:
+                return
+            prediction.remove_data()
+            del self._ended[number]
 
     def _forget(self) -> None:
         while len(self._numbered) > self._keep or self._bytes > self._keep_bytes:
@@ -64,6 +89,7 @@ class Store:
     def _drop(self, prediction: Prediction) -> None:
         self._bytes -= prediction.order.size
         del self._numbered[prediction.number]
+        self._ended.pop(prediction.number, None)
         del self._by_id[prediction.id]
         del self._by_stream[prediction.stream_key]
         del self._by_file[prediction.file_key]

@@ -14,9 +14,11 @@ from typing import Literal
 
 import orjson
 
+from mediagate_sandbox.clock import Clock, in_time
 from mediagate_sandbox.pulse import Pulse
 
 OPENING = b": hi\n\n"
+_IDLE = b":408: 408 Request Timeout\n\n"
 EventName = Literal["output", "error", "done"]
 
 _LINE_BREAK = re.compile("\r\n|\r|\n")
@@ -60,15 +62,20 @@ class StreamLog:
         data = {} if reason is None else {"reason": reason}
         self._append(now, "done", orjson.dumps(data).decode())
 
-    async def follow(self, last_event_id: str | None) -> AsyncIterator[bytes]:
+    async def follow(
+        self, last_event_id: str | None, clock: Clock, idle_seconds: float | None
+    ) -> AsyncIterator[bytes]:
         """Bytes of every event after the one named, as they come, up to `done`.
 
-        An id this stream never gave starts from the beginning.
+        An id this stream never gave starts from the beginning. After `idle_seconds` without an
+        event there comes a comment that says so, and no more.
         """
         at = self._after(last_event_id)
         while True:
             if at == len(self._events):
-                await self._grown.wait()
+                if not await in_time(clock, idle_seconds, self._grown.wait()):
+                    yield _IDLE
+                    return
                 continue
             event = self._events[at]
             at += 1

@@ -39,10 +39,10 @@ from mediagate.v1 import (
 )
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model_file import ModelFileError
-from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import ConfigError, Configuration, Settings
-from mediagate_server.generations.doors import Surroundings, SystemClock
+from mediagate_server.generations.clock import SystemClock
+from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.generations import Generations
 from mediagate_server.http.operations import OperationsPort
 from mediagate_server.interceptors.inbound.auth import Auth
@@ -52,7 +52,6 @@ from mediagate_server.interceptors.inbound.metering import Metering
 from mediagate_server.interceptors.inbound.observe import Observe
 from mediagate_server.interceptors.inbound.rate_limit import RateLimit
 from mediagate_server.interceptors.inbound.validate import Validate
-from mediagate_server.interceptors.outbound.call import OTHER
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.outputs.media import Media, MediaLimits
@@ -185,13 +184,12 @@ class Gate:
                     connect_timeout=settings.upstream_connect_timeout,
                     create_timeout=settings.upstream_create_timeout,
                     read_timeout=settings.upstream_read_timeout,
+                    upload_timeout=settings.upstream_upload_timeout,
                 )
             )
         )
         outbound = Outbound(
-            client,
-            OutboundSettings(settings.creates_per_minute, settings.reads_per_minute),
-            label=self._catalog.label,
+            client, OutboundSettings(settings.creates_per_minute, settings.reads_per_minute)
         )
         clock = SystemClock()
         media = await stack.enter_async_context(
@@ -199,29 +197,34 @@ class Gate:
         )
         generations = await stack.enter_async_context(
             Generations(
-                Surroundings(store, outbound, outbound.create_policy, clock),
-                account=settings.upstream_account,
-                sandbox=sandboxed,
+                Surroundings(
+                    store,
+                    outbound,
+                    outbound.create_policy,
+                    account=settings.upstream_account,
+                    exclusive=settings.upstream_exclusive,
+                    sandbox=sandboxed,
+                    clock=clock,
+                    timing=Timing(
+                        post_timeout=settings.upstream_create_timeout,
+                        absent_margin=settings.absent_margin,
+                        sweep=settings.sweep_seconds,
+                        first_sweep=min(1.0, settings.sweep_seconds),
+                    ),
+                ),
                 max_in_flight=lambda: self._configuration.current.max_in_flight,
             )
         )
-        published = PublishedModels(outbound)
-        await self._open_grpc(stack, generations, published, media, sandboxed=sandboxed)
+        await self._open_grpc(stack, generations, media, sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
 
     async def _open_grpc(
-        self,
-        stack: AsyncExitStack,
-        generations: Generations,
-        published: PublishedModels,
-        media: Media,
-        *,
-        sandboxed: bool,
+        self, stack: AsyncExitStack, generations: Generations, media: Media, *, sandboxed: bool
     ) -> None:
         settings = self._configuration.current
         server = grpc.aio.server(interceptors=[self._chain(sandboxed=sandboxed)], options=_OPTIONS)
-        self._add_services(server, generations, published, media)
+        self._add_services(server, generations, media)
         port = server.add_insecure_port(settings.grpc_address)
         host = settings.grpc_address.rpartition(":")[0]
         local = settings.grpc_address.startswith("unix:")
@@ -250,13 +253,9 @@ class Gate:
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
 
     def _add_services(
-        self,
-        server: grpc.aio.Server,
-        generations: Generations,
-        published: PublishedModels,
-        media: Media,
+        self, server: grpc.aio.Server, generations: Generations, media: Media
     ) -> None:
-        calls = PaidCalls(self._catalog.current, published, generations, self._timeouts)
+        calls = PaidCalls(self._catalog.current, generations, self._timeouts)
         text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
         image_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(calls), server)
         video_pb2_grpc.add_VideoServiceServicer_to_server(VideoService(calls), server)
@@ -293,7 +292,6 @@ class Gate:
             Modality.VIDEO: settings.video_timeout,
             Modality.AUDIO: settings.audio_timeout,
             Modality.SAFETY: settings.safety_timeout,
-            Modality.RAW: settings.run_timeout,
         }
 
     async def _drain(self, server: grpc.aio.Server, generations: Generations) -> None:
@@ -320,10 +318,6 @@ class _LiveCatalog:
     def current(self) -> Catalog:
         """The catalog in force."""
         return self._of(self._configuration.current)
-
-    def label(self, model: str) -> str:
-        """What a metric calls a model: its slug, if the catalog has it."""
-        return model if self.current().with_slug(model) else OTHER
 
     def _of(self, settings: Settings) -> Catalog:
         """The catalog under some settings. ConfigError where a default is no model of its kind."""

@@ -101,6 +101,28 @@ outputs = Counter(
 )
 output_bytes = Counter("mediagate_output_bytes", "Bytes of media kept.", registry=REGISTRY)
 
+attempts_adopted = Counter(
+    "mediagate_attempts_adopted",
+    "Creates whose answer was lost and whose prediction was found.",
+    ("found_by",),
+    registry=REGISTRY,
+)
+attempts_absent = Counter(
+    "mediagate_attempts_absent",
+    "Creates whose answer was lost and that were proven never to have arrived.",
+    registry=REGISTRY,
+)
+attempts_overrun = Counter(
+    "mediagate_attempts_overrun",
+    "Creates that were paid after they had been declared absent. Any is worth an alarm.",
+    registry=REGISTRY,
+)
+attempts_undecided = Counter(
+    "mediagate_attempts_undecided",
+    "Sweeps that found a prediction which may be ours, on an account that others use too.",
+    registry=REGISTRY,
+)
+
 upstream_requests = Counter(
     "mediagate_upstream_requests",
     "Requests sent to upstream, every try counted.",
@@ -131,6 +153,12 @@ breaker_open = Gauge(
     "mediagate_breaker_open",
     "1 while no request is sent to this model because too many failed.",
     ("model",),
+    registry=REGISTRY,
+)
+webhooks = Counter(
+    "mediagate_webhooks",
+    "Webhooks that came in, by what became of them.",
+    ("outcome",),
     registry=REGISTRY,
 )
 commit_seconds = Histogram(

@@ -270,3 +270,27 @@ def refused(path: Path) -> str | None:
     except ConfigError as error:
         return str(error)
     return None
+
+
+def test_several_secrets(written: Any, tmp_path: Path) -> None:
+    """Each by a reference in the file; separated by commas in the environment, which wins."""
+    (tmp_path / "one").write_text("whsec_b25l\n")
+    path = written('[upstream]\nwebhook_secrets = ["file:one", "env:TWO"]')
+    settings = load_settings(path, {"TWO": "whsec_dHdv"})
+    assert [s.get_secret_value() for s in settings.webhook_secrets] == ["whsec_b25l", "whsec_dHdv"]
+    assert "b25l" not in repr(settings)
+    environ = {"TWO": "whsec_dHdv", "MEDIAGATE_WEBHOOK_SECRETS": "whsec_eHh4, env:TWO"}
+    settings = load_settings(path, environ)
+    assert [s.get_secret_value() for s in settings.webhook_secrets] == ["whsec_eHh4", "whsec_dHdv"]
+
+
+def test_several_secrets_of_which_one_is_wrong(written: Any) -> None:
+    """Named by its line, and not shown."""
+    path = written('[upstream]\nwebhook_secrets = ["whsec_c2VjcmV0", "env:NONE"]')
+    first, second = problems(path)
+    assert "line 2" in first
+    assert "env:NAME" in first
+    assert "NONE" in second
+    (problem,) = problems(None, MEDIAGATE_WEBHOOK_SECRETS="c2VjcmV0LXRoYXQ")
+    assert "whsec_" in problem
+    assert "c2VjcmV0" not in first + problem

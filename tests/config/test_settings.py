@@ -135,7 +135,9 @@ def test_settings_cannot_be_changed_in_place() -> None:
 def test_what_is_set_in_vain() -> None:
     """Settings of what is not built are accepted, and can be told to the operator."""
     settings = Settings(
-        database_url=SecretStr("postgresql://h"), use_fallback=True, web_address="127.0.0.1:1"
+        database_url=SecretStr("postgresql://h"),
+        use_fallback=True,
+        redis_url=SecretStr("redis://h"),
     )
-    assert settings.without_effect() == ("database_url", "web_address")
+    assert settings.without_effect() == ("database_url", "redis_url")
     assert Settings().without_effect() == ()

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import generation_pb2, image_pb2, options_pb2, text_pb2
 
@@ -172,9 +173,13 @@ async def test_unusual_letters_come_through(scripted: ScriptedUpstream, stubs: S
 async def test_a_lost_answer_leaves_doubt_and_no_second_create(
     scripted: ScriptedUpstream, stubs: Stubs
 ) -> None:
-    """The connection broke after the POST: it may run, so it is never sent again."""
+    """The connection broke after the POST: it may run, so it is never sent again.
+
+    Its callers wait for it to be found, for as long as its timeout allows; those that come later
+    are told at once.
+    """
     scripted.creates = [hangs_up()]
-    request = text()
+    request = text(timeout=Duration(seconds=5))
     request.request_id = "6f9b8f3e-3a39-4c0e-9df4-0b1c6a0e8a01"
     for _ in range(2):
         with pytest.raises(grpc.aio.AioRpcError) as caught:

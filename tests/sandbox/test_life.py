@@ -191,13 +191,49 @@ async def test_cancel_before_the_start(still: Caller) -> None:
     assert "started_at" not in canceled
 
 
-async def test_a_hanging_run_ends_by_cancel_only(still: Caller, clock: ManualClock) -> None:
-    """It runs on for hours; its time until then is its predict_time."""
-    document = await still.created(SCHNELL, {"prompt": "x [[hang boot_ms=0]]"})
-    await clock.advance(7200)
+async def test_a_hanging_run_ends_by_cancel(open_sandbox: Opener, clock: ManualClock) -> None:
+    """Without a limit it runs on for hours; its time until then is its predict_time."""
+    async with open_sandbox(clock, run_limit=None) as caller:
+        document = await caller.created(SCHNELL, {"prompt": "x [[hang boot_ms=0]]"})
+        await clock.advance(7200)
+        assert (await caller.get(document["urls"]["get"])).json["status"] == "processing"
+        canceled = (await caller.send("POST", document["urls"]["cancel"])).json
+        assert canceled["metrics"]["predict_time"] == pytest.approx(7200)
+
+
+@pytest.mark.parametrize("model", [LLAMA, SCHNELL])
+async def test_a_hanging_run_ends_after_half_an_hour(
+    still: Caller, clock: ManualClock, model: str
+) -> None:
+    """It fails then, and has run for exactly that long; its boot does not count."""
+    document = await still.created(model, {"prompt": "x [[hang boot_ms=500000]]"})
+    await clock.advance(500 + 1799)
     assert (await still.get(document["urls"]["get"])).json["status"] == "processing"
-    canceled = (await still.send("POST", document["urls"]["cancel"])).json
-    assert canceled["metrics"]["predict_time"] == pytest.approx(7200)
+    await clock.advance(1)
+    failed = (await still.get(document["urls"]["get"])).json
+    assert failed["status"] == "failed"
+    assert failed["error"] == "Prediction timed out after 1800 seconds"
+    assert failed["metrics"]["predict_time"] == pytest.approx(1800)
+
+
+async def test_the_limit_counts_the_model_s_own_seconds(
+    open_sandbox: Opener, clock: ManualClock
+) -> None:
+    """A run at a hundredth of its time meets a limit of two seconds after a hundredth of that."""
+    async with open_sandbox(clock, time_scale=0.01, run_limit=2) as caller:
+        document = await caller.created(SDXL, {"prompt": "x"})
+        await clock.advance(0.002 + 0.019)
+        assert (await caller.get(document["urls"]["get"])).json["status"] == "processing"
+        await clock.advance(0.001)
+        failed = (await caller.get(document["urls"]["get"])).json
+        assert (failed["status"], failed["output"]) == ("failed", None)
+        assert failed["metrics"]["predict_time"] == pytest.approx(2)
+        given = {"prompt": "x [[tokens=30 first_ms=0 interval_ms=1000 boot_ms=0]]"}
+        text = await caller.created(LLAMA, given)
+        await clock.advance(30)
+        failed = (await caller.get(text["urls"]["get"])).json
+        assert (failed["status"], len(failed["output"])) == ("failed", 3)
+        assert failed["metrics"]["predict_time"] == pytest.approx(2)
 
 
 async def test_timestamps_vary_in_length_and_never_in_order(caller: Caller) -> None:

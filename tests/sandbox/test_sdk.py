@@ -94,6 +94,12 @@ async def test_models_and_versions(client: Client) -> None:
     assert version.openapi_schema["components"]["schemas"]["Input"]["required"] == ["prompt"]
     assert (await model.versions.async_get(version.id)).id == version.id
     assert len((await client.models.async_list()).results) >= 20
+    assert (await client.models.async_search("flux schnell")).results[0].id == SCHNELL
+    shelf = await client.collections.async_get("text-to-image")
+    assert shelf.slug in [each.slug for each in (await client.collections.async_list()).results]
+    assert SCHNELL in [each.id for each in shelf]
+    deployment = await client.deployments.async_get("sandbox/image")
+    assert deployment.id in [each.id for each in (await client.deployments.async_list()).results]
     assert (await client.accounts.async_current()).username == "sandbox"
     assert (await client.hardware.async_list())[0].sku == "cpu"
 

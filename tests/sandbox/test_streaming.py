@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import orjson
@@ -147,6 +148,49 @@ async def test_a_reader_that_leaves_cancels_nothing(still: Caller, clock: Manual
     final = (await still.get(document["urls"]["get"])).json
     assert final["status"] == "succeeded"
     assert len(await still.events(document)) == 7
+
+
+async def test_a_silent_stream_is_closed(still: Caller, clock: ManualClock) -> None:
+    """Half a minute without an event: a comment that says so, and the end, without `done`."""
+    given = {"prompt": "x [[tokens=3 boot_ms=70000 first_ms=0 interval_ms=29000]]"}
+    document = await still.created(LLAMA, given)
+    opened = asyncio.create_task(still.stream(document))
+    await clock.sleeping(2)
+    await clock.advance(30)
+    assert await opened == b": hi\n\n:408: 408 Request Timeout\n\n"
+    opened = asyncio.create_task(still.stream(document))
+    await clock.sleeping(2)
+    await clock.advance(30)
+    assert parse_events(await opened) == []
+    opened = asyncio.create_task(still.stream(document))
+    await clock.sleeping(2)
+    await clock.advance(100)
+    events = parse_events(await opened)
+    assert [each.name for each in events] == ["output"] * 3 + ["done"]
+
+
+async def test_a_stream_that_was_closed_goes_on(still: Caller, clock: ManualClock) -> None:
+    """The last id brings what came while nobody listened."""
+    given = {"prompt": "x [[tokens=4 boot_ms=0 first_ms=0 interval_ms=40000]]"}
+    document = await still.created(LLAMA, given)
+    await clock.advance(0)
+    opened = asyncio.create_task(still.stream(document))
+    await clock.sleeping(2)
+    await clock.advance(30)
+    (first,) = parse_events(await opened)
+    await clock.advance(100)
+    rest = await still.events(document, Last_Event_ID=first.id)
+    assert [each.name for each in rest] == ["output"] * 3 + ["done"]
+
+
+async def test_silence_is_a_setting(open_sandbox: Opener, clock: ManualClock) -> None:
+    """None waits for ever."""
+    async with open_sandbox(clock, stream_idle_timeout=None) as caller:
+        document = await caller.created(LLAMA, {"prompt": "x [[tokens=1 boot_ms=900000]]"})
+        opened = asyncio.create_task(caller.stream(document))
+        await clock.sleeping(1)
+        await clock.advance(901)
+        assert b"event: done" in await opened
 
 
 async def test_only_language_models_stream(caller: Caller) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mediagate_sandbox.files import Files
+from mediagate_sandbox.files import Files, find_recipe
 from mediagate_sandbox.media import CONTENT_TYPES, Recipe, file_format
 from mediagate_sandbox.problems import Problem, not_found
 from mediagate_sandbox.store import Store
@@ -40,13 +40,10 @@ class FileRoutes:
         )
 
     def _find(self, request: web.Request) -> Recipe:
-        prediction = self._store.by_file(request.match_info["key"])
-        if prediction is None or not prediction.complete:
+        recipe = find_recipe(self._store, request.match_info["key"], request.match_info["name"])
+        if recipe is None:
             raise not_found()
-        for index, recipe in enumerate(prediction.order.plan.files):
-            if request.match_info["name"] == f"out-{index}.{file_format(recipe)}":
-                return recipe
-        raise not_found()
+        return recipe
 
 
 def _range(request: web.Request, length: int) -> slice | None:

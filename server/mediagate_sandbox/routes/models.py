@@ -16,7 +16,7 @@ from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.paging import page_document
 from mediagate_sandbox.problems import not_found
 from mediagate_sandbox.schemas import (
-    VERSION_CREATED_AT,
+    deployment_document,
     model_document,
     version_document,
 )
@@ -41,6 +41,9 @@ class ModelRoutes:
             web.get("/v1/models/{owner}/{name}", self.get),
             web.get("/v1/models/{owner}/{name}/versions", self.versions),
             web.get("/v1/models/{owner}/{name}/versions/{version}", self.version),
+            web.get("/v1/models/{owner}/{name}/examples", self.examples),
+            web.get("/v1/models/{owner}/{name}/readme", self.readme),
+            web.get("/v1/deployments", self.deployments),
             web.get("/v1/deployments/{owner}/{name}", self.deployment),
         ]
 
@@ -72,6 +75,16 @@ class ModelRoutes:
             raise not_found()
         return json_answer(version_document(model))
 
+    async def examples(self, request: web.Request) -> web.Response:
+        """`GET /v1/models/{owner}/{name}/examples`: nobody has made any."""
+        self._find(request)
+        return json_answer({"previous": None, "next": None, "results": []})
+
+    async def readme(self, request: web.Request) -> web.Response:
+        """`GET /v1/models/{owner}/{name}/readme`: Markdown, as plain text."""
+        model = self._find(request)
+        return web.Response(text=f"# {model.slug}\n\n{model.about}.\n", content_type="text/plain")
+
     async def deployment(self, request: web.Request) -> web.Response:
         """`GET /v1/deployments/{owner}/{name}`: which model and version it runs."""
         owner, name = request.match_info["owner"], request.match_info["name"]
@@ -80,19 +93,17 @@ class ModelRoutes:
         model = catalog.by_slug(slug) if slug is not None else None
         if model is None:
             raise not_found()
-        release = {
-            "number": 1,
-            "model": model.slug,
-            "version": model.version,
-            "created_at": VERSION_CREATED_AT,
-            "created_by": {"type": "user", "username": owner, "name": owner},
-            "configuration": {
-                "hardware": model.hardware or "cpu",
-                "min_instances": 0,
-                "max_instances": 1,
-            },
-        }
-        return json_answer({"owner": owner, "name": name, "current_release": release})
+        return json_answer(deployment_document(owner, name, model))
+
+    async def deployments(self, request: web.Request) -> web.Response:
+        """`GET /v1/deployments`: all of them; their models are always there."""
+        documents = []
+        for place, slug in self._settings.deployments.items():
+            owner, _, name = place.partition("/")
+            model = as_struck(self._catalog, fired()).by_slug(slug)
+            if model is not None:
+                documents.append(deployment_document(owner, name, model))
+        return json_answer({"previous": None, "next": None, "results": documents})
 
     def _find(self, request: web.Request) -> Model:
         catalog = as_struck(self._catalog, fired())

@@ -16,6 +16,7 @@ from mediagate_sandbox.door import origin_of
 from mediagate_sandbox.faults.catalogs import as_struck
 from mediagate_sandbox.faults.door import fired
 from mediagate_sandbox.faults.runs import is_mistaken, misplanned, price_factor
+from mediagate_sandbox.links import Links
 from mediagate_sandbox.models import Catalog
 from mediagate_sandbox.moments import read_moment
 from mediagate_sandbox.observations import Observations
@@ -40,6 +41,7 @@ class PredictionRoutes:
         catalog: Catalog,
         desk: OrderDesk,
         store: Store,
+        links: Links,
         runner: Runner,
         deliveries: Deliveries,
         observations: Observations,
@@ -51,6 +53,7 @@ class PredictionRoutes:
         self._catalog = catalog
         self._desk = desk
         self._store = store
+        self._links = links
         self._runner = runner
         self._deliveries = deliveries
         self._observations = observations
@@ -92,6 +95,7 @@ class PredictionRoutes:
         raw = await request.read()
         now = self._clock.now()
         order = desk.take(raw, target, request.headers.get("Cancel-After"), now)
+        order = self._links.followed(order, origin_of(request, self._settings))
         firings = fired()
         prediction = Prediction(self._store.next_number(), misplanned(order, firings), now)
         for each in firings:

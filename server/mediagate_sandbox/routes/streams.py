@@ -35,6 +35,7 @@ class StreamRoutes:
     ) -> None:
         """Keep what the handler needs."""
         self._retention = timedelta(seconds=settings.stream_retention)
+        self._idle_seconds = settings.stream_idle_timeout
         self._clock = clock
         self._store = store
         self._cuts = cuts
@@ -52,7 +53,8 @@ class StreamRoutes:
         reader = _Reader(request, response, self._cuts)
         if not await reader.send(OPENING):
             return response
-        async for event in stream.follow(request.headers.get("Last-Event-ID")):
+        seen = request.headers.get("Last-Event-ID")
+        async for event in stream.follow(seen, self._clock, self._idle_seconds):
             if not await reader.send(event):
                 break
         return response

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mediagate_server.config.file import ConfigFile
-from mediagate_server.config.names import SECRETS, SECTIONS, variable_of
+from mediagate_server.config.names import LISTS, SECRETS, SECTIONS, variable_of
 from mediagate_server.config.problem import Problem, error_of
 from mediagate_server.config.settings import Settings
 
@@ -84,12 +84,16 @@ class _Loading:
         return settings
 
     def _take(self, setting: str, value: Any) -> None:
-        if setting in SECRETS:
+        if setting in LISTS:
+            several = value if isinstance(value, list) else str(value).split(",")
+            found = [self._secret(setting, str(one).strip()) for one in several]
+            value = None if None in found else found
+        elif setting in SECRETS:
             value = self._secret(setting, value)
-            if value is None:
-                self._values.pop(setting, None)
-                return
-        self._values[setting] = value
+        if value is None:
+            self._values.pop(setting, None)
+        else:
+            self._values[setting] = value
 
     def _secret(self, setting: str, value: Any) -> str | None:
         """What a reference points to; a secret itself may stand in the environment only."""

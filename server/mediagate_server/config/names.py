@@ -25,12 +25,16 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "url": "upstream_url",
             "token": "replicate_api_token",
             "account": "upstream_account",
+            "webhook_secrets": "webhook_secrets",
             "exclusive": "upstream_exclusive",
             "creates_per_minute": "creates_per_minute",
             "reads_per_minute": "reads_per_minute",
             "connect_timeout": "upstream_connect_timeout",
             "create_timeout": "upstream_create_timeout",
             "read_timeout": "upstream_read_timeout",
+            "upload_timeout": "upstream_upload_timeout",
+            "sweep_seconds": "sweep_seconds",
+            "absent_margin": "absent_margin",
         },
         "limits": {
             "requests_per_minute": "requests_per_minute",
@@ -53,7 +57,6 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "video_timeout": "video_timeout",
             "audio_timeout": "audio_timeout",
             "safety_timeout": "safety_timeout",
-            "run_timeout": "run_timeout",
             "use_fallback": "use_fallback",
             "enable_cost_optimization": "enable_cost_optimization",
         },
@@ -61,8 +64,11 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 )
 """The file's sections and keys, and the setting that each one is."""
 
-SECRETS: Final = frozenset({"replicate_api_token", "database_url", "redis_url"})
+SECRETS: Final = frozenset({"replicate_api_token", "database_url", "redis_url", "webhook_secrets"})
 """Settings that the file may only point to. The URLs are among them for their passwords."""
+
+LISTS: Final = frozenset({"webhook_secrets"})
+"""Settings of several values: an array in the file, separated by commas in the environment."""
 
 LIVE: Final = frozenset(
     {
@@ -71,6 +77,7 @@ LIVE: Final = frozenset(
         *SECTIONS["defaults"].values(),
         "drain_seconds",
         "log_level",
+        "webhook_secrets",
     }
 )
 """What a reload changes at once; everything else needs a restart."""
@@ -79,9 +86,9 @@ NOT_BUILT: Final = frozenset(
     {
         "web_address",
         "public_url",
+        "webhook_secrets",
         "database_url",
         "redis_url",
-        "upstream_exclusive",
         "use_fallback",
         "enable_cost_optimization",
     }

@@ -1,5 +1,6 @@
 """Every setting: its meaning, unit, range and default. Does not know where they come from."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -11,6 +12,7 @@ from mediagate_server.config.address import is_loopback, split_address
 from mediagate_server.config.names import NOT_BUILT
 from mediagate_server.config.problem import ConfigError
 
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
 REPLICATE_API: Final = "https://api.replicate.com/v1"
 
 
@@ -56,10 +58,19 @@ def _token(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    """As Standard Webhooks has them. Its words never repeat it."""
+    prefix, _, encoded = value.get_secret_value().partition("_")
+    if prefix != "whsec" or not _BASE64.fullmatch(encoded) or len(encoded) % 4:
+        raise ValueError("is no webhook secret: one is whsec_ and base64")
+    return value
+
+
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
 Url = Annotated[str, AfterValidator(_url)]
 Token = Annotated[SecretStr | None, AfterValidator(_token)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Slug = Annotated[str, Field(min_length=1)]
 PerMinute = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
@@ -103,14 +114,23 @@ class Settings(BaseModel):
     replicate_api_token: Token = None
     upstream_account: Slug = "default"
     """What this account is called in records."""
+    webhook_secrets: tuple[WebhookSecret, ...] = ()
+    """Secrets that webhooks may be signed with, besides the one that upstream tells when asked."""
     upstream_exclusive: bool = True
-    """Whether nobody else uses this account. Accepted; nothing depends on it yet."""
+    """Whether nobody else uses this account: then a prediction that no attempt holds is ours."""
     creates_per_minute: PerMinute = 600
     reads_per_minute: PerMinute = 3_000
     upstream_connect_timeout: WireTimeout = 5.0
     """Shorter than the other two."""
     upstream_create_timeout: WireTimeout = 30.0
     upstream_read_timeout: WireTimeout = 10.0
+    upstream_upload_timeout: WireTimeout = 300.0
+    """For one file that is handed to upstream."""
+    sweep_seconds: float = Field(default=30.0, gt=0, le=300)
+    """How often creates whose answers were lost are looked for in upstream's list."""
+    absent_margin: float = Field(default=60.0, gt=0, le=3_600)
+    """How long after its create timed out one may be declared never to have arrived. Shorter than
+    upstream needs to list a prediction, and what was paid may be paid again."""
 
     requests_per_minute: Limit = 0
     """Rpcs of a tenant; 0 is no limit."""
@@ -137,7 +157,6 @@ class Settings(BaseModel):
     video_timeout: RunTimeout = 1_800.0
     audio_timeout: RunTimeout = 300.0
     safety_timeout: RunTimeout = 600.0
-    run_timeout: RunTimeout = 1_800.0
     use_fallback: bool = True
     """Accepted; nothing falls back yet."""
     enable_cost_optimization: bool = False

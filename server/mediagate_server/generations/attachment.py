@@ -1,6 +1,5 @@
-"""One caller's hold on a run, for as long as its rpc lives."""
+"""One caller's hold on a generation, for as long as its rpc lives."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -13,24 +12,27 @@ from mediagate_server.errors import (
     StreamInterrupted,
     SubmitUnconfirmed,
 )
-from mediagate_server.generations.run import Run
+from mediagate_server.generations.clock import Clock
+from mediagate_server.generations.life import Life
+from mediagate_server.generations.settling import never_taken
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.text_buffer import Chunk
-from mediagate_server.store.records import AttemptState, Generation, State
+from mediagate_server.store.records import Generation, State
 
 
 class Attachment:
     """An async context manager: leaving it by an exception that is not an answer is leaving."""
 
-    def __init__(self, run: Run, submission: Submission, *, replayed: bool) -> None:
-        self._run = run
+    def __init__(self, life: Life, clock: Clock, submission: Submission, *, replayed: bool) -> None:
+        self._life = life
+        self._clock = clock
         self._submission = submission
         self.replayed = replayed
 
     @property
     def record(self) -> Generation:
         """The generation as it stands."""
-        return self._run.record
+        return self._life.record
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,14 +43,16 @@ class Attachment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, MediagateError):
-            self._run.callers.answered()
+        if self._life.draining or isinstance(error, Draining):
+            self._life.callers.let_go()
+        elif error is None or isinstance(error, MediagateError):
+            self._life.callers.answered()
         else:
             self.left()
 
     def left(self) -> None:
         """The rpc ended without an answer."""
-        self._run.callers.leave(
+        self._life.callers.leave(
             cancel=self._submission.cancel_on_leaving, grace=self._submission.grace
         )
 
@@ -57,7 +61,7 @@ class Attachment:
 
         Raises the failure of a generation that upstream never took: nothing is bound then.
         """
-        await wait_for_end(self._run, seconds)
+        await wait_for_end(self._life, self._clock, seconds)
         if never_taken(self.record) and self.record.failure:
             raise StoredFailure(self.record.failure)
         return self.record
@@ -67,18 +71,19 @@ class Attachment:
 
         Ends after the last chunk of a success; raises what ended it otherwise.
         """
-        reader = self._run.text.reader(after)
+        reader = self._life.text.reader(after)
         told: tuple[State, int] | None = None
         while True:
-            changed = self._run.changed
+            changed = self._life.changed
             while chunk := reader.read():
                 yield chunk
                 told = (State.RUNNING, 0)
-            if self._run.over:
+            if self._life.over:
                 break
-            if self._run.draining:
+            if self._life.draining:
                 raise draining()
-            if self._run.overdue:
+            if self._life.waiting_is_over:
+                raise_unless_succeeded(self.record)
                 raise DeadlinePassed("the timeout was over before the end")
             standing = (self.record.state, self.record.attempt.ordinal)
             if told is None or (told != standing and told[1]):
@@ -86,7 +91,7 @@ class Attachment:
                 yield self.record
                 continue
             await changed.wait()
-        if self._run.text_is_broken:
+        if self._life.text_is_broken:
             raise StreamInterrupted(
                 "what was sent cannot be continued; the generation has the whole text",
                 metadata={"id": self.record.id},
@@ -95,24 +100,28 @@ class Attachment:
         reader.check_reached()
 
 
-async def wait_for_end(run: Run, seconds: float | None) -> None:
-    """Until the run is over, or `seconds` have passed. Raises Draining when this process goes."""
+async def wait_for_end(life: Life, clock: Clock, seconds: float | None) -> None:
+    """Until the generation is over, or `seconds` have passed, or waiting is of no use any more.
+
+    Raises Draining when this process goes.
+    """
+    passed = False
+
+    def pass_by() -> None:
+        nonlocal passed
+        passed = True
+        life.announce()
+
+    timer = None if seconds is None else clock.call_later(seconds, pass_by)
     try:
-        async with asyncio.timeout(seconds):
-            while not run.over:
-                changed = run.changed
-                if run.draining:
-                    raise draining()
-                await changed.wait()
-    except TimeoutError:
-        return
-
-
-def never_taken(record: Generation) -> bool:
-    """True where upstream took no attempt: callers get the status, and nothing is bound."""
-    return record.state is State.FAILED and all(
-        attempt.state is AttemptState.REFUSED for attempt in record.attempts
-    )
+        while not life.over and not passed and not life.waiting_is_over:
+            changed = life.changed
+            if life.draining:
+                raise draining()
+            await changed.wait()
+    finally:
+        if timer:
+            timer.cancel()
 
 
 def raise_unless_succeeded(record: Generation) -> None:

@@ -1,14 +1,27 @@
-"""What a run needs from outside: the upstream with everything around it, and time."""
+"""What a generation's life needs from outside: upstream with everything around it, and time."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol
 
-from mediagate_server.replicate.port import CreateRequest, Prediction, Refused, StreamEvent
+from mediagate_server.generations.clock import Clock, SystemClock
+from mediagate_server.replicate.port import (
+    CreateRequest,
+    Prediction,
+    PredictionPage,
+    Refused,
+    StreamEvent,
+)
 from mediagate_server.store.port import Store
+
+SHORTEST_RUN: Final = 5.0
+"""Seconds: the shortest `Cancel-After` that Replicate takes."""
+
+MOST_ATTEMPTS: Final = 6
+"""Creates that one output of a generation may be sent with, over all its models."""
 
 
 class UpstreamDoor(Protocol):
@@ -34,6 +47,16 @@ class UpstreamDoor(Protocol):
         """Ask for the end. Raises Refused or NoAnswer."""
         ...
 
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        """One page of the account's predictions, newest first. Raises Refused or NoAnswer."""
+        ...
+
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str
     ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
@@ -45,44 +68,54 @@ class CreatePolicy(Protocol):
     """When a refused create may be tried again, by a new attempt."""
 
     def delay_before_retry(self, refused: Refused, ordinal: int) -> float | None:
-        """Seconds to wait before attempt `ordinal` + 1; None: that was the last."""
+        """Seconds to wait before try `ordinal` + 1; None: that was the last."""
         ...
 
 
-class Clock(Protocol):
-    """Time, so that tests need not wait for it."""
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things may take. Seconds.
 
-    def now(self) -> datetime:
-        """The time of day, aware, in UTC."""
-        ...
+    `post_timeout` is how long a create waits for its answer. An attempt in doubt can only be
+    declared absent `absent_margin` after that, and then by two sweeps. `sweep` apart, what is in
+    doubt is looked for in upstream's list; the first look comes `first_sweep` after the doubt.
+    A create is only sent while the store is ours for `lease_margin` more.
+    """
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """Wait until the event is set or the seconds are over; True where it is set."""
-        ...
+    post_timeout: float = 30.0
+    absent_margin: float = 60.0
+    sweep: float = 30.0
+    first_sweep: float = 1.0
+    lease_margin: float = 0.2
 
 
-class SystemClock:
-    """Real time."""
+def draw_token() -> str:
+    """Thirty-two hex digits that nobody can guess."""
+    return secrets.token_hex(16)
 
-    def now(self) -> datetime:
-        """See Clock."""
-        return datetime.now(UTC)
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        """See Clock."""
-        try:
-            async with asyncio.timeout(max(seconds, 0.0)):
-                await event.wait()
-        except TimeoutError:
-            return event.is_set()
-        return True
+def no_webhook(_attempt_id: str) -> str | None:
+    """Upstream is told of no webhook: everything is found by asking."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every run works with."""
+    """What every life works with.
+
+    `account` names the upstream account; `exclusive`: nobody else uses it, so that what its list
+    shows and no attempt holds must be ours. `sandbox`: the embedded sandbox answers.
+    `webhook_url` gives the address by which upstream may tell of one attempt, or None. `draw`
+    makes the unguessable part of ids.
+    """
 
     store: Store
     upstream: UpstreamDoor
     policy: CreatePolicy
-    clock: Clock
+    account: str = "default"
+    exclusive: bool = True
+    sandbox: bool = False
+    clock: Clock = field(default_factory=SystemClock)
+    timing: Timing = field(default_factory=Timing)
+    webhook_url: Callable[[str], str | None] = no_webhook
+    draw: Callable[[], str] = draw_token

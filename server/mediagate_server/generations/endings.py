@@ -65,6 +65,16 @@ def refused_failure(refused: Refused, model: str) -> Failure:
     return error.failure
 
 
+def not_kept() -> Failure:
+    """It was never sent, and what was to be sent is lost with the key that sealed it."""
+    return UpstreamUnavailable("what was to be sent is not known any more", retry_after=1.0).failure
+
+
+def never_arrived() -> Failure:
+    """Proven: upstream never got the create, and there is no time or try left for another."""
+    return UpstreamUnavailable("upstream never got the request", retry_after=1.0).failure
+
+
 def run_failed(model: str, prediction_id: str) -> Failure:
     """The model failed. Upstream's text may hold anything, so it is not passed on."""
     metadata = {"model": model, "prediction": prediction_id}
@@ -106,21 +116,20 @@ def media_of(output: Any, shape: OutputShape, ended_at: datetime) -> Output:
     links = output if isinstance(output, list) else [output]
     return Output(
         media=tuple(
-            medium_of(link, shape.media_type, ended_at)
+            _medium(link, shape.media_type, ended_at + LINK_LIFE)
             for link in links
             if isinstance(link, str) and link
         )
     )
 
 
-def medium_of(uri: str, expected: str, ended_at: datetime) -> StoredMedia:
-    """One link of an output, with the media type that its name tells, else the expected one."""
+def _medium(uri: str, expected: str, expires_at: datetime) -> StoredMedia:
     if uri.startswith("data:"):
         stated = uri[5:].split(",", 1)[0].split(";", 1)[0]
         return StoredMedia(uri, stated or expected)
     guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
     media_type = _REGISTERED_NAMES.get(guessed or "", guessed) or expected
-    return StoredMedia(uri, media_type, ended_at + LINK_LIFE)
+    return StoredMedia(uri, media_type, expires_at)
 
 
 def usage_of(prediction: Prediction) -> Usage:

@@ -1,92 +1,117 @@
 """Follow one prediction to its terminal record: its stream where it has one, then polls.
 
-A stream is a way to be early, never a proof: only a terminal status from a GET (or from the create
-itself) ends the following. A stream that closes without `done` is normal for slow starts; it is
-opened again from its last id.
+A stream is a way to be early, a webhook is a hint: only a terminal status from a GET (or from the
+create itself) ends the following. Whoever sets `wake` has the prediction looked at now.
 """
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-from mediagate_server.generations.doors import Clock, UpstreamDoor
-from mediagate_server.replicate.port import (
-    DoneEvent,
-    ErrorEvent,
-    NoAnswer,
-    OutputEvent,
-    Prediction,
-    Refusal,
-    Refused,
-    StreamEvent,
-)
+from mediagate_server.generations.clock import Clock
+from mediagate_server.generations.doors import UpstreamDoor
+from mediagate_server.generations.reading import StreamReader
+from mediagate_server.generations.stopping import Stop
+from mediagate_server.replicate.port import NoAnswer, Prediction, Refusal, Refused
 
-_FIRST_POLL, _GROWTH = 0.1, 1.5
-_LONGEST_POLL = {False: 2.0, True: 5.0}
-_LONGEST_REOPENING = 5.0
+_FIRST, _GROWTH = 0.1, 1.5
+
+
+class Poll:
+    """How often to ask, in seconds: from `first`, growing up to `longest`."""
+
+    SHORT: Final = (_FIRST, 2.0)
+    """For what takes seconds."""
+    MINUTES: Final = (_FIRST, 5.0)
+    """For video."""
+    TOLD: Final = (5.0, 60.0)
+    """For video while webhooks come: asking is then only for those that got lost."""
 
 
 class Follower:
-    """Follows one prediction. `on_text` and `on_progress` are called as things happen.
+    """Follows one prediction. `on_progress` gets every answer that is no end.
 
-    `stop`, once set, sends a cancel and turns to polling at once. `patient` is for what takes
-    minutes: it is polled less often. `stream_was_clean` tells afterwards whether the stream came
-    to its own `done` without a gap.
+    `stop`, once asked, sends a cancel and turns to polling at once.
     """
 
     def __init__(
         self,
-        *,
         upstream: UpstreamDoor,
         clock: Clock,
+        stop: Stop,
+        wake: asyncio.Event,
         model: str,
-        stop: asyncio.Event,
-        on_text: Callable[[str], None],
         on_progress: Callable[[Prediction], None],
-        patient: bool,
+        poll: tuple[float, float],
     ) -> None:
         self._upstream = upstream
         self._clock = clock
-        self._model = model
         self._stop = stop
-        self._on_text = on_text
+        self._wake = wake
+        self._model = model
         self._on_progress = on_progress
-        self._patient = patient
-        self.stream_was_clean = False
-        self._last_id: str | None = None
-        self._seen: set[str] = set()
-        self._unnumbered = False
+        self._first, self._longest = poll
+        self._cancelled = False
+        self._answer: Prediction | None = None
 
-    async def to_the_end(self, prediction: Prediction, *, stream: bool) -> Prediction | None:
+    async def to_the_end(
+        self, prediction: Prediction, reader: StreamReader | None
+    ) -> Prediction | None:
         """The terminal prediction; None where upstream no longer knows it."""
         if prediction.status.is_terminal:
             return prediction
-        if stream and prediction.stream_url:
-            await self._read_until_stopped(prediction.id, prediction.stream_url)
+        if reader and not self._stop.asked:
+            if not prediction.stream_url:
+                # Known by its id only: how it stands has to be asked first.
+                await self._ask(prediction.id)
+                prediction = self._answer or prediction
+            if prediction.stream_url and not self._is_over():
+                reading = reader.read(prediction.stream_url, lambda: self._has_ended(prediction.id))
+                await self._stop.interrupts(reading)
         return await self._poll(prediction.id)
 
     async def _poll(self, prediction_id: str) -> Prediction | None:
-        interval = _FIRST_POLL
-        cancelled = False
-        while True:
-            if self._stop.is_set() and not cancelled:
-                cancelled = await self._cancel(prediction_id)
-                interval = _FIRST_POLL
-            try:
-                prediction = await self._upstream.get(prediction_id, model=self._model)
-            except Refused as refused:
-                if refused.refusal is Refusal.NOT_FOUND:
-                    return None
-            except NoAnswer:
-                pass  # Retried and counted below this room; here it only means: ask again later.
+        interval = self._first
+        while not self._is_over():
+            stopping = self._stop.asked
+            if stopping and not self._cancelled:
+                self._cancelled = await self._cancel(prediction_id)
+                interval = _FIRST
+            self._wake.clear()
+            if not await self._ask(prediction_id):
+                return None
+            if self._is_over() or self._stop.asked != stopping:
+                continue
+            if await self._clock.wait(self._wake, interval):
+                interval = _FIRST
+            interval = min(interval * _GROWTH, self._longest)
+        return self._answer
+
+    def _is_over(self) -> bool:
+        return self._answer is not None and self._answer.status.is_terminal
+
+    async def _ask(self, prediction_id: str) -> bool:
+        """How it stands, into `_answer`. False where upstream does not know it.
+
+        The wish that it ends goes first: it interrupts a question that is on its way.
+        """
+        asking = self._get(prediction_id)
+        try:
+            if self._stop.asked:
+                await asking
             else:
-                if prediction.status.is_terminal:
-                    return prediction
-                self._on_progress(prediction)
-            if cancelled:
-                await self._clock.wait(asyncio.Event(), interval)
-            else:
-                await self._clock.wait(self._stop, interval)
-            interval = min(interval * _GROWTH, _LONGEST_POLL[self._patient])
+                await self._stop.interrupts(asking)
+        except Refused as refused:
+            return refused.refusal is not Refusal.NOT_FOUND
+        except NoAnswer:
+            pass  # Retried and counted below this room; here it only means: ask again later.
+        return True
+
+    async def _get(self, prediction_id: str) -> None:
+        answer = await self._upstream.get(prediction_id, model=self._model)
+        self._answer = answer
+        if not answer.status.is_terminal:
+            self._on_progress(answer)
 
     async def _cancel(self, prediction_id: str) -> bool:
         """True once upstream has heard it; otherwise it is sent again with the next poll."""
@@ -96,73 +121,6 @@ class Follower:
             return False
         return True
 
-    async def _read_until_stopped(self, prediction_id: str, stream_url: str) -> None:
-        reading = asyncio.ensure_future(self._read(prediction_id, stream_url))
-        stopping = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                await reading
-        finally:
-            reading.cancel()
-            stopping.cancel()
-            await asyncio.gather(reading, stopping, return_exceptions=True)
-
-    async def _read(self, prediction_id: str, stream_url: str) -> None:
-        """Read the stream to its `done`, over as many openings as it takes."""
-        barren = 0
-        while True:
-            before = self._last_id
-            try:
-                if await self._read_once(stream_url):
-                    self.stream_was_clean = True
-                    return
-            except Refused:
-                return  # It cannot be opened: the polls tell the end.
-            except NoAnswer:
-                pass  # Cut: looked at below like any other end without `done`.
-            if self._unnumbered:
-                return  # Without ids a second opening could repeat text; the polls complete it.
-            if await self._has_ended(prediction_id):
-                return
-            barren = 0 if self._last_id != before else barren + 1
-            wait = min(0.05 * 2**barren, _LONGEST_REOPENING)
-            await self._clock.wait(self._stop, wait)
-
-    async def _read_once(self, stream_url: str) -> bool:
-        """One opening. True where `done` came."""
-        async with self._upstream.stream(
-            stream_url, last_event_id=self._last_id, model=self._model
-        ) as batches:
-            async for batch in batches:
-                if self._take(batch):
-                    return True
-        return False
-
-    def _take(self, batch: tuple[StreamEvent, ...]) -> bool:
-        """What one socket read brought, told as one. True where it held `done`."""
-        pieces = []
-        done = False
-        for event in batch:
-            if isinstance(event, OutputEvent):
-                if event.id and event.id in self._seen:
-                    continue
-                if event.id:
-                    self._seen.add(event.id)
-                    self._last_id = event.id
-                else:
-                    self._unnumbered = True
-                pieces.append(event.text)
-            elif isinstance(event, DoneEvent | ErrorEvent):
-                done = True
-        if pieces:
-            self._on_text("".join(pieces))
-        return done
-
     async def _has_ended(self, prediction_id: str) -> bool:
-        try:
-            prediction = await self._upstream.get(prediction_id, model=self._model)
-        except (Refused, NoAnswer):
-            return False
-        self._on_progress(prediction)
-        return prediction.status.is_terminal
+        known = await self._ask(prediction_id)
+        return not known or self._is_over()

@@ -1,13 +1,13 @@
 """All generations that live in this process, and those that are only remembered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 import structlog
 
-from mediagate_server import ledger, telemetry
+from mediagate_server import telemetry
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import (
     GenerationNotFound,
@@ -16,36 +16,33 @@ from mediagate_server.errors import (
     RequestIdReused,
     StoreUnavailable,
 )
+from mediagate_server.generations import attempts, work
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
 from mediagate_server.generations.doors import Surroundings
-from mediagate_server.generations.run import Run
-from mediagate_server.generations.submission import Submission, first_record
-from mediagate_server.store.records import Bound, Entry, Filter, Generation, Position, State
+from mediagate_server.generations.life import Life
+from mediagate_server.generations.overrun import Overruns
+from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.sweep import Sweeper
+from mediagate_server.store.records import Bound, Entry, Filter, Generation, Position, Purpose
 
 _log = structlog.get_logger()
-_STORE_PAUSE = 1.0
+_STORE_PAUSE: Final = 1.0
+_OUTPUT: Final = (Purpose.GENERATE, 0)
 
 
 class Generations:
     """Accepts, finds, cancels and recovers generations. Use it as an async context manager.
 
-    `account` names the upstream account, `sandbox` says that the embedded sandbox answers,
     `max_in_flight` tells how many generations a tenant may run now (0: no limit).
     """
 
-    def __init__(
-        self,
-        around: Surroundings,
-        *,
-        account: str,
-        sandbox: bool,
-        max_in_flight: Callable[[], int],
-    ) -> None:
+    def __init__(self, around: Surroundings, *, max_in_flight: Callable[[], int]) -> None:
         self._around = around
-        self._account = account
-        self._sandbox = sandbox
         self._max_in_flight = max_in_flight
-        self._runs: dict[str, Run] = {}
+        self._roll = Roll()
+        self._overruns = Overruns(around, self._roll, self._keep)
+        self._sweeper = Sweeper(around, self._roll, self._overruns)
         self._tasks = asyncio.TaskGroup()
         self._living: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -53,6 +50,7 @@ class Generations:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         await self._recover()
+        self._keep(self._sweeper.sweep_for_ever())
         return self
 
     async def __aexit__(
@@ -63,7 +61,7 @@ class Generations:
     ) -> None:
         """Let go: nothing is cancelled upstream, the next process follows on."""
         self.drain()
-        await asyncio.gather(*(run.not_sending() for run in list(self._runs.values())))
+        await asyncio.gather(*(life.not_sending() for life in self._roll))
         for task in self._living:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
@@ -71,9 +69,9 @@ class Generations:
     def drain(self) -> None:
         """Accept nothing more, and let all who wait go with DRAINING."""
         self._draining = True
-        for run in self._runs.values():
-            run.draining = True
-            run.announce()
+        for life in self._roll:
+            life.draining = True
+            life.announce()
 
     async def start(
         self, submission: Submission, plan: Callable[[], Awaitable[Plan]]
@@ -87,24 +85,14 @@ class Generations:
             raise draining()
         if bound := await self._around.store.bound(submission.tenant, submission.request_id):
             return await self._attach(submission, bound)
-        planned = await plan()
-        admitted = self._around.upstream.try_admit(planned.slug)
-        record = first_record(
-            submission,
-            planned,
-            now=self._around.clock.now(),
-            account=self._account,
-            sandbox=self._sandbox,
-            queued=not admitted,
-        )
-        run = Run(self._around, record, planned)
+        life, reservation, pending = self._begin(submission, await plan())
         accepted: asyncio.Future[Bound | MediagateError | None]
         accepted = asyncio.get_running_loop().create_future()
-        # Known before it is bound, so that a twin which sees the binding finds the run.
-        self._runs[record.id] = run
-        run.callers.arrive()
-        attachment = Attachment(run, submission, replayed=False)
-        self._keep(self._accept(run, ledger.reserve(planned, record.attempt.id), accepted))
+        # Known before it is bound, so that a twin which sees the binding finds it.
+        self._roll.add(life)
+        life.callers.arrive()
+        attachment = Attachment(life, self._around.clock, submission, replayed=False)
+        self._keep(self._accept(life, reservation, pending, accepted))
         try:
             # A caller that leaves now must not tear the commit from the send.
             outcome = await asyncio.shield(accepted)
@@ -127,100 +115,117 @@ class Generations:
 
     async def wait(self, tenant: str, generation_id: str, seconds: float | None) -> Generation:
         """The generation once it is over, or as it stands after `seconds`."""
-        run = await self._find(tenant, generation_id)
-        await wait_for_end(run, seconds)
-        return run.record
+        life = await self._find(tenant, generation_id)
+        await wait_for_end(life, self._around.clock, seconds)
+        return life.record
 
     async def watch(self, tenant: str, generation_id: str, after: int) -> AsyncIterator[Generation]:
-        """The generation at every version above `after`, up to its end."""
-        run = await self._find(tenant, generation_id)
+        """The generation at every durable version above `after`, up to its end."""
+        life = await self._find(tenant, generation_id)
         while True:
-            changed = run.changed
-            if run.record.version > after:
-                after = run.record.version
-                yield run.record
+            changed = life.changed
+            durable = life.saved.durable
+            if durable.version > after:
+                after = durable.version
+                yield durable
                 continue
-            if run.over:
+            if life.over:
                 return
-            if run.draining:
+            if life.draining:
                 raise draining()
             await changed.wait()
 
     async def cancel(self, tenant: str, generation_id: str) -> Generation:
-        """Ask for the end; the generation as it stands now."""
-        run = await self._find(tenant, generation_id)
-        run.stop("asked for")
-        return run.record
+        """Ask for the end; the generation as it stands now. What is asked is durable."""
+        life = await self._find(tenant, generation_id)
+        life.end("asked for")
+        await life.saved.written()
+        return life.record
 
-    async def _find(self, tenant: str, generation_id: str) -> Run:
-        run = self._runs.get(generation_id)
-        if run and run.record.tenant == tenant:
-            return run
+    def _begin(self, submission: Submission, plan: Plan) -> tuple[Life, Entry, bytes]:
+        """The first record of a generation, with the right to send where there is one now."""
+        admitted = self._around.upstream.try_admit(plan.slug)
+        attempt, reservation = attempts.open_attempt(
+            self._around, plan, _OUTPUT, ordinal=1, queued=not admitted
+        )
+        record = attempts.first_record(self._around, submission, plan, attempt)
+        may_send = attempt.id if admitted else ""
+        planned = work.Work.one(plan)
+        life = Life(self._around, self._roll, record, planned, may_send=may_send)
+        return life, reservation, work.dumps(planned)
+
+    async def _find(self, tenant: str, generation_id: str) -> Life:
+        life = self._roll.get(generation_id)
+        if life and life.record.tenant == tenant:
+            return life
         record = await self._around.store.get(tenant, generation_id)
         if record is None:
             raise GenerationNotFound(generation_id)
-        return Run.remembered(self._around, record)
+        return Life.remembered(self._around, self._roll, record)
 
     async def _attach(self, submission: Submission, bound: Bound) -> Attachment:
         if bound.fingerprint != submission.fingerprint:
             raise RequestIdReused(submission.request_id)
-        run = await self._find(submission.tenant, bound.generation_id)
-        run.callers.arrive()
-        return Attachment(run, submission, replayed=True)
+        life = await self._find(submission.tenant, bound.generation_id)
+        life.callers.arrive()
+        return Attachment(life, self._around.clock, submission, replayed=True)
 
     # Living
 
-    def _keep(self, life: "asyncio._CoroutineLike[None]") -> None:
+    def _keep(self, life: Coroutine[Any, Any, None]) -> None:
         task = self._tasks.create_task(life)
         self._living.add(task)
         task.add_done_callback(self._living.discard)
 
     async def _accept(
         self,
-        run: Run,
+        life: Life,
         reservation: Entry,
+        pending: bytes,
         accepted: "asyncio.Future[Bound | MediagateError | None]",
     ) -> None:
         """The commit that binds, then the life; one task, so that no caller can come between."""
         outcome: Bound | MediagateError | None
         try:
             binding = await self._around.store.accept(
-                run.record, (reservation,), self._max_in_flight()
+                life.record, (reservation,), self._max_in_flight(), pending=pending
             )
             outcome = binding if isinstance(binding, Bound) else None
         except MediagateError as error:
             outcome = error
         if outcome is not None:
-            del self._runs[run.record.id]
+            self._roll.remove(life)
+            life.never_was()
         if not accepted.done():
             accepted.set_result(outcome)
         if outcome is None:
-            await self._live(run)
+            self._roll.changed()
+            await self._live(life)
 
-    async def _live(self, run: Run) -> None:
-        """A run's life, told to the metrics; a bug in it ends this run and no other."""
-        gauge = telemetry.generations_in_flight.labels(run.record.modality)
+    async def _live(self, life: Life) -> None:
+        """A life, told to the metrics; a bug in it ends this one and no other."""
+        gauge = telemetry.generations_in_flight.labels(life.record.modality)
         gauge.inc()
         try:
-            while not run.over:
+            while not life.over and not self._around.store.lost.is_set():
                 try:
-                    await run.live()
+                    await life.live()
                 except StoreUnavailable:
                     # What upstream has is safe there; it is settled once the store is back.
-                    _log.warning("store unavailable, generation waits", id=run.record.id)
+                    _log.warning("store unavailable, generation waits", id=life.record.id)
                     await self._around.clock.wait(asyncio.Event(), _STORE_PAUSE)
-        except Exception as error:  # noqa: BLE001 - kept from taking the other runs down
-            _log.error("generation broke", id=run.record.id, error=type(error).__name__)
-            run.broke(Internal().failure)
+        except Exception as error:  # noqa: BLE001 - kept from taking the others down
+            _log.error("generation broke", id=life.record.id, error=type(error).__name__)
+            life.broke(Internal().failure)
         finally:
             gauge.dec()
-            self._runs.pop(run.record.id, None)
+            self._roll.remove(life)
 
     async def _recover(self) -> None:
-        """Take up what an earlier process left: follow what was taken, say what is in doubt."""
+        """Take up what an earlier process left, from wherever each generation stands."""
         for record in await self._around.store.unfinished():
-            if record.state is State.UNCONFIRMED:
-                continue
-            run = Run(self._around, record)
-            self._runs[record.id] = run
-            self._keep(self._live(run))
+            pending = await self._around.store.pending(record.id)
+            waiting = work.loads(pending) if pending else work.NOTHING
+            life = Life(self._around, self._roll, record, waiting)
+            self._roll.add(life)
+            self._keep(self._live(life))

@@ -3,6 +3,7 @@
 The `replicate` SDK is used through one entry, `_async_request`: it adds the base URL and the
 token, takes headers and gives back the raw answer. Its typed methods drop headers and fail on
 predictions that are fine, its `run` and `stream` lose text and send the token to other hosts.
+Create and get, which every call waits for, go past it: see `exchange.py`.
 """
 
 import asyncio
@@ -19,24 +20,19 @@ from yarl import URL
 
 from mediagate_server.replicate import addresses
 from mediagate_server.replicate.connection import Connection, connect
-from mediagate_server.replicate.decoding import decode_page, decode_prediction
+from mediagate_server.replicate.decoding import decode_page, decode_prediction, decode_secret
+from mediagate_server.replicate.files import Multipart, decode_file
 from mediagate_server.replicate.port import (
     CreateRequest,
+    FileToUpload,
     NoAnswer,
     Prediction,
     PredictionPage,
-    PublishedDeployment,
-    PublishedModel,
-    PublishedVersion,
     Refusal,
     Refused,
     StreamEvent,
+    UploadedFile,
     Upstream,
-)
-from mediagate_server.replicate.published import (
-    decode_deployment,
-    decode_model,
-    decode_version,
 )
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.streams import open_stream
@@ -78,7 +74,7 @@ class ReplicateClient(Upstream):
         """Send exactly one POST. NoAnswer leaves it in doubt."""
         path, version = addresses.create_route(request.target)
         seconds = max(_SHORTEST_CANCEL_AFTER, math.ceil(request.cancel_after))
-        answer = await self._send(
+        answer = await self._connection.exchange.send(
             "POST",
             path,
             within=self._settings.create_timeout,
@@ -89,7 +85,9 @@ class ReplicateClient(Upstream):
 
     async def get(self, prediction_id: str) -> Prediction:
         """The prediction as it stands."""
-        return decode_prediction(await self._read("GET", addresses.prediction_path(prediction_id)))
+        path = addresses.prediction_path(prediction_id)
+        within = self._settings.read_timeout
+        return decode_prediction(await self._connection.exchange.send("GET", path, within=within))
 
     async def cancel(self, prediction_id: str) -> Prediction | None:
         """Ask for the end. None where the answer does not tell how it stands: ask with `get`.
@@ -126,17 +124,21 @@ class ReplicateClient(Upstream):
             query["cursor"] = cursor
         return decode_page(await self._read("GET", "/predictions", query))
 
-    async def get_model(self, slug: str) -> PublishedModel:
-        """A model, with its latest version."""
-        return decode_model(await self._read("GET", addresses.model_path(slug)))
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        """Hand a file over, for models to read; it is read while it is sent."""
+        body = Multipart(file)
+        answer = await self._send(
+            "POST",
+            "/files",
+            within=self._settings.upload_timeout,
+            content=body,
+            headers={"Content-Type": body.content_type, "Content-Length": str(body.length)},
+        )
+        return decode_file(answer)
 
-    async def get_version(self, slug: str, version: str) -> PublishedVersion:
-        """One version of a model."""
-        return decode_version(await self._read("GET", addresses.version_path(slug, version)))
-
-    async def get_deployment(self, name: str) -> PublishedDeployment:
-        """What a deployment runs."""
-        return decode_deployment(await self._read("GET", addresses.deployment_path(name)))
+    async def webhook_secret(self) -> str:
+        """The secret that the account's webhooks are signed with now."""
+        return decode_secret(await self._read("GET", "/webhooks/default/secret"))
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None

@@ -1,7 +1,8 @@
 """The sockets to upstream: who owns them, how many there may be, what they never carry.
 
 Knows addresses and limits, no predictions. Sessions keep no cookies, read no environment (a proxy
-or a netrc entry could add credentials) and hold no token: it is set by the SDK's client alone.
+or a netrc entry could add credentials) and hold no token: it is set by the SDK's client and by
+`Exchange`, on requests to the API alone.
 """
 
 import ssl
@@ -15,6 +16,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from replicate.client import Client as Sdk
 
+from mediagate_server.replicate.exchange import Exchange
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.transport import AnswerTransport
 
@@ -24,9 +26,13 @@ _STREAM_BUFFER = 64 * 1024  # a stream nobody reads holds twice this, then upstr
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What is open while the client is: the SDK over one pool, streams over another."""
+    """What is open while the client is: the API over one pool, streams over another.
+
+    `exchange` is for what every call waits for, `sdk` for the rest.
+    """
 
     sdk: Sdk
+    exchange: Exchange
     streams: aiohttp.ClientSession
 
 
@@ -43,7 +49,8 @@ async def connect(settings: ReplicateSettings) -> AsyncIterator[Connection]:
             AiohttpTransport(client=api, verify=tls),
             largest=settings.max_body_bytes,
         )
-        yield Connection(_sdk(settings, transport), streams)
+        sdk = _sdk(settings, transport)
+        yield Connection(sdk, Exchange(api, settings, _headers(settings)), streams)
 
 
 def _session(limit: int, settings: ReplicateSettings, tls: ssl.SSLContext) -> aiohttp.ClientSession:
@@ -62,20 +69,27 @@ def _session(limit: int, settings: ReplicateSettings, tls: ssl.SSLContext) -> ai
     )
 
 
+def _headers(settings: ReplicateSettings) -> dict[str, str]:
+    """What every request to the API says of us."""
+    headers = {
+        "User-Agent": USER_AGENT,
+        "Accept": "application/json",
+        # Bodies are small or hold media that does not shrink; unpacking costs more.
+        "Accept-Encoding": "identity",
+    }
+    if settings.token is not None:
+        headers["Authorization"] = f"Bearer {settings.token}"
+    return headers
+
+
 def _sdk(settings: ReplicateSettings, transport: httpx.AsyncBaseTransport) -> Sdk:
     """The SDK's client with what it does on its own switched off."""
     sdk = Sdk(
         base_url=api_root(settings.base_url),  # else it would read REPLICATE_BASE_URL
         transport=transport,
-        headers={
-            # Always set: without it the SDK looks for a token in the environment and in `cog`,
-            # and would send it to an upstream that was configured to get none.
-            "Authorization": f"Bearer {settings.token}",
-            "User-Agent": USER_AGENT,
-            "Accept": "application/json",
-            # Bodies are small or hold media that does not shrink; unpacking costs more.
-            "Accept-Encoding": "identity",
-        },
+        # Authorization always set: without it the SDK looks for a token in the environment and
+        # in `cog`, and would send it to an upstream that was configured to get none.
+        headers={"Authorization": "none", **_headers(settings)},
     )
     client = sdk._async_client  # noqa: SLF001 - the SDK shows it in no other way
     if settings.token is None:

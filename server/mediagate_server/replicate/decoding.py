@@ -59,6 +59,15 @@ def decode_page(body: bytes) -> PredictionPage:
     return PredictionPage(tuple(decoded()), next_cursor(document.get("next")))
 
 
+def decode_secret(body: bytes) -> str:
+    """The secret in an answer about it. NoAnswer where there is none."""
+    document = _loads(body)
+    key = document.get("key") if isinstance(document, dict) else None
+    if not isinstance(key, str) or not key:
+        raise NoAnswer("the answer holds no secret")
+    return key
+
+
 def _loads(body: bytes) -> Any:
     try:
         return orjson.loads(body)
@@ -122,9 +131,9 @@ def _prediction(document: object, exact_metrics: Callable[[], object]) -> Predic
         error=_error(document.get("error")),
         logs=_text(document.get("logs")),
         metrics=_metrics(document.get("metrics"), exact_metrics),
-        created_at=_instant(document.get("created_at")),
-        started_at=_instant(document.get("started_at")),
-        completed_at=_instant(document.get("completed_at")),
+        created_at=instant_of(document.get("created_at")),
+        started_at=instant_of(document.get("started_at")),
+        completed_at=instant_of(document.get("completed_at")),
         data_removed=document.get("data_removed") is True,
         stream_url=(_text(urls.get("stream")) or None) if isinstance(urls, dict) else None,
     )
@@ -154,7 +163,7 @@ def _error(value: object) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _instant(value: object) -> datetime | None:
+def instant_of(value: object) -> datetime | None:
     """RFC 3339 with any number of fraction digits, cut to microseconds. None where unreadable."""
     if not isinstance(value, str):
         return None

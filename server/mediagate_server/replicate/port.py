@@ -3,7 +3,7 @@
 Everything above this room speaks these types. Nothing here does I/O.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -165,34 +165,24 @@ class PredictionPage:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedVersion:
-    """One version of a model. `schema` is its OpenAPI document; empty where there is none."""
+class FileToUpload:
+    """A file for models. `content` gives it from its beginning, each time that it is called.
 
-    id: str
-    schema: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedModel:
-    """A model, `slug` being owner/name. `latest` is None where no version is published.
-
-    `example_seconds` is how long the run shown as its example took; None where there is none.
+    `name` and `media_type` are ours: plain ASCII without quotes. `size` in bytes.
     """
 
-    slug: str
-    is_official: bool
-    latest: PublishedVersion | None = None
-    example_seconds: float | None = None
+    name: str
+    media_type: str
+    size: int
+    content: Callable[[], AsyncIterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedDeployment:
-    """A deployment, `name` being owner/name: what it runs, and on which hardware (a SKU)."""
+class UploadedFile:
+    """A file that upstream holds. `link` is what a model is given as its input."""
 
-    name: str
-    model: str
-    version: str
-    hardware: str = ""
+    link: str
+    expires_at: datetime | None
 
 
 class Upstream(Protocol):
@@ -222,16 +212,12 @@ class Upstream(Protocol):
         """One page of the account's predictions, newest first."""
         ...
 
-    async def get_model(self, slug: str) -> PublishedModel:
-        """A model, `slug` being owner/name, with its latest version."""
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        """Hand a file over, for models to read. It costs nothing and upstream forgets it."""
         ...
 
-    async def get_version(self, slug: str, version: str) -> PublishedVersion:
-        """One version of a model."""
-        ...
-
-    async def get_deployment(self, name: str) -> PublishedDeployment:
-        """What a deployment, `name` being owner/name, runs."""
+    async def webhook_secret(self) -> str:
+        """The secret that the account's webhooks are signed with now."""
         ...
 
     def stream(

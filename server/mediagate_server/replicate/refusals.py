@@ -1,4 +1,4 @@
-"""What an HTTP answer that is not a success means. Reads status, headers and body; sends nothing.
+"""What an HTTP answer that is not a success means, and what none at all. Sends nothing.
 
 Upstream's own words stop here, but for what `invalid_fields.py` lets pass.
 """
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import aiohttp
 import orjson
 
 from mediagate_server.replicate.invalid_fields import invalid_fields
@@ -51,6 +52,18 @@ def failure_of(
         ),
         invalid_fields=invalid_fields(document) if refusal is Refusal.INPUT else None,
     )
+
+
+def unanswered(failure: Exception) -> UpstreamError:
+    """Was anything sent? Only a failure to connect proves that nothing was.
+
+    The adapter between httpx and aiohttp calls every broken connection a connect timeout, also
+    one that broke after the request was written, so aiohttp's own exception is looked at.
+    """
+    told = failure if isinstance(failure, aiohttp.ClientError) else failure.__cause__
+    if isinstance(told, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return Refused(Refusal.UNREACHABLE)
+    return NoAnswer("the connection broke")
 
 
 def _document(body: bytes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class ReplicateSettings:
     the other timeouts.
     `create_timeout`, `read_timeout`: a whole request, body included; `read_timeout` is for get,
     cancel, list and for opening a stream.
+    `upload_timeout`: a whole upload of a file.
     `stream_idle_timeout`: a stream this long without a byte counts as closed.
     `max_connections`: to the API. `max_streams`: open streams, kept apart so that no number of
     streams can keep a cancel from being sent.
@@ -33,6 +34,7 @@ class ReplicateSettings:
     connect_timeout: float = 5.0
     create_timeout: float = 30.0
     read_timeout: float = 10.0
+    upload_timeout: float = 300.0
     stream_idle_timeout: float = 60.0
     max_connections: int = 400
     max_streams: int = 1_200

@@ -13,9 +13,8 @@ from yarl import URL
 
 from mediagate_server.replicate.events import EventParser, EventTooLarge
 from mediagate_server.replicate.port import DoneEvent, NoAnswer, Refusal, Refused, StreamEvent
-from mediagate_server.replicate.refusals import failure_of
+from mediagate_server.replicate.refusals import failure_of, unanswered
 from mediagate_server.replicate.settings import ReplicateSettings
-from mediagate_server.replicate.transport import unanswered
 
 _LARGEST_ERROR = 64 * 1024
 

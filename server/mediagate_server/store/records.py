@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from mediagate_server.errors import Failure
 
@@ -110,14 +109,10 @@ class StoredMedia:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What was made: a text, or media in the order asked for.
-
-    `value` is the output of a model run by its slug, as JSON, with `media:N` where its links were.
-    """
+    """What was made: a text, or media in the order asked for."""
 
     text: str | None = None
     media: tuple[StoredMedia, ...] = ()
-    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +145,9 @@ class Attempt:
     """The right to send one POST, and what became of it.
 
     `price` is the price list held at submit, as text of the catalog's; `input_hash` is the SHA-256
-    of the input sent, to recognise it in upstream's list without keeping it.
+    of the input sent, to recognise it in upstream's list without keeping it. `sent_at` is the time
+    of the commit that precedes the send; None while it waits. `cost` is what is held, then what
+    it cost.
     """
 
     id: str
@@ -167,6 +164,7 @@ class Attempt:
     reason: str = ""
     cost: Cost | None = None
     completed_at: datetime | None = None
+    sent_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +172,9 @@ class Generation:
     """One paid call and all that came of it.
 
     `verdict` is on the prompt, or what was asked for. `parameters` is the parameter report as the
-    catalog wrote it. `shape` is how the output is to be
-    read, likewise. Times are aware, in UTC. `version` counts the changes, from 1.
+    catalog wrote it. `shape` is how the output is to be read, likewise. Times are aware, in UTC.
+    `version` counts the changes, from 1. `stop` says why its end was asked for, in one of our own
+    words; empty: it was not.
     """
 
     id: str
@@ -204,6 +203,7 @@ class Generation:
     verdict: Verdict | None = None
     failure: Failure | None = None
     logs: str = ""
+    stop: str = ""
 
     @property
     def attempt(self) -> Attempt:

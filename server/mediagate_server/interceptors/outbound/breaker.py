@@ -21,9 +21,6 @@ from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
 
 Kind = Literal["create", "read"]
 
-_MOST = 1_000
-"""Circuits kept."""
-
 PROBE_LEASE = 60.0
 """Seconds until a probe that never reported counts as lost. A create is over well within."""
 
@@ -59,26 +56,19 @@ class _Circuit:
 
 
 class Breaker:
-    """One circuit per model. `clock` counts seconds and never goes back.
-
-    `label` turns a model into a metric's label: a model that a caller named by its own slug must
-    not mint a series.
-    """
+    """One circuit per model. `clock` counts seconds and never goes back."""
 
     def __init__(
-        self,
-        settings: OutboundSettings,
-        clock: Callable[[], float] = time.monotonic,
-        *,
-        label: Callable[[str], str] = str,
+        self, settings: OutboundSettings, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._settings = settings
-        self._label = label
         self._clock = clock
         self._circuits: dict[str, _Circuit] = {}
 
     async def __call__(self, call: Call, proceed: Callable[[], Awaitable[T]]) -> T:
-        """Watch how the request ends; stop none."""
+        """Watch how the request ends; stop none. An upload says nothing about a model."""
+        if call.endpoint == "upload":
+            return await proceed()
         kind: Kind = "create" if call.endpoint == "create" else "read"
         failed: bool | None = None
         try:
@@ -120,7 +110,7 @@ class Breaker:
 
     def _record(self, model: str, kind: Kind, *, failed: bool | None) -> None:
         """`failed` is None for an end that says nothing about the model."""
-        circuit = self._circuit(model)
+        circuit = self._circuits.setdefault(model, _Circuit())
         now = self._clock()
         if kind == "create":
             circuit.probe_until = -math.inf
@@ -137,17 +127,6 @@ class Breaker:
             else:
                 self._close(model, circuit)
 
-    def _circuit(self, model: str) -> _Circuit:
-        """The model's circuit. Callers may name any model, so what is closed may be forgotten."""
-        circuit = self._circuits.get(model)
-        if circuit is None:
-            if len(self._circuits) >= _MOST:
-                closed = [name for name, one in self._circuits.items() if one.opened_by is None]
-                for name in closed[: _MOST // 2]:
-                    del self._circuits[name]
-            circuit = self._circuits[model] = _Circuit()
-        return circuit
-
     def _is_broken(self, window: _Window) -> bool:
         count = len(window.results)
         return (
@@ -158,10 +137,10 @@ class Breaker:
     def _open(self, model: str, circuit: _Circuit, kind: Kind) -> None:
         circuit.opened_by = kind
         circuit.retry_at = self._clock() + self._settings.breaker_pause
-        telemetry.breaker_open.labels(self._label(model)).set(1)
+        telemetry.breaker_open.labels(model).set(1)
 
     def _close(self, model: str, circuit: _Circuit) -> None:
         circuit.opened_by = None
         for window in circuit.windows.values():
             window.clear()
-        telemetry.breaker_open.labels(self._label(model)).set(0)
+        telemetry.breaker_open.labels(model).set(0)

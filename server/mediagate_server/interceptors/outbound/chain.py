@@ -19,12 +19,11 @@ from mediagate_server.interceptors.outbound.retry import Retry
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.replicate.port import (
     CreateRequest,
+    FileToUpload,
     Prediction,
     PredictionPage,
-    PublishedDeployment,
-    PublishedModel,
-    PublishedVersion,
     StreamEvent,
+    UploadedFile,
     Upstream,
 )
 
@@ -47,11 +46,10 @@ class Outbound(Upstream):
         *,
         random: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
-        label: Callable[[str], str] = str,
     ) -> None:
         random = random or Random()
         self._upstream = upstream
-        self._breaker = Breaker(settings, clock, label=label)
+        self._breaker = Breaker(settings, clock)
         self._pace = Pace(
             creates_per_minute=settings.creates_per_minute,
             reads_per_minute=settings.reads_per_minute,
@@ -110,17 +108,13 @@ class Outbound(Upstream):
             ),
         )
 
-    async def get_model(self, slug: str) -> PublishedModel:
-        """A model, with its latest version. Not counted as any model's: nothing is run."""
-        return await self._run("model", OTHER, lambda: self._upstream.get_model(slug))
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        """Hand a file over, for models to read."""
+        return await self._run("upload", OTHER, lambda: self._upstream.upload_file(file))
 
-    async def get_version(self, slug: str, version: str) -> PublishedVersion:
-        """One version of a model; likewise."""
-        return await self._run("model", OTHER, lambda: self._upstream.get_version(slug, version))
-
-    async def get_deployment(self, name: str) -> PublishedDeployment:
-        """What a deployment runs; likewise."""
-        return await self._run("model", OTHER, lambda: self._upstream.get_deployment(name))
+    async def webhook_secret(self) -> str:
+        """The secret that the account's webhooks are signed with now."""
+        return await self._run("secret", OTHER, self._upstream.webhook_secret)
 
     @asynccontextmanager
     async def stream(

@@ -23,11 +23,11 @@ class Pace:
         self._reads = Rate(reads_per_minute)
         self._waits = {
             endpoint: telemetry.upstream_paced_seconds.labels(endpoint)
-            for endpoint in ("create", "get", "cancel", "list", "model")
+            for endpoint in ("create", "get", "cancel", "list", "secret", "upload")
         }
 
     async def __call__(self, call: Call, proceed: Callable[[], Awaitable[T]]) -> T:
-        """Reads and cancels wait for their turn; a throttled answer holds its whole kind."""
+        """All but creates wait for their turn here; a throttled answer holds its whole kind."""
         if call.endpoint == "stream":
             return await proceed()
         rate = self._creates if call.endpoint == "create" else self._reads

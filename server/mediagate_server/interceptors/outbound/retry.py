@@ -1,4 +1,6 @@
-"""Sends reads and cancels again, which is free and safe. Never a create: see `create_policy.py`.
+"""Sends reads, cancels and uploads again, which is free and safe.
+
+Never a create: see `create_policy.py`.
 
 Outermost, so that every try is watched, paced and counted like the first.
 """
@@ -14,14 +16,21 @@ from mediagate_server.interceptors.outbound.backoff import Backoff
 from mediagate_server.interceptors.outbound.call import Call, Endpoint, T
 from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
 
-_TRIES: dict[Endpoint, int] = {"get": 3, "list": 3, "model": 3, "stream": 3, "cancel": 5}
+_TRIES: dict[Endpoint, int] = {
+    "get": 3,
+    "list": 3,
+    "secret": 2,
+    "stream": 3,
+    "cancel": 5,
+    "upload": 3,
+}
 _CAUSES = {Refusal.UNREACHABLE: "unreachable", Refusal.THROTTLED: "throttled"}
 _NO_ANSWER = "no_answer"
 _FIRST, _LONGEST, _LONGEST_TOLD = 0.2, 5.0, 30.0
 
 
 class Retry:
-    """At most two more tries for reads and for opening a stream, four more for a cancel.
+    """At most two more tries for reads, uploads and opening a stream, four more for a cancel.
 
     A cancel gets more because every second it is not heard is paid for.
     """

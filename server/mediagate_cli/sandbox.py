@@ -1,0 +1,257 @@
+"""`sandbox`: a Replicate of one's own, for whoever tests against it."""
+
+import asyncio
+import logging
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mediagate_cli.bundles import spread
+from mediagate_cli.exits import say
+
+if TYPE_CHECKING:
+    from mediagate_sandbox.server import Sandbox
+    from mediagate_sandbox.settings import SandboxSettings
+
+_RUNS = "How runs go"
+_DOOR = "Who may call, how often"
+_BILL = "What is billed"
+_FAULTS = "What goes wrong"
+
+
+class Auth(StrEnum):
+    """Which tokens are taken."""
+
+    OPEN = "open"
+    TOKEN = "token"  # noqa: S105 - a word of the command line
+    REFUSE = "refuse"
+
+
+class Credit(StrEnum):
+    """How much credit the account has."""
+
+    ENOUGH = "enough"
+    LOW = "low"
+    NONE = "none"
+
+
+class Billing(StrEnum):
+    """How an end is billed."""
+
+    USED = "used"
+    FREE = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """How runs go. The fields are those of SandboxSettings, here and below."""
+
+    seed: Annotated[
+        int, typer.Option(help="The same seed makes the same outputs.", rich_help_panel=_RUNS)
+    ] = 1
+    time_scale: Annotated[
+        float,
+        typer.Option(
+            help="How long runs take: 1 is as long as on Replicate.", rich_help_panel=_RUNS
+        ),
+    ] = 0.02
+    token_time_scale: Annotated[
+        float, typer.Option(help="The same, between two tokens.", rich_help_panel=_RUNS)
+    ] = 0.25
+    cold_boots: Annotated[
+        bool,
+        typer.Option("--cold-boots", help="Community models boot first.", rich_help_panel=_RUNS),
+    ] = False
+    directives: Annotated[
+        bool, typer.Option(help="Obey [[...]] in prompts.", rich_help_panel=_RUNS)
+    ] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who may call, and how often. An empty text and a limit of 0 are None in the settings."""
+
+    auth: Annotated[
+        Auth,
+        typer.Option(help="Ask for a token, take none, or refuse all.", rich_help_panel=_DOOR),
+    ] = Auth.TOKEN
+    token: Annotated[
+        str,
+        typer.Option(
+            help="The only token taken. Empty: any, but there must be one.", rich_help_panel=_DOOR
+        ),
+    ] = ""
+    creates_per_minute: Annotated[
+        float, typer.Option(help="Limit of creates; 0 is none.", rich_help_panel=_DOOR)
+    ] = 600
+    requests_per_minute: Annotated[
+        float, typer.Option(help="Limit of everything else; 0 is none.", rich_help_panel=_DOOR)
+    ] = 3000
+    credit: Annotated[
+        Credit,
+        typer.Option(
+            help="Low slows creates down, none answers them with 402.", rich_help_panel=_DOOR
+        ),
+    ] = Credit.ENOUGH
+    webhook_secret: Annotated[
+        str,
+        typer.Option(help="whsec_ and base64. Empty: drawn.", rich_help_panel=_DOOR),
+    ] = ""
+    webhooks_over_http: Annotated[
+        bool,
+        typer.Option(
+            "--webhooks-over-http",
+            help="Post webhooks without TLS beyond loopback.",
+            rich_help_panel=_DOOR,
+        ),
+    ] = False
+    control: Annotated[
+        bool, typer.Option(help="Serve /sandbox/..., without a token.", rich_help_panel=_DOOR)
+    ] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What is billed, and where the bill is kept."""
+
+    prices: Annotated[
+        Path | None, typer.Option(help="TOML file laid over its prices.", rich_help_panel=_BILL)
+    ] = None
+    bill_file: Annotated[
+        Path | None,
+        typer.Option(help="Append the bill here, as JSON lines.", rich_help_panel=_BILL),
+    ] = None
+    bill_failed: Annotated[
+        Billing, typer.Option(help="What failed runs are billed.", rich_help_panel=_BILL)
+    ] = Billing.USED
+    bill_canceled: Annotated[
+        Billing, typer.Option(help="What canceled runs are billed.", rich_help_panel=_BILL)
+    ] = Billing.USED
+    bill_aborted: Annotated[
+        Billing, typer.Option(help="What runs that never began are.", rich_help_panel=_BILL)
+    ] = Billing.FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong from the beginning."""
+
+    faults: Annotated[
+        Path | None,
+        typer.Option(help="Fault plan, TOML or JSON; see below.", rich_help_panel=_FAULTS),
+    ] = None
+    fault_seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of a plan that names none. Default: drawn.", rich_help_panel=_FAULTS
+        ),
+    ] = None
+
+
+@spread
+def sandbox(
+    runs: Runs,
+    door: Door,
+    bill: Bill,
+    faults: Faults,
+    host: Annotated[str, typer.Option(help="Where to listen; loopback.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8787,
+    public_url: Annotated[
+        str, typer.Option(help="Origin of links. Empty: the host that each caller asked for.")
+    ] = "",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell of requests, webhooks and faults.")
+    ] = False,
+) -> None:
+    """Serve a Replicate-compatible API that makes real media, bills it and costs nothing.
+
+    Point any Replicate client at it: REPLICATE_API_TOKEN=any, base URL http://HOST:PORT; a gate:
+    MEDIAGATE_UPSTREAM_URL=http://HOST:PORT. GET / lists the models.
+    """
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "public_url": public_url,
+        **asdict(runs),
+        **asdict(door),
+        **asdict(bill),
+        **asdict(faults),
+    }
+    settings = _settings(given)
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _serve(settings)
+
+
+def _settings(given: dict[str, Any]) -> "SandboxSettings":
+    """Return what was given as settings. BadParameter for what no sandbox can run with."""
+    from mediagate_sandbox.faults.reading import FaultPlan, read_plan_file
+    from mediagate_sandbox.settings import SandboxSettings
+
+    for name in ("public_url", "token", "webhook_secret"):
+        given[name] = given[name] or None
+    for name in ("creates_per_minute", "requests_per_minute"):
+        given[name] = given[name] or None
+    try:
+        plan = FaultPlan() if given["faults"] is None else read_plan_file(given["faults"])
+        return SandboxSettings(**given | {"faults": plan})
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    except OSError as error:
+        raise typer.BadParameter(f"{error.filename}: {error.strerror}") from None
+
+
+def _serve(settings: "SandboxSettings") -> None:
+    from mediagate_sandbox.server import run
+
+    def started(running: "Sandbox") -> None:
+        seeds = f"seed {running.settings.seed}, fault seed {running.faults.seed}"
+        say(f"The sandbox answers at {running.url} ({seeds}).")
+        if running.settings.control:
+            say(f"What it did and what it would have cost: {running.url}/sandbox/bill")
+
+    try:
+        asyncio.run(run(settings, started=started))
+    except (OSError, ValueError) as error:
+        say(f"the sandbox cannot serve: {error}")
+        raise typer.Exit(1) from None
+
+
+HOW_IT_IS_USED = """\
+[bold]Examples[/bold]
+
+  mediagate sandbox --time-scale 0 --token-time-scale 0
+  mediagate sandbox --faults plan.toml --fault-seed 7 --verbose
+  curl -s localhost:8787/sandbox/bill
+  curl -s localhost:8787/sandbox/faults
+  curl -s localhost:8787/sandbox/faults -d \\
+    '{"faults": [{"do": "lose_answer", "on": "create", "times": 1}]}'
+  curl -s -X DELETE localhost:8787/sandbox/faults
+
+[bold]A fault plan[/bold] (TOML; JSON has the same names)
+
+  seed = 7                    # the same seed and requests: the same faults
+  [\\[faults]]
+  do = "throttle"             # what happens
+  on = ["create", "get"]      # at which endpoints
+  model = "meta/*"            # only to these models
+  retry_after = 2             # what this fault takes
+  every = 5                   # also: nth, times, after, probability
+
+[bold]What can happen[/bold]
+
+  to requests     refuse, delay (ms, at), hang (at), throttle (retry_after),
+                  error (status, at), lose_answer, reset_body (after_bytes),
+                  redirect (location, status), garbage (text, after_bytes),
+                  cut_stream (after_bytes, how)
+  to predictions  duplicate_id, fail (error, tokens), abort, empty_output,
+                  foreign_output (origin), drift_price (factor)
+  to models       change_schema (remove, require), retire_model
+  to webhooks     lose_webhook, repeat_webhook (copies), reorder_webhooks,
+                  delay_webhook (ms), forge_webhook (status, instead)
+  endpoints       create, get, cancel, list, stream, files, output,
+                  webhook, secret, model
+"""

@@ -1,0 +1,69 @@
+"""Asks a running sandbox what happened, and tells it what should: its control endpoints, in Python.
+
+It needs nothing but the standard library and no event loop, so that any test can use it.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import datetime
+from http import HTTPStatus
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+_SECONDS = 30
+
+
+class ControlError(RuntimeError):
+    """The sandbox refused; the message is its own, and names the field that is wrong."""
+
+
+class SandboxControl:
+    """The control endpoints of the sandbox at `url`."""
+
+    def __init__(self, url: str) -> None:
+        """Keep the origin (http, without a path); nothing is asked yet."""
+        self.url = url.rstrip("/")
+        self._host = urlsplit(url).netloc
+
+    def bill(self, since: datetime | None = None, model: str | None = None) -> Any:
+        """The bill: `total_nanos`, and `entries` with an id, a status, metrics and nano-dollars."""
+        asked = {"since": None if since is None else since.isoformat(), "model": model}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        return self._ask("GET", f"/sandbox/bill?{query}")
+
+    def state(self) -> Any:
+        """What callers did: creates, cancels, polls, streams, webhooks, tokens shown."""
+        return self._ask("GET", "/sandbox/state")
+
+    def faults(self, *faults: dict[str, Any], seed: int | None = None) -> Any:
+        """Let these things go wrong instead of those before. Raises ControlError for a wrong plan.
+
+        `faults({"do": "lose_answer", "on": "create", "times": 1})`; without any, nothing does.
+        """
+        plan: dict[str, Any] = {"faults": faults} | ({} if seed is None else {"seed": seed})
+        return self._ask("POST", "/sandbox/faults", plan)
+
+    def fired(self) -> list[Any]:
+        """The faults that fired under the last plan, in order."""
+        found: list[Any] = self._ask("GET", "/sandbox/faults")["fired"]
+        return found
+
+    def reset(self) -> None:
+        """Forget counts, orders and faults; predictions and the bill stay."""
+        self._ask("POST", "/sandbox/reset")
+        self.faults()
+
+    def _ask(self, method: str, path: str, content: Any = None) -> Any:
+        data = None if content is None else json.dumps(content).encode()
+        connection = HTTPConnection(self._host, timeout=_SECONDS)
+        with closing(connection):
+            connection.request(method, path, body=data)
+            answer = connection.getresponse()
+            told = answer.read()
+        if answer.status != HTTPStatus.OK:
+            words = told.decode(errors="replace")
+            raise ControlError(f"{method} {path}: {answer.status}: {words}")
+        return json.loads(told)

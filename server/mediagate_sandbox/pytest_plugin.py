@@ -1,0 +1,120 @@
+"""Fixtures for tests of code that calls Replicate: `replicate_sandbox` and what belongs to it.
+
+Installed with the package, found by pytest by itself. It loads nothing of the sandbox until a test
+asks for it, and needs no plugin for asyncio: the sandbox runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from mediagate_sandbox.control import SandboxControl
+
+_START_SECONDS = 30
+
+
+class ReplicateSandbox(SandboxControl):
+    """A sandbox for one test: where it is, what it saw and billed, what shall go wrong."""
+
+    token = "r8_sandbox"  # noqa: S105 - any token is taken
+    """A token it takes."""
+
+    def __init__(self, url: str) -> None:
+        """Begin a test: what was billed before is none of its business."""
+        super().__init__(url)
+        self.base_url = f"{self.url}/v1"
+        self._began = datetime.now(UTC)
+
+    def bill(self, since: datetime | None = None, model: str | None = None) -> Any:
+        """The bill of this test alone, unless `since` says otherwise."""
+        return super().bill(self._began if since is None else since, model)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the official Python client reads from the environment."""
+        return {"REPLICATE_API_TOKEN": self.token, "REPLICATE_BASE_URL": self.url}
+
+
+@pytest.fixture(scope="session")
+def replicate_sandbox_settings() -> dict[str, Any]:
+    """Settings of the sandbox (see mediagate_sandbox.settings); define it anew to change them.
+
+    As it is, runs take no time and nothing is limited.
+    """
+    return {
+        "time_scale": 0,
+        "token_time_scale": 0,
+        "creates_per_minute": None,
+        "requests_per_minute": None,
+    }
+
+
+@pytest.fixture(scope="session")
+def _replicate_sandbox_url(replicate_sandbox_settings: dict[str, Any]) -> Iterator[str]:
+    with _running(replicate_sandbox_settings) as url:
+        yield url
+
+
+@pytest.fixture
+def replicate_sandbox(_replicate_sandbox_url: str) -> Iterator[ReplicateSandbox]:
+    """A Replicate-compatible API that makes everything up; each test finds it as if it were new.
+
+    `url` is what REPLICATE_BASE_URL takes, `bill()`, `state()` and `fired()` tell what happened,
+    `faults({"do": "lose_answer", "on": "create"})` lets things go wrong.
+    """
+    sandbox = ReplicateSandbox(_replicate_sandbox_url)
+    sandbox.reset()
+    yield sandbox
+    sandbox.reset()
+
+
+@pytest.fixture
+def replicate_sandbox_environ(
+    replicate_sandbox: ReplicateSandbox, monkeypatch: pytest.MonkeyPatch
+) -> ReplicateSandbox:
+    """The same, with the environment set so that the official Python client calls it."""
+    for name, value in replicate_sandbox.environ.items():
+        monkeypatch.setenv(name, value)
+    return replicate_sandbox
+
+
+@contextmanager
+def _running(settings: dict[str, Any]) -> Iterator[str]:
+    """A sandbox in a thread with an event loop of its own; its URL."""
+    url: Future[str] = Future()
+    stop: Future[None] = Future()
+    thread = threading.Thread(
+        target=lambda: asyncio.run(_serve(settings, url, stop)), name="replicate sandbox"
+    )
+    thread.start()
+    try:
+        yield url.result(_START_SECONDS)
+    finally:
+        stop.set_result(None)
+        thread.join()
+
+
+async def _serve(settings: dict[str, Any], url: Future[str], stop: Future[None]) -> None:
+    try:
+        # Not at the top: pytest loads this module wherever the package is installed.
+        server = importlib.import_module("mediagate_sandbox.server")
+        async with server.Sandbox(server.SandboxSettings(**{"port": 0, **settings})) as sandbox:
+            url.set_result(sandbox.url)
+            await asyncio.wrap_future(stop)
+    except ModuleNotFoundError as error:
+        missing = f"{error.name} is missing: pip install 'mediagate[sandbox]'"
+        url.set_exception(RuntimeError(missing))
+    except (OSError, TypeError, ValueError) as error:
+        if url.done():
+            raise
+        # Whoever asked for the sandbox is told why there is none.
+        url.set_exception(error)

@@ -1,0 +1,126 @@
+"""Which predictions in upstream's list are attempts whose answers were lost? Pure.
+
+A prediction is an attempt's where model and input are the same and it was made at about the time
+of the send. Attempts with the same input are interchangeable: any of their predictions may be any
+of them. What holds for one account that nobody else uses: a prediction that no attempt holds and
+that fits an attempt in doubt is that attempt's.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mediagate_server.generations.attempts import input_hash
+from mediagate_server.generations.doors import Timing
+from mediagate_server.generations.whole import Doubt
+from mediagate_server.replicate.port import Prediction
+
+CLOCKS_DIFFER: Final = timedelta(seconds=5)
+"""How far upstream's clock may be behind ours."""
+
+_INTERNAL_OWNERS: Final = frozenset({"replicate", "replicate-internal"})
+"""Under these owners official models have been shown by internal names."""
+_DEPLOYMENT: Final = "deployments/"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When the prediction of an attempt can have been made."""
+
+    begins: datetime
+    ends: datetime
+
+    @classmethod
+    def of(cls, doubt: Doubt, timing: Timing) -> "Window":
+        """From a little before the send until after its answer could have come."""
+        sent = doubt.attempt.sent_at or doubt.attempt.created_at
+        longest = timedelta(seconds=timing.post_timeout + timing.absent_margin)
+        return cls(sent - CLOCKS_DIFFER, sent + longest)
+
+    def holds(self, moment: datetime | None) -> bool:
+        """True also where upstream does not say when."""
+        return moment is None or self.begins <= moment <= self.ends
+
+
+def fits(doubt: Doubt, prediction: Prediction, timing: Timing) -> bool:
+    """Whether a prediction can be an attempt's."""
+    return (
+        Window.of(doubt, timing).holds(prediction.created_at)
+        and _same_model(doubt, prediction.model)
+        and _same_input(doubt, prediction)
+    )
+
+
+def assign(
+    doubts: Iterable[Doubt], predictions: Sequence[Prediction], timing: Timing
+) -> dict[str, Prediction]:
+    """A prediction for each attempt, by its id, as far as they go; each is given out once.
+
+    Those whose input is there are given out before those whose data upstream has removed. All
+    windows are equally long, so first come, first served leaves nobody out who could be served.
+    """
+    waiting = sorted(doubts, key=lambda doubt: doubt.attempt.sent_at or doubt.attempt.created_at)
+    given: dict[str, Prediction] = {}
+    taken: set[str] = set()
+    for removed in (False, True):
+        for doubt in waiting:
+            if doubt.attempt.id in given:
+                continue
+            for prediction in sorted(predictions, key=_age):
+                if prediction.id in taken or _is_gone(prediction) != removed:
+                    continue
+                if fits(doubt, prediction, timing):
+                    given[doubt.attempt.id] = prediction
+                    taken.add(prediction.id)
+                    break
+    return given
+
+
+def _age(prediction: Prediction) -> tuple[bool, float]:
+    made = prediction.created_at
+    return (made is None, made.timestamp() if made else 0.0)
+
+
+def _same_model(doubt: Doubt, model: str) -> bool:
+    target = doubt.plan.target if doubt.plan else doubt.attempt.model
+    if not model or target.startswith(_DEPLOYMENT):
+        return True  # A deployment's predictions carry the name of whatever model it runs.
+    name = target.partition(":")[0]
+    return model == name or model.partition("/")[0] in _INTERNAL_OWNERS
+
+
+def _is_gone(prediction: Prediction) -> bool:
+    return prediction.data_removed or prediction.input is None
+
+
+def _same_input(doubt: Doubt, prediction: Prediction) -> bool:
+    shown = prediction.input
+    if shown is None or prediction.data_removed:
+        return True  # Nothing to compare: the model and the time have to do.
+    if doubt.plan is None:
+        return input_hash(shown) == doubt.attempt.input_hash
+    sent = doubt.plan.input
+    # Upstream may fill in its own defaults, so only what was sent is compared.
+    return all(name in shown and same_value(value, shown[name]) for name, value in sent.items())
+
+
+def same_value(sent: Any, shown: Any) -> bool:
+    """Whether upstream shows what was sent. Data URIs may have become links to files of its own."""
+    if isinstance(sent, str):
+        if sent.startswith("data:") and isinstance(shown, str):
+            return shown == sent or shown.startswith(("http://", "https://", "data:"))
+        return bool(sent == shown)
+    if isinstance(sent, Mapping):
+        return isinstance(shown, Mapping) and all(
+            name in shown and same_value(value, shown[name]) for name, value in sent.items()
+        )
+    if isinstance(sent, list | tuple):
+        return (
+            isinstance(shown, list)
+            and len(sent) == len(shown)
+            and all(map(same_value, sent, shown))
+        )
+    if isinstance(sent, bool) or isinstance(shown, bool):
+        return sent is shown
+    return bool(sent == shown)

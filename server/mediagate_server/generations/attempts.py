@@ -1,0 +1,167 @@
+"""Attempts as they are opened and closed, and the generation's record around them. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from mediagate_server import ledger
+from mediagate_server.catalog import price_json
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.submission import Submission
+from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
+    Cost,
+    Entry,
+    EntryKind,
+    Generation,
+    Purpose,
+    State,
+)
+
+LaneKey = tuple[Purpose, int]
+"""What an attempt is for: its purpose, and the output that it makes."""
+
+_ACCEPTED = AttemptState.ACCEPTED
+_WAITING = (AttemptState.SUBMITTING, AttemptState.UNCONFIRMED, AttemptState.QUEUED)
+
+
+def lane_of(attempt: Attempt) -> LaneKey:
+    """Whose attempt it is."""
+    return attempt.purpose, attempt.output_index
+
+
+def newest(record: Generation, lane: LaneKey) -> Attempt:
+    """The newest attempt of a lane."""
+    return next(attempt for attempt in reversed(record.attempts) if lane_of(attempt) == lane)
+
+
+def of_lane(record: Generation, lane: LaneKey) -> tuple[Attempt, ...]:
+    """All attempts of a lane, oldest first."""
+    return tuple(attempt for attempt in record.attempts if lane_of(attempt) == lane)
+
+
+def open_attempt(
+    around: Surroundings, plan: Plan, lane: LaneKey, *, ordinal: int, queued: bool
+) -> tuple[Attempt, Entry]:
+    """A new right to send one POST, and what is held for it."""
+    now = around.clock.now()
+    purpose, output_index = lane
+    attempt = Attempt(
+        id=f"att_{around.draw()}",
+        ordinal=ordinal,
+        purpose=purpose,
+        output_index=output_index,
+        model=plan.slug,
+        account=around.account,
+        state=AttemptState.QUEUED if queued else AttemptState.SUBMITTING,
+        created_at=now,
+        price=price_json.dumps(plan.price),
+        input_hash=input_hash(plan.input),
+        sent_at=None if queued else now,
+    )
+    reserved = ledger.reserve(plan, attempt.id)
+    return replace(attempt, cost=cost_of(reserved)), reserved
+
+
+def close(
+    attempt: Attempt, state: AttemptState, reason: str, now: datetime
+) -> tuple[Attempt, Entry]:
+    """An attempt that upstream never took, and the line that gives back what was held."""
+    released = ledger.release(attempt.id, price_json.loads(attempt.price))
+    closed = replace(attempt, state=state, reason=reason, cost=cost_of(released), completed_at=now)
+    return closed, released
+
+
+def first_record(
+    around: Surroundings, submission: Submission, plan: Plan, attempt: Attempt
+) -> Generation:
+    """The generation as it is written in the commit that precedes the send."""
+    return Generation(
+        id=f"gen_{around.draw()}",
+        version=1,
+        tenant=submission.tenant,
+        request_id=submission.request_id,
+        method=submission.method,
+        fingerprint=submission.fingerprint,
+        modality=plan.modality.value,
+        state=State(attempt.state.value),
+        requested_model=plan.requested_model,
+        model=plan.slug,
+        parameters=tuple(asdict(line) for line in plan.report),
+        shape=asdict(plan.output),
+        created_at=attempt.created_at,
+        deadline_at=attempt.created_at + timedelta(seconds=submission.timeout),
+        cost=attempt.cost or cost_of(ledger.reserve(plan, attempt.id)),
+        sandbox=around.sandbox,
+        attempts=(attempt,),
+        seed=plan.seed,
+        labels=dict(submission.labels),
+    )
+
+
+def with_attempt(record: Generation, *changed: Attempt) -> Generation:
+    """The record with these attempts in place of theirs, its cost and how it stands.
+
+    New ones go behind the others and get the next ordinals.
+    """
+    by_id = {attempt.id: attempt for attempt in changed}
+    attempts = [by_id.pop(attempt.id, attempt) for attempt in record.attempts]
+    for attempt in by_id.values():
+        attempts.append(replace(attempt, ordinal=len(attempts) + 1))
+    return replace(
+        record,
+        state=_standing(record.state, attempts),
+        attempts=tuple(attempts),
+        cost=whole_cost(record, attempts),
+    )
+
+
+def with_plan(record: Generation, plan: Plan) -> Generation:
+    """The record as another model makes it."""
+    return replace(
+        record,
+        model=plan.slug,
+        parameters=tuple(asdict(line) for line in plan.report),
+        shape=asdict(plan.output),
+        seed=plan.seed,
+    )
+
+
+def _standing(before: State, attempts: list[Attempt]) -> State:
+    """How a generation stands by its lanes that are not at their end: as the foremost of them."""
+    lanes = {lane_of(attempt): attempt.state for attempt in attempts}
+    for state in (_ACCEPTED, *_WAITING):
+        if state in lanes.values():
+            if state is _ACCEPTED:
+                return State.RUNNING if before is State.RUNNING else State.STARTING
+            return State(state.value)
+    return before
+
+
+def whole_cost(record: Generation, attempts: list[Attempt]) -> Cost:
+    """What the attempts cost together, by what is known of each."""
+    costs = [attempt.cost for attempt in attempts]
+    if len(costs) == 1:
+        return costs[0] or record.cost
+    total = ledger.total(
+        Entry(attempt.id, EntryKind.SETTLE, cost.nanos, cost.state, cost.price_date)
+        for attempt, cost in zip(attempts, costs, strict=True)
+        if cost is not None
+    )
+    return Cost(total.amount_nanos, total.state, total.price_as_of)
+
+
+def cost_of(entry: Entry) -> Cost:
+    """A ledger line as the record shows it."""
+    return Cost(entry.amount_nanos, entry.state, entry.price_as_of)
+
+
+def input_hash(model_input: Mapping[str, Any]) -> str:
+    """SHA-256 of the input as canonical JSON: finds it again in upstream's list."""
+    return hashlib.sha256(orjson.dumps(model_input, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,218 @@
+"""One generation while it lives in this process: its record, its lanes, its callers and its text.
+
+The life alone changes its record. Everybody else reads `record` and `text`, and waits on `changed`.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, Self
+
+from mediagate_server.errors import Failure
+from mediagate_server.generations import attempts, settling
+from mediagate_server.generations.attempts import LaneKey
+from mediagate_server.generations.callers import Callers
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.finish import Streamed
+from mediagate_server.generations.lane import Lane
+from mediagate_server.generations.reading import StreamReader
+from mediagate_server.generations.saving import SavedRecord
+from mediagate_server.generations.stopping import DEADLINE, Stop
+from mediagate_server.generations.tally import count_end, count_first_text
+from mediagate_server.generations.text_buffer import TextBuffer
+from mediagate_server.generations.whole import End, Places
+from mediagate_server.generations.work import NOTHING, Work
+from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.store.records import Attempt, Entry, Generation, State
+
+_PATIENCE_AFTER_DEADLINE: Final = 30.0
+"""Seconds that callers still wait for upstream to confirm an end that we asked for."""
+
+
+class Life:
+    """One generation's life. `over` once its record is terminal.
+
+    `work` is what it has still to send, as far as that is known. `may_send` names the attempt
+    that the accepting commit made for this process to send; empty for a generation found later.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        places: Places,
+        record: Generation,
+        work: Work = NOTHING,
+        *,
+        may_send: str = "",
+        lives: bool = True,
+    ) -> None:
+        self._around = around
+        self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
+        self.stop = Stop(record.stop)
+        self.text = TextBuffer()
+        self.text_is_broken = False
+        self.changed = asyncio.Event()
+        self.callers = Callers(around.clock, lambda: self.end("its last caller left"))
+        self.over = not lives
+        self.draining = False
+        self._overdue = False
+        keys = () if self.over else dict.fromkeys(map(attempts.lane_of, record.attempts))
+        self.lanes = tuple(
+            Lane(self, around, places, key, work.plans(key), may_send=may_send) for key in keys
+        )
+
+    @classmethod
+    def remembered(cls, around: Surroundings, places: Places, record: Generation) -> Self:
+        """A generation that does not live here, from its record, for those who come late."""
+        life = cls(around, places, record, lives=False)
+        life.text.append((record.output and record.output.text) or "")
+        return life
+
+    @property
+    def record(self) -> Generation:
+        """The generation as it stands."""
+        return self.saved.current
+
+    @property
+    def waiting_is_over(self) -> bool:
+        """True where nobody is to be kept waiting for the end any longer.
+
+        Either upstream does not confirm the end that the timeout asked for, or it is in doubt
+        still whether anything runs at all.
+        """
+        return self._overdue or (
+            self.stop.because == DEADLINE and self.record.state is State.UNCONFIRMED
+        )
+
+    def end(self, why: str) -> None:
+        """Ask for the end. `why` is one of our own words; the first one counts.
+
+        It is remembered, so that a later process sends the cancel if this one cannot.
+        """
+        if self.over or not self.stop.ask(why):
+            return
+        if why == DEADLINE:
+            self.announce()  # Its time is in the record: nothing to be remembered.
+        else:
+            self.saved.tell(lambda record: replace(record, stop=why))
+
+    def announce(self) -> None:
+        """Wake everybody who waits for a change."""
+        self.over = self.over or self.saved.durable.state.is_terminal
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def live(self) -> None:
+        """To its end, from wherever its record stands. Called again after StoreUnavailable."""
+        with self._deadline():
+            if len(self.lanes) == 1:
+                await self.lanes[0].run()
+                return
+            async with asyncio.TaskGroup() as running:
+                for lane in self.lanes:
+                    running.create_task(lane.run())
+
+    async def not_sending(self) -> None:
+        """Until no create is on its way whose answer would be lost."""
+        while not self.over and any(lane.is_sending for lane in self.lanes):
+            await self.changed.wait()
+
+    def broke(self, failure: Failure) -> None:
+        """A bug of ours ended the life. What is stored stays as it is, for recovery."""
+        self.saved.current = replace(self.record, failure=failure)
+        self.over = True
+        self.announce()
+
+    def never_was(self) -> None:
+        """It was not accepted after all: nothing of it is stored."""
+        self.over = True
+        self.announce()
+
+    # What its lanes ask and tell: see whole.Whole
+
+    def seconds_left(self) -> float:
+        """Until its timeout is over; may be negative."""
+        return (self.record.deadline_at - self._around.clock.now()).total_seconds()
+
+    def reader(self, lane: LaneKey) -> StreamReader | None:
+        """What reads a lane's stream: only texts have one."""
+        if self.record.modality != "text":
+            return None
+        return StreamReader(
+            self._around.upstream, self._around.clock, self.record.model, self._grow
+        )
+
+    def progress(self, prediction: Prediction) -> None:
+        """An answer that is no end. Only the change to RUNNING is worth telling."""
+        if prediction.status is PredictionStatus.PROCESSING:
+            self._running(prediction.started_at)
+
+    async def settle(self, lane: LaneKey, end: End) -> None:
+        """The lane's prediction is at its end: the terminal record, cost and all, in one commit."""
+        settled = settling.settle(
+            self.record,
+            attempts.newest(self.record, lane),
+            end.prediction,
+            now=self._around.clock.now(),
+            streamed=Streamed(self.text.text, end.clean),
+            stopped_because=self.stop.because,
+        )
+        self.text.append(settled.rest)
+        self.text_is_broken = settled.broken
+        await self._finish(settled.record, (settled.entry,))
+
+    async def unsent(
+        self, lane: LaneKey, closed: Attempt, released: Entry, failure: Failure
+    ) -> None:
+        """The lane ends with an attempt that upstream never took."""
+        record = attempts.with_attempt(self.record, closed)
+        stopped = self.stop.asked and self.stop.because != DEADLINE
+        state = State.CANCELLED if stopped else State.FAILED
+        ended = replace(record, state=state, failure=failure, completed_at=self._around.clock.now())
+        await self._finish(ended, (released,), release_request_id=settling.never_taken(ended))
+
+    # The end
+
+    async def _finish(
+        self, ended: Generation, entries: tuple[Entry, ...], *, release_request_id: bool = False
+    ) -> None:
+        await self.saved.commit(lambda _: ended, entries, release_request_id=release_request_id)
+        count_end(self.record)
+
+    # Text
+
+    def _grow(self, text: str, event_id: str) -> None:
+        if not self.text.sequence:
+            count_first_text(self.record, self._around.clock.now())
+        self.text.append(text)
+        if self.record.state is not State.RUNNING:
+            self._running(None)
+        self.announce()
+
+    def _running(self, started_at: datetime | None) -> None:
+        if self.record.state is State.RUNNING:
+            return
+        now = started_at or self._around.clock.now()
+        self.saved.tell(lambda record: replace(record, state=State.RUNNING, started_at=now))
+
+    # Time
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        """Asks for the end when the generation's time is over."""
+        left = max(self.seconds_left(), 0.0)
+        clock = self._around.clock
+        alarm = clock.call_later(left, lambda: self.end(DEADLINE))
+        overdue = clock.call_later(left + _PATIENCE_AFTER_DEADLINE, self._give_up_waiting)
+        try:
+            yield
+        finally:
+            alarm.cancel()
+            overdue.cancel()
+
+    def _give_up_waiting(self) -> None:
+        """Upstream does not confirm the end; nobody is kept waiting for it any longer."""
+        self._overdue = True
+        self.announce()

@@ -1,0 +1,113 @@
+"""Predictions that turned up after their attempt was declared absent: paid without being wanted.
+
+By the rules this needs an upstream that hides a prediction from its own list for minutes. Still it
+is real money: it is stopped, settled on its terminal record, and an alarm is raised.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Final
+
+import structlog
+
+from mediagate_server import telemetry
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.generations import attempts, settling, tally
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.follow import Follower, Poll
+from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.saving import SavedRecord
+from mediagate_server.generations.stopping import Stop
+from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.store.port import AlreadyClaimed, StaleWrite
+from mediagate_server.store.records import Attempt, Entry, Generation
+
+_log = structlog.get_logger()
+_PAUSE: Final = 1.0
+_UNWANTED: Final = "it was declared absent"
+
+
+class Overruns:
+    """Those that are being settled now. `keep` runs a coroutine for as long as this process."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        roll: Roll,
+        keep: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._around = around
+        self._roll = roll
+        self._keep = keep
+        self._attempts: set[str] = set()
+
+    def has(self, attempt_id: str) -> bool:
+        """Whether this attempt has turned up already."""
+        return attempt_id in self._attempts
+
+    def begin(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
+        """An absent attempt has turned up: stop it, settle it, tell of it."""
+        if self.has(attempt.id):
+            return
+        self._attempts.add(attempt.id)
+        telemetry.attempts_overrun.inc()
+        _log.error(
+            "an attempt declared absent was paid after all",
+            id=record.id,
+            attempt=attempt.id,
+            prediction=prediction_id,
+        )
+        self._keep(self._settle(attempt, record, prediction_id))
+
+    async def _settle(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
+        follower = Follower(
+            self._around.upstream,
+            self._around.clock,
+            Stop(_UNWANTED),
+            asyncio.Event(),
+            attempt.model,
+            lambda _: None,
+            Poll.SHORT,
+        )
+        end = await follower.to_the_end(Prediction(prediction_id, PredictionStatus.UNKNOWN), None)
+        entry = settling.ledger_line(attempt, end, outputs=0)
+        closed = replace(
+            attempt,
+            state=settling.attempt_state(end),
+            prediction_id=prediction_id,
+            reason=_UNWANTED,
+            cost=attempts.cost_of(entry),
+            completed_at=self._around.clock.now(),
+        )
+        while not await self._write(record, closed, entry):
+            await self._around.clock.wait(asyncio.Event(), _PAUSE)
+        self._attempts.discard(attempt.id)
+
+    async def _write(self, record: Generation, closed: Attempt, entry: Entry) -> bool:
+        """Into the generation as it stands, whether it lives here or is over. False: try again."""
+        try:
+            saved = await self._saved(record)
+            if saved is None:
+                return True
+            await saved.commit(
+                lambda now: attempts.with_attempt(now, closed),
+                (entry,),
+                claims=(closed.prediction_id,),
+            )
+        except (StoreUnavailable, StaleWrite):
+            return False
+        except AlreadyClaimed:
+            return True  # It was another attempt's after all.
+        tally.count_cost(record.modality, closed.model, closed.cost)
+        return True
+
+    async def _saved(self, record: Generation) -> SavedRecord | None:
+        if life := self._roll.get(record.id):
+            return life.saved
+        now = await self._around.store.get(record.tenant, record.id)
+        if now is None:
+            return None
+        return SavedRecord(
+            self._around.store, self._around.clock, now, lambda: None, self._roll.changed
+        )

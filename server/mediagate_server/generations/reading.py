@@ -1,0 +1,121 @@
+"""Read one prediction's stream to its `done`, over as many openings as it takes.
+
+A stream that closes without `done` is normal for slow starts: it is opened again from its last id.
+Whether the server then repeats what it sent before is not promised either way, so events up to the
+last id are passed over. Text without ids cannot be told from a repeat: it is read once, and what
+is missing comes from the terminal record.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from mediagate_server.generations.clock import Clock
+from mediagate_server.generations.doors import UpstreamDoor
+from mediagate_server.replicate.port import (
+    DoneEvent,
+    ErrorEvent,
+    NoAnswer,
+    OutputEvent,
+    Refused,
+    StreamEvent,
+)
+
+TakesText = Callable[[str, str], None]
+"""Gets what one socket read brought, and the id of its last event (empty where there is none)."""
+
+_NUMBERED: Final = re.compile(r"(\d{1,18}):(\d{1,18})")
+_FIRST_REOPENING, _LONGEST_REOPENING = 0.05, 5.0
+_MOST_IDS = 4_096
+
+
+class StreamReader:
+    """`clean` tells afterwards whether the stream came to its own `done` without a gap.
+
+    `last_id` is where an earlier reader came to; `unnumbered`: it has text that no id stands for.
+    """
+
+    def __init__(
+        self,
+        upstream: UpstreamDoor,
+        clock: Clock,
+        model: str,
+        take_text: TakesText,
+        *,
+        last_id: str = "",
+        unnumbered: bool = False,
+    ) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._model = model
+        self._take_text = take_text
+        self._last_id = last_id
+        self._unnumbered = unnumbered
+        self._odd_ids: dict[str, None] = {last_id: None} if last_id else {}
+        self.clean = False
+
+    async def read(self, stream_url: str, has_ended: Callable[[], Awaitable[bool]]) -> None:
+        """Read until `done`, until `has_ended` says so, or until it cannot go on."""
+        barren = 0
+        while self._can_go_on():
+            before = self._last_id
+            try:
+                if await self._read_once(stream_url):
+                    self.clean = True
+                    return
+            except Refused:
+                return  # It cannot be opened: the polls tell the end.
+            except NoAnswer:
+                pass  # Cut: looked at below like any other end without `done`.
+            if not self._can_go_on() or await has_ended():
+                return
+            barren = 0 if self._last_id != before else barren + 1
+            pause = min(_FIRST_REOPENING * 2 ** min(barren, 10), _LONGEST_REOPENING)
+            await self._clock.wait(asyncio.Event(), pause)
+
+    def _can_go_on(self) -> bool:
+        """Whether another opening would tell what is new from what is repeated."""
+        return not self._unnumbered
+
+    async def _read_once(self, stream_url: str) -> bool:
+        """One opening. True where `done` came."""
+        async with self._upstream.stream(
+            stream_url, last_event_id=self._last_id or None, model=self._model
+        ) as batches:
+            async for batch in batches:
+                if self._take(batch):
+                    return True
+        return False
+
+    def _take(self, batch: tuple[StreamEvent, ...]) -> bool:
+        """What one socket read brought, told as one. True where it held `done`."""
+        pieces = []
+        done = False
+        for event in batch:
+            if isinstance(event, OutputEvent):
+                if not event.id:
+                    self._unnumbered = True
+                elif self._had_before(event.id):
+                    continue
+                pieces.append(event.text)
+            elif isinstance(event, DoneEvent | ErrorEvent):
+                done = True
+        if pieces:
+            self._take_text("".join(pieces), "" if self._unnumbered else self._last_id)
+        return done
+
+    def _had_before(self, event_id: str) -> bool:
+        """Whether this event was told already; if not, it is now the last."""
+        new, last = _NUMBERED.fullmatch(event_id), _NUMBERED.fullmatch(self._last_id)
+        if new and last:
+            if (int(new[1]), int(new[2])) <= (int(last[1]), int(last[2])):
+                return True
+        elif not new:
+            if event_id in self._odd_ids:
+                return True
+            self._odd_ids[event_id] = None
+            if len(self._odd_ids) > _MOST_IDS:
+                del self._odd_ids[next(iter(self._odd_ids))]
+        self._last_id = event_id
+        return False

@@ -1,0 +1,141 @@
+"""A generation's record and its way to the store, one version after the other.
+
+Changes are functions from record to record, so that two that meet are both kept. What money or a
+caller's answer hangs on is committed: it is true once it is durable. Everything else is told at
+once and written in passing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.generations.clock import Clock, Timer
+from mediagate_server.store.port import AlreadyClaimed, Store
+from mediagate_server.store.records import Entry, Generation
+
+Change = Callable[[Generation], Generation]
+
+_SOON: Final = 0.25
+"""Seconds that a change may wait for another commit to take it along."""
+
+
+class SavedRecord:
+    """`current` is what is known, `durable` what is written.
+
+    `announce` is called at any change, `wrote` whenever a version has become durable.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        record: Generation,
+        announce: Callable[[], None],
+        wrote: Callable[[], None],
+    ) -> None:
+        self.current = record
+        self.durable = record
+        self._store = store
+        self._clock = clock
+        self._announce = announce
+        self._wrote = wrote
+        self._version = record.version
+        self._turn = asyncio.Lock()
+        self._passing: asyncio.Future[int] | None = None
+        self._unwritten = False
+        self._timer: Timer | None = None
+
+    async def commit(
+        self,
+        change: Change,
+        entries: tuple[Entry, ...] = (),
+        *,
+        release_request_id: bool = False,
+        claims: tuple[str, ...] = (),
+    ) -> None:
+        """Write the change and its ledger lines durably, then tell everybody.
+
+        StoreUnavailable, AlreadyClaimed: nothing changed, neither here nor there. To be awaited by
+        a task that nobody cancels but the end of this process.
+        """
+        async with self._turn:
+            if self._passing is not None:
+                await asyncio.wait({self._passing})
+                self._look_back()
+            record = replace(change(self.current), version=self._version + 1)
+            self._unwritten = False
+            try:
+                await self._store.save(
+                    record, entries, release_request_id=release_request_id, claims=claims
+                )
+            except (StoreUnavailable, AlreadyClaimed):
+                self._unwritten = True
+                raise
+            self._version += 1
+            # Once more, because something may have been told in the meantime.
+            self.current = replace(change(self.current), version=self._version)
+            self.durable = record
+        if self._unwritten:
+            self._write()
+        self._wrote()
+        self._announce()
+
+    def tell(self, change: Change, *, write: bool = True) -> None:
+        """Change what is known, and write it without waiting.
+
+        `write` False leaves the writing to the commit that is about to come.
+        """
+        self.current = change(self.current)
+        self._unwritten = True
+        if write:
+            self._write()
+        self._announce()
+
+    async def written(self) -> None:
+        """Until what was told is durable, or the store has failed to make it so."""
+        while self._unwritten or self._passing is not None:
+            self._write()
+            passing = self._passing
+            if passing is None:
+                async with self._turn:  # A commit is on its way; what it leaves is looked at again.
+                    continue
+            await asyncio.wait({passing})
+            if passing.exception() is not None:
+                return
+
+    def _write(self) -> None:
+        self._look_back()
+        if self._turn.locked() or not self._unwritten:
+            return  # The commit under way looks again at its end.
+        if self._passing is not None:
+            if self._timer is None:
+                self._timer = self._clock.call_later(_SOON, self._write_late)
+            return
+        self._unwritten = False
+        self._version += 1
+        self.current = replace(self.current, version=self._version)
+        saved = self.current
+        self._passing = self._store.save(saved)
+        self._passing.add_done_callback(lambda done: self._passed(done, saved))
+
+    def _write_late(self) -> None:
+        self._timer = None
+        self._write()
+
+    def _passed(self, done: "asyncio.Future[int]", saved: Generation) -> None:
+        self._look_back()
+        if done.exception() is None:
+            self.durable = saved
+            self._wrote()
+            self._announce()
+
+    def _look_back(self) -> None:
+        """What became of the save in passing; one that failed is written again by the next."""
+        if self._passing is None or not self._passing.done():
+            return
+        if self._passing.exception() is not None:
+            self._version -= 1
+            self._unwritten = True
+        self._passing = None

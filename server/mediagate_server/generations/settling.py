@@ -1,0 +1,76 @@
+"""The end of a prediction as the end of its generation: record and ledger line. Pure."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from mediagate_server import ledger
+from mediagate_server.catalog import price_json
+from mediagate_server.generations import attempts
+from mediagate_server.generations.finish import Streamed, finish
+from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.store.records import Attempt, AttemptState, Entry, Generation, State
+
+_ENDED = {
+    PredictionStatus.SUCCEEDED: AttemptState.SUCCEEDED,
+    PredictionStatus.FAILED: AttemptState.FAILED,
+    PredictionStatus.CANCELED: AttemptState.CANCELLED,
+    PredictionStatus.ABORTED: AttemptState.ABORTED,
+}
+_NEVER_TAKEN = frozenset({AttemptState.REFUSED, AttemptState.ABSENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The terminal record and its ledger line.
+
+    `rest` is text that streams have still to send; `broken`: what they sent cannot be continued.
+    """
+
+    record: Generation
+    entry: Entry
+    rest: str
+    broken: bool
+
+
+def settle(
+    record: Generation,
+    attempt: Attempt,
+    end: Prediction | None,
+    *,
+    now: datetime,
+    streamed: Streamed,
+    stopped_because: str,
+) -> Settled:
+    """What becomes of a generation whose prediction is at its end; None: upstream lost it."""
+    finished = finish(record, end, now=now, streamed=streamed, stopped_because=stopped_because)
+    ended = finished.record
+    delivered = len(ended.output.media) if ended.output else 0
+    entry = ledger_line(attempt, end, outputs=delivered)
+    closed = replace(
+        attempt,
+        state=attempt_state(end),
+        reason=ended.failure.reason.value if ended.failure else "",
+        cost=attempts.cost_of(entry),
+        completed_at=now,
+    )
+    return Settled(attempts.with_attempt(ended, closed), entry, finished.rest, finished.broken)
+
+
+def attempt_state(end: Prediction | None) -> AttemptState:
+    """How an attempt ended; None: upstream lost its prediction."""
+    return AttemptState.FAILED if end is None else _ENDED[end.status]
+
+
+def ledger_line(attempt: Attempt, end: Prediction | None, *, outputs: int) -> Entry:
+    """What an attempt cost, by the price that it was sent under."""
+    price = price_json.loads(attempt.price)
+    if end is None:
+        return ledger.lost(attempt.id, price)
+    return ledger.settle(attempt.id, price, end.status, end.metrics, outputs=outputs)
+
+
+def never_taken(record: Generation) -> bool:
+    """True where upstream took no attempt: callers get the status, and nothing is bound."""
+    return record.state is State.FAILED and all(
+        attempt.state in _NEVER_TAKEN for attempt in record.attempts
+    )

@@ -1,0 +1,59 @@
+"""The wish that a generation ends: who asked first, and how it reaches what is going on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+DEADLINE: Final = "deadline"
+"""The word for an end that the generation's own timeout asked for."""
+
+
+class Stop:
+    """Asked for once, for good. `because` is one of our own words, empty until then."""
+
+    def __init__(self, because: str = "") -> None:
+        self.because = because
+        self._interrupted: set[asyncio.Timeout] = set()
+        self._told: list[Callable[[], None]] = []
+
+    @property
+    def asked(self) -> bool:
+        """True once somebody asked for the end."""
+        return bool(self.because)
+
+    def ask(self, because: str) -> bool:
+        """Ask for the end. True for the first who does."""
+        if self.because:
+            return False
+        self.because = because
+        now = asyncio.get_running_loop().time()
+        for scope in self._interrupted:
+            scope.reschedule(now)
+        self._interrupted.clear()
+        for tell in self._told:
+            tell()
+        return True
+
+    def tell(self, told: Callable[[], None]) -> None:
+        """Have `told` called when the end is asked for."""
+        self._told.append(told)
+
+    async def interrupts(self, doing: Awaitable[object]) -> bool:
+        """Await it unless the end is asked for first, which cancels it. True where it ended.
+
+        No task is made for it: a thousand open streams wait here.
+        """
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._interrupted.add(scope)
+                if self.because:
+                    scope.reschedule(asyncio.get_running_loop().time())
+                await doing
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            return False
+        finally:
+            self._interrupted.discard(scope)
+        return True

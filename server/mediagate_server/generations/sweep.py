@@ -1,0 +1,202 @@
+"""Finds out what became of creates whose answers were lost, by upstream's list of predictions.
+
+An attempt in doubt is adopted where the list has it. It is declared absent only where the list,
+read to its end, did not have it in two sweeps that began when its answer could not come any more.
+What was declared absent is looked for a while longer: should it turn up, it was paid.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from mediagate_server import telemetry
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.generations.adopt import Window, assign, fits
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.lane import Lane
+from mediagate_server.generations.overrun import Overruns
+from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.whole import Doubt
+from mediagate_server.replicate.port import NoAnswer, Prediction, Refused
+from mediagate_server.store.records import AttemptState, Generation
+
+_log = structlog.get_logger()
+
+BARREN_SWEEPS: Final = 2
+"""Complete sweeps without a match that prove an attempt absent."""
+
+LATE: Final = timedelta(minutes=15)
+"""How long after it was opened an absent attempt is still looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What upstream's list holds of some stretch of time; `complete`: all of it."""
+
+    predictions: tuple[Prediction, ...]
+    complete: bool
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """One look at the list. `lanes` are in doubt, by attempt; `late` was declared absent before."""
+
+    begun: datetime
+    lanes: dict[str, Lane]
+    doubts: dict[str, Doubt]
+    late: dict[str, tuple[Doubt, Generation]]
+    listed: Listed = field(default_factory=lambda: Listed((), complete=False))
+
+
+class Sweeper:
+    """Sweeps for as long as it is run."""
+
+    def __init__(self, around: Surroundings, roll: Roll, overruns: Overruns) -> None:
+        self._around = around
+        self._roll = roll
+        self._overruns = overruns
+        self._barren: dict[str, int] = {}
+
+    async def sweep_for_ever(self) -> None:
+        """A sweep soon after any new doubt, else every `timing.sweep` seconds."""
+        clock, timing = self._around.clock, self._around.timing
+        pause = timing.sweep
+        while True:
+            if await clock.wait(self._roll.doubt, pause):
+                self._roll.doubt.clear()
+                await clock.wait(asyncio.Event(), timing.first_sweep)
+                pause = timing.first_sweep
+            pause = min(2 * pause, timing.sweep)
+            try:
+                await self.sweep()
+            except StoreUnavailable:
+                _log.warning("store unavailable, sweep given up")
+            except Exception as error:  # noqa: BLE001 - a bug here must not end the sweeps for good
+                _log.error("sweep broke", error=type(error).__name__)
+
+    async def sweep(self) -> None:
+        """One look at upstream's list for everything that is in doubt, or was."""
+        sweep = await self._begin()
+        if not sweep.doubts and not sweep.late:
+            self._barren.clear()
+            return
+        everything = [*sweep.doubts.values(), *(doubt for doubt, _ in sweep.late.values())]
+        sweep.listed = await self._list(everything)
+        free = await self._free(sweep.listed.predictions)
+        # What may be a create's whose answer is still on its way is nobody's yet.
+        sending = [doubt for lane in self._roll.lanes() if (doubt := lane.sending())]
+        timing = self._around.timing
+        contested = {p.id for p in free if any(fits(doubt, p, timing) for doubt in sending)}
+        settled = [prediction for prediction in free if prediction.id not in contested]
+        found = assign(everything, settled, timing)
+        self._tell(sweep, found, free)
+
+    async def _begin(self) -> _Sweep:
+        now = self._around.clock.now()
+        sweep = _Sweep(now, {}, {}, {})
+        records = await self._around.store.in_doubt(now - LATE)
+        for lane in self._roll.lanes():
+            if doubt := lane.in_doubt():
+                sweep.lanes[doubt.attempt.id] = lane
+                sweep.doubts[doubt.attempt.id] = doubt
+        for record in records:
+            for attempt in record.attempts:
+                late = attempt.state is AttemptState.ABSENT and attempt.created_at >= now - LATE
+                if late and not self._overruns.has(attempt.id):
+                    sweep.late[attempt.id] = (Doubt(attempt, None), record)
+        return sweep
+
+    async def _free(self, predictions: Iterable[Prediction]) -> list[Prediction]:
+        """Those that no attempt holds, neither in the store nor on its way there."""
+        listed = {prediction.id: prediction for prediction in predictions}
+        claimed = set(await self._around.store.claimed(listed))
+        for life in self._roll:
+            claimed.update(attempt.prediction_id for attempt in life.record.attempts)
+        claimed.update(lane.hinted for lane in self._roll.lanes())
+        return [prediction for name, prediction in listed.items() if name not in claimed]
+
+    def _tell(self, sweep: _Sweep, found: dict[str, Prediction], free: list[Prediction]) -> None:
+        """The lanes what was found out of them."""
+        timing = self._around.timing
+        for name, lane in sweep.lanes.items():
+            doubt = lane.in_doubt()
+            if doubt is None or doubt.attempt.id != name:
+                continue  # It was found out otherwise while the list was read.
+            if name in found and self._around.exclusive:
+                telemetry.attempts_adopted.labels("list").inc()
+                lane.found(found[name].id)
+            elif any(fits(doubt, prediction, timing) for prediction in free):
+                self._stays(doubt)
+            elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
+                telemetry.attempts_absent.inc()
+                lane.proven_absent()
+        for name in self._barren.keys() - sweep.doubts.keys():
+            del self._barren[name]
+        if self._around.exclusive:
+            for name, (doubt, record) in sweep.late.items():
+                if name in found:
+                    self._overruns.begin(doubt.attempt, record, found[name].id)
+
+    def _stays(self, doubt: Doubt) -> None:
+        """There is a prediction that may be the attempt's, and no way to tell."""
+        self._barren.pop(doubt.attempt.id, None)
+        if not self._around.exclusive:
+            telemetry.attempts_undecided.inc()
+            _log.error(
+                "a prediction may be ours: the account is shared, so it is not adopted",
+                attempt=doubt.attempt.id,
+            )
+
+    def _is_proof(self, doubt: Doubt, begun: datetime) -> bool:
+        """Whether one more list without the attempt proves that it never was."""
+        attempt, timing = doubt.attempt, self._around.timing
+        sent = attempt.sent_at or attempt.created_at
+        if begun < sent + timedelta(seconds=timing.post_timeout + timing.absent_margin):
+            return False
+        self._barren[attempt.id] = self._barren.get(attempt.id, 0) + 1
+        return self._barren[attempt.id] >= BARREN_SWEEPS
+
+    # The list
+
+    async def _list(self, doubts: Iterable[Doubt]) -> Listed:
+        """All that upstream's list has of the times when the attempts can have been made."""
+        predictions: list[Prediction] = []
+        complete = True
+        for window in merged(Window.of(doubt, self._around.timing) for doubt in doubts):
+            complete &= await self._read(window, predictions)
+        return Listed(tuple(predictions), complete)
+
+    async def _read(self, window: Window, into: list[Prediction]) -> bool:
+        """One stretch of the list, newest first. False where it could not be read to its end."""
+        cursor: str | None = None
+        seen: set[str] = set()
+        while True:
+            try:
+                page = await self._around.upstream.list_predictions(
+                    cursor=cursor, created_after=window.begins, created_before=window.ends
+                )
+            except (Refused, NoAnswer):
+                return False
+            into += page.predictions
+            oldest = min((p.created_at for p in page.predictions if p.created_at), default=None)
+            cursor = page.next_cursor
+            if cursor is None or (oldest is not None and oldest < window.begins):
+                return True
+            if cursor in seen:
+                return False  # A list that goes round in circles proves nothing.
+            seen.add(cursor)
+
+
+def merged(windows: Iterable[Window]) -> list[Window]:
+    """The same stretches of time, each moment once."""
+    together: list[Window] = []
+    for window in sorted(windows, key=lambda window: window.begins):
+        if together and window.begins <= together[-1].ends:
+            last = together.pop()
+            window = Window(last.begins, max(last.ends, window.ends))  # noqa: PLW2901 - the sum of the two
+        together.append(window)
+    return together

@@ -1,0 +1,83 @@
+"""What a lane and the generation that it belongs to know of each other."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.errors import Failure
+from mediagate_server.generations.attempts import LaneKey
+from mediagate_server.generations.reading import StreamReader
+from mediagate_server.generations.saving import SavedRecord
+from mediagate_server.generations.stopping import Stop
+from mediagate_server.replicate.port import Prediction
+from mediagate_server.store.records import Attempt, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """An attempt that was sent: what to look for in upstream's list. `plan` None: not kept."""
+
+    attempt: Attempt
+    plan: Plan | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a prediction ended. None: upstream lost it. `clean`: its stream came to its `done`."""
+
+    prediction: Prediction | None
+    clean: bool
+
+
+class Whole(Protocol):
+    """The generation that a lane belongs to."""
+
+    saved: SavedRecord
+    stop: Stop
+    draining: bool
+
+    def seconds_left(self) -> float:
+        """Until its timeout is over; may be negative."""
+        ...
+
+    def reader(self, lane: LaneKey) -> StreamReader | None:
+        """What reads this lane's stream; None where it has none."""
+        ...
+
+    def progress(self, prediction: Prediction) -> None:
+        """An answer that is no end."""
+        ...
+
+    async def settle(self, lane: LaneKey, end: End) -> None:
+        """The lane's prediction is at its end: settle it, durably."""
+        ...
+
+    async def unsent(
+        self, lane: LaneKey, closed: Attempt, released: Entry, failure: Failure
+    ) -> None:
+        """The lane ends with an attempt that upstream never took."""
+        ...
+
+
+class HintTaker(Protocol):
+    """A lane as those see it who hear from upstream."""
+
+    def hint(self, attempt_id: str, prediction_id: str) -> bool:
+        """Upstream says which prediction an attempt is. False where that is of no use."""
+        ...
+
+
+class Places(Protocol):
+    """Where lanes are found by their attempts."""
+
+    def opened(self, attempt_id: str, lane: "HintTaker") -> None:
+        """An attempt is this lane's."""
+        ...
+
+    def changed(self) -> None:
+        """A new version of some generation is durable."""
+        ...
+
+    def doubted(self) -> None:
+        """There is an attempt in doubt."""
+        ...

@@ -1,0 +1,70 @@
+"""What a generation has still to send: for each of its lanes the plans to try, in order.
+
+It is written beside the record, sealed, until the generation is over: a process that comes after
+this one can then send what waits, and knows what to look for in upstream's list.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.generations.attempts import LaneKey
+from mediagate_server.store.records import Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class LaneWork:
+    """The plans of one lane: the first is tried first, the others where it fails for good."""
+
+    purpose: Purpose
+    output_index: int
+    plans: tuple[Plan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All lanes of one generation."""
+
+    lanes: tuple[LaneWork, ...]
+
+    @classmethod
+    def one(cls, *plans: Plan) -> "Work":
+        """The usual case: one output, by the first of these plans that succeeds."""
+        return cls((LaneWork(Purpose.GENERATE, 0, plans),))
+
+    def plans(self, lane: LaneKey) -> tuple[Plan, ...]:
+        """The plans of one lane; none where it is not in this work."""
+        return next(
+            (work.plans for work in self.lanes if (work.purpose, work.output_index) == lane), ()
+        )
+
+
+NOTHING = Work(())
+"""For a record whose inputs are not known any more."""
+
+_WORK: TypeAdapter[Work] = TypeAdapter(Work)
+
+
+def dumps(work: Work) -> bytes:
+    """The work as JSON. Holds prompts: it is to be sealed before it is written anywhere."""
+    return orjson.dumps(work, default=_plain)
+
+
+def loads(document: bytes) -> Work:
+    """What `dumps` wrote. Raises ValueError where it is anything else."""
+    try:
+        return _WORK.validate_json(document)
+    except ValidationError as error:
+        raise ValueError(f"{error.error_count()} fields of the stored work are wrong") from None
+
+
+def _plain(value: object) -> object:
+    """What orjson does not know: exact amounts as text, any mapping as a dict."""
+    if isinstance(value, Decimal):
+        return str(value)
+    if hasattr(value, "items"):
+        return dict(value.items())
+    raise TypeError(f"cannot write a {type(value).__name__}")

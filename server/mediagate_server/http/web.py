@@ -1,0 +1,96 @@
+"""The web port: the only one that may face the internet. It serves what is put on it, no more."""
+
+import logging
+import socket
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from mediagate_server.config.address import split_address
+
+_LAST_ANSWER_SECONDS: Final = 1.0
+_LARGEST_BODY: Final = 1024 * 1024
+_IDLE_SECONDS: Final = 30.0
+_WAITING_CONNECTIONS: Final = 512
+# What the library says of broken requests repeats them, whole.
+_SILENT: Final = logging.getLogger("mediagate.web.silent")
+_SILENT.setLevel(logging.CRITICAL + 1)
+_log = structlog.get_logger()
+
+
+class WebPort:
+    """Bound when it is made, served while it is entered: what comes in between waits.
+
+    So its `address` (HOST:PORT) is known to those who are to be reached by it before there is
+    anybody to answer. Making it raises OSError where the port is taken.
+    """
+
+    def __init__(self, address: str) -> None:
+        host, port = split_address(address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server(
+            (host, port), family=family, backlog=_WAITING_CONNECTIONS
+        )
+        bound: int = self._socket.getsockname()[1]
+        self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
+        self._routes: list[web.RouteDef] = []
+        self._runner: web.AppRunner | None = None
+
+    def add(self, routes: Iterable[web.RouteDef]) -> None:
+        """Serve these, too. Before it is entered."""
+        self._routes += routes
+
+    def close(self) -> None:
+        """Let the port go, whether it was entered or not."""
+        self._socket.close()
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_guarded])
+        app.add_routes(self._routes)
+        app.on_response_prepare.append(_say_nothing)
+        # Bodies stay as they were sent: signatures are over them.
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=_SILENT,
+            auto_decompress=False,
+            keepalive_timeout=_IDLE_SECONDS,
+            shutdown_timeout=_LAST_ANSWER_SECONDS,
+        )
+        await self._runner.setup()
+        try:
+            await web.SockSite(self._runner, self._socket).start()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+@web.middleware
+async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A bug of ours is told by its kind alone; what strangers send is in no log."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        raise
+    except Exception as error:  # noqa: BLE001 - one request must not show itself in a log
+        _log.error("web request failed", error=type(error).__name__)
+        return web.Response(status=500)
+
+
+async def _say_nothing(_: web.Request, response: web.StreamResponse) -> None:
+    """Strangers need not know what serves here."""
+    response.headers["Server"] = "mediagate"

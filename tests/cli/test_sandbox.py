@@ -1,0 +1,106 @@
+"""`mediagate sandbox`: its help is enough to use it, and it does what it is told."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from mediagate_cli.sandbox import Bill, Door, Faults, Runs
+from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.faults.actions import ACTIONS, ENDPOINTS
+from mediagate_sandbox.settings import SandboxSettings
+
+from .conftest import Mediagate
+
+PLAN = 'seed = 7\n[[faults]]\ndo = "throttle"\non = "create"\n'
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[tuple[SandboxControl, str]]:
+    """A sandbox as a process, and the line it begins with."""
+    command = [sys.executable, "-m", "mediagate_cli", "sandbox", "--port", "0", *arguments]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line + process.stderr.read()
+        try:
+            yield SandboxControl(found.group()), line
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def test_options_are_settings() -> None:
+    """Each option is a setting of the sandbox, with its default."""
+    known = {field.name: field for field in fields(SandboxSettings)}
+    for bundle in (Runs, Door, Bill, Faults):
+        for option in fields(bundle):
+            assert option.name in known
+            default = known[option.name].default
+            if option.name != "faults":
+                assert (option.default or None) == (default or None), option.name
+
+
+def test_help_tells_all_faults(mediagate: Mediagate) -> None:
+    """Every fault with what it takes, every endpoint, and examples."""
+    told = " ".join(mediagate("sandbox", "--help").stdout.split())
+    for do, action in ACTIONS.items():
+        taken = ", ".join(each.name for each in fields(action))
+        words = f"{do} ({taken})" if taken else do
+        assert re.search(rf"(?<!\w){re.escape(words)}(?! \()", told), words
+    assert all(re.search(rf"\b{each}\b", told.partition(" endpoints ")[2]) for each in ENDPOINTS)
+    assert "[[faults]]" in told
+    assert "/sandbox/bill" in told
+
+
+def test_it_says_where_it_is_and_by_which_seeds(tmp_path: Path) -> None:
+    """The first line is enough to call it and to repeat the run."""
+    with running(tmp_path, "--seed", "4", "--fault-seed", "9") as (sandbox, line):
+        assert line.endswith("(seed 4, fault seed 9).\n")
+        state = sandbox.state()
+    assert state["seed"] == 4
+
+
+def test_a_plan_prices_and_a_bill_from_files(tmp_path: Path) -> None:
+    """As the options say; the plan's own seed beats the option."""
+    (tmp_path / "plan.toml").write_text(PLAN)
+    (tmp_path / "prices.toml").write_text('["minimax/video-01"]\nunpriced = "a test"\n')
+    arguments = ("--faults", "plan.toml", "--fault-seed", "9", "--prices", "prices.toml")
+    with running(tmp_path, *arguments, "--bill-file", "bill.jsonl") as (sandbox, line):
+        assert "fault seed 7" in line
+        assert sandbox.bill()["predictions"] == 0
+    assert (tmp_path / "bill.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--time-scale", "-1"), "time_scale"),
+        (("--creates-per-minute", "-1"), "creates_per_minute"),
+        (("--auth", "perhaps"), "--auth"),
+        (("--faults", "none.toml"), "none.toml"),
+        (("--faults", "wrong.toml"), "faults[0].do"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_wrong(
+    mediagate: Mediagate, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """Exit code 2 and the option, setting, file or field."""
+    (tmp_path / "wrong.toml").write_text('[[faults]]\ndo = "explode"\n')
+    done = mediagate("sandbox", *arguments)
+    assert done.exit_code == 2
+    assert words in "".join(done.stderr.split("│")).replace("\n", "")
+
+
+def test_a_wrong_price_file_is_named(mediagate: Mediagate, tmp_path: Path) -> None:
+    """It cannot serve, and says why."""
+    (tmp_path / "prices.toml").write_text('["a/b"]\nlines = []\n')
+    done = mediagate("sandbox", "--port", "0", "--prices", "prices.toml")
+    assert done.exit_code == 1
+    assert "prices.toml: a/b: lines" in done.stderr
