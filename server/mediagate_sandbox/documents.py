@@ -11,6 +11,7 @@ from typing import Any
 
 from mediagate_sandbox.media import file_format
 from mediagate_sandbox.predictions import Prediction
+from mediagate_sandbox.transcripts import transcript
 
 _FRACTION_DIGITS = (2, 3, 4, 5, 6, 8, 9)
 """All lengths that Replicate's timestamps were seen with."""
@@ -70,6 +71,8 @@ def output(prediction: Prediction, origin: str) -> Any:
         return None
     if shape == "text":
         return prediction.order.plan.answer
+    if shape == "transcript":
+        return transcript(prediction.order.plan.answer or "")
     urls = [
         file_url(prediction, index, origin) for index in range(len(prediction.order.plan.files))
     ]

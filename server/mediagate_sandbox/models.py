@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
-Kind = Literal["text", "safety", "image", "video", "audio"]
+Kind = Literal["text", "safety", "transcript", "image", "video", "audio"]
 InputType = Literal["string", "integer", "number", "boolean", "uri", "uris", "array"]
-OutputShape = Literal["stream", "text", "uri", "uris", "audio_out"]
+OutputShape = Literal["stream", "text", "transcript", "uri", "uris", "audio_out"]
 Sizes = Mapping[str, tuple[int, int]]
 
 
@@ -192,7 +192,7 @@ def _facts(
             return VideoFacts(**entry["video"])
         case "audio":
             return AudioFacts(**entry["audio"])
-        case "safety":
+        case "safety" | "transcript":
             return None
         case kind:
             raise ValueError(f"{entry['slug']}: no such kind of model: {kind}")

@@ -147,7 +147,7 @@ class Planner:
             steps=steps[:1] if told.hang else steps,
             ending="hang" if told.hang else "fail" if failing else "succeed",
             files=files,
-            answer=_answer(values, prompt, told) if model.kind == "safety" else None,
+            answer=_answer(model, values, prompt, told, seed),
             error=error,
             input_tokens=text.count_input_tokens(given.values()),
             input_characters=len(prompt),
@@ -196,7 +196,15 @@ def _text_ending(told: Directives, tokens: int) -> tuple[Ending, int]:
     return "succeed", tokens
 
 
-def _answer(values: Mapping[str, Any], prompt: str, told: Directives) -> str:
+def _answer(
+    model: Model, values: Mapping[str, Any], prompt: str, told: Directives, seed: int
+) -> str | None:
+    """What a model says that answers with one text: a verdict, or what it heard."""
+    if model.kind == "transcript":
+        pieces = text.compose(model.slug, "", Random(seed), at_least=40, at_most=60)
+        return "".join(told.say or pieces)
+    if model.kind != "safety":
+        return None
     if told.unsafe is not None:
         return verdicts.unsafe(told.unsafe)
     reply = values.get("assistant")

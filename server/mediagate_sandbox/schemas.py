@@ -21,6 +21,19 @@ _OUTPUTS: dict[str, dict[str, Any]] = {
         "x-cog-array-display": "concatenate",
     },
     "text": {"type": "string", "title": "Output"},
+    "transcript": {
+        "type": "object",
+        "title": "ModelOutput",
+        "required": ["detected_language", "transcription"],
+        "properties": {
+            "segments": {"title": "Segments"},
+            "srt_file": {"type": "string", "format": "uri", "title": "Srt File", "nullable": True},
+            "txt_file": {"type": "string", "format": "uri", "title": "Txt File", "nullable": True},
+            "translation": {"type": "string", "title": "Translation", "nullable": True},
+            "transcription": {"type": "string", "title": "Transcription"},
+            "detected_language": {"type": "string", "title": "Detected Language"},
+        },
+    },
     "uri": {"type": "string", "format": "uri", "title": "Output"},
     "uris": {"type": "array", "items": {"type": "string", "format": "uri"}, "title": "Output"},
     "audio_out": {

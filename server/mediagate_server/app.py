@@ -39,6 +39,7 @@ from mediagate.v1 import (
 )
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model_file import ModelFileError
+from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import ConfigError, Configuration, Settings
 from mediagate_server.generations.clock import SystemClock
@@ -52,6 +53,7 @@ from mediagate_server.interceptors.inbound.metering import Metering
 from mediagate_server.interceptors.inbound.observe import Observe
 from mediagate_server.interceptors.inbound.rate_limit import RateLimit
 from mediagate_server.interceptors.inbound.validate import Validate
+from mediagate_server.interceptors.outbound.call import OTHER
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.outputs.media import Media, MediaLimits
@@ -189,7 +191,9 @@ class Gate:
             )
         )
         outbound = Outbound(
-            client, OutboundSettings(settings.creates_per_minute, settings.reads_per_minute)
+            client,
+            OutboundSettings(settings.creates_per_minute, settings.reads_per_minute),
+            label=self._catalog.label,
         )
         clock = SystemClock()
         media = await stack.enter_async_context(
@@ -215,16 +219,23 @@ class Gate:
                 max_in_flight=lambda: self._configuration.current.max_in_flight,
             )
         )
-        await self._open_grpc(stack, generations, media, sandboxed=sandboxed)
+        published = PublishedModels(outbound)
+        await self._open_grpc(stack, generations, published, media, sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
 
     async def _open_grpc(
-        self, stack: AsyncExitStack, generations: Generations, media: Media, *, sandboxed: bool
+        self,
+        stack: AsyncExitStack,
+        generations: Generations,
+        published: PublishedModels,
+        media: Media,
+        *,
+        sandboxed: bool,
     ) -> None:
         settings = self._configuration.current
         server = grpc.aio.server(interceptors=[self._chain(sandboxed=sandboxed)], options=_OPTIONS)
-        self._add_services(server, generations, media)
+        self._add_services(server, generations, published, media)
         port = server.add_insecure_port(settings.grpc_address)
         host = settings.grpc_address.rpartition(":")[0]
         local = settings.grpc_address.startswith("unix:")
@@ -253,9 +264,13 @@ class Gate:
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
 
     def _add_services(
-        self, server: grpc.aio.Server, generations: Generations, media: Media
+        self,
+        server: grpc.aio.Server,
+        generations: Generations,
+        published: PublishedModels,
+        media: Media,
     ) -> None:
-        calls = PaidCalls(self._catalog.current, generations, self._timeouts)
+        calls = PaidCalls(self._catalog.current, published, generations, self._timeouts)
         text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
         image_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(calls), server)
         video_pb2_grpc.add_VideoServiceServicer_to_server(VideoService(calls), server)
@@ -292,6 +307,7 @@ class Gate:
             Modality.VIDEO: settings.video_timeout,
             Modality.AUDIO: settings.audio_timeout,
             Modality.SAFETY: settings.safety_timeout,
+            Modality.RAW: settings.run_timeout,
         }
 
     async def _drain(self, server: grpc.aio.Server, generations: Generations) -> None:
@@ -318,6 +334,10 @@ class _LiveCatalog:
     def current(self) -> Catalog:
         """The catalog in force."""
         return self._of(self._configuration.current)
+
+    def label(self, model: str) -> str:
+        """What a metric calls a model: its slug, if the catalog has it."""
+        return model if self.current().with_slug(model) else OTHER
 
     def _of(self, settings: Settings) -> Catalog:
         """The catalog under some settings. ConfigError where a default is no model of its kind."""

@@ -21,6 +21,9 @@ from mediagate_server.replicate.port import (
     Prediction,
     PredictionPage,
     PredictionStatus,
+    PublishedDeployment,
+    PublishedModel,
+    PublishedVersion,
     Refusal,
     Refused,
     StreamEvent,
@@ -40,6 +43,7 @@ async def content() -> AsyncIterator[bytes]:
 
 FILE = FileToUpload("input.png", "image/png", 5, content)
 UPLOADED = UploadedFile("https://upstream/files/1", None)
+MODEL = PublishedModel("o/n", is_official=True)
 DOUBT = NoAnswer("timeout")
 DOWN = Refused(Refusal.UNREACHABLE)
 INPUT = Refused(Refusal.INPUT, http_status=422)
@@ -98,6 +102,21 @@ class Scripted(Upstream):
         self.ask("secret")
         return "whsec_"
 
+    async def get_model(self, slug: str) -> PublishedModel:
+        assert slug == "o/n"
+        self.ask("model")
+        return MODEL
+
+    async def get_version(self, slug: str, version: str) -> PublishedVersion:
+        assert (slug, version) == ("o/n", "v")
+        self.ask("model")
+        return PublishedVersion(version)
+
+    async def get_deployment(self, name: str) -> PublishedDeployment:
+        assert name == "o/d"
+        self.ask("model")
+        return PublishedDeployment(name, "o/n", "v")
+
     @asynccontextmanager
     async def stream(
         self, stream_url: str, *, last_event_id: str | None = None
@@ -134,6 +153,8 @@ async def ask(out: Outbound, endpoint: str) -> object:
             return await out.upload_file(FILE)
         case "list":
             return await out.list_predictions(cursor="c")
+        case "model":
+            return await out.get_model("o/n")
         case _:
             async with out.stream("http://s", last_event_id="7", model="llama-70b") as batches:
                 return [batch async for batch in batches]
@@ -145,6 +166,7 @@ ANSWERS = {
     "cancel": None,
     "list": PredictionPage((PREDICTION,), None),
     "upload": UPLOADED,
+    "model": MODEL,
     "stream": [(DoneEvent(),)],
 }
 
@@ -168,7 +190,8 @@ def test_an_answer_passes_through(virtually: Virtually, endpoint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "tries"), [("get", 3), ("list", 3), ("stream", 3), ("cancel", 5), ("upload", 3)]
+    ("endpoint", "tries"),
+    [("get", 3), ("list", 3), ("model", 3), ("stream", 3), ("cancel", 5), ("upload", 3)],
 )
 @pytest.mark.parametrize("end", [DOUBT, DOWN, throttled(None)])
 def test_reads_and_cancels_are_tried_again(
@@ -193,7 +216,20 @@ def test_reads_and_cancels_are_tried_again(
     virtually(main())
 
 
-@pytest.mark.parametrize("endpoint", ["get", "list", "stream", "cancel"])
+def test_what_is_published_is_read_by_one_rate(virtually: Virtually) -> None:
+    """Models, versions and deployments: reads like any other, under one label."""
+
+    async def main() -> None:
+        upstream = Scripted()
+        out = outbound(upstream)
+        assert await out.get_version("o/n", "v") == PublishedVersion("v")
+        assert (await out.get_deployment("o/d")).model == "o/n"
+        assert [endpoint for endpoint, _ in upstream.asked] == ["model", "model"]
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("endpoint", ["get", "list", "model", "stream", "cancel"])
 def test_what_cannot_change_is_not_asked_again(virtually: Virtually, endpoint: str) -> None:
     """A refusal for a reason stands; so does a cancellation."""
 

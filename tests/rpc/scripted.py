@@ -26,6 +26,7 @@ class ScriptedUpstream:
     last_event_ids: list[str | None] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
+    models: dict[str, Any] = field(default_factory=dict)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """POST of a prediction."""
@@ -37,6 +38,11 @@ class ScriptedUpstream:
         """GET of a prediction."""
         self.asked += 1
         return await self._next(self.gets)(request)
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        """GET of a model."""
+        found = self.models.get("{owner}/{name}".format(**request.match_info))
+        return await says(found or {"detail": "nowhere"}, 200 if found else 404)(request)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """POST of a cancel: from then on the prediction is canceled."""
@@ -120,6 +126,7 @@ async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
     app.router.add_post("/v1/models/{owner}/{name}/predictions", upstream.create)
     app.router.add_get("/v1/predictions/{id}", upstream.get)
     app.router.add_post("/v1/predictions/{id}/cancel", upstream.cancel)
+    app.router.add_get("/v1/models/{owner}/{name}", upstream.model)
     app.router.add_get("/v1/streams/{id}", upstream.stream)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

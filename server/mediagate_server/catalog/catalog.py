@@ -101,6 +101,11 @@ class Catalog:
         """By slug or alias, of whatever modality; None where there is none."""
         return self._by_name.get(name)
 
+    def with_slug(self, slug: str) -> Model | None:
+        """By slug alone: an alias may stand for another vendor's model."""
+        model = self._by_name.get(slug)
+        return model if model and model.slug == slug else None
+
     def plan(self, request: ModelRequest) -> Plan:
         """Decide the run.
 
@@ -114,7 +119,7 @@ class Catalog:
         made = translate(model, request, self._draw_seed)
         run = Run(made.input, model.inputs, model.max_run)
         price, estimate = foresee(model.price, model.expects, run, made.output_count)
-        _check_cost(model, estimate, request.max_cost_nanos)
+        check_cost(model.slug, estimate, request.max_cost_nanos)
         return Plan(
             modality=model.modality,
             requested_model=request.model,
@@ -146,18 +151,17 @@ class Catalog:
                     raise ModelFileError(f"{model.slug}: {field}: no such model {slug!r}")
 
 
-def _check_cost(model: Model, estimate: Estimate, most: int | None) -> None:
+def check_cost(slug: str, estimate: Estimate, most: int | None) -> None:
+    """Raises PriceUnknown or MaxCostExceeded where a call may not be made for `most`."""
     if most is None:
         return
     if estimate.maximum is None:
-        raise PriceUnknown(
-            f"what {model.slug} may cost is not known", metadata={"model": model.slug}
-        )
+        raise PriceUnknown(f"what {slug} may cost is not known", metadata={"model": slug})
     if estimate.maximum > most:
         raise MaxCostExceeded(
-            f"a call of {model.slug} may cost more than max_cost_usd_nanos",
+            f"a call of {slug} may cost more than max_cost_usd_nanos",
             metadata={
-                "model": model.slug,
+                "model": slug,
                 "maximum_usd_nanos": str(estimate.maximum),
                 "max_cost_usd_nanos": str(most),
             },

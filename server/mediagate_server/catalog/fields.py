@@ -108,5 +108,6 @@ FIELDS: Mapping[Modality, Mapping[str, FieldKind]] = MappingProxyType(
         Modality.VIDEO: MappingProxyType(_VIDEO),
         Modality.AUDIO: MappingProxyType(_AUDIO),
         Modality.SAFETY: MappingProxyType(_SAFETY),
+        Modality.RAW: MappingProxyType({}),
     }
 )

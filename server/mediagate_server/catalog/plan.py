@@ -44,12 +44,15 @@ class OutputKind(StrEnum):
     MEDIA_LIST = "media_list"
     MEDIA_FIELD = "media_field"
     VERDICT = "verdict"
+    RAW = "raw"
+    RAW_TEXT = "raw_text"
 
 
 @dataclass(frozen=True, slots=True)
 class OutputShape:
     """How to read the output. `field` names the key that holds the medium in an object output, or
-    the list of categories (see `harms.py`) that a verdict is by.
+    the list of categories (see `harms.py`) that a verdict is by; of a raw output it holds, as JSON,
+    the paths to its links (see `openapi.py`).
 
     `media_type` is what to expect; what arrives may be something else.
     """

@@ -7,6 +7,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Modality(StrEnum):
@@ -17,6 +18,7 @@ class Modality(StrEnum):
     VIDEO = "video"
     AUDIO = "audio"
     SAFETY = "safety"
+    RAW = "raw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,21 @@ Value = (
     | tuple[Lora, ...]
 )
 """A parameter's value. Durations are seconds as float; enums are their word in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A run of any model, to be planned: its own inputs, and media for some of them by name.
+
+    `model` is the name as it was written. `timeout` (seconds) and `max_cost_nanos` bound what the
+    call may cost.
+    """
+
+    model: str
+    input: Mapping[str, Any]
+    media: Mapping[str, tuple[MediaInput, ...]]
+    timeout: float
+    max_cost_nanos: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

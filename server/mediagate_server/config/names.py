@@ -57,6 +57,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "video_timeout": "video_timeout",
             "audio_timeout": "audio_timeout",
             "safety_timeout": "safety_timeout",
+            "run_timeout": "run_timeout",
             "use_fallback": "use_fallback",
             "enable_cost_optimization": "enable_cost_optimization",
         },

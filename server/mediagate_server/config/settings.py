@@ -157,6 +157,7 @@ class Settings(BaseModel):
     video_timeout: RunTimeout = 1_800.0
     audio_timeout: RunTimeout = 300.0
     safety_timeout: RunTimeout = 600.0
+    run_timeout: RunTimeout = 1_800.0
     use_fallback: bool = True
     """Accepted; nothing falls back yet."""
     enable_cost_optimization: bool = False

@@ -116,20 +116,21 @@ def media_of(output: Any, shape: OutputShape, ended_at: datetime) -> Output:
     links = output if isinstance(output, list) else [output]
     return Output(
         media=tuple(
-            _medium(link, shape.media_type, ended_at + LINK_LIFE)
+            medium_of(link, shape.media_type, ended_at)
             for link in links
             if isinstance(link, str) and link
         )
     )
 
 
-def _medium(uri: str, expected: str, expires_at: datetime) -> StoredMedia:
+def medium_of(uri: str, expected: str, ended_at: datetime) -> StoredMedia:
+    """One link of an output, with the media type that its name tells, else the expected one."""
     if uri.startswith("data:"):
         stated = uri[5:].split(",", 1)[0].split(";", 1)[0]
         return StoredMedia(uri, stated or expected)
     guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
     media_type = _REGISTERED_NAMES.get(guessed or "", guessed) or expected
-    return StoredMedia(uri, media_type, expires_at)
+    return StoredMedia(uri, media_type, ended_at + LINK_LIFE)
 
 
 def usage_of(prediction: Prediction) -> Usage:

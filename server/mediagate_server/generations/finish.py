@@ -4,16 +4,21 @@ A stream is compared here with what upstream says it made: text that was sent an
 beginning of that must never pass for it.
 """
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.errors import Failure
 from mediagate_server.generations import endings
+from mediagate_server.generations.raw import lift
 from mediagate_server.generations.stopping import DEADLINE
 from mediagate_server.generations.verdicts import read_verdict
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import Generation, Output, State
+
+TEXTS = (OutputKind.TEXT, OutputKind.TEXT_CHUNKS, OutputKind.RAW_TEXT)
+"""The shapes of output that are one text, which may be told while it is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,12 @@ def finish(
         started_at=end.started_at or record.started_at,
     )
     if end.status is PredictionStatus.SUCCEEDED:
-        if record.modality == "text":
+        if record.shape["kind"] in TEXTS:
             return _text(record, end, streamed)
         if record.modality == "safety":
             return Finish(_verdict(record, end))
+        if record.modality == "raw":
+            return Finish(_raw(record, end, now))
         return Finish(_media(record, end, now))
     if streamed.text:
         record = replace(record, output=Output(text=streamed.text))
@@ -78,6 +85,13 @@ def stop_failure(record: Generation, because: str) -> Failure:
     if because == DEADLINE:
         return endings.deadline_passed((record.deadline_at - record.created_at).total_seconds())
     return endings.cancelled(because)
+
+
+def _raw(record: Generation, end: Prediction, now: datetime) -> Generation:
+    """Whatever it is: a model without an output has succeeded too."""
+    paths = json.loads(record.shape["field"])
+    output = lift(end.output, paths, record.shape["media_type"], end.completed_at or now)
+    return replace(record, state=State.SUCCEEDED, output=output)
 
 
 def _verdict(record: Generation, end: Prediction) -> Generation:

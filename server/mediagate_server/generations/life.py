@@ -15,7 +15,7 @@ from mediagate_server.generations import attempts, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.doors import Surroundings
-from mediagate_server.generations.finish import Streamed
+from mediagate_server.generations.finish import TEXTS, Streamed
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.saving import SavedRecord
@@ -138,7 +138,7 @@ class Life:
 
     def reader(self, lane: LaneKey) -> StreamReader | None:
         """What reads a lane's stream: only texts have one."""
-        if self.record.modality != "text":
+        if self.record.shape["kind"] not in TEXTS:
             return None
         return StreamReader(
             self._around.upstream, self._around.clock, self.record.model, self._grow

@@ -45,6 +45,27 @@ def prediction_path(prediction_id: str) -> str:
     return f"/predictions/{quote(prediction_id, safe='')}"
 
 
+def model_path(slug: str) -> str:
+    """Path of a model's document. Refused NOT_FOUND for what is no `owner/name`."""
+    if not _MODEL.fullmatch(slug):
+        raise Refused(Refusal.NOT_FOUND)
+    return f"/models/{slug}"
+
+
+def version_path(slug: str, version: str) -> str:
+    """Path of a version's document. Refused NOT_FOUND for what can name none."""
+    if not _PINNED.fullmatch(f"{slug}:{version}"):
+        raise Refused(Refusal.NOT_FOUND)
+    return f"/models/{slug}/versions/{version}"
+
+
+def deployment_path(name: str) -> str:
+    """Path of a deployment's document. Refused NOT_FOUND for what is no `owner/name`."""
+    if not _MODEL.fullmatch(name):
+        raise Refused(Refusal.NOT_FOUND)
+    return f"/deployments/{name}"
+
+
 def next_cursor(next_url: object) -> str | None:
     """The cursor in a list's `next`; None where there is no next page.
 

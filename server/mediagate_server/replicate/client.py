@@ -28,11 +28,19 @@ from mediagate_server.replicate.port import (
     NoAnswer,
     Prediction,
     PredictionPage,
+    PublishedDeployment,
+    PublishedModel,
+    PublishedVersion,
     Refusal,
     Refused,
     StreamEvent,
     UploadedFile,
     Upstream,
+)
+from mediagate_server.replicate.published import (
+    decode_deployment,
+    decode_model,
+    decode_version,
 )
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.streams import open_stream
@@ -139,6 +147,18 @@ class ReplicateClient(Upstream):
     async def webhook_secret(self) -> str:
         """The secret that the account's webhooks are signed with now."""
         return decode_secret(await self._read("GET", "/webhooks/default/secret"))
+
+    async def get_model(self, slug: str) -> PublishedModel:
+        """A model, with its latest version."""
+        return decode_model(await self._read("GET", addresses.model_path(slug)))
+
+    async def get_version(self, slug: str, version: str) -> PublishedVersion:
+        """One version of a model."""
+        return decode_version(await self._read("GET", addresses.version_path(slug, version)))
+
+    async def get_deployment(self, name: str) -> PublishedDeployment:
+        """What a deployment runs."""
+        return decode_deployment(await self._read("GET", addresses.deployment_path(name)))
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None

@@ -185,6 +185,37 @@ class UploadedFile:
     expires_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedVersion:
+    """One version of a model. `schema` is its OpenAPI document; empty where there is none."""
+
+    id: str
+    schema: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedModel:
+    """A model, `slug` being owner/name. `latest` is None where no version is published.
+
+    `example_seconds` is how long the run shown as its example took; None where there is none.
+    """
+
+    slug: str
+    is_official: bool
+    latest: PublishedVersion | None = None
+    example_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedDeployment:
+    """A deployment, `name` being owner/name: what it runs, and on which hardware (a SKU)."""
+
+    name: str
+    model: str
+    version: str
+    hardware: str = ""
+
+
 class Upstream(Protocol):
     """Any Replicate-compatible API. Every method raises Refused or NoAnswer, nothing else."""
 
@@ -218,6 +249,18 @@ class Upstream(Protocol):
 
     async def webhook_secret(self) -> str:
         """The secret that the account's webhooks are signed with now."""
+        ...
+
+    async def get_model(self, slug: str) -> PublishedModel:
+        """A model, `slug` being owner/name, with its latest version."""
+        ...
+
+    async def get_version(self, slug: str, version: str) -> PublishedVersion:
+        """One version of a model."""
+        ...
+
+    async def get_deployment(self, name: str) -> PublishedDeployment:
+        """What a deployment, `name` being owner/name, runs."""
         ...
 
     def stream(

@@ -9,14 +9,16 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.struct_pb2 import Struct
 
-from mediagate.v1 import image_pb2, medium_pb2, options_pb2, text_pb2
+from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2
 from mediagate_server.catalog.request import (
     Lora,
     MediaInput,
     Message,
     Modality,
     ModelRequest,
+    RunRequest,
     Size,
     Value,
 )
@@ -25,6 +27,8 @@ from mediagate_server.media_type import sniff
 _NOT_PARAMETERS: Final = frozenset(
     {"request_id", "validate_only", "wait", "options", "after_sequence"}
 )
+_EXACT_INTEGERS: Final = 2**53
+"""Up to here a double holds every integer; beyond, one cannot say which was meant."""
 _NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait")
 _OPTIONS_NOT_IN_FINGERPRINT: Final = ("timeout", "on_disconnect", "disconnect_grace")
 
@@ -56,6 +60,39 @@ def parameters(request: ProtoMessage) -> dict[str, Value]:
         else:
             found[field.name] = _from_message(value, repeated=field.is_repeated)
     return found
+
+
+def run_request(request: models_pb2.RunModelRequest, timeout: float) -> RunRequest:
+    """A run of any model as the catalog takes it; `timeout` in seconds."""
+    options = request.options
+    return RunRequest(
+        model=request.model,
+        input=plain_json(request.input),
+        media={
+            name: tuple(_media(medium) for medium in media.media)
+            for name, media in request.media.items()
+        },
+        timeout=timeout,
+        max_cost_nanos=options.max_cost_usd_nanos
+        if options.HasField("max_cost_usd_nanos")
+        else None,
+    )
+
+
+def plain_json(struct: Struct) -> dict[str, Any]:
+    """A Struct as JSON. It knows no integers, so a number without a fraction becomes one."""
+    made: dict[str, Any] = _whole(MessageToDict(struct))
+    return made
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_INTEGERS:
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    return value
 
 
 def seconds_of(duration: Duration) -> float:

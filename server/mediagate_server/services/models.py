@@ -1,4 +1,4 @@
-"""ModelService: the catalog, shown, and what a request would cost."""
+"""ModelService: the catalog, shown; what a request would cost; and any model by its slug."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +14,9 @@ from mediagate_server.catalog.prices import PriceSchedule, Tier
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import (
     Failure,
+    InvalidRequest,
     MediagateError,
     ModelNotFound,
-    NotBuilt,
     StoredFailure,
     Violation,
 )
@@ -33,12 +33,13 @@ _ESTIMATED: Final = {
     "video": ("GenerateVideo", Modality.VIDEO),
     "audio": ("GenerateAudio", Modality.AUDIO),
     "safety": ("CheckSafety", Modality.SAFETY),
+    "run": ("RunModel", Modality.RAW),
 }
 """What EstimateCost can be asked, and the rpc that would be sent."""
 
 
 class ModelService(models_pb2_grpc.ModelServiceServicer):
-    """See models.proto. RunModel is not built yet."""
+    """See models.proto."""
 
     def __init__(self, catalog: Callable[[], Catalog], calls: PaidCalls) -> None:
         self._catalog = catalog
@@ -76,8 +77,8 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
     ) -> models_pb2.EstimateCostResponse:
         """What the request would run and cost; fields at fault are named from here."""
         kind = request.WhichOneof("request")
-        if kind is None or kind not in _ESTIMATED:
-            raise NotBuilt(f"EstimateCost of {kind}", field_path=kind or "request")
+        if kind is None:
+            raise InvalidRequest.of("request", "must have a request")
         method, modality = _ESTIMATED[kind]
         try:
             plan = await self._calls.plan(getattr(request, kind), method=method, modality=modality)
@@ -88,8 +89,11 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
     async def RunModel(
         self, request: models_pb2.RunModelRequest, context: Context
     ) -> models_pb2.RunModelResponse:
-        """Not built yet."""
-        raise NotBuilt("RunModel")
+        """Runs any model by its slug and answers once it is done, or after `wait`."""
+        answer = await self._calls.answer(
+            request, context, method="RunModel", modality=Modality.RAW, wait_by_default=True
+        )
+        return models_pb2.RunModelResponse(**answer.fields())
 
 
 def _seen_from_outside(failure: Failure, kind: str) -> Failure:

@@ -8,8 +8,11 @@ import grpc
 
 from mediagate.v1 import options_pb2
 from mediagate_server import caller, receipt
+from mediagate_server.catalog.any_model import plan_run
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.plan import Plan
+from mediagate_server.catalog.published import PublishedModels
+from mediagate_server.catalog.reference import Reference
 from mediagate_server.catalog.request import Modality
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
@@ -46,10 +49,12 @@ class PaidCalls:
     def __init__(
         self,
         catalog: Callable[[], Catalog],
+        published: PublishedModels,
         generations: Generations,
         timeouts: Callable[[], Mapping[Modality, float]],
     ) -> None:
         self._catalog = catalog
+        self._published = published
         self._generations = generations
         self._timeouts = timeouts
 
@@ -88,25 +93,30 @@ class PaidCalls:
         )
 
     async def _planned(self, request: Any, modality: Modality) -> Plan:
-        return self._catalog().plan(asked.model_request(request, modality))
+        if modality is not Modality.RAW:
+            return self._catalog().plan(asked.model_request(request, modality))
+        timeout = self._timeout(request.options, modality)
+        runnable = await self._published.find(Reference.read(request.model))
+        known = self._catalog().with_slug(runnable.model)
+        return plan_run(asked.run_request(request, timeout), runnable, known)
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options
-        timeout = (
-            asked.seconds_of(options.timeout)
-            if options.HasField("timeout")
-            else self._timeouts()[modality]
-        )
         return Submission(
             tenant=caller.current().tenant,
             method=method,
             request_id=canonical_request_id(request.request_id),
             fingerprint=asked.fingerprint(method, request),
-            timeout=timeout,
+            timeout=self._timeout(options, modality),
             cancel_on_leaving=options.on_disconnect != options_pb2.ON_DISCONNECT_DETACH,
             grace=asked.seconds_of(options.disconnect_grace),
             labels=dict(options.labels),
         )
+
+    def _timeout(self, options: options_pb2.GenerationOptions, modality: Modality) -> float:
+        if options.HasField("timeout"):
+            return asked.seconds_of(options.timeout)
+        return self._timeouts()[modality]
 
 
 def waiting_time(request: Any, context: Context, *, wait_by_default: bool) -> float | None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
+from google.protobuf import json_format, struct_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -23,6 +24,7 @@ from mediagate_server.store.records import (
     Cost,
     CostState,
     Generation,
+    Output,
     Purpose,
     State,
     StoredMedia,
@@ -180,6 +182,9 @@ def _add_output(shown: generation_pb2.Generation, record: Generation, now: datet
     output = record.output
     if output is None:
         return
+    if record.modality == "raw":
+        shown.raw.CopyFrom(_raw(record, output, now))
+        return
     if output.text is not None:
         shown.text.text = output.text
         return
@@ -192,6 +197,14 @@ def _add_output(shown: generation_pb2.Generation, record: Generation, now: datet
         shown.video.video.CopyFrom(shown_media[0])
     else:
         shown.audio.audio.CopyFrom(shown_media[0])
+
+
+def _raw(record: Generation, output: Output, now: datetime) -> generation_pb2.RawOutput:
+    value: Any = output.value if output.text is None else output.text
+    return generation_pb2.RawOutput(
+        value=json_format.ParseDict(value, struct_pb2.Value()),
+        media=[media(record.id, at, medium, now) for at, medium in enumerate(output.media)],
+    )
 
 
 def media(

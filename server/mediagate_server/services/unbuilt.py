@@ -20,7 +20,6 @@ _ADMIN: Final = (
 
 NOT_BUILT_METHODS: Final = frozenset(
     {
-        "/mediagate.v1.ModelService/RunModel",
         "/mediagate.v1.UsageService/GetUsage",
         "/mediagate.v1.UsageService/ListCharges",
         "/mediagate.v1.GenerationService/WatchGenerations",

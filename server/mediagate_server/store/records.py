@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from mediagate_server.errors import Failure
 
@@ -109,10 +110,14 @@ class StoredMedia:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What was made: a text, or media in the order asked for."""
+    """What was made: a text, or media in the order asked for.
+
+    `value` is the output of a model run by its slug, as JSON, with `media:N` where its links were.
+    """
 
     text: str | None = None
     media: tuple[StoredMedia, ...] = ()
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)

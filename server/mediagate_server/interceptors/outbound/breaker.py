@@ -21,6 +21,9 @@ from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
 
 Kind = Literal["create", "read"]
 
+_MOST = 1_000
+"""Circuits kept."""
+
 PROBE_LEASE = 60.0
 """Seconds until a probe that never reported counts as lost. A create is over well within."""
 
@@ -56,12 +59,21 @@ class _Circuit:
 
 
 class Breaker:
-    """One circuit per model. `clock` counts seconds and never goes back."""
+    """One circuit per model. `clock` counts seconds and never goes back.
+
+    `label` turns a model into a metric's label: a model that a caller named by its own slug must
+    not mint a series.
+    """
 
     def __init__(
-        self, settings: OutboundSettings, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: OutboundSettings,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        label: Callable[[str], str] = str,
     ) -> None:
         self._settings = settings
+        self._label = label
         self._clock = clock
         self._circuits: dict[str, _Circuit] = {}
 
@@ -110,7 +122,7 @@ class Breaker:
 
     def _record(self, model: str, kind: Kind, *, failed: bool | None) -> None:
         """`failed` is None for an end that says nothing about the model."""
-        circuit = self._circuits.setdefault(model, _Circuit())
+        circuit = self._circuit(model)
         now = self._clock()
         if kind == "create":
             circuit.probe_until = -math.inf
@@ -127,6 +139,17 @@ class Breaker:
             else:
                 self._close(model, circuit)
 
+    def _circuit(self, model: str) -> _Circuit:
+        """The model's circuit. Callers may name any model, so what is closed may be forgotten."""
+        circuit = self._circuits.get(model)
+        if circuit is None:
+            if len(self._circuits) >= _MOST:
+                closed = [name for name, one in self._circuits.items() if one.opened_by is None]
+                for name in closed[: _MOST // 2]:
+                    del self._circuits[name]
+            circuit = self._circuits[model] = _Circuit()
+        return circuit
+
     def _is_broken(self, window: _Window) -> bool:
         count = len(window.results)
         return (
@@ -137,10 +160,10 @@ class Breaker:
     def _open(self, model: str, circuit: _Circuit, kind: Kind) -> None:
         circuit.opened_by = kind
         circuit.retry_at = self._clock() + self._settings.breaker_pause
-        telemetry.breaker_open.labels(model).set(1)
+        telemetry.breaker_open.labels(self._label(model)).set(1)
 
     def _close(self, model: str, circuit: _Circuit) -> None:
         circuit.opened_by = None
         for window in circuit.windows.values():
             window.clear()
-        telemetry.breaker_open.labels(model).set(0)
+        telemetry.breaker_open.labels(self._label(model)).set(0)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar
 
-Endpoint = Literal["create", "get", "cancel", "list", "secret", "stream", "upload"]
+Endpoint = Literal["create", "get", "cancel", "list", "model", "secret", "stream", "upload"]
 
 OTHER: Final = "other"
 """The model label of requests that belong to no model of the catalog."""

@@ -22,6 +22,9 @@ from mediagate_server.replicate.port import (
     FileToUpload,
     Prediction,
     PredictionPage,
+    PublishedDeployment,
+    PublishedModel,
+    PublishedVersion,
     StreamEvent,
     UploadedFile,
     Upstream,
@@ -46,10 +49,11 @@ class Outbound(Upstream):
         *,
         random: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
+        label: Callable[[str], str] = str,
     ) -> None:
         random = random or Random()
         self._upstream = upstream
-        self._breaker = Breaker(settings, clock)
+        self._breaker = Breaker(settings, clock, label=label)
         self._pace = Pace(
             creates_per_minute=settings.creates_per_minute,
             reads_per_minute=settings.reads_per_minute,
@@ -115,6 +119,18 @@ class Outbound(Upstream):
     async def webhook_secret(self) -> str:
         """The secret that the account's webhooks are signed with now."""
         return await self._run("secret", OTHER, self._upstream.webhook_secret)
+
+    async def get_model(self, slug: str) -> PublishedModel:
+        """A model, with its latest version. Not counted as any model's: nothing is run."""
+        return await self._run("model", OTHER, lambda: self._upstream.get_model(slug))
+
+    async def get_version(self, slug: str, version: str) -> PublishedVersion:
+        """One version of a model; likewise."""
+        return await self._run("model", OTHER, lambda: self._upstream.get_version(slug, version))
+
+    async def get_deployment(self, name: str) -> PublishedDeployment:
+        """What a deployment runs; likewise."""
+        return await self._run("model", OTHER, lambda: self._upstream.get_deployment(name))
 
     @asynccontextmanager
     async def stream(

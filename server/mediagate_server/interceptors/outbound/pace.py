@@ -23,7 +23,7 @@ class Pace:
         self._reads = Rate(reads_per_minute)
         self._waits = {
             endpoint: telemetry.upstream_paced_seconds.labels(endpoint)
-            for endpoint in ("create", "get", "cancel", "list", "secret", "upload")
+            for endpoint in ("create", "get", "cancel", "list", "model", "secret", "upload")
         }
 
     async def __call__(self, call: Call, proceed: Callable[[], Awaitable[T]]) -> T:

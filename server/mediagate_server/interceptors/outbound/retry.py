@@ -19,6 +19,7 @@ from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
 _TRIES: dict[Endpoint, int] = {
     "get": 3,
     "list": 3,
+    "model": 3,
     "secret": 2,
     "stream": 3,
     "cancel": 5,

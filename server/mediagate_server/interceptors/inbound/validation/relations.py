@@ -96,6 +96,16 @@ def _only_content_has_role_and_context(message: Any) -> Broken:
         yield "context", "must not be set together with messages"
 
 
+def _a_run_names_its_model(message: Any) -> Broken:
+    options = message.options
+    if options.model:
+        yield "options.model", "must not be set: the model is named in `model`"
+    if options.quality:
+        yield "options.quality", "must not be set: the model is named in `model`"
+    if options.HasField("model_parameters"):
+        yield "options.model_parameters", "must not be set: all inputs are in `input`"
+
+
 _TEXT: Final = (_exactly_one("prompt", "messages"), _last_turn_is_not_the_models)
 
 RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
@@ -107,6 +117,7 @@ RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
         _exactly_one("content", "messages"),
         _only_content_has_role_and_context,
     ),
+    "RunModelRequest": (_a_run_names_its_model,),
     "EstimateCostRequest": (_one_is_set("request"),),
     "UploadMediaRequest": (_one_is_set("content"),),
     "ReadMediaRequest": (_one_is_set("source"),),

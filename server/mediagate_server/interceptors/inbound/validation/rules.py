@@ -138,7 +138,7 @@ _FIXED: Final[Rules] = {
         ),
         "context": _LONG,
     },
-    "RunModelRequest": _PAID,
+    "RunModelRequest": {**_PAID, "model": Text(1, 400), "media": Items(64)},
     "RunModelMedia": {"media": _MEDIA},
     "WaitGenerationRequest": {"wait": _WAIT},
     "WatchGenerationRequest": {"after_sequence": _NOT_NEGATIVE},

@@ -17,6 +17,9 @@ _NANOS: Final = 1_000_000_000
 _LONGEST: Final = 315_576_000_000
 _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
+_PATH_CHARS: Final = 160
+JSON_LEVELS: Final = 32
+"""How deep JSON in a Struct may be nested."""
 
 
 def value_check(field: FieldDescriptor, rule: Constraint | None) -> Check | None:
@@ -110,8 +113,36 @@ def _timestamp_check(rule: Constraint | None) -> Check:
     return check
 
 
+def _struct_check(rule: Constraint | None) -> Check:
+    """JSON cannot say NaN, and what is nested deeper than any parser reads is not meant."""
+
+    def check(value: Any, path: str, findings: Findings) -> None:
+        waiting = [(f"{path}.{name}", inner, 1) for name, inner in value.fields.items()]
+        while waiting:
+            at, inner, depth = waiting.pop()
+            kind = inner.WhichOneof("kind")
+            if kind is None:
+                findings.add(at[:_PATH_CHARS], "must hold a JSON value")
+            elif kind == "number_value" and not math.isfinite(inner.number_value):
+                findings.add(at[:_PATH_CHARS], "must be a finite number")
+            elif depth > JSON_LEVELS:
+                findings.add(path, f"must not be nested deeper than {JSON_LEVELS} levels")
+                return
+            elif kind == "struct_value":
+                fields = inner.struct_value.fields.items()
+                waiting += [(f"{at}.{name}", entry, depth + 1) for name, entry in fields]
+            elif kind == "list_value":
+                items = enumerate(inner.list_value.values)
+                waiting += [(f"{at}[{index}]", item, depth + 1) for index, item in items]
+        if rule is not None and (words := rule.broken_by(value)):
+            findings.add(path, words)
+
+    return check
+
+
 WELL_KNOWN: Final[dict[str, Callable[[Constraint | None], Check]]] = {
     "google.protobuf.Duration": _duration_check,
     "google.protobuf.Timestamp": _timestamp_check,
+    "google.protobuf.Struct": _struct_check,
 }
 """Messages that are values to us, by full name."""

@@ -1,0 +1,129 @@
+"""The plan of a run of any model: its own inputs, checked against its own schema.
+
+Nothing is translated, so nothing is adjusted or dropped: an input is sent as it was given, or the
+request is refused and the input named.
+"""
+
+import json
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, Final
+
+from mediagate_server.catalog import hardware
+from mediagate_server.catalog.catalog import check_cost
+from mediagate_server.catalog.estimate import ByRunTime, Run, foresee
+from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.plan import Handling, OutputKind, OutputShape, ParameterReport, Plan
+from mediagate_server.catalog.prices import Estimate, PriceSchedule
+from mediagate_server.catalog.published import Runnable
+from mediagate_server.catalog.request import MediaInput, Modality, RunRequest
+from mediagate_server.catalog.rules.plain import Count
+from mediagate_server.catalog.rules.rule import printed
+from mediagate_server.errors import InvalidRequest, Violation
+
+LONGEST_RUN: Final = 1_800
+"""Seconds. Upstream ends every run after half an hour."""
+_USUAL_RUN: Final = 30
+_UNCHECKED: Final = "sent unchecked: the model publishes no schema"
+
+
+def plan_run(request: RunRequest, runnable: Runnable, known: Model | None) -> Plan:
+    """Decide the run. `known` is the catalog's model of the same slug, for its price.
+
+    Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
+    MaxCostExceeded where the request bounds its cost.
+    """
+    given = _given(request, runnable)
+    if runnable.is_deployment and not runnable.is_official:
+        known = None  # It is billed by the machine that it was given, whatever the model costs.
+    price, estimate, max_run = _price(request, runnable, given, known)
+    check_cost(runnable.name, estimate, request.max_cost_nanos)
+    streams = runnable.schema.streams_text
+    seed = given.get("seed")
+    return Plan(
+        modality=Modality.RAW,
+        requested_model=request.model,
+        slug=runnable.name,
+        target=runnable.target,
+        input=given,
+        report=tuple(_line(runnable, name, given[name]) for name in given),
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+        streams=streams,
+        output=OutputShape(
+            OutputKind.RAW_TEXT if streams else OutputKind.RAW,
+            json.dumps(runnable.schema.link_paths),
+            known.output.media_type if known else "",
+        ),
+        output_count=1,
+        price=price,
+        estimate=estimate,
+        max_run=max_run,
+    )
+
+
+def _given(request: RunRequest, runnable: Runnable) -> dict[str, Any]:
+    """The input as it will be sent: a null is an input not given, media stand among the rest."""
+    given = {name: value for name, value in request.input.items() if value is not None}
+    for name, media in request.media.items():
+        if name in given:
+            raise InvalidRequest.of(
+                _media_path(name), f"must not be set together with input.{name}"
+            )
+        given[name] = _medium(runnable, name, media)
+    violations = [
+        Violation(_path(name, request.media), words)
+        for name, words in runnable.schema.problems(given).items()
+    ]
+    if violations:
+        raise InvalidRequest(*violations)
+    return given
+
+
+def _medium(runnable: Runnable, name: str, media: tuple[MediaInput, ...]) -> Any:
+    uris = [medium.uri for medium in media]
+    if not uris:
+        raise InvalidRequest.of(f"{_media_path(name)}.media", "must hold a medium")
+    is_list = runnable.schema.takes_list(name)
+    if is_list or (is_list is None and len(uris) > 1):
+        return uris
+    if len(uris) > 1:
+        raise InvalidRequest.of(f"{_media_path(name)}.media", "the model takes one")
+    return uris[0]
+
+
+def _path(name: str, media: Mapping[str, Any]) -> str:
+    """The field at fault, as the caller wrote it."""
+    first = name.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0]
+    return _media_path(first) if first in media else f"input.{name}"
+
+
+def _media_path(name: str) -> str:
+    return f"media[{json.dumps(name, ensure_ascii=False)}]"
+
+
+def _line(runnable: Runnable, name: str, value: Any) -> ParameterReport:
+    """Numbers and switches are printed; texts and media never are."""
+    shown = printed(value) if isinstance(value, int | float) else ""
+    reason = "" if runnable.schema.is_known else _UNCHECKED
+    return ParameterReport(f"input.{name}", Handling.HONOURED, shown, shown, reason)
+
+
+def _price(
+    request: RunRequest, runnable: Runnable, given: Mapping[str, Any], known: Model | None
+) -> tuple[PriceSchedule, Estimate, int]:
+    """What the run may cost: by the catalog's price, or by the second of a known machine."""
+    if known:
+        # Inputs that the catalog does not know cannot be part of what it prices by.
+        priced = {name: value for name, value in given.items() if name in known.inputs}
+        run = Run(priced, known.inputs, known.max_run)
+        return (*foresee(known.price, known.expects, run, _count(known, run)), known.max_run)
+    longest = min(LONGEST_RUN, ceil(request.timeout))
+    usual = ceil(runnable.usual_seconds or _USUAL_RUN)
+    expects = {"predict_time": ByRunTime(by="run_time", usual=usual)}
+    schedule = hardware.price_of(runnable.hardware)
+    return (*foresee(schedule, expects, Run({}, {}, longest), 1), longest)
+
+
+def _count(known: Model, run: Run) -> int:
+    rule = known.map.get("count")
+    return int(run.value(rule.to) or 1) if isinstance(rule, Count) else 1

@@ -1,0 +1,200 @@
+"""Models as upstream publishes them, read when somebody asks for one and kept for a while.
+
+A name that many ask for at once is read once. What could not be read is remembered too, shortly,
+so that a wrong name or an upstream that is down does not cost a request a call.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from mediagate_server.catalog.openapi import ModelSchema
+from mediagate_server.catalog.reference import Reference
+from mediagate_server.catalog.schema import SchemaError
+from mediagate_server.errors import (
+    Failure,
+    InvalidRequest,
+    MediagateError,
+    ModelNotFound,
+    StoredFailure,
+    UpstreamAccount,
+    UpstreamUnavailable,
+)
+from mediagate_server.replicate.port import (
+    NoAnswer,
+    PublishedDeployment,
+    PublishedModel,
+    PublishedVersion,
+    Refusal,
+    Refused,
+)
+
+LIFE: Final = 600.0
+"""Seconds that a model is taken to be as it was read. Official schemas change rarely, the newest
+version of a community model whenever its owner pushes one."""
+_LIFE_OF_ABSENCE: Final = 30.0
+_LIFE_OF_FAILURE: Final = 2.0
+_MOST: Final = 256
+"""Models kept; those not asked for longest go first. A document is about 50 kB."""
+
+
+class Publisher(Protocol):
+    """Where models are read. Every method raises Refused or NoAnswer."""
+
+    async def get_model(self, slug: str) -> PublishedModel:
+        """See replicate.port.Upstream."""
+        ...
+
+    async def get_version(self, slug: str, version: str) -> PublishedVersion:
+        """See replicate.port.Upstream."""
+        ...
+
+    async def get_deployment(self, name: str) -> PublishedDeployment:
+        """See replicate.port.Upstream."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """A model that can be run now.
+
+    `name` is what callers and records see, `target` what a create is addressed to, `model` the
+    owner/name behind a deployment. `hardware` is a SKU; empty where upstream does not tell.
+    `usual_seconds` is how long the run shown as its example took.
+    """
+
+    name: str
+    target: str
+    model: str
+    schema: ModelSchema
+    is_official: bool = False
+    is_deployment: bool = False
+    hardware: str = ""
+    usual_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One name: what was read, or why it could not be, and until when that counts."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    found: Runnable | None = None
+    failure: Failure | None = None
+    until: float = 0.0
+
+
+class PublishedModels:
+    """Finds any model by its reference. For one event loop; `clock` counts seconds."""
+
+    def __init__(
+        self, publisher: Publisher, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._publisher = publisher
+        self._clock = clock
+        self._entries: OrderedDict[Reference, _Entry] = OrderedDict()
+
+    async def find(self, reference: Reference) -> Runnable:
+        """Raises ModelNotFound, InvalidRequest where it has nothing to run, or Unavailable.
+
+        While upstream cannot be asked, what was read before goes on to count.
+        """
+        entry = self._entries.setdefault(reference, _Entry())
+        self._entries.move_to_end(reference)
+        while len(self._entries) > _MOST:
+            self._entries.popitem(last=False)
+        if self._clock() >= entry.until:
+            async with entry.lock:  # whoever waited for it finds what the first one read
+                if self._clock() >= entry.until:
+                    await self._read(reference, entry)
+        if entry.found is not None:
+            return entry.found
+        if entry.failure is None:
+            raise RuntimeError("an entry that was read holds neither a model nor a failure")
+        raise StoredFailure(entry.failure)
+
+    async def _read(self, reference: Reference, entry: _Entry) -> None:
+        try:
+            found = await self._look_up(reference)
+        except (Refused, NoAnswer) as error:
+            failure, lost = _failure_of(reference, error)
+            entry.failure = failure.failure
+            if lost:
+                entry.found = None
+            life = _LIFE_OF_ABSENCE if lost else _LIFE_OF_FAILURE
+        except InvalidRequest as error:
+            entry.failure, entry.found, life = error.failure, None, _LIFE_OF_ABSENCE
+        else:
+            entry.failure, entry.found, life = None, found, LIFE
+        entry.until = self._clock() + life
+
+    async def _look_up(self, reference: Reference) -> Runnable:
+        if reference.is_deployment:
+            return await self._deployment(reference)
+        if reference.version:
+            version = await self._publisher.get_version(reference.slug, reference.version)
+            return Runnable(
+                name=reference.slug,
+                target=str(reference),
+                model=reference.slug,
+                schema=_schema(version),
+            )
+        model = await self._publisher.get_model(reference.slug)
+        if not model.is_official and model.latest is None:
+            raise InvalidRequest.of("model", "has no version that can be run")
+        newest = model.latest.id if model.latest else ""
+        return Runnable(
+            name=model.slug,
+            target=model.slug if model.is_official else f"{model.slug}:{newest}",
+            model=model.slug,
+            schema=_schema(model.latest),
+            is_official=model.is_official,
+            usual_seconds=model.example_seconds,
+        )
+
+    async def _deployment(self, reference: Reference) -> Runnable:
+        deployment = await self._publisher.get_deployment(reference.slug)
+        model = await self._publisher.get_model(deployment.model)
+        version = model.latest
+        if deployment.version and (version is None or version.id != deployment.version):
+            version = await self._publisher.get_version(deployment.model, deployment.version)
+        return Runnable(
+            name=str(reference),
+            target=str(reference),
+            model=model.slug,
+            schema=_schema(version),
+            is_official=model.is_official,
+            is_deployment=True,
+            hardware=deployment.hardware,
+            usual_seconds=model.example_seconds,
+        )
+
+
+def _schema(version: PublishedVersion | None) -> ModelSchema:
+    """What it takes; unknown where nothing is published, or nothing that can be checked by."""
+    document: Any = version.schema if version else {}
+    try:
+        return ModelSchema(document)
+    except SchemaError:
+        return ModelSchema({})
+
+
+def _failure_of(reference: Reference, error: Refused | NoAnswer) -> tuple[MediagateError, bool]:
+    """What callers are told, and whether that means that there is no such model."""
+    metadata = {"model": str(reference)}
+    if isinstance(error, Refused):
+        if error.refusal in (Refusal.NOT_FOUND, Refusal.INPUT):
+            return ModelNotFound(str(reference)), True
+        if error.refusal is Refusal.ACCOUNT:
+            message = "upstream refuses the gate's account"
+            return UpstreamAccount(message, metadata=metadata, retry_after=60.0), False
+    return (
+        UpstreamUnavailable(
+            "what the model takes cannot be read from upstream now",
+            metadata=metadata,
+            retry_after=(error.retry_after if isinstance(error, Refused) else None) or 5.0,
+        ),
+        False,
+    )

@@ -1,0 +1,63 @@
+"""The output of a model that was run by its slug: its links become media, the rest stays JSON.
+
+Which strings are links is known from the model's schema. Where that does not say, a string at
+Replicate's own delivery host is one, and so is a data URI.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mediagate_server.generations import endings
+from mediagate_server.store.records import Output, StoredMedia
+
+ANY_STEP: Final = "*"
+_DEEPEST: Final = 24
+"""Levels of JSON that a message can carry: parsers of protobuf stop at 100 levels of theirs, and
+one of JSON takes three. What lies deeper becomes its JSON as a text."""
+_DELIVERY: Final = "replicate.delivery"
+
+
+def lift(
+    output: Any, paths: Sequence[Sequence[str]], media_type: str, ended_at: datetime
+) -> Output:
+    """The output with `media:N` in place of each link, and the media, in order.
+
+    `paths` are where links are: keys, and ANY_STEP for every item or property.
+    """
+    media: list[StoredMedia] = []
+
+    def walk(value: Any, places: list[Sequence[str]], depth: int) -> Any:
+        if isinstance(value, str):
+            if value and (any(not place for place in places) or _is_delivered(value)):
+                media.append(endings.medium_of(value, media_type, ended_at))
+                return f"media:{len(media) - 1}"
+            return value
+        if isinstance(value, list | dict) and depth == _DEEPEST:
+            return json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list):
+            return [walk(item, _within(places, ANY_STEP), depth + 1) for item in value]
+        if isinstance(value, dict):
+            return {key: walk(item, _within(places, key), depth + 1) for key, item in value.items()}
+        return value
+
+    lifted = walk(output, list(paths), 0)
+    return Output(value=lifted, media=tuple(media))
+
+
+def _within(places: Sequence[Sequence[str]], step: str) -> list[Sequence[str]]:
+    return [place[1:] for place in places if place and place[0] in (step, ANY_STEP)]
+
+
+def _is_delivered(value: str) -> bool:
+    if value.startswith("data:"):
+        return ";base64," in value[:128]
+    if not value.startswith("https://"):
+        return False
+    try:
+        host = urlsplit(value).hostname or ""
+    except ValueError:
+        return False
+    return host == _DELIVERY or host.endswith(f".{_DELIVERY}")

@@ -1,0 +1,88 @@
+"""JSON of models, versions and deployments -> our own types, leniently.
+
+A document may leave out or null anything beside its name, and an official model may publish no
+version at all.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from mediagate_server.replicate.port import (
+    NoAnswer,
+    PublishedDeployment,
+    PublishedModel,
+    PublishedVersion,
+)
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def decode_model(body: bytes) -> PublishedModel:
+    """A model object. NoAnswer where it names no model."""
+    document = _object(body)
+    example = _inner(_inner(document, "default_example"), "metrics").get("predict_time")
+    timed = isinstance(example, int | float) and not isinstance(example, bool) and example > 0
+    return PublishedModel(
+        slug=_slug(document),
+        is_official=document.get("is_official") is True,
+        latest=_version(_inner(document, "latest_version")),
+        example_seconds=float(example) if timed and example is not None else None,
+    )
+
+
+def decode_version(body: bytes) -> PublishedVersion:
+    """A version object. NoAnswer where it has no id."""
+    version = _version(_object(body))
+    if version is None:
+        raise NoAnswer("the answer names no version")
+    return version
+
+
+def decode_deployment(body: bytes) -> PublishedDeployment:
+    """A deployment object. NoAnswer where it does not say what it runs."""
+    document = _object(body)
+    release = _inner(document, "current_release")
+    model = _text(release, "model")
+    if not model:
+        raise NoAnswer("the answer does not say what the deployment runs")
+    return PublishedDeployment(
+        name=_slug(document),
+        model=model,
+        version=_text(release, "version"),
+        hardware=_text(_inner(release, "configuration"), "hardware"),
+    )
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as unreadable:
+        raise NoAnswer("the answer is not JSON") from unreadable
+    if not isinstance(document, dict):
+        raise NoAnswer("the answer is no object")
+    return document
+
+
+def _slug(document: Mapping[str, Any]) -> str:
+    owner, name = _text(document, "owner"), _text(document, "name")
+    if not owner or not name:
+        raise NoAnswer("the answer has no name")
+    return f"{owner}/{name}"
+
+
+def _version(document: Mapping[str, Any]) -> PublishedVersion | None:
+    version = _text(document, "id")
+    return PublishedVersion(version, _inner(document, "openapi_schema")) if version else None
+
+
+def _inner(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else _NOTHING
+
+
+def _text(document: Mapping[str, Any], key: str) -> str:
+    value = document.get(key)
+    return value if isinstance(value, str) else ""
