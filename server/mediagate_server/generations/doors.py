@@ -1,12 +1,12 @@
 """What a generation's life needs from outside: upstream with everything around it, and time."""
 
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
+from mediagate_server import identifiers
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.replicate.port import (
     CreateRequest,
@@ -89,11 +89,6 @@ class Timing:
     lease_margin: float = 0.2
 
 
-def draw_token() -> str:
-    """Thirty-two hex digits that nobody can guess."""
-    return secrets.token_hex(16)
-
-
 def no_webhook(_attempt_id: str) -> str | None:
     """Upstream is told of no webhook: everything is found by asking."""
     return None
@@ -118,4 +113,4 @@ class Surroundings:
     clock: Clock = field(default_factory=SystemClock)
     timing: Timing = field(default_factory=Timing)
     webhook_url: Callable[[str], str | None] = no_webhook
-    draw: Callable[[], str] = draw_token
+    draw: Callable[[], str] = identifiers.token

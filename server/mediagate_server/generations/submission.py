@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from uuid import UUID, uuid4
+from uuid import UUID
 
+from mediagate_server import identifiers
 from mediagate_server.errors import DeadlineTooShort
 from mediagate_server.generations.doors import SHORTEST_RUN
 
@@ -35,4 +36,4 @@ class Submission:
 
 def canonical_request_id(asked: str) -> str:
     """A request_id as it is bound: every way to write a UUID is the same one. Empty: drawn here."""
-    return str(UUID(asked) if asked else uuid4())
+    return str(UUID(asked) if asked else identifiers.uuid())
