@@ -76,23 +76,24 @@ def judge(events: list[Event], states: int, random: Random, verdict: Verdict) ->
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
             try:
-                kept = _kept(Path(folder) / FILE)
+                kept = kept_in(Path(folder) / FILE)
             except sqlite3.DatabaseError:
                 verdict.corrupt += 1
                 continue
         verdict.lost += any(not _holds(kept, fact) for fact in promised)
 
 
-_Facts = dict[tuple[str, str], int | str]
+Facts = dict[tuple[str, str], int | str]
 
 
-def _kept(path: Path) -> _Facts:
+def kept_in(path: Path) -> Facts:
+    """What a database holds. Raises sqlite3.DatabaseError where it is damaged."""
     database = sqlite3.connect(path, isolation_level=None)
     try:
         (sound,) = database.execute("PRAGMA integrity_check").fetchone()
         if sound != "ok":
             raise sqlite3.DatabaseError(sound)
-        kept: _Facts = {}
+        kept: Facts = {}
         if not database.execute("PRAGMA user_version").fetchone()[0]:
             return kept
         for one, version in database.execute("SELECT id, version FROM generations"):
@@ -109,7 +110,7 @@ def _kept(path: Path) -> _Facts:
         database.close()
 
 
-def _holds(kept: _Facts, fact: tuple[str, str, int | str]) -> bool:
+def _holds(kept: Facts, fact: tuple[str, str, int | str]) -> bool:
     kind, key, value = fact
     match kind:
         case "version":

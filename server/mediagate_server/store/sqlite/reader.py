@@ -1,6 +1,7 @@
 """One thread that reads, beside the one that writes: WAL lets it see the last commit."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,5 +44,6 @@ class Reader:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            self._connection.close()
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
             self._connection = None

@@ -63,6 +63,10 @@ class SqliteStore:
             except BaseException:
                 self._ownership.let_go()
                 raise
+        # As long as one connection knows the log, another that is opened learns from it what
+        # counts, and not from a log that may end with a commit that failed.
+        self._anchor = self._connect(self._path)
+        searching.sequences(self._anchor)
         self._reader = Reader(lambda: self._connect(self._path))
         self._writer = GroupCommitWriter(
             lambda: self._connect(self._path), self._lease, self.lost.set
@@ -77,6 +81,8 @@ class SqliteStore:
     ) -> None:
         await self._writer.close()
         await self._reader.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._anchor.close()
         self._ownership.let_go()
 
     def lease_left(self) -> float:

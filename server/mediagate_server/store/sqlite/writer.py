@@ -2,7 +2,7 @@
 
 No timer: a lone job is committed at once, a crowd shares one fsync. Jobs run in the order they were
 given, each within a savepoint, so that one that fails takes nothing of the others with it. A commit
-that fails takes exactly its own jobs along; the next one begins with a new connection.
+that fails takes exactly its own jobs along.
 """
 
 import asyncio
@@ -134,15 +134,20 @@ class GroupCommitWriter:
         self._lease.committed()
 
     def _give_up(self, batch: list[_Pending], error: Callable[[], StoreUnavailable]) -> None:
-        """Tell those of the batch, and begin anew.
+        """Tell those of the batch, and take all of it back.
 
-        What a failed commit left at the end of the WAL could come back to life with the next
-        process; so the next transaction writes something for certain, over it.
+        A commit that failed at its sync lies whole at the end of the log, where whoever opens the
+        log anew finds it. This connection knows that it does not count, and writes over it with
+        whatever comes next; so that something does, the lease is renewed as soon as that works.
         """
         for pending in batch:
             pending.error = error()
-        self._disconnect()
         self._lease.renew_soon()
+        try:
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._disconnect()
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -1,0 +1,163 @@
+"""The disk is full or broken: exactly what was to be written then fails, and the store goes on."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from random import Random
+
+import apsw
+import pytest
+
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.store.records import Filter, State
+from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.store.sqlite.connection import configured
+from tests.store.apsw_connection import connection
+from tests.store.disk import Disk, after_power_loss
+from tests.store.power import FILE, kept_in
+from tests.store.samples import NOON, made, moved, reservation, settlement
+
+FAULTS = {
+    "full": ("write", apsw.FullError),
+    "cannot write": ("write", apsw.IOError),
+    "cannot sync": ("sync", apsw.IOError),
+}
+
+
+@pytest.fixture
+def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
+    """A disk that does as the test says."""
+    one = Disk(f"failing-{request.node.name}")
+    yield one
+    one.unregister()
+
+
+@pytest.fixture
+async def store(disk: Disk, tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """A store on that disk."""
+
+    def connect(path: Path) -> sqlite3.Connection:
+        return configured(connection(path, disk.name))
+
+    async with SqliteStore(tmp_path, connect=connect) as opened:
+        yield opened
+
+
+def break_down(disk: Disk, kind: str) -> None:
+    """From now on every such operation fails."""
+    broken, error = FAULTS[kind]
+    disk.fault = lambda operation, _file: error() if operation == broken else None
+
+
+def mend(disk: Disk) -> None:
+    """There is room again."""
+    disk.fault = lambda _operation, _file: None
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+async def test_what_cannot_be_written_is_unavailable_and_is_not_there(
+    disk: Disk, store: SqliteStore, kind: str
+) -> None:
+    """Accepts, saves, claims and keys alike; once the disk is well the same calls work."""
+    first, second = made("a"), made("b")
+    await store.accept(first, reservation(first), 0)
+    break_down(disk, kind)
+    with pytest.raises(StoreUnavailable):
+        await store.accept(second, reservation(second), 0)
+    with pytest.raises(StoreUnavailable):
+        await store.save(moved(first, State.SUCCEEDED), settlement(first))
+    with pytest.raises(StoreUnavailable):
+        await store.claim_webhook("msg", NOON)
+    with pytest.raises(StoreUnavailable):
+        await store.key("k")
+    assert await store.unfinished() == (first,)
+    assert await store.bound("local", second.request_id) is None
+    mend(disk)
+    assert isinstance(await store.accept(second, reservation(second), 0), int)
+    await store.save(moved(first, State.SUCCEEDED), settlement(first))
+    assert await store.claim_webhook("msg", NOON)
+    assert await store.entries(first.attempt.id) == (*reservation(first), *settlement(first))
+
+
+async def test_a_failure_takes_its_own_batch_along_and_no_other(
+    disk: Disk, store: SqliteStore, seed: int
+) -> None:
+    """Some of very many at once fail; what was acknowledged is there and the rest is not."""
+    random = Random(seed)
+
+    def now_and_then(operation: str, _file: str) -> Exception | None:
+        fails = operation == "sync" and random.random() < 0.4
+        return apsw.IOError() if fails else None
+
+    disk.fault = now_and_then
+    several = [made(f"g{n}") for n in range(300)]
+
+    async def accept(number: int) -> int | BaseException:
+        await asyncio.sleep(0)
+        one = several[number]
+        try:
+            return await store.accept(one, reservation(one), 0)  # type: ignore[return-value]
+        except StoreUnavailable as refused:
+            return refused
+
+    outcomes: list[int | BaseException] = []
+    for start in range(0, 300, 20):
+        outcomes += await asyncio.gather(*(accept(n) for n in range(start, start + 20)))
+    mend(disk)
+    there = {g.id for g in await store.list_generations("local", Filter(), 999, None)}
+    acknowledged = {g.id for g, o in zip(several, outcomes, strict=True) if isinstance(o, int)}
+    assert there == acknowledged
+    assert 0 < len(acknowledged) < 300
+
+
+async def test_the_lease_is_held_through_a_disk_that_comes_back(
+    disk: Disk, store: SqliteStore
+) -> None:
+    """Once the disk is well the writing thread renews by itself: sends are allowed again."""
+    break_down(disk, "cannot sync")
+    with pytest.raises(StoreUnavailable):
+        await store.key("k")
+    mend(disk)
+    before = store.lease_left()
+    while store.lease_left() <= before:
+        await store.sequences()
+    assert not store.lost.is_set()
+
+
+async def test_what_was_refused_does_not_come_back_to_life(
+    disk: Disk, store: SqliteStore, tmp_path: Path, seed: int
+) -> None:
+    """A commit that failed at its sync lies whole in the log; the next write goes over it."""
+    break_down(disk, "cannot sync")
+    refused = made("refused")
+    with pytest.raises(StoreUnavailable):
+        await store.accept(refused, reservation(refused), 0)
+    mend(disk)
+    accepted = made("accepted")
+    await store.accept(accepted, reservation(accepted), 0)
+    files, _ = after_power_loss(disk.events, len(disk.events), Random(seed))
+    for name, content in files.items():
+        (tmp_path / f"copy.{name}").write_bytes(content)
+    kept = kept_in(tmp_path / f"copy.{FILE}")
+    assert ("version", accepted.id) in kept
+    assert ("version", refused.id) not in kept
+    assert await store.bound("local", refused.request_id) is None
+
+
+async def test_a_database_that_was_damaged_is_unavailable(
+    tmp_path: Path,
+) -> None:
+    """Reads and writes say so; nothing is answered from what is left of it."""
+    async with SqliteStore(tmp_path) as store:
+        first = made("a")
+        await store.accept(first, reservation(first), 0)
+    path = tmp_path / "mediagate.sqlite3"
+    async with SqliteStore(tmp_path) as store:
+        size = path.stat().st_size
+        path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (size - 4096))
+        with pytest.raises(StoreUnavailable):
+            await store.get("local", first.id)
+        second = made("b")
+        with pytest.raises(StoreUnavailable):
+            await store.accept(second, reservation(second), 0)
