@@ -12,8 +12,8 @@ configuration = typer.Typer(no_args_is_help=True, help="What is configured.")
 
 def serve() -> None:
     """Serve the gate. Settings come from MEDIAGATE_* variables and the file MEDIAGATE_CONFIG."""
-    from mediagate_server.app import run
     from mediagate_server.config import ConfigError, Configuration, load_settings
+    from mediagate_server.serving import run
     from mediagate_server.store.sqlite import DataFolderInUse
 
     try:

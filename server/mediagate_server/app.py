@@ -6,8 +6,6 @@ doors first, then generations, then upstream, the store last.
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -57,7 +55,6 @@ from mediagate_server.interceptors.outbound.call import OTHER
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.outputs.media import Media, MediaLimits
-from mediagate_server.process import allow_many_sockets, spare_the_collector
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
 from mediagate_server.services.audio import AudioService
@@ -71,7 +68,6 @@ from mediagate_server.services.text import TextService
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
 from mediagate_server.services.video import VideoService
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
-from mediagate_server.telemetry import configure_logging
 
 _log = structlog.get_logger()
 
@@ -355,48 +351,3 @@ class _LiveCatalog:
                 raise ConfigError(str(error)) from None
             self._defaults = defaults
         return self._catalog
-
-
-async def serve(configuration: Configuration, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; SIGHUP reads the configuration again.
-
-    `announce` gets one line for people once the gate is ready.
-    """
-    async with Gate(configuration) as gate:
-        loop = asyncio.get_running_loop()
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signal_number, gate.stop)
-        loop.add_signal_handler(signal.SIGHUP, _reload, configuration)
-        spare_the_collector()
-        announce(
-            f"Mediagate serves gRPC on {gate.grpc_address}, operations on "
-            f"{gate.operations_address}. Answers come from {gate.upstream}."
-        )
-        await gate.until_stopped()
-
-
-def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
-    """`serve` on the fastest event loop there is. For the command line.
-
-    Raises ConfigError, DataFolderInUse or DataFolderLost of store.sqlite, or OSError where a port
-    is taken.
-    """
-    configure_logging(configuration.current.log_level)
-    allow_many_sockets()
-    try:
-        import uvloop  # noqa: PLC0415 - an extra speed, not there on every platform
-    except ImportError:
-        asyncio.run(serve(configuration, announce))
-    else:
-        uvloop.run(serve(configuration, announce))
-
-
-def _reload(configuration: Configuration) -> None:
-    """SIGHUP: what is wrong is said, and what was in force stays."""
-    try:
-        waiting = configuration.reload()
-    except ConfigError as error:
-        _log.error("configuration not reloaded", problem=str(error))
-    else:
-        configure_logging(configuration.current.log_level)
-        _log.info("configuration reloaded", needs_restart=list(waiting))

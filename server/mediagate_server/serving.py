@@ -1,0 +1,59 @@
+"""One gate as a process: its event loop, its signals, and the one line it says to people."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import structlog
+
+from mediagate_server.app import Gate
+from mediagate_server.config import ConfigError, Configuration
+from mediagate_server.process import allow_many_sockets, spare_the_collector
+from mediagate_server.telemetry import configure_logging
+
+_log = structlog.get_logger()
+
+
+async def serve(configuration: Configuration, announce: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; SIGHUP reads the configuration again.
+
+    `announce` gets one line for people once the gate is ready.
+    """
+    async with Gate(configuration) as gate:
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signal_number, gate.stop)
+        loop.add_signal_handler(signal.SIGHUP, _reload, configuration)
+        spare_the_collector()
+        announce(
+            f"Mediagate serves gRPC on {gate.grpc_address}, operations on "
+            f"{gate.operations_address}. Answers come from {gate.upstream}."
+        )
+        await gate.until_stopped()
+
+
+def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
+    """`serve` on the fastest event loop there is. For the command line.
+
+    Raises ConfigError, DataFolderInUse or DataFolderLost of store.sqlite, or OSError where a port
+    is taken.
+    """
+    configure_logging(configuration.current.log_level)
+    allow_many_sockets()
+    try:
+        import uvloop  # noqa: PLC0415 - an extra speed, not there on every platform
+    except ImportError:
+        asyncio.run(serve(configuration, announce))
+    else:
+        uvloop.run(serve(configuration, announce))
+
+
+def _reload(configuration: Configuration) -> None:
+    """SIGHUP: what is wrong is said, and what was in force stays."""
+    try:
+        waiting = configuration.reload()
+    except ConfigError as error:
+        _log.error("configuration not reloaded", problem=str(error))
+    else:
+        configure_logging(configuration.current.log_level)
+        _log.info("configuration reloaded", needs_restart=list(waiting))
