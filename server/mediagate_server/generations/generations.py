@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from mediagate_server import telemetry
+from mediagate_server import failpoints, telemetry
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import (
     GenerationNotFound,
@@ -22,9 +22,19 @@ from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.settling import NOT_TAKEN
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.sweep import Sweeper
-from mediagate_server.store.records import Bound, Entry, Filter, Generation, Position, Purpose
+from mediagate_server.generations.watching import beginning, watch_all, watch_one
+from mediagate_server.store.records import (
+    Bound,
+    Change,
+    Entry,
+    Filter,
+    Generation,
+    Position,
+    Purpose,
+)
 
 _log = structlog.get_logger()
 _STORE_PAUSE: Final = 1.0
@@ -45,7 +55,6 @@ class Generations:
         self._sweeper = Sweeper(around, self._roll, self._overruns)
         self._tasks = asyncio.TaskGroup()
         self._living: set[asyncio.Task[None]] = set()
-        self._draining = False
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -62,16 +71,15 @@ class Generations:
         """Let go: nothing is cancelled upstream, the next process follows on."""
         self.drain()
         await asyncio.gather(*(life.not_sending() for life in self._roll))
+        for life in self._roll:
+            life.checkpoints.flush()
         for task in self._living:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
     def drain(self) -> None:
         """Accept nothing more, and let all who wait go with DRAINING."""
-        self._draining = True
-        for life in self._roll:
-            life.draining = True
-            life.announce()
+        self._roll.drain()
 
     async def start(
         self, submission: Submission, plan: Callable[[], Awaitable[Plan]]
@@ -81,7 +89,7 @@ class Generations:
         `plan` is asked only for a new one, and may have to read about the model first. Raises any
         MediagateError with nothing bound.
         """
-        if self._draining:
+        if self._roll.draining:
             raise draining()
         if bound := await self._around.store.bound(submission.tenant, submission.request_id):
             return await self._attach(submission, bound)
@@ -120,20 +128,18 @@ class Generations:
         return life.record
 
     async def watch(self, tenant: str, generation_id: str, after: int) -> AsyncIterator[Generation]:
-        """The generation at every durable version above `after`, up to its end."""
+        """The generation at every version above `after`, up to its end."""
         life = await self._find(tenant, generation_id)
-        while True:
-            changed = life.changed
-            durable = life.saved.durable
-            if durable.version > after:
-                after = durable.version
-                yield durable
-                continue
-            if life.over:
-                return
-            if life.draining:
-                raise draining()
-            await changed.wait()
+        async for record in watch_one(life, after):
+            yield record
+
+    async def watch_all(self, tenant: str, wanted: Filter, after: int) -> AsyncIterator[Change]:
+        """Every change above `after` of those that match; 0: from now on, the moment it returns.
+
+        Never ends by itself. StreamExpired where `after` is none that can be gone on from.
+        """
+        start = await beginning(self._around.store, after)
+        return watch_all(self._around.store, self._roll, tenant, wanted, start)
 
     async def cancel(self, tenant: str, generation_id: str) -> Generation:
         """Ask for the end; the generation as it stands now. What is asked is durable."""
@@ -141,6 +147,22 @@ class Generations:
         life.end("asked for")
         await life.saved.written()
         return life.record
+
+    async def hint(self, attempt_id: str, prediction_id: str) -> bool:
+        """Upstream says that an attempt is this prediction, and that there is news of it.
+
+        A hint only: upstream is asked. False where nobody knows the attempt.
+        """
+        lane = self._roll.lane_of(attempt_id)
+        if lane is not None and lane.hint(attempt_id, prediction_id):
+            return True
+        record = await self._around.store.by_attempt(attempt_id)
+        if record is None:
+            return False
+        attempt = next(one for one in record.attempts if one.id == attempt_id)
+        if attempt.state in NOT_TAKEN:
+            self._overruns.begin(attempt, record, prediction_id)
+        return True
 
     def _begin(self, submission: Submission, plan: Plan) -> tuple[Life, Entry, bytes]:
         """The first record of a generation, with the right to send where there is one now."""
@@ -187,9 +209,11 @@ class Generations:
         """The commit that binds, then the life; one task, so that no caller can come between."""
         outcome: Bound | MediagateError | None
         try:
+            failpoints.hit("before_accept")
             binding = await self._around.store.accept(
                 life.record, (reservation,), self._max_in_flight(), pending=pending
             )
+            failpoints.hit("after_accept")
             outcome = binding if isinstance(binding, Bound) else None
         except MediagateError as error:
             outcome = error
@@ -227,5 +251,6 @@ class Generations:
             pending = await self._around.store.pending(record.id)
             waiting = work.loads(pending) if pending else work.NOTHING
             life = Life(self._around, self._roll, record, waiting)
+            life.checkpoints.restore(await self._around.store.checkpoints(record.id))
             self._roll.add(life)
             self._keep(self._live(life))

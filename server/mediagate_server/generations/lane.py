@@ -13,6 +13,7 @@ lane that is run again, by this process or the next, goes on from there:
 import asyncio
 from dataclasses import replace
 
+from mediagate_server import failpoints, telemetry
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import CircuitOpen, Failure
 from mediagate_server.generations import attempts, endings
@@ -122,7 +123,9 @@ class Lane:
         attempt = self.attempt
         if attempt.id != attempt_id or attempt.prediction_id not in {"", prediction_id}:
             return False
-        if not attempt.prediction_id:
+        if not attempt.prediction_id and not self._found:
+            if attempt.state is AttemptState.UNCONFIRMED:
+                telemetry.attempts_adopted.labels("webhook").inc()
             self._found = prediction_id
         self._wake.set()
         return True
@@ -155,7 +158,7 @@ class Lane:
         attempt = replace(
             self.attempt, state=AttemptState.SUBMITTING, sent_at=self._around.clock.now()
         )
-        await self._commit(attempt)
+        await self._commit("submitting", attempt)
         self._may_send = attempt.id
 
     async def _turn(self, plan: Plan) -> None:
@@ -176,13 +179,14 @@ class Lane:
             self._answer = await self._post(attempt, plan)
         if isinstance(self._answer, Prediction):
             self._taken(attempt, self._answer)
+        elif self._found:
+            # Upstream has told of it in another way, whatever its answer was.
+            self._taken(attempt, Prediction(self._found, PredictionStatus.UNKNOWN))
         elif isinstance(self._answer, Refused):
             await self._refused(attempt, self._answer)
-        elif self._found:
-            self._taken(attempt, Prediction(self._found, PredictionStatus.UNKNOWN))
         else:
             # Sent, and no answer: it may run and cost. No new attempt.
-            await self._commit(replace(attempt, state=AttemptState.UNCONFIRMED))
+            await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
 
     async def _hold_the_lease(self) -> None:
         """Until the store is surely ours for as long as sending takes.
@@ -206,20 +210,23 @@ class Lane:
             webhook_events=_EVENTS[self._is_video] if webhook else (),
         )
         self._posting, self._may_send = True, ""
+        failpoints.hit("before_send")
         try:
             return await self._around.upstream.create(request, model=plan.slug)
         except (Refused, NoAnswer) as no:
             return no
         finally:
+            failpoints.hit("after_answer")
             self._posting = False
 
     def _taken(self, attempt: Attempt, prediction: Prediction) -> None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
         taken = replace(attempt, state=AttemptState.ACCEPTED, prediction_id=prediction.id)
-        self._answer = prediction
+        self._answer, self._found = prediction, ""
         # Where it has ended already the settling commit writes all of it at once.
         self._whole.saved.tell(
             lambda record: attempts.with_attempt(record, taken),
+            step="accepted",
             write=not prediction.status.is_terminal,
         )
         if not prediction.status.is_terminal:
@@ -266,7 +273,7 @@ class Lane:
         self._answer = None
         adopted = replace(attempt, state=AttemptState.ACCEPTED)
         try:
-            await self._commit(adopted, claims=(adopted.prediction_id,))
+            await self._commit("adopt", adopted, claims=(adopted.prediction_id,))
         except AlreadyClaimed:
             self._found = ""
 
@@ -310,9 +317,9 @@ class Lane:
 
     # The record
 
-    async def _commit(self, attempt: Attempt, *, claims: tuple[str, ...] = ()) -> None:
+    async def _commit(self, step: str, attempt: Attempt, *, claims: tuple[str, ...] = ()) -> None:
         await self._whole.saved.commit(
-            lambda record: attempts.with_attempt(record, attempt), claims=claims
+            step, lambda record: attempts.with_attempt(record, attempt), claims=claims
         )
 
     async def _reopen(self, old: Attempt, state: AttemptState, reason: str, plan: Plan) -> None:
@@ -326,7 +333,7 @@ class Lane:
             record = attempts.with_attempt(record, closed, opened)
             return record if record.model == plan.slug else attempts.with_plan(record, plan)
 
-        await self._whole.saved.commit(change, (released, reserved))
+        await self._whole.saved.commit("reopen", change, (released, reserved))
         self._answer, self._end, self._found, self._absent = None, None, "", False
         self._places.opened(opened.id, self)
 

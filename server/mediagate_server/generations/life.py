@@ -14,6 +14,7 @@ from mediagate_server.errors import Failure
 from mediagate_server.generations import attempts, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.callers import Callers
+from mediagate_server.generations.checkpoints import Checkpoints
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.finish import TEXTS, Streamed
 from mediagate_server.generations.lane import Lane
@@ -29,6 +30,8 @@ from mediagate_server.store.records import Attempt, Entry, Generation, State
 
 _PATIENCE_AFTER_DEADLINE: Final = 30.0
 """Seconds that callers still wait for upstream to confirm an end that we asked for."""
+_STREAMED: Final = "StreamText"
+"""The one method whose callers come back for the middle of a text."""
 
 
 class Life:
@@ -53,6 +56,7 @@ class Life:
         self.stop = Stop(record.stop)
         self.text = TextBuffer()
         self.text_is_broken = False
+        self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
         self.changed = asyncio.Event()
         self.callers = Callers(around.clock, lambda: self.end("its last caller left"))
         self.over = not lives
@@ -96,7 +100,7 @@ class Life:
         if why == DEADLINE:
             self.announce()  # Its time is in the record: nothing to be remembered.
         else:
-            self.saved.tell(lambda record: replace(record, stop=why))
+            self.saved.tell(lambda record: replace(record, stop=why), step="cancel")
 
     def announce(self) -> None:
         """Wake everybody who waits for a change."""
@@ -141,7 +145,12 @@ class Life:
         if self.record.shape["kind"] not in TEXTS:
             return None
         return StreamReader(
-            self._around.upstream, self._around.clock, self.record.model, self._grow
+            self._around.upstream,
+            self._around.clock,
+            self.record.model,
+            self._grow,
+            last_id=self.checkpoints.event_id,
+            unnumbered=self.checkpoints.unnumbered,
         )
 
     def progress(self, prediction: Prediction) -> None:
@@ -160,8 +169,9 @@ class Life:
             stopped_because=self.stop.because,
         )
         self.text.append(settled.rest)
+        self.checkpoints.close()
         self.text_is_broken = settled.broken
-        await self._finish(settled.record, (settled.entry,))
+        await self._finish("settle", settled.record, (settled.entry,))
 
     async def unsent(
         self, lane: LaneKey, closed: Attempt, released: Entry, failure: Failure
@@ -171,14 +181,23 @@ class Life:
         stopped = self.stop.asked and self.stop.because != DEADLINE
         state = State.CANCELLED if stopped else State.FAILED
         ended = replace(record, state=state, failure=failure, completed_at=self._around.clock.now())
-        await self._finish(ended, (released,), release_request_id=settling.never_taken(ended))
+        await self._finish(
+            "unsent", ended, (released,), release_request_id=settling.never_taken(ended)
+        )
 
     # The end
 
     async def _finish(
-        self, ended: Generation, entries: tuple[Entry, ...], *, release_request_id: bool = False
+        self,
+        step: str,
+        ended: Generation,
+        entries: tuple[Entry, ...],
+        *,
+        release_request_id: bool = False,
     ) -> None:
-        await self.saved.commit(lambda _: ended, entries, release_request_id=release_request_id)
+        await self.saved.commit(
+            step, lambda _: ended, entries, release_request_id=release_request_id
+        )
         count_end(self.record)
 
     # Text
@@ -187,6 +206,8 @@ class Life:
         if not self.text.sequence:
             count_first_text(self.record, self._around.clock.now())
         self.text.append(text)
+        if self.record.method == _STREAMED:
+            self.checkpoints.grown(event_id)
         if self.record.state is not State.RUNNING:
             self._running(None)
         self.announce()

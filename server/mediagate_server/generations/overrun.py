@@ -91,6 +91,7 @@ class Overruns:
             if saved is None:
                 return True
             await saved.commit(
+                "overrun",
                 lambda now: attempts.with_attempt(now, closed),
                 (entry,),
                 claims=(closed.prediction_id,),

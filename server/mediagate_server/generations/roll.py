@@ -19,6 +19,7 @@ class Roll:
         self._lanes: dict[str, HintTaker] = {}
         self.doubt = asyncio.Event()
         self.change = asyncio.Event()
+        self.draining = False
 
     def __iter__(self) -> Iterator[Life]:
         return iter(tuple(self._lives.values()))
@@ -45,6 +46,14 @@ class Roll:
     def lane_of(self, attempt_id: str) -> HintTaker | None:
         """The lane that an attempt belongs to."""
         return self._lanes.get(attempt_id)
+
+    def drain(self) -> None:
+        """All who wait are to go."""
+        self.draining = True
+        for life in self:
+            life.draining = True
+            life.announce()
+        self.changed()
 
     # What lanes tell
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from mediagate_server import failpoints
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations.clock import Clock, Timer
 from mediagate_server.store.port import AlreadyClaimed, Store
@@ -45,10 +46,12 @@ class SavedRecord:
         self._turn = asyncio.Lock()
         self._passing: asyncio.Future[int] | None = None
         self._unwritten = False
+        self._step = ""
         self._timer: Timer | None = None
 
     async def commit(
         self,
+        step: str,
         change: Change,
         entries: tuple[Entry, ...] = (),
         *,
@@ -56,6 +59,8 @@ class SavedRecord:
         claims: tuple[str, ...] = (),
     ) -> None:
         """Write the change and its ledger lines durably, then tell everybody.
+
+        `step` is its name among the failpoints.
 
         StoreUnavailable, AlreadyClaimed: nothing changed, neither here nor there. To be awaited by
         a task that nobody cancels but the end of this process.
@@ -66,6 +71,7 @@ class SavedRecord:
                 self._look_back()
             record = replace(change(self.current), version=self._version + 1)
             self._unwritten = False
+            failpoints.hit(f"before_{step}")
             try:
                 await self._store.save(
                     record, entries, release_request_id=release_request_id, claims=claims
@@ -73,6 +79,7 @@ class SavedRecord:
             except (StoreUnavailable, AlreadyClaimed):
                 self._unwritten = True
                 raise
+            failpoints.hit(f"after_{step}")
             self._version += 1
             # Once more, because something may have been told in the meantime.
             self.current = replace(change(self.current), version=self._version)
@@ -82,13 +89,15 @@ class SavedRecord:
         self._wrote()
         self._announce()
 
-    def tell(self, change: Change, *, write: bool = True) -> None:
+    def tell(self, change: Change, *, step: str = "", write: bool = True) -> None:
         """Change what is known, and write it without waiting.
 
-        `write` False leaves the writing to the commit that is about to come.
+        `write` False leaves the writing to the commit that is about to come. `step` is its name
+        among the failpoints, where it has one.
         """
         self.current = change(self.current)
         self._unwritten = True
+        self._step = step or self._step
         if write:
             self._write()
         self._announce()
@@ -116,17 +125,19 @@ class SavedRecord:
         self._unwritten = False
         self._version += 1
         self.current = replace(self.current, version=self._version)
-        saved = self.current
+        saved, step, self._step = self.current, self._step, ""
+        failpoints.hit(f"before_{step}")
         self._passing = self._store.save(saved)
-        self._passing.add_done_callback(lambda done: self._passed(done, saved))
+        self._passing.add_done_callback(lambda done: self._passed(done, saved, step))
 
     def _write_late(self) -> None:
         self._timer = None
         self._write()
 
-    def _passed(self, done: "asyncio.Future[int]", saved: Generation) -> None:
+    def _passed(self, done: "asyncio.Future[int]", saved: Generation, step: str) -> None:
         self._look_back()
         if done.exception() is None:
+            failpoints.hit(f"after_{step}")
             self.durable = saved
             self._wrote()
             self._announce()

@@ -16,7 +16,8 @@ _ENDED = {
     PredictionStatus.CANCELED: AttemptState.CANCELLED,
     PredictionStatus.ABORTED: AttemptState.ABORTED,
 }
-_NEVER_TAKEN = frozenset({AttemptState.REFUSED, AttemptState.ABSENT})
+NOT_TAKEN = frozenset({AttemptState.REFUSED, AttemptState.ABSENT})
+"""Attempts of which nothing runs upstream, as far as anybody can know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +73,5 @@ def ledger_line(attempt: Attempt, end: Prediction | None, *, outputs: int) -> En
 def never_taken(record: Generation) -> bool:
     """True where upstream took no attempt: callers get the status, and nothing is bound."""
     return record.state is State.FAILED and all(
-        attempt.state in _NEVER_TAKEN for attempt in record.attempts
+        attempt.state in NOT_TAKEN for attempt in record.attempts
     )

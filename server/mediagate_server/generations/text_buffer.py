@@ -30,6 +30,15 @@ class TextBuffer:
         """All of it."""
         return "".join(chunk.text for chunk in self._chunks)
 
+    def since(self, sequence: int) -> str:
+        """The text after a sequence that one of its chunks ended at."""
+        newer = []
+        for chunk in reversed(self._chunks):
+            if chunk.sequence <= sequence:
+                break
+            newer.append(chunk.text)
+        return "".join(reversed(newer))
+
     def append(self, text: str) -> None:
         """Add what one socket read brought."""
         if text:

@@ -17,7 +17,7 @@ _STATES = {number: state for state, number in shown.STATES.items()}
 
 
 class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
-    """See generations.proto. WatchGenerations and DeleteGeneration are not built yet."""
+    """See generations.proto. DeleteGeneration is not built yet."""
 
     def __init__(self, generations: Generations) -> None:
         self._generations = generations
@@ -87,9 +87,17 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     async def WatchGenerations(
         self, request: generations_pb2.WatchGenerationsRequest, context: Context
     ) -> AsyncIterator[generations_pb2.WatchGenerationsResponse]:
-        """Not built yet."""
-        raise NotBuilt("WatchGenerations")
-        yield  # makes this a stream
+        """Streams every change of all that match, until the caller leaves."""
+        changes = await self._generations.watch_all(
+            caller.current().tenant, _filter(request.filter), request.after_sequence
+        )
+        # Who sees these knows that no change from now on is missed.
+        await context.send_initial_metadata(())
+        async for change in changes:
+            yield generations_pb2.WatchGenerationsResponse(
+                generation=shown.generation(change.generation, full=_full(request.view)),
+                sequence=change.sequence,
+            )
 
     async def DeleteGeneration(
         self, request: generations_pb2.DeleteGenerationRequest, context: Context

@@ -22,7 +22,6 @@ NOT_BUILT_METHODS: Final = frozenset(
     {
         "/mediagate.v1.UsageService/GetUsage",
         "/mediagate.v1.UsageService/ListCharges",
-        "/mediagate.v1.GenerationService/WatchGenerations",
         "/mediagate.v1.GenerationService/DeleteGeneration",
         *(f"/mediagate.v1.AdminService/{name}" for name in _ADMIN),
     }
