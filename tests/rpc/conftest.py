@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -32,17 +33,19 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def open_gate(tmp_path: Path) -> Opener:
-    """Opens a gate on free ports; always the same data folder."""
+    """Opens a gate on free ports; always the same data folder. More settings may be named."""
 
     @asynccontextmanager
-    async def opener(url: str) -> AsyncIterator[tuple[Stubs, Gate]]:
+    async def opener(url: str, **more: Any) -> AsyncIterator[tuple[Stubs, Gate]]:
         settings = Settings(
             grpc_address="127.0.0.1:0",
             ops_address="127.0.0.1:0",
+            web_address="127.0.0.1:0",
             upstream_url=url,
             data_dir=tmp_path / "data",
             replicate_api_token=SecretStr("r8_test_token"),
             drain_seconds=1,
+            **more,
         )
         async with (
             Gate(Configuration(settings)) as gate,

@@ -49,5 +49,8 @@ class Stubs:
         )
 
 
-Opener = Callable[[str], AbstractAsyncContextManager[tuple[Stubs, Gate]]]
-"""Opens a gate in front of the upstream at a URL; always the same data folder within a test."""
+Opener = Callable[..., AbstractAsyncContextManager[tuple[Stubs, Gate]]]
+"""Opens a gate in front of the upstream at a URL, with more settings by name.
+
+Within a test it is always the same data folder.
+"""

@@ -1,0 +1,236 @@
+"""A gate ends and another one goes on: nothing accepted is lost, no text has a gap or a repeat."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import (
+    generation_pb2,
+    generations_pb2,
+    options_pb2,
+    text_pb2,
+    video_pb2,
+)
+from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.server import Sandbox
+from mediagate_server.app import Gate
+
+from .failures import reason_of, retry_after
+from .gates import Opener, Stubs
+from .scripted import ScriptedUpstream, prediction, says, stays_open, streams, token
+
+State = generation_pb2.Generation
+METRICS = {"input_token_count": 12, "output_token_count": 4, "predict_time": 1.25}
+
+
+class Reader:
+    """A client that reads a stream, and goes on where it was cut."""
+
+    def __init__(self, request: text_pb2.StreamTextRequest) -> None:
+        self.request = request
+        self.text = ""
+        self.started: list[text_pb2.TextStarted] = []
+        self.completed: text_pb2.TextCompleted | None = None
+        self._grown = asyncio.Event()
+
+    async def read(self, stubs: Stubs, *, tokens: int = 10**6) -> None:
+        """Read on from where it is, up to the end or to so many deltas."""
+        self.request.after_sequence = len(self.text.encode())
+        call = stubs.text.StreamText(self.request)
+        async for event in call:
+            if event.HasField("started"):
+                self.started.append(event.started)
+            if event.HasField("completed"):
+                self.completed = event.completed
+            if event.delta.text:
+                assert event.sequence == len((self.text + event.delta.text).encode())
+                self.text += event.delta.text
+                self._grown.set()
+                tokens -= 1
+            if not tokens:
+                call.cancel()
+                return
+
+    async def has(self, letters: int) -> None:
+        """Until so many letters have come."""
+        while len(self.text) < letters:
+            self._grown.clear()
+            await self._grown.wait()
+
+
+async def end(gate: Gate) -> None:
+    """End a gate while its callers are still there."""
+    await gate.__aexit__(None, None, None)
+
+
+async def bill(sandbox: Sandbox) -> Any:
+    """What the sandbox has accepted, and what it comes to."""
+    return await asyncio.to_thread(SandboxControl(sandbox.url).bill)
+
+
+async def ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
+    """The generation at its end."""
+    answer = await stubs.generations.WaitGeneration(
+        generations_pb2.WaitGenerationRequest(id=generation_id)
+    )
+    return answer.generation
+
+
+async def test_a_client_killed_at_every_tenth_token_gets_the_text_once(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """400 tokens, 39 cuts, on one process: one prediction, no gap, no repeat."""
+    reader = Reader(
+        text_pb2.StreamTextRequest(
+            prompt="[[tokens=400 interval_ms=5]] Hello",
+            request_id=str(uuid4()),
+            options=options_pb2.GenerationOptions(disconnect_grace=Duration(seconds=30)),
+        )
+    )
+    async with open_gate(sandbox.url) as (stubs, _):
+        while reader.completed is None:
+            await reader.read(stubs, tokens=10)
+        found = await ended(stubs, reader.started[0].generation_id)
+    assert found.text.text == reader.text
+    assert len(reader.started) > 1
+    assert [started.replayed for started in reader.started[:2]] == [False, True]
+    assert len((await bill(sandbox))["entries"]) == 1
+    assert found.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
+
+
+async def test_a_text_goes_on_over_restarts_of_the_gate(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """Each gate is ended in the midst of the text; the next one goes on from its checkpoints."""
+    reader = Reader(
+        text_pb2.StreamTextRequest(
+            prompt="[[tokens=200 interval_ms=20]] Hello", request_id=str(uuid4())
+        )
+    )
+    for letters in (90, 120, 150):
+        async with open_gate(sandbox.url) as (stubs, gate):
+            reading = asyncio.create_task(reader.read(stubs))
+            await reader.has(len(reader.text) + letters)
+            await end(gate)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await reading
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason_of(caught.value) == "DRAINING"
+        assert retry_after(caught.value)
+    async with open_gate(sandbox.url) as (stubs, _):
+        await reader.read(stubs)
+        found = await ended(stubs, reader.started[0].generation_id)
+    assert reader.completed is not None
+    assert found.text.text == reader.text
+    assert reader.completed.usage.output_tokens == 200
+    assert len((await bill(sandbox))["entries"]) == 1
+
+
+async def test_after_a_restart_the_stream_is_opened_behind_the_last_event(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """Also where the server repeats what came before it."""
+    never = asyncio.Event()
+    scripted.creates = [says(prediction(scripted, "starting"), 201)]
+    scripted.gets = [says(prediction(scripted, "processing"))]
+    scripted.streams = [stays_open(token("a", 0), token("b", 1), until=never)]
+    reader = Reader(text_pb2.StreamTextRequest(prompt="Hello", request_id=str(uuid4())))
+    async with open_gate(scripted.url) as (stubs, gate):
+        reading = asyncio.create_task(reader.read(stubs))
+        await reader.has(2)
+        await end(gate)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await reading
+    done = prediction(scripted, "succeeded", output=["a", "b", "c"], metrics=METRICS)
+    scripted.streams = [streams(token("a", 0), token("b", 1), token("c", 2), _DONE)]
+    scripted.gets = [says(prediction(scripted, "processing")), says(done)]
+    async with open_gate(scripted.url) as (stubs, _):
+        await reader.read(stubs)
+    assert reader.text == "abc"
+    assert reader.completed is not None
+    assert scripted.last_event_ids == [None, "1690212292:1"]
+    assert len(scripted.posted) == 1
+    never.set()
+
+
+async def test_text_without_ids_is_completed_from_the_record_after_a_restart(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """A repeat could not be told from news, so the stream is not opened a second time."""
+    never = asyncio.Event()
+    scripted.creates = [says(prediction(scripted, "starting"), 201)]
+    scripted.gets = [says(prediction(scripted, "processing"))]
+    scripted.streams = [stays_open("event: output\ndata: ab\n\n", until=never)]
+    reader = Reader(text_pb2.StreamTextRequest(prompt="Hello", request_id=str(uuid4())))
+    async with open_gate(scripted.url) as (stubs, gate):
+        reading = asyncio.create_task(reader.read(stubs))
+        await reader.has(2)
+        await end(gate)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await reading
+    done = prediction(scripted, "succeeded", output=["ab", "c"], metrics=METRICS)
+    scripted.gets = [says(prediction(scripted, "processing")), says(done)]
+    async with open_gate(scripted.url) as (stubs, _):
+        await reader.read(stubs)
+    assert reader.text == "abc"
+    assert len(scripted.last_event_ids) == 1
+    never.set()
+
+
+async def test_what_was_queued_is_sent_by_the_next_gate(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """One create a minute: the second call waits, its gate ends, the next one sends it."""
+    waiting = [
+        text_pb2.GenerateTextRequest(
+            prompt=f"Hello {number}", request_id=str(uuid4()), wait=Duration()
+        )
+        for number in range(3)
+    ]
+    async with open_gate(sandbox.url, creates_per_minute=1) as (stubs, _):
+        begun = [(await stubs.text.GenerateText(request)).generation for request in waiting]
+        assert [generation.state for generation in begun[1:]] == [State.STATE_QUEUED] * 2
+    assert len((await bill(sandbox))["entries"]) <= 1
+    async with open_gate(sandbox.url) as (stubs, _):
+        found = [await ended(stubs, generation.id) for generation in begun]
+    assert [generation.state for generation in found] == [State.STATE_SUCCEEDED] * 3
+    assert all(len(generation.attempts) == 1 for generation in found)
+    billed = await bill(sandbox)
+    assert len(billed["entries"]) == 3
+    assert sum(generation.cost.usd_nanos for generation in found) == billed["total_nanos"]
+
+
+async def test_a_video_is_followed_on_and_a_watch_resumes(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """The watch of one goes on from its sequence: no version twice, the end is told."""
+    seen: list[generations_pb2.WatchGenerationResponse] = []
+    async with open_gate(sandbox.url) as (stubs, _):
+        begun = await stubs.video.GenerateVideo(
+            video_pb2.GenerateVideoRequest(prompt="[[run_ms=1500]] A dog")
+        )
+        watch = stubs.generations.WatchGeneration(
+            generations_pb2.WatchGenerationRequest(id=begun.generation.id)
+        )
+        async for change in watch:
+            seen.append(change)
+            if change.generation.state == State.STATE_RUNNING:
+                break
+    async with open_gate(sandbox.url) as (stubs, _):
+        watch = stubs.generations.WatchGeneration(
+            generations_pb2.WatchGenerationRequest(
+                id=begun.generation.id, after_sequence=seen[-1].sequence
+            )
+        )
+        seen += [change async for change in watch]
+    sequences = [change.sequence for change in seen]
+    assert sequences == sorted(set(sequences))
+    assert seen[-1].generation.state == State.STATE_SUCCEEDED
+    assert len((await bill(sandbox))["entries"]) == 1
+
+
+_DONE = "event: done\ndata: {}\n\n"
