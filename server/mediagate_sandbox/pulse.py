@@ -6,6 +6,8 @@ It carries no news: whoever is woken looks for itself.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 
 class Pulse:
@@ -22,6 +24,10 @@ class Pulse:
         self._event.set()
         self._event = asyncio.Event()
 
-    async def wait(self) -> None:
-        """Return at the next beat."""
-        await self._event.wait()
+    def wait(self) -> Coroutine[Any, Any, None]:
+        """Return at the next beat after this call, even if it is awaited, in a task, only later."""
+        return _beaten(self._event)
+
+
+async def _beaten(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,39 +1,19 @@
 """`mediagate sandbox`: its help is enough to use it, and it does what it is told."""
 
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from mediagate_cli.sandbox import Bill, Door, Faults, Runs
-from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.faults.actions import ACTIONS, ENDPOINTS
 from mediagate_sandbox.settings import SandboxSettings
+from tests.sandboxes import running_sandbox
 
 from .conftest import Mediagate
 
 PLAN = 'seed = 7\n[[faults]]\ndo = "throttle"\non = "create"\n'
-
-
-@contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[tuple[SandboxControl, str]]:
-    """A sandbox as a process, and the line it begins with."""
-    command = [sys.executable, "-m", "mediagate_cli", "sandbox", "--port", "0", *arguments]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.search(r"http://\S+", line)
-        assert found, line + process.stderr.read()
-        try:
-            yield SandboxControl(found.group()), line
-        finally:
-            process.terminate()
-    assert process.returncode == 0
 
 
 def test_options_are_settings() -> None:
@@ -59,22 +39,26 @@ def test_help_tells_all_faults(mediagate: Mediagate) -> None:
     assert "/sandbox/bill" in told
 
 
-def test_it_says_where_it_is_and_by_which_seeds(tmp_path: Path) -> None:
+def test_it_says_where_it_is_and_by_which_seeds(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The first line is enough to call it and to repeat the run."""
-    with running(tmp_path, "--seed", "4", "--fault-seed", "9") as (sandbox, line):
-        assert line.endswith("(seed 4, fault seed 9).\n")
-        state = sandbox.state()
-    assert state["seed"] == 4
+    with running_sandbox(tmp_path, "--seed", "4", "--fault-seed", "9") as sandbox:
+        assert sandbox.state()["seed"] == 4
+    said = capfd.readouterr().out
+    assert said == f"The sandbox answers at {sandbox.url} (seed 4, fault seed 9).\n"
 
 
-def test_a_plan_prices_and_a_bill_from_files(tmp_path: Path) -> None:
+def test_a_plan_prices_and_a_bill_from_files(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """As the options say; the plan's own seed beats the option."""
     (tmp_path / "plan.toml").write_text(PLAN)
     (tmp_path / "prices.toml").write_text('["minimax/video-01"]\nunpriced = "a test"\n')
     arguments = ("--faults", "plan.toml", "--fault-seed", "9", "--prices", "prices.toml")
-    with running(tmp_path, *arguments, "--bill-file", "bill.jsonl") as (sandbox, line):
-        assert "fault seed 7" in line
+    with running_sandbox(tmp_path, *arguments, "--bill-file", "bill.jsonl") as sandbox:
         assert sandbox.bill()["predictions"] == 0
+    assert "fault seed 7" in capfd.readouterr().out
     assert (tmp_path / "bill.jsonl").exists()
 
 
