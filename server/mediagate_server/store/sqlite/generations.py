@@ -48,9 +48,10 @@ def check_admission(connection: sqlite3.Connection, generation: Generation, most
     """
     if most <= 0:
         return
-    (running,) = connection.execute(
-        "SELECT count(*) FROM generations WHERE tenant = ? AND terminal = 0", (generation.tenant,)
+    row = connection.execute(
+        "SELECT generations FROM running WHERE tenant = ?", (generation.tenant,)
     ).fetchone()
+    running = row[0] if row else 0
     if running >= most:
         raise TooManyInFlight(
             f"{running} generations are running, which is the most",
