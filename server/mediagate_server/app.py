@@ -15,26 +15,6 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mediagate.v1 import (
-    admin_pb2,
-    audio_pb2,
-    audio_pb2_grpc,
-    generations_pb2,
-    generations_pb2_grpc,
-    image_pb2,
-    image_pb2_grpc,
-    media_pb2,
-    media_pb2_grpc,
-    models_pb2,
-    models_pb2_grpc,
-    safety_pb2,
-    safety_pb2_grpc,
-    text_pb2,
-    text_pb2_grpc,
-    usage_pb2,
-    video_pb2,
-    video_pb2_grpc,
-)
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model_file import ModelFileError
 from mediagate_server.catalog.published import PublishedModels
@@ -43,6 +23,8 @@ from mediagate_server.config import ConfigError, Configuration, Settings
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.handing_over import HandingOver
+from mediagate_server.generations.media_inputs import MediaInputs
 from mediagate_server.http.operations import OperationsPort
 from mediagate_server.interceptors.inbound.auth import Auth
 from mediagate_server.interceptors.inbound.chain import Chain
@@ -57,35 +39,12 @@ from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.outputs.media import Media, MediaLimits
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
-from mediagate_server.services.audio import AudioService
-from mediagate_server.services.generations import GenerationService
-from mediagate_server.services.image import ImageService
-from mediagate_server.services.media import MediaService
-from mediagate_server.services.models import ModelService
 from mediagate_server.services.paid import PaidCalls
-from mediagate_server.services.safety import SafetyService
-from mediagate_server.services.text import TextService
+from mediagate_server.services.served import SERVICES, add_services
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
-from mediagate_server.services.video import VideoService
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
 
 _log = structlog.get_logger()
-
-_CONTRACT: Final = (
-    text_pb2,
-    image_pb2,
-    video_pb2,
-    audio_pb2,
-    safety_pb2,
-    models_pb2,
-    generations_pb2,
-    media_pb2,
-    usage_pb2,
-    admin_pb2,
-)
-SERVICES: Final = tuple(
-    service.full_name for file in _CONTRACT for service in file.DESCRIPTOR.services_by_name.values()
-)
 
 # Each figure was found by trying to break a server with it. More streams a connection let one peer
 # crowd out another's calls; a longer ping interval cuts clients that keep a silent stream alive;
@@ -216,7 +175,16 @@ class Gate:
             )
         )
         published = PublishedModels(outbound)
-        await self._open_grpc(stack, generations, published, media, sandboxed=sandboxed)
+        inputs = MediaInputs(
+            media.uploads,
+            media.store,
+            media.fetcher,
+            HandingOver(outbound, clock.now),
+            generation=generations.get,
+            now=clock.now,
+        )
+        calls = PaidCalls(self._catalog.current, published, generations, inputs, self._timeouts)
+        await self._open_grpc(stack, generations, calls, media, sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
 
@@ -224,14 +192,24 @@ class Gate:
         self,
         stack: AsyncExitStack,
         generations: Generations,
-        published: PublishedModels,
+        calls: PaidCalls,
         media: Media,
         *,
         sandboxed: bool,
     ) -> None:
         settings = self._configuration.current
         server = grpc.aio.server(interceptors=[self._chain(sandboxed=sandboxed)], options=_OPTIONS)
-        self._add_services(server, generations, published, media)
+        add_services(
+            server,
+            catalog=self._catalog.current,
+            calls=calls,
+            generations=generations,
+            media=media,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if settings.reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
         port = server.add_insecure_port(settings.grpc_address)
         host = settings.grpc_address.rpartition(":")[0]
         local = settings.grpc_address.startswith("unix:")
@@ -258,33 +236,6 @@ class Gate:
             Validate(allow_http_loopback=sandboxed),
         )
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
-
-    def _add_services(
-        self,
-        server: grpc.aio.Server,
-        generations: Generations,
-        published: PublishedModels,
-        media: Media,
-    ) -> None:
-        calls = PaidCalls(self._catalog.current, published, generations, self._timeouts)
-        text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
-        image_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(calls), server)
-        video_pb2_grpc.add_VideoServiceServicer_to_server(VideoService(calls), server)
-        audio_pb2_grpc.add_AudioServiceServicer_to_server(AudioService(calls), server)
-        generations_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationService(generations), server
-        )
-        safety_pb2_grpc.add_SafetyServiceServicer_to_server(SafetyService(calls), server)
-        models_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(self._catalog.current, calls), server
-        )
-        media_pb2_grpc.add_MediaServiceServicer_to_server(
-            MediaService(generations, media.uploads, media.store), server
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        if self._configuration.current.reflection:
-            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
 
     def _media_limits(self) -> MediaLimits:
         settings = self._configuration.current

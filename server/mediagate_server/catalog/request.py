@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -30,10 +30,40 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class InlineSource:
+    """A medium that came within the request and is too large for a data URI."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSource:
+    """A medium that was uploaded before."""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSource:
+    """An output of an earlier generation."""
+
+    generation_id: str
+    index: int
+
+
+MediaSource = InlineSource | UploadSource | OutputSource
+
+
+@dataclass(frozen=True, slots=True)
 class MediaInput:
-    """A medium given as input: an https URL or a data URI, as Replicate takes both."""
+    """A medium given as input: an https URL or a data URI, as Replicate takes both.
+
+    `source` is where it has still to be had from; `uri` only stands in for it until then.
+    """
 
     uri: str
+    source: MediaSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """From protobuf to our own words: parameters, media, options, and the fingerprint of a request."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,14 +11,19 @@ from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.struct_pb2 import Struct
 
 from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2
+from mediagate_server.catalog.media import LARGEST_DATA_URI, STAND_IN, data_uri
 from mediagate_server.catalog.request import (
+    InlineSource,
     Lora,
     MediaInput,
+    MediaSource,
     Message,
     Modality,
     ModelRequest,
+    OutputSource,
     RunRequest,
     Size,
+    UploadSource,
     Value,
 )
 from mediagate_server.media_type import sniff
@@ -69,7 +73,7 @@ def run_request(request: models_pb2.RunModelRequest, timeout: float) -> RunReque
         model=request.model,
         input=plain_json(request.input),
         media={
-            name: tuple(_media(medium) for medium in media.media)
+            name: tuple(media_input(medium) for medium in media.media)
             for name, media in request.media.items()
         },
         timeout=timeout,
@@ -131,7 +135,7 @@ def _from_message(value: Any, *, repeated: bool) -> Value:
         return tuple(
             Lora(item.uri, item.scale if item.HasField("scale") else 1.0) for item in value
         )
-    return tuple(_media(item) for item in value)
+    return tuple(media_input(item) for item in value)
 
 
 def _from_one(value: Any) -> Value:
@@ -140,7 +144,7 @@ def _from_one(value: Any) -> Value:
     if isinstance(value, medium_pb2.Size):
         return Size(value.width, value.height)
     if isinstance(value, medium_pb2.MediaInput):
-        return _media(value)
+        return media_input(value)
     raise TypeError(f"no parameter is a {type(value).__name__}")
 
 
@@ -149,20 +153,29 @@ def _message(message: text_pb2.ChatMessage) -> Message:
     return Message(
         role,
         tuple(
-            _media(part.image) if part.WhichOneof("part") == "image" else part.text
+            media_input(part.image) if part.WhichOneof("part") == "image" else part.text
             for part in message.parts
         ),
     )
 
 
-def _media(media: medium_pb2.MediaInput) -> MediaInput:
-    """A link as it is; bytes as a data URI, which every model takes in place of a link."""
-    if media.WhichOneof("source") == "uri":
-        return MediaInput(media.uri)
-    data = media.inline.data
-    kind = media.inline.media_type or sniff(data)
-    return MediaInput(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+def media_input(media: medium_pb2.MediaInput) -> MediaInput:
+    """A link as it is; a few bytes as a data URI, which every model takes in place of a link.
 
-
-def _lora(lora: image_pb2.Lora) -> Lora:
-    return Lora(lora.uri, lora.scale if lora.HasField("scale") else 1.0)
+    For everything else its source, from which `generations.media_inputs` makes a link.
+    """
+    source: MediaSource
+    match media.WhichOneof("source"):
+        case "uri":
+            return MediaInput(media.uri)
+        case "upload_id":
+            source = UploadSource(media.upload_id)
+        case "output":
+            source = OutputSource(media.output.generation_id, media.output.index)
+        case _:
+            source = InlineSource(
+                media.inline.data, media.inline.media_type or sniff(media.inline.data)
+            )
+            if len(source.data) <= LARGEST_DATA_URI:
+                return MediaInput(data_uri(source.data, source.media_type))
+    return MediaInput(STAND_IN, source)

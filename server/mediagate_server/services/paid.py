@@ -8,6 +8,7 @@ import grpc
 
 from mediagate.v1 import options_pb2
 from mediagate_server import caller, receipt
+from mediagate_server.catalog import media
 from mediagate_server.catalog.any_model import plan_run
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.plan import Plan
@@ -16,6 +17,7 @@ from mediagate_server.catalog.reference import Reference
 from mediagate_server.catalog.request import Modality
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.media_inputs import MediaInputs
 from mediagate_server.generations.submission import Submission, canonical_request_id
 from mediagate_server.services import asked, shown
 from mediagate_server.store.records import Generation
@@ -51,11 +53,13 @@ class PaidCalls:
         catalog: Callable[[], Catalog],
         published: PublishedModels,
         generations: Generations,
+        media_inputs: MediaInputs,
         timeouts: Callable[[], Mapping[Modality, float]],
     ) -> None:
         self._catalog = catalog
         self._published = published
         self._generations = generations
+        self._media = media_inputs
         self._timeouts = timeouts
 
     async def answer(
@@ -83,7 +87,10 @@ class PaidCalls:
         Raises what the rpc itself would raise before it is accepted.
         """
         self._submission(request, method, modality)
-        return await self._planned(request, modality)
+        wanted, plan = await self._planning(request, modality)
+        planned = plan(wanted)
+        await self._media.check(caller.current().tenant, wanted)
+        return planned
 
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
         """Bind the request, or attach to what it is bound to."""
@@ -93,12 +100,26 @@ class PaidCalls:
         )
 
     async def _planned(self, request: Any, modality: Modality) -> Plan:
+        """The plan with a link for each of its media, which are had once it is seen to work."""
+        wanted, plan = await self._planning(request, modality)
+        planned = plan(wanted)
+        if not media.missing(wanted):
+            return planned
+        return plan(await self._media.resolve(caller.current().tenant, wanted))
+
+    async def _planning(
+        self, request: Any, modality: Modality
+    ) -> tuple[Any, Callable[[Any], Plan]]:
+        """The request in our own words, and what makes a plan of it."""
         if modality is not Modality.RAW:
-            return self._catalog().plan(asked.model_request(request, modality))
+            return asked.model_request(request, modality), self._catalog().plan
         timeout = self._timeout(request.options, modality)
         runnable = await self._published.find(Reference.read(request.model))
         known = self._catalog().with_slug(runnable.model)
-        return plan_run(asked.run_request(request, timeout), runnable, known)
+        return (
+            asked.run_request(request, timeout),
+            lambda wanted: plan_run(wanted, runnable, known),
+        )
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options

@@ -17,7 +17,6 @@ NOT_BUILT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "reuse_within",
             "model_parameters",
         ),
-        "mediagate.v1.MediaInput": ("upload_id", "output"),
         "mediagate.v1.StreamTextRequest": ("tools", "tool_choice"),
         "mediagate.v1.GenerateTextRequest": ("tools", "tool_choice"),
         "mediagate.v1.ResponseFormat": ("json_schema",),

@@ -1,0 +1,79 @@
+"""All services of the contract by name, and those that are built, for a server to serve."""
+
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+
+from mediagate.v1 import (
+    admin_pb2,
+    audio_pb2,
+    audio_pb2_grpc,
+    generations_pb2,
+    generations_pb2_grpc,
+    image_pb2,
+    image_pb2_grpc,
+    media_pb2,
+    media_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+    safety_pb2,
+    safety_pb2_grpc,
+    text_pb2,
+    text_pb2_grpc,
+    usage_pb2,
+    video_pb2,
+    video_pb2_grpc,
+)
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.generations.generations import Generations
+from mediagate_server.outputs.media import Media
+from mediagate_server.services.audio import AudioService
+from mediagate_server.services.generations import GenerationService
+from mediagate_server.services.image import ImageService
+from mediagate_server.services.media import MediaService
+from mediagate_server.services.models import ModelService
+from mediagate_server.services.paid import PaidCalls
+from mediagate_server.services.safety import SafetyService
+from mediagate_server.services.text import TextService
+from mediagate_server.services.video import VideoService
+
+_CONTRACT: Final = (
+    text_pb2,
+    image_pb2,
+    video_pb2,
+    audio_pb2,
+    safety_pb2,
+    models_pb2,
+    generations_pb2,
+    media_pb2,
+    usage_pb2,
+    admin_pb2,
+)
+SERVICES: Final = tuple(
+    service.full_name for file in _CONTRACT for service in file.DESCRIPTOR.services_by_name.values()
+)
+"""Full names of all services, built or not."""
+
+
+def add_services(
+    server: grpc.aio.Server,
+    *,
+    catalog: Callable[[], Catalog],
+    calls: PaidCalls,
+    generations: Generations,
+    media: Media,
+) -> None:
+    """Register every service that is built."""
+    text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
+    image_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(calls), server)
+    video_pb2_grpc.add_VideoServiceServicer_to_server(VideoService(calls), server)
+    audio_pb2_grpc.add_AudioServiceServicer_to_server(AudioService(calls), server)
+    safety_pb2_grpc.add_SafetyServiceServicer_to_server(SafetyService(calls), server)
+    models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(catalog, calls), server)
+    generations_pb2_grpc.add_GenerationServiceServicer_to_server(
+        GenerationService(generations), server
+    )
+    media_pb2_grpc.add_MediaServiceServicer_to_server(
+        MediaService(generations, media.uploads, media.store), server
+    )

@@ -1,0 +1,218 @@
+"""Media as input, through a gate: what the model is given for each way to name one."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from aiohttp import ClientSession
+
+from mediagate.v1 import image_pb2, medium_pb2, options_pb2, text_pb2, video_pb2
+from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_sandbox.server import Sandbox
+
+from .failures import fields_of, reason_of
+from .gates import Opener, Stubs
+from .scripted import ScriptedUpstream, prediction, says
+from .uploading import upload
+
+SMALL = make(PictureRecipe("a/b", "x", 1, 320, 192, "jpg"))
+LARGE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png")) + bytes(300_000)
+TOKEN = {"Authorization": "Bearer r8_test_token"}
+
+Input = medium_pb2.MediaInput
+Seen = Callable[[Any], Awaitable[Any]]
+
+
+@pytest.fixture
+def seen(sandbox: Sandbox) -> Seen:
+    """What a generation's model was given as its input."""
+
+    async def look(generation: Any) -> Any:
+        (attempt,) = generation.attempts
+        async with (
+            ClientSession(headers=TOKEN) as session,
+            session.get(f"{sandbox.base_url}/predictions/{attempt.prediction_id}") as answer,
+        ):
+            return (await answer.json())["input"]
+
+    return look
+
+
+async def file_at(link: str) -> Any:
+    """What upstream's files API says about a file."""
+    async with ClientSession(headers=TOKEN) as session, session.get(link) as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+def picture(*references: Input, **fields: Any) -> image_pb2.GenerateImageRequest:
+    """A picture after another one."""
+    options = options_pb2.GenerationOptions(model="flux-dev")
+    return image_pb2.GenerateImageRequest(
+        prompt="x", reference_images=references, options=options, **fields
+    )
+
+
+async def test_a_small_upload_travels_within_the_request(sandboxed: Stubs, seen: Seen) -> None:
+    """As a data URI, which costs no upload."""
+    uploaded = await upload(sandboxed, SMALL)
+    made = await sandboxed.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
+    expected = f"data:image/jpeg;base64,{base64.b64encode(SMALL).decode()}"
+    assert (await seen(made.generation))["image"] == expected
+
+
+async def test_a_larger_one_is_handed_over_once(
+    sandboxed: Stubs, sandbox: Sandbox, seen: Seen
+) -> None:
+    """By the files API; who asks for it again, and at the same time, gets the same link."""
+    uploaded = await upload(sandboxed, LARGE)
+    answers = await asyncio.gather(
+        *(
+            sandboxed.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
+            for _ in range(3)
+        )
+    )
+    links = {(await seen(made.generation))["image"] for made in answers}
+    (link,) = links
+    document = await file_at(link)
+    assert document["checksums"]["sha256"] == hashlib.sha256(LARGE).hexdigest()
+    assert document["content_type"] == "image/png"
+    assert len((await file_at(f"{sandbox.base_url}/files"))["results"]) == 1
+
+
+async def test_inline_bytes_of_some_size_are_handed_over_too(sandboxed: Stubs, seen: Seen) -> None:
+    """Replicate wants no large data URIs; few bytes still travel as one."""
+    for data, is_link in ((SMALL, False), (LARGE, True)):
+        medium = Input(inline=medium_pb2.InlineMedia(data=data))
+        made = await sandboxed.image.GenerateImage(picture(medium))
+        given = (await seen(made.generation))["image"]
+        assert given.startswith("http") is is_link
+
+
+async def test_a_list_and_a_mask(sandboxed: Stubs, seen: Seen) -> None:
+    """Each of several media, wherever it stands."""
+    one, two = await upload(sandboxed, SMALL), await upload(sandboxed, LARGE)
+    request = picture(Input(upload_id=two.upload_id), mask=Input(upload_id=one.upload_id))
+    request.options.model = "sdxl"
+    given = await seen((await sandboxed.image.GenerateImage(request)).generation)
+    assert given["image"].startswith("http://127.0.0.1")
+    assert given["mask"].startswith("data:image/jpeg;base64,")
+
+
+async def test_a_repeat_needs_no_upload_any_more(
+    sandbox: Sandbox, open_gate: Opener, tmp_path: Path
+) -> None:
+    """The same request_id finds its generation, whatever has become of the media meanwhile."""
+    folder = tmp_path / "data" / "media" / "kept" / "uploads"
+    async with open_gate(sandbox.url) as (stubs, _):
+        uploaded = await upload(stubs, LARGE)
+        request = picture(Input(upload_id=uploaded.upload_id), request_id=str(uuid4()))
+        first = await stubs.image.GenerateImage(request)
+        (folder / uploaded.upload_id).unlink()
+        (folder / f"{uploaded.upload_id}.notes").unlink()
+        again = await stubs.image.GenerateImage(request)
+        assert again.replayed
+        assert again.generation.id == first.generation.id
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
+        assert reason_of(caught.value) == "UPLOAD_NOT_FOUND"
+
+
+MISSING: dict[str, tuple[Input, str, str, str]] = {
+    "upload": (
+        Input(upload_id="upl_" + "0" * 32),
+        "NOT_FOUND",
+        "UPLOAD_NOT_FOUND",
+        "reference_images[0].upload_id",
+    ),
+    "no upload's name": (
+        Input(upload_id="../../x"),
+        "NOT_FOUND",
+        "UPLOAD_NOT_FOUND",
+        "reference_images[0].upload_id",
+    ),
+    "generation": (
+        Input(output=medium_pb2.OutputRef(generation_id="gen_0")),
+        "NOT_FOUND",
+        "GENERATION_NOT_FOUND",
+        "reference_images[0].output",
+    ),
+    "negative index": (
+        Input(output=medium_pb2.OutputRef(generation_id="gen_0", index=-1)),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+        "reference_images[0].output.index",
+    ),
+    "nothing": (Input(), "INVALID_ARGUMENT", "INVALID_REQUEST", "reference_images[0]"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(MISSING))
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_media_that_are_not_there(
+    case: str, validate_only: bool, sandboxed: Stubs, sandbox: Sandbox
+) -> None:
+    """Told before anything is bound or spent, with the field; also by validate_only."""
+    medium, code, reason, field = MISSING[case]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sandboxed.image.GenerateImage(picture(medium, validate_only=validate_only))
+    assert (caught.value.code().name, reason_of(caught.value)) == (code, reason)
+    assert fields_of(caught.value) == {field}
+    assert (await file_at(f"{sandbox.base_url}/predictions"))["results"] == []
+
+
+async def test_an_output_of_a_text_or_of_another_index(sandboxed: Stubs) -> None:
+    """There is no such output: told with the field."""
+    text = await sandboxed.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
+    image = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    for made, index in ((text, 0), (image, 1)):
+        ref = medium_pb2.OutputRef(generation_id=made.generation.id, index=index)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await sandboxed.image.GenerateImage(picture(Input(output=ref)))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
+        assert fields_of(caught.value) == {"reference_images[0].output"}
+
+
+async def test_an_output_that_is_not_made_yet(sandboxed: Stubs) -> None:
+    """Refused: what it will be nobody knows."""
+    begun = await sandboxed.video.GenerateVideo(
+        video_pb2.GenerateVideoRequest(prompt="[[seconds=30]] x")
+    )
+    ref = medium_pb2.OutputRef(generation_id=begun.generation.id)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sandboxed.image.GenerateImage(picture(Input(output=ref)))
+    assert reason_of(caught.value) == "INVALID_REQUEST"
+    assert fields_of(caught.value) == {"reference_images[0].output"}
+
+
+async def test_validate_only_sends_no_file(sandboxed: Stubs, sandbox: Sandbox) -> None:
+    """It looks whether the upload is there, and that is all."""
+    uploaded = await upload(sandboxed, LARGE)
+    planned = await sandboxed.image.GenerateImage(
+        picture(Input(upload_id=uploaded.upload_id), validate_only=True)
+    )
+    assert planned.plan.model
+    assert (await file_at(f"{sandbox.base_url}/files"))["results"] == []
+
+
+async def test_an_upstream_without_a_files_api(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+    """What fits goes within the request all the same; what does not is refused, unbound."""
+    scripted.creates = [says(prediction(scripted, "failed", metrics={}), 201)]
+    scripted.gets = [says(prediction(scripted, "failed", metrics={}))]
+    name = (await upload(stubs, LARGE)).upload_id
+    await stubs.image.GenerateImage(picture(Input(upload_id=name)))
+    sent = scripted.posted[0]["input"]["image"]
+    assert sent == f"data:image/png;base64,{base64.b64encode(LARGE).decode()}"
+    huge = (await upload(stubs, bytes(3 * 1024 * 1024 + 1), media_type="image/png")).upload_id
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stubs.image.GenerateImage(picture(Input(upload_id=huge)))
+    assert reason_of(caught.value) == "MEDIA_TOO_LARGE"
+    assert fields_of(caught.value) == {"reference_images[0].upload_id"}
+    assert len(scripted.posted) == 1
