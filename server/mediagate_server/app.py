@@ -164,6 +164,7 @@ class Gate:
                     exclusive=settings.upstream_exclusive,
                     sandbox=sandboxed,
                     clock=clock,
+                    keeper=media.keeper,
                     timing=Timing(
                         post_timeout=settings.upstream_create_timeout,
                         absent_margin=settings.absent_margin,

@@ -15,7 +15,8 @@ it is durable and nobody has been told. The steps:
     adopt         the prediction of an attempt in doubt was found
     reopen        closes an attempt that was not taken, opens the next
     unsent        the end of a generation whose last attempt was not taken
-    settle        the terminal record, its cost in the ledger
+    settle        the record as upstream ended it, its cost in the ledger
+    keep          what was made is kept: the end of a generation with media
     cancel        the wish that it ends
     overrun       the cost of an attempt that turned up after it was declared absent
     checkpoint    a piece of a text that is being streamed
@@ -43,6 +44,7 @@ STEPS: Final = (
     "reopen",
     "unsent",
     "settle",
+    "keep",
     "cancel",
     "overrun",
     "checkpoint",

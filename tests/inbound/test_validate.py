@@ -326,7 +326,6 @@ NOT_BUILT: list[tuple[Message, str]] = [
         text(messages=[ChatMessage(role=2, parts=turn().parts, tool_call_id="1")]),  # type: ignore[arg-type]
         "messages[0].tool_call_id",
     ),
-    (image(mask=medium_pb2.MediaInput(output=medium_pb2.OutputRef())), "mask.output"),
 ]
 
 

@@ -16,6 +16,7 @@ from mediagate_server.replicate.port import (
     StreamEvent,
 )
 from mediagate_server.store.port import Store
+from mediagate_server.store.records import StoredMedia
 
 SHORTEST_RUN: Final = 5.0
 """Seconds: the shortest `Cancel-After` that Replicate takes."""
@@ -72,6 +73,29 @@ class CreatePolicy(Protocol):
         ...
 
 
+class Keeper(Protocol):
+    """Keeps what was made, where upstream would let it go within the hour."""
+
+    async def keep(
+        self, generation_id: str, media: tuple[StoredMedia, ...]
+    ) -> tuple[StoredMedia, ...]:
+        """The same media with what is known of them now, kept or with the reason why not.
+
+        Never fails. What it did before for the same generation it does anew.
+        """
+        ...
+
+
+class NoKeeper:
+    """Keeps nothing: what was made is to be had from upstream as long as upstream has it."""
+
+    async def keep(
+        self, generation_id: str, media: tuple[StoredMedia, ...]
+    ) -> tuple[StoredMedia, ...]:
+        """See Keeper."""
+        return media
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How long things may take. Seconds.
@@ -113,4 +137,5 @@ class Surroundings:
     clock: Clock = field(default_factory=SystemClock)
     timing: Timing = field(default_factory=Timing)
     webhook_url: Callable[[str], str | None] = no_webhook
+    keeper: Keeper = field(default_factory=NoKeeper)
     draw: Callable[[], str] = identifiers.token

@@ -26,7 +26,14 @@ from mediagate_server.generations.text_buffer import TextBuffer
 from mediagate_server.generations.whole import End, Places
 from mediagate_server.generations.work import NOTHING, Work
 from mediagate_server.replicate.port import Prediction, PredictionStatus
-from mediagate_server.store.records import Attempt, Entry, Generation, State
+from mediagate_server.store.records import (
+    Attempt,
+    Entry,
+    Generation,
+    Output,
+    State,
+    StoredMedia,
+)
 
 _PATIENCE_AFTER_DEADLINE: Final = 30.0
 """Seconds that callers still wait for upstream to confirm an end that we asked for."""
@@ -62,6 +69,7 @@ class Life:
         self.over = not lives
         self.draining = False
         self._overdue = False
+        self._kept: tuple[StoredMedia, ...] | None = None
         keys = () if self.over else dict.fromkeys(map(attempts.lane_of, record.attempts))
         self.lanes = tuple(
             Lane(self, around, places, key, work.plans(key), may_send=may_send) for key in keys
@@ -113,10 +121,12 @@ class Life:
         with self._deadline():
             if len(self.lanes) == 1:
                 await self.lanes[0].run()
-                return
-            async with asyncio.TaskGroup() as running:
-                for lane in self.lanes:
-                    running.create_task(lane.run())
+            else:
+                async with asyncio.TaskGroup() as running:
+                    for lane in self.lanes:
+                        running.create_task(lane.run())
+            if self.record.state is State.FINALIZING:
+                await self._keep_outputs()
 
     async def not_sending(self) -> None:
         """Until no create is on its way whose answer would be lost."""
@@ -195,8 +205,26 @@ class Life:
         *,
         release_request_id: bool = False,
     ) -> None:
+        """The settled record: the end, but for media, which are kept before anybody is told."""
+        if ended.state is State.SUCCEEDED and ended.output and ended.output.media:
+            made = replace(ended, state=State.FINALIZING, completed_at=None)
+            await self.saved.commit(step, lambda _: made, entries)
+            return
         await self.saved.commit(
             step, lambda _: ended, entries, release_request_id=release_request_id
+        )
+        count_end(self.record)
+
+    async def _keep_outputs(self) -> None:
+        """Paid and settled: keep what was made, then say so."""
+        record = self.record
+        if self._kept is None and record.output:
+            self._kept = await self._around.keeper.keep(record.id, record.output.media)
+        output = replace(record.output or Output(), media=self._kept or ())
+        now = self._around.clock.now()
+        await self.saved.commit(
+            "keep",
+            lambda known: replace(known, state=State.SUCCEEDED, output=output, completed_at=now),
         )
         count_end(self.record)
 

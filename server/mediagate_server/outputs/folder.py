@@ -69,18 +69,13 @@ class Folder:
     async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
         """See port.MediaStore."""
         path = self._path(key)
-        file = await self._in_thread(lambda: path.open("rb", buffering=0))
-        try:
-            await self._in_thread(lambda: file.seek(offset))
-            while length > 0:
-                wanted = min(length, CHUNK_BYTES)
-                piece = await self._in_thread(partial(file.read, wanted))
-                if not piece:
-                    return
-                length -= len(piece)
-                yield piece
-        finally:
-            file.close()
+        # Opened for each piece: a reader who goes away in the middle leaves nothing to be closed.
+        while length > 0:
+            piece = await self._in_thread(partial(_piece, path, offset, min(length, CHUNK_BYTES)))
+            if not piece:
+                return
+            offset, length = offset + len(piece), length - len(piece)
+            yield piece
 
     async def delete(self, key: str) -> None:
         """See port.MediaStore."""
@@ -120,6 +115,12 @@ class Folder:
             return await asyncio.to_thread(work)
         except OSError:
             raise storage_failed("the disk does not do it") from None
+
+
+def _piece(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(size) or b""
 
 
 def _notes_of(path: Path) -> Path:

@@ -180,8 +180,8 @@ def _attempt(attempt: Attempt) -> generation_pb2.Attempt:
 
 def _add_output(shown: generation_pb2.Generation, record: Generation, now: datetime) -> None:
     output = record.output
-    if output is None:
-        return
+    if output is None or record.state is State.FINALIZING:
+        return  # What it made is told once it is known what it is and whether it was kept.
     if record.modality == "raw":
         shown.raw.CopyFrom(_raw(record, output, now))
         return
