@@ -1,0 +1,291 @@
+"""What was made is kept: what it is, where it is, and what is told where it could not be."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from aiohttp import ClientSession, web
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import (
+    audio_pb2,
+    generation_pb2,
+    generations_pb2,
+    image_pb2,
+    medium_pb2,
+    options_pb2,
+    text_pb2,
+    video_pb2,
+)
+from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
+from mediagate_sandbox.server import Sandbox
+from tests.outputs.served import Served, cut, file
+
+from .failures import reason_of
+from .gates import Opener, Stubs
+from .scripted import ID, ScriptedUpstream, says
+from .uploading import read_output
+
+State = generation_pb2.Generation
+PICTURE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png"))
+FILM = make(FilmRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
+WAIT = Duration(seconds=30)
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """A server of files on upstream's host."""
+    async with Served.open() as opened:
+        yield opened
+
+
+def outputs(scripted: ScriptedUpstream, *links: str, **fields: Any) -> None:
+    """Every create ends at once with these outputs."""
+    metrics = {"image_count": len(links)}
+    done = {"id": ID, "status": "succeeded", "output": list(links), "metrics": metrics, **fields}
+    scripted.creates = [says(done, 201)]
+
+
+def picture(**fields: Any) -> image_pb2.GenerateImageRequest:
+    """A request for pictures of a model that answers with a list."""
+    options = options_pb2.GenerationOptions(model="flux-schnell")
+    return image_pb2.GenerateImageRequest(prompt="x", options=options, **fields)
+
+
+def facts(medium: medium_pb2.Media) -> tuple[str, int, str]:
+    """Type, size and hash."""
+    return medium.media_type, medium.size_bytes, medium.sha256
+
+
+def facts_of(content: bytes, media_type: str) -> tuple[str, int, str]:
+    """The same, of bytes."""
+    return media_type, len(content), hashlib.sha256(content).hexdigest()
+
+
+async def test_all_kinds_of_media_are_kept(sandboxed: Stubs) -> None:
+    """What each of them is, read from the file; the link is still upstream's, with its end."""
+    image = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    video = await sandboxed.video.GenerateVideo(
+        video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
+    )
+    audio = await sandboxed.audio.GenerateAudio(
+        audio_pb2.GenerateAudioRequest(prompt="x", duration=Duration(seconds=3))
+    )
+    (shown,) = image.generation.images.images
+    seen, heard = video.generation.video.video, audio.generation.audio.audio
+    assert (shown.width > 0, shown.height > 0, shown.HasField("duration")) == (True, True, False)
+    assert (seen.width > 0, seen.height > 0, seen.duration.seconds > 0) == (True, True, True)
+    assert (heard.HasField("width"), heard.duration.seconds) == (False, 3)
+    for made, medium in ((image, shown), (video, seen), (audio, heard)):
+        assert made.generation.state == State.STATE_SUCCEEDED
+        assert medium.id == f"{made.generation.id}/0"
+        assert medium.uri.startswith("http://127.0.0.1")
+        assert medium.uri_expire_time.seconds > made.generation.complete_time.seconds + 3_000
+        assert not medium.HasField("error")
+        again, content = await read_output(sandboxed, made.generation.id)
+        assert again == medium
+        assert facts(medium) == facts_of(content, medium.media_type)
+
+
+async def test_an_object_with_the_sound_in_it(sandboxed: Stubs) -> None:
+    """Bark answers with an object; what is kept is the sound."""
+    options = options_pb2.GenerationOptions(model="suno")
+    made = await sandboxed.audio.GenerateAudio(
+        audio_pb2.GenerateAudioRequest(text="Hello there.", options=options)
+    )
+    medium, content = await read_output(sandboxed, made.generation.id)
+    assert medium.media_type == "audio/wav"
+    assert content[:4] == b"RIFF"
+
+
+async def test_reading_a_part(sandboxed: Stubs) -> None:
+    """From anywhere, so that a read that was cut goes on."""
+    made = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    name = made.generation.id
+    medium, whole = await read_output(sandboxed, name)
+    for offset, limit in ((0, 100), (100, 100), (len(whole) - 3, 100), (len(whole), 1)):
+        told, part = await read_output(sandboxed, name, offset=offset, limit=limit)
+        assert told == medium
+        assert part == whole[offset : offset + limit]
+
+
+async def test_nobody_hears_of_the_end_before_it_is_kept(
+    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+) -> None:
+    """FINALIZING is paid and settled, and shows no output yet."""
+    fetched = asyncio.Event()
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        await fetched.wait()
+        return web.Response(body=PICTURE)
+
+    outputs(scripted, served.put("/a.png", late))
+    begun = await stubs.image.GenerateImage(picture(wait=Duration(nanos=1)))
+    name = begun.generation.id
+    watching = stubs.generations.WatchGeneration(generations_pb2.WatchGenerationRequest(id=name))
+    states = []
+    async for change in watching:
+        states.append(change.generation.state)
+        if change.generation.state == State.STATE_FINALIZING:
+            assert change.generation.WhichOneof("output") is None
+            assert not change.generation.HasField("complete_time")
+            assert change.generation.cost.usd_nanos == 3_000_000
+            fetched.set()
+    assert states[-2:] == [State.STATE_FINALIZING, State.STATE_SUCCEEDED]
+    medium, content = await read_output(stubs, name)
+    assert content == PICTURE
+    assert (medium.width, medium.height) == (320, 192)
+
+
+async def test_a_crash_while_it_is_kept(
+    scripted: ScriptedUpstream, served: Served, open_gate: Opener
+) -> None:
+    """The next process keeps it; it is settled once and never asked of upstream again."""
+    asked = asyncio.Event()
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await asyncio.Event().wait()
+        return web.Response()
+
+    outputs(scripted, served.put("/a.png", never))
+    async with open_gate(scripted.url) as (stubs, _):
+        begun = await stubs.image.GenerateImage(picture(wait=Duration(nanos=1)))
+        await asked.wait()
+    served.put("/a.png", file(PICTURE))
+    before = scripted.asked
+    async with open_gate(scripted.url) as (stubs, _):
+        ended = await stubs.generations.WaitGeneration(
+            generations_pb2.WaitGenerationRequest(id=begun.generation.id)
+        )
+        assert ended.generation.state == State.STATE_SUCCEEDED
+        assert ended.generation.cost.usd_nanos == 3_000_000
+        assert (await read_output(stubs, begun.generation.id))[1] == PICTURE
+    assert scripted.asked == before
+    assert len(scripted.posted) == 1
+
+
+async def test_what_cannot_be_kept_is_told_and_the_link_stays(
+    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+) -> None:
+    """The generation succeeded and is paid; each output says for itself what became of it."""
+    good = served.put("/a.png", file(PICTURE))
+    gone = served.put("/b.png", file(b"", status=410))
+    broken = served.put("/c.png", cut(PICTURE[:50], len(PICTURE)))
+    far = "http://localhost:9/d.png"
+    outputs(scripted, good, gone, broken, far)
+    made = await stubs.image.GenerateImage(picture(count=4))
+    assert made.generation.state == State.STATE_SUCCEEDED
+    media = made.generation.images.images
+    assert [medium.uri for medium in media] == [good, gone, broken, far]
+    assert [bool(medium.id) for medium in media] == [True, False, False, False]
+    for index, medium in enumerate(media):
+        if index == 0:
+            assert not medium.HasField("error")
+            continue
+        assert medium.error.code == grpc.StatusCode.DATA_LOSS.value[0]
+        assert "OUTPUT_STORE_FAILED" in str(medium.error)
+        assert "127.0.0.1" not in str(medium.error)
+        assert medium.HasField("uri_expire_time")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read_output(stubs, made.generation.id, index)
+        assert caught.value.code() is grpc.StatusCode.DATA_LOSS
+        assert reason_of(caught.value) == "OUTPUT_STORE_FAILED"
+
+
+async def test_a_large_data_uri_is_read_from_the_gate(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """It would make answers too large for callers' channels; small ones stay as they are."""
+    for content, stays in ((PICTURE[:99], True), (PICTURE + bytes(5_000_000), False)):
+        uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        outputs(scripted, uri)
+        made = await stubs.image.GenerateImage(picture())
+        (medium,) = made.generation.images.images
+        assert medium.uri == (uri if stays else "")
+        assert facts(medium) == facts_of(content, "image/png")
+        assert (await read_output(stubs, made.generation.id))[1] == content
+
+
+async def test_outputs_that_are_not_there(sandboxed: Stubs) -> None:
+    """No such generation, no such output, none at all, none yet: all the same."""
+    text = await sandboxed.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
+    image = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    begun = await sandboxed.video.GenerateVideo(
+        video_pb2.GenerateVideoRequest(prompt="[[seconds=60]] x")
+    )
+    for name, index in (
+        ("gen_0", 0),
+        ("../../data", 0),
+        (text.generation.id, 0),
+        (image.generation.id, 1),
+        (begun.generation.id, 0),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read_output(sandboxed, name, index)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
+
+
+async def test_an_image_becomes_a_video(sandboxed: Stubs, sandbox: Sandbox) -> None:
+    """By upstream's own link while that lives: no byte of it goes anywhere."""
+    image = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    ref = medium_pb2.OutputRef(generation_id=image.generation.id)
+    video = await sandboxed.video.GenerateVideo(
+        video_pb2.GenerateVideoRequest(
+            prompt="x", first_frame=medium_pb2.MediaInput(output=ref), wait=WAIT
+        )
+    )
+    assert video.generation.state == State.STATE_SUCCEEDED
+    given = await _input_of(sandbox, video.generation)
+    assert given["first_frame_image"] == image.generation.images.images[0].uri
+
+
+async def test_also_after_its_link_has_died(
+    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+) -> None:
+    """Upstream forgot it earlier than it said: the copy is handed over instead."""
+    link = served.put("/a.png", file(PICTURE))
+    outputs(scripted, link)
+    image = await stubs.image.GenerateImage(picture())
+    served.put("/a.png", file(b"", status=404))
+    options = options_pb2.GenerationOptions(model="flux-dev")
+    ref = medium_pb2.OutputRef(generation_id=image.generation.id)
+    await stubs.image.GenerateImage(
+        image_pb2.GenerateImageRequest(
+            prompt="x", reference_images=[medium_pb2.MediaInput(output=ref)], options=options
+        )
+    )
+    expected = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
+    assert scripted.posted[-1]["input"]["image"] == expected
+
+
+async def test_a_dead_link_without_a_copy(
+    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+) -> None:
+    """There is nothing left to give the model: refused before anything is spent."""
+    outputs(scripted, served.put("/a.png", file(b"", status=410)))
+    image = await stubs.image.GenerateImage(picture())
+    ref = medium_pb2.OutputRef(generation_id=image.generation.id)
+    options = options_pb2.GenerationOptions(model="flux-dev")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stubs.image.GenerateImage(
+            image_pb2.GenerateImageRequest(
+                prompt="x", reference_images=[medium_pb2.MediaInput(output=ref)], options=options
+            )
+        )
+    assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
+    assert len(scripted.posted) == 1
+
+
+async def _input_of(sandbox: Sandbox, generation: Any) -> Any:
+    (attempt,) = generation.attempts
+    async with (
+        ClientSession(headers={"Authorization": "Bearer r8_test_token"}) as session,
+        session.get(f"{sandbox.base_url}/predictions/{attempt.prediction_id}") as answer,
+    ):
+        return (await answer.json())["input"]
