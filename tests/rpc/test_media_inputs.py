@@ -12,7 +12,7 @@ import grpc
 import pytest
 from aiohttp import ClientSession
 
-from mediagate.v1 import image_pb2, medium_pb2, options_pb2, text_pb2, video_pb2
+from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2, video_pb2
 from mediagate_sandbox.media import PictureRecipe, make
 from mediagate_sandbox.server import Sandbox
 
@@ -103,6 +103,27 @@ async def test_a_list_and_a_mask(sandboxed: Stubs, seen: Seen) -> None:
     given = await seen((await sandboxed.image.GenerateImage(request)).generation)
     assert given["image"].startswith("http://127.0.0.1")
     assert given["mask"].startswith("data:image/jpeg;base64,")
+
+
+async def test_a_model_that_is_run_by_its_slug(sandboxed: Stubs, seen: Seen) -> None:
+    """Its media by name: an output is enlarged, an upload too; what is missing is named."""
+    made = await sandboxed.image.GenerateImage(picture())
+    ref = medium_pb2.OutputRef(generation_id=made.generation.id)
+    uploaded = await upload(sandboxed, LARGE)
+    for medium in (Input(output=ref), Input(upload_id=uploaded.upload_id)):
+        answer = await sandboxed.models.RunModel(enlarge(medium))
+        assert (await seen(answer.generation))["image"].startswith("http://127.0.0.1")
+        assert answer.generation.raw.media[0].width > 0
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sandboxed.models.RunModel(enlarge(Input(upload_id="upl_0")))
+    assert reason_of(caught.value) == "UPLOAD_NOT_FOUND"
+    assert fields_of(caught.value) == {'media["image"].media[0].upload_id'}
+
+
+def enlarge(medium: Input) -> models_pb2.RunModelRequest:
+    """A run of an upscaler."""
+    media = {"image": models_pb2.RunModelMedia(media=[medium])}
+    return models_pb2.RunModelRequest(model="nightmareai/real-esrgan", media=media)
 
 
 async def test_a_repeat_needs_no_upload_any_more(
