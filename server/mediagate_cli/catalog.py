@@ -84,6 +84,8 @@ def _print_model(model: "Model") -> None:
         "by": model.vendor,
         "can": ", ".join(model.capabilities),
         "successor": model.successor,
+        "stands in for": ", ".join(stand_in.name for stand_in in model.stands_in_for),
+        "safety": _safety(model),
         "longest run": f"{model.max_run.ToTimedelta()}" if model.HasField("max_run") else "",
     }
     print(model.slug)
@@ -102,6 +104,12 @@ def _print_model(model: "Model") -> None:
         takes = takes_in_words(parameter)
         table.add_row(field, parameter.input_name, takes, parameter.default_value)
     wide_console().print(table)
+
+
+def _safety(model: "Model") -> str:
+    """Return the word for its safety class; empty where it is not said."""
+    name = model.SafetyClass.Name(model.safety_class).removeprefix("SAFETY_CLASS_")
+    return "" if name == "UNSPECIFIED" else name.lower()
 
 
 def takes_in_words(parameter: "ModelParameter") -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mediagate_sandbox.measures import with_defaults
-from mediagate_sandbox.media import FilmRecipe, SoundRecipe
+from mediagate_sandbox.media import FilmRecipe, PictureRecipe, SoundRecipe
 from mediagate_sandbox.models import AudioFacts, ImageFacts, Model, TextFacts, VideoFacts
 from mediagate_sandbox.plans import Plan
 
@@ -60,8 +60,10 @@ def _media_metrics(model: Model, given: Mapping[str, Any], plan: Plan) -> Metric
     }
     seconds = round(sum(_seconds(each) for each in plan.files), 6)
     match model.facts:
-        case ImageFacts():
+        case ImageFacts() as facts:
             metrics |= {"image_output_count": len(plan.files), "image_count": len(plan.files)}
+            if facts.by_megapixel:
+                metrics |= _megapixels(facts, values, plan)
         case VideoFacts():
             metrics |= {
                 "video_output_count": len(plan.files),
@@ -79,6 +81,21 @@ def _media_metrics(model: Model, given: Mapping[str, Any], plan: Plan) -> Metric
                     "token_input_count": plan.input_characters,
                 }
     return metrics
+
+
+def _megapixels(facts: ImageFacts, values: Mapping[str, Any], plan: Plan) -> Metrics:
+    """A class of size counts as what it is called; a picture that is given counts as one."""
+    word = str(values.get(facts.area_input))
+    free = all(values.get(name) == wanted for name, wanted in facts.free.items())
+    drawn = sum(
+        recipe.width * recipe.height / 1_000_000 if free else facts.areas.get(word, 1.0)
+        for recipe in plan.files
+        if isinstance(recipe, PictureRecipe)
+    )
+    return {
+        "image_output_megapixels": round(drawn, 6),
+        "image_input_megapixels": len(values.get("input_images") or ()),
+    }
 
 
 def _seconds(recipe: object) -> float:

@@ -42,9 +42,21 @@ class TextFacts:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What an aspect ratio means in pixels; empty where width and height are inputs."""
+    """How large pictures are, how many there are and in which format, by what the inputs say."""
 
     sizes: Sizes = field(default_factory=dict)
+    """What an aspect ratio means in pixels; one that is not here is worked out."""
+    count_input: str = "num_outputs"
+    pixels_input: str | None = None
+    """An input that says width and height in one word, `1024x1024`."""
+    area_input: str = "megapixels"
+    areas: Mapping[str, float] = field(default_factory=lambda: {"0.25": 0.25})
+    """Megapixels that a word of the area input means, where that is not one."""
+    free: Mapping[str, str] = field(default_factory=lambda: {"aspect_ratio": "custom"})
+    """The values under which width and height count."""
+    format: Literal["png", "jpg", "webp"] = "png"
+    by_megapixel: bool = False
+    """Whether it is billed by the megapixel, in and out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,15 @@ class VideoFacts:
     """Meaning of the resolution input where it is not already `720p` and the like."""
     sound_input: str | None = None
     """The input that asks for a sound track."""
+    always_sound: bool = False
+    length_input: str = "duration"
+    frames_input: str | None = None
+    """An input that gives the length as a number of frames, or a word that begins with one."""
+    fps_input: str = "fps"
+    pixels_input: str | None = None
+    """An input that says width and height in one word, `1280*720`."""
+    ratios: Mapping[str, str] = field(default_factory=dict)
+    """Meaning of an aspect ratio that is a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,13 @@ class AudioFacts:
     speech: bool = False
     """Whether the length is that of the spoken text."""
     longest: float = 600.0
+    length_input: str = "duration"
+    per_second: int = 1
+    """How many of the length input's units make a second."""
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that a word of the length input means."""
+    format_input: str = "output_format"
+    count_input: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +213,10 @@ def _facts(
         case "text":
             return TextFacts(**entry["text"])
         case "image":
-            ratios = entry.get("image", {}).get("sizes")
-            sizes = table["sizes"][ratios] if ratios else {}
-            return ImageFacts({ratio: (width, height) for ratio, (width, height) in sizes.items()})
+            facts = dict(entry.get("image", {}))
+            sizes = table["sizes"][facts.pop("sizes")] if "sizes" in facts else {}
+            pixels = {ratio: (width, height) for ratio, (width, height) in sizes.items()}
+            return ImageFacts(sizes=pixels, **facts)
         case "video":
             return VideoFacts(**entry["video"])
         case "audio":

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mediagate_sandbox.measures import film_seconds, film_size, picture_size, sound_seconds
-from mediagate_sandbox.media import FilmRecipe, PictureRecipe, Recipe, SoundRecipe
+from mediagate_sandbox.measures import (
+    film_rate,
+    film_seconds,
+    film_size,
+    picture_size,
+    sound_seconds,
+)
+from mediagate_sandbox.media import (
+    FilmRecipe,
+    PictureFormat,
+    PictureRecipe,
+    Recipe,
+    SoundFormat,
+    SoundRecipe,
+)
 from mediagate_sandbox.models import AudioFacts, ImageFacts, Model, VideoFacts
 
 
@@ -20,7 +33,7 @@ def recipes_for(
         case VideoFacts() as facts:
             return (_film(model, facts, values, prompt, seed),)
         case AudioFacts() as facts:
-            return (_sound(facts, values, prompt, seed),)
+            return _sounds(facts, values, prompt, seed)
         case _:
             return ()
 
@@ -29,7 +42,7 @@ def _pictures(
     model: Model, facts: ImageFacts, values: Mapping[str, Any], prompt: str, seed: int
 ) -> tuple[Recipe, ...]:
     width, height = picture_size(facts, values)
-    count = int(values.get("num_outputs") or 1)
+    count = int(values.get(facts.count_input) or 1)
     return tuple(
         PictureRecipe(
             slug=model.slug,
@@ -37,7 +50,7 @@ def _pictures(
             seed=seed + index,
             width=width,
             height=height,
-            format=values.get("output_format") or "png",
+            format=_picture_format(values, facts),
             quality=int(values.get("output_quality", 80)),
         )
         for index in range(count)
@@ -55,21 +68,41 @@ def _film(
         width=width,
         height=height,
         seconds=film_seconds(facts, values),
-        fps=int(values.get("fps") or facts.fps),
-        sound=bool(facts.sound_input and values.get(facts.sound_input)),
+        fps=film_rate(facts, values),
+        sound=facts.always_sound or bool(facts.sound_input and values.get(facts.sound_input)),
     )
 
 
-def _sound(facts: AudioFacts, values: Mapping[str, Any], prompt: str, seed: int) -> Recipe:
-    channels = 2 if _stereo(values) else facts.channels
-    return SoundRecipe(
-        seed=seed,
-        seconds=sound_seconds(facts, values, prompt),
-        rate=int(values.get("sample_rate") or facts.rate),
-        channels=channels,
-        format=values.get("output_format") or facts.format,
-        bit_rate=int(values.get("bitrate") or 128_000),
+def _picture_format(values: Mapping[str, Any], facts: ImageFacts) -> PictureFormat:
+    asked = values.get("output_format")
+    if asked is None:
+        return facts.format
+    return "jpg" if asked == "jpeg" else asked
+
+
+def _sounds(
+    facts: AudioFacts, values: Mapping[str, Any], prompt: str, seed: int
+) -> tuple[Recipe, ...]:
+    count = int(values.get(facts.count_input) or 1) if facts.count_input else 1
+    return tuple(
+        SoundRecipe(
+            seed=seed + index,
+            seconds=sound_seconds(facts, values, prompt),
+            rate=int(values.get("sample_rate") or facts.rate),
+            channels=2 if _stereo(values) else facts.channels,
+            format=_sound_format(values, facts),
+            bit_rate=int(values.get("bitrate") or 128_000),
+        )
+        for index in range(count)
     )
+
+
+def _sound_format(values: Mapping[str, Any], facts: AudioFacts) -> SoundFormat:
+    """What has no maker here (flac, pcm) comes as wav."""
+    asked = values.get(facts.format_input)
+    if asked is None:
+        return facts.format
+    return "mp3" if str(asked).startswith("mp3") else "wav"
 
 
 def _stereo(values: Mapping[str, Any]) -> bool:

@@ -18,6 +18,9 @@ modality = "image"
 vendor = "Maker"
 kind = "official"
 quality = "economy"
+safety = "screened"
+inputs_from = "verified"
+usual_run = 10
 max_run = 60
 output = { kind = "media", media_type = "image/png" }
 [model.inputs]
@@ -56,6 +59,7 @@ def test_a_likeness_takes_all_but_name_and_price() -> None:
 slug = "maker/large"
 like = "maker/small"
 quality = "premium"
+inputs_from = "partly"
 [model.inputs]
 steps = { type = "integer", default = 9, max = 50 }
 [model.price]
@@ -151,7 +155,10 @@ def test_names_are_unique_and_references_lead_somewhere() -> None:
         Catalog(models, defaults={Modality.IMAGE: "large"})
     with pytest.raises(ModelFileError, match="default: no video model"):
         Catalog(models, defaults={Modality.VIDEO: "small"})
-    [orphan] = read("some.toml", SMALL.replace("max_run = 60", "max_run = 60\nsuccessor = 'a/b'"))
+    [orphan] = read(
+        "some.toml",
+        SMALL.replace("max_run = 60", "max_run = 60\nstatus = 'retired'\nsuccessor = 'a/b'"),
+    )
     with pytest.raises(ModelFileError, match="maker/small: successor"):
         Catalog([orphan], defaults={})
 

@@ -2,15 +2,17 @@
 
 import pytest
 
+from mediagate_server.catalog.capabilities import Capability, capabilities
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.fields import FIELDS
-from mediagate_server.catalog.model import Model
-from mediagate_server.catalog.offers import Offer, capabilities, offers
+from mediagate_server.catalog.model import Model, ModelStatus
+from mediagate_server.catalog.offers import Offer, offers
 from mediagate_server.catalog.plan import Handling
-from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Value
+from mediagate_server.catalog.request import MediaInput, ModelRequest, Size, Value
 
 CATALOG = Catalog.load()
-each_model = pytest.mark.parametrize("model", CATALOG.models(), ids=lambda model: model.slug)
+LIVE = [model for model in CATALOG.models() if model.status is ModelStatus.LIVE]
+each_model = pytest.mark.parametrize("model", LIVE, ids=lambda model: model.slug)
 
 
 def offered(name: str) -> dict[str, Offer]:
@@ -24,9 +26,23 @@ def value_of(offer: Offer, word: str) -> Value:
     """An allowed value as a caller would set it."""
     if offer.parameter in ("duration", "megapixels"):
         return float(word)
+    if offer.parameter == "size":
+        return Size(*(int(side) for side in word.split("x")))
     if offer.parameter in ("fps", "steps"):
         return int(word)
     return word == "true" if word in ("true", "false") else word
+
+
+def needed(model: Model) -> dict[str, Value]:
+    """Parameters that the model cannot do without, and a first frame where it takes one."""
+    parameters: dict[str, Value] = {"content" if model.guard else "prompt": "x"}
+    for field in ("text", "lyrics"):
+        if field in model.map:
+            parameters[field] = "x"
+    for field in ("first_frame", "source_video"):
+        if field in model.map:
+            parameters[field] = MediaInput("https://example.com/a.png")
+    return parameters
 
 
 @each_model
@@ -35,14 +51,13 @@ def test_every_value_on_offer_is_honoured(model: Model) -> None:
     tried = 0
     for offer in offers(model):
         for word in offer.allowed_values:
-            parameters: dict[str, Value] = {"prompt": "x"}
-            if model.modality is Modality.AUDIO:
-                parameters["text"] = "x"
-            if model.modality is Modality.SAFETY:
-                parameters = {"content": "x"}
-            if "first_frame" in model.map:
-                parameters["first_frame"] = MediaInput("https://example.com/a.png")
+            parameters = needed(model)
             parameters[offer.parameter] = value_of(offer, word)
+            # Some values need others that are not the default.
+            rule = model.map.get(offer.parameter)
+            for name, value in (rule.forces.get(word, {}) if rule else {}).items():
+                [field] = [key for key, other in model.map.items() if name in other.targets]
+                parameters[field] = float(str(value))
             plan = CATALOG.plan(ModelRequest(model.modality, model.slug, parameters))
             [line] = [line for line in plan.report if line.parameter == offer.parameter]
             assert line.handling is Handling.HONOURED, (offer.parameter, word, line)
@@ -78,12 +93,18 @@ def test_offers_are_in_the_contracts_words() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("claude", {"vision"}),
-        ("llama-70b", set()),
-        ("openai/gpt-5-mini", {"reasoning", "vision"}),
-        ("google/veo-3-fast", {"image-to-video", "negative-prompt", "sound"}),
-        ("minimax-video", {"image-to-video", "reference-images"}),
+        ("claude", {"streaming", "vision"}),
+        ("llama-70b", {"streaming"}),
+        ("openai/gpt-5-mini", {"messages", "reasoning", "streaming", "vision"}),
+        (
+            "google/veo-3-fast",
+            {"image-to-video", "native-audio", "negative-prompt", "text-to-video"},
+        ),
+        ("google/veo-3.1-lite", {"image-to-video", "last-frame", "native-audio", "text-to-video"}),
+        ("minimax-video", {"image-to-video", "reference-images", "text-to-video"}),
+        ("stable-video", {"image-to-video"}),
         ("musicgen", {"continuation", "music", "reference-audio"}),
+        ("llama-guard", set()),
     ],
 )
 def test_capabilities(name: str, words: set[str]) -> None:
@@ -91,3 +112,8 @@ def test_capabilities(name: str, words: set[str]) -> None:
     model = CATALOG.named(name)
     assert model is not None
     assert set(capabilities(model)) == words
+
+
+def test_every_capability_is_some_models() -> None:
+    """The list is closed, and none of its words is empty."""
+    assert {word for model in LIVE for word in capabilities(model)} == set(Capability)

@@ -7,7 +7,7 @@ import pytest
 
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model import ModelStatus
-from mediagate_server.catalog.plan import OutputKind, Plan
+from mediagate_server.catalog.plan import OutputKind, Plan, Substitution
 from mediagate_server.catalog.prices import Estimate, cost
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Size, Value
 from mediagate_server.errors import (
@@ -186,13 +186,31 @@ def test_names_and_defaults() -> None:
 
 
 def test_a_retired_model_names_its_successor() -> None:
-    """And plans nothing."""
-    old, new = CATALOG.models(Modality.IMAGE)[:2]
-    gone = dataclasses.replace(old, status=ModelStatus.RETIRED, successor=new.slug)
-    catalog = Catalog([gone, new], defaults={})
-    with pytest.raises(ModelRetired) as refusal:
-        catalog.plan(ModelRequest(Modality.IMAGE, old.slug, {"prompt": "x"}))
-    assert refusal.value.failure.metadata["successor"] == new.slug
+    """It is run instead, and told of; where none may stand in, nothing is planned."""
+    pro = CATALOG.named("flux-pro")
+    dev = CATALOG.named("flux-dev")
+    assert pro is not None
+    assert dev is not None
+    gone = dataclasses.replace(
+        pro, status=ModelStatus.RETIRED, successor=dev.slug, fallbacks=(), aliases=("old",)
+    )
+    catalog = Catalog([gone, dataclasses.replace(dev, fallbacks=())], defaults={})
+    wanted = ModelRequest(Modality.IMAGE, "old", {"prompt": "x"})
+    made = catalog.plan(wanted)
+    assert made.slug == dev.slug
+    assert made.substitution == Substitution("old", f"{pro.slug} is gone from Replicate")
+    for request in (
+        dataclasses.replace(wanted, strict=True),
+        dataclasses.replace(wanted, allow_substitutes=False),
+    ):
+        with pytest.raises(ModelRetired) as refusal:
+            catalog.plan(request)
+        assert refusal.value.failure.metadata == {"model": "old", "successor": dev.slug}
+    for request in (wanted, dataclasses.replace(wanted, strict=True)):
+        nobody = Catalog([dataclasses.replace(gone, successor="")], defaults={})
+        with pytest.raises(ModelRetired) as refusal:
+            nobody.plan(request)
+        assert refusal.value.failure.metadata == {"model": "old", "successor": ""}
 
 
 def test_what_is_missing_is_named_in_the_contracts_words() -> None:

@@ -25,6 +25,9 @@ modality = "{modality}"
 vendor = "Maker"
 kind = "official"
 quality = "standard"
+safety = "open"
+inputs_from = "partly"
+usual_run = 10
 max_run = 60
 output = {{ kind = "media" }}
 price = {{ as_of = "", source = "", tiers = [] }}
@@ -34,7 +37,7 @@ price = {{ as_of = "", source = "", tiers = [] }}
 
 def plan(modality: str, inputs: str, mapping: str, **parameters: Value) -> Plan:
     """A plan for a model with just these inputs and rules."""
-    chat = "chat = {}" if modality == "text" else ""
+    chat = {"text": "chat = {}", "audio": 'makes = ["music"]'}.get(modality, "")
     text = HEAD.format(modality=modality, chat=chat)
     if modality == "text":
         inputs = 'prompt = { type = "string" }\n' + inputs

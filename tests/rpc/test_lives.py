@@ -229,7 +229,7 @@ async def test_validate_only_spends_nothing(sandboxed: Stubs) -> None:
 
 async def test_the_catalog_is_shown(sandboxed: Stubs) -> None:
     """At least two models of each kind, with prices; aliases work."""
-    listed = await sandboxed.models.ListModels(models_pb2.ListModelsRequest())
+    listed = await sandboxed.models.ListModels(models_pb2.ListModelsRequest(page_size=1_000))
     for modality in range(1, 5):
         assert sum(model.modality == modality for model in listed.models) >= 2
     shown = await sandboxed.models.GetModel(models_pb2.GetModelRequest(model="claude"))

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from mediagate_server.catalog.estimate import Run, foresee
 from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.model_file import ModelFileError, shipped
-from mediagate_server.catalog.plan import OutputShape, Plan
+from mediagate_server.catalog.plan import OutputShape, Plan, Substitution
 from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.catalog.translation import DrawSeed, translate
@@ -63,7 +63,7 @@ class Catalog:
         self._models = tuple(sorted(models, key=lambda model: (model.modality, model.slug)))
         self._by_name: dict[str, Model] = {}
         for model in self._models:
-            for name in (model.slug, *model.aliases):
+            for name in map(str.casefold, model.names):
                 if name in self._by_name:
                     raise ModelFileError(f"two models are called {name!r}")
                 self._by_name[name] = model
@@ -82,11 +82,11 @@ class Catalog:
         return cls(shipped(), defaults={**DEFAULTS, **defaults}, draw_seed=draw_seed)
 
     def find(self, modality: Modality, name: str) -> Model:
-        """By slug or alias; empty: the modality's default. Raises ModelNotFound."""
+        """By any of its names, in any case; empty: the modality's default. Raises ModelNotFound."""
         if not name and modality not in self._defaults:
             raise InvalidRequest.of("options.model", "must be set: there is no default model")
         wanted = name or self._defaults[modality]
-        model = self._by_name.get(wanted)
+        model = self.named(wanted)
         if model is None or model.modality is not modality:
             raise ModelNotFound(wanted, modality.value)
         return model
@@ -98,24 +98,22 @@ class Catalog:
         )
 
     def named(self, name: str) -> Model | None:
-        """By slug or alias, of whatever modality; None where there is none."""
-        return self._by_name.get(name)
+        """By any of its names, of whatever modality; None where there is none."""
+        return self._by_name.get(name.casefold())
 
     def with_slug(self, slug: str) -> Model | None:
         """By slug alone: an alias may stand for another vendor's model."""
-        model = self._by_name.get(slug)
+        model = self.named(slug)
         return model if model and model.slug == slug else None
 
     def plan(self, request: ModelRequest) -> Plan:
         """Decide the run.
 
-        Raises what `find` and `translate` raise; ModelRetired; and, where the request sets
-        `max_cost_nanos`, PriceUnknown and MaxCostExceeded.
+        Raises what `find` and `translate` raise; ModelRetired where the model is gone and none may
+        stand in for it; and, where the request sets `max_cost_nanos`, PriceUnknown and
+        MaxCostExceeded.
         """
-        model = self.find(request.modality, request.model)
-        if model.status is ModelStatus.RETIRED:
-            metadata = {"model": model.slug, "successor": model.successor}
-            raise ModelRetired(f"{model.slug} is gone from Replicate", metadata=metadata)
+        model, substitution = self._chosen(request)
         made = translate(model, request, self._draw_seed)
         run = Run(made.input, model.inputs, model.max_run)
         price, estimate = foresee(model.price, model.expects, run, made.output_count)
@@ -134,21 +132,56 @@ class Catalog:
             price=price,
             estimate=estimate,
             max_run=model.max_run,
+            usual_run=model.usual_run,
+            substitution=substitution,
         )
+
+    def _chosen(self, request: ModelRequest) -> tuple[Model, Substitution | None]:
+        """The model that will run, and why it is another than the one asked for, if it is."""
+        model = self.find(request.modality, request.model)
+        name = request.model or self._defaults[request.modality]
+        reason = _stands_in(model, name)
+        if not reason and model.status is ModelStatus.LIVE:
+            return model, None
+        metadata = {"model": name, "successor": model.successor if not reason else model.slug}
+        if request.strict or not request.allow_substitutes or not metadata["successor"]:
+            raise ModelRetired(f"{name} is not on Replicate", metadata=metadata)
+        if reason:
+            return model, Substitution(name, reason)
+        successor = self._by_name[model.successor.casefold()]
+        return successor, Substitution(name, f"{model.slug} is gone from Replicate")
 
     def _check_references(self, defaults: Mapping[Modality, str]) -> None:
         for modality, name in defaults.items():
-            model = self._by_name.get(name)
+            model = self.named(name)
             if model is None or model.modality is not modality:
                 raise ModelFileError(f"default: no {modality.value} model is called {name!r}")
         for model in self._models:
-            for field, slug in (
-                *(("fallbacks", slug) for slug in model.fallbacks),
-                *(("successor", slug) for slug in (model.successor,) if slug),
-            ):
-                other = self._by_name.get(slug)
-                if other is None or other.slug != slug or other.modality is not model.modality:
-                    raise ModelFileError(f"{model.slug}: {field}: no such model {slug!r}")
+            for slug in model.fallbacks:
+                self._check_reference(model, "fallbacks", slug)
+            if model.successor:
+                self._check_reference(model, "successor", model.successor)
+
+    def _check_reference(self, model: Model, field: str, slug: str) -> None:
+        """What takes over must be there, be of the same kind, live, and no less safe."""
+        other = self.named(slug)
+        where = f"{model.slug}: {field}: {slug!r}"
+        if other is None or other.slug != slug:
+            raise ModelFileError(f"{where} is no slug of a model")
+        if other.modality is not model.modality:
+            raise ModelFileError(f"{where} is a model of {other.modality.value}")
+        if other.status is not ModelStatus.LIVE:
+            raise ModelFileError(f"{where} is retired")
+        if other.safety.rank < model.safety.rank:
+            raise ModelFileError(f"{where} is weaker in safety class")
+
+
+def _stands_in(model: Model, name: str) -> str:
+    """Why the model stands in for one of this name; empty where it is the model itself."""
+    wanted = name.casefold()
+    return next(
+        (why for other, why in model.stands_in_for.items() if other.casefold() == wanted), ""
+    )
 
 
 def check_cost(slug: str, estimate: Estimate, most: int | None) -> None:

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.inputs import STRICT, InputSpec, InputType
 from mediagate_server.catalog.prices import Estimate, PriceSchedule, Scalar, cost
+from mediagate_server.catalog.rules.words import place
 
 WRAPPING_TOKENS = 256
 """Allowed for what a wrapper puts around a prompt (role marks, a default system prompt)."""
@@ -66,14 +67,16 @@ class ByInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class ByNature:
-    """The metric is always the same: a model whose clips are all 6 s long."""
+    """The metric is always the same, or nearly: a model whose clips are all 6 s long."""
 
     by: Literal["nature"]
     amount: int
+    give_or_take: int = 0
 
     def foresee(self, run: Run) -> Foresight | None:
-        """Exact."""
-        return Foresight(self.amount, self.amount, self.amount)
+        """Exact, but for what the model may give or take."""
+        about = self.give_or_take
+        return Foresight(self.amount - about, self.amount, self.amount + about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -137,6 +140,43 @@ class ByCharacters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ByMegapixels:
+    """Millions of pixels of a picture: by width and height where they are sent, else by a class.
+
+    `input` names the class, a word such as "1 MP".
+    """
+
+    by: Literal["megapixels"]
+    input: str
+    width: str
+    height: str
+
+    def foresee(self, run: Run) -> Foresight | None:
+        """Exact for a class. Pixels are rounded up to whole megapixels by some and by some not."""
+        width, height = run.input.get(self.width), run.input.get(self.height)
+        if width is not None and height is not None:
+            exact = Decimal(width * height) / 1_000_000
+            return Foresight(exact, exact, Decimal(ceil(exact)))
+        size = place(run.value(self.input))
+        if size is None:
+            return None
+        megapixels = Decimal(size.numerator) / size.denominator
+        return Foresight(megapixels, megapixels, megapixels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ByPictures:
+    """Millions of pixels of the pictures that are given, whose sizes are not known."""
+
+    by: Literal["pictures"]
+    input: str
+
+    def foresee(self, run: Run) -> Foresight | None:
+        """None where none is given, else there is no telling."""
+        return None if run.input.get(self.input) else Foresight(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class ByRunTime:
     """Seconds that the model runs: from none to its `max_run`."""
 
@@ -149,7 +189,8 @@ class ByRunTime:
 
 
 Expectation = Annotated[
-    ByInput | ByNature | ByPrompt | ByLimit | ByCharacters | ByRunTime, Field(discriminator="by")
+    ByInput | ByNature | ByPrompt | ByLimit | ByCharacters | ByMegapixels | ByPictures | ByRunTime,
+    Field(discriminator="by"),
 ]
 
 

@@ -93,6 +93,12 @@ _AUDIO = {
     "output_format": FieldKind.WORD,
     "seed": FieldKind.WHOLE,
 }
+_SAFETY = {
+    "content": FieldKind.PROSE,
+    "messages": FieldKind.MESSAGES,
+    "role": FieldKind.WORD,
+    "context": FieldKind.PROSE,
+}
 
 _SAFETY = {
     "content": FieldKind.PROSE,

@@ -26,12 +26,14 @@ class InputType(StrEnum):
     URI = "uri"
     STRINGS = "string[]"
     URIS = "uri[]"
+    NUMBERS = "number[]"
     OBJECTS = "object[]"
 
 
 _ELEMENTS = {
     InputType.STRINGS: InputType.STRING,
     InputType.URIS: InputType.URI,
+    InputType.NUMBERS: InputType.NUMBER,
 }
 
 
@@ -39,7 +41,8 @@ _ELEMENTS = {
 class InputSpec:
     """One input. `default` is what the model takes where we send nothing; None: nothing.
 
-    `pattern` stands for an enum too long to write down: the whole value must match it.
+    `pattern` stands for an enum too long to write down: the whole value must match it. `reserved`
+    is what no caller may set: a vendor's checks, and whatever changes who is paid.
     """
 
     type: InputType
@@ -49,6 +52,7 @@ class InputSpec:
     max: int | float | None = None
     enum: tuple[str | int | float, ...] = field(default=())
     pattern: str = ""
+    reserved: bool = False
 
     def problem(self, value: Any) -> str:
         """Why `value` is not accepted, in a few words; empty where it is."""
@@ -72,7 +76,7 @@ class InputSpec:
     @property
     def is_list(self) -> bool:
         """True where the input takes several values at once."""
-        return self.type in (InputType.STRINGS, InputType.URIS, InputType.OBJECTS)
+        return self.type in (*_ELEMENTS, InputType.OBJECTS)
 
 
 def _is_of(kind: InputType, value: Any) -> bool:

@@ -3,30 +3,26 @@
 Facts only, read from a model file. That they fit together is checked once, when they are read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from mediagate_server.catalog.consistency import inconsistencies
 from mediagate_server.catalog.estimate import Expectation
-from mediagate_server.catalog.fields import FIELDS
-from mediagate_server.catalog.harms import HARMS
 from mediagate_server.catalog.inputs import STRICT, InputSpec
-from mediagate_server.catalog.plan import OutputKind, OutputShape
+from mediagate_server.catalog.plan import OutputShape
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.catalog.request import Modality
-from mediagate_server.catalog.rules.chat import FIELDS as CHAT_FIELDS
-from mediagate_server.catalog.rules.chat import Chat, ChatStyle
+from mediagate_server.catalog.rules.chat import Chat
 from mediagate_server.catalog.rules.dimensions import Dimensions
 from mediagate_server.catalog.rules.durations import Frames, Length
-from mediagate_server.catalog.rules.guard import FIELDS as GUARD_FIELDS
 from mediagate_server.catalog.rules.guard import Guard
 from mediagate_server.catalog.rules.media import Adapter, Media
 from mediagate_server.catalog.rules.plain import Choice, Count, Direct, Fixed, Joined, Scaled
-from mediagate_server.catalog.rules.rule import Rule
 from mediagate_server.catalog.rules.shapes import Frame, Pixels, Ratio
 
 AnyRule = Annotated[
@@ -71,15 +67,42 @@ class ModelStatus(StrEnum):
     RETIRED = "retired"
 
 
+class SafetyClass(StrEnum):
+    """What stands between a prompt and what must not be made, with the inputs that we send.
+
+    OPEN: nothing. ALIGNED: the model's own training to refuse. SCREENED: something beside the
+    model looks at the prompt or the output, the vendor's service or a checker around the model.
+    """
+
+    OPEN = "open"
+    ALIGNED = "aligned"
+    SCREENED = "screened"
+
+    @property
+    def rank(self) -> int:
+        """Their order: the more stands between, the higher."""
+        return tuple(SafetyClass).index(self)
+
+
+class Schema(StrEnum):
+    """How its inputs came to be known: from its own schema, or partly from its like."""
+
+    VERIFIED = "verified"
+    PARTLY = "partly"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Model:
     """A model as the catalog knows it.
 
     `version` is the pinned one of a community model. `makes` are the audio kinds it is for; empty:
-    any. `max_run` is the longest run to reckon with, in seconds. `defaults` are inputs that are
-    always sent unless a parameter sets them: those whose own default costs money or bounds it.
-    `output_format` names the input that chooses the file format. `fallbacks` are the slugs that
-    take over, in order.
+    any. `usual_run` and `max_run` are how long a run takes as a rule, from the create to the end,
+    and the longest to reckon with, in seconds. `defaults` are inputs that are always sent unless a
+    parameter sets them: those whose own default costs money or bounds it. `output_format` names
+    the input that chooses the file format. `fallbacks` are the slugs that take over, in order.
+
+    `aliases` are other names of this very model. `stands_in_for` are names of models that are not
+    on Replicate, each with the reason why this one is run instead.
     """
 
     slug: Annotated[str, Field(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
@@ -90,8 +113,12 @@ class Model:
     output: OutputShape
     inputs: Mapping[str, InputSpec]
     price: PriceSchedule
+    safety: SafetyClass
+    inputs_from: Schema
+    usual_run: Annotated[int, Field(ge=1, le=1800)]
     max_run: Annotated[int, Field(ge=5, le=1800)]
     aliases: tuple[str, ...] = ()
+    stands_in_for: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
     status: ModelStatus = ModelStatus.LIVE
     successor: str = ""
@@ -106,7 +133,7 @@ class Model:
     expects: Mapping[str, Expectation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if found := "; ".join(_inconsistencies(self)):
+        if found := "; ".join(inconsistencies(self)):
             raise ValueError(found)
 
     @property
@@ -117,75 +144,13 @@ class Model:
         return f"deployments/{self.slug}" if self.kind is ModelKind.DEPLOYMENT else self.slug
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """All that it answers to."""
+        return (self.slug, *self.aliases, *self.stands_in_for)
+
+    @property
     def max_output_tokens(self) -> int | None:
         """The most tokens it writes, where its own input says so."""
         rule = self.map.get("max_output_tokens")
         limit = self.inputs[rule.targets[0]].max if rule else None
         return None if limit is None else int(limit)
-
-
-def _inconsistencies(model: Model) -> Iterator[str]:
-    """Everything that the data says about inputs or fields which do not exist or do not fit."""
-    if (model.kind is ModelKind.COMMUNITY) != bool(model.version):
-        yield "version: belongs to community models, and they need one"
-    if (model.chat is None) == (model.modality is Modality.TEXT):
-        yield "chat: belongs to text models, and they need one"
-    if model.output_format and model.output_format not in model.inputs:
-        yield f"output_format: there is no input {model.output_format!r}"
-    for name, value in model.defaults.items():
-        yield from _misfit(model, "defaults", name, value)
-    for metric, expectation in model.expects.items():
-        name = getattr(expectation, "input", "")
-        if name and name not in model.inputs:
-            yield f"expects.{metric}: there is no input {name!r}"
-    yield from _chat_problems(model)
-    yield from _guard_problems(model)
-    for name, rule in model.map.items():
-        kind = FIELDS[model.modality].get(name)
-        taken = (model.chat and name in CHAT_FIELDS) or (model.guard and name in GUARD_FIELDS)
-        if kind is None or taken or name == "kind":
-            yield f"map.{name}: not a parameter that can be mapped"
-        elif kind not in rule.takes:
-            yield f"map.{name}: a rule {rule.rule!r} cannot carry it"
-        yield from _rule_problems(model, name, rule)
-
-
-def _rule_problems(model: Model, name: str, rule: Rule) -> Iterator[str]:
-    for target, value in rule.also.items():
-        yield from _misfit(model, f"map.{name}.also", target, value)
-    missing = [target for target in rule.mentions if target not in model.inputs]
-    yield from (f"map.{name}: there is no input {target!r}" for target in missing)
-    if not missing and (problem := rule.problem(model.inputs)):
-        yield f"map.{name}: {problem}"
-
-
-def _chat_problems(model: Model) -> Iterator[str]:
-    if model.chat is None:
-        return
-    for name in model.chat.targets:
-        if name not in model.inputs:
-            yield f"chat: there is no input {name!r}"
-    if model.chat.style is ChatStyle.TURNS and not model.chat.messages:
-        yield "chat.messages: the style `turns` needs it"
-    if model.chat.style is ChatStyle.LLAMA3 and not model.chat.template:
-        yield "chat.template: the style `llama3` needs it"
-
-
-def _guard_problems(model: Model) -> Iterator[str]:
-    if (model.guard is None) == (model.modality is Modality.SAFETY):
-        yield "guard: belongs to safety models, and they need one"
-    if (model.output.kind is OutputKind.VERDICT) != (model.modality is Modality.SAFETY):
-        yield "output.kind: `verdict` is what safety models answer, and nothing else"
-    elif model.modality is Modality.SAFETY and model.output.field not in HARMS:
-        yield f"output.field: no list of categories is called {model.output.field!r}"
-    if model.guard:
-        for name in model.guard.targets:
-            if name not in model.inputs:
-                yield f"guard: there is no input {name!r}"
-
-
-def _misfit(model: Model, where: str, name: str, value: Any) -> Iterator[str]:
-    if name not in model.inputs:
-        yield f"{where}: there is no input {name!r}"
-    elif reason := model.inputs[name].problem(value):
-        yield f"{where}.{name}: {value!r} {reason}"

@@ -2,7 +2,8 @@
 
 A file is a list of `[[model]]` tables. `like` names an earlier model whose tables this one starts
 from: its own keys win, tables are merged key by key; names, version and price are never taken
-over. A rule may be written as the bare name of the input it sends to.
+over. A rule may be written as the bare name of the input it sends to, a price in short (see
+price_file.py).
 """
 
 import tomllib
@@ -12,9 +13,20 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mediagate_server.catalog import price_file
 from mediagate_server.catalog.model import Model
 
-OWN = ("slug", "aliases", "version", "price", "status", "successor", "fallbacks")
+OWN = (
+    "slug",
+    "aliases",
+    "stands_in_for",
+    "version",
+    "price",
+    "status",
+    "successor",
+    "fallbacks",
+    "inputs_from",
+)
 """What `like` does not take over."""
 
 _ADAPTER = TypeAdapter(Model)
@@ -80,7 +92,9 @@ def _model(file: str, slug: str, entry: Mapping[str, Any]) -> Model:
     spelled = {name: _rule(rule) for name, rule in rules.items()}
     _refuse_floats(file, slug, "price", entry.get("price"))
     try:
-        return _ADAPTER.validate_python({**entry, "map": spelled})
+        return _ADAPTER.validate_python(
+            {**entry, "map": spelled, "price": price_file.spelled(entry.get("price"))}
+        )
     except ValidationError as error:
         raise ModelFileError("\n".join(_complaints(file, slug, error))) from None
 

@@ -3,41 +3,22 @@
 Derived from the same data that plans are made from, so that what is shown is what is done.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mediagate_server.catalog.fields import FIELDS, FieldKind
 from mediagate_server.catalog.inputs import InputSpec
 from mediagate_server.catalog.model import Model
-from mediagate_server.catalog.request import Modality
 from mediagate_server.catalog.rules.chat import ChatStyle
 from mediagate_server.catalog.rules.dimensions import Dimensions
 from mediagate_server.catalog.rules.durations import Frames, Length
 from mediagate_server.catalog.rules.plain import Choice, Fixed, Scaled
 from mediagate_server.catalog.rules.rule import Rule, text_of
-from mediagate_server.catalog.rules.shapes import Frame, Ratio, ratio_of
+from mediagate_server.catalog.rules.shapes import Frame, Pixels, Ratio, ratio_of
+from mediagate_server.catalog.rules.words import place
 
-_BY_FIELD = {
-    Modality.IMAGE: {
-        "reference_images": "image-to-image",
-        "mask": "inpainting",
-        "loras": "adapters",
-        "negative_prompt": "negative-prompt",
-        "count": "several-outputs",
-    },
-    Modality.VIDEO: {
-        "first_frame": "image-to-video",
-        "last_frame": "last-frame",
-        "source_video": "video-to-video",
-        "reference_images": "reference-images",
-        "negative_prompt": "negative-prompt",
-    },
-    Modality.AUDIO: {
-        "lyrics": "lyrics",
-        "continue_from": "continuation",
-        "reference_audio": "reference-audio",
-        "voice": "voices",
-    },
-}
+_RESOLUTION = re.compile(r"\d{3,4}p|4k", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +40,6 @@ class Offer:
 def offers(model: Model) -> tuple[Offer, ...]:
     """The parameters that are honoured as such. What is emulated or always adjusted is not here."""
     return (*_of_chat(model), *_of_guard(model), *_of_rules(model))
-
-
-def capabilities(model: Model) -> tuple[str, ...]:
-    """What it can do beyond the usual of its modality, as words with hyphens, in order."""
-    found = {
-        word for field, word in _BY_FIELD.get(model.modality, {}).items() if field in model.map
-    }
-    if model.chat and model.chat.images:
-        found.add("vision")
-    if "reasoning_effort" in model.map:
-        found.add("reasoning")
-    if model.map.get("generate_audio") and not isinstance(model.map["generate_audio"], Fixed):
-        found.add("sound")
-    found.update(kind.replace("_", "-") for kind in model.makes)
-    return tuple(sorted(found))
 
 
 def _of_chat(model: Model) -> Iterator[Offer]:
@@ -109,9 +75,9 @@ def _of_rules(model: Model) -> Iterator[Offer]:
 
 def _honours(name: str, rule: Rule) -> bool:
     """Sizes sent as a shape are always adjusted, shapes sent as pixels are emulated."""
-    if isinstance(rule, Dimensions):
+    if isinstance(rule, Dimensions | Pixels):
         return name == "size"
-    return not isinstance(rule, Frame) and (name != "size" or len(rule.targets) == 1)
+    return name != "size" or not isinstance(rule, Frame | Ratio)
 
 
 def _offer(name: str, rule: Rule, target: str, spec: InputSpec, model: Model) -> Offer:
@@ -123,8 +89,8 @@ def _offer(name: str, rule: Rule, target: str, spec: InputSpec, model: Model) ->
     if isinstance(rule, Dimensions):
         # The bounds of one side; the other input has its own.
         return Offer(name, target, minimum=spec.min, maximum=spec.max)
-    words = [*_words(rule, spec)]
-    if isinstance(rule, Choice | Ratio) and words:
+    words = [pair for pair in _words(rule, spec) if _is_of_the_contract(name, pair[0], model)]
+    if isinstance(rule, Choice | Ratio | Pixels) and words:
         shown = next((word for word, own in words if own == text_of(default)), "")
         return Offer(name, target, allowed_values=_first(words), default_value=shown)
     unit = rule.per_second if isinstance(rule, Length) else 1
@@ -147,12 +113,34 @@ def _words(rule: Rule, spec: InputSpec) -> Iterator[tuple[str, str]]:
     if isinstance(rule, Choice):
         named = {word: text_of(value) for word, value in rule.words.items()}
         yield from named.items()
-        yield from ((word, word) for word in own if word not in named.values())
+        yield from ((_number(word), word) for word in own if word not in named.values())
     elif isinstance(rule, Ratio):
         ratios = ((rule.ratios.get(word, word), word) for word in own)
         yield from (pair for pair in ratios if ratio_of(pair[0]) is not None)
+    elif isinstance(rule, Pixels):
+        yield from ((word.replace(rule.separator, "x"), word) for word in own)
     else:
-        yield from ((word, word) for word in own)
+        yield from ((_number(word), word) for word in own)
+
+
+def _number(word: str) -> str:
+    """The bare number of a word that is a number and its unit: "2 MP" is 2."""
+    bare = word.casefold().removesuffix("mp").strip()
+    return bare if bare != word.casefold() and place(bare) is not None else word
+
+
+def _is_of_the_contract(name: str, word: str, model: Model) -> bool:
+    """Whether a caller could set it: models have words of their own that no field can hold."""
+    kind = FIELDS[model.modality][name]
+    if name == "kind":
+        return word in model.makes
+    if kind is FieldKind.RATIO:
+        return ratio_of(word) is not None
+    if kind is FieldKind.RESOLUTION:
+        return _RESOLUTION.fullmatch(word) is not None
+    if kind in (FieldKind.NUMBER, FieldKind.WHOLE):
+        return word.replace(".", "", 1).isdecimal()
+    return kind is not FieldKind.SIZE or ratio_of(word.replace("x", ":")) is not None
 
 
 def _first(words: list[tuple[str, str]]) -> tuple[str, ...]:

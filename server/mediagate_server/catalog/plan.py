@@ -66,6 +66,14 @@ class OutputShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Substitution:
+    """A model stands in for the one asked for: its name as it was written, and why."""
+
+    requested_model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One decided run.
 
@@ -73,7 +81,9 @@ class Plan:
     `slug` is the catalog's name and the only one that callers and metrics see. `seed` is the seed
     sent, where the model takes one. `output_count` is how many outputs were asked for. `price` is
     what to hold for the settle: it remembers what was sent about its tiers. `max_run` is the
-    longest run to reckon with, in seconds, which bounds the estimate of models billed by time.
+    longest run to reckon with, in seconds, which bounds the estimate of models billed by time;
+    `usual_run` is how long a run takes as a rule, from the create to the end; 0: that is not
+    known. `substitution` is set where another model stands in for the one asked for.
     """
 
     modality: Modality
@@ -89,3 +99,5 @@ class Plan:
     price: PriceSchedule
     estimate: Estimate
     max_run: int
+    usual_run: int = 0
+    substitution: Substitution | None = None

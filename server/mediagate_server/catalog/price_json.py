@@ -17,6 +17,7 @@ def dumps(schedule: PriceSchedule) -> str:
         "as_of": schedule.as_of,
         "source": schedule.source,
         "assumed": schedule.assumed,
+        "partial": schedule.partial,
         "sent": {name: _write(value) for name, value in schedule.sent.items()},
         "tiers": [_tier_record(tier) for tier in schedule.tiers],
     }
@@ -32,6 +33,8 @@ def loads(text: str) -> PriceSchedule:
         source=record["source"],
         sent={name: _read(value) for name, value in record["sent"].items()},
         assumed=record["assumed"],
+        # Prices that were held before there were partial ones do not say.
+        partial=record.get("partial", False),
     )
 
 

@@ -105,6 +105,7 @@ class PriceSchedule:
     `sent` holds what the request itself says about the metrics that select a tier (a resolution,
     whether there is sound). It decides where upstream does not report that metric, and is never
     charged for. `assumed` marks an operator's guess: what it settles is not a list price.
+    `partial` says that only the prices of these tiers were seen: what fits none is unknown.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -114,6 +115,7 @@ class PriceSchedule:
     source: str
     sent: Mapping[str, Scalar] = field(default_factory=dict)
     assumed: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,8 @@ def cost(schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = Non
     `outputs` is our own count of delivered outputs (see OUTPUT_COUNT); None where we may not
     count. Unknown are: no price, or a metric that the tier bills by is missing. Where no tier's
     criteria hold, the tier that costs most for these very metrics is charged, so that a new
-    resolution or variant upstream is never under-counted.
+    resolution or variant upstream is never under-counted; nothing is known there of a schedule
+    that is partial.
     """
     known = {name: value for name, value in metrics.items() if name != OUTPUT_COUNT}
     if outputs is not None:
@@ -169,6 +172,8 @@ def cost(schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = Non
     for tier in schedule.tiers:
         if all(criterion.holds({**schedule.sent, **known}) for criterion in tier.criteria):
             return _charge(tier, known)
+    if schedule.partial:
+        return None
     charges = [_charge(tier, known) for tier in schedule.tiers]
     possible = [charge for charge in charges if charge is not None]
     return max(possible) if possible and len(possible) == len(charges) else None

@@ -122,11 +122,13 @@ class ModelRequest:
     """One request to be planned.
 
     `model` is a slug or an alias; empty means the modality's default. `strict` refuses what
-    would otherwise be adjusted or dropped. `max_cost_nanos` bounds the most the call may cost.
+    would otherwise be adjusted or dropped, a stand-in for the model among it; so does
+    `allow_substitutes` where it is off. `max_cost_nanos` bounds the most the call may cost.
     """
 
     modality: Modality
     model: str
     parameters: Mapping[str, Value]
     strict: bool = False
+    allow_substitutes: bool = True
     max_cost_nanos: int | None = None

@@ -42,10 +42,12 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
     _check_values(model, parameters)
     count = _count(model, parameters)
     draft = Draft(model.inputs)
-    speech = model.chat or model.guard
-    outcomes = speech.apply(parameters, draft) if speech else {}
+    whole = model.chat or model.guard
+    outcomes = whole.apply(parameters, draft) if whole else {}
     if "kind" in parameters:
-        outcomes["kind"] = _kind(model, parameters["kind"])
+        _check_kind(model, parameters["kind"])
+        if "kind" not in model.map:
+            outcomes["kind"] = honoured(parameters["kind"])
     for name, rule in _in_order(model, parameters, outcomes):
         outcomes[name] = _apply(rule, parameters[name], draft)
     if "count" in parameters and "count" not in model.map:
@@ -78,13 +80,17 @@ def _apply(rule: Rule, value: Value, draft: Draft) -> Outcome:
         return dropped(f"it counts only together with the model's input {rule.needs!r}")
     if any(target in draft.input for target in rule.targets):
         return dropped("another parameter already uses the same input of the model")
-    clash = [name for name, word in rule.also.items() if draft.input.get(name, word) != word]
-    if clash:
-        return dropped(f"another parameter sets the model's input {clash[0]!r} otherwise")
+    before = dict(draft.input)
     outcome = rule.apply(value, draft)
     if outcome.handling is Handling.DROPPED:
         return outcome
-    draft.input.update(rule.also)
+    conditions = rule.conditions(draft)
+    clash = [name for name, word in conditions.items() if before.get(name, word) != word]
+    if clash:
+        draft.input.clear()
+        draft.input.update(before)
+        return dropped(f"another parameter sets the model's input {clash[0]!r} otherwise")
+    draft.input.update(conditions)
     reason = "; ".join(text for text in (outcome.reason, rule.why) if text)
     return dataclasses.replace(outcome, reason=reason)
 
@@ -117,12 +123,11 @@ def _count(model: Model, parameters: Mapping[str, Value]) -> int:
     return int(model.defaults.get(rule.to, model.inputs[rule.to].default or 1))
 
 
-def _kind(model: Model, kind: Value) -> Outcome:
+def _check_kind(model: Model, kind: Value) -> None:
     """Another kind of sound than the model makes is no sound worth paying for: refused."""
     if model.makes and kind not in model.makes:
         words = " and ".join(word.replace("_", " ") for word in model.makes)
         raise InvalidRequest.of("kind", f"{model.slug} makes {words}")
-    return honoured(kind)
 
 
 def _seed(model: Model, draft: Draft, draw_seed: DrawSeed) -> int | None:

@@ -102,6 +102,7 @@ def first_record(
         attempts=(attempt,),
         seed=plan.seed,
         labels=dict(submission.labels),
+        substitution=plan.substitution.reason if plan.substitution else "",
     )
 
 

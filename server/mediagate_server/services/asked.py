@@ -45,6 +45,7 @@ def model_request(request: Any, modality: Modality) -> ModelRequest:
         model=options.model,
         parameters=parameters(request),
         strict=options.parameter_mode == options_pb2.PARAMETER_MODE_STRICT,
+        allow_substitutes=not options.HasField("allow_substitutes") or options.allow_substitutes,
         max_cost_nanos=options.max_cost_usd_nanos
         if options.HasField("max_cost_usd_nanos")
         else None,

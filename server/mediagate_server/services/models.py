@@ -7,9 +7,10 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import modality_pb2, models_pb2, models_pb2_grpc
+from mediagate_server.catalog.capabilities import capabilities
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.model import Model
-from mediagate_server.catalog.offers import Offer, capabilities, offers
+from mediagate_server.catalog.model import Model, Schema
+from mediagate_server.catalog.offers import Offer, offers
 from mediagate_server.catalog.prices import PriceSchedule, Tier
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import (
@@ -135,6 +136,13 @@ def _model(model: Model) -> models_pb2.Model:
         max_output_tokens=model.max_output_tokens,
         version=model.version,
         fallback_models=model.fallbacks,
+        stands_in_for=[
+            models_pb2.StandIn(name=name, reason=reason)
+            for name, reason in model.stands_in_for.items()
+        ],
+        safety_class=models_pb2.Model.SafetyClass.Value(f"SAFETY_CLASS_{model.safety.name}"),
+        inputs_verified=model.inputs_from is Schema.VERIFIED,
+        usual_run=Duration(seconds=model.usual_run),
     )
 
 

@@ -62,6 +62,7 @@ def generation(
         request_id=record.request_id,
         requested_model=record.requested_model,
         model=record.model,
+        substitution=substitution(record.requested_model, record.substitution),
         attempts=[_attempt(attempt) for attempt in record.attempts],
         parameters=parameter_reports(record.parameters),
         seed=record.seed,
@@ -80,6 +81,13 @@ def generation(
         shown.error.CopyFrom(status_of(record.failure))
     _add_output(shown, record, (now or _now)())
     return shown
+
+
+def substitution(requested_model: str, reason: str) -> plan_pb2.Substitution | None:
+    """That another model stands in for the one asked for, and why; unset where none does."""
+    if not reason:
+        return None
+    return plan_pb2.Substitution(requested_model=requested_model, reason=reason)
 
 
 def parameter_reports(
@@ -102,6 +110,9 @@ def plan(planned: Plan) -> plan_pb2.Plan:
     """A plan, as `validate_only` and EstimateCost answer it."""
     return plan_pb2.Plan(
         model=planned.slug,
+        substitution=substitution(planned.requested_model, planned.substitution.reason)
+        if planned.substitution
+        else None,
         parameters=[
             plan_pb2.ParameterReport(
                 parameter=line.parameter,

@@ -54,6 +54,7 @@ def _started(record: Generation, sequence: int, *, replayed: bool) -> text_pb2.S
             request_id=record.request_id,
             replayed=replayed,
             model=record.model,
+            substitution=shown.substitution(record.requested_model, record.substitution),
             parameters=shown.parameter_reports(record.parameters),
             seed=record.seed,
             sandbox=record.sandbox,

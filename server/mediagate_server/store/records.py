@@ -176,6 +176,7 @@ class Attempt:
 class Generation:
     """One paid call and all that came of it.
 
+    `substitution` says why another model stands in for the one asked for; empty: it is that one.
     `verdict` is on the prompt, or what was asked for. `parameters` is the parameter report as the
     catalog wrote it. `shape` is how the output is to be read, likewise. Times are aware, in UTC.
     `version` counts the changes, from 1. `stop` says why its end was asked for, in one of our own
@@ -206,6 +207,7 @@ class Generation:
     output: Output | None = None
     usage: Usage | None = None
     verdict: Verdict | None = None
+    substitution: str = ""
     failure: Failure | None = None
     logs: str = ""
     stop: str = ""

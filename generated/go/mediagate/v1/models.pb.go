@@ -134,12 +134,69 @@ func (Model_Status) EnumDescriptor() ([]byte, []int) {
 	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{0, 1}
 }
 
+// What stands between a prompt and what must not be made, from least to most.
+type Model_SafetyClass int32
+
+const (
+	// Not said.
+	Model_SAFETY_CLASS_UNSPECIFIED Model_SafetyClass = 0
+	// Nothing.
+	Model_SAFETY_CLASS_OPEN Model_SafetyClass = 1
+	// The model's own training to refuse.
+	Model_SAFETY_CLASS_ALIGNED Model_SafetyClass = 2
+	// Something beside the model looks at the prompt or at what was made.
+	Model_SAFETY_CLASS_SCREENED Model_SafetyClass = 3
+)
+
+// Enum value maps for Model_SafetyClass.
+var (
+	Model_SafetyClass_name = map[int32]string{
+		0: "SAFETY_CLASS_UNSPECIFIED",
+		1: "SAFETY_CLASS_OPEN",
+		2: "SAFETY_CLASS_ALIGNED",
+		3: "SAFETY_CLASS_SCREENED",
+	}
+	Model_SafetyClass_value = map[string]int32{
+		"SAFETY_CLASS_UNSPECIFIED": 0,
+		"SAFETY_CLASS_OPEN":        1,
+		"SAFETY_CLASS_ALIGNED":     2,
+		"SAFETY_CLASS_SCREENED":    3,
+	}
+)
+
+func (x Model_SafetyClass) Enum() *Model_SafetyClass {
+	p := new(Model_SafetyClass)
+	*p = x
+	return p
+}
+
+func (x Model_SafetyClass) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Model_SafetyClass) Descriptor() protoreflect.EnumDescriptor {
+	return file_mediagate_v1_models_proto_enumTypes[2].Descriptor()
+}
+
+func (Model_SafetyClass) Type() protoreflect.EnumType {
+	return &file_mediagate_v1_models_proto_enumTypes[2]
+}
+
+func (x Model_SafetyClass) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Model_SafetyClass.Descriptor instead.
+func (Model_SafetyClass) EnumDescriptor() ([]byte, []int) {
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{0, 2}
+}
+
 // A model of the catalog.
 type Model struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name: owner/name.
 	Slug string `protobuf:"bytes,1,opt,name=slug,proto3" json:"slug,omitempty"`
-	// Other names it answers to.
+	// Other names of this very model, in any case of letters.
 	Aliases []string `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
 	// What it makes.
 	Modality Modality `protobuf:"varint,3,opt,name=modality,proto3,enum=mediagate.v1.Modality" json:"modality,omitempty"`
@@ -170,8 +227,19 @@ type Model struct {
 	Version string `protobuf:"bytes,15,opt,name=version,proto3" json:"version,omitempty"`
 	// Slugs of the models that take over when it fails, in order.
 	FallbackModels []string `protobuf:"bytes,16,rep,name=fallback_models,json=fallbackModels,proto3" json:"fallback_models,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Models that are not on Replicate and that it stands in for: a call that names one runs this
+	// model and says so, or is refused with MODEL_RETIRED under PARAMETER_MODE_STRICT or where
+	// `allow_substitutes` is false.
+	StandsInFor []*StandIn `protobuf:"bytes,17,rep,name=stands_in_for,json=standsInFor,proto3" json:"stands_in_for,omitempty"`
+	// What stands between a prompt and what must not be made. A fallback is never weaker.
+	SafetyClass Model_SafetyClass `protobuf:"varint,18,opt,name=safety_class,json=safetyClass,proto3,enum=mediagate.v1.Model_SafetyClass" json:"safety_class,omitempty"`
+	// True where its inputs were read from its own schema; false where some are inferred from its
+	// like or not known.
+	InputsVerified bool `protobuf:"varint,19,opt,name=inputs_verified,json=inputsVerified,proto3" json:"inputs_verified,omitempty"`
+	// How long a run takes as a rule, from the create to the end.
+	UsualRun      *durationpb.Duration `protobuf:"bytes,20,opt,name=usual_run,json=usualRun,proto3" json:"usual_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
@@ -316,6 +384,89 @@ func (x *Model) GetFallbackModels() []string {
 	return nil
 }
 
+func (x *Model) GetStandsInFor() []*StandIn {
+	if x != nil {
+		return x.StandsInFor
+	}
+	return nil
+}
+
+func (x *Model) GetSafetyClass() Model_SafetyClass {
+	if x != nil {
+		return x.SafetyClass
+	}
+	return Model_SAFETY_CLASS_UNSPECIFIED
+}
+
+func (x *Model) GetInputsVerified() bool {
+	if x != nil {
+		return x.InputsVerified
+	}
+	return false
+}
+
+func (x *Model) GetUsualRun() *durationpb.Duration {
+	if x != nil {
+		return x.UsualRun
+	}
+	return nil
+}
+
+// A name under which a model is run though it is another.
+type StandIn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name, in any case of letters.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why this model is run instead.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandIn) Reset() {
+	*x = StandIn{}
+	mi := &file_mediagate_v1_models_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandIn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandIn) ProtoMessage() {}
+
+func (x *StandIn) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_models_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandIn.ProtoReflect.Descriptor instead.
+func (*StandIn) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StandIn) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StandIn) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // A field of this contract as a model takes it.
 type ModelParameter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -339,7 +490,7 @@ type ModelParameter struct {
 
 func (x *ModelParameter) Reset() {
 	*x = ModelParameter{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[1]
+	mi := &file_mediagate_v1_models_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +502,7 @@ func (x *ModelParameter) String() string {
 func (*ModelParameter) ProtoMessage() {}
 
 func (x *ModelParameter) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[1]
+	mi := &file_mediagate_v1_models_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +515,7 @@ func (x *ModelParameter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelParameter.ProtoReflect.Descriptor instead.
 func (*ModelParameter) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{1}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ModelParameter) GetParameter() string {
@@ -431,7 +582,7 @@ type PriceSchedule struct {
 
 func (x *PriceSchedule) Reset() {
 	*x = PriceSchedule{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[2]
+	mi := &file_mediagate_v1_models_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +594,7 @@ func (x *PriceSchedule) String() string {
 func (*PriceSchedule) ProtoMessage() {}
 
 func (x *PriceSchedule) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[2]
+	mi := &file_mediagate_v1_models_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +607,7 @@ func (x *PriceSchedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PriceSchedule.ProtoReflect.Descriptor instead.
 func (*PriceSchedule) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{2}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PriceSchedule) GetTiers() []*PriceTier {
@@ -493,7 +644,7 @@ type PriceTier struct {
 
 func (x *PriceTier) Reset() {
 	*x = PriceTier{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[3]
+	mi := &file_mediagate_v1_models_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +656,7 @@ func (x *PriceTier) String() string {
 func (*PriceTier) ProtoMessage() {}
 
 func (x *PriceTier) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[3]
+	mi := &file_mediagate_v1_models_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +669,7 @@ func (x *PriceTier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PriceTier.ProtoReflect.Descriptor instead.
 func (*PriceTier) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{3}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PriceTier) GetCriteria() []*PriceCriterion {
@@ -552,7 +703,7 @@ type PriceCriterion struct {
 
 func (x *PriceCriterion) Reset() {
 	*x = PriceCriterion{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[4]
+	mi := &file_mediagate_v1_models_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +715,7 @@ func (x *PriceCriterion) String() string {
 func (*PriceCriterion) ProtoMessage() {}
 
 func (x *PriceCriterion) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[4]
+	mi := &file_mediagate_v1_models_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +728,7 @@ func (x *PriceCriterion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PriceCriterion.ProtoReflect.Descriptor instead.
 func (*PriceCriterion) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{4}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PriceCriterion) GetMetric() string {
@@ -623,7 +774,7 @@ type PriceRate struct {
 
 func (x *PriceRate) Reset() {
 	*x = PriceRate{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[5]
+	mi := &file_mediagate_v1_models_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +786,7 @@ func (x *PriceRate) String() string {
 func (*PriceRate) ProtoMessage() {}
 
 func (x *PriceRate) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[5]
+	mi := &file_mediagate_v1_models_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +799,7 @@ func (x *PriceRate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PriceRate.ProtoReflect.Descriptor instead.
 func (*PriceRate) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{5}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PriceRate) GetMetric() string {
@@ -689,7 +840,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[6]
+	mi := &file_mediagate_v1_models_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +852,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[6]
+	mi := &file_mediagate_v1_models_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +865,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{6}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListModelsRequest) GetModality() Modality {
@@ -758,7 +909,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[7]
+	mi := &file_mediagate_v1_models_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +921,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[7]
+	mi := &file_mediagate_v1_models_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +934,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{7}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -811,7 +962,7 @@ type GetModelRequest struct {
 
 func (x *GetModelRequest) Reset() {
 	*x = GetModelRequest{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[8]
+	mi := &file_mediagate_v1_models_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +974,7 @@ func (x *GetModelRequest) String() string {
 func (*GetModelRequest) ProtoMessage() {}
 
 func (x *GetModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[8]
+	mi := &file_mediagate_v1_models_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +987,7 @@ func (x *GetModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModelRequest.ProtoReflect.Descriptor instead.
 func (*GetModelRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{8}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetModelRequest) GetModel() string {
@@ -857,7 +1008,7 @@ type GetModelResponse struct {
 
 func (x *GetModelResponse) Reset() {
 	*x = GetModelResponse{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[9]
+	mi := &file_mediagate_v1_models_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1020,7 @@ func (x *GetModelResponse) String() string {
 func (*GetModelResponse) ProtoMessage() {}
 
 func (x *GetModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[9]
+	mi := &file_mediagate_v1_models_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1033,7 @@ func (x *GetModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModelResponse.ProtoReflect.Descriptor instead.
 func (*GetModelResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{9}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetModelResponse) GetModel() *Model {
@@ -912,7 +1063,7 @@ type EstimateCostRequest struct {
 
 func (x *EstimateCostRequest) Reset() {
 	*x = EstimateCostRequest{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[10]
+	mi := &file_mediagate_v1_models_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1075,7 @@ func (x *EstimateCostRequest) String() string {
 func (*EstimateCostRequest) ProtoMessage() {}
 
 func (x *EstimateCostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[10]
+	mi := &file_mediagate_v1_models_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1088,7 @@ func (x *EstimateCostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EstimateCostRequest.ProtoReflect.Descriptor instead.
 func (*EstimateCostRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{10}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EstimateCostRequest) GetRequest() isEstimateCostRequest_Request {
@@ -1058,7 +1209,7 @@ type EstimateCostResponse struct {
 
 func (x *EstimateCostResponse) Reset() {
 	*x = EstimateCostResponse{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[11]
+	mi := &file_mediagate_v1_models_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1221,7 @@ func (x *EstimateCostResponse) String() string {
 func (*EstimateCostResponse) ProtoMessage() {}
 
 func (x *EstimateCostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[11]
+	mi := &file_mediagate_v1_models_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1234,7 @@ func (x *EstimateCostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EstimateCostResponse.ProtoReflect.Descriptor instead.
 func (*EstimateCostResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{11}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EstimateCostResponse) GetPlan() *Plan {
@@ -1119,7 +1270,7 @@ type RunModelRequest struct {
 
 func (x *RunModelRequest) Reset() {
 	*x = RunModelRequest{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[12]
+	mi := &file_mediagate_v1_models_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1282,7 @@ func (x *RunModelRequest) String() string {
 func (*RunModelRequest) ProtoMessage() {}
 
 func (x *RunModelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[12]
+	mi := &file_mediagate_v1_models_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1295,7 @@ func (x *RunModelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunModelRequest.ProtoReflect.Descriptor instead.
 func (*RunModelRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{12}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RunModelRequest) GetRequestId() string {
@@ -1207,7 +1358,7 @@ type RunModelMedia struct {
 
 func (x *RunModelMedia) Reset() {
 	*x = RunModelMedia{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[13]
+	mi := &file_mediagate_v1_models_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1370,7 @@ func (x *RunModelMedia) String() string {
 func (*RunModelMedia) ProtoMessage() {}
 
 func (x *RunModelMedia) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[13]
+	mi := &file_mediagate_v1_models_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1383,7 @@ func (x *RunModelMedia) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunModelMedia.ProtoReflect.Descriptor instead.
 func (*RunModelMedia) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{13}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RunModelMedia) GetMedia() []*MediaInput {
@@ -1257,7 +1408,7 @@ type RunModelResponse struct {
 
 func (x *RunModelResponse) Reset() {
 	*x = RunModelResponse{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[14]
+	mi := &file_mediagate_v1_models_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1420,7 @@ func (x *RunModelResponse) String() string {
 func (*RunModelResponse) ProtoMessage() {}
 
 func (x *RunModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[14]
+	mi := &file_mediagate_v1_models_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1433,7 @@ func (x *RunModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunModelResponse.ProtoReflect.Descriptor instead.
 func (*RunModelResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{14}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RunModelResponse) GetGeneration() *Generation {
@@ -1310,7 +1461,7 @@ var File_mediagate_v1_models_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_models_proto_rawDesc = "" +
 	"\n" +
-	"\x19mediagate/v1/models.proto\x12\fmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18mediagate/v1/audio.proto\x1a\x1dmediagate/v1/generation.proto\x1a\x18mediagate/v1/image.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x1amediagate/v1/options.proto\x1a\x17mediagate/v1/plan.proto\x1a\x19mediagate/v1/safety.proto\x1a\x17mediagate/v1/text.proto\x1a\x18mediagate/v1/video.proto\"\xc0\x06\n" +
+	"\x19mediagate/v1/models.proto\x12\fmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18mediagate/v1/audio.proto\x1a\x1dmediagate/v1/generation.proto\x1a\x18mediagate/v1/image.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x1amediagate/v1/options.proto\x1a\x17mediagate/v1/plan.proto\x1a\x19mediagate/v1/safety.proto\x1a\x17mediagate/v1/text.proto\x1a\x18mediagate/v1/video.proto\"\x99\t\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04slug\x18\x01 \x01(\tR\x04slug\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x122\n" +
@@ -1330,7 +1481,11 @@ const file_mediagate_v1_models_proto_rawDesc = "" +
 	"\amax_run\x18\r \x01(\v2\x19.google.protobuf.DurationR\x06maxRun\x12/\n" +
 	"\x11max_output_tokens\x18\x0e \x01(\x05H\x00R\x0fmaxOutputTokens\x88\x01\x01\x12\x18\n" +
 	"\aversion\x18\x0f \x01(\tR\aversion\x12'\n" +
-	"\x0ffallback_models\x18\x10 \x03(\tR\x0efallbackModels\"X\n" +
+	"\x0ffallback_models\x18\x10 \x03(\tR\x0efallbackModels\x129\n" +
+	"\rstands_in_for\x18\x11 \x03(\v2\x15.mediagate.v1.StandInR\vstandsInFor\x12B\n" +
+	"\fsafety_class\x18\x12 \x01(\x0e2\x1f.mediagate.v1.Model.SafetyClassR\vsafetyClass\x12'\n" +
+	"\x0finputs_verified\x18\x13 \x01(\bR\x0einputsVerified\x126\n" +
+	"\tusual_run\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\busualRun\"X\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rKIND_OFFICIAL\x10\x01\x12\x12\n" +
@@ -1339,8 +1494,16 @@ const file_mediagate_v1_models_proto_rawDesc = "" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSTATUS_LIVE\x10\x01\x12\x12\n" +
-	"\x0eSTATUS_RETIRED\x10\x02B\x14\n" +
-	"\x12_max_output_tokens\"\x8b\x02\n" +
+	"\x0eSTATUS_RETIRED\x10\x02\"w\n" +
+	"\vSafetyClass\x12\x1c\n" +
+	"\x18SAFETY_CLASS_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11SAFETY_CLASS_OPEN\x10\x01\x12\x18\n" +
+	"\x14SAFETY_CLASS_ALIGNED\x10\x02\x12\x19\n" +
+	"\x15SAFETY_CLASS_SCREENED\x10\x03B\x14\n" +
+	"\x12_max_output_tokens\"5\n" +
+	"\aStandIn\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8b\x02\n" +
 	"\x0eModelParameter\x12\x1c\n" +
 	"\tparameter\x18\x01 \x01(\tR\tparameter\x12\x1d\n" +
 	"\n" +
@@ -1439,84 +1602,89 @@ func file_mediagate_v1_models_proto_rawDescGZIP() []byte {
 	return file_mediagate_v1_models_proto_rawDescData
 }
 
-var file_mediagate_v1_models_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mediagate_v1_models_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_mediagate_v1_models_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_mediagate_v1_models_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_mediagate_v1_models_proto_goTypes = []any{
 	(Model_Kind)(0),              // 0: mediagate.v1.Model.Kind
 	(Model_Status)(0),            // 1: mediagate.v1.Model.Status
-	(*Model)(nil),                // 2: mediagate.v1.Model
-	(*ModelParameter)(nil),       // 3: mediagate.v1.ModelParameter
-	(*PriceSchedule)(nil),        // 4: mediagate.v1.PriceSchedule
-	(*PriceTier)(nil),            // 5: mediagate.v1.PriceTier
-	(*PriceCriterion)(nil),       // 6: mediagate.v1.PriceCriterion
-	(*PriceRate)(nil),            // 7: mediagate.v1.PriceRate
-	(*ListModelsRequest)(nil),    // 8: mediagate.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),   // 9: mediagate.v1.ListModelsResponse
-	(*GetModelRequest)(nil),      // 10: mediagate.v1.GetModelRequest
-	(*GetModelResponse)(nil),     // 11: mediagate.v1.GetModelResponse
-	(*EstimateCostRequest)(nil),  // 12: mediagate.v1.EstimateCostRequest
-	(*EstimateCostResponse)(nil), // 13: mediagate.v1.EstimateCostResponse
-	(*RunModelRequest)(nil),      // 14: mediagate.v1.RunModelRequest
-	(*RunModelMedia)(nil),        // 15: mediagate.v1.RunModelMedia
-	(*RunModelResponse)(nil),     // 16: mediagate.v1.RunModelResponse
-	nil,                          // 17: mediagate.v1.RunModelRequest.MediaEntry
-	(Modality)(0),                // 18: mediagate.v1.Modality
-	(Quality)(0),                 // 19: mediagate.v1.Quality
-	(*durationpb.Duration)(nil),  // 20: google.protobuf.Duration
-	(*GenerateTextRequest)(nil),  // 21: mediagate.v1.GenerateTextRequest
-	(*GenerateImageRequest)(nil), // 22: mediagate.v1.GenerateImageRequest
-	(*GenerateVideoRequest)(nil), // 23: mediagate.v1.GenerateVideoRequest
-	(*GenerateAudioRequest)(nil), // 24: mediagate.v1.GenerateAudioRequest
-	(*CheckSafetyRequest)(nil),   // 25: mediagate.v1.CheckSafetyRequest
-	(*Plan)(nil),                 // 26: mediagate.v1.Plan
-	(*GenerationOptions)(nil),    // 27: mediagate.v1.GenerationOptions
-	(*structpb.Struct)(nil),      // 28: google.protobuf.Struct
-	(*MediaInput)(nil),           // 29: mediagate.v1.MediaInput
-	(*Generation)(nil),           // 30: mediagate.v1.Generation
+	(Model_SafetyClass)(0),       // 2: mediagate.v1.Model.SafetyClass
+	(*Model)(nil),                // 3: mediagate.v1.Model
+	(*StandIn)(nil),              // 4: mediagate.v1.StandIn
+	(*ModelParameter)(nil),       // 5: mediagate.v1.ModelParameter
+	(*PriceSchedule)(nil),        // 6: mediagate.v1.PriceSchedule
+	(*PriceTier)(nil),            // 7: mediagate.v1.PriceTier
+	(*PriceCriterion)(nil),       // 8: mediagate.v1.PriceCriterion
+	(*PriceRate)(nil),            // 9: mediagate.v1.PriceRate
+	(*ListModelsRequest)(nil),    // 10: mediagate.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),   // 11: mediagate.v1.ListModelsResponse
+	(*GetModelRequest)(nil),      // 12: mediagate.v1.GetModelRequest
+	(*GetModelResponse)(nil),     // 13: mediagate.v1.GetModelResponse
+	(*EstimateCostRequest)(nil),  // 14: mediagate.v1.EstimateCostRequest
+	(*EstimateCostResponse)(nil), // 15: mediagate.v1.EstimateCostResponse
+	(*RunModelRequest)(nil),      // 16: mediagate.v1.RunModelRequest
+	(*RunModelMedia)(nil),        // 17: mediagate.v1.RunModelMedia
+	(*RunModelResponse)(nil),     // 18: mediagate.v1.RunModelResponse
+	nil,                          // 19: mediagate.v1.RunModelRequest.MediaEntry
+	(Modality)(0),                // 20: mediagate.v1.Modality
+	(Quality)(0),                 // 21: mediagate.v1.Quality
+	(*durationpb.Duration)(nil),  // 22: google.protobuf.Duration
+	(*GenerateTextRequest)(nil),  // 23: mediagate.v1.GenerateTextRequest
+	(*GenerateImageRequest)(nil), // 24: mediagate.v1.GenerateImageRequest
+	(*GenerateVideoRequest)(nil), // 25: mediagate.v1.GenerateVideoRequest
+	(*GenerateAudioRequest)(nil), // 26: mediagate.v1.GenerateAudioRequest
+	(*CheckSafetyRequest)(nil),   // 27: mediagate.v1.CheckSafetyRequest
+	(*Plan)(nil),                 // 28: mediagate.v1.Plan
+	(*GenerationOptions)(nil),    // 29: mediagate.v1.GenerationOptions
+	(*structpb.Struct)(nil),      // 30: google.protobuf.Struct
+	(*MediaInput)(nil),           // 31: mediagate.v1.MediaInput
+	(*Generation)(nil),           // 32: mediagate.v1.Generation
 }
 var file_mediagate_v1_models_proto_depIdxs = []int32{
-	18, // 0: mediagate.v1.Model.modality:type_name -> mediagate.v1.Modality
+	20, // 0: mediagate.v1.Model.modality:type_name -> mediagate.v1.Modality
 	0,  // 1: mediagate.v1.Model.kind:type_name -> mediagate.v1.Model.Kind
-	19, // 2: mediagate.v1.Model.quality:type_name -> mediagate.v1.Quality
+	21, // 2: mediagate.v1.Model.quality:type_name -> mediagate.v1.Quality
 	1,  // 3: mediagate.v1.Model.status:type_name -> mediagate.v1.Model.Status
-	3,  // 4: mediagate.v1.Model.parameters:type_name -> mediagate.v1.ModelParameter
-	4,  // 5: mediagate.v1.Model.price:type_name -> mediagate.v1.PriceSchedule
-	20, // 6: mediagate.v1.Model.max_run:type_name -> google.protobuf.Duration
-	5,  // 7: mediagate.v1.PriceSchedule.tiers:type_name -> mediagate.v1.PriceTier
-	6,  // 8: mediagate.v1.PriceTier.criteria:type_name -> mediagate.v1.PriceCriterion
-	7,  // 9: mediagate.v1.PriceTier.rates:type_name -> mediagate.v1.PriceRate
-	18, // 10: mediagate.v1.ListModelsRequest.modality:type_name -> mediagate.v1.Modality
-	19, // 11: mediagate.v1.ListModelsRequest.quality:type_name -> mediagate.v1.Quality
-	2,  // 12: mediagate.v1.ListModelsResponse.models:type_name -> mediagate.v1.Model
-	2,  // 13: mediagate.v1.GetModelResponse.model:type_name -> mediagate.v1.Model
-	21, // 14: mediagate.v1.EstimateCostRequest.text:type_name -> mediagate.v1.GenerateTextRequest
-	22, // 15: mediagate.v1.EstimateCostRequest.image:type_name -> mediagate.v1.GenerateImageRequest
-	23, // 16: mediagate.v1.EstimateCostRequest.video:type_name -> mediagate.v1.GenerateVideoRequest
-	24, // 17: mediagate.v1.EstimateCostRequest.audio:type_name -> mediagate.v1.GenerateAudioRequest
-	25, // 18: mediagate.v1.EstimateCostRequest.safety:type_name -> mediagate.v1.CheckSafetyRequest
-	14, // 19: mediagate.v1.EstimateCostRequest.run:type_name -> mediagate.v1.RunModelRequest
-	26, // 20: mediagate.v1.EstimateCostResponse.plan:type_name -> mediagate.v1.Plan
-	20, // 21: mediagate.v1.RunModelRequest.wait:type_name -> google.protobuf.Duration
-	27, // 22: mediagate.v1.RunModelRequest.options:type_name -> mediagate.v1.GenerationOptions
-	28, // 23: mediagate.v1.RunModelRequest.input:type_name -> google.protobuf.Struct
-	17, // 24: mediagate.v1.RunModelRequest.media:type_name -> mediagate.v1.RunModelRequest.MediaEntry
-	29, // 25: mediagate.v1.RunModelMedia.media:type_name -> mediagate.v1.MediaInput
-	30, // 26: mediagate.v1.RunModelResponse.generation:type_name -> mediagate.v1.Generation
-	26, // 27: mediagate.v1.RunModelResponse.plan:type_name -> mediagate.v1.Plan
-	15, // 28: mediagate.v1.RunModelRequest.MediaEntry.value:type_name -> mediagate.v1.RunModelMedia
-	8,  // 29: mediagate.v1.ModelService.ListModels:input_type -> mediagate.v1.ListModelsRequest
-	10, // 30: mediagate.v1.ModelService.GetModel:input_type -> mediagate.v1.GetModelRequest
-	12, // 31: mediagate.v1.ModelService.EstimateCost:input_type -> mediagate.v1.EstimateCostRequest
-	14, // 32: mediagate.v1.ModelService.RunModel:input_type -> mediagate.v1.RunModelRequest
-	9,  // 33: mediagate.v1.ModelService.ListModels:output_type -> mediagate.v1.ListModelsResponse
-	11, // 34: mediagate.v1.ModelService.GetModel:output_type -> mediagate.v1.GetModelResponse
-	13, // 35: mediagate.v1.ModelService.EstimateCost:output_type -> mediagate.v1.EstimateCostResponse
-	16, // 36: mediagate.v1.ModelService.RunModel:output_type -> mediagate.v1.RunModelResponse
-	33, // [33:37] is the sub-list for method output_type
-	29, // [29:33] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	5,  // 4: mediagate.v1.Model.parameters:type_name -> mediagate.v1.ModelParameter
+	6,  // 5: mediagate.v1.Model.price:type_name -> mediagate.v1.PriceSchedule
+	22, // 6: mediagate.v1.Model.max_run:type_name -> google.protobuf.Duration
+	4,  // 7: mediagate.v1.Model.stands_in_for:type_name -> mediagate.v1.StandIn
+	2,  // 8: mediagate.v1.Model.safety_class:type_name -> mediagate.v1.Model.SafetyClass
+	22, // 9: mediagate.v1.Model.usual_run:type_name -> google.protobuf.Duration
+	7,  // 10: mediagate.v1.PriceSchedule.tiers:type_name -> mediagate.v1.PriceTier
+	8,  // 11: mediagate.v1.PriceTier.criteria:type_name -> mediagate.v1.PriceCriterion
+	9,  // 12: mediagate.v1.PriceTier.rates:type_name -> mediagate.v1.PriceRate
+	20, // 13: mediagate.v1.ListModelsRequest.modality:type_name -> mediagate.v1.Modality
+	21, // 14: mediagate.v1.ListModelsRequest.quality:type_name -> mediagate.v1.Quality
+	3,  // 15: mediagate.v1.ListModelsResponse.models:type_name -> mediagate.v1.Model
+	3,  // 16: mediagate.v1.GetModelResponse.model:type_name -> mediagate.v1.Model
+	23, // 17: mediagate.v1.EstimateCostRequest.text:type_name -> mediagate.v1.GenerateTextRequest
+	24, // 18: mediagate.v1.EstimateCostRequest.image:type_name -> mediagate.v1.GenerateImageRequest
+	25, // 19: mediagate.v1.EstimateCostRequest.video:type_name -> mediagate.v1.GenerateVideoRequest
+	26, // 20: mediagate.v1.EstimateCostRequest.audio:type_name -> mediagate.v1.GenerateAudioRequest
+	27, // 21: mediagate.v1.EstimateCostRequest.safety:type_name -> mediagate.v1.CheckSafetyRequest
+	16, // 22: mediagate.v1.EstimateCostRequest.run:type_name -> mediagate.v1.RunModelRequest
+	28, // 23: mediagate.v1.EstimateCostResponse.plan:type_name -> mediagate.v1.Plan
+	22, // 24: mediagate.v1.RunModelRequest.wait:type_name -> google.protobuf.Duration
+	29, // 25: mediagate.v1.RunModelRequest.options:type_name -> mediagate.v1.GenerationOptions
+	30, // 26: mediagate.v1.RunModelRequest.input:type_name -> google.protobuf.Struct
+	19, // 27: mediagate.v1.RunModelRequest.media:type_name -> mediagate.v1.RunModelRequest.MediaEntry
+	31, // 28: mediagate.v1.RunModelMedia.media:type_name -> mediagate.v1.MediaInput
+	32, // 29: mediagate.v1.RunModelResponse.generation:type_name -> mediagate.v1.Generation
+	28, // 30: mediagate.v1.RunModelResponse.plan:type_name -> mediagate.v1.Plan
+	17, // 31: mediagate.v1.RunModelRequest.MediaEntry.value:type_name -> mediagate.v1.RunModelMedia
+	10, // 32: mediagate.v1.ModelService.ListModels:input_type -> mediagate.v1.ListModelsRequest
+	12, // 33: mediagate.v1.ModelService.GetModel:input_type -> mediagate.v1.GetModelRequest
+	14, // 34: mediagate.v1.ModelService.EstimateCost:input_type -> mediagate.v1.EstimateCostRequest
+	16, // 35: mediagate.v1.ModelService.RunModel:input_type -> mediagate.v1.RunModelRequest
+	11, // 36: mediagate.v1.ModelService.ListModels:output_type -> mediagate.v1.ListModelsResponse
+	13, // 37: mediagate.v1.ModelService.GetModel:output_type -> mediagate.v1.GetModelResponse
+	15, // 38: mediagate.v1.ModelService.EstimateCost:output_type -> mediagate.v1.EstimateCostResponse
+	18, // 39: mediagate.v1.ModelService.RunModel:output_type -> mediagate.v1.RunModelResponse
+	36, // [36:40] is the sub-list for method output_type
+	32, // [32:36] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_models_proto_init() }
@@ -1535,9 +1703,9 @@ func file_mediagate_v1_models_proto_init() {
 	file_mediagate_v1_text_proto_init()
 	file_mediagate_v1_video_proto_init()
 	file_mediagate_v1_models_proto_msgTypes[0].OneofWrappers = []any{}
-	file_mediagate_v1_models_proto_msgTypes[1].OneofWrappers = []any{}
-	file_mediagate_v1_models_proto_msgTypes[4].OneofWrappers = []any{}
-	file_mediagate_v1_models_proto_msgTypes[10].OneofWrappers = []any{
+	file_mediagate_v1_models_proto_msgTypes[2].OneofWrappers = []any{}
+	file_mediagate_v1_models_proto_msgTypes[5].OneofWrappers = []any{}
+	file_mediagate_v1_models_proto_msgTypes[11].OneofWrappers = []any{
 		(*EstimateCostRequest_Text)(nil),
 		(*EstimateCostRequest_Image)(nil),
 		(*EstimateCostRequest_Video)(nil),
@@ -1550,8 +1718,8 @@ func file_mediagate_v1_models_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mediagate_v1_models_proto_rawDesc), len(file_mediagate_v1_models_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      3,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,7 +37,7 @@ from mediagate.v1 import text_pb2 as mediagate_dot_v1_dot_text__pb2
 from mediagate.v1 import video_pb2 as mediagate_dot_v1_dot_video__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mediagate/v1/models.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18mediagate/v1/audio.proto\x1a\x1dmediagate/v1/generation.proto\x1a\x18mediagate/v1/image.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x1amediagate/v1/options.proto\x1a\x17mediagate/v1/plan.proto\x1a\x19mediagate/v1/safety.proto\x1a\x17mediagate/v1/text.proto\x1a\x18mediagate/v1/video.proto\"\xa1\x05\n\x05Model\x12\x0c\n\x04slug\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12(\n\x08modality\x18\x03 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.mediagate.v1.Model.Kind\x12\x0e\n\x06vendor\x18\x05 \x01(\t\x12&\n\x07quality\x18\x06 \x01(\x0e\x32\x15.mediagate.v1.Quality\x12*\n\x06status\x18\x07 \x01(\x0e\x32\x1a.mediagate.v1.Model.Status\x12\x11\n\tsuccessor\x18\x08 \x01(\t\x12\x0f\n\x07streams\x18\t \x01(\x08\x12\x14\n\x0c\x63\x61pabilities\x18\n \x03(\t\x12\x30\n\nparameters\x18\x0b \x03(\x0b\x32\x1c.mediagate.v1.ModelParameter\x12*\n\x05price\x18\x0c \x01(\x0b\x32\x1b.mediagate.v1.PriceSchedule\x12*\n\x07max_run\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x11max_output_tokens\x18\x0e \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07version\x18\x0f \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x10 \x03(\t\"X\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_OFFICIAL\x10\x01\x12\x12\n\x0eKIND_COMMUNITY\x10\x02\x12\x13\n\x0fKIND_DEPLOYMENT\x10\x03\"E\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATUS_LIVE\x10\x01\x12\x12\n\x0eSTATUS_RETIRED\x10\x02\x42\x14\n\x12_max_output_tokens\"\xbc\x01\n\x0eModelParameter\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x14\n\x07minimum\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0e\x61llowed_values\x18\x05 \x03(\t\x12\x15\n\rdefault_value\x18\x06 \x01(\t\x12\x10\n\x08required\x18\x07 \x01(\x08\x42\n\n\x08_minimumB\n\n\x08_maximum\"[\n\rPriceSchedule\x12&\n\x05tiers\x18\x01 \x03(\x0b\x32\x17.mediagate.v1.PriceTier\x12\x12\n\nprice_date\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"c\n\tPriceTier\x12.\n\x08\x63riteria\x18\x01 \x03(\x0b\x32\x1c.mediagate.v1.PriceCriterion\x12&\n\x05rates\x18\x02 \x03(\x0b\x32\x17.mediagate.v1.PriceRate\"z\n\x0ePriceCriterion\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x13\n\x06\x65quals\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04over\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05up_to\x18\x04 \x01(\tH\x02\x88\x01\x01\x42\t\n\x07_equalsB\x07\n\x05_overB\x08\n\x06_up_to\"5\n\tPriceRate\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0b\n\x03usd\x18\x02 \x01(\t\x12\x0b\n\x03per\x18\x03 \x01(\x03\"\xa4\x01\n\x11ListModelsRequest\x12.\n\x08modality\x18\x01 \x01(\x0e\x32\x16.mediagate.v1.ModalityB\x04\xe2\x41\x01\x01\x12,\n\x07quality\x18\x02 \x01(\x0e\x32\x15.mediagate.v1.QualityB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.mediagate.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x0fGetModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.mediagate.v1.Model\"\xd4\x02\n\x13\x45stimateCostRequest\x12\x31\n\x04text\x18\x01 \x01(\x0b\x32!.mediagate.v1.GenerateTextRequestH\x00\x12\x33\n\x05image\x18\x02 \x01(\x0b\x32\".mediagate.v1.GenerateImageRequestH\x00\x12\x33\n\x05video\x18\x03 \x01(\x0b\x32\".mediagate.v1.GenerateVideoRequestH\x00\x12\x33\n\x05\x61udio\x18\x04 \x01(\x0b\x32\".mediagate.v1.GenerateAudioRequestH\x00\x12\x32\n\x06safety\x18\x05 \x01(\x0b\x32 .mediagate.v1.CheckSafetyRequestH\x00\x12,\n\x03run\x18\x06 \x01(\x0b\x32\x1d.mediagate.v1.RunModelRequestH\x00\x42\t\n\x07request\"8\n\x14\x45stimateCostResponse\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.mediagate.v1.Plan\"\xfc\x02\n\x0fRunModelRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12-\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x36\n\x07options\x18\x04 \x01(\x0b\x32\x1f.mediagate.v1.GenerationOptionsB\x04\xe2\x41\x01\x01\x12\x13\n\x05model\x18\n \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x05input\x18\x0b \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12=\n\x05media\x18\x0c \x03(\x0b\x32(.mediagate.v1.RunModelRequest.MediaEntryB\x04\xe2\x41\x01\x01\x1aI\n\nMediaEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.mediagate.v1.RunModelMedia:\x02\x38\x01\"8\n\rRunModelMedia\x12\'\n\x05media\x18\x01 \x03(\x0b\x32\x18.mediagate.v1.MediaInput\"t\n\x10RunModelResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12 \n\x04plan\x18\x03 \x01(\x0b\x32\x12.mediagate.v1.Plan2\xcc\x02\n\x0cModelService\x12O\n\nListModels\x12\x1f.mediagate.v1.ListModelsRequest\x1a .mediagate.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.mediagate.v1.GetModelRequest\x1a\x1e.mediagate.v1.GetModelResponse\x12U\n\x0c\x45stimateCost\x12!.mediagate.v1.EstimateCostRequest\x1a\".mediagate.v1.EstimateCostResponse\x12I\n\x08RunModel\x12\x1d.mediagate.v1.RunModelRequest\x1a\x1e.mediagate.v1.RunModelResponseBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mediagate/v1/models.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18mediagate/v1/audio.proto\x1a\x1dmediagate/v1/generation.proto\x1a\x18mediagate/v1/image.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x1amediagate/v1/options.proto\x1a\x17mediagate/v1/plan.proto\x1a\x19mediagate/v1/safety.proto\x1a\x17mediagate/v1/text.proto\x1a\x18mediagate/v1/video.proto\"\xc6\x07\n\x05Model\x12\x0c\n\x04slug\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12(\n\x08modality\x18\x03 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12&\n\x04kind\x18\x04 \x01(\x0e\x32\x18.mediagate.v1.Model.Kind\x12\x0e\n\x06vendor\x18\x05 \x01(\t\x12&\n\x07quality\x18\x06 \x01(\x0e\x32\x15.mediagate.v1.Quality\x12*\n\x06status\x18\x07 \x01(\x0e\x32\x1a.mediagate.v1.Model.Status\x12\x11\n\tsuccessor\x18\x08 \x01(\t\x12\x0f\n\x07streams\x18\t \x01(\x08\x12\x14\n\x0c\x63\x61pabilities\x18\n \x03(\t\x12\x30\n\nparameters\x18\x0b \x03(\x0b\x32\x1c.mediagate.v1.ModelParameter\x12*\n\x05price\x18\x0c \x01(\x0b\x32\x1b.mediagate.v1.PriceSchedule\x12*\n\x07max_run\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x11max_output_tokens\x18\x0e \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07version\x18\x0f \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x10 \x03(\t\x12,\n\rstands_in_for\x18\x11 \x03(\x0b\x32\x15.mediagate.v1.StandIn\x12\x35\n\x0csafety_class\x18\x12 \x01(\x0e\x32\x1f.mediagate.v1.Model.SafetyClass\x12\x17\n\x0finputs_verified\x18\x13 \x01(\x08\x12,\n\tusual_run\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_OFFICIAL\x10\x01\x12\x12\n\x0eKIND_COMMUNITY\x10\x02\x12\x13\n\x0fKIND_DEPLOYMENT\x10\x03\"E\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATUS_LIVE\x10\x01\x12\x12\n\x0eSTATUS_RETIRED\x10\x02\"w\n\x0bSafetyClass\x12\x1c\n\x18SAFETY_CLASS_UNSPECIFIED\x10\x00\x12\x15\n\x11SAFETY_CLASS_OPEN\x10\x01\x12\x18\n\x14SAFETY_CLASS_ALIGNED\x10\x02\x12\x19\n\x15SAFETY_CLASS_SCREENED\x10\x03\x42\x14\n\x12_max_output_tokens\"\'\n\x07StandIn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xbc\x01\n\x0eModelParameter\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x14\n\x07minimum\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0e\x61llowed_values\x18\x05 \x03(\t\x12\x15\n\rdefault_value\x18\x06 \x01(\t\x12\x10\n\x08required\x18\x07 \x01(\x08\x42\n\n\x08_minimumB\n\n\x08_maximum\"[\n\rPriceSchedule\x12&\n\x05tiers\x18\x01 \x03(\x0b\x32\x17.mediagate.v1.PriceTier\x12\x12\n\nprice_date\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\"c\n\tPriceTier\x12.\n\x08\x63riteria\x18\x01 \x03(\x0b\x32\x1c.mediagate.v1.PriceCriterion\x12&\n\x05rates\x18\x02 \x03(\x0b\x32\x17.mediagate.v1.PriceRate\"z\n\x0ePriceCriterion\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x13\n\x06\x65quals\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04over\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05up_to\x18\x04 \x01(\tH\x02\x88\x01\x01\x42\t\n\x07_equalsB\x07\n\x05_overB\x08\n\x06_up_to\"5\n\tPriceRate\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0b\n\x03usd\x18\x02 \x01(\t\x12\x0b\n\x03per\x18\x03 \x01(\x03\"\xa4\x01\n\x11ListModelsRequest\x12.\n\x08modality\x18\x01 \x01(\x0e\x32\x16.mediagate.v1.ModalityB\x04\xe2\x41\x01\x01\x12,\n\x07quality\x18\x02 \x01(\x0e\x32\x15.mediagate.v1.QualityB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.mediagate.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x0fGetModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.mediagate.v1.Model\"\xd4\x02\n\x13\x45stimateCostRequest\x12\x31\n\x04text\x18\x01 \x01(\x0b\x32!.mediagate.v1.GenerateTextRequestH\x00\x12\x33\n\x05image\x18\x02 \x01(\x0b\x32\".mediagate.v1.GenerateImageRequestH\x00\x12\x33\n\x05video\x18\x03 \x01(\x0b\x32\".mediagate.v1.GenerateVideoRequestH\x00\x12\x33\n\x05\x61udio\x18\x04 \x01(\x0b\x32\".mediagate.v1.GenerateAudioRequestH\x00\x12\x32\n\x06safety\x18\x05 \x01(\x0b\x32 .mediagate.v1.CheckSafetyRequestH\x00\x12,\n\x03run\x18\x06 \x01(\x0b\x32\x1d.mediagate.v1.RunModelRequestH\x00\x42\t\n\x07request\"8\n\x14\x45stimateCostResponse\x12 \n\x04plan\x18\x01 \x01(\x0b\x32\x12.mediagate.v1.Plan\"\xfc\x02\n\x0fRunModelRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12-\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x36\n\x07options\x18\x04 \x01(\x0b\x32\x1f.mediagate.v1.GenerationOptionsB\x04\xe2\x41\x01\x01\x12\x13\n\x05model\x18\n \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x05input\x18\x0b \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12=\n\x05media\x18\x0c \x03(\x0b\x32(.mediagate.v1.RunModelRequest.MediaEntryB\x04\xe2\x41\x01\x01\x1aI\n\nMediaEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.mediagate.v1.RunModelMedia:\x02\x38\x01\"8\n\rRunModelMedia\x12\'\n\x05media\x18\x01 \x03(\x0b\x32\x18.mediagate.v1.MediaInput\"t\n\x10RunModelResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12 \n\x04plan\x18\x03 \x01(\x0b\x32\x12.mediagate.v1.Plan2\xcc\x02\n\x0cModelService\x12O\n\nListModels\x12\x1f.mediagate.v1.ListModelsRequest\x1a .mediagate.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.mediagate.v1.GetModelRequest\x1a\x1e.mediagate.v1.GetModelResponse\x12U\n\x0c\x45stimateCost\x12!.mediagate.v1.EstimateCostRequest\x1a\".mediagate.v1.EstimateCostResponse\x12I\n\x08RunModel\x12\x1d.mediagate.v1.RunModelRequest\x1a\x1e.mediagate.v1.RunModelResponseBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -72,41 +72,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNMODELREQUEST'].fields_by_name['media']._loaded_options = None
   _globals['_RUNMODELREQUEST'].fields_by_name['media']._serialized_options = b'\342A\001\001'
   _globals['_MODEL']._serialized_start=409
-  _globals['_MODEL']._serialized_end=1082
-  _globals['_MODEL_KIND']._serialized_start=901
-  _globals['_MODEL_KIND']._serialized_end=989
-  _globals['_MODEL_STATUS']._serialized_start=991
-  _globals['_MODEL_STATUS']._serialized_end=1060
-  _globals['_MODELPARAMETER']._serialized_start=1085
-  _globals['_MODELPARAMETER']._serialized_end=1273
-  _globals['_PRICESCHEDULE']._serialized_start=1275
-  _globals['_PRICESCHEDULE']._serialized_end=1366
-  _globals['_PRICETIER']._serialized_start=1368
-  _globals['_PRICETIER']._serialized_end=1467
-  _globals['_PRICECRITERION']._serialized_start=1469
-  _globals['_PRICECRITERION']._serialized_end=1591
-  _globals['_PRICERATE']._serialized_start=1593
-  _globals['_PRICERATE']._serialized_end=1646
-  _globals['_LISTMODELSREQUEST']._serialized_start=1649
-  _globals['_LISTMODELSREQUEST']._serialized_end=1813
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1815
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1897
-  _globals['_GETMODELREQUEST']._serialized_start=1899
-  _globals['_GETMODELREQUEST']._serialized_end=1937
-  _globals['_GETMODELRESPONSE']._serialized_start=1939
-  _globals['_GETMODELRESPONSE']._serialized_end=1993
-  _globals['_ESTIMATECOSTREQUEST']._serialized_start=1996
-  _globals['_ESTIMATECOSTREQUEST']._serialized_end=2336
-  _globals['_ESTIMATECOSTRESPONSE']._serialized_start=2338
-  _globals['_ESTIMATECOSTRESPONSE']._serialized_end=2394
-  _globals['_RUNMODELREQUEST']._serialized_start=2397
-  _globals['_RUNMODELREQUEST']._serialized_end=2777
-  _globals['_RUNMODELREQUEST_MEDIAENTRY']._serialized_start=2704
-  _globals['_RUNMODELREQUEST_MEDIAENTRY']._serialized_end=2777
-  _globals['_RUNMODELMEDIA']._serialized_start=2779
-  _globals['_RUNMODELMEDIA']._serialized_end=2835
-  _globals['_RUNMODELRESPONSE']._serialized_start=2837
-  _globals['_RUNMODELRESPONSE']._serialized_end=2953
-  _globals['_MODELSERVICE']._serialized_start=2956
-  _globals['_MODELSERVICE']._serialized_end=3288
+  _globals['_MODEL']._serialized_end=1375
+  _globals['_MODEL_KIND']._serialized_start=1073
+  _globals['_MODEL_KIND']._serialized_end=1161
+  _globals['_MODEL_STATUS']._serialized_start=1163
+  _globals['_MODEL_STATUS']._serialized_end=1232
+  _globals['_MODEL_SAFETYCLASS']._serialized_start=1234
+  _globals['_MODEL_SAFETYCLASS']._serialized_end=1353
+  _globals['_STANDIN']._serialized_start=1377
+  _globals['_STANDIN']._serialized_end=1416
+  _globals['_MODELPARAMETER']._serialized_start=1419
+  _globals['_MODELPARAMETER']._serialized_end=1607
+  _globals['_PRICESCHEDULE']._serialized_start=1609
+  _globals['_PRICESCHEDULE']._serialized_end=1700
+  _globals['_PRICETIER']._serialized_start=1702
+  _globals['_PRICETIER']._serialized_end=1801
+  _globals['_PRICECRITERION']._serialized_start=1803
+  _globals['_PRICECRITERION']._serialized_end=1925
+  _globals['_PRICERATE']._serialized_start=1927
+  _globals['_PRICERATE']._serialized_end=1980
+  _globals['_LISTMODELSREQUEST']._serialized_start=1983
+  _globals['_LISTMODELSREQUEST']._serialized_end=2147
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2149
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2231
+  _globals['_GETMODELREQUEST']._serialized_start=2233
+  _globals['_GETMODELREQUEST']._serialized_end=2271
+  _globals['_GETMODELRESPONSE']._serialized_start=2273
+  _globals['_GETMODELRESPONSE']._serialized_end=2327
+  _globals['_ESTIMATECOSTREQUEST']._serialized_start=2330
+  _globals['_ESTIMATECOSTREQUEST']._serialized_end=2670
+  _globals['_ESTIMATECOSTRESPONSE']._serialized_start=2672
+  _globals['_ESTIMATECOSTRESPONSE']._serialized_end=2728
+  _globals['_RUNMODELREQUEST']._serialized_start=2731
+  _globals['_RUNMODELREQUEST']._serialized_end=3111
+  _globals['_RUNMODELREQUEST_MEDIAENTRY']._serialized_start=3038
+  _globals['_RUNMODELREQUEST_MEDIAENTRY']._serialized_end=3111
+  _globals['_RUNMODELMEDIA']._serialized_start=3113
+  _globals['_RUNMODELMEDIA']._serialized_end=3169
+  _globals['_RUNMODELRESPONSE']._serialized_start=3171
+  _globals['_RUNMODELRESPONSE']._serialized_end=3287
+  _globals['_MODELSERVICE']._serialized_start=3290
+  _globals['_MODELSERVICE']._serialized_end=3622
 # @@protoc_insertion_point(module_scope)

@@ -87,6 +87,33 @@ class Model(_message.Message):
     STATUS_RETIRED: Model.Status.ValueType  # 2
     """Gone from Replicate: see `successor`."""
 
+    class _SafetyClass:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SafetyClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Model._SafetyClass.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SAFETY_CLASS_UNSPECIFIED: Model._SafetyClass.ValueType  # 0
+        """Not said."""
+        SAFETY_CLASS_OPEN: Model._SafetyClass.ValueType  # 1
+        """Nothing."""
+        SAFETY_CLASS_ALIGNED: Model._SafetyClass.ValueType  # 2
+        """The model's own training to refuse."""
+        SAFETY_CLASS_SCREENED: Model._SafetyClass.ValueType  # 3
+        """Something beside the model looks at the prompt or at what was made."""
+
+    class SafetyClass(_SafetyClass, metaclass=_SafetyClassEnumTypeWrapper):
+        """What stands between a prompt and what must not be made, from least to most."""
+
+    SAFETY_CLASS_UNSPECIFIED: Model.SafetyClass.ValueType  # 0
+    """Not said."""
+    SAFETY_CLASS_OPEN: Model.SafetyClass.ValueType  # 1
+    """Nothing."""
+    SAFETY_CLASS_ALIGNED: Model.SafetyClass.ValueType  # 2
+    """The model's own training to refuse."""
+    SAFETY_CLASS_SCREENED: Model.SafetyClass.ValueType  # 3
+    """Something beside the model looks at the prompt or at what was made."""
+
     SLUG_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     MODALITY_FIELD_NUMBER: _builtins.int
@@ -103,6 +130,10 @@ class Model(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
+    STANDS_IN_FOR_FIELD_NUMBER: _builtins.int
+    SAFETY_CLASS_FIELD_NUMBER: _builtins.int
+    INPUTS_VERIFIED_FIELD_NUMBER: _builtins.int
+    USUAL_RUN_FIELD_NUMBER: _builtins.int
     slug: _builtins.str
     """Its name: owner/name."""
     modality: _modality_pb2.Modality.ValueType
@@ -123,9 +154,15 @@ class Model(_message.Message):
     """The most tokens it writes. Unset where it writes none or that is not known."""
     version: _builtins.str
     """The pinned version of a community model."""
+    safety_class: Global___Model.SafetyClass.ValueType
+    """What stands between a prompt and what must not be made. A fallback is never weaker."""
+    inputs_verified: _builtins.bool
+    """True where its inputs were read from its own schema; false where some are inferred from its
+    like or not known.
+    """
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other names it answers to."""
+        """Other names of this very model, in any case of letters."""
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -149,6 +186,17 @@ class Model(_message.Message):
     def fallback_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Slugs of the models that take over when it fails, in order."""
 
+    @_builtins.property
+    def stands_in_for(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandIn]:
+        """Models that are not on Replicate and that it stands in for: a call that names one runs this
+        model and says so, or is refused with MODEL_RETIRED under PARAMETER_MODE_STRICT or where
+        `allow_substitutes` is false.
+        """
+
+    @_builtins.property
+    def usual_run(self) -> _duration_pb2.Duration:
+        """How long a run takes as a rule, from the create to the end."""
+
     def __init__(
         self,
         *,
@@ -168,16 +216,46 @@ class Model(_message.Message):
         max_output_tokens: _builtins.int | None = ...,
         version: _builtins.str = ...,
         fallback_models: _abc.Iterable[_builtins.str] | None = ...,
+        stands_in_for: _abc.Iterable[Global___StandIn] | None = ...,
+        safety_class: Global___Model.SafetyClass.ValueType = ...,
+        inputs_verified: _builtins.bool = ...,
+        usual_run: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens", "max_output_tokens", b"max_output_tokens", "max_run", b"max_run", "price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens", "max_output_tokens", b"max_output_tokens", "max_run", b"max_run", "price", b"price", "usual_run", b"usual_run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens", "aliases", b"aliases", "capabilities", b"capabilities", "fallback_models", b"fallback_models", "kind", b"kind", "max_output_tokens", b"max_output_tokens", "max_run", b"max_run", "modality", b"modality", "parameters", b"parameters", "price", b"price", "quality", b"quality", "slug", b"slug", "status", b"status", "streams", b"streams", "successor", b"successor", "vendor", b"vendor", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens", "aliases", b"aliases", "capabilities", b"capabilities", "fallback_models", b"fallback_models", "inputs_verified", b"inputs_verified", "kind", b"kind", "max_output_tokens", b"max_output_tokens", "max_run", b"max_run", "modality", b"modality", "parameters", b"parameters", "price", b"price", "quality", b"quality", "safety_class", b"safety_class", "slug", b"slug", "stands_in_for", b"stands_in_for", "status", b"status", "streams", b"streams", "successor", b"successor", "usual_run", b"usual_run", "vendor", b"vendor", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_output_tokens: _TypeAlias = _typing.Literal["max_output_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_output_tokens: _TypeAlias = _typing.Literal["_max_output_tokens", b"_max_output_tokens"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_output_tokens) -> _WhichOneofReturnType__max_output_tokens | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class StandIn(_message.Message):
+    """A name under which a model is run though it is another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name, in any case of letters."""
+    reason: _builtins.str
+    """Why this model is run instead."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandIn: _TypeAlias = StandIn  # noqa: Y015
 
 @_typing.final
 class ModelParameter(_message.Message):

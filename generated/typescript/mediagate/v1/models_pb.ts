@@ -33,7 +33,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/models.proto.
  */
 export const file_mediagate_v1_models: GenFile = /*@__PURE__*/
-  fileDesc("ChltZWRpYWdhdGUvdjEvbW9kZWxzLnByb3RvEgxtZWRpYWdhdGUudjEioQUKBU1vZGVsEgwKBHNsdWcYASABKAkSDwoHYWxpYXNlcxgCIAMoCRIoCghtb2RhbGl0eRgDIAEoDjIWLm1lZGlhZ2F0ZS52MS5Nb2RhbGl0eRImCgRraW5kGAQgASgOMhgubWVkaWFnYXRlLnYxLk1vZGVsLktpbmQSDgoGdmVuZG9yGAUgASgJEiYKB3F1YWxpdHkYBiABKA4yFS5tZWRpYWdhdGUudjEuUXVhbGl0eRIqCgZzdGF0dXMYByABKA4yGi5tZWRpYWdhdGUudjEuTW9kZWwuU3RhdHVzEhEKCXN1Y2Nlc3NvchgIIAEoCRIPCgdzdHJlYW1zGAkgASgIEhQKDGNhcGFiaWxpdGllcxgKIAMoCRIwCgpwYXJhbWV0ZXJzGAsgAygLMhwubWVkaWFnYXRlLnYxLk1vZGVsUGFyYW1ldGVyEioKBXByaWNlGAwgASgLMhsubWVkaWFnYXRlLnYxLlByaWNlU2NoZWR1bGUSKgoHbWF4X3J1bhgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIeChFtYXhfb3V0cHV0X3Rva2VucxgOIAEoBUgAiAEBEg8KB3ZlcnNpb24YDyABKAkSFwoPZmFsbGJhY2tfbW9kZWxzGBAgAygJIlgKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEhEKDUtJTkRfT0ZGSUNJQUwQARISCg5LSU5EX0NPTU1VTklUWRACEhMKD0tJTkRfREVQTE9ZTUVOVBADIkUKBlN0YXR1cxIWChJTVEFUVVNfVU5TUEVDSUZJRUQQABIPCgtTVEFUVVNfTElWRRABEhIKDlNUQVRVU19SRVRJUkVEEAJCFAoSX21heF9vdXRwdXRfdG9rZW5zIrwBCg5Nb2RlbFBhcmFtZXRlchIRCglwYXJhbWV0ZXIYASABKAkSEgoKaW5wdXRfbmFtZRgCIAEoCRIUCgdtaW5pbXVtGAMgASgBSACIAQESFAoHbWF4aW11bRgEIAEoAUgBiAEBEhYKDmFsbG93ZWRfdmFsdWVzGAUgAygJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkSEAoIcmVxdWlyZWQYByABKAhCCgoIX21pbmltdW1CCgoIX21heGltdW0iWwoNUHJpY2VTY2hlZHVsZRImCgV0aWVycxgBIAMoCzIXLm1lZGlhZ2F0ZS52MS5QcmljZVRpZXISEgoKcHJpY2VfZGF0ZRgCIAEoCRIOCgZzb3VyY2UYAyABKAkiYwoJUHJpY2VUaWVyEi4KCGNyaXRlcmlhGAEgAygLMhwubWVkaWFnYXRlLnYxLlByaWNlQ3JpdGVyaW9uEiYKBXJhdGVzGAIgAygLMhcubWVkaWFnYXRlLnYxLlByaWNlUmF0ZSJ6Cg5QcmljZUNyaXRlcmlvbhIOCgZtZXRyaWMYASABKAkSEwoGZXF1YWxzGAIgASgJSACIAQESEQoEb3ZlchgDIAEoCUgBiAEBEhIKBXVwX3RvGAQgASgJSAKIAQFCCQoHX2VxdWFsc0IHCgVfb3ZlckIICgZfdXBfdG8iNQoJUHJpY2VSYXRlEg4KBm1ldHJpYxgBIAEoCRILCgN1c2QYAiABKAkSCwoDcGVyGAMgASgDIqQBChFMaXN0TW9kZWxzUmVxdWVzdBIuCghtb2RhbGl0eRgBIAEoDjIWLm1lZGlhZ2F0ZS52MS5Nb2RhbGl0eUIE4kEBARIsCgdxdWFsaXR5GAIgASgOMhUubWVkaWFnYXRlLnYxLlF1YWxpdHlCBOJBAQESFwoJcGFnZV9zaXplGAMgASgFQgTiQQEBEhgKCnBhZ2VfdG9rZW4YBCABKAlCBOJBAQEiUgoSTGlzdE1vZGVsc1Jlc3BvbnNlEiMKBm1vZGVscxgBIAMoCzITLm1lZGlhZ2F0ZS52MS5Nb2RlbBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJgoPR2V0TW9kZWxSZXF1ZXN0EhMKBW1vZGVsGAEgASgJQgTiQQECIjYKEEdldE1vZGVsUmVzcG9uc2USIgoFbW9kZWwYASABKAsyEy5tZWRpYWdhdGUudjEuTW9kZWwi1AIKE0VzdGltYXRlQ29zdFJlcXVlc3QSMQoEdGV4dBgBIAEoCzIhLm1lZGlhZ2F0ZS52MS5HZW5lcmF0ZVRleHRSZXF1ZXN0SAASMwoFaW1hZ2UYAiABKAsyIi5tZWRpYWdhdGUudjEuR2VuZXJhdGVJbWFnZVJlcXVlc3RIABIzCgV2aWRlbxgDIAEoCzIiLm1lZGlhZ2F0ZS52MS5HZW5lcmF0ZVZpZGVvUmVxdWVzdEgAEjMKBWF1ZGlvGAQgASgLMiIubWVkaWFnYXRlLnYxLkdlbmVyYXRlQXVkaW9SZXF1ZXN0SAASMgoGc2FmZXR5GAUgASgLMiAubWVkaWFnYXRlLnYxLkNoZWNrU2FmZXR5UmVxdWVzdEgAEiwKA3J1bhgGIAEoCzIdLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbFJlcXVlc3RIAEIJCgdyZXF1ZXN0IjgKFEVzdGltYXRlQ29zdFJlc3BvbnNlEiAKBHBsYW4YASABKAsyEi5tZWRpYWdhdGUudjEuUGxhbiL8AgoPUnVuTW9kZWxSZXF1ZXN0EhgKCnJlcXVlc3RfaWQYASABKAlCBOJBAQESGwoNdmFsaWRhdGVfb25seRgCIAEoCEIE4kEBARItCgR3YWl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgTiQQEBEjYKB29wdGlvbnMYBCABKAsyHy5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbk9wdGlvbnNCBOJBAQESEwoFbW9kZWwYCiABKAlCBOJBAQISLAoFaW5wdXQYCyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgTiQQEBEj0KBW1lZGlhGAwgAygLMigubWVkaWFnYXRlLnYxLlJ1bk1vZGVsUmVxdWVzdC5NZWRpYUVudHJ5QgTiQQEBGkkKCk1lZGlhRW50cnkSCwoDa2V5GAEgASgJEioKBXZhbHVlGAIgASgLMhsubWVkaWFnYXRlLnYxLlJ1bk1vZGVsTWVkaWE6AjgBIjgKDVJ1bk1vZGVsTWVkaWESJwoFbWVkaWEYASADKAsyGC5tZWRpYWdhdGUudjEuTWVkaWFJbnB1dCJ0ChBSdW5Nb2RlbFJlc3BvbnNlEiwKCmdlbmVyYXRpb24YASABKAsyGC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbhIQCghyZXBsYXllZBgCIAEoCBIgCgRwbGFuGAMgASgLMhIubWVkaWFnYXRlLnYxLlBsYW4yzAIKDE1vZGVsU2VydmljZRJPCgpMaXN0TW9kZWxzEh8ubWVkaWFnYXRlLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiAubWVkaWFnYXRlLnYxLkxpc3RNb2RlbHNSZXNwb25zZRJJCghHZXRNb2RlbBIdLm1lZGlhZ2F0ZS52MS5HZXRNb2RlbFJlcXVlc3QaHi5tZWRpYWdhdGUudjEuR2V0TW9kZWxSZXNwb25zZRJVCgxFc3RpbWF0ZUNvc3QSIS5tZWRpYWdhdGUudjEuRXN0aW1hdGVDb3N0UmVxdWVzdBoiLm1lZGlhZ2F0ZS52MS5Fc3RpbWF0ZUNvc3RSZXNwb25zZRJJCghSdW5Nb2RlbBIdLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbFJlcXVlc3QaHi5tZWRpYWdhdGUudjEuUnVuTW9kZWxSZXNwb25zZUJQChBkZXYubWVkaWFnYXRlLnYxUAFaOmdpdGh1Yi5jb20vbWVkaWFnYXRlL21lZGlhZ2F0ZS1nby9tZWRpYWdhdGUvdjE7bWVkaWFnYXRldjFiBnByb3RvMw", [file_google_api_field_behavior, file_google_protobuf_duration, file_google_protobuf_struct, file_mediagate_v1_audio, file_mediagate_v1_generation, file_mediagate_v1_image, file_mediagate_v1_medium, file_mediagate_v1_modality, file_mediagate_v1_options, file_mediagate_v1_plan, file_mediagate_v1_safety, file_mediagate_v1_text, file_mediagate_v1_video]);
+  fileDesc("ChltZWRpYWdhdGUvdjEvbW9kZWxzLnByb3RvEgxtZWRpYWdhdGUudjEixgcKBU1vZGVsEgwKBHNsdWcYASABKAkSDwoHYWxpYXNlcxgCIAMoCRIoCghtb2RhbGl0eRgDIAEoDjIWLm1lZGlhZ2F0ZS52MS5Nb2RhbGl0eRImCgRraW5kGAQgASgOMhgubWVkaWFnYXRlLnYxLk1vZGVsLktpbmQSDgoGdmVuZG9yGAUgASgJEiYKB3F1YWxpdHkYBiABKA4yFS5tZWRpYWdhdGUudjEuUXVhbGl0eRIqCgZzdGF0dXMYByABKA4yGi5tZWRpYWdhdGUudjEuTW9kZWwuU3RhdHVzEhEKCXN1Y2Nlc3NvchgIIAEoCRIPCgdzdHJlYW1zGAkgASgIEhQKDGNhcGFiaWxpdGllcxgKIAMoCRIwCgpwYXJhbWV0ZXJzGAsgAygLMhwubWVkaWFnYXRlLnYxLk1vZGVsUGFyYW1ldGVyEioKBXByaWNlGAwgASgLMhsubWVkaWFnYXRlLnYxLlByaWNlU2NoZWR1bGUSKgoHbWF4X3J1bhgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIeChFtYXhfb3V0cHV0X3Rva2VucxgOIAEoBUgAiAEBEg8KB3ZlcnNpb24YDyABKAkSFwoPZmFsbGJhY2tfbW9kZWxzGBAgAygJEiwKDXN0YW5kc19pbl9mb3IYESADKAsyFS5tZWRpYWdhdGUudjEuU3RhbmRJbhI1CgxzYWZldHlfY2xhc3MYEiABKA4yHy5tZWRpYWdhdGUudjEuTW9kZWwuU2FmZXR5Q2xhc3MSFwoPaW5wdXRzX3ZlcmlmaWVkGBMgASgIEiwKCXVzdWFsX3J1bhgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJYCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIRCg1LSU5EX09GRklDSUFMEAESEgoOS0lORF9DT01NVU5JVFkQAhITCg9LSU5EX0RFUExPWU1FTlQQAyJFCgZTdGF0dXMSFgoSU1RBVFVTX1VOU1BFQ0lGSUVEEAASDwoLU1RBVFVTX0xJVkUQARISCg5TVEFUVVNfUkVUSVJFRBACIncKC1NhZmV0eUNsYXNzEhwKGFNBRkVUWV9DTEFTU19VTlNQRUNJRklFRBAAEhUKEVNBRkVUWV9DTEFTU19PUEVOEAESGAoUU0FGRVRZX0NMQVNTX0FMSUdORUQQAhIZChVTQUZFVFlfQ0xBU1NfU0NSRUVORUQQA0IUChJfbWF4X291dHB1dF90b2tlbnMiJwoHU3RhbmRJbhIMCgRuYW1lGAEgASgJEg4KBnJlYXNvbhgCIAEoCSK8AQoOTW9kZWxQYXJhbWV0ZXISEQoJcGFyYW1ldGVyGAEgASgJEhIKCmlucHV0X25hbWUYAiABKAkSFAoHbWluaW11bRgDIAEoAUgAiAEBEhQKB21heGltdW0YBCABKAFIAYgBARIWCg5hbGxvd2VkX3ZhbHVlcxgFIAMoCRIVCg1kZWZhdWx0X3ZhbHVlGAYgASgJEhAKCHJlcXVpcmVkGAcgASgIQgoKCF9taW5pbXVtQgoKCF9tYXhpbXVtIlsKDVByaWNlU2NoZWR1bGUSJgoFdGllcnMYASADKAsyFy5tZWRpYWdhdGUudjEuUHJpY2VUaWVyEhIKCnByaWNlX2RhdGUYAiABKAkSDgoGc291cmNlGAMgASgJImMKCVByaWNlVGllchIuCghjcml0ZXJpYRgBIAMoCzIcLm1lZGlhZ2F0ZS52MS5QcmljZUNyaXRlcmlvbhImCgVyYXRlcxgCIAMoCzIXLm1lZGlhZ2F0ZS52MS5QcmljZVJhdGUiegoOUHJpY2VDcml0ZXJpb24SDgoGbWV0cmljGAEgASgJEhMKBmVxdWFscxgCIAEoCUgAiAEBEhEKBG92ZXIYAyABKAlIAYgBARISCgV1cF90bxgEIAEoCUgCiAEBQgkKB19lcXVhbHNCBwoFX292ZXJCCAoGX3VwX3RvIjUKCVByaWNlUmF0ZRIOCgZtZXRyaWMYASABKAkSCwoDdXNkGAIgASgJEgsKA3BlchgDIAEoAyKkAQoRTGlzdE1vZGVsc1JlcXVlc3QSLgoIbW9kYWxpdHkYASABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHlCBOJBAQESLAoHcXVhbGl0eRgCIAEoDjIVLm1lZGlhZ2F0ZS52MS5RdWFsaXR5QgTiQQEBEhcKCXBhZ2Vfc2l6ZRgDIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAQgASgJQgTiQQEBIlIKEkxpc3RNb2RlbHNSZXNwb25zZRIjCgZtb2RlbHMYASADKAsyEy5tZWRpYWdhdGUudjEuTW9kZWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiYKD0dldE1vZGVsUmVxdWVzdBITCgVtb2RlbBgBIAEoCUIE4kEBAiI2ChBHZXRNb2RlbFJlc3BvbnNlEiIKBW1vZGVsGAEgASgLMhMubWVkaWFnYXRlLnYxLk1vZGVsItQCChNFc3RpbWF0ZUNvc3RSZXF1ZXN0EjEKBHRleHQYASABKAsyIS5tZWRpYWdhdGUudjEuR2VuZXJhdGVUZXh0UmVxdWVzdEgAEjMKBWltYWdlGAIgASgLMiIubWVkaWFnYXRlLnYxLkdlbmVyYXRlSW1hZ2VSZXF1ZXN0SAASMwoFdmlkZW8YAyABKAsyIi5tZWRpYWdhdGUudjEuR2VuZXJhdGVWaWRlb1JlcXVlc3RIABIzCgVhdWRpbxgEIAEoCzIiLm1lZGlhZ2F0ZS52MS5HZW5lcmF0ZUF1ZGlvUmVxdWVzdEgAEjIKBnNhZmV0eRgFIAEoCzIgLm1lZGlhZ2F0ZS52MS5DaGVja1NhZmV0eVJlcXVlc3RIABIsCgNydW4YBiABKAsyHS5tZWRpYWdhdGUudjEuUnVuTW9kZWxSZXF1ZXN0SABCCQoHcmVxdWVzdCI4ChRFc3RpbWF0ZUNvc3RSZXNwb25zZRIgCgRwbGFuGAEgASgLMhIubWVkaWFnYXRlLnYxLlBsYW4i/AIKD1J1bk1vZGVsUmVxdWVzdBIYCgpyZXF1ZXN0X2lkGAEgASgJQgTiQQEBEhsKDXZhbGlkYXRlX29ubHkYAiABKAhCBOJBAQESLQoEd2FpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBARI2CgdvcHRpb25zGAQgASgLMh8ubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25PcHRpb25zQgTiQQEBEhMKBW1vZGVsGAogASgJQgTiQQECEiwKBWlucHV0GAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBARI9CgVtZWRpYRgMIAMoCzIoLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbFJlcXVlc3QuTWVkaWFFbnRyeUIE4kEBARpJCgpNZWRpYUVudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbE1lZGlhOgI4ASI4Cg1SdW5Nb2RlbE1lZGlhEicKBW1lZGlhGAEgAygLMhgubWVkaWFnYXRlLnYxLk1lZGlhSW5wdXQidAoQUnVuTW9kZWxSZXNwb25zZRIsCgpnZW5lcmF0aW9uGAEgASgLMhgubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24SEAoIcmVwbGF5ZWQYAiABKAgSIAoEcGxhbhgDIAEoCzISLm1lZGlhZ2F0ZS52MS5QbGFuMswCCgxNb2RlbFNlcnZpY2USTwoKTGlzdE1vZGVscxIfLm1lZGlhZ2F0ZS52MS5MaXN0TW9kZWxzUmVxdWVzdBogLm1lZGlhZ2F0ZS52MS5MaXN0TW9kZWxzUmVzcG9uc2USSQoIR2V0TW9kZWwSHS5tZWRpYWdhdGUudjEuR2V0TW9kZWxSZXF1ZXN0Gh4ubWVkaWFnYXRlLnYxLkdldE1vZGVsUmVzcG9uc2USVQoMRXN0aW1hdGVDb3N0EiEubWVkaWFnYXRlLnYxLkVzdGltYXRlQ29zdFJlcXVlc3QaIi5tZWRpYWdhdGUudjEuRXN0aW1hdGVDb3N0UmVzcG9uc2USSQoIUnVuTW9kZWwSHS5tZWRpYWdhdGUudjEuUnVuTW9kZWxSZXF1ZXN0Gh4ubWVkaWFnYXRlLnYxLlJ1bk1vZGVsUmVzcG9uc2VCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM", [file_google_api_field_behavior, file_google_protobuf_duration, file_google_protobuf_struct, file_mediagate_v1_audio, file_mediagate_v1_generation, file_mediagate_v1_image, file_mediagate_v1_medium, file_mediagate_v1_modality, file_mediagate_v1_options, file_mediagate_v1_plan, file_mediagate_v1_safety, file_mediagate_v1_text, file_mediagate_v1_video]);
 
 /**
  * A model of the catalog.
@@ -49,7 +49,7 @@ export type Model = Message<"mediagate.v1.Model"> & {
   slug: string;
 
   /**
-   * Other names it answers to.
+   * Other names of this very model, in any case of letters.
    *
    * @generated from field: repeated string aliases = 2;
    */
@@ -153,6 +153,37 @@ export type Model = Message<"mediagate.v1.Model"> & {
    * @generated from field: repeated string fallback_models = 16;
    */
   fallbackModels: string[];
+
+  /**
+   * Models that are not on Replicate and that it stands in for: a call that names one runs this
+   * model and says so, or is refused with MODEL_RETIRED under PARAMETER_MODE_STRICT or where
+   * `allow_substitutes` is false.
+   *
+   * @generated from field: repeated mediagate.v1.StandIn stands_in_for = 17;
+   */
+  standsInFor: StandIn[];
+
+  /**
+   * What stands between a prompt and what must not be made. A fallback is never weaker.
+   *
+   * @generated from field: mediagate.v1.Model.SafetyClass safety_class = 18;
+   */
+  safetyClass: Model_SafetyClass;
+
+  /**
+   * True where its inputs were read from its own schema; false where some are inferred from its
+   * like or not known.
+   *
+   * @generated from field: bool inputs_verified = 19;
+   */
+  inputsVerified: boolean;
+
+  /**
+   * How long a run takes as a rule, from the create to the end.
+   *
+   * @generated from field: google.protobuf.Duration usual_run = 20;
+   */
+  usualRun?: Duration | undefined;
 };
 
 /**
@@ -238,6 +269,75 @@ export const Model_StatusSchema: GenEnum<Model_Status> = /*@__PURE__*/
   enumDesc(file_mediagate_v1_models, 0, 1);
 
 /**
+ * What stands between a prompt and what must not be made, from least to most.
+ *
+ * @generated from enum mediagate.v1.Model.SafetyClass
+ */
+export enum Model_SafetyClass {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: SAFETY_CLASS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Nothing.
+   *
+   * @generated from enum value: SAFETY_CLASS_OPEN = 1;
+   */
+  OPEN = 1,
+
+  /**
+   * The model's own training to refuse.
+   *
+   * @generated from enum value: SAFETY_CLASS_ALIGNED = 2;
+   */
+  ALIGNED = 2,
+
+  /**
+   * Something beside the model looks at the prompt or at what was made.
+   *
+   * @generated from enum value: SAFETY_CLASS_SCREENED = 3;
+   */
+  SCREENED = 3,
+}
+
+/**
+ * Describes the enum mediagate.v1.Model.SafetyClass.
+ */
+export const Model_SafetyClassSchema: GenEnum<Model_SafetyClass> = /*@__PURE__*/
+  enumDesc(file_mediagate_v1_models, 0, 2);
+
+/**
+ * A name under which a model is run though it is another.
+ *
+ * @generated from message mediagate.v1.StandIn
+ */
+export type StandIn = Message<"mediagate.v1.StandIn"> & {
+  /**
+   * The name, in any case of letters.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Why this model is run instead.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message mediagate.v1.StandIn.
+ * Use `create(StandInSchema)` to create a new message.
+ */
+export const StandInSchema: GenMessage<StandIn> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_models, 1);
+
+/**
  * A field of this contract as a model takes it.
  *
  * @generated from message mediagate.v1.ModelParameter
@@ -298,7 +398,7 @@ export type ModelParameter = Message<"mediagate.v1.ModelParameter"> & {
  * Use `create(ModelParameterSchema)` to create a new message.
  */
 export const ModelParameterSchema: GenMessage<ModelParameter> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 1);
+  messageDesc(file_mediagate_v1_models, 2);
 
 /**
  * What a model costs.
@@ -333,7 +433,7 @@ export type PriceSchedule = Message<"mediagate.v1.PriceSchedule"> & {
  * Use `create(PriceScheduleSchema)` to create a new message.
  */
 export const PriceScheduleSchema: GenMessage<PriceSchedule> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 2);
+  messageDesc(file_mediagate_v1_models, 3);
 
 /**
  * Prices that hold under some criteria.
@@ -361,7 +461,7 @@ export type PriceTier = Message<"mediagate.v1.PriceTier"> & {
  * Use `create(PriceTierSchema)` to create a new message.
  */
 export const PriceTierSchema: GenMessage<PriceTier> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 3);
+  messageDesc(file_mediagate_v1_models, 4);
 
 /**
  * A condition on what Replicate bills by.
@@ -403,7 +503,7 @@ export type PriceCriterion = Message<"mediagate.v1.PriceCriterion"> & {
  * Use `create(PriceCriterionSchema)` to create a new message.
  */
 export const PriceCriterionSchema: GenMessage<PriceCriterion> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 4);
+  messageDesc(file_mediagate_v1_models, 5);
 
 /**
  * A price for some units of something.
@@ -438,7 +538,7 @@ export type PriceRate = Message<"mediagate.v1.PriceRate"> & {
  * Use `create(PriceRateSchema)` to create a new message.
  */
 export const PriceRateSchema: GenMessage<PriceRate> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 5);
+  messageDesc(file_mediagate_v1_models, 6);
 
 /**
  * Asks for the catalog.
@@ -480,7 +580,7 @@ export type ListModelsRequest = Message<"mediagate.v1.ListModelsRequest"> & {
  * Use `create(ListModelsRequestSchema)` to create a new message.
  */
 export const ListModelsRequestSchema: GenMessage<ListModelsRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 6);
+  messageDesc(file_mediagate_v1_models, 7);
 
 /**
  * What ListModels answers.
@@ -508,7 +608,7 @@ export type ListModelsResponse = Message<"mediagate.v1.ListModelsResponse"> & {
  * Use `create(ListModelsResponseSchema)` to create a new message.
  */
 export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 7);
+  messageDesc(file_mediagate_v1_models, 8);
 
 /**
  * Asks for one model.
@@ -529,7 +629,7 @@ export type GetModelRequest = Message<"mediagate.v1.GetModelRequest"> & {
  * Use `create(GetModelRequestSchema)` to create a new message.
  */
 export const GetModelRequestSchema: GenMessage<GetModelRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 8);
+  messageDesc(file_mediagate_v1_models, 9);
 
 /**
  * What GetModel answers.
@@ -550,7 +650,7 @@ export type GetModelResponse = Message<"mediagate.v1.GetModelResponse"> & {
  * Use `create(GetModelResponseSchema)` to create a new message.
  */
 export const GetModelResponseSchema: GenMessage<GetModelResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 9);
+  messageDesc(file_mediagate_v1_models, 10);
 
 /**
  * Asks what a request would cost.
@@ -619,7 +719,7 @@ export type EstimateCostRequest = Message<"mediagate.v1.EstimateCostRequest"> & 
  * Use `create(EstimateCostRequestSchema)` to create a new message.
  */
 export const EstimateCostRequestSchema: GenMessage<EstimateCostRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 10);
+  messageDesc(file_mediagate_v1_models, 11);
 
 /**
  * What EstimateCost answers.
@@ -640,7 +740,7 @@ export type EstimateCostResponse = Message<"mediagate.v1.EstimateCostResponse"> 
  * Use `create(EstimateCostResponseSchema)` to create a new message.
  */
 export const EstimateCostResponseSchema: GenMessage<EstimateCostResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 11);
+  messageDesc(file_mediagate_v1_models, 12);
 
 /**
  * Asks for a run of any model.
@@ -706,7 +806,7 @@ export type RunModelRequest = Message<"mediagate.v1.RunModelRequest"> & {
  * Use `create(RunModelRequestSchema)` to create a new message.
  */
 export const RunModelRequestSchema: GenMessage<RunModelRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 12);
+  messageDesc(file_mediagate_v1_models, 13);
 
 /**
  * Media for one input.
@@ -727,7 +827,7 @@ export type RunModelMedia = Message<"mediagate.v1.RunModelMedia"> & {
  * Use `create(RunModelMediaSchema)` to create a new message.
  */
 export const RunModelMediaSchema: GenMessage<RunModelMedia> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 13);
+  messageDesc(file_mediagate_v1_models, 14);
 
 /**
  * What RunModel answers.
@@ -762,7 +862,7 @@ export type RunModelResponse = Message<"mediagate.v1.RunModelResponse"> & {
  * Use `create(RunModelResponseSchema)` to create a new message.
  */
 export const RunModelResponseSchema: GenMessage<RunModelResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 14);
+  messageDesc(file_mediagate_v1_models, 15);
 
 /**
  * What models there are, what they take, what they cost; and any other model by its slug.

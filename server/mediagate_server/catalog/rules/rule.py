@@ -64,15 +64,17 @@ class Draft:
 class Rule(ABC):
     """One parameter's way into a model.
 
-    `also` are further inputs that must have these values for the parameter to count. `needs`
-    names an input without which it means nothing. `why` is added to the report where it counts
-    (for example that it costs more).
+    `also` are further inputs that must have these values for the parameter to count; `forces` are
+    such inputs by the value that is sent, where only some values have a condition. `needs` names an
+    input without which it means nothing. `why` is added to the report where it counts (for example
+    that it costs more).
     """
 
     takes: ClassVar[frozenset[FieldKind]]
     """The kinds of parameter that the rule can carry."""
 
     also: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    forces: Mapping[str, Mapping[str, str | int | float | bool]] = field(default_factory=dict)
     needs: str = ""
     why: str = ""
 
@@ -97,7 +99,12 @@ class Rule(ABC):
     @property
     def rank(self) -> int:
         """Rules of a lower rank come first: what others depend on before what depends."""
-        return 2 if self.also or self.needs else 0
+        return 2 if self.also or self.needs or self.forces else 0
+
+    def conditions(self, draft: Draft) -> Mapping[str, str | int | float | bool]:
+        """The further inputs that what was written needs, with their values."""
+        sent = text_of(draft.input[self.targets[0]]) if self.forces else ""
+        return {**self.also, **self.forces.get(sent, {})}
 
 
 def text_of(value: Any) -> str:

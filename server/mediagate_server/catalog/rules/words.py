@@ -13,6 +13,7 @@ _Word = TypeVar("_Word", bound=object)
 
 _EFFORTS = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5}
 _LINES = {"2k": 1440, "4k": 2160, "8k": 4320}
+_FRAMES = re.compile(r"(\d+)_frames_\w+")
 _LEADING_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:p|mp|s|fps)?\s*", re.IGNORECASE)
 
 
@@ -27,7 +28,7 @@ def place(word: object) -> Fraction | None:
         return Fraction(_EFFORTS[text])
     if text in _LINES:
         return Fraction(_LINES[text])
-    match = _LEADING_NUMBER.fullmatch(text)
+    match = _LEADING_NUMBER.fullmatch(text) or _FRAMES.fullmatch(text)
     return Fraction(match.group(1)) if match else None
 
 
