@@ -21,11 +21,13 @@ from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import ConfigError, Configuration, Settings
 from mediagate_server.generations.clock import SystemClock
-from mediagate_server.generations.doors import Surroundings, Timing
+from mediagate_server.generations.doors import Surroundings, Timing, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
 from mediagate_server.generations.media_inputs import MediaInputs
 from mediagate_server.http.operations import OperationsPort
+from mediagate_server.http.web import WebPort
+from mediagate_server.http.webhooks import Webhooks
 from mediagate_server.interceptors.inbound.auth import Auth
 from mediagate_server.interceptors.inbound.chain import Chain
 from mediagate_server.interceptors.inbound.errors import Errors
@@ -39,6 +41,8 @@ from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.outputs.media import Media, MediaLimits
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
+from mediagate_server.replicate.webhook_secrets import WebhookSecrets
+from mediagate_server.replicate.webhooks import WebhookAddresses
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.served import SERVICES, add_services
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
@@ -65,6 +69,9 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
+_WEBHOOK_KEY: Final = "webhook-url"
+"""The store's name for the key under which the addresses of webhooks are ours."""
+
 _LAST_SECONDS: Final = 2.0
 """How long rpcs that were told to end may still take to do so."""
 
@@ -82,6 +89,7 @@ class Gate:
         self._ready = False
         self.grpc_address = ""
         self.operations_address = ""
+        self.web_address = ""
         self.upstream = ""
         """Who answers, in a few words for people."""
 
@@ -154,6 +162,7 @@ class Gate:
         media = await stack.enter_async_context(
             Media(settings.data_dir / "media", base_url, self._media_limits, clock.now)
         )
+        door = await self._web_door(stack, store, sandboxed=sandboxed)
         generations = await stack.enter_async_context(
             Generations(
                 Surroundings(
@@ -165,16 +174,18 @@ class Gate:
                     sandbox=sandboxed,
                     clock=clock,
                     keeper=media.keeper,
-                    timing=Timing(
-                        post_timeout=settings.upstream_create_timeout,
-                        absent_margin=settings.absent_margin,
-                        sweep=settings.sweep_seconds,
-                        first_sweep=min(1.0, settings.sweep_seconds),
-                    ),
+                    timing=_timing(settings),
+                    webhook_url=door[1].of if door else no_webhook,
                 ),
                 max_in_flight=lambda: self._configuration.current.max_in_flight,
             )
         )
+        if door:
+            port, addresses = door
+            secrets = WebhookSecrets(outbound.webhook_secret, self._webhook_secrets)
+            hooks = Webhooks(addresses, secrets, store.claim_webhook, generations.hint, clock.now)
+            port.add(hooks.routes())
+            await stack.enter_async_context(port)
         published = PublishedModels(outbound)
         inputs = MediaInputs(
             media.uploads,
@@ -188,6 +199,26 @@ class Gate:
         await self._open_grpc(stack, generations, calls, media, sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
+
+    async def _web_door(
+        self, stack: AsyncExitStack, store: SqliteStore, *, sandboxed: bool
+    ) -> tuple[WebPort, WebhookAddresses] | None:
+        """The web port, and the addresses on it that upstream is told; None: nobody could reach it.
+
+        Without `public_url` only the embedded sandbox can, by loopback.
+        """
+        settings = self._configuration.current
+        if not settings.public_url and not sandboxed:
+            return None
+        port = WebPort(settings.web_address)
+        stack.callback(port.close)
+        self.web_address = port.address
+        base = settings.public_url or f"http://{port.address}"
+        return port, WebhookAddresses(base, await store.key(_WEBHOOK_KEY))
+
+    def _webhook_secrets(self) -> tuple[str, ...]:
+        configured = self._configuration.current.webhook_secrets
+        return tuple(secret.get_secret_value() for secret in configured)
 
     async def _open_grpc(
         self,
@@ -268,6 +299,16 @@ class Gate:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_SECONDS):
                 await self._observe.idle()
+
+
+def _timing(settings: Settings) -> Timing:
+    """How long creates may take, as the operator set it."""
+    return Timing(
+        post_timeout=settings.upstream_create_timeout,
+        absent_margin=settings.absent_margin,
+        sweep=settings.sweep_seconds,
+        first_sweep=min(1.0, settings.sweep_seconds),
+    )
 
 
 class _LiveCatalog:

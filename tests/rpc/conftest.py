@@ -40,12 +40,11 @@ def open_gate(tmp_path: Path) -> Opener:
         settings = Settings(
             grpc_address="127.0.0.1:0",
             ops_address="127.0.0.1:0",
-            web_address="127.0.0.1:0",
             upstream_url=url,
             data_dir=tmp_path / "data",
             replicate_api_token=SecretStr("r8_test_token"),
             drain_seconds=1,
-            **more,
+            **{"web_address": "127.0.0.1:0", **more},
         )
         async with (
             Gate(Configuration(settings)) as gate,

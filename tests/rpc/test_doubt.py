@@ -19,6 +19,7 @@ from mediagate.v1 import (
 )
 from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
+from tests.gate import free_ports
 
 from .failures import reason_of, retry_after
 from .gates import Opener, Stubs
@@ -230,3 +231,31 @@ async def test_a_cancel_in_doubt_is_remembered_also_over_a_restart(
     assert [entry["status"] for entry in billed["entries"]] == ["canceled"]
     assert found.attempts[0].prediction_id == billed["entries"][0]["id"]
     assert found.cost.usd_nanos == billed["total_nanos"]
+
+
+async def test_a_webhook_finds_it_also_on_a_shared_account(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """Signed by upstream, at our own address of the attempt: that is proof, the list is not."""
+    await order(
+        sandbox,
+        {"do": "lose_answer", "on": "create"},
+        {"do": "repeat_webhook", "copies": 3},
+        {"do": "error", "on": "list", "status": 500, "at": "request"},
+    )
+    (port,) = free_ports(1)
+    told = {
+        **QUICK,
+        "upstream_exclusive": False,
+        "public_url": f"http://127.0.0.1:{port}",
+        "web_address": f"127.0.0.1:{port}",
+    }
+    async with open_gate(sandbox.url, **told) as (stubs, _):
+        answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+        video = await stubs.video.GenerateVideo(video_pb2.GenerateVideoRequest(prompt="A dog"))
+        film = await ended(stubs, video.generation.id)
+    billed = await bill(sandbox)
+    made = [answer.generation, film]
+    assert {generation.state for generation in made} == {State.STATE_SUCCEEDED}
+    assert len(billed["entries"]) == 2
+    assert sum(generation.cost.usd_nanos for generation in made) == billed["total_nanos"]

@@ -303,6 +303,7 @@ async def test_the_embedded_sandbox_says_that_it_is_one(tmp_path: Path) -> None:
     settings = Settings(
         grpc_address="127.0.0.1:0",
         ops_address="127.0.0.1:0",
+        web_address="127.0.0.1:0",
         data_dir=tmp_path,
         upstream="sandbox",
     )

@@ -85,9 +85,6 @@ LIVE: Final = frozenset(
 
 NOT_BUILT: Final = frozenset(
     {
-        "web_address",
-        "public_url",
-        "webhook_secrets",
         "database_url",
         "redis_url",
         "use_fallback",

@@ -88,9 +88,9 @@ class Settings(BaseModel):
     """HOST:PORT, or `unix:/path`."""
     ops_address: TcpAddress = "127.0.0.1:9464"
     web_address: TcpAddress = "127.0.0.1:9465"
-    """Accepted; nothing listens there yet."""
+    """Bound where upstream can reach it: with `public_url`, or for the embedded sandbox."""
     public_url: Url = ""
-    """How others reach the web port. Accepted; nothing is served there yet."""
+    """How others reach the web port. Unset: upstream tells nothing, it is asked instead."""
     data_dir: Path = Path(".mediagate")
     """Where the store is."""
     database_url: SecretStr | None = None
