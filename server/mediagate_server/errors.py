@@ -24,6 +24,7 @@ MediagateError                     every failure a caller can be told of
 │   ├── UpstreamUnavailable, CircuitOpen, UpstreamAccount
 │   ├── SubmitUnconfirmed, StoreUnavailable, Draining
 ├── RunFailed                      the model ran and failed
+├── OutputInvalid                  the answer is not the JSON that was asked for
 ├── DeadlinePassed                 `timeout` was over before the end
 ├── Cancelled                      somebody asked for the end
 └── Internal                       a bug of ours; the text is fixed
@@ -77,6 +78,7 @@ class Reason(StrEnum):
     DEADLINE = "DEADLINE"
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
+    OUTPUT_INVALID = "OUTPUT_INVALID"
     UPLOAD_NOT_FOUND = "UPLOAD_NOT_FOUND"
 
 
@@ -357,6 +359,12 @@ class RunFailed(MediagateError):
     """The model ran and failed. It may have been charged: see the generation's cost."""
 
     reason = Reason.RUN_FAILED
+
+
+class OutputInvalid(MediagateError):
+    """The model answered, and not in the form that was asked for. It is charged."""
+
+    reason = Reason.OUTPUT_INVALID
 
 
 class DeadlinePassed(MediagateError):

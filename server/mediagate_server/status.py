@@ -56,6 +56,7 @@ CODES: Final[Mapping[Reason, StatusCode]] = MappingProxyType(
         Reason.DEADLINE: StatusCode.DEADLINE_EXCEEDED,
         Reason.CANCELLED: StatusCode.CANCELLED,
         Reason.INTERNAL: StatusCode.INTERNAL,
+        Reason.OUTPUT_INVALID: StatusCode.INTERNAL,
         Reason.UPLOAD_NOT_FOUND: StatusCode.NOT_FOUND,
     }
 )

@@ -4,8 +4,15 @@ import pytest
 
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.plan import Handling, Plan
-from mediagate_server.catalog.request import MediaInput, Message, Modality, ModelRequest, Value
-from mediagate_server.errors import InvalidRequest
+from mediagate_server.catalog.request import (
+    MediaInput,
+    Message,
+    Modality,
+    ModelRequest,
+    Tools,
+    Value,
+)
+from mediagate_server.errors import InvalidRequest, ParameterUnsupported
 
 CATALOG = Catalog.load()
 CAT = MediaInput("https://example.com/cat.png")
@@ -110,7 +117,7 @@ def test_a_single_turn_is_a_prompt() -> None:
 
 
 def test_pictures_go_to_their_input_and_the_rest_is_told() -> None:
-    """One where the model takes one, all where it takes a list, none where it is blind."""
+    """One where the model takes one, all where it takes a list."""
     messages = (said("user", "What is this?", CAT), said("assistant", "?"), said("user", DOG))
     one = plan("claude", messages=messages)
     assert one.input["image"] == CAT.uri
@@ -122,19 +129,41 @@ def test_pictures_go_to_their_input_and_the_rest_is_told() -> None:
     assert both.input["image_input"] == [CAT.uri, DOG.uri]
     assert "messages" not in both.input
     assert fates(both) == {"messages": Handling.EMULATED}
-    blind = plan("llama-70b", messages=messages)
-    assert CAT.uri not in str(blind.input)
-    assert fates(blind) == {"messages": Handling.ADJUSTED}
+
+
+def test_a_model_without_eyes_is_not_asked_about_pictures() -> None:
+    """Every picture is named; an answer that never saw them would pass for one that did."""
+    messages = (said("user", "What is this?", CAT), said("assistant", "?"), said("user", DOG))
+    with pytest.raises(ParameterUnsupported) as refused:
+        plan("llama-70b", messages=messages)
+    assert [violation.field for violation in refused.value.failure.violations] == [
+        "messages[0].parts[1].image",
+        "messages[2].parts[0].image",
+    ]
+
+
+def test_no_model_is_asked_to_go_on_with_tools() -> None:
+    """Neither by tools nor by turns that come of them."""
+    call = Message("assistant", ("",), tool_calls=1)
+    for parameters, fields in (
+        (
+            {"messages": (said("user", "Hi"), call, said("tool", "5"))},
+            ["[1].tool_calls", "[2].role"],
+        ),
+        ({"prompt": "Hi", "tools": Tools(("add",))}, ["tools"]),
+    ):
+        for model in ("llama-70b", "claude", "openai/gpt-4o-mini"):
+            with pytest.raises(ParameterUnsupported) as refused:
+                plan(model, **parameters)
+            named = [violation.field for violation in refused.value.failure.violations]
+            assert [field.removeprefix("messages") for field in named] == fields
 
 
 def test_a_conversation_must_leave_something_to_answer() -> None:
-    """Nothing but instructions, or nothing that the model can see, is refused before spending."""
-    with pytest.raises(InvalidRequest) as only_system:
+    """Nothing but instructions is refused before spending."""
+    with pytest.raises(InvalidRequest) as refused:
         plan("claude", messages=(said("system", "Be brief."),))
-    with pytest.raises(InvalidRequest) as only_pictures:
-        plan("llama-70b", messages=(said("user", CAT),))
-    for refused in (only_system, only_pictures):
-        assert refused.value.failure.violations[0].field == "messages"
+    assert refused.value.failure.violations[0].field == "messages"
 
 
 def test_later_instructions_keep_their_place() -> None:

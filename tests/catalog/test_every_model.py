@@ -22,6 +22,7 @@ from mediagate_server.catalog.request import (
     Message,
     Modality,
     ModelRequest,
+    ResponseFormat,
     Size,
     Value,
 )
@@ -70,9 +71,10 @@ WHOLES = {
 }
 
 
-def messages() -> st.SearchStrategy[Value]:
-    """A conversation that ends with the user, as the door lets it in."""
-    parts = st.lists(PROSE | MEDIUM, min_size=1, max_size=2).map(tuple)
+def messages(model: Model) -> st.SearchStrategy[Value]:
+    """A conversation that ends with the user, as the door lets it in and the model takes it."""
+    piece = PROSE | MEDIUM if model.chat and model.chat.images else PROSE
+    parts = st.lists(piece, min_size=1, max_size=2).map(tuple)
     turn = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), parts)
     last = st.builds(Message, st.just("user"), PROSE.map(lambda text: (text,)))
     return st.builds(lambda turns, end: (*turns, end), st.lists(turn, max_size=3), last)
@@ -93,10 +95,17 @@ def values(model: Model, field: str, kind: FieldKind) -> st.SearchStrategy[Any]:
         return st.sampled_from(WORDS[field])
     return {
         FieldKind.PROSE: PROSE,
-        FieldKind.MESSAGES: messages(),
+        FieldKind.MESSAGES: messages(model),
         FieldKind.STRINGS: st.lists(PROSE, min_size=1, max_size=3).map(tuple),
         FieldKind.FLAG: st.booleans(),
         FieldKind.MEDIUM: MEDIUM,
+        FieldKind.FORM: st.sampled_from(
+            [
+                ResponseFormat("text", {}),
+                ResponseFormat("json", {}),
+                ResponseFormat("json_schema", {"type": "object"}),
+            ]
+        ),
         FieldKind.MEDIA: st.lists(MEDIUM, min_size=1, max_size=4).map(tuple),
         FieldKind.SIZE: st.builds(Size, st.integers(1, 9000), st.integers(1, 9000)),
         FieldKind.RATIO: st.builds(
@@ -134,7 +143,11 @@ def questions(draw: st.DrawFn, model: Model, *, strict: bool) -> ModelRequest:
 @st.composite
 def requests(draw: st.DrawFn, model: Model, *, strict: bool = False) -> ModelRequest:
     """A request that the door would let in and that gives the model what it cannot do without."""
-    fields = dict(FIELDS[model.modality])
+    fields = {
+        name: kind
+        for name, kind in FIELDS[model.modality].items()
+        if kind is not FieldKind.TOOLS  # which every model refuses
+    }
     needed = {
         field
         for field, rule in model.map.items()

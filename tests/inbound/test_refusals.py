@@ -9,7 +9,6 @@ from google.rpc import error_details_pb2 as details
 
 from mediagate.v1 import medium_pb2, text_pb2_grpc
 from mediagate.v1.options_pb2 import GenerationOptions
-from mediagate.v1.text_pb2 import Tool
 from mediagate_server.errors import StoreUnavailable
 
 from .conftest import Gate, Start
@@ -59,10 +58,10 @@ async def test_a_field_that_is_not_built(start: Start) -> None:
     """UNIMPLEMENTED, NOT_IMPLEMENTED, the field named."""
     servicer = Texts()
     gate = await start(servicer)
-    error = await refusal(gate, stream(tools=[Tool(name="look")]))
+    error = await refusal(gate, stream(options=GenerationOptions(screen_prompt=True)))
     assert (error.code(), reason(error)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
     info: Any = detail(error, details.ErrorInfo)
-    assert info.metadata["field"] == "tools"
+    assert info.metadata["field"] == "options.screen_prompt"
     error = await refusal(gate, text(options=GenerationOptions(webhook_url="https://a/b")))
     assert list(fields(error)) == ["options.webhook_url"]
     assert not servicer.prompts

@@ -318,14 +318,6 @@ NOT_BUILT: list[tuple[Message, str]] = [
     (text(options=options(webhook_url="https://a/b")), "options.webhook_url"),
     (text(options=options(reuse_within=seconds(1))), "options.reuse_within"),
     (text(options=options(model_parameters={})), "options.model_parameters"),
-    (text(tools=[text_pb2.Tool(name="t")]), "tools"),
-    (stream(tool_choice=text_pb2.ToolChoice()), "tool_choice"),
-    (stream(response_format=text_pb2.ResponseFormat(kind=2)), "response_format.kind"),  # type: ignore[arg-type]
-    (text(messages=[turn(ChatMessage.ROLE_TOOL)]), "messages[0].role"),
-    (
-        text(messages=[ChatMessage(role=2, parts=turn().parts, tool_call_id="1")]),  # type: ignore[arg-type]
-        "messages[0].tool_call_id",
-    ),
 ]
 
 

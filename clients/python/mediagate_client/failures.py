@@ -43,6 +43,7 @@ _BY_REASON: Final[dict[str, type[MediagateError]]] = {
     "BUDGET_EXCEEDED": errors.QuotaExceeded,
     "STREAM_INTERRUPTED": errors.StreamLost,
     "RUN_FAILED": errors.RunFailed,
+    "OUTPUT_INVALID": errors.RunFailed,
 }
 
 # gRPC's own words where a connection, not a gate, ended the call. They carry other codes than

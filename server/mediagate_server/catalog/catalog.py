@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from mediagate_server.catalog.estimate import Run, foresee
+from mediagate_server.catalog.forms import check_form, shape_of, wanted_form
 from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.model_file import ModelFileError, shipped
 from mediagate_server.catalog.plan import OutputShape, Plan, Substitution
@@ -114,6 +115,9 @@ class Catalog:
         MaxCostExceeded.
         """
         model, substitution = self._chosen(request)
+        form = wanted_form(request.parameters)
+        if form:
+            check_form(form)
         made = translate(model, request, self._draw_seed)
         run = Run(made.input, model.inputs, model.max_run)
         price, estimate = foresee(model.price, model.expects, run, made.output_count)
@@ -126,8 +130,8 @@ class Catalog:
             input=made.input,
             report=made.report,
             seed=made.seed,
-            streams=model.streams,
-            output=_output(model, run),
+            streams=model.streams and form is None,
+            output=shape_of(form) if form else _output(model, run),
             output_count=made.output_count,
             price=price,
             estimate=estimate,

@@ -27,6 +27,8 @@ class FieldKind(Enum):
     MEDIUM = auto()
     MEDIA = auto()
     LORAS = auto()
+    FORM = auto()
+    TOOLS = auto()
 
 
 _TEXT = {
@@ -40,6 +42,9 @@ _TEXT = {
     "stop_sequences": FieldKind.STRINGS,
     "seed": FieldKind.WHOLE,
     "reasoning_effort": FieldKind.WORD,
+    "response_format": FieldKind.FORM,
+    "tools": FieldKind.TOOLS,
+    "tool_choice": FieldKind.TOOLS,
 }
 _IMAGE = {
     "prompt": FieldKind.PROSE,

@@ -44,6 +44,7 @@ class OutputKind(StrEnum):
     MEDIA_LIST = "media_list"
     MEDIA_FIELD = "media_field"
     VERDICT = "verdict"
+    JSON_TEXT = "json_text"
     RAW = "raw"
     RAW_TEXT = "raw_text"
 
@@ -51,8 +52,9 @@ class OutputKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class OutputShape:
     """How to read the output. `field` names the key that holds the medium in an object output, or
-    the list of categories (see `harms.py`) that a verdict is by; of a raw output it holds, as JSON,
-    the paths to its links (see `openapi.py`).
+    the list of categories (see `harms.py`) that a verdict is by. As JSON it holds, of a text
+    that must be JSON, the schema that it must be valid by; of a raw output, the paths to its links
+    (see `openapi.py`).
 
     `media_type` is what to expect; what arrives may be something else.
     """

@@ -68,15 +68,34 @@ class MediaInput:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. `role` is system, user, assistant or tool."""
+    """One turn of a conversation. `role` is system, user, assistant or tool.
+
+    `tool_calls` is how many tools the turn asks for.
+    """
 
     role: str
     parts: tuple[str | MediaInput, ...]
+    tool_calls: int = 0
 
     @property
     def text(self) -> str:
         """All text parts joined; media parts are left out."""
         return "".join(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """The form of an answer: text, json or json_schema; `schema` is {} but for the last."""
+
+    kind: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Tools that a model may ask for, by name; or, of tool_choice, the word for how freely."""
+
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +113,8 @@ Value = (
     | bool
     | Size
     | MediaInput
+    | ResponseFormat
+    | Tools
     | tuple[str, ...]
     | tuple[MediaInput, ...]
     | tuple[Message, ...]

@@ -49,12 +49,12 @@ class Problem:
 
 
 class Schema:
-    """One compiled schema, of draft 2020-12. Raises SchemaError."""
+    """One compiled schema, of draft 2020-12 or the one that it names. Raises SchemaError."""
 
     def __init__(self, document: Mapping[str, Any], *, formats: bool = False) -> None:
         """`formats` also checks `format`, which else is only a note."""
         try:
-            self._validator = jsonschema_rs.Draft202012Validator(
+            self._validator = jsonschema_rs.validator_for(
                 dict(document),
                 validate_formats=formats,
                 offline=True,

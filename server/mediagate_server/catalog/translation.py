@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mediagate_server.catalog.fields import FIELDS, FieldKind
+from mediagate_server.catalog.forms import instructed, outcome_of, wanted_form
 from mediagate_server.catalog.inputs import problems
 from mediagate_server.catalog.model import Model
 from mediagate_server.catalog.plan import Handling, ParameterReport
-from mediagate_server.catalog.request import ModelRequest, Size, Value
+from mediagate_server.catalog.request import ModelRequest, ResponseFormat, Size, Value
 from mediagate_server.catalog.rules.plain import Count
 from mediagate_server.catalog.rules.rule import Draft, Outcome, Rule, dropped, honoured, printed
 from mediagate_server.catalog.rules.shapes import pixels, ratio_of
@@ -37,13 +38,22 @@ class Translation:
 
 
 def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Translation:
-    """Build the input. Raises InvalidRequest, NotBuilt; in strict mode ParameterUnsupported."""
+    """Build the input.
+
+    Raises InvalidRequest, NotBuilt; and ParameterUnsupported, in strict mode for all that is not
+    done as asked, always for tools and for pictures that the model cannot be shown.
+    """
     parameters = request.parameters
     _check_values(model, parameters)
+    _refuse_tools(model, parameters)
     count = _count(model, parameters)
     draft = Draft(model.inputs)
+    form = wanted_form(parameters)
+    told = instructed(parameters, form) if form else parameters
     whole = model.chat or model.guard
-    outcomes = whole.apply(parameters, draft) if whole else {}
+    outcomes = whole.apply(told, draft) if whole else {}
+    if "response_format" in parameters:
+        outcomes["response_format"] = outcome_of(form)
     if "kind" in parameters:
         _check_kind(model, parameters["kind"])
         if "kind" not in model.map:
@@ -109,6 +119,17 @@ def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
             raise InvalidRequest.of(name, "must be at least 1 pixel wide and high")
 
 
+def _refuse_tools(model: Model, parameters: Mapping[str, Value]) -> None:
+    """No model's wrapper takes tools, and an answer that could not use them is another answer."""
+    violations = [
+        Violation(name, f"{model.slug} cannot be given tools")
+        for name in ("tools", "tool_choice")
+        if name in parameters
+    ]
+    if violations:
+        raise ParameterUnsupported(*violations)
+
+
 def _count(model: Model, parameters: Mapping[str, Value]) -> int:
     """How many outputs the run makes."""
     rule = model.map.get("count")
@@ -160,6 +181,8 @@ def _line(model: Model, name: str, value: Value, outcome: Outcome) -> ParameterR
 
 
 def _asked(value: Value) -> str:
+    if isinstance(value, ResponseFormat):
+        return value.kind
     if isinstance(value, Size):
         return pixels(value)
     return printed(len(value) if isinstance(value, tuple) else value)

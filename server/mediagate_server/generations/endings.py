@@ -8,13 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mediagate_server.catalog.plan import OutputKind, OutputShape
+from mediagate_server.catalog.refusals import is_content_refusal
 from mediagate_server.errors import (
     Cancelled,
+    ContentBlocked,
     DeadlinePassed,
     Failure,
     InputRejected,
     MediagateError,
     ModelRetired,
+    OutputInvalid,
     RunFailed,
     StreamInterrupted,
     UpstreamAccount,
@@ -79,6 +82,20 @@ def run_failed(model: str, prediction_id: str) -> Failure:
     """The model failed. Upstream's text may hold anything, so it is not passed on."""
     metadata = {"model": model, "prediction": prediction_id}
     return RunFailed("the model failed", metadata=metadata).failure
+
+
+def model_failed(model: str, end: Prediction) -> Failure:
+    """A run that ended as failed: a refusal of the content, or no more than a failure."""
+    if not is_content_refusal(model, end.error):
+        return run_failed(model, end.id)
+    metadata = {"model": model, "prediction": end.id, "by": "model"}
+    return ContentBlocked("the model refused the content", metadata=metadata).failure
+
+
+def output_invalid(model: str, prediction_id: str, problem: str) -> Failure:
+    """The answer is not the JSON that was asked for. `problem` is in our own words."""
+    metadata = {"model": model, "prediction": prediction_id, "problem": problem}
+    return OutputInvalid("the answer is not the JSON that was asked for", metadata=metadata).failure
 
 
 def text_lost(model: str) -> Failure:

@@ -13,6 +13,7 @@ from mediagate_server.errors import Failure
 from mediagate_server.generations import endings
 from mediagate_server.generations.raw import lift
 from mediagate_server.generations.stopping import DEADLINE
+from mediagate_server.generations.structured import read_json
 from mediagate_server.generations.verdicts import read_verdict
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import Generation, Output, State
@@ -63,6 +64,8 @@ def finish(
     if end.status is PredictionStatus.SUCCEEDED:
         if record.shape["kind"] in TEXTS:
             return _text(record, end, streamed)
+        if record.shape["kind"] == OutputKind.JSON_TEXT:
+            return _json(record, end, streamed)
         if record.modality == "safety":
             return Finish(_verdict(record, end))
         if record.modality == "raw":
@@ -71,7 +74,7 @@ def finish(
     if streamed.text:
         record = replace(record, output=Output(text=streamed.text))
     if end.status is PredictionStatus.FAILED:
-        failure = endings.run_failed(record.model, end.id)
+        failure = endings.model_failed(record.model, end)
         return Finish(replace(record, state=State.FAILED, failure=failure))
     if not stopped_because and now >= record.deadline_at:
         stopped_because = DEADLINE  # Replicate's own deadline, which we had set, came first.
@@ -85,6 +88,20 @@ def stop_failure(record: Generation, because: str) -> Failure:
     if because == DEADLINE:
         return endings.deadline_passed((record.deadline_at - record.created_at).total_seconds())
     return endings.cancelled(because)
+
+
+def _json(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
+    """Text that must be JSON is told only once it is: nothing was streamed of it."""
+    whole = _text(record, end, streamed)
+    output = whole.record.output
+    if whole.record.state is not State.SUCCEEDED or output is None:
+        return whole
+    reading = read_json(output.text or "", record.shape["field"])
+    if reading.problem:
+        failure = endings.output_invalid(record.model, end.id, reading.problem)
+        return Finish(replace(whole.record, state=State.FAILED, failure=failure))
+    made = replace(whole.record, output=Output(text=reading.text))
+    return Finish(made, rest=reading.text)
 
 
 def _raw(record: Generation, end: Prediction, now: datetime) -> Generation:

@@ -21,8 +21,10 @@ from mediagate_server.catalog.request import (
     Modality,
     ModelRequest,
     OutputSource,
+    ResponseFormat,
     RunRequest,
     Size,
+    Tools,
     UploadSource,
     Value,
 )
@@ -132,6 +134,8 @@ def _from_message(value: Any, *, repeated: bool) -> Value:
     kinds = {type(item) for item in value}
     if kinds == {text_pb2.ChatMessage}:
         return tuple(_message(item) for item in value)
+    if kinds == {text_pb2.Tool}:
+        return Tools(tuple(item.name for item in value))
     if kinds == {image_pb2.Lora}:
         return tuple(
             Lora(item.uri, item.scale if item.HasField("scale") else 1.0) for item in value
@@ -146,6 +150,13 @@ def _from_one(value: Any) -> Value:
         return Size(value.width, value.height)
     if isinstance(value, medium_pb2.MediaInput):
         return media_input(value)
+    if isinstance(value, text_pb2.ResponseFormat):
+        kind = _word(text_pb2.ResponseFormat.Kind.DESCRIPTOR, value.kind)
+        return ResponseFormat(
+            "text" if kind == "unspecified" else kind, plain_json(value.json_schema)
+        )
+    if isinstance(value, text_pb2.ToolChoice):
+        return Tools((_word(text_pb2.ToolChoice.Mode.DESCRIPTOR, value.mode), value.name))
     raise TypeError(f"no parameter is a {type(value).__name__}")
 
 
@@ -157,6 +168,7 @@ def _message(message: text_pb2.ChatMessage) -> Message:
             media_input(part.image) if part.WhichOneof("part") == "image" else part.text
             for part in message.parts
         ),
+        len(message.tool_calls),
     )
 
 

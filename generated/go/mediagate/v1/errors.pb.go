@@ -136,6 +136,9 @@ const (
 	// A bug of the gate's.
 	// INTERNAL. Retry: no. Paid: as its generation says, if there is one.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 35
+	// The answer is not the JSON that response_format asked for; the generation has it as it is.
+	// INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
+	ErrorReason_ERROR_REASON_OUTPUT_INVALID ErrorReason = 37
 	// No such upload, or another tenant's, or it has expired.
 	// NOT_FOUND. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 36
@@ -180,6 +183,7 @@ var (
 		33: "ERROR_REASON_DEADLINE",
 		34: "ERROR_REASON_CANCELLED",
 		35: "ERROR_REASON_INTERNAL",
+		37: "ERROR_REASON_OUTPUT_INVALID",
 		36: "ERROR_REASON_UPLOAD_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
@@ -219,6 +223,7 @@ var (
 		"ERROR_REASON_DEADLINE":              33,
 		"ERROR_REASON_CANCELLED":             34,
 		"ERROR_REASON_INTERNAL":              35,
+		"ERROR_REASON_OUTPUT_INVALID":        37,
 		"ERROR_REASON_UPLOAD_NOT_FOUND":      36,
 	}
 )
@@ -254,7 +259,8 @@ var File_mediagate_v1_errors_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19mediagate/v1/errors.proto\x12\fmediagate.v1*\xe0\t\n" +
+	"\x19mediagate/v1/errors.proto\x12\fmediagate.v1*\x81\n" +
+	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12&\n" +
@@ -292,7 +298,8 @@ const file_mediagate_v1_errors_proto_rawDesc = "" +
 	" ERROR_REASON_OUTPUT_STORE_FAILED\x10 \x12\x19\n" +
 	"\x15ERROR_REASON_DEADLINE\x10!\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\"\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10#\x12!\n" +
+	"\x15ERROR_REASON_INTERNAL\x10#\x12\x1f\n" +
+	"\x1bERROR_REASON_OUTPUT_INVALID\x10%\x12!\n" +
 	"\x1dERROR_REASON_UPLOAD_NOT_FOUND\x10$BP\n" +
 	"\x10dev.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3"
 

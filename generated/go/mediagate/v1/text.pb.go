@@ -1454,11 +1454,17 @@ func (*ChatPart_Text) isChatPart_Part() {}
 func (*ChatPart_Image) isChatPart_Part() {}
 
 // The form of an answer.
+//
+// JSON is checked before it is handed out: a stream gives it in one delta at the end, without the
+// fences that models put around it. An answer that is not what was asked for fails with
+// OUTPUT_INVALID.
 type ResponseFormat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What form.
 	Kind ResponseFormat_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=mediagate.v1.ResponseFormat_Kind" json:"kind,omitempty"`
-	// The JSON Schema; only with KIND_JSON_SCHEMA.
+	// The JSON Schema, of draft 2020-12 or of the draft that its $schema names; at most 64 KiB as
+	// JSON. Only, and always, with KIND_JSON_SCHEMA. References to other documents, and patterns
+	// that look around, are refused.
 	JsonSchema    *structpb.Struct `protobuf:"bytes,2,opt,name=json_schema,json=jsonSchema,proto3" json:"json_schema,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -50,7 +50,7 @@ type TextServiceClient interface {
 	//
 	// After `started`, the end of a generation that did not succeed:
 	//
-	//	INTERNAL (RUN_FAILED), INVALID_ARGUMENT (INPUT_REJECTED), FAILED_PRECONDITION
+	//	INTERNAL (RUN_FAILED, OUTPUT_INVALID), INVALID_ARGUMENT (INPUT_REJECTED), FAILED_PRECONDITION
 	//	(CONTENT_BLOCKED), DEADLINE_EXCEEDED (DEADLINE), CANCELLED (CANCELLED); UNAVAILABLE
 	//	(SUBMIT_UNCONFIRMED, DRAINING): attach again with the same request_id; OUT_OF_RANGE
 	//	(STREAM_EXPIRED): the text after that sequence is gone; DATA_LOSS (STREAM_INTERRUPTED):
@@ -136,7 +136,7 @@ type TextServiceServer interface {
 	//
 	// After `started`, the end of a generation that did not succeed:
 	//
-	//	INTERNAL (RUN_FAILED), INVALID_ARGUMENT (INPUT_REJECTED), FAILED_PRECONDITION
+	//	INTERNAL (RUN_FAILED, OUTPUT_INVALID), INVALID_ARGUMENT (INPUT_REJECTED), FAILED_PRECONDITION
 	//	(CONTENT_BLOCKED), DEADLINE_EXCEEDED (DEADLINE), CANCELLED (CANCELLED); UNAVAILABLE
 	//	(SUBMIT_UNCONFIRMED, DRAINING): attach again with the same request_id; OUT_OF_RANGE
 	//	(STREAM_EXPIRED): the text after that sequence is gone; DATA_LOSS (STREAM_INTERRUPTED):

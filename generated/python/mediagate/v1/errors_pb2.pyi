@@ -164,6 +164,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A bug of the gate's.
     INTERNAL. Retry: no. Paid: as its generation says, if there is one.
     """
+    ERROR_REASON_OUTPUT_INVALID: _ErrorReason.ValueType  # 37
+    """The answer is not the JSON that response_format asked for; the generation has it as it is.
+    INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
+    """
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 36
     """No such upload, or another tenant's, or it has expired.
     NOT_FOUND. Retry: no. Paid: no.
@@ -318,6 +322,10 @@ CANCELLED. Retry: no. Paid: what ran until then.
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """A bug of the gate's.
 INTERNAL. Retry: no. Paid: as its generation says, if there is one.
+"""
+ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 37
+"""The answer is not the JSON that response_format asked for; the generation has it as it is.
+INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
 """
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 36
 """No such upload, or another tenant's, or it has expired.

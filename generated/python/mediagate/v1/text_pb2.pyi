@@ -711,7 +711,12 @@ Global___ChatPart: _TypeAlias = ChatPart  # noqa: Y015
 
 @_typing.final
 class ResponseFormat(_message.Message):
-    """The form of an answer."""
+    """The form of an answer.
+
+    JSON is checked before it is handed out: a stream gives it in one delta at the end, without the
+    fences that models put around it. An answer that is not what was asked for fails with
+    OUTPUT_INVALID.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -748,7 +753,10 @@ class ResponseFormat(_message.Message):
     """What form."""
     @_builtins.property
     def json_schema(self) -> _struct_pb2.Struct:
-        """The JSON Schema; only with KIND_JSON_SCHEMA."""
+        """The JSON Schema, of draft 2020-12 or of the draft that its $schema names; at most 64 KiB as
+        JSON. Only, and always, with KIND_JSON_SCHEMA. References to other documents, and patterns
+        that look around, are refused.
+        """
 
     def __init__(
         self,

@@ -772,6 +772,10 @@ export const ChatPartSchema: GenMessage<ChatPart> = /*@__PURE__*/
 /**
  * The form of an answer.
  *
+ * JSON is checked before it is handed out: a stream gives it in one delta at the end, without the
+ * fences that models put around it. An answer that is not what was asked for fails with
+ * OUTPUT_INVALID.
+ *
  * @generated from message mediagate.v1.ResponseFormat
  */
 export type ResponseFormat = Message<"mediagate.v1.ResponseFormat"> & {
@@ -783,7 +787,9 @@ export type ResponseFormat = Message<"mediagate.v1.ResponseFormat"> & {
   kind: ResponseFormat_Kind;
 
   /**
-   * The JSON Schema; only with KIND_JSON_SCHEMA.
+   * The JSON Schema, of draft 2020-12 or of the draft that its $schema names; at most 64 KiB as
+   * JSON. Only, and always, with KIND_JSON_SCHEMA. References to other documents, and patterns
+   * that look around, are refused.
    *
    * @generated from field: google.protobuf.Struct json_schema = 2;
    */
@@ -1036,7 +1042,7 @@ export const TextService: GenService<{
    *   UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
    *   UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
    * After `started`, the end of a generation that did not succeed:
-   *   INTERNAL (RUN_FAILED), INVALID_ARGUMENT (INPUT_REJECTED), FAILED_PRECONDITION
+   *   INTERNAL (RUN_FAILED, OUTPUT_INVALID), INVALID_ARGUMENT (INPUT_REJECTED), FAILED_PRECONDITION
    *   (CONTENT_BLOCKED), DEADLINE_EXCEEDED (DEADLINE), CANCELLED (CANCELLED); UNAVAILABLE
    *   (SUBMIT_UNCONFIRMED, DRAINING): attach again with the same request_id; OUT_OF_RANGE
    *   (STREAM_EXPIRED): the text after that sequence is gone; DATA_LOSS (STREAM_INTERRUPTED):

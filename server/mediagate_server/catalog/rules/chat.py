@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from mediagate_server.catalog.inputs import STRICT
 from mediagate_server.catalog.request import MediaInput, Message, Value
 from mediagate_server.catalog.rules.rule import Draft, Outcome, adjusted, emulated, honoured
-from mediagate_server.errors import InvalidRequest
+from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
 
 FIELDS = ("prompt", "messages", "system_prompt")
 """The parameters that a conversation is made of; no other rule touches them."""
@@ -58,6 +58,7 @@ class Chat:
 
     def apply(self, parameters: Mapping[str, Value], draft: Draft) -> dict[str, Outcome]:
         """Write the conversation and say what became of each of FIELDS that was set."""
+        self._refuse(_messages(parameters))
         turns, system = _split(parameters)
         outcomes: dict[str, Outcome] = {}
         if "prompt" in parameters:
@@ -78,6 +79,23 @@ class Chat:
             outcomes["system_prompt"] = self._system_fate()
         self._write(written, system, draft)
         return outcomes
+
+    def _refuse(self, messages: Sequence[Message]) -> None:
+        """An answer that never saw the picture, or what a tool had said, would pass for one."""
+        violations = [
+            *(() if self.images else pictures(messages)),
+            *(
+                Violation(f"messages[{at}].{field}", "the model cannot be given tools")
+                for at, message in enumerate(messages)
+                for field, there in (
+                    ("role", message.role == "tool"),
+                    ("tool_calls", message.tool_calls),
+                )
+                if there
+            ),
+        ]
+        if violations:
+            raise ParameterUnsupported(*violations)
 
     def _takes_turns(self, parameters: Mapping[str, Value], turns: Sequence[Message]) -> bool:
         """Pictures go by their own input, which only a prompt is documented to be joined with."""
@@ -122,6 +140,17 @@ class Chat:
         if self.style is ChatStyle.LLAMA3:
             return emulated("", _CHAT_FORMAT)
         return honoured() if self.system else emulated("", "put before the prompt")
+
+
+def pictures(messages: Sequence[Message], first: int = 0) -> list[Violation]:
+    """Every picture from turn `first` on, as what a model without eyes is not shown."""
+    return [
+        Violation(f"messages[{at}].parts[{part}].image", "the model does not look at pictures")
+        for at, message in enumerate(messages)
+        if at >= first
+        for part, piece in enumerate(message.parts)
+        if isinstance(piece, MediaInput)
+    ]
 
 
 def _split(parameters: Mapping[str, Value]) -> tuple[list[Message], str]:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.inputs import STRICT
-from mediagate_server.catalog.request import MediaInput, Message, Value
+from mediagate_server.catalog.request import Message, Value
+from mediagate_server.catalog.rules.chat import pictures
 from mediagate_server.catalog.rules.rule import Draft, Outcome, adjusted, dropped, honoured
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
 
@@ -90,12 +91,5 @@ def _messages(parameters: Mapping[str, Value]) -> list[Message]:
 
 def _refuse_pictures(turns: Sequence[Message], first: int) -> None:
     """A verdict on a turn whose picture was not looked at would be no verdict on that turn."""
-    unseen = [
-        Violation(f"messages[{at}].parts[{part}].image", "the model does not look at pictures")
-        for at, turn in enumerate(turns)
-        if at >= first
-        for part, piece in enumerate(turn.parts)
-        if isinstance(piece, MediaInput)
-    ]
-    if unseen:
+    if unseen := pictures(turns, first):
         raise ParameterUnsupported(*unseen)

@@ -41,6 +41,11 @@ def _last_turn_is_not_the_models(message: Any) -> Broken:
         yield f"messages[{len(turns) - 1}].role", "must not be ROLE_ASSISTANT in the last turn"
 
 
+def _a_choice_needs_tools(message: Any) -> Broken:
+    if message.HasField("tool_choice") and not message.tools:
+        yield "tool_choice", "must only be set with tools"
+
+
 def _going_on_needs_a_name(message: Any) -> Broken:
     if message.after_sequence > 0 and not message.request_id:
         yield "request_id", "must be set where after_sequence is"
@@ -52,8 +57,11 @@ def _only_tools_answer_calls(message: Any) -> Broken:
 
 
 def _only_a_schema_has_a_schema(message: Any) -> Broken:
-    if message.HasField("json_schema") and message.kind != ResponseFormat.KIND_JSON_SCHEMA:
+    by_schema = message.kind == ResponseFormat.KIND_JSON_SCHEMA
+    if message.HasField("json_schema") and not by_schema:
         yield "json_schema", "must only be set with KIND_JSON_SCHEMA"
+    elif by_schema and not message.HasField("json_schema"):
+        yield "json_schema", "must be set with KIND_JSON_SCHEMA"
 
 
 def _only_a_named_tool_has_a_name(message: Any) -> Broken:
@@ -106,7 +114,11 @@ def _a_run_names_its_model(message: Any) -> Broken:
         yield "options.model_parameters", "must not be set: all inputs are in `input`"
 
 
-_TEXT: Final = (_exactly_one("prompt", "messages"), _last_turn_is_not_the_models)
+_TEXT: Final = (
+    _exactly_one("prompt", "messages"),
+    _last_turn_is_not_the_models,
+    _a_choice_needs_tools,
+)
 
 RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
     "StreamTextRequest": (*_TEXT, _going_on_needs_a_name),

@@ -1,0 +1,65 @@
+"""The form of an answer: JSON that is asked for in words, and checked once it is there.
+
+No model of the line-up is known to take a schema of its own, so every one is told in its
+instructions; whether it listened is found out at the end (`generations/structured.py`).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from mediagate_server.catalog.plan import OutputKind, OutputShape
+from mediagate_server.catalog.request import ResponseFormat, Value
+from mediagate_server.catalog.rules.rule import Outcome, emulated, honoured
+from mediagate_server.catalog.schema import Schema, SchemaError
+from mediagate_server.errors import InvalidRequest
+
+LARGEST_SCHEMA: Final = 64 * 1024
+"""Bytes of JSON: the schema is part of every prompt, and is paid for as such."""
+
+_FIELD: Final = "response_format.json_schema"
+_ONLY_JSON: Final = (
+    "Answer with one JSON value and nothing else: no words before or after it, no Markdown."
+)
+_BY_SCHEMA: Final = (
+    "Answer with one JSON value that is valid by the JSON Schema below, and with nothing else: no "
+    "words before or after it, no Markdown.\n\nJSON Schema:\n{schema}"
+)
+_WHY: Final = "asked for in the instructions, and the answer is checked"
+
+
+def wanted_form(parameters: Mapping[str, Value]) -> ResponseFormat | None:
+    """The JSON that the answer must be; None where any text will do."""
+    form = parameters.get("response_format")
+    return form if isinstance(form, ResponseFormat) and form.kind != "text" else None
+
+
+def check_form(form: ResponseFormat) -> None:
+    """Raises InvalidRequest for a schema that no answer could be checked by."""
+    if form.kind != "json_schema":
+        return
+    if len(json.dumps(form.schema).encode()) > LARGEST_SCHEMA:
+        raise InvalidRequest.of(_FIELD, f"must have at most {LARGEST_SCHEMA:,} bytes as JSON")
+    try:
+        Schema(form.schema)
+    except SchemaError as error:
+        raise InvalidRequest.of(_FIELD, str(error)) from None
+
+
+def instructed(parameters: Mapping[str, Value], form: ResponseFormat) -> dict[str, Value]:
+    """The same parameters, with the form asked for at the end of the system prompt."""
+    words = _ONLY_JSON
+    if form.kind == "json_schema":
+        words = _BY_SCHEMA.format(schema=json.dumps(form.schema, ensure_ascii=False))
+    own = str(parameters.get("system_prompt", ""))
+    return {**parameters, "system_prompt": f"{own}\n\n{words}" if own else words}
+
+
+def outcome_of(form: ResponseFormat | None) -> Outcome:
+    """What became of the parameter."""
+    return honoured("text") if form is None else emulated(form.kind, _WHY)
+
+
+def shape_of(form: ResponseFormat) -> OutputShape:
+    """The output's shape: `field` holds the schema that the answer must be valid by."""
+    return OutputShape(OutputKind.JSON_TEXT, json.dumps(form.schema), "application/json")

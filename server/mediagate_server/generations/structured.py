@@ -1,0 +1,63 @@
+"""Whether a text is the JSON that was asked for. Pure.
+
+What models like to put around it is taken off: what they thought, a fence, words around a single
+fence. Nothing within the JSON is ever mended.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mediagate_server.catalog.schema import Problem, Schema
+
+_THOUGHT: Final = ("<think>", "</think>")
+_FENCE: Final = "```"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The JSON, as the model wrote it; or what is wrong with the answer, in our own words."""
+
+    text: str = ""
+    problem: str = ""
+
+
+def read_json(answer: str, schema: str) -> Reading:
+    """The one JSON value in an answer, if it is valid by `schema` (JSON, compiled before)."""
+    for candidate in _candidates(answer):
+        try:
+            value = json.loads(candidate, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            continue
+        return _checked(candidate, value, schema)
+    return Reading(problem="it is no JSON")
+
+
+def _candidates(answer: str) -> list[str]:
+    """The whole, else what stands in the one fence."""
+    begin, end = _THOUGHT
+    rest = answer.strip()
+    if rest.startswith(begin) and end in rest:
+        rest = rest.partition(end)[2].strip()
+    lines = rest.split("\n")
+    fences = [at for at, line in enumerate(lines) if line.lstrip(" \t").startswith(_FENCE)]
+    if len(fences) != 2:
+        return [rest]
+    return [rest, "\n".join(lines[fences[0] + 1 : fences[1]]).strip()]
+
+
+def _checked(text: str, value: Any, schema: str) -> Reading:
+    try:
+        problems = Schema(json.loads(schema)).problems(value)
+    except ValueError:  # nested deeper than the validator goes
+        return Reading(problem="it is nested too deep to be checked")
+    return Reading(problem=_told(problems[0])) if problems else Reading(text)
+
+
+def _told(problem: Problem) -> str:
+    place = "".join(f"/{step}" for step in problem.path)
+    return f"{place or 'it'} {problem.words}"
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")

@@ -1,0 +1,94 @@
+"""Answers that must be JSON: what is taken off around it, and what is no answer."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mediagate_server.generations.structured import Reading, read_json
+
+ANY = "{}"
+POINT = json.dumps(
+    {
+        "type": "object",
+        "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+        "required": ["x", "y"],
+        "additionalProperties": False,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "schema", "text"),
+    [
+        ('{"x": 1, "y": 2}', POINT, '{"x": 1, "y": 2}'),
+        ('\n {"x":1,"y":2}\n', POINT, '{"x":1,"y":2}'),
+        ('```json\n{"x": 1, "y": 2}\n```', POINT, '{"x": 1, "y": 2}'),
+        (
+            'Here it is:\n\n```\n{"x": 1,\n "y": 2}\n```\nAnything else?',
+            POINT,
+            '{"x": 1,\n "y": 2}',
+        ),
+        ('<think>{"x": 0}</think>\n\n{"x": 1, "y": 2}', POINT, '{"x": 1, "y": 2}'),
+        ('"```"', ANY, '"```"'),
+        ("5", ANY, "5"),
+        ("null", ANY, "null"),
+        ("[]", ANY, "[]"),
+    ],
+)
+def test_what_is_the_answer(answer: str, schema: str, text: str) -> None:
+    """The JSON as the model wrote it, without what stood around it."""
+    assert read_json(answer, schema) == Reading(text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "schema", "problem"),
+    [
+        ("", ANY, "it is no JSON"),
+        ("Sure!", ANY, "it is no JSON"),
+        ('{"x": 1', ANY, "it is no JSON"),
+        ("{'x': 1}", ANY, "it is no JSON"),
+        ("NaN", ANY, "it is no JSON"),
+        ("[Infinity]", ANY, "it is no JSON"),
+        ('{"x": 1} {"y": 2}', ANY, "it is no JSON"),
+        ("```json\n1\n```\n```json\n2\n```", ANY, "it is no JSON"),
+        ("```json\n1", ANY, "it is no JSON"),
+        ("[" * 100_000, ANY, "it is no JSON"),
+        ('{"x": 1}', POINT, "/y is required"),
+        ('{"x": "1", "y": 2}', POINT, "/x is not of type integer"),
+        ('{"x": 1, "y": 2, "z": 3}', POINT, "/z is not known"),
+        ("[]", POINT, "it is not of type object"),
+    ],
+)
+def test_what_is_none(answer: str, schema: str, problem: str) -> None:
+    """Nothing is mended: cut JSON, single quotes and two answers are no answer."""
+    assert read_json(answer, schema) == Reading(problem=problem)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=20,
+)
+AROUND = st.sampled_from(["{}", "```json\n{}\n```", "```\n{}\n```\n", "<think>x</think>\n{}"])
+
+
+@given(JSON, AROUND, st.sampled_from([None, 2]))
+def test_every_value_is_found_in_every_wrapping(
+    value: Any, around: str, indent: int | None
+) -> None:
+    """And comes out as the same value."""
+    text = json.dumps(value, indent=indent)
+    assert json.loads(read_json(around.format(text), ANY).text) == value
+
+
+@given(st.text())
+@example("```" * 1000)
+@example("```a\n" * 10_000)
+def test_whatever_passes_is_json(answer: str) -> None:
+    """Never anything else, whatever the model wrote."""
+    reading = read_json(answer, ANY)
+    if not reading.problem:
+        json.loads(reading.text)
