@@ -112,6 +112,12 @@ class SandboxSettings:
     stream_idle_timeout: float | None = 30.0
     """How long a stream may be silent before it is closed without `done`; None waits for ever."""
 
+    stream_linger: float = 0.1
+    """How long a stream stays open after `done`, in real time, whatever the clock.
+
+    Official clients leave at `done`, and the one for Go may lose it if the end comes right behind.
+    """
+
     stream_retention: float = 3600.0
     """How long after its end a prediction's stream can still be opened and replayed."""
 
@@ -185,22 +191,35 @@ class SandboxSettings:
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later and less clearly."""
+        self._check_times()
         _ = self.rates
-        if self.time_scale < 0 or self.token_time_scale < 0:
-            raise ValueError("time_scale and token_time_scale must be 0 or more")
         if min(self.predictions_per_page, self.models_per_page, self.files_per_page) < 1:
             raise ValueError("a page holds at least one entry")
-        if self.run_limit is not None and self.run_limit <= 0:
-            raise ValueError("run_limit must be more than 0")
-        if self.stream_idle_timeout is not None and self.stream_idle_timeout <= 0:
-            raise ValueError("stream_idle_timeout must be more than 0")
         if self.cut_streams_after_bytes is not None and self.cut_streams_after_bytes < 0:
             raise ValueError("cut_streams_after_bytes must be 0 or more")
         if not {self.bill_failed, self.bill_canceled, self.bill_aborted} <= {"used", "free"}:
             raise ValueError("bill_failed, bill_canceled and bill_aborted are used or free")
-        if min(self.webhook_interval, self.webhook_retry_span) < 0 or self.webhook_timeout <= 0:
-            raise ValueError("webhook times must be 0 or more, webhook_timeout more than 0")
         if self.webhook_secret is not None:
             key_of(self.webhook_secret)
         if self.token is not None and not self.token:
             raise ValueError("token must not be empty; leave it out to accept any token")
+
+    def _check_times(self) -> None:
+        times = (
+            "time_scale",
+            "token_time_scale",
+            "min_cancel_after",
+            "webhook_interval",
+            "webhook_retry_span",
+            "stream_linger",
+            "stream_retention",
+            "data_retention",
+            "upload_retention",
+        )
+        for name in times:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more")
+        for name in ("webhook_timeout", "stream_idle_timeout", "run_limit"):
+            limit = getattr(self, name)
+            if limit is not None and limit <= 0:
+                raise ValueError(f"{name} must be more than 0")

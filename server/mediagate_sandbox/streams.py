@@ -7,7 +7,7 @@ within a stream and a reader may ask for what comes after one.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -18,6 +18,7 @@ from mediagate_sandbox.clock import Clock, in_time
 from mediagate_sandbox.pulse import Pulse
 
 OPENING = b": hi\n\n"
+DONE = b"event: done\n"
 _IDLE = b":408: 408 Request Timeout\n\n"
 EventName = Literal["output", "error", "done"]
 
@@ -64,7 +65,7 @@ class StreamLog:
 
     async def follow(
         self, last_event_id: str | None, clock: Clock, idle_seconds: float | None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Bytes of every event after the one named, as they come, up to `done`.
 
         An id this stream never gave starts from the beginning. After `idle_seconds` without an
@@ -73,7 +74,7 @@ class StreamLog:
         at = self._after(last_event_id)
         while True:
             if at == len(self._events):
-                if not await in_time(clock, idle_seconds, self._grown.wait()):
+                if not await in_time(clock, idle_seconds, self._beyond(at)):
                     yield _IDLE
                     return
                 continue
@@ -84,6 +85,14 @@ class StreamLog:
             yield event.encoded()
             if event.name == "done":
                 return
+
+    async def _beyond(self, at: int) -> None:
+        """Return once there is an event at `at`.
+
+        It looks for itself first: it may begin some turns of the loop after it was asked for.
+        """
+        while at == len(self._events):
+            await self._grown.wait()
 
     def _after(self, last_event_id: str | None) -> int:
         for at, event in enumerate(self._events):

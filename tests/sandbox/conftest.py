@@ -25,7 +25,13 @@ Opener = Callable[..., AbstractAsyncContextManager[Caller]]
 
 @asynccontextmanager
 async def _open(clock: Clock | None = None, **settings: object) -> AsyncIterator[Caller]:
-    quick = {"port": 0, "time_scale": 0.001, "token_time_scale": 0.01, **settings}
+    quick = {
+        "port": 0,
+        "time_scale": 0.001,
+        "token_time_scale": 0.01,
+        "stream_linger": 0,
+        **settings,
+    }
     async with (
         Sandbox(SandboxSettings(**quick), clock=clock) as sandbox,  # type: ignore[arg-type]
         aiohttp.ClientSession() as session,

@@ -84,7 +84,8 @@ async def test_stopping_breaks_off_what_is_open(open_sandbox: Opener) -> None:
     "wrong",
     [{"time_scale": -1}, {"predictions_per_page": 0}, {"cut_streams_after_bytes": -1},
      {"token": ""}, {"creates_per_minute": 0}, {"requests_per_minute": -1}, {"credit": "some"},
-     {"webhook_secret": "whsec_"}, {"webhook_interval": -1}, {"webhook_timeout": 0}],
+     {"webhook_secret": "whsec_"}, {"webhook_interval": -1}, {"webhook_timeout": 0},
+     {"run_limit": 0}, {"stream_linger": -1}, {"stream_idle_timeout": 0}, {"data_retention": -1}],
 )  # fmt: skip
 def test_settings_that_make_no_sense(wrong: dict[str, object]) -> None:
     """ValueError when they are made, not when they are met."""

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from mediagate_sandbox.clock import ManualClock
+from mediagate_sandbox.streams import StreamLog
 
 from .caller import LLAMA, SCHNELL, Caller, parse_events
 from .conftest import Opener
@@ -148,6 +149,30 @@ async def test_a_reader_that_leaves_cancels_nothing(still: Caller, clock: Manual
     final = (await still.get(document["urls"]["get"])).json
     assert final["status"] == "succeeded"
     assert len(await still.events(document)) == 7
+
+
+async def test_an_event_in_the_last_moment_is_not_lost(clock: ManualClock) -> None:
+    """However it falls between a reader's look and its wait, the reader gets it at once."""
+    for turns in range(8):
+        stream = StreamLog()
+        events = stream.follow(None, clock, 30)
+        first = asyncio.ensure_future(anext(events))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stream.output(clock.now(), "x")
+        assert b"data: x" in await first
+        await events.aclose()
+
+
+async def test_a_stream_stays_open_after_done(open_sandbox: Opener) -> None:
+    """Whoever leaves at `done` never sees the end of the stream."""
+    async with open_sandbox(stream_linger=600) as caller:
+        document = await caller.created(LLAMA, {"prompt": "x [[tokens=1]]"})
+        async with caller.session.get(document["urls"]["stream"]) as answer:
+            await answer.content.readuntil(b"event: done\n")
+            await answer.content.readuntil(b"\n\n")
+            await caller.ended(document)
+            assert not answer.content.at_eof()
 
 
 async def test_a_silent_stream_is_closed(still: Caller, clock: ManualClock) -> None:

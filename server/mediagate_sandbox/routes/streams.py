@@ -5,6 +5,7 @@ No token is asked for: the path is the credential. A reader that leaves cancels 
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.problems import not_found
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
-from mediagate_sandbox.streams import OPENING, StreamLog
+from mediagate_sandbox.streams import DONE, OPENING, StreamLog
 
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
 
@@ -36,6 +37,7 @@ class StreamRoutes:
         """Keep what the handler needs."""
         self._retention = timedelta(seconds=settings.stream_retention)
         self._idle_seconds = settings.stream_idle_timeout
+        self._linger = settings.stream_linger
         self._clock = clock
         self._store = store
         self._cuts = cuts
@@ -56,7 +58,9 @@ class StreamRoutes:
         seen = request.headers.get("Last-Event-ID")
         async for event in stream.follow(seen, self._clock, self._idle_seconds):
             if not await reader.send(event):
-                break
+                return response
+            if event.startswith(DONE):
+                await asyncio.sleep(self._linger)
         return response
 
     def _find(self, request: web.Request) -> StreamLog:
