@@ -1,6 +1,7 @@
 """One thread that writes: it commits whatever queued up while the last commit was on its way.
 
-No timer: a lone job is committed at once, a crowd shares one fsync. Jobs run in the order they were
+A lone job is committed at once; a crowd shares one fsync, and waits a little for each other: see
+`crowd.py`. Jobs run in the order they were
 given, each within a savepoint, so that one that fails takes nothing of the others with it. A commit
 that fails takes exactly its own jobs along.
 """
@@ -19,6 +20,7 @@ import structlog
 
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.port import StaleOwner
+from mediagate_server.store.sqlite.crowd import Crowd
 from mediagate_server.store.sqlite.ownership import Lease
 from mediagate_server.telemetry import commit_seconds, failed_commits
 
@@ -58,6 +60,7 @@ class GroupCommitWriter:
         self._connect = connect
         self._lease = lease
         self._lost = lost
+        self._crowd = Crowd()
         self._is_lost = False
         self._connection: sqlite3.Connection | None = None
         self._loop = asyncio.get_running_loop()
@@ -83,8 +86,20 @@ class GroupCommitWriter:
             if batch or (open_for_work and not self._is_lost):
                 self._commit(batch)
             if batch:
-                self._loop.call_soon_threadsafe(_deliver, batch)
+                told = time.perf_counter()
+                self._loop.call_soon_threadsafe(self._deliver, batch, told)
         self._disconnect()
+
+    def _deliver(self, batch: Sequence[_Pending], told: float) -> None:
+        """Hand out the results, on the event loop."""
+        self._crowd.heard(time.perf_counter() - told, len(batch))
+        for pending in batch:
+            if pending.future.done():
+                continue
+            if pending.error is None:
+                pending.future.set_result(pending.result)
+            else:
+                pending.future.set_exception(pending.error)
 
     def _next_batch(self) -> tuple[list[_Pending], bool]:
         """What is queued; nothing where the lease is to be renewed first. False: no more comes."""
@@ -98,6 +113,8 @@ class GroupCommitWriter:
             if following is None:
                 return batch, False
             batch.append(following)
+            if len(batch) == 1 and self._crowd.pause:
+                time.sleep(self._crowd.pause)
         return batch, True
 
     def _patience(self) -> float | None:
@@ -171,13 +188,3 @@ def _run_job(connection: sqlite3.Connection, pending: _Pending) -> None:
         connection.execute("ROLLBACK TO job")
         pending.error = error
     connection.execute("RELEASE job")
-
-
-def _deliver(batch: Sequence[_Pending]) -> None:
-    for pending in batch:
-        if pending.future.done():
-            continue
-        if pending.error is None:
-            pending.future.set_result(pending.result)
-        else:
-            pending.future.set_exception(pending.error)
