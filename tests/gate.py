@@ -15,17 +15,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 READY_SECONDS = 30
 STOP_SECONDS = 30
+MEDIAGATE = (str(Path(sys.executable).parent / "mediagate"),)
 # What a gate may see of this process's environment: no token and no setting gets in by chance.
 KEPT = ("HOME", "LANG", "PATH", "TMPDIR")
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A gate that serves: where, and what it has written so far."""
+    """A gate that serves: where, as which process, and what it has written so far."""
 
     address: str
     operations: str
     output: Path
+    process: "subprocess.Popen[bytes]"
 
 
 @contextmanager
@@ -34,25 +36,30 @@ def running_gate(folder: Path, **settings: str) -> Iterator[Gate]:
 
     `settings` are environment variables; they win over those set here.
     """
-    grpc_port, operations_port, web_port = free_ports(3)
-    gate = Gate(f"127.0.0.1:{grpc_port}", f"127.0.0.1:{operations_port}", folder / "gate.log")
+    folder.mkdir(exist_ok=True)
+    grpc_address, operations, web = (f"127.0.0.1:{port}" for port in free_ports(3))
+    log = folder / "gate.log"
     environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
-        "MEDIAGATE_GRPC_ADDRESS": gate.address,
-        "MEDIAGATE_OPS_ADDRESS": gate.operations,
-        "MEDIAGATE_WEB_ADDRESS": f"127.0.0.1:{web_port}",
+        "MEDIAGATE_GRPC_ADDRESS": grpc_address,
+        "MEDIAGATE_OPS_ADDRESS": operations,
+        "MEDIAGATE_WEB_ADDRESS": web,
         "MEDIAGATE_DATA_DIR": str(folder / "data"),
         "MEDIAGATE_UPSTREAM": "sandbox",
         **settings,
     }
-    command = [str(Path(sys.executable).parent / "mediagate"), "serve"]
     with (
-        gate.output.open("wb") as output,
+        log.open("wb") as output,
         subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            [*MEDIAGATE, "serve"],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         ) as process,
         ExitStack() as stack,
     ):
         stack.callback(stop, process)
+        gate = Gate(grpc_address, operations, log, process)
         wait_until_serving(process, gate)
         yield gate
 
@@ -91,6 +98,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)  # A paused one cannot go.
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:

@@ -48,5 +48,7 @@ class LogLines:
             while True:
                 lines.append(self._waiting.popleft())
         if lines and not self._target.closed:
-            self._target.write("".join(lines))
-            self._target.flush()
+            # A full disk or a reader that has gone takes the lines, and must not take the gate.
+            with contextlib.suppress(OSError):
+                self._target.write("".join(lines))
+                self._target.flush()

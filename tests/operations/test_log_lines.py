@@ -95,3 +95,16 @@ def test_the_last_lines_of_a_process_are_written() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True)
     assert ended.stderr == b"last\n"
+
+
+async def test_a_target_that_takes_no_more_stops_nobody() -> None:
+    """A full disk, a pipe that nobody reads: the lines are lost, the gate goes on."""
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    lines = LogLines(Full())
+    put(lines, "lost\n")
+    await asyncio.sleep(0)
+    await asyncio.to_thread(put, lines, "lost\n")
