@@ -14,18 +14,17 @@ from tests.gate import MEDIAGATE, stop
 def running_sandbox(folder: Path, *options: str) -> Iterator[SandboxControl]:
     """Starts `mediagate sandbox` with these options, waits until it answers, and stops it."""
     with (
-        (folder / "sandbox.log").open("wb") as complaints,
         subprocess.Popen(
             [*MEDIAGATE, "sandbox", "--port", "0", *options],
             cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         ) as process,
         ExitStack() as stack,
     ):
         stack.callback(stop, process)
-        assert process.stdout is not None
-        said = process.stdout.readline().decode()
+        assert process.stderr is not None
+        said = process.stderr.readline().decode()
         url = re.search(r"http://\S+?:\d+", said)
         assert url, f"the sandbox does not answer (exit {process.poll()}): {said}"
         yield SandboxControl(url[0])
