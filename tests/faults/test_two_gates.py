@@ -20,7 +20,7 @@ from tests.faults.paused import (
     is_serving,
     until_created,
 )
-from tests.upstream import running_sandbox
+from tests.sandboxes import running_sandbox
 
 TEXTS = 8
 ROUNDS = 20
