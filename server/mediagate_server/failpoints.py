@@ -45,6 +45,7 @@ STEPS: Final = (
     "unsent",
     "settle",
     "keep",
+    "keep",
     "cancel",
     "overrun",
     "checkpoint",

@@ -14,7 +14,6 @@ from mediagate_server.errors import (
     Internal,
     MediagateError,
     RequestIdReused,
-    StoreUnavailable,
 )
 from mediagate_server.generations import attempts, work
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
@@ -26,6 +25,7 @@ from mediagate_server.generations.settling import NOT_TAKEN
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.sweep import Sweeper
 from mediagate_server.generations.watching import beginning, watch_all, watch_one
+from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import (
     Bound,
     Change,
@@ -37,7 +37,6 @@ from mediagate_server.store.records import (
 )
 
 _log = structlog.get_logger()
-_STORE_PAUSE: Final = 1.0
 _OUTPUT: Final = (Purpose.GENERATE, 0)
 
 
@@ -91,8 +90,10 @@ class Generations:
         """
         if self._roll.draining:
             raise draining()
-        if bound := await self._around.store.bound(submission.tenant, submission.request_id):
-            return await self._attach(submission, bound)
+        if not submission.drawn:
+            bound = await self._around.store.bound(submission.tenant, submission.request_id)
+            if bound:
+                return await self._attach(submission, bound)
         life, reservation, pending = self._begin(submission, await plan())
         accepted: asyncio.Future[Bound | MediagateError | None]
         accepted = asyncio.get_running_loop().create_future()
@@ -231,13 +232,9 @@ class Generations:
         gauge = telemetry.generations_in_flight.labels(life.record.modality)
         gauge.inc()
         try:
-            while not life.over and not self._around.store.lost.is_set():
-                try:
-                    await life.live()
-                except StoreUnavailable:
-                    # What upstream has is safe there; it is settled once the store is back.
-                    _log.warning("store unavailable, generation waits", id=life.record.id)
-                    await self._around.clock.wait(asyncio.Event(), _STORE_PAUSE)
+            await life.live()
+        except StaleOwner:
+            pass  # Another process goes on with it; this one is about to end.
         except Exception as error:  # noqa: BLE001 - kept from taking the others down
             _log.error("generation broke", id=life.record.id, error=type(error).__name__)
             life.broke(Internal().failure)

@@ -13,29 +13,22 @@ lane that is run again, by this process or the next, goes on from there:
 import asyncio
 from dataclasses import replace
 
-from mediagate_server import failpoints, telemetry
+from mediagate_server import telemetry
 from mediagate_server.catalog.plan import Plan
+from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import CircuitOpen, Failure
 from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.doors import MOST_ATTEMPTS, SHORTEST_RUN, Surroundings
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, Poll
+from mediagate_server.generations.posting import Answer, Posting
 from mediagate_server.generations.whole import Doubt, End, Places, Whole
-from mediagate_server.replicate.port import (
-    CreateRequest,
-    NoAnswer,
-    Prediction,
-    PredictionStatus,
-    Refused,
-)
-from mediagate_server.store.port import AlreadyClaimed, StaleOwner
+from mediagate_server.replicate.port import Prediction, PredictionStatus, Refused
+from mediagate_server.store.port import AlreadyClaimed
 from mediagate_server.store.records import Attempt, AttemptState, Generation
 
-_EVENTS = {False: ("completed",), True: ("start", "completed")}
-"""What upstream is asked to tell of a run, and of a video's."""
 _NEVER_ARRIVED = "never arrived"
-_LEASE_PAUSE = 0.05
 
 
 class Lane:
@@ -59,14 +52,13 @@ class Lane:
         self._places = places
         self.key = key
         self._plans = plans
-        self._may_send = may_send
-        self._answer: Prediction | Refused | NoAnswer | None = None
+        self._posting = Posting(around, may_send)
+        self._answer: Answer | None = None
         self._end: End | None = None
         self._not_before = 0.0
         self._found = ""
         self._absent = False
         self._wake = asyncio.Event()
-        self._posting = False
         whole.stop.tell(self._wake.set)
         for attempt in attempts.of_lane(whole.saved.current, key):
             places.opened(attempt.id, self)
@@ -101,7 +93,7 @@ class Lane:
 
         With the process the answer would be lost.
         """
-        return self._posting or self._may_send == self.attempt.id
+        return self._posting.under_way or self._posting.may_send == self.attempt.id
 
     def in_doubt(self) -> Doubt | None:
         """What to look for, while the attempt is in doubt and nothing was found out."""
@@ -116,7 +108,7 @@ class Lane:
 
     def sending(self) -> Doubt | None:
         """What upstream may already show, though its answer has not come yet."""
-        return Doubt(self.attempt, self.plan) if self._posting else None
+        return Doubt(self.attempt, self.plan) if self._posting.under_way else None
 
     def hint(self, attempt_id: str, prediction_id: str) -> bool:
         """See HintTaker. What the hint is worth is asked of upstream."""
@@ -159,7 +151,7 @@ class Lane:
             self.attempt, state=AttemptState.SUBMITTING, sent_at=self._around.clock.now()
         )
         await self._commit("submitting", attempt)
-        self._may_send = attempt.id
+        self._posting.may_send = attempt.id
 
     async def _turn(self, plan: Plan) -> None:
         if self._not_before:
@@ -171,66 +163,34 @@ class Lane:
 
     async def _send(self) -> None:
         attempt, plan = self.attempt, self.plan
-        if self._may_send == attempt.id and plan is not None:
-            await self._hold_the_lease()
+        if self._posting.may_send == attempt.id and plan is not None:
+            await self._posting.hold_the_lease()
             if self._whole.stop.asked:
                 await self._end_unsent(self._stopped())
                 return
-            self._answer = await self._post(attempt, plan)
+            left = self._whole.seconds_left()
+            self._answer = await self._posting.send(attempt, plan, left)
         if isinstance(self._answer, Prediction):
-            self._taken(attempt, self._answer)
+            await self._taken(attempt, self._answer)
         elif self._found:
             # Upstream has told of it in another way, whatever its answer was.
-            self._taken(attempt, Prediction(self._found, PredictionStatus.UNKNOWN))
+            await self._taken(attempt, Prediction(self._found, PredictionStatus.UNKNOWN))
         elif isinstance(self._answer, Refused):
             await self._refused(attempt, self._answer)
         else:
             # Sent, and no answer: it may run and cost. No new attempt.
             await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
 
-    async def _hold_the_lease(self) -> None:
-        """Until the store is surely ours for as long as sending takes.
-
-        A process that stood still since its commit may have been declared dead, and what it was
-        about to send absent: it must not send it then.
-        """
-        store = self._around.store
-        while store.lease_left() < self._around.timing.lease_margin:
-            if store.lost.is_set():
-                raise StaleOwner
-            await self._around.clock.wait(store.lost, _LEASE_PAUSE)
-
-    async def _post(self, attempt: Attempt, plan: Plan) -> Prediction | Refused | NoAnswer:
-        webhook = self._around.webhook_url(attempt.id)
-        request = CreateRequest(
-            plan.target,
-            plan.input,
-            cancel_after=max(self._whole.seconds_left(), SHORTEST_RUN),
-            webhook=webhook,
-            webhook_events=_EVENTS[self._is_video] if webhook else (),
-        )
-        self._posting, self._may_send = True, ""
-        failpoints.hit("before_send")
-        try:
-            return await self._around.upstream.create(request, model=plan.slug)
-        except (Refused, NoAnswer) as no:
-            return no
-        finally:
-            failpoints.hit("after_answer")
-            self._posting = False
-
-    def _taken(self, attempt: Attempt, prediction: Prediction) -> None:
+    async def _taken(self, attempt: Attempt, prediction: Prediction) -> None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
         taken = replace(attempt, state=AttemptState.ACCEPTED, prediction_id=prediction.id)
         self._answer, self._found = prediction, ""
-        # Where it has ended already the settling commit writes all of it at once.
-        self._whole.saved.tell(
-            lambda record: attempts.with_attempt(record, taken),
-            step="accepted",
-            write=not prediction.status.is_terminal,
-        )
-        if not prediction.status.is_terminal:
-            self._whole.progress(prediction)
+        if prediction.status.is_terminal:
+            # The settling commit writes all of it at once.
+            await self._whole.settle(taken, End(prediction, clean=False), self._price)
+            return
+        self._whole.saved.tell(lambda record: attempts.with_attempt(record, taken), step="accepted")
+        self._whole.progress(prediction)
 
     async def _refused(self, attempt: Attempt, refused: Refused) -> None:
         """A definite no: another attempt where that may help, else the end."""
@@ -304,16 +264,16 @@ class Lane:
             )
             ended = await follower.to_the_end(prediction, reader)
             self._end = End(ended, reader is not None and reader.clean)
-        await self._whole.settle(self.key, self._end)
-
-    def _poll(self, attempt: Attempt) -> tuple[float, float]:
-        if not self._is_video:
-            return Poll.SHORT
-        return Poll.TOLD if self._around.webhook_url(attempt.id) else Poll.MINUTES
+        await self._whole.settle(attempt, self._end, self._price)
 
     @property
-    def _is_video(self) -> bool:
-        return self._whole.saved.current.modality == "video"
+    def _price(self) -> PriceSchedule | None:
+        return self.plan.price if self.plan else None
+
+    def _poll(self, attempt: Attempt) -> tuple[float, float]:
+        if self._whole.saved.current.modality != "video":
+            return Poll.SHORT
+        return Poll.TOLD if self._around.webhook_url(attempt.id) else Poll.MINUTES
 
     # The record
 

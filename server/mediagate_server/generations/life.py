@@ -4,17 +4,22 @@ The life alone changes its record. Everybody else reads `record` and `text`, and
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, Self
 
-from mediagate_server.errors import Failure
+import structlog
+
+from mediagate_server.catalog import price_json
+from mediagate_server.catalog.prices import PriceSchedule
+from mediagate_server.errors import Failure, StoreUnavailable
 from mediagate_server.generations import attempts, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
+from mediagate_server.generations.clock import Timer
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.finish import TEXTS, Streamed
 from mediagate_server.generations.lane import Lane
@@ -26,6 +31,7 @@ from mediagate_server.generations.text_buffer import TextBuffer
 from mediagate_server.generations.whole import End, Places
 from mediagate_server.generations.work import NOTHING, Work
 from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import (
     Attempt,
     Entry,
@@ -35,8 +41,10 @@ from mediagate_server.store.records import (
     StoredMedia,
 )
 
+_log = structlog.get_logger()
 _PATIENCE_AFTER_DEADLINE: Final = 30.0
 """Seconds that callers still wait for upstream to confirm an end that we asked for."""
+_STORE_PAUSE: Final = 1.0
 _STREAMED: Final = "StreamText"
 """The one method whose callers come back for the middle of a text."""
 
@@ -69,6 +77,7 @@ class Life:
         self.over = not lives
         self.draining = False
         self._overdue = False
+        self._alarm: Timer | None = None
         self._kept: tuple[StoredMedia, ...] | None = None
         keys = () if self.over else dict.fromkeys(map(attempts.lane_of, record.attempts))
         self.lanes = tuple(
@@ -117,16 +126,27 @@ class Life:
         self.changed = asyncio.Event()
 
     async def live(self) -> None:
-        """To its end, from wherever its record stands. Called again after StoreUnavailable."""
+        """To its end, from wherever its record stands. Raises StaleOwner."""
         with self._deadline():
             if len(self.lanes) == 1:
-                await self.lanes[0].run()
+                await self._insist(self.lanes[0].run)
             else:
                 async with asyncio.TaskGroup() as running:
                     for lane in self.lanes:
-                        running.create_task(lane.run())
+                        running.create_task(self._insist(lane.run))
             if self.record.state is State.FINALIZING:
-                await self._keep_outputs()
+                await self._insist(self._keep_outputs)
+
+    async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Do it again while the store is away: what upstream has is safe there until then."""
+        while True:
+            try:
+                return await step()
+            except StaleOwner:
+                raise
+            except StoreUnavailable:
+                _log.warning("store unavailable, generation waits", id=self.record.id)
+            await self._around.clock.wait(self._around.store.lost, _STORE_PAUSE)
 
     async def not_sending(self) -> None:
         """Until no create is on its way whose answer would be lost."""
@@ -168,12 +188,13 @@ class Life:
         if prediction.status is PredictionStatus.PROCESSING:
             self._running(prediction.started_at)
 
-    async def settle(self, lane: LaneKey, end: End) -> None:
+    async def settle(self, attempt: Attempt, end: End, price: PriceSchedule | None) -> None:
         """The lane's prediction is at its end: the terminal record, cost and all, in one commit."""
         settled = settling.settle(
             self.record,
-            attempts.newest(self.record, lane),
+            attempt,
             end.prediction,
+            price or price_json.loads(attempt.price),
             now=self._around.clock.now(),
             streamed=Streamed(self.text.text, end.clean),
             stopped_because=self.stop.because,
@@ -251,15 +272,17 @@ class Life:
     @contextmanager
     def _deadline(self) -> Iterator[None]:
         """Asks for the end when the generation's time is over."""
-        left = max(self.seconds_left(), 0.0)
-        clock = self._around.clock
-        alarm = clock.call_later(left, lambda: self.end(DEADLINE))
-        overdue = clock.call_later(left + _PATIENCE_AFTER_DEADLINE, self._give_up_waiting)
+        left = self.seconds_left()
+        self._alarm = self._around.clock.call_later(max(left, 0.0), self._time_is_over)
         try:
             yield
         finally:
-            alarm.cancel()
-            overdue.cancel()
+            if self._alarm is not None:
+                self._alarm.cancel()
+
+    def _time_is_over(self) -> None:
+        self.end(DEADLINE)
+        self._alarm = self._around.clock.call_later(_PATIENCE_AFTER_DEADLINE, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
         """Upstream does not confirm the end; nobody is kept waiting for it any longer."""

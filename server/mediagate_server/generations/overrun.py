@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from mediagate_server import telemetry
+from mediagate_server.catalog import price_json
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations import attempts, settling, tally
 from mediagate_server.generations.doors import Surroundings
@@ -71,7 +72,7 @@ class Overruns:
             Poll.SHORT,
         )
         end = await follower.to_the_end(Prediction(prediction_id, PredictionStatus.UNKNOWN), None)
-        entry = settling.ledger_line(attempt, end, outputs=0)
+        entry = settling.ledger_line(attempt, end, price_json.loads(attempt.price), outputs=0)
         closed = replace(
             attempt,
             state=settling.attempt_state(end),
@@ -100,7 +101,9 @@ class Overruns:
             return False
         except AlreadyClaimed:
             return True  # It was another attempt's after all.
-        tally.count_cost(record.modality, closed.model, closed.cost)
+        if saved.durable.state.is_terminal:
+            # One that lives is counted at its end, with all that it cost.
+            tally.count_cost(record.modality, closed.model, closed.cost)
         return True
 
     async def _saved(self, record: Generation) -> SavedRecord | None:

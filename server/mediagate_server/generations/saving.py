@@ -7,6 +7,7 @@ once and written in passing.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -67,7 +68,8 @@ class SavedRecord:
         """
         async with self._turn:
             if self._passing is not None:
-                await asyncio.wait({self._passing})
+                with suppress(StoreUnavailable):
+                    await self._passing
                 self._look_back()
             record = replace(change(self.current), version=self._version + 1)
             self._unwritten = False
@@ -135,6 +137,8 @@ class SavedRecord:
         self._write()
 
     def _passed(self, done: "asyncio.Future[int]", saved: Generation, step: str) -> None:
+        if done.cancelled():
+            return  # With this process: what became of it is in the store.
         self._look_back()
         if done.exception() is None:
             failpoints.hit(f"after_{step}")

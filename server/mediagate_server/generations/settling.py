@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mediagate_server import ledger
-from mediagate_server.catalog import price_json
+from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.generations import attempts
 from mediagate_server.generations.finish import Streamed, finish
 from mediagate_server.replicate.port import Prediction, PredictionStatus
@@ -37,6 +37,7 @@ def settle(
     record: Generation,
     attempt: Attempt,
     end: Prediction | None,
+    price: PriceSchedule,
     *,
     now: datetime,
     streamed: Streamed,
@@ -46,7 +47,7 @@ def settle(
     finished = finish(record, end, now=now, streamed=streamed, stopped_because=stopped_because)
     ended = finished.record
     delivered = len(ended.output.media) if ended.output else 0
-    entry = ledger_line(attempt, end, outputs=delivered)
+    entry = ledger_line(attempt, end, price, outputs=delivered)
     closed = replace(
         attempt,
         state=attempt_state(end),
@@ -62,9 +63,10 @@ def attempt_state(end: Prediction | None) -> AttemptState:
     return AttemptState.FAILED if end is None else _ENDED[end.status]
 
 
-def ledger_line(attempt: Attempt, end: Prediction | None, *, outputs: int) -> Entry:
+def ledger_line(
+    attempt: Attempt, end: Prediction | None, price: PriceSchedule, *, outputs: int
+) -> Entry:
     """What an attempt cost, by the price that it was sent under."""
-    price = price_json.loads(attempt.price)
     if end is None:
         return ledger.lost(attempt.id, price)
     return ledger.settle(attempt.id, price, end.status, end.metrics, outputs=outputs)

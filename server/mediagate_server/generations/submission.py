@@ -14,7 +14,8 @@ class Submission:
     """One paid call, checked and ready to be bound. Durations in seconds.
 
     `fingerprint` tells two requests apart that came with the same request_id. `cancel_on_leaving`
-    is the contract's on_disconnect.
+    is the contract's on_disconnect. `drawn`: the request_id was drawn here just now, so that
+    nothing can be bound to it yet.
     """
 
     tenant: str
@@ -25,6 +26,7 @@ class Submission:
     cancel_on_leaving: bool = True
     grace: float = 0.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         if self.timeout < SHORTEST_RUN:

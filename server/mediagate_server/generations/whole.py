@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mediagate_server.catalog.plan import Plan
+from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.reading import StreamReader
@@ -48,8 +49,11 @@ class Whole(Protocol):
         """An answer that is no end."""
         ...
 
-    async def settle(self, lane: LaneKey, end: End) -> None:
-        """The lane's prediction is at its end: settle it, durably."""
+    async def settle(self, attempt: Attempt, end: End, price: PriceSchedule | None) -> None:
+        """The attempt's prediction is at its end: settle it, durably.
+
+        `price` is the schedule that was held for it, where this process still has it.
+        """
         ...
 
     async def unsent(

@@ -132,6 +132,7 @@ class PaidCalls:
             cancel_on_leaving=options.on_disconnect != options_pb2.ON_DISCONNECT_DETACH,
             grace=asked.seconds_of(options.disconnect_grace),
             labels=dict(options.labels),
+            drawn=not request.request_id,
         )
 
     def _timeout(self, options: options_pb2.GenerationOptions, modality: Modality) -> float:

@@ -1,0 +1,62 @@
+"""The one POST of an attempt: who may send it, and when it must not be sent any more."""
+
+from typing import Final
+
+from mediagate_server import failpoints
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.generations.doors import SHORTEST_RUN, Surroundings
+from mediagate_server.replicate.port import CreateRequest, NoAnswer, Prediction, Refused
+from mediagate_server.store.port import StaleOwner
+from mediagate_server.store.records import Attempt
+
+_EVENTS: Final = {False: ("completed",), True: ("start", "completed")}
+"""What upstream is asked to tell of a run, and of a video's."""
+_LEASE_PAUSE: Final = 0.05
+
+Answer = Prediction | Refused | NoAnswer
+"""What a create can end in."""
+
+
+class Posting:
+    """Sends the attempts of one lane, each at most once.
+
+    `may_send` names the attempt that a durable commit of this very process has made SUBMITTING:
+    an attempt that another process left in that state may have been sent.
+    """
+
+    def __init__(self, around: Surroundings, may_send: str) -> None:
+        self._around = around
+        self.may_send = may_send
+        self.under_way = False
+
+    async def hold_the_lease(self) -> None:
+        """Until the store is surely ours for as long as sending takes.
+
+        A process that stood still since its commit may have been declared dead, and what it was
+        about to send absent: it must not send it then. Raises StaleOwner.
+        """
+        store = self._around.store
+        while store.lease_left() < self._around.timing.lease_margin:
+            if store.lost.is_set():
+                raise StaleOwner
+            await self._around.clock.wait(store.lost, _LEASE_PAUSE)
+
+    async def send(self, attempt: Attempt, plan: Plan, seconds_left: float) -> Answer:
+        """Exactly one POST. `seconds_left` bounds what the run can cost should we lose it."""
+        webhook = self._around.webhook_url(attempt.id)
+        request = CreateRequest(
+            plan.target,
+            plan.input,
+            cancel_after=max(seconds_left, SHORTEST_RUN),
+            webhook=webhook,
+            webhook_events=_EVENTS[plan.modality.value == "video"] if webhook else (),
+        )
+        self.under_way, self.may_send = True, ""
+        failpoints.hit("before_send")
+        try:
+            return await self._around.upstream.create(request, model=plan.slug)
+        except (Refused, NoAnswer) as no:
+            return no
+        finally:
+            failpoints.hit("after_answer")
+            self.under_way = False
