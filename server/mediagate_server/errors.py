@@ -266,6 +266,12 @@ class ModelRetired(PreconditionFailed):
     reason = Reason.MODEL_RETIRED
 
 
+class NoModelFits(PreconditionFailed):
+    """No model was named, and none of the quality asked for can do what was asked."""
+
+    reason = Reason.NO_MODEL_FITS
+
+
 class MaxCostExceeded(PreconditionFailed):
     """The most this call may cost is above the `max_cost_usd_nanos` it set."""
 

@@ -5,15 +5,18 @@ Everything that can be refused for the request's own sake is refused here, befor
 
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+from mediagate_server.catalog import chains, tiers
+from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.estimate import Run, foresee
 from mediagate_server.catalog.forms import check_form, shape_of, wanted_form
 from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.model_file import ModelFileError, shipped
 from mediagate_server.catalog.plan import OutputShape, Plan, Substitution
 from mediagate_server.catalog.prices import Estimate
-from mediagate_server.catalog.request import Modality, ModelRequest
+from mediagate_server.catalog.request import FallbackMode, Modality, ModelRequest
 from mediagate_server.catalog.translation import DrawSeed, translate
 from mediagate_server.errors import (
     InvalidRequest,
@@ -59,8 +62,13 @@ class Catalog:
         *,
         defaults: Mapping[Modality, str] = DEFAULTS,
         draw_seed: DrawSeed = _system_seed,
+        optimises: bool = False,
     ) -> None:
-        """Raises ModelFileError where two models share a name or a default is not there."""
+        """Raises ModelFileError where two models share a name or a default is not there.
+
+        `optimises`: where neither model nor quality is named, choose the cheapest of the default
+        model's quality instead of taking that model.
+        """
         self._models = tuple(sorted(models, key=lambda model: (model.modality, model.slug)))
         self._by_name: dict[str, Model] = {}
         for model in self._models:
@@ -71,6 +79,7 @@ class Catalog:
         self._check_references(defaults)
         self._defaults = dict(defaults)
         self._draw_seed = draw_seed
+        self._optimises = optimises
 
     @classmethod
     def load(
@@ -78,9 +87,15 @@ class Catalog:
         *,
         defaults: Mapping[Modality, str] = DEFAULTS,
         draw_seed: DrawSeed = _system_seed,
+        optimises: bool = False,
     ) -> "Catalog":
         """The catalog that comes with the server."""
-        return cls(shipped(), defaults={**DEFAULTS, **defaults}, draw_seed=draw_seed)
+        return cls(
+            shipped(),
+            defaults={**DEFAULTS, **defaults},
+            draw_seed=draw_seed,
+            optimises=optimises,
+        )
 
     def find(self, modality: Modality, name: str) -> Model:
         """By any of its names, in any case; empty: the modality's default. Raises ModelNotFound."""
@@ -108,16 +123,66 @@ class Catalog:
         return model if model and model.slug == slug else None
 
     def plan(self, request: ModelRequest) -> Plan:
-        """Decide the run.
+        """Decide the run: of the model that was named, of one chosen, or of the default.
 
         Raises what `find` and `translate` raise; ModelRetired where the model is gone and none may
-        stand in for it; and, where the request sets `max_cost_nanos`, PriceUnknown and
-        MaxCostExceeded.
+        stand in for it; NoModelFits where one was to be chosen; and, where the request sets
+        `max_cost_nanos`, PriceUnknown and MaxCostExceeded.
         """
-        model, substitution = self._chosen(request)
-        form = wanted_form(request.parameters)
-        if form:
+        if form := wanted_form(request.parameters):
             check_form(form)
+        quality = self._quality_to_choose_by(request)
+        if not quality:
+            return self._named_plan(request)
+        choosing = replace(request, quality=quality)
+        return tiers.choose(self._models, choosing, self._plan_of)
+
+    def candidates(self, request: ModelRequest) -> Candidates:
+        """The plan of `plan`, and behind it those of the models that take over where it fails.
+
+        Raises what `plan` raises, and InvalidRequest where the request lists a model that is none.
+        """
+        first = self.plan(request)
+        head = self.find(request.modality, first.slug)
+        links = self._links(request, head)
+        return chains.candidates(
+            first, head, links, request, lambda _, link: self._named_plan(link)
+        )
+
+    def _quality_to_choose_by(self, request: ModelRequest) -> str:
+        """The quality in which a model is to be chosen; empty: none is."""
+        if request.model:
+            return ""
+        if request.quality or not self._optimises:
+            return request.quality
+        return self.find(request.modality, "").quality.value
+
+    def _links(self, request: ModelRequest, head: Model) -> list[tuple[str, Model]]:
+        """The models that the chain names. That of a retired model is its own."""
+        if request.fallback.mode is FallbackMode.NONE:
+            return []
+        if request.fallback.mode is FallbackMode.LIST:
+            return [
+                (name, self._listed(request.modality, name, f"options.fallback.models[{index}]"))
+                for index, name in enumerate(request.fallback.models)
+            ]
+        asked = self.named(request.model) or head
+        if asked.status is ModelStatus.LIVE:
+            asked = head
+        return [(slug, self.find(request.modality, slug)) for slug in asked.fallbacks]
+
+    def _listed(self, modality: Modality, name: str, path: str) -> Model:
+        model = self.named(name)
+        if model is None or model.modality is not modality:
+            raise InvalidRequest.of(path, f"no {modality.value} model of this name")
+        return model
+
+    def _named_plan(self, request: ModelRequest) -> Plan:
+        model, substitution = self._chosen(request)
+        return replace(self._plan_of(model, request), substitution=substitution)
+
+    def _plan_of(self, model: Model, request: ModelRequest) -> Plan:
+        form = wanted_form(request.parameters)
         made = translate(model, request, self._draw_seed)
         run = Run(made.input, model.inputs, model.max_run)
         price, estimate = foresee(model.price, model.expects, run, made.output_count)
@@ -137,7 +202,6 @@ class Catalog:
             estimate=estimate,
             max_run=model.max_run,
             usual_run=model.usual_run,
-            substitution=substitution,
         )
 
     def _chosen(self, request: ModelRequest) -> tuple[Model, Substitution | None]:

@@ -76,6 +76,23 @@ class Substitution:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """A model that was not chosen: what it would have cost, and why it was not."""
+
+    model: str
+    estimate: Estimate
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The receipt for a choice of model: why this one, and what the others would have cost."""
+
+    reason: str
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One decided run.
 
@@ -85,7 +102,8 @@ class Plan:
     what to hold for the settle: it remembers what was sent about its tiers. `max_run` is the
     longest run to reckon with, in seconds, which bounds the estimate of models billed by time;
     `usual_run` is how long a run takes as a rule, from the create to the end; 0: that is not
-    known. `substitution` is set where another model stands in for the one asked for.
+    known. `substitution` is set where another model stands in for the one asked for, `choice`
+    where none was asked for.
     """
 
     modality: Modality
@@ -103,3 +121,4 @@ class Plan:
     max_run: int
     usual_run: int = 0
     substitution: Substitution | None = None
+    choice: Choice | None = None

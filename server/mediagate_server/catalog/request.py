@@ -138,13 +138,38 @@ class RunRequest:
     max_cost_nanos: int | None = None
 
 
+class FallbackMode(StrEnum):
+    """Which models take over where one fails."""
+
+    CATALOG = "catalog"
+    NONE = "none"
+    LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Which models take over where one fails: the catalog's chain, none, or `models` in order.
+
+    `after_content_refusal`: also where one refuses the content.
+    """
+
+    mode: FallbackMode = FallbackMode.CATALOG
+    models: tuple[str, ...] = ()
+    after_content_refusal: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One request to be planned.
 
     `model` is a slug or an alias; empty means the modality's default. `strict` refuses what
     would otherwise be adjusted or dropped, a stand-in for the model among it; so does
-    `allow_substitutes` where it is off. `max_cost_nanos` bounds the most the call may cost.
+    `allow_substitutes` where it is off. `max_cost_nanos` bounds the most the call may cost, all of
+    it together.
+
+    `quality` is what to choose by where no model is named: economy, standard or premium; empty:
+    the modality's default model. `timeout` is how long the whole call may take, in seconds; 0: that
+    is not known.
     """
 
     modality: Modality
@@ -153,3 +178,6 @@ class ModelRequest:
     strict: bool = False
     allow_substitutes: bool = True
     max_cost_nanos: int | None = None
+    quality: str = ""
+    fallback: Fallback = field(default_factory=Fallback)
+    timeout: float = 0.0

@@ -1,0 +1,136 @@
+"""Which models take over where one fails: the plans to try, in order, and who is left out and why.
+
+A link is left out where it cannot take what the call is about, is weaker in safety class, would
+not be over in time, or would go over the bound of cost. Nothing here runs anything.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+from mediagate_server.catalog.fields import FIELDS, FieldKind
+from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.plan import Handling, Plan
+from mediagate_server.catalog.prices import Estimate
+from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest
+from mediagate_server.errors import MediagateError
+
+_MEDIA: Final = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA, FieldKind.LORAS, FieldKind.MESSAGES})
+_WORDS: Final[Mapping[Modality, frozenset[str]]] = MappingProxyType(
+    {
+        Modality.IMAGE: frozenset({"prompt"}),
+        Modality.VIDEO: frozenset({"prompt"}),
+        Modality.AUDIO: frozenset({"prompt", "text", "lyrics", "kind"}),
+    }
+)
+"""What a call is about, beside its media: a link that drops any of it would make something else."""
+
+PlanFor = Callable[[Model, ModelRequest], Plan]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A model that will not take over, by the name that the chain gives it, and why."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The plans to try, in order: the first is the call's own, there is always one.
+
+    `after_content_refusal`: go on also where one refuses the content.
+    """
+
+    plans: tuple[Plan, ...]
+    skipped: tuple[Skipped, ...] = ()
+    after_content_refusal: bool = False
+
+    @property
+    def estimate(self) -> Estimate:
+        """What the whole may cost: as a rule the first alone, at the most all of them."""
+        first = self.plans[0].estimate
+        most = [plan.estimate.maximum for plan in self.plans]
+        known = [amount for amount in most if amount is not None]
+        return Estimate(first.low, first.expected, sum(known) if len(known) == len(most) else None)
+
+
+def can_finish(plan: Plan, seconds: float) -> bool:
+    """Whether a run of this plan would be over, as a rule, within what is left of the timeout."""
+    return plan.usual_run <= seconds
+
+
+def candidates(
+    first: Plan,
+    head: Model,
+    links: Iterable[tuple[str, Model]],
+    request: ModelRequest,
+    plan_for: PlanFor,
+) -> Candidates:
+    """The chain behind `first`, a plan of the model `head`, along `links` (name and model)."""
+    plans, skipped = [first], list[Skipped]()
+    for name, model in links:
+        plan, reason = None, _why_never(model, head, plans)
+        if not reason:
+            try:
+                plan = plan_for(model, replace(request, model=name, max_cost_nanos=None))
+            except MediagateError as error:
+                reason = error.failure.message
+            else:
+                reason = _why_not(plan, plans, request)
+        if plan is None or reason:
+            skipped.append(Skipped(name, reason))
+        else:
+            plans.append(plan)
+    return Candidates(
+        tuple(plans), tuple(skipped), after_content_refusal=request.fallback.after_content_refusal
+    )
+
+
+def _why_never(model: Model, head: Model, before: list[Plan]) -> str:
+    """Why a model cannot take over whatever the request is; empty where it may."""
+    if model.slug in {plan.slug for plan in before}:
+        return "it is in the chain already"
+    if model.safety.rank < head.safety.rank:
+        return f"weaker in safety class than {head.slug}"
+    return ""
+
+
+def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
+    """Why a link cannot take over; empty where it can."""
+    if plan.slug in {each.slug for each in before}:
+        return "it is in the chain already"
+    lost = [*_lost(before[0], plan, request)]
+    if lost:
+        return f"cannot take {', '.join(lost)}"
+    if request.timeout and not can_finish(plan, request.timeout):
+        return f"takes {plan.usual_run} s as a rule, more than the timeout"
+    if request.max_cost_nanos is None:
+        return ""
+    most = [each.estimate.maximum for each in (*before, plan)]
+    if plan.estimate.maximum is None:
+        return "what it may cost is not known, and the cost of the call is bounded"
+    if sum(amount for amount in most if amount is not None) > request.max_cost_nanos:
+        return "it could bring the cost of the call over max_cost_usd_nanos"
+    return ""
+
+
+def _lost(first: Plan, plan: Plan, request: ModelRequest) -> Iterator[str]:
+    """What the first model uses of what the call is about and this one would not.
+
+    A film that begins with a picture is about the picture: a model that only moves it may do
+    without the words.
+    """
+    used = {line.parameter for line in first.report if line.handling is not Handling.DROPPED}
+    pictured = isinstance(request.parameters.get("first_frame"), MediaInput)
+    words = _WORDS.get(request.modality, frozenset())
+    for line in plan.report:
+        if line.handling is not Handling.DROPPED or line.parameter not in used:
+            continue
+        kind = FIELDS[request.modality].get(line.parameter)
+        if line.parameter == "prompt" and pictured:
+            continue
+        if kind in _MEDIA or line.parameter in words:
+            yield line.parameter
