@@ -204,9 +204,14 @@ def test_which_outputs_are_one_text() -> None:
     assert not openapi(COG, links, ratio=RATIO).streams_text
 
 
-def test_a_document_without_an_input_is_no_schema() -> None:
-    """And none at all is known to be none."""
-    with pytest.raises(SchemaError):
-        ModelSchema({"components": {"schemas": {}}})
-    assert not ModelSchema({}).is_known
-    assert ModelSchema({}).problems({"a": 1}) == {}
+@pytest.mark.parametrize(
+    "schemas",
+    [None, {}, {"Input": {}}, {"Input": {"type": "nothing"}}, {"Input": {"$ref": "#/nowhere"}}],
+)
+def test_a_document_of_no_use_is_known_to_be_none(schemas: dict[str, Any] | None) -> None:
+    """Inputs go unchecked; what it says of the output still counts."""
+    output = {"Output": URI} if schemas is not None else {}
+    schema = ModelSchema({"components": {"schemas": {**(schemas or {}), **output}}})
+    assert not schema.is_known
+    assert schema.problems({"a": 1}) == {}
+    assert schema.link_paths == (((),) if output else ())

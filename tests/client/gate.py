@@ -153,6 +153,9 @@ class Gate(
     def RunModel(self, request: Any, context: Any) -> Any:
         return self._unary("RunModel", request, context)
 
+    def StreamModel(self, request: Any, context: Any) -> Any:
+        return self._unary("StreamModel", request, context)
+
     def CancelGeneration(
         self, request: CancelGenerationRequest, context: Any
     ) -> CancelGenerationResponse:

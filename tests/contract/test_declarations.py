@@ -30,6 +30,7 @@ PAID_REQUESTS = {
     "GenerateAudioRequest": UNARY_PAID,
     "CheckSafetyRequest": UNARY_PAID,
     "RunModelRequest": UNARY_PAID,
+    "StreamModelRequest": PAID,
 }
 # A stream is attached to, never validated alone, and resumed.
 ONLY_STREAMED = {"after_sequence"}
@@ -106,7 +107,7 @@ def test_no_paid_request_is_forgotten(messages: dict[str, DescriptorProto]) -> N
 def test_paid_responses_agree(messages: dict[str, DescriptorProto]) -> None:
     """Every unary answer to a paid request begins {generation, replayed, plan}."""
     for name in PAID_REQUESTS:
-        if name == "StreamTextRequest":
+        if name.startswith("Stream"):
             continue
         answer = messages[name.replace("Request", "Response")]
         fields = [(field.number, field.name) for field in answer.field]
@@ -119,6 +120,14 @@ def test_text_requests_agree(messages: dict[str, DescriptorProto]) -> None:
     whole = shared(messages["GenerateTextRequest"], ONLY_WHOLE)
     assert streamed == whole
     assert "prompt" in streamed
+
+
+def test_runs_of_models_agree(messages: dict[str, DescriptorProto]) -> None:
+    """So do StreamModel and RunModel."""
+    # A map's type is named after the message that it is in.
+    streamed = shared(messages["StreamModelRequest"], ONLY_STREAMED | {"media"})
+    assert streamed == shared(messages["RunModelRequest"], ONLY_WHOLE | {"media"})
+    assert "input" in streamed
 
 
 def test_money_is_integral_nanos(everything: list[Declaration]) -> None:

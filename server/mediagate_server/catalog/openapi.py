@@ -6,6 +6,7 @@ they are put into its words before anything is checked by them.
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from mediagate_server.catalog.schema import Schema, SchemaError
@@ -23,18 +24,17 @@ _COMBINED = ("allOf", "anyOf", "oneOf")
 
 
 class ModelSchema:
-    """What one version of a model takes and gives. `document` empty: nobody knows."""
+    """What one version of a model takes and gives, as far as its document tells."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        """Raises SchemaError where there is a document and no input can be checked by it."""
+        """`document` may be empty, or of no use: then inputs cannot be checked."""
         self._document = document
         self._given = _resolved(document, {"$ref": _INPUT})
         self._output = _resolved(document, {"$ref": _OUTPUT})
         self._schema: Schema | None = None
-        if document:
-            if not self._given:
-                raise SchemaError("describes no input")
-            self._schema = Schema(_input_schema(document), formats=True)
+        if self._given:
+            with suppress(SchemaError):
+                self._schema = Schema(_input_schema(document), formats=True)
 
     @property
     def is_known(self) -> bool:

@@ -9,11 +9,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from mediagate_server.catalog.openapi import ModelSchema
 from mediagate_server.catalog.reference import Reference
-from mediagate_server.catalog.schema import SchemaError
 from mediagate_server.errors import (
     Failure,
     InvalidRequest,
@@ -173,12 +172,8 @@ class PublishedModels:
 
 
 def _schema(version: PublishedVersion | None) -> ModelSchema:
-    """What it takes; unknown where nothing is published, or nothing that can be checked by."""
-    document: Any = version.schema if version else {}
-    try:
-        return ModelSchema(document)
-    except SchemaError:
-        return ModelSchema({})
+    """What it takes; unknown where nothing is published."""
+    return ModelSchema(version.schema if version else {})
 
 
 def _failure_of(reference: Reference, error: Refused | NoAnswer) -> tuple[MediagateError, bool]:

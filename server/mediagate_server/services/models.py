@@ -1,6 +1,6 @@
 """ModelService: the catalog, shown; what a request would cost; and any model by its slug."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -21,8 +21,8 @@ from mediagate_server.errors import (
     StoredFailure,
     Violation,
 )
-from mediagate_server.services import paging, shown
-from mediagate_server.services.paid import Context, PaidCalls
+from mediagate_server.services import paging, shown, streaming
+from mediagate_server.services.paid import Context, PaidCalls, report
 
 _MODALITIES: dict[int, Modality] = {
     shown.MODALITIES[modality.value]: modality for modality in Modality
@@ -95,6 +95,26 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
             request, context, method="RunModel", modality=Modality.RAW, wait_by_default=True
         )
         return models_pb2.RunModelResponse(**answer.fields())
+
+    async def StreamModel(
+        self, request: models_pb2.StreamModelRequest, context: Context
+    ) -> AsyncIterator[models_pb2.StreamModelResponse]:
+        """Runs any model by its slug and streams its text, where it makes one in pieces."""
+        attachment = await self._calls.attach(request, method="StreamModel", modality=Modality.RAW)
+        async with attachment as attached:
+            sequence = request.after_sequence
+            report(attached.record)
+            yield models_pb2.StreamModelResponse(
+                sequence=sequence, started=streaming.started(attached)
+            )
+            async for event in attached.events(sequence):
+                sequence = streaming.reached(event, sequence)
+                yield models_pb2.StreamModelResponse(
+                    sequence=sequence, **streaming.event_fields(event)
+                )
+            report(attached.record)
+            completed = models_pb2.ModelCompleted(generation=shown.generation(attached.record))
+            yield models_pb2.StreamModelResponse(sequence=sequence, completed=completed)
 
 
 def _seen_from_outside(failure: Failure, kind: str) -> Failure:

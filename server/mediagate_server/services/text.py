@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 
 from mediagate.v1 import generation_pb2, text_pb2, text_pb2_grpc
 from mediagate_server.catalog.request import Modality
-from mediagate_server.generations.text_buffer import Chunk
-from mediagate_server.services import shown
+from mediagate_server.services import shown, streaming
 from mediagate_server.services.paid import Context, PaidCalls, report
 from mediagate_server.store.records import Generation
 
@@ -24,15 +23,14 @@ class TextService(text_pb2_grpc.TextServiceServicer):
         async with attachment as attached:
             sequence = request.after_sequence
             report(attached.record)
-            yield _started(attached.record, sequence, replayed=attached.replayed)
+            yield text_pb2.StreamTextResponse(
+                sequence=sequence, started=streaming.started(attached)
+            )
             async for event in attached.events(sequence):
-                if isinstance(event, Chunk):
-                    sequence = event.sequence
-                    yield text_pb2.StreamTextResponse(
-                        sequence=sequence, delta=text_pb2.TextDelta(text=event.text)
-                    )
-                else:
-                    yield _status(event, sequence)
+                sequence = streaming.reached(event, sequence)
+                yield text_pb2.StreamTextResponse(
+                    sequence=sequence, **streaming.event_fields(event)
+                )
             report(attached.record)
             yield _completed(attached.record, sequence)
 
@@ -44,33 +42,6 @@ class TextService(text_pb2_grpc.TextServiceServicer):
             request, context, method="GenerateText", modality=Modality.TEXT, wait_by_default=True
         )
         return text_pb2.GenerateTextResponse(**answer.fields())
-
-
-def _started(record: Generation, sequence: int, *, replayed: bool) -> text_pb2.StreamTextResponse:
-    return text_pb2.StreamTextResponse(
-        sequence=sequence,
-        started=text_pb2.TextStarted(
-            generation_id=record.id,
-            request_id=record.request_id,
-            replayed=replayed,
-            model=record.model,
-            substitution=shown.substitution(record.requested_model, record.substitution),
-            parameters=shown.parameter_reports(record.parameters),
-            seed=record.seed,
-            sandbox=record.sandbox,
-        ),
-    )
-
-
-def _status(record: Generation, sequence: int) -> text_pb2.StreamTextResponse:
-    return text_pb2.StreamTextResponse(
-        sequence=sequence,
-        status=text_pb2.TextStatus(
-            state=shown.STATES[record.state],
-            attempt=record.attempt.ordinal,
-            model=record.attempt.model,
-        ),
-    )
 
 
 def _completed(record: Generation, sequence: int) -> text_pb2.StreamTextResponse:

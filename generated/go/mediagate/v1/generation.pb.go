@@ -1138,7 +1138,9 @@ func (x *AudioOutput) GetAudio() *Media {
 // The output of a model that was run by its slug.
 type RawOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The output as JSON; links to media are replaced by "media:N", N counting `media` from 0.
+	// The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. Of a
+	// model that makes one text in pieces it is the text. What is nested deeper than 24 levels
+	// stands as JSON in a string. Unset: none; null: the model gave none.
 	Value *structpb.Value `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	// The media in it.
 	Media         []*Media `protobuf:"bytes,2,rep,name=media,proto3" json:"media,omitempty"`

@@ -1258,11 +1258,13 @@ type RunModelRequest struct {
 	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
 	// How it is run.
 	Options *GenerationOptions `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
-	// owner/name, owner/name:version, or deployments/owner/name.
+	// owner/name (of a community model: its newest version), owner/name:version, or
+	// deployments/owner/name.
 	Model string `protobuf:"bytes,10,opt,name=model,proto3" json:"model,omitempty"`
-	// The model's own inputs, checked against its schema before anything is spent.
+	// The model's own inputs, checked against its schema before anything is spent. A null is an
+	// input that is not given; a number without a fraction is an integer.
 	Input *structpb.Struct `protobuf:"bytes,11,opt,name=input,proto3" json:"input,omitempty"`
-	// Media for the inputs, by input name.
+	// Media for the inputs, by input name; at most 64.
 	Media         map[string]*RunModelMedia `protobuf:"bytes,12,rep,name=media,proto3" json:"media,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1393,6 +1395,276 @@ func (x *RunModelMedia) GetMedia() []*MediaInput {
 	return nil
 }
 
+// Asks for a run of any model, streamed.
+type StreamModelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A UUID that names this call. A repeat of the call with the same one gets the first one's
+	// generation and never starts a second run. Empty: the server draws one and returns it.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How it is run.
+	Options *GenerationOptions `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
+	// Go on after this sequence of an earlier stream with the same request_id. Default 0: from the
+	// beginning. Needs request_id.
+	AfterSequence int64 `protobuf:"varint,5,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	// owner/name, owner/name:version, or deployments/owner/name.
+	Model string `protobuf:"bytes,10,opt,name=model,proto3" json:"model,omitempty"`
+	// The model's own inputs, checked against its schema before anything is spent.
+	Input *structpb.Struct `protobuf:"bytes,11,opt,name=input,proto3" json:"input,omitempty"`
+	// Media for the inputs, by input name.
+	Media         map[string]*RunModelMedia `protobuf:"bytes,12,rep,name=media,proto3" json:"media,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamModelRequest) Reset() {
+	*x = StreamModelRequest{}
+	mi := &file_mediagate_v1_models_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamModelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamModelRequest) ProtoMessage() {}
+
+func (x *StreamModelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_models_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamModelRequest.ProtoReflect.Descriptor instead.
+func (*StreamModelRequest) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StreamModelRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *StreamModelRequest) GetOptions() *GenerationOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *StreamModelRequest) GetAfterSequence() int64 {
+	if x != nil {
+		return x.AfterSequence
+	}
+	return 0
+}
+
+func (x *StreamModelRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *StreamModelRequest) GetInput() *structpb.Struct {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *StreamModelRequest) GetMedia() map[string]*RunModelMedia {
+	if x != nil {
+		return x.Media
+	}
+	return nil
+}
+
+// One event of a streamed run.
+type StreamModelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the stream stands, to be given back as `after_sequence`. Opaque: it grows with every
+	// delta; other events carry the value reached.
+	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// What happened.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*StreamModelResponse_Started
+	//	*StreamModelResponse_Status
+	//	*StreamModelResponse_Delta
+	//	*StreamModelResponse_Completed
+	Event         isStreamModelResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamModelResponse) Reset() {
+	*x = StreamModelResponse{}
+	mi := &file_mediagate_v1_models_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamModelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamModelResponse) ProtoMessage() {}
+
+func (x *StreamModelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_models_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamModelResponse.ProtoReflect.Descriptor instead.
+func (*StreamModelResponse) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StreamModelResponse) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *StreamModelResponse) GetEvent() isStreamModelResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *StreamModelResponse) GetStarted() *TextStarted {
+	if x != nil {
+		if x, ok := x.Event.(*StreamModelResponse_Started); ok {
+			return x.Started
+		}
+	}
+	return nil
+}
+
+func (x *StreamModelResponse) GetStatus() *TextStatus {
+	if x != nil {
+		if x, ok := x.Event.(*StreamModelResponse_Status); ok {
+			return x.Status
+		}
+	}
+	return nil
+}
+
+func (x *StreamModelResponse) GetDelta() *TextDelta {
+	if x != nil {
+		if x, ok := x.Event.(*StreamModelResponse_Delta); ok {
+			return x.Delta
+		}
+	}
+	return nil
+}
+
+func (x *StreamModelResponse) GetCompleted() *ModelCompleted {
+	if x != nil {
+		if x, ok := x.Event.(*StreamModelResponse_Completed); ok {
+			return x.Completed
+		}
+	}
+	return nil
+}
+
+type isStreamModelResponse_Event interface {
+	isStreamModelResponse_Event()
+}
+
+type StreamModelResponse_Started struct {
+	// The request was accepted. Always first, exactly once.
+	Started *TextStarted `protobuf:"bytes,2,opt,name=started,proto3,oneof"`
+}
+
+type StreamModelResponse_Status struct {
+	// It waits, starts or runs. Only before the first delta.
+	Status *TextStatus `protobuf:"bytes,3,opt,name=status,proto3,oneof"`
+}
+
+type StreamModelResponse_Delta struct {
+	// More of the text.
+	Delta *TextDelta `protobuf:"bytes,4,opt,name=delta,proto3,oneof"`
+}
+
+type StreamModelResponse_Completed struct {
+	// The good end. Always last.
+	Completed *ModelCompleted `protobuf:"bytes,5,opt,name=completed,proto3,oneof"`
+}
+
+func (*StreamModelResponse_Started) isStreamModelResponse_Event() {}
+
+func (*StreamModelResponse_Status) isStreamModelResponse_Event() {}
+
+func (*StreamModelResponse_Delta) isStreamModelResponse_Event() {}
+
+func (*StreamModelResponse_Completed) isStreamModelResponse_Event() {}
+
+// The good end of a streamed run.
+type ModelCompleted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The generation, with its whole output and what it cost.
+	Generation    *Generation `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModelCompleted) Reset() {
+	*x = ModelCompleted{}
+	mi := &file_mediagate_v1_models_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelCompleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelCompleted) ProtoMessage() {}
+
+func (x *ModelCompleted) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_models_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelCompleted.ProtoReflect.Descriptor instead.
+func (*ModelCompleted) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ModelCompleted) GetGeneration() *Generation {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
 // What RunModel answers.
 type RunModelResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1408,7 +1680,7 @@ type RunModelResponse struct {
 
 func (x *RunModelResponse) Reset() {
 	*x = RunModelResponse{}
-	mi := &file_mediagate_v1_models_proto_msgTypes[15]
+	mi := &file_mediagate_v1_models_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1692,7 @@ func (x *RunModelResponse) String() string {
 func (*RunModelResponse) ProtoMessage() {}
 
 func (x *RunModelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_models_proto_msgTypes[15]
+	mi := &file_mediagate_v1_models_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1705,7 @@ func (x *RunModelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunModelResponse.ProtoReflect.Descriptor instead.
 func (*RunModelResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{15}
+	return file_mediagate_v1_models_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RunModelResponse) GetGeneration() *Generation {
@@ -1575,19 +1847,44 @@ const file_mediagate_v1_models_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
 	"\x05value\x18\x02 \x01(\v2\x1b.mediagate.v1.RunModelMediaR\x05value:\x028\x01\"?\n" +
 	"\rRunModelMedia\x12.\n" +
-	"\x05media\x18\x01 \x03(\v2\x18.mediagate.v1.MediaInputR\x05media\"\x90\x01\n" +
+	"\x05media\x18\x01 \x03(\v2\x18.mediagate.v1.MediaInputR\x05media\"\x98\x03\n" +
+	"\x12StreamModelRequest\x12#\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tB\x04\xe2A\x01\x01R\trequestId\x12?\n" +
+	"\aoptions\x18\x04 \x01(\v2\x1f.mediagate.v1.GenerationOptionsB\x04\xe2A\x01\x01R\aoptions\x12+\n" +
+	"\x0eafter_sequence\x18\x05 \x01(\x03B\x04\xe2A\x01\x01R\rafterSequence\x12\x1a\n" +
+	"\x05model\x18\n" +
+	" \x01(\tB\x04\xe2A\x01\x02R\x05model\x123\n" +
+	"\x05input\x18\v \x01(\v2\x17.google.protobuf.StructB\x04\xe2A\x01\x01R\x05input\x12G\n" +
+	"\x05media\x18\f \x03(\v2+.mediagate.v1.StreamModelRequest.MediaEntryB\x04\xe2A\x01\x01R\x05media\x1aU\n" +
+	"\n" +
+	"MediaEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.mediagate.v1.RunModelMediaR\x05value:\x028\x01\"\x94\x02\n" +
+	"\x13StreamModelResponse\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence\x125\n" +
+	"\astarted\x18\x02 \x01(\v2\x19.mediagate.v1.TextStartedH\x00R\astarted\x122\n" +
+	"\x06status\x18\x03 \x01(\v2\x18.mediagate.v1.TextStatusH\x00R\x06status\x12/\n" +
+	"\x05delta\x18\x04 \x01(\v2\x17.mediagate.v1.TextDeltaH\x00R\x05delta\x12<\n" +
+	"\tcompleted\x18\x05 \x01(\v2\x1c.mediagate.v1.ModelCompletedH\x00R\tcompletedB\a\n" +
+	"\x05event\"J\n" +
+	"\x0eModelCompleted\x128\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\v2\x18.mediagate.v1.GenerationR\n" +
+	"generation\"\x90\x01\n" +
 	"\x10RunModelResponse\x128\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\v2\x18.mediagate.v1.GenerationR\n" +
 	"generation\x12\x1a\n" +
 	"\breplayed\x18\x02 \x01(\bR\breplayed\x12&\n" +
-	"\x04plan\x18\x03 \x01(\v2\x12.mediagate.v1.PlanR\x04plan2\xcc\x02\n" +
+	"\x04plan\x18\x03 \x01(\v2\x12.mediagate.v1.PlanR\x04plan2\xa2\x03\n" +
 	"\fModelService\x12O\n" +
 	"\n" +
 	"ListModels\x12\x1f.mediagate.v1.ListModelsRequest\x1a .mediagate.v1.ListModelsResponse\x12I\n" +
 	"\bGetModel\x12\x1d.mediagate.v1.GetModelRequest\x1a\x1e.mediagate.v1.GetModelResponse\x12U\n" +
 	"\fEstimateCost\x12!.mediagate.v1.EstimateCostRequest\x1a\".mediagate.v1.EstimateCostResponse\x12I\n" +
-	"\bRunModel\x12\x1d.mediagate.v1.RunModelRequest\x1a\x1e.mediagate.v1.RunModelResponseBP\n" +
+	"\bRunModel\x12\x1d.mediagate.v1.RunModelRequest\x1a\x1e.mediagate.v1.RunModelResponse\x12T\n" +
+	"\vStreamModel\x12 .mediagate.v1.StreamModelRequest\x1a!.mediagate.v1.StreamModelResponse0\x01BP\n" +
 	"\x10dev.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3"
 
 var (
@@ -1603,7 +1900,7 @@ func file_mediagate_v1_models_proto_rawDescGZIP() []byte {
 }
 
 var file_mediagate_v1_models_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mediagate_v1_models_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_mediagate_v1_models_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_mediagate_v1_models_proto_goTypes = []any{
 	(Model_Kind)(0),              // 0: mediagate.v1.Model.Kind
 	(Model_Status)(0),            // 1: mediagate.v1.Model.Status
@@ -1623,68 +1920,86 @@ var file_mediagate_v1_models_proto_goTypes = []any{
 	(*EstimateCostResponse)(nil), // 15: mediagate.v1.EstimateCostResponse
 	(*RunModelRequest)(nil),      // 16: mediagate.v1.RunModelRequest
 	(*RunModelMedia)(nil),        // 17: mediagate.v1.RunModelMedia
-	(*RunModelResponse)(nil),     // 18: mediagate.v1.RunModelResponse
-	nil,                          // 19: mediagate.v1.RunModelRequest.MediaEntry
-	(Modality)(0),                // 20: mediagate.v1.Modality
-	(Quality)(0),                 // 21: mediagate.v1.Quality
-	(*durationpb.Duration)(nil),  // 22: google.protobuf.Duration
-	(*GenerateTextRequest)(nil),  // 23: mediagate.v1.GenerateTextRequest
-	(*GenerateImageRequest)(nil), // 24: mediagate.v1.GenerateImageRequest
-	(*GenerateVideoRequest)(nil), // 25: mediagate.v1.GenerateVideoRequest
-	(*GenerateAudioRequest)(nil), // 26: mediagate.v1.GenerateAudioRequest
-	(*CheckSafetyRequest)(nil),   // 27: mediagate.v1.CheckSafetyRequest
-	(*Plan)(nil),                 // 28: mediagate.v1.Plan
-	(*GenerationOptions)(nil),    // 29: mediagate.v1.GenerationOptions
-	(*structpb.Struct)(nil),      // 30: google.protobuf.Struct
-	(*MediaInput)(nil),           // 31: mediagate.v1.MediaInput
-	(*Generation)(nil),           // 32: mediagate.v1.Generation
+	(*StreamModelRequest)(nil),   // 18: mediagate.v1.StreamModelRequest
+	(*StreamModelResponse)(nil),  // 19: mediagate.v1.StreamModelResponse
+	(*ModelCompleted)(nil),       // 20: mediagate.v1.ModelCompleted
+	(*RunModelResponse)(nil),     // 21: mediagate.v1.RunModelResponse
+	nil,                          // 22: mediagate.v1.RunModelRequest.MediaEntry
+	nil,                          // 23: mediagate.v1.StreamModelRequest.MediaEntry
+	(Modality)(0),                // 24: mediagate.v1.Modality
+	(Quality)(0),                 // 25: mediagate.v1.Quality
+	(*durationpb.Duration)(nil),  // 26: google.protobuf.Duration
+	(*GenerateTextRequest)(nil),  // 27: mediagate.v1.GenerateTextRequest
+	(*GenerateImageRequest)(nil), // 28: mediagate.v1.GenerateImageRequest
+	(*GenerateVideoRequest)(nil), // 29: mediagate.v1.GenerateVideoRequest
+	(*GenerateAudioRequest)(nil), // 30: mediagate.v1.GenerateAudioRequest
+	(*CheckSafetyRequest)(nil),   // 31: mediagate.v1.CheckSafetyRequest
+	(*Plan)(nil),                 // 32: mediagate.v1.Plan
+	(*GenerationOptions)(nil),    // 33: mediagate.v1.GenerationOptions
+	(*structpb.Struct)(nil),      // 34: google.protobuf.Struct
+	(*MediaInput)(nil),           // 35: mediagate.v1.MediaInput
+	(*TextStarted)(nil),          // 36: mediagate.v1.TextStarted
+	(*TextStatus)(nil),           // 37: mediagate.v1.TextStatus
+	(*TextDelta)(nil),            // 38: mediagate.v1.TextDelta
+	(*Generation)(nil),           // 39: mediagate.v1.Generation
 }
 var file_mediagate_v1_models_proto_depIdxs = []int32{
-	20, // 0: mediagate.v1.Model.modality:type_name -> mediagate.v1.Modality
+	24, // 0: mediagate.v1.Model.modality:type_name -> mediagate.v1.Modality
 	0,  // 1: mediagate.v1.Model.kind:type_name -> mediagate.v1.Model.Kind
-	21, // 2: mediagate.v1.Model.quality:type_name -> mediagate.v1.Quality
+	25, // 2: mediagate.v1.Model.quality:type_name -> mediagate.v1.Quality
 	1,  // 3: mediagate.v1.Model.status:type_name -> mediagate.v1.Model.Status
 	5,  // 4: mediagate.v1.Model.parameters:type_name -> mediagate.v1.ModelParameter
 	6,  // 5: mediagate.v1.Model.price:type_name -> mediagate.v1.PriceSchedule
-	22, // 6: mediagate.v1.Model.max_run:type_name -> google.protobuf.Duration
+	26, // 6: mediagate.v1.Model.max_run:type_name -> google.protobuf.Duration
 	4,  // 7: mediagate.v1.Model.stands_in_for:type_name -> mediagate.v1.StandIn
 	2,  // 8: mediagate.v1.Model.safety_class:type_name -> mediagate.v1.Model.SafetyClass
-	22, // 9: mediagate.v1.Model.usual_run:type_name -> google.protobuf.Duration
+	26, // 9: mediagate.v1.Model.usual_run:type_name -> google.protobuf.Duration
 	7,  // 10: mediagate.v1.PriceSchedule.tiers:type_name -> mediagate.v1.PriceTier
 	8,  // 11: mediagate.v1.PriceTier.criteria:type_name -> mediagate.v1.PriceCriterion
 	9,  // 12: mediagate.v1.PriceTier.rates:type_name -> mediagate.v1.PriceRate
-	20, // 13: mediagate.v1.ListModelsRequest.modality:type_name -> mediagate.v1.Modality
-	21, // 14: mediagate.v1.ListModelsRequest.quality:type_name -> mediagate.v1.Quality
+	24, // 13: mediagate.v1.ListModelsRequest.modality:type_name -> mediagate.v1.Modality
+	25, // 14: mediagate.v1.ListModelsRequest.quality:type_name -> mediagate.v1.Quality
 	3,  // 15: mediagate.v1.ListModelsResponse.models:type_name -> mediagate.v1.Model
 	3,  // 16: mediagate.v1.GetModelResponse.model:type_name -> mediagate.v1.Model
-	23, // 17: mediagate.v1.EstimateCostRequest.text:type_name -> mediagate.v1.GenerateTextRequest
-	24, // 18: mediagate.v1.EstimateCostRequest.image:type_name -> mediagate.v1.GenerateImageRequest
-	25, // 19: mediagate.v1.EstimateCostRequest.video:type_name -> mediagate.v1.GenerateVideoRequest
-	26, // 20: mediagate.v1.EstimateCostRequest.audio:type_name -> mediagate.v1.GenerateAudioRequest
-	27, // 21: mediagate.v1.EstimateCostRequest.safety:type_name -> mediagate.v1.CheckSafetyRequest
+	27, // 17: mediagate.v1.EstimateCostRequest.text:type_name -> mediagate.v1.GenerateTextRequest
+	28, // 18: mediagate.v1.EstimateCostRequest.image:type_name -> mediagate.v1.GenerateImageRequest
+	29, // 19: mediagate.v1.EstimateCostRequest.video:type_name -> mediagate.v1.GenerateVideoRequest
+	30, // 20: mediagate.v1.EstimateCostRequest.audio:type_name -> mediagate.v1.GenerateAudioRequest
+	31, // 21: mediagate.v1.EstimateCostRequest.safety:type_name -> mediagate.v1.CheckSafetyRequest
 	16, // 22: mediagate.v1.EstimateCostRequest.run:type_name -> mediagate.v1.RunModelRequest
-	28, // 23: mediagate.v1.EstimateCostResponse.plan:type_name -> mediagate.v1.Plan
-	22, // 24: mediagate.v1.RunModelRequest.wait:type_name -> google.protobuf.Duration
-	29, // 25: mediagate.v1.RunModelRequest.options:type_name -> mediagate.v1.GenerationOptions
-	30, // 26: mediagate.v1.RunModelRequest.input:type_name -> google.protobuf.Struct
-	19, // 27: mediagate.v1.RunModelRequest.media:type_name -> mediagate.v1.RunModelRequest.MediaEntry
-	31, // 28: mediagate.v1.RunModelMedia.media:type_name -> mediagate.v1.MediaInput
-	32, // 29: mediagate.v1.RunModelResponse.generation:type_name -> mediagate.v1.Generation
-	28, // 30: mediagate.v1.RunModelResponse.plan:type_name -> mediagate.v1.Plan
-	17, // 31: mediagate.v1.RunModelRequest.MediaEntry.value:type_name -> mediagate.v1.RunModelMedia
-	10, // 32: mediagate.v1.ModelService.ListModels:input_type -> mediagate.v1.ListModelsRequest
-	12, // 33: mediagate.v1.ModelService.GetModel:input_type -> mediagate.v1.GetModelRequest
-	14, // 34: mediagate.v1.ModelService.EstimateCost:input_type -> mediagate.v1.EstimateCostRequest
-	16, // 35: mediagate.v1.ModelService.RunModel:input_type -> mediagate.v1.RunModelRequest
-	11, // 36: mediagate.v1.ModelService.ListModels:output_type -> mediagate.v1.ListModelsResponse
-	13, // 37: mediagate.v1.ModelService.GetModel:output_type -> mediagate.v1.GetModelResponse
-	15, // 38: mediagate.v1.ModelService.EstimateCost:output_type -> mediagate.v1.EstimateCostResponse
-	18, // 39: mediagate.v1.ModelService.RunModel:output_type -> mediagate.v1.RunModelResponse
-	36, // [36:40] is the sub-list for method output_type
-	32, // [32:36] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	32, // 23: mediagate.v1.EstimateCostResponse.plan:type_name -> mediagate.v1.Plan
+	26, // 24: mediagate.v1.RunModelRequest.wait:type_name -> google.protobuf.Duration
+	33, // 25: mediagate.v1.RunModelRequest.options:type_name -> mediagate.v1.GenerationOptions
+	34, // 26: mediagate.v1.RunModelRequest.input:type_name -> google.protobuf.Struct
+	22, // 27: mediagate.v1.RunModelRequest.media:type_name -> mediagate.v1.RunModelRequest.MediaEntry
+	35, // 28: mediagate.v1.RunModelMedia.media:type_name -> mediagate.v1.MediaInput
+	33, // 29: mediagate.v1.StreamModelRequest.options:type_name -> mediagate.v1.GenerationOptions
+	34, // 30: mediagate.v1.StreamModelRequest.input:type_name -> google.protobuf.Struct
+	23, // 31: mediagate.v1.StreamModelRequest.media:type_name -> mediagate.v1.StreamModelRequest.MediaEntry
+	36, // 32: mediagate.v1.StreamModelResponse.started:type_name -> mediagate.v1.TextStarted
+	37, // 33: mediagate.v1.StreamModelResponse.status:type_name -> mediagate.v1.TextStatus
+	38, // 34: mediagate.v1.StreamModelResponse.delta:type_name -> mediagate.v1.TextDelta
+	20, // 35: mediagate.v1.StreamModelResponse.completed:type_name -> mediagate.v1.ModelCompleted
+	39, // 36: mediagate.v1.ModelCompleted.generation:type_name -> mediagate.v1.Generation
+	39, // 37: mediagate.v1.RunModelResponse.generation:type_name -> mediagate.v1.Generation
+	32, // 38: mediagate.v1.RunModelResponse.plan:type_name -> mediagate.v1.Plan
+	17, // 39: mediagate.v1.RunModelRequest.MediaEntry.value:type_name -> mediagate.v1.RunModelMedia
+	17, // 40: mediagate.v1.StreamModelRequest.MediaEntry.value:type_name -> mediagate.v1.RunModelMedia
+	10, // 41: mediagate.v1.ModelService.ListModels:input_type -> mediagate.v1.ListModelsRequest
+	12, // 42: mediagate.v1.ModelService.GetModel:input_type -> mediagate.v1.GetModelRequest
+	14, // 43: mediagate.v1.ModelService.EstimateCost:input_type -> mediagate.v1.EstimateCostRequest
+	16, // 44: mediagate.v1.ModelService.RunModel:input_type -> mediagate.v1.RunModelRequest
+	18, // 45: mediagate.v1.ModelService.StreamModel:input_type -> mediagate.v1.StreamModelRequest
+	11, // 46: mediagate.v1.ModelService.ListModels:output_type -> mediagate.v1.ListModelsResponse
+	13, // 47: mediagate.v1.ModelService.GetModel:output_type -> mediagate.v1.GetModelResponse
+	15, // 48: mediagate.v1.ModelService.EstimateCost:output_type -> mediagate.v1.EstimateCostResponse
+	21, // 49: mediagate.v1.ModelService.RunModel:output_type -> mediagate.v1.RunModelResponse
+	19, // 50: mediagate.v1.ModelService.StreamModel:output_type -> mediagate.v1.StreamModelResponse
+	46, // [46:51] is the sub-list for method output_type
+	41, // [41:46] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_models_proto_init() }
@@ -1713,13 +2028,19 @@ func file_mediagate_v1_models_proto_init() {
 		(*EstimateCostRequest_Safety)(nil),
 		(*EstimateCostRequest_Run)(nil),
 	}
+	file_mediagate_v1_models_proto_msgTypes[16].OneofWrappers = []any{
+		(*StreamModelResponse_Started)(nil),
+		(*StreamModelResponse_Status)(nil),
+		(*StreamModelResponse_Delta)(nil),
+		(*StreamModelResponse_Completed)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mediagate_v1_models_proto_rawDesc), len(file_mediagate_v1_models_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const (
 	ModelService_GetModel_FullMethodName     = "/mediagate.v1.ModelService/GetModel"
 	ModelService_EstimateCost_FullMethodName = "/mediagate.v1.ModelService/EstimateCost"
 	ModelService_RunModel_FullMethodName     = "/mediagate.v1.ModelService/RunModel"
+	ModelService_StreamModel_FullMethodName  = "/mediagate.v1.ModelService/StreamModel"
 )
 
 // ModelServiceClient is the client API for ModelService service.
@@ -58,6 +59,16 @@ type ModelServiceClient interface {
 	//
 	// How a generation ended is in its state and error, with status OK.
 	RunModel(ctx context.Context, in *RunModelRequest, opts ...grpc.CallOption) (*RunModelResponse, error)
+	// Runs any model like RunModel and streams its text while it is made, where it makes one in
+	// pieces; of other models it tells how they stand, and gives the output at the end.
+	//
+	// First `started`, at acceptance; then `status` any number of times before the first `delta`;
+	// then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
+	// status says why. To go on after a cut: as with StreamText.
+	//
+	// Status codes before anything is accepted: those of RunModel. After `started`: those of
+	// StreamText.
+	StreamModel(ctx context.Context, in *StreamModelRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamModelResponse], error)
 }
 
 type modelServiceClient struct {
@@ -108,6 +119,25 @@ func (c *modelServiceClient) RunModel(ctx context.Context, in *RunModelRequest, 
 	return out, nil
 }
 
+func (c *modelServiceClient) StreamModel(ctx context.Context, in *StreamModelRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamModelResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ModelService_ServiceDesc.Streams[0], ModelService_StreamModel_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamModelRequest, StreamModelResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ModelService_StreamModelClient = grpc.ServerStreamingClient[StreamModelResponse]
+
 // ModelServiceServer is the server API for ModelService service.
 // All implementations must embed UnimplementedModelServiceServer
 // for forward compatibility.
@@ -141,6 +171,16 @@ type ModelServiceServer interface {
 	//
 	// How a generation ended is in its state and error, with status OK.
 	RunModel(context.Context, *RunModelRequest) (*RunModelResponse, error)
+	// Runs any model like RunModel and streams its text while it is made, where it makes one in
+	// pieces; of other models it tells how they stand, and gives the output at the end.
+	//
+	// First `started`, at acceptance; then `status` any number of times before the first `delta`;
+	// then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
+	// status says why. To go on after a cut: as with StreamText.
+	//
+	// Status codes before anything is accepted: those of RunModel. After `started`: those of
+	// StreamText.
+	StreamModel(*StreamModelRequest, grpc.ServerStreamingServer[StreamModelResponse]) error
 	mustEmbedUnimplementedModelServiceServer()
 }
 
@@ -162,6 +202,9 @@ func (UnimplementedModelServiceServer) EstimateCost(context.Context, *EstimateCo
 }
 func (UnimplementedModelServiceServer) RunModel(context.Context, *RunModelRequest) (*RunModelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RunModel not implemented")
+}
+func (UnimplementedModelServiceServer) StreamModel(*StreamModelRequest, grpc.ServerStreamingServer[StreamModelResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamModel not implemented")
 }
 func (UnimplementedModelServiceServer) mustEmbedUnimplementedModelServiceServer() {}
 func (UnimplementedModelServiceServer) testEmbeddedByValue()                      {}
@@ -256,6 +299,17 @@ func _ModelService_RunModel_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ModelService_StreamModel_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamModelRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ModelServiceServer).StreamModel(m, &grpc.GenericServerStream[StreamModelRequest, StreamModelResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ModelService_StreamModelServer = grpc.ServerStreamingServer[StreamModelResponse]
+
 // ModelService_ServiceDesc is the grpc.ServiceDesc for ModelService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -280,6 +334,12 @@ var ModelService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ModelService_RunModel_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamModel",
+			Handler:       _ModelService_StreamModel_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "mediagate/v1/models.proto",
 }

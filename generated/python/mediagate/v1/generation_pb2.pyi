@@ -645,7 +645,10 @@ class RawOutput(_message.Message):
     MEDIA_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """The output as JSON; links to media are replaced by "media:N", N counting `media` from 0."""
+        """The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. Of a
+        model that makes one text in pieces it is the text. What is nested deeper than 24 levels
+        stands as JSON in a string. Unset: none; null: the model gave none.
+        """
 
     @_builtins.property
     def media(self) -> _containers.RepeatedCompositeFieldContainer[_medium_pb2.Media]:

@@ -678,7 +678,9 @@ class RunModelRequest(_message.Message):
     validate_only: _builtins.bool
     """Check everything and answer with the plan and its cost; spend nothing, store nothing."""
     model: _builtins.str
-    """owner/name, owner/name:version, or deployments/owner/name."""
+    """owner/name (of a community model: its newest version), owner/name:version, or
+    deployments/owner/name.
+    """
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
         """How long to wait for the end before answering with the generation as it stands; 0 to 24 h.
@@ -692,11 +694,13 @@ class RunModelRequest(_message.Message):
 
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
-        """The model's own inputs, checked against its schema before anything is spent."""
+        """The model's own inputs, checked against its schema before anything is spent. A null is an
+        input that is not given; a number without a fraction is an integer.
+        """
 
     @_builtins.property
     def media(self) -> _containers.MessageMap[_builtins.str, Global___RunModelMedia]:
-        """Media for the inputs, by input name."""
+        """Media for the inputs, by input name; at most 64."""
 
     def __init__(
         self,
@@ -740,6 +744,153 @@ class RunModelMedia(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunModelMedia: _TypeAlias = RunModelMedia  # noqa: Y015
+
+@_typing.final
+class StreamModelRequest(_message.Message):
+    """Asks for a run of any model, streamed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MediaEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___RunModelMedia: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___RunModelMedia | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that names this call. A repeat of the call with the same one gets the first one's
+    generation and never starts a second run. Empty: the server draws one and returns it.
+    """
+    after_sequence: _builtins.int
+    """Go on after this sequence of an earlier stream with the same request_id. Default 0: from the
+    beginning. Needs request_id.
+    """
+    model: _builtins.str
+    """owner/name, owner/name:version, or deployments/owner/name."""
+    @_builtins.property
+    def options(self) -> _options_pb2.GenerationOptions:
+        """How it is run."""
+
+    @_builtins.property
+    def input(self) -> _struct_pb2.Struct:
+        """The model's own inputs, checked against its schema before anything is spent."""
+
+    @_builtins.property
+    def media(self) -> _containers.MessageMap[_builtins.str, Global___RunModelMedia]:
+        """Media for the inputs, by input name."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        options: _options_pb2.GenerationOptions | None = ...,
+        after_sequence: _builtins.int = ...,
+        model: _builtins.str = ...,
+        input: _struct_pb2.Struct | None = ...,
+        media: _abc.Mapping[_builtins.str, Global___RunModelMedia] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "input", b"input", "media", b"media", "model", b"model", "options", b"options", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamModelRequest: _TypeAlias = StreamModelRequest  # noqa: Y015
+
+@_typing.final
+class StreamModelResponse(_message.Message):
+    """One event of a streamed run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Where the stream stands, to be given back as `after_sequence`. Opaque: it grows with every
+    delta; other events carry the value reached.
+    """
+    @_builtins.property
+    def started(self) -> _text_pb2.TextStarted:
+        """The request was accepted. Always first, exactly once."""
+
+    @_builtins.property
+    def status(self) -> _text_pb2.TextStatus:
+        """It waits, starts or runs. Only before the first delta."""
+
+    @_builtins.property
+    def delta(self) -> _text_pb2.TextDelta:
+        """More of the text."""
+
+    @_builtins.property
+    def completed(self) -> Global___ModelCompleted:
+        """The good end. Always last."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        started: _text_pb2.TextStarted | None = ...,
+        status: _text_pb2.TextStatus | None = ...,
+        delta: _text_pb2.TextDelta | None = ...,
+        completed: Global___ModelCompleted | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "delta", b"delta", "event", b"event", "started", b"started", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "delta", b"delta", "event", b"event", "sequence", b"sequence", "started", b"started", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "status", "delta", "completed"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamModelResponse: _TypeAlias = StreamModelResponse  # noqa: Y015
+
+@_typing.final
+class ModelCompleted(_message.Message):
+    """The good end of a streamed run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generation(self) -> _generation_pb2.Generation:
+        """The generation, with its whole output and what it cost."""
+
+    def __init__(
+        self,
+        *,
+        generation: _generation_pb2.Generation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelCompleted: _TypeAlias = ModelCompleted  # noqa: Y015
 
 @_typing.final
 class RunModelResponse(_message.Message):

@@ -55,6 +55,11 @@ class ModelServiceStub(object):
                 request_serializer=mediagate_dot_v1_dot_models__pb2.RunModelRequest.SerializeToString,
                 response_deserializer=mediagate_dot_v1_dot_models__pb2.RunModelResponse.FromString,
                 _registered_method=True)
+        self.StreamModel = channel.unary_stream(
+                '/mediagate.v1.ModelService/StreamModel',
+                request_serializer=mediagate_dot_v1_dot_models__pb2.StreamModelRequest.SerializeToString,
+                response_deserializer=mediagate_dot_v1_dot_models__pb2.StreamModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -106,6 +111,21 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamModel(self, request, context):
+        """Runs any model like RunModel and streams its text while it is made, where it makes one in
+        pieces; of other models it tells how they stand, and gives the output at the end.
+
+        First `started`, at acceptance; then `status` any number of times before the first `delta`;
+        then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
+        status says why. To go on after a cut: as with StreamText.
+
+        Status codes before anything is accepted: those of RunModel. After `started`: those of
+        StreamText.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +148,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.RunModel,
                     request_deserializer=mediagate_dot_v1_dot_models__pb2.RunModelRequest.FromString,
                     response_serializer=mediagate_dot_v1_dot_models__pb2.RunModelResponse.SerializeToString,
+            ),
+            'StreamModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamModel,
+                    request_deserializer=mediagate_dot_v1_dot_models__pb2.StreamModelRequest.FromString,
+                    response_serializer=mediagate_dot_v1_dot_models__pb2.StreamModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -239,6 +264,33 @@ class ModelService(object):
             '/mediagate.v1.ModelService/RunModel',
             mediagate_dot_v1_dot_models__pb2.RunModelRequest.SerializeToString,
             mediagate_dot_v1_dot_models__pb2.RunModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mediagate.v1.ModelService/StreamModel',
+            mediagate_dot_v1_dot_models__pb2.StreamModelRequest.SerializeToString,
+            mediagate_dot_v1_dot_models__pb2.StreamModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,17 @@ class ModelServiceStub:
       UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
     How a generation ended is in its state and error, with status OK.
     """
+    StreamModel: _grpc.UnaryStreamMultiCallable[_models_pb2.StreamModelRequest, _models_pb2.StreamModelResponse]
+    """Runs any model like RunModel and streams its text while it is made, where it makes one in
+    pieces; of other models it tells how they stand, and gives the output at the end.
+
+    First `started`, at acceptance; then `status` any number of times before the first `delta`;
+    then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
+    status says why. To go on after a cut: as with StreamText.
+
+    Status codes before anything is accepted: those of RunModel. After `started`: those of
+    StreamText.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -96,6 +107,17 @@ class ModelServiceAsyncStub(ModelServiceStub):
       UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
       UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
     How a generation ended is in its state and error, with status OK.
+    """
+    StreamModel: _aio.UnaryStreamMultiCallable[_models_pb2.StreamModelRequest, _models_pb2.StreamModelResponse]  # type: ignore[assignment]
+    """Runs any model like RunModel and streams its text while it is made, where it makes one in
+    pieces; of other models it tells how they stand, and gives the output at the end.
+
+    First `started`, at acceptance; then `status` any number of times before the first `delta`;
+    then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
+    status says why. To go on after a cut: as with StreamText.
+
+    Status codes before anything is accepted: those of RunModel. After `started`: those of
+    StreamText.
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -152,6 +174,23 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
           UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
           UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
         How a generation ended is in its state and error, with status OK.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamModel(
+        self,
+        request: _models_pb2.StreamModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_models_pb2.StreamModelResponse], _abc.AsyncIterator[_models_pb2.StreamModelResponse]]:
+        """Runs any model like RunModel and streams its text while it is made, where it makes one in
+        pieces; of other models it tells how they stand, and gives the output at the end.
+
+        First `started`, at acceptance; then `status` any number of times before the first `delta`;
+        then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
+        status says why. To go on after a cut: as with StreamText.
+
+        Status codes before anything is accepted: those of RunModel. After `started`: those of
+        StreamText.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -707,7 +707,9 @@ export const AudioOutputSchema: GenMessage<AudioOutput> = /*@__PURE__*/
  */
 export type RawOutput = Message<"mediagate.v1.RawOutput"> & {
   /**
-   * The output as JSON; links to media are replaced by "media:N", N counting `media` from 0.
+   * The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. Of a
+   * model that makes one text in pieces it is the text. What is nested deeper than 24 levels
+   * stands as JSON in a string. Unset: none; null: the model gave none.
    *
    * @generated from field: google.protobuf.Value value = 1;
    */

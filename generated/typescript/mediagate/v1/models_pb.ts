@@ -23,7 +23,7 @@ import type { Plan } from "./plan_pb.js";
 import { file_mediagate_v1_plan } from "./plan_pb.js";
 import type { CheckSafetyRequest } from "./safety_pb.js";
 import { file_mediagate_v1_safety } from "./safety_pb.js";
-import type { GenerateTextRequest } from "./text_pb.js";
+import type { GenerateTextRequest, TextDelta, TextStarted, TextStatus } from "./text_pb.js";
 import { file_mediagate_v1_text } from "./text_pb.js";
 import type { GenerateVideoRequest } from "./video_pb.js";
 import { file_mediagate_v1_video } from "./video_pb.js";
@@ -33,7 +33,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/models.proto.
  */
 export const file_mediagate_v1_models: GenFile = /*@__PURE__*/
-  fileDesc("ChltZWRpYWdhdGUvdjEvbW9kZWxzLnByb3RvEgxtZWRpYWdhdGUudjEixgcKBU1vZGVsEgwKBHNsdWcYASABKAkSDwoHYWxpYXNlcxgCIAMoCRIoCghtb2RhbGl0eRgDIAEoDjIWLm1lZGlhZ2F0ZS52MS5Nb2RhbGl0eRImCgRraW5kGAQgASgOMhgubWVkaWFnYXRlLnYxLk1vZGVsLktpbmQSDgoGdmVuZG9yGAUgASgJEiYKB3F1YWxpdHkYBiABKA4yFS5tZWRpYWdhdGUudjEuUXVhbGl0eRIqCgZzdGF0dXMYByABKA4yGi5tZWRpYWdhdGUudjEuTW9kZWwuU3RhdHVzEhEKCXN1Y2Nlc3NvchgIIAEoCRIPCgdzdHJlYW1zGAkgASgIEhQKDGNhcGFiaWxpdGllcxgKIAMoCRIwCgpwYXJhbWV0ZXJzGAsgAygLMhwubWVkaWFnYXRlLnYxLk1vZGVsUGFyYW1ldGVyEioKBXByaWNlGAwgASgLMhsubWVkaWFnYXRlLnYxLlByaWNlU2NoZWR1bGUSKgoHbWF4X3J1bhgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIeChFtYXhfb3V0cHV0X3Rva2VucxgOIAEoBUgAiAEBEg8KB3ZlcnNpb24YDyABKAkSFwoPZmFsbGJhY2tfbW9kZWxzGBAgAygJEiwKDXN0YW5kc19pbl9mb3IYESADKAsyFS5tZWRpYWdhdGUudjEuU3RhbmRJbhI1CgxzYWZldHlfY2xhc3MYEiABKA4yHy5tZWRpYWdhdGUudjEuTW9kZWwuU2FmZXR5Q2xhc3MSFwoPaW5wdXRzX3ZlcmlmaWVkGBMgASgIEiwKCXVzdWFsX3J1bhgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJYCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIRCg1LSU5EX09GRklDSUFMEAESEgoOS0lORF9DT01NVU5JVFkQAhITCg9LSU5EX0RFUExPWU1FTlQQAyJFCgZTdGF0dXMSFgoSU1RBVFVTX1VOU1BFQ0lGSUVEEAASDwoLU1RBVFVTX0xJVkUQARISCg5TVEFUVVNfUkVUSVJFRBACIncKC1NhZmV0eUNsYXNzEhwKGFNBRkVUWV9DTEFTU19VTlNQRUNJRklFRBAAEhUKEVNBRkVUWV9DTEFTU19PUEVOEAESGAoUU0FGRVRZX0NMQVNTX0FMSUdORUQQAhIZChVTQUZFVFlfQ0xBU1NfU0NSRUVORUQQA0IUChJfbWF4X291dHB1dF90b2tlbnMiJwoHU3RhbmRJbhIMCgRuYW1lGAEgASgJEg4KBnJlYXNvbhgCIAEoCSK8AQoOTW9kZWxQYXJhbWV0ZXISEQoJcGFyYW1ldGVyGAEgASgJEhIKCmlucHV0X25hbWUYAiABKAkSFAoHbWluaW11bRgDIAEoAUgAiAEBEhQKB21heGltdW0YBCABKAFIAYgBARIWCg5hbGxvd2VkX3ZhbHVlcxgFIAMoCRIVCg1kZWZhdWx0X3ZhbHVlGAYgASgJEhAKCHJlcXVpcmVkGAcgASgIQgoKCF9taW5pbXVtQgoKCF9tYXhpbXVtIlsKDVByaWNlU2NoZWR1bGUSJgoFdGllcnMYASADKAsyFy5tZWRpYWdhdGUudjEuUHJpY2VUaWVyEhIKCnByaWNlX2RhdGUYAiABKAkSDgoGc291cmNlGAMgASgJImMKCVByaWNlVGllchIuCghjcml0ZXJpYRgBIAMoCzIcLm1lZGlhZ2F0ZS52MS5QcmljZUNyaXRlcmlvbhImCgVyYXRlcxgCIAMoCzIXLm1lZGlhZ2F0ZS52MS5QcmljZVJhdGUiegoOUHJpY2VDcml0ZXJpb24SDgoGbWV0cmljGAEgASgJEhMKBmVxdWFscxgCIAEoCUgAiAEBEhEKBG92ZXIYAyABKAlIAYgBARISCgV1cF90bxgEIAEoCUgCiAEBQgkKB19lcXVhbHNCBwoFX292ZXJCCAoGX3VwX3RvIjUKCVByaWNlUmF0ZRIOCgZtZXRyaWMYASABKAkSCwoDdXNkGAIgASgJEgsKA3BlchgDIAEoAyKkAQoRTGlzdE1vZGVsc1JlcXVlc3QSLgoIbW9kYWxpdHkYASABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHlCBOJBAQESLAoHcXVhbGl0eRgCIAEoDjIVLm1lZGlhZ2F0ZS52MS5RdWFsaXR5QgTiQQEBEhcKCXBhZ2Vfc2l6ZRgDIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAQgASgJQgTiQQEBIlIKEkxpc3RNb2RlbHNSZXNwb25zZRIjCgZtb2RlbHMYASADKAsyEy5tZWRpYWdhdGUudjEuTW9kZWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiYKD0dldE1vZGVsUmVxdWVzdBITCgVtb2RlbBgBIAEoCUIE4kEBAiI2ChBHZXRNb2RlbFJlc3BvbnNlEiIKBW1vZGVsGAEgASgLMhMubWVkaWFnYXRlLnYxLk1vZGVsItQCChNFc3RpbWF0ZUNvc3RSZXF1ZXN0EjEKBHRleHQYASABKAsyIS5tZWRpYWdhdGUudjEuR2VuZXJhdGVUZXh0UmVxdWVzdEgAEjMKBWltYWdlGAIgASgLMiIubWVkaWFnYXRlLnYxLkdlbmVyYXRlSW1hZ2VSZXF1ZXN0SAASMwoFdmlkZW8YAyABKAsyIi5tZWRpYWdhdGUudjEuR2VuZXJhdGVWaWRlb1JlcXVlc3RIABIzCgVhdWRpbxgEIAEoCzIiLm1lZGlhZ2F0ZS52MS5HZW5lcmF0ZUF1ZGlvUmVxdWVzdEgAEjIKBnNhZmV0eRgFIAEoCzIgLm1lZGlhZ2F0ZS52MS5DaGVja1NhZmV0eVJlcXVlc3RIABIsCgNydW4YBiABKAsyHS5tZWRpYWdhdGUudjEuUnVuTW9kZWxSZXF1ZXN0SABCCQoHcmVxdWVzdCI4ChRFc3RpbWF0ZUNvc3RSZXNwb25zZRIgCgRwbGFuGAEgASgLMhIubWVkaWFnYXRlLnYxLlBsYW4i/AIKD1J1bk1vZGVsUmVxdWVzdBIYCgpyZXF1ZXN0X2lkGAEgASgJQgTiQQEBEhsKDXZhbGlkYXRlX29ubHkYAiABKAhCBOJBAQESLQoEd2FpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBARI2CgdvcHRpb25zGAQgASgLMh8ubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25PcHRpb25zQgTiQQEBEhMKBW1vZGVsGAogASgJQgTiQQECEiwKBWlucHV0GAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBARI9CgVtZWRpYRgMIAMoCzIoLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbFJlcXVlc3QuTWVkaWFFbnRyeUIE4kEBARpJCgpNZWRpYUVudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbE1lZGlhOgI4ASI4Cg1SdW5Nb2RlbE1lZGlhEicKBW1lZGlhGAEgAygLMhgubWVkaWFnYXRlLnYxLk1lZGlhSW5wdXQidAoQUnVuTW9kZWxSZXNwb25zZRIsCgpnZW5lcmF0aW9uGAEgASgLMhgubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24SEAoIcmVwbGF5ZWQYAiABKAgSIAoEcGxhbhgDIAEoCzISLm1lZGlhZ2F0ZS52MS5QbGFuMswCCgxNb2RlbFNlcnZpY2USTwoKTGlzdE1vZGVscxIfLm1lZGlhZ2F0ZS52MS5MaXN0TW9kZWxzUmVxdWVzdBogLm1lZGlhZ2F0ZS52MS5MaXN0TW9kZWxzUmVzcG9uc2USSQoIR2V0TW9kZWwSHS5tZWRpYWdhdGUudjEuR2V0TW9kZWxSZXF1ZXN0Gh4ubWVkaWFnYXRlLnYxLkdldE1vZGVsUmVzcG9uc2USVQoMRXN0aW1hdGVDb3N0EiEubWVkaWFnYXRlLnYxLkVzdGltYXRlQ29zdFJlcXVlc3QaIi5tZWRpYWdhdGUudjEuRXN0aW1hdGVDb3N0UmVzcG9uc2USSQoIUnVuTW9kZWwSHS5tZWRpYWdhdGUudjEuUnVuTW9kZWxSZXF1ZXN0Gh4ubWVkaWFnYXRlLnYxLlJ1bk1vZGVsUmVzcG9uc2VCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM", [file_google_api_field_behavior, file_google_protobuf_duration, file_google_protobuf_struct, file_mediagate_v1_audio, file_mediagate_v1_generation, file_mediagate_v1_image, file_mediagate_v1_medium, file_mediagate_v1_modality, file_mediagate_v1_options, file_mediagate_v1_plan, file_mediagate_v1_safety, file_mediagate_v1_text, file_mediagate_v1_video]);
+  fileDesc("ChltZWRpYWdhdGUvdjEvbW9kZWxzLnByb3RvEgxtZWRpYWdhdGUudjEixgcKBU1vZGVsEgwKBHNsdWcYASABKAkSDwoHYWxpYXNlcxgCIAMoCRIoCghtb2RhbGl0eRgDIAEoDjIWLm1lZGlhZ2F0ZS52MS5Nb2RhbGl0eRImCgRraW5kGAQgASgOMhgubWVkaWFnYXRlLnYxLk1vZGVsLktpbmQSDgoGdmVuZG9yGAUgASgJEiYKB3F1YWxpdHkYBiABKA4yFS5tZWRpYWdhdGUudjEuUXVhbGl0eRIqCgZzdGF0dXMYByABKA4yGi5tZWRpYWdhdGUudjEuTW9kZWwuU3RhdHVzEhEKCXN1Y2Nlc3NvchgIIAEoCRIPCgdzdHJlYW1zGAkgASgIEhQKDGNhcGFiaWxpdGllcxgKIAMoCRIwCgpwYXJhbWV0ZXJzGAsgAygLMhwubWVkaWFnYXRlLnYxLk1vZGVsUGFyYW1ldGVyEioKBXByaWNlGAwgASgLMhsubWVkaWFnYXRlLnYxLlByaWNlU2NoZWR1bGUSKgoHbWF4X3J1bhgNIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIeChFtYXhfb3V0cHV0X3Rva2VucxgOIAEoBUgAiAEBEg8KB3ZlcnNpb24YDyABKAkSFwoPZmFsbGJhY2tfbW9kZWxzGBAgAygJEiwKDXN0YW5kc19pbl9mb3IYESADKAsyFS5tZWRpYWdhdGUudjEuU3RhbmRJbhI1CgxzYWZldHlfY2xhc3MYEiABKA4yHy5tZWRpYWdhdGUudjEuTW9kZWwuU2FmZXR5Q2xhc3MSFwoPaW5wdXRzX3ZlcmlmaWVkGBMgASgIEiwKCXVzdWFsX3J1bhgUIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJYCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIRCg1LSU5EX09GRklDSUFMEAESEgoOS0lORF9DT01NVU5JVFkQAhITCg9LSU5EX0RFUExPWU1FTlQQAyJFCgZTdGF0dXMSFgoSU1RBVFVTX1VOU1BFQ0lGSUVEEAASDwoLU1RBVFVTX0xJVkUQARISCg5TVEFUVVNfUkVUSVJFRBACIncKC1NhZmV0eUNsYXNzEhwKGFNBRkVUWV9DTEFTU19VTlNQRUNJRklFRBAAEhUKEVNBRkVUWV9DTEFTU19PUEVOEAESGAoUU0FGRVRZX0NMQVNTX0FMSUdORUQQAhIZChVTQUZFVFlfQ0xBU1NfU0NSRUVORUQQA0IUChJfbWF4X291dHB1dF90b2tlbnMiJwoHU3RhbmRJbhIMCgRuYW1lGAEgASgJEg4KBnJlYXNvbhgCIAEoCSK8AQoOTW9kZWxQYXJhbWV0ZXISEQoJcGFyYW1ldGVyGAEgASgJEhIKCmlucHV0X25hbWUYAiABKAkSFAoHbWluaW11bRgDIAEoAUgAiAEBEhQKB21heGltdW0YBCABKAFIAYgBARIWCg5hbGxvd2VkX3ZhbHVlcxgFIAMoCRIVCg1kZWZhdWx0X3ZhbHVlGAYgASgJEhAKCHJlcXVpcmVkGAcgASgIQgoKCF9taW5pbXVtQgoKCF9tYXhpbXVtIlsKDVByaWNlU2NoZWR1bGUSJgoFdGllcnMYASADKAsyFy5tZWRpYWdhdGUudjEuUHJpY2VUaWVyEhIKCnByaWNlX2RhdGUYAiABKAkSDgoGc291cmNlGAMgASgJImMKCVByaWNlVGllchIuCghjcml0ZXJpYRgBIAMoCzIcLm1lZGlhZ2F0ZS52MS5QcmljZUNyaXRlcmlvbhImCgVyYXRlcxgCIAMoCzIXLm1lZGlhZ2F0ZS52MS5QcmljZVJhdGUiegoOUHJpY2VDcml0ZXJpb24SDgoGbWV0cmljGAEgASgJEhMKBmVxdWFscxgCIAEoCUgAiAEBEhEKBG92ZXIYAyABKAlIAYgBARISCgV1cF90bxgEIAEoCUgCiAEBQgkKB19lcXVhbHNCBwoFX292ZXJCCAoGX3VwX3RvIjUKCVByaWNlUmF0ZRIOCgZtZXRyaWMYASABKAkSCwoDdXNkGAIgASgJEgsKA3BlchgDIAEoAyKkAQoRTGlzdE1vZGVsc1JlcXVlc3QSLgoIbW9kYWxpdHkYASABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHlCBOJBAQESLAoHcXVhbGl0eRgCIAEoDjIVLm1lZGlhZ2F0ZS52MS5RdWFsaXR5QgTiQQEBEhcKCXBhZ2Vfc2l6ZRgDIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAQgASgJQgTiQQEBIlIKEkxpc3RNb2RlbHNSZXNwb25zZRIjCgZtb2RlbHMYASADKAsyEy5tZWRpYWdhdGUudjEuTW9kZWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiYKD0dldE1vZGVsUmVxdWVzdBITCgVtb2RlbBgBIAEoCUIE4kEBAiI2ChBHZXRNb2RlbFJlc3BvbnNlEiIKBW1vZGVsGAEgASgLMhMubWVkaWFnYXRlLnYxLk1vZGVsItQCChNFc3RpbWF0ZUNvc3RSZXF1ZXN0EjEKBHRleHQYASABKAsyIS5tZWRpYWdhdGUudjEuR2VuZXJhdGVUZXh0UmVxdWVzdEgAEjMKBWltYWdlGAIgASgLMiIubWVkaWFnYXRlLnYxLkdlbmVyYXRlSW1hZ2VSZXF1ZXN0SAASMwoFdmlkZW8YAyABKAsyIi5tZWRpYWdhdGUudjEuR2VuZXJhdGVWaWRlb1JlcXVlc3RIABIzCgVhdWRpbxgEIAEoCzIiLm1lZGlhZ2F0ZS52MS5HZW5lcmF0ZUF1ZGlvUmVxdWVzdEgAEjIKBnNhZmV0eRgFIAEoCzIgLm1lZGlhZ2F0ZS52MS5DaGVja1NhZmV0eVJlcXVlc3RIABIsCgNydW4YBiABKAsyHS5tZWRpYWdhdGUudjEuUnVuTW9kZWxSZXF1ZXN0SABCCQoHcmVxdWVzdCI4ChRFc3RpbWF0ZUNvc3RSZXNwb25zZRIgCgRwbGFuGAEgASgLMhIubWVkaWFnYXRlLnYxLlBsYW4i/AIKD1J1bk1vZGVsUmVxdWVzdBIYCgpyZXF1ZXN0X2lkGAEgASgJQgTiQQEBEhsKDXZhbGlkYXRlX29ubHkYAiABKAhCBOJBAQESLQoEd2FpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBARI2CgdvcHRpb25zGAQgASgLMh8ubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25PcHRpb25zQgTiQQEBEhMKBW1vZGVsGAogASgJQgTiQQECEiwKBWlucHV0GAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIE4kEBARI9CgVtZWRpYRgMIAMoCzIoLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbFJlcXVlc3QuTWVkaWFFbnRyeUIE4kEBARpJCgpNZWRpYUVudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbE1lZGlhOgI4ASI4Cg1SdW5Nb2RlbE1lZGlhEicKBW1lZGlhGAEgAygLMhgubWVkaWFnYXRlLnYxLk1lZGlhSW5wdXQi1AIKElN0cmVhbU1vZGVsUmVxdWVzdBIYCgpyZXF1ZXN0X2lkGAEgASgJQgTiQQEBEjYKB29wdGlvbnMYBCABKAsyHy5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbk9wdGlvbnNCBOJBAQESHAoOYWZ0ZXJfc2VxdWVuY2UYBSABKANCBOJBAQESEwoFbW9kZWwYCiABKAlCBOJBAQISLAoFaW5wdXQYCyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgTiQQEBEkAKBW1lZGlhGAwgAygLMisubWVkaWFnYXRlLnYxLlN0cmVhbU1vZGVsUmVxdWVzdC5NZWRpYUVudHJ5QgTiQQEBGkkKCk1lZGlhRW50cnkSCwoDa2V5GAEgASgJEioKBXZhbHVlGAIgASgLMhsubWVkaWFnYXRlLnYxLlJ1bk1vZGVsTWVkaWE6AjgBIucBChNTdHJlYW1Nb2RlbFJlc3BvbnNlEhAKCHNlcXVlbmNlGAEgASgDEiwKB3N0YXJ0ZWQYAiABKAsyGS5tZWRpYWdhdGUudjEuVGV4dFN0YXJ0ZWRIABIqCgZzdGF0dXMYAyABKAsyGC5tZWRpYWdhdGUudjEuVGV4dFN0YXR1c0gAEigKBWRlbHRhGAQgASgLMhcubWVkaWFnYXRlLnYxLlRleHREZWx0YUgAEjEKCWNvbXBsZXRlZBgFIAEoCzIcLm1lZGlhZ2F0ZS52MS5Nb2RlbENvbXBsZXRlZEgAQgcKBWV2ZW50Ij4KDk1vZGVsQ29tcGxldGVkEiwKCmdlbmVyYXRpb24YASABKAsyGC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbiJ0ChBSdW5Nb2RlbFJlc3BvbnNlEiwKCmdlbmVyYXRpb24YASABKAsyGC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbhIQCghyZXBsYXllZBgCIAEoCBIgCgRwbGFuGAMgASgLMhIubWVkaWFnYXRlLnYxLlBsYW4yogMKDE1vZGVsU2VydmljZRJPCgpMaXN0TW9kZWxzEh8ubWVkaWFnYXRlLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiAubWVkaWFnYXRlLnYxLkxpc3RNb2RlbHNSZXNwb25zZRJJCghHZXRNb2RlbBIdLm1lZGlhZ2F0ZS52MS5HZXRNb2RlbFJlcXVlc3QaHi5tZWRpYWdhdGUudjEuR2V0TW9kZWxSZXNwb25zZRJVCgxFc3RpbWF0ZUNvc3QSIS5tZWRpYWdhdGUudjEuRXN0aW1hdGVDb3N0UmVxdWVzdBoiLm1lZGlhZ2F0ZS52MS5Fc3RpbWF0ZUNvc3RSZXNwb25zZRJJCghSdW5Nb2RlbBIdLm1lZGlhZ2F0ZS52MS5SdW5Nb2RlbFJlcXVlc3QaHi5tZWRpYWdhdGUudjEuUnVuTW9kZWxSZXNwb25zZRJUCgtTdHJlYW1Nb2RlbBIgLm1lZGlhZ2F0ZS52MS5TdHJlYW1Nb2RlbFJlcXVlc3QaIS5tZWRpYWdhdGUudjEuU3RyZWFtTW9kZWxSZXNwb25zZTABQlAKEGRldi5tZWRpYWdhdGUudjFQAVo6Z2l0aHViLmNvbS9tZWRpYWdhdGUvbWVkaWFnYXRlLWdvL21lZGlhZ2F0ZS92MTttZWRpYWdhdGV2MWIGcHJvdG8z", [file_google_api_field_behavior, file_google_protobuf_duration, file_google_protobuf_struct, file_mediagate_v1_audio, file_mediagate_v1_generation, file_mediagate_v1_image, file_mediagate_v1_medium, file_mediagate_v1_modality, file_mediagate_v1_options, file_mediagate_v1_plan, file_mediagate_v1_safety, file_mediagate_v1_text, file_mediagate_v1_video]);
 
 /**
  * A model of the catalog.
@@ -780,21 +780,23 @@ export type RunModelRequest = Message<"mediagate.v1.RunModelRequest"> & {
   options?: GenerationOptions | undefined;
 
   /**
-   * owner/name, owner/name:version, or deployments/owner/name.
+   * owner/name (of a community model: its newest version), owner/name:version, or
+   * deployments/owner/name.
    *
    * @generated from field: string model = 10;
    */
   model: string;
 
   /**
-   * The model's own inputs, checked against its schema before anything is spent.
+   * The model's own inputs, checked against its schema before anything is spent. A null is an
+   * input that is not given; a number without a fraction is an integer.
    *
    * @generated from field: google.protobuf.Struct input = 11;
    */
   input?: JsonObject | undefined;
 
   /**
-   * Media for the inputs, by input name.
+   * Media for the inputs, by input name; at most 64.
    *
    * @generated from field: map<string, mediagate.v1.RunModelMedia> media = 12;
    */
@@ -830,6 +832,146 @@ export const RunModelMediaSchema: GenMessage<RunModelMedia> = /*@__PURE__*/
   messageDesc(file_mediagate_v1_models, 14);
 
 /**
+ * Asks for a run of any model, streamed.
+ *
+ * @generated from message mediagate.v1.StreamModelRequest
+ */
+export type StreamModelRequest = Message<"mediagate.v1.StreamModelRequest"> & {
+  /**
+   * A UUID that names this call. A repeat of the call with the same one gets the first one's
+   * generation and never starts a second run. Empty: the server draws one and returns it.
+   *
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * How it is run.
+   *
+   * @generated from field: mediagate.v1.GenerationOptions options = 4;
+   */
+  options?: GenerationOptions | undefined;
+
+  /**
+   * Go on after this sequence of an earlier stream with the same request_id. Default 0: from the
+   * beginning. Needs request_id.
+   *
+   * @generated from field: int64 after_sequence = 5;
+   */
+  afterSequence: bigint;
+
+  /**
+   * owner/name, owner/name:version, or deployments/owner/name.
+   *
+   * @generated from field: string model = 10;
+   */
+  model: string;
+
+  /**
+   * The model's own inputs, checked against its schema before anything is spent.
+   *
+   * @generated from field: google.protobuf.Struct input = 11;
+   */
+  input?: JsonObject | undefined;
+
+  /**
+   * Media for the inputs, by input name.
+   *
+   * @generated from field: map<string, mediagate.v1.RunModelMedia> media = 12;
+   */
+  media: { [key: string]: RunModelMedia };
+};
+
+/**
+ * Describes the message mediagate.v1.StreamModelRequest.
+ * Use `create(StreamModelRequestSchema)` to create a new message.
+ */
+export const StreamModelRequestSchema: GenMessage<StreamModelRequest> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_models, 15);
+
+/**
+ * One event of a streamed run.
+ *
+ * @generated from message mediagate.v1.StreamModelResponse
+ */
+export type StreamModelResponse = Message<"mediagate.v1.StreamModelResponse"> & {
+  /**
+   * Where the stream stands, to be given back as `after_sequence`. Opaque: it grows with every
+   * delta; other events carry the value reached.
+   *
+   * @generated from field: int64 sequence = 1;
+   */
+  sequence: bigint;
+
+  /**
+   * What happened.
+   *
+   * @generated from oneof mediagate.v1.StreamModelResponse.event
+   */
+  event: {
+    /**
+     * The request was accepted. Always first, exactly once.
+     *
+     * @generated from field: mediagate.v1.TextStarted started = 2;
+     */
+    value: TextStarted;
+    case: "started";
+  } | {
+    /**
+     * It waits, starts or runs. Only before the first delta.
+     *
+     * @generated from field: mediagate.v1.TextStatus status = 3;
+     */
+    value: TextStatus;
+    case: "status";
+  } | {
+    /**
+     * More of the text.
+     *
+     * @generated from field: mediagate.v1.TextDelta delta = 4;
+     */
+    value: TextDelta;
+    case: "delta";
+  } | {
+    /**
+     * The good end. Always last.
+     *
+     * @generated from field: mediagate.v1.ModelCompleted completed = 5;
+     */
+    value: ModelCompleted;
+    case: "completed";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message mediagate.v1.StreamModelResponse.
+ * Use `create(StreamModelResponseSchema)` to create a new message.
+ */
+export const StreamModelResponseSchema: GenMessage<StreamModelResponse> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_models, 16);
+
+/**
+ * The good end of a streamed run.
+ *
+ * @generated from message mediagate.v1.ModelCompleted
+ */
+export type ModelCompleted = Message<"mediagate.v1.ModelCompleted"> & {
+  /**
+   * The generation, with its whole output and what it cost.
+   *
+   * @generated from field: mediagate.v1.Generation generation = 1;
+   */
+  generation?: Generation | undefined;
+};
+
+/**
+ * Describes the message mediagate.v1.ModelCompleted.
+ * Use `create(ModelCompletedSchema)` to create a new message.
+ */
+export const ModelCompletedSchema: GenMessage<ModelCompleted> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_models, 17);
+
+/**
  * What RunModel answers.
  *
  * @generated from message mediagate.v1.RunModelResponse
@@ -862,7 +1004,7 @@ export type RunModelResponse = Message<"mediagate.v1.RunModelResponse"> & {
  * Use `create(RunModelResponseSchema)` to create a new message.
  */
 export const RunModelResponseSchema: GenMessage<RunModelResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_models, 15);
+  messageDesc(file_mediagate_v1_models, 18);
 
 /**
  * What models there are, what they take, what they cost; and any other model by its slug.
@@ -926,6 +1068,24 @@ export const ModelService: GenService<{
     methodKind: "unary";
     input: typeof RunModelRequestSchema;
     output: typeof RunModelResponseSchema;
+  },
+  /**
+   * Runs any model like RunModel and streams its text while it is made, where it makes one in
+   * pieces; of other models it tells how they stand, and gives the output at the end.
+   *
+   * First `started`, at acceptance; then `status` any number of times before the first `delta`;
+   * then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
+   * status says why. To go on after a cut: as with StreamText.
+   *
+   * Status codes before anything is accepted: those of RunModel. After `started`: those of
+   * StreamText.
+   *
+   * @generated from rpc mediagate.v1.ModelService.StreamModel
+   */
+  streamModel: {
+    methodKind: "server_streaming";
+    input: typeof StreamModelRequestSchema;
+    output: typeof StreamModelResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_mediagate_v1_models, 0);

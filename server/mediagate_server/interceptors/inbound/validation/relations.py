@@ -130,6 +130,7 @@ RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
         _only_content_has_role_and_context,
     ),
     "RunModelRequest": (_a_run_names_its_model,),
+    "StreamModelRequest": (_a_run_names_its_model, _going_on_needs_a_name),
     "EstimateCostRequest": (_one_is_set("request"),),
     "UploadMediaRequest": (_one_is_set("content"),),
     "ReadMediaRequest": (_one_is_set("source"),),

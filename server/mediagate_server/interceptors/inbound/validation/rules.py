@@ -61,6 +61,11 @@ _TEXT: Final[Mapping[str, Constraint]] = {
     "seed": _NOT_NEGATIVE,
     "tools": Items(128),
 }
+_RUN: Final[Mapping[str, Constraint]] = {
+    "request_id": _UUID,
+    "model": Text(1, 400),
+    "media": Items(64),
+}
 _PAGE: Final[Mapping[str, Constraint]] = {"page_size": _NOT_NEGATIVE}
 
 
@@ -138,7 +143,8 @@ _FIXED: Final[Rules] = {
         ),
         "context": _LONG,
     },
-    "RunModelRequest": {**_PAID, "model": Text(1, 400), "media": Items(64)},
+    "RunModelRequest": {**_RUN, "wait": _WAIT},
+    "StreamModelRequest": {**_RUN, "after_sequence": _NOT_NEGATIVE},
     "RunModelMedia": {"media": _MEDIA},
     "WaitGenerationRequest": {"wait": _WAIT},
     "WatchGenerationRequest": {"after_sequence": _NOT_NEGATIVE},
