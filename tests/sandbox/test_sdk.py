@@ -153,16 +153,35 @@ async def test_refusals(client: Client) -> None:
     assert refusal.value.title == "Input validation failed"
 
 
-async def test_the_synchronous_client(caller: Caller) -> None:
-    """Its blocking face works as well."""
+async def test_the_synchronous_client(caller: Caller, tmp_path: Path) -> None:
+    """Its blocking face works as well: run, stream, predictions, files, the webhook secret."""
     client = Client(
         api_token="any",
         base_url=caller.sandbox.url,
         transport=httpx.HTTPTransport(),
     )
+    client.poll_interval = 0.005
+    picture = tmp_path / "boat.png"
+    picture.write_bytes(b"not a picture")
 
-    def work() -> str:
+    def work() -> None:
         with client._client:
-            return "".join(client.run(LLAMA, input={"prompt": "Hello"}))
+            assert "".join(client.run(LLAMA, input={"prompt": "Hello"})).startswith("[sandbox ")
+            links: Any = client.run(SCHNELL, input={"prompt": "a boat"})
+            assert links[0].startswith(caller.sandbox.url)
+            events = list(client.stream(LLAMA, input={"prompt": "x [[tokens=30]]"}))
+            assert [each.event.value for each in events] == ["output"] * 30 + ["done"]
+            prediction = client.predictions.create(version=LLAMA, input={"prompt": "x"})
+            prediction.wait()
+            assert prediction.status == "succeeded"
+            hanging = client.models.predictions.create(SCHNELL, {"prompt": "x [[hang]]"})
+            hanging.cancel()
+            assert hanging.status == "canceled"
+            assert client.predictions.get(prediction.id).output == prediction.output
+            assert client.predictions.list().results[0].id == hanging.id
+            file = client.files.create(picture)
+            assert client.files.get(file.id).size == 13
+            assert client.files.delete(file.id)
+            assert client.webhooks.default.secret().key.startswith("whsec_")
 
-    assert (await asyncio.to_thread(work)).startswith("[sandbox ")
+    await asyncio.to_thread(work)

@@ -10,8 +10,10 @@ import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import pairwise
+from random import Random
 from typing import Any
 
+import orjson
 import pytest
 
 from mediagate_sandbox.clock import ManualClock
@@ -298,6 +300,42 @@ async def test_rotation_with_nonsense(caller: Caller, body: Any) -> None:
     before = (await caller.get("/v1/webhooks/default/secret")).json
     assert (await caller.send("POST", "/sandbox/webhooks/secret", body)).status == 400
     assert (await caller.get("/v1/webhooks/default/secret")).json == before
+
+
+@pytest.mark.parametrize("turn", range(20))
+async def test_any_pace_of_events(still: Caller, clock: ManualClock, turn: int, seed: int) -> None:
+    """However events fall: half a second between output and logs, one start, one end, the last."""
+    random = Random(seed + turn)
+    told = list[tuple[float, Delivery]]()
+
+    def lost(delivery: Delivery) -> tuple[Posting, ...]:
+        told.append((clock.monotonic(), delivery))
+        return ()
+
+    still.sandbox.deliveries.fate = lost
+    wanted = random.sample(["start", "output", "logs", "completed"], random.randint(1, 4))
+    prompt = f"x [[tokens={random.randint(0, 30)} interval_ms={random.choice([0, 30, 400, 700])}]]"
+    prompt += random.choice(["", "[[fail_after=5]]", "[[run_ms=900]]", "[[boot_ms=0]]"])
+    body = {
+        "version": random.choice([LLAMA, SCHNELL]),
+        "input": {"prompt": prompt},
+        "webhook": "http://127.0.0.1:9/",
+        "webhook_events_filter": wanted,
+    }
+    document = (await still.send("POST", "/v1/predictions", body)).json
+    await clock.advance(60)
+    final = (await still.get(document["urls"]["get"])).json
+    events = [each.events for _, each in told]
+    assert {name for each in events for name in each} <= set(wanted)
+    paced = [at for at, each in told if set(each.events) & {"output", "logs"}]
+    assert all(later - sooner > 0.499 for sooner, later in pairwise(paced))
+    for name in ("start", "completed"):
+        assert events.count((name,)) == (name in wanted)
+    last: Any = orjson.loads(told[-1][1].body) if told else None
+    if "completed" in wanted:
+        assert (events[-1], last) == (("completed",), final)
+    elif paced and "output" in wanted:
+        assert last["output"] == final["output"]
 
 
 async def test_a_fate_decides(still: Caller, receiver: Receiver, clock: ManualClock) -> None:
