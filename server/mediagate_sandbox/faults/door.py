@@ -141,8 +141,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def throttled(retry_after: int | None) -> web.Response:
-    """429 as Replicate words it; without `retry_after` a caller has to guess."""
-    seconds = 30 if retry_after is None else retry_after
+    """429 as Replicate words it; without `retry_after` only the words say when to come back."""
+    seconds = 1 if retry_after is None else retry_after
     detail = f"Request was throttled. Your rate limit resets in ~{seconds}s."
     if retry_after is None:
         return Problem(429, detail).response()

@@ -132,10 +132,12 @@ def _text(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
     if whole is not None and whole.startswith(streamed.text):
         made = replace(record, state=State.SUCCEEDED, output=Output(text=whole))
         return Finish(made, rest=whole[len(streamed.text) :])
-    if streamed.clean:
-        # Upstream ended the stream itself; what it keeps of the output may differ or be gone.
+    if streamed.clean and (not whole or _alike(whole, streamed.text)):
+        # Upstream ended the stream itself; what it keeps of the output may be spaced otherwise,
+        # or be gone.
         return Finish(replace(record, state=State.SUCCEEDED, output=Output(text=streamed.text)))
     if whole is not None:
+        # Where the two differ the record is what is paid for: a stream is early, never a proof.
         made = replace(record, state=State.SUCCEEDED, output=Output(text=whole))
         return Finish(made, broken=True)
     lost = replace(
@@ -145,3 +147,8 @@ def _text(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
         output=Output(text=streamed.text),
     )
     return Finish(lost, broken=True)
+
+
+def _alike(text: str, other: str) -> bool:
+    """Whether two texts are the same but for white space, which streams are careless with."""
+    return "".join(text.split()) == "".join(other.split())
