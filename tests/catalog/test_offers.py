@@ -93,9 +93,9 @@ def test_offers_are_in_the_contracts_words() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("claude", {"streaming", "vision"}),
-        ("llama-70b", {"streaming"}),
-        ("openai/gpt-5-mini", {"messages", "reasoning", "streaming", "vision"}),
+        ("claude", {"json", "streaming", "vision"}),
+        ("llama-70b", {"json", "streaming"}),
+        ("openai/gpt-5-mini", {"json", "messages", "reasoning", "streaming", "vision"}),
         (
             "google/veo-3-fast",
             {"image-to-video", "native-audio", "negative-prompt", "text-to-video"},

@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mediagate_server.catalog.harms import HARMS
-from mediagate_server.generations.verdicts import read_verdict
+from mediagate_server.errors import Reason
+from mediagate_server.generations.verdicts import read_verdict, refusal_of
 from mediagate_server.store.records import Harm, Verdict
 
 CODES = HARMS["llama_guard_3"]
@@ -108,6 +109,18 @@ def test_nothing_can_be_safe_and_found_at_once() -> None:
     for spoiled in ({"unreadable": True}, {"harms": (Harm("S1", CODES["S1"]),)}):
         with pytest.raises(ValueError, match="not safe"):
             Verdict(safe=True, model=MODEL, **spoiled)
+
+
+def test_only_a_safe_verdict_lets_a_request_pass() -> None:
+    """The categories are told; so is it where the answer could not be read."""
+    assert refusal_of(SAFE) is None
+    refused = refusal_of(unsafe("S1", "S10"))
+    assert refused is not None
+    assert refused.reason is Reason.CONTENT_BLOCKED
+    assert refused.metadata == {"by": "screening", "model": MODEL, "categories": "S1,S10"}
+    unread = refusal_of(UNREADABLE)
+    assert unread is not None
+    assert unread.metadata["unreadable"] == "true"
 
 
 def _strings(pieces: list[Any]) -> bool:

@@ -23,6 +23,7 @@ class Capability(StrEnum):
     IMAGE_TO_IMAGE = "image-to-image"
     IMAGE_TO_VIDEO = "image-to-video"
     INPAINTING = "inpainting"
+    JSON = "json"
     LAST_FRAME = "last-frame"
     LYRICS = "lyrics"
     MESSAGES = "messages"
@@ -90,6 +91,9 @@ def _of_fields(model: Model) -> Iterator[Capability]:
 def _of_text(model: Model) -> Iterator[Capability]:
     if model.streams:
         yield Capability.STREAMING
+    if model.chat:
+        # Asked for in words and checked, whichever model it is: see forms.py.
+        yield Capability.JSON
     if model.chat and model.chat.images:
         yield Capability.VISION
     if model.chat and model.chat.style is ChatStyle.TURNS:

@@ -45,8 +45,8 @@ _log = structlog.get_logger()
 _PATIENCE_AFTER_DEADLINE: Final = 30.0
 """Seconds that callers still wait for upstream to confirm an end that we asked for."""
 _STORE_PAUSE: Final = 1.0
-_STREAMED: Final = "StreamText"
-"""The one method whose callers come back for the middle of a text."""
+_STREAMED: Final = frozenset({"StreamText", "StreamModel"})
+"""The methods whose callers come back for the middle of a text."""
 
 
 class Life:
@@ -255,7 +255,7 @@ class Life:
         if not self.text.sequence:
             count_first_text(self.record, self._around.clock.now())
         self.text.append(text)
-        if self.record.method == _STREAMED:
+        if self.record.method in _STREAMED:
             self.checkpoints.grown(event_id)
         if self.record.state is not State.RUNNING:
             self._running(None)

@@ -8,10 +8,25 @@ import re
 from typing import Any
 
 from mediagate_server.catalog.harms import HARMS
+from mediagate_server.errors import ContentBlocked, Failure
 from mediagate_server.generations import endings
 from mediagate_server.store.records import Harm, Verdict
 
 _BETWEEN = re.compile(r"[,\s]+")
+
+
+def refusal_of(verdict: Verdict) -> Failure | None:
+    """What a screened request ends with: None where the verdict is safe, and only there."""
+    if verdict.safe:
+        return None
+    metadata = {
+        "by": "screening",
+        "model": verdict.model,
+        "categories": ",".join(harm.code for harm in verdict.harms),
+    }
+    if verdict.unreadable:
+        metadata["unreadable"] = "true"
+    return ContentBlocked("the prompt was refused by the screening", metadata=metadata).failure
 
 
 def read_verdict(output: Any, harms: str, model: str) -> Verdict:
