@@ -34,7 +34,8 @@ const (
 	// The request can never work; BadRequest names the fields.
 	// INVALID_ARGUMENT. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 1
-	// The model cannot honour a parameter, in strict mode.
+	// The model cannot honour a parameter: any, in strict mode; tools and pictures in messages, in
+	// every mode.
 	// INVALID_ARGUMENT. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_PARAMETER_UNSUPPORTED ErrorReason = 2
 	// An inline medium is over 3 MiB, or an upload over 100 MB.

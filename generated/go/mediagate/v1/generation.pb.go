@@ -423,7 +423,11 @@ type Generation struct {
 	// The labels of the request.
 	Labels map[string]string `protobuf:"bytes,29,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// True where the embedded sandbox made this, not Replicate: nothing was paid.
-	Sandbox       bool `protobuf:"varint,30,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	Sandbox bool `protobuf:"varint,30,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Why this model was chosen, where none was named.
+	Choice *ModelChoice `protobuf:"bytes,31,opt,name=choice,proto3" json:"choice,omitempty"`
+	// Models of the fallback chain that were passed over.
+	SkippedModels []*SkippedModel `protobuf:"bytes,32,rep,name=skipped_models,json=skippedModels,proto3" json:"skipped_models,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -683,6 +687,20 @@ func (x *Generation) GetSandbox() bool {
 		return x.Sandbox
 	}
 	return false
+}
+
+func (x *Generation) GetChoice() *ModelChoice {
+	if x != nil {
+		return x.Choice
+	}
+	return nil
+}
+
+func (x *Generation) GetSkippedModels() []*SkippedModel {
+	if x != nil {
+		return x.SkippedModels
+	}
+	return nil
 }
 
 type isGeneration_Output interface {
@@ -1297,7 +1315,7 @@ var File_mediagate_v1_generation_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmediagate/v1/generation.proto\x12\fmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\xd6\r\n" +
+	"\x1dmediagate/v1/generation.proto\x12\fmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\xcc\x0e\n" +
 	"\n" +
 	"Generation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
@@ -1335,7 +1353,9 @@ const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\rcomplete_time\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\fcompleteTime\x12?\n" +
 	"\rdeadline_time\x18\x1c \x01(\v2\x1a.google.protobuf.TimestampR\fdeadlineTime\x12<\n" +
 	"\x06labels\x18\x1d \x03(\v2$.mediagate.v1.Generation.LabelsEntryR\x06labels\x12\x18\n" +
-	"\asandbox\x18\x1e \x01(\bR\asandbox\x1a9\n" +
+	"\asandbox\x18\x1e \x01(\bR\asandbox\x121\n" +
+	"\x06choice\x18\x1f \x01(\v2\x19.mediagate.v1.ModelChoiceR\x06choice\x12A\n" +
+	"\x0eskipped_models\x18  \x03(\v2\x1a.mediagate.v1.SkippedModelR\rskippedModels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd6\x01\n" +
@@ -1462,9 +1482,11 @@ var file_mediagate_v1_generation_proto_goTypes = []any{
 	(*Cost)(nil),                  // 21: mediagate.v1.Cost
 	(*SafetyVerdict)(nil),         // 22: mediagate.v1.SafetyVerdict
 	(*status.Status)(nil),         // 23: google.rpc.Status
-	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
-	(*Media)(nil),                 // 25: mediagate.v1.Media
-	(*structpb.Value)(nil),        // 26: google.protobuf.Value
+	(*ModelChoice)(nil),           // 24: mediagate.v1.ModelChoice
+	(*SkippedModel)(nil),          // 25: mediagate.v1.SkippedModel
+	(*structpb.Struct)(nil),       // 26: google.protobuf.Struct
+	(*Media)(nil),                 // 27: mediagate.v1.Media
+	(*structpb.Value)(nil),        // 28: google.protobuf.Value
 }
 var file_mediagate_v1_generation_proto_depIdxs = []int32{
 	16, // 0: mediagate.v1.Generation.modality:type_name -> mediagate.v1.Modality
@@ -1488,26 +1510,28 @@ var file_mediagate_v1_generation_proto_depIdxs = []int32{
 	19, // 18: mediagate.v1.Generation.complete_time:type_name -> google.protobuf.Timestamp
 	19, // 19: mediagate.v1.Generation.deadline_time:type_name -> google.protobuf.Timestamp
 	15, // 20: mediagate.v1.Generation.labels:type_name -> mediagate.v1.Generation.LabelsEntry
-	3,  // 21: mediagate.v1.Attempt.purpose:type_name -> mediagate.v1.Attempt.Purpose
-	4,  // 22: mediagate.v1.Attempt.state:type_name -> mediagate.v1.Attempt.State
-	21, // 23: mediagate.v1.Attempt.cost:type_name -> mediagate.v1.Cost
-	19, // 24: mediagate.v1.Attempt.create_time:type_name -> google.protobuf.Timestamp
-	19, // 25: mediagate.v1.Attempt.complete_time:type_name -> google.protobuf.Timestamp
-	8,  // 26: mediagate.v1.TextOutput.tool_calls:type_name -> mediagate.v1.ToolCall
-	0,  // 27: mediagate.v1.TextOutput.finish_reason:type_name -> mediagate.v1.FinishReason
-	24, // 28: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
-	25, // 29: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
-	25, // 30: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
-	25, // 31: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
-	26, // 32: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
-	25, // 33: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
-	14, // 34: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
-	23, // 35: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	24, // 21: mediagate.v1.Generation.choice:type_name -> mediagate.v1.ModelChoice
+	25, // 22: mediagate.v1.Generation.skipped_models:type_name -> mediagate.v1.SkippedModel
+	3,  // 23: mediagate.v1.Attempt.purpose:type_name -> mediagate.v1.Attempt.Purpose
+	4,  // 24: mediagate.v1.Attempt.state:type_name -> mediagate.v1.Attempt.State
+	21, // 25: mediagate.v1.Attempt.cost:type_name -> mediagate.v1.Cost
+	19, // 26: mediagate.v1.Attempt.create_time:type_name -> google.protobuf.Timestamp
+	19, // 27: mediagate.v1.Attempt.complete_time:type_name -> google.protobuf.Timestamp
+	8,  // 28: mediagate.v1.TextOutput.tool_calls:type_name -> mediagate.v1.ToolCall
+	0,  // 29: mediagate.v1.TextOutput.finish_reason:type_name -> mediagate.v1.FinishReason
+	26, // 30: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
+	27, // 31: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
+	27, // 32: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
+	27, // 33: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
+	28, // 34: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
+	27, // 35: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
+	14, // 36: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
+	23, // 37: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_generation_proto_init() }

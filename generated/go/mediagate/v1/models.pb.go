@@ -1157,7 +1157,7 @@ type isEstimateCostRequest_Request interface {
 }
 
 type EstimateCostRequest_Text struct {
-	// A text.
+	// A text, to be streamed or not.
 	Text *GenerateTextRequest `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
 }
 
@@ -1256,7 +1256,7 @@ type RunModelRequest struct {
 	// Default: to the end. The answer comes 200 ms before the rpc's deadline at the latest, and
 	// coming early does not cancel anything.
 	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
-	// How it is run.
+	// How it is run; without `model`, `quality` and `model_parameters`, which are below.
 	Options *GenerationOptions `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
 	// owner/name (of a community model: its newest version), owner/name:version, or
 	// deployments/owner/name.

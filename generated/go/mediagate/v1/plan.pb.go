@@ -219,6 +219,61 @@ func (x *Substitution) GetReason() string {
 	return ""
 }
 
+// A model of a fallback chain that would not be tried.
+type SkippedModel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its slug.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Why, in a sentence.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SkippedModel) Reset() {
+	*x = SkippedModel{}
+	mi := &file_mediagate_v1_plan_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SkippedModel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SkippedModel) ProtoMessage() {}
+
+func (x *SkippedModel) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_plan_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SkippedModel.ProtoReflect.Descriptor instead.
+func (*SkippedModel) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_plan_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SkippedModel) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *SkippedModel) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Everything decided about a request before anything is spent.
 type Plan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -236,14 +291,17 @@ type Plan struct {
 	Choice *ModelChoice `protobuf:"bytes,6,opt,name=choice,proto3" json:"choice,omitempty"`
 	// What Replicate would be asked to run: owner/name, owner/name:version or
 	// deployments/owner/name.
-	Target        string `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
+	Target string `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
+	// Models of the chain that would be passed over: for what they cannot take, for a weaker safety
+	// class, or because they could not be done in time.
+	SkippedModels []*SkippedModel `protobuf:"bytes,8,rep,name=skipped_models,json=skippedModels,proto3" json:"skipped_models,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_mediagate_v1_plan_proto_msgTypes[2]
+	mi := &file_mediagate_v1_plan_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -255,7 +313,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_plan_proto_msgTypes[2]
+	mi := &file_mediagate_v1_plan_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -268,7 +326,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_plan_proto_rawDescGZIP(), []int{2}
+	return file_mediagate_v1_plan_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Plan) GetModel() string {
@@ -320,6 +378,13 @@ func (x *Plan) GetTarget() string {
 	return ""
 }
 
+func (x *Plan) GetSkippedModels() []*SkippedModel {
+	if x != nil {
+		return x.SkippedModels
+	}
+	return nil
+}
+
 // The receipt for a choice of model.
 type ModelChoice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -333,7 +398,7 @@ type ModelChoice struct {
 
 func (x *ModelChoice) Reset() {
 	*x = ModelChoice{}
-	mi := &file_mediagate_v1_plan_proto_msgTypes[3]
+	mi := &file_mediagate_v1_plan_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +410,7 @@ func (x *ModelChoice) String() string {
 func (*ModelChoice) ProtoMessage() {}
 
 func (x *ModelChoice) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_plan_proto_msgTypes[3]
+	mi := &file_mediagate_v1_plan_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +423,7 @@ func (x *ModelChoice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelChoice.ProtoReflect.Descriptor instead.
 func (*ModelChoice) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_plan_proto_rawDescGZIP(), []int{3}
+	return file_mediagate_v1_plan_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ModelChoice) GetReason() string {
@@ -390,7 +455,7 @@ type Alternative struct {
 
 func (x *Alternative) Reset() {
 	*x = Alternative{}
-	mi := &file_mediagate_v1_plan_proto_msgTypes[4]
+	mi := &file_mediagate_v1_plan_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +467,7 @@ func (x *Alternative) String() string {
 func (*Alternative) ProtoMessage() {}
 
 func (x *Alternative) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_plan_proto_msgTypes[4]
+	mi := &file_mediagate_v1_plan_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +480,7 @@ func (x *Alternative) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
 func (*Alternative) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_plan_proto_rawDescGZIP(), []int{4}
+	return file_mediagate_v1_plan_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Alternative) GetModel() string {
@@ -458,7 +523,10 @@ const file_mediagate_v1_plan_proto_rawDesc = "" +
 	"\x10HANDLING_DROPPED\x10\x04\"O\n" +
 	"\fSubstitution\x12'\n" +
 	"\x0frequested_model\x18\x01 \x01(\tR\x0erequestedModel\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xbf\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"<\n" +
+	"\fSkippedModel\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x82\x03\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12>\n" +
 	"\fsubstitution\x18\x02 \x01(\v2\x1a.mediagate.v1.SubstitutionR\fsubstitution\x12=\n" +
@@ -468,7 +536,8 @@ const file_mediagate_v1_plan_proto_rawDesc = "" +
 	"\x04cost\x18\x04 \x01(\v2\x1a.mediagate.v1.CostEstimateR\x04cost\x12'\n" +
 	"\x0ffallback_models\x18\x05 \x03(\tR\x0efallbackModels\x121\n" +
 	"\x06choice\x18\x06 \x01(\v2\x19.mediagate.v1.ModelChoiceR\x06choice\x12\x16\n" +
-	"\x06target\x18\a \x01(\tR\x06target\"d\n" +
+	"\x06target\x18\a \x01(\tR\x06target\x12A\n" +
+	"\x0eskipped_models\x18\b \x03(\v2\x1a.mediagate.v1.SkippedModelR\rskippedModels\"d\n" +
 	"\vModelChoice\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12=\n" +
 	"\falternatives\x18\x02 \x03(\v2\x19.mediagate.v1.AlternativeR\falternatives\"k\n" +
@@ -491,29 +560,31 @@ func file_mediagate_v1_plan_proto_rawDescGZIP() []byte {
 }
 
 var file_mediagate_v1_plan_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_mediagate_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_mediagate_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_mediagate_v1_plan_proto_goTypes = []any{
 	(ParameterReport_Handling)(0), // 0: mediagate.v1.ParameterReport.Handling
 	(*ParameterReport)(nil),       // 1: mediagate.v1.ParameterReport
 	(*Substitution)(nil),          // 2: mediagate.v1.Substitution
-	(*Plan)(nil),                  // 3: mediagate.v1.Plan
-	(*ModelChoice)(nil),           // 4: mediagate.v1.ModelChoice
-	(*Alternative)(nil),           // 5: mediagate.v1.Alternative
-	(*CostEstimate)(nil),          // 6: mediagate.v1.CostEstimate
+	(*SkippedModel)(nil),          // 3: mediagate.v1.SkippedModel
+	(*Plan)(nil),                  // 4: mediagate.v1.Plan
+	(*ModelChoice)(nil),           // 5: mediagate.v1.ModelChoice
+	(*Alternative)(nil),           // 6: mediagate.v1.Alternative
+	(*CostEstimate)(nil),          // 7: mediagate.v1.CostEstimate
 }
 var file_mediagate_v1_plan_proto_depIdxs = []int32{
 	0, // 0: mediagate.v1.ParameterReport.handling:type_name -> mediagate.v1.ParameterReport.Handling
 	2, // 1: mediagate.v1.Plan.substitution:type_name -> mediagate.v1.Substitution
 	1, // 2: mediagate.v1.Plan.parameters:type_name -> mediagate.v1.ParameterReport
-	6, // 3: mediagate.v1.Plan.cost:type_name -> mediagate.v1.CostEstimate
-	4, // 4: mediagate.v1.Plan.choice:type_name -> mediagate.v1.ModelChoice
-	5, // 5: mediagate.v1.ModelChoice.alternatives:type_name -> mediagate.v1.Alternative
-	6, // 6: mediagate.v1.Alternative.cost:type_name -> mediagate.v1.CostEstimate
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	7, // 3: mediagate.v1.Plan.cost:type_name -> mediagate.v1.CostEstimate
+	5, // 4: mediagate.v1.Plan.choice:type_name -> mediagate.v1.ModelChoice
+	3, // 5: mediagate.v1.Plan.skipped_models:type_name -> mediagate.v1.SkippedModel
+	6, // 6: mediagate.v1.ModelChoice.alternatives:type_name -> mediagate.v1.Alternative
+	7, // 7: mediagate.v1.Alternative.cost:type_name -> mediagate.v1.CostEstimate
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_plan_proto_init() }
@@ -528,7 +599,7 @@ func file_mediagate_v1_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mediagate_v1_plan_proto_rawDesc), len(file_mediagate_v1_plan_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

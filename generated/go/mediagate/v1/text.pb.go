@@ -305,7 +305,8 @@ type StreamTextRequest struct {
 	ReasoningEffort ReasoningEffort `protobuf:"varint,19,opt,name=reasoning_effort,json=reasoningEffort,proto3,enum=mediagate.v1.ReasoningEffort" json:"reasoning_effort,omitempty"`
 	// The form of the answer. Default: text.
 	ResponseFormat *ResponseFormat `protobuf:"bytes,20,opt,name=response_format,json=responseFormat,proto3" json:"response_format,omitempty"`
-	// Tools that the model may ask to be called, at most 128.
+	// Tools that the model may ask to be called, at most 128. Refused (PARAMETER_UNSUPPORTED) by
+	// models without the capability "tools", as are turns that come of tools.
 	Tools []*Tool `protobuf:"bytes,21,rep,name=tools,proto3" json:"tools,omitempty"`
 	// Which of the tools it may ask for. Default: the model decides.
 	ToolChoice    *ToolChoice `protobuf:"bytes,22,opt,name=tool_choice,json=toolChoice,proto3" json:"tool_choice,omitempty"`
@@ -491,7 +492,8 @@ type GenerateTextRequest struct {
 	ReasoningEffort ReasoningEffort `protobuf:"varint,19,opt,name=reasoning_effort,json=reasoningEffort,proto3,enum=mediagate.v1.ReasoningEffort" json:"reasoning_effort,omitempty"`
 	// The form of the answer. Default: text.
 	ResponseFormat *ResponseFormat `protobuf:"bytes,20,opt,name=response_format,json=responseFormat,proto3" json:"response_format,omitempty"`
-	// Tools that the model may ask to be called, at most 128.
+	// Tools that the model may ask to be called, at most 128. Refused (PARAMETER_UNSUPPORTED) by
+	// models without the capability "tools", as are turns that come of tools.
 	Tools []*Tool `protobuf:"bytes,21,rep,name=tools,proto3" json:"tools,omitempty"`
 	// Which of the tools it may ask for. Default: the model decides.
 	ToolChoice    *ToolChoice `protobuf:"bytes,22,opt,name=tool_choice,json=toolChoice,proto3" json:"tool_choice,omitempty"`
@@ -861,7 +863,9 @@ type TextStarted struct {
 	// The seed used, where the model takes one.
 	Seed *int64 `protobuf:"varint,7,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	// True where the embedded sandbox answers, not Replicate.
-	Sandbox       bool `protobuf:"varint,8,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	Sandbox bool `protobuf:"varint,8,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Why this model was chosen, where none was named.
+	Choice        *ModelChoice `protobuf:"bytes,9,opt,name=choice,proto3" json:"choice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -950,6 +954,13 @@ func (x *TextStarted) GetSandbox() bool {
 		return x.Sandbox
 	}
 	return false
+}
+
+func (x *TextStarted) GetChoice() *ModelChoice {
+	if x != nil {
+		return x.Choice
+	}
+	return nil
 }
 
 // How a text that has not begun yet stands.
@@ -1445,7 +1456,8 @@ type ChatPart_Text struct {
 }
 
 type ChatPart_Image struct {
-	// A picture to look at.
+	// A picture to look at. Refused (PARAMETER_UNSUPPORTED) by models without the capability
+	// "vision"; where a model takes fewer than are given, the first ones are shown, and reported.
 	Image *MediaInput `protobuf:"bytes,2,opt,name=image,proto3,oneof"`
 }
 
@@ -1703,7 +1715,7 @@ const file_mediagate_v1_text_proto_rawDesc = "" +
 	"\x06status\x18\x03 \x01(\v2\x18.mediagate.v1.TextStatusH\x00R\x06status\x12/\n" +
 	"\x05delta\x18\x04 \x01(\v2\x17.mediagate.v1.TextDeltaH\x00R\x05delta\x12;\n" +
 	"\tcompleted\x18\x05 \x01(\v2\x1b.mediagate.v1.TextCompletedH\x00R\tcompletedB\a\n" +
-	"\x05event\"\xbe\x02\n" +
+	"\x05event\"\xf1\x02\n" +
 	"\vTextStarted\x12#\n" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12\x1d\n" +
 	"\n" +
@@ -1715,7 +1727,8 @@ const file_mediagate_v1_text_proto_rawDesc = "" +
 	"parameters\x18\x06 \x03(\v2\x1d.mediagate.v1.ParameterReportR\n" +
 	"parameters\x12\x17\n" +
 	"\x04seed\x18\a \x01(\x03H\x00R\x04seed\x88\x01\x01\x12\x18\n" +
-	"\asandbox\x18\b \x01(\bR\asandboxB\a\n" +
+	"\asandbox\x18\b \x01(\bR\asandbox\x121\n" +
+	"\x06choice\x18\t \x01(\v2\x19.mediagate.v1.ModelChoiceR\x06choiceB\a\n" +
 	"\x05_seed\"\xf1\x01\n" +
 	"\n" +
 	"TextStatus\x124\n" +
@@ -1837,14 +1850,15 @@ var file_mediagate_v1_text_proto_goTypes = []any{
 	(*Plan)(nil),                 // 21: mediagate.v1.Plan
 	(*Substitution)(nil),         // 22: mediagate.v1.Substitution
 	(*ParameterReport)(nil),      // 23: mediagate.v1.ParameterReport
-	(Generation_State)(0),        // 24: mediagate.v1.Generation.State
-	(FinishReason)(0),            // 25: mediagate.v1.FinishReason
-	(*Usage)(nil),                // 26: mediagate.v1.Usage
-	(*Cost)(nil),                 // 27: mediagate.v1.Cost
-	(*SafetyVerdict)(nil),        // 28: mediagate.v1.SafetyVerdict
-	(*ToolCall)(nil),             // 29: mediagate.v1.ToolCall
-	(*MediaInput)(nil),           // 30: mediagate.v1.MediaInput
-	(*structpb.Struct)(nil),      // 31: google.protobuf.Struct
+	(*ModelChoice)(nil),          // 24: mediagate.v1.ModelChoice
+	(Generation_State)(0),        // 25: mediagate.v1.Generation.State
+	(FinishReason)(0),            // 26: mediagate.v1.FinishReason
+	(*Usage)(nil),                // 27: mediagate.v1.Usage
+	(*Cost)(nil),                 // 28: mediagate.v1.Cost
+	(*SafetyVerdict)(nil),        // 29: mediagate.v1.SafetyVerdict
+	(*ToolCall)(nil),             // 30: mediagate.v1.ToolCall
+	(*MediaInput)(nil),           // 31: mediagate.v1.MediaInput
+	(*structpb.Struct)(nil),      // 32: google.protobuf.Struct
 }
 var file_mediagate_v1_text_proto_depIdxs = []int32{
 	18, // 0: mediagate.v1.StreamTextRequest.options:type_name -> mediagate.v1.GenerationOptions
@@ -1868,30 +1882,31 @@ var file_mediagate_v1_text_proto_depIdxs = []int32{
 	12, // 18: mediagate.v1.StreamTextResponse.completed:type_name -> mediagate.v1.TextCompleted
 	22, // 19: mediagate.v1.TextStarted.substitution:type_name -> mediagate.v1.Substitution
 	23, // 20: mediagate.v1.TextStarted.parameters:type_name -> mediagate.v1.ParameterReport
-	24, // 21: mediagate.v1.TextStatus.state:type_name -> mediagate.v1.Generation.State
-	19, // 22: mediagate.v1.TextStatus.expected_wait:type_name -> google.protobuf.Duration
-	11, // 23: mediagate.v1.TextDelta.tool_call:type_name -> mediagate.v1.ToolCallDelta
-	25, // 24: mediagate.v1.TextCompleted.finish_reason:type_name -> mediagate.v1.FinishReason
-	26, // 25: mediagate.v1.TextCompleted.usage:type_name -> mediagate.v1.Usage
-	27, // 26: mediagate.v1.TextCompleted.cost:type_name -> mediagate.v1.Cost
-	28, // 27: mediagate.v1.TextCompleted.safety:type_name -> mediagate.v1.SafetyVerdict
-	1,  // 28: mediagate.v1.ChatMessage.role:type_name -> mediagate.v1.ChatMessage.Role
-	14, // 29: mediagate.v1.ChatMessage.parts:type_name -> mediagate.v1.ChatPart
-	29, // 30: mediagate.v1.ChatMessage.tool_calls:type_name -> mediagate.v1.ToolCall
-	30, // 31: mediagate.v1.ChatPart.image:type_name -> mediagate.v1.MediaInput
-	2,  // 32: mediagate.v1.ResponseFormat.kind:type_name -> mediagate.v1.ResponseFormat.Kind
-	31, // 33: mediagate.v1.ResponseFormat.json_schema:type_name -> google.protobuf.Struct
-	31, // 34: mediagate.v1.Tool.parameters:type_name -> google.protobuf.Struct
-	3,  // 35: mediagate.v1.ToolChoice.mode:type_name -> mediagate.v1.ToolChoice.Mode
-	4,  // 36: mediagate.v1.TextService.StreamText:input_type -> mediagate.v1.StreamTextRequest
-	5,  // 37: mediagate.v1.TextService.GenerateText:input_type -> mediagate.v1.GenerateTextRequest
-	7,  // 38: mediagate.v1.TextService.StreamText:output_type -> mediagate.v1.StreamTextResponse
-	6,  // 39: mediagate.v1.TextService.GenerateText:output_type -> mediagate.v1.GenerateTextResponse
-	38, // [38:40] is the sub-list for method output_type
-	36, // [36:38] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	24, // 21: mediagate.v1.TextStarted.choice:type_name -> mediagate.v1.ModelChoice
+	25, // 22: mediagate.v1.TextStatus.state:type_name -> mediagate.v1.Generation.State
+	19, // 23: mediagate.v1.TextStatus.expected_wait:type_name -> google.protobuf.Duration
+	11, // 24: mediagate.v1.TextDelta.tool_call:type_name -> mediagate.v1.ToolCallDelta
+	26, // 25: mediagate.v1.TextCompleted.finish_reason:type_name -> mediagate.v1.FinishReason
+	27, // 26: mediagate.v1.TextCompleted.usage:type_name -> mediagate.v1.Usage
+	28, // 27: mediagate.v1.TextCompleted.cost:type_name -> mediagate.v1.Cost
+	29, // 28: mediagate.v1.TextCompleted.safety:type_name -> mediagate.v1.SafetyVerdict
+	1,  // 29: mediagate.v1.ChatMessage.role:type_name -> mediagate.v1.ChatMessage.Role
+	14, // 30: mediagate.v1.ChatMessage.parts:type_name -> mediagate.v1.ChatPart
+	30, // 31: mediagate.v1.ChatMessage.tool_calls:type_name -> mediagate.v1.ToolCall
+	31, // 32: mediagate.v1.ChatPart.image:type_name -> mediagate.v1.MediaInput
+	2,  // 33: mediagate.v1.ResponseFormat.kind:type_name -> mediagate.v1.ResponseFormat.Kind
+	32, // 34: mediagate.v1.ResponseFormat.json_schema:type_name -> google.protobuf.Struct
+	32, // 35: mediagate.v1.Tool.parameters:type_name -> google.protobuf.Struct
+	3,  // 36: mediagate.v1.ToolChoice.mode:type_name -> mediagate.v1.ToolChoice.Mode
+	4,  // 37: mediagate.v1.TextService.StreamText:input_type -> mediagate.v1.StreamTextRequest
+	5,  // 38: mediagate.v1.TextService.GenerateText:input_type -> mediagate.v1.GenerateTextRequest
+	7,  // 39: mediagate.v1.TextService.StreamText:output_type -> mediagate.v1.StreamTextResponse
+	6,  // 40: mediagate.v1.TextService.GenerateText:output_type -> mediagate.v1.GenerateTextResponse
+	39, // [39:41] is the sub-list for method output_type
+	37, // [37:39] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_text_proto_init() }

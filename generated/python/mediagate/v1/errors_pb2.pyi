@@ -29,7 +29,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     INVALID_ARGUMENT. Retry: no. Paid: no.
     """
     ERROR_REASON_PARAMETER_UNSUPPORTED: _ErrorReason.ValueType  # 2
-    """The model cannot honour a parameter, in strict mode.
+    """The model cannot honour a parameter: any, in strict mode; tools and pictures in messages, in
+    every mode.
     INVALID_ARGUMENT. Retry: no. Paid: no.
     """
     ERROR_REASON_MEDIA_TOO_LARGE: _ErrorReason.ValueType  # 3
@@ -188,7 +189,8 @@ ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
 INVALID_ARGUMENT. Retry: no. Paid: no.
 """
 ERROR_REASON_PARAMETER_UNSUPPORTED: ErrorReason.ValueType  # 2
-"""The model cannot honour a parameter, in strict mode.
+"""The model cannot honour a parameter: any, in strict mode; tools and pictures in messages, in
+every mode.
 INVALID_ARGUMENT. Retry: no. Paid: no.
 """
 ERROR_REASON_MEDIA_TOO_LARGE: ErrorReason.ValueType  # 3

@@ -32,7 +32,7 @@ from mediagate.v1 import plan_pb2 as mediagate_dot_v1_dot_plan__pb2
 from mediagate.v1 import verdict_pb2 as mediagate_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmediagate/v1/generation.proto\x12\x0cmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\xad\x0b\n\nGeneration\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x08modality\x18\x02 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mediagate.v1.Generation.State\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x17\n\x0frequested_model\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x30\n\x0csubstitution\x18\x07 \x01(\x0b\x32\x1a.mediagate.v1.Substitution\x12\'\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x15.mediagate.v1.Attempt\x12\x31\n\nparameters\x18\t \x03(\x0b\x32\x1d.mediagate.v1.ParameterReport\x12\x1b\n\x0equeue_position\x18\n \x01(\x05H\x01\x88\x01\x01\x12\x37\n\x13\x65xpected_start_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x08progress\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\r \x01(\x03H\x03\x88\x01\x01\x12(\n\x04text\x18\x0e \x01(\x0b\x32\x18.mediagate.v1.TextOutputH\x00\x12+\n\x06images\x18\x0f \x01(\x0b\x32\x19.mediagate.v1.ImageOutputH\x00\x12*\n\x05video\x18\x10 \x01(\x0b\x32\x19.mediagate.v1.VideoOutputH\x00\x12*\n\x05\x61udio\x18\x11 \x01(\x0b\x32\x19.mediagate.v1.AudioOutputH\x00\x12&\n\x03raw\x18\x12 \x01(\x0b\x32\x17.mediagate.v1.RawOutputH\x00\x12,\n\x07partial\x18\x13 \x01(\x0b\x32\x1b.mediagate.v1.PartialOutput\x12\"\n\x05usage\x18\x14 \x01(\x0b\x32\x13.mediagate.v1.Usage\x12 \n\x04\x63ost\x18\x15 \x01(\x0b\x32\x12.mediagate.v1.Cost\x12+\n\x06safety\x18\x16 \x01(\x0b\x32\x1b.mediagate.v1.SafetyVerdict\x12\x0c\n\x04logs\x18\x17 \x01(\t\x12!\n\x05\x65rror\x18\x18 \x01(\x0b\x32\x12.google.rpc.Status\x12/\n\x0b\x63reate_time\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x1a \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x1b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rdeadline_time\x18\x1c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x06labels\x18\x1d \x03(\x0b\x32$.mediagate.v1.Generation.LabelsEntry\x12\x0f\n\x07sandbox\x18\x1e \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd6\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x14\n\x10STATE_SUBMITTING\x10\x02\x12\x15\n\x11STATE_UNCONFIRMED\x10\x03\x12\x12\n\x0eSTATE_STARTING\x10\x04\x12\x11\n\rSTATE_RUNNING\x10\x05\x12\x14\n\x10STATE_FINALIZING\x10\x06\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x07\x12\x10\n\x0cSTATE_FAILED\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\tB\x08\n\x06outputB\x11\n\x0f_queue_positionB\x0b\n\t_progressB\x07\n\x05_seed\"\x8f\x05\n\x07\x41ttempt\x12\x0f\n\x07ordinal\x18\x01 \x01(\x05\x12.\n\x07purpose\x18\x02 \x01(\x0e\x32\x1d.mediagate.v1.Attempt.Purpose\x12\x14\n\x0coutput_index\x18\x03 \x01(\x05\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x05 \x01(\t\x12\x15\n\rprediction_id\x18\x06 \x01(\t\x12*\n\x05state\x18\x07 \x01(\x0e\x32\x1b.mediagate.v1.Attempt.State\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12 \n\x04\x63ost\x18\t \x01(\x0b\x32\x12.mediagate.v1.Cost\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePURPOSE_SCREEN\x10\x01\x12\x14\n\x10PURPOSE_GENERATE\x10\x02\"\xe5\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x14\n\x10STATE_SUBMITTING\x10\x02\x12\x15\n\x11STATE_UNCONFIRMED\x10\x03\x12\x12\n\x0eSTATE_ACCEPTED\x10\x04\x12\x11\n\rSTATE_REFUSED\x10\x05\x12\x10\n\x0cSTATE_ABSENT\x10\x06\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x07\x12\x10\n\x0cSTATE_FAILED\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\t\x12\x11\n\rSTATE_ABORTED\x10\n\"\x8c\x01\n\nTextOutput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12*\n\ntool_calls\x18\x03 \x03(\x0b\x32\x16.mediagate.v1.ToolCall\x12\x31\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1a.mediagate.v1.FinishReason\"P\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"2\n\x0bImageOutput\x12#\n\x06images\x18\x01 \x03(\x0b\x32\x13.mediagate.v1.Media\"1\n\x0bVideoOutput\x12\"\n\x05video\x18\x01 \x01(\x0b\x32\x13.mediagate.v1.Media\"1\n\x0b\x41udioOutput\x12\"\n\x05\x61udio\x18\x01 \x01(\x0b\x32\x13.mediagate.v1.Media\"V\n\tRawOutput\x12%\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\"\n\x05media\x18\x02 \x03(\x0b\x32\x13.mediagate.v1.Media\"=\n\rPartialOutput\x12,\n\x07missing\x18\x01 \x03(\x0b\x32\x1b.mediagate.v1.MissingOutput\"A\n\rMissingOutput\x12\r\n\x05index\x18\x01 \x01(\x05\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status*\xb5\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12\x19\n\x15\x46INISH_REASON_CONTENT\x10\x04\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x05*f\n\x0eGenerationView\x12\x1f\n\x1bGENERATION_VIEW_UNSPECIFIED\x10\x00\x12\x19\n\x15GENERATION_VIEW_BASIC\x10\x01\x12\x18\n\x14GENERATION_VIEW_FULL\x10\x02\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmediagate/v1/generation.proto\x12\x0cmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\x8c\x0c\n\nGeneration\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x08modality\x18\x02 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mediagate.v1.Generation.State\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x17\n\x0frequested_model\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x30\n\x0csubstitution\x18\x07 \x01(\x0b\x32\x1a.mediagate.v1.Substitution\x12\'\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x15.mediagate.v1.Attempt\x12\x31\n\nparameters\x18\t \x03(\x0b\x32\x1d.mediagate.v1.ParameterReport\x12\x1b\n\x0equeue_position\x18\n \x01(\x05H\x01\x88\x01\x01\x12\x37\n\x13\x65xpected_start_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x08progress\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\r \x01(\x03H\x03\x88\x01\x01\x12(\n\x04text\x18\x0e \x01(\x0b\x32\x18.mediagate.v1.TextOutputH\x00\x12+\n\x06images\x18\x0f \x01(\x0b\x32\x19.mediagate.v1.ImageOutputH\x00\x12*\n\x05video\x18\x10 \x01(\x0b\x32\x19.mediagate.v1.VideoOutputH\x00\x12*\n\x05\x61udio\x18\x11 \x01(\x0b\x32\x19.mediagate.v1.AudioOutputH\x00\x12&\n\x03raw\x18\x12 \x01(\x0b\x32\x17.mediagate.v1.RawOutputH\x00\x12,\n\x07partial\x18\x13 \x01(\x0b\x32\x1b.mediagate.v1.PartialOutput\x12\"\n\x05usage\x18\x14 \x01(\x0b\x32\x13.mediagate.v1.Usage\x12 \n\x04\x63ost\x18\x15 \x01(\x0b\x32\x12.mediagate.v1.Cost\x12+\n\x06safety\x18\x16 \x01(\x0b\x32\x1b.mediagate.v1.SafetyVerdict\x12\x0c\n\x04logs\x18\x17 \x01(\t\x12!\n\x05\x65rror\x18\x18 \x01(\x0b\x32\x12.google.rpc.Status\x12/\n\x0b\x63reate_time\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x1a \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x1b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rdeadline_time\x18\x1c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x06labels\x18\x1d \x03(\x0b\x32$.mediagate.v1.Generation.LabelsEntry\x12\x0f\n\x07sandbox\x18\x1e \x01(\x08\x12)\n\x06\x63hoice\x18\x1f \x01(\x0b\x32\x19.mediagate.v1.ModelChoice\x12\x32\n\x0eskipped_models\x18  \x03(\x0b\x32\x1a.mediagate.v1.SkippedModel\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd6\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x14\n\x10STATE_SUBMITTING\x10\x02\x12\x15\n\x11STATE_UNCONFIRMED\x10\x03\x12\x12\n\x0eSTATE_STARTING\x10\x04\x12\x11\n\rSTATE_RUNNING\x10\x05\x12\x14\n\x10STATE_FINALIZING\x10\x06\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x07\x12\x10\n\x0cSTATE_FAILED\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\tB\x08\n\x06outputB\x11\n\x0f_queue_positionB\x0b\n\t_progressB\x07\n\x05_seed\"\x8f\x05\n\x07\x41ttempt\x12\x0f\n\x07ordinal\x18\x01 \x01(\x05\x12.\n\x07purpose\x18\x02 \x01(\x0e\x32\x1d.mediagate.v1.Attempt.Purpose\x12\x14\n\x0coutput_index\x18\x03 \x01(\x05\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x05 \x01(\t\x12\x15\n\rprediction_id\x18\x06 \x01(\t\x12*\n\x05state\x18\x07 \x01(\x0e\x32\x1b.mediagate.v1.Attempt.State\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12 \n\x04\x63ost\x18\t \x01(\x0b\x32\x12.mediagate.v1.Cost\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePURPOSE_SCREEN\x10\x01\x12\x14\n\x10PURPOSE_GENERATE\x10\x02\"\xe5\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x14\n\x10STATE_SUBMITTING\x10\x02\x12\x15\n\x11STATE_UNCONFIRMED\x10\x03\x12\x12\n\x0eSTATE_ACCEPTED\x10\x04\x12\x11\n\rSTATE_REFUSED\x10\x05\x12\x10\n\x0cSTATE_ABSENT\x10\x06\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x07\x12\x10\n\x0cSTATE_FAILED\x10\x08\x12\x13\n\x0fSTATE_CANCELLED\x10\t\x12\x11\n\rSTATE_ABORTED\x10\n\"\x8c\x01\n\nTextOutput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12*\n\ntool_calls\x18\x03 \x03(\x0b\x32\x16.mediagate.v1.ToolCall\x12\x31\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1a.mediagate.v1.FinishReason\"P\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\targuments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"2\n\x0bImageOutput\x12#\n\x06images\x18\x01 \x03(\x0b\x32\x13.mediagate.v1.Media\"1\n\x0bVideoOutput\x12\"\n\x05video\x18\x01 \x01(\x0b\x32\x13.mediagate.v1.Media\"1\n\x0b\x41udioOutput\x12\"\n\x05\x61udio\x18\x01 \x01(\x0b\x32\x13.mediagate.v1.Media\"V\n\tRawOutput\x12%\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\"\n\x05media\x18\x02 \x03(\x0b\x32\x13.mediagate.v1.Media\"=\n\rPartialOutput\x12,\n\x07missing\x18\x01 \x03(\x0b\x32\x1b.mediagate.v1.MissingOutput\"A\n\rMissingOutput\x12\r\n\x05index\x18\x01 \x01(\x05\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status*\xb5\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12\x19\n\x15\x46INISH_REASON_CONTENT\x10\x04\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x05*f\n\x0eGenerationView\x12\x1f\n\x1bGENERATION_VIEW_UNSPECIFIED\x10\x00\x12\x19\n\x15GENERATION_VIEW_BASIC\x10\x01\x12\x18\n\x14GENERATION_VIEW_FULL\x10\x02\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,36 +42,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.mediagate.v1P\001Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1'
   _globals['_GENERATION_LABELSENTRY']._loaded_options = None
   _globals['_GENERATION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=2981
-  _globals['_FINISHREASON']._serialized_end=3162
-  _globals['_GENERATIONVIEW']._serialized_start=3164
-  _globals['_GENERATIONVIEW']._serialized_end=3266
+  _globals['_FINISHREASON']._serialized_start=3076
+  _globals['_FINISHREASON']._serialized_end=3257
+  _globals['_GENERATIONVIEW']._serialized_start=3259
+  _globals['_GENERATIONVIEW']._serialized_end=3361
   _globals['_GENERATION']._serialized_start=270
-  _globals['_GENERATION']._serialized_end=1723
-  _globals['_GENERATION_LABELSENTRY']._serialized_start=1410
-  _globals['_GENERATION_LABELSENTRY']._serialized_end=1455
-  _globals['_GENERATION_STATE']._serialized_start=1458
-  _globals['_GENERATION_STATE']._serialized_end=1672
-  _globals['_ATTEMPT']._serialized_start=1726
-  _globals['_ATTEMPT']._serialized_end=2381
-  _globals['_ATTEMPT_PURPOSE']._serialized_start=2073
-  _globals['_ATTEMPT_PURPOSE']._serialized_end=2149
-  _globals['_ATTEMPT_STATE']._serialized_start=2152
-  _globals['_ATTEMPT_STATE']._serialized_end=2381
-  _globals['_TEXTOUTPUT']._serialized_start=2384
-  _globals['_TEXTOUTPUT']._serialized_end=2524
-  _globals['_TOOLCALL']._serialized_start=2526
-  _globals['_TOOLCALL']._serialized_end=2606
-  _globals['_IMAGEOUTPUT']._serialized_start=2608
-  _globals['_IMAGEOUTPUT']._serialized_end=2658
-  _globals['_VIDEOOUTPUT']._serialized_start=2660
-  _globals['_VIDEOOUTPUT']._serialized_end=2709
-  _globals['_AUDIOOUTPUT']._serialized_start=2711
-  _globals['_AUDIOOUTPUT']._serialized_end=2760
-  _globals['_RAWOUTPUT']._serialized_start=2762
-  _globals['_RAWOUTPUT']._serialized_end=2848
-  _globals['_PARTIALOUTPUT']._serialized_start=2850
-  _globals['_PARTIALOUTPUT']._serialized_end=2911
-  _globals['_MISSINGOUTPUT']._serialized_start=2913
-  _globals['_MISSINGOUTPUT']._serialized_end=2978
+  _globals['_GENERATION']._serialized_end=1818
+  _globals['_GENERATION_LABELSENTRY']._serialized_start=1505
+  _globals['_GENERATION_LABELSENTRY']._serialized_end=1550
+  _globals['_GENERATION_STATE']._serialized_start=1553
+  _globals['_GENERATION_STATE']._serialized_end=1767
+  _globals['_ATTEMPT']._serialized_start=1821
+  _globals['_ATTEMPT']._serialized_end=2476
+  _globals['_ATTEMPT_PURPOSE']._serialized_start=2168
+  _globals['_ATTEMPT_PURPOSE']._serialized_end=2244
+  _globals['_ATTEMPT_STATE']._serialized_start=2247
+  _globals['_ATTEMPT_STATE']._serialized_end=2476
+  _globals['_TEXTOUTPUT']._serialized_start=2479
+  _globals['_TEXTOUTPUT']._serialized_end=2619
+  _globals['_TOOLCALL']._serialized_start=2621
+  _globals['_TOOLCALL']._serialized_end=2701
+  _globals['_IMAGEOUTPUT']._serialized_start=2703
+  _globals['_IMAGEOUTPUT']._serialized_end=2753
+  _globals['_VIDEOOUTPUT']._serialized_start=2755
+  _globals['_VIDEOOUTPUT']._serialized_end=2804
+  _globals['_AUDIOOUTPUT']._serialized_start=2806
+  _globals['_AUDIOOUTPUT']._serialized_end=2855
+  _globals['_RAWOUTPUT']._serialized_start=2857
+  _globals['_RAWOUTPUT']._serialized_end=2943
+  _globals['_PARTIALOUTPUT']._serialized_start=2945
+  _globals['_PARTIALOUTPUT']._serialized_end=3006
+  _globals['_MISSINGOUTPUT']._serialized_start=3008
+  _globals['_MISSINGOUTPUT']._serialized_end=3073
 # @@protoc_insertion_point(module_scope)

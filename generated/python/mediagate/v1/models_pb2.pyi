@@ -571,7 +571,7 @@ class EstimateCostRequest(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def text(self) -> _text_pb2.GenerateTextRequest:
-        """A text."""
+        """A text, to be streamed or not."""
 
     @_builtins.property
     def image(self) -> _image_pb2.GenerateImageRequest:
@@ -690,7 +690,7 @@ class RunModelRequest(_message.Message):
 
     @_builtins.property
     def options(self) -> _options_pb2.GenerationOptions:
-        """How it is run."""
+        """How it is run; without `model`, `quality` and `model_parameters`, which are below."""
 
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:

@@ -131,7 +131,9 @@ class GenerationOptions(_message.Message):
     on_disconnect: Global___OnDisconnect.ValueType
     """What happens when the last caller leaves before the end. Default cancel."""
     screen_prompt: _builtins.bool
-    """Check the prompt with the safety model first; refused with CONTENT_BLOCKED."""
+    """Check what the user wrote with the operator's safety model first. Unless it is safe the
+    generation ends FAILED with CONTENT_BLOCKED, the verdict in it and nothing but the check paid.
+    """
     webhook_url: _builtins.str
     """An https URL that is told of the end, signed as Standard Webhooks. At most 2,048 characters."""
     @_builtins.property

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mediagate.v1 import cost_pb2 as mediagate_dot_v1_dot_cost__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mediagate/v1/plan.proto\x12\x0cmediagate.v1\x1a\x17mediagate/v1/cost.proto\"\x90\x02\n\x0fParameterReport\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\x38\n\x08handling\x18\x02 \x01(\x0e\x32&.mediagate.v1.ParameterReport.Handling\x12\x11\n\trequested\x18\x03 \x01(\t\x12\x0c\n\x04sent\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x7f\n\x08Handling\x12\x18\n\x14HANDLING_UNSPECIFIED\x10\x00\x12\x15\n\x11HANDLING_HONOURED\x10\x01\x12\x15\n\x11HANDLING_ADJUSTED\x10\x02\x12\x15\n\x11HANDLING_EMULATED\x10\x03\x12\x14\n\x10HANDLING_DROPPED\x10\x04\"7\n\x0cSubstitution\x12\x17\n\x0frequested_model\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xf8\x01\n\x04Plan\x12\r\n\x05model\x18\x01 \x01(\t\x12\x30\n\x0csubstitution\x18\x02 \x01(\x0b\x32\x1a.mediagate.v1.Substitution\x12\x31\n\nparameters\x18\x03 \x03(\x0b\x32\x1d.mediagate.v1.ParameterReport\x12(\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x1a.mediagate.v1.CostEstimate\x12\x17\n\x0f\x66\x61llback_models\x18\x05 \x03(\t\x12)\n\x06\x63hoice\x18\x06 \x01(\x0b\x32\x19.mediagate.v1.ModelChoice\x12\x0e\n\x06target\x18\x07 \x01(\t\"N\n\x0bModelChoice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12/\n\x0c\x61lternatives\x18\x02 \x03(\x0b\x32\x19.mediagate.v1.Alternative\"V\n\x0b\x41lternative\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04\x63ost\x18\x02 \x01(\x0b\x32\x1a.mediagate.v1.CostEstimate\x12\x0e\n\x06reason\x18\x03 \x01(\tBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mediagate/v1/plan.proto\x12\x0cmediagate.v1\x1a\x17mediagate/v1/cost.proto\"\x90\x02\n\x0fParameterReport\x12\x11\n\tparameter\x18\x01 \x01(\t\x12\x38\n\x08handling\x18\x02 \x01(\x0e\x32&.mediagate.v1.ParameterReport.Handling\x12\x11\n\trequested\x18\x03 \x01(\t\x12\x0c\n\x04sent\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x7f\n\x08Handling\x12\x18\n\x14HANDLING_UNSPECIFIED\x10\x00\x12\x15\n\x11HANDLING_HONOURED\x10\x01\x12\x15\n\x11HANDLING_ADJUSTED\x10\x02\x12\x15\n\x11HANDLING_EMULATED\x10\x03\x12\x14\n\x10HANDLING_DROPPED\x10\x04\"7\n\x0cSubstitution\x12\x17\n\x0frequested_model\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"-\n\x0cSkippedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xac\x02\n\x04Plan\x12\r\n\x05model\x18\x01 \x01(\t\x12\x30\n\x0csubstitution\x18\x02 \x01(\x0b\x32\x1a.mediagate.v1.Substitution\x12\x31\n\nparameters\x18\x03 \x03(\x0b\x32\x1d.mediagate.v1.ParameterReport\x12(\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x1a.mediagate.v1.CostEstimate\x12\x17\n\x0f\x66\x61llback_models\x18\x05 \x03(\t\x12)\n\x06\x63hoice\x18\x06 \x01(\x0b\x32\x19.mediagate.v1.ModelChoice\x12\x0e\n\x06target\x18\x07 \x01(\t\x12\x32\n\x0eskipped_models\x18\x08 \x03(\x0b\x32\x1a.mediagate.v1.SkippedModel\"N\n\x0bModelChoice\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12/\n\x0c\x61lternatives\x18\x02 \x03(\x0b\x32\x19.mediagate.v1.Alternative\"V\n\x0b\x41lternative\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04\x63ost\x18\x02 \x01(\x0b\x32\x1a.mediagate.v1.CostEstimate\x12\x0e\n\x06reason\x18\x03 \x01(\tBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,10 +39,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARAMETERREPORT_HANDLING']._serialized_end=339
   _globals['_SUBSTITUTION']._serialized_start=341
   _globals['_SUBSTITUTION']._serialized_end=396
-  _globals['_PLAN']._serialized_start=399
-  _globals['_PLAN']._serialized_end=647
-  _globals['_MODELCHOICE']._serialized_start=649
-  _globals['_MODELCHOICE']._serialized_end=727
-  _globals['_ALTERNATIVE']._serialized_start=729
-  _globals['_ALTERNATIVE']._serialized_end=815
+  _globals['_SKIPPEDMODEL']._serialized_start=398
+  _globals['_SKIPPEDMODEL']._serialized_end=443
+  _globals['_PLAN']._serialized_start=446
+  _globals['_PLAN']._serialized_end=746
+  _globals['_MODELCHOICE']._serialized_start=748
+  _globals['_MODELCHOICE']._serialized_end=826
+  _globals['_ALTERNATIVE']._serialized_start=828
+  _globals['_ALTERNATIVE']._serialized_end=914
 # @@protoc_insertion_point(module_scope)

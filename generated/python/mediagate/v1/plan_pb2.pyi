@@ -116,6 +116,32 @@ class Substitution(_message.Message):
 Global___Substitution: _TypeAlias = Substitution  # noqa: Y015
 
 @_typing.final
+class SkippedModel(_message.Message):
+    """A model of a fallback chain that would not be tried."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its slug."""
+    reason: _builtins.str
+    """Why, in a sentence."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkippedModel: _TypeAlias = SkippedModel  # noqa: Y015
+
+@_typing.final
 class Plan(_message.Message):
     """Everything decided about a request before anything is spent."""
 
@@ -128,6 +154,7 @@ class Plan(_message.Message):
     FALLBACK_MODELS_FIELD_NUMBER: _builtins.int
     CHOICE_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
+    SKIPPED_MODELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Slug of the model that would run."""
     target: _builtins.str
@@ -154,6 +181,12 @@ class Plan(_message.Message):
     def choice(self) -> Global___ModelChoice:
         """Why this model was chosen, where none was named."""
 
+    @_builtins.property
+    def skipped_models(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedModel]:
+        """Models of the chain that would be passed over: for what they cannot take, for a weaker safety
+        class, or because they could not be done in time.
+        """
+
     def __init__(
         self,
         *,
@@ -164,10 +197,11 @@ class Plan(_message.Message):
         fallback_models: _abc.Iterable[_builtins.str] | None = ...,
         choice: Global___ModelChoice | None = ...,
         target: _builtins.str = ...,
+        skipped_models: _abc.Iterable[Global___SkippedModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "cost", b"cost", "substitution", b"substitution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "cost", b"cost", "fallback_models", b"fallback_models", "model", b"model", "parameters", b"parameters", "substitution", b"substitution", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "cost", b"cost", "fallback_models", b"fallback_models", "model", b"model", "parameters", b"parameters", "skipped_models", b"skipped_models", "substitution", b"substitution", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

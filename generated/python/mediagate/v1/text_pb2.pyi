@@ -131,7 +131,9 @@ class StreamTextRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
-        """Tools that the model may ask to be called, at most 128."""
+        """Tools that the model may ask to be called, at most 128. Refused (PARAMETER_UNSUPPORTED) by
+        models without the capability "tools", as are turns that come of tools.
+        """
 
     @_builtins.property
     def tool_choice(self) -> Global___ToolChoice:
@@ -258,7 +260,9 @@ class GenerateTextRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
-        """Tools that the model may ask to be called, at most 128."""
+        """Tools that the model may ask to be called, at most 128. Refused (PARAMETER_UNSUPPORTED) by
+        models without the capability "tools", as are turns that come of tools.
+        """
 
     @_builtins.property
     def tool_choice(self) -> Global___ToolChoice:
@@ -414,6 +418,7 @@ class TextStarted(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     SANDBOX_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """The generation's id."""
     request_id: _builtins.str
@@ -434,6 +439,10 @@ class TextStarted(_message.Message):
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.ParameterReport]:
         """What became of each parameter."""
 
+    @_builtins.property
+    def choice(self) -> _plan_pb2.ModelChoice:
+        """Why this model was chosen, where none was named."""
+
     def __init__(
         self,
         *,
@@ -445,10 +454,11 @@ class TextStarted(_message.Message):
         parameters: _abc.Iterable[_plan_pb2.ParameterReport] | None = ...,
         seed: _builtins.int | None = ...,
         sandbox: _builtins.bool = ...,
+        choice: _plan_pb2.ModelChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed", "substitution", b"substitution"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "choice", b"choice", "seed", b"seed", "substitution", b"substitution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "generation_id", b"generation_id", "model", b"model", "parameters", b"parameters", "replayed", b"replayed", "request_id", b"request_id", "sandbox", b"sandbox", "seed", b"seed", "substitution", b"substitution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "choice", b"choice", "generation_id", b"generation_id", "model", b"model", "parameters", b"parameters", "replayed", b"replayed", "request_id", b"request_id", "sandbox", b"sandbox", "seed", b"seed", "substitution", b"substitution"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -691,7 +701,9 @@ class ChatPart(_message.Message):
     """Text, at least 1 character."""
     @_builtins.property
     def image(self) -> _medium_pb2.MediaInput:
-        """A picture to look at."""
+        """A picture to look at. Refused (PARAMETER_UNSUPPORTED) by models without the capability
+        "vision"; where a model takes fewer than are given, the first ones are shown, and reported.
+        """
 
     def __init__(
         self,

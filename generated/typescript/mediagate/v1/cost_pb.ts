@@ -182,7 +182,7 @@ export enum CostState {
   UNKNOWN = 3,
 
   /**
-   * Settled by a price that the operator assumed, for want of a list price.
+   * Settled by a price that was assumed, by the operator or from its like, for want of a list price.
    *
    * @generated from enum value: COST_STATE_ASSUMED = 4;
    */

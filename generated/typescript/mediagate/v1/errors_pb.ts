@@ -37,7 +37,8 @@ export enum ErrorReason {
   INVALID_REQUEST = 1,
 
   /**
-   * The model cannot honour a parameter, in strict mode.
+   * The model cannot honour a parameter: any, in strict mode; tools and pictures in messages, in
+   * every mode.
    * INVALID_ARGUMENT. Retry: no. Paid: no.
    *
    * @generated from enum value: ERROR_REASON_PARAMETER_UNSUPPORTED = 2;

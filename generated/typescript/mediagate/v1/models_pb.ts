@@ -665,7 +665,7 @@ export type EstimateCostRequest = Message<"mediagate.v1.EstimateCostRequest"> & 
    */
   request: {
     /**
-     * A text.
+     * A text, to be streamed or not.
      *
      * @generated from field: mediagate.v1.GenerateTextRequest text = 1;
      */
@@ -773,7 +773,7 @@ export type RunModelRequest = Message<"mediagate.v1.RunModelRequest"> & {
   wait?: Duration | undefined;
 
   /**
-   * How it is run.
+   * How it is run; without `model`, `quality` and `model_parameters`, which are below.
    *
    * @generated from field: mediagate.v1.GenerationOptions options = 4;
    */
@@ -1056,8 +1056,8 @@ export const ModelService: GenService<{
    *   INVALID_ARGUMENT (INVALID_REQUEST, PARAMETER_UNSUPPORTED, MEDIA_TOO_LARGE): see the fields named.
    *   NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
    *   FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
-   *   DEADLINE_TOO_SHORT, CONTENT_BLOCKED). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT,
-   *   QUEUE_FULL, BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+   *   DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
+   *   BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
    *   UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
    *   UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
    * How a generation ended is in its state and error, with status OK.

@@ -91,7 +91,8 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
   disconnectGrace?: Duration | undefined;
 
   /**
-   * Check the prompt with the safety model first; refused with CONTENT_BLOCKED.
+   * Check what the user wrote with the operator's safety model first. Unless it is safe the
+   * generation ends FAILED with CONTENT_BLOCKED, the verdict in it and nothing but the check paid.
    *
    * @generated from field: bool screen_prompt = 10;
    */

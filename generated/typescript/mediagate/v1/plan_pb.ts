@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/plan.proto.
  */
 export const file_mediagate_v1_plan: GenFile = /*@__PURE__*/
-  fileDesc("ChdtZWRpYWdhdGUvdjEvcGxhbi5wcm90bxIMbWVkaWFnYXRlLnYxIpACCg9QYXJhbWV0ZXJSZXBvcnQSEQoJcGFyYW1ldGVyGAEgASgJEjgKCGhhbmRsaW5nGAIgASgOMiYubWVkaWFnYXRlLnYxLlBhcmFtZXRlclJlcG9ydC5IYW5kbGluZxIRCglyZXF1ZXN0ZWQYAyABKAkSDAoEc2VudBgEIAEoCRIOCgZyZWFzb24YBSABKAkifwoISGFuZGxpbmcSGAoUSEFORExJTkdfVU5TUEVDSUZJRUQQABIVChFIQU5ETElOR19IT05PVVJFRBABEhUKEUhBTkRMSU5HX0FESlVTVEVEEAISFQoRSEFORExJTkdfRU1VTEFURUQQAxIUChBIQU5ETElOR19EUk9QUEVEEAQiNwoMU3Vic3RpdHV0aW9uEhcKD3JlcXVlc3RlZF9tb2RlbBgBIAEoCRIOCgZyZWFzb24YAiABKAki+AEKBFBsYW4SDQoFbW9kZWwYASABKAkSMAoMc3Vic3RpdHV0aW9uGAIgASgLMhoubWVkaWFnYXRlLnYxLlN1YnN0aXR1dGlvbhIxCgpwYXJhbWV0ZXJzGAMgAygLMh0ubWVkaWFnYXRlLnYxLlBhcmFtZXRlclJlcG9ydBIoCgRjb3N0GAQgASgLMhoubWVkaWFnYXRlLnYxLkNvc3RFc3RpbWF0ZRIXCg9mYWxsYmFja19tb2RlbHMYBSADKAkSKQoGY2hvaWNlGAYgASgLMhkubWVkaWFnYXRlLnYxLk1vZGVsQ2hvaWNlEg4KBnRhcmdldBgHIAEoCSJOCgtNb2RlbENob2ljZRIOCgZyZWFzb24YASABKAkSLwoMYWx0ZXJuYXRpdmVzGAIgAygLMhkubWVkaWFnYXRlLnYxLkFsdGVybmF0aXZlIlYKC0FsdGVybmF0aXZlEg0KBW1vZGVsGAEgASgJEigKBGNvc3QYAiABKAsyGi5tZWRpYWdhdGUudjEuQ29zdEVzdGltYXRlEg4KBnJlYXNvbhgDIAEoCUJQChBkZXYubWVkaWFnYXRlLnYxUAFaOmdpdGh1Yi5jb20vbWVkaWFnYXRlL21lZGlhZ2F0ZS1nby9tZWRpYWdhdGUvdjE7bWVkaWFnYXRldjFiBnByb3RvMw", [file_mediagate_v1_cost]);
+  fileDesc("ChdtZWRpYWdhdGUvdjEvcGxhbi5wcm90bxIMbWVkaWFnYXRlLnYxIpACCg9QYXJhbWV0ZXJSZXBvcnQSEQoJcGFyYW1ldGVyGAEgASgJEjgKCGhhbmRsaW5nGAIgASgOMiYubWVkaWFnYXRlLnYxLlBhcmFtZXRlclJlcG9ydC5IYW5kbGluZxIRCglyZXF1ZXN0ZWQYAyABKAkSDAoEc2VudBgEIAEoCRIOCgZyZWFzb24YBSABKAkifwoISGFuZGxpbmcSGAoUSEFORExJTkdfVU5TUEVDSUZJRUQQABIVChFIQU5ETElOR19IT05PVVJFRBABEhUKEUhBTkRMSU5HX0FESlVTVEVEEAISFQoRSEFORExJTkdfRU1VTEFURUQQAxIUChBIQU5ETElOR19EUk9QUEVEEAQiNwoMU3Vic3RpdHV0aW9uEhcKD3JlcXVlc3RlZF9tb2RlbBgBIAEoCRIOCgZyZWFzb24YAiABKAkiLQoMU2tpcHBlZE1vZGVsEg0KBW1vZGVsGAEgASgJEg4KBnJlYXNvbhgCIAEoCSKsAgoEUGxhbhINCgVtb2RlbBgBIAEoCRIwCgxzdWJzdGl0dXRpb24YAiABKAsyGi5tZWRpYWdhdGUudjEuU3Vic3RpdHV0aW9uEjEKCnBhcmFtZXRlcnMYAyADKAsyHS5tZWRpYWdhdGUudjEuUGFyYW1ldGVyUmVwb3J0EigKBGNvc3QYBCABKAsyGi5tZWRpYWdhdGUudjEuQ29zdEVzdGltYXRlEhcKD2ZhbGxiYWNrX21vZGVscxgFIAMoCRIpCgZjaG9pY2UYBiABKAsyGS5tZWRpYWdhdGUudjEuTW9kZWxDaG9pY2USDgoGdGFyZ2V0GAcgASgJEjIKDnNraXBwZWRfbW9kZWxzGAggAygLMhoubWVkaWFnYXRlLnYxLlNraXBwZWRNb2RlbCJOCgtNb2RlbENob2ljZRIOCgZyZWFzb24YASABKAkSLwoMYWx0ZXJuYXRpdmVzGAIgAygLMhkubWVkaWFnYXRlLnYxLkFsdGVybmF0aXZlIlYKC0FsdGVybmF0aXZlEg0KBW1vZGVsGAEgASgJEigKBGNvc3QYAiABKAsyGi5tZWRpYWdhdGUudjEuQ29zdEVzdGltYXRlEg4KBnJlYXNvbhgDIAEoCUJQChBkZXYubWVkaWFnYXRlLnYxUAFaOmdpdGh1Yi5jb20vbWVkaWFnYXRlL21lZGlhZ2F0ZS1nby9tZWRpYWdhdGUvdjE7bWVkaWFnYXRldjFiBnByb3RvMw", [file_mediagate_v1_cost]);
 
 /**
  * What became of one parameter that the caller set, or that the gate had to choose.
@@ -140,6 +140,34 @@ export const SubstitutionSchema: GenMessage<Substitution> = /*@__PURE__*/
   messageDesc(file_mediagate_v1_plan, 1);
 
 /**
+ * A model of a fallback chain that would not be tried.
+ *
+ * @generated from message mediagate.v1.SkippedModel
+ */
+export type SkippedModel = Message<"mediagate.v1.SkippedModel"> & {
+  /**
+   * Its slug.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Why, in a sentence.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message mediagate.v1.SkippedModel.
+ * Use `create(SkippedModelSchema)` to create a new message.
+ */
+export const SkippedModelSchema: GenMessage<SkippedModel> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_plan, 2);
+
+/**
  * Everything decided about a request before anything is spent.
  *
  * @generated from message mediagate.v1.Plan
@@ -194,6 +222,14 @@ export type Plan = Message<"mediagate.v1.Plan"> & {
    * @generated from field: string target = 7;
    */
   target: string;
+
+  /**
+   * Models of the chain that would be passed over: for what they cannot take, for a weaker safety
+   * class, or because they could not be done in time.
+   *
+   * @generated from field: repeated mediagate.v1.SkippedModel skipped_models = 8;
+   */
+  skippedModels: SkippedModel[];
 };
 
 /**
@@ -201,7 +237,7 @@ export type Plan = Message<"mediagate.v1.Plan"> & {
  * Use `create(PlanSchema)` to create a new message.
  */
 export const PlanSchema: GenMessage<Plan> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_plan, 2);
+  messageDesc(file_mediagate_v1_plan, 3);
 
 /**
  * The receipt for a choice of model.
@@ -229,7 +265,7 @@ export type ModelChoice = Message<"mediagate.v1.ModelChoice"> & {
  * Use `create(ModelChoiceSchema)` to create a new message.
  */
 export const ModelChoiceSchema: GenMessage<ModelChoice> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_plan, 3);
+  messageDesc(file_mediagate_v1_plan, 4);
 
 /**
  * A model that was not chosen.
@@ -264,5 +300,5 @@ export type Alternative = Message<"mediagate.v1.Alternative"> & {
  * Use `create(AlternativeSchema)` to create a new message.
  */
 export const AlternativeSchema: GenMessage<Alternative> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_plan, 4);
+  messageDesc(file_mediagate_v1_plan, 5);
 
