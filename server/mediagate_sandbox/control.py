@@ -51,8 +51,23 @@ class SandboxControl:
         found: list[Any] = self._ask("GET", "/sandbox/faults")["fired"]
         return found
 
+    def limits(self, **changes: Any) -> Any:
+        """The rate limits in force, after these changes: `limits(credit="none")`.
+
+        The others are `creates_per_minute` and `requests_per_minute`; None does not limit.
+        Raises ControlError for what makes no sense.
+        """
+        if not changes:
+            return self._ask("GET", "/sandbox/limits")
+        return self._ask("POST", "/sandbox/limits", changes)
+
+    def rotate_webhook_secret(self, overlap_seconds: float = 0) -> str:
+        """Have webhooks signed with a new secret; the old one counts until the overlap is over."""
+        answer = self._ask("POST", "/sandbox/webhooks/secret", {"overlap_seconds": overlap_seconds})
+        return str(answer["key"])
+
     def reset(self) -> None:
-        """Forget counts, orders and faults; predictions and the bill stay."""
+        """Forget counts, orders and faults, restore the limits; predictions and the bill stay."""
         self._ask("POST", "/sandbox/reset")
         self.faults()
 

@@ -184,7 +184,8 @@ class Sandbox:
             ]
         )
         if settings.control:
-            application.add_routes(ControlRoutes(settings, store, cuts, observations).routes())
+            control = ControlRoutes(settings, store, cuts, turnstile, observations)
+            application.add_routes(control.routes())
             application.add_routes(BillRoutes(bill).routes())
             application.add_routes(webhooks.control_routes())
             application.add_routes(files.control_routes())

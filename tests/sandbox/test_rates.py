@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_sandbox.clock import ManualClock
+from mediagate_sandbox.control import ControlError, SandboxControl
 from mediagate_sandbox.rates import Bucket
 
 from .caller import LLAMA, SCHNELL, Answer, Caller
@@ -139,6 +141,18 @@ async def test_limits_are_switched_and_restored(open_sandbox: Opener) -> None:
         assert not any("ratelimit-remaining" in each.headers for each in created)
         assert (await caller.send("DELETE", "/sandbox/limits")).json == first
         assert [(await caller.create(LLAMA, HANG)).status for _ in range(2)] == [201, 429]
+
+
+async def test_a_reset_restores_the_limits(caller: Caller) -> None:
+    """The next test finds the sandbox as if it were new."""
+    control = SandboxControl(caller.sandbox.url)
+    first = await asyncio.to_thread(control.limits)
+    assert (await asyncio.to_thread(control.limits, credit="none"))["credit"] == "none"
+    with pytest.raises(ControlError, match="credit"):
+        await asyncio.to_thread(control.limits, credit="much")
+    assert (await caller.create(LLAMA, HANG)).status == 402
+    await asyncio.to_thread(control.reset)
+    assert await asyncio.to_thread(control.limits) == first
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mediagate_sandbox.observations import Observations
 from mediagate_sandbox.problems import bad_request
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
+from mediagate_sandbox.turnstile import Turnstile
 
 
 class ControlRoutes:
@@ -26,12 +27,14 @@ class ControlRoutes:
         settings: SandboxSettings,
         store: Store,
         cuts: StreamCuts,
+        turnstile: Turnstile,
         observations: Observations,
     ) -> None:
         """Keep what the handlers need."""
         self._settings = settings
         self._store = store
         self._cuts = cuts
+        self._turnstile = turnstile
         self._observations = observations
 
     def routes(self) -> list[web.RouteDef]:
@@ -59,8 +62,9 @@ class ControlRoutes:
         return json_answer(document)
 
     async def reset(self, request: web.Request) -> web.Response:
-        """`POST /sandbox/reset`: forget all counts and orders; predictions stay."""
+        """`POST /sandbox/reset`: forget counts and orders, restore limits; predictions stay."""
         self._observations.reset()
+        self._turnstile.restore()
         self._cuts.give(None)
         return json_answer({})
 
