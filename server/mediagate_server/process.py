@@ -1,10 +1,14 @@
 """What the operating system and Python are told, once, about a process that serves."""
 
+import ctypes
 import gc
 import resource
 from typing import Final
 
 _OPEN_FILES: Final = 16_384
+_M_MMAP_THRESHOLD: Final = -3
+_MAPPED_FROM: Final = 128 * 1024
+"""glibc's own default, which it would raise by itself."""
 _COLLECT_AFTER: Final = (20_000, 20, 20)
 
 
@@ -26,3 +30,14 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
+
+
+def give_back_large_memory() -> None:
+    """Pieces of media are mapped, so that the memory of each is given back when it is freed.
+
+    Left alone, glibc takes the first large piece it sees freed as a sign that many will follow,
+    and from then on keeps some megabytes of them for every thread. Other C libraries do not.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)

@@ -8,7 +8,11 @@ import structlog
 
 from mediagate_server.app import Gate
 from mediagate_server.config import ConfigError, Configuration
-from mediagate_server.process import allow_many_sockets, spare_the_collector
+from mediagate_server.process import (
+    allow_many_sockets,
+    give_back_large_memory,
+    spare_the_collector,
+)
 from mediagate_server.telemetry import configure_logging
 
 _log = structlog.get_logger()
@@ -40,6 +44,7 @@ def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
     """
     configure_logging(configuration.current.log_level)
     allow_many_sockets()
+    give_back_large_memory()
     try:
         import uvloop  # noqa: PLC0415 - an extra speed, not there on every platform
     except ImportError:

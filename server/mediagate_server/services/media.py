@@ -115,15 +115,16 @@ async def _receive(
 ) -> None:
     """Write all chunks, and hold them against what was announced."""
     announced = metadata.size_bytes if metadata.HasField("size_bytes") else None
-    async for message in requests:
-        if message.HasField("metadata"):
-            raise InvalidRequest.of("metadata", "must be set in the first message only")
+    while announced is None or incoming.size <= announced:
+        chunk = await _next_chunk(requests)
+        if chunk is None:
+            break
         try:
-            await incoming.write(message.chunk)
+            await incoming.write(chunk)
         except OverLimit as over:
             raise _too_large("chunk", over.limit) from None
-        if announced is not None and incoming.size > announced:
-            break
+        # Messages are large: none is held while the next one comes in.
+        del chunk
     if announced is not None and incoming.size != announced:
         raise InvalidRequest.of("metadata.size_bytes", "is not the size of what came")
     if not incoming.size:
@@ -131,6 +132,16 @@ async def _receive(
     await incoming.finish()
     if metadata.sha256 and metadata.sha256 != incoming.sha256:
         raise InvalidRequest.of("metadata.sha256", "is not the SHA-256 of what came")
+
+
+async def _next_chunk(requests: Requests) -> bytes | None:
+    """The bytes of the next message; None after the last one."""
+    message = await anext(requests, None)
+    if message is None:
+        return None
+    if message.HasField("metadata"):
+        raise InvalidRequest.of("metadata", "must be set in the first message only")
+    return message.chunk
 
 
 def _too_large(field: str, limit: int) -> MediaTooLarge:
