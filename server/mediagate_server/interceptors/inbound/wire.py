@@ -40,6 +40,7 @@ class Wire:
         call = self._call
         call.received += 1
         message = decoded(call.method, raw)
+        del raw  # It may be large, and is not needed twice.
         if call.check is not None:
             call.check(message)
         return message

@@ -1,0 +1,113 @@
+"""A large medium in and out of a gate that runs as a process: its memory stays what it was."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from aiohttp import ClientSession
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import generation_pb2, media_pb2, medium_pb2, options_pb2, video_pb2
+from mediagate_sandbox.server import Sandbox, SandboxSettings
+from tests.conftest import Missing
+from tests.gate import Gate, running_gate
+
+from .gates import Stubs
+from .uploading import messages
+
+MIB = 1024 * 1024
+MOST_GROWTH = 16 * MIB
+SIZE = 90 * MIB
+CHUNK = 2 * MIB
+
+
+class Memory:
+    """What a process has resident, in bytes, and had at most since it was told to forget."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path("/proc") / str(pid)
+
+    def now(self) -> int:
+        return self._read("VmRSS")
+
+    def most(self) -> int:
+        return self._read("VmHWM")
+
+    def forget(self) -> None:
+        (self._folder / "clear_refs").write_text("5")
+
+    def _read(self, name: str) -> int:
+        found = re.search(
+            rf"^{name}:\s+(\d+) kB", (self._folder / "status").read_text(), re.MULTILINE
+        )
+        assert found
+        return int(found[1]) * 1024
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Upstream, in a process that is not the gate's."""
+    async with Sandbox(SandboxSettings(port=0)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def process(sandbox: Sandbox, tmp_path: Path, missing: Missing) -> Iterator[Gate]:
+    """A gate in front of it."""
+    if not Path("/proc/self/clear_refs").exists():
+        missing("/proc/PID/clear_refs, to measure memory")
+    settings = {"MEDIAGATE_UPSTREAM_URL": sandbox.url, "REPLICATE_API_TOKEN": "r8_test_token"}
+    with running_gate(tmp_path, **settings) as gate:
+        yield gate
+
+
+def film(number: int, size: int) -> Iterator[bytes]:
+    """A file like a film, each another one."""
+    yield b"\0\0\0\x18ftypmp42" + bytes(12) + number.to_bytes(4, "big")
+    for _ in range(size // CHUNK):
+        yield bytes(CHUNK)
+
+
+async def turn(stubs: Stubs, number: int, size: int) -> video_pb2.GenerateVideoResponse:
+    """Upload a film, make another one from it, read it back."""
+    metadata = media_pb2.UploadMetadata(media_type="video/mp4")
+    uploaded = await stubs.media.UploadMedia(messages(film(number, size), metadata))
+    made = await stubs.video.GenerateVideo(
+        video_pb2.GenerateVideoRequest(
+            prompt="x",
+            source_video=medium_pb2.MediaInput(upload_id=uploaded.upload_id),
+            wait=Duration(seconds=50),
+            options=options_pb2.GenerationOptions(model="gen4-aleph"),
+        )
+    )
+    digest = hashlib.sha256()
+    read = stubs.media.ReadMedia(media_pb2.ReadMediaRequest(upload_id=uploaded.upload_id))
+    async for message in read:
+        digest.update(message.chunk)
+    assert digest.hexdigest() == uploaded.sha256
+    return made
+
+
+async def test_ninety_megabytes_in_and_out(process: Gate, sandbox: Sandbox) -> None:
+    """Streamed to the disk, streamed to upstream, streamed back: at most 16 MiB more."""
+    async with grpc.aio.insecure_channel(process.address) as channel:
+        stubs = Stubs.on(channel)
+        await turn(stubs, 0, 4 * MIB)  # What is loaded at the first call of each kind.
+        memory = Memory(process.pid)
+        memory.forget()
+        before = memory.now()
+        for number in (1, 2):
+            made = await turn(stubs, number, SIZE)
+            assert made.generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+        growth = memory.most() - before
+        print(f"memory grew by {growth / MIB:.1f} MiB")
+    assert growth <= MOST_GROWTH, f"{growth / MIB:.1f} MiB"
+    async with (
+        ClientSession(headers={"Authorization": "Bearer r8_test_token"}) as session,
+        session.get(f"{sandbox.base_url}/files") as answer,
+    ):
+        sizes = sorted(file["size"] for file in (await answer.json())["results"])
+    assert sizes == [4 * MIB + 28, SIZE + 28, SIZE + 28]
