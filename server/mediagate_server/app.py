@@ -53,14 +53,14 @@ _log = structlog.get_logger()
 # Each figure was found by trying to break a server with it. More streams a connection let one peer
 # crowd out another's calls; a longer ping interval cuts clients that keep a silent stream alive;
 # sharing the port would let a second process take half of the calls unnoticed. Left to guess a
-# connection's capacity, gRPC buffers 12 MB of a fast upload; a window of 1 MiB does as well.
+# connection's capacity, gRPC buffers 12 MB of a fast upload; half a MiB does as well.
 _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_concurrent_streams", 500),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 1024 * 1024),
+    ("grpc.http2.lookahead_bytes", 512 * 1024),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),

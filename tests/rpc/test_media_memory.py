@@ -96,7 +96,7 @@ async def test_ninety_megabytes_in_and_out(process: Gate, sandbox: Sandbox) -> N
     async with grpc.aio.insecure_channel(process.address) as channel:
         stubs = Stubs.on(channel)
         await turn(stubs, 0, 4 * MIB)  # What is loaded at the first call of each kind.
-        memory = Memory(process.pid)
+        memory = Memory(process.process.pid)
         memory.forget()
         before = memory.now()
         for number in (1, 2):
