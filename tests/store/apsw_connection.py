@@ -36,6 +36,10 @@ class Connection:
     def in_transaction(self) -> bool:
         return self._inner.in_transaction
 
+    @property
+    def total_changes(self) -> int:
+        return self._inner.total_changes()
+
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
         with _as_sqlite3():
             rows = self._inner.execute(sql, tuple(parameters)).fetchall()

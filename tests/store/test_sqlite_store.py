@@ -24,7 +24,7 @@ from mediagate_server.store.records import (
     Usage,
 )
 from mediagate_server.store.sqlite import SqliteStore
-from tests.store.samples import NOON, made, reservation
+from tests.store.samples import NOON, made, moved, reservation, settlement
 
 
 async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
@@ -152,3 +152,58 @@ async def test_a_database_that_cannot_be_written_says_so(
     with pytest.raises(StoreUnavailable):
         await store.accept(first, reservation(first), 0)
     other.close()
+
+
+async def test_one_that_fails_half_way_takes_nothing_of_the_others_with_it(
+    store: SqliteStore,
+) -> None:
+    """All at once, in one commit: each has its own outcome, and what runs is counted right."""
+    several = [made(str(n)) for n in range(40)]
+    await asyncio.gather(*(store.accept(g, reservation(g), 40) for g in several))
+    # Every third writes its reservation again: a line that is there already.
+    saves = [
+        store.save(moved(g, State.SUCCEEDED), reservation(g) if n % 3 == 0 else settlement(g))
+        for n, g in enumerate(several)
+    ]
+    outcomes = await asyncio.gather(*saves, return_exceptions=True)
+    for n, (one, outcome) in enumerate(zip(several, outcomes, strict=True)):
+        found = await store.get("local", one.id)
+        assert found is not None
+        if n % 3 == 0:
+            assert isinstance(outcome, sqlite3.IntegrityError)
+            assert found == one
+            assert await store.entries(one.attempt.id) == reservation(one)
+        else:
+            assert isinstance(outcome, int)
+            assert found.state is State.SUCCEEDED
+    running = sum(n % 3 == 0 for n in range(40))
+    late = made("late")
+    with pytest.raises(TooManyInFlight) as raised:
+        await store.accept(late, reservation(late), running)
+    assert raised.value.failure.metadata == {"limit": str(running), "in_flight": str(running)}
+    assert isinstance(await store.accept(late, reservation(late), running + 1), int)
+
+
+async def test_a_bound_request_finds_its_generation_in_a_full_house(store: SqliteStore) -> None:
+    """Whoever repeats a call adds nothing to what runs."""
+    first = made("a")
+    await store.accept(first, reservation(first), 1)
+    twin = made("b", request_id=first.request_id)
+    assert await store.accept(twin, reservation(twin), 1) == Bound(first.id, "f")
+    other = made("c")
+    with pytest.raises(TooManyInFlight):
+        await store.accept(other, reservation(other), 1)
+
+
+async def test_what_runs_is_counted_after_a_restart(tmp_path: Path) -> None:
+    """By tenant, from the file."""
+    async with SqliteStore(tmp_path) as opened:
+        for name, tenant in (("a", "x"), ("b", "x"), ("c", "y")):
+            one = made(name, tenant=tenant)
+            await opened.accept(one, reservation(one), 0)
+        await opened.save(moved(made("b", tenant="x"), State.FAILED))
+    async with SqliteStore(tmp_path) as opened:
+        late = made("d", tenant="x")
+        with pytest.raises(TooManyInFlight):
+            await opened.accept(late, reservation(late), 1)
+        assert isinstance(await opened.accept(late, reservation(late), 2), int)

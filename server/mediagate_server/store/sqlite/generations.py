@@ -41,23 +41,13 @@ def bound(connection: sqlite3.Connection, tenant: str, request_id: str) -> Bound
     return Bound(*row) if row else None
 
 
-def check_admission(connection: sqlite3.Connection, generation: Generation, most: int) -> None:
-    """Whatever may refuse a generation by what others hold: counted in the commit that accepts it.
-
-    Raises TooManyInFlight.
-    """
-    if most <= 0:
-        return
-    row = connection.execute(
-        "SELECT generations FROM running WHERE tenant = ?", (generation.tenant,)
-    ).fetchone()
-    running = row[0] if row else 0
-    if running >= most:
-        raise TooManyInFlight(
-            f"{running} generations are running, which is the most",
-            metadata={"limit": str(most), "in_flight": str(running)},
-            retry_after=1.0,
-        )
+def too_many(running: int, most: int) -> TooManyInFlight:
+    """What is told where a tenant runs as many as it may."""
+    return TooManyInFlight(
+        f"{running} generations are running, which is the most",
+        metadata={"limit": str(most), "in_flight": str(running)},
+        retry_after=1.0,
+    )
 
 
 def insert(
@@ -71,7 +61,7 @@ def insert(
             *_columns(generation, change),
             generation.tenant,
             generation.modality,
-            orjson.dumps(dict(generation.labels)).decode(),
+            orjson.dumps(dict(generation.labels)).decode() if generation.labels else "{}",
             microseconds(generation.created_at),
         ),
     )
@@ -151,12 +141,12 @@ def _columns(generation: Generation, change: int) -> tuple[object, ...]:
 
 def _write_attempts(connection: sqlite3.Connection, generation: Generation) -> None:
     """Those that are new or have changed; a row that is as it was is not written."""
-    connection.executemany(
-        "INSERT INTO attempts (id, generation_id, ordinal, state, prediction_id, created_us)"
-        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
-        " SET state = excluded.state, prediction_id = excluded.prediction_id"
-        " WHERE state <> excluded.state OR prediction_id IS NOT excluded.prediction_id",
-        [
+    for a in generation.attempts:
+        connection.execute(
+            "INSERT INTO attempts (id, generation_id, ordinal, state, prediction_id, created_us)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+            " SET state = excluded.state, prediction_id = excluded.prediction_id"
+            " WHERE state <> excluded.state OR prediction_id IS NOT excluded.prediction_id",
             (
                 a.id,
                 generation.id,
@@ -164,16 +154,14 @@ def _write_attempts(connection: sqlite3.Connection, generation: Generation) -> N
                 a.state,
                 a.prediction_id or None,
                 microseconds(a.created_at),
-            )
-            for a in generation.attempts
-        ],
-    )
+            ),
+        )
 
 
 def _append(connection: sqlite3.Connection, entries: tuple[Entry, ...]) -> None:
-    if entries:
-        connection.executemany(
+    for e in entries:
+        connection.execute(
             "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of)"
             " VALUES (?, ?, ?, ?, ?)",
-            [(e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of) for e in entries],
+            (e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of),
         )

@@ -43,16 +43,17 @@ def pending(connection: sqlite3.Connection, seal: Seal, generation_id: str) -> b
 
 def keep_checkpoint(
     connection: sqlite3.Connection, seal: Seal, generation_id: str, piece: Checkpoint
-) -> None:
-    """Keep a piece of text, unless the generation has ended meanwhile."""
+) -> bool:
+    """Keep a piece of text, unless the generation has ended meanwhile. True where it is kept."""
     sealed = seal.close(piece.piece.encode(), f"text {generation_id} {piece.sequence}")
-    connection.execute(
+    kept = connection.execute(
         "INSERT INTO checkpoints (generation_id, sequence, start, event_id, sealed)"
         " SELECT id, ?, ?, ?, ? FROM generations WHERE id = ? AND terminal = 0"
         " ON CONFLICT DO UPDATE SET start = excluded.start, event_id = excluded.event_id,"
         " sealed = excluded.sealed",
         (piece.sequence, piece.start, piece.event_id, sealed, generation_id),
     )
+    return kept.rowcount == 1
 
 
 def checkpoints(
@@ -79,9 +80,13 @@ def checkpoints(
     return tuple(pieces)
 
 
-def erase(connection: sqlite3.Connection, generation_id: str) -> None:
-    """Nothing of an ended generation's input or stream is kept here."""
+def erase_pending(connection: sqlite3.Connection, generation_id: str) -> None:
+    """An ended generation's input is needed no more."""
     connection.execute("DELETE FROM pending WHERE generation_id = ?", (generation_id,))
+
+
+def erase_checkpoints(connection: sqlite3.Connection, generation_id: str) -> None:
+    """An ended generation has its text whole."""
     connection.execute("DELETE FROM checkpoints WHERE generation_id = ?", (generation_id,))
 
 

@@ -24,6 +24,7 @@ from mediagate_server.store.sqlite import generations, keeping, searching
 from mediagate_server.store.sqlite.connection import Connect, connect
 from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
 from mediagate_server.store.sqlite.reader import Reader
+from mediagate_server.store.sqlite.standing import Standing
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
 LEASE_SECONDS: Final = 15.0
@@ -50,6 +51,7 @@ class SqliteStore:
         self._ownership = Ownership(folder, lease_seconds, clock)
         self._connect = connect
         self._change = 0
+        self._standing = Standing()
         self.lost = asyncio.Event()
         """See port.Store."""
 
@@ -69,7 +71,10 @@ class SqliteStore:
         searching.sequences(self._anchor)
         self._reader = Reader(lambda: self._connect(self._path))
         self._writer = GroupCommitWriter(
-            lambda: self._connect(self._path), self._lease, self.lost.set
+            lambda: self._connect(self._path),
+            self._lease,
+            lost=self.lost.set,
+            undone=self._standing.forget,
         )
         return self
 
@@ -109,9 +114,13 @@ class SqliteStore:
             existing = generations.bound(connection, generation.tenant, generation.request_id)
             if existing:
                 return existing
-            generations.check_admission(connection, generation, max_in_flight)
+            # What others hold is counted in the commit that accepts: budgets go here, too.
+            running = self._standing.running(connection, generation.tenant)
+            if 0 < max_in_flight <= running:
+                raise generations.too_many(running, max_in_flight)
             change = self._next_change()
             generations.insert(connection, generation, entries, change)
+            self._standing.saved(connection, generation)
             if pending is not None:
                 keeping.keep_pending(connection, self._seal, generation.id, pending)
             return change
@@ -135,8 +144,11 @@ class SqliteStore:
             generations.update(connection, generation, entries, change)
             if release_request_id:
                 generations.release(connection, generation)
+            self._standing.saved(connection, generation)
             if generation.state.is_terminal:
-                keeping.erase(connection, generation.id)
+                keeping.erase_pending(connection, generation.id)
+                if self._standing.ends_a_stream(connection, generation.id):
+                    keeping.erase_checkpoints(connection, generation.id)
             return change
 
         return self._writer.submit(job)
@@ -186,9 +198,12 @@ class SqliteStore:
 
     def checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
         """See port.Store."""
-        kept = self._writer.submit(
-            lambda c: keeping.keep_checkpoint(c, self._seal, generation_id, piece)
-        )
+
+        def job(connection: sqlite3.Connection) -> None:
+            if keeping.keep_checkpoint(connection, self._seal, generation_id, piece):
+                self._standing.streamed(connection, generation_id)
+
+        kept = self._writer.submit(job)
         # Nobody needs to ask what became of it: the writer has said so in the log.
         kept.add_done_callback(lambda done: done.cancelled() or done.exception())
         return kept

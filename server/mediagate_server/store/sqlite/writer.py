@@ -1,9 +1,10 @@
 """One thread that writes: it commits whatever queued up while the last commit was on its way.
 
 A lone job is committed at once; a crowd shares one fsync, and waits a little for each other: see
-`crowd.py`. Jobs run in the order they were
-given, each within a savepoint, so that one that fails takes nothing of the others with it. A commit
-that fails takes exactly its own jobs along.
+`crowd.py`. Jobs run in the order they were given. One that fails takes nothing of the others with
+it: most fail before they have written anything, and where one does not, all are taken back and run
+again, each within a savepoint (which otherwise would cost every job two statements). A commit that
+fails takes exactly its own jobs along.
 """
 
 import asyncio
@@ -48,18 +49,29 @@ class _Pending:
     error: BaseException | None = None
 
 
+class _HalfWritten(Exception):
+    """A job failed that had written something already."""
+
+
 class GroupCommitWriter:
     """Owns the writing connection. Made on, and answers to, the running event loop.
 
     `lost` is called on it once the lease turns out to be another's: nothing is written any more.
+    `undone` is called by the writing thread when something that jobs have done is taken back.
     """
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], lease: Lease, lost: Callable[[], None]
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        lease: Lease,
+        *,
+        lost: Callable[[], None],
+        undone: Callable[[], None],
     ) -> None:
         self._connect = connect
         self._lease = lease
         self._lost = lost
+        self._undone = undone
         self._crowd = Crowd()
         self._is_lost = False
         self._connection: sqlite3.Connection | None = None
@@ -142,13 +154,38 @@ class GroupCommitWriter:
             raise StaleOwner
         if self._connection is None:
             self._connection = self._connect()
-        connection = self._connection
+        try:
+            self._transact(self._connection, batch, _run_bare)
+        except _HalfWritten:
+            self._connection.execute("ROLLBACK")
+            self._undone()
+            self._transact(self._connection, batch, self._run_apart)
+
+    def _transact(
+        self,
+        connection: sqlite3.Connection,
+        batch: list[_Pending],
+        run: Callable[[sqlite3.Connection, _Pending], None],
+    ) -> None:
         connection.execute("BEGIN IMMEDIATE")
         self._lease.guard(connection)
         for pending in batch:
-            _run_job(connection, pending)
+            run(connection, pending)
         connection.execute("COMMIT")
         self._lease.committed()
+
+    def _run_apart(self, connection: sqlite3.Connection, pending: _Pending) -> None:
+        """A job whose failure takes back what it has written, and nothing else."""
+        connection.execute("SAVEPOINT job")
+        try:
+            pending.result, pending.error = pending.job(connection), None
+        except Exception as error:
+            if _is_of_the_database(error):
+                raise
+            connection.execute("ROLLBACK TO job")
+            self._undone()
+            pending.error = error
+        connection.execute("RELEASE job")
 
     def _give_up(self, batch: list[_Pending], error: Callable[[], StoreUnavailable]) -> None:
         """Tell those of the batch, and take all of it back.
@@ -159,6 +196,7 @@ class GroupCommitWriter:
         """
         for pending in batch:
             pending.error = error()
+        self._undone()
         self._lease.renew_soon()
         try:
             if self._connection is not None and self._connection.in_transaction:
@@ -178,13 +216,18 @@ def unavailable() -> StoreUnavailable:
     return StoreUnavailable("the store cannot be written or read now", retry_after=1.0)
 
 
-def _run_job(connection: sqlite3.Connection, pending: _Pending) -> None:
-    connection.execute("SAVEPOINT job")
+def _is_of_the_database(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and not isinstance(error, _OF_THE_JOB)
+
+
+def _run_bare(connection: sqlite3.Connection, pending: _Pending) -> None:
+    """A job as it is. Raises _HalfWritten where it fails with something written."""
+    before = connection.total_changes
     try:
         pending.result = pending.job(connection)
     except Exception as error:
-        if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_THE_JOB):
+        if _is_of_the_database(error):
             raise
-        connection.execute("ROLLBACK TO job")
+        if connection.total_changes != before:
+            raise _HalfWritten from None
         pending.error = error
-    connection.execute("RELEASE job")
