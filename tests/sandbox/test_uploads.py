@@ -209,6 +209,7 @@ BROKEN = [
     b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--c--\r\n--b--\r\n",
     b"--b\r\nContent-Disposition: form-data; name=type\r\n\r\n\xff\r\n--b--\r\n",
     b"--b\r\nbroken header\r\n\r\nx\r\n--b--\r\n",
+    b"--b\r\nContent-Disposition: form-data; name=content; filename=\xff\r\n\r\nx\r\n--b--\r\n",
 ]
 
 
@@ -221,6 +222,25 @@ async def test_bodies_that_are_no_form(open_sandbox: Opener, disk: Path, body: b
         assert answer.status in (400, 422), answer.body
         assert answer.json["status"] == answer.status
         assert kept(disk) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        (b'content; filename="\xff.png"\r\n', "filename"),
+        (b"content\r\nContent-Type: nonsense\r\n", "type"),
+        (b"type\r\n\r\na/b\r\nX-Evil: 1", "type"),
+    ],
+)
+async def test_headers_that_could_not_be_sent_back(caller: Caller, part: bytes, field: str) -> None:
+    """A name that is no text, a type that is none or would add a header to a download."""
+    head = b"--b\r\nContent-Disposition: form-data; name="
+    body = head + part + b"\r\n\r\n--b--\r\n"
+    answer = await caller.send(
+        "POST", "/v1/files", body, Content_Type="multipart/form-data; boundary=b"
+    )
+    assert answer.status == 422
+    assert field in [each["field"] for each in answer.json["invalid_fields"]]
 
 
 async def test_only_forms_are_taken(caller: Caller) -> None:

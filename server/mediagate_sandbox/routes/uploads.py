@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+import aiohttp
 import orjson
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -27,6 +29,15 @@ _LONGEST_FIELD = 64 * 1024
 _CHUNK = 64 * 1024
 _UNNAMED = "file"
 _OCTETS = "application/octet-stream"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}(?:[ \t]*;[ -~]{0,255})?", re.ASCII)
+# The last two are warnings, which are raised where warnings are errors.
+_BROKEN = (
+    ValueError,
+    HttpProcessingError,
+    aiohttp.BadContentDispositionHeader,
+    aiohttp.BadContentDispositionParam,
+)
 _TEXT_FIELDS = ("type", "filename", "metadata")
 
 
@@ -72,10 +83,9 @@ class UploadRoutes:
                 form = await _receive(request, incoming)
             except FileTooLargeError:
                 raise Problem(413, "Files must be less than 100MB in size") from None
-            except (ValueError, HttpProcessingError):
+            except _BROKEN:
                 raise bad_request("The request body is not valid multipart/form-data.") from None
-            name, metadata = _checked(form)
-            kind = form.fields.get("type") or form.content_type or _OCTETS
+            name, kind, metadata = _checked(form)
             upload = await self._uploads.keep(incoming, name, kind, metadata)
         return json_answer(self._document(request, upload), status=201)
 
@@ -189,15 +199,19 @@ async def _text(part: BodyPartReader) -> str:
     return collected.decode()
 
 
-def _checked(form: _Form) -> tuple[str, Mapping[str, Any]]:
-    """Name and metadata. Raises Problem (422) naming what does not fit."""
+def _checked(form: _Form) -> tuple[str, str, Mapping[str, Any]]:
+    """Name, content type and metadata. Raises Problem (422) naming what does not fit."""
     faults = []
     if not form.content:
         faults.append(InvalidField("required", "(root)", "content is required"))
     name = form.fields.get("filename") or form.name or _UNNAMED
-    if len(name.encode()) > _LONGEST_NAME:
-        text = f"Must be at most {_LONGEST_NAME} bytes long"
+    # A name in a header may hold bytes that are no text; they come as lone surrogates.
+    if len(name.encode("utf-8", "surrogateescape")) > _LONGEST_NAME or _SURROGATE.search(name):
+        text = f"Must be valid UTF-8, at most {_LONGEST_NAME} bytes long"
         faults.append(InvalidField("string_lte", "filename", text))
+    kind = form.fields.get("type") or form.content_type or _OCTETS
+    if not _MEDIA_TYPE.fullmatch(kind):
+        faults.append(InvalidField("format", "type", "Must be a media type such as image/png"))
     try:
         metadata = orjson.loads(form.fields.get("metadata") or b"{}")
     except orjson.JSONDecodeError:
@@ -207,4 +221,4 @@ def _checked(form: _Form) -> tuple[str, Mapping[str, Any]]:
         metadata = {}
     if faults:
         raise invalid_input(faults)
-    return name, metadata
+    return name, kind, metadata
