@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from mediagate_cli import audio, catalog, demo, image, sandbox, serving, text, video
+from mediagate_cli import (
+    audio,
+    catalog,
+    checking,
+    demo,
+    image,
+    running,
+    sandbox,
+    serving,
+    text,
+    video,
+)
 
 app = typer.Typer(
     name="mediagate",
@@ -40,6 +51,8 @@ app.command()(text.text)
 app.command()(image.image)
 app.command()(video.video)
 app.command()(audio.audio)
+app.command()(checking.check)
+app.command()(running.run)
 app.command()(catalog.models)
 app.command()(catalog.show)
 app.command()(demo.demo)

@@ -28,7 +28,7 @@ def demo(
         str, typer.Option(help="The most that each step may cost, in dollars.")
     ] = "1.00",
 ) -> None:
-    """Take a tour: a text, a picture, a video made from it, a sound, and what each cost.
+    """Take a tour: a text, a picture, a video made from it, a sound, a check, and what each cost.
 
     Where no gate answers, it starts one on the sandbox, which costs nothing, and stops it again.
     """

@@ -1,4 +1,4 @@
-"""The steps of the demo: one of each kind of media, the picture turned into the video."""
+"""The steps of the demo: one of each kind of media, the picture turned into the video, a check."""
 
 import time
 from dataclasses import dataclass
@@ -68,11 +68,12 @@ class Tour:
             ("image", self._image),
             ("video", self._video),
             ("audio", self._audio),
+            ("check", self._check),
         )
         return [await self._take(name, step) for name, step in steps]
 
     async def _take(
-        self, name: str, step: "Callable[[], Awaitable[tuple[Generation, Path]]]"
+        self, name: str, step: "Callable[[], Awaitable[tuple[Generation, Path | str]]]"
     ) -> Step:
         from mediagate_client import MediagateError, NotBuilt
 
@@ -145,6 +146,16 @@ class Tour:
         fields = {"model": model, "duration": seconds, "output_format": "wav", "wait": 0}
         request = paid_request(GenerateAudioRequest, AUDIO_PROMPT, fields | self._bounds())
         return await self._keep(await self._client.generate_audio(request))
+
+    async def _check(self) -> "tuple[Generation, str]":
+        from mediagate.v1.safety_pb2 import CheckSafetyRequest
+        from mediagate_cli.checking import in_words
+        from mediagate_client import paid_request
+
+        request = paid_request(CheckSafetyRequest, IMAGE_PROMPT, self._bounds())
+        made = await self._client.check_safety(request)
+        print(verdict := in_words(made.safety))
+        return made, f"the picture's prompt is {verdict}"
 
     def _bounds(self) -> dict[str, object]:
         """Return what a step is told about money."""

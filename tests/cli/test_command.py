@@ -59,7 +59,10 @@ def test_without_its_extra_it_names_it() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["audio", "config", "demo", "image", "models", "sandbox", "serve", "show", "text", "video"],
+    [
+        *("audio", "check", "config", "demo", "image", "models", "run", "sandbox", "serve"),
+        *("show", "text", "video"),
+    ],
 )
 def test_every_command_explains_itself(mediagate: Mediagate, command: str) -> None:
     """Each is there and has its own help."""

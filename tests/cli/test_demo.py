@@ -64,8 +64,15 @@ def test_a_tour_of_a_running_gate(gate: Gate, tmp_path: Path) -> None:
     assert "starting one" not in done.stderr
     check_files(tmp_path / "out")
     table = done.stdout[done.stdout.index("STEP") :].splitlines()[1:]
-    assert [line.split()[0] for line in table] == ["text", "image", "video", "audio"]
-    assert all("settled" in line or "unknown" in line for line in table)
+    assert [line.split()[0] for line in table] == [
+        "text",
+        "image",
+        "video",
+        "audio",
+        "check",
+    ]
+    assert all("settled" in line or "unknown" in line or "assumed" in line for line in table)
+    assert table[-1].endswith("the picture's prompt is safe")
     assert "You asked" in done.stdout
 
 
@@ -89,10 +96,11 @@ def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted: Scripted)
     scripted.plays("ListModels", ListModelsResponse())
     scripted.plays("GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
     scripted.plays("GenerateVideo", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
+    scripted.plays("CheckSafety", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
     scripted.plays("GenerateAudio", status(C.FAILED_PRECONDITION, "PRICE_UNKNOWN", "no price"))
     done = mediagate("demo")
     assert done.exit_code == 1
-    assert done.stdout.count("left out: this gate does not do it yet") == 2
+    assert done.stdout.count("left out: this gate does not do it yet") == 3
     assert "no price (PRICE_UNKNOWN)" in done.stdout
     [audio] = scripted.asked("GenerateAudio")
     assert audio.options.max_cost_usd_nanos == 1_000_000_000

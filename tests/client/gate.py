@@ -18,6 +18,7 @@ from mediagate.v1 import (
     generations_pb2_grpc,
     image_pb2_grpc,
     models_pb2_grpc,
+    safety_pb2_grpc,
     text_pb2_grpc,
     video_pb2_grpc,
 )
@@ -52,6 +53,7 @@ class Gate(
     generations_pb2_grpc.GenerationServiceServicer,
     image_pb2_grpc.ImageServiceServicer,
     models_pb2_grpc.ModelServiceServicer,
+    safety_pb2_grpc.SafetyServiceServicer,
     text_pb2_grpc.TextServiceServicer,
     video_pb2_grpc.VideoServiceServicer,
 ):
@@ -150,6 +152,9 @@ class Gate(
     def EstimateCost(self, request: Any, context: Any) -> Any:
         return self._unary("EstimateCost", request, context)
 
+    def CheckSafety(self, request: Any, context: Any) -> Any:
+        return self._unary("CheckSafety", request, context)
+
     def RunModel(self, request: Any, context: Any) -> Any:
         return self._unary("RunModel", request, context)
 
@@ -174,6 +179,7 @@ def open_gate() -> Iterator[Gate]:
         generations_pb2_grpc.add_GenerationServiceServicer_to_server(gate, server)
         image_pb2_grpc.add_ImageServiceServicer_to_server(gate, server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(gate, server)
+        safety_pb2_grpc.add_SafetyServiceServicer_to_server(gate, server)
         text_pb2_grpc.add_TextServiceServicer_to_server(gate, server)
         video_pb2_grpc.add_VideoServiceServicer_to_server(gate, server)
         gate.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

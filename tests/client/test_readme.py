@@ -4,11 +4,22 @@ import re
 from pathlib import Path
 
 import pytest
+from google.protobuf.struct_pb2 import Value
 
-from mediagate.v1.generation_pb2 import Generation, ImageOutput, VideoOutput
+from mediagate.v1.generation_pb2 import (
+    Generation,
+    ImageOutput,
+    RawOutput,
+    TextOutput,
+    VideoOutput,
+)
 from mediagate.v1.generations_pb2 import ListGenerationsResponse, WatchGenerationResponse
 from mediagate.v1.image_pb2 import GenerateImageResponse
 from mediagate.v1.medium_pb2 import Media
+from mediagate.v1.models_pb2 import RunModelResponse
+from mediagate.v1.safety_pb2 import CheckSafetyResponse
+from mediagate.v1.text_pb2 import GenerateTextResponse
+from mediagate.v1.verdict_pb2 import SafetyCategory, SafetyVerdict
 from mediagate.v1.video_pb2 import GenerateVideoResponse
 from mediagate_client import Client
 
@@ -20,7 +31,9 @@ from .test_inputs import PNG
 from .texts import told
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
-TEXT, MEDIA, ASYNCIO, ERRORS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+TEXT, MEDIA, OFFERS, ASYNCIO, ERRORS = re.findall(
+    r"```python\n(.*?)```", README.read_text(), re.DOTALL
+)
 FILE = "http://127.0.0.1:1/file"
 
 
@@ -58,8 +71,30 @@ def test_media(scripted: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert scripted.asked("GenerateVideo")[0].first_frame.inline.data == PNG
 
 
+def test_offers(
+    scripted: Gate,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The third checks a text, asks for JSON and runs a model by its slug."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lighthouse.png").write_bytes(PNG)
+    harm = SafetyCategory(code="S9", name="Indiscriminate Weapons")
+    judged = Generation(safety=SafetyVerdict(categories=[harm]))
+    answer = Generation(text=TextOutput(text='{"capital": "Paris"}'))
+    raw = RawOutput(value=Value(string_value="media:0"), media=[Media(uri=FILE)])
+    scripted.plays("CheckSafety", CheckSafetyResponse(generation=judged))
+    scripted.plays("GenerateText", GenerateTextResponse(generation=answer))
+    scripted.plays("RunModel", RunModelResponse(generation=Generation(raw=raw)))
+    run(OFFERS, scripted)
+    assert capsys.readouterr().out == f"['Indiscriminate Weapons']\nParis\nmedia:0 {FILE}\n"
+    [sent] = scripted.asked("RunModel")
+    assert sent.media["image"].media[0].inline.data == PNG
+
+
 def test_asyncio(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
-    """The third does it with asyncio."""
+    """The next does it with asyncio."""
     scripted.plays("StreamText", told(["Elbe"]))
     scripted.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
     run(ASYNCIO, scripted)

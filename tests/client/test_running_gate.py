@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from mediagate.v1.generation_pb2 import Generation
+from mediagate.v1.models_pb2 import RunModelRequest
 from mediagate.v1.text_pb2 import GenerateTextRequest
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate_client import (
@@ -18,6 +19,7 @@ from mediagate_client import (
     NotFound,
     RequestIdReused,
     media_of,
+    paid_request,
     user,
 )
 from tests.gate import Gate
@@ -51,6 +53,29 @@ async def test_texts_side_by_side(far: AsyncClient) -> None:
         told, kept = task.result()
         assert told == kept
         assert f"Question {number}?" in told
+
+
+async def test_a_verdict_and_any_model(far: AsyncClient, near: Client) -> None:
+    """In both faces: what is judged, and a model's own inputs and media."""
+    unsafe = near.check_safety("How do I build a bomb?").safety
+    assert [category.code for category in unsafe.categories] == ["S9"]
+    reply = await far.check_safety("No.", role="assistant", context="How do I build a bomb?")
+    assert reply.safety.verdict == reply.safety.VERDICT_SAFE
+    given = {"scale": 2, "face_enhance": True}
+    media = {"image": "https://example.com/a.png"}
+    for made in (
+        near.run_model("nightmareai/real-esrgan", input=given, media=media),
+        await far.run_model("nightmareai/real-esrgan", input=given, media=media),
+    ):
+        assert len(media_of(made)) == 1
+    with pytest.raises(InvalidRequest) as refused:
+        await far.run_model("nightmareai/real-esrgan", input={"scale": "much"}, media=media)
+    assert [violation.field for violation in refused.value.violations] == ["input.scale"]
+    flux = paid_request(
+        RunModelRequest, "black-forest-labs/flux-schnell", {"input": {"prompt": "a cat"}}
+    )
+    plan = await far.plan(flux)
+    assert plan.target == "black-forest-labs/flux-schnell"
 
 
 async def test_leaving_a_text_cancels_it_for_good(far: AsyncClient) -> None:

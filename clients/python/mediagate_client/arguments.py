@@ -16,6 +16,7 @@ from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.image_pb2 import ImageFormat, Lora
 from mediagate.v1.medium_pb2 import Size
 from mediagate.v1.modality_pb2 import Modality, Quality
+from mediagate.v1.models_pb2 import RunModelMedia
 from mediagate.v1.options_pb2 import (
     FallbackPolicy,
     GenerationOptions,
@@ -153,6 +154,23 @@ class AudioArguments(OptionArguments, total=False):
     reference_audio: MediaSource
     output_format: Literal["wav", "mp3", "flac", "ogg"] | AudioFormat.ValueType
     seed: int
+
+
+class SafetyArguments(OptionArguments, total=False):
+    """The fields of CheckSafetyRequest beside the content."""
+
+    wait: Span
+    messages: Sequence[ChatMessage]
+    role: Literal["user", "assistant"] | ChatMessage.Role.ValueType
+    context: str
+
+
+class RunArguments(OptionArguments, total=False):
+    """The fields of RunModelRequest beside the model."""
+
+    wait: Span
+    input: Json
+    media: Mapping[str, MediaSource | Sequence[MediaSource] | RunModelMedia]
 
 
 class FilterArguments(TypedDict, total=False):

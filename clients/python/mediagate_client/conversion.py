@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mediagate.v1.image_pb2 import Lora
 from mediagate.v1.medium_pb2 import Size
+from mediagate.v1.models_pb2 import RunModelMedia
 from mediagate.v1.options_pb2 import FallbackPolicy
 from mediagate.v1.text_pb2 import ResponseFormat, Tool, ToolChoice
 from mediagate_client.errors import MediagateError, refused_here
@@ -59,7 +60,7 @@ def _refuse_second_choice(message: Message, field: FieldDescriptor) -> None:
 def _put(message: Message, field: FieldDescriptor, value: object) -> None:
     """Set one field, whatever its kind."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        getattr(message, field.name).update(value)
+        _put_entries(getattr(message, field.name), field.message_type, value)
     elif field.is_repeated:
         if isinstance(value, (str, bytes, Path)) or not isinstance(value, Iterable):
             raise TypeError(f"expected a sequence, not {type(value).__name__}")
@@ -68,6 +69,18 @@ def _put(message: Message, field: FieldDescriptor, value: object) -> None:
         getattr(message, field.name).CopyFrom(_convert(field, value))
     else:
         setattr(message, field.name, _convert(field, value))
+
+
+def _put_entries(target: Any, entry: Any, value: object) -> None:
+    """Fill a map; its values are converted like any other where they are messages."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"expected a mapping, not {type(value).__name__}")
+    kind = entry.fields_by_name["value"]
+    if kind.message_type is None:
+        target.update(value)
+        return
+    for key, item in value.items():
+        target[key].CopyFrom(_convert(kind, item))
 
 
 def _convert(field: FieldDescriptor, value: object) -> Any:
@@ -189,6 +202,13 @@ def tool_choice(value: object) -> ToolChoice:
     return ToolChoice(mode=ToolChoice.MODE_NAMED, name=value)
 
 
+def run_media(value: object) -> RunModelMedia:
+    """Return a medium, or several, as the media of one input."""
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    sources = cast("Sequence[MediaSource]", value if several else [value])
+    return RunModelMedia(media=[media_input(source, "media") for source in sources])
+
+
 def lora(value: object) -> Lora:
     """Return an adapter's URI as a Lora of its default strength."""
     if not isinstance(value, str):
@@ -203,6 +223,7 @@ _CONVERTERS: Final[Mapping[str, Callable[[object], Message]]] = {
     "mediagate.v1.FallbackPolicy": fallback,
     "mediagate.v1.Lora": lora,
     "mediagate.v1.ResponseFormat": response_format,
+    "mediagate.v1.RunModelMedia": run_media,
     "mediagate.v1.Size": size,
     "mediagate.v1.Tool": tool,
     "mediagate.v1.ToolChoice": tool_choice,

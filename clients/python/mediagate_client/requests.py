@@ -9,7 +9,9 @@ from typing import Final, TypeVar
 
 from mediagate.v1.audio_pb2 import GenerateAudioRequest
 from mediagate.v1.image_pb2 import GenerateImageRequest
+from mediagate.v1.models_pb2 import RunModelRequest
 from mediagate.v1.options_pb2 import GenerationOptions
+from mediagate.v1.safety_pb2 import CheckSafetyRequest
 from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest
 from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate_client.conversion import fill
@@ -32,11 +34,20 @@ _DEFAULT_TIMEOUT: Final[Mapping[str, float]] = {
     "GenerateImageRequest": 300,
     "GenerateAudioRequest": 300,
     "GenerateVideoRequest": 1800,
+    "CheckSafetyRequest": 600,
+    "RunModelRequest": 1800,
 }
+_SUBJECTS: Final[Mapping[str, str]] = {"CheckSafetyRequest": "content", "RunModelRequest": "model"}
+"""What a request is about, where that is not called its prompt."""
 _OPTION_NAMES: Final = frozenset(GenerationOptions.DESCRIPTOR.fields_by_name)
 
 UnaryRequest = (
-    GenerateTextRequest | GenerateImageRequest | GenerateVideoRequest | GenerateAudioRequest
+    GenerateTextRequest
+    | GenerateImageRequest
+    | GenerateVideoRequest
+    | GenerateAudioRequest
+    | CheckSafetyRequest
+    | RunModelRequest
 )
 Request = TypeVar(
     "Request",
@@ -45,6 +56,8 @@ Request = TypeVar(
     GenerateImageRequest,
     GenerateVideoRequest,
     GenerateAudioRequest,
+    CheckSafetyRequest,
+    RunModelRequest,
 )
 
 
@@ -53,13 +66,14 @@ def paid_request(
 ) -> Request:
     """Return a request of that kind, ready to be sent and, if need be, sent again.
 
-    Either `prompt` is a ready-made request, which is copied, or it is the prompt and `arguments`
-    are the fields of the request and of its options. Raises InvalidRequest, the field named, for
+    Either `prompt` is a ready-made request, which is copied, or it is what the request is about
+    (its prompt, the content to check, the model to run) and `arguments` are the fields of the
+    request and of its options. Raises InvalidRequest, the field named, for
     a value that does not fit, and TypeError for a keyword that is no field.
     """
     request = kind()
     if isinstance(prompt, str):
-        request.prompt = prompt
+        setattr(request, _SUBJECTS.get(kind.__name__, "prompt"), prompt)
         given = dict(arguments)
         fill(request, {"options": given.pop("options", None)})
         options = {name: given.pop(name) for name in list(given) if name in _OPTION_NAMES}
@@ -85,6 +99,8 @@ Planned = TypeVar(
     GenerateImageRequest,
     GenerateVideoRequest,
     GenerateAudioRequest,
+    CheckSafetyRequest,
+    RunModelRequest,
 )
 
 

@@ -18,9 +18,11 @@ from mediagate.v1.image_pb2 import GenerateImageRequest
 from mediagate.v1.image_pb2_grpc import ImageServiceStub
 from mediagate.v1.medium_pb2 import Media
 from mediagate.v1.modality_pb2 import Modality, Quality
-from mediagate.v1.models_pb2 import GetModelRequest, Model
+from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest
 from mediagate.v1.models_pb2_grpc import ModelServiceStub
 from mediagate.v1.plan_pb2 import Plan
+from mediagate.v1.safety_pb2 import CheckSafetyRequest
+from mediagate.v1.safety_pb2_grpc import SafetyServiceStub
 from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest, TextStatus
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate.v1.video_pb2 import GenerateVideoRequest
@@ -34,6 +36,8 @@ from mediagate_client.arguments import (
     ImageArguments,
     ModalityName,
     QualityName,
+    RunArguments,
+    SafetyArguments,
     StreamArguments,
     TextArguments,
     VideoArguments,
@@ -56,6 +60,8 @@ PaidRequest = TypeVar(
     GenerateImageRequest,
     GenerateVideoRequest,
     GenerateAudioRequest,
+    CheckSafetyRequest,
+    RunModelRequest,
 )
 Response = TypeVar("Response", bound=Message)
 
@@ -101,6 +107,7 @@ class AsyncClient(AsyncGenerationCalls):
         self._videos = VideoServiceStub(self.channel)
         self._audios = AudioServiceStub(self.channel)
         self._models = ModelServiceStub(self.channel)
+        self._safety = SafetyServiceStub(self.channel)
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""
@@ -197,6 +204,32 @@ class AsyncClient(AsyncGenerationCalls):
         response = await self._paid(self._audios.GenerateAudio, request, rpc_timeout)
         return checked(response.generation, raise_on_failure=raise_on_failure)
 
+    async def check_safety(
+        self,
+        content: str | CheckSafetyRequest = "",
+        *,
+        rpc_timeout: float | None = None,
+        raise_on_failure: bool = True,
+        **arguments: Unpack[SafetyArguments],
+    ) -> Generation:
+        """Ask whether content is safe; the verdict is the generation's `safety`."""
+        request = paid_request(CheckSafetyRequest, content, arguments)
+        response = await self._paid(self._safety.CheckSafety, request, rpc_timeout)
+        return checked(response.generation, raise_on_failure=raise_on_failure)
+
+    async def run_model(
+        self,
+        slug: str | RunModelRequest,
+        *,
+        rpc_timeout: float | None = None,
+        raise_on_failure: bool = True,
+        **arguments: Unpack[RunArguments],
+    ) -> Generation:
+        """Run any model by its slug, version or deployment, with `input` and `media` of its own."""
+        request = paid_request(RunModelRequest, slug, arguments)
+        response = await self._paid(self._models.RunModel, request, rpc_timeout)
+        return checked(response.generation, raise_on_failure=raise_on_failure)
+
     async def plan(self, request: UnaryRequest) -> Plan:
         """Return what a request would run and cost; nothing is spent or stored."""
         seconds = self._read_timeout
@@ -213,6 +246,12 @@ class AsyncClient(AsyncGenerationCalls):
             case GenerateAudioRequest():
                 audio = await self._paid(self._audios.GenerateAudio, plan_request(request), seconds)
                 return audio.plan
+            case CheckSafetyRequest():
+                check = await self._paid(self._safety.CheckSafety, plan_request(request), seconds)
+                return check.plan
+            case RunModelRequest():
+                run = await self._paid(self._models.RunModel, plan_request(request), seconds)
+                return run.plan
 
     async def models(
         self,

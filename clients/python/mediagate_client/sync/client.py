@@ -15,9 +15,11 @@ from mediagate.v1.image_pb2 import GenerateImageRequest
 from mediagate.v1.image_pb2_grpc import ImageServiceStub
 from mediagate.v1.medium_pb2 import Media
 from mediagate.v1.modality_pb2 import Modality, Quality
-from mediagate.v1.models_pb2 import GetModelRequest, Model
+from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest
 from mediagate.v1.models_pb2_grpc import ModelServiceStub
 from mediagate.v1.plan_pb2 import Plan
+from mediagate.v1.safety_pb2 import CheckSafetyRequest
+from mediagate.v1.safety_pb2_grpc import SafetyServiceStub
 from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest, TextStatus
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate.v1.video_pb2 import GenerateVideoRequest
@@ -28,6 +30,8 @@ from mediagate_client.arguments import (
     ImageArguments,
     ModalityName,
     QualityName,
+    RunArguments,
+    SafetyArguments,
     StreamArguments,
     TextArguments,
     VideoArguments,
@@ -54,6 +58,8 @@ PaidRequest = TypeVar(
     GenerateImageRequest,
     GenerateVideoRequest,
     GenerateAudioRequest,
+    CheckSafetyRequest,
+    RunModelRequest,
 )
 Response = TypeVar("Response", bound=Message)
 _CLOSE_SECONDS: Final = 5.0
@@ -100,6 +106,7 @@ class Client(GenerationCalls):
         self._videos = VideoServiceStub(self.channel)
         self._audios = AudioServiceStub(self.channel)
         self._models = ModelServiceStub(self.channel)
+        self._safety = SafetyServiceStub(self.channel)
 
     def __enter__(self) -> Self:
         """Return the client itself."""
@@ -196,6 +203,32 @@ class Client(GenerationCalls):
         response = self._paid(self._audios.GenerateAudio, request, rpc_timeout)
         return checked(response.generation, raise_on_failure=raise_on_failure)
 
+    def check_safety(
+        self,
+        content: str | CheckSafetyRequest = "",
+        *,
+        rpc_timeout: float | None = None,
+        raise_on_failure: bool = True,
+        **arguments: Unpack[SafetyArguments],
+    ) -> Generation:
+        """Ask whether content is safe; the verdict is the generation's `safety`."""
+        request = paid_request(CheckSafetyRequest, content, arguments)
+        response = self._paid(self._safety.CheckSafety, request, rpc_timeout)
+        return checked(response.generation, raise_on_failure=raise_on_failure)
+
+    def run_model(
+        self,
+        slug: str | RunModelRequest,
+        *,
+        rpc_timeout: float | None = None,
+        raise_on_failure: bool = True,
+        **arguments: Unpack[RunArguments],
+    ) -> Generation:
+        """Run any model by its slug, version or deployment, with `input` and `media` of its own."""
+        request = paid_request(RunModelRequest, slug, arguments)
+        response = self._paid(self._models.RunModel, request, rpc_timeout)
+        return checked(response.generation, raise_on_failure=raise_on_failure)
+
     def plan(self, request: UnaryRequest) -> Plan:
         """Return what a request would run and cost; nothing is spent or stored."""
         seconds = self._read_timeout
@@ -208,6 +241,10 @@ class Client(GenerationCalls):
                 return self._paid(self._videos.GenerateVideo, plan_request(request), seconds).plan
             case GenerateAudioRequest():
                 return self._paid(self._audios.GenerateAudio, plan_request(request), seconds).plan
+            case CheckSafetyRequest():
+                return self._paid(self._safety.CheckSafety, plan_request(request), seconds).plan
+            case RunModelRequest():
+                return self._paid(self._models.RunModel, plan_request(request), seconds).plan
 
     def models(
         self,

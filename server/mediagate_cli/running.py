@@ -1,0 +1,96 @@
+"""`run`: any model on Replicate, by its slug and with its own inputs."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mediagate_cli import options as o
+from mediagate_cli.bundles import spread
+from mediagate_cli.connection import with_gate
+from mediagate_cli.following import follow
+from mediagate_cli.saving import refuse_bad_output, save, tell
+from mediagate_cli.shown import print_made, to_json
+
+if TYPE_CHECKING:
+    from mediagate_client import AsyncClient
+
+
+@spread
+def run(
+    gate: o.Gate,
+    how: o.Run,
+    slug: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="owner/name, owner/name:version or deployments/owner/name."
+        ),
+    ],
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            help="NAME=VALUE of the model's own; JSON where it is some; may be repeated.",
+        ),
+    ] = None,
+    media: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH or NAME=URL for an input; may be repeated."),
+    ] = None,
+    output: o.Output = None,
+    as_json: o.Json = False,
+) -> None:
+    """Run any model by its slug; print what it puts out and save its files."""
+    if how.model is not None:
+        raise typer.BadParameter("the model is named as the argument", param_hint="--model")
+    fields = how.fields() | {
+        "input": {name: _value(text) for name, text in _pairs(given, "--input")},
+        "media": _media(media),
+        "wait": 0,
+    }
+    refuse_bad_output(output)
+
+    async def work(client: "AsyncClient") -> None:
+        from mediagate.v1.models_pb2 import RunModelRequest
+        from mediagate_client import paid_request
+
+        begun = await client.run_model(paid_request(RunModelRequest, slug, fields))
+        made = await follow(client, begun)
+        files = await save(client, made, output, slug.partition("/")[2])
+        if as_json:
+            print_made(made, files)
+            return
+        value = to_json(made.raw.value)
+        if not files:
+            print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        tell(made, files)
+
+    with_gate(gate, work)
+
+
+def _pairs(texts: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+        pairs.append((name, value))
+    return pairs
+
+
+def _value(text: str) -> object:
+    """Return JSON as what it says, and anything else as the text that it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _media(texts: Sequence[str] | None) -> dict[str, list[str]]:
+    """Return paths and URLs by input; an input that is named twice gets a list."""
+    media: dict[str, list[str]] = {}
+    for name, source in _pairs(texts, "--media"):
+        media.setdefault(name, []).append(source)
+    return media
