@@ -10,7 +10,7 @@ from pathlib import Path
 from mediagate_sandbox.control import SandboxControl
 
 UNLIMITED = ("--creates-per-minute", "0", "--requests-per-minute", "0")
-AT_ONCE = ("--time-scale", "0", "--token-time-scale", "0")
+AT_ONCE = ("--time-scale", "0", "--token-time-scale", "0", "--small-files")
 
 
 @contextmanager

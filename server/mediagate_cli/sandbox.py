@@ -61,6 +61,12 @@ class Runs:
     token_time_scale: Annotated[
         float, typer.Option(help="The same, between two tokens.", rich_help_panel=_RUNS)
     ] = 0.25
+    small_files: Annotated[
+        bool,
+        typer.Option(
+            "--small-files", help="Make files tiny, for load tests.", rich_help_panel=_RUNS
+        ),
+    ] = False
     cold_boots: Annotated[
         bool,
         typer.Option("--cold-boots", help="Community models boot first.", rich_help_panel=_RUNS),

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 
-from mediagate_sandbox.media import Recipe, file_format, make
+from mediagate_sandbox.media import Recipe, file_format, make, shrunk
 from mediagate_sandbox.store import Store
 
 log = logging.getLogger("mediagate.sandbox")
@@ -29,15 +29,18 @@ def find_recipe(store: Store, key: str, name: str) -> Recipe | None:
 class Files:
     """Bytes by recipe."""
 
-    def __init__(self, most_bytes: int) -> None:
-        """Keep at most `most_bytes` of finished files, the last read ones."""
+    def __init__(self, most_bytes: int, *, small: bool = False) -> None:
+        """Keep at most `most_bytes` of files, the last read ones; `small` makes them tiny."""
         self._most_bytes = most_bytes
+        self._small = small
         self._kept: OrderedDict[Recipe, bytes] = OrderedDict()
         self._kept_bytes = 0
         self._making = asyncio.Lock()
 
     async def read(self, recipe: Recipe) -> bytes:
         """The file's bytes, made now if need be; the same recipe always gives the same."""
+        if self._small:
+            recipe = shrunk(recipe)
         found = self._find(recipe)
         if found is not None:
             return found

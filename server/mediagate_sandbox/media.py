@@ -6,10 +6,13 @@ are imported when the first file is made, so that a sandbox starts at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mediagate_sandbox import limits
+
+_TINY_SIDE = 64
+_TINY_SECONDS = 0.5
 
 PictureFormat = Literal["png", "jpg", "webp"]
 SoundFormat = Literal["wav", "mp3"]
@@ -91,6 +94,21 @@ def too_much(recipe: Recipe) -> str | None:
     if isinstance(recipe, FilmRecipe) and recipe.seconds > limits.LONGEST_FILM_SECONDS:
         return f"this sandbox makes at most {limits.LONGEST_FILM_SECONDS} s of film"
     return None
+
+
+def shrunk(recipe: Recipe) -> Recipe:
+    """The same in tiny, for those who fetch many: at most 64 pixels a side and half a second."""
+    if isinstance(recipe, SoundRecipe):
+        return replace(recipe, seconds=min(recipe.seconds, _TINY_SECONDS))
+    scale = min(1.0, _TINY_SIDE / max(recipe.width, recipe.height))
+    width, height = (
+        max(limits.SMALLEST_SIDE, round(side * scale / 2) * 2)
+        for side in (recipe.width, recipe.height)
+    )
+    if isinstance(recipe, PictureRecipe):
+        return replace(recipe, width=width, height=height)
+    seconds = min(recipe.seconds, _TINY_SECONDS)
+    return replace(recipe, width=width, height=height, seconds=seconds)
 
 
 def make(recipe: Recipe) -> bytes:

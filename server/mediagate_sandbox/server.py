@@ -180,7 +180,9 @@ class Sandbox:
                 *SearchRoutes(settings, catalog, observations).routes(),
                 *AccountRoutes().routes(),
                 *StreamRoutes(settings, clock, store, cuts, observations).routes(),
-                *FileRoutes(store, Files(settings.media_cache_bytes)).routes(),
+                *FileRoutes(
+                    store, Files(settings.media_cache_bytes, small=settings.small_files)
+                ).routes(),
             ]
         )
         if settings.control:

@@ -157,6 +157,9 @@ class SandboxSettings:
     media_cache_bytes: int = 256 * MEBIBYTE
     """How many bytes of finished media stay in memory; the rest is made again when read."""
 
+    small_files: bool = False
+    """Whether files are made tiny, whatever was asked for; metrics and bill stay as they were."""
+
     max_body_bytes: int = 20 * MEBIBYTE
     """The largest request body that is read; a larger one gets 413."""
 

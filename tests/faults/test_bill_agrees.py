@@ -149,6 +149,6 @@ async def test_a_wrong_rate_in_the_gate_is_seen(tmp_path: Path, seed: int) -> No
 
 
 def _with_wrong_rate(text: str) -> str:
-    """A file of the catalog with a digit more in the first output rate after the model's slug."""
+    """A file of the catalog with a digit more in the model's price for what it writes."""
     before, slug, after = text.partition(f'slug = "{CLAUDE}"')
-    return before + slug + after.replace('usd = "15"', 'usd = "15.001"', 1) if slug else text
+    return before + slug + after.replace('= "15"', '= "15.001"', 1) if slug else text

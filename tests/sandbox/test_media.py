@@ -265,3 +265,21 @@ async def test_a_small_cache_makes_files_again(open_sandbox: Opener) -> None:
         document = await caller.ran(SCHNELL, given)
         first = [(await fetched(caller, link)).body for link in document["output"]]
         assert [(await fetched(caller, link)).body for link in document["output"]] == first
+
+
+async def test_small_files_are_quick_and_billed_as_if_large(open_sandbox: Opener) -> None:
+    """Every format is what it says, in tiny; nothing else shows that it is not the whole."""
+    async with open_sandbox(small_files=True, time_scale=0) as caller:
+        picture = await caller.ran(SCHNELL, {"prompt": "x", "aspect_ratio": "21:9"})
+        film = await caller.ran("minimax/video-01", {"prompt": "x"})
+        sound = await caller.ran("stability-ai/stable-audio-2.5", {"prompt": "x", "duration": 7})
+        drawn = Image.open(io.BytesIO((await caller.get(picture["output"][0])).body))
+        assert max(drawn.size) == 64
+        for document, kind in ((film, "video"), (sound, "audio")):
+            body = (await caller.get(document["output"])).body
+            with av.open(io.BytesIO(body), "r") as media:
+                assert media.streams.get(**{kind: 0})
+                assert media.duration is not None
+                assert 0.4 <= media.duration / av.time_base <= 0.7
+        assert film["metrics"]["video_output_duration_seconds"] > 5
+        assert sound["metrics"]["audio_output_duration_seconds"] == 7
