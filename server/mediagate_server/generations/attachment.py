@@ -7,6 +7,7 @@ from typing import Self
 from mediagate_server.errors import (
     DeadlinePassed,
     Draining,
+    Internal,
     MediagateError,
     StoredFailure,
     StreamInterrupted,
@@ -83,7 +84,7 @@ class Attachment:
             if self._life.draining:
                 raise draining()
             if self._life.waiting_is_over:
-                raise_unless_succeeded(self.record)
+                raise_if_unconfirmed(self.record)
                 raise DeadlinePassed("the timeout was over before the end")
             standing = (self.record.state, self.record.attempt.ordinal)
             if told is None or (told != standing and told[1]):
@@ -124,16 +125,23 @@ async def wait_for_end(life: Life, clock: Clock, seconds: float | None) -> None:
             timer.cancel()
 
 
-def raise_unless_succeeded(record: Generation) -> None:
-    """How a stream ends that did not succeed."""
+def raise_if_unconfirmed(record: Generation) -> None:
+    """How a stream ends that waited for a create in doubt as long as it could."""
     if record.state is State.UNCONFIRMED:
         raise SubmitUnconfirmed(
             "whether upstream took the request is not known yet",
             metadata={"id": record.id},
             retry_after=30.0,
         )
+
+
+def raise_unless_succeeded(record: Generation) -> None:
+    """How a stream ends that did not succeed."""
+    raise_if_unconfirmed(record)
     if record.failure and record.state is not State.SUCCEEDED:
         raise StoredFailure(record.failure)
+    if not record.state.is_terminal:
+        raise Internal  # Its life broke here; what is stored is taken up by the next process.
 
 
 def draining() -> Draining:

@@ -10,13 +10,18 @@ from mediagate_server.generations.clock import Clock, Timer
 
 
 class Callers:
-    """Counts callers; calls `abandon` when the last one has left and the grace is over."""
+    """Counts callers; calls `abandon` when the last one has left and the grace is over.
 
-    def __init__(self, clock: Clock, abandon: Callable[[], None]) -> None:
+    `detached` from the beginning is what an earlier process left: it runs to its end.
+    """
+
+    def __init__(
+        self, clock: Clock, abandon: Callable[[], None], *, detached: bool = False
+    ) -> None:
         self._clock = clock
         self._abandon = abandon
         self._attached = 0
-        self._detached = False
+        self._detached = detached
         self._timer: Timer | None = None
 
     def arrive(self) -> None:

@@ -6,6 +6,7 @@ create itself) ends the following. Whoever sets `wake` has the prediction looked
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Final
 
 from mediagate_server.generations.clock import Clock
@@ -15,6 +16,7 @@ from mediagate_server.generations.stopping import Stop
 from mediagate_server.replicate.port import NoAnswer, Prediction, Refusal, Refused
 
 _FIRST, _GROWTH = 0.1, 1.5
+_LOST_AFTER: Final = timedelta(seconds=10)
 
 
 class Poll:
@@ -53,6 +55,7 @@ class Follower:
         self._first, self._longest = poll
         self._cancelled = False
         self._answer: Prediction | None = None
+        self._missing_since: datetime | None = None
 
     async def to_the_end(
         self, prediction: Prediction, reader: StreamReader | None
@@ -102,14 +105,23 @@ class Follower:
             else:
                 await self._stop.interrupts(asking)
         except Refused as refused:
-            return refused.refusal is not Refusal.NOT_FOUND
+            return refused.refusal is not Refusal.NOT_FOUND or not self._is_lost()
         except NoAnswer:
             pass  # Retried and counted below this room; here it only means: ask again later.
         return True
 
+    def _is_lost(self) -> bool:
+        """Whether upstream has said for long enough that it does not know the prediction.
+
+        What it has just made it may not find everywhere at once.
+        """
+        now = self._clock.now()
+        self._missing_since = self._missing_since or now
+        return now - self._missing_since >= _LOST_AFTER
+
     async def _get(self, prediction_id: str) -> None:
         answer = await self._upstream.get(prediction_id, model=self._model)
-        self._answer = answer
+        self._answer, self._missing_since = answer, None
         if not answer.status.is_terminal:
             self._on_progress(answer)
 

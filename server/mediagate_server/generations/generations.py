@@ -234,7 +234,7 @@ class Generations:
         try:
             await life.live()
         except StaleOwner:
-            pass  # Another process goes on with it; this one is about to end.
+            life.let_go()
         except Exception as error:  # noqa: BLE001 - kept from taking the others down
             _log.error("generation broke", id=life.record.id, error=type(error).__name__)
             life.broke(Internal().failure)
@@ -245,9 +245,17 @@ class Generations:
     async def _recover(self) -> None:
         """Take up what an earlier process left, from wherever each generation stands."""
         for record in await self._around.store.unfinished():
-            pending = await self._around.store.pending(record.id)
-            waiting = work.loads(pending) if pending else work.NOTHING
-            life = Life(self._around, self._roll, record, waiting)
+            waiting = await self._waiting(record.id)
+            life = Life(self._around, self._roll, record, waiting, recovered=True)
             life.checkpoints.restore(await self._around.store.checkpoints(record.id))
             self._roll.add(life)
             self._keep(self._live(life))
+
+    async def _waiting(self, generation_id: str) -> work.Work:
+        """What an earlier process had still to send, as far as that can be read."""
+        pending = await self._around.store.pending(generation_id)
+        try:
+            return work.loads(pending) if pending else work.NOTHING
+        except ValueError as error:
+            _log.error("what was to be sent cannot be read", id=generation_id, error=str(error))
+            return work.NOTHING

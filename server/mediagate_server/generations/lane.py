@@ -71,8 +71,11 @@ class Lane:
     @property
     def plan(self) -> Plan | None:
         """What the newest attempt sends."""
-        model = self.attempt.model
-        return next((plan for plan in self._plans if plan.slug == model), None)
+        return self.plan_of(self.attempt)
+
+    def plan_of(self, attempt: Attempt) -> Plan | None:
+        """See HintTaker."""
+        return next((plan for plan in self._plans if plan.slug == attempt.model), None)
 
     async def run(self) -> None:
         """To its end, from wherever it stands. Called again after StoreUnavailable."""

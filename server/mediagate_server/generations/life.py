@@ -54,6 +54,7 @@ class Life:
 
     `work` is what it has still to send, as far as that is known. `may_send` names the attempt
     that the accepting commit made for this process to send; empty for a generation found later.
+    `recovered`: an earlier process accepted it.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Life:
         *,
         may_send: str = "",
         lives: bool = True,
+        recovered: bool = False,
     ) -> None:
         self._around = around
         self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
@@ -73,7 +75,9 @@ class Life:
         self.text_is_broken = False
         self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
         self.changed = asyncio.Event()
-        self.callers = Callers(around.clock, lambda: self.end("its last caller left"))
+        self.callers = Callers(
+            around.clock, lambda: self.end("its last caller left"), detached=recovered
+        )
         self.over = not lives
         self.draining = False
         self._overdue = False
@@ -157,6 +161,11 @@ class Life:
         """A bug of ours ended the life. What is stored stays as it is, for recovery."""
         self.saved.current = replace(self.record, failure=failure)
         self.over = True
+        self.announce()
+
+    def let_go(self) -> None:
+        """Another process goes on with it: all who wait here are to ask there."""
+        self.draining = True
         self.announce()
 
     def never_was(self) -> None:

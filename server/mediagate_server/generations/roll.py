@@ -51,8 +51,7 @@ class Roll:
         """All who wait are to go."""
         self.draining = True
         for life in self:
-            life.draining = True
-            life.announce()
+            life.let_go()
         self.changed()
 
     # What lanes tell

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from mediagate_server import telemetry
+from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations.adopt import Window, assign, fits
 from mediagate_server.generations.doors import Surroundings
@@ -22,7 +23,7 @@ from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.whole import Doubt
 from mediagate_server.replicate.port import NoAnswer, Prediction, Refused
-from mediagate_server.store.records import AttemptState, Generation
+from mediagate_server.store.records import Attempt, AttemptState, Generation
 
 _log = structlog.get_logger()
 
@@ -107,8 +108,13 @@ class Sweeper:
             for attempt in record.attempts:
                 late = attempt.state is AttemptState.ABSENT and attempt.created_at >= now - LATE
                 if late and not self._overruns.has(attempt.id):
-                    sweep.late[attempt.id] = (Doubt(attempt, None), record)
+                    sweep.late[attempt.id] = (Doubt(attempt, self._plan_of(attempt)), record)
         return sweep
+
+    def _plan_of(self, attempt: Attempt) -> Plan | None:
+        """What an attempt sent, where its generation still lives here."""
+        lane = self._roll.lane_of(attempt.id)
+        return lane.plan_of(attempt) if lane else None
 
     async def _free(self, predictions: Iterable[Prediction]) -> list[Prediction]:
         """Those that no attempt holds, neither in the store nor on its way there."""

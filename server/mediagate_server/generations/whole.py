@@ -70,6 +70,10 @@ class HintTaker(Protocol):
         """Upstream says which prediction an attempt is. False where that is of no use."""
         ...
 
+    def plan_of(self, attempt: Attempt) -> Plan | None:
+        """What an attempt sends, or sent; None where that is not known any more."""
+        ...
+
 
 class Places(Protocol):
     """Where lanes are found by their attempts."""

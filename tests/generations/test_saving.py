@@ -1,0 +1,126 @@
+"""A record that is changed by many at once: every change is kept, and every version comes once."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.generations.clock import SystemClock
+from mediagate_server.generations.saving import Change, SavedRecord
+from mediagate_server.store.records import Generation, State
+from mediagate_server.store.sqlite import SqliteStore
+from tests.store.samples import made
+
+
+def add(letter: str) -> Change:
+    """A change that shows in the logs, once."""
+    return lambda record: replace(record, logs=record.logs + letter)
+
+
+class Versions:
+    """What became durable, in order."""
+
+    def __init__(self) -> None:
+        self.saved: SavedRecord | None = None
+        self.seen: list[Generation] = []
+
+    def wrote(self) -> None:
+        assert self.saved is not None
+        self.seen.append(self.saved.durable)
+
+
+STEPS = st.lists(st.sampled_from(["tell", "commit", "both", "pause"]), max_size=12)
+
+
+@given(STEPS)
+@settings(max_examples=40)
+async def test_no_change_is_lost_and_versions_rise_by_one(steps: list[str]) -> None:
+    """Told in passing or committed, in whatever order they meet."""
+    with TemporaryDirectory() as folder:
+        async with SqliteStore(Path(folder)) as store:
+            record = made("a")
+            await store.accept(record, (), 0)
+            versions = Versions()
+            saved = SavedRecord(store, SystemClock(), record, lambda: None, versions.wrote)
+            versions.saved = saved
+            commits: list[asyncio.Task[None]] = []
+            expected = ""
+            for number, step in enumerate(steps):
+                letter = chr(ord("a") + number)
+                if step != "pause":
+                    expected += letter
+                if step == "tell":
+                    saved.tell(add(letter))
+                elif step == "commit":
+                    await saved.commit("settle", add(letter))
+                elif step == "both":
+                    commits.append(asyncio.create_task(saved.commit("settle", add(letter))))
+                else:
+                    await saved.written()
+            await asyncio.gather(*commits)
+            await saved.written()
+            stored = await store.get(record.tenant, record.id)
+        assert stored is not None
+        assert sorted(stored.logs) == sorted(expected)
+        assert stored == saved.durable == saved.current
+        numbers = [one.version for one in versions.seen]
+        assert numbers == sorted(set(numbers))
+        assert stored.version == 1 + len(numbers)
+
+
+class Failing:
+    """A store whose next saves fail; the rest is real."""
+
+    def __init__(self, store: SqliteStore, failures: int) -> None:
+        self._store = store
+        self.failures = failures
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def save(self, *args: object, **more: object) -> "asyncio.Future[int]":
+        if self.failures:
+            self.failures -= 1
+            failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            failed.set_exception(StoreUnavailable("away", retry_after=1.0))
+            return failed
+        return self._store.save(*args, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, told: bool) -> None:
+    """A commit that failed is as if it had not been; what was told is written by the next."""
+    async with SqliteStore(tmp_path) as real:
+        record = made("a")
+        await real.accept(record, (), 0)
+        store = Failing(real, 2 if told else 1)
+        announced: list[str] = []
+        saved = SavedRecord(
+            store,  # type: ignore[arg-type]
+            SystemClock(),
+            record,
+            _noting(announced),
+            lambda: None,
+        )
+        if told:
+            saved.tell(add("t"))
+        with pytest.raises(StoreUnavailable):
+            await saved.commit("settle", lambda one: replace(add("x")(one), state=State.FAILED))
+        assert saved.durable == record
+        assert saved.current.state is record.state
+        await saved.commit("settle", add("y"))
+        stored = await real.get(record.tenant, record.id)
+    assert stored is not None
+    assert stored.logs == ("ty" if told else "y")
+    assert stored.version == 2
+    assert announced
+
+
+def _noting(announced: list[str]) -> Callable[[], None]:
+    return lambda: announced.append("!")

@@ -1,0 +1,45 @@
+"""Upstreams for tests of one part of a life: whatever is not made for the test fails it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+
+from mediagate_server.replicate.port import (
+    CreateRequest,
+    Prediction,
+    PredictionPage,
+    StreamEvent,
+)
+
+
+class NoUpstream:
+    """Implements doors.UpstreamDoor: nothing may be asked of it."""
+
+    def try_admit(self, model: str) -> bool:
+        raise AssertionError(model)
+
+    async def admit(self, model: str) -> None:
+        raise AssertionError(model)
+
+    async def create(self, request: CreateRequest, *, model: str) -> Prediction:
+        raise AssertionError(model)
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        raise AssertionError(prediction_id)
+
+    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
+        raise AssertionError(prediction_id)
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        raise AssertionError(cursor)
+
+    def stream(
+        self, stream_url: str, *, last_event_id: str | None = None, model: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+        raise AssertionError(stream_url)
