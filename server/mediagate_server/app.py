@@ -66,8 +66,6 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_idle_ms", 15 * 60_000),
-    ("grpc.max_connection_age_ms", 30 * 60_000),
-    ("grpc.max_connection_age_grace_ms", 5 * 60_000),
     ("grpc.so_reuseport", 0),
 )
 
@@ -233,7 +231,13 @@ class Gate:
         sandboxed: bool,
     ) -> None:
         settings = self._configuration.current
-        server = grpc.aio.server(interceptors=[self._chain(sandboxed=sandboxed)], options=_OPTIONS)
+        ages = (
+            ("grpc.max_connection_age_ms", round(1000 * settings.connection_age)),
+            ("grpc.max_connection_age_grace_ms", round(1000 * settings.connection_grace)),
+        )
+        server = grpc.aio.server(
+            interceptors=[self._chain(sandboxed=sandboxed)], options=(*_OPTIONS, *ages)
+        )
         add_services(
             server,
             catalog=self._catalog.current,

@@ -16,6 +16,8 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "database_url": "database_url",
             "redis_url": "redis_url",
             "drain_seconds": "drain_seconds",
+            "connection_age": "connection_age",
+            "connection_grace": "connection_grace",
             "reflection": "reflection",
             "log_level": "log_level",
             "insecure_public": "insecure_public",

@@ -101,6 +101,11 @@ class Settings(BaseModel):
     """How long a gate that stands still keeps the next one out of its data folder."""
     drain_seconds: float = Field(default=5.0, ge=0, le=600)
     """How long rpcs may go on when the gate is asked to end."""
+    connection_age: float = Field(default=1_800.0, ge=1, le=86_400)
+    """How old a connection grows before its client is asked to make a new one, so that calls
+    spread over new replicas."""
+    connection_grace: float = Field(default=300.0, ge=0, le=86_400)
+    """How long calls on such a connection may still go on; streams are then cut, to be resumed."""
     reflection: bool = True
     """Whether callers may ask which services there are."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
