@@ -17,7 +17,7 @@ YOUNG = {"connection_age": 1.0, "connection_grace": 0.5}
 
 
 async def watched(stubs: Stubs, name: str) -> tuple[list[tuple[int, int]], list[grpc.StatusCode]]:
-    """Every change of a generation, over as many watches as it takes, and how the cut ones ended."""
+    """Every change of a generation, over as many watches as it takes, and what cut them."""
     seen: list[tuple[int, int]] = []
     cuts: list[grpc.StatusCode] = []
     while True:
@@ -27,7 +27,7 @@ async def watched(stubs: Stubs, name: str) -> tuple[list[tuple[int, int]], list[
         )
         try:
             async for change in watch:
-                seen.append((change.sequence, change.generation.state))
+                seen += [(change.sequence, change.generation.state)]
         except grpc.aio.AioRpcError as error:
             cuts.append(error.code())
         else:
