@@ -1,6 +1,6 @@
 """Keeps a text that is being streamed, so that a later process can go on where this one was.
 
-Off the hot path: no token waits for a disk. A piece is written after half a second or 4 KiB, and
+Off the hot path: no token waits for a disk. A piece is written within half a second or 4 KiB, and
 all of it when this process is asked to go. What was not written yet is upstream's to repeat.
 """
 
@@ -47,7 +47,9 @@ class Checkpoints:
         if self._text.sequence - self._kept >= _BYTES:
             self.flush()
         elif self._timer is None:
-            self._timer = self._clock.call_later(_SECONDS, self.flush)
+            # At the same moments for all texts, so that their pieces share a commit.
+            passed = self._clock.now().timestamp() % _SECONDS
+            self._timer = self._clock.call_later(_SECONDS - passed, self.flush)
 
     def flush(self) -> None:
         """Write what is not written yet, without waiting for it."""

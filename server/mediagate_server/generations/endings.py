@@ -121,9 +121,12 @@ def text_of(output: Any) -> str | None:
     """A text model's output, whole; None where there is none."""
     if isinstance(output, str):
         return output
-    if isinstance(output, list) and all(isinstance(piece, str) for piece in output):
+    if not isinstance(output, list):
+        return None
+    try:
         return "".join(output)
-    return None
+    except TypeError:  # Not all of them are texts; a thousand tokens need not be asked one by one.
+        return None
 
 
 def media_of(output: Any, shape: OutputShape, ended_at: datetime) -> Output:

@@ -59,10 +59,15 @@ class TextReader:
 
     def read(self) -> Chunk | None:
         """Everything new since the last call, as one chunk; None where there is nothing."""
-        pieces = list(self._pieces())
-        if not pieces:
+        new = self._chunks[self._next :]
+        if not new:
             return None
-        return Chunk(self._chunks[self._next - 1].sequence, "".join(pieces))
+        if self._next and self._chunks[self._next - 1].sequence >= self._after:
+            # Past the place to begin at, as nearly always: whole chunks, mostly one.
+            self._next += len(new)
+            return new[0] if len(new) == 1 else _joined(new)
+        pieces = list(self._pieces())
+        return Chunk(self._chunks[-1].sequence, "".join(pieces)) if pieces else None
 
     def check_reached(self) -> None:
         """At the end of the text: StreamExpired where `after` was never reached."""
@@ -85,6 +90,10 @@ class TextReader:
                 yield rest.decode()
             except UnicodeDecodeError:
                 raise _expired(self._after, chunk.sequence) from None
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    return Chunk(chunks[-1].sequence, "".join(chunk.text for chunk in chunks))
 
 
 def _expired(after: int, reached: int) -> StreamExpired:

@@ -5,7 +5,9 @@ the format knows three line ends only: LF, CR LF and CR. They are made one while
 that an event ends at the bytes LF LF and nothing else has to be searched for.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import orjson
 
@@ -13,6 +15,9 @@ from mediagate_server.replicate.port import DoneEvent, ErrorEvent, OutputEvent, 
 
 _USUAL = "event: output\nid: "
 _USUAL_LENGTH = len(_USUAL)
+_ALL_USUAL = re.compile(r"event: output\nid: ([^\n]*)\ndata: ([^\n]*)\n\n")
+_DONE = "\n\nevent: done\n"
+_FRAME_LENGTH = len("event: output\nid: \ndata: \n\n")
 
 
 class EventTooLarge(Exception):
@@ -79,7 +84,22 @@ class EventParser:
         return complete
 
 
-def _events(text: str) -> Iterator[StreamEvent]:
+def _events(text: str) -> Iterable[StreamEvent]:
+    """The events of whole blocks. Nearly always they are tokens, up to the `done` of the last."""
+    end = text.rfind(_DONE) + 2
+    tokens, rest = (text[:end], text[end:]) if end > 1 else (text, "")
+    usual = _ALL_USUAL.findall(tokens)
+    length = sum(map(len, chain.from_iterable(usual))) + len(usual) * _FRAME_LENGTH
+    if length != len(tokens) or "\0" in tokens:
+        return _mixed_events(text)
+    # Each of them is as its block says; an empty one says nothing.
+    events: list[StreamEvent] = [OutputEvent(data, event_id) for event_id, data in usual if data]
+    if rest:
+        events.extend(_mixed_events(rest))
+    return events
+
+
+def _mixed_events(text: str) -> Iterator[StreamEvent]:
     nul = "\0" in text
     for block in text.split("\n\n"):
         # Nearly every block is one token with an id: take it apart without looking at its lines.

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from mediagate_server import telemetry
 from mediagate_server.interceptors.outbound.backoff import Backoff
 from mediagate_server.interceptors.outbound.call import Call, Endpoint, T
-from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
+from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UpstreamError
 
 _TRIES: dict[Endpoint, int] = {
     "get": 3,
@@ -51,8 +51,25 @@ class Retry:
         """The first answer, or the last failure once the tries are used up."""
         if call.endpoint == "create":
             return await proceed()
+        try:
+            # Nearly every first try is the last, and needs no policy.
+            return await proceed()
+        except (Refused, NoAnswer) as failure:
+            if _cause(failure) is None:
+                raise
+            return await self._again(call, proceed, failure)
+
+    async def _again(
+        self, call: Call, proceed: Callable[[], Awaitable[T]], failure: UpstreamError
+    ) -> T:
+        """All that follows a first try that ended in `failure`."""
+        first: UpstreamError | None = failure
 
         async def attempt() -> T:
+            nonlocal first
+            if first is not None:
+                failed, first = first, None
+                raise failed
             return await proceed()
 
         def count(state: RetryCallState) -> None:
