@@ -16,6 +16,7 @@ from mediagate_sandbox.models import InputField, Model
 from mediagate_sandbox.problems import InvalidField
 
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:.+", re.DOTALL)
+_UNPRINTED = re.compile(r"[\x00-\x20\x7f]")
 _JSON_TYPES = {
     "string": "string",
     "integer": "integer",
@@ -54,12 +55,13 @@ def webhook_faults(url: str | None, *, anywhere: bool) -> list[InvalidField]:
     if url is None:
         return []
     try:
-        parts = URL(url)
+        # A host in an encoding of its own is read only when it is asked for.
+        scheme, host = URL(url).scheme, URL(url).host
     except ValueError:
-        parts = URL()
-    if parts.host is None or parts.scheme not in ("http", "https"):
+        scheme, host = "", None
+    if host is None or scheme not in ("http", "https") or _UNPRINTED.search(url):
         return [InvalidField("format", "webhook", "Does not match format 'uri'")]
-    if parts.scheme == "http" and not anywhere and not _is_this_machine(parts.host):
+    if scheme == "http" and not anywhere and not _is_this_machine(host):
         return [InvalidField("format", "webhook", "Must be an HTTPS URL")]
     return []
 

@@ -227,7 +227,20 @@ async def test_nobody_listens(open_sandbox: Opener) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://a.example/x", "ftp://127.0.0.1/", "not a url", "", "https://", "//127.0.0.1"]
+    "url",
+    [
+        "http://a.example/x",
+        "ftp://127.0.0.1/",
+        "not a url",
+        "",
+        "https://",
+        "//127.0.0.1",
+        "https://xn--a/",
+        "https://a b/",
+        "https://a/\x00",
+        "http://127.0.0.1:99999/",
+        "http://[::1",
+    ],
 )
 async def test_where_webhooks_may_not_go(caller: Caller, url: str) -> None:
     """Nothing but https, or http on this machine: a 422 that names the field."""
