@@ -35,6 +35,7 @@ def check(
     try:
         settings = load_settings(file)
         settings.check_exposure()
+        settings.check_public_url()
         choice = settings.upstream_choice()
     except ConfigError as error:
         say(str(error))

@@ -127,6 +127,7 @@ class Gate:
     async def _build(self, stack: AsyncExitStack) -> None:
         settings = self._configuration.current
         settings.check_exposure()
+        settings.check_public_url()
         store = await stack.enter_async_context(
             SqliteStore(settings.data_dir, lease_seconds=settings.lease_seconds)
         )
@@ -139,7 +140,9 @@ class Gate:
             # The one line in which the server knows of the sandbox.
             from mediagate_sandbox.server import Sandbox, SandboxSettings  # noqa: PLC0415
 
-            sandbox = await stack.enter_async_context(Sandbox(SandboxSettings(port=0)))
+            sandbox = await stack.enter_async_context(
+                Sandbox(SandboxSettings(port=0, webhooks_over_http=True))
+            )
             base_url = sandbox.base_url
             self.upstream = "the embedded sandbox: nothing is paid, nothing is real"
         client = await stack.enter_async_context(
@@ -214,7 +217,7 @@ class Gate:
         port = WebPort(settings.web_address)
         stack.callback(port.close)
         self.web_address = port.address
-        base = settings.public_url or f"http://{port.address}"
+        base = settings.public_url or port.near_url
         return port, WebhookAddresses(base, await store.key(_WEBHOOK_KEY))
 
     def _webhook_secrets(self) -> tuple[str, ...]:

@@ -125,6 +125,15 @@ def test_what_is_no_upstream(url: str) -> None:
         Settings(upstream_url=url)
 
 
+def test_replicate_posts_webhooks_over_https_alone() -> None:
+    """A create that names another address would be refused, and so every call would fail."""
+    with pytest.raises(ConfigError, match="public_url must be https"):
+        Settings(public_url="http://gate", replicate_api_token=SecretStr("t")).check_public_url()
+    Settings(public_url="https://gate", replicate_api_token=SecretStr("t")).check_public_url()
+    Settings(public_url="http://gate", upstream_url="http://other").check_public_url()
+    Settings(public_url="http://gate").check_public_url()
+
+
 def test_settings_cannot_be_changed_in_place() -> None:
     """They are facts; another configuration is another object."""
     settings = Settings()

@@ -309,6 +309,16 @@ async def test_what_comes_before_it_serves_waits() -> None:
     port.close()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::1]", "[::]", "localhost"])  # noqa: S104
+async def test_it_is_reached_from_this_machine(host: str) -> None:
+    """Whatever it listens on, an embedded sandbox knows where to post."""
+    port = WebPort(f"{host}:0")
+    async with port, aiohttp.ClientSession() as session, session.get(port.near_url) as answer:
+        assert answer.status == 404
+    assert "0.0.0.0" not in port.near_url  # noqa: S104
+    port.close()
+
+
 async def test_a_port_that_is_taken_is_an_error_at_once() -> None:
     """Better than webhooks that go to somebody else."""
     port = WebPort("127.0.0.1:0")

@@ -201,6 +201,18 @@ class Settings(BaseModel):
             "MEDIAGATE_INSECURE_PUBLIC=1 if something else guards the port"
         )
 
+    def check_public_url(self) -> None:
+        """Replicate posts webhooks over https alone, and refuses a create that names another.
+
+        Raises ConfigError: without this every call would fail.
+        """
+        is_plain = self.public_url.startswith("http://")
+        if is_plain and self.upstream_choice().kind == "replicate":
+            raise ConfigError(
+                "public_url must be https: Replicate posts webhooks to nothing else. Leave it "
+                "unset to do without webhooks; every end is found by asking as well"
+            )
+
     def without_effect(self) -> tuple[str, ...]:
         """Settings that were set to something and change nothing yet: worth a word at start."""
         return tuple(

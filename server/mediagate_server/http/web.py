@@ -16,6 +16,8 @@ _LAST_ANSWER_SECONDS: Final = 1.0
 _LARGEST_BODY: Final = 1024 * 1024
 _IDLE_SECONDS: Final = 30.0
 _WAITING_CONNECTIONS: Final = 512
+# Who listens on every interface is reached by loopback; an IPv6 host in a URL stands in brackets.
+_NEAR: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104 - not bound here
 # What the library says of broken requests repeats them, whole.
 _SILENT: Final = logging.getLogger("mediagate.web.silent")
 _SILENT.setLevel(logging.CRITICAL + 1)
@@ -37,6 +39,8 @@ class WebPort:
         )
         bound: int = self._socket.getsockname()[1]
         self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
+        self.near_url = f"http://{_NEAR.get(host, host)}:{bound}"
+        """How this machine reaches it."""
         self._routes: list[web.RouteDef] = []
         self._runner: web.AppRunner | None = None
 
