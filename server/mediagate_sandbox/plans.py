@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import orjson
 
-from mediagate_sandbox import text, verdicts
-from mediagate_sandbox.directives import MOST_TOKENS, Directives
+from mediagate_sandbox import structured, text, verdicts
+from mediagate_sandbox.directives import MOST_TOKENS, Directives, texts_in
 from mediagate_sandbox.measures import with_defaults
 from mediagate_sandbox.media import Recipe, too_much
 from mediagate_sandbox.models import Model, TextFacts
@@ -129,6 +129,9 @@ class Planner:
         wanted = min(most, max(wanted, int(values.get("min_tokens") or 0)))
         if told.tokens is not None:
             wanted = most = min(most, told.tokens)
+        schema = structured.schema_in(texts_in(given.values()))
+        if schema is not None and told.tokens is None:
+            return text.tokens_of(structured.answer_by(schema, random))[:most]
         prompt = text.prompt_of(values, model.prompt_input)
         return text.compose(model.slug, prompt, random, at_least=wanted, at_most=most)
 

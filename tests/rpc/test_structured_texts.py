@@ -140,6 +140,22 @@ async def test_through_the_sandbox(sandboxed: Stubs) -> None:
     assert json.loads(made.text.text)["people"] == 2_100_000
 
 
+async def test_every_model_of_the_catalog_gives_json(sandboxed: Stubs) -> None:
+    """Each that says so: by schema, valid, through whatever format its conversations take."""
+    listed = await sandboxed.models.ListModels(_texts())
+    tried = 0
+    for model in listed.models:
+        if "json" not in model.capabilities or model.status != model.STATUS_LIVE:
+            continue
+        options = Options(model=model.slug)
+        request = text_pb2.GenerateTextRequest(**asked(options=options))
+        made = (await sandboxed.text.GenerateText(request)).generation
+        assert made.state == generation_pb2.Generation.STATE_SUCCEEDED, model.slug
+        assert set(json.loads(made.text.text)) == {"capital", "people"}
+        tried += 1
+    assert tried >= 20
+
+
 def turn(role: Turn.Role.ValueType, *parts: Part, **fields: Any) -> Turn:
     """One turn."""
     return Turn(role=role, parts=parts, **fields)
