@@ -30,12 +30,14 @@ def check(
     ] = None,
 ) -> None:
     """Say whether the configuration can be used; name the line where it cannot."""
+    from mediagate_server.catalog.live import catalog_of
     from mediagate_server.config import ConfigError, load_settings
 
     try:
         settings = load_settings(file)
         settings.check_exposure()
         settings.check_public_url()
+        catalog_of(settings)
         choice = settings.upstream_choice()
     except ConfigError as error:
         say(str(error))

@@ -15,11 +15,10 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.model_file import ModelFileError
+from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.request import Modality
-from mediagate_server.config import ConfigError, Configuration, Settings
+from mediagate_server.config import Configuration, Settings
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.doors import Surroundings, Timing, no_webhook
 from mediagate_server.generations.generations import Generations
@@ -84,7 +83,7 @@ class Gate:
         self._configuration = configuration
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
-        self._catalog = _LiveCatalog(configuration)
+        self._catalog = LiveCatalog(configuration)
         self._observe = Observe()
         self._stop = asyncio.Event()
         self._ready = False
@@ -160,7 +159,7 @@ class Gate:
         outbound = Outbound(
             client,
             OutboundSettings(settings.creates_per_minute, settings.reads_per_minute),
-            label=self._catalog.label,
+            label=self._label,
         )
         clock = SystemClock()
         media = await stack.enter_async_context(
@@ -288,6 +287,10 @@ class Gate:
             settings.upload_life,
         )
 
+    def _label(self, model: str) -> str:
+        """What a metric calls a model: its slug, if the catalog has it."""
+        return model if self._catalog.current().with_slug(model) else OTHER
+
     def _timeouts(self) -> dict[Modality, float]:
         settings = self._configuration.current
         return {
@@ -319,38 +322,3 @@ def _timing(settings: Settings) -> Timing:
         sweep=settings.sweep_seconds,
         first_sweep=min(1.0, settings.sweep_seconds),
     )
-
-
-class _LiveCatalog:
-    """The catalog with the operator's defaults; made anew when a reload changed those."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
-        self._defaults: dict[Modality, str] = {}
-        self._catalog: Catalog | None = None
-        configuration.check_with(self._of)
-
-    def current(self) -> Catalog:
-        """The catalog in force."""
-        return self._of(self._configuration.current)
-
-    def label(self, model: str) -> str:
-        """What a metric calls a model: its slug, if the catalog has it."""
-        return model if self.current().with_slug(model) else OTHER
-
-    def _of(self, settings: Settings) -> Catalog:
-        """The catalog under some settings. ConfigError where a default is no model of its kind."""
-        defaults = {
-            Modality.TEXT: settings.default_text_model,
-            Modality.IMAGE: settings.default_image_model,
-            Modality.VIDEO: settings.default_video_model,
-            Modality.AUDIO: settings.default_audio_model,
-            Modality.SAFETY: settings.default_safety_model,
-        }
-        if self._catalog is None or defaults != self._defaults:
-            try:
-                self._catalog = Catalog.load(defaults=defaults)
-            except ModelFileError as error:
-                raise ConfigError(str(error)) from None
-            self._defaults = defaults
-        return self._catalog

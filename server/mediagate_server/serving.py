@@ -3,11 +3,12 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from mediagate_server.app import Gate
-from mediagate_server.config import ConfigError, Configuration
+from mediagate_server.config import ConfigError, Configuration, FileWatch
 from mediagate_server.process import (
     allow_many_sockets,
     give_back_large_memory,
@@ -17,9 +18,12 @@ from mediagate_server.telemetry import configure_logging
 
 _log = structlog.get_logger()
 
+_LOOK_SECONDS: Final = 1.0
+"""How often the configuration's files are looked at; not read, unless they look changed."""
+
 
 async def serve(configuration: Configuration, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; SIGHUP reads the configuration again.
+    """Serve until SIGINT or SIGTERM; SIGHUP reads the configuration again, and so does a change.
 
     `announce` gets one line for people once the gate is ready.
     """
@@ -33,7 +37,10 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
             f"Mediagate serves gRPC on {gate.grpc_address}, operations on "
             f"{gate.operations_address}. Answers come from {gate.upstream}."
         )
-        await gate.until_stopped()
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(_watch(configuration))
+            await gate.until_stopped()
+            watching.cancel()
 
 
 def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
@@ -53,8 +60,17 @@ def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
         uvloop.run(serve(configuration, announce))
 
 
+async def _watch(configuration: Configuration) -> None:
+    """Read the configuration again whenever one of its files was changed."""
+    watch = FileWatch(configuration.files)
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if watch.changed():
+            _reload(configuration)
+
+
 def _reload(configuration: Configuration) -> None:
-    """SIGHUP: what is wrong is said, and what was in force stays."""
+    """What is wrong is said, and what was in force stays."""
     try:
         waiting = configuration.reload()
     except ConfigError as error:

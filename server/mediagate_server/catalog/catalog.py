@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from mediagate_server.catalog import chains, tiers
 from mediagate_server.catalog.chains import Candidates
@@ -16,13 +17,14 @@ from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.model_file import ModelFileError, shipped
 from mediagate_server.catalog.plan import OutputShape, Plan, Substitution
 from mediagate_server.catalog.prices import Estimate
-from mediagate_server.catalog.request import FallbackMode, Modality, ModelRequest
+from mediagate_server.catalog.request import Fallback, FallbackMode, Modality, ModelRequest
 from mediagate_server.catalog.translation import DrawSeed, translate
 from mediagate_server.errors import (
     InvalidRequest,
     MaxCostExceeded,
     ModelNotFound,
     ModelRetired,
+    NotBuilt,
     PriceUnknown,
 )
 
@@ -63,9 +65,13 @@ class Catalog:
         defaults: Mapping[Modality, str] = DEFAULTS,
         draw_seed: DrawSeed = _system_seed,
         optimises: bool = False,
+        fans_out: bool = False,
+        falls_back: bool = True,
     ) -> None:
         """Raises ModelFileError where two models share a name or a default is not there.
 
+        `fans_out`: more outputs than one run makes are planned as several runs, not refused.
+        `falls_back`: what a request means that says nothing about who takes over.
         `optimises`: where neither model nor quality is named, choose the cheapest of the default
         model's quality instead of taking that model.
         """
@@ -80,6 +86,8 @@ class Catalog:
         self._defaults = dict(defaults)
         self._draw_seed = draw_seed
         self._optimises = optimises
+        self._fans_out = fans_out
+        self._falls_back = falls_back
 
     @classmethod
     def load(
@@ -88,6 +96,8 @@ class Catalog:
         defaults: Mapping[Modality, str] = DEFAULTS,
         draw_seed: DrawSeed = _system_seed,
         optimises: bool = False,
+        fans_out: bool = False,
+        falls_back: bool = True,
     ) -> "Catalog":
         """The catalog that comes with the server."""
         return cls(
@@ -95,6 +105,8 @@ class Catalog:
             defaults={**DEFAULTS, **defaults},
             draw_seed=draw_seed,
             optimises=optimises,
+            fans_out=fans_out,
+            falls_back=falls_back,
         )
 
     def find(self, modality: Modality, name: str) -> Model:
@@ -134,6 +146,9 @@ class Catalog:
         quality = self._quality_to_choose_by(request)
         if not quality:
             return self._named_plan(request)
+        if request.model_parameters:
+            words = "must be set where options.model_parameters is: they are one model's inputs"
+            raise InvalidRequest.of("options.model", words)
         choosing = replace(request, quality=quality)
         return tiers.choose(self._models, choosing, self._plan_of)
 
@@ -159,12 +174,14 @@ class Catalog:
 
     def _links(self, request: ModelRequest, head: Model) -> list[tuple[str, Model]]:
         """The models that the chain names. That of a retired model is its own."""
-        if request.fallback.mode is FallbackMode.NONE:
+        usual = FallbackMode.CATALOG if self._falls_back else FallbackMode.NONE
+        wanted = request.fallback or Fallback(usual)
+        if wanted.mode is FallbackMode.NONE:
             return []
-        if request.fallback.mode is FallbackMode.LIST:
+        if wanted.mode is FallbackMode.LIST:
             return [
                 (name, self._listed(request.modality, name, f"options.fallback.models[{index}]"))
-                for index, name in enumerate(request.fallback.models)
+                for index, name in enumerate(wanted.models)
             ]
         asked = self.named(request.model) or head
         if asked.status is ModelStatus.LIVE:
@@ -186,7 +203,9 @@ class Catalog:
         made = translate(model, request, self._draw_seed)
         run = Run(made.input, model.inputs, model.max_run)
         price, estimate = foresee(model.price, model.expects, run, made.output_count)
-        check_cost(model.slug, estimate, request.max_cost_nanos)
+        if made.runs > 1 and not self._fans_out:
+            raise NotBuilt(f"count above what one run of {model.slug} makes", field_path="count")
+        check_cost(model.slug, estimate.times(made.runs), request.max_cost_nanos)
         return Plan(
             modality=model.modality,
             requested_model=request.model,
@@ -202,6 +221,8 @@ class Catalog:
             estimate=estimate,
             max_run=model.max_run,
             usual_run=model.usual_run,
+            runs=made.runs,
+            **_seeding(model),
         )
 
     def _chosen(self, request: ModelRequest) -> tuple[Model, Substitution | None]:
@@ -250,6 +271,16 @@ def _stands_in(model: Model, name: str) -> str:
     return next(
         (why for other, why in model.stands_in_for.items() if other.casefold() == wanted), ""
     )
+
+
+def _seeding(model: Model) -> dict[str, Any]:
+    """Where the seed is sent, and the largest that may be."""
+    rule = model.map.get("seed")
+    if rule is None:
+        return {}
+    target = rule.targets[0]
+    largest = model.inputs[target].max
+    return {"seed_input": target, "largest_seed": None if largest is None else int(largest)}
 
 
 def check_cost(slug: str, estimate: Estimate, most: int | None) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from mediagate_server.catalog.fields import FIELDS, FieldKind
 from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.own_inputs import PATH, dropped_own_inputs
 from mediagate_server.catalog.plan import Handling, Plan
 from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest
@@ -51,8 +52,8 @@ class Candidates:
     @property
     def estimate(self) -> Estimate:
         """What the whole may cost: as a rule the first alone, at the most all of them."""
-        first = self.plans[0].estimate
-        most = [plan.estimate.maximum for plan in self.plans]
+        first = self.plans[0].whole
+        most = [plan.whole.maximum for plan in self.plans]
         known = [amount for amount in most if amount is not None]
         return Estimate(first.low, first.expected, sum(known) if len(known) == len(most) else None)
 
@@ -75,18 +76,24 @@ def candidates(
         plan, reason = None, _why_never(model, head, plans)
         if not reason:
             try:
-                plan = plan_for(model, replace(request, model=name, max_cost_nanos=None))
+                plan = plan_for(model, _asked_of_others(request, name))
             except MediagateError as error:
                 reason = error.failure.message
             else:
+                own = dropped_own_inputs(request.model_parameters, plan.slug)
+                plan = replace(plan, report=(*plan.report, *own))
                 reason = _why_not(plan, plans, request)
         if plan is None or reason:
             skipped.append(Skipped(name, reason))
         else:
             plans.append(plan)
-    return Candidates(
-        tuple(plans), tuple(skipped), after_content_refusal=request.fallback.after_content_refusal
-    )
+    insists = request.fallback is not None and request.fallback.after_content_refusal
+    return Candidates(tuple(plans), tuple(skipped), after_content_refusal=insists)
+
+
+def _asked_of_others(request: ModelRequest, name: str) -> ModelRequest:
+    """The request as it is put to a link: inputs of the first model's own mean nothing to it."""
+    return replace(request, model=name, max_cost_nanos=None, model_parameters={})
 
 
 def _why_never(model: Model, head: Model, before: list[Plan]) -> str:
@@ -102,6 +109,8 @@ def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
     """Why a link cannot take over; empty where it can."""
     if plan.slug in {each.slug for each in before}:
         return "it is in the chain already"
+    if request.strict and request.model_parameters:
+        return f"cannot take {PATH}, which are of the model asked for"
     lost = [*_lost(before[0], plan, request)]
     if lost:
         return f"cannot take {', '.join(lost)}"
@@ -109,7 +118,7 @@ def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
         return f"takes {plan.usual_run} s as a rule, more than the timeout"
     if request.max_cost_nanos is None:
         return ""
-    most = [each.estimate.maximum for each in (*before, plan)]
+    most = [each.whole.maximum for each in (*before, plan)]
     if plan.estimate.maximum is None:
         return "what it may cost is not known, and the cost of the call is bounded"
     if sum(amount for amount in most if amount is not None) > request.max_cost_nanos:

@@ -8,6 +8,7 @@ price_file.py).
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mediagate_server.catalog import price_file
 from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.model_place import Place
 
 OWN = (
     "slug",
@@ -36,87 +38,130 @@ class ModelFileError(ValueError):
     """A model file is wrong. The text names the file, the model and the field."""
 
 
+class Shelf:
+    """Models as their files write them, file after file: a later one may add and override.
+
+    Within a file `like` names any model that is there already. An entry of the slug of one that is
+    there is laid over it, all of it but what the entry says itself.
+    """
+
+    def __init__(self, entries: Mapping[str, "_Entry"] | None = None) -> None:
+        self._entries: dict[str, _Entry] = dict(entries or {})
+
+    @classmethod
+    def shipped(cls) -> "Shelf":
+        """The models that come with the server."""
+        shelf = cls()
+        folder = files("mediagate_server.catalog").joinpath("models")
+        for name in sorted(entry.name for entry in folder.iterdir()):
+            if name.endswith(".toml"):
+                shelf.add(name, folder.joinpath(name).read_text(encoding="utf-8"))
+        return shelf
+
+    def copy(self) -> "Shelf":
+        """Another one with the same models."""
+        return Shelf(self._entries)
+
+    def models(self) -> list[Model]:
+        """All of them, in the order they were first named."""
+        return [entry.model for entry in self._entries.values()]
+
+    def add(self, file: str, text: str) -> None:
+        """Read a file. `file` is only for errors; raises ModelFileError, and has added nothing."""
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ModelFileError(f"{file}: {error}") from None
+        written = document.pop("model", [])
+        if document or not isinstance(written, list):
+            raise ModelFileError(f"{file}: holds nothing but [[model]] tables")
+        entries = dict(self._entries)
+        added: set[str] = set()
+        for position, own in enumerate(written):
+            slug = str(own.get("slug", f"number {position + 1}"))
+            place = Place(file, text, position, slug)
+            if slug in added:
+                raise ModelFileError(place.complaint("slug", "is in this file twice"))
+            added.add(slug)
+            complete = _complete(place, own, entries)
+            entries[slug] = _Entry(complete, _model(place, complete))
+        self._entries = entries
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A model, and its table with everything that it took over."""
+
+    table: Mapping[str, Any]
+    model: Model
+
+
 def shipped() -> list[Model]:
     """The models that come with the server."""
-    folder = files("mediagate_server.catalog").joinpath("models")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    return [
-        model
-        for name in names
-        for model in read(name, folder.joinpath(name).read_text(encoding="utf-8"))
-    ]
+    return Shelf.shipped().models()
 
 
 def read(file: str, text: str) -> list[Model]:
     """The models of one file. `file` is only for errors; raises ModelFileError."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ModelFileError(f"{file}: {error}") from None
-    entries = document.pop("model", [])
-    if document or not isinstance(entries, list):
-        raise ModelFileError(f"{file}: holds nothing but [[model]] tables")
-    known: dict[str, Mapping[str, Any]] = {}
-    models = []
-    for position, entry in enumerate(entries, start=1):
-        slug = str(entry.get("slug", f"number {position}"))
-        complete = _with_likeness(file, slug, entry, known)
-        known[slug] = complete
-        models.append(_model(file, slug, complete))
-    return models
+    shelf = Shelf()
+    shelf.add(file, text)
+    return shelf.models()
 
 
-def _with_likeness(
-    file: str, slug: str, entry: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]
+def _complete(
+    place: Place, entry: Mapping[str, Any], known: Mapping[str, _Entry]
 ) -> dict[str, Any]:
     own = {name: value for name, value in entry.items() if name != "like"}
     like = entry.get("like")
-    if like is None:
+    if like is not None:
+        if like not in known:
+            raise ModelFileError(place.complaint("like", f"no model {like!r} before it"))
+        start = {name: value for name, value in known[like].table.items() if name not in OWN}
+    elif place.slug in known:
+        start = dict(known[place.slug].table)
+    else:
         return own
-    if like not in known:
-        raise ModelFileError(f"{file}: {slug}: like: no model {like!r} before it in this file")
-    start = {name: value for name, value in known[like].items() if name not in OWN}
     merged = {
+        # A price is one thing: tiers of the one and a rate of the other would be nobody's.
         name: {**start[name], **value}
-        if isinstance(value, Mapping) and isinstance(start.get(name), Mapping)
+        if name != "price" and isinstance(value, Mapping) and isinstance(start.get(name), Mapping)
         else value
         for name, value in own.items()
     }
     return {**start, **merged}
 
 
-def _model(file: str, slug: str, entry: Mapping[str, Any]) -> Model:
+def _model(place: Place, entry: Mapping[str, Any]) -> Model:
     rules = entry.get("map", {})
     if not isinstance(rules, Mapping):
-        raise ModelFileError(f"{file}: {slug}: map: must be a table")
+        raise ModelFileError(place.complaint("map", "must be a table"))
     spelled = {name: _rule(rule) for name, rule in rules.items()}
-    _refuse_floats(file, slug, "price", entry.get("price"))
+    _refuse_floats(place, "price", entry.get("price"))
     try:
         return _ADAPTER.validate_python(
             {**entry, "map": spelled, "price": price_file.spelled(entry.get("price"))}
         )
     except ValidationError as error:
-        raise ModelFileError("\n".join(_complaints(file, slug, error))) from None
+        raise ModelFileError("\n".join(_complaints(place, error))) from None
 
 
 def _rule(rule: Any) -> Any:
     return {"rule": "direct", "to": rule} if isinstance(rule, str) else rule
 
 
-def _refuse_floats(file: str, slug: str, where: str, value: Any) -> None:
+def _refuse_floats(place: Place, where: str, value: Any) -> None:
     """A price written as a number would already have been rounded to binary."""
     if isinstance(value, float):
-        raise ModelFileError(f'{file}: {slug}: {where}: write it as a string, for example "0.04"')
+        raise ModelFileError(place.complaint(where, 'write it as a string, for example "0.04"'))
     if isinstance(value, Mapping):
         for name, item in value.items():
-            _refuse_floats(file, slug, f"{where}.{name}", item)
+            _refuse_floats(place, f"{where}.{name}", item)
     elif isinstance(value, list):
         for position, item in enumerate(value):
-            _refuse_floats(file, slug, f"{where}.{position}", item)
+            _refuse_floats(place, f"{where}.{position}", item)
 
 
-def _complaints(file: str, slug: str, error: ValidationError) -> Iterable[str]:
+def _complaints(place: Place, error: ValidationError) -> Iterable[str]:
     for problem in error.errors(include_url=False, include_input=False):
         where = ".".join(str(part) for part in problem["loc"])
-        what = problem["msg"].removeprefix("Value error, ")
-        yield f"{file}: {slug}: {where}: {what}" if where else f"{file}: {slug}: {what}"
+        yield place.complaint(where, problem["msg"].removeprefix("Value error, "))

@@ -4,7 +4,7 @@ Admission, estimates and the run itself all use the same Plan, so they cannot di
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -104,6 +104,9 @@ class Plan:
     `usual_run` is how long a run takes as a rule, from the create to the end; 0: that is not
     known. `substitution` is set where another model stands in for the one asked for, `choice`
     where none was asked for.
+
+    `runs` is how many runs like this one make what was asked for, each one output: `run` tells them
+    apart. `estimate` is of one of them, `whole` of all.
     """
 
     modality: Modality
@@ -122,3 +125,23 @@ class Plan:
     usual_run: int = 0
     substitution: Substitution | None = None
     choice: Choice | None = None
+    runs: int = 1
+    seed_input: str = ""
+    largest_seed: int | None = None
+
+    @property
+    def whole(self) -> Estimate:
+        """What all runs together may cost."""
+        return self.estimate.times(self.runs)
+
+    def run(self, index: int) -> "Plan":
+        """The run that makes the output of this index: the same, with a seed of its own.
+
+        Its seed is `index` above the first one's, and begins again from 0 after the largest.
+        """
+        if not index or self.seed is None:
+            return self
+        seed = self.seed + index
+        if self.largest_seed is not None:
+            seed %= self.largest_seed + 1
+        return replace(self, seed=seed, input={**self.input, self.seed_input: seed})

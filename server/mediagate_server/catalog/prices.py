@@ -130,6 +130,11 @@ class Estimate:
     expected: int | None
     maximum: int | None
 
+    def times(self, count: int) -> "Estimate":
+        """What `count` of them may cost together."""
+        bounds = (self.low, self.expected, self.maximum)
+        return Estimate(*(None if bound is None else bound * count for bound in bounds))
+
 
 def to_nanos(usd: Decimal) -> int:
     """Dollars to whole nano-dollars, half-up: the one rounding of a charge."""

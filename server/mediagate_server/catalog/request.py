@@ -168,8 +168,9 @@ class ModelRequest:
     it together.
 
     `quality` is what to choose by where no model is named: economy, standard or premium; empty:
-    the modality's default model. `timeout` is how long the whole call may take, in seconds; 0: that
-    is not known.
+    the modality's default model. `fallback` None: as the operator has it. `timeout` is how long the
+    whole call may take, in seconds; 0: that is not known. `model_parameters` are inputs of the
+    model by its own names, as JSON.
     """
 
     modality: Modality
@@ -179,5 +180,6 @@ class ModelRequest:
     allow_substitutes: bool = True
     max_cost_nanos: int | None = None
     quality: str = ""
-    fallback: Fallback = field(default_factory=Fallback)
+    fallback: Fallback | None = None
     timeout: float = 0.0
+    model_parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -29,7 +29,7 @@ class _Offer:
     @property
     def rank(self) -> tuple[int, bool, int, int, str]:
         """The best comes first: what does the most, then what costs the least."""
-        estimate = self.plan.estimate
+        estimate = self.plan.whole
         return (
             len(self.unmet),
             estimate.expected is None,
@@ -92,7 +92,7 @@ def _unmet(plan: Plan) -> tuple[str, ...]:
 
 def _reason(request: ModelRequest, best: _Offer) -> str:
     what = f"of quality {request.quality}"
-    if best.plan.estimate.expected is None:
+    if best.plan.whole.expected is None:
         return f"the only one {what} that can take the request; its price is not known"
     if best.unmet:
         names = ", ".join(best.unmet)
@@ -103,13 +103,13 @@ def _reason(request: ModelRequest, best: _Offer) -> str:
 def _passed_over(offer: _Offer, best: _Offer) -> Alternative:
     if len(offer.unmet) > len(best.unmet):
         reason = f"does not honour {', '.join(offer.unmet)}"
-    elif offer.plan.estimate.expected is None:
+    elif offer.plan.whole.expected is None:
         reason = "its price is not known"
     else:
         reason = "costs more"
     if offer.rank[1:4] == best.rank[1:4] and len(offer.unmet) == len(best.unmet):
         reason = "costs the same"
-    return Alternative(offer.plan.slug, offer.plan.estimate, reason)
+    return Alternative(offer.plan.slug, offer.plan.whole, reason)
 
 
 def _no_model_fits(

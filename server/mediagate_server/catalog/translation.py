@@ -13,12 +13,21 @@ from mediagate_server.catalog.fields import FIELDS, FieldKind
 from mediagate_server.catalog.forms import instructed, outcome_of, wanted_form
 from mediagate_server.catalog.inputs import problems
 from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.own_inputs import set_own_inputs
 from mediagate_server.catalog.plan import Handling, ParameterReport
 from mediagate_server.catalog.request import ModelRequest, ResponseFormat, Size, Value
 from mediagate_server.catalog.rules.plain import Count
-from mediagate_server.catalog.rules.rule import Draft, Outcome, Rule, dropped, honoured, printed
+from mediagate_server.catalog.rules.rule import (
+    Draft,
+    Outcome,
+    Rule,
+    dropped,
+    emulated,
+    honoured,
+    printed,
+)
 from mediagate_server.catalog.rules.shapes import pixels, ratio_of
-from mediagate_server.errors import InvalidRequest, NotBuilt, ParameterUnsupported, Violation
+from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
 
 DrawSeed = Callable[[], int]
 """Gives a seed from 1 to 2^31 - 1: all that any model takes, and never 0, which some read as
@@ -29,24 +38,28 @@ _UNPRINTED = frozenset({FieldKind.PROSE, FieldKind.STRINGS, FieldKind.MESSAGES, 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Translation:
-    """The model's own input and what became of each parameter, in the order they were set."""
+    """The model's own input and what became of each parameter, in the order they were set.
+
+    `output_count` is how many outputs one run makes, `runs` how many runs make what was asked for.
+    """
 
     input: Mapping[str, Any]
     report: tuple[ParameterReport, ...]
     seed: int | None
     output_count: int
+    runs: int
 
 
 def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Translation:
     """Build the input.
 
-    Raises InvalidRequest, NotBuilt; and ParameterUnsupported, in strict mode for all that is not
+    Raises InvalidRequest; and ParameterUnsupported, in strict mode for all that is not
     done as asked, always for tools and for pictures that the model cannot be shown.
     """
     parameters = request.parameters
     _check_values(model, parameters)
     _refuse_tools(model, parameters)
-    count = _count(model, parameters)
+    count, runs = _count(model, parameters)
     draft = Draft(model.inputs)
     form = wanted_form(parameters)
     told = instructed(parameters, form) if form else parameters
@@ -58,10 +71,14 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
         _check_kind(model, parameters["kind"])
         if "kind" not in model.map:
             outcomes["kind"] = honoured(parameters["kind"])
-    for name, rule in _in_order(model, parameters, outcomes):
+    mapped = {name: value for name, value in parameters.items() if name != "count" or runs == 1}
+    for name, rule in _in_order(model, mapped, outcomes):
         outcomes[name] = _apply(rule, parameters[name], draft)
-    if "count" in parameters and "count" not in model.map:
+    if runs > 1:
+        outcomes["count"] = emulated(runs, f"by {runs} runs, each with a seed of its own")
+    elif "count" in parameters and "count" not in model.map:
         outcomes["count"] = honoured(count)
+    own = set_own_inputs(model, request.model_parameters, draft)
     seed = _seed(model, draft, draw_seed)
     for name, default in model.defaults.items():
         draft.input.setdefault(name, default)
@@ -72,7 +89,7 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
     )
     if request.strict:
         _refuse_unsupported(model, report)
-    return Translation(draft.input, report, seed, count)
+    return Translation(draft.input, (*report, *own), seed, count, runs)
 
 
 def _in_order(
@@ -130,18 +147,19 @@ def _refuse_tools(model: Model, parameters: Mapping[str, Value]) -> None:
         raise ParameterUnsupported(*violations)
 
 
-def _count(model: Model, parameters: Mapping[str, Value]) -> int:
-    """How many outputs the run makes."""
+def _count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:
+    """How many outputs one run makes, and how many runs there are.
+
+    More than one run makes are made one by one: each then succeeds, fails and costs by itself.
+    """
     rule = model.map.get("count")
     asked = parameters.get("count")
     most = rule.most(model.inputs) if isinstance(rule, Count) else 1
     if isinstance(asked, int):
-        if asked > most:
-            raise NotBuilt(f"count above {most} for this model", field_path="count")
-        return asked
+        return (1, asked) if asked > most else (asked, 1)
     if not isinstance(rule, Count):
-        return 1
-    return int(model.defaults.get(rule.to, model.inputs[rule.to].default or 1))
+        return 1, 1
+    return int(model.defaults.get(rule.to, model.inputs[rule.to].default or 1)), 1
 
 
 def _check_kind(model: Model, kind: Value) -> None:

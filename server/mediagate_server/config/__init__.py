@@ -5,11 +5,13 @@ from mediagate_server.config.live import Configuration
 from mediagate_server.config.loading import load_settings
 from mediagate_server.config.problem import ConfigError
 from mediagate_server.config.settings import REPLICATE_API, Settings, UpstreamChoice
+from mediagate_server.config.watch import FileWatch
 
 __all__ = [
     "REPLICATE_API",
     "ConfigError",
     "Configuration",
+    "FileWatch",
     "Settings",
     "UpstreamChoice",
     "is_loopback",

@@ -1,5 +1,6 @@
 """The settings in force while the gate runs, and how they change without a restart."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,12 @@ class Configuration:
         self.current = settings
         self._path = path
         self._checks: list[Check] = []
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that a reload reads."""
+        named = self._path or os.environ.get("MEDIAGATE_CONFIG", "")
+        own = (Path(named),) if named else ()
+        return (*own, *self.current.catalog_files)
 
     def check_with(self, check: Check) -> None:
         """Ask `check` before a reload is taken, and once now. Raises what it raises."""

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mediagate_server.config.file import ConfigFile
-from mediagate_server.config.names import LISTS, SECRETS, SECTIONS, variable_of
+from mediagate_server.config.names import LISTS, PATHS, SECRETS, SECTIONS, variable_of
 from mediagate_server.config.problem import Problem, error_of
 from mediagate_server.config.settings import Settings
 
@@ -84,7 +84,10 @@ class _Loading:
         return settings
 
     def _take(self, setting: str, value: Any) -> None:
-        if setting in LISTS:
+        if setting in PATHS:
+            several = value if isinstance(value, list) else str(value).split(",")
+            value = [self._folder(setting) / str(one).strip() for one in several]
+        elif setting in LISTS:
             several = value if isinstance(value, list) else str(value).split(",")
             found = [self._secret(setting, str(one).strip()) for one in several]
             value = None if None in found else found

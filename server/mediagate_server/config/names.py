@@ -63,6 +63,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "use_fallback": "use_fallback",
             "enable_cost_optimization": "enable_cost_optimization",
         },
+        "catalog": {"files": "catalog_files"},
     }
 )
 """The file's sections and keys, and the setting that each one is."""
@@ -70,14 +71,18 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 SECRETS: Final = frozenset({"replicate_api_token", "database_url", "redis_url", "webhook_secrets"})
 """Settings that the file may only point to. The URLs are among them for their passwords."""
 
-LISTS: Final = frozenset({"webhook_secrets"})
+LISTS: Final = frozenset({"webhook_secrets", "catalog_files"})
 """Settings of several values: an array in the file, separated by commas in the environment."""
+
+PATHS: Final = frozenset({"catalog_files"})
+"""Settings that name files: in the file they begin at its own folder."""
 
 LIVE: Final = frozenset(
     {
         *SECTIONS["limits"].values(),
         *SECTIONS["media"].values(),
         *SECTIONS["defaults"].values(),
+        *SECTIONS["catalog"].values(),
         "drain_seconds",
         "log_level",
         "webhook_secrets",
@@ -90,7 +95,6 @@ NOT_BUILT: Final = frozenset(
         "database_url",
         "redis_url",
         "use_fallback",
-        "enable_cost_optimization",
     }
 )
 """Settings that are accepted and checked, and change nothing yet."""

@@ -163,10 +163,12 @@ class Settings(BaseModel):
     audio_timeout: RunTimeout = 300.0
     safety_timeout: RunTimeout = 600.0
     run_timeout: RunTimeout = 1_800.0
+    catalog_files: tuple[Path, ...] = ()
+    """Files with models and prices of the operator's own, laid over those that come along."""
     use_fallback: bool = True
     """Accepted; nothing falls back yet."""
     enable_cost_optimization: bool = False
-    """Accepted; nothing chooses by price yet."""
+    """Where neither model nor quality is named: the cheapest of the default model's quality."""
 
     @model_validator(mode="after")
     def _connects_soonest(self) -> Self:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -103,6 +103,7 @@ def first_record(
         seed=plan.seed,
         labels=dict(submission.labels),
         substitution=plan.substitution.reason if plan.substitution else "",
+        choice=asdict(plan.choice) if plan.choice else None,
     )
 
 

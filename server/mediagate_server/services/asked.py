@@ -10,9 +10,18 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.struct_pb2 import Struct
 
-from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2
+from mediagate.v1 import (
+    image_pb2,
+    medium_pb2,
+    modality_pb2,
+    models_pb2,
+    options_pb2,
+    text_pb2,
+)
 from mediagate_server.catalog.media import LARGEST_DATA_URI, STAND_IN, data_uri
 from mediagate_server.catalog.request import (
+    Fallback,
+    FallbackMode,
     InlineSource,
     Lora,
     MediaInput,
@@ -39,8 +48,8 @@ _NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait")
 _OPTIONS_NOT_IN_FINGERPRINT: Final = ("timeout", "on_disconnect", "disconnect_grace")
 
 
-def model_request(request: Any, modality: Modality) -> ModelRequest:
-    """The request as the catalog takes it. Only what the caller set is in it."""
+def model_request(request: Any, modality: Modality, timeout: float) -> ModelRequest:
+    """The request as the catalog takes it, with only what the caller set; `timeout` in seconds."""
     options = request.options
     return ModelRequest(
         modality=modality,
@@ -51,6 +60,22 @@ def model_request(request: Any, modality: Modality) -> ModelRequest:
         max_cost_nanos=options.max_cost_usd_nanos
         if options.HasField("max_cost_usd_nanos")
         else None,
+        quality=_word(modality_pb2.Quality.DESCRIPTOR, options.quality) if options.quality else "",
+        fallback=_fallback(options.fallback) if options.HasField("fallback") else None,
+        timeout=timeout,
+        model_parameters=plain_json(options.model_parameters),
+    )
+
+
+def _fallback(policy: options_pb2.FallbackPolicy) -> Fallback | None:
+    """None where the policy leaves it to the operator."""
+    if policy.mode == options_pb2.FallbackPolicy.MODE_UNSPECIFIED:
+        return None
+    mode = options_pb2.FallbackPolicy.Mode.Name(policy.mode).removeprefix("MODE_").lower()
+    return Fallback(
+        FallbackMode(mode),
+        tuple(policy.models),
+        after_content_refusal=policy.after_content_refusal,
     )
 
 

@@ -111,9 +111,9 @@ class PaidCalls:
         self, request: Any, modality: Modality
     ) -> tuple[Any, Callable[[Any], Plan]]:
         """The request in our own words, and what makes a plan of it."""
-        if modality is not Modality.RAW:
-            return asked.model_request(request, modality), self._catalog().plan
         timeout = self._timeout(request.options, modality)
+        if modality is not Modality.RAW:
+            return asked.model_request(request, modality, timeout), self._catalog().plan
         runnable = await self._published.find(Reference.read(request.model))
         known = self._catalog().with_slug(runnable.model)
         return (

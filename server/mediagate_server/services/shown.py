@@ -1,6 +1,7 @@
 """From our own words to protobuf: how a generation and a plan are shown to callers."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -63,6 +64,7 @@ def generation(
         requested_model=record.requested_model,
         model=record.model,
         substitution=substitution(record.requested_model, record.substitution),
+        choice=choice(record.choice),
         attempts=[_attempt(attempt) for attempt in record.attempts],
         parameters=parameter_reports(record.parameters),
         seed=record.seed,
@@ -124,12 +126,38 @@ def plan(planned: Plan) -> plan_pb2.Plan:
             for line in planned.report
         ],
         cost=cost_pb2.CostEstimate(
-            low_usd_nanos=planned.estimate.low,
-            expected_usd_nanos=planned.estimate.expected,
-            maximum_usd_nanos=planned.estimate.maximum,
+            low_usd_nanos=planned.whole.low,
+            expected_usd_nanos=planned.whole.expected,
+            maximum_usd_nanos=planned.whole.maximum,
             price_date=planned.price.as_of,
         ),
         target=planned.target,
+        choice=choice(asdict(planned.choice)) if planned.choice else None,
+    )
+
+
+def choice(receipt: Mapping[str, Any] | None) -> plan_pb2.ModelChoice | None:
+    """The receipt for a choice of model, as the catalog wrote it; unset where one was named."""
+    if receipt is None:
+        return None
+    return plan_pb2.ModelChoice(
+        reason=receipt["reason"],
+        alternatives=[
+            plan_pb2.Alternative(
+                model=other["model"],
+                cost=_estimate(other["estimate"]),
+                reason=other["reason"],
+            )
+            for other in receipt["alternatives"]
+        ],
+    )
+
+
+def _estimate(bounds: Mapping[str, int | None]) -> cost_pb2.CostEstimate:
+    return cost_pb2.CostEstimate(
+        low_usd_nanos=bounds["low"],
+        expected_usd_nanos=bounds["expected"],
+        maximum_usd_nanos=bounds["maximum"],
     )
 
 

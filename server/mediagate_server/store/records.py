@@ -177,6 +177,7 @@ class Generation:
     """One paid call and all that came of it.
 
     `substitution` says why another model stands in for the one asked for; empty: it is that one.
+    `choice` is the receipt, as the catalog wrote it, where no model was asked for.
     `verdict` is on the prompt, or what was asked for. `parameters` is the parameter report as the
     catalog wrote it. `shape` is how the output is to be read, likewise. Times are aware, in UTC.
     `version` counts the changes, from 1. `stop` says why its end was asked for, in one of our own
@@ -208,6 +209,7 @@ class Generation:
     usage: Usage | None = None
     verdict: Verdict | None = None
     substitution: str = ""
+    choice: Mapping[str, Any] | None = None
     failure: Failure | None = None
     logs: str = ""
     stop: str = ""

@@ -10,12 +10,10 @@ from typing import Final
 NOT_BUILT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "mediagate.v1.GenerationOptions": (
-            "quality",
             "fallback",
             "screen_prompt",
             "webhook_url",
             "reuse_within",
-            "model_parameters",
         ),
     }
 )

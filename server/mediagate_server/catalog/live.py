@@ -1,0 +1,81 @@
+"""The catalog in force: what comes with the server, the operator's own models, his defaults."""
+
+from functools import cache
+from pathlib import Path
+
+from mediagate_server.catalog.catalog import DEFAULTS, Catalog
+from mediagate_server.catalog.model_file import ModelFileError, Shelf
+from mediagate_server.catalog.request import Modality
+from mediagate_server.config import ConfigError, Configuration, Settings
+
+
+@cache
+def _shipped() -> Shelf:
+    """Read once: what comes with the server does not change while it runs."""
+    return Shelf.shipped()
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """The catalog under these settings.
+
+    Raises ConfigError: a file of models cannot be read or is wrong, with its line; two models share
+    a name; a default is no model of its kind.
+    """
+    shelf = _shipped().copy()
+    try:
+        for path in settings.catalog_files:
+            shelf.add(str(path), _text(path))
+        return Catalog(
+            shelf.models(),
+            defaults={**DEFAULTS, **_defaults(settings)},
+            optimises=settings.enable_cost_optimization,
+            falls_back=settings.use_fallback,
+        )
+    except ModelFileError as error:
+        raise ConfigError(str(error)) from None
+
+
+class LiveCatalog:
+    """Holds the catalog of the settings in force. A reload whose catalog is wrong is refused."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        """Raises ConfigError."""
+        self._configuration = configuration
+        self._made: tuple[Settings, Catalog] | None = None
+        self._current: tuple[Settings, Catalog] | None = None
+        configuration.check_with(self._make)
+
+    def current(self) -> Catalog:
+        """The catalog in force."""
+        settings = self._configuration.current
+        if self._current is None or self._current[0] is not settings:
+            if self._made is None or self._made[0] is not settings:
+                self._make(settings)
+            self._current = self._made
+        if self._current is None:
+            raise RuntimeError("the catalog was not made")
+        return self._current[1]
+
+    def _make(self, settings: Settings) -> None:
+        """Read the files anew: they may have changed though no setting did."""
+        self._made = (settings, catalog_of(settings))
+
+
+def _defaults(settings: Settings) -> dict[Modality, str]:
+    return {
+        Modality.TEXT: settings.default_text_model,
+        Modality.IMAGE: settings.default_image_model,
+        Modality.VIDEO: settings.default_video_model,
+        Modality.AUDIO: settings.default_audio_model,
+        Modality.SAFETY: settings.default_safety_model,
+    }
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}, line {line}: is not UTF-8") from None
