@@ -21,6 +21,7 @@ def started(attached: Attachment) -> text_pb2.TextStarted:
         parameters=shown.parameter_reports(record.parameters),
         seed=record.seed,
         sandbox=record.sandbox,
+        choice=shown.choice(record.choice),
     )
 
 
