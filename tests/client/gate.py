@@ -17,6 +17,7 @@ from mediagate.v1 import (
     audio_pb2_grpc,
     generations_pb2_grpc,
     image_pb2_grpc,
+    media_pb2_grpc,
     models_pb2_grpc,
     safety_pb2_grpc,
     text_pb2_grpc,
@@ -52,6 +53,7 @@ class Gate(
     audio_pb2_grpc.AudioServiceServicer,
     generations_pb2_grpc.GenerationServiceServicer,
     image_pb2_grpc.ImageServiceServicer,
+    media_pb2_grpc.MediaServiceServicer,
     models_pb2_grpc.ModelServiceServicer,
     safety_pb2_grpc.SafetyServiceServicer,
     text_pb2_grpc.TextServiceServicer,
@@ -161,6 +163,12 @@ class Gate(
     def StreamModel(self, request: Any, context: Any) -> Any:
         return self._unary("StreamModel", request, context)
 
+    def UploadMedia(self, request_iterator: Iterator[Any], context: Any) -> Any:
+        return self._unary("UploadMedia", list(request_iterator), context)
+
+    def ReadMedia(self, request: Any, context: Any) -> Iterator[Any]:
+        return self._stream("ReadMedia", request, context)
+
     def CancelGeneration(
         self, request: CancelGenerationRequest, context: Any
     ) -> CancelGenerationResponse:
@@ -178,6 +186,7 @@ def open_gate() -> Iterator[Gate]:
         audio_pb2_grpc.add_AudioServiceServicer_to_server(gate, server)
         generations_pb2_grpc.add_GenerationServiceServicer_to_server(gate, server)
         image_pb2_grpc.add_ImageServiceServicer_to_server(gate, server)
+        media_pb2_grpc.add_MediaServiceServicer_to_server(gate, server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(gate, server)
         safety_pb2_grpc.add_SafetyServiceServicer_to_server(gate, server)
         text_pb2_grpc.add_TextServiceServicer_to_server(gate, server)

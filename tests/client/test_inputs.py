@@ -13,7 +13,8 @@ from mediagate.v1.audio_pb2 import AUDIO_KIND_SOUND_EFFECT, GenerateAudioRequest
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.generations_pb2 import GenerationFilter
 from mediagate.v1.image_pb2 import GenerateImageRequest
-from mediagate.v1.medium_pb2 import InlineMedia, MediaInput, OutputRef
+from mediagate.v1.media_pb2 import UploadMediaResponse
+from mediagate.v1.medium_pb2 import InlineMedia, Media, MediaInput, OutputRef
 from mediagate.v1.modality_pb2 import QUALITY_PREMIUM
 from mediagate.v1.options_pb2 import FallbackPolicy, GenerationOptions
 from mediagate.v1.text_pb2 import (
@@ -68,6 +69,9 @@ def test_every_source_of_a_medium(tmp_path: Path) -> None:
     assert media_input(InlineMedia(data=PNG, media_type="image/png")) == inline
     assert media_input(ref).output == ref
     assert media_input(Generation(id="g")).output == OutputRef(generation_id="g", index=0)
+    assert media_input(Media(id="gen_1/2", uri="https://a/b")).output.index == 2
+    assert media_input(Media(uri="https://a/b")).uri == "https://a/b"
+    assert media_input(UploadMediaResponse(upload_id="upl_1")).upload_id == "upl_1"
 
 
 def test_the_name_tells_a_type_that_the_bytes_do_not(tmp_path: Path) -> None:

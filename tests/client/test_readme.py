@@ -68,7 +68,7 @@ def test_media(scripted: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     scripted.plays("WatchGeneration", WatchGenerationResponse(generation=video, sequence=1))
     run(MEDIA, scripted)
     assert saved == ["lighthouse.png", "waves.mp4"]
-    assert scripted.asked("GenerateVideo")[0].first_frame.inline.data == PNG
+    assert scripted.asked("GenerateVideo")[0].first_frame.output.generation_id == "g-1"
 
 
 def test_offers(

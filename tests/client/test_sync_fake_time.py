@@ -9,7 +9,15 @@ import grpc
 import grpc_testing
 import pytest
 
-from mediagate.v1 import audio_pb2, generations_pb2, image_pb2, models_pb2, text_pb2, video_pb2
+from mediagate.v1 import (
+    audio_pb2,
+    generations_pb2,
+    image_pb2,
+    media_pb2,
+    models_pb2,
+    text_pb2,
+    video_pb2,
+)
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.generations_pb2 import (
     CancelGenerationResponse,
@@ -35,7 +43,7 @@ from .texts import GENERATION, completed, delta, started
 from .texts import status as queued
 
 C = grpc.StatusCode
-FILES = (audio_pb2, generations_pb2, image_pb2, models_pb2, text_pb2, video_pb2)
+FILES = (audio_pb2, generations_pb2, image_pb2, media_pb2, models_pb2, text_pb2, video_pb2)
 SERVICES = {
     service.name: service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
 }

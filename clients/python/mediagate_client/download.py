@@ -1,4 +1,4 @@
-"""Finished media over http(s), to a file. Standard library only; no key and no token is sent."""
+"""Finished media, to a file. Links are followed without any key or token."""
 
 import hashlib
 import http.client
@@ -7,7 +7,8 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -46,40 +47,62 @@ def download(
     ResourceExhausted over `max_bytes`, DataLost where the file is not the one that was made,
     Unavailable where the server cannot be reached, OSError where `path` cannot be written.
     """
-    target = Path(path)
     expected = Media(uri=media) if isinstance(media, str) else media
-    if urllib.parse.urlsplit(expected.uri).scheme not in ("http", "https"):
+    if not has_link(expected):
         raise refused_here("media", "it has no http(s) link; read its generation again")
+    with saving(expected, path, max_bytes) as write:
+        _receive(expected.uri, write, stopped)
+    return Path(path)
+
+
+def has_link(media: Media) -> bool:
+    """Say whether there is an http(s) link to follow."""
+    return urllib.parse.urlsplit(media.uri).scheme in ("http", "https")
+
+
+@contextmanager
+def saving(expected: Media, path: str | Path, max_bytes: int) -> Iterator[Callable[[bytes], None]]:
+    """Give a function that adds bytes to the file `path`, which appears once the block is over.
+
+    Only if it is whole then: a block that raises leaves nothing, and so does a file that is not
+    the one whose size and SHA-256 `expected` tells. Raises ResourceExhausted over `max_bytes`.
+    """
+    target = Path(path)
+    digest = hashlib.sha256()
+    size = 0
     with tempfile.NamedTemporaryFile(
         dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
     ) as part:
+
+        def write(chunk: bytes) -> None:
+            nonlocal size
+            size += len(chunk)
+            refuse_over(size, max_bytes)
+            digest.update(chunk)
+            part.write(chunk)
+
         try:
-            _receive(expected, part.write, max_bytes, stopped)
+            refuse_over(expected.size_bytes, max_bytes)
+            yield write
+            _refuse_another(expected, size, digest.hexdigest())
             part.flush()
             os.fchmod(part.fileno(), 0o666 & ~_umask())
             Path(part.name).replace(target)
         except BaseException:
             Path(part.name).unlink()
             raise
-    return target
 
 
-def _receive(
-    media: Media, write: Callable[[bytes], int], max_bytes: int, stopped: Callable[[], bool]
-) -> None:
-    """Write the bytes behind the medium's link, and prove that they are the ones made."""
-    digest = hashlib.sha256()
+def _receive(uri: str, write: Callable[[bytes], None], stopped: Callable[[], bool]) -> None:
+    """Write the bytes behind a link."""
     size = 0
     try:
-        with _opener().open(media.uri, timeout=_SOCKET_SECONDS) as answer:
+        with _opener().open(uri, timeout=_SOCKET_SECONDS) as answer:
             announced = int(answer.headers.get("content-length") or 0)
-            _refuse_over(announced, max_bytes)
             while chunk := answer.read(_CHUNK_BYTES):
-                size += len(chunk)
-                _refuse_over(size, max_bytes)
                 if stopped():
                     raise _failure(Unavailable, grpc.StatusCode.CANCELLED, "it was stopped")
-                digest.update(chunk)
+                size += len(chunk)
                 write(chunk)
             if size < announced:
                 # http.client tells of a short body only to those who read it in one go.
@@ -90,10 +113,14 @@ def _receive(
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
         message = "the server of the file cannot be reached, or stopped in the middle"
         raise _failure(Unavailable, grpc.StatusCode.UNAVAILABLE, message) from e
-    if media.HasField("size_bytes") and media.size_bytes != size:
-        message = f"{size:,} bytes came, {media.size_bytes:,} were made"
+
+
+def _refuse_another(expected: Media, size: int, sha256: str) -> None:
+    """Raise DataLost for bytes that are not the ones made."""
+    if expected.HasField("size_bytes") and expected.size_bytes != size:
+        message = f"{size:,} bytes came, {expected.size_bytes:,} were made"
         raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, message)
-    if media.sha256 and media.sha256 != digest.hexdigest():
+    if expected.sha256 and expected.sha256 != sha256:
         raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, "its SHA-256 is not the one it had")
 
 
@@ -112,7 +139,8 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _refuse_over(size: int, max_bytes: int) -> None:
+def refuse_over(size: int, max_bytes: int) -> None:
+    """Raise ResourceExhausted for more bytes than are allowed."""
     if size > max_bytes:
         message = f"the file is over the {max_bytes:,} bytes allowed"
         raise _failure(ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED, message)

@@ -10,14 +10,26 @@ from typing import Final
 import grpc
 
 from mediagate.v1.generation_pb2 import Generation
-from mediagate.v1.medium_pb2 import InlineMedia, MediaInput, OutputRef
+from mediagate.v1.media_pb2 import UploadMediaResponse
+from mediagate.v1.medium_pb2 import InlineMedia, Media, MediaInput, OutputRef
 from mediagate_client.errors import Details, MediaTooLarge, Violation, refused_here
 
 MAX_INLINE_BYTES: Final = 3 * 1024 * 1024
 """The largest file that may travel within a request."""
 
-MediaSource = str | Path | bytes | MediaInput | InlineMedia | OutputRef | Generation
-"""A URL, a file's path, a file's bytes, or an output of an earlier generation (its first one)."""
+MediaSource = (
+    str
+    | Path
+    | bytes
+    | MediaInput
+    | InlineMedia
+    | OutputRef
+    | Generation
+    | Media
+    | UploadMediaResponse
+)
+"""A URL, a file's path, a file's bytes, an output of an earlier generation (the generation itself:
+its first one), or what `upload` returned."""
 
 _SIGNATURES: Final = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -52,10 +64,8 @@ def media_input(source: MediaSource, field: str = "media") -> MediaInput:
         case InlineMedia():
             _refuse_wrong_size(len(source.data), field)
             return MediaInput(inline=source)
-        case OutputRef():
-            return MediaInput(output=source)
-        case Generation():
-            return MediaInput(output=OutputRef(generation_id=source.id))
+        case OutputRef() | Generation() | Media() | UploadMediaResponse():
+            return _kept_by_a_gate(source)
         case bytes():
             _refuse_wrong_size(len(source), field)
             return MediaInput(inline=InlineMedia(data=source, media_type=sniff(source)))
@@ -66,12 +76,36 @@ def media_input(source: MediaSource, field: str = "media") -> MediaInput:
     raise refused_here(field, f"{type(source).__name__} is not a medium")
 
 
+def output_ref(media: Media) -> OutputRef | None:
+    """Return which output of which generation a medium is; None where the gate keeps none."""
+    generation_id, slash, index = media.id.rpartition("/")
+    if not (slash and generation_id and index.isdecimal()):
+        return None
+    return OutputRef(generation_id=generation_id, index=int(index))
+
+
 def sniff(data: bytes) -> str:
     """Return the media type that a file's first bytes show. Empty: not known."""
     for offset, signature, media_type in _SIGNATURES:
         if data.startswith(signature, offset):
             return media_type
     return "audio/mpeg" if data.startswith(_MPEG_LAYER_3) else ""
+
+
+def _kept_by_a_gate(
+    source: OutputRef | Generation | Media | UploadMediaResponse,
+) -> MediaInput:
+    """Return what a gate has already as a MediaInput; a medium that it did not keep by its link."""
+    match source:
+        case OutputRef():
+            return MediaInput(output=source)
+        case Generation():
+            return MediaInput(output=OutputRef(generation_id=source.id))
+        case Media():
+            ref = output_ref(source)
+            return MediaInput(output=ref) if ref else MediaInput(uri=source.uri)
+        case UploadMediaResponse():
+            return MediaInput(upload_id=source.upload_id)
 
 
 def _from_file(path: Path, field: str) -> MediaInput:
@@ -93,7 +127,7 @@ def _refuse_wrong_size(size: int, field: str) -> None:
     if size > MAX_INLINE_BYTES:
         description = (
             f"{size:,} bytes, at most {MAX_INLINE_BYTES:,} may be sent within a request: "
-            "give a URL, or an output of an earlier generation"
+            "upload it, or give a URL or an output of an earlier generation"
         )
         raise MediaTooLarge(
             Details(

@@ -25,7 +25,10 @@ def checked(generation: Generation, *, raise_on_failure: bool) -> Generation:
 
 
 def media_of(generation: Generation) -> list[Media]:
-    """Return the files that it made, those that are missing left out."""
+    """Return the files that it made, those that are missing left out.
+
+    One without `uri` is kept by the gate: `read_media` and `download` have it.
+    """
     match generation.WhichOneof("output"):
         case "images":
             found = list(generation.images.images)
@@ -37,4 +40,4 @@ def media_of(generation: Generation) -> list[Media]:
             found = list(generation.raw.media)
         case _:
             found = []
-    return [media for media in found if media.uri]
+    return [media for media in found if media.uri or media.id]

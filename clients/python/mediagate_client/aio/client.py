@@ -1,9 +1,6 @@
 """The client for asyncio: one method for each thing a gate does."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -16,7 +13,6 @@ from mediagate.v1.audio_pb2_grpc import AudioServiceStub
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.image_pb2 import GenerateImageRequest
 from mediagate.v1.image_pb2_grpc import ImageServiceStub
-from mediagate.v1.medium_pb2 import Media
 from mediagate.v1.modality_pb2 import Modality, Quality
 from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest
 from mediagate.v1.models_pb2_grpc import ModelServiceStub
@@ -27,9 +23,8 @@ from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest, TextSt
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate.v1.video_pb2_grpc import VideoServiceStub
-from mediagate_client import download as downloads
 from mediagate_client.aio.calls import AsyncCalls
-from mediagate_client.aio.generations import AsyncGenerationCalls
+from mediagate_client.aio.media import AsyncMediaCalls
 from mediagate_client.aio.text_stream import AsyncTextStream
 from mediagate_client.arguments import (
     AudioArguments,
@@ -66,7 +61,7 @@ PaidRequest = TypeVar(
 Response = TypeVar("Response", bound=Message)
 
 
-class AsyncClient(AsyncGenerationCalls):
+class AsyncClient(AsyncMediaCalls):
     """A gate, for asyncio. Make it inside the event loop that uses it.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how
@@ -273,25 +268,6 @@ class AsyncClient(AsyncGenerationCalls):
         """Return one model by its slug or an alias."""
         request = GetModelRequest(model=name)
         return (await self._calls.once(self._models.GetModel, request, self._read_timeout)).model
-
-    async def download(
-        self,
-        media: Media | str,
-        path: str | Path,
-        *,
-        max_bytes: int = downloads.DEFAULT_MAX_BYTES,
-    ) -> Path:
-        """Save a finished medium as the file `path`; return the path. See download.py.
-
-        Runs in a thread; a task that is cancelled stops it at its next chunk.
-        """
-        stop = threading.Event()
-        try:
-            return await asyncio.to_thread(
-                downloads.download, media, path, max_bytes=max_bytes, stopped=stop.is_set
-            )
-        finally:
-            stop.set()
 
     async def _paid(
         self,

@@ -1,7 +1,6 @@
 """The blocking client: one method for each thing a gate does, on gRPC's own blocking stubs."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar, Unpack
 
@@ -13,7 +12,6 @@ from mediagate.v1.audio_pb2_grpc import AudioServiceStub
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.image_pb2 import GenerateImageRequest
 from mediagate.v1.image_pb2_grpc import ImageServiceStub
-from mediagate.v1.medium_pb2 import Media
 from mediagate.v1.modality_pb2 import Modality, Quality
 from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest
 from mediagate.v1.models_pb2_grpc import ModelServiceStub
@@ -24,7 +22,6 @@ from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest, TextSt
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate.v1.video_pb2_grpc import VideoServiceStub
-from mediagate_client import download as downloads
 from mediagate_client.arguments import (
     AudioArguments,
     ImageArguments,
@@ -48,7 +45,7 @@ from mediagate_client.paging import models_request
 from mediagate_client.requests import UnaryRequest, paid_request, plan_request, rpc_seconds
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
-from mediagate_client.sync.generations import GenerationCalls
+from mediagate_client.sync.media import MediaCalls
 from mediagate_client.sync.patience import within
 from mediagate_client.sync.text_stream import TextStream
 
@@ -65,7 +62,7 @@ Response = TypeVar("Response", bound=Message)
 _CLOSE_SECONDS: Final = 5.0
 
 
-class Client(GenerationCalls):
+class Client(MediaCalls):
     """A gate, for programs without an event loop. Safe to use from several threads.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how
@@ -266,16 +263,6 @@ class Client(GenerationCalls):
         """Return one model by its slug or an alias."""
         request = GetModelRequest(model=name)
         return self._calls.once(self._models.GetModel, request, self._read_timeout).model
-
-    def download(
-        self,
-        media: Media | str,
-        path: str | Path,
-        *,
-        max_bytes: int = downloads.DEFAULT_MAX_BYTES,
-    ) -> Path:
-        """Save a finished medium as the file `path`; return the path. See download.py."""
-        return downloads.download(media, path, max_bytes=max_bytes)
 
     def _paid(
         self,

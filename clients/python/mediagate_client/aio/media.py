@@ -1,0 +1,124 @@
+"""Media in and out, on asyncio: upload, read, download."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from mediagate.v1.media_pb2 import UploadMediaRequest, UploadMediaResponse
+from mediagate.v1.media_pb2_grpc import MediaServiceStub
+from mediagate.v1.medium_pb2 import Media
+from mediagate_client import download as downloads
+from mediagate_client.aio.calls import AsyncCalls
+from mediagate_client.aio.generations import AsyncGenerationCalls
+from mediagate_client.errors import MediagateError, NotFound, refused_here
+from mediagate_client.failures import from_rpc_error
+from mediagate_client.media import output_ref
+from mediagate_client.reading import MediaRef, ReadState
+from mediagate_client.retry import Deadline
+from mediagate_client.uploading import UPLOAD_SECONDS, Uploading
+
+
+class AsyncMediaCalls(AsyncGenerationCalls):
+    """The part of a client that moves files."""
+
+    def __init__(self, calls: AsyncCalls, channel: grpc.aio.Channel, read_timeout: float) -> None:
+        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
+        super().__init__(calls, channel, read_timeout)
+        self._media = MediaServiceStub(channel)
+
+    async def upload(
+        self,
+        source: str | Path | bytes,
+        *,
+        media_type: str = "",
+        rpc_timeout: float | None = UPLOAD_SECONDS,
+    ) -> UploadMediaResponse:
+        """Upload a file, given by its path or its bytes; return what any media field takes.
+
+        The gate keeps it for a while: see `expire_time`. Files are read in a thread.
+        """
+        uploading = await asyncio.to_thread(Uploading, source, media_type)
+        deadline = self._calls.deadline(rpc_timeout)
+        retries = self._calls.retries(deadline)
+        while True:
+            try:
+                return uploading.checked(await self._upload_once(uploading, deadline))
+            except MediagateError as failure:
+                await self._calls.pause(retries, failure)
+
+    async def _upload_once(self, uploading: Uploading, deadline: Deadline) -> UploadMediaResponse:
+        call = self._media.UploadMedia(
+            _in_threads(uploading.messages()),
+            timeout=deadline.remaining(),
+            metadata=self._calls.metadata,
+        )
+        try:
+            return await call
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def read_media(
+        self, source: MediaRef, *, offset: int = 0, limit: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Iterate over the bytes of a medium that the gate keeps, from `offset` on.
+
+        Goes on by itself after a cut. Raises NotFound where there is none, DataLost where it
+        could not be kept.
+        """
+        state = ReadState(source, offset, limit)
+        retries = self._calls.retries(self._calls.deadline(None))
+        while not state.is_whole:
+            call = self._media.ReadMedia(state.next_request(), metadata=self._calls.metadata)
+            failure: MediagateError = state.ended_early()
+            try:
+                async for response in call:
+                    if piece := state.receive(response):
+                        retries.progressed()
+                        yield piece
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+            finally:
+                call.cancel()
+            if not state.is_whole:
+                await self._calls.pause(retries, failure)
+
+    async def download(
+        self,
+        media: Media | str,
+        path: str | Path,
+        *,
+        max_bytes: int = downloads.DEFAULT_MAX_BYTES,
+    ) -> Path:
+        """Save a finished medium as the file `path`; return the path. See download.py.
+
+        By its link, or from the gate where that is gone. Runs in a thread; a task that is
+        cancelled stops it at its next chunk.
+        """
+        kept = output_ref(media) if isinstance(media, Media) else None
+        if isinstance(media, str) or downloads.has_link(media) or kept is None:
+            stop = threading.Event()
+            try:
+                return await asyncio.to_thread(
+                    downloads.download, media, path, max_bytes=max_bytes, stopped=stop.is_set
+                )
+            except NotFound:
+                if kept is None:
+                    raise
+            finally:
+                stop.set()
+        if isinstance(media, str):
+            raise refused_here("media", "it is not kept by the gate")
+        with downloads.saving(media, path, max_bytes) as write:
+            async for piece in self.read_media(media):
+                await asyncio.to_thread(write, piece)
+        return Path(path)
+
+
+async def _in_threads(messages: Iterator[UploadMediaRequest]) -> AsyncIterator[UploadMediaRequest]:
+    """Give what a blocking iterator gives, each item got in a thread."""
+    while (message := await asyncio.to_thread(next, messages, None)) is not None:
+        yield message

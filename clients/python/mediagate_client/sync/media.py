@@ -1,0 +1,110 @@
+"""Media in and out, blocking: upload, read, download."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from mediagate.v1.media_pb2 import UploadMediaResponse
+from mediagate.v1.media_pb2_grpc import MediaServiceStub
+from mediagate.v1.medium_pb2 import Media
+from mediagate_client import download as downloads
+from mediagate_client.errors import MediagateError, NotFound, refused_here
+from mediagate_client.failures import from_rpc_error
+from mediagate_client.media import output_ref
+from mediagate_client.reading import MediaRef, ReadState
+from mediagate_client.retry import Deadline
+from mediagate_client.sync.calls import Calls
+from mediagate_client.sync.generations import GenerationCalls
+from mediagate_client.uploading import UPLOAD_SECONDS, Uploading
+
+
+class MediaCalls(GenerationCalls):
+    """The part of a client that moves files."""
+
+    def __init__(self, calls: Calls, channel: grpc.Channel, read_timeout: float) -> None:
+        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
+        super().__init__(calls, channel, read_timeout)
+        self._media = MediaServiceStub(channel)
+
+    def upload(
+        self,
+        source: str | Path | bytes,
+        *,
+        media_type: str = "",
+        rpc_timeout: float | None = UPLOAD_SECONDS,
+    ) -> UploadMediaResponse:
+        """Upload a file, given by its path or its bytes; return what any media field takes.
+
+        The gate keeps it for a while: see `expire_time`.
+        """
+        uploading = Uploading(source, media_type)
+        deadline = self._calls.deadline(rpc_timeout)
+        retries = self._calls.retries(deadline)
+        while True:
+            try:
+                return uploading.checked(self._upload_once(uploading, deadline))
+            except MediagateError as failure:
+                self._calls.pause(retries, failure)
+
+    def _upload_once(self, uploading: Uploading, deadline: Deadline) -> UploadMediaResponse:
+        call = self._media.UploadMedia.future(
+            uploading.messages(), timeout=deadline.remaining(), metadata=self._calls.metadata
+        )
+        try:
+            return call.result()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except BaseException:
+            call.cancel()  # Ctrl-C: without this the upload would go on.
+            raise
+
+    def read_media(
+        self, source: MediaRef, *, offset: int = 0, limit: int | None = None
+    ) -> Iterator[bytes]:
+        """Iterate over the bytes of a medium that the gate keeps, from `offset` on.
+
+        Goes on by itself after a cut. Raises NotFound where there is none, DataLost where it
+        could not be kept.
+        """
+        state = ReadState(source, offset, limit)
+        retries = self._calls.retries(self._calls.deadline(None))
+        while not state.is_whole:
+            call = self._media.ReadMedia(state.next_request(), metadata=self._calls.metadata)
+            failure: MediagateError = state.ended_early()
+            try:
+                for response in call:
+                    if piece := state.receive(response):
+                        retries.progressed()
+                        yield piece
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error)
+            finally:
+                call.cancel()
+            if not state.is_whole:
+                self._calls.pause(retries, failure)
+
+    def download(
+        self,
+        media: Media | str,
+        path: str | Path,
+        *,
+        max_bytes: int = downloads.DEFAULT_MAX_BYTES,
+    ) -> Path:
+        """Save a finished medium as the file `path`; return the path. See download.py.
+
+        By its link, or from the gate where that is gone.
+        """
+        kept = output_ref(media) if isinstance(media, Media) else None
+        if isinstance(media, str) or downloads.has_link(media) or kept is None:
+            try:
+                return downloads.download(media, path, max_bytes=max_bytes)
+            except NotFound:
+                if kept is None:
+                    raise
+        if isinstance(media, str):
+            raise refused_here("media", "it is not kept by the gate")
+        with downloads.saving(media, path, max_bytes) as write:
+            for piece in self.read_media(media):
+                write(piece)
+        return Path(path)
