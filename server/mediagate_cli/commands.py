@@ -11,6 +11,7 @@ from mediagate_cli import (
     checking,
     demo,
     image,
+    kept,
     running,
     sandbox,
     serving,
@@ -55,6 +56,8 @@ app.command()(checking.check)
 app.command()(running.run)
 app.command()(catalog.models)
 app.command()(catalog.show)
+app.command()(kept.upload)
+app.command()(kept.save)
 app.command()(demo.demo)
 app.command()(serving.serve)
 app.command(epilog=sandbox.HOW_IT_IS_USED)(sandbox.sandbox)

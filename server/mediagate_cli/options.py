@@ -1,14 +1,21 @@
 """What several commands may be told: one name, one meaning, one help text each."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mediagate_cli.money import nanos_of
+
+if TYPE_CHECKING:
+    from mediagate_client import MediaSource
+
+_KEPT = re.compile(r"(?P<upload>upl_\w+)|(?P<generation>gen_\w+)(/(?P<index>\d{1,4}))?", re.ASCII)
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
@@ -30,6 +37,9 @@ class ModalityName(StrEnum):
     AUDIO = "audio"
 
 
+MEDIUM = "Path, URL or kept id"
+"""What may stand where a medium is wanted. An id is gen_..., gen_.../1 or upl_...: see `medium`."""
+
 Prompt = Annotated[str, typer.Argument(help="What is wanted. `-` reads it from stdin.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Seed = Annotated[int | None, typer.Option(help="Makes runs repeatable.")]
@@ -42,7 +52,7 @@ Size = Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.")]
 AspectRatio = Annotated[str | None, typer.Option(help="For example 16:9.")]
 Reference = Annotated[
     list[str] | None,
-    typer.Option(help="Path or URL of something to look at; may be repeated."),
+    typer.Option(help=f"{MEDIUM} of something to look at; may be repeated."),
 ]
 
 
@@ -134,6 +144,22 @@ class Run:
 def read_prompt(prompt: str) -> str:
     """Return the prompt, read from stdin where it is `-`."""
     return sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
+
+
+def medium(text: str | None) -> "MediaSource | None":
+    """Return what stands for a medium: what the gate keeps by its id, else a path or URL."""
+    if text is None or not (kept := _KEPT.fullmatch(text)) or Path(text).exists():
+        return text
+    from mediagate.v1.medium_pb2 import MediaInput, OutputRef
+
+    if kept["upload"]:
+        return MediaInput(upload_id=text)
+    return OutputRef(generation_id=kept["generation"], index=int(kept["index"] or 0))
+
+
+def media(texts: Sequence[str] | None) -> "list[MediaSource | None] | None":
+    """Return the same for several."""
+    return None if texts is None else [medium(text) for text in texts]
 
 
 def labels_of(pairs: Sequence[str] | None) -> dict[str, str] | None:

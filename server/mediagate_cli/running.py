@@ -14,7 +14,7 @@ from mediagate_cli.saving import refuse_bad_output, save, tell
 from mediagate_cli.shown import print_made, to_json
 
 if TYPE_CHECKING:
-    from mediagate_client import AsyncClient
+    from mediagate_client import AsyncClient, MediaSource
 
 
 @spread
@@ -37,7 +37,7 @@ def run(
     ] = None,
     media: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=PATH or NAME=URL for an input; may be repeated."),
+        typer.Option(help="NAME=MEDIUM for an input: path, URL or kept id; may be repeated."),
     ] = None,
     output: o.Output = None,
     as_json: o.Json = False,
@@ -88,9 +88,9 @@ def _value(text: str) -> object:
         return text
 
 
-def _media(texts: Sequence[str] | None) -> dict[str, list[str]]:
-    """Return paths and URLs by input; an input that is named twice gets a list."""
-    media: dict[str, list[str]] = {}
+def _media(texts: Sequence[str] | None) -> "dict[str, list[MediaSource | None]]":
+    """Return media by input; an input that is named twice gets a list."""
+    media: dict[str, list[MediaSource | None]] = {}
     for name, source in _pairs(texts, "--media"):
-        media.setdefault(name, []).append(source)
+        media.setdefault(name, []).append(o.medium(source))
     return media

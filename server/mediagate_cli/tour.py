@@ -57,7 +57,7 @@ class Tour:
         self._client = client
         self._target = target
         self._asked = asked
-        self._picture: Path | None = None
+        self._picture: Generation | None = None
         self._models: Sequence[Model] | None = None
         self._bound: int | None = asked.max_cost_usd_nanos
 
@@ -117,8 +117,8 @@ class Tour:
         )
         fields = {"model": model, "size": (width, height), "output_format": "png", "wait": 0}
         request = paid_request(GenerateImageRequest, IMAGE_PROMPT, fields | self._bounds())
-        made, self._picture = await self._keep(await self._client.generate_image(request))
-        return made, self._picture
+        self._picture, file = await self._keep(await self._client.generate_image(request))
+        return self._picture, file
 
     async def _video(self) -> "tuple[Generation, Path]":
         from mediagate.v1.video_pb2 import GenerateVideoRequest

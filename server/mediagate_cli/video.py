@@ -18,11 +18,13 @@ def video(
     gate: o.Gate,
     run: o.Run,
     prompt: o.Prompt = "",
-    first_frame: Annotated[str | None, typer.Option(help="Path or URL of a picture.")] = None,
-    last_frame: Annotated[str | None, typer.Option(help="Path or URL of a picture.")] = None,
+    first_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of a picture.")] = None,
+    last_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of a picture.")] = None,
     reference: o.Reference = None,
-    source_video: Annotated[str | None, typer.Option(help="URL of a video to change.")] = None,
-    source_audio: Annotated[str | None, typer.Option(help="Path or URL to move to.")] = None,
+    source_video: Annotated[
+        str | None, typer.Option(help=f"{o.MEDIUM} of a film to change.")
+    ] = None,
+    source_audio: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of a sound.")] = None,
     duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds.")] = None,
     fps: Annotated[int | None, typer.Option(help="Frames a second.")] = None,
     size: o.Size = None,
@@ -38,11 +40,11 @@ def video(
     """Make a video and save it. It takes minutes; Ctrl-C cancels."""
     wanted = o.read_prompt(prompt)
     fields = run.fields() | {
-        "first_frame": first_frame,
-        "last_frame": last_frame,
-        "reference_images": reference,
-        "source_video": source_video,
-        "source_audio": source_audio,
+        "first_frame": o.medium(first_frame),
+        "last_frame": o.medium(last_frame),
+        "reference_images": o.media(reference),
+        "source_video": o.medium(source_video),
+        "source_audio": o.medium(source_audio),
         "duration": duration,
         "fps": fps,
         "size": size,

@@ -125,6 +125,29 @@ def test_a_picture_becomes_a_video(near: Client, tmp_path: Path) -> None:
     assert last.id in {found.id for found in near.list(modality="video", states=["succeeded"])}
 
 
+def test_a_picture_becomes_a_video_without_passing_through(near: Client, tmp_path: Path) -> None:
+    """By its generation, or by the medium; what the gate keeps is the file that was made."""
+    picture = near.generate_image("a cat", size=(256, 256), output_format="png")
+    [medium] = media_of(picture)
+    for first_frame in (picture, medium):
+        video = near.generate_video("it walks", first_frame=first_frame, wait=30)
+        assert video.state == Generation.STATE_SUCCEEDED
+    saved = near.download(medium, tmp_path / "cat.png").read_bytes()
+    assert b"".join(near.read_media(picture)) == saved
+    assert b"".join(near.read_media(medium, offset=7, limit=9)) == saved[7:16]
+    assert (medium.width, medium.height, medium.size_bytes) == (256, 256, len(saved))
+
+
+async def test_an_upload_is_an_input(far: AsyncClient, tmp_path: Path) -> None:
+    """Larger than a message may be; read back as it was."""
+    content = b"\x89PNG\r\n\x1a\n" + bytes(5_000_000)
+    (tmp_path / "big.png").write_bytes(content)
+    uploaded = await far.upload(tmp_path / "big.png")
+    made = await far.generate_image("a cat", model="flux-dev", reference_images=[uploaded])
+    assert made.state == Generation.STATE_SUCCEEDED
+    assert b"".join([piece async for piece in far.read_media(uploaded)]) == content
+
+
 def test_what_is_wrong_is_typed(near: Client) -> None:
     """The field is named, nothing is made."""
     with pytest.raises(InvalidRequest) as raised:
