@@ -135,7 +135,8 @@ def test_a_picture_becomes_a_video_without_passing_through(near: Client, tmp_pat
     saved = near.download(medium, tmp_path / "cat.png").read_bytes()
     assert b"".join(near.read_media(picture)) == saved
     assert b"".join(near.read_media(medium, offset=7, limit=9)) == saved[7:16]
-    assert (medium.width, medium.height, medium.size_bytes) == (256, 256, len(saved))
+    assert medium.size_bytes == len(saved)
+    assert medium.width == medium.height > 0
 
 
 async def test_an_upload_is_an_input(far: AsyncClient, tmp_path: Path) -> None:
