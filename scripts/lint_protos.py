@@ -1,4 +1,10 @@
-"""Runs buf's linter and formatter over the contract.
+"""Runs buf's linter and formatter over the contract, and compares it with what was promised.
+
+    python scripts/lint_protos.py            check
+    python scripts/lint_protos.py --freeze   promise what is there now
+
+`protos/frozen.binpb` is the contract as callers may rely on it: what is in it may be added to, and
+never be changed or taken away. It is written anew when what was added is promised as well.
 
 buf wants the googleapis files that the contract imports beside it. They are copied, from the
 installed googleapis-common-protos, into `.build/buf/` together with the contract, and buf runs
@@ -8,22 +14,28 @@ there: so no copy of them enters this tree, and nothing is fetched.
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import google.api
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKSPACE = ROOT / ".build" / "buf"
+FROZEN = ROOT / "protos" / "frozen.binpb"
 GOOGLEAPIS = Path(next(iter(google.api.__path__))).parent
 BUF = Path(sys.executable).parent / "buf"
 
 
-def main() -> int:
-    """Lints, compares with buf's own format, and returns the exit status."""
+def main(arguments: Sequence[str]) -> int:
+    """Lints and compares, or freezes what does not break the promise; returns the exit status."""
     lay_out()
     lint = run("lint", "protos")
     form = run("format", "--diff", "--exit-code", "protos")
-    return lint or form
+    kept = run("breaking", "protos", "--against", str(FROZEN), "--exclude-imports")
+    status = lint or form or kept
+    if status == 0 and "--freeze" in arguments:
+        return run("build", "protos", "--exclude-source-info", "-o", str(FROZEN))
+    return status
 
 
 def lay_out() -> None:
@@ -49,4 +61,4 @@ def run(*arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
