@@ -334,6 +334,35 @@ async def test_redirects_lead_nowhere(day: Day, status: int) -> None:
     await day.is_settled(made)
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [each for each in ANSWERS if each["do"] not in {"hang", "redirect", "garbage"}],
+    ids=named,
+)
+async def test_downloads_that_go_wrong_are_begun_again(day: Day, fault: Fault) -> None:
+    """The first try brings nothing, or half; the picture is kept whole all the same."""
+    await day.goes_wrong(fault | {"on": "output", "times": 1})
+    made = (await day.stubs.image.GenerateImage(picture())).generation
+    assert made.state == State.STATE_SUCCEEDED
+    (kept,) = made.images.images
+    assert len(kept.sha256) == 64
+    assert kept.size_bytes > 0
+    assert await day.fired() == [fault["do"]]
+    await day.is_settled(made)
+
+
+async def test_outputs_elsewhere_are_not_fetched(day: Day) -> None:
+    """A link to another host is not followed, and no token goes there; what ran is settled."""
+    async with elsewhere() as (url, called):
+        origin = url.rstrip("/").replace("127.0.0.1", "localhost")
+        await day.goes_wrong({"do": "foreign_output", "origin": origin})
+        made = (await day.stubs.image.GenerateImage(picture())).generation
+        assert called == []
+    (medium,) = made.images.images
+    assert not medium.sha256
+    await day.is_settled(made)
+
+
 async def test_a_day_when_much_goes_wrong_at_once(day: Day, seed: int) -> None:
     """Fifty texts and pictures under a seeded plan: each one ends, each prediction is paid once."""
     print(f"fault seed {seed}")
