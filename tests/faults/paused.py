@@ -127,6 +127,13 @@ def until_created(upstream: SandboxControl, count: int) -> None:
         assert monotonic() < give_up, upstream.state()
 
 
+def until_idle(upstream: SandboxControl) -> None:
+    """Until nothing runs there any more."""
+    give_up = monotonic() + SECONDS
+    while upstream.bill()["running"]:
+        assert monotonic() < give_up, upstream.state()
+
+
 def all_ended(gate: Gate) -> dict[str, Generation]:
     """Every generation that a gate knows, at its end."""
     with grpc.insecure_channel(gate.address) as channel:
