@@ -14,7 +14,7 @@ from mediagate_sandbox.clock import ManualClock
 from .caller import LLAMA, SCHNELL, Answer, Caller
 from .faulty import Fault, bill, fired, order
 
-ANSWERED = ["create", "get", "cancel", "list", "output", "secret", "model"]
+ANSWERED = ["create", "get", "cancel", "list", "output", "files", "secret", "model"]
 CALLED = [*ANSWERED, "stream"]
 
 
@@ -32,6 +32,7 @@ async def struck(caller: Caller, endpoint: str, fault: Fault) -> Answer:
         "get": made["urls"]["get"],
         "list": "/v1/predictions",
         "output": made["output"][0],
+        "files": "/v1/files",
         "secret": "/v1/webhooks/default/secret",
         "model": f"/v1/models/{LLAMA}",
         "stream": made["urls"].get("stream"),
