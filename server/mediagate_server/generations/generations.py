@@ -214,6 +214,7 @@ class Generations:
             binding = await self._around.store.accept(
                 life.record, (reservation,), self._max_in_flight(), pending=pending
             )
+            del pending  # Not to be held for as long as the generation lives.
             failpoints.hit("after_accept")
             outcome = binding if isinstance(binding, Bound) else None
         except MediagateError as error:

@@ -4,8 +4,7 @@ The life alone changes its record. Everybody else reads `record` and `text`, and
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, Self
@@ -17,6 +16,7 @@ from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure, StoreUnavailable
 from mediagate_server.generations import attempts, settling
 from mediagate_server.generations.attempts import LaneKey
+from mediagate_server.generations.bell import Bell
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
 from mediagate_server.generations.clock import Timer
@@ -74,14 +74,14 @@ class Life:
         self.text = TextBuffer()
         self.text_is_broken = False
         self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
-        self.changed = asyncio.Event()
+        self.changed = Bell()
         self.callers = Callers(
             around.clock, lambda: self.end("its last caller left"), detached=recovered
         )
         self.over = not lives
         self.draining = False
         self._overdue = False
-        self._alarm: Timer | None = None
+        self._alarm: Timer
         self._kept: tuple[StoredMedia, ...] | None = None
         keys = () if self.over else dict.fromkeys(map(attempts.lane_of, record.attempts))
         self.lanes = tuple(
@@ -126,12 +126,14 @@ class Life:
     def announce(self) -> None:
         """Wake everybody who waits for a change."""
         self.over = self.over or self.saved.durable.state.is_terminal
-        self.changed.set()
-        self.changed = asyncio.Event()
+        self.changed.ring()
+        self.changed = Bell()
 
     async def live(self) -> None:
         """To its end, from wherever its record stands. Raises StaleOwner."""
-        with self._deadline():
+        left = max(self.seconds_left(), 0.0)
+        self._alarm = self._around.clock.call_later(left, self._time_is_over)
+        try:
             if len(self.lanes) == 1:
                 await self._insist(self.lanes[0].run)
             else:
@@ -140,6 +142,8 @@ class Life:
                         running.create_task(self._insist(lane.run))
             if self.record.state is State.FINALIZING:
                 await self._insist(self._keep_outputs)
+        finally:
+            self._alarm.cancel()
 
     async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do it again while the store is away: what upstream has is safe there until then."""
@@ -278,18 +282,8 @@ class Life:
 
     # Time
 
-    @contextmanager
-    def _deadline(self) -> Iterator[None]:
-        """Asks for the end when the generation's time is over."""
-        left = self.seconds_left()
-        self._alarm = self._around.clock.call_later(max(left, 0.0), self._time_is_over)
-        try:
-            yield
-        finally:
-            if self._alarm is not None:
-                self._alarm.cancel()
-
     def _time_is_over(self) -> None:
+        """Asks for the end when the generation's time is over."""
         self.end(DEADLINE)
         self._alarm = self._around.clock.call_later(_PATIENCE_AFTER_DEADLINE, self._give_up_waiting)
 

@@ -43,7 +43,7 @@ from mediagate_server.replicate.published import (
     decode_version,
 )
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
-from mediagate_server.replicate.streams import open_stream
+from mediagate_server.replicate.streams import OpenStream
 
 _SHORTEST_CANCEL_AFTER = 5
 
@@ -165,7 +165,7 @@ class ReplicateClient(Upstream):
     ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
         """Open the stream once; see the port."""
         url = addresses.may_stream(stream_url, self._root)
-        return open_stream(self._connection.streams, url, last_event_id, self._settings)
+        return OpenStream(self._connection.streams, url, last_event_id, self._settings)
 
     async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
         return await self._send(method, path, within=self._settings.read_timeout, params=query)

@@ -5,8 +5,8 @@ Which hosts may be asked is decided in `addresses.py` before this is called.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import TracebackType
 
 import aiohttp
 from yarl import URL
@@ -19,29 +19,55 @@ from mediagate_server.replicate.settings import ReplicateSettings
 _LARGEST_ERROR = 64 * 1024
 
 
-@asynccontextmanager
-async def open_stream(
-    session: aiohttp.ClientSession,
-    url: URL,
-    last_event_id: str | None,
-    settings: ReplicateSettings,
-) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
-    """See `port.Upstream.stream`. Leaving it closes the connection at once, read or not."""
-    headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-    if last_event_id:
-        headers["Last-Event-ID"] = last_event_id
-    response: aiohttp.ClientResponse | None = None
-    try:
+class OpenStream:
+    """See `port.Upstream.stream`. Leaving it closes the connection at once, read or not.
+
+    No generator: a thousand silent streams may be open, and each would keep its frame.
+    """
+
+    __slots__ = ("_last_event_id", "_response", "_session", "_settings", "_url")
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        last_event_id: str | None,
+        settings: ReplicateSettings,
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._last_event_id = last_event_id
+        self._settings = settings
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> AsyncIterator[tuple[StreamEvent, ...]]:
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        if self._last_event_id:
+            headers["Last-Event-ID"] = self._last_event_id
         try:
-            async with asyncio.timeout(settings.read_timeout):
-                response = await _get(session, url, headers, settings)
+            async with asyncio.timeout(self._settings.read_timeout):
+                response = await _get(self._session, self._url, headers, self._settings)
+                self._response = response
                 await _check(response)
         except TimeoutError as late:
+            self._close()
             raise NoAnswer("the stream did not open in time") from late
-        yield StreamReads(response.content, EventParser(settings.max_event_bytes))
-    finally:
-        if response is not None:
-            response.close()
+        except BaseException:
+            self._close()
+            raise
+        return StreamReads(response.content, EventParser(self._settings.max_event_bytes))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._response is not None:
+            self._response.close()
 
 
 async def _get(

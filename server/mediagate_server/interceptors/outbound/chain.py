@@ -5,10 +5,11 @@ The room above uses this in place of the bare adapter. Knows no rpc and no gener
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from random import Random
+from types import TracebackType
 
 from mediagate_server.interceptors.outbound.breaker import Breaker
 from mediagate_server.interceptors.outbound.call import OTHER, Call, Endpoint, Interceptor, T
@@ -132,19 +133,14 @@ class Outbound(Upstream):
         """What a deployment runs; likewise."""
         return await self._run("model", OTHER, lambda: self._upstream.get_deployment(name))
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str = OTHER
-    ) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
         """Open the stream; only the opening is tried again. See the port."""
-        async with AsyncExitStack() as opened:
-            yield await self._run(
-                "stream",
-                model,
-                lambda: opened.enter_async_context(
-                    self._upstream.stream(stream_url, last_event_id=last_event_id)
-                ),
-            )
+        return _Opening(
+            lambda: self._upstream.stream(stream_url, last_event_id=last_event_id),
+            lambda send: self._run("stream", model, send),
+        )
 
     async def _run(self, endpoint: Endpoint, model: str, send: Callable[[], Awaitable[T]]) -> T:
         call = Call(endpoint, model)
@@ -152,3 +148,43 @@ class Outbound(Upstream):
         for interceptor in reversed(self._inwards):
             proceed = partial(interceptor, call, proceed)
         return await proceed()
+
+
+_Reads = AsyncIterator[tuple[StreamEvent, ...]]
+_Stream = AbstractAsyncContextManager[_Reads]
+
+
+class _Opening:
+    """A stream whose opening is surrounded like any request.
+
+    No generator and no exit stack: a thousand silent streams may be open.
+    """
+
+    __slots__ = ("_around", "_opened", "_stream")
+
+    def __init__(
+        self,
+        stream: Callable[[], _Stream],
+        around: Callable[[Callable[[], Awaitable[_Reads]]], Awaitable[_Reads]],
+    ) -> None:
+        self._stream = stream
+        self._around = around
+        self._opened: _Stream
+
+    async def __aenter__(self) -> _Reads:
+        return await self._around(self._open)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return await self._opened.__aexit__(kind, error, trace)
+
+    async def _open(self) -> _Reads:
+        """One try: a new stream each time."""
+        stream = self._stream()
+        reads = await stream.__aenter__()
+        self._opened = stream
+        return reads

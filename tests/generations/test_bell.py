@@ -1,0 +1,45 @@
+"""A bell wakes all who wait, those who come late, and nobody who has gone."""
+
+import asyncio
+
+import pytest
+
+from mediagate_server.generations.bell import Bell
+
+
+async def test_all_who_wait_go_on() -> None:
+    bell = Bell()
+    waiting = [asyncio.ensure_future(bell.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in waiting)
+    bell.ring()
+    await asyncio.gather(*waiting)
+
+
+async def test_who_comes_late_does_not_wait() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    await bell.wait()
+
+
+async def test_who_has_gone_is_forgotten_and_the_others_are_not() -> None:
+    bell = Bell()
+    gone, stays = (asyncio.ensure_future(bell.wait()) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert len(bell._waiting) == 1
+    bell.ring()
+    await stays
+
+
+async def test_one_that_is_cancelled_as_it_rings_is_still_cancelled() -> None:
+    bell = Bell()
+    waiting = asyncio.ensure_future(bell.wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    bell.ring()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
