@@ -281,6 +281,16 @@ def test_addresses_of_inputs(uri: str) -> None:
     assert "example" not in found["mask.uri"]
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost:8787", "10.0.0.1", "2130706433", "0x7f.1", "[::1]", "[fd00::1]"],
+)
+def test_no_input_is_in_a_private_network(host: str) -> None:
+    """Not by its address, in whatever form: nobody but this machine's neighbours could mean it."""
+    found = wrong(image(mask=picture(f"https://{host}/a.png")))
+    assert found == {"mask.uri": "must not lead into a private network"}
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:8787", "127.1.2.3", "localhost:80", "[::1]:9"])
 def test_loopback_is_for_the_sandbox(host: str) -> None:
     """Plain http to this machine passes only where the gate was told that it may."""

@@ -3,7 +3,8 @@
 import pytest
 from yarl import URL
 
-from mediagate_server.outputs.addresses import NotAllowed, is_global, may_fetch
+from mediagate_server.internet import is_global, names_private_place
+from mediagate_server.outputs.addresses import NotAllowed, may_fetch
 
 REPLICATE = URL("https://api.replicate.com/v1")
 SANDBOX = URL("http://127.0.0.1:8787/v1")
@@ -105,3 +106,35 @@ def test_a_redirect_may_be_relative() -> None:
 def test_public_addresses(address: str, expected: bool) -> None:
     """Also where one is hidden in another."""
     assert is_global(address) is expected
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST.",
+        "a.localhost",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.0.0.1",
+        "0177.0.0.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "::ffff:10.0.0.1",
+        "fd00::1",
+    ],
+)
+def test_hosts_that_are_private_by_their_name(host: str) -> None:
+    """In every form that a resolver takes."""
+    assert names_private_place(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["example.com", "151.101.1.69", "2606:4700::6810:84e5", "0x.example.com", "1.2.3.4.com"]
+)
+def test_hosts_that_may_be_public(host: str) -> None:
+    """As far as the name tells."""
+    assert not names_private_place(host)

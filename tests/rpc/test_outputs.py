@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
@@ -21,8 +22,9 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
+from mediagate_sandbox.clock import SystemClock
 from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
-from mediagate_sandbox.server import Sandbox
+from mediagate_sandbox.server import Sandbox, SandboxSettings
 from tests.outputs.served import Served, cut, file
 
 from .failures import reason_of
@@ -243,6 +245,52 @@ async def test_an_image_becomes_a_video(sandboxed: Stubs, sandbox: Sandbox) -> N
     assert video.generation.state == State.STATE_SUCCEEDED
     given = await _input_of(sandbox, video.generation)
     assert given["first_frame_image"] == image.generation.images.images[0].uri
+
+
+class Ahead(SystemClock):
+    """The machine's time and some hours more."""
+
+    hours = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(hours=self.hours)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.hours * 3_600
+
+
+async def test_an_hour_later(open_gate: Opener) -> None:
+    """The sandbox forgets outputs as Replicate does; the kept copy becomes the first frame."""
+    clock = Ahead()
+    async with (
+        Sandbox(SandboxSettings(port=0), clock=clock) as sandbox,
+        open_gate(sandbox.url) as (stubs, _),
+    ):
+        image = await stubs.image.GenerateImage(
+            image_pb2.GenerateImageRequest(
+                prompt="x", size=medium_pb2.Size(width=1024, height=1024)
+            )
+        )
+        clock.hours = 1.1
+        (medium,) = image.generation.images.images
+        async with ClientSession() as session, session.get(medium.uri) as answer:
+            assert answer.status == 404
+        _, kept = await read_output(stubs, image.generation.id)
+        ref = medium_pb2.OutputRef(generation_id=image.generation.id)
+        video = await stubs.video.GenerateVideo(
+            video_pb2.GenerateVideoRequest(
+                prompt="x", first_frame=medium_pb2.MediaInput(output=ref), wait=WAIT
+            )
+        )
+        assert video.generation.state == State.STATE_SUCCEEDED
+        given = (await _input_of(sandbox, video.generation))["first_frame_image"]
+        if given.startswith("data:"):
+            assert base64.b64decode(given.partition(",")[2]) == kept
+        else:
+            headers = {"Authorization": "Bearer r8_test_token"}
+            async with ClientSession(headers=headers) as session, session.get(given) as answer:
+                document = await answer.json()
+            assert document["checksums"]["sha256"] == hashlib.sha256(kept).hexdigest()
 
 
 async def test_also_after_its_link_has_died(

@@ -1,11 +1,8 @@
 """From where outputs may be fetched. Decided on the URL as the HTTP library will use it."""
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-
 from yarl import URL
 
 _DELIVERY = "replicate.delivery"
-_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class NotAllowed(Exception):
@@ -38,16 +35,3 @@ def may_fetch(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
 def is_upstreams(url: URL, upstream: URL) -> bool:
     """Whether it is on the configured upstream's own host."""
     return (url.host or "").lower() == (upstream.host or "").lower()
-
-
-def is_global(address: str) -> bool:
-    """Whether an IP address is one of the public internet, also where IPv4 is told as IPv6."""
-    found = ip_address(address.partition("%")[0])
-    if isinstance(found, IPv6Address):
-        if found.sixtofour or found.teredo:
-            return False  # Tunnels, in which anything may be hidden.
-        if found in _NAT64:
-            found = IPv4Address(int(found) & 0xFFFFFFFF)
-        elif found.ipv4_mapped:
-            found = found.ipv4_mapped
-    return found.is_global and not found.is_multicast

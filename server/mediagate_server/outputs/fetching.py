@@ -15,7 +15,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
-from mediagate_server.outputs.addresses import NotAllowed, is_global, is_upstreams, may_fetch
+from mediagate_server.internet import is_global
+from mediagate_server.outputs.addresses import NotAllowed, is_upstreams, may_fetch
 from mediagate_server.outputs.port import CHUNK_BYTES
 
 _USER_AGENT: Final = f"mediagate/{version('mediagate')}"
@@ -24,15 +25,20 @@ _MOST_CONNECTIONS: Final = 64
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAY_PASS: Final = frozenset({404, 408, 425, 429})
 """Statuses of a file that may yet appear; like every 5xx."""
+_NO_HEAD: Final = frozenset({405, 501})
 
 
 class FetchFailed(Exception):
-    """The file did not come. `cause` is one of our own words; `passing`: it may come later."""
+    """The file did not come. `cause` is one of our own words; `passing`: it may come later.
 
-    def __init__(self, cause: str, *, passing: bool) -> None:
+    `status` is that of HTTP, where there was an answer.
+    """
+
+    def __init__(self, cause: str, *, passing: bool, status: int | None = None) -> None:
         super().__init__(cause)
         self.cause = cause
         self.passing = passing
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +97,16 @@ class Fetcher:
                 )
 
     async def is_there(self, link: str) -> bool:
-        """Whether the link still leads to the file. Nothing is fetched."""
+        """Whether the link still leads to the file. Nothing is fetched.
+
+        True also where the server does not say: it answers no such question.
+        """
         try:
             with _told_as_failures():
                 async with await self._follow("HEAD", link):
                     return True
-        except FetchFailed:
-            return False
+        except FetchFailed as failed:
+            return failed.status in _NO_HEAD
 
     async def _follow(self, method: str, link: str) -> aiohttp.ClientResponse:
         """The answer with the file; redirects are followed where they lead to an allowed host."""
@@ -110,7 +119,8 @@ class Fetcher:
             target = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or target is None:
                 passing = answer.status in _MAY_PASS or answer.status >= 500
-                raise FetchFailed(f"http status {answer.status}", passing=passing)
+                cause = f"http status {answer.status}"
+                raise FetchFailed(cause, passing=passing, status=answer.status)
             url = may_fetch(target, self._upstream, seen_from=url)
         raise FetchFailed("too many redirects", passing=False)
 

@@ -7,6 +7,8 @@ from ipaddress import ip_address
 from typing import Any, Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 
+from mediagate_server.internet import names_private_place
+
 
 class Constraint(Protocol):
     """Something that a value must satisfy."""
@@ -157,12 +159,14 @@ class Https:
     """An https URL with a host and no user info.
 
     `or_name`: anything without a scheme is a name and may pass. `loopback`: plain http to this
-    machine may pass, which is where an embedded sandbox has its outputs.
+    machine may pass, which is where an embedded sandbox has its outputs. `public`: the host must
+    not be an address of a private network.
     """
 
     high: int = 2_048
     or_name: bool = False
     loopback: bool = False
+    public: bool = False
 
     def broken_by(self, value: str) -> str | None:
         """Whether it is no such URL. Says nothing of what it is: a URL may hold a secret."""
@@ -181,7 +185,13 @@ class Https:
             return "must not have user info"
         if not parts.hostname or port_is_wrong or not self._may_use(parts):
             return "must be an https URL"
+        if self.public and self._is_private(parts):
+            return "must not lead into a private network"
         return None
+
+    def _is_private(self, parts: SplitResult) -> bool:
+        host = parts.hostname or ""
+        return names_private_place(host) and not (self.loopback and _is_loopback(host))
 
     def _may_use(self, parts: SplitResult) -> bool:
         if parts.scheme == "https":

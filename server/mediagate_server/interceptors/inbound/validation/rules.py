@@ -71,7 +71,7 @@ _PAGE: Final[Mapping[str, Constraint]] = {"page_size": _NOT_NEGATIVE}
 
 def rules(*, allow_http_loopback: bool = False) -> Rules:
     """The table. With `allow_http_loopback` a medium may also be at plain http on this machine."""
-    return {**_FIXED, "MediaInput": {"uri": Https(loopback=allow_http_loopback)}}
+    return {**_FIXED, "MediaInput": {"uri": Https(loopback=allow_http_loopback, public=True)}}
 
 
 _FIXED: Final[Rules] = {
@@ -105,7 +105,7 @@ _FIXED: Final[Rules] = {
         "strength": _UNIT,
         "loras": Items(8),
     },
-    "Lora": {"uri": Https(or_name=True), "scale": Number(-10, 10)},
+    "Lora": {"uri": Https(or_name=True, public=True), "scale": Number(-10, 10)},
     "GenerateVideoRequest": {
         **_PAID,
         "prompt": _PROMPT,
