@@ -82,10 +82,12 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
             raise InvalidRequest.of("request", "must have a request")
         method, modality = _ESTIMATED[kind]
         try:
-            plan = await self._calls.plan(getattr(request, kind), method=method, modality=modality)
+            route = await self._calls.route(
+                getattr(request, kind), method=method, modality=modality
+            )
         except MediagateError as error:
             raise StoredFailure(_seen_from_outside(error.failure, kind)) from error
-        return models_pb2.EstimateCostResponse(plan=shown.plan(plan))
+        return models_pb2.EstimateCostResponse(plan=shown.route(route))
 
     async def RunModel(
         self, request: models_pb2.RunModelRequest, context: Context

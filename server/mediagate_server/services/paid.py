@@ -11,10 +11,12 @@ from mediagate_server import caller, receipt
 from mediagate_server.catalog import media
 from mediagate_server.catalog.any_model import plan_run
 from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.reference import Reference
 from mediagate_server.catalog.request import Modality
+from mediagate_server.catalog.route import Route, screened
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.media_inputs import MediaInputs
@@ -30,18 +32,18 @@ BEFORE_DEADLINE: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a unary paid rpc answers; `plan` alone under validate_only."""
+    """What a unary paid rpc answers; `route` alone under validate_only."""
 
     record: Generation | None = None
     replayed: bool = False
-    plan: Plan | None = None
+    route: Route | None = None
 
     def fields(self) -> dict[str, Any]:
         """As the fields of any `<Verb>Response`."""
         return {
             "generation": shown.generation(self.record) if self.record else None,
             "replayed": self.replayed,
-            "plan": shown.plan(self.plan) if self.plan else None,
+            "plan": shown.route(self.route) if self.route else None,
         }
 
 
@@ -73,7 +75,7 @@ class PaidCalls:
     ) -> Answer:
         """Serve a unary paid rpc."""
         if request.validate_only:
-            return Answer(plan=await self.plan(request, method=method, modality=modality))
+            return Answer(route=await self.route(request, method=method, modality=modality))
         async with await self.attach(request, method=method, modality=modality) as attached:
             record = await attached.until_settled(
                 waiting_time(request, context, wait_by_default=wait_by_default)
@@ -81,16 +83,16 @@ class PaidCalls:
         report(record)
         return Answer(record, attached.replayed)
 
-    async def plan(self, request: Any, *, method: str, modality: Modality) -> Plan:
+    async def route(self, request: Any, *, method: str, modality: Modality) -> Route:
         """What the request would do and cost, by the code that admits it. Spends nothing.
 
         Raises what the rpc itself would raise before it is accepted.
         """
         self._submission(request, method, modality)
-        wanted, plan = await self._planning(request, modality)
-        planned = plan(wanted)
+        wanted, route = await self._routing(request, modality)
+        taken = route(wanted)
         await self._media.check(caller.current().tenant, wanted)
-        return planned
+        return taken
 
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
         """Bind the request, or attach to what it is bound to."""
@@ -101,24 +103,38 @@ class PaidCalls:
 
     async def _planned(self, request: Any, modality: Modality) -> Plan:
         """The plan with a link for each of its media, which are had once it is seen to work."""
-        wanted, plan = await self._planning(request, modality)
-        planned = plan(wanted)
-        if not media.missing(wanted):
-            return planned
-        return plan(await self._media.resolve(caller.current().tenant, wanted))
+        wanted, route = await self._routing(request, modality)
+        taken = route(wanted)
+        if media.missing(wanted):
+            taken = route(await self._media.resolve(caller.current().tenant, wanted))
+        return taken.plan
+
+    async def _routing(
+        self, request: Any, modality: Modality
+    ) -> tuple[Any, Callable[[Any], Route]]:
+        """The request in our own words, and what makes a route of it."""
+        wanted, chain = await self._planning(request, modality)
+        if request.options.screen_prompt:
+            return wanted, lambda asked_for: screened(asked_for, self._catalog().plan, chain)
+        return wanted, lambda asked_for: Route(chain(asked_for))
 
     async def _planning(
         self, request: Any, modality: Modality
-    ) -> tuple[Any, Callable[[Any], Plan]]:
-        """The request in our own words, and what makes a plan of it."""
+    ) -> tuple[Any, Callable[[Any], Candidates]]:
+        """The request in our own words, and what plans it."""
         timeout = self._timeout(request.options, modality)
         if modality is not Modality.RAW:
-            return asked.model_request(request, modality, timeout), self._catalog().plan
+            catalog = self._catalog()
+            # The first alone, until there is what tries the next: then `catalog.candidates`.
+            return (
+                asked.model_request(request, modality, timeout),
+                lambda wanted: Candidates((catalog.plan(wanted),)),
+            )
         runnable = await self._published.find(Reference.read(request.model))
         known = self._catalog().with_slug(runnable.model)
         return (
             asked.run_request(request, timeout),
-            lambda wanted: plan_run(wanted, runnable, known),
+            lambda wanted: Candidates((plan_run(wanted, runnable, known),)),
         )
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:

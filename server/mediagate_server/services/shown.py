@@ -17,7 +17,7 @@ from mediagate.v1 import (
     plan_pb2,
     verdict_pb2,
 )
-from mediagate_server.catalog.plan import Plan
+from mediagate_server.catalog.route import Route
 from mediagate_server.status import status_of
 from mediagate_server.store.records import (
     Attempt,
@@ -108,8 +108,9 @@ def parameter_reports(
     ]
 
 
-def plan(planned: Plan) -> plan_pb2.Plan:
-    """A plan, as `validate_only` and EstimateCost answer it."""
+def route(taken: Route) -> plan_pb2.Plan:
+    """A route, as `validate_only` and EstimateCost answer it."""
+    planned, whole = taken.plan, taken.estimate
     return plan_pb2.Plan(
         model=planned.slug,
         substitution=substitution(planned.requested_model, planned.substitution.reason)
@@ -126,13 +127,18 @@ def plan(planned: Plan) -> plan_pb2.Plan:
             for line in planned.report
         ],
         cost=cost_pb2.CostEstimate(
-            low_usd_nanos=planned.whole.low,
-            expected_usd_nanos=planned.whole.expected,
-            maximum_usd_nanos=planned.whole.maximum,
+            low_usd_nanos=whole.low,
+            expected_usd_nanos=whole.expected,
+            maximum_usd_nanos=whole.maximum,
             price_date=planned.price.as_of,
         ),
+        fallback_models=[plan.slug for plan in taken.candidates.plans[1:]],
         target=planned.target,
         choice=choice(asdict(planned.choice)) if planned.choice else None,
+        skipped_models=[
+            plan_pb2.SkippedModel(model=skipped.model, reason=skipped.reason)
+            for skipped in taken.candidates.skipped
+        ],
     )
 
 

@@ -1,0 +1,80 @@
+"""A route's whole cost: screening, every output and every fallback under one bound."""
+
+import pytest
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.chains import Candidates
+from mediagate_server.catalog.prices import Estimate
+from mediagate_server.catalog.request import Modality, ModelRequest
+from mediagate_server.catalog.route import Route, screened
+from mediagate_server.errors import MaxCostExceeded, PriceUnknown
+
+CATALOG = Catalog.load(fans_out=True)
+IMAGE = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": "a cat", "count": 2})
+
+
+def route(request: ModelRequest, catalog: Catalog = CATALOG) -> Route:
+    """The route of a request that is screened."""
+    return screened(request, catalog.plan, catalog.candidates)
+
+
+def with_bound(most: int) -> ModelRequest:
+    """The same request under a bound."""
+    return ModelRequest(Modality.IMAGE, "flux-pro", IMAGE.parameters, max_cost_nanos=most)
+
+
+def test_everything_is_added_up() -> None:
+    """The least: a check and the first model; the most: the check and all models."""
+    taken = route(IMAGE)
+    assert taken.screening is not None
+    check = taken.screening.estimate
+    models = [plan.whole for plan in taken.candidates.plans]
+    assert taken.plan.runs == 2
+    assert len(models) > 1
+    assert taken.estimate == Estimate(
+        models[0].low + check.low,  # type: ignore[operator]
+        models[0].expected + check.expected,  # type: ignore[operator]
+        sum(model.maximum for model in models) + check.maximum,  # type: ignore[misc, operator]
+    )
+
+
+def test_what_the_check_may_cost_is_taken_off_the_bound() -> None:
+    """To the nano-dollar: the first model must fit into what is left; fallbacks go before it."""
+    free = route(IMAGE)
+    assert free.screening is not None
+    first = free.plan.whole.maximum
+    check = free.screening.estimate.maximum
+    assert first is not None
+    assert check is not None
+    tight = route(with_bound(first + check))
+    assert tight.plan.slug == free.plan.slug
+    assert tight.candidates.plans[1:] == ()
+    assert tight.candidates.skipped
+    with pytest.raises(MaxCostExceeded) as refused:
+        route(with_bound(first + check - 1))
+    metadata = refused.value.failure.metadata
+    assert metadata["maximum_usd_nanos"] == str(first + check)
+    assert metadata["max_cost_usd_nanos"] == str(first + check - 1)
+    with pytest.raises(MaxCostExceeded):
+        route(with_bound(check - 1))
+
+
+def test_an_unknown_part_makes_the_whole_unknown() -> None:
+    """And a bound on it cannot be kept."""
+    plan = CATALOG.plan(IMAGE)
+    unknown = Route(Candidates((plan,)), screening=CATALOG.plan(_music()))
+    assert unknown.estimate == Estimate(None, None, None)
+    with pytest.raises(PriceUnknown):
+        screened(with_bound(10**12), lambda _: CATALOG.plan(_music()), CATALOG.candidates)
+
+
+def test_without_words_there_is_nothing_to_screen() -> None:
+    """The route is that of the request alone."""
+    asked = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": " "})
+    taken = screened(asked, CATALOG.plan, lambda _: Candidates((CATALOG.plan(IMAGE),)))
+    assert taken.screening is None
+
+
+def _music() -> ModelRequest:
+    """Something whose price nobody knows."""
+    return ModelRequest(Modality.AUDIO, "sepal/audiogen", {"prompt": "rain"})
