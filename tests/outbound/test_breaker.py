@@ -98,6 +98,38 @@ def test_answers_and_cancellations_are_no_failures() -> None:
     assert is_open(breaker)
 
 
+def test_models_that_callers_name_share_a_series() -> None:
+    """Each has a circuit of its own, and all of them one label: it counts those that are open."""
+    clock = Clock()
+    settings = OutboundSettings()
+    breaker = Breaker(settings, clock, label=lambda model: model if model == "known" else "other")
+    before = gauge("other")
+    for model in ("o/a", "o/b"):
+        for _ in range(20):
+            send(breaker, FAILED, model=model)
+    assert is_open(breaker, "o/a")
+    assert not is_open(breaker, "o/c")
+    assert gauge("other") == before + 2
+    assert gauge("o/a") == 0
+    clock.now += settings.breaker_pause
+    send(breaker, OK, model="o/a")
+    assert gauge("other") == before + 1
+    clock.now += settings.breaker_pause
+    send(breaker, OK, model="o/b")
+    assert gauge("other") == before
+
+
+def test_closed_circuits_are_forgotten_before_open_ones() -> None:
+    """Callers may name any number of models; what is open is remembered."""
+    breaker = Breaker(OutboundSettings(), Clock(), label=lambda _: "other")
+    for _ in range(20):
+        send(breaker, FAILED, model="o/bad")
+    for number in range(3_000):
+        send(breaker, OK, model=f"o/{number}")
+    assert is_open(breaker, "o/bad")
+    assert len(breaker._circuits) <= 1_000
+
+
 def test_good_reads_do_not_hide_bad_creates() -> None:
     """What started before is read well, and every create fails: it opens all the same."""
     breaker = Breaker(OutboundSettings(), Clock())

@@ -19,6 +19,7 @@ from mediagate.v1 import (
 )
 from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.server import Sandbox
+from mediagate_server import telemetry
 
 from .failures import fields_of, reason_of, retry_after
 from .gates import Opener, Stubs
@@ -132,6 +133,20 @@ async def test_a_deployment(sandboxed: Stubs) -> None:
     assert made.model == "deployments/sandbox/text"
     assert made.raw.value.string_value
     assert made.cost.usd_nanos > 0
+
+
+async def test_a_model_that_a_caller_names_mints_no_series(sandboxed: Stubs) -> None:
+    """Its runs are counted, under one name for all of their kind."""
+    kind = {"modality": "raw", "model": "other", "state": "succeeded"}
+    before = telemetry.REGISTRY.get_sample_value("mediagate_generations_total", kind) or 0
+    await sandboxed.models.RunModel(run(UPSCALER, media=media(image=PICTURE)))
+    assert telemetry.REGISTRY.get_sample_value("mediagate_generations_total", kind) == before + 1
+    labels = {
+        sample.labels.get("model")
+        for metric in telemetry.REGISTRY.collect()
+        for sample in metric.samples
+    }
+    assert UPSCALER not in labels
 
 
 BAD_INPUT: dict[str, tuple[Any, dict[str, models_pb2.RunModelMedia], set[str]]] = {

@@ -160,10 +160,16 @@ class Breaker:
     def _open(self, model: str, circuit: _Circuit, kind: Kind) -> None:
         circuit.opened_by = kind
         circuit.retry_at = self._clock() + self._settings.breaker_pause
-        telemetry.breaker_open.labels(self._label(model)).set(1)
+        self._tell(model)
 
     def _close(self, model: str, circuit: _Circuit) -> None:
         circuit.opened_by = None
         for window in circuit.windows.values():
             window.clear()
-        telemetry.breaker_open.labels(self._label(model)).set(0)
+        self._tell(model)
+
+    def _tell(self, model: str) -> None:
+        """How many are open under the model's label: models that share one do not hide another."""
+        label = self._label(model)
+        opened = [name for name, one in self._circuits.items() if one.opened_by is not None]
+        telemetry.breaker_open.labels(label).set(sum(self._label(name) == label for name in opened))
