@@ -10,10 +10,10 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Kind = Literal["text", "safety", "transcript", "image", "video", "audio"]
-InputType = Literal["string", "integer", "number", "boolean", "uri", "uris", "array"]
+InputType = Literal["string", "integer", "number", "boolean", "uri", "strings", "uris", "array"]
 OutputShape = Literal["stream", "text", "transcript", "uri", "uris", "audio_out"]
 Sizes = Mapping[str, tuple[int, int]]
 
@@ -198,6 +198,8 @@ def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> Model:
 
 
 def _input(value: Mapping[str, Any]) -> InputField:
+    if value["type"] not in get_args(InputType):
+        raise ValueError(f"no such type of input: {value['type']}")
     return InputField(**{**value, "enum": tuple(value.get("enum", ()))})
 
 

@@ -50,6 +50,7 @@ _OUTPUTS: dict[str, dict[str, Any]] = {
 _TYPES: dict[str, dict[str, Any]] = {
     "uri": {"type": "string", "format": "uri"},
     "uris": {"type": "array", "items": {"type": "string", "format": "uri"}},
+    "strings": {"type": "array", "items": {"type": "string"}},
     "array": {"type": "array", "items": {"type": "object"}},
 }
 

@@ -23,6 +23,7 @@ _JSON_TYPES = {
     "number": "number",
     "boolean": "boolean",
     "uri": "string",
+    "strings": "array",
     "uris": "array",
     "array": "array",
 }
@@ -83,11 +84,11 @@ def _value_faults(where: str, field: InputField, value: Any) -> Iterator[Invalid
         return
     if field.type == "uri" and not _URI.match(value):
         yield InvalidField("format", where, "Does not match format 'uri'")
-    if field.type == "uris":
+    if field.type in ("strings", "uris"):
         for index, each in enumerate(value):
             if not isinstance(each, str):
                 yield _wrong_type(f"{where}.{index}", "string", json_type(each))
-            elif not _URI.match(each):
+            elif field.type == "uris" and not _URI.match(each):
                 yield InvalidField("format", f"{where}.{index}", "Does not match format 'uri'")
     if field.enum and value not in field.enum:
         allowed = ", ".join(f'"{each}"' for each in field.enum)

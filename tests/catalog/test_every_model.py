@@ -1,296 +1,121 @@
-"""What must hold for every model that is sold, whatever is asked of it."""
+"""What must hold for every model that is sold, whatever is asked of it.
+
+The schemas are those that the sandbox serves over HTTP: another file, written by other hands.
+"""
 
 import itertools
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from fractions import Fraction
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
 
+import jsonschema_rs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.estimate import ByPictures, Run
-from mediagate_server.catalog.fields import FIELDS, FieldKind
 from mediagate_server.catalog.inputs import problems
 from mediagate_server.catalog.model import Model, ModelStatus
-from mediagate_server.catalog.plan import Handling
+from mediagate_server.catalog.plan import Handling, Plan
 from mediagate_server.catalog.prices import Scalar, cost
-from mediagate_server.catalog.request import (
-    Lora,
-    MediaInput,
-    Message,
-    Modality,
-    ModelRequest,
-    ResponseFormat,
-    Size,
-    Value,
-)
-from mediagate_server.catalog.rules.plain import Count
+from mediagate_server.catalog.request import ModelRequest
 from mediagate_server.errors import ParameterUnsupported
+from tests.sandboxes import running_sandbox
 
-CANARY = "xyzzy"
-CATALOG = Catalog.load(draw_seed=lambda: 77)
+from .asking import CANARY, requests
+
+CATALOG = Catalog.load(draw_seed=lambda: 77, fans_out=True)
 MODELS = [model for model in CATALOG.models() if model.status is ModelStatus.LIVE]
-TRIES = settings(
-    max_examples=8,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.slug)
 
-EXCLUSIVE = ({"size", "aspect_ratio", "megapixels", "resolution"}, {"prompt", "text"})
-PROSE = st.text(max_size=40).map(lambda text: CANARY + text)
-MEDIUM = st.sampled_from(["https://example.com/xyzzy.png", "data:image/png;base64,xyzzy"]).map(
-    MediaInput
+Schemas = Mapping[str, tuple[frozenset[str], jsonschema_rs.Draft202012Validator]]
+"""By slug: the names of a model's inputs, and what checks a whole input."""
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Schemas]:
+    """What the sandbox says of each model, read as anybody would."""
+    folder: Path = tmp_path_factory.mktemp("sandbox")
+    with (
+        running_sandbox(folder) as sandbox,
+        closing(HTTPConnection(urlsplit(sandbox.url).netloc, timeout=30)) as connection,
+    ):
+        yield {model.slug: schema_of(connection, model) for model in MODELS}
+
+
+def schema_of(
+    connection: HTTPConnection, model: Model
+) -> tuple[frozenset[str], jsonschema_rs.Draft202012Validator]:
+    """One model's schema. A community model must also have the version that is pinned."""
+    connection.request("GET", f"/v1/models/{model.slug}", headers={"Authorization": "Bearer x"})
+    answer = connection.getresponse()
+    document = json.loads(answer.read())
+    assert answer.status == 200, document
+    version = document["latest_version"]
+    assert not model.version or version["id"] == model.version
+    components = version["openapi_schema"]["components"]
+    inputs = frozenset(components["schemas"]["Input"]["properties"])
+    whole = {"$ref": "#/components/schemas/Input", "components": components}
+    return inputs, jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+
+
+@each_model
+@settings(
+    max_examples=50,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-WORDS = {
-    "reasoning_effort": ["none", "minimal", "low", "medium", "high", "xhigh"],
-    "output_format": ["png", "jpeg", "webp", "wav", "mp3", "flac", "ogg"],
-    "voice": ["announcer", "en_speaker_6", "Wise_Woman", "nobody"],
-    "language": ["en", "en-US", "pt-BR", "English", "tlh"],
-    "role": ["user", "assistant"],
-}
-NUMBERS = {
-    "megapixels": (0.01, 64),
-    "strength": (0, 1),
-    "motion_strength": (0, 1),
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "speed": (0.25, 4),
-    "duration": (0.01, 600),
-    "guidance_scale": (0, 100),
-}
-WHOLES = {
-    "fps": (1, 120),
-    "top_k": (0, 500),
-    "steps": (1, 1000),
-    "max_output_tokens": (1, 2**31 - 1),
-    "seed": (0, 2**63 - 1),
-}
-
-
-def messages(model: Model) -> st.SearchStrategy[Value]:
-    """A conversation that ends with the user, as the door lets it in and the model takes it."""
-    piece = PROSE | MEDIUM if model.chat and model.chat.images else PROSE
-    parts = st.lists(piece, min_size=1, max_size=2).map(tuple)
-    turn = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), parts)
-    last = st.builds(Message, st.just("user"), PROSE.map(lambda text: (text,)))
-    return st.builds(lambda turns, end: (*turns, end), st.lists(turn, max_size=3), last)
-
-
-def values(model: Model, field: str, kind: FieldKind) -> st.SearchStrategy[Any]:
-    """All that the contract lets a parameter be."""
-    if field == "kind":
-        return st.sampled_from(model.makes)
-    if field == "count":
-        rule = model.map.get("count")
-        return st.integers(1, rule.most(model.inputs) if isinstance(rule, Count) else 1)
-    if kind is FieldKind.NUMBER:
-        return st.floats(*NUMBERS[field])
-    if kind is FieldKind.WHOLE:
-        return st.integers(*WHOLES[field])
-    if kind is FieldKind.WORD:
-        return st.sampled_from(WORDS[field])
-    return {
-        FieldKind.PROSE: PROSE,
-        FieldKind.MESSAGES: messages(model),
-        FieldKind.STRINGS: st.lists(PROSE, min_size=1, max_size=3).map(tuple),
-        FieldKind.FLAG: st.booleans(),
-        FieldKind.MEDIUM: MEDIUM,
-        FieldKind.FORM: st.sampled_from(
-            [
-                ResponseFormat("text", {}),
-                ResponseFormat("json", {}),
-                ResponseFormat("json_schema", {"type": "object"}),
-            ]
-        ),
-        FieldKind.MEDIA: st.lists(MEDIUM, min_size=1, max_size=4).map(tuple),
-        FieldKind.SIZE: st.builds(Size, st.integers(1, 9000), st.integers(1, 9000)),
-        FieldKind.RATIO: st.builds(
-            lambda width, height: f"{width}:{height}", st.integers(1, 100), st.integers(1, 100)
-        ),
-        FieldKind.RESOLUTION: st.sampled_from(["240p", "480p", "720p", "900p", "1080p", "4k"]),
-        FieldKind.LORAS: st.lists(
-            st.builds(Lora, st.just("https://example.com/w.tar"), st.floats(-10, 10)),
-            min_size=1,
-            max_size=3,
-        ).map(tuple),
-    }[kind]
-
-
-@st.composite
-def questions(draw: st.DrawFn, model: Model, *, strict: bool) -> ModelRequest:
-    """Something to judge: a turn, or a conversation without pictures."""
-    assert model.guard is not None
-    roles = ["user", "assistant"] if model.guard.reply else ["user"]
-    text = PROSE.map(lambda words: (words,))
-    if draw(st.booleans()):
-        turns = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), text)
-        last = st.builds(Message, st.sampled_from(roles), text)
-        talk = st.builds(lambda before, end: (*before, end), st.lists(turns, max_size=3), last)
-        parameters: dict[str, Value] = {"messages": draw(talk)}
-    else:
-        parameters = {"content": draw(PROSE)}
-        if draw(st.booleans()):
-            parameters["role"] = draw(st.sampled_from(roles))
-        if draw(st.booleans()):
-            parameters["context"] = draw(PROSE)
-    return ModelRequest(model.modality, model.slug, parameters, strict=strict)
-
-
-@st.composite
-def requests(draw: st.DrawFn, model: Model, *, strict: bool = False) -> ModelRequest:
-    """A request that the door would let in and that gives the model what it cannot do without."""
-    fields = {
-        name: kind
-        for name, kind in FIELDS[model.modality].items()
-        if kind is not FieldKind.TOOLS  # which every model refuses
-    }
-    needed = {
-        field
-        for field, rule in model.map.items()
-        if any(model.inputs[name].required for name in rule.targets)
-    }
-    if model.modality is Modality.TEXT:
-        needed = {draw(st.sampled_from(["prompt", "messages"]))}
-        fields.pop(({"prompt", "messages"} - needed).pop())
-    if model.guard is not None:
-        return draw(questions(model, strict=strict))
-    if model.modality is Modality.AUDIO and needed & {"prompt", "text"}:
-        spoken = draw(st.sampled_from(sorted(needed & {"prompt", "text"})))
-        needed -= {"prompt", "text"} - {spoken}
-    optional = draw(st.permutations(sorted(set(fields) - needed)))
-    chosen = [*needed, *optional[: draw(st.integers(0, len(optional)))]]
-    for group in EXCLUSIVE:
-        kept = [name for name in chosen if name in group][:1]
-        chosen = [name for name in chosen if name not in group or name in kept]
-    parameters = {name: draw(values(model, name, fields[name])) for name in chosen}
-    return ModelRequest(model.modality, model.slug, parameters, strict=strict)
-
-
-@each_model
-@TRIES
 @given(data=st.data())
-def test_what_is_sent_is_what_the_model_takes(model: Model, data: st.DataObject) -> None:
-    """Names, types, ranges, enums and required inputs all hold, and it is plain JSON."""
-    plan = CATALOG.plan(data.draw(requests(model)))
-    assert problems(model.inputs, plan.input) == {}
-    assert json.loads(json.dumps(plan.input)) == plan.input
-
-
-@each_model
-@TRIES
-@given(data=st.data())
-def test_every_parameter_is_accounted_for_once(model: Model, data: st.DataObject) -> None:
-    """One line each, in the order set; a reason wherever something is not as asked."""
+def test_whatever_is_asked(model: Model, schemas: Schemas, data: st.DataObject) -> None:
+    """What is sent is what it takes, and everything that was set is accounted for."""
     request = data.draw(requests(model))
-    report = CATALOG.plan(request).report
-    assert [line.parameter for line in report] == list(request.parameters)
-    for line in report:
+    names = data.draw(st.permutations(list(request.parameters)))
+    share = data.draw(st.fractions(0, 1, max_denominator=1000))
+    plan = CATALOG.plan(request)
+    check_input(model, plan, *schemas[model.slug])
+    check_report(request, plan)
+    check_seed(model, request, plan)
+    check_order(request, plan, names)
+    check_strict(request, plan)
+    check_estimate(model, request, plan)
+    check_bounds(model, plan, share)
+
+
+def check_input(
+    model: Model,
+    plan: Plan,
+    inputs: frozenset[str],
+    validator: jsonschema_rs.Draft202012Validator,
+) -> None:
+    """Names, types, ranges, enums and required inputs hold by both tables; it is plain JSON."""
+    sent = json.loads(json.dumps(plan.input))
+    assert sent == plan.input
+    assert problems(model.inputs, plan.input) == {}
+    assert set(sent) <= inputs
+    assert [error.message for error in validator.iter_errors(sent)] == []
+
+
+def check_report(request: ModelRequest, plan: Plan) -> None:
+    """A line for each, in the order set; a reason wherever something is not as asked."""
+    own = [f"options.model_parameters.{name}" for name in request.model_parameters]
+    assert [line.parameter for line in plan.report] == [*request.parameters, *own]
+    for line in plan.report:
         assert line.reason or line.handling is Handling.HONOURED
         assert not (line.handling is Handling.DROPPED and line.sent)
         assert CANARY not in line.requested + line.sent + line.reason
         assert "example.com" not in line.requested + line.sent + line.reason
 
 
-@each_model
-@TRIES
-@given(data=st.data())
-def test_order_of_parameters_means_nothing(model: Model, data: st.DataObject) -> None:
-    """The same parameters in any order make the same input and the same handling."""
-    request = data.draw(requests(model))
-    names = data.draw(st.permutations(list(request.parameters)))
-    turned = ModelRequest(
-        request.modality, request.model, {name: request.parameters[name] for name in names}
-    )
-    one, other = CATALOG.plan(request), CATALOG.plan(turned)
-    assert one.input == other.input
-    assert sorted(map(str, one.report)) == sorted(map(str, other.report))
-
-
-@each_model
-@TRIES
-@given(data=st.data())
-def test_strict_refuses_exactly_what_would_not_be_as_asked(
-    model: Model, data: st.DataObject
-) -> None:
-    """It names every adjusted or dropped field, or plans the very same input."""
-    request = data.draw(requests(model, strict=True))
-    lenient = CATALOG.plan(ModelRequest(request.modality, request.model, request.parameters))
-    unmet = [
-        line.parameter
-        for line in lenient.report
-        if line.handling in (Handling.ADJUSTED, Handling.DROPPED)
-    ]
-    if unmet:
-        with pytest.raises(ParameterUnsupported) as refused:
-            CATALOG.plan(request)
-        assert [violation.field for violation in refused.value.failure.violations] == unmet
-    else:
-        assert CATALOG.plan(request).input == lenient.input
-
-
-@each_model
-@TRIES
-@given(data=st.data())
-def test_estimates_are_whole_and_ordered(model: Model, data: st.DataObject) -> None:
-    """All three or none; and the most of what was foreseen is what the settle would charge."""
-    request = data.draw(requests(model))
-    plan = CATALOG.plan(request)
-    bounds = (plan.estimate.low, plan.estimate.expected, plan.estimate.maximum)
-    if not plan.price.tiers:
-        assert bounds == (None, None, None)
-        return
-    known = [bound for bound in bounds if bound is not None]
-    if not known:
-        assert may_be_unknown(model, request), "its price is known, so its cost must have a bound"
-        return
-    assert len(known) == len(bounds)
-    assert all(type(bound) is int and bound >= 0 for bound in known)
-    assert all(one <= other for one, other in itertools.pairwise(known))
-
-
-def may_be_unknown(model: Model, request: ModelRequest) -> bool:
-    """What nobody can know before: the size of a picture or film that is given, an unseen tier."""
-    given = {"messages", "reference_images", "source_video"} & set(request.parameters)
-    return bool(given) or model.price.partial
-
-
-def between(least: Scalar, most: Scalar) -> st.SearchStrategy[Scalar]:
-    """What a run may report where this was foreseen."""
-    if isinstance(least, int | Decimal) and isinstance(most, int | Decimal) and least < most:
-        return st.decimals(least, most, allow_nan=False, places=3)
-    return st.just(most)
-
-
-@each_model
-@TRIES
-@given(data=st.data())
-def test_what_a_run_costs_lies_within_its_estimate(model: Model, data: st.DataObject) -> None:
-    """Whatever it uses of what was foreseen, and however many outputs it delivers."""
-    plan = CATALOG.plan(data.draw(requests(model)))
-    if plan.estimate.low is None or plan.estimate.maximum is None:
-        return
-    run = Run(plan.input, model.inputs, model.max_run)
-    metrics = {}
-    for name, rule in model.expects.items():
-        seen = rule.foresee(run)
-        assert seen is not None
-        metrics[name] = data.draw(between(seen.low, seen.high))
-    charge = cost(plan.price, metrics, outputs=plan.output_count)
-    assert charge is not None
-    assert plan.estimate.low <= charge <= plan.estimate.maximum
-
-
-@each_model
-@TRIES
-@given(data=st.data())
-def test_a_drawn_seed_is_sent_and_told(model: Model, data: st.DataObject) -> None:
+def check_seed(model: Model, request: ModelRequest, plan: Plan) -> None:
     """Where the model takes a seed the plan knows it: the caller's, 0 included, or a drawn one."""
-    request = data.draw(requests(model))
-    plan = CATALOG.plan(request)
     if "seed" not in model.map:
         assert plan.seed is None
         return
@@ -300,6 +125,66 @@ def test_a_drawn_seed_is_sent_and_told(model: Model, data: st.DataObject) -> Non
     assert isinstance(asked, int)
     assert plan.seed == (asked if most is None else min(asked, most))
     assert plan.input[target] == plan.seed
+
+
+def check_order(request: ModelRequest, plan: Plan, names: list[str]) -> None:
+    """The same parameters in any order make the same input and the same handling."""
+    turned = replace(request, parameters={name: request.parameters[name] for name in names})
+    other = CATALOG.plan(turned)
+    assert other.input == plan.input
+    assert sorted(map(str, other.report)) == sorted(map(str, plan.report))
+
+
+def check_strict(request: ModelRequest, plan: Plan) -> None:
+    """It names every adjusted or dropped field, or plans the very same input."""
+    strict = replace(request, strict=True)
+    lost = (Handling.ADJUSTED, Handling.DROPPED)
+    unmet = [line.parameter for line in plan.report if line.handling in lost]
+    if not unmet:
+        assert CATALOG.plan(strict).input == plan.input
+        return
+    with pytest.raises(ParameterUnsupported) as refused:
+        CATALOG.plan(strict)
+    assert [violation.field for violation in refused.value.failure.violations] == unmet
+
+
+def check_estimate(model: Model, request: ModelRequest, plan: Plan) -> None:
+    """All three whole, ordered and not negative; or none, and then for a reason."""
+    bounds = (plan.estimate.low, plan.estimate.expected, plan.estimate.maximum)
+    known = [bound for bound in bounds if bound is not None]
+    if not model.price.tiers:
+        assert bounds == (None, None, None)
+    elif not known:
+        # The size of a picture or film that is given, a tier that was never seen.
+        given = {"messages", "reference_images", "source_video"} & set(request.parameters)
+        assert given or request.model_parameters or model.price.partial
+    else:
+        assert len(known) == len(bounds)
+        assert all(type(bound) is int and bound >= 0 for bound in known)
+        assert all(one <= other for one, other in itertools.pairwise(known))
+
+
+def check_bounds(model: Model, plan: Plan, share: Fraction) -> None:
+    """Whatever share it uses of what was foreseen, it costs no less and no more than estimated."""
+    if plan.estimate.low is None or plan.estimate.maximum is None:
+        return
+    run = Run(plan.input, model.inputs, model.max_run)
+    metrics = {}
+    for name, rule in model.expects.items():
+        seen = rule.foresee(run)
+        assert seen is not None
+        metrics[name] = between(seen.low, seen.high, share)
+    charge = cost(plan.price, metrics, outputs=plan.output_count)
+    assert charge is not None
+    assert plan.estimate.low <= charge <= plan.estimate.maximum
+
+
+def between(least: Scalar, most: Scalar, share: Fraction) -> Scalar:
+    """What a run may report where this was foreseen."""
+    if isinstance(least, int | Decimal) and isinstance(most, int | Decimal) and least < most:
+        amount = Fraction(least) + (Fraction(most) - Fraction(least)) * share
+        return round(Decimal(amount.numerator) / amount.denominator, 3)
+    return most
 
 
 @each_model
