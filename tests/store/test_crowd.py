@@ -38,6 +38,14 @@ def test_a_few_callers_in_step_hardly_ever_wait() -> None:
     assert not any(one and other for one, other in pairwise(waited))
 
 
+def test_a_crowd_that_thins_out_is_kept_until_it_is_none() -> None:
+    crowd = Crowd()
+    waits(crowd, 64, LATE, alone=1, together=14)
+    assert all(waits(crowd, 10, LATE, alone=1, together=4))
+    waits(crowd, 1, LATE, alone=1, together=3)
+    assert crowd.pause == 0
+
+
 def test_one_long_turn_is_no_crowd() -> None:
     crowd = Crowd()
     for number in range(200):

@@ -12,9 +12,9 @@ from typing import Final
 
 PAUSE: Final = 0.004
 """Seconds that a commit waits in a crowd."""
-_LATE: Final = 0.000_2
+_LATE: Final = 0.000_1
 _LATELY: Final = 9
-_WORTH: Final = 6
+_ENOUGH_TO_BEGIN, _ENOUGH_TO_GO_ON = 6, 4
 _TRY_EVERY: Final = 16
 
 
@@ -28,6 +28,7 @@ class Crowd:
     def __init__(self) -> None:
         self._lags: deque[float] = deque([0.0] * _LATELY, maxlen=_LATELY)
         self._commits = 0
+        self._enough = _ENOUGH_TO_BEGIN
         self.pause = 0.0
         """Seconds for which the next commit waits for more jobs."""
 
@@ -37,6 +38,7 @@ class Crowd:
         self._commits += 1
         # The median, so that one long turn of an idle loop is no crowd.
         late = median(self._lags) > _LATE
-        worth = self.pause > 0 and jobs >= _WORTH
+        worth = self.pause > 0 and jobs >= self._enough
+        self._enough = _ENOUGH_TO_GO_ON if worth else _ENOUGH_TO_BEGIN
         tried = self._commits % _TRY_EVERY == 0
         self.pause = PAUSE if late and (worth or tried) else 0.0
