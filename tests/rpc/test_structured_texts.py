@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
@@ -18,6 +19,7 @@ from mediagate.v1 import (
     plan_pb2,
     text_pb2,
 )
+from mediagate_sandbox.server import Sandbox
 
 from .failures import fields_of, reason_of
 from .gates import Stubs
@@ -244,24 +246,36 @@ async def test_what_cannot_be_done_is_refused_before_spending(
     assert scripted.posted == []
 
 
-async def test_a_picture_reaches_the_models_that_look(sandboxed: Stubs) -> None:
-    """Every text model of the catalog: shown, or refused."""
+async def test_a_picture_reaches_the_models_that_look(sandbox: Sandbox, sandboxed: Stubs) -> None:
+    """Every text model of the catalog: shown, as upstream sees it, or refused."""
     shown = 0
     listed = await sandboxed.models.ListModels(_texts())
     for model in listed.models:
         request = text_pb2.GenerateTextRequest(
-            messages=[turn(USER, SAID, PICTURE)],
-            options=Options(model=model.slug),
-            validate_only=True,
+            messages=[turn(USER, SAID, PICTURE)], options=Options(model=model.slug)
         )
+        if model.status != model.STATUS_LIVE:
+            continue
         if "vision" in model.capabilities:
-            plan = (await sandboxed.text.GenerateText(request)).plan
-            shown += plan.parameters[0].handling == plan_pb2.ParameterReport.HANDLING_HONOURED
+            made = (await sandboxed.text.GenerateText(request)).generation
+            assert made.parameters[0].handling == plan_pb2.ParameterReport.HANDLING_HONOURED
+            assert PICTURE.image.uri in await seen_upstream(sandbox, made)
+            shown += 1
         else:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await sandboxed.text.GenerateText(request)
             assert reason_of(caught.value) == "PARAMETER_UNSUPPORTED"
     assert shown >= 2
+
+
+async def seen_upstream(sandbox: Sandbox, made: generation_pb2.Generation) -> str:
+    """The input of a generation's prediction as upstream has it, as JSON."""
+    place = f"{sandbox.base_url}/predictions/{made.attempts[0].prediction_id}"
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": "Bearer any"}) as session,
+        session.get(place) as answer,
+    ):
+        return json.dumps((await answer.json())["input"])
 
 
 def _texts() -> models_pb2.ListModelsRequest:
