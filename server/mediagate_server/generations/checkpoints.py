@@ -1,6 +1,6 @@
 """Keeps a text that is being streamed, so that a later process can go on where this one was.
 
-Off the hot path: no token waits for a disk. A piece is written within half a second or 4 KiB, and
+Off the hot path: no token waits for a disk. A piece is written within a second or 4 KiB, and
 all of it when this process is asked to go. What was not written yet is upstream's to repeat.
 """
 
@@ -13,7 +13,7 @@ from mediagate_server.generations.text_buffer import TextBuffer
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import Checkpoint
 
-_SECONDS: Final = 0.5
+_SECONDS: Final = 1.0
 _BYTES: Final = 4_096
 
 

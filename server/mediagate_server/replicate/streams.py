@@ -25,7 +25,7 @@ class OpenStream:
     No generator: a thousand silent streams may be open, and each would keep its frame.
     """
 
-    __slots__ = ("_last_event_id", "_response", "_session", "_settings", "_url")
+    __slots__ = ("_last_event_id", "_reads", "_response", "_session", "_settings", "_url")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class OpenStream:
         self._last_event_id = last_event_id
         self._settings = settings
         self._response: aiohttp.ClientResponse | None = None
+        self._reads: StreamReads | None = None
 
     async def __aenter__(self) -> AsyncIterator[tuple[StreamEvent, ...]]:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
@@ -55,7 +56,12 @@ class OpenStream:
         except BaseException:
             self._close()
             raise
-        return StreamReads(response.content, EventParser(self._settings.max_event_bytes))
+        self._reads = StreamReads(
+            response.content,
+            EventParser(self._settings.max_event_bytes),
+            self._settings.stream_idle_timeout,
+        )
+        return self._reads
 
     async def __aexit__(
         self,
@@ -66,6 +72,8 @@ class OpenStream:
         self._close()
 
     def _close(self) -> None:
+        if self._reads is not None:
+            self._reads.close()
         if self._response is not None:
             self._response.close()
 
@@ -77,7 +85,6 @@ async def _get(
         total=None,
         connect=settings.connect_timeout,
         sock_connect=settings.connect_timeout,
-        sock_read=settings.stream_idle_timeout,
     )
     try:
         return await session.get(url, headers=headers, allow_redirects=False, timeout=timeouts)
@@ -102,14 +109,32 @@ async def _check(response: aiohttp.ClientResponse) -> None:
 class StreamReads:
     """The events of each socket read. Ends after `done`, at the end of the connection or when
     nothing came for the idle time; the three look the same, as they do to any reader.
+
+    The idle time is kept by one timer that looks now and then when the last read was: aiohttp's
+    own is set anew at every read, which is at every token.
     """
 
-    __slots__ = ("_content", "_over", "_parser")
+    __slots__ = ("_content", "_idle", "_last", "_loop", "_over", "_parser", "_timer")
 
-    def __init__(self, content: aiohttp.StreamReader, parser: EventParser) -> None:
+    def __init__(self, content: aiohttp.StreamReader, parser: EventParser, idle: float) -> None:
         self._content = content
         self._parser = parser
         self._over = False
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(idle, self._look)
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left = self._last + self._idle - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._content.set_exception(aiohttp.SocketTimeoutError("nothing came"))
 
     def __aiter__(self) -> "StreamReads":
         return self
@@ -135,7 +160,9 @@ class StreamReads:
     async def _read(self) -> bytes:
         """All bytes that have come, as one; empty at the end."""
         try:
-            return await self._content.readany()
+            read = await self._content.readany()
+            self._last = self._loop.time()
+            return read
         except aiohttp.SocketTimeoutError:
             return b""
         except (aiohttp.ClientError, OSError) as broken:

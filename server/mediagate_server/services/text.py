@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from mediagate.v1 import generation_pb2, text_pb2, text_pb2_grpc
 from mediagate_server.catalog.request import Modality
+from mediagate_server.generations.text_buffer import Chunk
 from mediagate_server.services import shown, streaming
 from mediagate_server.services.paid import Context, PaidCalls, report
 from mediagate_server.store.records import Generation
@@ -27,7 +28,12 @@ class TextService(text_pb2_grpc.TextServiceServicer):
                 sequence=sequence, started=streaming.started(attached)
             )
             async for event in attached.events(sequence):
-                sequence = streaming.reached(event, sequence)
+                if isinstance(event, Chunk):  # For each token: nothing is put together twice.
+                    sequence = event.sequence
+                    yield text_pb2.StreamTextResponse(
+                        sequence=sequence, delta=text_pb2.TextDelta(text=event.text)
+                    )
+                    continue
                 yield text_pb2.StreamTextResponse(
                     sequence=sequence, **streaming.event_fields(event)
                 )
