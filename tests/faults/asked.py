@@ -1,0 +1,110 @@
+"""What callers ask for: requests of all kinds, each with words and a request_id of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import (
+    audio_pb2,
+    image_pb2,
+    options_pb2,
+    safety_pb2,
+    text_pb2,
+    video_pb2,
+)
+
+from .mixed import FILMS, FRAME, GUARD, ONE_AT_A_TIME, PICTURES, SOUNDS, TEXTS
+
+KINDS = {"stream": 30, "text": 18, "picture": 16, "film": 14, "sound": 10, "verdict": 4}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call: which rpc, with what. `cancelled`: whoever asked ends it once it is known."""
+
+    rpc: str
+    request: Any
+    cancelled: bool = False
+
+
+def draw(random: Random, number: int) -> Asked:
+    """The next call."""
+    kind = random.choices(list(KINDS), weights=list(KINDS.values()))[0]
+    words = f"Request {number}, {random.getrandbits(64):x}"
+    asked: Asked = {
+        "stream": _stream,
+        "text": _text,
+        "picture": _picture,
+        "film": _film,
+        "sound": _sound,
+        "verdict": _verdict,
+    }[kind](random, words)
+    asked.request.request_id = str(UUID(int=random.getrandbits(128), version=4))
+    if random.random() < 0.5:
+        asked.request.options.disconnect_grace.CopyFrom(Duration(seconds=30))
+    return asked
+
+
+def _stream(random: Random, words: str) -> Asked:
+    ends = random.random()
+    tokens = random.randint(1, 60)
+    if ends < 0.1:
+        prompt, cancelled = f"[[hang_after={tokens}]] {words}", True
+    elif ends < 0.2:
+        prompt, cancelled = f"[[fail_after={tokens}]] {words}", False
+    else:
+        pace = random.choice([0, 5, 25])
+        prompt, cancelled = f"[[tokens={tokens} interval_ms={pace}]] {words}", False
+    options = _model(random.choice(TEXTS))
+    return Asked(
+        "StreamText", text_pb2.StreamTextRequest(prompt=prompt, options=options), cancelled
+    )
+
+
+def _text(random: Random, words: str) -> Asked:
+    request = text_pb2.GenerateTextRequest(
+        prompt=words, max_output_tokens=1024, options=_model(random.choice(TEXTS))
+    )
+    return Asked("GenerateText", request)
+
+
+def _picture(random: Random, words: str) -> Asked:
+    model = random.choice(PICTURES)
+    fails = "[[fail=E1001: out of memory]] " if random.random() < 0.15 else ""
+    request = image_pb2.GenerateImageRequest(prompt=fails + words, options=_model(model))
+    if model != ONE_AT_A_TIME:
+        request.count = random.randint(1, 3)
+    return Asked("GenerateImage", request)
+
+
+def _film(random: Random, words: str) -> Asked:
+    model = random.choice(FILMS)
+    hangs = random.random() < 0.2
+    directive = "[[hang]]" if hangs else f"[[run_ms={random.randint(0, 900)}]]"
+    request = video_pb2.GenerateVideoRequest(prompt=f"{directive} {words}", options=_model(model))
+    if model.endswith("kling-v2.1"):
+        request.first_frame.CopyFrom(FRAME)
+    return Asked("GenerateVideo", request, hangs)
+
+
+def _sound(random: Random, words: str) -> Asked:
+    model = random.choice(SOUNDS)
+    request = audio_pb2.GenerateAudioRequest(options=_model(model))
+    if model == "minimax/speech-02-turbo":
+        request.text = words
+    else:
+        request.prompt = words
+    return Asked("GenerateAudio", request)
+
+
+def _verdict(_: Random, words: str) -> Asked:
+    return Asked("CheckSafety", safety_pb2.CheckSafetyRequest(content=words, options=_model(GUARD)))
+
+
+def _model(name: str) -> options_pb2.GenerationOptions:
+    return options_pb2.GenerationOptions(model=name)

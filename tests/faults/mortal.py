@@ -1,0 +1,137 @@
+"""A gate that may die at any moment and is started again, always at the same addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from random import SystemRandom
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mediagate_sandbox.control import SandboxControl
+from tests.gate import KEPT, MEDIAGATE
+
+QUICKLY_SURE = {
+    "MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT": "1",
+    "MEDIAGATE_UPSTREAM_CREATE_TIMEOUT": "2",
+    "MEDIAGATE_ABSENT_MARGIN": "1",
+    "MEDIAGATE_SWEEP_SECONDS": "0.2",
+}
+"""An upstream that lists what it takes at once: doubts end within seconds."""
+
+ABOVE_THE_LOAD = {
+    "MEDIAGATE_CREATES_PER_MINUTE": "1000000",
+    "MEDIAGATE_READS_PER_MINUTE": "1000000",
+    "MEDIAGATE_MAX_IN_FLIGHT": "0",
+}
+SECONDS = 60
+KILLED = -signal.SIGKILL
+
+
+class MortalGate:
+    """One data folder and the gates that serve it, one after the other.
+
+    `webhooks`: upstream is told where to tell of ends; every prediction then names its attempt.
+    """
+
+    def __init__(self, folder: Path, upstream: SandboxControl, *, webhooks: bool = True) -> None:
+        folder.mkdir(exist_ok=True)
+        self.data = folder / "data"
+        self.log = folder / "gate.log"
+        self._folder = folder
+        port, operations, web = steady_ports(3)
+        self.address = f"127.0.0.1:{port}"
+        self._environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
+            "MEDIAGATE_GRPC_ADDRESS": self.address,
+            "MEDIAGATE_OPS_ADDRESS": f"127.0.0.1:{operations}",
+            "MEDIAGATE_WEB_ADDRESS": f"127.0.0.1:{web}",
+            "MEDIAGATE_DATA_DIR": str(self.data),
+            "MEDIAGATE_UPSTREAM_URL": upstream.url,
+            "REPLICATE_API_TOKEN": "r8_test",
+            **QUICKLY_SURE,
+            **ABOVE_THE_LOAD,
+        }
+        if webhooks:
+            self._environment["MEDIAGATE_PUBLIC_URL"] = f"http://127.0.0.1:{web}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, failpoint: str = "") -> None:
+        """Start the next one; it is to die at the failpoint, where one is named."""
+        assert self._process is None or self._process.returncode is not None
+        armed = {"MEDIAGATE_FAILPOINT": failpoint} if failpoint else {}
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*MEDIAGATE, "serve"],
+                cwd=self._folder,
+                env=self._environment | armed,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    async def until_serving(self) -> None:
+        """Until it serves. Fails where it ends first."""
+        options = [
+            ("grpc.initial_reconnect_backoff_ms", 50),
+            ("grpc.max_reconnect_backoff_ms", 100),
+        ]
+        async with grpc.aio.insecure_channel(self.address, options) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            for _ in range(SECONDS):
+                try:
+                    await check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                except grpc.aio.AioRpcError:
+                    assert self._running().poll() is None, self.log.read_text()[-4_000:]
+                else:
+                    return
+        raise AssertionError(self.log.read_text()[-4_000:])
+
+    async def until_dead(self) -> None:
+        """Until it has died by its failpoint."""
+        assert await asyncio.to_thread(self._running().wait, SECONDS) == KILLED
+
+    async def kill(self) -> None:
+        """`kill -9`. Fails where it has ended by itself."""
+        self._running().kill()
+        await self.until_dead()
+
+    async def stop(self) -> None:
+        """Ask it to drain and go; it must end well."""
+        self._running().terminate()
+        assert await asyncio.to_thread(self._running().wait, SECONDS) == 0
+
+    def put_down(self) -> None:
+        """After a test: whatever still runs."""
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def check_log(self) -> None:
+        """No gate has met a bug."""
+        said = self.log.read_text()
+        for word in ("Traceback", "generation broke", "sweep broke", "declared absent was paid"):
+            assert word not in said, said[-8_000:]
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+
+def steady_ports(count: int) -> list[int]:
+    """Free ports that the system gives to nobody by itself, so that they are free again later."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = SystemRandom().randrange(12_000, 32_000)
+        with closing(socket.socket()) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # Somebody has it.
+        found.add(port)
+    return list(found)

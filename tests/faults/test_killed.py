@@ -1,0 +1,153 @@
+"""`kill -9` at random times, again and again, while all kinds of generations run.
+
+Acknowledged and lost 0; attempts with more than one POST 0; generations with more than one paid
+result 0; not terminal after recovery 0; the ledger equal to upstream's bill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from mediagate_sandbox.control import SandboxControl
+from tests.sandboxes import UNLIMITED, running_sandbox
+
+from .asked import draw
+from .books import Books, check_ended, check_ledger, check_posts, check_told
+from .faithful import Faithful, Told
+from .mortal import MortalGate
+
+BRISK = ("--time-scale", "0.01", "--token-time-scale", "0.1", "--small-files")
+CALLERS = 12
+AT_THE_START = 0.2
+"""How many gates die within their first second, whether they serve yet or not."""
+SILENT = {"do": "lose_webhook"}
+
+
+class Load:
+    """Callers that ask for one thing after the other, until there is enough of it."""
+
+    def __init__(self, faithful: Faithful, seed: int, least: int) -> None:
+        self.told: list[Told] = []
+        self.enough = False
+        self._faithful = faithful
+        self._random = Random(seed)
+        self._least = least
+        self._number = 0
+
+    async def run(self) -> None:
+        """Until `enough`, but so many calls at least."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CALLERS):
+                group.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        while not self.enough or self._number < self._least:
+            self._number += 1
+            random = Random(self._random.getrandbits(64))
+            asked = draw(random, self._number)
+            twins = random.choices((1, 2), (9, 1))[0]
+            again = random.random() < 0.1
+            calls = [self._faithful.call(asked) for _ in range(twins)]
+            self.told += await asyncio.gather(*calls)
+            if again:
+                self.told.append(await self._faithful.call(asked))
+
+
+class Heard:
+    """Counts what callers hear, so that a death can come after so much of it."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._grown = asyncio.Event()
+
+    def one(self) -> None:
+        """Somebody has heard something."""
+        self._count += 1
+        self._grown.set()
+
+    async def more(self, count: int) -> None:
+        """Until so much more was heard."""
+        target = self._count + count
+        while self._count < target:
+            self._grown.clear()
+            await self._grown.wait()
+
+
+async def die(gate: MortalGate, heard: Heard, random: Random) -> None:
+    """Let it live for a random while, then kill it, and start the next one."""
+    if random.random() < AT_THE_START:
+        await asyncio.sleep(random.random())  # The moment of the fault itself.
+    else:
+        await gate.until_serving()
+        await heard.more(random.randint(1, 60))
+    await gate.kill()
+    gate.start()
+
+
+@asynccontextmanager
+async def kept_alive(folder: Path, sandbox: SandboxControl) -> AsyncIterator[MortalGate]:
+    """A gate that serves, and nothing that runs after the test."""
+    gate = MortalGate(folder / "gate", sandbox)
+    gate.start()
+    try:
+        yield gate
+    finally:
+        gate.put_down()
+
+
+async def check_everything(
+    gate: MortalGate, sandbox: SandboxControl, faithful: Faithful, told: list[Told]
+) -> None:
+    """After the last death: all of it ends, and the books agree."""
+    await faithful.all_generations()
+    await gate.stop()
+    gate.check_log()
+    books, bill = Books.of(gate.data), await asyncio.to_thread(sandbox.bill)
+    print(f"{len(told)} calls answered")
+    check_ended(books)
+    check_told(books, told)
+    check_posts(books, bill)
+    check_ledger(books, bill)
+
+
+async def kill_again_and_again(
+    folder: Path, seed: int, *, kills: int, least: int, faults: list[Any]
+) -> None:
+    """So many deaths under load."""
+    random = Random(seed)
+    print(f"seed {seed}: {kills} kills")
+    heard = Heard()
+    with running_sandbox(folder, *BRISK, *UNLIMITED) as sandbox:
+        sandbox.faults(*faults, seed=seed)
+        async with (
+            kept_alive(folder, sandbox) as gate,
+            Faithful.of(gate.address, heard.one) as faithful,
+        ):
+            load = Load(faithful, random.getrandbits(64), least)
+            async with asyncio.TaskGroup() as together:
+                together.create_task(load.run())
+                for _ in range(kills):
+                    await die(gate, heard, random)
+                load.enough = True
+            await check_everything(gate, sandbox, faithful, load.told)
+
+
+@pytest.mark.timeout(120)
+async def test_killed_at_random_times(tmp_path: Path, seed: int) -> None:
+    """The quick form; no webhook ever comes."""
+    await kill_again_and_again(tmp_path, seed, kills=15, least=120, faults=[SILENT])
+
+
+@pytest.mark.faults_full
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize("faults", [[], [SILENT]], ids=["webhooks", "none"])
+async def test_killed_two_hundred_times(tmp_path: Path, seed: int, faults: list[Any]) -> None:
+    """At least 500 generations, with webhooks and without."""
+    await kill_again_and_again(tmp_path, seed, kills=200, least=500, faults=faults)
