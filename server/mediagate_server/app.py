@@ -283,6 +283,7 @@ class Gate:
         return MediaLimits(
             settings.output_max_bytes,
             settings.output_timeout,
+            settings.output_idle_timeout,
             settings.upload_max_bytes,
             settings.upload_life,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,9 +25,12 @@ class Served:
         self.answers[path] = list(answers)
         return self.url + path
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """What was told to be said there."""
         self.requests.append(request)
-        script = self.answers[request.path]
+        script = self.answers.get(request.path)
+        if script is None:
+            return web.Response(status=404)
         answer = script.pop(0) if len(script) > 1 else script[0]
         return await answer(request)
 
@@ -36,7 +40,7 @@ class Served:
         """Run it on a free port of loopback."""
         served = cls()
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", served._answer)
+        app.router.add_route("*", "/{path:.*}", served.answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -66,6 +70,20 @@ def cut(content: bytes, announced: int) -> Answer:
         await response.write(content)
         assert request.transport is not None
         request.transport.close()
+        return response
+
+    return answer
+
+
+def silent(content: bytes) -> Answer:
+    """Some bytes of a file, then nothing, for as long as the caller stays."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if content:
+            await response.write(content)
+        await asyncio.Event().wait()
         return response
 
     return answer

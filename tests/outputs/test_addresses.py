@@ -17,6 +17,7 @@ SANDBOX = URL("http://127.0.0.1:8787/v1")
         "https://pb.replicate.delivery/a.png",
         "https://a.b.REPLICATE.delivery:443/a.png?x=1",
         "https://api.replicate.com/v1/files/a/download",
+        "https://api.replicate.com:443/v1/files/a/download",
     ],
 )
 def test_where_replicate_delivers(link: str) -> None:
@@ -37,6 +38,7 @@ def test_where_replicate_delivers(link: str) -> None:
         "https://127.0.0.1/a",
         "http://127.0.0.1:8787/files/a",
         "http://api.replicate.com/v1/files/a",
+        "https://api.replicate.com:8443/v1/files/a",
         "https://[::1]/a",
         "https://2130706433/a",
         "file:///etc/passwd",
@@ -57,10 +59,16 @@ def test_everything_else(link: str) -> None:
 
 
 def test_a_configured_upstream_serves_its_own_files() -> None:
-    """On this machine too, by the scheme that it is reached by; and no other host is."""
+    """On this machine too, as it is reached itself: no other host, port or scheme."""
     assert may_fetch("http://127.0.0.1:8787/files/a#part", SANDBOX).fragment == ""
-    assert may_fetch("http://127.0.0.1:9000/files/a", SANDBOX)
-    for link in ("http://127.0.0.2:8787/a", "http://localhost:8787/a", "http://[::1]:8787/a"):
+    for link in (
+        "http://127.0.0.1:9000/files/a",
+        "http://127.0.0.1/files/a",
+        "https://127.0.0.1:8787/files/a",
+        "http://127.0.0.2:8787/a",
+        "http://localhost:8787/a",
+        "http://[::1]:8787/a",
+    ):
         with pytest.raises(NotAllowed):
             may_fetch(link, SANDBOX)
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
-from aiohttp import web
 
 from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
 from mediagate_server.errors import Reason
@@ -17,7 +16,7 @@ from mediagate_server.outputs.keeping import OutputKeeper
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.store.records import StoredMedia
 
-from .served import Answer, Served, cut, file, moved, unending
+from .served import Answer, Served, cut, file, moved, silent, unending
 
 PICTURE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png"))
 FILM = make(FilmRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
@@ -33,17 +32,22 @@ async def keep(folder: Folder, spool: Spool, served: Served) -> AsyncIterator[Ke
     async def no_pause(_: float) -> None:
         await asyncio.sleep(0)
 
-    async with Fetcher(served.url) as fetcher:
+    idle = [30.0]
+    async with Fetcher(served.url, idle_timeout=lambda: idle[0]) as fetcher:
 
         async def keep_one(
-            uri: str, media_type: str = "image/png", max_bytes: int = 1_000_000, seconds: float = 30
+            uri: str,
+            media_type: str = "image/png",
+            max_bytes: int = 1_000_000,
+            idle_seconds: float = 30,
         ) -> StoredMedia:
+            idle[0] = idle_seconds
             keeper = OutputKeeper(
                 folder,
                 spool,
                 fetcher,
                 max_bytes=lambda: max_bytes,
-                timeout=lambda: seconds,
+                timeout=lambda: 30.0,
                 sleep=no_pause,
             )
             (kept,) = await keeper.keep("gen_1", (StoredMedia(uri, media_type, EXPIRES),))
@@ -155,26 +159,22 @@ async def test_other_hosts_are_never_asked(uri: str, keep: Keep, served: Served)
     assert served.requests == []
 
 
-async def test_time_is_bounded(keep: Keep, served: Served) -> None:
-    """A server that says nothing more is given up."""
-    never = asyncio.Event()
-
-    async def silent(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(PICTURE[:99])
-        await never.wait()
-        return response
-
-    kept = await keep(served.put("/out.png", silent), seconds=0.2)
+@pytest.mark.parametrize("said", [b"", PICTURE[:99]])
+async def test_silence_is_bounded(said: bytes, keep: Keep, served: Served, folder: Folder) -> None:
+    """A server that says nothing, or nothing more, is asked again, and at last given up."""
+    kept = await keep(served.put("/out.png", silent(said)), idle_seconds=0.1)
     assert kept.failure is not None
-    assert kept.failure.metadata == {"cause": "it took too long"}
+    assert kept.failure.metadata == {"cause": "nothing more came"}
+    assert len(served.requests) == 3
+    kept = await keep(served.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.1)
+    assert kept.kept
+    assert await content(folder) == PICTURE
 
 
 async def test_one_of_several_may_fail(served: Served, folder: Folder, spool: Spool) -> None:
     """The others are kept, in order."""
     good, bad = served.put("/a", file(PICTURE)), served.put("/b", file(b"", status=403))
-    async with Fetcher(served.url) as fetcher:
+    async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
         keeper = OutputKeeper(folder, spool, fetcher, max_bytes=lambda: 10**6, timeout=lambda: 30.0)
         media = await keeper.keep(
             "gen_1", tuple(StoredMedia(link, "image/png") for link in (good, bad, good))
@@ -183,3 +183,13 @@ async def test_one_of_several_may_fail(served: Served, folder: Folder, spool: Sp
         assert await folder.keys("outputs/gen_1") == ("outputs/gen_1/0", "outputs/gen_1/2")
         await keeper.delete("gen_1")
     assert await folder.keys("outputs/gen_1") == ()
+
+
+async def test_a_trickle_is_bounded(served: Served, folder: Folder, spool: Spool) -> None:
+    """Bytes that go on and on, but too slowly: all tries together have their time."""
+    async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = OutputKeeper(folder, spool, fetcher, max_bytes=lambda: 10**6, timeout=lambda: 0.2)
+        link = served.put("/a", silent(PICTURE[:99]))
+        (kept,) = await keeper.keep("gen_1", (StoredMedia(link, "image/png"),))
+    assert kept.failure is not None
+    assert kept.failure.metadata == {"cause": "it took too long"}

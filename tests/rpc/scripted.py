@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.outputs.served import Served
+
 ID = "q9h6x3m1wdrgp0cjy5fvt8k2ne"
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,6 +29,8 @@ class ScriptedUpstream:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
     models: dict[str, Any] = field(default_factory=dict)
+    files: Served = field(default_factory=Served)
+    """What it serves besides: the files that its predictions point at."""
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """POST of a prediction."""
@@ -128,11 +132,12 @@ async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
     app.router.add_post("/v1/predictions/{id}/cancel", upstream.cancel)
     app.router.add_get("/v1/models/{owner}/{name}", upstream.model)
     app.router.add_get("/v1/streams/{id}", upstream.stream)
+    app.router.add_route("*", "/{path:.*}", upstream.files.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    upstream.url = upstream.files.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield upstream
     finally:

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -39,10 +38,9 @@ WAIT = Duration(seconds=30)
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[Served]:
-    """A server of files on upstream's host."""
-    async with Served.open() as opened:
-        yield opened
+def served(scripted: ScriptedUpstream) -> Served:
+    """Upstream's files."""
+    return scripted.files
 
 
 def outputs(scripted: ScriptedUpstream, *links: str, **fields: Any) -> None:

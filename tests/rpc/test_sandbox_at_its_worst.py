@@ -6,7 +6,7 @@ import uuid
 import grpc
 import pytest
 
-from mediagate.v1 import generation_pb2, options_pb2, text_pb2
+from mediagate.v1 import generation_pb2, image_pb2, options_pb2, text_pb2
 from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 
@@ -48,3 +48,53 @@ async def test_no_credit(sandbox: Sandbox, sandboxed: Stubs) -> None:
     assert answer.generation.state == generation_pb2.Generation.STATE_SUCCEEDED
     bill = await asyncio.to_thread(control.bill)
     assert len(bill["entries"]) == 1
+
+
+PICTURE = image_pb2.GenerateImageRequest(
+    prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell")
+)
+
+
+async def test_outputs_on_a_foreign_host(sandbox: Sandbox, sandboxed: Stubs) -> None:
+    """Another port of upstream's own host is foreign, too: nobody there is ever called."""
+    called = []
+    async with await asyncio.start_server(
+        lambda _, writer: called.append(writer.close()), "127.0.0.1", 0
+    ) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        fault = {"do": "foreign_output", "origin": f"http://127.0.0.1:{port}"}
+        await asyncio.to_thread(SandboxControl(sandbox.url).faults, fault)
+        made = await sandboxed.image.GenerateImage(PICTURE)
+    assert called == []
+    (medium,) = made.generation.images.images
+    assert f":{port}/" in medium.uri
+    assert "OUTPUT_STORE_FAILED" in str(medium.error)
+    assert not medium.id
+
+
+@pytest.mark.parametrize("at", ["request", "answer"])
+async def test_a_download_that_hangs(sandbox: Sandbox, open_gate: Opener, at: str) -> None:
+    """It is tried again once nothing has come for a while."""
+    fault = {"do": "hang", "on": "output", "at": at, "times": 1}
+    await asyncio.to_thread(SandboxControl(sandbox.url).faults, fault)
+    async with open_gate(sandbox.url, output_idle_timeout=0.2) as (stubs, _):
+        made = await stubs.image.GenerateImage(PICTURE)
+    (medium,) = made.generation.images.images
+    assert medium.id
+    fired = await asyncio.to_thread(SandboxControl(sandbox.url).fired)
+    assert [each["do"] for each in fired] == ["hang"]
+
+
+async def test_nobody_waits_for_a_download_longer_than_for_the_rest(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """The timeout is over: callers get the generation as it stands, paid and not cancelled."""
+    fault = {"do": "hang", "on": "output"}
+    await asyncio.to_thread(SandboxControl(sandbox.url).faults, fault)
+    request = image_pb2.GenerateImageRequest()
+    request.CopyFrom(PICTURE)
+    request.options.timeout.seconds = 5
+    async with open_gate(sandbox.url) as (stubs, _):
+        made = await stubs.image.GenerateImage(request)
+    assert made.generation.state == generation_pb2.Generation.STATE_FINALIZING
+    assert made.generation.cost.usd_nanos == 3_000_000

@@ -45,6 +45,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "media": {
             "output_max_bytes": "output_max_bytes",
             "output_timeout": "output_timeout",
+            "output_idle_timeout": "output_idle_timeout",
             "upload_max_bytes": "upload_max_bytes",
             "upload_life": "upload_life",
         },

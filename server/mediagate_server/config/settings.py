@@ -146,6 +146,8 @@ class Settings(BaseModel):
     """The largest output that is kept."""
     output_timeout: float = Field(default=600.0, ge=1, le=3_600)
     """How long it may take to keep one, all tries together."""
+    output_idle_timeout: float = Field(default=30.0, gt=0, le=600)
+    """How long nothing may come of one before another try is made."""
     upload_max_bytes: Annotated[int, Field(ge=1, le=100_000_000)] = 100_000_000
     """The largest upload. Replicate takes no file over 100 MB."""
     upload_life: float = Field(default=86_400.0, ge=60, le=31_536_000)

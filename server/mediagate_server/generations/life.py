@@ -104,11 +104,12 @@ class Life:
     def waiting_is_over(self) -> bool:
         """True where nobody is to be kept waiting for the end any longer.
 
-        Either upstream does not confirm the end that the timeout asked for, or it is in doubt
-        still whether anything runs at all.
+        Its timeout is over, and either upstream does not confirm the end that was asked for, or
+        it is in doubt still whether anything runs at all, or what was made is still being kept.
         """
         return self._overdue or (
-            self.stop.because == DEADLINE and self.record.state is State.UNCONFIRMED
+            self.stop.because == DEADLINE
+            and self.record.state in (State.UNCONFIRMED, State.FINALIZING)
         )
 
     def end(self, why: str) -> None:

@@ -12,9 +12,9 @@ class NotAllowed(Exception):
 def may_fetch(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
     """The link, parsed once; what redirects from `seen_from` may be relative. Raises NotAllowed.
 
-    Allowed: https on replicate.delivery and its subdomains, and the host of the configured
-    upstream, on any port of it and by plain http only where upstream itself is reached so. What
-    a model answers must not be able to point the gate at other machines.
+    Allowed: https on replicate.delivery and its subdomains, and where the configured upstream
+    itself is: that host, that port, that scheme. What a model answers must not be able to point
+    the gate at other machines, nor at what else listens on upstream's.
     """
     try:
         url = seen_from.join(URL(link)) if seen_from else URL(link)
@@ -23,15 +23,13 @@ def may_fetch(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
         raise NotAllowed from unreadable
     if not host or not port or url.user is not None or url.password is not None:
         raise NotAllowed
-    delivered = host == _DELIVERY or host.endswith(f".{_DELIVERY}")
-    own = is_upstreams(url, upstream)
-    if not (url.scheme == "https" and (delivered or own)) and not (
-        url.scheme == upstream.scheme and own
-    ):
+    delivered = url.scheme == "https" and (host == _DELIVERY or host.endswith(f".{_DELIVERY}"))
+    own = url.scheme == upstream.scheme and is_upstreams(host, port, upstream)
+    if not delivered and not own:
         raise NotAllowed
     return url.with_fragment(None)
 
 
-def is_upstreams(url: URL, upstream: URL) -> bool:
-    """Whether it is on the configured upstream's own host."""
-    return (url.host or "").lower() == (upstream.host or "").lower()
+def is_upstreams(host: str, port: int, upstream: URL) -> bool:
+    """Whether that is where the configured upstream is."""
+    return (host.lower(), port) == ((upstream.host or "").lower(), upstream.port)

@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -53,11 +53,15 @@ class Fetched:
 class Fetcher:
     """The token-free client. An async context manager; for one event loop.
 
-    `upstream` is the configured API's base URL: its host is allowed besides replicate.delivery.
+    `upstream` is the configured API's base URL: its host and port are allowed besides
+    replicate.delivery. `idle_timeout` (seconds without a byte) is asked anew for each file.
     """
 
-    def __init__(self, upstream: str, *, connect_timeout: float = 10.0) -> None:
+    def __init__(
+        self, upstream: str, *, idle_timeout: Callable[[], float], connect_timeout: float = 10.0
+    ) -> None:
         self._upstream = URL(upstream)
+        self._idle_timeout = idle_timeout
         self._connect_timeout = connect_timeout
         self._session: aiohttp.ClientSession
 
@@ -71,7 +75,6 @@ class Fetcher:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout, sock_read=60),
             trust_env=False,
             auto_decompress=False,
         )
@@ -111,8 +114,13 @@ class Fetcher:
     async def _follow(self, method: str, link: str) -> aiohttp.ClientResponse:
         """The answer with the file; redirects are followed where they lead to an allowed host."""
         url = may_fetch(link, self._upstream)
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._connect_timeout, sock_read=self._idle_timeout()
+        )
         for _ in range(_MOST_REDIRECTS + 1):
-            answer = await self._session.request(method, url, allow_redirects=False)
+            answer = await self._session.request(
+                method, url, allow_redirects=False, timeout=timeout
+            )
             if answer.status == 200:
                 return answer
             answer.release()
@@ -133,13 +141,13 @@ def _told_as_failures() -> Iterator[None]:
     except NotAllowed as error:
         raise FetchFailed("its host is not one to fetch from", passing=False) from error
     except TimeoutError as error:
-        raise FetchFailed("it took too long", passing=True) from error
+        raise FetchFailed("nothing more came", passing=True) from error
     except (aiohttp.ClientError, OSError) as error:
         raise FetchFailed("the connection broke", passing=True) from error
 
 
 class _PublicResolver(AbstractResolver):
-    """Names of other hosts than upstream's lead to addresses of the public internet only.
+    """Names of other places than upstream's lead to addresses of the public internet only.
 
     The address that was looked at is the one that is connected to.
     """
@@ -153,7 +161,7 @@ class _PublicResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The name's addresses. OSError where one of them is not public."""
         found = await self._inner.resolve(host, port, family)
-        own = is_upstreams(URL.build(scheme="https", host=host), self._upstream)
+        own = is_upstreams(host, port, self._upstream)
         if not own and not all(is_global(result["host"]) for result in found):
             raise OSError(None, "the name leads to an address that is not public")
         return found

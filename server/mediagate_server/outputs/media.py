@@ -23,6 +23,7 @@ class MediaLimits:
 
     output_max_bytes: int
     output_timeout: float
+    output_idle_timeout: float
     upload_max_bytes: int
     upload_life: float
 
@@ -42,7 +43,7 @@ class Media:
         now: Callable[[], datetime],
     ) -> None:
         self.store: MediaStore = Folder(folder / "kept")
-        self.fetcher = Fetcher(upstream)
+        self.fetcher = Fetcher(upstream, idle_timeout=lambda: limits().output_idle_timeout)
         spool = Spool(folder / "incoming")
         self.keeper = OutputKeeper(
             self.store,
