@@ -57,10 +57,13 @@ PICTURE = image_pb2.GenerateImageRequest(
 
 async def test_outputs_on_a_foreign_host(sandbox: Sandbox, sandboxed: Stubs) -> None:
     """Another port of upstream's own host is foreign, too: nobody there is ever called."""
-    called = []
-    async with await asyncio.start_server(
-        lambda _, writer: called.append(writer.close()), "127.0.0.1", 0
-    ) as listening:
+    called: list[str] = []
+
+    def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         fault = {"do": "foreign_output", "origin": f"http://127.0.0.1:{port}"}
         await asyncio.to_thread(SandboxControl(sandbox.url).faults, fault)
