@@ -42,6 +42,11 @@ class Folder:
             "MEDIAGATE_UPSTREAM_URL": self.upstream.url,
             "REPLICATE_API_TOKEN": "r8_test",
             "MEDIAGATE_LEASE_SECONDS": str(LEASE),
+            # What was on its way when its gate was paused is in doubt: found, or sent anew, soon.
+            "MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT": "2",
+            "MEDIAGATE_UPSTREAM_CREATE_TIMEOUT": "3",
+            "MEDIAGATE_ABSENT_MARGIN": "1",
+            "MEDIAGATE_SWEEP_SECONDS": "1",
         }
 
     @contextmanager
@@ -139,18 +144,24 @@ def all_ended(gate: Gate) -> dict[str, Generation]:
     with grpc.insecure_channel(gate.address) as channel:
         generations = GenerationServiceStub(channel)
         known = generations.ListGenerations(ListGenerationsRequest(page_size=1000)).generations
-        return {
+        ended = {
             one.id: generations.WaitGeneration(
                 WaitGenerationRequest(id=one.id), timeout=SECONDS
             ).generation
             for one in known
         }
+    assert all(one.HasField("complete_time") for one in ended.values()), ended
+    return ended
 
 
 def check_paid_once(ended: dict[str, Generation], upstream: SandboxControl) -> None:
     """All succeeded, each with one prediction, and what they cost is what upstream bills."""
     bill = upstream.bill()
-    assert len(bill["entries"]) == len(ended)
-    assert {one.state for one in ended.values()} == {Generation.STATE_SUCCEEDED}
-    assert {one.cost.state for one in ended.values()} == {COST_STATE_SETTLED}
+    ours = sorted(
+        a.prediction_id for one in ended.values() for a in one.attempts if a.prediction_id
+    )
+    assert sorted(entry["id"] for entry in bill["entries"]) == ours, (bill, ended)
+    assert len(ours) == len(ended)
+    assert {one.state for one in ended.values()} <= {Generation.STATE_SUCCEEDED}
+    assert {one.cost.state for one in ended.values()} <= {COST_STATE_SETTLED}
     assert sum(one.cost.usd_nanos for one in ended.values()) == bill["total_nanos"]

@@ -391,6 +391,26 @@ async def test_bodies_are_bounded(serve: Serve) -> None:
 # --- when nothing was sent ----------------------------------------------------------------------
 
 
+async def test_the_last_word_before_the_first_byte(serve: Serve) -> None:
+    """Asked once there is a connection; a create that may not be sent any more has not been."""
+    upstream = Upstream()
+    asked: list[bool] = []
+
+    def may_send() -> bool:
+        asked.append(len(asked) != 1)
+        return asked[-1]
+
+    async with ReplicateClient(settings(await serve(upstream))) as client:
+        await client.create(request(may_send=may_send))
+        with pytest.raises(Refused) as refused:
+            await client.create(request(may_send=may_send))
+        await client.create(request(may_send=may_send))
+        await client.create(request())
+    assert refused.value.refusal is Refusal.UNREACHABLE
+    assert asked == [True, False, True]
+    assert len(upstream.bodies) == 3
+
+
 async def test_a_closed_port_is_unreachable(unused_tcp_port: int) -> None:
     """Not a byte left this machine."""
     async with ReplicateClient(settings(f"http://127.0.0.1:{unused_tcp_port}")) as client:

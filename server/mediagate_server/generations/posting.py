@@ -50,6 +50,8 @@ class Posting:
             cancel_after=max(seconds_left, SHORTEST_RUN),
             webhook=webhook,
             webhook_events=_EVENTS[plan.modality.value == "video"] if webhook else (),
+            # While it waits for a connection this process may stand still as well.
+            may_send=lambda: self._around.store.lease_left() > 0,
         )
         self.under_way, self.may_send = True, ""
         failpoints.hit("before_send")

@@ -88,6 +88,7 @@ class ReplicateClient(Upstream):
             within=self._settings.create_timeout,
             content=_create_body(request, version),
             headers={"Content-Type": "application/json", "Cancel-After": f"{seconds}s"},
+            may_send=request.may_send,
         )
         return decode_prediction(answer)
 

@@ -19,6 +19,7 @@ from replicate.client import Client as Sdk
 
 from mediagate_server import failpoints
 from mediagate_server.replicate.exchange import Exchange
+from mediagate_server.replicate.last_look import LookingRequest
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.transport import AnswerTransport
 
@@ -63,6 +64,7 @@ def _session(limit: int, settings: ReplicateSettings, tls: ssl.SSLContext) -> ai
     )
     return aiohttp.ClientSession(
         connector=connector,
+        request_class=LookingRequest,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": USER_AGENT},
         timeout=aiohttp.ClientTimeout(total=None),

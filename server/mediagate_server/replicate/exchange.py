@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from mediagate_server.replicate.bodies import LARGEST_ERROR, read_body, unpacked
+from mediagate_server.replicate.last_look import last_look
 from mediagate_server.replicate.port import NoAnswer, UpstreamError
 from mediagate_server.replicate.refusals import failure_of, unanswered
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
@@ -48,14 +49,17 @@ class Exchange:
         within: float,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> bytes:
         """The body of a 2xx that came within so many seconds. Raises Refused or NoAnswer.
 
         `path` begins with a slash and is sent as it is: what is in it is quoted already.
+        `may_send` has the last word before `content` goes.
         """
         try:
-            async with asyncio.timeout(within):
-                return await self._answer(method, path, content, headers)
+            with last_look(may_send):
+                async with asyncio.timeout(within):
+                    return await self._answer(method, path, content, headers)
         except TimeoutError as late:
             raise NoAnswer("timeout") from late
 

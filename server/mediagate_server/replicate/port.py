@@ -70,6 +70,8 @@ class CreateRequest:
 
     `target` is `owner/name` (official model), `owner/name:version` (community model) or
     `deployments/owner/name`. `cancel_after` (seconds, at least 5) bounds what an orphan can cost.
+    `may_send` is asked once a connection is there, right before the first byte; False: the request
+    is Refused UNREACHABLE, and nothing was sent.
     """
 
     target: str
@@ -77,6 +79,7 @@ class CreateRequest:
     cancel_after: float
     webhook: str | None = None
     webhook_events: tuple[str, ...] = ()
+    may_send: Callable[[], bool] | None = None
 
 
 class Refusal(Enum):
