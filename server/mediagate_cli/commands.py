@@ -9,6 +9,7 @@ from mediagate_cli import (
     audio,
     catalog,
     checking,
+    comparing,
     demo,
     image,
     kept,
@@ -62,3 +63,4 @@ app.command()(demo.demo)
 app.command()(serving.serve)
 app.command(epilog=sandbox.HOW_IT_IS_USED)(sandbox.sandbox)
 app.add_typer(serving.configuration, name="config")
+app.add_typer(comparing.catalog, name="catalog")

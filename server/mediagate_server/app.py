@@ -7,6 +7,7 @@ doors first, then generations, then upstream, the store last.
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack
+from datetime import date
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -15,11 +16,14 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from mediagate_server import telemetry
+from mediagate_server.catalog import ages
+from mediagate_server.catalog.checking import CatalogWatch
 from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import Configuration, Settings
-from mediagate_server.generations.clock import SystemClock
+from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.generations.doors import Surroundings, Timing, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
@@ -190,6 +194,7 @@ class Gate:
             port.add(hooks.routes())
             await stack.enter_async_context(port)
         published = PublishedModels(outbound)
+        await self._watch_catalog(stack, published, clock)
         inputs = MediaInputs(
             media.uploads,
             media.store,
@@ -202,6 +207,29 @@ class Gate:
         await self._open_grpc(stack, generations, calls, media, sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
+
+    async def _watch_catalog(
+        self, stack: AsyncExitStack, published: PublishedModels, clock: Clock
+    ) -> None:
+        """Compares the catalog with upstream now and then; its ages are counted when asked for."""
+
+        def today() -> date:
+            return clock.now().date()
+
+        def priced() -> tuple[int, int]:
+            return ages.counts(self._catalog.current().models(), today())
+
+        telemetry.catalog_old_prices.set_function(lambda: priced()[0])
+        telemetry.catalog_unknown_prices.set_function(lambda: priced()[1])
+        await stack.enter_async_context(
+            CatalogWatch(
+                self._catalog.current,
+                published.find,
+                hours=lambda: self._configuration.current.catalog_check_hours,
+                today=today,
+                count=lambda kind, found: telemetry.catalog_findings.labels(kind.value).set(found),
+            )
+        )
 
     async def _web_door(
         self, stack: AsyncExitStack, store: SqliteStore, *, sandboxed: bool

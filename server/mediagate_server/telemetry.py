@@ -155,6 +155,22 @@ breaker_open = Gauge(
     ("model",),
     registry=REGISTRY,
 )
+catalog_findings = Gauge(
+    "mediagate_catalog_findings",
+    "What the last comparison with upstream found, by kind of finding.",
+    ("kind",),
+    registry=REGISTRY,
+)
+catalog_old_prices = Gauge(
+    "mediagate_catalog_old_prices",
+    "Models whose price was read more than 60 days ago.",
+    registry=REGISTRY,
+)
+catalog_unknown_prices = Gauge(
+    "mediagate_catalog_unknown_prices",
+    "Models of which no price is known.",
+    registry=REGISTRY,
+)
 webhooks = Counter(
     "mediagate_webhooks",
     "Webhooks that came in, by what became of them.",

@@ -15,6 +15,7 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
+from mediagate_server import telemetry
 
 from .failures import reason_of
 from .gates import Opener, Stubs
@@ -135,3 +136,15 @@ async def test_inputs_of_a_models_own(sandboxed: Stubs) -> None:
         )
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "options.model_parameters.output_quality" in str(refused.value.details())
+
+
+async def test_old_and_unknown_prices_are_counted(sandboxed: Stubs) -> None:
+    """In the metrics, as of now: an operator is warned without asking."""
+    listed = await sandboxed.models.ListModels(models_pb2.ListModelsRequest(page_size=1_000))
+    live = [model for model in listed.models if model.status == models_pb2.Model.STATUS_LIVE]
+    unknown = sum(not model.price.tiers for model in live)
+    registry = telemetry.REGISTRY
+    assert registry.get_sample_value("mediagate_catalog_unknown_prices") == unknown
+    old = registry.get_sample_value("mediagate_catalog_old_prices")
+    assert old is not None
+    assert 0 < old <= len(live) - unknown

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mediagate_server.catalog.fields import FIELDS
 from mediagate_server.catalog.harms import HARMS
 from mediagate_server.catalog.plan import OutputKind
+from mediagate_server.catalog.prices import AS_OF
 from mediagate_server.catalog.request import Modality
 from mediagate_server.catalog.rules.chat import FIELDS as CHAT_FIELDS
 from mediagate_server.catalog.rules.chat import ChatStyle
@@ -54,6 +55,8 @@ def _kind_problems(model: "Model") -> Iterator[str]:
         yield "successor: belongs to retired models"
     if model.modality is Modality.AUDIO and not model.makes:
         yield "makes: a model of sounds must say which kinds"
+    if model.price.tiers and not (AS_OF.fullmatch(model.price.as_of) and model.price.source):
+        yield "price: says of when it is (2026, 2026-11 or 2026-11-24) and where it was read"
     if model.slug in model.fallbacks or len(set(model.fallbacks)) < len(model.fallbacks):
         yield "fallbacks: a chain comes back to a model that it has been at"
 

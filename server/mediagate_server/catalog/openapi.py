@@ -7,6 +7,7 @@ they are put into its words before anything is checked by them.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mediagate_server.catalog.schema import Schema, SchemaError
@@ -21,6 +22,21 @@ _MOST_SCHEMAS = 1_000
 """How far links are looked for: output schemas are small, but one that refers to itself is not."""
 _INPUT, _OUTPUT = "#/components/schemas/Input", "#/components/schemas/Output"
 _COMBINED = ("allOf", "anyOf", "oneOf")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedInput:
+    """One input as its schema has it. Empty or None: the schema does not say.
+
+    `types` are the names that JSON Schema gives them, without null.
+    """
+
+    types: frozenset[str]
+    values: tuple[Any, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    default: Any = None
+    required: bool = False
 
 
 class ModelSchema:
@@ -51,6 +67,28 @@ class ModelSchema:
             words = "is not an input of the model" if unknown else problem.words
             found.setdefault(_written(problem.path), words)
         return found
+
+    @property
+    def inputs(self) -> dict[str, PublishedInput]:
+        """Every input that it names."""
+        required = self._given.get("required", ())
+        return {
+            name: self._input(schema, required=name in required)
+            for name, schema in self._given.get("properties", {}).items()
+            if isinstance(schema, Mapping)
+        }
+
+    def _input(self, schema: Mapping[str, Any], *, required: bool) -> PublishedInput:
+        parts = [*_alternatives(self._document, schema)]
+        listed = [part["enum"] for part in parts if isinstance(part.get("enum"), list)]
+        return PublishedInput(
+            types=frozenset(kind for part in parts for kind in _types(part.get("type"))) - {"null"},
+            values=tuple(listed[0]) if listed else (),
+            least=_number(schema.get("minimum")),
+            most=_number(schema.get("maximum")),
+            default=schema.get("default"),
+            required=required,
+        )
 
     def takes_list(self, name: str) -> bool | None:
         """Whether an input takes a list; None where its schema does not say."""
@@ -94,6 +132,10 @@ class ModelSchema:
                 if len(path) < _DEEPEST:
                     waiting.extend((path + step, inner) for step, inner in _inner(one))
         return tuple(found)
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _input_schema(document: Mapping[str, Any]) -> dict[str, Any]:

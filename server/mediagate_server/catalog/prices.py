@@ -5,6 +5,7 @@ used. Prices are decimal strings, USD per N units. A charge is the sum over the 
 metric x price / N, computed exactly in Decimal and rounded half-up to a nano-dollar once.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
@@ -14,6 +15,9 @@ Scalar = Decimal | int | str | bool
 Metrics = Mapping[str, Scalar]
 
 NANOS_PER_USD = Decimal(10**9)
+
+AS_OF = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+"""The date of a price, as coarse as it is known: a year, a month or a day."""
 
 OUTPUT_COUNT = "output_count"
 """Not upstream's metric but ours: how many outputs were delivered. A rate that names it as its

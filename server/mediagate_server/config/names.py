@@ -64,7 +64,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "use_fallback": "use_fallback",
             "enable_cost_optimization": "enable_cost_optimization",
         },
-        "catalog": {"files": "catalog_files"},
+        "catalog": {"files": "catalog_files", "check_hours": "catalog_check_hours"},
     }
 )
 """The file's sections and keys, and the setting that each one is."""

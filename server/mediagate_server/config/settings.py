@@ -167,6 +167,8 @@ class Settings(BaseModel):
     run_timeout: RunTimeout = 1_800.0
     catalog_files: tuple[Path, ...] = ()
     """Files with models and prices of the operator's own, laid over those that come along."""
+    catalog_check_hours: float = Field(default=24.0, ge=0)
+    """How often the catalog is compared with what upstream publishes; 0 is never."""
     use_fallback: bool = True
     """Accepted; nothing falls back yet."""
     enable_cost_optimization: bool = False

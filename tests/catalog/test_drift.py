@@ -1,0 +1,220 @@
+"""The catalog held against what upstream publishes: what breaks, what is news, what is old."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from copy import deepcopy
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pytest
+
+from mediagate_sandbox.models import load_catalog
+from mediagate_sandbox.schemas import openapi_document
+from mediagate_server.catalog.ages import age_in_days, counts, is_old, read_on
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.checking import CatalogWatch, check
+from mediagate_server.catalog.drift import Finding, Kind, compared, of_price
+from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.openapi import ModelSchema
+from mediagate_server.catalog.published import Runnable
+from mediagate_server.catalog.reference import Reference
+from mediagate_server.errors import ModelNotFound, UpstreamUnavailable
+
+CATALOG = Catalog.load()
+SANDBOX = load_catalog()
+TODAY = date(2026, 11, 24)
+Find = Callable[[Reference], Awaitable[Runnable]]
+
+
+def model(name: str) -> Model:
+    """A model of the catalog."""
+    found = CATALOG.named(name)
+    assert found is not None
+    return found
+
+
+def published(slug: str, change: Callable[[Any], object] = dict) -> Runnable:
+    """What upstream publishes of a model, after a change of its schemas."""
+    there = SANDBOX.by_slug(slug)
+    assert there is not None
+    document = deepcopy(openapi_document(there))
+    change(document["components"]["schemas"])
+    target = slug if there.official else f"{slug}:{there.version}"
+    return Runnable(slug, target, slug, ModelSchema(document), is_official=there.official)
+
+
+@pytest.mark.parametrize("sold", CATALOG.models(), ids=lambda each: each.slug)
+def test_nothing_breaks_against_the_sandbox(sold: Model) -> None:
+    """The two tables were written apart, and agree in all that is sent."""
+    if SANDBOX.by_slug(sold.slug) is None:
+        assert sold.successor
+        return
+    assert [found for found in compared(sold, published(sold.slug)) if found.breaks] == []
+
+
+DEV = "black-forest-labs/flux-dev"
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "breaks"),
+    [
+        (lambda s: s["Input"]["properties"].pop("guidance"), "has no input 'guidance'", True),
+        (
+            lambda s: s["Input"]["properties"]["guidance"].update(type="string"),
+            "guidance: is of type string, not number",
+            True,
+        ),
+        (
+            lambda s: s["Input"]["properties"]["num_outputs"].update(maximum=2),
+            "num_outputs: is at most 2 now",
+            True,
+        ),
+        (
+            lambda s: s["Input"]["properties"]["num_outputs"].update(maximum=8),
+            "num_outputs: may be as much as 8",
+            False,
+        ),
+        (
+            lambda s: s["Input"]["properties"]["guidance"].update(minimum=1),
+            "guidance: is at least 1 now",
+            True,
+        ),
+        (
+            lambda s: s["aspect_ratio"]["enum"].remove("21:9"),
+            "aspect_ratio: does not take '21:9' any more",
+            True,
+        ),
+        (
+            lambda s: s["aspect_ratio"]["enum"].append("2:1"),
+            "aspect_ratio: takes '2:1' too",
+            False,
+        ),
+        (lambda s: s["Input"]["required"].append("image"), "image: is required now", True),
+        (
+            lambda s: s["Input"]["properties"].update(mood={"type": "string"}),
+            "has another input, 'mood'",
+            False,
+        ),
+        (
+            lambda s: (
+                s["Input"]["properties"].update(mood={"type": "string"}),
+                s["Input"]["required"].append("mood"),
+            ),
+            "has another input, 'mood', which it needs",
+            True,
+        ),
+        (
+            lambda s: s["Input"]["properties"]["go_fast"].update(default=False),
+            "go_fast: is False by default, not True",
+            False,
+        ),
+        (
+            lambda s: s["Output"].update(
+                {
+                    "items": {"type": "string"},
+                    "x-cog-array-type": "iterator",
+                    "x-cog-array-display": "concatenate",
+                }
+            ),
+            "its output streams",
+            True,
+        ),
+        (lambda s: s.clear(), "publishes no schema", False),
+    ],
+)
+def test_a_change_is_named(change: Callable[[Any], object], what: str, breaks: bool) -> None:
+    """What it is, and whether calls go wrong by it."""
+    [found] = compared(model("flux-dev"), published(DEV, change))
+    assert found.kind is Kind.SCHEMA
+    assert what in found.what
+    assert found.breaks is breaks
+
+
+def test_another_kind_of_model() -> None:
+    """One that is not official any more can only be called by its version."""
+    found = [*compared(model("flux-dev"), replace(published(DEV), is_official=False))]
+    assert [(each.kind, each.breaks) for each in found] == [(Kind.OFFICE, True)]
+
+
+@pytest.mark.parametrize(
+    ("as_of", "day", "age"),
+    [
+        ("2026-11-24", date(2026, 11, 24), 0),
+        ("2026-09-25", date(2026, 9, 25), 60),
+        ("2026-09-24", date(2026, 9, 24), 61),
+        ("2026-10", date(2026, 10, 1), 54),
+        ("2026", date(2026, 1, 1), 327),
+        ("2026-12-24", date(2026, 12, 24), 0),
+    ],
+)
+def test_prices_grow_old_after_sixty_days(as_of: str, day: date, age: int) -> None:
+    """A coarse date counts from its first day."""
+    assert read_on(as_of) == day
+    assert age_in_days(as_of, TODAY) == age
+    sold = replace(model("flux-dev"), price=replace(model("flux-dev").price, as_of=as_of))
+    assert is_old(sold, TODAY) is (age > 60)
+    assert bool([*of_price(sold, TODAY)]) is (age > 60)
+
+
+def test_unknown_prices_are_found_and_counted() -> None:
+    """None is not old, and retired models count for nothing."""
+    assert [found.what for found in of_price(model("hailuo-2.3"), TODAY)] == ["has no known price"]
+    old, unknown = counts(CATALOG.models(), TODAY)
+    assert unknown == len([each for each in CATALOG.models() if not each.price.tiers]) - 3
+    assert counts(CATALOG.models(), date(2025, 1, 1))[0] == 0 < old
+
+
+async def found_by(find: Find, *names: str) -> list[Finding]:
+    """What a check of these models finds, prices apart."""
+    findings = await check([model(name) for name in names], find, TODAY)
+    return [found for found in findings if found.kind is not Kind.PRICE]
+
+
+async def test_models_that_are_gone_back_or_newer() -> None:
+    """By what upstream answers; what cannot be read is said to be unread, and breaks nothing."""
+    newest = "f" * 64
+
+    async def find(reference: Reference) -> Runnable:
+        if reference.slug == DEV:
+            raise ModelNotFound(str(reference))
+        if reference.slug == "black-forest-labs/flux-schnell":
+            raise UpstreamUnavailable("not now")
+        if reference.slug == "google/imagen-4":
+            return published(DEV)
+        there = published(reference.slug)
+        if reference.version:
+            return there
+        return replace(there, target=f"{reference.slug}:{newest}")
+
+    found = await found_by(find, "flux-dev", "flux-schnell", "imagen-4", "sdxl")
+    assert [(each.kind, each.breaks) for each in found] == [
+        (Kind.GONE, True),
+        (Kind.UNREAD, False),
+        (Kind.BACK, False),
+        (Kind.VERSION, False),
+    ]
+    assert newest in found[-1].what
+
+
+async def test_the_watch_looks_when_told_and_counts() -> None:
+    """Once for each span; what breaks is counted by kind."""
+    looked = asyncio.Event()
+    counted: dict[Kind, int] = {}
+
+    def count(kind: Kind, number: int) -> None:
+        counted[kind] = number
+        if len(counted) == len(Kind):
+            looked.set()
+
+    async def find(reference: Reference) -> Runnable:
+        raise ModelNotFound(str(reference))
+
+    watch = CatalogWatch(
+        lambda: CATALOG, find, hours=lambda: 1e-6, today=lambda: TODAY, count=count
+    )
+    async with watch:
+        await asyncio.wait_for(looked.wait(), 20)
+    live = [each for each in CATALOG.models() if each.status.value == "live"]
+    assert counted[Kind.GONE] == len(live)
+    assert counted[Kind.BACK] == 0
