@@ -10,9 +10,11 @@ What a terminal status costs:
                                            count where the price says so
     failed     billed metrics x price      a failed run may have used paid time or tokens, and
                                            nobody promises that it is free: without the metric it
-                                           is unknown, even where nothing was delivered
+                                           is unknown
     canceled   billed metrics x price      it had started, and what ran is billed; without the
                                            metric it is unknown
+    (either)   a price by what came out    no picture and no second of film came out: that much
+                                           is known, whatever upstream leaves out
     aborted    nothing                     it ended before it started
     (refused)  nothing: released           it was never taken
 """
@@ -26,6 +28,14 @@ from mediagate_server.replicate.port import PredictionStatus
 from mediagate_server.store.records import CostState, Entry, EntryKind
 
 _LEAST_SURE_FIRST = (CostState.UNKNOWN, CostState.ESTIMATED, CostState.ASSUMED)
+_NOTHING_CAME_OUT: Metrics = {
+    "image_output_count": 0,
+    "image_output_megapixels": 0,
+    "video_output_count": 0,
+    "video_output_duration_seconds": 0,
+    "audio_output_duration_seconds": 0,
+}
+"""What measures the output itself, of a run that did not come to one."""
 _WEIGHT = {EntryKind.RESERVE: 0, EntryKind.RELEASE: 1, EntryKind.SETTLE: 2}
 
 
@@ -68,7 +78,10 @@ def settle(
         raise ValueError(f"{status.value} is not an end")
     if status is PredictionStatus.ABORTED:
         return Entry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of)
-    delivered = outputs if status is PredictionStatus.SUCCEEDED else None
+    delivered: int | None = outputs
+    if status is not PredictionStatus.SUCCEEDED:
+        delivered = None if outputs else 0
+        metrics = metrics if outputs else {**_NOTHING_CAME_OUT, **metrics}
     amount = cost(price, metrics, outputs=delivered)
     if amount is None:
         state = CostState.UNKNOWN

@@ -58,10 +58,12 @@ async def test_a_field_that_is_not_built(start: Start) -> None:
     """UNIMPLEMENTED, NOT_IMPLEMENTED, the field named."""
     servicer = Texts()
     gate = await start(servicer)
-    error = await refusal(gate, stream(options=GenerationOptions(screen_prompt=True)))
+    error = await refusal(
+        gate, stream(options=GenerationOptions(webhook_url="https://example.com/done"))
+    )
     assert (error.code(), reason(error)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
     info: Any = detail(error, details.ErrorInfo)
-    assert info.metadata["field"] == "options.screen_prompt"
+    assert info.metadata["field"] == "options.webhook_url"
     error = await refusal(gate, text(options=GenerationOptions(webhook_url="https://a/b")))
     assert list(fields(error)) == ["options.webhook_url"]
     assert not servicer.prompts

@@ -322,8 +322,6 @@ def test_a_timeout_that_no_run_can_be_held_to() -> None:
 
 
 NOT_BUILT: list[tuple[Message, str]] = [
-    (text(options=options(fallback={})), "options.fallback"),
-    (text(options=options(screen_prompt=True)), "options.screen_prompt"),
     (text(options=options(webhook_url="https://a/b")), "options.webhook_url"),
     (text(options=options(reuse_within=seconds(1))), "options.reuse_within"),
 ]

@@ -20,6 +20,9 @@ PER_IMAGE = PriceSchedule(
     (Tier((Rate(("image_output_count", "output_count"), Decimal("0.04"), 1),)),), "2026-10", "page"
 )
 PER_SECOND = PriceSchedule((Tier((Rate(("predict_time",), Decimal("0.001"), 1),)),), "2026", "page")
+PER_FILM_SECOND = PriceSchedule(
+    (Tier((Rate(("video_output_duration_seconds",), Decimal("0.1"), 1),)),), "2026", "page"
+)
 NO_PRICE = PriceSchedule((), "", "")
 ENDS = [status for status in PredictionStatus if status.is_terminal]
 
@@ -35,9 +38,14 @@ def plan(model: str, modality: Modality = Modality.IMAGE) -> Plan:
         (PER_IMAGE, "succeeded", {"image_output_count": 2}, 2, 80_000_000),
         (PER_IMAGE, "succeeded", {}, 3, 120_000_000),
         (PER_IMAGE, "failed", {"image_output_count": 0}, 0, 0),
-        (PER_IMAGE, "failed", {}, 0, None),
+        (PER_IMAGE, "failed", {}, 0, 0),
+        (PER_FILM_SECOND, "failed", {}, 0, 0),
+        (PER_FILM_SECOND, "failed", {"video_output_duration_seconds": 2}, 0, 200_000_000),
+        (PER_FILM_SECOND, "canceled", {}, 0, 0),
+        (PER_FILM_SECOND, "succeeded", {}, 1, None),
         (PER_IMAGE, "failed", {}, 1, None),
-        (PER_IMAGE, "canceled", {}, 0, None),
+        (PER_IMAGE, "canceled", {}, 0, 0),
+        (PER_IMAGE, "canceled", {}, 1, None),
         (PER_IMAGE, "aborted", {}, 0, 0),
         (PER_SECOND, "succeeded", {"predict_time": Decimal("2.5")}, 1, 2_500_000),
         (PER_SECOND, "succeeded", {}, 1, None),

@@ -91,10 +91,10 @@ BAD: dict[str, tuple[Callable[[Stubs], Any], grpc.StatusCode, str, str]] = {
         "first_frame.inline.data",
     ),
     "not built": (
-        text(Text(prompt="x", options=Options(screen_prompt=True))),
+        text(Text(prompt="x", options=Options(webhook_url="https://example.com/done"))),
         grpc.StatusCode.UNIMPLEMENTED,
         "NOT_IMPLEMENTED",
-        "options.screen_prompt",
+        "options.webhook_url",
     ),
     "too dear": (
         text(Text(prompt="x", options=Options(max_cost_usd_nanos=1))),

@@ -27,11 +27,14 @@ IMAGE = image_pb2.GenerateImageRequest
 
 
 def check_cost(cost: cost_pb2.CostEstimate) -> None:
-    """Dated and in order, or unknown altogether, which is not zero."""
-    if not cost.HasField("maximum_usd_nanos"):
+    """Dated and in order; the most is unknown where that of one that may take over is."""
+    if not cost.HasField("low_usd_nanos"):
         assert not cost.ListFields()
         return
     assert cost.price_date
+    if not cost.HasField("maximum_usd_nanos"):
+        assert 0 <= cost.low_usd_nanos <= cost.expected_usd_nanos
+        return
     assert 0 <= cost.low_usd_nanos <= cost.expected_usd_nanos <= cost.maximum_usd_nanos
 
 
@@ -78,11 +81,14 @@ async def test_an_estimate_is_what_is_reserved_and_bounds_what_is_settled(
     sandboxed: Stubs,
 ) -> None:
     """Exact where the request determines the usage; between low and maximum elsewhere."""
-    image = IMAGE(prompt="a cat", count=2, options=Options(model="flux-schnell"))
+    alone = options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE)
+    image = IMAGE(prompt="a cat", count=2, options=Options(model="flux-schnell", fallback=alone))
     cost = (await sandboxed.models.EstimateCost(Estimate(image=image))).plan.cost
     made = (await sandboxed.image.GenerateImage(image)).generation
     assert cost.low_usd_nanos == cost.maximum_usd_nanos == made.cost.usd_nanos == 6_000_000
-    text = TEXT(prompt="Hello", max_output_tokens=50, options=Options(model="llama-70b"))
+    text = TEXT(
+        prompt="Hello", max_output_tokens=50, options=Options(model="llama-70b", fallback=alone)
+    )
     cost = (await sandboxed.models.EstimateCost(Estimate(text=text))).plan.cost
     written = (await sandboxed.text.GenerateText(text)).generation
     assert cost.low_usd_nanos <= written.cost.usd_nanos <= cost.maximum_usd_nanos

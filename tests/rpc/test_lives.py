@@ -221,7 +221,9 @@ async def test_validate_only_spends_nothing(sandboxed: Stubs) -> None:
     )
     assert not answer.HasField("generation")
     assert answer.plan.model == "black-forest-labs/flux-dev"
-    assert answer.plan.cost.maximum_usd_nanos == 25_000_000
+    assert answer.plan.cost.expected_usd_nanos == 25_000_000
+    assert answer.plan.fallback_models
+    assert answer.plan.cost.maximum_usd_nanos > 25_000_000
     assert {p.parameter for p in answer.plan.parameters} >= {"prompt", "steps"}
     listed = await sandboxed.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
     assert not listed.generations

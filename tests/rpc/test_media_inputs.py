@@ -228,7 +228,9 @@ async def test_an_upstream_without_a_files_api(scripted: ScriptedUpstream, stubs
     scripted.creates = [says(prediction(scripted, "failed", metrics={}), 201)]
     scripted.gets = [says(prediction(scripted, "failed", metrics={}))]
     name = (await upload(stubs, LARGE)).upload_id
-    await stubs.image.GenerateImage(picture(Input(upload_id=name)))
+    asked = picture(Input(upload_id=name))
+    asked.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
+    await stubs.image.GenerateImage(asked)
     sent = scripted.posted[0]["input"]["image"]
     assert sent == f"data:image/png;base64,{base64.b64encode(LARGE).decode()}"
     huge = (await upload(stubs, bytes(3 * 1024 * 1024 + 1), media_type="image/png")).upload_id

@@ -205,7 +205,7 @@ async def test_validate_only_spends_nothing(scripted: ScriptedUpstream, stubs: S
     """The plan and its cost, and no verdict."""
     answer = await stubs.safety.CheckSafety(Check(content="Hello", validate_only=True))
     assert answer.plan.model == "meta/llama-guard-3-8b"
-    assert answer.plan.cost.maximum_usd_nanos > 0
+    assert answer.plan.cost.expected_usd_nanos > 0
     assert not answer.HasField("verdict")
     assert not answer.HasField("generation")
     assert scripted.posted == []

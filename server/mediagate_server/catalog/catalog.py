@@ -160,9 +160,8 @@ class Catalog:
         first = self.plan(request)
         head = self.find(request.modality, first.slug)
         links = self._links(request, head)
-        return chains.candidates(
-            first, head, links, request, lambda _, link: self._named_plan(link)
-        )
+        each = chains.for_each_run(request, first.runs)
+        return chains.candidates(first, head, links, each, lambda _, link: self._named_plan(link))
 
     def _quality_to_choose_by(self, request: ModelRequest) -> str:
         """The quality in which a model is to be chosen; empty: none is."""

@@ -42,6 +42,8 @@ class Skipped:
 class Candidates:
     """The plans to try, in order: the first is the call's own, there is always one.
 
+    Where that takes several runs, each of the others makes one output in one run.
+
     `after_content_refusal`: go on also where one refuses the content.
     """
 
@@ -61,6 +63,18 @@ class Candidates:
 def can_finish(plan: Plan, seconds: float) -> bool:
     """Whether a run of this plan would be over, as a rule, within what is left of the timeout."""
     return plan.usual_run <= seconds
+
+
+def for_each_run(request: ModelRequest, runs: int) -> ModelRequest:
+    """What one output of several is asked for by, within its share of the bound."""
+    if runs == 1:
+        return request
+    most = request.max_cost_nanos
+    return replace(
+        request,
+        parameters={**request.parameters, "count": 1},
+        max_cost_nanos=None if most is None else most // runs,
+    )
 
 
 def candidates(

@@ -29,6 +29,7 @@ def catalog_of(settings: Settings) -> Catalog:
             shelf.models(),
             defaults={**DEFAULTS, **_defaults(settings)},
             optimises=settings.enable_cost_optimization,
+            fans_out=True,
             falls_back=settings.use_fallback,
         )
     except ModelFileError as error:

@@ -95,7 +95,6 @@ NOT_BUILT: Final = frozenset(
     {
         "database_url",
         "redis_url",
-        "use_fallback",
     }
 )
 """Settings that are accepted and checked, and change nothing yet."""

@@ -170,7 +170,7 @@ class Settings(BaseModel):
     catalog_check_hours: float = Field(default=24.0, ge=0)
     """How often the catalog is compared with what upstream publishes; 0 is never."""
     use_fallback: bool = True
-    """Accepted; nothing falls back yet."""
+    """Whether another model takes over where one fails and the request says nothing about it."""
     enable_cost_optimization: bool = False
     """Where neither model nor quality is named: the cheapest of the default model's quality."""
 

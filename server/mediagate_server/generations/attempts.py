@@ -27,6 +27,9 @@ from mediagate_server.store.records import (
 LaneKey = tuple[Purpose, int]
 """What an attempt is for: its purpose, and the output that it makes."""
 
+FIRST_OUTPUT: LaneKey = (Purpose.GENERATE, 0)
+"""The lane whose model and parameters a generation is shown with."""
+
 _ACCEPTED = AttemptState.ACCEPTED
 _WAITING = (AttemptState.SUBMITTING, AttemptState.UNCONFIRMED, AttemptState.QUEUED)
 
@@ -79,10 +82,11 @@ def close(
 
 
 def first_record(
-    around: Surroundings, submission: Submission, plan: Plan, attempt: Attempt
+    around: Surroundings, submission: Submission, plan: Plan, opened: tuple[Attempt, ...]
 ) -> Generation:
     """The generation as it is written in the commit that precedes the send."""
-    return Generation(
+    attempt = opened[0]
+    record = Generation(
         id=f"gen_{around.draw()}",
         version=1,
         tenant=submission.tenant,
@@ -90,7 +94,7 @@ def first_record(
         method=submission.method,
         fingerprint=submission.fingerprint,
         modality=plan.modality.value,
-        state=State(attempt.state.value),
+        state=State.QUEUED,
         requested_model=plan.requested_model,
         model=plan.slug,
         parameters=_report(plan),
@@ -99,12 +103,13 @@ def first_record(
         deadline_at=attempt.created_at + timedelta(seconds=submission.timeout),
         cost=attempt.cost or cost_of(ledger.reserve(plan, attempt.id)),
         sandbox=around.sandbox,
-        attempts=(attempt,),
+        attempts=(),
         seed=plan.seed,
         labels=dict(submission.labels),
         substitution=plan.substitution.reason if plan.substitution else "",
         choice=asdict(plan.choice) if plan.choice else None,
     )
+    return with_attempt(record, *opened)
 
 
 def with_attempt(record: Generation, *changed: Attempt) -> Generation:

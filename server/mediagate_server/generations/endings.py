@@ -68,6 +68,15 @@ def refused_failure(refused: Refused, model: str) -> Failure:
     return error.failure
 
 
+def though_some_were_taken(failure: Failure, model: str) -> Failure:
+    """The failure of a generation of which upstream took something: never one to send again for."""
+    if failure.retry_after is None:
+        return failure
+    return RunFailed(
+        "no model could finish it: the last ones were not taken", metadata={"model": model}
+    ).failure
+
+
 def not_kept() -> Failure:
     """It was never sent, and what was to be sent is lost with the key that sealed it."""
     return UpstreamUnavailable("what was to be sent is not known any more", retry_after=1.0).failure

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import structlog
 
 from mediagate_server import failpoints, telemetry
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import (
+    CircuitOpen,
     GenerationNotFound,
     Internal,
     MediagateError,
@@ -25,8 +27,11 @@ from mediagate_server.generations.settling import NOT_TAKEN
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.sweep import Sweeper
 from mediagate_server.generations.watching import beginning, watch_all, watch_one
+from mediagate_server.generations.work import Work
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
     Bound,
     Change,
     Entry,
@@ -37,7 +42,6 @@ from mediagate_server.store.records import (
 )
 
 _log = structlog.get_logger()
-_OUTPUT: Final = (Purpose.GENERATE, 0)
 
 
 class Generations:
@@ -81,12 +85,12 @@ class Generations:
         self._roll.drain()
 
     async def start(
-        self, submission: Submission, plan: Callable[[], Awaitable[Plan]]
+        self, submission: Submission, planned: Callable[[], Awaitable[Work]]
     ) -> Attachment:
         """Bind the request and begin it, or attach to what its request_id is bound to.
 
-        `plan` is asked only for a new one, and may have to read about the model first. Raises any
-        MediagateError with nothing bound.
+        `planned` is asked only for a new one, and may have to read about the model first. Raises
+        any MediagateError with nothing bound.
         """
         if self._roll.draining:
             raise draining()
@@ -94,14 +98,14 @@ class Generations:
             bound = await self._around.store.bound(submission.tenant, submission.request_id)
             if bound:
                 return await self._attach(submission, bound)
-        life, reservation, pending = self._begin(submission, await plan())
+        life, reserved, pending = self._begin(submission, await planned())
         accepted: asyncio.Future[Bound | MediagateError | None]
         accepted = asyncio.get_running_loop().create_future()
         # Known before it is bound, so that a twin which sees the binding finds it.
         self._roll.add(life)
         life.callers.arrive()
         attachment = Attachment(life, self._around.clock, submission, replayed=False)
-        self._keep(self._accept(life, reservation, pending, accepted))
+        self._keep(self._accept(life, reserved, pending, accepted))
         try:
             # A caller that leaves now must not tear the commit from the send.
             outcome = await asyncio.shield(accepted)
@@ -165,17 +169,39 @@ class Generations:
             self._overruns.begin(attempt, record, prediction_id)
         return True
 
-    def _begin(self, submission: Submission, plan: Plan) -> tuple[Life, Entry, bytes]:
+    def _begin(
+        self, submission: Submission, planned: Work
+    ) -> tuple[Life, tuple[Entry, ...], bytes]:
         """The first record of a generation, with the right to send where there is one now."""
-        admitted = self._around.upstream.try_admit(plan.slug)
-        attempt, reservation = attempts.open_attempt(
-            self._around, plan, _OUTPUT, ordinal=1, queued=not admitted
-        )
-        record = attempts.first_record(self._around, submission, plan, attempt)
-        may_send = attempt.id if admitted else ""
-        planned = work.Work.one(plan)
+        screens = planned.lanes[0].purpose is Purpose.SCREEN
+        opened: list[Attempt] = []
+        reserved: list[Entry] = []
+        for lane in planned.lanes:
+            plan, admitted = lane.plans[0], False
+            if not screens or lane.purpose is Purpose.SCREEN:
+                plan, admitted = self._admit(lane.plans)
+            attempt, reservation = attempts.open_attempt(
+                self._around,
+                plan,
+                (lane.purpose, lane.output_index),
+                ordinal=len(opened) + 1,
+                queued=not admitted,
+            )
+            opened.append(attempt)
+            reserved.append(reservation)
+        shown = opened[1 if screens else 0].model
+        first = next(plan for plan in planned.chain if plan.slug == shown)
+        record = attempts.first_record(self._around, submission, first, tuple(opened))
+        may_send = frozenset(one.id for one in opened if one.state is AttemptState.SUBMITTING)
         life = Life(self._around, self._roll, record, planned, may_send=may_send)
-        return life, reservation, work.dumps(planned)
+        return life, tuple(reserved), work.dumps(planned)
+
+    def _admit(self, plans: tuple[Plan, ...]) -> tuple[Plan, bool]:
+        """The first plan whose model may be sent to, and whether now. CircuitOpen: none may."""
+        for plan in plans[:-1]:
+            with suppress(CircuitOpen):
+                return plan, self._around.upstream.try_admit(plan.slug)
+        return plans[-1], self._around.upstream.try_admit(plans[-1].slug)
 
     async def _find(self, tenant: str, generation_id: str) -> Life:
         life = self._roll.get(generation_id)
@@ -203,7 +229,7 @@ class Generations:
     async def _accept(
         self,
         life: Life,
-        reservation: Entry,
+        reserved: tuple[Entry, ...],
         pending: bytes,
         accepted: "asyncio.Future[Bound | MediagateError | None]",
     ) -> None:
@@ -212,7 +238,7 @@ class Generations:
         try:
             failpoints.hit("before_accept")
             binding = await self._around.store.accept(
-                life.record, (reservation,), self._max_in_flight(), pending=pending
+                life.record, reserved, self._max_in_flight(), pending=pending
             )
             del pending  # Not to be held for as long as the generation lives.
             failpoints.hit("after_accept")
@@ -252,7 +278,7 @@ class Generations:
             self._roll.add(life)
             self._keep(self._live(life))
 
-    async def _waiting(self, generation_id: str) -> work.Work:
+    async def _waiting(self, generation_id: str) -> Work:
         """What an earlier process had still to send, as far as that can be read."""
         pending = await self._around.store.pending(generation_id)
         try:

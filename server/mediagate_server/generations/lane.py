@@ -14,27 +14,32 @@ import asyncio
 from dataclasses import replace
 
 from mediagate_server import telemetry
+from mediagate_server.catalog import price_json
+from mediagate_server.catalog.chains import can_finish
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import PriceSchedule
+from mediagate_server.catalog.refusals import is_content_refusal
 from mediagate_server.errors import CircuitOpen, Failure
-from mediagate_server.generations import attempts, endings
+from mediagate_server.generations import attempts, endings, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.doors import MOST_ATTEMPTS, SHORTEST_RUN, Surroundings
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, Poll
 from mediagate_server.generations.posting import Answer, Posting
+from mediagate_server.generations.tally import count_cost
 from mediagate_server.generations.whole import Doubt, End, Places, Whole
-from mediagate_server.replicate.port import Prediction, PredictionStatus, Refused
+from mediagate_server.replicate.port import Prediction, PredictionStatus, Refusal, Refused
 from mediagate_server.store.port import AlreadyClaimed
-from mediagate_server.store.records import Attempt, AttemptState, Generation
+from mediagate_server.store.records import Attempt, AttemptState, Entry, Generation, Purpose
 
 _NEVER_ARRIVED = "never arrived"
+_NOT_SENT = "not sent"
 
 
 class Lane:
     """One (purpose, output) of a generation. `plans` are tried in order; none: not known any more.
 
-    `may_send` names the attempt that was made SUBMITTING for this very process to send.
+    `may_send` names attempts that were made SUBMITTING for this very process to send.
     """
 
     def __init__(
@@ -45,14 +50,15 @@ class Lane:
         key: LaneKey,
         plans: tuple[Plan, ...],
         *,
-        may_send: str = "",
+        may_send: frozenset[str] = frozenset(),
     ) -> None:
         self._whole = whole
         self._around = around
         self._places = places
         self.key = key
         self._plans = plans
-        self._posting = Posting(around, may_send)
+        newest = attempts.newest(whole.saved.current, key).id
+        self._posting = Posting(around, newest if newest in may_send else "")
         self._answer: Answer | None = None
         self._end: End | None = None
         self._not_before = 0.0
@@ -148,8 +154,10 @@ class Lane:
                 await self._end_unsent(self._stopped())
                 return
         except CircuitOpen as error:
-            await self._end_unsent(error.failure)
+            await self._not_taken(self.attempt, error.failure, "circuit open", self._successor())
             return
+        if self.attempt.state is not AttemptState.QUEUED:
+            return  # The screening has ended it.
         attempt = replace(
             self.attempt, state=AttemptState.SUBMITTING, sent_at=self._around.clock.now()
         )
@@ -160,6 +168,9 @@ class Lane:
         if self._not_before:
             await self._around.clock.wait(asyncio.Event(), self._not_before)
             self._not_before = 0.0
+        await self._whole.cleared(self.key)
+        if self.attempt.state is not AttemptState.QUEUED:
+            return
         await self._around.upstream.admit(plan.slug)
         if self._whole.draining:
             await asyncio.Event().wait()  # The next process sends it.
@@ -190,28 +201,76 @@ class Lane:
         self._answer, self._found = prediction, ""
         if prediction.status.is_terminal:
             # The settling commit writes all of it at once.
-            await self._whole.settle(taken, End(prediction, clean=False), self._price)
+            if not await self._fall_back(taken, prediction):
+                await self._whole.settle(taken, End(prediction, clean=False), self._price)
             return
         self._whole.saved.tell(lambda record: attempts.with_attempt(record, taken), step="accepted")
-        self._whole.progress(prediction)
+        self._progress(prediction)
+
+    def _progress(self, prediction: Prediction) -> None:
+        if self.key[0] is Purpose.GENERATE:
+            self._whole.progress(prediction)
 
     async def _refused(self, attempt: Attempt, refused: Refused) -> None:
-        """A definite no: another attempt where that may help, else the end."""
+        """A definite no: another attempt where that may help, another model, else the end."""
         reason = refused.refusal.value
         tries = attempts.of_lane(self._whole.saved.current, self.key)
         same_model = sum(other.model == attempt.model for other in tries)
         delay = self._around.policy.delay_before_retry(refused, same_model)
-        again = delay is not None and delay < self._whole.seconds_left()
-        if again and len(tries) < MOST_ATTEMPTS and not self._whole.stop.asked and self.plan:
-            await self._reopen(attempt, AttemptState.REFUSED, reason, self.plan)
-            self._not_before = delay or 0.0
+        if delay is not None and delay < self._whole.seconds_left() and self._has_tries_left():
+            await self._not_taken(attempt, endings.never_arrived(), reason, self.plan)
+            self._not_before = delay
             return
-        failure = (
-            self._stopped()
-            if self._whole.stop.asked
-            else endings.refused_failure(refused, attempt.model)
-        )
-        await self._end_unsent(failure, reason=reason)
+        failure = endings.refused_failure(refused, attempt.model)
+        # Not where the account or upstream itself is the trouble, nor where the input is.
+        theirs = refused.refusal in (Refusal.NOT_FOUND, Refusal.OTHER)
+        successor = self._successor() if theirs else None
+        await self._not_taken(attempt, failure, reason, successor)
+
+    async def _not_taken(
+        self, attempt: Attempt, failure: Failure, reason: str, plan: Plan | None
+    ) -> None:
+        """Upstream never took it: try `plan`, else end with the failure, or as was asked for."""
+        now = self._around.clock.now()
+        closed, released = attempts.close(attempt, AttemptState.REFUSED, reason, now)
+        if plan and not self._whole.stop.asked:
+            await self._reopen(closed, released, plan)
+            return
+        failure = self._stopped() if self._whole.stop.asked else failure
+        await self._whole.unsent(self.key, closed, released, failure)
+
+    # Another model
+
+    def _successor(self) -> Plan | None:
+        """Who takes over from the newest attempt's model; None where nobody can, or may."""
+        if self._whole.has_told or self._whole.stop.asked or not self._has_tries_left():
+            return None
+        left = self._whole.seconds_left()
+        models = [plan.slug for plan in self._plans]
+        if left < SHORTEST_RUN or self.attempt.model not in models:
+            return None
+        behind = self._plans[models.index(self.attempt.model) + 1 :]
+        return next((plan for plan in behind if can_finish(plan, left)), None)
+
+    def _has_tries_left(self) -> bool:
+        return len(attempts.of_lane(self._whole.saved.current, self.key)) < MOST_ATTEMPTS
+
+    async def _fall_back(self, attempt: Attempt, end: Prediction) -> bool:
+        """Where the model failed: settle that and let the next one try. False: nobody does."""
+        if end.status is not PredictionStatus.FAILED:
+            return False
+        refusal = is_content_refusal(attempt.model, end.error)
+        successor = self._successor()
+        if successor is None or (refusal and not self._whole.after_content_refusal):
+            return False
+        price = self._price or price_json.loads(attempt.price)
+        line = settling.ledger_line(attempt, end, price, outputs=0)
+        failure = endings.model_failed(attempt.model, end)
+        now = self._around.clock.now()
+        closed = settling.closed(attempt, end, line, failure.reason.value, now)
+        await self._reopen(closed, line, successor)
+        count_cost(self._whole.saved.current.modality, closed.model, closed.cost)
+        return True
 
     # In doubt
 
@@ -225,11 +284,14 @@ class Lane:
         if self._found:
             await self._adopt(replace(attempt, prediction_id=self._found))
             return
-        if self._may_try_again() and self.plan:
-            await self._reopen(attempt, AttemptState.ABSENT, _NEVER_ARRIVED, self.plan)
-        else:
-            failure = self._stopped() if self._whole.stop.asked else endings.never_arrived()
-            await self._end_unsent(failure, AttemptState.ABSENT, _NEVER_ARRIVED)
+        now = self._around.clock.now()
+        closed, released = attempts.close(attempt, AttemptState.ABSENT, _NEVER_ARRIVED, now)
+        in_time = self._whole.seconds_left() >= SHORTEST_RUN and self._has_tries_left()
+        if in_time and self.plan and not self._whole.stop.asked:
+            await self._reopen(closed, released, self.plan)
+            return
+        failure = self._stopped() if self._whole.stop.asked else endings.never_arrived()
+        await self._whole.unsent(self.key, closed, released, failure)
 
     async def _adopt(self, attempt: Attempt) -> None:
         """The attempt in doubt is this prediction, unless another has it: then look on."""
@@ -239,14 +301,6 @@ class Lane:
             await self._commit("adopt", adopted, claims=(adopted.prediction_id,))
         except AlreadyClaimed:
             self._found = ""
-
-    def _may_try_again(self) -> bool:
-        tries = attempts.of_lane(self._whole.saved.current, self.key)
-        return (
-            len(tries) < MOST_ATTEMPTS
-            and not self._whole.stop.asked
-            and self._whole.seconds_left() >= SHORTEST_RUN
-        )
 
     # Following
 
@@ -262,12 +316,14 @@ class Lane:
                 self._whole.stop,
                 self._wake,
                 attempt.model,
-                self._whole.progress,
+                self._progress,
                 self._poll(attempt),
             )
             ended = await follower.to_the_end(prediction, reader)
             self._end = End(ended, reader is not None and reader.clean)
-        await self._whole.settle(attempt, self._end, self._price)
+        ended = self._end.prediction
+        if ended is None or not await self._fall_back(attempt, ended):
+            await self._whole.settle(attempt, self._end, self._price)
 
     @property
     def _price(self) -> PriceSchedule | None:
@@ -285,28 +341,25 @@ class Lane:
             step, lambda record: attempts.with_attempt(record, attempt), claims=claims
         )
 
-    async def _reopen(self, old: Attempt, state: AttemptState, reason: str, plan: Plan) -> None:
+    async def _reopen(self, closed: Attempt, line: Entry, plan: Plan) -> None:
         """Close the attempt and open the next in one commit."""
-        closed, released = attempts.close(old, state, reason, self._around.clock.now())
         opened, reserved = attempts.open_attempt(
-            self._around, plan, self.key, ordinal=old.ordinal + 1, queued=True
+            self._around, plan, self.key, ordinal=closed.ordinal + 1, queued=True
         )
 
         def change(record: Generation) -> Generation:
             record = attempts.with_attempt(record, closed, opened)
-            return record if record.model == plan.slug else attempts.with_plan(record, plan)
+            leads = self.key == attempts.FIRST_OUTPUT and closed.model != plan.slug
+            return attempts.with_plan(record, plan) if leads else record
 
-        await self._whole.saved.commit("reopen", change, (released, reserved))
+        await self._whole.saved.commit("reopen", change, (line, reserved))
         self._answer, self._end, self._found, self._absent = None, None, "", False
         self._places.opened(opened.id, self)
 
-    async def _end_unsent(
-        self,
-        failure: Failure,
-        state: AttemptState = AttemptState.REFUSED,
-        reason: str = "not sent",
-    ) -> None:
-        closed, released = attempts.close(self.attempt, state, reason, self._around.clock.now())
+    async def _end_unsent(self, failure: Failure) -> None:
+        """The end of a lane whose newest attempt was not sent."""
+        now = self._around.clock.now()
+        closed, released = attempts.close(self.attempt, AttemptState.REFUSED, _NOT_SENT, now)
         await self._whole.unsent(self.key, closed, released, failure)
 
     def _stopped(self) -> Failure:

@@ -14,7 +14,7 @@ import structlog
 from mediagate_server.catalog import price_json
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure, StoreUnavailable
-from mediagate_server.generations import attempts, settling
+from mediagate_server.generations import attempts, endings, parts, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
 from mediagate_server.generations.callers import Callers
@@ -26,7 +26,7 @@ from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.saving import SavedRecord
 from mediagate_server.generations.stopping import DEADLINE, Stop
-from mediagate_server.generations.tally import count_end, count_first_text
+from mediagate_server.generations.tally import count_cost, count_end, count_first_text
 from mediagate_server.generations.text_buffer import TextBuffer
 from mediagate_server.generations.whole import End, Places
 from mediagate_server.generations.work import NOTHING, Work
@@ -37,6 +37,8 @@ from mediagate_server.store.records import (
     Entry,
     Generation,
     Output,
+    Part,
+    Purpose,
     State,
     StoredMedia,
 )
@@ -49,11 +51,15 @@ _STREAMED: Final = frozenset({"StreamText", "StreamModel"})
 """The methods whose callers come back for the middle of a text."""
 
 
+class LaneEnded(Exception):
+    """A lane is to end that has been ended already."""
+
+
 class Life:
     """One generation's life. `over` once its record is terminal.
 
-    `work` is what it has still to send, as far as that is known. `may_send` names the attempt
-    that the accepting commit made for this process to send; empty for a generation found later.
+    `work` is what it has still to send, as far as that is known. `may_send` names the attempts
+    that the accepting commit made for this process to send; none for a generation found later.
     `recovered`: an earlier process accepted it.
     """
 
@@ -64,7 +70,7 @@ class Life:
         record: Generation,
         work: Work = NOTHING,
         *,
-        may_send: str = "",
+        may_send: frozenset[str] = frozenset(),
         lives: bool = True,
         recovered: bool = False,
     ) -> None:
@@ -83,6 +89,10 @@ class Life:
         self._overdue = False
         self._alarm: Timer
         self._kept: tuple[StoredMedia, ...] | None = None
+        self._work = work
+        self._screened = asyncio.Event()
+        if parts.is_screened(record):
+            self._screened.set()
         keys = () if self.over else dict.fromkeys(map(attempts.lane_of, record.attempts))
         self.lanes = tuple(
             Lane(self, around, places, key, work.plans(key), may_send=may_send) for key in keys
@@ -138,13 +148,19 @@ class Life:
             if len(self.lanes) == 1:
                 await self._insist(self.lanes[0].run)
             else:
-                async with asyncio.TaskGroup() as running:
-                    for lane in self.lanes:
-                        running.create_task(self._insist(lane.run))
+                await self._run_all()
             if self.record.state is State.FINALIZING:
                 await self._insist(self._keep_outputs)
         finally:
             self._alarm.cancel()
+
+    async def _run_all(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as running:
+                for lane in self.lanes:
+                    running.create_task(self._insist(lane.run))
+        except* StaleOwner:
+            raise StaleOwner from None
 
     async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do it again while the store is away: what upstream has is safe there until then."""
@@ -186,7 +202,7 @@ class Life:
 
     def reader(self, lane: LaneKey) -> StreamReader | None:
         """What reads a lane's stream: only texts have one."""
-        if self.record.shape["kind"] not in TEXTS:
+        if lane != attempts.FIRST_OUTPUT or self.record.shape["kind"] not in TEXTS:
             return None
         return StreamReader(
             self._around.upstream,
@@ -202,66 +218,125 @@ class Life:
         if prediction.status is PredictionStatus.PROCESSING:
             self._running(prediction.started_at)
 
+    @property
+    def after_content_refusal(self) -> bool:
+        """See whole.Whole."""
+        return self._work.after_content_refusal
+
+    @property
+    def has_told(self) -> bool:
+        """See whole.Whole."""
+        return bool(self.text.sequence)
+
+    async def cleared(self, lane: LaneKey) -> None:
+        """See whole.Whole."""
+        if lane[0] is Purpose.GENERATE and not self._screened.is_set():
+            await self._screened.wait()
+
     async def settle(self, attempt: Attempt, end: End, price: PriceSchedule | None) -> None:
-        """The lane's prediction is at its end: the terminal record, cost and all, in one commit."""
+        """The lane's prediction is at its end: what came of it, cost and all, in one commit."""
+        record, now = self.record, self._around.clock.now()
+        several = len(self.lanes) > 1
+        if several:
+            plans = self._work.plans(attempts.lane_of(attempt))
+            plan = next((one for one in plans if one.slug == attempt.model), None)
+            record = parts.alone(record, attempt, plan)
+        streams = attempt.purpose is Purpose.GENERATE
         settled = settling.settle(
-            self.record,
+            record,
             attempt,
             end.prediction,
             price or price_json.loads(attempt.price),
-            now=self._around.clock.now(),
-            streamed=Streamed(self.text.text, end.clean),
+            now=now,
+            streamed=Streamed(self.text.text if streams else "", end.clean),
             stopped_because=self.stop.because,
         )
-        self.text.append(settled.rest)
-        self.checkpoints.close()
-        self.text_is_broken = settled.broken
-        await self._finish("settle", settled.record, (settled.entry,))
+        if streams:
+            self.text.append(settled.rest)
+            self.checkpoints.close()
+            self.text_is_broken = settled.broken
+        if several:
+            part = parts.part_of(settled.record, attempt)
+            await self._end_lane("settle", part, settled.closed, (settled.entry,))
+        else:
+            await self._finish("settle", settled.record, (settled.entry,))
+        count_cost(self.record.modality, attempt.model, settled.closed.cost)
 
     async def unsent(
         self, lane: LaneKey, closed: Attempt, released: Entry, failure: Failure
     ) -> None:
         """The lane ends with an attempt that upstream never took."""
-        record = attempts.with_attempt(self.record, closed)
         stopped = self.stop.asked and self.stop.because != DEADLINE
         state = State.CANCELLED if stopped else State.FAILED
+        if len(self.lanes) > 1:
+            part = Part(*lane, state, failure=failure)
+            await self._end_lane("unsent", part, closed, (released,))
+            return
+        record = attempts.with_attempt(self.record, closed)
         ended = replace(record, state=state, failure=failure, completed_at=self._around.clock.now())
-        await self._finish(
-            "unsent", ended, (released,), release_request_id=settling.never_taken(ended)
-        )
+        if not settling.never_taken(ended):
+            failure = endings.though_some_were_taken(failure, ended.model)
+        await self._finish("unsent", replace(ended, failure=failure), (released,))
 
     # The end
 
-    async def _finish(
-        self,
-        step: str,
-        ended: Generation,
-        entries: tuple[Entry, ...],
-        *,
-        release_request_id: bool = False,
-    ) -> None:
-        """The settled record: the end, but for media, which are kept before anybody is told."""
-        if ended.state is State.SUCCEEDED and ended.output and ended.output.media:
-            made = replace(ended, state=State.FINALIZING, completed_at=None)
-            await self.saved.commit(step, lambda _: made, entries)
-            return
+    async def _finish(self, step: str, ended: Generation, entries: tuple[Entry, ...]) -> None:
+        """The end of the only lane."""
+        ended = parts.before_keeping(ended)
         await self.saved.commit(
-            step, lambda _: ended, entries, release_request_id=release_request_id
+            step, lambda _: ended, entries, release_request_id=settling.never_taken
         )
-        count_end(self.record)
+        self._count_end()
+
+    async def _end_lane(
+        self, step: str, part: Part, closed: Attempt, entries: tuple[Entry, ...]
+    ) -> None:
+        """The end of one lane of several; with a screening that lets nothing pass, of all."""
+        now = self._around.clock.now()
+        lets_pass = part.purpose is not Purpose.SCREEN or part.failure is None
+
+        def lines(record: Generation) -> tuple[Entry, ...]:
+            if lets_pass:
+                return entries
+            return (*entries, *(line for _, line in parts.never_sent(record, now)))
+
+        def change(record: Generation) -> Generation:
+            if not parts.is_open(attempts.newest(record, attempts.lane_of(closed))):
+                raise LaneEnded
+            others = () if lets_pass else (one for one, _ in parts.never_sent(record, now))
+            record = attempts.with_attempt(record, closed, *others)
+            return parts.before_keeping(parts.with_part(record, part, now))
+
+        try:
+            await self.saved.commit(step, change, lines, release_request_id=settling.never_taken)
+        except LaneEnded:
+            return  # The screening had ended it before.
+        if part.purpose is Purpose.SCREEN:
+            self._screened.set()
+        self._count_end()
+
+    def _count_end(self) -> None:
+        if self.record.state.is_terminal:
+            count_end(self.record)
 
     async def _keep_outputs(self) -> None:
         """Paid and settled: keep what was made, then say so."""
         record = self.record
         if self._kept is None and record.output:
-            self._kept = await self._around.keeper.keep(record.id, record.output.media)
+            self._kept = await self._keep(record.output.media)
         output = replace(record.output or Output(), media=self._kept or ())
         now = self._around.clock.now()
         await self.saved.commit(
             "keep",
             lambda known: replace(known, state=State.SUCCEEDED, output=output, completed_at=now),
         )
-        count_end(self.record)
+        self._count_end()
+
+    async def _keep(self, media: tuple[StoredMedia, ...]) -> tuple[StoredMedia, ...]:
+        """The media with what is known of them now; those that are missing stay as they are."""
+        there = tuple(medium for medium in media if medium.uri)
+        kept = iter(await self._around.keeper.keep(self.record.id, there))
+        return tuple(next(kept) if medium.uri else medium for medium in media)
 
     # Text
 

@@ -101,9 +101,7 @@ class Overruns:
             return False
         except AlreadyClaimed:
             return True  # It was another attempt's after all.
-        if saved.durable.state.is_terminal:
-            # One that lives is counted at its end, with all that it cost.
-            tally.count_cost(record.modality, closed.model, closed.cost)
+        tally.count_cost(record.modality, closed.model, closed.cost)
         return True
 
     async def _saved(self, record: Generation) -> SavedRecord | None:

@@ -18,6 +18,12 @@ from mediagate_server.store.port import AlreadyClaimed, Store
 from mediagate_server.store.records import Entry, Generation
 
 Change = Callable[[Generation], Generation]
+Entries = tuple[Entry, ...] | Callable[[Generation], tuple[Entry, ...]]
+
+
+def _never(_: Generation) -> bool:
+    return False
+
 
 _SOON: Final = 0.25
 """Seconds that a change may wait for another commit to take it along."""
@@ -54,14 +60,16 @@ class SavedRecord:
         self,
         step: str,
         change: Change,
-        entries: tuple[Entry, ...] = (),
+        entries: Entries = (),
         *,
-        release_request_id: bool = False,
+        release_request_id: Callable[[Generation], bool] = _never,
         claims: tuple[str, ...] = (),
     ) -> None:
         """Write the change and its ledger lines durably, then tell everybody.
 
-        `step` is its name among the failpoints.
+        `step` is its name among the failpoints. `entries` may depend on the record as it is when
+        its turn comes, `release_request_id` on what becomes of it. What `change` raises goes to
+        the caller, with nothing changed.
 
         StoreUnavailable, AlreadyClaimed: nothing changed, neither here nor there. To be awaited by
         a task that nobody cancels but the end of this process.
@@ -71,12 +79,13 @@ class SavedRecord:
                 with suppress(StoreUnavailable):
                     await self._passing
                 self._look_back()
+            lines = entries(self.current) if callable(entries) else entries
             record = replace(change(self.current), version=self._version + 1)
             self._unwritten = False
             failpoints.hit(f"before_{step}")
             try:
                 await self._store.save(
-                    record, entries, release_request_id=release_request_id, claims=claims
+                    record, lines, release_request_id=release_request_id(record), claims=claims
                 )
             except (StoreUnavailable, AlreadyClaimed):
                 self._unwritten = True

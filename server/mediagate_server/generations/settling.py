@@ -22,12 +22,13 @@ NOT_TAKEN = frozenset({AttemptState.REFUSED, AttemptState.ABSENT})
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The terminal record and its ledger line.
+    """The terminal record, the attempt in it, and its ledger line.
 
     `rest` is text that streams have still to send; `broken`: what they sent cannot be continued.
     """
 
     record: Generation
+    closed: Attempt
     entry: Entry
     rest: str
     broken: bool
@@ -48,14 +49,24 @@ def settle(
     ended = finished.record
     delivered = len(ended.output.media) if ended.output else 0
     entry = ledger_line(attempt, end, price, outputs=delivered)
-    closed = replace(
+    reason = ended.failure.reason.value if ended.failure else ""
+    closing = closed(attempt, end, entry, reason, now)
+    return Settled(
+        attempts.with_attempt(ended, closing), closing, entry, finished.rest, finished.broken
+    )
+
+
+def closed(
+    attempt: Attempt, end: Prediction | None, line: Entry, reason: str, now: datetime
+) -> Attempt:
+    """The attempt at its end, with what it cost."""
+    return replace(
         attempt,
         state=attempt_state(end),
-        reason=ended.failure.reason.value if ended.failure else "",
-        cost=attempts.cost_of(entry),
+        reason=reason,
+        cost=attempts.cost_of(line),
         completed_at=now,
     )
-    return Settled(attempts.with_attempt(ended, closed), entry, finished.rest, finished.broken)
 
 
 def attempt_state(end: Prediction | None) -> AttemptState:

@@ -23,7 +23,6 @@ def count_end(record: Generation) -> None:
     if record.completed_at:
         seconds = (record.completed_at - record.created_at).total_seconds()
         _of(telemetry.generation_seconds, *kind).observe(seconds)
-    count_cost(record.modality, record.model, record.cost)
     usage = record.usage
     if usage is None:
         return

@@ -49,6 +49,20 @@ class Whole(Protocol):
         """An answer that is no end."""
         ...
 
+    @property
+    def after_content_refusal(self) -> bool:
+        """Whether another model is tried also where one refuses the content."""
+        ...
+
+    @property
+    def has_told(self) -> bool:
+        """Whether callers have got something of what is made: then nobody takes over."""
+        ...
+
+    async def cleared(self, lane: LaneKey) -> None:
+        """Until the screening, if there is one, has let this lane pass, or has ended it."""
+        ...
+
     async def settle(self, attempt: Attempt, end: End, price: PriceSchedule | None) -> None:
         """The attempt's prediction is at its end: settle it, durably.
 

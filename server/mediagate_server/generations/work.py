@@ -26,14 +26,39 @@ class LaneWork:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """All lanes of one generation."""
+    """All lanes of one generation; a screening, where there is one, comes first.
+
+    `after_content_refusal`: another model is tried also where one refuses the content.
+    """
 
     lanes: tuple[LaneWork, ...]
+    after_content_refusal: bool = False
 
     @classmethod
-    def one(cls, *plans: Plan) -> "Work":
-        """The usual case: one output, by the first of these plans that succeeds."""
-        return cls((LaneWork(Purpose.GENERATE, 0, plans),))
+    def of(
+        cls,
+        *plans: Plan,
+        screening: Plan | None = None,
+        after_content_refusal: bool = False,
+    ) -> "Work":
+        """As many outputs as the first plan has runs, each by the first of the plans that succeeds.
+
+        A plan that makes another number of outputs in one run takes over for none of them.
+        """
+        first = plans[0]
+        alike = [plan for plan in plans if plan.output_count == first.output_count]
+        lanes = [
+            LaneWork(Purpose.GENERATE, index, tuple(plan.run(index) for plan in alike))
+            for index in range(first.runs)
+        ]
+        if screening:
+            lanes.insert(0, LaneWork(Purpose.SCREEN, 0, (screening,)))
+        return cls(tuple(lanes), after_content_refusal)
+
+    @property
+    def chain(self) -> tuple[Plan, ...]:
+        """What makes the first output."""
+        return self.plans((Purpose.GENERATE, 0))
 
     def plans(self, lane: LaneKey) -> tuple[Plan, ...]:
         """The plans of one lane; none where it is not in this work."""

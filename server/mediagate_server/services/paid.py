@@ -12,7 +12,6 @@ from mediagate_server.catalog import media
 from mediagate_server.catalog.any_model import plan_run
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.chains import Candidates
-from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.reference import Reference
 from mediagate_server.catalog.request import Modality
@@ -21,6 +20,7 @@ from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.media_inputs import MediaInputs
 from mediagate_server.generations.submission import Submission, canonical_request_id
+from mediagate_server.generations.work import Work
 from mediagate_server.services import asked, shown
 from mediagate_server.store.records import Generation
 
@@ -101,13 +101,17 @@ class PaidCalls:
             lambda: self._planned(request, modality),
         )
 
-    async def _planned(self, request: Any, modality: Modality) -> Plan:
-        """The plan with a link for each of its media, which are had once it is seen to work."""
+    async def _planned(self, request: Any, modality: Modality) -> Work:
+        """What is to be done, with a link for each medium, had once the rest is seen to work."""
         wanted, route = await self._routing(request, modality)
         taken = route(wanted)
         if media.missing(wanted):
             taken = route(await self._media.resolve(caller.current().tenant, wanted))
-        return taken.plan
+        return Work.of(
+            *taken.candidates.plans,
+            screening=taken.screening,
+            after_content_refusal=taken.candidates.after_content_refusal,
+        )
 
     async def _routing(
         self, request: Any, modality: Modality
@@ -124,12 +128,8 @@ class PaidCalls:
         """The request in our own words, and what plans it."""
         timeout = self._timeout(request.options, modality)
         if modality is not Modality.RAW:
-            catalog = self._catalog()
-            # The first alone, until there is what tries the next: then `catalog.candidates`.
-            return (
-                asked.model_request(request, modality, timeout),
-                lambda wanted: Candidates((catalog.plan(wanted),)),
-            )
+            wanted = asked.model_request(request, modality, timeout)
+            return wanted, self._catalog().candidates
         runnable = await self._published.find(Reference.read(request.model))
         known = self._catalog().with_slug(runnable.model)
         return (

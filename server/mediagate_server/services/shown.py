@@ -82,6 +82,8 @@ def generation(
     if record.failure:
         shown.error.CopyFrom(status_of(record.failure))
     _add_output(shown, record, (now or _now)())
+    for missing in record.missing if record.state is not State.FINALIZING else ():
+        shown.partial.missing.add(index=missing.index, error=status_of(missing.failure))
     return shown
 
 

@@ -173,6 +173,28 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """How one of several lanes of a generation ended: a screening, or one of its outputs."""
+
+    purpose: Purpose
+    output_index: int
+    state: State
+    output: Output | None = None
+    usage: Usage | None = None
+    verdict: Verdict | None = None
+    failure: Failure | None = None
+    logs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingOutput:
+    """An output that was asked for and is not there, and why."""
+
+    index: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One paid call and all that came of it.
 
@@ -181,7 +203,8 @@ class Generation:
     `verdict` is on the prompt, or what was asked for. `parameters` is the parameter report as the
     catalog wrote it. `shape` is how the output is to be read, likewise. Times are aware, in UTC.
     `version` counts the changes, from 1. `stop` says why its end was asked for, in one of our own
-    words; empty: it was not.
+    words; empty: it was not. `parts` are the ends of its lanes, where it has several; `missing`
+    says which outputs of a success are not there.
     """
 
     id: str
@@ -213,6 +236,8 @@ class Generation:
     failure: Failure | None = None
     logs: str = ""
     stop: str = ""
+    parts: tuple[Part, ...] = ()
+    missing: tuple[MissingOutput, ...] = ()
 
     @property
     def attempt(self) -> Attempt:

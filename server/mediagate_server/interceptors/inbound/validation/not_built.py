@@ -10,8 +10,6 @@ from typing import Final
 NOT_BUILT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "mediagate.v1.GenerationOptions": (
-            "fallback",
-            "screen_prompt",
             "webhook_url",
             "reuse_within",
         ),

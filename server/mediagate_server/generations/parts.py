@@ -1,0 +1,169 @@
+"""A generation of several lanes: how each ended, and what they make together. Pure.
+
+Each output ends alone: some that failed leave a success with some missing, all that failed a
+failure. Where a screening ends in anything but safe, nothing else is sent.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.errors import Failure
+from mediagate_server.generations import attempts, endings
+from mediagate_server.generations.settling import NOT_TAKEN
+from mediagate_server.generations.verdicts import refusal_of
+from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
+    Entry,
+    Generation,
+    MissingOutput,
+    Output,
+    Part,
+    Purpose,
+    State,
+    StoredMedia,
+    Usage,
+    Verdict,
+)
+
+_OPEN = frozenset(
+    {
+        AttemptState.QUEUED,
+        AttemptState.SUBMITTING,
+        AttemptState.UNCONFIRMED,
+        AttemptState.ACCEPTED,
+    }
+)
+
+
+_SCREENED_OUT: Final = "screened out"
+
+
+def is_open(attempt: Attempt) -> bool:
+    """Whether an attempt is not at its end."""
+    return attempt.state in _OPEN
+
+
+def alone(record: Generation, attempt: Attempt, plan: Plan | None) -> Generation:
+    """The record as if the attempt's lane were all there is, to see how that ends."""
+    shown = replace(record, model=attempt.model, attempts=(attempt,))
+    if attempt.purpose is Purpose.SCREEN:
+        shown = replace(shown, modality="safety")
+    return attempts.with_plan(shown, plan) if plan else shown
+
+
+def part_of(ended: Generation, attempt: Attempt) -> Part:
+    """How the lane ended, from the record as it would be if that were all."""
+    failure, state = ended.failure, ended.state
+    if attempt.purpose is Purpose.SCREEN and state is State.SUCCEEDED:
+        # Without a verdict, whatever came instead, nothing passes.
+        verdict = ended.verdict or Verdict(safe=False, model=attempt.model, unreadable=True)
+        ended, failure = replace(ended, verdict=verdict), refusal_of(verdict)
+        state = State.FAILED if failure else State.SUCCEEDED
+    return Part(
+        attempt.purpose,
+        attempt.output_index,
+        state,
+        output=ended.output,
+        usage=ended.usage,
+        verdict=ended.verdict,
+        failure=failure,
+        logs=ended.logs,
+    )
+
+
+def with_part(record: Generation, part: Part, now: datetime) -> Generation:
+    """The record with one more lane at its end; and at its own, where that was the last."""
+    verdict = part.verdict if part.purpose is Purpose.SCREEN else record.verdict
+    record = replace(record, parts=(*record.parts, part), verdict=verdict)
+    newest = {attempts.lane_of(attempt): attempt for attempt in record.attempts}
+    if any(is_open(attempt) for attempt in newest.values()):
+        return record
+    return _ended(record, now)
+
+
+def is_screened(record: Generation) -> bool:
+    """Whether the screening, if there is one, has let it pass."""
+    screens = {one.purpose for one in record.attempts} & {Purpose.SCREEN}
+    passed = any(part.purpose is Purpose.SCREEN and not part.failure for part in record.parts)
+    return passed or not screens
+
+
+def never_sent(record: Generation, now: datetime) -> tuple[tuple[Attempt, Entry], ...]:
+    """What waited for a screening that lets nothing pass: closed, and what was held given back."""
+    newest = {attempts.lane_of(attempt): attempt for attempt in record.attempts}
+    return tuple(
+        attempts.close(attempt, AttemptState.REFUSED, _SCREENED_OUT, now)
+        for attempt in newest.values()
+        if attempt.purpose is Purpose.GENERATE and attempt.state is AttemptState.QUEUED
+    )
+
+
+def before_keeping(ended: Generation) -> Generation:
+    """The settled record: the end, but for media, which are kept before anybody is told."""
+    if ended.state is State.SUCCEEDED and ended.output and ended.output.media:
+        return replace(ended, state=State.FINALIZING, completed_at=None)
+    return ended
+
+
+def _ended(record: Generation, now: datetime) -> Generation:
+    screening = [part for part in record.parts if part.purpose is Purpose.SCREEN]
+    outputs = sorted(
+        (part for part in record.parts if part.purpose is Purpose.GENERATE),
+        key=lambda part: part.output_index,
+    )
+    record = replace(
+        record,
+        completed_at=now,
+        usage=_together(part.usage for part in outputs),
+        logs="\n".join(part.logs for part in outputs if part.logs),
+    )
+    refused = next((part for part in screening if part.failure), None)
+    if refused:
+        return _failed(record, refused)
+    made = [part for part in outputs if part.state is State.SUCCEEDED]
+    if not made:
+        return _failed(record, outputs[0])
+    if len(outputs) == 1:
+        return replace(record, state=State.SUCCEEDED, output=made[0].output)
+    return replace(
+        record,
+        state=State.SUCCEEDED,
+        output=Output(media=tuple(map(_medium, outputs))),
+        missing=tuple(
+            MissingOutput(part.output_index, part.failure)
+            for part in outputs
+            if part.failure and part.state is not State.SUCCEEDED
+        ),
+    )
+
+
+def _failed(record: Generation, part: Part) -> Generation:
+    taken = any(attempt.state not in NOT_TAKEN for attempt in record.attempts)
+    failure: Failure | None = part.failure
+    if failure and taken:
+        failure = endings.though_some_were_taken(failure, record.model)
+    return replace(record, state=part.state, failure=failure, output=part.output)
+
+
+def _medium(part: Part) -> StoredMedia:
+    """The one medium of an output; one without a link where it is missing."""
+    if part.state is State.SUCCEEDED and part.output and part.output.media:
+        return part.output.media[0]
+    return StoredMedia("", "", failure=part.failure)
+
+
+def _together(used: Iterable[Usage | None]) -> Usage | None:
+    """What several runs used; a figure that one of them does not tell is told by none."""
+    known = [one for one in used if one is not None]
+    if not known:
+        return None
+
+    def total(name: str) -> float | None:
+        figures = [getattr(one, name) for one in known]
+        return None if None in figures else sum(figures)
+
+    return Usage(**{name: total(name) for name in Usage.__dataclass_fields__})  # type: ignore[arg-type]
