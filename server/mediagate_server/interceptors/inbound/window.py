@@ -30,6 +30,13 @@ class _Counts:
             self.now = 0
             self.minute = minute
 
+    def has_room(self, time_of_day: float, limit: int) -> bool:
+        """Whether there is room for one more at a time in this minute or later."""
+        minute, passed = divmod(time_of_day, WINDOW)
+        ahead = int(minute) - self.minute
+        now, before = {0: (self.now, self.before), 1: (0, self.now)}.get(ahead, (0, 0))
+        return math.floor(before * (WINDOW - passed) / WINDOW) + now < limit
+
 
 class SlidingWindow:
     """At most so many calls of a key within a minute. `clock` is the time of day in seconds."""
@@ -40,16 +47,17 @@ class SlidingWindow:
 
     def take(self, key: str, limit: int) -> float:
         """Count a call and give 0, or count nothing and give the seconds until there is room."""
-        minute, passed = divmod(self._clock(), WINDOW)
+        time_of_day = self._clock()
+        minute, passed = divmod(time_of_day, WINDOW)
         counts = self._counts.get(key)
         if counts is None:
             counts = self._counts[key] = self._fresh(int(minute))
         counts.turn_to(int(minute))
-        left = WINDOW - passed
-        if math.floor(counts.before * left / WINDOW) + counts.now < limit:
+        if counts.has_room(time_of_day, limit):
             counts.now += 1
             return 0.0
-        return seconds_until_free(
+        left = WINDOW - passed
+        wait = seconds_until_free(
             limit,
             before=counts.before,
             before_left=left,
@@ -57,6 +65,8 @@ class SlidingWindow:
             now_left=left,
             window=WINDOW,
         )
+        # Rounding may end a hair before the room is there; who waits as told must get in.
+        return wait if counts.has_room(time_of_day + wait, limit) else wait + 1
 
     def _fresh(self, minute: int) -> _Counts:
         """Counts for a new key. Those that say nothing any more are forgotten now and then."""
