@@ -2,7 +2,9 @@
 
 import pytest
 
+from mediagate_server.catalog.capabilities import Capability, capabilities
 from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.plan import Handling, Plan
 from mediagate_server.catalog.request import (
     MediaInput,
@@ -129,6 +131,22 @@ def test_pictures_go_to_their_input_and_the_rest_is_told() -> None:
     assert both.input["image_input"] == [CAT.uri, DOG.uri]
     assert "messages" not in both.input
     assert fates(both) == {"messages": Handling.EMULATED}
+
+
+TEXTS = [model for model in CATALOG.models(Modality.TEXT) if model.status is ModelStatus.LIVE]
+
+
+@pytest.mark.parametrize("model", TEXTS, ids=lambda model: model.slug)
+def test_a_picture_reaches_each_model_that_sees_and_no_other(model: Model) -> None:
+    """By the capability that is shown: its input holds the picture, or it is refused."""
+    messages = (said("user", "What is this?", CAT),)
+    if Capability.VISION not in capabilities(model):
+        with pytest.raises(ParameterUnsupported):
+            plan(model.slug, messages=messages)
+        return
+    assert model.chat is not None
+    sent = plan(model.slug, messages=messages).input[model.chat.images]
+    assert sent in (CAT.uri, [CAT.uri])
 
 
 def test_a_model_without_eyes_is_not_asked_about_pictures() -> None:
