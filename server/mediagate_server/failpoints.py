@@ -45,7 +45,6 @@ STEPS: Final = (
     "unsent",
     "settle",
     "keep",
-    "keep",
     "cancel",
     "overrun",
     "checkpoint",

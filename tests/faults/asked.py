@@ -36,7 +36,7 @@ def draw(random: Random, number: int) -> Asked:
     """The next call."""
     kind = random.choices(list(KINDS), weights=list(KINDS.values()))[0]
     words = f"Request {number}, {random.getrandbits(64):x}"
-    asked: Asked = {
+    drawn = {
         "stream": _stream,
         "text": _text,
         "picture": _picture,
@@ -44,52 +44,72 @@ def draw(random: Random, number: int) -> Asked:
         "sound": _sound,
         "verdict": _verdict,
     }[kind](random, words)
-    asked.request.request_id = str(UUID(int=random.getrandbits(128), version=4))
+    asked = named(random, drawn)
     if random.random() < 0.5:
         asked.request.options.disconnect_grace.CopyFrom(Duration(seconds=30))
     return asked
 
 
-def _stream(random: Random, words: str) -> Asked:
-    ends = random.random()
-    tokens = random.randint(1, 60)
-    if ends < 0.1:
-        prompt, cancelled = f"[[hang_after={tokens}]] {words}", True
-    elif ends < 0.2:
-        prompt, cancelled = f"[[fail_after={tokens}]] {words}", False
-    else:
-        pace = random.choice([0, 5, 25])
-        prompt, cancelled = f"[[tokens={tokens} interval_ms={pace}]] {words}", False
-    options = _model(random.choice(TEXTS))
-    return Asked(
-        "StreamText", text_pb2.StreamTextRequest(prompt=prompt, options=options), cancelled
+def named(random: Random, asked: Asked) -> Asked:
+    """The call with a request_id."""
+    asked.request.request_id = str(UUID(int=random.getrandbits(128), version=4))
+    return asked
+
+
+def text(prompt: str, model: str = TEXTS[0], *, streamed: bool, cancelled: bool = False) -> Asked:
+    """A text, as it is written or in one answer."""
+    if streamed:
+        request = text_pb2.StreamTextRequest(prompt=prompt, options=_model(model))
+        return Asked("StreamText", request, cancelled)
+    whole = text_pb2.GenerateTextRequest(
+        prompt=prompt, max_output_tokens=1024, options=_model(model)
     )
+    return Asked("GenerateText", whole, cancelled)
+
+
+def picture(prompt: str, model: str = ONE_AT_A_TIME) -> Asked:
+    """A picture."""
+    request = image_pb2.GenerateImageRequest(prompt=prompt, options=_model(model))
+    return Asked("GenerateImage", request)
+
+
+def film(prompt: str, model: str = FILMS[0], *, cancelled: bool = False) -> Asked:
+    """A film."""
+    request = video_pb2.GenerateVideoRequest(prompt=prompt, options=_model(model))
+    if model.endswith("kling-v2.1"):
+        request.first_frame.CopyFrom(FRAME)
+    return Asked("GenerateVideo", request, cancelled)
+
+
+def _stream(random: Random, words: str) -> Asked:
+    ends, tokens = random.random(), random.randint(1, 60)
+    if ends < 0.1:
+        directive = f"hang_after={tokens}"
+    elif ends < 0.2:
+        directive = f"fail_after={tokens}"
+    else:
+        directive = f"tokens={tokens} interval_ms={random.choice([0, 5, 25])}"
+    prompt = f"[[{directive}]] {words}"
+    return text(prompt, random.choice(TEXTS), streamed=True, cancelled=ends < 0.1)
 
 
 def _text(random: Random, words: str) -> Asked:
-    request = text_pb2.GenerateTextRequest(
-        prompt=words, max_output_tokens=1024, options=_model(random.choice(TEXTS))
-    )
-    return Asked("GenerateText", request)
+    return text(words, random.choice(TEXTS), streamed=False)
 
 
 def _picture(random: Random, words: str) -> Asked:
     model = random.choice(PICTURES)
     fails = "[[fail=E1001: out of memory]] " if random.random() < 0.15 else ""
-    request = image_pb2.GenerateImageRequest(prompt=fails + words, options=_model(model))
+    asked = picture(fails + words, model)
     if model != ONE_AT_A_TIME:
-        request.count = random.randint(1, 3)
-    return Asked("GenerateImage", request)
+        asked.request.count = random.randint(1, 3)
+    return asked
 
 
 def _film(random: Random, words: str) -> Asked:
-    model = random.choice(FILMS)
     hangs = random.random() < 0.2
     directive = "[[hang]]" if hangs else f"[[run_ms={random.randint(0, 900)}]]"
-    request = video_pb2.GenerateVideoRequest(prompt=f"{directive} {words}", options=_model(model))
-    if model.endswith("kling-v2.1"):
-        request.first_frame.CopyFrom(FRAME)
-    return Asked("GenerateVideo", request, hangs)
+    return film(f"{directive} {words}", random.choice(FILMS), cancelled=hangs)
 
 
 def _sound(random: Random, words: str) -> Asked:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import grpc
@@ -34,9 +33,10 @@ OPTIONS = [
 
 @dataclass
 class Told:
-    """What a caller was told of one call. `ids`: of every generation that was named to it."""
+    """What a caller was told of one call. `ids`: all that its generation was called; `id`: last."""
 
     asked: Asked
+    id: str = ""
     ids: set[str] = field(default_factory=set)
     known: asyncio.Event = field(default_factory=asyncio.Event)
     text: str = ""
@@ -45,6 +45,7 @@ class Told:
 
     def learns(self, name: str) -> None:
         """The caller is told the generation's id."""
+        self.id = name
         self.ids.add(name)
         self.known.set()
 
@@ -92,8 +93,7 @@ class Faithful:
             await self._until_answered(lambda: self._unary(told))
         if cancelling:
             await cancelling
-        for name in told.ids:
-            told.ended = await self.ended(name)
+        told.ended = await self.ended(told.id)
         return told
 
     async def ended(self, name: str) -> generation_pb2.Generation:
@@ -157,11 +157,7 @@ class Faithful:
     async def _cancel(self, told: Told) -> None:
         """Once it is known, ask for its end."""
         await told.known.wait()
-        for name in told.ids:
-            await self._until_answered(
-                partial(
-                    self._generations.CancelGeneration,
-                    generations_pb2.CancelGenerationRequest(id=name),
-                    wait_for_ready=True,
-                )
-            )
+        request = generations_pb2.CancelGenerationRequest(id=told.id)
+        await self._until_answered(
+            lambda: self._generations.CancelGeneration(request, wait_for_ready=True)
+        )

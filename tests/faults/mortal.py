@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import subprocess
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from random import SystemRandom
 
@@ -18,7 +19,7 @@ from mediagate_sandbox.control import SandboxControl
 from tests.gate import KEPT, MEDIAGATE
 
 QUICKLY_SURE = {
-    "MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT": "1",
+    "MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT": "1.9",
     "MEDIAGATE_UPSTREAM_CREATE_TIMEOUT": "2",
     "MEDIAGATE_ABSENT_MARGIN": "1",
     "MEDIAGATE_SWEEP_SECONDS": "0.2",
@@ -37,10 +38,11 @@ KILLED = -signal.SIGKILL
 class MortalGate:
     """One data folder and the gates that serve it, one after the other.
 
-    `webhooks`: upstream is told where to tell of ends; every prediction then names its attempt.
+    Upstream is told where to tell of ends, so every prediction names its attempt. `settings` are
+    environment variables; they win over those set here.
     """
 
-    def __init__(self, folder: Path, upstream: SandboxControl, *, webhooks: bool = True) -> None:
+    def __init__(self, folder: Path, upstream: SandboxControl, **settings: str) -> None:
         folder.mkdir(exist_ok=True)
         self.data = folder / "data"
         self.log = folder / "gate.log"
@@ -54,12 +56,24 @@ class MortalGate:
             "MEDIAGATE_DATA_DIR": str(self.data),
             "MEDIAGATE_UPSTREAM_URL": upstream.url,
             "REPLICATE_API_TOKEN": "r8_test",
+            "MEDIAGATE_PUBLIC_URL": f"http://127.0.0.1:{web}",
             **QUICKLY_SURE,
             **ABOVE_THE_LOAD,
+            **settings,
         }
-        if webhooks:
-            self._environment["MEDIAGATE_PUBLIC_URL"] = f"http://127.0.0.1:{web}"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def of(
+        cls, folder: Path, upstream: SandboxControl, **settings: str
+    ) -> AsyncIterator[MortalGate]:
+        """One that is not started yet, and does not outlive the test."""
+        gate = cls(folder, upstream, **settings)
+        try:
+            yield gate
+        finally:
+            gate.put_down()
 
     def start(self, failpoint: str = "") -> None:
         """Start the next one; it is to die at the failpoint, where one is named."""
@@ -106,7 +120,7 @@ class MortalGate:
         assert await asyncio.to_thread(self._running().wait, SECONDS) == 0
 
     def put_down(self) -> None:
-        """After a test: whatever still runs."""
+        """After a test: nothing runs any more."""
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

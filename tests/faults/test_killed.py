@@ -7,19 +7,16 @@ result 0; not terminal after recovery 0; the ledger equal to upstream's bill.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from mediagate_sandbox.control import SandboxControl
 from tests.sandboxes import UNLIMITED, running_sandbox
 
 from .asked import draw
-from .books import Books, check_ended, check_ledger, check_posts, check_told
+from .books import check_books
 from .faithful import Faithful, Told
 from .mortal import MortalGate
 
@@ -91,32 +88,6 @@ async def die(gate: MortalGate, heard: Heard, random: Random) -> None:
     gate.start()
 
 
-@asynccontextmanager
-async def kept_alive(folder: Path, sandbox: SandboxControl) -> AsyncIterator[MortalGate]:
-    """A gate that serves, and nothing that runs after the test."""
-    gate = MortalGate(folder / "gate", sandbox)
-    gate.start()
-    try:
-        yield gate
-    finally:
-        gate.put_down()
-
-
-async def check_everything(
-    gate: MortalGate, sandbox: SandboxControl, faithful: Faithful, told: list[Told]
-) -> None:
-    """After the last death: all of it ends, and the books agree."""
-    await faithful.all_generations()
-    await gate.stop()
-    gate.check_log()
-    books, bill = Books.of(gate.data), await asyncio.to_thread(sandbox.bill)
-    print(f"{len(told)} calls answered")
-    check_ended(books)
-    check_told(books, told)
-    check_posts(books, bill)
-    check_ledger(books, bill)
-
-
 async def kill_again_and_again(
     folder: Path, seed: int, *, kills: int, least: int, faults: list[Any]
 ) -> None:
@@ -127,16 +98,20 @@ async def kill_again_and_again(
     with running_sandbox(folder, *BRISK, *UNLIMITED) as sandbox:
         sandbox.faults(*faults, seed=seed)
         async with (
-            kept_alive(folder, sandbox) as gate,
+            MortalGate.of(folder / "gate", sandbox) as gate,
             Faithful.of(gate.address, heard.one) as faithful,
         ):
+            gate.start()
             load = Load(faithful, random.getrandbits(64), least)
             async with asyncio.TaskGroup() as together:
                 together.create_task(load.run())
                 for _ in range(kills):
                     await die(gate, heard, random)
                 load.enough = True
-            await check_everything(gate, sandbox, faithful, load.told)
+            await faithful.all_generations()
+            await gate.stop()
+            gate.check_log()
+            await check_books(gate.data, sandbox, load.told)
 
 
 @pytest.mark.timeout(120)

@@ -1,0 +1,196 @@
+"""A gate dies at each place that has a name; the next one ends what was begun, paid once.
+
+What upstream had taken is adopted within two sweeps; what it had not is released by the rule.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import pytest
+
+from mediagate.v1 import generation_pb2
+from mediagate_sandbox.control import SandboxControl
+from mediagate_server.failpoints import NAMES
+from tests.sandboxes import UNLIMITED, running_sandbox
+
+from .asked import Asked, film, named, picture, text
+from .books import check_books
+from .faithful import Faithful, Told
+from .mortal import MortalGate
+
+Tried = generation_pb2.Attempt
+
+SURE_AT_ONCE: Final = {
+    "MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT": "0.9",
+    "MEDIAGATE_UPSTREAM_CREATE_TIMEOUT": "1",
+    "MEDIAGATE_ABSENT_MARGIN": "0.5",
+    "MEDIAGATE_SWEEP_SECONDS": "0.2",
+}
+SILENT: Final = {"do": "lose_webhook"}
+LOST: Final = {"do": "lose_answer", "on": "create", "times": 1}
+THROTTLED: Final = {"do": "throttle", "on": "create", "times": 1}
+REFUSED: Final = {"do": "error", "on": "create", "status": 422, "at": "request", "times": 1}
+
+FAULTS: Final[dict[str, dict[str, Any]]] = {
+    "unconfirmed": LOST,
+    "adopt": LOST,
+    "reopen": THROTTLED,
+    "submitting": THROTTLED,
+    "unsent": REFUSED,
+}
+"""What has to go wrong for a gate to come by a place."""
+
+ADOPTED: Final = (
+    "after_answer",
+    "before_accepted",
+    "before_unconfirmed",
+    "after_unconfirmed",
+    "before_adopt",
+)
+"""Upstream took it, and the store does not know."""
+TOLD: Final = (
+    "after_accepted",
+    "after_adopt",
+    "before_settle",
+    "after_settle",
+    "before_keep",
+    "after_keep",
+    "before_cancel",
+    "after_cancel",
+    "before_checkpoint",
+    "after_checkpoint",
+)
+"""Upstream took it, and the store knows, or nobody has to."""
+ABSENT: Final = ("after_accept", "before_send", "after_submitting", "before_unsent")
+"""The right to send is durable, and nothing was taken."""
+OTHERS: Final = (
+    "before_accept",
+    "after_send",
+    "before_reopen",
+    "after_reopen",
+    "before_submitting",
+    "after_unsent",
+)
+ELSEWHERE: Final = ("before_overrun", "after_overrun")
+"""Needs an upstream that takes a request after it must be over: test_overrun.py."""
+
+
+def asked_at(name: str, random: Random, number: int) -> Asked:
+    """A call by which a gate comes by a place."""
+    words = f"{name} {number} {random.getrandbits(64):x}"
+    match name.partition("_")[2]:
+        case "keep":
+            return named(random, picture(words))
+        case "cancel":
+            return named(random, film(f"[[hang]] {words}", cancelled=True))
+        case "checkpoint":
+            return named(random, text(f"[[tokens=150 interval_ms=20]] {words}", streamed=True))
+        case _:
+            return named(random, text(words, streamed=random.random() < 0.5))
+
+
+@dataclass
+class Chain:
+    """Gates on one folder, each of which dies at the next place."""
+
+    gate: MortalGate
+    sandbox: SandboxControl
+    faithful: Faithful
+    random: Random
+    told: list[Told] = field(default_factory=list)
+
+    async def die_at(self, name: str) -> Told:
+        """A call, a death in it, and the next gate, which answers it."""
+        faults = [SILENT]
+        if fault := FAULTS.get(name.partition("_")[2]):
+            faults.append(fault)
+        await asyncio.to_thread(self.sandbox.faults, *faults)
+        self.gate.start(name)
+        call = asyncio.create_task(self.faithful.call(asked_at(name, self.random, len(self.told))))
+        dead = asyncio.create_task(self.gate.until_dead())
+        await asyncio.wait({call, dead}, return_when=asyncio.FIRST_COMPLETED)
+        assert not call.done(), f"it was never at {name}"
+        await dead
+        self.gate.start()
+        told = await call
+        self.told.append(told)
+        return told
+
+    async def sweeps(self) -> int:
+        """How often upstream's list was asked for."""
+        state = await asyncio.to_thread(self.sandbox.state)
+        return int(state["requests"].get("GET /v1/predictions", 0))
+
+
+def attempts_of(told: Told) -> list[int]:
+    """How the attempts of a call ended."""
+    assert told.ended is not None
+    return [attempt.state for attempt in told.ended.attempts]
+
+
+async def die_at_each(folder: Path, seed: int, names: Sequence[str]) -> None:
+    """One chain through these places, and all that must hold after it."""
+    with running_sandbox(folder, "--time-scale", "0.01", "--small-files", *UNLIMITED) as sandbox:
+        async with (
+            MortalGate.of(folder / "gate", sandbox, **SURE_AT_ONCE) as gate,
+            Faithful.of(gate.address) as faithful,
+        ):
+            chain = Chain(gate, sandbox, faithful, Random(seed))
+            for name in names:
+                before = await chain.sweeps()
+                told = await chain.die_at(name)
+                await _check(chain, name, told, before)
+                await gate.kill()
+            gate.start()
+            await faithful.all_generations()
+            await gate.stop()
+            gate.check_log()
+            await check_books(gate.data, sandbox, chain.told)
+
+
+async def _check(chain: Chain, name: str, told: Told, sweeps_before: int) -> None:
+    """What became of the attempts."""
+    ended = attempts_of(told)
+    if name in ADOPTED:
+        lost_before = name.endswith(("unconfirmed", "adopt"))
+        assert len(ended) == 1, name
+        # The gate that died may have looked once itself.
+        assert await chain.sweeps() - sweeps_before <= 2 + lost_before, name
+    elif name in TOLD:
+        assert len(ended) == 1, name
+    elif name in ABSENT:
+        assert ended[-2:] == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED], name
+
+
+def test_every_place_is_died_at() -> None:
+    """None is forgotten here."""
+    assert sorted((*ADOPTED, *TOLD, *ABSENT, *OTHERS, *ELSEWHERE)) == sorted(NAMES)
+
+
+@pytest.mark.timeout(180)
+async def test_die_once_everywhere(tmp_path: Path, seed: int) -> None:
+    """The quick form: two chains side by side."""
+    for each in ("taken", "absent"):
+        (tmp_path / each).mkdir()
+    await asyncio.gather(
+        die_at_each(tmp_path / "taken", seed, (*ADOPTED, *TOLD)),
+        die_at_each(tmp_path / "absent", seed, (*ABSENT, *OTHERS)),
+    )
+
+
+@pytest.mark.faults_full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", [*ADOPTED, *TOLD, *ABSENT, *OTHERS])
+async def test_die_twenty_times(tmp_path: Path, seed: int, name: str) -> None:
+    """Each place twenty times, in two chains."""
+    for each in range(2):
+        (tmp_path / str(each)).mkdir()
+    await asyncio.gather(
+        *(die_at_each(tmp_path / str(each), seed + each, [name] * 10) for each in range(2))
+    )
