@@ -23,6 +23,7 @@ from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import Configuration, Settings
+from mediagate_server.config.tenants import Roster
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.generations.doors import Surroundings, Timing, no_webhook
 from mediagate_server.generations.generations import Generations
@@ -34,6 +35,7 @@ from mediagate_server.http.webhooks import Webhooks
 from mediagate_server.interceptors.inbound.auth import Auth
 from mediagate_server.interceptors.inbound.chain import Chain
 from mediagate_server.interceptors.inbound.errors import Errors
+from mediagate_server.interceptors.inbound.keys import Keys
 from mediagate_server.interceptors.inbound.metering import Metering
 from mediagate_server.interceptors.inbound.observe import Observe
 from mediagate_server.interceptors.inbound.rate_limit import RateLimit
@@ -87,6 +89,7 @@ class Gate:
         self._configuration = configuration
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
+        self._roster = Roster(lambda: configuration.current.tenants)
         self._catalog = LiveCatalog(configuration)
         self._observe = Observe()
         self._stop = asyncio.Event()
@@ -129,7 +132,7 @@ class Gate:
 
     async def _build(self, stack: AsyncExitStack) -> None:
         settings = self._configuration.current
-        settings.check_exposure()
+        self._configuration.check_with(Settings.check_exposure)
         settings.check_public_url()
         store = await stack.enter_async_context(
             SqliteStore(settings.data_dir, lease_seconds=settings.lease_seconds)
@@ -184,7 +187,7 @@ class Gate:
                     timing=_timing(settings),
                     webhook_url=door[1].of if door else no_webhook,
                 ),
-                max_in_flight=lambda: self._configuration.current.max_in_flight,
+                max_in_flight=self._max_in_flight,
             )
         )
         if door:
@@ -299,12 +302,22 @@ class Gate:
         concerns = (
             self._observe,
             Errors(),
-            Auth(),
-            RateLimit(lambda: self._configuration.current.requests_per_minute),
+            Auth(Keys(lambda: self._configuration.current.tenants)),
+            RateLimit(self._requests_per_minute),
             Metering(),
             Validate(allow_http_loopback=sandboxed),
         )
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
+
+    def _requests_per_minute(self, tenant: str) -> int:
+        own = self._roster.get(tenant)
+        usual = self._configuration.current.requests_per_minute
+        return usual if own is None or own.requests_per_minute is None else own.requests_per_minute
+
+    def _max_in_flight(self, tenant: str) -> int:
+        own = self._roster.get(tenant)
+        usual = self._configuration.current.max_in_flight
+        return usual if own is None or own.max_in_flight is None else own.max_in_flight
 
     def _media_limits(self) -> MediaLimits:
         settings = self._configuration.current

@@ -6,13 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One authenticated caller. `tenant` is an internal id: it owns generations and pays."""
+    """One authenticated caller. `tenant` is an internal id: it owns generations and pays.
+
+    `admin`: it may call AdminService, and ask what others spend.
+    """
 
     tenant: str
+    admin: bool = False
 
 
-LOCAL = Caller(tenant="local")
-"""The one tenant of a gate without configured keys, which then listens on loopback only."""
+LOCAL = Caller(tenant="local", admin=True)
+"""The one tenant of a gate without configured keys, which listens on loopback only unless something
+else guards it: whoever gets in runs it."""
 
 _current: ContextVar[Caller] = ContextVar("mediagate_caller")
 

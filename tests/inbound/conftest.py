@@ -57,7 +57,7 @@ async def start() -> AsyncIterator[Start]:
                     observe,
                     Errors(),
                     Auth(),
-                    RateLimit(requests_per_minute, clock),
+                    RateLimit(lambda _: requests_per_minute(), clock),
                     Metering(),
                     Validate(),
                 ],

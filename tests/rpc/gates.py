@@ -33,6 +33,7 @@ class Stubs:
     models: models_pb2_grpc.ModelServiceAsyncStub
     safety: safety_pb2_grpc.SafetyServiceAsyncStub
     media: media_pb2_grpc.MediaServiceAsyncStub
+    channel: grpc.aio.Channel
 
     @classmethod
     def on(cls, channel: grpc.aio.Channel) -> Stubs:
@@ -46,6 +47,7 @@ class Stubs:
             models_pb2_grpc.ModelServiceStub(channel),
             safety_pb2_grpc.SafetyServiceStub(channel),
             media_pb2_grpc.MediaServiceStub(channel),
+            channel,
         )
 
 

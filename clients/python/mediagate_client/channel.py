@@ -5,6 +5,7 @@ Everything here is a fact about the transport; no rpc is known here.
 
 import importlib.metadata
 import importlib.resources
+import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -67,7 +68,12 @@ def channel_credentials(
 
 
 def call_metadata(api_key: str | None) -> Metadata:
-    """Return what every call carries: who sends it and, where there is one, the API key."""
+    """Return what every call carries: who sends it and, where there is one, the API key.
+
+    None is the key that MEDIAGATE_API_KEY holds, if it does; an empty text is none at all.
+    """
+    if api_key is None:
+        api_key = os.environ.get("MEDIAGATE_API_KEY", "")
     version = importlib.metadata.version("mediagate")
     client = ("mediagate-client", f"python/{version}")
     return (client, ("authorization", f"Bearer {api_key}")) if api_key else (client,)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mediagate_server.config.loading import load_settings
 from mediagate_server.config.names import LIVE
+from mediagate_server.config.problem import ConfigError
 from mediagate_server.config.settings import Settings
 
 Check = Callable[[Settings], object]
@@ -27,7 +28,8 @@ class Configuration:
         """The files that a reload reads."""
         named = self._path or os.environ.get("MEDIAGATE_CONFIG", "")
         own = (Path(named),) if named else ()
-        return (*own, *self.current.catalog_files)
+        keys = (path for tenant in self.current.tenants for path in tenant.key_files)
+        return (*own, *self.current.catalog_files, *keys)
 
     def check_with(self, check: Check) -> None:
         """Ask `check` before a reload is taken, and once now. Raises what it raises."""
@@ -41,6 +43,11 @@ class Configuration:
         has changed.
         """
         fresh = load_settings(self._path)
+        if self.current.tenants and not fresh.tenants:
+            # A file that is just being written looks like this, and would let everybody in.
+            raise ConfigError(
+                "there are no tenants any more: the gate serves without keys only after a restart"
+            )
         changed = {
             name
             for name in Settings.model_fields

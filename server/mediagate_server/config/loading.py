@@ -7,14 +7,25 @@ names, which beats the defaults. An empty variable counts as not set.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from mediagate_server.config.file import ConfigFile
-from mediagate_server.config.names import LISTS, PATHS, SECRETS, SECTIONS, variable_of
+from mediagate_server.config.names import (
+    FILE_ONLY,
+    LISTS,
+    PATHS,
+    SECRETS,
+    SECTIONS,
+    variable_of,
+)
 from mediagate_server.config.problem import Problem, error_of
 from mediagate_server.config.settings import Settings
+from mediagate_server.config.tenant_tables import SECTION as TENANTS
+from mediagate_server.config.tenant_tables import TenantTables
+
+_REFERENCES: Final = ("env:", "file:")
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -46,9 +57,14 @@ class _Loading:
         """Every key of every section; what is not known is a problem."""
         self._file = file
         for section, content in file.document.items():
+            if section == TENANTS:
+                tables = TenantTables(file, lambda reference: self._referred(reference, file))
+                self._values["tenants"] = tables.read()
+                self._problems += tables.problems
+                continue
             known = SECTIONS.get(section)
             if known is None or not isinstance(content, dict):
-                there_are = ", ".join(f"[{name}]" for name in SECTIONS)
+                there_are = ", ".join(f"[{name}]" for name in (*SECTIONS, f"{TENANTS}.NAME"))
                 words = f"is not a section; there are {there_are}"
                 self._problems.append(Problem(file.where(section), section, words))
                 continue
@@ -63,7 +79,7 @@ class _Loading:
 
     def take_environment(self) -> None:
         """Every setting's own variable."""
-        for setting in Settings.model_fields:
+        for setting in Settings.model_fields.keys() - FILE_ONLY:
             value = self._environ.get(variable_of(setting), "")
             if value:
                 self._keys.pop(setting, None)
@@ -100,21 +116,27 @@ class _Loading:
 
     def _secret(self, setting: str, value: Any) -> str | None:
         """What a reference points to; a secret itself may stand in the environment only."""
-        kind, _, target = str(value).partition(":")
-        problem = ""
-        found = None
-        if kind == "env":
-            found = self._environ.get(target) or None
-            problem = f"refers to the variable {target}, which is not set"
-        elif kind == "file":
-            found, problem = _first_line(self._folder(setting) / target)
-        elif setting not in self._keys:
-            found = str(value)
-        else:
-            problem = 'a secret does not belong into this file; write "env:NAME" or "file:PATH"'
+        if setting not in self._keys and not str(value).startswith(_REFERENCES):
+            return str(value)
+        found, _, problem = self._pointed_to(str(value), self._folder(setting))
         if found is None:
             self._problems.append(self._problem(setting, problem))
         return found
+
+    def _referred(self, reference: str, file: ConfigFile) -> tuple[str | None, Path | None, str]:
+        """What a reference in the file points to: see tenant_tables.Resolve."""
+        return self._pointed_to(reference, file.path.parent)
+
+    def _pointed_to(self, reference: str, folder: Path) -> tuple[str | None, Path | None, str]:
+        kind, _, target = reference.partition(":")
+        if kind == "env":
+            found = self._environ.get(target) or None
+            return found, None, f"refers to the variable {target}, which is not set"
+        if kind == "file":
+            found, problem = _first_line(folder / target)
+            return found, folder / target, problem
+        problem = 'a secret does not belong into this file; write "env:NAME" or "file:PATH"'
+        return None, None, problem
 
     def _folder(self, setting: str) -> Path:
         """What a relative path begins at: the file's own folder, or where we are."""

@@ -78,8 +78,12 @@ LISTS: Final = frozenset({"webhook_secrets", "catalog_files"})
 PATHS: Final = frozenset({"catalog_files"})
 """Settings that name files: in the file they begin at its own folder."""
 
+FILE_ONLY: Final = frozenset({"tenants"})
+"""Settings that no variable can hold; `[tenants.NAME]` has a form of its own: tenant_tables.py."""
+
 LIVE: Final = frozenset(
     {
+        *FILE_ONLY,
         *SECTIONS["limits"].values(),
         *SECTIONS["media"].values(),
         *SECTIONS["defaults"].values(),

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from mediagate_server.config.address import is_loopback, split_address
 from mediagate_server.config.names import NOT_BUILT
 from mediagate_server.config.problem import ConfigError
+from mediagate_server.config.tenants import Tenant
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
 REPLICATE_API: Final = "https://api.replicate.com/v1"
@@ -142,6 +143,9 @@ class Settings(BaseModel):
     max_in_flight: Limit = 500
     """Generations of a tenant at once; 0 is no limit."""
 
+    tenants: tuple[Tenant, ...] = ()
+    """Who may call. None: whoever can reach the gate, all as the one tenant `local`."""
+
     output_max_bytes: FileBytes = 4_294_967_296
     """The largest output that is kept."""
     output_timeout: float = Field(default=600.0, ge=1, le=3_600)
@@ -198,13 +202,14 @@ class Settings(BaseModel):
         return UpstreamChoice("replicate", REPLICATE_API, token)
 
     def check_exposure(self) -> None:
-        """Nobody has to show a key yet, so nobody from elsewhere may get in. Raises ConfigError."""
-        if self.insecure_public or is_loopback(self.grpc_address):
+        """Where nobody has to show a key, nobody from elsewhere may get in. Raises ConfigError."""
+        if self.tenants or self.insecure_public or is_loopback(self.grpc_address):
             return
         raise ConfigError(
             f"grpc_address {self.grpc_address} can be reached by others and no keys are "
-            "configured: anybody could spend your money. Listen on 127.0.0.1, or set "
-            "MEDIAGATE_INSECURE_PUBLIC=1 if something else guards the port"
+            "configured: anybody could spend your money. Give each caller a [tenants.NAME] with "
+            "keys, listen on 127.0.0.1, or set MEDIAGATE_INSECURE_PUBLIC=1 if something else "
+            "guards the port"
         )
 
     def check_public_url(self) -> None:

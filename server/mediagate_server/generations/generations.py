@@ -47,10 +47,10 @@ _log = structlog.get_logger()
 class Generations:
     """Accepts, finds, cancels and recovers generations. Use it as an async context manager.
 
-    `max_in_flight` tells how many generations a tenant may run now (0: no limit).
+    `max_in_flight` tells how many generations a tenant, by its id, may run now (0: no limit).
     """
 
-    def __init__(self, around: Surroundings, *, max_in_flight: Callable[[], int]) -> None:
+    def __init__(self, around: Surroundings, *, max_in_flight: Callable[[str], int]) -> None:
         self._around = around
         self._max_in_flight = max_in_flight
         self._roll = Roll()
@@ -237,9 +237,8 @@ class Generations:
         outcome: Bound | MediagateError | None
         try:
             failpoints.hit("before_accept")
-            binding = await self._around.store.accept(
-                life.record, reserved, self._max_in_flight(), pending=pending
-            )
+            most = self._max_in_flight(life.record.tenant)
+            binding = await self._around.store.accept(life.record, reserved, most, pending=pending)
             del pending  # Not to be held for as long as the generation lives.
             failpoints.hit("after_accept")
             outcome = binding if isinstance(binding, Bound) else None

@@ -36,7 +36,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         self, request: generations_pb2.ListGenerationsRequest, context: Context
     ) -> generations_pb2.ListGenerationsResponse:
         """Lists generations, newest first."""
-        scope = paging.scope_of(request.filter, request.view)
+        scope = paging.scope_of(caller.current().tenant, request.filter, request.view)
         size = paging.page_size(request.page_size)
         after = paging.read_token(request.page_token, scope)
         found = await self._generations.list_generations(

@@ -85,6 +85,7 @@ class Client(MediaCalls):
     ) -> None:
         """Prepare a client; it connects at the first call.
 
+        `api_key` unset is what MEDIAGATE_API_KEY holds, if anything.
         `tls` True uses the system's roots; credentials of your own may be given instead.
         `read_timeout` bounds, in seconds, the calls that only look. `options` are channel options
         that win over ours. A `channel` of your own is used as it is, and not closed; `calls` sets

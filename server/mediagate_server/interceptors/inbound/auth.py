@@ -8,6 +8,7 @@ from typing import Final
 
 from mediagate_server import caller
 from mediagate_server.caller import LOCAL, Caller
+from mediagate_server.errors import ScopeMissing
 from mediagate_server.interceptors.inbound.call import Call, Proceed
 
 Authenticate = Callable[[Call], Awaitable[Caller]]
@@ -17,6 +18,10 @@ Authenticate = Callable[[Call], Awaitable[Caller]]
 async def local(_: Call) -> Caller:
     """Everybody is the one local tenant: for a gate that only this machine can reach."""
     return LOCAL
+
+
+ADMIN_SERVICE: Final = "mediagate.v1.AdminService"
+"""The service that is for admins alone, whatever of it is built."""
 
 
 class Auth:
@@ -30,4 +35,6 @@ class Auth:
         if not call.method.public:
             call.caller = await self._authenticate(call)
             caller.bind(call.caller)
+            if call.method.service == ADMIN_SERVICE and not call.caller.admin:
+                raise ScopeMissing("the API key is not an admin's", metadata={"scope": "admin"})
         return await proceed(call)

@@ -16,20 +16,23 @@ from mediagate_server.interceptors.inbound.window import SlidingWindow
 class RateLimit:
     """A sliding window of a minute for each tenant.
 
-    `requests_per_minute` is asked at every rpc, so that it may change while we run; 0 is no limit.
+    `requests_per_minute` is asked for a tenant at every rpc, so that it may change while we run; 0
+    is no limit.
     `clock` is the time of day in seconds.
     """
 
     def __init__(
-        self, requests_per_minute: Callable[[], int], clock: Callable[[], float] = time.time
+        self, requests_per_minute: Callable[[str], int], clock: Callable[[], float] = time.time
     ) -> None:
         self._requests_per_minute = requests_per_minute
         self._window: Final = SlidingWindow(clock)
 
     async def around(self, call: Call, proceed: Proceed) -> bytes | None:
         """Count the rpc, or refuse it and say when to try again."""
-        if not call.method.public and (allowed := self._requests_per_minute()) > 0:
-            self._take(allowed, caller.current().tenant)
+        if not call.method.public:
+            tenant = caller.current().tenant
+            if (allowed := self._requests_per_minute(tenant)) > 0:
+                self._take(allowed, tenant)
         return await proceed(call)
 
     def _take(self, allowed: int, tenant: str) -> None:

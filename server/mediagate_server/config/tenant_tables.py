@@ -1,0 +1,117 @@
+"""The `[tenants.…]` tables of the file, read with the line of everything that is wrong."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from mediagate_server.config.file import ConfigFile
+from mediagate_server.config.problem import Problem
+from mediagate_server.config.tenants import Budget, Tenant, read_key
+
+SECTION: Final = "tenants"
+
+Made = TypeVar("Made")
+
+Resolve = Callable[[str], tuple[str | None, Path | None, str]]
+"""What `env:` or `file:` points to, the file that it is, and why there is nothing."""
+
+
+class TenantTables:
+    """Reads them once. `problems` has what is wrong; then no tenant is to be trusted."""
+
+    def __init__(self, file: ConfigFile, resolve: Resolve) -> None:
+        self._file = file
+        self._resolve = resolve
+        self._owners: dict[bytes, str] = {}
+        self.problems: list[Problem] = []
+
+    def read(self) -> tuple[Tenant, ...]:
+        """Every tenant of the file, in its order."""
+        tables = self._file.document[SECTION]
+        if not isinstance(tables, dict):
+            self._problem("holds a table for each tenant: [tenants.NAME]")
+            return ()
+        found = [self._tenant(name, table) for name, table in tables.items()]
+        return tuple(tenant for tenant in found if tenant is not None)
+
+    def _tenant(self, name: str, table: Any) -> Tenant | None:
+        if not isinstance(table, dict):
+            self._problem("must be a table: [tenants.NAME]", name)
+            return None
+        values = dict(table)
+        if "keys" not in values:
+            self._problem('needs keys = ["env:NAME"], or keys = [] where nobody may call', name)
+        keys, files = self._keys(name, values.pop("keys", []))
+        budgets = self._budgets(name, values.pop("budgets", {}))
+        for own in ("id", "key_files"):
+            if values.pop(own, None) is not None:
+                self._problem("is not a setting of a tenant", name, own)
+        return self._checked(
+            lambda: Tenant(id=name, keys=keys, key_files=files, budgets=budgets, **values), name
+        )
+
+    def _keys(self, tenant: str, given: Any) -> tuple[tuple[bytes, ...], tuple[Path, ...]]:
+        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+            self._problem("must be a list of texts", tenant, "keys")
+            return (), ()
+        digests: list[bytes] = []
+        files: list[Path] = []
+        for number, reference in enumerate(given, 1):
+            text: str | None = reference
+            if not reference.casefold().startswith("sha256:"):
+                text, path, why = self._resolve(reference)
+                if path is not None:
+                    files.append(path)
+                if text is None:
+                    self._problem(f"entry {number} {why}", tenant, "keys")
+                    continue
+            try:
+                digest = read_key(text or "")
+            except ValueError as error:
+                self._problem(f"entry {number} {error}", tenant, "keys")
+                continue
+            if owner := self._owners.setdefault(digest, tenant):
+                if owner != tenant or digest in digests:
+                    self._problem(f"entry {number} is a key of {owner} already", tenant, "keys")
+                digests.append(digest)
+        return tuple(digests), tuple(files)
+
+    def _budgets(self, tenant: str, tables: Any) -> tuple[Budget, ...]:
+        if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+            self._problem("holds a table for each budget: [tenants.NAME.budgets.NAME]", tenant)
+            return ()
+        found: list[Budget] = []
+        for name, table in tables.items():
+            budget = self._budget(tenant, name, table)
+            if budget is not None:
+                found.append(budget)
+        return tuple(found)
+
+    def _budget(self, tenant: str, name: str, table: Mapping[str, Any]) -> Budget | None:
+        if "name" in table:
+            self._problem("is not a setting of a budget", tenant, "budgets", name, "name")
+            return None
+        return self._checked(lambda: Budget(name=name, **table), tenant, "budgets", name)
+
+    def _checked(self, make: Callable[[], Made], *keys: str) -> Made | None:
+        """What `make` makes, or None with its problems told."""
+        try:
+            return make()
+        except ValidationError as error:
+            for found in error.errors(include_url=False, include_input=False):
+                key = str(found["loc"][0]) if found["loc"] else ""
+                words = found["msg"].removeprefix("Value error, ")
+                if found["type"] == "missing":
+                    self._problem(f"needs {key}", *keys)
+                elif key in {"id", "name"}:
+                    words = "must be 1 to 63 of a-z, 0-9, - and _, a letter or digit first"
+                    self._problem(words, *keys)
+                else:
+                    self._problem(words, *keys, key)
+        return None
+
+    def _problem(self, words: str, *keys: str) -> None:
+        path = (SECTION, *keys)
+        self.problems.append(Problem(self._file.where(*path), ".".join(path), words))

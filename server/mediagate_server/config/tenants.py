@@ -1,0 +1,139 @@
+"""Who may call and pay: tenants, their keys, limits and budgets, as the file says them.
+
+A tenant's part of the file:
+
+    [tenants.acme]
+    keys = ["env:ACME_KEY", "file:/run/secrets/acme", "sha256:…"]
+    requests_per_minute = 600
+    [tenants.acme.budgets.monthly]
+    period = "month"
+    limit_usd = "100.00"
+
+Of a key only its SHA-256 is held: enough to know it by, and nothing that could be sent.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+_DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
+_LEAST_KEY, _MOST_KEY = 16, 512
+_NANOS: Final = 10**9
+_MOST_USD: Final = Decimal(9_000_000_000)
+"""What still is a 64-bit number of nano-dollars."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+"""Of a tenant or a budget: it stands in records, logs and metrics."""
+
+Period = Literal["day", "month", "total"]
+StoreInputs = Literal["none", "redacted", "full"]
+
+
+def key_digest(key: str) -> bytes:
+    """What is kept of a key. A key is drawn at random, so a fast hash cannot be guessed back."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def read_key(text: str) -> bytes:
+    """The digest of a key, or of what is one already (`sha256:` and 64 hexadecimal digits).
+
+    ValueError where it is neither; its words never repeat it.
+    """
+    if found := _DIGEST.fullmatch(text):
+        return bytes.fromhex(found[1])
+    if text.casefold().startswith("sha256:"):
+        raise ValueError("must have 64 hexadecimal digits after sha256:")
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("holds characters that no key has")
+    if not _LEAST_KEY <= len(text) <= _MOST_KEY:
+        raise ValueError(f"must be of {_LEAST_KEY} to {_MOST_KEY} characters")
+    return key_digest(text)
+
+
+def _usd(value: Any) -> Decimal:
+    """Dollars, as text or a whole number. Never a float: it has lost digits."""
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        raise ValueError('must be dollars as text, like "12.50"')  # noqa: TRY004 - pydantic's
+    try:
+        usd = Decimal(value)
+    except InvalidOperation:
+        raise ValueError('must be dollars as text, like "12.50"') from None
+    if not usd.is_finite() or not 0 <= usd <= _MOST_USD:
+        raise ValueError(f"must be from 0 to {_MOST_USD}")
+    if (usd * _NANOS) % 1:
+        raise ValueError("must have at most nine digits after the point")
+    return usd
+
+
+def _label(value: Any) -> tuple[str, str]:
+    if not isinstance(value, str):
+        raise ValueError("must be text: KEY=VALUE")  # noqa: TRY004 - pydantic's
+    key, equals, wanted = value.partition("=")
+    if not (key and equals):
+        raise ValueError("must be KEY=VALUE")
+    return key, wanted
+
+
+Usd = Annotated[Decimal, BeforeValidator(_usd)]
+Label = Annotated[tuple[str, str], BeforeValidator(_label)]
+Limit = Annotated[int, Field(ge=0)]
+
+
+class Budget(BaseModel):
+    """A bound on what a tenant's calls may cost in a day, a month (both in UTC) or in total."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Name
+    period: Period
+    limit_usd: Usd
+    label: Label | None = None
+    """Only calls with this label count; None: all calls."""
+    shadow: bool = False
+    """Refuses nothing, and counts what it would have refused."""
+
+    @property
+    def limit_nanos(self) -> int:
+        """The same in nano-dollars."""
+        return int(self.limit_usd * _NANOS)
+
+
+class Tenant(BaseModel):
+    """Somebody who calls and pays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    id: Name
+    keys: tuple[bytes, ...] = Field(repr=False)
+    """SHA-256 of each key. None at all: nobody can call as this tenant."""
+    key_files: tuple[Path, ...] = ()
+    """Where keys were read from; another file there is another key."""
+    admin: bool = False
+    """Whether it may call AdminService, and see what others spend."""
+    requests_per_minute: Limit | None = None
+    """None: as for all; 0: no limit. So for the next."""
+    max_in_flight: Limit | None = None
+    store_inputs: StoreInputs = "none"
+    budgets: tuple[Budget, ...] = ()
+
+
+class Roster:
+    """The tenants by their ids. `tenants` is asked each time, by any thread; they may change."""
+
+    def __init__(self, tenants: Callable[[], Sequence[Tenant]]) -> None:
+        self._tenants = tenants
+        self._known: tuple[Sequence[Tenant], Mapping[str, Tenant]] = ((), {})
+
+    def get(self, tenant: str) -> Tenant | None:
+        """The tenant of this id; None where it is not configured (any more)."""
+        now = self._tenants()
+        known, by_id = self._known
+        if now is not known:
+            by_id = {one.id: one for one in now}
+            self._known = (now, by_id)
+        return by_id.get(tenant)
