@@ -86,6 +86,12 @@ class Faithful:
     async def call(self, asked: Asked) -> Told:
         """The call, to its end."""
         told = Told(asked)
+        await self.follow(told)
+        return told
+
+    async def follow(self, told: Told) -> None:
+        """A call, to its end, for somebody who looks on."""
+        asked = told.asked
         cancelling = asyncio.create_task(self._cancel(told)) if asked.cancelled else None
         if asked.rpc == "StreamText":
             await self._until_answered(lambda: self._stream(told))
@@ -94,7 +100,6 @@ class Faithful:
         if cancelling:
             await cancelling
         told.ended = await self.ended(told.id)
-        return told
 
     async def ended(self, name: str) -> generation_pb2.Generation:
         """A generation at its end."""
