@@ -110,7 +110,8 @@ def check_ended(books: Books) -> None:
 def check_posts(books: Books, bill: Any) -> None:
     """Attempts with more than one POST: 0. Generations with more than one paid result: 0.
 
-    Each prediction was asked for by an attempt that is in the store, and is held by it.
+    Each prediction was asked for by an attempt that is in the store, and is held by it. What
+    failed is no result: another model may have taken over.
     """
     made: dict[str, list[str]] = defaultdict(list)
     for entry in bill["entries"]:
@@ -119,8 +120,14 @@ def check_posts(books: Books, bill: Any) -> None:
     assert made.keys() <= books.attempts.keys()
     held = {name: prediction for name, (_, _, prediction) in books.attempts.items() if prediction}
     assert held == {attempt: ids[0] for attempt, ids in made.items()}
-    paid = Counter(books.attempts[attempt][0] for attempt in made)
-    assert [name for name, count in paid.items() if count > 1] == []
+    failed = {entry["id"] for entry in bill["entries"] if entry["status"] == "failed"}
+    paid = Counter(
+        (name, attempt["purpose"], attempt["output_index"])
+        for name, document in books.generations.items()
+        for attempt in document["attempts"]
+        if attempt["prediction_id"] and attempt["prediction_id"] not in failed
+    )
+    assert [lane for lane, count in paid.items() if count > 1] == []
 
 
 def check_ledger(books: Books, bill: Any) -> None:
