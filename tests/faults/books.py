@@ -114,11 +114,16 @@ def check_posts(books: Books, bill: Any) -> None:
     failed is no result: another model may have taken over.
     """
     made: dict[str, list[str]] = defaultdict(list)
+    held = {name: prediction for name, (_, _, prediction) in books.attempts.items() if prediction}
+    holders = {prediction: name for name, prediction in held.items()}
+    assert len(holders) == len(held)
     for entry in bill["entries"]:
-        made[_attempt_of(entry["webhook"])].append(entry["id"])
+        # Without webhooks nobody but the gate can say whose it is.
+        webhook = entry["webhook"]
+        whose = _attempt_of(webhook) if webhook else holders[entry["id"]]
+        made[whose].append(entry["id"])
     assert [attempt for attempt, ids in made.items() if len(ids) > 1] == []
     assert made.keys() <= books.attempts.keys()
-    held = {name: prediction for name, (_, _, prediction) in books.attempts.items() if prediction}
     assert held == {attempt: ids[0] for attempt, ids in made.items()}
     failed = {entry["id"] for entry in bill["entries"] if entry["status"] == "failed"}
     paid = Counter(

@@ -15,9 +15,9 @@ import pytest
 
 from tests.sandboxes import UNLIMITED, running_sandbox
 
-from .asked import draw
 from .books import check_books
-from .faithful import Faithful, Told
+from .faithful import Faithful
+from .load import Load
 from .mortal import MortalGate
 
 BRISK = ("--time-scale", "0.01", "--token-time-scale", "0.1", "--small-files")
@@ -25,36 +25,6 @@ CALLERS = 12
 AT_THE_START = 0.2
 """How many gates die within their first second, whether they serve yet or not."""
 SILENT = {"do": "lose_webhook"}
-
-
-class Load:
-    """Callers that ask for one thing after the other, until there is enough of it."""
-
-    def __init__(self, faithful: Faithful, seed: int, least: int) -> None:
-        self.told: list[Told] = []
-        self.enough = False
-        self._faithful = faithful
-        self._random = Random(seed)
-        self._least = least
-        self._number = 0
-
-    async def run(self) -> None:
-        """Until `enough`, but so many calls at least."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CALLERS):
-                group.create_task(self._ask())
-
-    async def _ask(self) -> None:
-        while not self.enough or self._number < self._least:
-            self._number += 1
-            random = Random(self._random.getrandbits(64))
-            asked = draw(random, self._number)
-            twins = random.choices((1, 2), (9, 1))[0]
-            again = random.random() < 0.1
-            calls = [self._faithful.call(asked) for _ in range(twins)]
-            self.told += await asyncio.gather(*calls)
-            if again:
-                self.told.append(await self._faithful.call(asked))
 
 
 class Heard:
@@ -102,7 +72,7 @@ async def kill_again_and_again(
             Faithful.of(gate.address, heard.one) as faithful,
         ):
             gate.start()
-            load = Load(faithful, random.getrandbits(64), least)
+            load = Load(faithful, random.getrandbits(64), least, callers=CALLERS)
             async with asyncio.TaskGroup() as together:
                 together.create_task(load.run())
                 for _ in range(kills):
