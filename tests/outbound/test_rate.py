@@ -182,3 +182,19 @@ def test_a_shorter_hold_does_not_shorten(virtually: Virtually) -> None:
         assert await rate.take() == pytest.approx(20, abs=0.01)
 
     virtually(main())
+
+
+def test_what_cannot_wait_goes_first_and_is_counted(virtually: Virtually) -> None:
+    """A crowd waits for a minute and more; one that goes first waits for about one turn."""
+
+    async def crowd() -> tuple[float, list[float]]:
+        rate = Rate(60)
+        started = now()
+        waiting = asyncio.create_task(turns(rate, [0.0] * 120))
+        await asyncio.sleep(10)
+        waited = await rate.take_first()
+        return waited, [started + 10 + waited, *await waiting]
+
+    waited, moments = virtually(crowd())
+    assert waited <= 2 * 60 / 58
+    assert most_in_a_minute(moments) <= 60

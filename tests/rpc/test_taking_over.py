@@ -13,6 +13,7 @@ from mediagate.v1 import (
     generation_pb2,
     generations_pb2,
     image_pb2,
+    medium_pb2,
     options_pb2,
     text_pb2,
     video_pb2,
@@ -60,8 +61,12 @@ async def made(stubs: Stubs, kind: str, **options: Any) -> generation_pb2.Genera
             image_pb2.GenerateImageRequest(prompt="A cat", options=asked)
         )
     elif kind == "video":
+        # With a picture to begin with: two models of the chain make no film without one.
+        picture = medium_pb2.MediaInput(uri="https://example.com/dog.png")
         answer = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(prompt="A dog", options=asked, wait=Duration(seconds=60))
+            video_pb2.GenerateVideoRequest(
+                prompt="A dog", first_frame=picture, options=asked, wait=Duration(seconds=60)
+            )
         )
     else:
         answer = await stubs.audio.GenerateAudio(
@@ -78,7 +83,7 @@ def failing(models: list[str]) -> list[dict[str, Any]]:
     return [{"do": "fail", "model": model, "error": "E1001: out of memory"} for model in models]
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.mark.parametrize("kind", CHAINS)
 async def test_each_link_of_a_chain_takes_over_in_turn(
     sandbox: Sandbox, open_gate: Opener, kind: str
 ) -> None:

@@ -32,7 +32,9 @@ class Pace:
             return await proceed()
         rate = self._creates if call.endpoint == "create" else self._reads
         if call.endpoint != "create":
-            self._waits[call.endpoint].observe(await rate.take())
+            # A run that is to be cancelled is paid for while its cancel waits behind the polls.
+            take = rate.take_first if call.endpoint == "cancel" else rate.take
+            self._waits[call.endpoint].observe(await take())
         try:
             return await proceed()
         except Refused as refused:

@@ -50,6 +50,12 @@ class Rate:
             self._waiting -= 1
         return _now() - started
 
+    async def take_first(self) -> float:
+        """Like `take`, ahead of all who wait: for what is paid for while it waits."""
+        started = _now()
+        await self._next()
+        return _now() - started
+
     def hold(self, seconds: float) -> None:
         """Give no turn for this long. Never shortens a hold."""
         self._held_until = max(self._held_until, _now() + seconds)
