@@ -51,6 +51,7 @@ from mediagate_server.replicate.webhooks import WebhookAddresses
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.served import SERVICES, add_services
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
+from mediagate_server.services.usage import UsageService
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
 
 _log = structlog.get_logger()
@@ -207,7 +208,8 @@ class Gate:
             now=clock.now,
         )
         calls = PaidCalls(self._catalog.current, published, generations, inputs, self._timeouts)
-        await self._open_grpc(stack, generations, calls, media, sandboxed=sandboxed)
+        usage = UsageService(store, clock.now)
+        await self._open_grpc(stack, generations, calls, media, usage, sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
 
@@ -260,6 +262,7 @@ class Gate:
         generations: Generations,
         calls: PaidCalls,
         media: Media,
+        usage: UsageService,
         *,
         sandboxed: bool,
     ) -> None:
@@ -277,6 +280,7 @@ class Gate:
             calls=calls,
             generations=generations,
             media=media,
+            usage=usage,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:

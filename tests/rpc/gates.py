@@ -16,6 +16,7 @@ from mediagate.v1 import (
     models_pb2_grpc,
     safety_pb2_grpc,
     text_pb2_grpc,
+    usage_pb2_grpc,
     video_pb2_grpc,
 )
 from mediagate_server.app import Gate
@@ -33,6 +34,7 @@ class Stubs:
     models: models_pb2_grpc.ModelServiceAsyncStub
     safety: safety_pb2_grpc.SafetyServiceAsyncStub
     media: media_pb2_grpc.MediaServiceAsyncStub
+    usage: usage_pb2_grpc.UsageServiceAsyncStub
     channel: grpc.aio.Channel
 
     @classmethod
@@ -47,6 +49,7 @@ class Stubs:
             models_pb2_grpc.ModelServiceStub(channel),
             safety_pb2_grpc.SafetyServiceStub(channel),
             media_pb2_grpc.MediaServiceStub(channel),
+            usage_pb2_grpc.UsageServiceStub(channel),
             channel,
         )
 

@@ -87,6 +87,13 @@ class Criterion:
             and (self.up_to is None or number <= self.up_to)
         )
 
+    def __str__(self) -> str:
+        """In words: `resolution is 720p`, `seconds over 5 up to 10`."""
+        if self.equals is not None:
+            return f"{self.metric} is {self.equals}"
+        low = "" if self.over is None else f" over {self.over}"
+        return f"{self.metric}{low}" + ("" if self.up_to is None else f" up to {self.up_to}")
+
 
 @dataclass(frozen=True, slots=True)
 class Tier:
@@ -100,6 +107,11 @@ class Tier:
     def __post_init__(self) -> None:
         if not self.rates:
             raise ValueError("a tier must have rates")
+
+    @property
+    def name(self) -> str:
+        """When it holds, in words; empty: always."""
+        return " and ".join(map(str, self.criteria))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +187,27 @@ def cost(schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = Non
     resolution or variant upstream is never under-counted; nothing is known there of a schedule
     that is partial.
     """
+    found = charge(schedule, metrics, outputs=outputs)
+    return found[1] if found else None
+
+
+def charge(
+    schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None
+) -> tuple[Tier, int | None] | None:
+    """The tier that a prediction is charged by, and `cost`; None where no tier is."""
     known = {name: value for name, value in metrics.items() if name != OUTPUT_COUNT}
     if outputs is not None:
         known[OUTPUT_COUNT] = outputs
     for tier in schedule.tiers:
         if all(criterion.holds({**schedule.sent, **known}) for criterion in tier.criteria):
-            return _charge(tier, known)
+            return tier, _charge(tier, known)
     if schedule.partial:
         return None
-    charges = [_charge(tier, known) for tier in schedule.tiers]
-    possible = [charge for charge in charges if charge is not None]
-    return max(possible) if possible and len(possible) == len(charges) else None
+    charges = [(tier, _charge(tier, known)) for tier in schedule.tiers]
+    possible = [(tier, nanos) for tier, nanos in charges if nanos is not None]
+    if not possible or len(possible) < len(charges):
+        return None
+    return max(possible, key=lambda one: one[1])
 
 
 def _charge(tier: Tier, metrics: Metrics) -> int | None:

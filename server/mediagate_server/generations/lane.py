@@ -267,7 +267,8 @@ class Lane:
         line = settling.ledger_line(attempt, end, price, outputs=0)
         failure = endings.model_failed(attempt.model, end)
         now = self._around.clock.now()
-        closed = settling.closed(attempt, end, line, failure.reason.value, now)
+        basis = settling.charged(end, price, outputs=0)
+        closed = settling.closed(attempt, end, line, failure.reason.value, now, basis)
         await self._reopen(closed, line, successor)
         count_cost(self._whole.saved.current.modality, closed.model, closed.cost)
         return True

@@ -72,14 +72,13 @@ class Overruns:
             Poll.SHORT,
         )
         end = await follower.to_the_end(Prediction(prediction_id, PredictionStatus.UNKNOWN), None)
-        entry = settling.ledger_line(attempt, end, price_json.loads(attempt.price), outputs=0)
+        price = price_json.loads(attempt.price)
+        entry = settling.ledger_line(attempt, end, price, outputs=0)
+        basis = settling.charged(end, price, outputs=0)
+        now = self._around.clock.now()
         closed = replace(
-            attempt,
-            state=settling.attempt_state(end),
+            settling.closed(attempt, end, entry, _UNWANTED, now, basis),
             prediction_id=prediction_id,
-            reason=_UNWANTED,
-            cost=attempts.cost_of(entry),
-            completed_at=self._around.clock.now(),
         )
         while not await self._write(record, closed, entry):
             await self._around.clock.wait(asyncio.Event(), _PAUSE)

@@ -4,11 +4,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mediagate_server import ledger
-from mediagate_server.catalog.prices import PriceSchedule
-from mediagate_server.generations import attempts
+from mediagate_server.catalog.prices import PriceSchedule, charge
+from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.finish import Streamed, finish
 from mediagate_server.replicate.port import Prediction, PredictionStatus
-from mediagate_server.store.records import Attempt, AttemptState, Entry, Generation, State
+from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
+    Charged,
+    Entry,
+    Generation,
+    State,
+)
 
 _ENDED = {
     PredictionStatus.SUCCEEDED: AttemptState.SUCCEEDED,
@@ -50,23 +57,39 @@ def settle(
     delivered = len(ended.output.media) if ended.output else 0
     entry = ledger_line(attempt, end, price, outputs=delivered)
     reason = ended.failure.reason.value if ended.failure else ""
-    closing = closed(attempt, end, entry, reason, now)
+    basis = charged(end, price, outputs=delivered)
+    closing = closed(attempt, end, entry, reason, now, basis)
     return Settled(
         attempts.with_attempt(ended, closing), closing, entry, finished.rest, finished.broken
     )
 
 
 def closed(
-    attempt: Attempt, end: Prediction | None, line: Entry, reason: str, now: datetime
+    attempt: Attempt,
+    end: Prediction | None,
+    line: Entry,
+    reason: str,
+    now: datetime,
+    basis: Charged | None,
 ) -> Attempt:
-    """The attempt at its end, with what it cost."""
+    """The attempt at its end, with what it cost and what that was reckoned from."""
     return replace(
         attempt,
         state=attempt_state(end),
         reason=reason,
         cost=attempts.cost_of(line),
         completed_at=now,
+        charged=basis,
     )
+
+
+def charged(end: Prediction | None, price: PriceSchedule, *, outputs: int) -> Charged | None:
+    """What the charge is reckoned from; None: upstream lost the record that would say."""
+    if end is None:
+        return None
+    counted = outputs if end.status is PredictionStatus.SUCCEEDED else None
+    found = charge(price, end.metrics, outputs=counted)
+    return Charged(endings.usage_of(end), outputs, found[0].name if found else "")
 
 
 def attempt_state(end: Prediction | None) -> AttemptState:

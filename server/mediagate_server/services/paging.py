@@ -40,11 +40,12 @@ def read_token(token: str, scope: str) -> list[Any] | None:
         document = json.loads(base64.urlsafe_b64decode(token.encode()))
         found, position = document
     except (binascii.Error, ValueError, TypeError):
-        raise _not_given_out() from None
+        raise not_given_out() from None
     if found != scope or not isinstance(position, list):
-        raise _not_given_out()
+        raise not_given_out()
     return position
 
 
-def _not_given_out() -> InvalidRequest:
+def not_given_out() -> InvalidRequest:
+    """What is said of a token that is none of ours."""
     return InvalidRequest.of("page_token", "was not given out for this request")

@@ -22,6 +22,7 @@ from mediagate.v1 import (
     text_pb2,
     text_pb2_grpc,
     usage_pb2,
+    usage_pb2_grpc,
     video_pb2,
     video_pb2_grpc,
 )
@@ -36,6 +37,7 @@ from mediagate_server.services.models import ModelService
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.safety import SafetyService
 from mediagate_server.services.text import TextService
+from mediagate_server.services.usage import UsageService
 from mediagate_server.services.video import VideoService
 
 _CONTRACT: Final = (
@@ -63,6 +65,7 @@ def add_services(
     calls: PaidCalls,
     generations: Generations,
     media: Media,
+    usage: UsageService,
 ) -> None:
     """Register every service that is built."""
     text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
@@ -77,3 +80,4 @@ def add_services(
     media_pb2_grpc.add_MediaServiceServicer_to_server(
         MediaService(generations, media.uploads, media.store), server
     )
+    usage_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)

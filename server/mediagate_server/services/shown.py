@@ -72,10 +72,10 @@ def generation(
         cost=cost(record.cost),
         safety=verdict(record.verdict),
         logs=record.logs if full else "",
-        create_time=_time(record.created_at),
-        start_time=_time(record.started_at),
-        complete_time=_time(record.completed_at),
-        deadline_time=_time(record.deadline_at),
+        create_time=time(record.created_at),
+        start_time=time(record.started_at),
+        complete_time=time(record.completed_at),
+        deadline_time=time(record.deadline_at),
         labels=record.labels,
         sandbox=record.sandbox,
     )
@@ -220,8 +220,8 @@ def _attempt(attempt: Attempt) -> generation_pb2.Attempt:
         state=_ATTEMPT_STATES[attempt.state],
         reason=attempt.reason,
         cost=cost(attempt.cost),
-        create_time=_time(attempt.created_at),
-        complete_time=_time(attempt.completed_at),
+        create_time=time(attempt.created_at),
+        complete_time=time(attempt.completed_at),
     )
 
 
@@ -262,7 +262,7 @@ def media(
     return medium_pb2.Media(
         id=f"{generation_id}/{index}" if medium.kept else "",
         uri="" if gone else medium.uri,
-        uri_expire_time=_time(medium.expires_at) if medium.uri else None,
+        uri_expire_time=time(medium.expires_at) if medium.uri else None,
         media_type=medium.media_type,
         size_bytes=medium.size,
         sha256=medium.sha256,
@@ -273,7 +273,8 @@ def media(
     )
 
 
-def _time(moment: datetime | None) -> Timestamp | None:
+def time(moment: datetime | None) -> Timestamp | None:
+    """A moment; unset where there is none."""
     if moment is None:
         return None
     # What FromDatetime does, at a fifth of its price: a generation has half a dozen times.

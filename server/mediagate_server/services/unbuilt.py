@@ -20,16 +20,11 @@ _ADMIN: Final = (
 
 NOT_BUILT_METHODS: Final = frozenset(
     {
-        "/mediagate.v1.UsageService/GetUsage",
-        "/mediagate.v1.UsageService/ListCharges",
         "/mediagate.v1.GenerationService/DeleteGeneration",
         *(f"/mediagate.v1.AdminService/{name}" for name in _ADMIN),
     }
 )
 """Paths of all of them; the changelog lists the same."""
 
-UNBUILT_SERVICES: Final = (
-    "mediagate.v1.AdminService",
-    "mediagate.v1.UsageService",
-)
+UNBUILT_SERVICES: Final = ("mediagate.v1.AdminService",)
 """Services none of whose rpcs is built, for reflection to list beside the others."""

@@ -1,11 +1,18 @@
 """The port: what the gate needs of whatever keeps its records."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from mediagate_server.errors import StoreUnavailable
+from mediagate_server.store.charges import (
+    Charge,
+    ChargeFilter,
+    ChargePosition,
+    Dimension,
+    Total,
+)
 from mediagate_server.store.records import (
     Bound,
     Change,
@@ -118,6 +125,24 @@ class Store(Protocol):
 
     async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
         """The ledger's lines for an attempt, in the order written."""
+        ...
+
+    # Money: the ledger's settled lines
+
+    async def charges(
+        self, wanted: ChargeFilter, limit: int, after: ChargePosition | None
+    ) -> tuple[Charge, ...]:
+        """Charges, the last settled first, from below `after`."""
+        ...
+
+    async def totals(
+        self, wanted: ChargeFilter, group_by: Sequence[Dimension] = (), label_key: str = ""
+    ) -> tuple[Total, ...]:
+        """Charges added up, one total for each group there is, the dearest first.
+
+        `label_key` is the label that Dimension.LABEL groups by; without it a charge's value is
+        empty.
+        """
         ...
 
     # What is kept only while a generation runs

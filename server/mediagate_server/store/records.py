@@ -146,13 +146,26 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Charged:
+    """What an attempt's charge was reckoned from: what was used, and by which row of its price.
+
+    `outputs` is how many media its terminal record held, as far as they were counted. `tier` says
+    in words when that row holds; empty: always, or none was found.
+    """
+
+    usage: Usage
+    outputs: int = 0
+    tier: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """The right to send one POST, and what became of it.
 
     `price` is the price list held at submit, as text of the catalog's; `input_hash` is the SHA-256
     of the input sent, to recognise it in upstream's list without keeping it. `sent_at` is the time
     of the commit that precedes the send; None while it waits. `cost` is what is held, then what
-    it cost.
+    it cost; `charged` says what of, once it is settled on a terminal record.
     """
 
     id: str
@@ -170,6 +183,7 @@ class Attempt:
     cost: Cost | None = None
     completed_at: datetime | None = None
     sent_at: datetime | None = None
+    charged: Charged | None = None
 
 
 @dataclass(frozen=True, slots=True)

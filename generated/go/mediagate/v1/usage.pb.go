@@ -39,6 +39,8 @@ const (
 	UsageDimension_USAGE_DIMENSION_LABEL UsageDimension = 4
 	// By day, in UTC.
 	UsageDimension_USAGE_DIMENSION_DAY UsageDimension = 5
+	// By the row of the price list that was charged by, and its date.
+	UsageDimension_USAGE_DIMENSION_PRICE UsageDimension = 6
 )
 
 // Enum value maps for UsageDimension.
@@ -50,6 +52,7 @@ var (
 		3: "USAGE_DIMENSION_MODALITY",
 		4: "USAGE_DIMENSION_LABEL",
 		5: "USAGE_DIMENSION_DAY",
+		6: "USAGE_DIMENSION_PRICE",
 	}
 	UsageDimension_value = map[string]int32{
 		"USAGE_DIMENSION_UNSPECIFIED": 0,
@@ -58,6 +61,7 @@ var (
 		"USAGE_DIMENSION_MODALITY":    3,
 		"USAGE_DIMENSION_LABEL":       4,
 		"USAGE_DIMENSION_DAY":         5,
+		"USAGE_DIMENSION_PRICE":       6,
 	}
 )
 
@@ -95,7 +99,7 @@ type UsageFilter struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Settled before this time.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// Of this tenant. Empty: the caller's own.
+	// Of this tenant. Empty: the caller's own; "*": of all tenants.
 	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Of any of these models, by slug. Default: any.
 	Models []string `protobuf:"bytes,4,rep,name=models,proto3" json:"models,omitempty"`
@@ -182,7 +186,8 @@ func (x *UsageFilter) GetLabels() map[string]string {
 // Asks for totals.
 type GetUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which charges. Default: all of the running month.
+	// Which charges. Default: all of the running month. Without `start_time`, the month that
+	// `end_time` is in is begun with; without `end_time`, it goes on until now.
 	Filter *UsageFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// What to add up by, at most 3. Default: one total.
 	GroupBy []UsageDimension `protobuf:"varint,2,rep,packed,name=group_by,json=groupBy,proto3,enum=mediagate.v1.UsageDimension" json:"group_by,omitempty"`
@@ -311,7 +316,14 @@ type UsageTotal struct {
 	// How many charges are unknown: the totals are that much too low.
 	UnknownCharges int64 `protobuf:"varint,9,opt,name=unknown_charges,json=unknownCharges,proto3" json:"unknown_charges,omitempty"`
 	// What was used.
-	Usage         *Usage `protobuf:"bytes,10,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,10,opt,name=usage,proto3" json:"usage,omitempty"`
+	// When that row of the price list holds, in words ("resolution is 720p"), where grouped by price.
+	// Empty: always, or none was found.
+	PriceTier string `protobuf:"bytes,11,opt,name=price_tier,json=priceTier,proto3" json:"price_tier,omitempty"`
+	// The date of that price list, where grouped by price.
+	PriceDate string `protobuf:"bytes,12,opt,name=price_date,json=priceDate,proto3" json:"price_date,omitempty"`
+	// How many charges.
+	Charges       int64 `protobuf:"varint,13,opt,name=charges,proto3" json:"charges,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -414,6 +426,27 @@ func (x *UsageTotal) GetUsage() *Usage {
 		return x.Usage
 	}
 	return nil
+}
+
+func (x *UsageTotal) GetPriceTier() string {
+	if x != nil {
+		return x.PriceTier
+	}
+	return ""
+}
+
+func (x *UsageTotal) GetPriceDate() string {
+	if x != nil {
+		return x.PriceDate
+	}
+	return ""
+}
+
+func (x *UsageTotal) GetCharges() int64 {
+	if x != nil {
+		return x.Charges
+	}
+	return 0
 }
 
 // Asks for single charges.
@@ -557,7 +590,10 @@ type Charge struct {
 	// The labels of the request.
 	Labels map[string]string `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Replicate's id of the prediction.
-	PredictionId  string `protobuf:"bytes,10,opt,name=prediction_id,json=predictionId,proto3" json:"prediction_id,omitempty"`
+	PredictionId string `protobuf:"bytes,10,opt,name=prediction_id,json=predictionId,proto3" json:"prediction_id,omitempty"`
+	// When the row of the price list holds that it was charged by, in words. Empty: always, or none
+	// was found.
+	PriceTier     string `protobuf:"bytes,11,opt,name=price_tier,json=priceTier,proto3" json:"price_tier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -662,6 +698,13 @@ func (x *Charge) GetPredictionId() string {
 	return ""
 }
 
+func (x *Charge) GetPriceTier() string {
+	if x != nil {
+		return x.PriceTier
+	}
+	return ""
+}
+
 var File_mediagate_v1_usage_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_usage_proto_rawDesc = "" +
@@ -683,7 +726,7 @@ const file_mediagate_v1_usage_proto_rawDesc = "" +
 	"\bgroup_by\x18\x02 \x03(\x0e2\x1c.mediagate.v1.UsageDimensionB\x04\xe2A\x01\x01R\agroupBy\x12!\n" +
 	"\tlabel_key\x18\x03 \x01(\tB\x04\xe2A\x01\x01R\blabelKey\"D\n" +
 	"\x10GetUsageResponse\x120\n" +
-	"\x06totals\x18\x01 \x03(\v2\x18.mediagate.v1.UsageTotalR\x06totals\"\xef\x02\n" +
+	"\x06totals\x18\x01 \x03(\v2\x18.mediagate.v1.UsageTotalR\x06totals\"\xc7\x03\n" +
 	"\n" +
 	"UsageTotal\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
@@ -697,7 +740,12 @@ const file_mediagate_v1_usage_proto_rawDesc = "" +
 	"\x11assumed_usd_nanos\x18\b \x01(\x03R\x0fassumedUsdNanos\x12'\n" +
 	"\x0funknown_charges\x18\t \x01(\x03R\x0eunknownCharges\x12)\n" +
 	"\x05usage\x18\n" +
-	" \x01(\v2\x13.mediagate.v1.UsageR\x05usage\"\x95\x01\n" +
+	" \x01(\v2\x13.mediagate.v1.UsageR\x05usage\x12\x1d\n" +
+	"\n" +
+	"price_tier\x18\v \x01(\tR\tpriceTier\x12\x1d\n" +
+	"\n" +
+	"price_date\x18\f \x01(\tR\tpriceDate\x12\x18\n" +
+	"\acharges\x18\r \x01(\x03R\acharges\"\x95\x01\n" +
 	"\x12ListChargesRequest\x127\n" +
 	"\x06filter\x18\x01 \x01(\v2\x19.mediagate.v1.UsageFilterB\x04\xe2A\x01\x01R\x06filter\x12!\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\x04\xe2A\x01\x01R\bpageSize\x12#\n" +
@@ -705,7 +753,7 @@ const file_mediagate_v1_usage_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\x04\xe2A\x01\x01R\tpageToken\"m\n" +
 	"\x13ListChargesResponse\x12.\n" +
 	"\acharges\x18\x01 \x03(\v2\x14.mediagate.v1.ChargeR\acharges\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd3\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf2\x03\n" +
 	"\x06Charge\x12#\n" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x16\n" +
@@ -718,17 +766,20 @@ const file_mediagate_v1_usage_proto_rawDesc = "" +
 	"settleTime\x128\n" +
 	"\x06labels\x18\t \x03(\v2 .mediagate.v1.Charge.LabelsEntryR\x06labels\x12#\n" +
 	"\rprediction_id\x18\n" +
-	" \x01(\tR\fpredictionId\x1a9\n" +
+	" \x01(\tR\fpredictionId\x12\x1d\n" +
+	"\n" +
+	"price_tier\x18\v \x01(\tR\tpriceTier\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xba\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xd5\x01\n" +
 	"\x0eUsageDimension\x12\x1f\n" +
 	"\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16USAGE_DIMENSION_TENANT\x10\x01\x12\x19\n" +
 	"\x15USAGE_DIMENSION_MODEL\x10\x02\x12\x1c\n" +
 	"\x18USAGE_DIMENSION_MODALITY\x10\x03\x12\x19\n" +
 	"\x15USAGE_DIMENSION_LABEL\x10\x04\x12\x17\n" +
-	"\x13USAGE_DIMENSION_DAY\x10\x052\xad\x01\n" +
+	"\x13USAGE_DIMENSION_DAY\x10\x05\x12\x19\n" +
+	"\x15USAGE_DIMENSION_PRICE\x10\x062\xad\x01\n" +
 	"\fUsageService\x12I\n" +
 	"\bGetUsage\x12\x1d.mediagate.v1.GetUsageRequest\x1a\x1e.mediagate.v1.GetUsageResponse\x12R\n" +
 	"\vListCharges\x12 .mediagate.v1.ListChargesRequest\x1a!.mediagate.v1.ListChargesResponseBP\n" +

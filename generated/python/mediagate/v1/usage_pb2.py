@@ -28,7 +28,7 @@ from mediagate.v1 import cost_pb2 as mediagate_dot_v1_dot_cost__pb2
 from mediagate.v1 import modality_pb2 as mediagate_dot_v1_dot_modality__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mediagate/v1/usage.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17mediagate/v1/cost.proto\x1a\x1bmediagate/v1/modality.proto\"\x9b\x02\n\x0bUsageFilter\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06models\x18\x04 \x03(\t\x12(\n\x08modality\x18\x05 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12\x35\n\x06labels\x18\x06 \x03(\x0b\x32%.mediagate.v1.UsageFilter.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x01\n\x0fGetUsageRequest\x12/\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.mediagate.v1.UsageFilterB\x04\xe2\x41\x01\x01\x12\x34\n\x08group_by\x18\x02 \x03(\x0e\x32\x1c.mediagate.v1.UsageDimensionB\x04\xe2\x41\x01\x01\x12\x17\n\tlabel_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"<\n\x10GetUsageResponse\x12(\n\x06totals\x18\x01 \x03(\x0b\x32\x18.mediagate.v1.UsageTotal\"\xff\x01\n\nUsageTotal\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12(\n\x08modality\x18\x03 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12\x13\n\x0blabel_value\x18\x04 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\t\x12\x13\n\x0bgenerations\x18\x06 \x01(\x03\x12\x19\n\x11settled_usd_nanos\x18\x07 \x01(\x03\x12\x19\n\x11\x61ssumed_usd_nanos\x18\x08 \x01(\x03\x12\x17\n\x0funknown_charges\x18\t \x01(\x03\x12\"\n\x05usage\x18\n \x01(\x0b\x32\x13.mediagate.v1.Usage\"x\n\x12ListChargesRequest\x12/\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.mediagate.v1.UsageFilterB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"U\n\x13ListChargesResponse\x12%\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x14.mediagate.v1.Charge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe8\x02\n\x06\x43harge\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12(\n\x08modality\x18\x05 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12 \n\x04\x63ost\x18\x06 \x01(\x0b\x32\x12.mediagate.v1.Cost\x12\"\n\x05usage\x18\x07 \x01(\x0b\x32\x13.mediagate.v1.Usage\x12/\n\x0bsettle_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x06labels\x18\t \x03(\x0b\x32 .mediagate.v1.Charge.LabelsEntry\x12\x15\n\rprediction_id\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xba\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x1a\n\x16USAGE_DIMENSION_TENANT\x10\x01\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x02\x12\x1c\n\x18USAGE_DIMENSION_MODALITY\x10\x03\x12\x19\n\x15USAGE_DIMENSION_LABEL\x10\x04\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x05\x32\xad\x01\n\x0cUsageService\x12I\n\x08GetUsage\x12\x1d.mediagate.v1.GetUsageRequest\x1a\x1e.mediagate.v1.GetUsageResponse\x12R\n\x0bListCharges\x12 .mediagate.v1.ListChargesRequest\x1a!.mediagate.v1.ListChargesResponseBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mediagate/v1/usage.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17mediagate/v1/cost.proto\x1a\x1bmediagate/v1/modality.proto\"\x9b\x02\n\x0bUsageFilter\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06models\x18\x04 \x03(\t\x12(\n\x08modality\x18\x05 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12\x35\n\x06labels\x18\x06 \x03(\x0b\x32%.mediagate.v1.UsageFilter.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x01\n\x0fGetUsageRequest\x12/\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.mediagate.v1.UsageFilterB\x04\xe2\x41\x01\x01\x12\x34\n\x08group_by\x18\x02 \x03(\x0e\x32\x1c.mediagate.v1.UsageDimensionB\x04\xe2\x41\x01\x01\x12\x17\n\tlabel_key\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"<\n\x10GetUsageResponse\x12(\n\x06totals\x18\x01 \x03(\x0b\x32\x18.mediagate.v1.UsageTotal\"\xb8\x02\n\nUsageTotal\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12(\n\x08modality\x18\x03 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12\x13\n\x0blabel_value\x18\x04 \x01(\t\x12\x0b\n\x03\x64\x61y\x18\x05 \x01(\t\x12\x13\n\x0bgenerations\x18\x06 \x01(\x03\x12\x19\n\x11settled_usd_nanos\x18\x07 \x01(\x03\x12\x19\n\x11\x61ssumed_usd_nanos\x18\x08 \x01(\x03\x12\x17\n\x0funknown_charges\x18\t \x01(\x03\x12\"\n\x05usage\x18\n \x01(\x0b\x32\x13.mediagate.v1.Usage\x12\x12\n\nprice_tier\x18\x0b \x01(\t\x12\x12\n\nprice_date\x18\x0c \x01(\t\x12\x0f\n\x07\x63harges\x18\r \x01(\x03\"x\n\x12ListChargesRequest\x12/\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.mediagate.v1.UsageFilterB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"U\n\x13ListChargesResponse\x12%\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x14.mediagate.v1.Charge\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfc\x02\n\x06\x43harge\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12(\n\x08modality\x18\x05 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12 \n\x04\x63ost\x18\x06 \x01(\x0b\x32\x12.mediagate.v1.Cost\x12\"\n\x05usage\x18\x07 \x01(\x0b\x32\x13.mediagate.v1.Usage\x12/\n\x0bsettle_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x06labels\x18\t \x03(\x0b\x32 .mediagate.v1.Charge.LabelsEntry\x12\x15\n\rprediction_id\x18\n \x01(\t\x12\x12\n\nprice_tier\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xd5\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x1a\n\x16USAGE_DIMENSION_TENANT\x10\x01\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x02\x12\x1c\n\x18USAGE_DIMENSION_MODALITY\x10\x03\x12\x19\n\x15USAGE_DIMENSION_LABEL\x10\x04\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x05\x12\x19\n\x15USAGE_DIMENSION_PRICE\x10\x06\x32\xad\x01\n\x0cUsageService\x12I\n\x08GetUsage\x12\x1d.mediagate.v1.GetUsageRequest\x1a\x1e.mediagate.v1.GetUsageResponse\x12R\n\x0bListCharges\x12 .mediagate.v1.ListChargesRequest\x1a!.mediagate.v1.ListChargesResponseBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,8 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHARGESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_CHARGE_LABELSENTRY']._loaded_options = None
   _globals['_CHARGE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_USAGEDIMENSION']._serialized_start=1489
-  _globals['_USAGEDIMENSION']._serialized_end=1675
+  _globals['_USAGEDIMENSION']._serialized_start=1566
+  _globals['_USAGEDIMENSION']._serialized_end=1779
   _globals['_USAGEFILTER']._serialized_start=163
   _globals['_USAGEFILTER']._serialized_end=446
   _globals['_USAGEFILTER_LABELSENTRY']._serialized_start=401
@@ -63,15 +63,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUSAGERESPONSE']._serialized_start=596
   _globals['_GETUSAGERESPONSE']._serialized_end=656
   _globals['_USAGETOTAL']._serialized_start=659
-  _globals['_USAGETOTAL']._serialized_end=914
-  _globals['_LISTCHARGESREQUEST']._serialized_start=916
-  _globals['_LISTCHARGESREQUEST']._serialized_end=1036
-  _globals['_LISTCHARGESRESPONSE']._serialized_start=1038
-  _globals['_LISTCHARGESRESPONSE']._serialized_end=1123
-  _globals['_CHARGE']._serialized_start=1126
-  _globals['_CHARGE']._serialized_end=1486
+  _globals['_USAGETOTAL']._serialized_end=971
+  _globals['_LISTCHARGESREQUEST']._serialized_start=973
+  _globals['_LISTCHARGESREQUEST']._serialized_end=1093
+  _globals['_LISTCHARGESRESPONSE']._serialized_start=1095
+  _globals['_LISTCHARGESRESPONSE']._serialized_end=1180
+  _globals['_CHARGE']._serialized_start=1183
+  _globals['_CHARGE']._serialized_end=1563
   _globals['_CHARGE_LABELSENTRY']._serialized_start=401
   _globals['_CHARGE_LABELSENTRY']._serialized_end=446
-  _globals['_USAGESERVICE']._serialized_start=1678
-  _globals['_USAGESERVICE']._serialized_end=1851
+  _globals['_USAGESERVICE']._serialized_start=1782
+  _globals['_USAGESERVICE']._serialized_end=1955
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,8 @@ class _UsageDimensionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageD
     """By the value of the label `label_key`."""
     USAGE_DIMENSION_DAY: _UsageDimension.ValueType  # 5
     """By day, in UTC."""
+    USAGE_DIMENSION_PRICE: _UsageDimension.ValueType  # 6
+    """By the row of the price list that was charged by, and its date."""
 
 class UsageDimension(_UsageDimension, metaclass=_UsageDimensionEnumTypeWrapper):
     """What to add up by."""
@@ -56,6 +58,8 @@ USAGE_DIMENSION_LABEL: UsageDimension.ValueType  # 4
 """By the value of the label `label_key`."""
 USAGE_DIMENSION_DAY: UsageDimension.ValueType  # 5
 """By day, in UTC."""
+USAGE_DIMENSION_PRICE: UsageDimension.ValueType  # 6
+"""By the row of the price list that was charged by, and its date."""
 Global___UsageDimension: _TypeAlias = UsageDimension  # noqa: Y015
 
 @_typing.final
@@ -91,7 +95,7 @@ class UsageFilter(_message.Message):
     MODALITY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Of this tenant. Empty: the caller's own."""
+    """Of this tenant. Empty: the caller's own; "*": of all tenants."""
     modality: _modality_pb2.Modality.ValueType
     """Of this modality. Default: any."""
     @_builtins.property
@@ -141,7 +145,9 @@ class GetUsageRequest(_message.Message):
     """The label for USAGE_DIMENSION_LABEL."""
     @_builtins.property
     def filter(self) -> Global___UsageFilter:
-        """Which charges. Default: all of the running month."""
+        """Which charges. Default: all of the running month. Without `start_time`, the month that
+        `end_time` is in is begun with; without `end_time`, it goes on until now.
+        """
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageDimension.ValueType]:
@@ -202,6 +208,9 @@ class UsageTotal(_message.Message):
     ASSUMED_USD_NANOS_FIELD_NUMBER: _builtins.int
     UNKNOWN_CHARGES_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    PRICE_TIER_FIELD_NUMBER: _builtins.int
+    PRICE_DATE_FIELD_NUMBER: _builtins.int
+    CHARGES_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """The tenant, where grouped by it."""
     model: _builtins.str
@@ -220,6 +229,14 @@ class UsageTotal(_message.Message):
     """The sum of what was settled by an assumed price, in nano-dollars; not in `settled_usd_nanos`."""
     unknown_charges: _builtins.int
     """How many charges are unknown: the totals are that much too low."""
+    price_tier: _builtins.str
+    """When that row of the price list holds, in words ("resolution is 720p"), where grouped by price.
+    Empty: always, or none was found.
+    """
+    price_date: _builtins.str
+    """The date of that price list, where grouped by price."""
+    charges: _builtins.int
+    """How many charges."""
     @_builtins.property
     def usage(self) -> _cost_pb2.Usage:
         """What was used."""
@@ -237,10 +254,13 @@ class UsageTotal(_message.Message):
         assumed_usd_nanos: _builtins.int = ...,
         unknown_charges: _builtins.int = ...,
         usage: _cost_pb2.Usage | None = ...,
+        price_tier: _builtins.str = ...,
+        price_date: _builtins.str = ...,
+        charges: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assumed_usd_nanos", b"assumed_usd_nanos", "day", b"day", "generations", b"generations", "label_value", b"label_value", "modality", b"modality", "model", b"model", "settled_usd_nanos", b"settled_usd_nanos", "tenant", b"tenant", "unknown_charges", b"unknown_charges", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assumed_usd_nanos", b"assumed_usd_nanos", "charges", b"charges", "day", b"day", "generations", b"generations", "label_value", b"label_value", "modality", b"modality", "model", b"model", "price_date", b"price_date", "price_tier", b"price_tier", "settled_usd_nanos", b"settled_usd_nanos", "tenant", b"tenant", "unknown_charges", b"unknown_charges", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,6 +362,7 @@ class Charge(_message.Message):
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     PREDICTION_ID_FIELD_NUMBER: _builtins.int
+    PRICE_TIER_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """The generation."""
     attempt: _builtins.int
@@ -354,6 +375,10 @@ class Charge(_message.Message):
     """What was made."""
     prediction_id: _builtins.str
     """Replicate's id of the prediction."""
+    price_tier: _builtins.str
+    """When the row of the price list holds that it was charged by, in words. Empty: always, or none
+    was found.
+    """
     @_builtins.property
     def cost(self) -> _cost_pb2.Cost:
         """What it cost."""
@@ -383,10 +408,11 @@ class Charge(_message.Message):
         settle_time: _timestamp_pb2.Timestamp | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         prediction_id: _builtins.str = ...,
+        price_tier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "settle_time", b"settle_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cost", b"cost", "generation_id", b"generation_id", "labels", b"labels", "modality", b"modality", "model", b"model", "prediction_id", b"prediction_id", "settle_time", b"settle_time", "tenant", b"tenant", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cost", b"cost", "generation_id", b"generation_id", "labels", b"labels", "modality", b"modality", "model", b"model", "prediction_id", b"prediction_id", "price_tier", b"price_tier", "settle_time", b"settle_time", "tenant", b"tenant", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

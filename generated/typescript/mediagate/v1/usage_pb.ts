@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/usage.proto.
  */
 export const file_mediagate_v1_usage: GenFile = /*@__PURE__*/
-  fileDesc("ChhtZWRpYWdhdGUvdjEvdXNhZ2UucHJvdG8SDG1lZGlhZ2F0ZS52MSKbAgoLVXNhZ2VGaWx0ZXISLgoKc3RhcnRfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnRlbmFudBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSKAoIbW9kYWxpdHkYBSABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHkSNQoGbGFiZWxzGAYgAygLMiUubWVkaWFnYXRlLnYxLlVzYWdlRmlsdGVyLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikQEKD0dldFVzYWdlUmVxdWVzdBIvCgZmaWx0ZXIYASABKAsyGS5tZWRpYWdhdGUudjEuVXNhZ2VGaWx0ZXJCBOJBAQESNAoIZ3JvdXBfYnkYAiADKA4yHC5tZWRpYWdhdGUudjEuVXNhZ2VEaW1lbnNpb25CBOJBAQESFwoJbGFiZWxfa2V5GAMgASgJQgTiQQEBIjwKEEdldFVzYWdlUmVzcG9uc2USKAoGdG90YWxzGAEgAygLMhgubWVkaWFnYXRlLnYxLlVzYWdlVG90YWwi/wEKClVzYWdlVG90YWwSDgoGdGVuYW50GAEgASgJEg0KBW1vZGVsGAIgASgJEigKCG1vZGFsaXR5GAMgASgOMhYubWVkaWFnYXRlLnYxLk1vZGFsaXR5EhMKC2xhYmVsX3ZhbHVlGAQgASgJEgsKA2RheRgFIAEoCRITCgtnZW5lcmF0aW9ucxgGIAEoAxIZChFzZXR0bGVkX3VzZF9uYW5vcxgHIAEoAxIZChFhc3N1bWVkX3VzZF9uYW5vcxgIIAEoAxIXCg91bmtub3duX2NoYXJnZXMYCSABKAMSIgoFdXNhZ2UYCiABKAsyEy5tZWRpYWdhdGUudjEuVXNhZ2UieAoSTGlzdENoYXJnZXNSZXF1ZXN0Ei8KBmZpbHRlchgBIAEoCzIZLm1lZGlhZ2F0ZS52MS5Vc2FnZUZpbHRlckIE4kEBARIXCglwYWdlX3NpemUYAiABKAVCBOJBAQESGAoKcGFnZV90b2tlbhgDIAEoCUIE4kEBASJVChNMaXN0Q2hhcmdlc1Jlc3BvbnNlEiUKB2NoYXJnZXMYASADKAsyFC5tZWRpYWdhdGUudjEuQ2hhcmdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLoAgoGQ2hhcmdlEhUKDWdlbmVyYXRpb25faWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZ0ZW5hbnQYAyABKAkSDQoFbW9kZWwYBCABKAkSKAoIbW9kYWxpdHkYBSABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHkSIAoEY29zdBgGIAEoCzISLm1lZGlhZ2F0ZS52MS5Db3N0EiIKBXVzYWdlGAcgASgLMhMubWVkaWFnYXRlLnYxLlVzYWdlEi8KC3NldHRsZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZsYWJlbHMYCSADKAsyIC5tZWRpYWdhdGUudjEuQ2hhcmdlLkxhYmVsc0VudHJ5EhUKDXByZWRpY3Rpb25faWQYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASq6AQoOVXNhZ2VEaW1lbnNpb24SHwobVVNBR0VfRElNRU5TSU9OX1VOU1BFQ0lGSUVEEAASGgoWVVNBR0VfRElNRU5TSU9OX1RFTkFOVBABEhkKFVVTQUdFX0RJTUVOU0lPTl9NT0RFTBACEhwKGFVTQUdFX0RJTUVOU0lPTl9NT0RBTElUWRADEhkKFVVTQUdFX0RJTUVOU0lPTl9MQUJFTBAEEhcKE1VTQUdFX0RJTUVOU0lPTl9EQVkQBTKtAQoMVXNhZ2VTZXJ2aWNlEkkKCEdldFVzYWdlEh0ubWVkaWFnYXRlLnYxLkdldFVzYWdlUmVxdWVzdBoeLm1lZGlhZ2F0ZS52MS5HZXRVc2FnZVJlc3BvbnNlElIKC0xpc3RDaGFyZ2VzEiAubWVkaWFnYXRlLnYxLkxpc3RDaGFyZ2VzUmVxdWVzdBohLm1lZGlhZ2F0ZS52MS5MaXN0Q2hhcmdlc1Jlc3BvbnNlQlAKEGRldi5tZWRpYWdhdGUudjFQAVo6Z2l0aHViLmNvbS9tZWRpYWdhdGUvbWVkaWFnYXRlLWdvL21lZGlhZ2F0ZS92MTttZWRpYWdhdGV2MWIGcHJvdG8z", [file_google_api_field_behavior, file_google_protobuf_timestamp, file_mediagate_v1_cost, file_mediagate_v1_modality]);
+  fileDesc("ChhtZWRpYWdhdGUvdjEvdXNhZ2UucHJvdG8SDG1lZGlhZ2F0ZS52MSKbAgoLVXNhZ2VGaWx0ZXISLgoKc3RhcnRfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnRlbmFudBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSKAoIbW9kYWxpdHkYBSABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHkSNQoGbGFiZWxzGAYgAygLMiUubWVkaWFnYXRlLnYxLlVzYWdlRmlsdGVyLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikQEKD0dldFVzYWdlUmVxdWVzdBIvCgZmaWx0ZXIYASABKAsyGS5tZWRpYWdhdGUudjEuVXNhZ2VGaWx0ZXJCBOJBAQESNAoIZ3JvdXBfYnkYAiADKA4yHC5tZWRpYWdhdGUudjEuVXNhZ2VEaW1lbnNpb25CBOJBAQESFwoJbGFiZWxfa2V5GAMgASgJQgTiQQEBIjwKEEdldFVzYWdlUmVzcG9uc2USKAoGdG90YWxzGAEgAygLMhgubWVkaWFnYXRlLnYxLlVzYWdlVG90YWwiuAIKClVzYWdlVG90YWwSDgoGdGVuYW50GAEgASgJEg0KBW1vZGVsGAIgASgJEigKCG1vZGFsaXR5GAMgASgOMhYubWVkaWFnYXRlLnYxLk1vZGFsaXR5EhMKC2xhYmVsX3ZhbHVlGAQgASgJEgsKA2RheRgFIAEoCRITCgtnZW5lcmF0aW9ucxgGIAEoAxIZChFzZXR0bGVkX3VzZF9uYW5vcxgHIAEoAxIZChFhc3N1bWVkX3VzZF9uYW5vcxgIIAEoAxIXCg91bmtub3duX2NoYXJnZXMYCSABKAMSIgoFdXNhZ2UYCiABKAsyEy5tZWRpYWdhdGUudjEuVXNhZ2USEgoKcHJpY2VfdGllchgLIAEoCRISCgpwcmljZV9kYXRlGAwgASgJEg8KB2NoYXJnZXMYDSABKAMieAoSTGlzdENoYXJnZXNSZXF1ZXN0Ei8KBmZpbHRlchgBIAEoCzIZLm1lZGlhZ2F0ZS52MS5Vc2FnZUZpbHRlckIE4kEBARIXCglwYWdlX3NpemUYAiABKAVCBOJBAQESGAoKcGFnZV90b2tlbhgDIAEoCUIE4kEBASJVChNMaXN0Q2hhcmdlc1Jlc3BvbnNlEiUKB2NoYXJnZXMYASADKAsyFC5tZWRpYWdhdGUudjEuQ2hhcmdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSL8AgoGQ2hhcmdlEhUKDWdlbmVyYXRpb25faWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZ0ZW5hbnQYAyABKAkSDQoFbW9kZWwYBCABKAkSKAoIbW9kYWxpdHkYBSABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHkSIAoEY29zdBgGIAEoCzISLm1lZGlhZ2F0ZS52MS5Db3N0EiIKBXVzYWdlGAcgASgLMhMubWVkaWFnYXRlLnYxLlVzYWdlEi8KC3NldHRsZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZsYWJlbHMYCSADKAsyIC5tZWRpYWdhdGUudjEuQ2hhcmdlLkxhYmVsc0VudHJ5EhUKDXByZWRpY3Rpb25faWQYCiABKAkSEgoKcHJpY2VfdGllchgLIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBKtUBCg5Vc2FnZURpbWVuc2lvbhIfChtVU0FHRV9ESU1FTlNJT05fVU5TUEVDSUZJRUQQABIaChZVU0FHRV9ESU1FTlNJT05fVEVOQU5UEAESGQoVVVNBR0VfRElNRU5TSU9OX01PREVMEAISHAoYVVNBR0VfRElNRU5TSU9OX01PREFMSVRZEAMSGQoVVVNBR0VfRElNRU5TSU9OX0xBQkVMEAQSFwoTVVNBR0VfRElNRU5TSU9OX0RBWRAFEhkKFVVTQUdFX0RJTUVOU0lPTl9QUklDRRAGMq0BCgxVc2FnZVNlcnZpY2USSQoIR2V0VXNhZ2USHS5tZWRpYWdhdGUudjEuR2V0VXNhZ2VSZXF1ZXN0Gh4ubWVkaWFnYXRlLnYxLkdldFVzYWdlUmVzcG9uc2USUgoLTGlzdENoYXJnZXMSIC5tZWRpYWdhdGUudjEuTGlzdENoYXJnZXNSZXF1ZXN0GiEubWVkaWFnYXRlLnYxLkxpc3RDaGFyZ2VzUmVzcG9uc2VCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM", [file_google_api_field_behavior, file_google_protobuf_timestamp, file_mediagate_v1_cost, file_mediagate_v1_modality]);
 
 /**
  * Which charges.
@@ -40,7 +40,7 @@ export type UsageFilter = Message<"mediagate.v1.UsageFilter"> & {
   endTime?: Timestamp | undefined;
 
   /**
-   * Of this tenant. Empty: the caller's own.
+   * Of this tenant. Empty: the caller's own; "*": of all tenants.
    *
    * @generated from field: string tenant = 3;
    */
@@ -82,7 +82,8 @@ export const UsageFilterSchema: GenMessage<UsageFilter> = /*@__PURE__*/
  */
 export type GetUsageRequest = Message<"mediagate.v1.GetUsageRequest"> & {
   /**
-   * Which charges. Default: all of the running month.
+   * Which charges. Default: all of the running month. Without `start_time`, the month that
+   * `end_time` is in is begun with; without `end_time`, it goes on until now.
    *
    * @generated from field: mediagate.v1.UsageFilter filter = 1;
    */
@@ -206,6 +207,28 @@ export type UsageTotal = Message<"mediagate.v1.UsageTotal"> & {
    * @generated from field: mediagate.v1.Usage usage = 10;
    */
   usage?: Usage | undefined;
+
+  /**
+   * When that row of the price list holds, in words ("resolution is 720p"), where grouped by price.
+   * Empty: always, or none was found.
+   *
+   * @generated from field: string price_tier = 11;
+   */
+  priceTier: string;
+
+  /**
+   * The date of that price list, where grouped by price.
+   *
+   * @generated from field: string price_date = 12;
+   */
+  priceDate: string;
+
+  /**
+   * How many charges.
+   *
+   * @generated from field: int64 charges = 13;
+   */
+  charges: bigint;
 };
 
 /**
@@ -353,6 +376,14 @@ export type Charge = Message<"mediagate.v1.Charge"> & {
    * @generated from field: string prediction_id = 10;
    */
   predictionId: string;
+
+  /**
+   * When the row of the price list holds that it was charged by, in words. Empty: always, or none
+   * was found.
+   *
+   * @generated from field: string price_tier = 11;
+   */
+  priceTier: string;
 };
 
 /**
@@ -409,6 +440,13 @@ export enum UsageDimension {
    * @generated from enum value: USAGE_DIMENSION_DAY = 5;
    */
   DAY = 5,
+
+  /**
+   * By the row of the price list that was charged by, and its date.
+   *
+   * @generated from enum value: USAGE_DIMENSION_PRICE = 6;
+   */
+  PRICE = 6,
 }
 
 /**

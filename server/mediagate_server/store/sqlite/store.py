@@ -3,12 +3,19 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from mediagate_server.store.charges import (
+    Charge,
+    ChargeFilter,
+    ChargePosition,
+    Dimension,
+    Total,
+)
 from mediagate_server.store.records import (
     Bound,
     Change,
@@ -20,7 +27,7 @@ from mediagate_server.store.records import (
     Sequences,
 )
 from mediagate_server.store.sealing import Seal
-from mediagate_server.store.sqlite import generations, keeping, searching
+from mediagate_server.store.sqlite import charges, generations, keeping, searching
 from mediagate_server.store.sqlite.connection import Connect, connect
 from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
 from mediagate_server.store.sqlite.reader import Reader
@@ -142,6 +149,7 @@ class SqliteStore:
             generations.check_claims(connection, generation, claims)
             change = self._next_change()
             generations.update(connection, generation, entries, change)
+            charges.write(connection, generation, entries)
             if release_request_id:
                 generations.release(connection, generation)
             self._standing.saved(connection, generation)
@@ -189,6 +197,20 @@ class SqliteStore:
     async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
         """See port.Store."""
         return await self._reader.read(lambda c: generations.entries_of(c, attempt_id))
+
+    # Money
+
+    async def charges(
+        self, wanted: ChargeFilter, limit: int, after: ChargePosition | None
+    ) -> tuple[Charge, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: charges.newest_first(c, wanted, limit, after))
+
+    async def totals(
+        self, wanted: ChargeFilter, group_by: Sequence[Dimension] = (), label_key: str = ""
+    ) -> tuple[Total, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: charges.totals(c, wanted, group_by, label_key))
 
     # What is kept only while a generation runs
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from mediagate.v1.options_pb2 import FallbackPolicy
 from mediagate.v1.text_pb2 import ChatMessage, ResponseFormat, ToolChoice
+from mediagate.v1.usage_pb2 import USAGE_DIMENSION_LABEL
 
 Broken = Iterator[tuple[str, str]]
 """Which field (empty: the message itself) and what is wrong."""
@@ -120,6 +121,26 @@ _TEXT: Final = (
     _a_choice_needs_tools,
 )
 
+
+def _a_time_begins_before_it_ends(message: Any) -> Broken:
+    if not (message.HasField("start_time") and message.HasField("end_time")):
+        return
+    start, end = message.start_time, message.end_time
+    if (start.seconds, start.nanos) >= (end.seconds, end.nanos):
+        yield "end_time", "must be after start_time"
+
+
+def _only_labels_have_a_key(message: Any) -> Broken:
+    for index, dimension in enumerate(message.group_by):
+        if dimension in message.group_by[:index]:
+            yield f"group_by[{index}]", "must not be there twice"
+    by_label = USAGE_DIMENSION_LABEL in message.group_by
+    if by_label and not message.label_key:
+        yield "label_key", "must be set with USAGE_DIMENSION_LABEL"
+    elif message.label_key and not by_label:
+        yield "label_key", "must only be set with USAGE_DIMENSION_LABEL"
+
+
 RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
     "StreamTextRequest": (*_TEXT, _going_on_needs_a_name),
     "GenerateTextRequest": _TEXT,
@@ -140,5 +161,7 @@ RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
     "ResponseFormat": (_only_a_schema_has_a_schema,),
     "ToolChoice": (_only_a_named_tool_has_a_name,),
     "FallbackPolicy": (_only_a_list_has_models,),
+    "UsageFilter": (_a_time_begins_before_it_ends,),
+    "GetUsageRequest": (_only_labels_have_a_key,),
 }
 """Message name (without the package), then what must hold between its fields."""

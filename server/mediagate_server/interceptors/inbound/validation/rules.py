@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mediagate.v1.text_pb2 import ChatMessage
+from mediagate.v1.usage_pb2 import UsageDimension
 from mediagate_server.interceptors.inbound.validation.constraints import (
     Constraint,
     FileSize,
@@ -151,6 +152,13 @@ _FIXED: Final[Rules] = {
     "WatchGenerationsRequest": {"after_sequence": _NOT_NEGATIVE},
     "ListGenerationsRequest": _PAGE,
     "ListModelsRequest": _PAGE,
+    "UsageFilter": {"labels": Labels()},
+    "GetUsageRequest": {
+        "group_by": Items(
+            3, OneOf(UsageDimension.values()[1:], "a dimension that the contract knows")
+        ),
+        "label_key": Pattern(r"[a-z0-9_.-]{1,63}", "1 to 63 of [a-z0-9_.-]"),
+    },
     "ListChargesRequest": _PAGE,
     "ListTenantsRequest": _PAGE,
     "ListUndeliveredWebhooksRequest": _PAGE,

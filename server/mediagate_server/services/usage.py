@@ -1,0 +1,180 @@
+"""UsageService: what was used and what it cost, from the settled lines of the ledger."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mediagate.v1 import cost_pb2, modality_pb2, usage_pb2, usage_pb2_grpc
+from mediagate_server import caller
+from mediagate_server.errors import InvalidRequest, ScopeMissing
+from mediagate_server.services import paging, shown
+from mediagate_server.services.paid import Context
+from mediagate_server.store.charges import (
+    Charge,
+    ChargeFilter,
+    ChargePosition,
+    Dimension,
+    Total,
+    Used,
+)
+from mediagate_server.store.port import Store
+
+LONGEST: Final = timedelta(days=400)
+"""The longest time that GetUsage adds up."""
+
+EVERYBODY: Final = "*"
+"""What a filter calls all tenants. No tenant can have this id."""
+
+_PLACES: Final = 2
+"""Numbers in a page token."""
+
+_DIMENSIONS: Final = {
+    usage_pb2.USAGE_DIMENSION_TENANT: (Dimension.TENANT,),
+    usage_pb2.USAGE_DIMENSION_MODEL: (Dimension.MODEL,),
+    usage_pb2.USAGE_DIMENSION_MODALITY: (Dimension.MODALITY,),
+    usage_pb2.USAGE_DIMENSION_LABEL: (Dimension.LABEL,),
+    usage_pb2.USAGE_DIMENSION_DAY: (Dimension.DAY,),
+    usage_pb2.USAGE_DIMENSION_PRICE: (Dimension.TIER, Dimension.PRICE_DATE),
+}
+
+
+class UsageService(usage_pb2_grpc.UsageServiceServicer):
+    """See usage.proto. `now` is the time in UTC."""
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+
+    async def GetUsage(
+        self, request: usage_pb2.GetUsageRequest, context: Context
+    ) -> usage_pb2.GetUsageResponse:
+        """Adds up the charges of a time, the running month unless told."""
+        wanted = _filter(request.filter, *self._range(request.filter))
+        dimensions = [one for number in request.group_by for one in _DIMENSIONS[number]]
+        found = await self._store.totals(wanted, dimensions, request.label_key)
+        return usage_pb2.GetUsageResponse(totals=[_total(one, dimensions) for one in found])
+
+    async def ListCharges(
+        self, request: usage_pb2.ListChargesRequest, context: Context
+    ) -> usage_pb2.ListChargesResponse:
+        """Lists the single charges, the last settled first."""
+        asked = request.filter
+        wanted = _filter(asked, _moment(asked, "start_time"), _moment(asked, "end_time"))
+        scope = paging.scope_of(caller.current().tenant, asked)
+        size = paging.page_size(request.page_size)
+        after = paging.read_token(request.page_token, scope)
+        found = await self._store.charges(wanted, size + 1, _position(after))
+        page, token = found[:size], ""
+        if len(found) > size:
+            token = paging.write_token([page[-1].at.settled_us, page[-1].at.line], scope)
+        return usage_pb2.ListChargesResponse(
+            charges=[_charge(one) for one in page], next_page_token=token
+        )
+
+    def _range(self, asked: usage_pb2.UsageFilter) -> tuple[datetime, datetime | None]:
+        """From when until when to add up; None: everything there is by now."""
+        start, end = _moment(asked, "start_time"), _moment(asked, "end_time")
+        if start is None:
+            last = end - timedelta(microseconds=1) if end else self._now()
+            start = last.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        if (end or self._now()) - start > LONGEST:
+            raise InvalidRequest.of("filter.start_time", f"must be within {LONGEST.days} days")
+        return start, end
+
+
+def _filter(
+    asked: usage_pb2.UsageFilter, start: datetime | None, end: datetime | None
+) -> ChargeFilter:
+    modality = ""
+    if asked.modality:
+        modality = modality_pb2.Modality.Name(asked.modality).removeprefix("MODALITY_").lower()
+    return ChargeFilter(
+        tenant=_tenant(asked.tenant),
+        models=tuple(asked.models),
+        modality=modality,
+        labels=dict(asked.labels),
+        settled_from=start,
+        settled_before=end,
+    )
+
+
+def _tenant(asked: str) -> str:
+    """Whose charges; empty: everybody's. A tenant that is not there looks like any other one."""
+    asking = caller.current()
+    if not asked or asked == asking.tenant:
+        return asking.tenant
+    if not asking.admin:
+        raise ScopeMissing("what other tenants spend is for admins", metadata={"scope": "admin"})
+    return "" if asked == EVERYBODY else asked
+
+
+def _position(token: list[Any] | None) -> ChargePosition | None:
+    if token is None:
+        return None
+    if len(token) != _PLACES or not all(type(place) is int for place in token):
+        raise paging.not_given_out()
+    return ChargePosition(*token)
+
+
+def _moment(asked: usage_pb2.UsageFilter, name: str) -> datetime | None:
+    if not asked.HasField(name):  # type: ignore[arg-type]
+        return None
+    stamp: Timestamp = getattr(asked, name)
+    return stamp.ToDatetime(UTC)
+
+
+def _total(found: Total, dimensions: list[Dimension]) -> usage_pb2.UsageTotal:
+    group = dict(zip(dimensions, found.group, strict=True))
+    total = usage_pb2.UsageTotal(
+        tenant=group.get(Dimension.TENANT, ""),
+        model=group.get(Dimension.MODEL, ""),
+        label_value=group.get(Dimension.LABEL, ""),
+        day=group.get(Dimension.DAY, ""),
+        price_tier=group.get(Dimension.TIER, ""),
+        price_date=group.get(Dimension.PRICE_DATE, ""),
+        charges=found.charges,
+        generations=found.generations,
+        settled_usd_nanos=found.settled_nanos,
+        assumed_usd_nanos=found.assumed_nanos,
+        unknown_charges=found.unknown_charges,
+        usage=_usage(found.used),
+    )
+    if Dimension.MODALITY in group:
+        total.modality = shown.MODALITIES[group[Dimension.MODALITY]]
+    return total
+
+
+def _charge(found: Charge) -> usage_pb2.Charge:
+    return usage_pb2.Charge(
+        generation_id=found.generation_id,
+        attempt=found.ordinal,
+        tenant=found.tenant,
+        model=found.model,
+        modality=shown.MODALITIES[found.modality],
+        cost=shown.cost(found.cost),
+        usage=_usage(found.used),
+        settle_time=shown.time(found.settled_at),
+        labels=found.labels,
+        prediction_id=found.prediction_id,
+        price_tier=found.tier,
+    )
+
+
+def _usage(used: Used) -> cost_pb2.Usage:
+    return cost_pb2.Usage(
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        input_characters=used.input_characters,
+        images=used.images,
+        media_duration=_duration(used.media_nanos),
+        run_duration=_duration(used.run_nanos),
+    )
+
+
+def _duration(nanos: int | None) -> Duration | None:
+    if nanos is None:
+        return None
+    return Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)

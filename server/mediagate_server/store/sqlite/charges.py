@@ -1,0 +1,198 @@
+"""Charges as rows: written with the ledger's settled lines, added up by the database."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from mediagate_server.store.charges import (
+    Charge,
+    ChargeFilter,
+    ChargePosition,
+    Dimension,
+    Total,
+    Used,
+)
+from mediagate_server.store.records import (
+    Attempt,
+    Charged,
+    Cost,
+    CostState,
+    Entry,
+    EntryKind,
+    Generation,
+    Purpose,
+    Usage,
+)
+from mediagate_server.store.sqlite.generations import microseconds
+
+_GROUPS: Final = {
+    Dimension.TENANT: "tenant",
+    Dimension.MODEL: "model",
+    Dimension.MODALITY: "modality",
+    Dimension.LABEL: "coalesce((SELECT label.value FROM json_each(charges.labels) AS label"
+    " WHERE label.key = ?), '')",
+    Dimension.DAY: "date(settled_us / 1000000, 'unixepoch')",
+    Dimension.TIER: "tier",
+    Dimension.PRICE_DATE: "price_as_of",
+}
+_USAGE: Final = (
+    "input_tokens",
+    "output_tokens",
+    "input_characters",
+    "images",
+    "media_nanos",
+    "run_nanos",
+)
+_NANOS: Final = 10**9
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTHING: Final = Charged(Usage())
+
+
+def write(connection: sqlite3.Connection, generation: Generation, entries: Iterable[Entry]) -> None:
+    """A charge for each settled line among those that were written with a generation."""
+    for entry in entries:
+        if entry.kind is EntryKind.SETTLE:
+            attempt = next(one for one in generation.attempts if one.id == entry.attempt_id)
+            _insert(connection, generation, attempt, entry)
+
+
+def _insert(
+    connection: sqlite3.Connection, generation: Generation, attempt: Attempt, entry: Entry
+) -> None:
+    charged = attempt.charged or _NOTHING
+    used = charged.usage
+    ended = attempt.completed_at or generation.completed_at or generation.created_at
+    screened = attempt.purpose is Purpose.SCREEN
+    connection.execute(
+        "INSERT INTO charges SELECT line, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+        " FROM ledger WHERE attempt_id = ? AND kind = 'settle'",
+        (
+            generation.id,
+            attempt.ordinal,
+            generation.tenant,
+            attempt.model,
+            "safety" if screened else generation.modality,
+            orjson.dumps(dict(generation.labels)).decode() if generation.labels else "{}",
+            attempt.prediction_id,
+            microseconds(ended),
+            entry.amount_nanos,
+            entry.state,
+            entry.price_as_of,
+            charged.tier,
+            charged.outputs,
+            used.input_tokens,
+            used.output_tokens,
+            used.input_characters,
+            used.images,
+            _nanos(used.media_seconds),
+            _nanos(used.run_seconds),
+            attempt.id,
+        ),
+    )
+
+
+def totals(
+    connection: sqlite3.Connection,
+    wanted: ChargeFilter,
+    group_by: Sequence[Dimension],
+    label_key: str,
+) -> tuple[Total, ...]:
+    """One for each group, the dearest first; none where there are no charges."""
+    conditions, values = _conditions(wanted)
+    groups = [_GROUPS[dimension] for dimension in group_by]
+    keys = [label_key for dimension in group_by if dimension is Dimension.LABEL]
+    named = [f"g{number}" for number in range(len(groups))]
+    selected = "".join(f"{group} AS {name}, " for group, name in zip(groups, named, strict=True))
+    used = ", ".join(f"sum({column})" for column in _USAGE)
+    # Only fixed texts and question marks are put together here; every value is bound.
+    rows = connection.execute(
+        f"SELECT {selected}count(*) AS n, count(DISTINCT generation_id),"  # noqa: S608
+        " coalesce(sum(amount_nanos) FILTER (WHERE state = 'settled'), 0) AS settled,"
+        " coalesce(sum(amount_nanos) FILTER (WHERE state = 'assumed'), 0) AS assumed,"
+        f" count(*) FILTER (WHERE state = 'unknown'), {used}"
+        f" FROM charges WHERE {' AND '.join(conditions)}"
+        f"{' GROUP BY ' + ', '.join(named) if named else ' HAVING n > 0'}"
+        f" ORDER BY {', '.join(('settled + assumed DESC', *named))}",
+        (*keys, *values),
+    ).fetchall()
+    return tuple(_total(row, len(groups)) for row in rows)
+
+
+def _total(row: Sequence[Any], depth: int) -> Total:
+    group, counts, used = row[:depth], row[depth : depth + 5], row[depth + 5 :]
+    number, generations, settled, assumed, unknown = counts
+    return Total(tuple(group), number, generations, settled, assumed, unknown, Used(*used))
+
+
+def newest_first(
+    connection: sqlite3.Connection, wanted: ChargeFilter, limit: int, after: ChargePosition | None
+) -> tuple[Charge, ...]:
+    """A page of charges, from below `after`."""
+    conditions, values = _conditions(wanted)
+    if after:
+        conditions.append("(settled_us, line) < (?, ?)")
+        values += [after.settled_us, after.line]
+    rows = connection.execute(
+        "SELECT settled_us, line, generation_id, ordinal, tenant, model, modality, amount_nanos,"  # noqa: S608
+        f" state, price_as_of, labels, prediction_id, tier, {', '.join(_USAGE)}"
+        f" FROM charges WHERE {' AND '.join(conditions)}"
+        " ORDER BY settled_us DESC, line DESC LIMIT ?",
+        (*values, limit),
+    ).fetchall()
+    return tuple(_charges(rows))
+
+
+def _charges(rows: Iterable[Any]) -> Iterator[Charge]:
+    for row in rows:
+        settled_us, line, generation_id, ordinal, tenant, model, modality, nanos, *rest = row
+        state, price_as_of, labels, prediction_id, tier, *used = rest
+        yield Charge(
+            ChargePosition(settled_us, line),
+            generation_id,
+            ordinal,
+            tenant,
+            model,
+            modality,
+            Cost(nanos, CostState(state), price_as_of),
+            tier,
+            Used(*used),
+            _EPOCH + timedelta(microseconds=settled_us),
+            orjson.loads(labels),
+            prediction_id,
+        )
+
+
+def _conditions(wanted: ChargeFilter) -> tuple[list[str], list[object]]:
+    conditions = ["1"]
+    values: list[object] = []
+
+    def require(condition: str, *parameters: object) -> None:
+        conditions.append(condition)
+        values.extend(parameters)
+
+    if wanted.tenant:
+        require("tenant = ?", wanted.tenant)
+    if wanted.models:
+        models = orjson.dumps(wanted.models).decode()
+        require("model IN (SELECT value FROM json_each(?))", models)
+    if wanted.modality:
+        require("modality = ?", wanted.modality)
+    for key, value in wanted.labels.items():
+        require(
+            "EXISTS (SELECT 1 FROM json_each(charges.labels) AS label"
+            " WHERE label.key = ? AND label.value = ?)",
+            key,
+            value,
+        )
+    if wanted.settled_from:
+        require("settled_us >= ?", microseconds(wanted.settled_from))
+    if wanted.settled_before:
+        require("settled_us < ?", microseconds(wanted.settled_before))
+    return conditions, values
+
+
+def _nanos(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * _NANOS)
