@@ -1,0 +1,280 @@
+"""UsageService through the wire: what it adds up is what generations and the bill say."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mediagate.v1 import (
+    cost_pb2,
+    generations_pb2,
+    image_pb2,
+    modality_pb2,
+    options_pb2,
+    text_pb2,
+    usage_pb2,
+    video_pb2,
+)
+from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.server import Sandbox
+
+from .failures import reason_of
+from .gates import Opener, Stubs
+from .scripted import ID, ScriptedUpstream, says
+from .tenants import channel_of, tenant
+
+BY = {
+    name: getattr(usage_pb2, f"USAGE_DIMENSION_{name}")
+    for name in ("TENANT", "MODEL", "MODALITY", "LABEL", "DAY", "PRICE")
+}
+
+
+def options(model: str, **labels: str) -> options_pb2.GenerationOptions:
+    """Options with a model and labels."""
+    return options_pb2.GenerationOptions(model=model, labels=labels)
+
+
+async def a_little_of_everything(stubs: Stubs) -> list[Any]:
+    """Texts, pictures and a film, of two teams; one of them fails."""
+    text = text_pb2.GenerateTextRequest(prompt="hello", options=options("claude", team="a"))
+    failing = text_pb2.GenerateTextRequest(prompt="[[fail]] x", options=options("claude"))
+    picture = image_pb2.GenerateImageRequest(prompt="a", options=options("flux-dev", team="b"))
+    made: list[Any] = [await stubs.text.GenerateText(one) for one in (text, text, failing)]
+    pictures: list[Any] = [await stubs.image.GenerateImage(picture) for _ in range(2)]
+    film = await stubs.video.GenerateVideo(
+        video_pb2.GenerateVideoRequest(prompt="rain", options=options("minimax-video", team="b"))
+    )
+    ended = await stubs.generations.WaitGeneration(
+        generations_pb2.WaitGenerationRequest(id=film.generation.id)
+    )
+    return [one.generation for one in (*made, *pictures, ended)]
+
+
+async def usage(stubs: Stubs, *by: str, label: str = "", **wanted: Any) -> list[Any]:
+    """The totals."""
+    request = usage_pb2.GetUsageRequest(
+        filter=usage_pb2.UsageFilter(**wanted), group_by=[BY[name] for name in by], label_key=label
+    )
+    return list((await stubs.usage.GetUsage(request)).totals)
+
+
+async def charges(stubs: Stubs, size: int = 0, **wanted: Any) -> list[Any]:
+    """All pages of charges."""
+    request = usage_pb2.ListChargesRequest(filter=usage_pb2.UsageFilter(**wanted), page_size=size)
+    found: list[Any] = []
+    while True:
+        page = await stubs.usage.ListCharges(request)
+        found += page.charges
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
+def stamp(moment: datetime) -> Timestamp:
+    """As protobuf."""
+    made = Timestamp()
+    made.FromDatetime(moment)
+    return made
+
+
+async def refusal(stubs: Stubs, **request: Any) -> tuple[grpc.StatusCode, str, str]:
+    """Code, reason and text of a GetUsage that is refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stubs.usage.GetUsage(usage_pb2.GetUsageRequest(**request))
+    return raised.value.code(), reason_of(raised.value), raised.value.details() or ""
+
+
+async def test_totals_charges_generations_and_bill_are_one(
+    sandbox: Sandbox, sandboxed: Stubs
+) -> None:
+    """To the nano-dollar, in sum and each by itself."""
+    made = await a_little_of_everything(sandboxed)
+    total, *more = await usage(sandboxed)
+    assert not more
+    listed = await charges(sandboxed, size=2)
+    assert total.settled_usd_nanos == sum(one.cost.usd_nanos for one in listed)
+    assert total.settled_usd_nanos == sum(one.cost.usd_nanos for one in made) > 0
+    assert (
+        total.settled_usd_nanos
+        == (await asyncio.to_thread(SandboxControl(sandbox.url).bill))["total_nanos"]
+    )
+    # The text that failed was tried by other models: one generation, a charge for each attempt.
+    assert (total.generations, total.charges, total.unknown_charges) == (6, len(listed), 0)
+    assert len(listed) > len(made)
+    attempts = {(one.id, each.ordinal): (one, each) for one in made for each in one.attempts}
+    for charge in listed:
+        generation, attempt = attempts.pop((charge.generation_id, charge.attempt))
+        assert charge.cost == attempt.cost
+        assert charge.model == attempt.model
+        assert charge.prediction_id == attempt.prediction_id
+        assert charge.settle_time == attempt.complete_time
+        assert (charge.tenant, charge.labels) == ("local", generation.labels)
+        assert charge.modality == generation.modality
+        if len(generation.attempts) == 1:
+            assert charge.usage == generation.usage
+    assert not attempts
+    times = [one.settle_time.ToNanoseconds() for one in listed]
+    assert times == sorted(times, reverse=True)
+
+
+async def test_groups_add_up_to_the_whole(sandboxed: Stubs) -> None:
+    """By each dimension and by three at once; the dearest first."""
+    await a_little_of_everything(sandboxed)
+    (whole,) = await usage(sandboxed)
+    for by in (*((name,) for name in BY), ("MODEL", "LABEL", "DAY")):
+        totals = await usage(sandboxed, *by, label="team" if "LABEL" in by else "")
+        sums = [one.settled_usd_nanos for one in totals]
+        assert sum(sums) == whole.settled_usd_nanos
+        assert sums == sorted(sums, reverse=True)
+        assert sum(one.charges for one in totals) == whole.charges
+        tokens = sum(one.usage.output_tokens for one in totals)
+        assert tokens == whole.usage.output_tokens > 0
+    (day,) = await usage(sandboxed, "DAY")
+    assert day.day == datetime.now(UTC).date().isoformat()
+    by_team = {one.label_value: one for one in await usage(sandboxed, "LABEL", label="team")}
+    assert {team: one.generations for team, one in by_team.items()} == {"a": 2, "b": 3, "": 1}
+    kinds = {one.modality: one.usage for one in await usage(sandboxed, "MODALITY")}
+    assert kinds[modality_pb2.MODALITY_IMAGE].images == 2
+    assert not kinds[modality_pb2.MODALITY_TEXT].HasField("images")
+    prices = await usage(sandboxed, "MODEL", "PRICE")
+    assert all(one.price_date for one in prices)
+
+
+async def test_filters_choose(sandboxed: Stubs) -> None:
+    """The same filter chooses the same for totals and for charges."""
+    made = await a_little_of_everything(sandboxed)
+    claude = made[0].model
+    now = datetime.now(UTC)
+    last = max(one.attempts[-1].complete_time.ToNanoseconds() for one in made)
+    film = Timestamp()
+    film.FromNanoseconds(last)
+    every = sum(len(one.attempts) for one in made)
+    cases: tuple[tuple[int, dict[str, Any]], ...] = (
+        (3, {"models": [claude]}),
+        (5, {"models": [claude, "black-forest-labs/flux-dev"]}),
+        (2, {"modality": modality_pb2.MODALITY_IMAGE}),
+        (2, {"labels": {"team": "a"}}),
+        (2, {"labels": {"team": "a"}, "models": [claude]}),
+        (1, {"start_time": film}),
+        (every - 1, {"start_time": stamp(now - timedelta(days=300)), "end_time": film}),
+        (every, {"start_time": stamp(now - timedelta(days=1)), "tenant": "local"}),
+    )
+    for number, wanted in cases:
+        (total,) = await usage(sandboxed, **wanted)
+        assert total.charges == number, wanted
+        assert len(await charges(sandboxed, **wanted)) == number
+    empty: tuple[dict[str, Any], ...] = (
+        {"labels": {"team": "c"}},
+        {"models": ["claude"]},
+        {"tenant": "nobody"},
+    )
+    for nothing in empty:
+        assert await usage(sandboxed, "MODEL", **nothing) == []
+        assert await usage(sandboxed, **nothing) == []
+        assert await charges(sandboxed, **nothing) == []
+
+
+async def test_what_is_unknown_is_counted_and_never_zero(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """An end without a metric: no sum has it, and one number says how many are missing."""
+    scripted.creates = [says({"id": ID, "status": "canceled", "metrics": {}}, 201)]
+    request = image_pb2.GenerateImageRequest(prompt="a", options=options("sdxl"))
+    made = (await stubs.image.GenerateImage(request)).generation
+    assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    (total,) = await usage(stubs, "MODEL")
+    assert (total.unknown_charges, total.settled_usd_nanos, total.charges) == (1, 0, 1)
+    (charge,) = await charges(stubs)
+    assert not charge.cost.HasField("usd_nanos")
+    assert charge.cost.state == cost_pb2.COST_STATE_UNKNOWN
+
+
+async def test_usage_survives_a_restart(sandbox: Sandbox, open_gate: Opener) -> None:
+    """It is in the store."""
+    async with open_gate(sandbox.url) as (stubs, _):
+        await a_little_of_everything(stubs)
+        before = await usage(stubs, "MODEL", "LABEL", label="team"), await charges(stubs)
+    async with open_gate(sandbox.url) as (stubs, _):
+        after = await usage(stubs, "MODEL", "LABEL", label="team"), await charges(stubs)
+        assert before == after
+
+
+async def test_bad_questions_are_refused_by_the_field(sandboxed: Stubs) -> None:
+    """Each names what is wrong."""
+    now = datetime.now(UTC)
+    twice = [BY["MODEL"], BY["MODEL"]]
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("group_by[0]", {"group_by": [usage_pb2.USAGE_DIMENSION_UNSPECIFIED]}),
+        ("group_by[0]", {"group_by": [77]}),
+        ("group_by[1]", {"group_by": twice}),
+        ("group_by", {"group_by": list(BY.values())[:4], "label_key": "team"}),
+        ("label_key", {"group_by": [BY["LABEL"]]}),
+        ("label_key", {"label_key": "team"}),
+        ("label_key", {"group_by": [BY["LABEL"]], "label_key": "Team!"}),
+        ("filter.end_time", {"filter": {"start_time": stamp(now), "end_time": stamp(now)}}),
+        ("filter.start_time", {"filter": {"start_time": stamp(now - timedelta(days=401))}}),
+        ("filter.modality", {"filter": {"modality": 99}}),
+        ("filter.labels", {"filter": {"labels": {f"k{n}": "v" for n in range(17)}}}),
+    ]
+    for field, request in cases:
+        code, reason, text = await refusal(sandboxed, **request)
+        assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"), request
+        assert field in text, (field, text)
+    for token in ("x", "eyJ", "WyJ4IiwgWzEsIDJdXQ=="):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await sandboxed.usage.ListCharges(usage_pb2.ListChargesRequest(page_token=token))
+        assert reason_of(raised.value) == "INVALID_REQUEST"
+
+
+@pytest.fixture
+async def three(sandbox: Sandbox, open_gate: Opener) -> AsyncIterator[dict[str, Stubs]]:
+    """Two tenants that have made something each, and an admin."""
+    async with AsyncExitStack() as stack:
+        tenants = (tenant("mine"), tenant("other"), tenant("boss", admin=True))
+        _, gate = await stack.enter_async_context(open_gate(sandbox.url, tenants=tenants))
+        stubs = {
+            name: Stubs.on(await stack.enter_async_context(channel_of(gate.grpc_address, name)))
+            for name in ("mine", "other", "boss")
+        }
+        for name, model in (("mine", "flux-dev"), ("other", "flux-schnell")):
+            await stubs[name].image.GenerateImage(
+                image_pb2.GenerateImageRequest(prompt="a", options=options(model))
+            )
+        yield stubs
+
+
+async def test_a_tenant_sees_its_own_and_an_admin_all(three: dict[str, Stubs]) -> None:
+    """Whatever the filter says."""
+    (own,) = await usage(three["mine"], "TENANT", "MODEL")
+    assert (own.tenant, own.model) == ("mine", "black-forest-labs/flux-dev")
+    assert [one.tenant for one in await charges(three["mine"], tenant="mine")] == ["mine"]
+    for tenant_asked in ("other", "boss", "*", "nobody"):
+        for call in (usage, charges):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call(three["mine"], tenant=tenant_asked)
+            assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert reason_of(raised.value) == "SCOPE_MISSING"
+    assert await usage(three["boss"]) == []
+    everybody = await usage(three["boss"], "TENANT", tenant="*")
+    assert [one.tenant for one in everybody] == ["mine", "other"]
+    assert {one.tenant for one in await charges(three["boss"], tenant="*")} == {"mine", "other"}
+    (other,) = await usage(three["boss"], tenant="other")
+    assert other.settled_usd_nanos == everybody[1].settled_usd_nanos
+
+
+async def test_a_page_token_is_a_tenants_own(three: dict[str, Stubs]) -> None:
+    """As with every other list."""
+    boss = three["boss"]
+    request = usage_pb2.ListChargesRequest(filter=usage_pb2.UsageFilter(tenant="*"), page_size=1)
+    request.page_token = (await boss.usage.ListCharges(request)).next_page_token
+    assert len((await boss.usage.ListCharges(request)).charges) == 1
+    request.filter.tenant = "mine"
+    for stubs in (boss, three["mine"]):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stubs.usage.ListCharges(request)
+        assert reason_of(raised.value) == "INVALID_REQUEST"

@@ -1,0 +1,235 @@
+"""Charges as rows, held against sums that are made by hand: any groups, any filters, any pages."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import permutations
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from mediagate_server.store.charges import (
+    Charge,
+    ChargeFilter,
+    Dimension,
+    Total,
+    Used,
+)
+from mediagate_server.store.records import (
+    AttemptState,
+    Charged,
+    Cost,
+    CostState,
+    Entry,
+    EntryKind,
+    Purpose,
+    State,
+    Usage,
+)
+from mediagate_server.store.sqlite import SqliteStore
+
+from .samples import NOON, made, moved, reservation
+
+LABELS: tuple[dict[str, str], ...] = ({}, {"team": "a"}, {"team": "b", 'odd."key': "x"})
+ALL = ChargeFilter()
+
+
+async def settle(
+    store: SqliteStore,
+    name: str,
+    nanos: int | None,
+    state: CostState = CostState.SETTLED,
+    at: datetime = NOON,
+    charged: Charged | None = None,
+    **facts: object,
+) -> None:
+    """A generation of one attempt, at its end."""
+    model = str(facts.pop("charge_model", "a/b"))
+    generation = made(name, **facts)
+    attempt = replace(generation.attempt, model=model)
+    generation = replace(generation, attempts=(attempt,))
+    await store.accept(generation, reservation(generation), 0)
+    ended = moved(generation, State.SUCCEEDED, AttemptState.SUCCEEDED, f"p{name}")
+    attempt = replace(ended.attempt, completed_at=at, charged=charged)
+    line = Entry(attempt.id, EntryKind.SETTLE, nanos, state, "2026-01")
+    await store.save(replace(ended, attempts=(attempt,)), (line,))
+
+
+async def every_charge(store: SqliteStore, wanted: ChargeFilter, size: int) -> list[Charge]:
+    """All pages."""
+    found: list[Charge] = []
+    while page := await store.charges(wanted, size, found[-1].at if found else None):
+        assert len(page) <= size
+        found += page
+    return found
+
+
+def by_hand(
+    charges: Sequence[Charge], group_by: Sequence[Dimension]
+) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """What the database should say of the same charges."""
+    values = {
+        Dimension.TENANT: lambda one: one.tenant,
+        Dimension.MODEL: lambda one: one.model,
+        Dimension.MODALITY: lambda one: one.modality,
+        Dimension.LABEL: lambda one: one.labels.get("team", ""),
+        Dimension.DAY: lambda one: one.settled_at.date().isoformat(),
+        Dimension.TIER: lambda one: one.tier,
+        Dimension.PRICE_DATE: lambda one: one.cost.price_date,
+    }
+    groups: dict[tuple[str, ...], list[Charge]] = defaultdict(list)
+    for one in charges:
+        groups[tuple(values[dimension](one) for dimension in group_by)].append(one)
+    return {
+        group: (
+            len(members),
+            sum(one.cost.nanos or 0 for one in members if one.cost.state is CostState.SETTLED),
+            sum(one.cost.nanos or 0 for one in members if one.cost.state is CostState.ASSUMED),
+            sum(one.cost.nanos is None for one in members),
+            sum(one.used.output_tokens or 0 for one in members),
+            sum(one.used.run_nanos or 0 for one in members),
+        )
+        for group, members in groups.items()
+    }
+
+
+def as_told(totals: Sequence[Total]) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Totals in the same form."""
+    assert len({one.group for one in totals}) == len(totals)
+    return {
+        one.group: (
+            one.charges,
+            one.settled_nanos,
+            one.assumed_nanos,
+            one.unknown_charges,
+            one.used.output_tokens or 0,
+            one.used.run_nanos or 0,
+        )
+        for one in totals
+    }
+
+
+async def test_sums_are_those_of_the_single_charges(store: SqliteStore, seed: int) -> None:
+    """Sixty charges of all kinds, grouped by every two dimensions and filtered in every way."""
+    draw = Random(seed)
+    for number in range(60):
+        state = draw.choice((CostState.SETTLED, CostState.ASSUMED, CostState.UNKNOWN))
+        tokens = draw.choice((None, draw.randrange(10**6)))
+        usage = Usage(output_tokens=tokens, run_seconds=draw.choice((None, 0.1, 1 / 3)))
+        await settle(
+            store,
+            str(number),
+            None if state is CostState.UNKNOWN else draw.randrange(10**15),
+            state,
+            NOON + timedelta(hours=draw.randrange(100), microseconds=draw.randrange(10**6)),
+            Charged(usage, tier=draw.choice(("", "resolution is 720p"))),
+            tenant=draw.choice(("local", "acme")),
+            modality=draw.choice(("text", "video")),
+            charge_model=draw.choice(("a/b", "c/d", "e/f")),
+            labels=draw.choice(LABELS),
+        )
+    filters = (
+        ALL,
+        ChargeFilter(tenant="acme"),
+        ChargeFilter(models=("a/b", "e/f", "nobody/nothing")),
+        ChargeFilter(modality="video", labels={'odd."key': "x"}),
+        ChargeFilter(labels={"team": "b", 'odd."key': "x"}),
+        ChargeFilter(settled_from=NOON + timedelta(hours=20), settled_before=NOON + timedelta(50)),
+        ChargeFilter(tenant="nobody"),
+    )
+    for wanted in filters:
+        charges = await every_charge(store, wanted, draw.randrange(1, 9))
+        assert [one.at for one in charges] == sorted((one.at for one in charges), key=_place)[::-1]
+        for group_by in ((), *permutations(Dimension, 2)):
+            totals = await store.totals(wanted, group_by, "team")
+            assert as_told(totals) == by_hand(charges, group_by)
+            sums = [one.settled_nanos + one.assumed_nanos for one in totals]
+            assert sums == sorted(sums, reverse=True)
+    assert len(await every_charge(store, ALL, 1000)) == 60
+
+
+def _place(at: object) -> tuple[int, int]:
+    return (at.settled_us, at.line)  # type: ignore[attr-defined]
+
+
+async def test_a_time_begins_where_it_says_and_leaves_its_end_out(store: SqliteStore) -> None:
+    """To the microsecond."""
+    tick = timedelta(microseconds=1)
+    for number, at in enumerate((NOON - tick, NOON, NOON + tick)):
+        await settle(store, str(number), 1, at=at)
+    first, *_ = await store.totals(ChargeFilter(settled_from=NOON, settled_before=NOON + tick))
+    assert first.charges == 1
+    (one,) = await store.charges(ChargeFilter(settled_from=NOON + tick), 9, None)
+    assert (one.prediction_id, one.settled_at) == ("p2", NOON + tick)
+
+
+async def test_only_what_is_settled_is_a_charge(store: SqliteStore) -> None:
+    """Neither what is held nor what was given back. What is settled after that is one."""
+    generation = made("one")
+    await store.accept(generation, reservation(generation), 0)
+    absent = moved(generation, State.FAILED, AttemptState.ABSENT)
+    gone = Entry(generation.attempt.id, EntryKind.RELEASE, 0, CostState.SETTLED, "2026")
+    await store.save(absent, (gone,))
+    assert await store.totals(ALL) == ()
+    found = moved(absent, State.FAILED, AttemptState.SUCCEEDED, "p")
+    line = Entry(generation.attempt.id, EntryKind.SETTLE, 7, CostState.SETTLED, "2026")
+    await store.save(found, (line,))
+    (one,) = await store.charges(ALL, 9, None)
+    assert (one.cost, one.prediction_id) == (Cost(7, CostState.SETTLED, "2026"), "p")
+
+
+async def test_a_screening_is_a_charge_of_its_own_kind(store: SqliteStore) -> None:
+    """It counts as safety, and as the same generation."""
+    generation = made("both")
+    screen = replace(generation.attempt, id="att_screen", purpose=Purpose.SCREEN, model="g/u")
+    picture = replace(generation.attempt, id="att_picture", ordinal=2)
+    generation = replace(generation, modality="image", attempts=(screen, picture))
+    await store.accept(generation, (), 0)
+    lines = tuple(
+        Entry(name, EntryKind.SETTLE, nanos, CostState.SETTLED, "2026")
+        for name, nanos in ((screen.id, 1), (picture.id, 5))
+    )
+    await store.save(replace(generation, version=2, state=State.SUCCEEDED), lines)
+    totals = await store.totals(ALL, (Dimension.MODALITY, Dimension.MODEL))
+    assert [(one.group, one.settled_nanos) for one in totals] == [
+        (("image", "a/b"), 5),
+        (("safety", "g/u"), 1),
+    ]
+    (whole,) = await store.totals(ALL)
+    assert (whole.charges, whole.generations) == (2, 1)
+
+
+async def test_a_charge_is_never_changed(store: SqliteStore, tmp_path: Path) -> None:
+    """By nobody, as the rest of the ledger."""
+    await settle(store, "one", 3)
+    with closing(sqlite3.connect(tmp_path / "mediagate.sqlite3")) as connection:
+        for statement in ("UPDATE charges SET amount_nanos = 1", "DELETE FROM charges"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                connection.execute(statement)
+
+
+async def test_what_was_settled_before_there_were_charges_is_one(tmp_path: Path) -> None:
+    """A file of an older gate: brought up to date, it has the same charges."""
+    usage = Usage(output_tokens=5, media_seconds=1.5, run_seconds=0.25)
+    moments = (NOON, NOON.replace(microsecond=0), NOON.replace(microsecond=70))
+    async with SqliteStore(tmp_path) as store:
+        for number, at in enumerate(moments):
+            await settle(store, str(number), 3, at=at, usage=usage, labels={"team": "a"})
+        await settle(store, "unknown", None, CostState.UNKNOWN, NOON + timedelta(days=1))
+    with closing(sqlite3.connect(tmp_path / "mediagate.sqlite3")) as connection:
+        connection.executescript("DROP TABLE charges; PRAGMA user_version = 3;")
+    async with SqliteStore(tmp_path) as store:
+        charges = await every_charge(store, ALL, 9)
+        assert [one.settled_at for one in charges[1:]] == sorted(moments, reverse=True)
+        assert charges[0].cost == Cost(None, CostState.UNKNOWN, "2026-01")
+        assert charges[0].used == Used()
+        for one in charges[1:]:
+            assert one.used == Used(
+                output_tokens=5, media_nanos=1_500_000_000, run_nanos=250_000_000
+            )
+            assert one.labels == {"team": "a"}
+            assert one.model == "a/b"
