@@ -183,6 +183,7 @@ class Gate:
                     account=settings.upstream_account,
                     exclusive=settings.upstream_exclusive,
                     sandbox=sandboxed,
+                    creates_per_second=settings.creates_per_minute / 60,
                     clock=clock,
                     keeper=media.keeper,
                     timing=_timing(settings),

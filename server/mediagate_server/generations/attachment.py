@@ -1,6 +1,6 @@
 """One caller's hold on a generation, for as long as its rpc lives."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -24,16 +24,25 @@ from mediagate_server.store.records import Generation, State
 class Attachment:
     """An async context manager: leaving it by an exception that is not an answer is leaving."""
 
-    def __init__(self, life: Life, clock: Clock, submission: Submission, *, replayed: bool) -> None:
+    def __init__(
+        self,
+        life: Life,
+        clock: Clock,
+        placed: Callable[[Generation], Generation],
+        submission: Submission,
+        *,
+        replayed: bool,
+    ) -> None:
         self._life = life
         self._clock = clock
+        self._placed = placed
         self._submission = submission
         self.replayed = replayed
 
     @property
     def record(self) -> Generation:
-        """The generation as it stands."""
-        return self._life.record
+        """The generation as it stands; while it waits, with its place in the queue."""
+        return self._placed(self._life.record)
 
     async def __aenter__(self) -> Self:
         return self

@@ -125,7 +125,8 @@ class Surroundings:
     `account` names the upstream account; `exclusive`: nobody else uses it, so that what its list
     shows and no attempt holds must be ours. `sandbox`: the embedded sandbox answers.
     `webhook_url` gives the address by which upstream may tell of one attempt, or None. `draw`
-    makes the unguessable part of ids.
+    makes the unguessable part of ids. `creates_per_second` is the account's steady rate, to reckon
+    by when something that waits will be sent.
     """
 
     store: Store
@@ -139,3 +140,4 @@ class Surroundings:
     webhook_url: Callable[[str], str | None] = no_webhook
     keeper: Keeper = field(default_factory=NoKeeper)
     draw: Callable[[], str] = identifiers.token
+    creates_per_second: float = 10.0

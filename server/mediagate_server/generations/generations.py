@@ -53,7 +53,7 @@ class Generations:
     def __init__(self, around: Surroundings, *, max_in_flight: Callable[[str], int]) -> None:
         self._around = around
         self._max_in_flight = max_in_flight
-        self._roll = Roll()
+        self._roll = Roll(around.creates_per_second, around.clock.now)
         self._overruns = Overruns(around, self._roll, self._keep)
         self._sweeper = Sweeper(around, self._roll, self._overruns)
         self._tasks = asyncio.TaskGroup()
@@ -104,7 +104,9 @@ class Generations:
         # Known before it is bound, so that a twin which sees the binding finds it.
         self._roll.add(life)
         life.callers.arrive()
-        attachment = Attachment(life, self._around.clock, submission, replayed=False)
+        attachment = Attachment(
+            life, self._around.clock, self._roll.placed, submission, replayed=False
+        )
         self._keep(self._accept(life, reserved, pending, accepted))
         try:
             # A caller that leaves now must not tear the commit from the send.
@@ -118,7 +120,7 @@ class Generations:
 
     async def get(self, tenant: str, generation_id: str) -> Generation:
         """The generation as it stands. GenerationNotFound also for another tenant's."""
-        return (await self._find(tenant, generation_id)).record
+        return self._roll.placed((await self._find(tenant, generation_id)).record)
 
     async def list_generations(
         self, tenant: str, wanted: Filter, limit: int, after: Position | None
@@ -130,13 +132,13 @@ class Generations:
         """The generation once it is over, or as it stands after `seconds`."""
         life = await self._find(tenant, generation_id)
         await wait_for_end(life, self._around.clock, seconds)
-        return life.record
+        return self._roll.placed(life.record)
 
     async def watch(self, tenant: str, generation_id: str, after: int) -> AsyncIterator[Generation]:
         """The generation at every version above `after`, up to its end."""
         life = await self._find(tenant, generation_id)
         async for record in watch_one(life, after):
-            yield record
+            yield self._roll.placed(record)
 
     async def watch_all(self, tenant: str, wanted: Filter, after: int) -> AsyncIterator[Change]:
         """Every change above `after` of those that match; 0: from now on, the moment it returns.
@@ -217,7 +219,7 @@ class Generations:
             raise RequestIdReused(submission.request_id)
         life = await self._find(submission.tenant, bound.generation_id)
         life.callers.arrive()
-        return Attachment(life, self._around.clock, submission, replayed=True)
+        return Attachment(life, self._around.clock, self._roll.placed, submission, replayed=True)
 
     # Living
 

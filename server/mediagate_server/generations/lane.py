@@ -171,7 +171,12 @@ class Lane:
         await self._whole.cleared(self.key)
         if self.attempt.state is not AttemptState.QUEUED:
             return
-        await self._around.upstream.admit(plan.slug)
+        waiting = self.attempt.id
+        self._places.queued(waiting)
+        try:
+            await self._around.upstream.admit(plan.slug)
+        finally:
+            self._places.served(waiting)
         if self._whole.draining:
             await asyncio.Event().wait()  # The next process sends it.
 

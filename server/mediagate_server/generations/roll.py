@@ -1,11 +1,14 @@
 """Who lives in this process: generations by their id, lanes by their attempts."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.whole import HintTaker
+from mediagate_server.store.records import Generation, Place, State
 
 
 class Roll:
@@ -14,9 +17,12 @@ class Roll:
     `change` is set, and put in place anew, whenever a version of a generation becomes durable.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, creates_per_second: float, now: Callable[[], datetime]) -> None:
+        self._creates_per_second = creates_per_second
+        self._now = now
         self._lives: dict[str, Life] = {}
         self._lanes: dict[str, HintTaker] = {}
+        self._queue: dict[str, None] = {}
         self.doubt = asyncio.Event()
         self.change = asyncio.Event()
         self.draining = False
@@ -54,7 +60,28 @@ class Roll:
             life.let_go()
         self.changed()
 
+    def placed(self, record: Generation) -> Generation:
+        """The record to be shown: while it waits, with its place in the queue."""
+        if record.state is not State.QUEUED:
+            return record
+        own = {attempt.id for attempt in record.attempts}
+        waiting = enumerate(self._queue, start=1)
+        position = next((number for number, one in waiting if one in own), None)
+        if position is None:
+            return record
+        seconds = position / self._creates_per_second
+        at = self._now() + timedelta(seconds=seconds)
+        return replace(record, place=Place(position, at, seconds))
+
     # What lanes tell
+
+    def queued(self, attempt_id: str) -> None:
+        """See whole.Places."""
+        self._queue[attempt_id] = None
+
+    def served(self, attempt_id: str) -> None:
+        """See whole.Places."""
+        self._queue.pop(attempt_id, None)
 
     def opened(self, attempt_id: str, lane: HintTaker) -> None:
         """See whole.Places."""

@@ -96,6 +96,14 @@ class Places(Protocol):
         """An attempt is this lane's."""
         ...
 
+    def queued(self, attempt_id: str) -> None:
+        """An attempt waits for the account's rate, behind all who wait already."""
+        ...
+
+    def served(self, attempt_id: str) -> None:
+        """It waits no more."""
+        ...
+
     def changed(self) -> None:
         """A new version of some generation is durable."""
         ...

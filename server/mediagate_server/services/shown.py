@@ -82,6 +82,9 @@ def generation(
     if record.failure:
         shown.error.CopyFrom(status_of(record.failure))
     _add_output(shown, record, (now or _now)())
+    if record.place:
+        shown.queue_position = record.place.position
+        shown.expected_start_time.FromDatetime(record.place.expected_at)
     for missing in record.missing if record.state is not State.FINALIZING else ():
         shown.partial.missing.add(index=missing.index, error=status_of(missing.failure))
     return shown

@@ -39,4 +39,7 @@ def event_fields(event: Generation | Chunk) -> dict[str, Any]:
         attempt=event.attempt.ordinal,
         model=event.attempt.model,
     )
+    if event.place:
+        status.queue_position = event.place.position
+        status.expected_wait.FromMilliseconds(round(1000 * event.place.seconds))
     return {"status": status}

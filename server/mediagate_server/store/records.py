@@ -187,6 +187,18 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where something waits in the queue for the account's rate, from 1, and until when.
+
+    `seconds` are those from now to then.
+    """
+
+    position: int
+    expected_at: datetime
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """How one of several lanes of a generation ended: a screening, or one of its outputs."""
 
@@ -218,7 +230,8 @@ class Generation:
     catalog wrote it. `shape` is how the output is to be read, likewise. Times are aware, in UTC.
     `version` counts the changes, from 1. `stop` says why its end was asked for, in one of our own
     words; empty: it was not. `parts` are the ends of its lanes, where it has several; `missing`
-    says which outputs of a success are not there.
+    says which outputs of a success are not there. `place` is put in where it is shown while it
+    waits, and never stored.
     """
 
     id: str
@@ -252,6 +265,7 @@ class Generation:
     stop: str = ""
     parts: tuple[Part, ...] = ()
     missing: tuple[MissingOutput, ...] = ()
+    place: Place | None = None
 
     @property
     def attempt(self) -> Attempt:
