@@ -18,7 +18,9 @@ Require = Callable[[str], str]
 """Given a program's name, gives its path, or skips the test, naming what is missing."""
 
 # One seed per run, printed in the header. To repeat a run: MEDIAGATE_TEST_SEED=<seed>.
+# Written back, so that the workers of a run on several processors have the same one.
 SEED = int(os.environ.get("MEDIAGATE_TEST_SEED") or random.SystemRandom().randrange(2**32))
+os.environ["MEDIAGATE_TEST_SEED"] = str(SEED)
 REQUIRE_ALL = os.environ.get("MEDIAGATE_REQUIRE_ALL") == "1"
 
 # No deadline: these machines are shared, and a slow example is not a wrong one. What hypothesis
