@@ -32,8 +32,10 @@ run: $(VENV)/.run ## Serve; from the sandbox, unless REPLICATE_API_TOKEN is set
 demo: $(VENV)/.run ## Take a tour against a running gate, or one of its own
 	@exec $(BIN)/mediagate demo
 
-test: $(VENV)/.dev ## Run the tests; TESTS='tests/contract -k enum' for some of them
-	$(BIN)/python -m pytest $(TESTS)
+# Each file stays on one worker: what it starts for its tests is started once.
+WORKERS ?= auto
+test: $(VENV)/.dev ## Run the tests; TESTS='tests/contract -k enum' for some of them, WORKERS=0 in one process
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 faults: $(VENV)/.dev ## Kill it, pause it, take its power: the long form of what `test` does briefly
 	$(BIN)/python -m pytest -m faults_full tests/faults $(TESTS)

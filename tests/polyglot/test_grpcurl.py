@@ -38,7 +38,7 @@ def test_services_are_listed(ask: Ask) -> None:
 
 def test_a_call_through_reflection(ask: Ask) -> None:
     """A read is answered to a caller who has no stubs."""
-    answer = json.loads(ask("mediagate.v1.ModelService/ListModels", data="{}"))
+    answer = json.loads(ask("mediagate.v1.ModelService/ListModels", data='{"page_size": 1000}'))
     modalities = {model["modality"] for model in answer["models"]}
     assert {"MODALITY_TEXT", "MODALITY_IMAGE", "MODALITY_VIDEO", "MODALITY_AUDIO"} <= modalities
 

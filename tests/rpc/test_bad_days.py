@@ -33,6 +33,8 @@ QUICK = {
     "upstream_create_timeout": 1.0,
     "upstream_connect_timeout": 0.4,
     "upstream_read_timeout": 0.5,
+    # What one model's failure comes to; that another takes over has tests of its own.
+    "use_fallback": False,
 }
 TOKENS = 30
 ANSWERS: list[Fault] = [
