@@ -34,7 +34,8 @@ async def ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
 
 async def leave_at(stubs: Stubs, chunk: int) -> str:
     """Read so many chunks of a stream, then be gone; the generation's id."""
-    prompt = f"[[tokens={CHUNKS} interval_ms=40 first_ms=40]] Hello {chunk}"
+    # It never ends by itself: whoever leaves is sure to leave before its end.
+    prompt = f"[[hang_after={CHUNKS} interval_ms=40 first_ms=40]] Hello {chunk}"
     call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt=prompt))
     name = ""
     async for event in call:
@@ -56,16 +57,13 @@ async def test_whoever_leaves_at_any_chunk_pays_what_the_bill_says(
     billed = await asked(sandbox, "bill")
     bill = {entry["id"]: entry for entry in billed["entries"]}
     assert len(bill) == sum(bool(one.attempts[-1].prediction_id) for one in made)
-    assert {one.state for one in made} <= {State.STATE_CANCELLED, State.STATE_SUCCEEDED}
-    assert sum(one.state == State.STATE_CANCELLED for one in made) > CHUNKS // 2
+    assert {one.state for one in made} == {State.STATE_CANCELLED}
     for one in made:
         attempt = one.attempts[-1]
         paid = bill[attempt.prediction_id]["nanos"] if attempt.prediction_id else 0
         assert one.cost.usd_nanos == paid
     cancelled = {cancel["prediction"] for cancel in (await asked(sandbox, "state"))["cancels"]}
-    assert cancelled >= {
-        one.attempts[-1].prediction_id for one in made if one.state == State.STATE_CANCELLED
-    } - {""}
+    assert cancelled >= {one.attempts[-1].prediction_id for one in made} - {""}
 
 
 async def test_who_leaves_before_the_answer_came_is_remembered(
