@@ -10,6 +10,7 @@ from mediagate_cli import (
     catalog,
     checking,
     comparing,
+    costs,
     demo,
     image,
     kept,
@@ -64,3 +65,4 @@ app.command()(serving.serve)
 app.command(epilog=sandbox.HOW_IT_IS_USED)(sandbox.sandbox)
 app.add_typer(serving.configuration, name="config")
 app.add_typer(comparing.catalog, name="catalog")
+app.add_typer(costs.costs, name="costs")

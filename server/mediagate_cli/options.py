@@ -146,6 +146,17 @@ def read_prompt(prompt: str) -> str:
     return sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
 
 
+def read_text(file: Path) -> str:
+    """Return what a text file holds, stdin where it is `-`. BadParameter if it is no text."""
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not a text in UTF-8", param_hint="FILE") from None
+    except OSError as error:
+        problem = error.strerror or "cannot be read"
+        raise typer.BadParameter(f"{file}: {problem}", param_hint="FILE") from None
+
+
 def medium(text: str | None) -> "MediaSource | None":
     """Return what stands for a medium: what the gate keeps by its id, else a path or URL."""
     if text is None or not (kept := _KEPT.fullmatch(text)) or Path(text).exists():

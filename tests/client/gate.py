@@ -21,6 +21,7 @@ from mediagate.v1 import (
     models_pb2_grpc,
     safety_pb2_grpc,
     text_pb2_grpc,
+    usage_pb2_grpc,
     video_pb2_grpc,
 )
 from mediagate.v1.generation_pb2 import Generation
@@ -57,6 +58,7 @@ class Gate(
     models_pb2_grpc.ModelServiceServicer,
     safety_pb2_grpc.SafetyServiceServicer,
     text_pb2_grpc.TextServiceServicer,
+    usage_pb2_grpc.UsageServiceServicer,
     video_pb2_grpc.VideoServiceServicer,
 ):
     """Answers each method from its own script, and keeps what it was asked."""
@@ -163,6 +165,12 @@ class Gate(
     def StreamModel(self, request: Any, context: Any) -> Any:
         return self._unary("StreamModel", request, context)
 
+    def GetUsage(self, request: Any, context: Any) -> Any:
+        return self._unary("GetUsage", request, context)
+
+    def ListCharges(self, request: Any, context: Any) -> Any:
+        return self._unary("ListCharges", request, context)
+
     def UploadMedia(self, request_iterator: Iterator[Any], context: Any) -> Any:
         return self._unary("UploadMedia", list(request_iterator), context)
 
@@ -190,6 +198,7 @@ def open_gate() -> Iterator[Gate]:
         models_pb2_grpc.add_ModelServiceServicer_to_server(gate, server)
         safety_pb2_grpc.add_SafetyServiceServicer_to_server(gate, server)
         text_pb2_grpc.add_TextServiceServicer_to_server(gate, server)
+        usage_pb2_grpc.add_UsageServiceServicer_to_server(gate, server)
         video_pb2_grpc.add_VideoServiceServicer_to_server(gate, server)
         gate.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.struct_pb2 import Value
 
+from mediagate.v1.cost_pb2 import Cost
 from mediagate.v1.generation_pb2 import (
     Generation,
     ImageOutput,
@@ -19,6 +20,12 @@ from mediagate.v1.medium_pb2 import Media
 from mediagate.v1.models_pb2 import RunModelResponse
 from mediagate.v1.safety_pb2 import CheckSafetyResponse
 from mediagate.v1.text_pb2 import GenerateTextResponse
+from mediagate.v1.usage_pb2 import (
+    Charge,
+    GetUsageResponse,
+    ListChargesResponse,
+    UsageTotal,
+)
 from mediagate.v1.verdict_pb2 import SafetyCategory, SafetyVerdict
 from mediagate.v1.video_pb2 import GenerateVideoResponse
 from mediagate_client import Client
@@ -31,7 +38,7 @@ from .test_inputs import PNG
 from .texts import told
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
-TEXT, MEDIA, OFFERS, ASYNCIO, ERRORS = re.findall(
+TEXT, MEDIA, OFFERS, SPENT, ASYNCIO, ERRORS = re.findall(
     r"```python\n(.*?)```", README.read_text(), re.DOTALL
 )
 FILE = "http://127.0.0.1:1/file"
@@ -91,6 +98,18 @@ def test_offers(
     assert capsys.readouterr().out == f"['Indiscriminate Weapons']\nParis\nmedia:0 {FILE}\n"
     [sent] = scripted.asked("RunModel")
     assert sent.media["image"].media[0].inline.data == PNG
+
+
+def test_spent(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was spent, added up and one by one."""
+    total = UsageTotal(day="2026-11-24", model="a/b", settled_usd_nanos=7, unknown_charges=1)
+    charge = Charge(generation_id="g-1", cost=Cost(usd_nanos=7))
+    scripted.plays("GetUsage", GetUsageResponse(totals=[total]))
+    scripted.plays("ListCharges", ListChargesResponse(charges=[charge]))
+    run(SPENT, scripted)
+    assert capsys.readouterr().out == "2026-11-24 a/b 7 1\ng-1 7\n"
+    [asked] = scripted.asked("ListCharges")
+    assert asked.filter.labels == {"team": "a"}
 
 
 def test_asyncio(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:

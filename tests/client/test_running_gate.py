@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -171,3 +172,24 @@ def test_without_this_client_grpc_refuses_a_message_that_is_too_large(gate: Gate
     with grpc.insecure_channel(gate.address) as channel, pytest.raises(grpc.RpcError) as raised:
         TextServiceStub(channel).GenerateText(GenerateTextRequest(prompt="x" * 40_000_000))
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_what_was_spent(near: Client, far: AsyncClient) -> None:
+    """Both faces tell the same; a label finds one's own, page by page."""
+    mine = {"run": uuid4().hex}
+    made = [near.generate_image("a boat", model="flux-dev", labels=mine) for _ in range(3)]
+    cost = sum(one.cost.usd_nanos for one in made)
+    (total,) = near.get_usage(labels=mine)
+    assert (total.settled_usd_nanos, total.generations) == (cost, 3)
+    assert await far.get_usage(labels=mine) == (total,)
+    by_run = await far.get_usage(
+        group_by=("label", "modality"), label_key="run", modality="image", models=[made[0].model]
+    )
+    assert [one.settled_usd_nanos for one in by_run if one.label_value == mine["run"]] == [cost]
+    charges = list(near.list_charges(page_size=1, labels=mine))
+    assert [one.generation_id for one in charges] == [one.id for one in reversed(made)]
+    assert [one async for one in far.list_charges(labels=mine)] == charges
+    until = charges[0].settle_time
+    assert list(near.list_charges(labels=mine, end_time=until)) == charges[1:]
+    with pytest.raises(InvalidRequest, match="label_key"):
+        near.get_usage(group_by=["label"])

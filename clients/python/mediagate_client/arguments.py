@@ -41,6 +41,7 @@ Json = Mapping[str, object] | Struct
 
 QualityName = Literal["economy", "standard", "premium"]
 ModalityName = Literal["text", "image", "video", "audio", "safety", "raw"]
+DimensionName = Literal["tenant", "model", "modality", "label", "day", "price"]
 
 
 class OptionArguments(TypedDict, total=False):
@@ -182,3 +183,14 @@ class FilterArguments(TypedDict, total=False):
     labels: Mapping[str, str]
     created_after: Moment
     created_before: Moment
+
+
+class UsageArguments(TypedDict, total=False):
+    """Which charges: the fields of UsageFilter."""
+
+    start_time: Moment
+    end_time: Moment
+    tenant: str
+    models: Sequence[str]
+    modality: ModalityName | Modality.ValueType
+    labels: Mapping[str, str]

@@ -1,10 +1,11 @@
-"""The requests that list things, page by page."""
+"""The requests that list things, page by page, or add them up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mediagate.v1.generation_pb2 import GenerationView
 from mediagate.v1.generations_pb2 import ListGenerationsRequest
 from mediagate.v1.models_pb2 import ListModelsRequest
+from mediagate.v1.usage_pb2 import GetUsageRequest, ListChargesRequest
 from mediagate_client.conversion import fill
 
 
@@ -22,4 +23,23 @@ def models_request(modality: str | int | None, quality: str | int | None) -> Lis
     """Return the request for the first page of the catalog."""
     request = ListModelsRequest(page_size=1000)
     fill(request, {"modality": modality, "quality": quality})
+    return request
+
+
+def usage_request(
+    filters: Mapping[str, object], group_by: Sequence[str | int], label_key: str
+) -> GetUsageRequest:
+    """Return the request for totals."""
+    request = GetUsageRequest(label_key=label_key)
+    fill(request, {"group_by": group_by})
+    if filters:
+        fill(request.filter, filters)
+    return request
+
+
+def charges_request(filters: Mapping[str, object], page_size: int) -> ListChargesRequest:
+    """Return the request for the first page of charges."""
+    request = ListChargesRequest(page_size=page_size)
+    if filters:
+        fill(request.filter, filters)
     return request

@@ -24,8 +24,8 @@ from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate.v1.video_pb2_grpc import VideoServiceStub
 from mediagate_client.aio.calls import AsyncCalls
-from mediagate_client.aio.media import AsyncMediaCalls
 from mediagate_client.aio.text_stream import AsyncTextStream
+from mediagate_client.aio.usage import AsyncUsageCalls
 from mediagate_client.arguments import (
     AudioArguments,
     ImageArguments,
@@ -61,7 +61,7 @@ PaidRequest = TypeVar(
 Response = TypeVar("Response", bound=Message)
 
 
-class AsyncClient(AsyncMediaCalls):
+class AsyncClient(AsyncUsageCalls):
     """A gate, for asyncio. Make it inside the event loop that uses it.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how

@@ -45,9 +45,9 @@ from mediagate_client.paging import models_request
 from mediagate_client.requests import UnaryRequest, paid_request, plan_request, rpc_seconds
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
-from mediagate_client.sync.media import MediaCalls
 from mediagate_client.sync.patience import within
 from mediagate_client.sync.text_stream import TextStream
+from mediagate_client.sync.usage import UsageCalls
 
 PaidRequest = TypeVar(
     "PaidRequest",
@@ -62,7 +62,7 @@ Response = TypeVar("Response", bound=Message)
 _CLOSE_SECONDS: Final = 5.0
 
 
-class Client(MediaCalls):
+class Client(UsageCalls):
     """A gate, for programs without an event loop. Safe to use from several threads.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how

@@ -1,0 +1,50 @@
+"""What was used and what it cost, on asyncio."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Unpack
+
+import grpc.aio
+
+from mediagate.v1.usage_pb2 import Charge, UsageDimension, UsageTotal
+from mediagate.v1.usage_pb2_grpc import UsageServiceStub
+from mediagate_client.aio.calls import AsyncCalls
+from mediagate_client.aio.media import AsyncMediaCalls
+from mediagate_client.arguments import DimensionName, UsageArguments
+from mediagate_client.paging import charges_request, usage_request
+
+
+class AsyncUsageCalls(AsyncMediaCalls):
+    """The part of a client that asks what was spent."""
+
+    def __init__(self, calls: AsyncCalls, channel: grpc.aio.Channel, read_timeout: float) -> None:
+        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
+        super().__init__(calls, channel, read_timeout)
+        self._usage = UsageServiceStub(channel)
+
+    async def get_usage(
+        self,
+        *,
+        group_by: Sequence[DimensionName | UsageDimension.ValueType] = (),
+        label_key: str = "",
+        **filters: Unpack[UsageArguments],
+    ) -> tuple[UsageTotal, ...]:
+        """Return totals of what was settled, the dearest group first; by default, of this month.
+
+        `label_key` is the label that the group "label" goes by.
+        """
+        request = usage_request(filters, group_by, label_key)
+        method = self._usage.GetUsage
+        return tuple((await self._calls.once(method, request, self._read_timeout)).totals)
+
+    async def list_charges(
+        self, *, page_size: int = 0, **filters: Unpack[UsageArguments]
+    ) -> AsyncIterator[Charge]:
+        """Iterate over all charges that the filters match, the last settled first."""
+        request = charges_request(filters, page_size)
+        while True:
+            page = await self._calls.once(self._usage.ListCharges, request, self._read_timeout)
+            for charge in page.charges:
+                yield charge
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token

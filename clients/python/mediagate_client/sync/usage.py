@@ -1,0 +1,49 @@
+"""What was used and what it cost, blocking."""
+
+from collections.abc import Iterator, Sequence
+from typing import Unpack
+
+import grpc
+
+from mediagate.v1.usage_pb2 import Charge, UsageDimension, UsageTotal
+from mediagate.v1.usage_pb2_grpc import UsageServiceStub
+from mediagate_client.arguments import DimensionName, UsageArguments
+from mediagate_client.paging import charges_request, usage_request
+from mediagate_client.sync.calls import Calls
+from mediagate_client.sync.media import MediaCalls
+
+
+class UsageCalls(MediaCalls):
+    """The part of a client that asks what was spent."""
+
+    def __init__(self, calls: Calls, channel: grpc.Channel, read_timeout: float) -> None:
+        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
+        super().__init__(calls, channel, read_timeout)
+        self._usage = UsageServiceStub(channel)
+
+    def get_usage(
+        self,
+        *,
+        group_by: Sequence[DimensionName | UsageDimension.ValueType] = (),
+        label_key: str = "",
+        **filters: Unpack[UsageArguments],
+    ) -> tuple[UsageTotal, ...]:
+        """Return totals of what was settled, the dearest group first; by default, of this month.
+
+        `label_key` is the label that the group "label" goes by.
+        """
+        request = usage_request(filters, group_by, label_key)
+        method = self._usage.GetUsage
+        return tuple(self._calls.once(method, request, self._read_timeout).totals)
+
+    def list_charges(
+        self, *, page_size: int = 0, **filters: Unpack[UsageArguments]
+    ) -> Iterator[Charge]:
+        """Iterate over all charges that the filters match, the last settled first."""
+        request = charges_request(filters, page_size)
+        while True:
+            page = self._calls.once(self._usage.ListCharges, request, self._read_timeout)
+            yield from page.charges
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token

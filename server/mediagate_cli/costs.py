@@ -1,0 +1,289 @@
+"""`costs`: what was spent, from the ledger; `costs compare`: an invoice held against it."""
+
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, cast
+
+import typer
+
+from mediagate_cli import options as o
+from mediagate_cli.bundles import spread
+from mediagate_cli.connection import with_gate
+from mediagate_cli.exits import REFUSED, say
+from mediagate_cli.money import dollars
+from mediagate_cli.periods import Period
+from mediagate_cli.shown import print_json, to_json, wide_console, word_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mediagate.v1.usage_pb2 import UsageTotal
+    from mediagate_cli.differences import Difference, PriceRow
+    from mediagate_client import AsyncClient
+    from mediagate_client.arguments import DimensionName
+
+_EVERYBODY: Final = "*"
+
+costs = typer.Typer(
+    invoke_without_command=True, help="What was spent: totals, and an invoice held against them."
+)
+
+
+class Group(StrEnum):
+    """What totals go by."""
+
+    MODEL = "model"
+    DAY = "day"
+    MODALITY = "modality"
+    TENANT = "tenant"
+    PRICE = "price"
+
+
+Month = Annotated[str | None, typer.Option(help="YYYY-MM, in UTC. Default: the running month.")]
+AsTenant = Annotated[str | None, typer.Option(help="Whose; needs an admin's key.")]
+Everybody = Annotated[
+    bool, typer.Option("--all-tenants", help="Everybody's; needs an admin's key.")
+]
+
+
+@costs.callback()
+@spread
+def _costs(
+    context: typer.Context,
+    gate: o.Gate,
+    by: Annotated[
+        list[Group] | None, typer.Option(help="Up to three; default: model.", metavar="GROUP")
+    ] = None,
+    by_label: Annotated[str | None, typer.Option(help="Also by the value of this label.")] = None,
+    month: Month = None,
+    since: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD in UTC.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last day.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only these, by slug; may be repeated.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE: only with these; may be repeated.")
+    ] = None,
+    tenant: AsTenant = None,
+    all_tenants: Everybody = False,
+    as_json: o.Json = False,
+) -> None:
+    """Add up what was spent in the running month, or another time.
+
+    Groups are model, day, modality, tenant and price: the row of the price list that was charged
+    by. What an assumed price settled, and what is unknown, are apart.
+    """
+    if context.invoked_subcommand:
+        return
+    period = Period.of(month, since, until)
+    groups: list[str] = [one.value for one in by or ()]
+    if by_label:
+        groups.append("label")
+    groups = list(dict.fromkeys(groups)) or ["model"]
+
+    async def work(client: "AsyncClient") -> None:
+        totals = await client.get_usage(
+            group_by=cast("Sequence[DimensionName]", groups),
+            label_key=by_label or "",
+            start_time=period.start,
+            end_time=period.end,
+            models=model or (),
+            labels=o.labels_of(label) or {},
+            tenant=_EVERYBODY if all_tenants else tenant or "",
+        )
+        if as_json:
+            print_json([to_json(total) for total in totals])
+        else:
+            _print_totals(totals, groups, by_label or "")
+            say(f"{period}.")
+
+    with_gate(gate, work)
+
+
+@costs.command()
+@spread
+def compare(
+    gate: o.Gate,
+    file: Annotated[Path, typer.Argument(help="The invoice's lines, CSV or JSON; `-` is stdin.")],
+    month: Month = None,
+    tolerance: Annotated[str, typer.Option(help="Percent that a model may be off.")] = "0.5",
+    tenant: AsTenant = None,
+    as_json: o.Json = False,
+) -> None:
+    """Hold a month's invoice against the ledger, model by model. Ends with 1 where they differ.
+
+    CSV has the columns `model` and `amount_usd`, JSON a list of such objects; several lines of a
+    model are added up. A column `month` (YYYY-MM) says which month it is, unless --month does. For
+    each model that differs, the row of the price list is named that most likely is wrong. Of all
+    tenants, unless one is named.
+    """
+    from mediagate_cli.differences import Verdict
+    from mediagate_cli.differences import compare as compared
+    from mediagate_cli.invoices import InvoiceError, read_invoice
+
+    allowed = _percent(tolerance)
+    try:
+        invoice = read_invoice(o.read_text(file))
+    except InvoiceError as error:
+        raise typer.BadParameter(str(error), param_hint="FILE") from None
+    period = Period.of(month or invoice.month or None, None, None)
+
+    async def work(client: "AsyncClient") -> None:
+        totals = await client.get_usage(
+            group_by=("model", "price"),
+            start_time=period.start,
+            end_time=period.end,
+            tenant=tenant or _EVERYBODY,
+        )
+        found = compared(_rows(totals), invoice.amounts, allowed)
+        differing = [one for one in found if one.verdict is not Verdict.AGREES]
+        if as_json:
+            print_json([_plain(one) for one in found])
+        else:
+            _print_differences(found)
+        say(f"{period}: {len(found)} models, {len(differing)} further apart than {tolerance} %.")
+        if differing:
+            raise typer.Exit(REFUSED)
+
+    with_gate(gate, work)
+
+
+def _percent(text: str) -> Decimal:
+    try:
+        percent = Decimal(text)
+    except InvalidOperation:
+        percent = Decimal("NaN")
+    if not (percent.is_finite() and 0 <= percent <= 100):
+        raise typer.BadParameter("must be a percentage from 0 to 100", param_hint="--tolerance")
+    return percent
+
+
+def _print_totals(totals: "Sequence[UsageTotal]", groups: "Sequence[str]", label: str) -> None:
+    """Print a row for each group, and the sums below."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=len(totals) > 1)
+    for group in groups:
+        table.add_column((label if group == "label" else group).upper(), overflow="fold")
+    sums = _amounts(
+        sum(total.charges for total in totals),
+        sum(total.settled_usd_nanos for total in totals),
+        sum(total.assumed_usd_nanos for total in totals),
+        sum(total.unknown_charges for total in totals),
+    )
+    headings = ("CHARGES", "SETTLED", "ASSUMED", "UNKNOWN")
+    for heading, footer in zip(headings, sums, strict=True):
+        table.add_column(heading, footer, justify="right", no_wrap=True)
+    for total in totals:
+        amounts = _amounts(
+            total.charges,
+            total.settled_usd_nanos,
+            total.assumed_usd_nanos,
+            total.unknown_charges,
+        )
+        table.add_row(*(_value(total, group) for group in groups), *amounts)
+    if totals:
+        wide_console().print(table)
+    else:
+        print("Nothing was spent.")
+
+
+def _amounts(charges: int, settled: int, assumed: int, unknown: int) -> tuple[str, ...]:
+    """Return the numbers of a row. What is not there is left empty."""
+    return (
+        str(charges),
+        dollars(settled),
+        dollars(assumed) if assumed else "",
+        str(unknown) if unknown else "",
+    )
+
+
+def _value(total: "UsageTotal", group: str) -> str:
+    """Return what a total is of, in one of its groups."""
+    match group:
+        case "modality":
+            return word_of("Modality", total.modality)
+        case "price":
+            dated = total.price_date or "unknown"
+            return f"{dated}: {total.price_tier}" if total.price_tier else dated
+        case "label":
+            return total.label_value
+        case _:
+            return str(getattr(total, group))
+
+
+def _rows(totals: "Sequence[UsageTotal]") -> "list[PriceRow]":
+    from mediagate_cli.differences import PriceRow
+
+    return [
+        PriceRow(
+            total.model,
+            total.price_tier,
+            total.price_date,
+            total.settled_usd_nanos + total.assumed_usd_nanos,
+            total.assumed_usd_nanos,
+            total.unknown_charges,
+        )
+        for total in totals
+    ]
+
+
+def _print_differences(found: "Sequence[Difference]") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("MODEL", "LEDGER", "INVOICE", "OFF BY", "", "SUSPECT PRICE"):
+        right = heading in ("LEDGER", "INVOICE", "OFF BY")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for one in found:
+        table.add_row(
+            one.model,
+            dollars(one.ledger),
+            _usd(one.invoice),
+            f"{one.percent:+.2f} %",
+            one.verdict.value,
+            _suspicion(one),
+        )
+    wide_console().print(table)
+
+
+def _suspicion(one: "Difference") -> str:
+    """Return the suspect row, and what would explain the difference."""
+    row = one.suspect
+    if row is None:
+        return ""
+    facts = [row.name]
+    if row.unknown:
+        facts.append(f"{row.unknown} charges are unknown")
+    if row.assumed:
+        facts.append("assumed")
+    if one.factor is not None and one.factor > 0:
+        facts.append(f"x{one.factor:.4f} would explain it")
+    return "; ".join(facts)
+
+
+def _usd(nanos: Decimal) -> str:
+    """Return nano-dollars as dollars; an invoice may also be below zero."""
+    whole = int(nanos.to_integral_value())
+    return f"-{dollars(-whole)}" if whole < 0 else dollars(whole)
+
+
+def _plain(one: "Difference") -> dict[str, object]:
+    row = one.suspect
+    return {
+        "model": one.model,
+        "ledger_usd_nanos": one.ledger,
+        "invoice_usd_nanos": int(one.invoice.to_integral_value()),
+        "off_by_percent": float(round(one.percent, 4)),
+        "verdict": one.verdict.value,
+        "unknown_charges": sum(each.unknown for each in one.rows),
+        "suspect": row
+        and {
+            "model": row.model,
+            "tier": row.tier,
+            "price_date": row.price_date,
+            "assumed": bool(row.assumed),
+            "factor": None if one.factor is None else float(round(one.factor, 6)),
+        },
+    }

@@ -1,0 +1,200 @@
+"""`mediagate costs`: what a running gate spent, as a table, as JSON, and beside an invoice."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mediagate.v1.usage_pb2 import GetUsageResponse, UsageTotal
+from mediagate_client import Client
+from tests.client.gate import Gate
+from tests.gate import running_gate
+from tests.sandboxes import AT_ONCE, UNLIMITED, running_sandbox
+
+from .conftest import Mediagate
+
+FLUX, CLAUDE, FILM = "black-forest-labs/flux-dev", "anthropic/claude-4.5-sonnet", "minimax/video-01"
+
+
+@pytest.fixture(scope="module")
+def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, int]]]:
+    """A gate that has made a little of everything, and the sandbox's bill by model."""
+    folder = tmp_path_factory.mktemp("spent")
+    with running_sandbox(folder, *AT_ONCE, *UNLIMITED) as sandbox:
+        environment = {
+            "MEDIAGATE_UPSTREAM_URL": sandbox.url,
+            "REPLICATE_API_TOKEN": "r8_test",
+        }
+        with running_gate(folder, **environment) as gate, Client(gate.address) as client:
+            for team in ("a", "b", "b"):
+                client.generate_image("a lighthouse", model="flux-dev", labels={"team": team})
+            client.generate_text("Why?", model="claude")
+            film = client.generate_video("rain", model="minimax-video", labels={"team": "a"})
+            client.wait(film.id)
+            billed: dict[str, int] = {}
+            for entry in sandbox.bill()["entries"]:
+                billed[entry["model"]] = billed.get(entry["model"], 0) + entry["nanos"]
+            yield gate.address, billed
+
+
+@pytest.fixture
+def costs(
+    spent: tuple[str, dict[str, int]], mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch
+) -> Mediagate:
+    """`mediagate costs` against that gate."""
+    monkeypatch.setenv("MEDIAGATE_TARGET", spent[0])
+    return lambda *arguments, **more: mediagate("costs", *arguments, **more)
+
+
+def invoice(billed: dict[str, int], **factors: str) -> str:
+    """What the models cost, as CSV; some times a factor."""
+    names = {"flux": FLUX, "claude": CLAUDE, "film": FILM}
+    changed = {names[name]: Decimal(factor) for name, factor in factors.items()}
+    lines = [
+        f"{model},{Decimal(nanos).scaleb(-9) * changed.get(model, 1):f}"
+        for model, nanos in billed.items()
+    ]
+    return "\n".join(("model,amount_usd", *lines, ""))
+
+
+def test_the_sums_are_the_bill(spent: tuple[str, dict[str, int]], costs: Mediagate) -> None:
+    """By model, as JSON; the dearest first."""
+    done = costs("--json")
+    assert done.exit_code == 0, done.output
+    totals = json.loads(done.stdout)
+    told = {one["model"]: int(one["settled_usd_nanos"]) for one in totals}
+    assert told == spent[1]
+    assert list(told) == [FILM, FLUX, CLAUDE]
+
+
+def test_as_a_table(costs: Mediagate) -> None:
+    """Groups, amounts, a sum below; the time in a line for people."""
+    done = costs("--by", "model", "--by", "day", "--by-label", "team")
+    assert done.exit_code == 0, done.output
+    today = datetime.now(UTC).date().isoformat()
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["MODEL", "DAY", "TEAM", "CHARGES", "SETTLED", "ASSUMED", "UNKNOWN"]
+    assert [FLUX, today, "b", "2", "$0.05"] in rows
+    assert [FLUX, today, "a", "1", "$0.025"] in rows
+    assert rows[-1][0] == "5"
+    assert today[:7] in done.stderr
+
+
+def test_by_price_and_by_kind(costs: Mediagate) -> None:
+    """The row of the price list that was used, with its date."""
+    done = costs("--by", "modality", "--by", "price")
+    assert done.exit_code == 0, done.output
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert {"image", "text", "video"} <= rows.keys()
+    assert "2026-" in rows["image"]
+
+
+def test_another_time_and_other_labels(costs: Mediagate) -> None:
+    """Nothing is said to be nothing."""
+    for arguments in (("--month", "2025-01"), ("--label", "team=c"), ("--model", "nobody/x")):
+        done = costs(*arguments)
+        assert (done.exit_code, done.stdout) == (0, "Nothing was spent.\n"), done.output
+    one = costs("--label", "team=a", "--model", FLUX, "--since", "2026-01-01", "--json")
+    assert [total["charges"] for total in json.loads(one.stdout)] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--month", "2026-13"),
+        ("--month", "2026-11", "--since", "2026-11-01"),
+        ("--since", "yesterday"),
+        ("--since", "2026-11-02", "--until", "2026-11-01"),
+        ("--label", "team"),
+        ("--by", "colour"),
+        ("compare", "nowhere.csv"),
+        ("compare", "-", "--tolerance", "much"),
+    ],
+)
+def test_a_wrong_command_line(costs: Mediagate, arguments: tuple[str, ...]) -> None:
+    """Ends with 2."""
+    assert costs(*arguments).exit_code == 2
+
+
+def test_more_than_three_groups_are_the_gates_to_refuse(costs: Mediagate) -> None:
+    """With the field named."""
+    groups = [part for name in ("model", "day", "tenant") for part in ("--by", name)]
+    done = costs(*groups, "--by-label", "team")
+    assert done.exit_code == 1
+    assert "group_by" in done.stderr
+
+
+def test_an_invoice_that_agrees(
+    spent: tuple[str, dict[str, int]], costs: Mediagate, tmp_path: Path
+) -> None:
+    """Within the tolerance: exit 0, whether read from a file or from stdin."""
+    text = invoice(spent[1], flux="1.004", film="0.996")
+    (tmp_path / "invoice.csv").write_text(text)
+    for done in (costs("compare", "invoice.csv"), costs("compare", "-", input=text)):
+        assert done.exit_code == 0, done.output
+        assert "3 models, 0 further apart than 0.5 %" in done.stderr
+        assert done.stdout.count("agrees") == 3
+    strict = costs("compare", "-", "--tolerance", "0.1", input=text)
+    assert strict.exit_code == 1
+
+
+def test_an_invoice_that_differs_names_the_price(
+    spent: tuple[str, dict[str, int]], costs: Mediagate
+) -> None:
+    """Exit 1; the model, the row and date of its price, and what would explain it."""
+    text = invoice(spent[1], flux="1.1") + "acme/unheard-of,3.00\n"
+    done = costs("compare", "-", input=text)
+    assert done.exit_code == 1, done.output
+    line = next(line for line in done.stdout.splitlines() if line.startswith(FLUX))
+    assert "differs" in line
+    assert f"{FLUX}, price of 2026-" in line
+    assert "x1.1000 would explain it" in line
+    assert "4 models, 2 further apart" in done.stderr
+    found = {
+        one["model"]: one for one in json.loads(costs("compare", "-", "--json", input=text).stdout)
+    }
+    assert found[FLUX]["suspect"]["factor"] == 1.1
+    assert found[FLUX]["suspect"]["price_date"].startswith("2026-")
+    assert found["acme/unheard-of"]["verdict"] == "not in the ledger"
+    assert found["acme/unheard-of"]["suspect"] is None
+    assert found[FILM]["verdict"] == found[CLAUDE]["verdict"] == "agrees"
+
+
+def test_a_month_comes_from_the_file_or_the_command_line(
+    spent: tuple[str, dict[str, int]], costs: Mediagate
+) -> None:
+    """The command line wins; in another month nothing was spent."""
+    month = datetime.now(UTC).strftime("%Y-%m")
+    lines = [{"model": m, "amount_usd": f"{Decimal(n).scaleb(-9):f}"} for m, n in spent[1].items()]
+    text = json.dumps({"month": "2025-01", "lines": lines})
+    done = costs("compare", "-", "--json", input=text)
+    assert done.exit_code == 1
+    assert {one["verdict"] for one in json.loads(done.stdout)} == {"not in the ledger"}
+    assert costs("compare", "-", "--month", month, input=text).exit_code == 0
+
+
+def test_what_is_unknown_and_assumed_is_apart(scripted: Gate, mediagate: Mediagate) -> None:
+    """Unknown charges are suspected first where too little is in the ledger."""
+    totals = [
+        UsageTotal(model="a/b", price_date="2026-10-07", charges=1, settled_usd_nanos=10**9),
+        UsageTotal(model="a/b", price_tier="x is y", charges=2, unknown_charges=2),
+        UsageTotal(model="c/d", price_date="2026", charges=1, assumed_usd_nanos=5 * 10**9),
+    ]
+    for _ in range(2):
+        scripted.plays("GetUsage", GetUsageResponse(totals=totals))
+    done = mediagate("costs", "--all-tenants", "--by", "price")
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["unknown:", "x", "is", "y", "2", "$0.00", "2"] in rows
+    assert ["2026", "1", "$0.00", "$5.00"] in rows
+    text = "model,amount_usd\na/b,2.00\nc/d,6.00\n"
+    found: Any = mediagate("costs", "compare", "-", input=text)
+    assert found.exit_code == 1
+    assert "a/b where x is y, no price; 2 charges are unknown" in found.stdout
+    assert "c/d, price of 2026; assumed; x1.2000 would explain it" in found.stdout
+    first, second = scripted.asked("GetUsage")
+    assert first.filter.tenant == second.filter.tenant == "*"

@@ -1,0 +1,151 @@
+"""Invoices as they are read, and held against the ledger: pure parts."""
+
+import csv
+import io
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_cli.differences import Difference, PriceRow, Verdict, compare
+from mediagate_cli.invoices import Amount, InvoiceError, plain_name, read_invoice
+
+names = st.from_regex(r"[a-z][a-z0-9.-]{0,9}/[a-z][a-z0-9.-]{0,9}", fullmatch=True)
+sums = st.decimals("-1000000", "1000000", places=4)
+HALF = Decimal("0.5")
+
+
+def row(nanos: int, tier: str = "", model: str = "a/b") -> PriceRow:
+    """What one row of a price list was charged."""
+    return PriceRow(model, tier, "2026-10-07", nanos, 0, 0)
+
+
+def stated(usd: str) -> Amount:
+    """An amount without slack."""
+    return Amount(Decimal(usd) * 10**9, Decimal(0), 1)
+
+
+def only(rows: list[PriceRow], usd: str | None, tolerance: Decimal = HALF) -> Difference:
+    """The comparison of one model."""
+    (found,) = compare(rows, {"a/b": stated(usd)} if usd is not None else {}, tolerance)
+    return found
+
+
+@given(st.lists(st.tuples(names, sums), min_size=1), st.sampled_from(["csv", "list", "object"]))
+def test_what_is_written_is_read(lines: list[tuple[str, Decimal]], form: str) -> None:
+    """To the last digit, whatever the form; lines of a model are added up."""
+    if form == "csv":
+        file = io.StringIO()
+        csv.writer(file).writerows([("model", "amount_usd"), *lines])
+        text = file.getvalue()
+    else:
+        plain = [{"model": model, "amount_usd": str(usd)} for model, usd in lines]
+        text = json.dumps(plain if form == "list" else {"month": "2026-10", "lines": plain})
+    read = read_invoice(text)
+    assert read.month == ("2026-10" if form == "object" else "")
+    assert read.amounts.keys() == {model for model, _ in lines}
+    for model, amount in read.amounts.items():
+        mine = [usd for name, usd in lines if name == model]
+        assert amount.nanos == sum(mine) * 10**9
+        assert amount.lines == len(mine)
+        assert amount.slack == len(mine) * 50_000
+
+
+def test_other_ways_to_write_the_same() -> None:
+    """A byte order mark, other separators, other headings, more columns, dollar signs, versions."""
+    text = (
+        '\ufeffSlug; Description ;Cost USD;Month\r\n"A/b:123";"x;y";"$1,234.50";2026-10\r\n;;;\r\n'
+    )
+    read = read_invoice(text)
+    assert read.month == "2026-10"
+    assert read.amounts == {"a/b": Amount(Decimal(1234500000000), Decimal(5_000_000), 1)}
+    numbers = read_invoice('[{"model": "a/b", "usd": 0.1}, {"model": "a/b", "usd": 2}]')
+    assert numbers.amounts["a/b"].nanos == 2_100_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no column 'model'"),
+        ("model,amount_usd\n", "no lines"),
+        ("model,what\na/b,1\n", "no column 'amount_usd'"),
+        ("model,amount_usd\n,1\n", "line 2: it names no model"),
+        ("model,amount_usd\na/b,1\nc/d,1.2.3\n", "line 3: '1.2.3' is not a sum"),
+        ("model,amount_usd\na/b\n", "line 2: it has no amount"),
+        ("model,amount_usd\na/b,NaN\n", "'NaN' is not a sum"),
+        ("model,amount_usd\na/b,-\n", "'-' is not a sum"),
+        ("model,amount_usd,month\na/b,1,2026-10\na/b,1,2026-11\n", "several months"),
+        ("model,amount_usd,month\na/b,1,October\n", "'October' is not a month"),
+        ("{", "not JSON"),
+        ("{}", "neither a list"),
+        ('[{"model": "a/b", "amount_usd": true}]', "entry 1: it has no amount"),
+        ('[{"amount_usd": 1}]', "entry 1: it names no model"),
+    ],
+)
+def test_what_is_no_invoice_is_told_where(text: str, words: str) -> None:
+    """In one line, with the place."""
+    with pytest.raises(InvoiceError, match=r"^[^\n]+$") as raised:
+        read_invoice(text)
+    assert words in str(raised.value)
+
+
+def test_up_to_the_tolerance_they_agree() -> None:
+    """Half a percent of the larger of the two, to the nano-dollar, either way."""
+    assert only([row(10**12)], "1005.025125628").verdict is Verdict.AGREES
+    assert only([row(10**12)], "1005.025125629").verdict is Verdict.DIFFERS
+    assert only([row(10**12)], "995").verdict is Verdict.AGREES
+    assert only([row(10**12)], "994.999999999").verdict is Verdict.DIFFERS
+    assert only([row(1)], "0.000000002", Decimal(0)).verdict is Verdict.DIFFERS
+    assert only([row(0)], "0").verdict is Verdict.AGREES
+
+
+def test_what_rounding_does_is_no_difference() -> None:
+    """A line of two places is true to half a cent, and not to more."""
+    for usd, verdict in (("0.01", Verdict.AGREES), ("0.02", Verdict.DIFFERS)):
+        amounts = read_invoice(f"model,amount_usd\na/b,{usd}\n").amounts
+        (found,) = compare([row(12_000_000)], amounts, HALF)
+        assert found.verdict is verdict
+
+
+def test_what_only_one_side_has() -> None:
+    """Is said, and there is no price to suspect where nothing was charged."""
+    missing = only([row(5)], None)
+    assert missing.verdict is Verdict.NOT_ON_INVOICE
+    foreign = only([], "3")
+    assert (foreign.verdict, foreign.suspect) == (Verdict.NOT_IN_LEDGER, None)
+    assert foreign.ledger == 0
+    assert foreign.percent == Decimal(100)
+
+
+def test_the_suspect_is_the_row_that_would_have_to_change_least() -> None:
+    """The one with most in it; where something has no price and too little was charged, that."""
+    cheap, dear = row(10, "resolution is 480p"), row(90, "resolution is 720p")
+    found = only([cheap, dear], "0.000000109")
+    assert found.suspect == dear
+    assert found.factor == Decimal("1.1")
+    assert dear.name == "a/b where resolution is 720p, price of 2026-10-07"
+    unpriced = PriceRow("a/b", "", "", 0, 0, 3)
+    assert only([cheap, dear, unpriced], "1").suspect == unpriced
+    assert only([cheap, dear, unpriced], "0.000000001").suspect == dear
+    assert unpriced.name == "a/b, no price"
+
+
+@given(st.dictionaries(names, st.integers(1, 10**12), min_size=1), st.data())
+def test_every_planted_drift_is_found_and_nothing_else(
+    ledger: dict[str, int], data: st.DataObject
+) -> None:
+    """Some models are billed a percent more; exactly those differ, the largest first."""
+    drifted = data.draw(st.sets(st.sampled_from(sorted(ledger))))
+    rows = [row(nanos, model=f"{model}:v1") for model, nanos in ledger.items()]
+    invoice = {
+        model: Amount(Decimal(nanos) * (Decimal("1.01") if model in drifted else 1), Decimal(0), 1)
+        for model, nanos in ledger.items()
+    }
+    found = compare(rows, invoice, HALF)
+    differing = {plain_name(one.model) for one in found if one.verdict is Verdict.DIFFERS}
+    assert differing == drifted
+    sizes = [abs(one.nanos) for one in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert {one.factor for one in found if one.suspect} <= {Decimal("1.01")}
