@@ -34,8 +34,8 @@ async def ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
 
 async def leave_at(stubs: Stubs, chunk: int) -> str:
     """Read so many chunks of a stream, then be gone; the generation's id."""
-    # It never ends by itself: whoever leaves is sure to leave before its end.
-    prompt = f"[[hang_after={CHUNKS} interval_ms=40 first_ms=40]] Hello {chunk}"
+    # Long enough: several tokens may come as one chunk, and whoever leaves does so before its end.
+    prompt = f"[[tokens=4000 interval_ms=40 first_ms=40]] Hello {chunk}"
     call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt=prompt))
     name = ""
     async for event in call:
