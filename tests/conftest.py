@@ -73,6 +73,20 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The URL of S3, played by moto, which keeps everything in this process."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where everything is required, a skipped test is a failed run, however it was skipped."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

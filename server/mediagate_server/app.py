@@ -29,6 +29,7 @@ from mediagate_server.generations.doors import Surroundings, Timing, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
 from mediagate_server.generations.media_inputs import MediaInputs
+from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.operations import OperationsPort
 from mediagate_server.http.web import WebPort
 from mediagate_server.http.webhooks import Webhooks
@@ -43,6 +44,7 @@ from mediagate_server.interceptors.inbound.validate import Validate
 from mediagate_server.interceptors.outbound.call import OTHER
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.media import Media, MediaLimits
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
@@ -78,16 +80,22 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 
 _WEBHOOK_KEY: Final = "webhook-url"
 """The store's name for the key under which the addresses of webhooks are ours."""
+_MEDIA_KEY: Final = "media-url"
+"""The same for the key that links to media are signed with."""
 
 _LAST_SECONDS: Final = 2.0
 """How long rpcs that were told to end may still take to do so."""
 
 
 class Gate:
-    """One running gate. `async with Gate(configuration) as gate: await gate.until_stopped()`."""
+    """One running gate. `async with Gate(configuration) as gate: await gate.until_stopped()`.
 
-    def __init__(self, configuration: Configuration) -> None:
+    `clock` is the time that generations, outputs and links live by; unset: the machine's.
+    """
+
+    def __init__(self, configuration: Configuration, clock: Clock | None = None) -> None:
         self._configuration = configuration
+        self._clock = clock or SystemClock()
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
         self._roster = Roster(lambda: configuration.current.tenants)
@@ -169,11 +177,25 @@ class Gate:
             OutboundSettings(settings.creates_per_minute, settings.reads_per_minute),
             label=self._label,
         )
-        clock = SystemClock()
+        clock = self._clock
+        port = self._web_port(stack, sandboxed=sandboxed)
+        web_url = (settings.public_url or port.near_url) if port else ""
         media = await stack.enter_async_context(
-            Media(settings.data_dir / "media", base_url, self._media_limits, clock.now)
+            Media(
+                settings.data_dir / "media",
+                base_url,
+                self._media_limits,
+                now=clock.now,
+                sleep=clock.sleep,
+                bucket=Bucket.of(settings),
+                web=web_url,
+                key=await store.key(_MEDIA_KEY),
+            )
         )
-        door = await self._web_door(stack, store, sandboxed=sandboxed)
+        addresses = None
+        if settings.public_url or sandboxed:
+            # Without a public URL only the embedded sandbox reaches the port, by loopback.
+            addresses = WebhookAddresses(web_url, await store.key(_WEBHOOK_KEY))
         generations = await stack.enter_async_context(
             Generations(
                 Surroundings(
@@ -187,16 +209,20 @@ class Gate:
                     clock=clock,
                     keeper=media.keeper,
                     timing=_timing(settings),
-                    webhook_url=door[1].of if door else no_webhook,
+                    webhook_url=addresses.of if addresses else no_webhook,
                 ),
                 max_in_flight=self._max_in_flight,
             )
         )
-        if door:
-            port, addresses = door
-            secrets = WebhookSecrets(outbound.webhook_secret, self._webhook_secrets)
-            hooks = Webhooks(addresses, secrets, store.claim_webhook, generations.hint, clock.now)
-            port.add(hooks.routes())
+        if port:
+            port.add(MediaDoor(media.links, media.store, clock.now).routes())
+            if addresses:
+                secrets = WebhookSecrets(outbound.webhook_secret, self._webhook_secrets)
+                port.add(
+                    Webhooks(
+                        addresses, secrets, store.claim_webhook, generations.hint, clock.now
+                    ).routes()
+                )
             await stack.enter_async_context(port)
         published = PublishedModels(outbound)
         await self._watch_catalog(stack, published, clock)
@@ -208,7 +234,9 @@ class Gate:
             generation=generations.get,
             now=clock.now,
         )
-        calls = PaidCalls(self._catalog.current, published, generations, inputs, self._timeouts)
+        calls = PaidCalls(
+            self._catalog.current, published, generations, inputs, media.links, self._timeouts
+        )
         usage = UsageService(store, clock.now)
         await self._open_grpc(stack, generations, calls, media, usage, sandboxed=sandboxed)
         await self._open_operations(stack)
@@ -237,21 +265,15 @@ class Gate:
             )
         )
 
-    async def _web_door(
-        self, stack: AsyncExitStack, store: SqliteStore, *, sandboxed: bool
-    ) -> tuple[WebPort, WebhookAddresses] | None:
-        """The web port, and the addresses on it that upstream is told; None: nobody could reach it.
-
-        Without `public_url` only the embedded sandbox can, by loopback.
-        """
+    def _web_port(self, stack: AsyncExitStack, *, sandboxed: bool) -> WebPort | None:
+        """The web port; None where nobody would know of it: no address of it was set."""
         settings = self._configuration.current
-        if not settings.public_url and not sandboxed:
+        if not (settings.public_url or sandboxed or "web_address" in settings.model_fields_set):
             return None
         port = WebPort(settings.web_address)
         stack.callback(port.close)
         self.web_address = port.address
-        base = settings.public_url or port.near_url
-        return port, WebhookAddresses(base, await store.key(_WEBHOOK_KEY))
+        return port
 
     def _webhook_secrets(self) -> tuple[str, ...]:
         configured = self._configuration.current.webhook_secrets
@@ -332,6 +354,7 @@ class Gate:
             settings.output_idle_timeout,
             settings.upload_max_bytes,
             settings.upload_life,
+            settings.link_life,
         )
 
     def _label(self, model: str) -> str:

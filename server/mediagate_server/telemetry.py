@@ -99,6 +99,12 @@ outputs = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+media_reads = Counter(
+    "mediagate_media_reads",
+    "Requests for kept media on the web port, by their status.",
+    ("status",),
+    registry=REGISTRY,
+)
 output_bytes = Counter("mediagate_output_bytes", "Bytes of media kept.", registry=REGISTRY)
 
 attempts_adopted = Counter(

@@ -9,8 +9,8 @@ from google.protobuf import json_format, struct_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate_server.generations.endings import LINK_LIFE
 from mediagate_server.generations.raw import lift
+from mediagate_server.outputs.keeping import LINK_LIFE
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 LINK = "https://x.example/a.png"

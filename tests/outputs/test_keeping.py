@@ -1,12 +1,13 @@
 """Keeping outputs: what arrives whole is kept, what does not is told in our own words."""
 
-import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
+from aiohttp import web
 
 from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
 from mediagate_server.errors import Reason
@@ -16,22 +17,21 @@ from mediagate_server.outputs.keeping import OutputKeeper
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.store.records import StoredMedia
 
+from .clocks import Jumping
 from .served import Answer, Served, cut, file, moved, silent, unending
 
 PICTURE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png"))
 FILM = make(FilmRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
 EXPIRES = datetime(2026, 11, 24, 13, tzinfo=UTC)
 
+ENDED = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
 Keep = Callable[..., Awaitable[StoredMedia]]
 
 
 @pytest.fixture
 async def keep(folder: Folder, spool: Spool, served: Served) -> AsyncIterator[Keep]:
-    """Keeps one output of at most 1 MB and tells what became of it; waits for nothing."""
-
-    async def no_pause(_: float) -> None:
-        await asyncio.sleep(0)
-
+    """Keeps one output of at most 1 MB and tells what became of it; its clock jumps."""
     idle = [30.0]
     async with Fetcher(served.url, idle_timeout=lambda: idle[0]) as fetcher:
 
@@ -42,15 +42,17 @@ async def keep(folder: Folder, spool: Spool, served: Served) -> AsyncIterator[Ke
             idle_seconds: float = 30,
         ) -> StoredMedia:
             idle[0] = idle_seconds
+            clock = Jumping()
             keeper = OutputKeeper(
                 folder,
                 spool,
                 fetcher,
                 max_bytes=lambda: max_bytes,
                 timeout=lambda: 30.0,
-                sleep=no_pause,
+                now=clock.now,
+                sleep=clock.sleep,
             )
-            (kept,) = await keeper.keep("gen_1", (StoredMedia(uri, media_type, EXPIRES),))
+            (kept,) = await keeper.keep("gen_1", (StoredMedia(uri, media_type, EXPIRES),), ENDED)
             return kept
 
         yield keep_one
@@ -104,7 +106,7 @@ async def test_a_data_uri(keep: Keep, folder: Folder) -> None:
 async def test_what_may_pass_is_tried_again(
     answers: tuple[Answer, ...], tries: int, keep: Keep, served: Served, folder: Folder
 ) -> None:
-    """Three times in all; a redirect on the same host is followed."""
+    """As often as it takes; a redirect on the same host is followed."""
     served.put("/moved", file(PICTURE))
     kept = await keep(served.put("/out.png", *answers))
     assert kept.failure is None
@@ -115,10 +117,11 @@ async def test_what_may_pass_is_tried_again(
 @pytest.mark.parametrize(
     ("answer", "tries", "cause"),
     [
-        (file(b"x", status=500), 3, "http status 500"),
+        (file(b"x", status=500), 37, "http status 500"),
         (file(b"x", status=410), 1, "http status 410"),
-        (file(b""), 3, "the file is empty"),
-        (cut(PICTURE[:99], len(PICTURE)), 3, "the connection broke"),
+        (file(b"x", status=404), 6, "http status 404"),
+        (file(b""), 6, "the file is empty"),
+        (cut(PICTURE[:99], len(PICTURE)), 37, "the connection broke"),
         (file(bytes(1_000_001)), 1, "it is over 1,000,000 bytes"),
         (unending(bytes(65_536)), 1, "it is over 1,000,000 bytes"),
         (moved("http://localhost:1/a"), 1, "its host is not one to fetch from"),
@@ -162,11 +165,11 @@ async def test_other_hosts_are_never_asked(uri: str, keep: Keep, served: Served)
 @pytest.mark.parametrize("said", [b"", PICTURE[:99]])
 async def test_silence_is_bounded(said: bytes, keep: Keep, served: Served, folder: Folder) -> None:
     """A server that says nothing, or nothing more, is asked again, and at last given up."""
-    kept = await keep(served.put("/out.png", silent(said)), idle_seconds=0.1)
+    kept = await keep(served.put("/out.png", silent(said)), idle_seconds=0.02)
     assert kept.failure is not None
     assert kept.failure.metadata == {"cause": "nothing more came"}
-    assert len(served.requests) == 3
-    kept = await keep(served.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.1)
+    assert len(served.requests) == 37
+    kept = await keep(served.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.02)
     assert kept.kept
     assert await content(folder) == PICTURE
 
@@ -175,9 +178,9 @@ async def test_one_of_several_may_fail(served: Served, folder: Folder, spool: Sp
     """The others are kept, in order."""
     good, bad = served.put("/a", file(PICTURE)), served.put("/b", file(b"", status=403))
     async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = OutputKeeper(folder, spool, fetcher, max_bytes=lambda: 10**6, timeout=lambda: 30.0)
+        keeper = keeper_of(folder, spool, fetcher)
         media = await keeper.keep(
-            "gen_1", tuple(StoredMedia(link, "image/png") for link in (good, bad, good))
+            "gen_1", tuple(StoredMedia(link, "image/png") for link in (good, bad, good)), ENDED
         )
         assert [medium.kept for medium in media] == [True, False, True]
         assert await folder.keys("outputs/gen_1") == ("outputs/gen_1/0", "outputs/gen_1/2")
@@ -186,10 +189,75 @@ async def test_one_of_several_may_fail(served: Served, folder: Folder, spool: Sp
 
 
 async def test_a_trickle_is_bounded(served: Served, folder: Folder, spool: Spool) -> None:
-    """Bytes that go on and on, but too slowly: all tries together have their time."""
+    """Bytes that go on and on, but too slowly: each try has its time."""
     async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = OutputKeeper(folder, spool, fetcher, max_bytes=lambda: 10**6, timeout=lambda: 0.2)
+        keeper = keeper_of(folder, spool, fetcher, seconds=0.02)
         link = served.put("/a", silent(PICTURE[:99]))
-        (kept,) = await keeper.keep("gen_1", (StoredMedia(link, "image/png"),))
+        (kept,) = await keeper.keep("gen_1", (StoredMedia(link, "image/png"),), ENDED)
     assert kept.failure is not None
     assert kept.failure.metadata == {"cause": "it took too long"}
+
+
+@pytest.mark.parametrize("life", [3_600.0, 60.0])
+async def test_tries_go_on_to_half_of_the_sources_life(
+    life: float, served: Served, folder: Folder, spool: Spool
+) -> None:
+    """Ever further apart, the last one right then; never later, and once at least."""
+    clock = Jumping()
+    tries = []
+
+    async def broken(_: web.Request) -> web.StreamResponse:
+        tries.append((clock.now() - ENDED).total_seconds())
+        return web.Response(status=503)
+
+    link = served.put("/a", broken)
+    medium = StoredMedia(link, "image/png", ENDED + timedelta(seconds=life))
+    async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher, clock=clock)
+        (kept,) = await keeper.keep("gen_1", (medium,), ENDED)
+        assert kept.failure is not None
+        assert kept.failure.metadata == {"cause": "http status 503"}
+        assert tries[-1] == life / 2
+        pauses = [after - before for before, after in pairwise(tries)]
+        assert pauses[:3] == [0.5, 1.0, 2.0]
+        assert max(pauses) <= 60
+        tries.clear()
+        served.put("/a", file(PICTURE))
+        (kept,) = await keeper.keep("gen_1", (medium,), ENDED - timedelta(hours=5))
+        assert kept.kept
+
+
+async def test_what_was_kept_before_a_crash_is_not_fetched_again(
+    served: Served, folder: Folder, spool: Spool
+) -> None:
+    """Though its link has died meanwhile: what it is stands beside it."""
+    link = served.put("/a", file(FILM))
+    medium = StoredMedia(link, "video/mp4", EXPIRES)
+    async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher)
+        (first,) = await keeper.keep("gen_1", (medium,), ENDED)
+        served.put("/a", file(b"", status=404))
+        (second,) = await keeper.keep("gen_1", (medium,), ENDED, again=True)
+        assert second == first
+        assert len(served.requests) == 1
+
+
+def keeper_of(
+    folder: Folder,
+    spool: Spool,
+    fetcher: Fetcher,
+    *,
+    seconds: float = 30.0,
+    clock: Jumping | None = None,
+) -> OutputKeeper:
+    """A keeper of at most 1 MB by a clock that jumps."""
+    clock = clock or Jumping()
+    return OutputKeeper(
+        folder,
+        spool,
+        fetcher,
+        max_bytes=lambda: 10**6,
+        timeout=lambda: seconds,
+        now=clock.now,
+        sleep=clock.sleep,
+    )

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from mediagate_server.app import Gate
 from mediagate_server.config import Configuration, Settings
+from mediagate_server.generations.clock import Clock
 
 from .gates import Opener, Stubs
 from .scripted import ScriptedUpstream, scripted_upstream
@@ -36,7 +37,11 @@ def open_gate(tmp_path: Path) -> Opener:
     """Opens a gate on free ports; always the same data folder. More settings may be named."""
 
     @asynccontextmanager
-    async def opener(url: str, **more: Any) -> AsyncIterator[tuple[Stubs, Gate]]:
+    async def opener(
+        url: str, *, clock: Clock | None = None, **more: Any
+    ) -> AsyncIterator[tuple[Stubs, Gate]]:
+        if "public_url" in more:
+            more.setdefault("web_address", "127.0.0.1:0")
         settings = Settings(
             grpc_address="127.0.0.1:0",
             ops_address="127.0.0.1:0",
@@ -44,10 +49,10 @@ def open_gate(tmp_path: Path) -> Opener:
             data_dir=tmp_path / "data",
             replicate_api_token=SecretStr("r8_test_token"),
             drain_seconds=1,
-            **{"web_address": "127.0.0.1:0", **more},
+            **more,
         )
         async with (
-            Gate(Configuration(settings)) as gate,
+            Gate(Configuration(settings), clock) as gate,
             grpc.aio.insecure_channel(gate.grpc_address) as channel,
         ):
             yield Stubs.on(channel), gate

@@ -24,7 +24,7 @@ from mediagate.v1 import (
 from mediagate_sandbox.clock import SystemClock
 from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
 from mediagate_sandbox.server import Sandbox, SandboxSettings
-from tests.outputs.served import Served, cut, file
+from tests.outputs.served import Served, file
 
 from .failures import reason_of
 from .gates import Opener, Stubs
@@ -175,13 +175,13 @@ async def test_what_cannot_be_kept_is_told_and_the_link_stays(
     """The generation succeeded and is paid; each output says for itself what became of it."""
     good = served.put("/a.png", file(PICTURE))
     gone = served.put("/b.png", file(b"", status=410))
-    broken = served.put("/c.png", cut(PICTURE[:50], len(PICTURE)))
+    absent = served.put("/c.png", file(b"", status=403))
     far = "http://localhost:9/d.png"
-    outputs(scripted, good, gone, broken, far)
+    outputs(scripted, good, gone, absent, far)
     made = await stubs.image.GenerateImage(picture(count=4))
     assert made.generation.state == State.STATE_SUCCEEDED
     media = made.generation.images.images
-    assert [medium.uri for medium in media] == [good, gone, broken, far]
+    assert [medium.uri for medium in media] == [good, gone, absent, far]
     assert [bool(medium.id) for medium in media] == [True, False, False, False]
     for index, medium in enumerate(media):
         if index == 0:

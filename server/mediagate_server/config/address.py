@@ -1,10 +1,11 @@
-"""Addresses to listen on: what one looks like, and who can reach it."""
+"""Addresses: what one looks like, and who can reach it."""
 
 import ipaddress
 import re
 from typing import Final
 
 _HOST: Final = re.compile(r"\[(?P<six>[0-9a-fA-F:.]+(%\w+)?)\]|(?P<name>[\w.*-]+)", re.ASCII)
+_BUCKET: Final = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9/._-]*))?")
 _SOCKETS: Final = ("unix:", "unix-abstract:")
 
 
@@ -36,3 +37,11 @@ def is_loopback(address: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def split_bucket_url(url: str) -> tuple[str, str]:
+    """Bucket and prefix of `s3://bucket/prefix`. Raises ValueError."""
+    found = _BUCKET.fullmatch(url)
+    if found is None:
+        raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX")
+    return found[1], (found[2] or "").strip("/")

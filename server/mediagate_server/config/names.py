@@ -48,6 +48,14 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "output_idle_timeout": "output_idle_timeout",
             "upload_max_bytes": "upload_max_bytes",
             "upload_life": "upload_life",
+            "link_life": "link_life",
+        },
+        "storage": {
+            "url": "storage_url",
+            "endpoint": "storage_endpoint",
+            "region": "storage_region",
+            "access_key_id": "storage_access_key_id",
+            "secret_access_key": "storage_secret_access_key",
         },
         "defaults": {
             "text_model": "default_text_model",
@@ -69,7 +77,16 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 )
 """The file's sections and keys, and the setting that each one is."""
 
-SECRETS: Final = frozenset({"replicate_api_token", "database_url", "redis_url", "webhook_secrets"})
+SECRETS: Final = frozenset(
+    {
+        "replicate_api_token",
+        "database_url",
+        "redis_url",
+        "webhook_secrets",
+        "storage_access_key_id",
+        "storage_secret_access_key",
+    }
+)
 """Settings that the file may only point to. The URLs are among them for their passwords."""
 
 LISTS: Final = frozenset({"webhook_secrets", "catalog_files"})

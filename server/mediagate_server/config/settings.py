@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from mediagate_server.config.address import is_loopback, split_address
+from mediagate_server.config.address import is_loopback, split_address, split_bucket_url
 from mediagate_server.config.names import NOT_BUILT
 from mediagate_server.config.problem import ConfigError
 from mediagate_server.config.tenants import Tenant
@@ -49,6 +49,13 @@ def _url(value: str) -> str:
     return value
 
 
+def _bucket_url(value: str) -> str:
+    """`s3://bucket`, perhaps with a prefix, or nothing."""
+    if value:
+        split_bucket_url(value)
+    return value
+
+
 def _token(value: SecretStr | None) -> SecretStr | None:
     """One line of printable characters; anything else would break or forge a header."""
     if value is None:
@@ -70,6 +77,7 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
 Url = Annotated[str, AfterValidator(_url)]
+BucketUrl = Annotated[str, AfterValidator(_bucket_url)]
 Token = Annotated[SecretStr | None, AfterValidator(_token)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Slug = Annotated[str, Field(min_length=1)]
@@ -149,13 +157,23 @@ class Settings(BaseModel):
     output_max_bytes: FileBytes = 4_294_967_296
     """The largest output that is kept."""
     output_timeout: float = Field(default=600.0, ge=1, le=3_600)
-    """How long it may take to keep one, all tries together."""
+    """How long one try to keep one may take."""
     output_idle_timeout: float = Field(default=30.0, gt=0, le=600)
     """How long nothing may come of one before another try is made."""
     upload_max_bytes: Annotated[int, Field(ge=1, le=100_000_000)] = 100_000_000
     """The largest upload. Replicate takes no file over 100 MB."""
     upload_life: float = Field(default=86_400.0, ge=60, le=31_536_000)
     """How long an upload is kept."""
+    link_life: float = Field(default=3_600.0, ge=60, le=604_800)
+    """How long a link to a kept output works; S3 signs none for longer than a week."""
+    storage_url: BucketUrl = ""
+    """`s3://bucket/prefix`: where media are kept. Unset: in `data_dir`."""
+    storage_endpoint: Url = ""
+    """Whatever else speaks S3's protocol. Unset: AWS."""
+    storage_region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "us-east-1"
+    storage_access_key_id: Token = None
+    """Unset: what AWS's own environment says."""
+    storage_secret_access_key: Token = None
 
     default_text_model: Slug = "llama-70b"
     default_image_model: Slug = "flux-schnell"
@@ -177,6 +195,12 @@ class Settings(BaseModel):
     """Whether another model takes over where one fails and the request says nothing about it."""
     enable_cost_optimization: bool = False
     """Where neither model nor quality is named: the cheapest of the default model's quality."""
+
+    @model_validator(mode="after")
+    def _keys_come_in_pairs(self) -> Self:
+        if (self.storage_access_key_id is None) != (self.storage_secret_access_key is None):
+            raise ValueError("storage_access_key_id and storage_secret_access_key need each other")
+        return self
 
     @model_validator(mode="after")
     def _connects_soonest(self) -> Self:

@@ -28,6 +28,10 @@ class Clock(Protocol):
         """Wait until the event is set or the seconds are over; True where it is set."""
         ...
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the seconds are over."""
+        ...
+
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call it once the seconds are over, unless the timer is cancelled before."""
         ...
@@ -48,6 +52,10 @@ class SystemClock:
         except TimeoutError:
             return event.is_set()
         return True
+
+    async def sleep(self, seconds: float) -> None:
+        """See Clock."""
+        await asyncio.sleep(max(seconds, 0.0))
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """See Clock."""

@@ -77,11 +77,17 @@ class Keeper(Protocol):
     """Keeps what was made, where upstream would let it go within the hour."""
 
     async def keep(
-        self, generation_id: str, media: tuple[StoredMedia, ...]
+        self,
+        generation_id: str,
+        media: tuple[StoredMedia, ...],
+        ended_at: datetime,
+        *,
+        again: bool = False,
     ) -> tuple[StoredMedia, ...]:
         """The same media with what is known of them now, kept or with the reason why not.
 
-        Never fails. What it did before for the same generation it does anew.
+        Never fails, and may take half of the time that upstream keeps them from `ended_at` on.
+        `again`: an earlier process may have done some of it.
         """
         ...
 
@@ -90,7 +96,12 @@ class NoKeeper:
     """Keeps nothing: what was made is to be had from upstream as long as upstream has it."""
 
     async def keep(
-        self, generation_id: str, media: tuple[StoredMedia, ...]
+        self,
+        generation_id: str,
+        media: tuple[StoredMedia, ...],
+        ended_at: datetime,
+        *,
+        again: bool = False,
     ) -> tuple[StoredMedia, ...]:
         """See Keeper."""
         return media

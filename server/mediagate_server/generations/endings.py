@@ -2,7 +2,7 @@
 
 import mimetypes
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,11 +24,9 @@ from mediagate_server.errors import (
     UpstreamUnavailable,
     Violation,
 )
+from mediagate_server.outputs.keeping import LINK_LIFE
 from mediagate_server.replicate.port import Prediction, Refusal, Refused
 from mediagate_server.store.records import Output, StoredMedia, Usage
-
-LINK_LIFE = timedelta(hours=1)
-"""Replicate deletes outputs of predictions made by API about an hour after their end."""
 
 _REGISTERED_NAMES = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
 """Media types that Python still calls by their old names."""

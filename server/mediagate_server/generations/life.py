@@ -88,6 +88,7 @@ class Life:
         self.draining = False
         self._overdue = False
         self._alarm: Timer
+        self._recovered = recovered
         self._kept: tuple[StoredMedia, ...] | None = None
         self._work = work
         self._screened = asyncio.Event()
@@ -323,7 +324,13 @@ class Life:
         """Paid and settled: keep what was made, then say so."""
         record = self.record
         if self._kept is None and record.output:
-            self._kept = await self._keep(record.output.media)
+            ends = [attempt.completed_at for attempt in record.attempts if attempt.completed_at]
+            self._kept = await self._around.keeper.keep(
+                record.id,
+                record.output.media,
+                max(ends, default=self._around.clock.now()),
+                again=self._recovered,
+            )
         output = replace(record.output or Output(), media=self._kept or ())
         now = self._around.clock.now()
         await self.saved.commit(
@@ -331,12 +338,6 @@ class Life:
             lambda known: replace(known, state=State.SUCCEEDED, output=output, completed_at=now),
         )
         self._count_end()
-
-    async def _keep(self, media: tuple[StoredMedia, ...]) -> tuple[StoredMedia, ...]:
-        """The media with what is known of them now; those that are missing stay as they are."""
-        there = tuple(medium for medium in media if medium.uri)
-        kept = iter(await self._around.keeper.keep(self.record.id, there))
-        return tuple(next(kept) if medium.uri else medium for medium in media)
 
     # Text
 

@@ -24,20 +24,24 @@ _MOST_REDIRECTS: Final = 3
 _MOST_CONNECTIONS: Final = 64
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAY_PASS: Final = frozenset({404, 408, 425, 429})
-"""Statuses of a file that may yet appear; like every 5xx."""
+"""Statuses that may pass; like every 5xx."""
 _NO_HEAD: Final = frozenset({405, 501})
 
 
 class FetchFailed(Exception):
     """The file did not come. `cause` is one of our own words; `passing`: it may come later.
 
-    `status` is that of HTTP, where there was an answer.
+    `status` is that of HTTP, where there was an answer. `absent`: there is no such file, or none
+    yet; if it comes, then soon.
     """
 
-    def __init__(self, cause: str, *, passing: bool, status: int | None = None) -> None:
+    def __init__(
+        self, cause: str, *, passing: bool, absent: bool = False, status: int | None = None
+    ) -> None:
         super().__init__(cause)
         self.cause = cause
         self.passing = passing
+        self.absent = absent
         self.status = status
 
 
@@ -128,7 +132,9 @@ class Fetcher:
             if answer.status not in _REDIRECTS or target is None:
                 passing = answer.status in _MAY_PASS or answer.status >= 500
                 cause = f"http status {answer.status}"
-                raise FetchFailed(cause, passing=passing, status=answer.status)
+                raise FetchFailed(
+                    cause, passing=passing, absent=answer.status == 404, status=answer.status
+                )
             url = may_fetch(target, self._upstream, seen_from=url)
         raise FetchFailed("too many redirects", passing=False)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -22,8 +23,14 @@ LONGEST_SHOWN_URI: Final = 256 * 1024
 """A medium that came as a longer `data:` URI is shown by its kept copy alone: as a link it would
 not fit into a message."""
 
-_PAUSES: Final = (0.5, 2.0)
-"""Seconds between the tries."""
+LINK_LIFE: Final = timedelta(hours=1)
+"""How long upstream keeps what is made by API. What has no end of its own is held to it, too."""
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds between the tries; each pause is twice the one before."""
+_MOST_ABSENCES: Final = 6
+"""Tries for a file that is not there: one that is late appears within seconds."""
 _AT_ONCE: Final = 16
 """How many outputs are fetched at a time."""
 
@@ -38,9 +45,32 @@ def outputs_key(generation_id: str) -> str:
     return f"outputs/{generation_id}"
 
 
+def half_life(medium: StoredMedia, ended_at: datetime) -> datetime:
+    """Until when a medium that was ready at `ended_at` is to be kept: half of its source's life."""
+    return ended_at + ((medium.expires_at or ended_at + LINK_LIFE) - ended_at) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An output to be kept until a time, perhaps not for the first time."""
+
+    key: str
+    medium: StoredMedia
+    until: datetime
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Passing:
+    """A try that failed and may be made again. `absent`: there is no such file, or none yet."""
+
+    failure: Failure
+    absent: bool = False
+
+
 class OutputKeeper:
-    """Keeps outputs. `max_bytes` and `timeout` (seconds, all tries of one output) are asked anew
-    for each.
+    """Keeps outputs. `max_bytes` and `timeout` (seconds, one try of one output) are asked anew for
+    each try. `now` and `sleep` (seconds) are the clock that pauses are measured by.
     """
 
     def __init__(
@@ -51,26 +81,44 @@ class OutputKeeper:
         *,
         max_bytes: Callable[[], int],
         timeout: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._store = store
         self._spool = spool
         self._fetcher = fetcher
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._now = now
         self._sleep = sleep
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def keep(
-        self, generation_id: str, media: tuple[StoredMedia, ...]
+        self,
+        generation_id: str,
+        media: tuple[StoredMedia, ...],
+        ended_at: datetime,
+        *,
+        again: bool = False,
     ) -> tuple[StoredMedia, ...]:
         """The media with what is known of them now; `failure` says why one is not kept.
 
-        Never raises. What is kept already under the same name is written anew.
+        Those that were not made have no link, and stay as they are. Never raises. What may pass
+        is tried until half of the time is over from `ended_at` to when upstream lets go of it.
+        `again`: an earlier process may have kept some of them.
         """
         async with asyncio.TaskGroup() as tasks:
             keeping = [
-                tasks.create_task(self._keep(output_key(generation_id, index), medium))
+                tasks.create_task(
+                    self._keep(
+                        _Wanted(
+                            output_key(generation_id, index),
+                            medium,
+                            half_life(medium, ended_at),
+                            again,
+                        )
+                    )
+                )
                 for index, medium in enumerate(media)
             ]
         return tuple(task.result() for task in keeping)
@@ -79,12 +127,14 @@ class OutputKeeper:
         """Erase all that is kept of a generation. Raises StorageFailed."""
         await self._store.delete(outputs_key(generation_id))
 
-    async def _keep(self, key: str, medium: StoredMedia) -> StoredMedia:
-        async with self._places:
-            outcome = await self._try(key, medium)
+    async def _keep(self, wanted: _Wanted) -> StoredMedia:
+        medium = wanted.medium
+        if not medium.uri:
+            return medium
+        outcome = await self._insist(wanted)
         telemetry.outputs.labels("failed" if isinstance(outcome, Failure) else "kept").inc()
         if isinstance(outcome, Failure):
-            _log.warning("output not kept", output=key, cause=outcome.metadata["cause"])
+            _log.warning("output not kept", output=wanted.key, cause=outcome.metadata["cause"])
             return replace(medium, failure=outcome)
         telemetry.output_bytes.inc(outcome.size)
         too_long = data_uri.is_data_uri(medium.uri) and len(medium.uri) > LONGEST_SHOWN_URI
@@ -101,39 +151,52 @@ class OutputKeeper:
             failure=None,
         )
 
-    async def _try(self, key: str, medium: StoredMedia) -> MediaFacts | Failure:
-        """As often as may help."""
+    async def _insist(self, wanted: _Wanted) -> MediaFacts | Failure:
+        """As often as may help, and as long as there is time; once, however late it is."""
+        pause, absences = _FIRST_PAUSE, 0
+        while True:
+            async with self._places:
+                outcome = await self._try(wanted)
+            if not isinstance(outcome, _Passing):
+                return outcome
+            absences += outcome.absent
+            left = (wanted.until - self._now()).total_seconds()
+            if left <= 0 or absences >= _MOST_ABSENCES:
+                return outcome.failure
+            telemetry.outputs.labels("retried").inc()
+            await self._sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _try(self, wanted: _Wanted) -> MediaFacts | Failure | _Passing:
+        """One try, whatever becomes of it."""
         try:
             async with asyncio.timeout(self._timeout()):
-                for pause in (*_PAUSES, None):
-                    try:
-                        return await self._take(key, medium)
-                    except FetchFailed as failed:
-                        if pause is None or not failed.passing:
-                            return not_kept(failed.cause)
-                    except StorageFailed as failed:
-                        if pause is None:
-                            return failed.failure
-                    except OverLimit as over:
-                        return not_kept(f"it is over {over.limit:,} bytes")
-                    except data_uri.BadDataUri:
-                        return not_kept("its data URI cannot be read")
-                    await self._sleep(pause)
+                if wanted.again and (kept := await self._store.find(wanted.key)):
+                    return MediaFacts.of(kept)
+                return await self._take(wanted.key, wanted.medium)
+        except FetchFailed as failed:
+            failure = not_kept(failed.cause)
+            return _Passing(failure, failed.absent) if failed.passing else failure
+        except StorageFailed as failed:
+            return _Passing(failed.failure)
         except TimeoutError:
-            pass
-        return not_kept("it took too long")
+            return _Passing(not_kept("it took too long"))
+        except OverLimit as over:
+            return not_kept(f"it is over {over.limit:,} bytes")
+        except data_uri.BadDataUri:
+            return not_kept("its data URI cannot be read")
 
     async def _take(self, key: str, medium: StoredMedia) -> MediaFacts:
         """One try: fetch, look at it, store."""
         async with self._spool.incoming(self._max_bytes()) as incoming:
             declared = await self._receive(incoming, medium.uri)
             if not incoming.size:
-                raise FetchFailed("the file is empty", passing=True)
+                raise FetchFailed("the file is empty", passing=True, absent=True)
             await incoming.finish()
             media_type = media_type_of(incoming.head, declared, medium.media_type)
             looks = await asyncio.to_thread(looks_of, incoming.path, media_type)
             facts = facts_of(incoming, media_type, looks)
-            await self._store.put(key, incoming.path, {"media_type": media_type})
+            await self._store.put(key, incoming.path, facts.notes())
         return facts
 
     async def _receive(self, incoming: Incoming, uri: str) -> str:

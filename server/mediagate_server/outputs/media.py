@@ -1,7 +1,7 @@
 """All that keeps media, made and ended together: store, spool, fetching, uploads."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,9 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.fetching import Fetcher
 from mediagate_server.outputs.folder import Folder
 from mediagate_server.outputs.keeping import OutputKeeper
+from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.outputs.port import MediaStore
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.outputs.uploads import Uploads
@@ -23,9 +25,11 @@ class MediaLimits:
 
     output_max_bytes: int
     output_timeout: float
+    """Of one try."""
     output_idle_timeout: float
     upload_max_bytes: int
     upload_life: float
+    link_life: float
 
 
 class Media:
@@ -33,6 +37,8 @@ class Media:
     cannot be used.
 
     `upstream` is the base URL of the API whose outputs are kept. `limits` are asked at each use.
+    `now` and `sleep` (seconds) are the clock by which what failed is tried again. `web` is the
+    URL of the web port as callers reach it, and `key` what links to it are signed with.
     """
 
     def __init__(
@@ -40,9 +46,14 @@ class Media:
         folder: Path,
         upstream: str,
         limits: Callable[[], MediaLimits],
+        *,
         now: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]],
+        bucket: Bucket | None,
+        web: str,
+        key: bytes,
     ) -> None:
-        self.store: MediaStore = Folder(folder / "kept")
+        self.store = _store(folder, bucket)
         self.fetcher = Fetcher(upstream, idle_timeout=lambda: limits().output_idle_timeout)
         spool = Spool(folder / "incoming")
         self.keeper = OutputKeeper(
@@ -51,6 +62,8 @@ class Media:
             self.fetcher,
             max_bytes=lambda: limits().output_max_bytes,
             timeout=lambda: limits().output_timeout,
+            now=now,
+            sleep=sleep,
         )
         self.uploads = Uploads(
             self.store,
@@ -59,6 +72,7 @@ class Media:
             max_bytes=lambda: limits().upload_max_bytes,
             life=lambda: limits().upload_life,
         )
+        self.links = MediaLinks(self.store, web, key, now=now, life=lambda: limits().link_life)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -74,6 +88,15 @@ class Media:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+
+
+def _store(folder: Path, bucket: Bucket | None) -> MediaStore:
+    if bucket is None:
+        return Folder(folder / "kept")
+    # Several MB of library that a gate with a folder does without.
+    from mediagate_server.outputs.object_storage import ObjectStorage  # noqa: PLC0415
+
+    return ObjectStorage(bucket)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

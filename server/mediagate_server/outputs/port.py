@@ -4,14 +4,16 @@ A file is made whole on this machine first (`spool.py`), where it is measured, h
 into; a store only has to take it, give it back in pieces and forget it.
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol, Self
 
 from mediagate_server.errors import Failure, MediagateError, Reason
 
-CHUNK_BYTES = 256 * 1024
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+CHUNK_BYTES: Final = 256 * 1024
 """How much of a file is in memory at once, wherever it is read or written."""
 
 
@@ -26,10 +28,36 @@ class MediaFacts:
     height: int | None = None
     seconds: float | None = None
 
+    def notes(self) -> dict[str, str]:
+        """As words to be kept with the file; its size it tells itself."""
+        return {
+            "media_type": self.media_type,
+            "sha256": self.sha256,
+            "width": _word(self.width),
+            "height": _word(self.height),
+            "seconds": _word(self.seconds),
+        }
+
+    @classmethod
+    def of(cls, stored: "Stored") -> Self:
+        """The facts that are kept with a file. KeyError where they are not."""
+        notes = stored.notes
+        return cls(
+            stored.size,
+            notes["sha256"],
+            notes["media_type"],
+            int(notes["width"]) if notes.get("width") else None,
+            int(notes["height"]) if notes.get("height") else None,
+            float(notes["seconds"]) if notes.get("seconds") else None,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file that is kept: how long it is, and the words that were kept with it."""
+    """A file that is kept: how long it is, and the words that were kept with it.
+
+    Words that were empty may be missing.
+    """
 
     size: int
     notes: Mapping[str, str]
@@ -67,6 +95,20 @@ class MediaStore(Protocol):
         """All keys right below a key."""
         ...
 
+    async def link(self, key: str, seconds: float) -> str:
+        """A link by which anybody who has it reads the file for so long; empty: it gives none.
+
+        Whether there is such a file is not looked up.
+        """
+        ...
+
+
+def checked(key: str) -> str:
+    """The key, which is one. ValueError: it would be a bug of ours."""
+    if not _KEY.fullmatch(key):
+        raise ValueError("that is no key of a medium")
+    return key
+
 
 class StorageFailed(MediagateError):
     """The storage is full, broken or has lost the file. Says nothing of where it is."""
@@ -82,3 +124,7 @@ def storage_failed(what: str) -> StorageFailed:
 def not_kept(cause: str) -> Failure:
     """Why an output is not kept, as a fact for its record. `cause` is one of our own words."""
     return StorageFailed(f"the output was not kept: {cause}", metadata={"cause": cause}).failure
+
+
+def _word(number: float | None) -> str:
+    return "" if number is None else str(number)

@@ -91,7 +91,7 @@ class Uploads:
         stored = await self._store.find(key)
         if stored is None or stored.notes["tenant"] != tenant:
             raise UploadNotFound(upload_id)
-        upload = _upload(upload_id, key, stored)
+        upload = Upload(upload_id, key, MediaFacts.of(stored), _expiry(stored))
         if upload.expires_at <= self._now():
             raise UploadNotFound(upload_id)
         return upload
@@ -120,34 +120,12 @@ class Uploads:
 
 
 def _notes(upload: Upload, tenant: str) -> dict[str, str]:
-    facts = upload.facts
     return {
         "tenant": tenant,
         "expires_at": upload.expires_at.isoformat(),
-        "media_type": facts.media_type,
-        "sha256": facts.sha256,
-        "width": _word(facts.width),
-        "height": _word(facts.height),
-        "seconds": _word(facts.seconds),
+        **upload.facts.notes(),
     }
-
-
-def _upload(name: str, key: str, stored: Stored) -> Upload:
-    notes = stored.notes
-    facts = MediaFacts(
-        stored.size,
-        notes["sha256"],
-        notes["media_type"],
-        int(notes["width"]) if notes["width"] else None,
-        int(notes["height"]) if notes["height"] else None,
-        float(notes["seconds"]) if notes["seconds"] else None,
-    )
-    return Upload(name, key, facts, _expiry(stored))
 
 
 def _expiry(stored: Stored) -> datetime:
     return datetime.fromisoformat(stored.notes["expires_at"])
-
-
-def _word(number: float | None) -> str:
-    return "" if number is None else str(number)

@@ -9,9 +9,10 @@ from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, 
 from mediagate_server import caller
 from mediagate_server.errors import NotBuilt
 from mediagate_server.generations.generations import Generations
+from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.services import paging, shown
 from mediagate_server.services.paid import Context, report, waiting_time
-from mediagate_server.store.records import Filter, Position, State
+from mediagate_server.store.records import Filter, Generation, Position, State
 
 _STATES = {number: state for state, number in shown.STATES.items()}
 
@@ -19,8 +20,9 @@ _STATES = {number: state for state, number in shown.STATES.items()}
 class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     """See generations.proto. DeleteGeneration is not built yet."""
 
-    def __init__(self, generations: Generations) -> None:
+    def __init__(self, generations: Generations, links: MediaLinks) -> None:
         self._generations = generations
+        self._links = links
 
     async def GetGeneration(
         self, request: generations_pb2.GetGenerationRequest, context: Context
@@ -29,7 +31,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         record = await self._generations.get(caller.current().tenant, request.id)
         report(record)
         return generations_pb2.GetGenerationResponse(
-            generation=shown.generation(record, full=_full(request.view))
+            generation=await self._shown(record, request.view)
         )
 
     async def ListGenerations(
@@ -47,7 +49,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         if len(found) > size:
             token = paging.write_token([page[-1].created_at.isoformat(), page[-1].id], scope)
         return generations_pb2.ListGenerationsResponse(
-            generations=[shown.generation(record, full=_full(request.view)) for record in page],
+            generations=[await self._shown(record, request.view) for record in page],
             next_page_token=token,
         )
 
@@ -59,7 +61,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         record = await self._generations.wait(caller.current().tenant, request.id, seconds)
         report(record)
         return generations_pb2.WaitGenerationResponse(
-            generation=shown.generation(record, full=_full(request.view))
+            generation=await self._shown(record, request.view)
         )
 
     async def WatchGeneration(
@@ -72,7 +74,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         async for record in changes:
             report(record)
             yield generations_pb2.WatchGenerationResponse(
-                generation=shown.generation(record, full=_full(request.view)),
+                generation=await self._shown(record, request.view),
                 sequence=record.version,
             )
 
@@ -82,7 +84,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         """Asks for the end."""
         record = await self._generations.cancel(caller.current().tenant, request.id)
         report(record)
-        return generations_pb2.CancelGenerationResponse(generation=shown.generation(record))
+        return generations_pb2.CancelGenerationResponse(generation=await self._shown(record))
 
     async def WatchGenerations(
         self, request: generations_pb2.WatchGenerationsRequest, context: Context
@@ -95,7 +97,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         await context.send_initial_metadata(())
         async for change in changes:
             yield generations_pb2.WatchGenerationsResponse(
-                generation=shown.generation(change.generation, full=_full(request.view)),
+                generation=await self._shown(change.generation, request.view),
                 sequence=change.sequence,
             )
 
@@ -105,9 +107,12 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         """Not built yet."""
         raise NotBuilt("DeleteGeneration")
 
-
-def _full(view: int) -> bool:
-    return view == generation_pb2.GENERATION_VIEW_FULL
+    async def _shown(
+        self, record: Generation, view: int = generation_pb2.GENERATION_VIEW_BASIC
+    ) -> generation_pb2.Generation:
+        """The generation with links to what is kept of it, good from now on."""
+        full = view == generation_pb2.GENERATION_VIEW_FULL
+        return shown.generation(record, await self._links.of(record), full=full)
 
 
 def _filter(asked: generations_pb2.GenerationFilter) -> Filter:

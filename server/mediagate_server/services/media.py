@@ -16,6 +16,7 @@ from mediagate_server.errors import (
 )
 from mediagate_server.generations.generations import Generations
 from mediagate_server.outputs.keeping import output_key
+from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.outputs.port import MediaStore, storage_failed
 from mediagate_server.outputs.spool import Incoming, OverLimit
 from mediagate_server.outputs.uploads import Upload, Uploads
@@ -28,10 +29,13 @@ Requests = AsyncIterator[media_pb2.UploadMediaRequest]
 class MediaService(media_pb2_grpc.MediaServiceServicer):
     """See media.proto."""
 
-    def __init__(self, generations: Generations, uploads: Uploads, store: MediaStore) -> None:
+    def __init__(
+        self, generations: Generations, uploads: Uploads, store: MediaStore, links: MediaLinks
+    ) -> None:
         self._generations = generations
         self._uploads = uploads
         self._store = store
+        self._links = links
 
     async def UploadMedia(
         self, request_iterator: Requests, context: Context
@@ -91,7 +95,9 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
             raise StoredFailure(medium.failure)
         if not medium.kept:
             raise OutputNotFound(record.id, wanted.index)
-        return shown.media(record.id, wanted.index, medium), output_key(record.id, wanted.index)
+        link = (await self._links.of(record)).get(wanted.index)
+        media = shown.media(record.id, wanted.index, medium, link)
+        return media, output_key(record.id, wanted.index)
 
     async def _upload(self, upload_id: str) -> tuple[medium_pb2.Media, str]:
         """An upload as it is shown, and where its bytes are."""

@@ -115,7 +115,10 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
                     sequence=sequence, **streaming.event_fields(event)
                 )
             report(attached.record)
-            completed = models_pb2.ModelCompleted(generation=shown.generation(attached.record))
+            links = await self._calls.links.of(attached.record)
+            completed = models_pb2.ModelCompleted(
+                generation=shown.generation(attached.record, links)
+            )
             yield models_pb2.StreamModelResponse(sequence=sequence, completed=completed)
 
 

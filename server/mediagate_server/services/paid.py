@@ -1,7 +1,7 @@
 """The way of every paid rpc through this room: check, plan, bind, attach, wait, answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
@@ -21,6 +21,7 @@ from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.media_inputs import MediaInputs
 from mediagate_server.generations.submission import Submission, canonical_request_id
 from mediagate_server.generations.work import Work
+from mediagate_server.outputs.links import NO_LINKS, Link, MediaLinks
 from mediagate_server.services import asked, shown
 from mediagate_server.store.records import Generation
 
@@ -37,11 +38,12 @@ class Answer:
     record: Generation | None = None
     replayed: bool = False
     route: Route | None = None
+    links: Mapping[int, Link] = field(default_factory=lambda: NO_LINKS)
 
     def fields(self) -> dict[str, Any]:
         """As the fields of any `<Verb>Response`."""
         return {
-            "generation": shown.generation(self.record) if self.record else None,
+            "generation": shown.generation(self.record, self.links) if self.record else None,
             "replayed": self.replayed,
             "plan": shown.route(self.route) if self.route else None,
         }
@@ -56,12 +58,15 @@ class PaidCalls:
         published: PublishedModels,
         generations: Generations,
         media_inputs: MediaInputs,
+        links: MediaLinks,
         timeouts: Callable[[], Mapping[Modality, float]],
     ) -> None:
         self._catalog = catalog
         self._published = published
         self._generations = generations
         self._media = media_inputs
+        self.links = links
+        """To what is kept of a generation."""
         self._timeouts = timeouts
 
     async def answer(
@@ -81,7 +86,7 @@ class PaidCalls:
                 waiting_time(request, context, wait_by_default=wait_by_default)
             )
         report(record)
-        return Answer(record, attached.replayed)
+        return Answer(record, attached.replayed, links=await self.links.of(record))
 
     async def route(self, request: Any, *, method: str, modality: Modality) -> Route:
         """What the request would do and cost, by the code that admits it. Spends nothing.

@@ -75,9 +75,9 @@ def add_services(
     safety_pb2_grpc.add_SafetyServiceServicer_to_server(SafetyService(calls), server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(catalog, calls), server)
     generations_pb2_grpc.add_GenerationServiceServicer_to_server(
-        GenerationService(generations), server
+        GenerationService(generations, media.links), server
     )
     media_pb2_grpc.add_MediaServiceServicer_to_server(
-        MediaService(generations, media.uploads, media.store), server
+        MediaService(generations, media.uploads, media.store, media.links), server
     )
     usage_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)

@@ -18,6 +18,7 @@ from mediagate.v1 import (
     verdict_pb2,
 )
 from mediagate_server.catalog.route import Route
+from mediagate_server.outputs.links import NO_LINKS, Link
 from mediagate_server.status import status_of
 from mediagate_server.store.records import (
     Attempt,
@@ -53,9 +54,16 @@ _HANDLINGS: Final = {
 
 
 def generation(
-    record: Generation, *, full: bool = False, now: Callable[[], datetime] | None = None
+    record: Generation,
+    links: Mapping[int, Link] = NO_LINKS,
+    *,
+    full: bool = False,
+    now: Callable[[], datetime] | None = None,
 ) -> generation_pb2.Generation:
-    """A generation; `full` shows its logs too. Links that are over are left out."""
+    """A generation; `full` shows its logs too. `links` are those that were minted for its outputs.
+
+    Upstream's links that are over are left out.
+    """
     shown = generation_pb2.Generation(
         id=record.id,
         modality=MODALITIES[record.modality],
@@ -81,7 +89,7 @@ def generation(
     )
     if record.failure:
         shown.error.CopyFrom(status_of(record.failure))
-    _add_output(shown, record, (now or _now)())
+    _add_output(shown, record, links, (now or _now)())
     if record.place:
         shown.queue_position = record.place.position
         shown.expected_start_time.FromDatetime(record.place.expected_at)
@@ -228,19 +236,19 @@ def _attempt(attempt: Attempt) -> generation_pb2.Attempt:
     )
 
 
-def _add_output(shown: generation_pb2.Generation, record: Generation, now: datetime) -> None:
+def _add_output(
+    shown: generation_pb2.Generation, record: Generation, links: Mapping[int, Link], now: datetime
+) -> None:
     output = record.output
     if output is None or record.state is State.FINALIZING:
         return  # What it made is told once it is known what it is and whether it was kept.
     if record.modality == "raw":
-        shown.raw.CopyFrom(_raw(record, output, now))
+        shown.raw.CopyFrom(_raw(record, output, links, now))
         return
     if output.text is not None:
         shown.text.text = output.text
         return
-    shown_media = [
-        media(record.id, index, medium, now) for index, medium in enumerate(output.media)
-    ]
+    shown_media = _media(record.id, output, links, now)
     if record.modality == "image":
         shown.images.images.extend(shown_media)
     elif record.modality == "video":
@@ -249,23 +257,39 @@ def _add_output(shown: generation_pb2.Generation, record: Generation, now: datet
         shown.audio.audio.CopyFrom(shown_media[0])
 
 
-def _raw(record: Generation, output: Output, now: datetime) -> generation_pb2.RawOutput:
+def _media(
+    generation_id: str, output: Output, links: Mapping[int, Link], now: datetime
+) -> list[medium_pb2.Media]:
+    return [
+        media(generation_id, index, medium, links.get(index), now)
+        for index, medium in enumerate(output.media)
+    ]
+
+
+def _raw(
+    record: Generation, output: Output, links: Mapping[int, Link], now: datetime
+) -> generation_pb2.RawOutput:
     value: Any = output.value if output.text is None else output.text
     return generation_pb2.RawOutput(
         value=json_format.ParseDict(value, struct_pb2.Value()),
-        media=[media(record.id, at, medium, now) for at, medium in enumerate(output.media)],
+        media=_media(record.id, output, links, now),
     )
 
 
 def media(
-    generation_id: str, index: int, medium: StoredMedia, now: datetime | None = None
+    generation_id: str,
+    index: int,
+    medium: StoredMedia,
+    link: Link | None = None,
+    now: datetime | None = None,
 ) -> medium_pb2.Media:
-    """One output; a link that is over is left out."""
+    """One output: our own `link` to it where there is one, else upstream's until that is over."""
     gone = medium.expires_at is not None and medium.expires_at <= (now or _now())
+    theirs = "" if gone else medium.uri
     return medium_pb2.Media(
         id=f"{generation_id}/{index}" if medium.kept else "",
-        uri="" if gone else medium.uri,
-        uri_expire_time=time(medium.expires_at) if medium.uri else None,
+        uri=link.uri if link else theirs,
+        uri_expire_time=time(link.expires_at if link else medium.expires_at if theirs else None),
         media_type=medium.media_type,
         size_bytes=medium.size,
         sha256=medium.sha256,

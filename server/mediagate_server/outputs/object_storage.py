@@ -1,0 +1,152 @@
+"""Media kept in S3, or in whatever speaks its protocol, by `obstore`.
+
+What it does on the wire happens in threads of its own, off the event loop. A file goes up in parts
+of which a few are in memory at a time, and is there once the last of them is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from mediagate_server.outputs.bucket import Bucket
+from mediagate_server.outputs.port import CHUNK_BYTES, Stored, checked, storage_failed
+
+if TYPE_CHECKING:  # The library has these for type checkers alone.
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+_PART_BYTES: Final = 8 * 1024 * 1024
+"""S3 takes 10,000 parts of a file: enough for 78 GiB."""
+_SMALL_PART_BYTES: Final = 5 * 1024 * 1024
+"""The least that S3 takes for a part. What is smaller goes up at once."""
+_PARTS_AT_ONCE: Final = 2
+_CONTENT_TYPE: Final = "Content-Type"
+_CLIENT: Final[ClientConfig] = {
+    # The whole of a download, so nothing that a slow reader could exceed; silence ends it sooner.
+    "timeout": timedelta(hours=6),
+    "read_timeout": timedelta(seconds=30),
+    "connect_timeout": timedelta(seconds=10),
+}
+# What lasts longer is told to the caller, who has pauses of its own.
+_RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+
+
+class ObjectStorage:
+    """A MediaStore in a bucket. A key is the object's name, below the bucket's prefix."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        config: S3Config = {
+            "region": bucket.region,
+            # Not all that speak the protocol know how to delete many at once.
+            "disable_bulk_delete": True,
+        }
+        if bucket.endpoint:
+            config["endpoint"] = bucket.endpoint
+        if bucket.access_key_id:
+            config["access_key_id"] = bucket.access_key_id
+            config["secret_access_key"] = bucket.secret_access_key
+        client: ClientConfig = {**_CLIENT, "allow_http": bucket.endpoint.startswith("http://")}
+        self._store = S3Store(
+            bucket.name,
+            prefix=bucket.prefix or None,
+            config=config,
+            client_options=client,
+            retry_config=_RETRIES,
+        )
+
+    async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
+        """See port.MediaStore."""
+        words = {_header(name): word for name, word in notes.items() if word}
+        if media_type := notes.get("media_type"):
+            words[_CONTENT_TYPE] = media_type
+        size = (await asyncio.to_thread(file.stat)).st_size
+        with _told_as_failures():
+            await obstore.put_async(
+                self._store,
+                checked(key),
+                file,
+                attributes=words,
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+                use_multipart=size > _SMALL_PART_BYTES,
+            )
+        await asyncio.to_thread(file.unlink, missing_ok=True)
+
+    async def find(self, key: str) -> Stored | None:
+        """See port.MediaStore."""
+        with _told_as_failures():
+            try:
+                found = await obstore.get_async(self._store, checked(key), options={"head": True})
+            except FileNotFoundError:
+                return None
+        words = {_name(header): word for header, word in found.attributes.items()}
+        words.pop(_name(_CONTENT_TYPE), None)
+        return Stored(found.meta["size"], words)
+
+    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """See port.MediaStore."""
+        stored = await self.find(key)
+        if stored is None:
+            raise storage_failed("the file is not there")
+        end = min(offset + length, stored.size)
+        if offset >= end:
+            return  # S3 refuses a range that holds nothing.
+        with _told_as_failures():
+            found = await obstore.get_async(
+                self._store, checked(key), options={"range": (offset, end)}
+            )
+            async for chunk in found.stream(min_chunk_size=CHUNK_BYTES // 4):
+                for start in range(0, len(chunk), CHUNK_BYTES):
+                    yield bytes(chunk[start : start + CHUNK_BYTES])
+
+    async def delete(self, key: str) -> None:
+        """See port.MediaStore."""
+        with _told_as_failures():
+            below = [
+                entry["path"]
+                async for page in obstore.list(self._store, prefix=checked(key))
+                for entry in page
+            ]
+            await obstore.delete_async(self._store, [key, *below])
+
+    async def keys(self, below: str) -> tuple[str, ...]:
+        """See port.MediaStore."""
+        with _told_as_failures():
+            found = await obstore.list_with_delimiter_async(self._store, prefix=checked(below))
+        return tuple(sorted(entry["path"] for entry in found["objects"]))
+
+    async def link(self, key: str, seconds: float) -> str:
+        """See port.MediaStore. Signed here; S3 is not asked."""
+        with _told_as_failures():
+            return await obstore.sign_async(
+                self._store, "GET", checked(key), timedelta(seconds=seconds)
+            )
+
+
+def _header(name: str) -> str:
+    """A word of ours as a name of S3's metadata: proxies drop headers with underscores."""
+    return name.replace("_", "-")
+
+
+def _name(header: str) -> str:
+    return header.lower().replace("-", "_")
+
+
+@contextmanager
+def _told_as_failures() -> Iterator[None]:
+    """What the library raises names hosts, keys and more: none of it goes any further.
+
+    Among them FileNotFoundError, which it also raises where there is no such bucket.
+    """
+    try:
+        yield
+    except (BaseError, OSError):
+        raise storage_failed("the object storage does not do it") from None

@@ -1,0 +1,248 @@
+"""Outputs kept to the end, through outages and restarts; read from the web port or from S3."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import aiohttp
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from pydantic import SecretStr
+
+from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, video_pb2
+from mediagate_sandbox.server import Sandbox
+from mediagate_server.generations.clock import SystemClock
+from tests.conftest import Require
+from tests.outputs.served import file
+
+from .gates import Opener, Stubs
+from .scripted import ID, ScriptedUpstream, says
+from .uploading import read_output
+
+State = generation_pb2.Generation
+WAIT = Duration(seconds=30)
+PORT = "127.0.0.1:0"
+PICTURE = image_pb2.GenerateImageRequest(
+    prompt="x",
+    wait=Duration(nanos=1),
+    options=options_pb2.GenerationOptions(
+        model="flux-schnell", on_disconnect=options_pb2.ON_DISCONNECT_DETACH
+    ),
+)
+MANY = 3
+HALF_LIFE = 1_800
+OUTAGE = 1_080
+"""Seconds: 30 % of the life of a source."""
+
+
+class Stepped(SystemClock):
+    """The machine's time and what was stepped; whoever sleeps wakes once that was enough."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._dues: list[float] = []
+        self._changed = asyncio.Condition()
+
+    @property
+    def sleeping(self) -> int:
+        return len(self._dues)
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        due = self.seconds + seconds
+        self._dues.append(due)
+        try:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self.seconds >= due)
+        finally:
+            self._dues.remove(due)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def step(self, seconds: float) -> None:
+        """So much later; whoever is to wake has woken on return."""
+        async with self._changed:
+            self.seconds += seconds
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: min(self._dues, default=9e9) > self.seconds)
+
+
+async def shown(stubs: Stubs, name: str) -> generation_pb2.Generation:
+    """A generation as it stands."""
+    answer = await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=name))
+    return answer.generation
+
+
+def storage(s3: str, name: str) -> dict[str, object]:
+    """The settings of a gate that keeps media there."""
+    return {
+        "storage_url": f"s3://{name}/media",
+        "storage_endpoint": s3,
+        "storage_access_key_id": SecretStr("an-id"),
+        "storage_secret_access_key": SecretStr("a-secret"),
+    }
+
+
+@pytest.fixture
+def bucket(s3: str, request: pytest.FixtureRequest) -> str:
+    """The name of a bucket that is not there yet."""
+    return f"bucket-{abs(hash(request.node.nodeid))}"
+
+
+async def fetched(link: str, **headers: str) -> tuple[int, bytes]:
+    """Status and body of a GET without any key."""
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(link) as answer,
+    ):
+        return answer.status, await answer.read()
+
+
+async def unkept(stubs: Stubs, names: list[str]) -> int:
+    """How many are not at their end."""
+    return sum([(await shown(stubs, name)).state != State.STATE_SUCCEEDED for name in names])
+
+
+async def until_asleep(stubs: Stubs, clock: Stepped, names: list[str]) -> int:
+    """Until each of them is kept or waits for its next try; how many wait."""
+    while clock.sleeping != (left := await unkept(stubs, names)):
+        pass
+    return left
+
+
+async def test_an_outage_of_storage_and_a_restart(
+    sandbox: Sandbox, open_gate: Opener, s3: str, bucket: str
+) -> None:
+    """The bucket is not there for 30 % of the sources' life: all is kept before half of it."""
+    clock = Stepped()
+    settings = storage(s3, bucket)
+    async with open_gate(sandbox.url, clock=clock, **settings) as (stubs, _):
+        made = [await stubs.image.GenerateImage(PICTURE) for _ in range(MANY)]
+        names = [each.generation.id for each in made]
+        while clock.seconds < OUTAGE / 2:
+            assert await until_asleep(stubs, clock, names) == MANY
+            await clock.step(60)
+        assert (await shown(stubs, names[0])).state == State.STATE_FINALIZING
+    assert clock.sleeping == 0
+    async with open_gate(sandbox.url, clock=clock, **settings) as (stubs, _):
+        while clock.seconds < OUTAGE:
+            assert await until_asleep(stubs, clock, names) == MANY
+            await clock.step(60)
+        async with aiohttp.ClientSession() as session, session.put(f"{s3}/{bucket}"):
+            pass
+        while await until_asleep(stubs, clock, names):
+            await clock.step(60)
+        assert clock.seconds < HALF_LIFE
+        for name in names:
+            (medium,) = (await shown(stubs, name)).images.images
+            assert not medium.HasField("error")
+            assert medium.uri.startswith(f"{s3}/{bucket}/media/outputs/{name}/0?X-Amz-")
+            assert await fetched(medium.uri) == (200, (await read_output(stubs, name))[1])
+
+
+async def test_storage_that_never_comes_back(
+    sandbox: Sandbox, open_gate: Opener, s3: str, bucket: str
+) -> None:
+    """At half of the source's life it is said: a typed error, and upstream's link until it ends."""
+    clock = Stepped()
+    async with open_gate(sandbox.url, clock=clock, **storage(s3, bucket)) as (stubs, _):
+        made = await stubs.image.GenerateImage(PICTURE)
+        name = made.generation.id
+        while await until_asleep(stubs, clock, [name]):
+            await clock.step(20)
+        assert HALF_LIFE - 1 < clock.seconds < HALF_LIFE + 20
+        ended = await shown(stubs, name)
+    (medium,) = ended.images.images
+    assert "OUTPUT_STORE_FAILED" in str(medium.error)
+    assert s3 not in str(medium.error)
+    assert not medium.id
+    assert medium.uri.startswith(sandbox.url)
+    assert (
+        HALF_LIFE - 30 < medium.uri_expire_time.seconds - clock.now().timestamp() < HALF_LIFE + 30
+    )
+    assert ended.cost.usd_nanos == 3_000_000
+
+
+async def test_links_are_minted_when_read(sandbox: Sandbox, open_gate: Opener) -> None:
+    """By every rpc that shows the generation, each time for as long as the operator allows."""
+    clock = Stepped()
+    more = {"web_address": PORT, "link_life": 600}
+    async with open_gate(sandbox.url, clock=clock, **more) as (stubs, gate):
+        request = image_pb2.GenerateImageRequest()
+        request.CopyFrom(PICTURE)
+        request.ClearField("wait")
+        first = (await stubs.image.GenerateImage(request)).generation
+        name = first.id
+        await clock.step(300)
+        listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+        waited = await stubs.generations.WaitGeneration(
+            generations_pb2.WaitGenerationRequest(id=name)
+        )
+        read, content = await read_output(stubs, name)
+        later = [
+            (await shown(stubs, name)).images.images[0],
+            listed.generations[0].images.images[0],
+            waited.generation.images.images[0],
+            read,
+        ]
+        for medium in (first.images.images[0], *later):
+            assert medium.uri.startswith(f"http://{gate.web_address}/media/{name}/0?")
+            assert await fetched(medium.uri) == (200, content)
+        begun = first.images.images[0].uri_expire_time.seconds
+        assert {medium.uri_expire_time.seconds - begun for medium in later} <= {300, 301}
+        await clock.step(450)
+        assert (await fetched(first.images.images[0].uri))[0] == 410
+        assert await fetched(read.uri) == (200, content)
+    again = {"web_address": PORT, "public_url": "https://media.example/gate"}
+    async with open_gate(sandbox.url, **again) as (stubs, _):
+        (medium,) = (await shown(stubs, name)).images.images
+        assert medium.uri.startswith(f"https://media.example/gate/media/{name}/0?")
+
+
+@pytest.fixture
+async def film(sandbox: Sandbox, open_gate: Opener) -> AsyncIterator[str]:
+    """The link to a film that is kept."""
+    async with open_gate(sandbox.url, web_address=PORT) as (stubs, _):
+        made = await stubs.video.GenerateVideo(
+            video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
+        )
+        yield made.generation.video.video.uri
+
+
+async def test_a_player_reads_ranges(film: str, require: Require) -> None:
+    """Ffprobe finds what is in the film, from the middle of it on."""
+    command = [
+        require("ffprobe"), "-v", "error", "-of", "json", "-show_streams", "-show_format",
+        "-read_intervals", "50%", "-count_packets", film,
+    ]  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, errors = await process.communicate()
+    assert (process.returncode, errors) == (0, b"")
+    seen = json.loads(out)
+    assert "video" in {stream["codec_type"] for stream in seen["streams"]}
+    assert float(seen["format"]["duration"]) > 1
+    assert await fetched(film, Range="bytes=4-7") == (206, b"ftyp")
+
+
+async def test_an_output_over_the_cap(scripted: ScriptedUpstream, open_gate: Opener) -> None:
+    """A typed error and the source's link, at once: no other try would help."""
+    link = scripted.files.put("/a.png", file(bytes(1_001)))
+    metrics = {"image_count": 1}
+    done = {"id": ID, "status": "succeeded", "output": [link], "metrics": metrics}
+    scripted.creates = [says(done, 201)]
+    async with open_gate(scripted.url, output_max_bytes=1_000, web_address=PORT) as (stubs, _):
+        request = image_pb2.GenerateImageRequest()
+        request.CopyFrom(PICTURE)
+        request.ClearField("wait")
+        made = await stubs.image.GenerateImage(request)
+    assert made.generation.state == State.STATE_SUCCEEDED
+    (medium,) = made.generation.images.images
+    assert "OUTPUT_STORE_FAILED" in str(medium.error)
+    assert (medium.uri, medium.id) == (link, "")
+    assert medium.HasField("uri_expire_time")
+    assert len(scripted.files.requests) == 1
