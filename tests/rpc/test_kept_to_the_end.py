@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
 
 import aiohttp
 import pytest
@@ -12,10 +11,10 @@ from pydantic import SecretStr
 
 from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, video_pb2
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.generations.clock import SystemClock
 from tests.conftest import Require
 from tests.outputs.served import file
 
+from .clocks import Stepped
 from .gates import Opener, Stubs
 from .scripted import ID, ScriptedUpstream, says
 from .uploading import read_output
@@ -34,40 +33,6 @@ MANY = 3
 HALF_LIFE = 1_800
 OUTAGE = 1_080
 """Seconds: 30 % of the life of a source."""
-
-
-class Stepped(SystemClock):
-    """The machine's time and what was stepped; whoever sleeps wakes once that was enough."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._dues: list[float] = []
-        self._changed = asyncio.Condition()
-
-    @property
-    def sleeping(self) -> int:
-        return len(self._dues)
-
-    def now(self) -> datetime:
-        return super().now() + timedelta(seconds=self.seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        due = self.seconds + seconds
-        self._dues.append(due)
-        try:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self.seconds >= due)
-        finally:
-            self._dues.remove(due)
-            async with self._changed:
-                self._changed.notify_all()
-
-    async def step(self, seconds: float) -> None:
-        """So much later; whoever is to wake has woken on return."""
-        async with self._changed:
-            self.seconds += seconds
-            self._changed.notify_all()
-            await self._changed.wait_for(lambda: min(self._dues, default=9e9) > self.seconds)
 
 
 async def shown(stubs: Stubs, name: str) -> generation_pb2.Generation:

@@ -21,6 +21,7 @@ from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.server import Sandbox
 from mediagate_server import telemetry
 
+from .clocks import Hurried
 from .failures import fields_of, reason_of, retry_after
 from .gates import Opener, Stubs
 from .scripted import ID, ScriptedUpstream, says
@@ -297,7 +298,9 @@ SCHEMA = {
 }
 
 
-async def test_links_are_lifted_wherever_they_are(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_links_are_lifted_wherever_they_are(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
     """Nested, by the schema; of Replicate's own host also where the schema does not say."""
     scripted.models["o/n"] = {
         "owner": "o",
@@ -310,7 +313,8 @@ async def test_links_are_lifted_wherever_they_are(scripted: ScriptedUpstream, st
         "extra": ["https://a.replicate.delivery/b.png", "https://replicate.delivery.evil.example/"],
     }
     scripted.creates = [says({"id": ID, "status": "succeeded", "output": output}, 201)]
-    made = (await stubs.models.RunModel(run("o/n", {"a": "b"}))).generation
+    async with open_gate(scripted.url, clock=Hurried()) as (stubs, _):
+        made = (await stubs.models.RunModel(run("o/n", {"a": "b"}))).generation
     assert MessageToDict(made.raw.value) == {
         "clips": [{"url": "media:0", "note": "https://x.example/no"}, {"url": ""}],
         "extra": ["media:1", "https://replicate.delivery.evil.example/"],
