@@ -262,7 +262,7 @@ class Lane:
 
     async def _fall_back(self, attempt: Attempt, end: Prediction) -> bool:
         """Where the model failed: settle that and let the next one try. False: nobody does."""
-        if end.status is not PredictionStatus.FAILED:
+        if end.status is not PredictionStatus.FAILED or self._whole.may_have_told(end):
             return False
         refusal = is_content_refusal(attempt.model, end.error)
         successor = self._successor()

@@ -86,6 +86,7 @@ class Life:
         )
         self.over = not lives
         self.draining = False
+        self._recovered = recovered
         self._overdue = False
         self._alarm: Timer
         self._recovered = recovered
@@ -228,6 +229,12 @@ class Life:
     def has_told(self) -> bool:
         """See whole.Whole."""
         return bool(self.text.sequence)
+
+    def may_have_told(self, end: Prediction) -> bool:
+        """See whole.Whole."""
+        if self.has_told or not self._recovered or self.record.method not in _STREAMED:
+            return self.has_told
+        return bool(endings.text_of(end.output) or endings.usage_of(end).output_tokens)
 
     async def cleared(self, lane: LaneKey) -> None:
         """See whole.Whole."""

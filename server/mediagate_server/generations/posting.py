@@ -12,6 +12,8 @@ from mediagate_server.store.records import Attempt
 _EVENTS: Final = {False: ("completed",), True: ("start", "completed")}
 """What upstream is asked to tell of a run, and of a video's."""
 _LEASE_PAUSE: Final = 0.05
+_SMALL_MARGIN: Final = 5.0
+"""Seconds. Up to here it is for an upstream that lists at once: nothing of it has to be left."""
 
 Answer = Prediction | Refused | NoAnswer
 """What a create can end in."""
@@ -51,7 +53,7 @@ class Posting:
             webhook=webhook,
             webhook_events=_EVENTS[plan.modality.value == "video"] if webhook else (),
             # While it waits for a connection this process may stand still as well.
-            may_send=lambda: self._around.store.lease_left() > 0,
+            may_send=lambda: self._around.store.lease_left() > 0 and self._is_fresh(attempt),
         )
         self.under_way, self.may_send = True, ""
         failpoints.hit("before_send")
@@ -62,3 +64,14 @@ class Posting:
         finally:
             failpoints.hit("after_answer")
             self.under_way = False
+
+    def _is_fresh(self, attempt: Attempt) -> bool:
+        """Whether it leaves as soon after its commit as those reckon who look for it in the list.
+
+        A disk that hung, or a machine that slept, may have held it up: made that late, it would
+        be found by nobody, declared absent, and paid again.
+        """
+        margin = self._around.timing.absent_margin
+        late = max(margin / 2, min(margin, _SMALL_MARGIN))
+        sent = attempt.sent_at or attempt.created_at
+        return (self._around.clock.now() - sent).total_seconds() < late

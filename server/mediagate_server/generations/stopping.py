@@ -13,7 +13,8 @@ class Stop:
 
     def __init__(self, because: str = "") -> None:
         self.because = because
-        self._interrupted: set[asyncio.Timeout] = set()
+        # In the order in which they came: the same seed is to make the same simulation.
+        self._interrupted: dict[asyncio.Timeout, None] = {}
         self._told: list[Callable[[], None]] = []
 
     @property
@@ -46,7 +47,7 @@ class Stop:
         scope = asyncio.timeout(None)
         try:
             async with scope:
-                self._interrupted.add(scope)
+                self._interrupted[scope] = None
                 if self.because:
                     scope.reschedule(asyncio.get_running_loop().time())
                 await doing
@@ -55,5 +56,5 @@ class Stop:
                 raise
             return False
         finally:
-            self._interrupted.discard(scope)
+            self._interrupted.pop(scope, None)
         return True

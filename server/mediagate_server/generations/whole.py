@@ -59,6 +59,13 @@ class Whole(Protocol):
         """Whether callers have got something of what is made: then nobody takes over."""
         ...
 
+    def may_have_told(self, end: Prediction) -> bool:
+        """The same of a prediction that failed, if need be from an earlier process.
+
+        That may have told a little more than it had kept.
+        """
+        ...
+
     async def cleared(self, lane: LaneKey) -> None:
         """Until the screening, if there is one, has let this lane pass, or has ended it."""
         ...

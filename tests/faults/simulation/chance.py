@@ -1,0 +1,52 @@
+"""What goes wrong in one simulation, and when; and what happened, in words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+
+@dataclass
+class Chance:
+    """All draws of one seed. `kill` is called when the process that runs is to die.
+
+    Deaths come at numbers of events, so that they hit every place between two of them: a commit
+    that is about to be written, or is written and not told; a request about to leave, or gone.
+    """
+
+    seed: int
+    now: Callable[[], float] = lambda: 0.0
+    kill: Callable[[], None] = lambda: None
+    trace: list[str] = field(default_factory=list)
+    quiet: bool = False
+    """From then on nothing goes wrong any more, so that everything can come to its end."""
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.trouble = self.random.choice((0.0, 0.02, 0.1, 0.3))
+        deaths = self.random.choice((0, 1, 2, 4, 8))
+        self._deaths = {self.random.randint(1, 60 + 60 * deaths) for _ in range(deaths)}
+        self._events = 0
+
+    def event(self, what: str) -> None:
+        """Something happens; afterwards the process may be dead."""
+        self._events += 1
+        self.trace.append(f"{self.now():.6f} {what}")
+        if self._events in self._deaths:
+            self.trace.append(f"{self.now():.6f} death")
+            self.kill()
+
+    def goes_wrong(self, share: float = 1.0) -> bool:
+        """Whether this time it does."""
+        return self.random.random() < self.trouble * share and not self.quiet
+
+    def latency(self) -> float:
+        """Seconds that something takes on the way."""
+        return self.random.choice((0.001, 0.02, 0.02, 0.3))
+
+    @property
+    def digest(self) -> str:
+        """The whole trace in a few letters."""
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()

@@ -1,0 +1,153 @@
+"""The gate's own store on a database that outlives processes, without threads."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from mediagate_server.store.sealing import KEY_BYTES, Seal
+from mediagate_server.store.sqlite import SqliteStore, connection, searching
+from mediagate_server.store.sqlite.crowd import Crowd
+from mediagate_server.store.sqlite.ownership import Lease
+from mediagate_server.store.sqlite.writer import GroupCommitWriter, Job, _Pending, unavailable
+
+from .chance import Chance
+
+LEASE = 15.0
+Read = TypeVar("Read")
+
+
+def new_disk() -> sqlite3.Connection:
+    """An empty database with our schema."""
+    disk = sqlite3.connect(":memory:", isolation_level=None)
+    _TEMPLATE.backup(disk)
+    disk.execute("PRAGMA foreign_keys = ON")
+    return disk
+
+
+def _template() -> sqlite3.Connection:
+    disk = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.migrate(disk)
+    return disk
+
+
+_TEMPLATE = _template()
+
+
+class Writer(GroupCommitWriter):
+    """Commits as the real one does, after a while of virtual time, unless the process is dead."""
+
+    def __init__(
+        self,
+        disk: sqlite3.Connection,
+        lease: Lease,
+        chance: Chance,
+        is_alive: Callable[[], bool],
+        *,
+        lost: Callable[[], None],
+        undone: Callable[[], None],
+    ) -> None:
+        self._connect = lambda: disk
+        self._connection = disk
+        self._lease = lease
+        self._lost = lost
+        self._undone = undone
+        self._crowd = Crowd()
+        self._is_lost = False
+        self._loop = asyncio.get_running_loop()
+        self._queue = queue.SimpleQueue()
+        self._chance = chance
+        self._is_alive = is_alive
+        self._waiting: list[_Pending] = []
+        self._renew()
+
+    def submit(self, job: Job) -> asyncio.Future[Any]:
+        """See GroupCommitWriter."""
+        pending = _Pending(job, self._loop.create_future())
+        self._waiting.append(pending)
+        if len(self._waiting) == 1:
+            slow = self._chance.goes_wrong(0.1)
+            self._loop.call_later(self._chance.random.uniform(20, 200) if slow else 0.001, self._go)
+        return pending.future
+
+    async def close(self) -> None:
+        """See GroupCommitWriter."""
+        if self._waiting:
+            self._go()
+
+    def _go(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if not self._is_alive():
+            return
+        self._chance.event(f"commit of {len(batch)}")
+        if not self._is_alive():
+            return
+        if self._chance.goes_wrong(0.2):
+            self._give_up(batch, unavailable)
+        else:
+            self._commit(batch)
+            self._chance.event("committed")
+        if self._is_alive():
+            self._deliver(batch, 0.0)
+
+    def _renew(self) -> None:
+        if self._is_alive():
+            if not self._waiting:
+                self._commit([])
+            self._loop.call_later(LEASE / 4, self._renew)
+
+    def _disconnect(self) -> None:
+        """The disk stays."""
+
+
+class Reader:
+    """Reads at once."""
+
+    def __init__(self, disk: sqlite3.Connection, is_alive: Callable[[], bool]) -> None:
+        self._disk = disk
+        self._is_alive = is_alive
+
+    async def read(self, query: Callable[[sqlite3.Connection], Read]) -> Read:
+        """See sqlite.reader.Reader."""
+        await asyncio.sleep(0.0005)
+        if not self._is_alive():
+            await asyncio.Event().wait()
+        return query(self._disk)
+
+    async def close(self) -> None:
+        """Nothing is to be done."""
+
+
+class DiskStore(SqliteStore):
+    """The real store for one process; `clock` of its lease is the loop's."""
+
+    def __init__(
+        self, disk: sqlite3.Connection, chance: Chance, is_alive: Callable[[], bool]
+    ) -> None:
+        super().__init__(Path("nowhere"), lease_seconds=LEASE)
+        self._disk = disk
+        self._chance = chance
+        self._is_alive = is_alive
+
+    async def __aenter__(self) -> Self:
+        clock = asyncio.get_running_loop().time
+        (epoch,) = self._disk.execute(
+            "UPDATE ownership SET epoch = epoch + 1 RETURNING epoch"
+        ).fetchone()
+        self._lease = Lease(epoch, clock() + LEASE, LEASE, clock)
+        self._seal = Seal(b"k" * KEY_BYTES)
+        self._change = searching.sequences(self._disk).newest
+        self._reader: Any = Reader(self._disk, self._is_alive)
+        self._writer = Writer(
+            self._disk,
+            self._lease,
+            self._chance,
+            self._is_alive,
+            lost=self.lost.set,
+            undone=self._standing.forget,
+        )
+        return self

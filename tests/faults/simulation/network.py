@@ -1,0 +1,194 @@
+"""The way to upstream, for one process: answers come late, or never, and so do requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+from mediagate_server.replicate.port import (
+    CreateRequest,
+    DoneEvent,
+    NoAnswer,
+    OutputEvent,
+    Prediction,
+    PredictionPage,
+    Refusal,
+    Refused,
+    StreamEvent,
+)
+
+from .chance import Chance
+from .upstream import BEGIN, Run, Upstream
+
+POST_TIMEOUT: Final = 30.0
+_PAGE: Final = 4
+
+
+class Network:
+    """What all processes share: upstream, and what was posted to it for which attempt."""
+
+    def __init__(self, chance: Chance, upstream: Upstream) -> None:
+        self.chance = chance
+        self.upstream = upstream
+        self.posts: Counter[str] = Counter()
+
+
+class Door:
+    """Implements doors.UpstreamDoor for one process; a dead one hears and sends nothing.
+
+    `intends` tells whether an attempt may be sent, by what is durable.
+    """
+
+    def __init__(
+        self, network: Network, is_alive: Callable[[], bool], intends: Callable[[str], bool]
+    ) -> None:
+        self._network = network
+        self._chance = network.chance
+        self._upstream = network.upstream
+        self._is_alive = is_alive
+        self._intends = intends
+
+    def try_admit(self, model: str) -> bool:
+        """See doors.UpstreamDoor."""
+        return self._chance.random.random() < 0.8
+
+    async def admit(self, model: str) -> None:
+        """See doors.UpstreamDoor."""
+        await self._pause(self._chance.random.choice((0.0, 0.1, 6.0)))
+
+    async def create(self, request: CreateRequest, *, model: str) -> Prediction:
+        """See doors.UpstreamDoor."""
+        await self._pause(self._chance.latency())
+        if self._chance.goes_wrong(0.3) or (request.may_send and not request.may_send()):
+            raise Refused(Refusal.UNREACHABLE)
+        assert request.webhook is not None
+        attempt = request.webhook.rpartition("/")[2]
+        self._chance.event(f"post {attempt}")
+        await self._if_alive()
+        self._network.posts[attempt] += 1
+        assert self._network.posts[attempt] == 1, "posted twice"
+        assert self._intends(attempt), "posted without a durable intent"
+        return await self._send(request, attempt)
+
+    async def _send(self, request: CreateRequest, attempt: str) -> Prediction:
+        """It is on its way: what becomes of it there does not hang on who sent it."""
+        random, loop = self._chance.random, asyncio.get_running_loop()
+        fate = random.choice(("lost", "late", "dropped", "throttled", "answer lost"))
+        if not self._chance.goes_wrong():
+            fate = ""
+        if fate == "throttled":
+            await self._pause(self._chance.latency())
+            raise Refused(Refusal.THROTTLED, retry_after=random.choice((None, 1.0, 5.0)))
+        made: asyncio.Future[Run] = loop.create_future()
+
+        def arrive() -> None:
+            self._chance.event(f"taken {attempt}")
+            run = self._upstream.accept(request, attempt)
+            if not made.done():
+                made.set_result(run)
+
+        after = random.uniform(1, POST_TIMEOUT) if fate == "late" else self._chance.latency()
+        if fate != "dropped":
+            loop.call_later(after, arrive)
+        if fate in {"late", "dropped", "lost"}:
+            await self._pause(POST_TIMEOUT)
+            raise NoAnswer("timeout")
+        run = await made
+        await self._pause(self._chance.latency())
+        if fate == "answer lost":
+            raise NoAnswer("reset")
+        self._chance.event(f"answered {attempt}")
+        await self._if_alive()
+        return self._upstream.show(run)
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        """See doors.UpstreamDoor."""
+        await self._way()
+        return self._upstream.show(self._upstream.runs[prediction_id])
+
+    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
+        """See doors.UpstreamDoor."""
+        self._chance.event(f"cancel {prediction_id}")
+        await self._way()
+        self._upstream.cancel(self._upstream.runs[prediction_id])
+        await self._way()
+        return None
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        """See doors.UpstreamDoor."""
+        await self._way()
+        now = (asyncio.get_running_loop()).time()
+        listed = [
+            run
+            for run in reversed(self._upstream.runs.values())
+            if run.listed_from <= now and _between(run, created_after, created_before)
+        ]
+        listed.sort(key=lambda run: -run.made)
+        start = int(cursor or 0)
+        end = start + _PAGE
+        page = tuple(map(self._upstream.show, listed[start:end]))
+        return PredictionPage(page, str(end) if end < len(listed) else None)
+
+    def stream(
+        self, stream_url: str, *, last_event_id: str | None = None, model: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+        """See doors.UpstreamDoor."""
+        run = self._upstream.runs[stream_url.rpartition("/")[2]]
+        return self._opened(run, last_event_id)
+
+    @asynccontextmanager
+    async def _opened(
+        self, run: Run, last_event_id: str | None
+    ) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
+        await self._way()
+        repeats = self._chance.random.random() < 0.3
+        begin = 0 if repeats or not last_event_id else int(last_event_id.partition(":")[2]) + 1
+        yield self._events(run, begin)
+
+    async def _events(self, run: Run, said: int) -> AsyncIterator[tuple[StreamEvent, ...]]:
+        loop = asyncio.get_running_loop()
+        while True:
+            words = run.said(loop.time())
+            if len(words) > said:
+                yield tuple(
+                    OutputEvent(word, f"1700000000:{number}")
+                    for number, word in enumerate(words[said:], said)
+                )
+                said = len(words)
+            if run.is_over(loop.time()):
+                yield (DoneEvent(),)
+                return
+            if self._chance.goes_wrong(0.2):
+                if self._chance.random.random() < 0.5:
+                    raise NoAnswer("cut")
+                return
+            await self._pause(min(run.pace, max(run.ends - loop.time(), 0.0)) or 0.01)
+
+    async def _way(self) -> None:
+        """There, or not."""
+        await self._pause(self._chance.latency())
+        if self._chance.goes_wrong(0.5):
+            raise NoAnswer("reset")
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._if_alive()
+
+    async def _if_alive(self) -> None:
+        if not self._is_alive():
+            await asyncio.Event().wait()
+
+
+def _between(run: Run, after: datetime | None, before: datetime | None) -> bool:
+    made = BEGIN + timedelta(seconds=run.made)
+    return (after is None or made >= after) and (before is None or made <= before)

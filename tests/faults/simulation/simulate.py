@@ -1,0 +1,251 @@
+"""One simulation: a seed, and everything that must hold at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.store.records import State
+
+from .callers import Caller
+from .chance import Chance
+from .disk import new_disk
+from .network import Network
+from .process import Died, Process
+from .upstream import Run, Upstream
+from .virtual_time import VirtualLoop
+
+HOUR: Final = 3_600.0
+LATE: Final = 20 * 60.0
+"""Longer than what was declared absent is looked for."""
+REDELIVERIES: Final = (1.0, 5.0, 25.0, 60.0)
+BUGS: Final = ("generation broke", "sweep broke")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a seed."""
+
+    digest: str
+    trace: list[str]
+    generations: int
+    predictions: int
+    deaths: int
+    absent: int
+
+
+class World:
+    """Everything that outlives a process."""
+
+    def __init__(self, seed: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.chance = Chance(seed, loop.time, self._kill)
+        self.upstream = Upstream(self.chance.random, loop.time)
+        self.upstream.ended = self._ended
+        self.network = Network(self.chance, self.upstream)
+        self.disk = new_disk()
+        self.webhooks_come = self.chance.random.random() < 0.6
+        self._started = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._process: Process | None = None
+        count = self.chance.random.randint(1, 8)
+        self.callers = [
+            Caller(self.chance.random, number, self._serving) for number in range(count)
+        ]
+
+    async def run(self) -> None:
+        """Until everything has come to its end."""
+        self._start()
+        async with asyncio.TaskGroup() as group:
+            for caller in self.callers:
+                group.create_task(caller.run())
+            leaving = group.create_task(self._leave_now_and_then())
+            group.create_task(self._until_all_ended(leaving))
+        assert self._process is not None
+        self._process.leave()
+        await asyncio.wait({self._process.main})
+
+    def unfinished(self) -> list[tuple[str, str]]:
+        """Generations that are not at their end."""
+        return self.disk.execute("SELECT id, state FROM generations WHERE terminal = 0").fetchall()
+
+    async def _until_all_ended(self, leaving: asyncio.Task[None]) -> None:
+        await asyncio.sleep(HOUR)
+        leaving.cancel()
+        self.chance.quiet = True
+        for _ in range(100):
+            if not self.unfinished():
+                break
+            await asyncio.sleep(60)
+        await asyncio.sleep(LATE)
+
+    async def _leave_now_and_then(self) -> None:
+        """Somebody restarts the gate in good order."""
+        while self.chance.random.random() < 0.4:
+            await asyncio.sleep(self.chance.random.uniform(1, 200))
+            if self._process and self._process.serving.is_set():
+                self.chance.trace.append("leaves")
+                self._process.leave()
+
+    async def _serving(self) -> Process:
+        while True:
+            process = self._process
+            if process is not None and process.alive:
+                waiting = asyncio.ensure_future(process.serving.wait())
+                await asyncio.wait({waiting, process.main}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if process.serving.is_set():
+                    return process
+            await asyncio.sleep(0.1)
+
+    def _start(self) -> None:
+        self._started += 1
+        self._process = Process(self.disk, self.network, self._started)
+        self._process.main.add_done_callback(self._gone)
+
+    def _gone(self, main: asyncio.Task[None]) -> None:
+        """The next one follows after a while; one that broke by itself fails the simulation."""
+        if not main.cancelled() and (error := main.exception()):
+            raise error
+        again = self.chance.random.choice((0.2, 2.0, 60.0))
+        asyncio.get_running_loop().call_later(again, self._start)
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.alive:
+            self._process.kill()
+
+    # Webhooks
+
+    def _ended(self, run: Run) -> None:
+        self.chance.event(f"{run.id} {run.status}")
+        if not self.webhooks_come:
+            return
+        for _ in range(self.chance.random.choice((0, 1, 1, 1, 5))):
+            self._keep(self._deliver(run))
+
+    async def _deliver(self, run: Run) -> None:
+        """Tell of an end, again and again until it was taken, or for a minute."""
+        await asyncio.sleep(self.chance.random.choice((0.01, 0.5, 90.0)))
+        for pause in REDELIVERIES:
+            process = self._process
+            if process and process.serving.is_set() and not self.chance.goes_wrong():
+                try:
+                    await process.call(process.webhook(run.attempt, run.id))
+                except (Died, StoreUnavailable):
+                    pass  # Not answered with a 200: it is sent again.
+                else:
+                    return
+            await asyncio.sleep(pause)
+
+    def _keep(self, doing: Any) -> None:
+        task = asyncio.get_running_loop().create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def simulate(seed: int) -> Outcome:
+    """Run it; AssertionError where something does not hold."""
+    with (
+        asyncio.Runner(loop_factory=VirtualLoop) as runner,
+        structlog.testing.capture_logs() as logs,
+    ):
+        return runner.run(_simulate(seed, logs))
+
+
+async def _simulate(seed: int, logs: list[Any]) -> Outcome:
+    failures: list[BaseException] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(
+        lambda _, context: failures.append(context.get("exception") or AssertionError(context))
+    )
+    world = World(seed)
+    await world.run()
+    assert not failures, failures
+    assert not [entry for entry in logs if entry["event"] in BUGS], logs
+    attempts = check(world)
+    return Outcome(
+        digest=world.chance.digest,
+        trace=world.chance.trace,
+        generations=len({name for caller in world.callers for name in caller.ids}),
+        predictions=len(world.upstream.runs),
+        deaths=sum(line.endswith(" death") for line in world.chance.trace),
+        absent=attempts["absent"],
+    )
+
+
+def check(world: World) -> Counter[str]:
+    """Every invariant; how many attempts ended in which way."""
+    assert not world.unfinished()
+    records = {
+        name: json.loads(document)
+        for name, document in world.disk.execute("SELECT id, document FROM generations")
+    }
+    _check_callers(world, records)
+    attempts = {
+        attempt["id"]: attempt for record in records.values() for attempt in record["attempts"]
+    }
+    held = {one["prediction_id"]: name for name, one in attempts.items() if one["prediction_id"]}
+    runs = world.upstream.runs
+    assert held.keys() == runs.keys(), "somebody's, or nobody's"
+    for name, holder in held.items():
+        # Of attempts with the same input any may hold what any of them has made.
+        made = attempts[runs[name].attempt]
+        assert attempts[holder]["input_hash"] == made["input_hash"], "another's"
+    _check_ledger(world, attempts)
+    for record in records.values():
+        paid = Counter(
+            (one["purpose"], one["output_index"])
+            for one in record["attempts"]
+            if one["prediction_id"] and runs[one["prediction_id"]].status != "failed"
+        )
+        assert set(paid.values()) <= {1}, "paid twice"
+        known = sum(
+            runs[one["prediction_id"]].nanos for one in record["attempts"] if one["prediction_id"]
+        )
+        assert record["cost"]["nanos"] == known
+    (kept,) = world.disk.execute(
+        "SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM checkpoints)"
+    ).fetchone()
+    assert kept == 0
+    return Counter(one["state"] for one in attempts.values())
+
+
+def _check_callers(world: World, records: dict[str, Any]) -> None:
+    """Acknowledged and lost: 0. Each had one generation, but where nothing was ever taken."""
+    for caller in world.callers:
+        assert set(caller.ids) <= records.keys(), "acknowledged and lost"
+        for released in caller.ids[:-1]:
+            assert not any(one["prediction_id"] for one in records[released]["attempts"])
+        if caller.ids and caller.text:
+            final = records[caller.ids[-1]]
+            text = (final["output"] or {}).get("text") or ""
+            if final["state"] == State.SUCCEEDED:
+                assert text.startswith(caller.text), "another text"
+                assert caller.text == text or caller.outcome != "OK", "a part of the text"
+            else:
+                # Of what was not kept in time a record of no success may have less.
+                assert text.startswith(caller.text) or caller.text.startswith(text)
+
+
+def _check_ledger(world: World, attempts: dict[str, Any]) -> None:
+    """The ledger is the bill."""
+    lines: dict[str, dict[str, int | None]] = {}
+    for attempt, kind, amount in world.disk.execute(
+        "SELECT attempt_id, kind, amount_nanos FROM ledger"
+    ):
+        lines.setdefault(attempt, {})[kind] = amount
+    assert lines.keys() == attempts.keys()
+    for name, attempt in attempts.items():
+        ends = lines[name].keys() - {"reserve"}
+        if attempt["prediction_id"]:
+            run = world.upstream.runs[attempt["prediction_id"]]
+            assert lines[name]["settle"] == run.nanos
+            assert ends == {"settle"}, "an overrun"
+        else:
+            assert ends == {"release"}

@@ -1,0 +1,52 @@
+"""The whole gate in virtual time, from many seeds: every invariant, and the same trace again.
+
+To look into one: `python -m tests.faults.simulation SEED` prints what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from .simulation.simulate import simulate
+
+AGAIN = 20
+"""Every so many seeds one is run a second time."""
+
+
+def run_all(seeds: Iterable[int]) -> None:
+    """All of them; says which failed, and what was met on the way."""
+    failed: dict[int, str] = {}
+    generations = predictions = deaths = absent = 0
+    for seed in seeds:
+        try:
+            outcome = simulate(seed)
+            if seed % AGAIN == 0:
+                assert simulate(seed).digest == outcome.digest, "another trace"
+        except AssertionError as error:
+            failed[seed] = str(error)[:200]
+            continue
+        generations += outcome.generations
+        predictions += outcome.predictions
+        deaths += outcome.deaths
+        absent += outcome.absent
+    print(f"{generations=} {predictions=} {deaths=} {absent=}")
+    assert not failed
+    # Seeds under which nothing ever goes wrong would show nothing.
+    assert min(deaths, absent) > 0
+
+
+@pytest.mark.timeout(180)
+def test_five_hundred_seeds(seed: int) -> None:
+    """The quick form."""
+    print(f"seeds from {seed}")
+    run_all(range(seed, seed + 500))
+
+
+@pytest.mark.faults_full
+@pytest.mark.timeout(3_600)
+def test_ten_thousand_seeds(seed: int) -> None:
+    """The full form."""
+    print(f"seeds from {seed}")
+    run_all(range(seed, seed + 10_000))
