@@ -5,7 +5,6 @@ Everything that can be refused for the request's own sake is refused here, befor
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +26,7 @@ from mediagate_server.errors import (
     NotBuilt,
     PriceUnknown,
 )
+from mediagate_server.replacing import replace
 
 DEFAULTS: Mapping[Modality, str] = MappingProxyType(
     {
@@ -195,7 +195,8 @@ class Catalog:
 
     def _named_plan(self, request: ModelRequest) -> Plan:
         model, substitution = self._chosen(request)
-        return replace(self._plan_of(model, request), substitution=substitution)
+        plan = self._plan_of(model, request)
+        return replace(plan, substitution=substitution) if substitution else plan
 
     def _plan_of(self, model: Model, request: ModelRequest) -> Plan:
         form = wanted_form(request.parameters)

@@ -5,7 +5,7 @@ not be over in time, or would go over the bound of cost. Nothing here runs anyth
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -16,6 +16,7 @@ from mediagate_server.catalog.plan import Handling, Plan
 from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest
 from mediagate_server.errors import MediagateError
+from mediagate_server.replacing import replace
 
 _MEDIA: Final = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA, FieldKind.LORAS, FieldKind.MESSAGES})
 _WORDS: Final[Mapping[Modality, frozenset[str]]] = MappingProxyType(
@@ -95,7 +96,7 @@ def candidates(
                 reason = error.failure.message
             else:
                 own = dropped_own_inputs(request.model_parameters, plan.slug)
-                plan = replace(plan, report=(*plan.report, *own))
+                plan = replace(plan, report=(*plan.report, *own)) if own else plan
                 reason = _why_not(plan, plans, request)
         if plan is None or reason:
             skipped.append(Skipped(name, reason))

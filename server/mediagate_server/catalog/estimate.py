@@ -7,7 +7,6 @@ that settles. What cannot be foreseen makes the estimate unknown, never zero.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass as fact
-from dataclasses import replace
 from decimal import Decimal
 from math import ceil
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from mediagate_server.catalog.inputs import STRICT, InputSpec, InputType
 from mediagate_server.catalog.prices import Estimate, PriceSchedule, Scalar, cost
 from mediagate_server.catalog.rules.words import place
+from mediagate_server.replacing import replace
 
 WRAPPING_TOKENS = 256
 """Allowed for what a wrapper puts around a prompt (role marks, a default system prompt)."""

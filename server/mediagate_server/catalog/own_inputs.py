@@ -25,6 +25,8 @@ def set_own_inputs(model: Model, given: Mapping[str, Any], draft: Draft) -> list
 
     Raises InvalidRequest that names every one that cannot be sent as it is.
     """
+    if not given:
+        return []
     owners = _owners(model)
     violations = [
         Violation(f"{PATH}.{name}", words)

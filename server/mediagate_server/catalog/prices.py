@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
+from functools import lru_cache
 from typing import ClassVar
 
 Scalar = Decimal | int | str | bool
@@ -29,6 +30,7 @@ fit would raise rather than be rounded."""
 _ROUNDING = Context(prec=400, traps=[InvalidOperation])
 _WIDEST = 60
 """Digits before or after the point. Nothing that is billed comes near: more is garbage."""
+_TOO_MUCH = 10**_WIDEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,8 @@ class Estimate:
 
     def times(self, count: int) -> "Estimate":
         """What `count` of them may cost together."""
+        if count == 1:
+            return self
         bounds = (self.low, self.expected, self.maximum)
         return Estimate(*(None if bound is None else bound * count for bound in bounds))
 
@@ -169,7 +173,7 @@ def quantity(value: Scalar) -> Decimal | None:
     if not isinstance(value, int | Decimal):
         raise TypeError(f"money is never computed from {type(value).__name__}")
     if isinstance(value, int):
-        return Decimal(value) if 0 <= value < 10**_WIDEST else None
+        return Decimal(value) if 0 <= value < _TOO_MUCH else None
     if not value.is_finite() or value < 0:
         return None
     exponent = value.as_tuple().exponent
@@ -217,9 +221,14 @@ def _charge(tier: Tier, metrics: Metrics) -> int | None:
         amount = _billed(rate, metrics)
         if amount is None:
             return None
-        shift = 1 - len(str(rate.per))
-        total = _EXACT.add(total, _EXACT.scaleb(_EXACT.multiply(amount, rate.usd), shift))
+        total = _EXACT.fma(amount, _for_one(rate.usd, rate.per), total)
     return to_nanos(total)
+
+
+@lru_cache(maxsize=4_096)
+def _for_one(usd: Decimal, per: int) -> Decimal:
+    """The price of a single unit, exactly: `per` is a power of ten."""
+    return _EXACT.scaleb(usd, 1 - len(str(per)))
 
 
 def _billed(rate: Rate, metrics: Metrics) -> Decimal | None:

@@ -119,7 +119,7 @@ def _apply(rule: Rule, value: Value, draft: Draft) -> Outcome:
         return dropped(f"another parameter sets the model's input {clash[0]!r} otherwise")
     draft.input.update(conditions)
     reason = "; ".join(text for text in (outcome.reason, rule.why) if text)
-    return dataclasses.replace(outcome, reason=reason)
+    return outcome if reason == outcome.reason else dataclasses.replace(outcome, reason=reason)
 
 
 def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from mediagate_server.catalog import price_json
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.submission import Submission
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,

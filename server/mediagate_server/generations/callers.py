@@ -9,6 +9,10 @@ from collections.abc import Callable
 from mediagate_server.generations.clock import Clock, Timer
 
 
+def _nothing() -> None:
+    pass
+
+
 class Callers:
     """Counts callers; calls `abandon` when the last one has left and the grace is over.
 
@@ -23,6 +27,10 @@ class Callers:
         self._attached = 0
         self._detached = detached
         self._timer: Timer | None = None
+
+    def part(self) -> None:
+        """There is nothing left that could be abandoned."""
+        self._abandon = _nothing
 
     def arrive(self) -> None:
         """One more is attached; a generation that was about to be abandoned is kept."""

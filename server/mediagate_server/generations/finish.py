@@ -5,7 +5,7 @@ beginning of that must never pass for it.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from mediagate_server.catalog.plan import OutputKind, OutputShape
@@ -15,6 +15,7 @@ from mediagate_server.generations.raw import lift
 from mediagate_server.generations.stopping import DEADLINE
 from mediagate_server.generations.structured import read_json
 from mediagate_server.generations.verdicts import read_verdict
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import Generation, Output, State
 

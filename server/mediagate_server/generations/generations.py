@@ -249,6 +249,7 @@ class Generations:
         if outcome is not None:
             self._roll.remove(life)
             life.never_was()
+            life.part_with_all()
         if not accepted.done():
             accepted.set_result(outcome)
         if outcome is None:
@@ -269,6 +270,7 @@ class Generations:
         finally:
             gauge.dec()
             self._roll.remove(life)
+            life.part_with_all()
 
     async def _recover(self) -> None:
         """Take up what an earlier process left, from wherever each generation stands."""

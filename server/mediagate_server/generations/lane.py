@@ -11,7 +11,6 @@ lane that is run again, by this process or the next, goes on from there:
 """
 
 import asyncio
-from dataclasses import replace
 
 from mediagate_server import telemetry
 from mediagate_server.catalog import price_json
@@ -28,6 +27,7 @@ from mediagate_server.generations.follow import Follower, Poll
 from mediagate_server.generations.posting import Answer, Posting
 from mediagate_server.generations.tally import count_cost
 from mediagate_server.generations.whole import Doubt, End, Places, Whole
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus, Refusal, Refused
 from mediagate_server.store.port import AlreadyClaimed
 from mediagate_server.store.records import Attempt, AttemptState, Entry, Generation, Purpose

@@ -6,7 +6,6 @@ is real money: it is stopped, settled on its terminal record, and an alarm is ra
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -20,6 +19,7 @@ from mediagate_server.generations.follow import Follower, Poll
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.saving import SavedRecord
 from mediagate_server.generations.stopping import Stop
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.port import AlreadyClaimed, StaleWrite
 from mediagate_server.store.records import Attempt, Entry, Generation

@@ -5,7 +5,6 @@ failure. Where a screening ends in anything but safe, nothing else is sent.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -14,6 +13,7 @@ from mediagate_server.errors import Failure
 from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.settling import NOT_TAKEN
 from mediagate_server.generations.verdicts import refusal_of
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.whole import HintTaker
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import Generation, Place, State
 
 

@@ -8,12 +8,12 @@ once and written in passing.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from mediagate_server import failpoints
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations.clock import Clock, Timer
+from mediagate_server.replacing import replace
 from mediagate_server.store.port import AlreadyClaimed, Store
 from mediagate_server.store.records import Entry, Generation
 
@@ -23,6 +23,10 @@ Entries = tuple[Entry, ...] | Callable[[Generation], tuple[Entry, ...]]
 
 def _never(_: Generation) -> bool:
     return False
+
+
+def _nothing() -> None:
+    pass
 
 
 _SOON: Final = 0.25
@@ -55,6 +59,10 @@ class SavedRecord:
         self._unwritten = False
         self._step = ""
         self._timer: Timer | None = None
+
+    def part(self) -> None:
+        """Nobody is to be told of anything any more."""
+        self._announce = _nothing
 
     async def commit(
         self,

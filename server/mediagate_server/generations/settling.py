@@ -1,12 +1,13 @@
 """The end of a prediction as the end of its generation: record and ledger line. Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from mediagate_server import ledger
 from mediagate_server.catalog.prices import PriceSchedule, charge
 from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.finish import Streamed, finish
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import (
     Attempt,
