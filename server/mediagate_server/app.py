@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mediagate_server import telemetry
+from mediagate_server.callbacks.sender import sending
 from mediagate_server.catalog import ages
 from mediagate_server.catalog.checking import CatalogWatch
 from mediagate_server.catalog.live import LiveCatalog
@@ -44,12 +45,14 @@ from mediagate_server.interceptors.inbound.validate import Validate
 from mediagate_server.interceptors.outbound.call import OTHER
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.internet import Reach
 from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.media import Media, MediaLimits
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
 from mediagate_server.replicate.webhook_secrets import WebhookSecrets
 from mediagate_server.replicate.webhooks import WebhookAddresses
+from mediagate_server.services.callbacks import EventTexts
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.served import SERVICES, add_services
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
@@ -77,7 +80,6 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.so_reuseport", 0),
 )
 
-
 _WEBHOOK_KEY: Final = "webhook-url"
 """The store's name for the key under which the addresses of webhooks are ours."""
 _MEDIA_KEY: Final = "media-url"
@@ -96,6 +98,7 @@ class Gate:
     def __init__(self, configuration: Configuration, clock: Clock | None = None) -> None:
         self._configuration = configuration
         self._clock = clock or SystemClock()
+        self._reach = Reach(configuration.current.webhook_networks)
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
         self._roster = Roster(lambda: configuration.current.tenants)
@@ -191,6 +194,9 @@ class Gate:
                 web=web_url,
                 key=await store.key(_MEDIA_KEY),
             )
+        )
+        self._sender = await stack.enter_async_context(
+            sending(store.outbox, store, EventTexts(media.links).render, self._reach, clock)
         )
         addresses = None
         if settings.public_url or sandboxed:
@@ -332,7 +338,7 @@ class Gate:
             Auth(Keys(lambda: self._configuration.current.tenants)),
             RateLimit(self._requests_per_minute),
             Metering(),
-            Validate(allow_http_loopback=sandboxed),
+            Validate(allow_http_loopback=sandboxed, webhooks=self._reach),
         )
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
 

@@ -11,7 +11,8 @@ MediagateError                     every failure a caller can be told of
 │   ├── ModelNotFound
 │   ├── GenerationNotFound
 │   │   └── OutputNotFound
-│   └── UploadNotFound
+│   ├── UploadNotFound
+│   └── NoSuch                     what an admin named
 ├── KeyMissing, KeyInvalid         who is calling?
 ├── ScopeMissing                   the key may not do this
 ├── QuotaExceeded                  carries retry_after where waiting helps
@@ -51,7 +52,8 @@ class Violation:
 class Failure:
     """A failure as a fact: it is stored with a generation and turned into a status at the door.
 
-    `retry_after` is in seconds; None means that sending the same again will not help.
+    `retry_after` is in seconds; None means that sending the same again will not help. `absent`:
+    nothing is wrong with the request but that what it names is not there.
     """
 
     reason: Reason
@@ -59,6 +61,7 @@ class Failure:
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     violations: tuple[Violation, ...] = ()
     retry_after: float | None = None
+    absent: bool = False
 
 
 class MediagateError(Exception):
@@ -183,6 +186,20 @@ class UploadNotFound(NotFound):
 
     def __init__(self, upload_id: str) -> None:
         super().__init__("no such upload", metadata={"upload_id": upload_id})
+
+
+class NoSuch(NotFound):
+    """What an admin named is not there: a tenant, a budget, a webhook. `field` is where it stood.
+
+    It has the reason of a request that is wrong, and the code of what is missing.
+    """
+
+    reason = Reason.INVALID_REQUEST
+
+    def __init__(self, kind: str, field: str) -> None:
+        words = f"no such {kind}"
+        super().__init__(words, violations=(Violation(field, words),))
+        self.failure = replace(self.failure, absent=True)
 
 
 class KeyMissing(MediagateError):

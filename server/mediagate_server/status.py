@@ -72,8 +72,13 @@ _VIOLATION_BYTES: Final = 1_536
 
 
 def code_of(reason: Reason) -> StatusCode:
-    """The status code that a reason has, always."""
+    """The status code that the contract writes beside a reason."""
     return CODES[reason]
+
+
+def code_for(failure: Failure) -> StatusCode:
+    """The status code of a failure: that of its reason, unless what was named is not there."""
+    return StatusCode.NOT_FOUND if failure.absent else code_of(failure.reason)
 
 
 def status_of(failure: Failure) -> status_pb2.Status:
@@ -82,7 +87,7 @@ def status_of(failure: Failure) -> status_pb2.Status:
     Long texts are cut, and violations left out, so that the whole fits into trailers (about 3 KiB).
     """
     return status_pb2.Status(
-        code=code_number(code_of(failure.reason)),
+        code=code_number(code_for(failure)),
         message=_cut(failure.message, _MESSAGE_BYTES),
         details=[_packed(detail) for detail in _details_of(failure)],
     )
@@ -110,7 +115,7 @@ def _details_of(failure: Failure) -> list[Message]:
 
 def _by_code(failure: Failure, metadata: Mapping[str, str]) -> Message | None:
     """The detail that a code calls for, if there is one."""
-    code = code_of(failure.reason)
+    code = code_for(failure)
     description = _cut(failure.message, _DESCRIPTION_BYTES)
     about: Message | None = None
     if code is StatusCode.RESOURCE_EXHAUSTED:

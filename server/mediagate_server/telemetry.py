@@ -183,6 +183,17 @@ webhooks = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+callbacks = Counter(
+    "mediagate_callbacks",
+    "Webhooks posted to callers, every try counted, by what became of it.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+callbacks_undelivered = Counter(
+    "mediagate_callbacks_undelivered",
+    "Webhooks whose last try has failed.",
+    registry=REGISTRY,
+)
 commit_seconds = Histogram(
     "mediagate_store_commit_seconds",
     "Seconds of one durable group commit.",

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 
@@ -59,13 +60,13 @@ async def test_a_field_that_is_not_built(start: Start) -> None:
     servicer = Texts()
     gate = await start(servicer)
     error = await refusal(
-        gate, stream(options=GenerationOptions(webhook_url="https://example.com/done"))
+        gate, stream(options=GenerationOptions(reuse_within=Duration(seconds=60)))
     )
     assert (error.code(), reason(error)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
     info: Any = detail(error, details.ErrorInfo)
-    assert info.metadata["field"] == "options.webhook_url"
-    error = await refusal(gate, text(options=GenerationOptions(webhook_url="https://a/b")))
-    assert list(fields(error)) == ["options.webhook_url"]
+    assert info.metadata["field"] == "options.reuse_within"
+    error = await refusal(gate, text(options=GenerationOptions(reuse_within=Duration(seconds=60))))
+    assert list(fields(error)) == ["options.reuse_within"]
     assert not servicer.prompts
 
 

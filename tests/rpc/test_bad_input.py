@@ -91,10 +91,10 @@ BAD: dict[str, tuple[Callable[[Stubs], Any], grpc.StatusCode, str, str]] = {
         "first_frame.inline.data",
     ),
     "not built": (
-        text(Text(prompt="x", options=Options(webhook_url="https://example.com/done"))),
+        text(Text(prompt="x", options=Options(reuse_within=Duration(seconds=60)))),
         grpc.StatusCode.UNIMPLEMENTED,
         "NOT_IMPLEMENTED",
-        "options.webhook_url",
+        "options.reuse_within",
     ),
     "too dear": (
         text(Text(prompt="x", options=Options(max_cost_usd_nanos=1))),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from importlib.resources import files
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -221,7 +222,8 @@ async def test_what_was_settled_before_there_were_charges_is_one(tmp_path: Path)
             await settle(store, str(number), 3, at=at, usage=usage, labels={"team": "a"})
         await settle(store, "unknown", None, CostState.UNKNOWN, NOON + timedelta(days=1))
     with closing(sqlite3.connect(tmp_path / "mediagate.sqlite3")) as connection:
-        connection.executescript("DROP TABLE charges; PRAGMA user_version = 3;")
+        step = files("mediagate_server.store.sqlite") / "migrations" / "0004_charges.sql"
+        connection.executescript(f"DROP TABLE charges; {step.read_text()}")
     async with SqliteStore(tmp_path) as store:
         charges = await every_charge(store, ALL, 9)
         assert [one.settled_at for one in charges[1:]] == sorted(moments, reverse=True)

@@ -105,6 +105,9 @@ class _Loading:
             value = [self._folder(setting) / str(one).strip() for one in several]
         elif setting in LISTS:
             several = value if isinstance(value, list) else str(value).split(",")
+            if setting not in SECRETS:
+                self._values[setting] = [str(one).strip() for one in several]
+                return
             found = [self._secret(setting, str(one).strip()) for one in several]
             value = None if None in found else found
         elif setting in SECRETS:

@@ -72,6 +72,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "use_fallback": "use_fallback",
             "enable_cost_optimization": "enable_cost_optimization",
         },
+        "webhooks": {"networks": "webhook_networks"},
         "catalog": {"files": "catalog_files", "check_hours": "catalog_check_hours"},
     }
 )
@@ -89,7 +90,7 @@ SECRETS: Final = frozenset(
 )
 """Settings that the file may only point to. The URLs are among them for their passwords."""
 
-LISTS: Final = frozenset({"webhook_secrets", "catalog_files"})
+LISTS: Final = frozenset({"webhook_secrets", "webhook_networks", "catalog_files"})
 """Settings of several values: an array in the file, separated by commas in the environment."""
 
 PATHS: Final = frozenset({"catalog_files"})

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -145,6 +146,10 @@ class Settings(BaseModel):
     absent_margin: float = Field(default=60.0, gt=0, le=3_600)
     """How long after its create timed out one may be declared never to have arrived. Shorter than
     upstream needs to list a prediction, and what was paid may be paid again."""
+
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks that callers may have webhooks sent into, besides the public internet; also by plain
+    http. None: no private network, and not this machine."""
 
     requests_per_minute: Limit = 0
     """Rpcs of a tenant; 0 is no limit."""

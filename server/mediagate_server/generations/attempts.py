@@ -109,6 +109,7 @@ def first_record(
         labels=dict(submission.labels),
         substitution=plan.substitution.reason if plan.substitution else "",
         choice=asdict(plan.choice) if plan.choice else None,
+        calls_back=bool(submission.webhook_url),
     )
     return with_attempt(record, *opened)
 

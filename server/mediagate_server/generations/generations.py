@@ -107,7 +107,7 @@ class Generations:
         attachment = Attachment(
             life, self._around.clock, self._roll.placed, submission, replayed=False
         )
-        self._keep(self._accept(life, reserved, pending, accepted))
+        self._keep(self._accept(life, reserved, pending, submission.webhook_url, accepted))
         try:
             # A caller that leaves now must not tear the commit from the send.
             outcome = await asyncio.shield(accepted)
@@ -233,6 +233,7 @@ class Generations:
         life: Life,
         reserved: tuple[Entry, ...],
         pending: bytes,
+        webhook_url: str,
         accepted: "asyncio.Future[Bound | MediagateError | None]",
     ) -> None:
         """The commit that binds, then the life; one task, so that no caller can come between."""
@@ -240,7 +241,9 @@ class Generations:
         try:
             failpoints.hit("before_accept")
             most = self._max_in_flight(life.record.tenant)
-            binding = await self._around.store.accept(life.record, reserved, most, pending=pending)
+            binding = await self._around.store.accept(
+                life.record, reserved, most, pending=pending, webhook_url=webhook_url
+            )
             del pending  # Not to be held for as long as the generation lives.
             failpoints.hit("after_accept")
             outcome = binding if isinstance(binding, Bound) else None

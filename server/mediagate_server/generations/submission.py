@@ -15,7 +15,7 @@ class Submission:
 
     `fingerprint` tells two requests apart that came with the same request_id. `cancel_on_leaving`
     is the contract's on_disconnect. `drawn`: the request_id was drawn here just now, so that
-    nothing can be bound to it yet.
+    nothing can be bound to it yet. `webhook_url` is told of the end; empty: nobody is.
     """
 
     tenant: str
@@ -27,6 +27,7 @@ class Submission:
     grace: float = 0.0
     labels: Mapping[str, str] = field(default_factory=dict)
     drawn: bool = False
+    webhook_url: str = ""
 
     def __post_init__(self) -> None:
         if self.timeout < SHORTEST_RUN:

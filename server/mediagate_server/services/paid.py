@@ -154,6 +154,7 @@ class PaidCalls:
             grace=asked.seconds_of(options.disconnect_grace),
             labels=dict(options.labels),
             drawn=not request.request_id,
+            webhook_url=options.webhook_url,
         )
 
     def _timeout(self, options: options_pb2.GenerationOptions, modality: Modality) -> float:

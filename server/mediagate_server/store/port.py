@@ -58,10 +58,12 @@ class Store(Protocol):
         max_in_flight: int,
         *,
         pending: bytes | None = None,
+        webhook_url: str = "",
     ) -> Bound | int:
         """Bind the request_id and write generation, attempt and reservation, in one commit.
 
         `pending` is what a later process needs to send it; kept sealed until the generation ends.
+        `webhook_url` is told of the end by whoever empties the `outbox`; empty: nobody is told.
         Returns the number of this change, or the binding, with nothing written, where the
         request_id is bound already. Raises errors.TooManyInFlight where the tenant runs
         `max_in_flight` generations (0: no limit).
@@ -82,7 +84,8 @@ class Store(Protocol):
         with the number of this change. It raises StaleWrite where the stored version is not the
         one before, and AlreadyClaimed where an attempt of another generation has one of the
         predictions in `claims` (those that are adopted, rather than answered to a create). A
-        terminal one loses its pending input and its checkpoints.
+        terminal one loses its pending input and its checkpoints; where it `calls_back`, its event
+        is in the outbox with the same commit.
         """
         ...
 

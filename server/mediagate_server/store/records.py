@@ -230,8 +230,8 @@ class Generation:
     catalog wrote it. `shape` is how the output is to be read, likewise. Times are aware, in UTC.
     `version` counts the changes, from 1. `stop` says why its end was asked for, in one of our own
     words; empty: it was not. `parts` are the ends of its lanes, where it has several; `missing`
-    says which outputs of a success are not there. `place` is put in where it is shown while it
-    waits, and never stored.
+    says which outputs of a success are not there. `calls_back`: somebody is to be told of its end.
+    `place` is put in where it is shown while it waits, and never stored.
     """
 
     id: str
@@ -266,6 +266,7 @@ class Generation:
     parts: tuple[Part, ...] = ()
     missing: tuple[MissingOutput, ...] = ()
     place: Place | None = None
+    calls_back: bool = False
 
     @property
     def attempt(self) -> Attempt:

@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from mediagate_server.errors import Failure, Internal, MediagateError
 from mediagate_server.interceptors.inbound.call import Call, Proceed
-from mediagate_server.status import code_of, status_of
+from mediagate_server.status import code_for, status_of
 
 _log = structlog.get_logger("mediagate.errors")
 _DETAILS: Final[str] = rpc_status.GRPC_DETAILS_METADATA_KEY
@@ -49,7 +49,7 @@ class Errors:
         trailers = [*call.context.trailing_metadata(), (_DETAILS, status.SerializeToString())]
         if failure.retry_after is not None:
             trailers.append((_PUSHBACK, str(round(max(failure.retry_after, 0.0) * 1_000))))
-        await call.context.abort(code_of(failure.reason), status.message, tuple(trailers))
+        await call.context.abort(code_for(failure), status.message, tuple(trailers))
         raise AssertionError("abort always raises")
 
 

@@ -11,6 +11,7 @@ from mediagate_server.errors import DeadlineTooShort, InvalidRequest, NotBuilt, 
 from mediagate_server.interceptors.inbound.call import Call, Proceed, Standing
 from mediagate_server.interceptors.inbound.validation.rules import rules
 from mediagate_server.interceptors.inbound.validation.walk import Walk
+from mediagate_server.internet import Reach
 
 SHORTEST_TIMEOUT: Final = 5
 """Seconds. No run can be held to less upstream."""
@@ -22,11 +23,16 @@ class Validate:
     """Field rules, and whether there is anything behind the method at all.
 
     `allow_http_loopback`: inputs may also be at plain http on this machine, which is where an
-    embedded sandbox keeps what it made.
+    embedded sandbox keeps what it made. `webhooks` is where callers may have webhooks sent to.
     """
 
-    def __init__(self, *, allow_http_loopback: bool = False) -> None:
-        self._walk: Final = Walk(rules(allow_http_loopback=allow_http_loopback))
+    def __init__(
+        self,
+        *,
+        allow_http_loopback: bool = False,
+        webhooks: Reach = Reach(),  # noqa: B008 - it never changes
+    ) -> None:
+        self._walk: Final = Walk(rules(allow_http_loopback=allow_http_loopback, webhooks=webhooks))
         self._paid: dict[type[Any], bool] = {}
 
     async def around(self, call: Call, proceed: Proceed) -> bytes | None:

@@ -27,8 +27,9 @@ from mediagate_server.store.records import (
     Sequences,
 )
 from mediagate_server.store.sealing import Seal
-from mediagate_server.store.sqlite import charges, generations, keeping, searching
+from mediagate_server.store.sqlite import callbacks, charges, generations, keeping, searching
 from mediagate_server.store.sqlite.connection import Connect, connect
+from mediagate_server.store.sqlite.outbox import SqliteOutbox
 from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
 from mediagate_server.store.sqlite.reader import Reader
 from mediagate_server.store.sqlite.standing import Standing
@@ -83,6 +84,7 @@ class SqliteStore:
             lost=self.lost.set,
             undone=self._standing.forget,
         )
+        self.outbox = SqliteOutbox(self._writer, self._reader, self._seal)
         return self
 
     async def __aexit__(
@@ -114,6 +116,7 @@ class SqliteStore:
         max_in_flight: int,
         *,
         pending: bytes | None = None,
+        webhook_url: str = "",
     ) -> Bound | int:
         """See port.Store."""
 
@@ -130,6 +133,8 @@ class SqliteStore:
             self._standing.saved(connection, generation)
             if pending is not None:
                 keeping.keep_pending(connection, self._seal, generation.id, pending)
+            if webhook_url:
+                callbacks.promise(connection, self._seal, generation, webhook_url)
             return change
 
         outcome: Bound | int = await self._writer.submit(job)
@@ -157,9 +162,14 @@ class SqliteStore:
                 keeping.erase_pending(connection, generation.id)
                 if self._standing.ends_a_stream(connection, generation.id):
                     keeping.erase_checkpoints(connection, generation.id)
+                if generation.calls_back:
+                    callbacks.ended(connection, generation)
             return change
 
-        return self._writer.submit(job)
+        commit = self._writer.submit(job)
+        if generation.calls_back and generation.state.is_terminal:
+            self.outbox.filled(commit)
+        return commit
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
         """See port.Store."""

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any, Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from mediagate_server.internet import names_private_place
+from mediagate_server.internet import Reach, names_private_place
 
 
 class Constraint(Protocol):
@@ -150,6 +150,27 @@ class FileSize:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookUrl:
+    """A URL that the gate itself posts to: https to where `reach` leads, without user info.
+
+    Plain http is for what an operator has let in.
+    """
+
+    reach: Reach
+    high: int = 2_048
+
+    def broken_by(self, value: str) -> str | None:
+        """Whether it is no such URL. Says nothing of what it is: a URL may hold a secret."""
+        if words := Https(self.high, plain=bool(self.reach.networks)).broken_by(value):
+            return words
+        parts = urlsplit(value)
+        plainly = parts.scheme != "https"
+        if not self.reach.may_name(parts.hostname or "", plainly=plainly):
+            return "must not lead where this gate sends nothing"
+        return None
+
+
 _NAME: Final = re.compile(r"(?!.*://)[\w.@:/-]+", re.ASCII)
 _CONTROL_OR_SPACE: Final = re.compile(r"[\x00-\x20\x7f\\]")
 
@@ -160,13 +181,14 @@ class Https:
 
     `or_name`: anything without a scheme is a name and may pass. `loopback`: plain http to this
     machine may pass, which is where an embedded sandbox has its outputs. `public`: the host must
-    not be an address of a private network.
+    not be an address of a private network. `plain`: so may plain http to anywhere.
     """
 
     high: int = 2_048
     or_name: bool = False
     loopback: bool = False
     public: bool = False
+    plain: bool = False
 
     def broken_by(self, value: str) -> str | None:
         """Whether it is no such URL. Says nothing of what it is: a URL may hold a secret."""
@@ -194,7 +216,7 @@ class Https:
         return names_private_place(host) and not (self.loopback and _is_loopback(host))
 
     def _may_use(self, parts: SplitResult) -> bool:
-        if parts.scheme == "https":
+        if parts.scheme == "https" or (self.plain and parts.scheme == "http"):
             return True
         return self.loopback and parts.scheme == "http" and _is_loopback(parts.hostname or "")
 

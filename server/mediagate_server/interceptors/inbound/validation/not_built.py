@@ -9,10 +9,7 @@ from typing import Final
 
 NOT_BUILT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "mediagate.v1.GenerationOptions": (
-            "webhook_url",
-            "reuse_within",
-        ),
+        "mediagate.v1.GenerationOptions": ("reuse_within",),
     }
 )
 """Message's full name, then the fields that may not be set."""

@@ -20,7 +20,9 @@ from mediagate_server.interceptors.inbound.validation.constraints import (
     Pattern,
     Span,
     Text,
+    WebhookUrl,
 )
+from mediagate_server.internet import Reach
 
 Rules = Mapping[str, Mapping[str, Constraint]]
 """Message name (without the package), then field name, then what its value must satisfy."""
@@ -67,23 +69,29 @@ _RUN: Final[Mapping[str, Constraint]] = {
     "model": Text(1, 400),
     "media": Items(64),
 }
+_OPTIONS: Final[Mapping[str, Constraint]] = {
+    "timeout": Span(0, _DAY, over_low=True),
+    "max_cost_usd_nanos": _NOT_NEGATIVE,
+    "disconnect_grace": Span(0, 300),
+    "labels": Labels(),
+    "reuse_within": Span(0, None),
+}
 _PAGE: Final[Mapping[str, Constraint]] = {"page_size": _NOT_NEGATIVE}
 
 
-def rules(*, allow_http_loopback: bool = False) -> Rules:
-    """The table. With `allow_http_loopback` a medium may also be at plain http on this machine."""
-    return {**_FIXED, "MediaInput": {"uri": Https(loopback=allow_http_loopback, public=True)}}
+def rules(*, allow_http_loopback: bool = False, webhooks: Reach = Reach()) -> Rules:  # noqa: B008 - never changes
+    """The table. With `allow_http_loopback` a medium may also be at plain http on this machine.
+
+    `webhooks` is where callers may have webhooks sent to.
+    """
+    return {
+        **_FIXED,
+        "MediaInput": {"uri": Https(loopback=allow_http_loopback, public=True)},
+        "GenerationOptions": {**_OPTIONS, "webhook_url": WebhookUrl(webhooks)},
+    }
 
 
 _FIXED: Final[Rules] = {
-    "GenerationOptions": {
-        "timeout": Span(0, _DAY, over_low=True),
-        "max_cost_usd_nanos": _NOT_NEGATIVE,
-        "disconnect_grace": Span(0, 300),
-        "labels": Labels(),
-        "webhook_url": Https(),
-        "reuse_within": Span(0, None),
-    },
     "FallbackPolicy": {"models": Items(8, Text(1))},
     "InlineMedia": {"data": FileSize(INLINE_BYTES), "media_type": _MEDIA_TYPE},
     "OutputRef": {"index": _NOT_NEGATIVE},

@@ -1,0 +1,104 @@
+"""Time as a test plays it, and a sender that knows no other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from mediagate_server.callbacks.posting import Poster
+from mediagate_server.callbacks.sender import Sender
+from mediagate_server.generations.clock import SystemClock
+from mediagate_server.internet import Reach
+from mediagate_server.outputs.folder import Folder
+from mediagate_server.outputs.links import MediaLinks
+from mediagate_server.services.callbacks import EventTexts
+from tests.store.samples import NOON
+
+if TYPE_CHECKING:
+    from mediagate_server.store.sqlite import SqliteStore
+
+LOOPBACK = Reach((ip_network("127.0.0.0/8"),))
+
+
+class PlayedClock(SystemClock):
+    """Stands still until the test lets time pass."""
+
+    def __init__(self, start: datetime = NOON) -> None:
+        self._now = start
+        self._sleepers: dict[asyncio.Future[None], datetime] = {}
+        self.began = asyncio.Event()
+
+    def now(self) -> datetime:
+        return self._now
+
+    @property
+    def wakes_at(self) -> datetime | None:
+        """When the first of those who wait is to wake up."""
+        return min(self._sleepers.values(), default=None)
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        if event.is_set():
+            return True
+        sleeper = asyncio.get_running_loop().create_future()
+        self._sleepers[sleeper] = self._now + timedelta(seconds=seconds)
+        set_ = asyncio.ensure_future(event.wait())
+        self.began.set()
+        try:
+            await asyncio.wait({set_, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            set_.cancel()
+            self._sleepers.pop(sleeper, None)
+        return event.is_set()
+
+    def set(self, moment: datetime) -> None:
+        """It is that time now; whoever waited for it wakes up."""
+        self._now = max(moment, self._now)
+        for sleeper, at in list(self._sleepers.items()):
+            if at <= self._now and not sleeper.done():
+                sleeper.set_result(None)
+                del self._sleepers[sleeper]
+
+
+class Played:
+    """A sender and its time."""
+
+    def __init__(self, sender: Sender, clock: PlayedClock) -> None:
+        self.sender = sender
+        self.clock = clock
+
+    async def rest(self) -> None:
+        """Until nothing is on its way and the sender waits for time to pass."""
+        changed = self.sender._outbox.changed
+        while self.sender._flying or changed.is_set() or self.clock.wakes_at is None:
+            self.clock.began.clear()
+            await self.clock.began.wait()
+
+    async def until(self, moment: datetime) -> None:
+        """Let time pass up to then, with a stop wherever the sender has something to do."""
+        await self.rest()
+        while (wakes_at := self.clock.wakes_at) is not None and wakes_at <= moment:
+            self.clock.set(wakes_at)
+            await self.rest()
+        self.clock.set(moment)
+        await self.rest()
+
+
+@asynccontextmanager
+async def playing(
+    store: SqliteStore, clock: PlayedClock, reach: Reach = LOOPBACK
+) -> AsyncIterator[Played]:
+    """A sender over a store, whose time is the test's."""
+    links = MediaLinks(
+        Folder(store._folder / "media"), "", b"k" * 32, now=clock.now, life=lambda: 60.0
+    )
+    render = EventTexts(links).render
+    async with (
+        Poster(reach) as poster,
+        Sender(store.outbox, store, poster, render, clock, draw=random.Random(7)) as sender,
+    ):
+        yield Played(sender, clock)

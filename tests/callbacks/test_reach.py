@@ -1,0 +1,245 @@
+"""Wherever a URL points: not one connection to an address that is not of the public internet."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from ipaddress import ip_network
+
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from mediagate.v1.options_pb2 import GenerationOptions
+from mediagate.v1.text_pb2 import GenerateTextRequest
+from mediagate_server.callbacks.posting import NO_ANSWER, Poster
+from mediagate_server.errors import InvalidRequest
+from mediagate_server.interceptors.inbound.validate import Validate
+from mediagate_server.internet import Reach
+
+from .receiver import Receiver
+
+FORMS = """
+127.0.0.1 127.1 127.0.1 127.127.127.127 0.0.0.0 0 0x0
+2130706433 017700000001 0x7f000001 0x7F.0.0.1 0177.0.0.1 0177.0.0.01 0x7f.1 00000177.1 127.0x0.0x1
+3232235777 2852039166 167772161 0xa9fea9fe 0251.0376.0251.0376
+localhost LOCALHOST localhost. a.localhost 127.0.0.1. ip6-localhost
+10.0.0.1 10.1 172.16.0.1 172.31.255.254 192.168.0.1 192.168.1
+169.254.169.254 169.254.1.1 100.64.0.1 100.127.255.254 198.18.0.1 192.0.0.8 192.0.2.1 198.51.100.1
+203.0.113.1 224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255 192.88.99.1
+[::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::ffff:10.0.0.1] [::127.0.0.1]
+[::ffff:0:127.0.0.1] [64:ff9b::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::a9fe:a9fe] [64:ff9b:1::1]
+[2002:7f00:1::] [2002:a00:1::1] [2001:0:7f00:1::] [fe80::1] [fe80::1%25lo] [fec0::1] [fc00::1]
+[fd00:ec2::254] [ff02::1] [2001:db8::1] [3fff::1] [100::1]
+%31%32%37.0.0.1 127%2e0%2e0%2e1
+"""
+HOSTS = FORMS.split()
+OF_OTHER_SCRIPTS = ["①②⑦.⓪.⓪.①", "\uff11\uff12\uff17.\uff10.0.1", "127。0。0。1", "ⓛocalhost"]
+TARGETS = [f"https://{host}" for host in (*HOSTS, *OF_OTHER_SCRIPTS)]
+
+
+@pytest.fixture
+async def listeners() -> AsyncIterator[tuple[int, list[object]]]:
+    """One port on every address of this machine, both families; who came there."""
+    came: list[object] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    async with AsyncExitStack() as stack:
+        first = await asyncio.start_server(note, "0.0.0.0", 0)  # noqa: S104 - to see all
+        await stack.enter_async_context(first)
+        port: int = first.sockets[0].getsockname()[1]
+        if socket.has_ipv6:
+            second = await asyncio.start_server(note, "::", port)
+            await stack.enter_async_context(second)
+        yield port, came
+
+
+def refused(url: str, reach: Reach = Reach()) -> str:  # noqa: B008 - it never changes
+    """What is wrong with a webhook_url, before anything is stored; empty where nothing is."""
+    request = GenerateTextRequest(prompt="x", options=GenerationOptions(webhook_url=url))
+    try:
+        Validate(webhooks=reach).check(request)
+    except InvalidRequest as error:
+        (violation,) = error.failure.violations
+        assert violation.field == "options.webhook_url"
+        return violation.description
+    return ""
+
+
+def test_there_are_enough() -> None:
+    """Sixty forms, at least, each another."""
+    assert len(set(TARGETS)) == len(TARGETS) >= 60
+
+
+async def test_no_form_leads_to_this_machine_or_a_private_network(
+    listeners: tuple[int, list[object]],
+) -> None:
+    """Each is refused where it is given; were it not, it would still not be connected to."""
+    port, came = listeners
+    taken = [url for url in TARGETS if not refused(f"{url}:{port}/hook")]
+    # A name may be anybody's; whose it is is seen when it is resolved.
+    assert taken == ["https://ip6-localhost"]
+    async with Poster(Reach()) as poster:
+        for url in TARGETS:
+            for scheme in ("https", "http"):
+                target = f"{scheme}{url.removeprefix('https')}:{port}/hook"
+                assert await poster.post(target, {}, b"{}") == NO_ANSWER
+    assert not came
+
+
+async def test_no_form_passes_the_sockets_themselves(
+    listeners: tuple[int, list[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the look at the URL taken away, what the library makes of it is still looked at."""
+    port, came = listeners
+    monkeypatch.setattr(Reach, "may_name", lambda *_, **__: True)
+    async with Poster(Reach(), timeout=5) as poster:
+        for url in TARGETS:
+            assert await poster.post(f"{url}:{port}/hook", {}, b"{}") == NO_ANSWER
+    assert not came
+
+
+class Changing(AbstractResolver):
+    """A name server that says something else at each look."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.asked = 0
+        self._answers = answers
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = self._answers[min(self.asked, len(self._answers) - 1)]
+        self.asked += 1
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["127.0.0.1"], ["::1"], ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"], ["127.0.0.1", "::1"]],
+)
+async def test_names_that_lead_inside(
+    listeners: tuple[int, list[object]], addresses: list[str]
+) -> None:
+    """Whatever a name server says; and it is asked again for each post."""
+    port, came = listeners
+    resolver = Changing(addresses)
+    async with Poster(Reach(), resolver=lambda: resolver) as poster:
+        for _ in range(3):
+            url = f"https://hooks.example.com:{port}/hook"
+            assert await poster.post(url, {}, b"{}") == NO_ANSWER
+    assert resolver.asked == 3
+    assert not came
+
+
+async def test_the_address_that_was_looked_at_is_the_one_connected_to(receiver: Receiver) -> None:
+    """A second look, which would lead elsewhere, is not taken. The name stays in Host."""
+    port = receiver.url.rsplit(":", 1)[1].removesuffix("/hook")
+    resolver = Changing(["127.0.0.1"], ["10.0.0.1"])
+    reach = Reach((ip_network("127.0.0.0/8"),))
+    async with Poster(reach, resolver=lambda: resolver) as poster:
+        url = f"http://hooks.example.com:{port}/hook"
+        assert await poster.post(url, {"webhook-id": "x"}, b"{}") == 200
+        assert await poster.post(url, {}, b"{}") == NO_ANSWER
+    (got,) = receiver.all
+    assert got.headers["Host"] == f"hooks.example.com:{port}"
+    assert "Authorization" not in got.headers
+    assert "Cookie" not in got.headers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/hook",
+        "ftp://example.com/hook",
+        "file:///etc/passwd",
+        "gopher://example.com/_x",
+        "data:text/plain,x",
+        "unix:///run/x.sock",
+        "//example.com/hook",
+        "example.com/hook",
+        "https:///hook",
+        "https://example.com:0/hook",
+        "https://example.com:99999/hook",
+        "https://user@example.com/hook",
+        "https://user:word@example.com/hook",
+        "https://example.com@127.0.0.1/hook",
+        "https://[::1/hook",
+        "https://exa mple.com/hook",
+        "https://example.com\\@127.0.0.1/hook",
+        "https://example.com/\n",
+        f"https://example.com/{'x' * 2_048}",
+    ],
+)
+async def test_other_urls(url: str) -> None:
+    """Refused by name of the field, and its words do not repeat it."""
+    words = refused(url)
+    assert words
+    assert "example" not in words
+    async with Poster(Reach()) as poster:
+        if not url.startswith("https://example.com/"):
+            assert await poster.post(url, {}, b"{}") == NO_ANSWER
+
+
+def test_public_ones_pass() -> None:
+    """With a port, a query, whatever the path."""
+    for url in (
+        "https://example.com/hook",
+        "https://hooks.example.com:8443/a/b?c=d#e",
+        "https://93.184.216.34/hook",
+        "https://[2606:2800:220:1:248:1893:25c8:1946]/hook",
+        "https://xn--bcher-kva.example/hook",
+        "https://bücher.example/hook",
+    ):
+        assert not refused(url), url
+
+
+def test_what_the_operator_lets_in() -> None:
+    """His networks, also by plain http; nothing that is not in them."""
+    reach = Reach((ip_network("10.0.0.0/8"), ip_network("::1/128")))
+    for url in (
+        "https://10.1.2.3/hook",
+        "http://10.1.2.3:8080/hook",
+        "http://[::ffff:10.1.2.3]/hook",
+        "http://[::1]/hook",
+        "http://localhost/hook",
+        "http://hooks.internal/hook",
+        "https://example.com/hook",
+    ):
+        assert not refused(url, reach), url
+    for url in (
+        "https://127.0.0.1/hook",
+        "http://192.168.0.1/hook",
+        "http://93.184.216.34/hook",
+        "http://167772161/hook",
+        "http://user@10.1.2.3/hook",
+        "ftp://10.1.2.3/hook",
+    ):
+        assert refused(url, reach), url
+    assert not reach.includes("93.184.216.34", plainly=True)
+    assert reach.includes("93.184.216.34")
+
+
+async def test_answers_are_not_read(receiver: Receiver) -> None:
+    """However long they are: the status is all that is wanted."""
+    receiver.headers = {"Content-Encoding": "gzip"}
+    receiver.status = 404
+    async with Poster(Reach((ip_network("127.0.0.0/8"),))) as poster:
+        assert await poster.post(receiver.url, {}, b"{}") == 404
