@@ -98,8 +98,10 @@ class World:
             process = self._process
             if process is not None and process.alive:
                 waiting = asyncio.ensure_future(process.serving.wait())
-                await asyncio.wait({waiting, process.main}, return_when=asyncio.FIRST_COMPLETED)
-                waiting.cancel()
+                try:
+                    await asyncio.wait({waiting, process.main}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiting.cancel()
                 if process.serving.is_set():
                     return process
             await asyncio.sleep(0.1)
