@@ -226,7 +226,12 @@ class Gate:
                 secrets = WebhookSecrets(outbound.webhook_secret, self._webhook_secrets)
                 port.add(
                     Webhooks(
-                        addresses, secrets, store.claim_webhook, generations.hint, clock.now
+                        addresses,
+                        secrets,
+                        store.saw_webhook,
+                        store.claim_webhook,
+                        generations.hint,
+                        clock.now,
                     ).routes()
                 )
             await stack.enter_async_context(port)

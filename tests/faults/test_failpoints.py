@@ -79,7 +79,7 @@ OTHERS: Final = (
     "after_unsent",
 )
 ELSEWHERE: Final = ("before_overrun", "after_overrun")
-"""Needs an upstream that takes a request after it must be over: test_overrun.py."""
+"""Needs an upstream that hides for minutes what it took: only the simulation has one."""
 
 
 def asked_at(name: str, random: Random, number: int) -> Asked:

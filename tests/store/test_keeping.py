@@ -100,7 +100,9 @@ async def test_keys_are_drawn_once(tmp_path: Path) -> None:
 async def test_a_webhook_is_claimed_once_for_a_day(tmp_path: Path) -> None:
     """Across restarts; after more than a day its id is forgotten, not before."""
     async with SqliteStore(tmp_path) as store:
+        assert not await store.saw_webhook("msg_1")
         assert await store.claim_webhook("msg_1", NOON)
+        assert await store.saw_webhook("msg_1")
         assert not await store.claim_webhook("msg_1", NOON)
     async with SqliteStore(tmp_path) as store:
         assert not await store.claim_webhook("msg_1", NOON + timedelta(hours=24))

@@ -105,7 +105,14 @@ async def opened(folder: Path) -> AsyncIterator[Door]:
             sandbox.url,
         )
         secrets = WebhookSecrets(client.webhook_secret, lambda: door.configured, pause=0)
-        webhooks = Webhooks(door.addresses, secrets, store.claim_webhook, door.hint, lambda: NOW)
+        webhooks = Webhooks(
+            door.addresses,
+            secrets,
+            store.saw_webhook,
+            store.claim_webhook,
+            door.hint,
+            lambda: NOW,
+        )
         port.add(webhooks.routes())
         await stack.enter_async_context(port)
         door.counted()

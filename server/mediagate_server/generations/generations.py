@@ -158,10 +158,12 @@ class Generations:
     async def hint(self, attempt_id: str, prediction_id: str) -> bool:
         """Upstream says that an attempt is this prediction, and that there is news of it.
 
-        A hint only: upstream is asked. False where nobody knows the attempt.
+        A hint only: upstream is asked. False where nobody knows the attempt. Of one that was in
+        doubt, or declared absent, it is durable what it is when this returns.
         """
         lane = self._roll.lane_of(attempt_id)
         if lane is not None and lane.hint(attempt_id, prediction_id):
+            await lane.noted()
             return True
         record = await self._around.store.by_attempt(attempt_id)
         if record is None:
@@ -169,6 +171,7 @@ class Generations:
         attempt = next(one for one in record.attempts if one.id == attempt_id)
         if attempt.state in NOT_TAKEN:
             self._overruns.begin(attempt, record, prediction_id)
+            await self._overruns.settled(attempt_id)
         return True
 
     def _begin(

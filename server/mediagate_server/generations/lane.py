@@ -21,6 +21,7 @@ from mediagate_server.catalog.refusals import is_content_refusal
 from mediagate_server.errors import CircuitOpen, Failure
 from mediagate_server.generations import attempts, endings, settling
 from mediagate_server.generations.attempts import LaneKey
+from mediagate_server.generations.bell import Bell
 from mediagate_server.generations.doors import MOST_ATTEMPTS, SHORTEST_RUN, Surroundings
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, Poll
@@ -65,6 +66,7 @@ class Lane:
         self._found = ""
         self._absent = False
         self._wake = asyncio.Event()
+        self._noted = Bell()
         whole.stop.tell(self._wake.set)
         for attempt in attempts.of_lane(whole.saved.current, key):
             places.opened(attempt.id, self)
@@ -130,6 +132,11 @@ class Lane:
             self._found = prediction_id
         self._wake.set()
         return True
+
+    async def noted(self) -> None:
+        """See HintTaker."""
+        while self._found and self.attempt.state is AttemptState.UNCONFIRMED:
+            await self._noted.wait()
 
     def found(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction."""
@@ -307,6 +314,8 @@ class Lane:
             await self._commit("adopt", adopted, claims=(adopted.prediction_id,))
         except AlreadyClaimed:
             self._found = ""
+        self._noted.ring()
+        self._noted = Bell()
 
     # Following
 

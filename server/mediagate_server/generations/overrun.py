@@ -41,17 +41,22 @@ class Overruns:
         self._around = around
         self._roll = roll
         self._keep = keep
-        self._attempts: set[str] = set()
+        self._attempts: dict[str, asyncio.Event] = {}
 
     def has(self, attempt_id: str) -> bool:
         """Whether this attempt has turned up already."""
         return attempt_id in self._attempts
 
+    async def settled(self, attempt_id: str) -> None:
+        """Until one that has turned up is settled, durably."""
+        if written := self._attempts.get(attempt_id):
+            await written.wait()
+
     def begin(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
         """An absent attempt has turned up: stop it, settle it, tell of it."""
         if self.has(attempt.id):
             return
-        self._attempts.add(attempt.id)
+        self._attempts[attempt.id] = asyncio.Event()
         telemetry.attempts_overrun.inc()
         _log.error(
             "an attempt declared absent was paid after all",
@@ -82,7 +87,7 @@ class Overruns:
         )
         while not await self._write(record, closed, entry):
             await self._around.clock.wait(asyncio.Event(), _PAUSE)
-        self._attempts.discard(attempt.id)
+        self._attempts.pop(attempt.id).set()
 
     async def _write(self, record: Generation, closed: Attempt, entry: Entry) -> bool:
         """Into the generation as it stands, whether it lives here or is over. False: try again."""

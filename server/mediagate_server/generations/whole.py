@@ -91,6 +91,10 @@ class HintTaker(Protocol):
         """Upstream says which prediction an attempt is. False where that is of no use."""
         ...
 
+    async def noted(self) -> None:
+        """Until it is durable which prediction an attempt in doubt is, where that was told."""
+        ...
+
     def plan_of(self, attempt: Attempt) -> Plan | None:
         """What an attempt sends, or sent; None where that is not known any more."""
         ...

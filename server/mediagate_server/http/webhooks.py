@@ -27,7 +27,12 @@ _MOST_AT_ONCE: Final = 64
 _BODY_SECONDS: Final = 10.0
 
 Hint = Callable[[str, str], Awaitable[bool]]
-"""Told an attempt's id and its prediction's; False where it knows no such attempt."""
+"""Told an attempt's id and its prediction's; False where it knows no such attempt.
+
+What nobody but the webhook can tell is durable when it returns.
+"""
+Seen = Callable[[str], Awaitable[bool]]
+"""Told a webhook's id; True where it was claimed."""
 Claim = Callable[[str, datetime], Awaitable[bool]]
 """Told a webhook's id and the time; True for the first time, also across restarts."""
 
@@ -72,12 +77,14 @@ class Webhooks:
         self,
         addresses: WebhookAddresses,
         secrets: WebhookSecrets,
+        seen: Seen,
         claim: Claim,
         hint: Hint,
         now: Callable[[], datetime],
     ) -> None:
         self._addresses = addresses
         self._secrets = secrets
+        self._seen = seen
         self._claim = claim
         self._hint = hint
         self._now = now
@@ -122,9 +129,12 @@ class Webhooks:
         prediction_id = _prediction_id(body)
         if prediction_id is None:
             return Outcome.UNREADABLE
-        if not await self._claim(signed.id, now):
+        if await self._seen(signed.id):
             return Outcome.REPLAYED
         known = await self._hint(attempt_id, prediction_id)
+        # Claimed when its work is done: upstream comes again to a gate that died over it.
+        if not await self._claim(signed.id, now):
+            return Outcome.REPLAYED
         return Outcome.TAKEN if known else Outcome.UNKNOWN
 
     async def _is_signed(self, signed: Signed, body: bytes) -> bool:

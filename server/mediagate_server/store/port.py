@@ -183,6 +183,10 @@ class Store(Protocol):
         """True for the first to claim this id; kept for at least 24 hours."""
         ...
 
+    async def saw_webhook(self, webhook_id: str) -> bool:
+        """Whether this id was claimed."""
+        ...
+
     async def key(self, name: str) -> bytes:
         """The secret key of this name: 32 random bytes, drawn at its first use and then kept."""
         ...

@@ -98,8 +98,10 @@ class Process:
 
     async def webhook(self, attempt: str, prediction: str) -> None:
         """What the web port does with one that is signed: see http.webhooks."""
-        if await self._store.claim_webhook(f"{attempt} {prediction}", BEGIN):
+        name = f"{attempt} {prediction}"
+        if not await self._store.saw_webhook(name):
             await self.generations.hint(attempt, prediction)
+            await self._store.claim_webhook(name, BEGIN)
 
     async def _run(self) -> None:
         await self._store.__aenter__()

@@ -76,6 +76,8 @@ class Upstream:
     def __init__(self, random: Random, now: Callable[[], float]) -> None:
         self.runs: dict[str, Run] = {}
         self.ended: Callable[[Run], None] = lambda _: None
+        self.hides = random.random() < 0.2
+        """It lists some of its runs only after minutes: they are declared absent, and turn up."""
         self._random = random
         self._now = now
 
@@ -97,7 +99,7 @@ class Upstream:
             begins=begins,
             ends=begins + (lasts if status != "hangs" else 1e9),
             status=status,
-            listed_from=now + random.choice((0.0, 0.0, 3.0, 20.0)),
+            listed_from=now + random.choice((0.0, 0.0, 3.0, 400.0 if self.hides else 20.0)),
             words=words,
             pace=pace,
         )

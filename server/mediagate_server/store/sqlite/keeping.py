@@ -100,6 +100,12 @@ def claim_webhook(connection: sqlite3.Connection, webhook_id: str, now: datetime
     return inserted.rowcount == 1
 
 
+def saw_webhook(connection: sqlite3.Connection, webhook_id: str) -> bool:
+    """Whether the id was claimed."""
+    row = connection.execute("SELECT 1 FROM webhooks WHERE id = ?", (webhook_id,)).fetchone()
+    return row is not None
+
+
 def key(connection: sqlite3.Connection, seal: Seal, name: str) -> bytes:
     """The secret key of this name, drawn where there is none."""
     row = connection.execute("SELECT sealed FROM secrets WHERE name = ?", (name,)).fetchone()

@@ -265,6 +265,10 @@ class SqliteStore:
         first: bool = await self._writer.submit(lambda c: keeping.claim_webhook(c, webhook_id, now))
         return first
 
+    async def saw_webhook(self, webhook_id: str) -> bool:
+        """See port.Store."""
+        return await self._reader.read(lambda c: keeping.saw_webhook(c, webhook_id))
+
     async def key(self, name: str) -> bytes:
         """See port.Store."""
         found: bytes = await self._writer.submit(lambda c: keeping.key(c, self._seal, name))
