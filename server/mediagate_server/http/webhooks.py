@@ -89,6 +89,7 @@ class Webhooks:
         self._hint = hint
         self._now = now
         self._reading = 0
+        self._at_work: set[str] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """The one path, for the web port."""
@@ -129,12 +130,17 @@ class Webhooks:
         prediction_id = _prediction_id(body)
         if prediction_id is None:
             return Outcome.UNREADABLE
-        if await self._seen(signed.id):
+        if signed.id in self._at_work:
             return Outcome.REPLAYED
-        known = await self._hint(attempt_id, prediction_id)
-        # Claimed when its work is done: upstream comes again to a gate that died over it.
-        if not await self._claim(signed.id, now):
-            return Outcome.REPLAYED
+        self._at_work.add(signed.id)
+        try:
+            if await self._seen(signed.id):
+                return Outcome.REPLAYED
+            known = await self._hint(attempt_id, prediction_id)
+            # Claimed when its work is done: upstream comes again to a gate that died over it.
+            await self._claim(signed.id, now)
+        finally:
+            self._at_work.remove(signed.id)
         return Outcome.TAKEN if known else Outcome.UNKNOWN
 
     async def _is_signed(self, signed: Signed, body: bytes) -> bool:
