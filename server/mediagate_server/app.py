@@ -24,7 +24,7 @@ from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import Configuration, Settings
-from mediagate_server.config.tenants import Roster
+from mediagate_server.config.limits import TenantLimits
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.generations.doors import Surroundings, Timing, no_webhook
 from mediagate_server.generations.generations import Generations
@@ -52,6 +52,7 @@ from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
 from mediagate_server.replicate.webhook_secrets import WebhookSecrets
 from mediagate_server.replicate.webhooks import WebhookAddresses
+from mediagate_server.services.admin import AdminService
 from mediagate_server.services.callbacks import EventTexts
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.served import SERVICES, add_services
@@ -101,7 +102,7 @@ class Gate:
         self._reach = Reach(configuration.current.webhook_networks)
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
-        self._roster = Roster(lambda: configuration.current.tenants)
+        self._limits = TenantLimits(configuration)
         self._catalog = LiveCatalog(configuration)
         self._observe = Observe()
         self._stop = asyncio.Event()
@@ -147,7 +148,11 @@ class Gate:
         self._configuration.check_with(Settings.check_exposure)
         settings.check_public_url()
         store = await stack.enter_async_context(
-            SqliteStore(settings.data_dir, lease_seconds=settings.lease_seconds)
+            SqliteStore(
+                settings.data_dir,
+                lease_seconds=settings.lease_seconds,
+                budgets=self._limits.budgets,
+            )
         )
         self._store = store
         choice = settings.upstream_choice()
@@ -217,7 +222,7 @@ class Gate:
                     timing=_timing(settings),
                     webhook_url=addresses.of if addresses else no_webhook,
                 ),
-                max_in_flight=self._max_in_flight,
+                max_in_flight=self._limits.max_in_flight,
             )
         )
         if port:
@@ -249,7 +254,8 @@ class Gate:
             self._catalog.current, published, generations, inputs, media.links, self._timeouts
         )
         usage = UsageService(store, clock.now)
-        await self._open_grpc(stack, generations, calls, media, usage, sandboxed=sandboxed)
+        admin = AdminService(store, self._limits, clock.now)
+        await self._open_grpc(stack, generations, calls, media, (usage, admin), sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
 
@@ -296,7 +302,7 @@ class Gate:
         generations: Generations,
         calls: PaidCalls,
         media: Media,
-        usage: UsageService,
+        about_tenants: tuple[UsageService, AdminService],
         *,
         sandboxed: bool,
     ) -> None:
@@ -314,7 +320,8 @@ class Gate:
             calls=calls,
             generations=generations,
             media=media,
-            usage=usage,
+            usage=about_tenants[0],
+            admin=about_tenants[1],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
@@ -340,22 +347,12 @@ class Gate:
         concerns = (
             self._observe,
             Errors(),
-            Auth(Keys(lambda: self._configuration.current.tenants)),
-            RateLimit(self._requests_per_minute),
+            Auth(Keys(self._limits.tenants)),
+            RateLimit(self._limits.requests_per_minute),
             Metering(),
             Validate(allow_http_loopback=sandboxed, webhooks=self._reach),
         )
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
-
-    def _requests_per_minute(self, tenant: str) -> int:
-        own = self._roster.get(tenant)
-        usual = self._configuration.current.requests_per_minute
-        return usual if own is None or own.requests_per_minute is None else own.requests_per_minute
-
-    def _max_in_flight(self, tenant: str) -> int:
-        own = self._roster.get(tenant)
-        usual = self._configuration.current.max_in_flight
-        return usual if own is None or own.max_in_flight is None else own.max_in_flight
 
     def _media_limits(self) -> MediaLimits:
         settings = self._configuration.current

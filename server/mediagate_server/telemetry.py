@@ -93,6 +93,25 @@ costs_unknown = Counter(
     registry=REGISTRY,
 )
 
+budget_nanos = Gauge(
+    "mediagate_budget_usd_nanos",
+    "Budgets in nano-dollars: limit, spent and held in the span of the last call.",
+    ("tenant", "budget", "amount"),
+    registry=REGISTRY,
+)
+budget_crossings = Counter(
+    "mediagate_budget_crossings",
+    "Budgets of which so many percent were spent, once for each span.",
+    ("tenant", "budget", "percent"),
+    registry=REGISTRY,
+)
+budget_refusals = Counter(
+    "mediagate_budget_refusals",
+    "Attempts that did not fit into a budget; those of a shadow budget were let pass.",
+    ("tenant", "budget", "shadow"),
+    registry=REGISTRY,
+)
+
 outputs = Counter(
     "mediagate_outputs",
     "Finished media that were kept, or could not be.",

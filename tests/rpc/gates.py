@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import grpc
 
 from mediagate.v1 import (
+    admin_pb2_grpc,
     audio_pb2_grpc,
     generations_pb2_grpc,
     image_pb2_grpc,
@@ -34,6 +35,7 @@ class Stubs:
     models: models_pb2_grpc.ModelServiceAsyncStub
     safety: safety_pb2_grpc.SafetyServiceAsyncStub
     media: media_pb2_grpc.MediaServiceAsyncStub
+    admin: admin_pb2_grpc.AdminServiceAsyncStub
     usage: usage_pb2_grpc.UsageServiceAsyncStub
     channel: grpc.aio.Channel
 
@@ -49,6 +51,7 @@ class Stubs:
             models_pb2_grpc.ModelServiceStub(channel),
             safety_pb2_grpc.SafetyServiceStub(channel),
             media_pb2_grpc.MediaServiceStub(channel),
+            admin_pb2_grpc.AdminServiceStub(channel),
             usage_pb2_grpc.UsageServiceStub(channel),
             channel,
         )

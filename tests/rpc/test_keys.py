@@ -11,7 +11,6 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mediagate.v1 import admin_pb2, generations_pb2, models_pb2
-from mediagate.v1.admin_pb2_grpc import AdminServiceStub
 from mediagate_client import AsyncClient, Unauthenticated
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Gate
@@ -148,8 +147,9 @@ async def test_admin_is_for_admins(kept: Gate) -> None:
             error = await ask(channel, path, *bearer("acme"))
             assert error.code() is grpc.StatusCode.PERMISSION_DENIED
             assert reason_of(error) == "SCOPE_MISSING"
-            allowed = await ask(channel, path, *bearer("boss"))
-            assert reason_of(allowed) != "SCOPE_MISSING", path
+            if not path.endswith("/ListTenants"):
+                allowed = await ask(channel, path, *bearer("boss"))
+                assert reason_of(allowed) in {"INVALID_REQUEST", "NOT_IMPLEMENTED"}, path
 
 
 async def test_no_key_is_ever_told(kept: Gate, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +198,6 @@ async def test_keys_change_without_a_restart(
 async def test_without_tenants_nobody_needs_a_key(sandboxed: Stubs) -> None:
     """And whoever can reach the gate runs it: admin's methods are not refused for want of scope."""
     await sandboxed.models.ListModels(models_pb2.ListModelsRequest())
-    admin: Any = AdminServiceStub(sandboxed.channel)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await admin.ListKeys(admin_pb2.ListKeysRequest(tenant="local"))
+        await sandboxed.admin.ListKeys(admin_pb2.ListKeysRequest(tenant="local"))
     assert reason_of(raised.value) == "NOT_IMPLEMENTED"

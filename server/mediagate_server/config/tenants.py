@@ -14,7 +14,6 @@ Of a key only its SHA-256 is held: enough to know it by, and nothing that could 
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -120,20 +119,3 @@ class Tenant(BaseModel):
     max_in_flight: Limit | None = None
     store_inputs: StoreInputs = "none"
     budgets: tuple[Budget, ...] = ()
-
-
-class Roster:
-    """The tenants by their ids. `tenants` is asked each time, by any thread; they may change."""
-
-    def __init__(self, tenants: Callable[[], Sequence[Tenant]]) -> None:
-        self._tenants = tenants
-        self._known: tuple[Sequence[Tenant], Mapping[str, Tenant]] = ((), {})
-
-    def get(self, tenant: str) -> Tenant | None:
-        """The tenant of this id; None where it is not configured (any more)."""
-        now = self._tenants()
-        known, by_id = self._known
-        if now is not known:
-            by_id = {one.id: one for one in now}
-            self._known = (now, by_id)
-        return by_id.get(tenant)

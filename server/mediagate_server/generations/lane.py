@@ -18,7 +18,7 @@ from mediagate_server.catalog.chains import can_finish
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.catalog.refusals import is_content_refusal
-from mediagate_server.errors import CircuitOpen, Failure
+from mediagate_server.errors import BudgetExceeded, CircuitOpen, Failure, PriceUnknown
 from mediagate_server.generations import attempts, endings, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
@@ -246,8 +246,12 @@ class Lane:
         now = self._around.clock.now()
         closed, released = attempts.close(attempt, AttemptState.REFUSED, reason, now)
         if plan and not self._whole.stop.asked:
-            await self._reopen(closed, released, plan)
-            return
+            try:
+                await self._reopen(closed, released, plan)
+            except (BudgetExceeded, PriceUnknown) as error:
+                failure = error.failure
+            else:
+                return
         failure = self._stopped() if self._whole.stop.asked else failure
         await self._whole.unsent(self.key, closed, released, failure)
 
@@ -281,7 +285,10 @@ class Lane:
         now = self._around.clock.now()
         basis = settling.charged(end, price, outputs=0)
         closed = settling.closed(attempt, end, line, failure.reason.value, now, basis)
-        await self._reopen(closed, line, successor)
+        try:
+            await self._reopen(closed, line, successor)
+        except (BudgetExceeded, PriceUnknown):
+            return False  # It does not fit: the failed run is the end.
         count_cost(self._whole.saved.current.modality, closed.model, closed.cost)
         return True
 
@@ -300,10 +307,14 @@ class Lane:
         now = self._around.clock.now()
         closed, released = attempts.close(attempt, AttemptState.ABSENT, _NEVER_ARRIVED, now)
         in_time = self._whole.seconds_left() >= SHORTEST_RUN and self._has_tries_left()
-        if in_time and self.plan and not self._whole.stop.asked:
-            await self._reopen(closed, released, self.plan)
-            return
         failure = self._stopped() if self._whole.stop.asked else endings.never_arrived()
+        if in_time and self.plan and not self._whole.stop.asked:
+            try:
+                await self._reopen(closed, released, self.plan)
+            except (BudgetExceeded, PriceUnknown) as error:
+                failure = error.failure
+            else:
+                return
         await self._whole.unsent(self.key, closed, released, failure)
 
     async def _adopt(self, attempt: Attempt) -> None:
@@ -357,7 +368,10 @@ class Lane:
         )
 
     async def _reopen(self, closed: Attempt, line: Entry, plan: Plan) -> None:
-        """Close the attempt and open the next in one commit."""
+        """Close the attempt and open the next in one commit.
+
+        Raises BudgetExceeded or PriceUnknown where the next one does not fit; then nothing is done.
+        """
         opened, reserved = attempts.open_attempt(
             self._around, plan, self.key, ordinal=closed.ordinal + 1, queued=True
         )

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from mediagate_server import failpoints
-from mediagate_server.errors import StoreUnavailable
+from mediagate_server.errors import BudgetExceeded, PriceUnknown, StoreUnavailable
 from mediagate_server.generations.clock import Clock, Timer
 from mediagate_server.replacing import replace
 from mediagate_server.store.port import AlreadyClaimed, Store
@@ -79,8 +79,9 @@ class SavedRecord:
         its turn comes, `release_request_id` on what becomes of it. What `change` raises goes to
         the caller, with nothing changed.
 
-        StoreUnavailable, AlreadyClaimed: nothing changed, neither here nor there. To be awaited by
-        a task that nobody cancels but the end of this process.
+        StoreUnavailable, AlreadyClaimed, and where the lines reserve, BudgetExceeded or
+        PriceUnknown: nothing changed, neither here nor there. To be awaited by a task that nobody
+        cancels but the end of this process.
         """
         async with self._turn:
             if self._passing is not None:
@@ -95,7 +96,7 @@ class SavedRecord:
                 await self._store.save(
                     record, lines, release_request_id=release_request_id(record), claims=claims
                 )
-            except (StoreUnavailable, AlreadyClaimed):
+            except (StoreUnavailable, AlreadyClaimed, BudgetExceeded, PriceUnknown):
                 self._unwritten = True
                 raise
             failpoints.hit(f"after_{step}")

@@ -7,6 +7,7 @@ import grpc
 
 from mediagate.v1 import (
     admin_pb2,
+    admin_pb2_grpc,
     audio_pb2,
     audio_pb2_grpc,
     generations_pb2,
@@ -29,6 +30,7 @@ from mediagate.v1 import (
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.generations.generations import Generations
 from mediagate_server.outputs.media import Media
+from mediagate_server.services.admin import AdminService
 from mediagate_server.services.audio import AudioService
 from mediagate_server.services.generations import GenerationService
 from mediagate_server.services.image import ImageService
@@ -66,6 +68,7 @@ def add_services(
     generations: Generations,
     media: Media,
     usage: UsageService,
+    admin: AdminService,
 ) -> None:
     """Register every service that is built."""
     text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
@@ -81,3 +84,4 @@ def add_services(
         MediaService(generations, media.uploads, media.store, media.links), server
     )
     usage_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)

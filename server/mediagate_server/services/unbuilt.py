@@ -10,9 +10,6 @@ _ADMIN: Final = (
     "CreateKey",
     "ListKeys",
     "RevokeKey",
-    "ListTenants",
-    "GetTenant",
-    "OverrideBudget",
     "RotateWebhookSecret",
     "ListUndeliveredWebhooks",
     "RedeliverWebhook",
@@ -25,6 +22,3 @@ NOT_BUILT_METHODS: Final = frozenset(
     }
 )
 """Paths of all of them; the changelog lists the same."""
-
-UNBUILT_SERVICES: Final = ("mediagate.v1.AdminService",)
-"""Services none of whose rpcs is built, for reflection to list beside the others."""

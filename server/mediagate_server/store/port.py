@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import StoreUnavailable
+from mediagate_server.store.budgets import BudgetUse, Crossing
 from mediagate_server.store.charges import (
     Charge,
     ChargeFilter,
@@ -66,7 +68,8 @@ class Store(Protocol):
         `webhook_url` is told of the end by whoever empties the `outbox`; empty: nobody is told.
         Returns the number of this change, or the binding, with nothing written, where the
         request_id is bound already. Raises errors.TooManyInFlight where the tenant runs
-        `max_in_flight` generations (0: no limit).
+        `max_in_flight` generations (0: no limit), errors.BudgetExceeded where what is reserved
+        does not fit into a budget of its, errors.PriceUnknown where one bounds what nobody knows.
         """
         ...
 
@@ -85,7 +88,8 @@ class Store(Protocol):
         one before, and AlreadyClaimed where an attempt of another generation has one of the
         predictions in `claims` (those that are adopted, rather than answered to a create). A
         terminal one loses its pending input and its checkpoints; where it `calls_back`, its event
-        is in the outbox with the same commit.
+        is in the outbox with the same commit. It raises errors.BudgetExceeded or
+        errors.PriceUnknown as `accept` does, where it reserves more than it closes.
         """
         ...
 
@@ -175,6 +179,31 @@ class Store(Protocol):
 
     async def sequences(self) -> Sequences:
         """From where to where changes can be followed."""
+        ...
+
+    # Budgets
+
+    async def budgets(
+        self, tenant: str, wanted: Sequence[Budget], now: datetime
+    ) -> tuple[BudgetUse, ...]:
+        """How budgets of a tenant stand now, in the order given."""
+        ...
+
+    async def override_budget(
+        self, tenant: str, budget: str, limit_nanos: int, expires: datetime
+    ) -> None:
+        """Put another limit in the place of a budget's own, until then."""
+        ...
+
+    async def crossings(self, after: int, limit: int) -> tuple[Crossing, ...]:
+        """Thresholds of budgets that were reached, those with a sequence above `after` in order.
+
+        Each is written by the very commit that reached it, once for each span.
+        """
+        ...
+
+    async def in_flight(self, tenant: str) -> int:
+        """How many generations of a tenant are not terminal."""
         ...
 
     # Keys and webhooks

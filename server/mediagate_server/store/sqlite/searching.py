@@ -105,6 +105,14 @@ def by_prediction(connection: sqlite3.Connection, prediction_id: str) -> Generat
     return from_document(row[0]) if row else None
 
 
+def running(connection: sqlite3.Connection, tenant: str) -> int:
+    """How many of a tenant's are not terminal, as the database itself keeps count of it."""
+    row = connection.execute(
+        "SELECT generations FROM running WHERE tenant = ?", (tenant,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def claimed(connection: sqlite3.Connection, prediction_ids: Iterable[str]) -> frozenset[str]:
     """Those that are some attempt's."""
     return frozenset(

@@ -9,6 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from mediagate_server.config.tenants import Budget
+from mediagate_server.errors import MediagateError
+from mediagate_server.store.budget_metrics import tell_of
+from mediagate_server.store.budgets import BudgetUse, Configured, Crossing, no_budgets
 from mediagate_server.store.charges import (
     Charge,
     ChargeFilter,
@@ -27,7 +31,15 @@ from mediagate_server.store.records import (
     Sequences,
 )
 from mediagate_server.store.sealing import Seal
-from mediagate_server.store.sqlite import callbacks, charges, generations, keeping, searching
+from mediagate_server.store.sqlite import (
+    budget_rows,
+    callbacks,
+    charges,
+    generations,
+    keeping,
+    searching,
+)
+from mediagate_server.store.sqlite.budgets import BudgetBooks, Entered
 from mediagate_server.store.sqlite.connection import Connect, connect
 from mediagate_server.store.sqlite.outbox import SqliteOutbox
 from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
@@ -53,6 +65,7 @@ class SqliteStore:
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = boot_seconds,
         connect: Connect = connect,
+        budgets: Configured = no_budgets,
     ) -> None:
         self._folder = folder
         self._path = folder / "mediagate.sqlite3"
@@ -60,6 +73,7 @@ class SqliteStore:
         self._connect = connect
         self._change = 0
         self._standing = Standing()
+        self._books = BudgetBooks(budgets)
         self.lost = asyncio.Event()
         """See port.Store."""
 
@@ -82,7 +96,7 @@ class SqliteStore:
             lambda: self._connect(self._path),
             self._lease,
             lost=self.lost.set,
-            undone=self._standing.forget,
+            undone=self._forget,
         )
         self.outbox = SqliteOutbox(self._writer, self._reader, self._seal)
         return self
@@ -119,15 +133,20 @@ class SqliteStore:
         webhook_url: str = "",
     ) -> Bound | int:
         """See port.Store."""
+        entered: list[Entered] = []
 
-        def job(connection: sqlite3.Connection) -> Bound | int:
+        def job(connection: sqlite3.Connection) -> Bound | int | MediagateError:
+            entered.clear()
             existing = generations.bound(connection, generation.tenant, generation.request_id)
             if existing:
                 return existing
-            # What others hold is counted in the commit that accepts: budgets go here, too.
+            # What others hold is counted in the commit that accepts.
             running = self._standing.running(connection, generation.tenant)
             if 0 < max_in_flight <= running:
                 raise generations.too_many(running, max_in_flight)
+            entered.append(self._books.enter(connection, generation, entries))
+            if (refusal := entered[-1].refusal) is not None:
+                return refusal  # And not raised: what was learned of a budget is kept.
             change = self._next_change()
             generations.insert(connection, generation, entries, change)
             self._standing.saved(connection, generation)
@@ -137,7 +156,11 @@ class SqliteStore:
                 callbacks.promise(connection, self._seal, generation, webhook_url)
             return change
 
-        outcome: Bound | int = await self._writer.submit(job)
+        outcome: Bound | int | MediagateError = await self._writer.submit(job)
+        if entered:
+            tell_of(entered[-1].moved)
+        if isinstance(outcome, MediagateError):
+            raise outcome
         return outcome
 
     def save(
@@ -149,9 +172,15 @@ class SqliteStore:
         claims: tuple[str, ...] = (),
     ) -> "asyncio.Future[int]":
         """See port.Store."""
+        entered: list[Entered] = []
 
         def job(connection: sqlite3.Connection) -> int:
+            entered.clear()
             generations.check_claims(connection, generation, claims)
+            if entries:
+                entered.append(self._books.enter(connection, generation, entries))
+                if (refusal := entered[-1].refusal) is not None:
+                    raise refusal
             change = self._next_change()
             generations.update(connection, generation, entries, change)
             charges.write(connection, generation, entries)
@@ -169,6 +198,8 @@ class SqliteStore:
         commit = self._writer.submit(job)
         if generation.calls_back and generation.state.is_terminal:
             self.outbox.filled(commit)
+        if entries:
+            commit.add_done_callback(lambda done: _tell(done, entered))
         return commit
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
@@ -258,6 +289,30 @@ class SqliteStore:
         """See port.Store."""
         return await self._reader.read(searching.sequences)
 
+    # Budgets
+
+    async def budgets(
+        self, tenant: str, wanted: Sequence[Budget], now: datetime
+    ) -> tuple[BudgetUse, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: budget_rows.standing(c, tenant, wanted, now))
+
+    async def override_budget(
+        self, tenant: str, budget: str, limit_nanos: int, expires: datetime
+    ) -> None:
+        """See port.Store."""
+        await self._writer.submit(
+            lambda c: budget_rows.override(c, tenant, budget, limit_nanos, expires)
+        )
+
+    async def crossings(self, after: int, limit: int) -> tuple[Crossing, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: budget_rows.crossings(c, after, limit))
+
+    async def in_flight(self, tenant: str) -> int:
+        """See port.Store."""
+        return await self._reader.read(lambda c: searching.running(c, tenant))
+
     # Keys and webhooks
 
     async def claim_webhook(self, webhook_id: str, now: datetime) -> bool:
@@ -274,7 +329,21 @@ class SqliteStore:
         found: bytes = await self._writer.submit(lambda c: keeping.key(c, self._seal, name))
         return found
 
+    def _forget(self) -> None:
+        """Called by the writing thread, where a transaction was taken back."""
+        self._standing.forget()
+        self._books.forget()
+
     def _next_change(self) -> int:
         """Called by the writing thread alone. What a failed commit took is given to nobody else."""
         self._change += 1
         return self._change
+
+
+def _tell(done: "asyncio.Future[int]", entered: list[Entered]) -> None:
+    """The metrics what a save did to budgets, or what it was refused by."""
+    if done.cancelled() or not entered:
+        return
+    error = done.exception()
+    if error is None or error is entered[-1].refusal:
+        tell_of(entered[-1].moved)

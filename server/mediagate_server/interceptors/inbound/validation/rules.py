@@ -169,6 +169,7 @@ _FIXED: Final[Rules] = {
     },
     "ListChargesRequest": _PAGE,
     "ListTenantsRequest": _PAGE,
+    "OverrideBudgetRequest": {"limit_usd_nanos": _NOT_NEGATIVE},
     "ListUndeliveredWebhooksRequest": _PAGE,
     "UploadMediaRequest": {"chunk": FileSize(2 * 1024 * 1024)},
     "UploadMetadata": {

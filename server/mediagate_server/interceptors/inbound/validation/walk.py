@@ -86,7 +86,11 @@ class Walk:
             if check is not None:
                 fields[field.number] = check
         return _Plan(
-            required=tuple(field for field in descriptor.fields if _is_required(field)),
+            required=tuple(
+                field
+                for field in descriptor.fields
+                if _is_required(field) and not _may_be_zero(field, rules.get(field.name))
+            ),
             never_zero=tuple(
                 (field, rule)
                 for field in descriptor.fields
@@ -153,6 +157,15 @@ def _each_entry(rule: Constraint | None, each_key: Check | None, each: Check | N
 def _is_required(field: FieldDescriptor) -> bool:
     behaviour = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
     return field_behavior_pb2.REQUIRED in behaviour
+
+
+def _may_be_zero(field: FieldDescriptor, rule: Constraint | None) -> bool:
+    """Whether not setting the field says zero, and zero is in range: then it is always set."""
+    return (
+        isinstance(rule, Number)
+        and not field.has_presence
+        and rule.broken_by(field.default_value) is None
+    )
 
 
 def _leaves_out_zero(field: FieldDescriptor, rule: Constraint) -> bool:

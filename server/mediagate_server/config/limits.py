@@ -1,0 +1,44 @@
+"""What each tenant may do now: its own limits, else those for all."""
+
+from collections.abc import Mapping, Sequence
+
+from mediagate_server.config.live import Configuration
+from mediagate_server.config.tenants import Budget, Tenant
+
+
+class TenantLimits:
+    """Asked each time, by any thread; a reload counts at once."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._known: tuple[Sequence[Tenant], Mapping[str, Tenant]] = ((), {})
+
+    def tenants(self) -> Sequence[Tenant]:
+        """Those that are configured."""
+        return self._configuration.current.tenants
+
+    def tenant(self, name: str) -> Tenant | None:
+        """The tenant of this id; None where it is not configured (any more)."""
+        now = self.tenants()
+        known, by_id = self._known
+        if now is not known:
+            by_id = {one.id: one for one in now}
+            self._known = (now, by_id)
+        return by_id.get(name)
+
+    def requests_per_minute(self, tenant: str) -> int:
+        """Rpcs that a tenant may send; 0: no limit."""
+        own = self.tenant(tenant)
+        usual = self._configuration.current.requests_per_minute
+        return usual if own is None or own.requests_per_minute is None else own.requests_per_minute
+
+    def max_in_flight(self, tenant: str) -> int:
+        """Generations that a tenant may run at once; 0: no limit."""
+        own = self.tenant(tenant)
+        usual = self._configuration.current.max_in_flight
+        return usual if own is None or own.max_in_flight is None else own.max_in_flight
+
+    def budgets(self, tenant: str) -> Sequence[Budget]:
+        """What bounds a tenant's spending."""
+        own = self.tenant(tenant)
+        return own.budgets if own else ()

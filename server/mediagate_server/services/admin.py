@@ -1,0 +1,150 @@
+"""AdminService: tenants with their limits and spend, and another budget for a while.
+
+Only admins come here: `auth` sees to it. Keys are the configuration's, and not made here.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from mediagate.v1 import admin_pb2, admin_pb2_grpc
+from mediagate_server.caller import LOCAL
+from mediagate_server.config.limits import TenantLimits
+from mediagate_server.config.tenants import Tenant
+from mediagate_server.errors import InvalidRequest, NoSuch, NotBuilt
+from mediagate_server.services import paging
+from mediagate_server.services.paid import Context
+from mediagate_server.store.budgets import BudgetUse
+from mediagate_server.store.port import Store
+
+_PERIODS: Final = {
+    "day": admin_pb2.Budget.PERIOD_DAY,
+    "month": admin_pb2.Budget.PERIOD_MONTH,
+    "total": admin_pb2.Budget.PERIOD_TOTAL,
+}
+_ALONE: Final = (Tenant(id=LOCAL.tenant, keys=()),)
+"""Whom there is where nobody is configured."""
+
+
+class AdminService(admin_pb2_grpc.AdminServiceServicer):
+    """See admin.proto. Its keys and webhooks are not built yet.
+
+    `now` is the time in UTC.
+    """
+
+    def __init__(self, store: Store, limits: TenantLimits, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._limits = limits
+        self._now = now
+
+    async def ListTenants(
+        self, request: admin_pb2.ListTenantsRequest, context: Context
+    ) -> admin_pb2.ListTenantsResponse:
+        """Lists tenants by their ids."""
+        scope = paging.scope_of("ListTenants")
+        size = paging.page_size(request.page_size)
+        after = paging.read_token(request.page_token, scope)
+        start = _id(after) if after is not None else ""
+        behind = sorted(
+            (one for one in self._limits.tenants() or _ALONE if one.id > start),
+            key=lambda one: one.id,
+        )
+        page = behind[:size]
+        return admin_pb2.ListTenantsResponse(
+            tenants=[await self._shown(tenant) for tenant in page],
+            next_page_token=paging.write_token([page[-1].id], scope) if behind[size:] else "",
+        )
+
+    async def GetTenant(
+        self, request: admin_pb2.GetTenantRequest, context: Context
+    ) -> admin_pb2.GetTenantResponse:
+        """Shows one tenant."""
+        return admin_pb2.GetTenantResponse(tenant=await self._shown(self._tenant(request.id, "id")))
+
+    async def OverrideBudget(
+        self, request: admin_pb2.OverrideBudgetRequest, context: Context
+    ) -> admin_pb2.OverrideBudgetResponse:
+        """Puts another limit in the place of a budget's own until a time."""
+        tenant = self._tenant(request.tenant, "tenant")
+        budget = next((one for one in tenant.budgets if one.name == request.budget), None)
+        if budget is None:
+            raise NoSuch("budget", "budget")
+        now = self._now()
+        expires = request.expire_time.ToDatetime(UTC)
+        if expires <= now:
+            raise InvalidRequest.of("expire_time", "must be in the future")
+        await self._store.override_budget(tenant.id, budget.name, request.limit_usd_nanos, expires)
+        (use,) = await self._store.budgets(tenant.id, [budget], now)
+        return admin_pb2.OverrideBudgetResponse(budget=_shown(use))
+
+    async def CreateKey(
+        self, request: admin_pb2.CreateKeyRequest, context: Context
+    ) -> admin_pb2.CreateKeyResponse:
+        """Not built yet."""
+        raise NotBuilt("CreateKey")
+
+    async def ListKeys(
+        self, request: admin_pb2.ListKeysRequest, context: Context
+    ) -> admin_pb2.ListKeysResponse:
+        """Not built yet."""
+        raise NotBuilt("ListKeys")
+
+    async def RevokeKey(
+        self, request: admin_pb2.RevokeKeyRequest, context: Context
+    ) -> admin_pb2.RevokeKeyResponse:
+        """Not built yet."""
+        raise NotBuilt("RevokeKey")
+
+    async def RotateWebhookSecret(
+        self, request: admin_pb2.RotateWebhookSecretRequest, context: Context
+    ) -> admin_pb2.RotateWebhookSecretResponse:
+        """Not built yet."""
+        raise NotBuilt("RotateWebhookSecret")
+
+    async def ListUndeliveredWebhooks(
+        self, request: admin_pb2.ListUndeliveredWebhooksRequest, context: Context
+    ) -> admin_pb2.ListUndeliveredWebhooksResponse:
+        """Not built yet."""
+        raise NotBuilt("ListUndeliveredWebhooks")
+
+    async def RedeliverWebhook(
+        self, request: admin_pb2.RedeliverWebhookRequest, context: Context
+    ) -> admin_pb2.RedeliverWebhookResponse:
+        """Not built yet."""
+        raise NotBuilt("RedeliverWebhook")
+
+    def _tenant(self, name: str, field: str) -> Tenant:
+        found = next((one for one in self._limits.tenants() or _ALONE if one.id == name), None)
+        if found is None:
+            raise NoSuch("tenant", field)
+        return found
+
+    async def _shown(self, tenant: Tenant) -> admin_pb2.Tenant:
+        uses = await self._store.budgets(tenant.id, tenant.budgets, self._now())
+        return admin_pb2.Tenant(
+            id=tenant.id,
+            requests_per_minute=self._limits.requests_per_minute(tenant.id) or None,
+            max_in_flight=self._limits.max_in_flight(tenant.id) or None,
+            in_flight=await self._store.in_flight(tenant.id),
+            budgets=[_shown(use) for use in uses],
+        )
+
+
+def _id(position: list[object]) -> str:
+    if len(position) != 1 or not isinstance(position[0], str):
+        raise InvalidRequest.of("page_token", "was not given out for this request")
+    return position[0]
+
+
+def _shown(use: BudgetUse) -> admin_pb2.Budget:
+    key, value = use.budget.label or ("", "")
+    return admin_pb2.Budget(
+        name=use.budget.name,
+        period=_PERIODS[use.budget.period],
+        label_key=key,
+        label_value=value,
+        limit_usd_nanos=use.limit,
+        spent_usd_nanos=use.spent,
+        reserved_usd_nanos=use.held,
+        shadow=use.budget.shadow,
+    )

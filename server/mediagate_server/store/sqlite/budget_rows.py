@@ -1,0 +1,198 @@
+"""Budgets as rows; each function works within the caller's transaction."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from mediagate_server.config.tenants import Budget
+from mediagate_server.store.budgets import BudgetUse, Crossing, Span, span_of
+from mediagate_server.store.sqlite.generations import microseconds
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Key = tuple[str, str, str, str]
+"""Tenant, span, label and its value: the key of a row."""
+
+_FROM_THE_LEDGER: Final = """
+    WITH attempt AS (
+        SELECT max(CASE l.kind WHEN 'reserve' THEN l.amount_nanos END) AS reserved,
+               max(CASE l.kind WHEN 'settle' THEN l.amount_nanos END) AS settled,
+               max(l.kind = 'release') AS released
+        FROM generations g
+        JOIN attempts a ON a.generation_id = g.id
+        JOIN ledger l ON l.attempt_id = a.id
+        WHERE g.tenant = :tenant AND g.created_us >= :begins AND g.created_us < :ends
+            AND (:key = '' OR EXISTS (SELECT 1 FROM json_each(g.labels) AS label
+                                      WHERE label.key = :key AND label.value = :value))
+        GROUP BY a.id
+    )
+    SELECT coalesce(sum(settled), 0),
+           coalesce(sum(CASE WHEN settled IS NULL AND NOT released THEN reserved END), 0)
+    FROM attempt
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose calls a row is of, when they were accepted, and with which label; '': with any."""
+
+    tenant: str
+    span: Span
+    label_key: str
+    label_value: str
+
+    @classmethod
+    def of(cls, tenant: str, budget: Budget, span: Span) -> "Scope":
+        """What a budget bounds in a span."""
+        key, value = budget.label or ("", "")
+        return cls(tenant, span, key, value)
+
+    @property
+    def key(self) -> Key:
+        """The row's primary key."""
+        return self.tenant, self.span.name, self.label_key, self.label_value
+
+
+def use_of(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int] | None:
+    """What is spent and held by its row; None where there is none yet."""
+    row: tuple[int, int] | None = connection.execute(
+        "SELECT spent_nanos, held_nanos FROM budget_use"
+        " WHERE tenant = ? AND span = ? AND label_key = ? AND label_value = ?",
+        scope.key,
+    ).fetchone()
+    return row
+
+
+def from_the_ledger(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int]:
+    """The same, added up from every line of the ledger."""
+    found: tuple[int, int] = connection.execute(
+        _FROM_THE_LEDGER,
+        {
+            "tenant": scope.tenant,
+            "begins": microseconds(scope.span.begins),
+            "ends": microseconds(scope.span.ends),
+            "key": scope.label_key,
+            "value": scope.label_value,
+        },
+    ).fetchone()
+    return found
+
+
+def create(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int]:
+    """The row, made from what the ledger holds by now."""
+    spent, held = from_the_ledger(connection, scope)
+    connection.execute(
+        "INSERT INTO budget_use VALUES (?, ?, ?, ?, ?, ?)", (*scope.key, spent, held)
+    )
+    return spent, held
+
+
+def rows_of(
+    connection: sqlite3.Connection, tenant: str, spans: Sequence[Span], labels: Mapping[str, str]
+) -> list[Key]:
+    """Every row that calls with these labels count in, whether a budget bounds it now or not."""
+    rows: list[Key] = [
+        row
+        for span in spans
+        for row in connection.execute(
+            "SELECT tenant, span, label_key, label_value FROM budget_use"
+            " WHERE tenant = ? AND span = ?",
+            (tenant, span.name),
+        ).fetchall()
+    ]
+    return [row for row in rows if not row[2] or labels.get(row[2]) == row[3]]
+
+
+def move(
+    connection: sqlite3.Connection, key: Key, *, spent: int, held: int, limit: int | None = None
+) -> bool:
+    """Add to a row, if the whole is within `limit` then. False, with nothing written, if not.
+
+    One statement that looks and writes: it holds whoever else writes there.
+    """
+    changed = connection.execute(
+        "UPDATE budget_use SET spent_nanos = spent_nanos + ?1, held_nanos = held_nanos + ?2"
+        " WHERE tenant = ?3 AND span = ?4 AND label_key = ?5 AND label_value = ?6"
+        " AND (?7 IS NULL OR spent_nanos + held_nanos + ?1 + ?2 <= ?7)",
+        (spent, held, *key, limit),
+    )
+    return changed.rowcount == 1
+
+
+def cross(
+    connection: sqlite3.Connection, tenant: str, use: BudgetUse, percent: int, now: datetime
+) -> bool:
+    """Note that a threshold is reached. True for the first time in its span."""
+    noted = connection.execute(
+        "INSERT INTO budget_crossings (tenant, budget, span, percent, spent_nanos, limit_nanos,"
+        " crossed_us) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            tenant,
+            use.budget.name,
+            use.span.name,
+            percent,
+            use.spent,
+            use.limit,
+            microseconds(now),
+        ),
+    )
+    return noted.rowcount == 1
+
+
+def crossings(connection: sqlite3.Connection, after: int, most: int) -> tuple[Crossing, ...]:
+    """Those above `after`, in order."""
+    rows = connection.execute(
+        "SELECT sequence, tenant, budget, span, percent, spent_nanos, limit_nanos, crossed_us"
+        " FROM budget_crossings WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        (after, most),
+    ).fetchall()
+    return tuple(
+        Crossing(
+            sequence,
+            tenant=tenant,
+            budget=budget,
+            span=span,
+            percent=percent,
+            spent_nanos=spent,
+            limit_nanos=limit,
+            crossed_at=_EPOCH + timedelta(microseconds=moment),
+        )
+        for sequence, tenant, budget, span, percent, spent, limit, moment in rows
+    )
+
+
+def override(
+    connection: sqlite3.Connection, tenant: str, budget: str, limit: int, expires: datetime
+) -> None:
+    """Another limit until then, in the place of one that was set before."""
+    connection.execute(
+        "INSERT INTO budget_overrides VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET limit_nanos = excluded.limit_nanos, expires_us = excluded.expires_us",
+        (tenant, budget, limit, microseconds(expires)),
+    )
+
+
+def limit_of(connection: sqlite3.Connection, tenant: str, budget: Budget, now: datetime) -> int:
+    """The limit in force: the configured one, or an override's that has not run out."""
+    row = connection.execute(
+        "SELECT limit_nanos FROM budget_overrides"
+        " WHERE tenant = ? AND budget = ? AND expires_us > ?",
+        (tenant, budget.name, microseconds(now)),
+    ).fetchone()
+    return int(row[0]) if row else budget.limit_nanos
+
+
+def standing(
+    connection: sqlite3.Connection, tenant: str, budgets: Sequence[Budget], now: datetime
+) -> tuple[BudgetUse, ...]:
+    """How budgets stand in the spans that are running."""
+    found = []
+    for budget in budgets:
+        span = span_of(budget.period, now)
+        scope = Scope.of(tenant, budget, span)
+        spent, held = use_of(connection, scope) or from_the_ledger(connection, scope)
+        limit = limit_of(connection, tenant, budget, now)
+        found.append(BudgetUse(budget, span, limit, spent, held))
+    return tuple(found)

@@ -1,0 +1,211 @@
+"""What every commit that reserves or settles does to budgets: it fits in, or nothing is written.
+
+A call counts in the day and month in which it was accepted, whenever it ends; its later attempts do
+too. Only growth is refused: what is closed in the same commit makes room first.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from mediagate_server.config.tenants import Budget
+from mediagate_server.errors import MediagateError
+from mediagate_server.store.budgets import (
+    THRESHOLDS,
+    BudgetUse,
+    Configured,
+    Moved,
+    applies,
+    exceeded,
+    span_of,
+    unpriced,
+)
+from mediagate_server.store.records import Entry, EntryKind, Generation
+from mediagate_server.store.sqlite import budget_rows
+from mediagate_server.store.sqlite.budget_rows import Key, Scope
+from mediagate_server.store.sqlite.generations import entries_of
+
+_PERIODS: Final = ("day", "month", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What became of some entries. With a `refusal` nothing may be written of them."""
+
+    moved: tuple[Moved, ...] = ()
+    refusal: MediagateError | None = None
+
+
+NOTHING: Final = Entered()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What entries do together, in nano-dollars. `reserves`: some ask for more.
+
+    `unpriced` is the model of an attempt that may cost nobody knows what.
+    """
+
+    spent: int = 0
+    held: int = 0
+    reserves: bool = False
+    unpriced: str = ""
+
+    @property
+    def growth(self) -> int:
+        """How much more of a budget is used than before."""
+        return self.spent + self.held
+
+
+class BudgetBooks:
+    """Called by the writing thread alone, within its transaction, before entries are written.
+
+    What it was told within a transaction that was taken back is wrong: then it must `forget`.
+    """
+
+    def __init__(self, configured: Configured) -> None:
+        self._configured = configured
+        self._tenants: set[str] | None = None
+
+    def forget(self) -> None:
+        """Ask the file anew which tenants have rows."""
+        self._tenants = None
+
+    def enter(
+        self, connection: sqlite3.Connection, generation: Generation, entries: tuple[Entry, ...]
+    ) -> Entered:
+        """Let the entries count, or say why they may not."""
+        tenant = generation.tenant
+        budgets = [one for one in self._configured(tenant) if applies(one, generation.labels)]
+        if not budgets and tenant not in self._with_rows(connection):
+            return NOTHING
+        now = _moment(generation)
+        uses = [self._use(connection, generation, budget, now) for budget in budgets]
+        sums = _sums(connection, generation, entries)
+        over = [use for use in uses if _is_over(use, sums)]
+        for use in over:
+            if not use.budget.shadow:
+                refusal = (
+                    unpriced(tenant, use, sums.unpriced)
+                    if sums.unpriced
+                    else exceeded(tenant, use, sums.growth)
+                )
+                return Entered((Moved(tenant, use, refused=True),), refusal)
+        self._move(connection, generation, uses, sums)
+        moved = [
+            replace(self._moved(connection, tenant, use, sums, now), refused=use in over)
+            for use in uses
+        ]
+        return Entered(tuple(moved))
+
+    def _with_rows(self, connection: sqlite3.Connection) -> set[str]:
+        if self._tenants is None:
+            rows = connection.execute("SELECT DISTINCT tenant FROM budget_use").fetchall()
+            self._tenants = {tenant for (tenant,) in rows}
+        return self._tenants
+
+    def _use(
+        self, connection: sqlite3.Connection, generation: Generation, budget: Budget, now: datetime
+    ) -> BudgetUse:
+        span = span_of(budget.period, generation.created_at)
+        scope = Scope.of(generation.tenant, budget, span)
+        row = budget_rows.use_of(connection, scope)
+        if row is None:
+            row = budget_rows.create(connection, scope)
+            self._with_rows(connection).add(generation.tenant)
+        limit = budget_rows.limit_of(connection, generation.tenant, budget, now)
+        return BudgetUse(budget, span, limit, *row)
+
+    def _move(
+        self,
+        connection: sqlite3.Connection,
+        generation: Generation,
+        uses: Iterable[BudgetUse],
+        sums: _Sums,
+    ) -> None:
+        limits: dict[Key, int] = {}
+        if sums.reserves and sums.growth > 0:
+            for use in uses:
+                if not use.budget.shadow:
+                    key = Scope.of(generation.tenant, use.budget, use.span).key
+                    limits[key] = min(use.limit, limits.get(key, use.limit))
+        spans = [span_of(period, generation.created_at) for period in _PERIODS]
+        rows = budget_rows.rows_of(connection, generation.tenant, spans, generation.labels)
+        for key in rows:
+            fits = budget_rows.move(
+                connection, key, spent=sums.spent, held=sums.held, limit=limits.get(key)
+            )
+            if not fits:
+                raise AssertionError("another writer moved a budget within our transaction")
+
+    def _moved(
+        self,
+        connection: sqlite3.Connection,
+        tenant: str,
+        use: BudgetUse,
+        sums: _Sums,
+        now: datetime,
+    ) -> Moved:
+        use = replace(use, spent=use.spent + sums.spent, held=use.held + sums.held)
+        reached = (
+            percent
+            for percent in THRESHOLDS
+            if sums.spent > 0 and use.limit > 0 and 100 * use.spent >= percent * use.limit
+        )
+        crossed = [one for one in reached if budget_rows.cross(connection, tenant, use, one, now)]
+        return Moved(tenant, use, tuple(crossed))
+
+
+def _is_over(use: BudgetUse, sums: _Sums) -> bool:
+    if not sums.reserves:
+        return False
+    return bool(sums.unpriced) or (sums.growth > 0 and not use.has_room(sums.growth))
+
+
+def _moment(generation: Generation) -> datetime:
+    """The time of the newest thing that its attempts know of."""
+    times = [attempt.completed_at or attempt.created_at for attempt in generation.attempts]
+    return max(generation.created_at, *times)
+
+
+def _sums(
+    connection: sqlite3.Connection, generation: Generation, entries: tuple[Entry, ...]
+) -> _Sums:
+    sums = _Sums()
+    for number, entry in enumerate(entries):
+        amount = entry.amount_nanos
+        if entry.kind is EntryKind.RESERVE:
+            known = amount is not None
+            model = "" if known else _model(generation, entry.attempt_id)
+            sums = replace(
+                sums,
+                held=sums.held + (amount or 0),
+                reserves=True,
+                unpriced=sums.unpriced or model,
+            )
+            continue
+        before = (
+            *entries_of(connection, entry.attempt_id),
+            *(one for one in entries[:number] if one.attempt_id == entry.attempt_id),
+        )
+        if amount is not None:
+            # What ended without a known cost may have cost all that was held: it stays held.
+            sums = replace(sums, held=sums.held - _still_held(before), spent=sums.spent + amount)
+    return sums
+
+
+def _still_held(before: Iterable[Entry]) -> int:
+    """What an attempt holds by these lines."""
+    held = 0
+    for entry in before:
+        if entry.kind is EntryKind.RESERVE:
+            held = entry.amount_nanos or 0
+        elif entry.amount_nanos is not None:
+            held = 0
+    return held
+
+
+def _model(generation: Generation, attempt_id: str) -> str:
+    return next(one.model for one in generation.attempts if one.id == attempt_id)

@@ -1,0 +1,206 @@
+"""Budgets through a gate: who is refused and what is told, and what was spent in the end."""
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from prometheus_client import generate_latest
+
+from mediagate.v1 import (
+    admin_pb2,
+    audio_pb2,
+    cost_pb2,
+    generation_pb2,
+    image_pb2,
+    options_pb2,
+    text_pb2,
+)
+from mediagate_sandbox.server import Sandbox, SandboxSettings
+from mediagate_server.app import Gate
+from mediagate_server.config import Budget
+from mediagate_server.telemetry import REGISTRY
+
+from .failures import reason_of, retry_after, status_of
+from .gates import Opener, Stubs
+from .tenants import channel_of, tenant
+
+BOSS = tenant("boss", admin=True)
+UNIT = 3_000_000
+"""Nano-dollars: what one picture of flux-schnell costs, and the most that it may cost."""
+
+
+def budget(name: str, units: int, period: str = "month", **more: Any) -> Budget:
+    """A budget for so many pictures."""
+    usd = Decimal(UNIT * units).scaleb(-9)
+    return Budget(name=name, period=period, limit_usd=usd, **more)  # type: ignore[arg-type]
+
+
+def picture(model: str = "flux-schnell", **labels: str) -> image_pb2.GenerateImageRequest:
+    """A request for one picture."""
+    options = options_pb2.GenerationOptions(model=model, labels=labels)
+    return image_pb2.GenerateImageRequest(prompt="x", options=options)
+
+
+async def refused(call: Any) -> grpc.aio.AioRpcError:
+    """The error it ends with."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return raised.value
+
+
+def subject_of(error: grpc.aio.AioRpcError) -> str:
+    """Which quota QuotaFailure names."""
+    (found,) = (
+        error_details_pb2.QuotaFailure.FromString(detail.value)
+        for detail in status_of(error).details
+        if detail.Is(error_details_pb2.QuotaFailure.DESCRIPTOR)
+    )
+    return str(found.violations[0].subject)
+
+
+async def stands(gate: Gate, name: str = "acme") -> admin_pb2.Budget:
+    """How the only budget of a tenant stands, as an admin sees it."""
+    async with channel_of(gate.grpc_address, "boss") as channel:
+        answer = await Stubs.on(channel).admin.GetTenant(admin_pb2.GetTenantRequest(id=name))
+    (found,) = answer.tenant.budgets
+    return found
+
+
+def metric(name: str, **labels: str) -> float:
+    """A sample of the metrics as they are now."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_a_budget_is_never_overrun(open_gate: Opener) -> None:
+    """300 calls at once by eight channels: 200 are paid, the others are told by what."""
+    sandbox = SandboxSettings(
+        port=0, time_scale=0, creates_per_minute=None, requests_per_minute=None
+    )
+    acme = tenant("acme", budgets=(budget("monthly", 200),), max_in_flight=0)
+    async with (
+        Sandbox(sandbox) as upstream,
+        open_gate(upstream.url, tenants=(acme, BOSS), creates_per_minute=1_000_000) as (_, gate),
+    ):
+        channels = [channel_of(gate.grpc_address, "acme") for _ in range(8)]
+        calls = (
+            Stubs.on(channels[number % 8]).image.GenerateImage(picture()) for number in range(300)
+        )
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        made = [one for one in results if isinstance(one, image_pb2.GenerateImageResponse)]
+        errors = [one for one in results if isinstance(one, grpc.aio.AioRpcError)]
+        assert (len(made), len(errors)) == (200, 100)
+        assert {one.generation.cost.usd_nanos for one in made} == {UNIT}
+        for error in errors:
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert reason_of(error) == "BUDGET_EXCEEDED"
+            assert subject_of(error) == "budget:monthly"
+            assert retry_after(error) is None
+        use = await stands(gate)
+        assert (use.spent_usd_nanos, use.reserved_usd_nanos) == (200 * UNIT, 0)
+        for channel in channels:
+            await channel.close()
+    shown = {"tenant": "acme", "budget": "monthly"}
+    assert metric("mediagate_budget_usd_nanos", amount="spent", **shown) == 200 * UNIT
+    assert metric("mediagate_budget_refusals_total", shadow="false", **shown) == 100
+    for percent in ("50", "80", "100"):
+        assert metric("mediagate_budget_crossings_total", percent=percent, **shown) == 1
+    assert b"mgk_acme" not in generate_latest(REGISTRY)
+
+
+async def test_only_what_a_label_says_counts(sandbox: Sandbox, open_gate: Opener) -> None:
+    """The others go on; a repeat of what was accepted is no new call."""
+    bound = budget("search", 1, "day", label="team=search")
+    async with (
+        open_gate(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
+        channel_of(gate.grpc_address, "acme") as channel,
+    ):
+        stubs = Stubs.on(channel)
+        first = picture(team="search")
+        first.request_id = "8c5e1c9a-3f1f-4c5b-9a54-2f6d1b0c7a11"
+        made = (await stubs.image.GenerateImage(first)).generation
+        error = await refused(stubs.image.GenerateImage(picture(team="search")))
+        assert subject_of(error) == "budget:search"
+        await stubs.image.GenerateImage(picture(team="other"))
+        await stubs.image.GenerateImage(picture())
+        again = await stubs.image.GenerateImage(first)
+        assert (again.replayed, again.generation.id) == (True, made.id)
+
+
+async def test_a_shadow_lets_pass_and_counts(sandbox: Sandbox, open_gate: Opener) -> None:
+    """What it would have refused."""
+    bound = budget("trial", 1, shadow=True)
+    shown = {"tenant": "shady", "budget": "trial", "shadow": "true"}
+    async with (
+        open_gate(sandbox.url, tenants=(tenant("shady", budgets=(bound,)),)) as (_, gate),
+        channel_of(gate.grpc_address, "shady") as channel,
+    ):
+        for _ in range(3):
+            await Stubs.on(channel).image.GenerateImage(picture())
+    assert metric("mediagate_budget_refusals_total", **shown) == 2
+
+
+async def test_an_unknown_price_is_refused_before_it_is_paid(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """Under a budget; without one it runs, and its cost is unknown."""
+    tenants = (tenant("acme", budgets=(budget("b", 1000),)), tenant("free"))
+    request = audio_pb2.GenerateAudioRequest(
+        prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
+    )
+    async with (
+        open_gate(sandbox.url, tenants=tenants) as (_, gate),
+        channel_of(gate.grpc_address, "acme") as bounded,
+        channel_of(gate.grpc_address, "free") as free,
+    ):
+        made = (await Stubs.on(free).audio.GenerateAudio(request)).generation
+        assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
+        assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+        error = await refused(Stubs.on(bounded).audio.GenerateAudio(request))
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert reason_of(error) == "PRICE_UNKNOWN"
+
+
+async def test_a_fallback_must_fit(open_gate: Opener) -> None:
+    """Where the next model does not fit any more, the failed run is the end, and is paid."""
+    bound = budget("b", 2)
+    async with (
+        Sandbox(SandboxSettings(port=0)) as upstream,
+        open_gate(upstream.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
+        channel_of(gate.grpc_address, "acme") as channel,
+    ):
+        fallback = options_pb2.FallbackPolicy(
+            mode=options_pb2.FallbackPolicy.MODE_LIST, models=["flux-pro"]
+        )
+        options = options_pb2.GenerationOptions(model="flux-schnell", fallback=fallback)
+        request = image_pb2.GenerateImageRequest(prompt="[[fail]] x", options=options)
+        made = (await Stubs.on(channel).image.GenerateImage(request)).generation
+        assert made.state == generation_pb2.Generation.STATE_FAILED
+        assert [one.model for one in made.attempts] == ["black-forest-labs/flux-schnell"]
+        assert made.error.message
+        use = await stands(gate)
+        assert use.reserved_usd_nanos == 0
+        assert use.spent_usd_nanos == made.cost.usd_nanos
+
+
+async def test_several_outputs_hold_together(sandbox: Sandbox, open_gate: Opener) -> None:
+    """A call whose runs do not all fit is refused whole; one that fits is spent by its parts."""
+    bound = budget("b", 40, "total")
+    async with (
+        open_gate(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
+        channel_of(gate.grpc_address, "acme") as channel,
+    ):
+        stubs = Stubs.on(channel)
+        request = picture("flux-dev")
+        request.count = 3
+        made = (await stubs.image.GenerateImage(request)).generation
+        use = await stands(gate)
+        assert (use.spent_usd_nanos, use.reserved_usd_nanos) == (made.cost.usd_nanos, 0)
+        request.count = 4
+        error = await refused(stubs.image.GenerateImage(request))
+        assert reason_of(error) == "BUDGET_EXCEEDED"
+        call: Any = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x"))
+        kinds = [event.WhichOneof("event") async for event in call]
+        assert kinds[-1] == "completed"

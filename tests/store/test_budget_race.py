@@ -1,0 +1,42 @@
+"""Eight processes race for a budget of 200 units: exactly 200 are admitted."""
+
+import contextlib
+from pathlib import Path
+
+from mediagate_server.store.sqlite import budget_rows, connect, migrate
+
+from . import budget_race
+from .budget_race import SCOPE, UNIT, UNITS, Take
+
+
+def raced(folder: Path, take: Take) -> tuple[int, tuple[int, int] | None, tuple[int, int]]:
+    """How many were admitted, what the row says then, and what the ledger says."""
+    path = folder / "race.sqlite3"
+    with contextlib.closing(connect(path)) as connection:
+        migrate(connection)
+    admitted = budget_race.race(path, take)
+    with contextlib.closing(connect(path)) as connection:
+        row = budget_rows.use_of(connection, SCOPE)
+        return admitted, row, budget_rows.from_the_ledger(connection, SCOPE)
+
+
+def test_accepting_keeps_the_budget(tmp_path: Path) -> None:
+    """With all that an acceptance writes; the ledger has a line for each that was admitted."""
+    admitted, row, ledger = raced(tmp_path, budget_race.by_accepting)
+    assert admitted == UNITS
+    assert row == (0, UNITS * UNIT)
+    assert ledger == (0, (UNITS - 1) * UNIT)  # The first unit is the race's own.
+
+
+def test_the_statement_keeps_the_budget(tmp_path: Path) -> None:
+    """By itself, without a transaction around it."""
+    admitted, row, _ = raced(tmp_path, budget_race.by_statement)
+    assert admitted == UNITS
+    assert row == (0, UNITS * UNIT)
+
+
+def test_looking_first_does_not(tmp_path: Path) -> None:
+    """The race is one: who looks and then writes overshoots in it."""
+    admitted, row, _ = raced(tmp_path, budget_race.naively)
+    assert admitted > UNITS
+    assert row == (0, admitted * UNIT)
