@@ -1,16 +1,19 @@
 """`audio`: music, sound effects and speech as files."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mediagate_cli import options as o
 from mediagate_cli.bundles import spread
 from mediagate_cli.media import Saving, make
+from mediagate_cli.saving import format_of
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
     from mediagate_client import AsyncClient
+
+_FORMATS: Final = ("wav", "mp3", "flac", "ogg")
 
 
 @spread
@@ -28,7 +31,10 @@ def audio(
     temperature: Annotated[float | None, typer.Option(help="Randomness, 0 to 2.")] = None,
     continue_from: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} to go on from.")] = None,
     reference: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} to resemble.")] = None,
-    format_: Annotated[str | None, typer.Option("--format", help="wav, mp3, flac or ogg.")] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="wav, mp3, flac or ogg; else as the file is named."),
+    ] = None,
     seed: o.Seed = None,
     output: o.Output = None,
     as_json: o.Json = False,
@@ -47,7 +53,7 @@ def audio(
         "seed": seed,
         "continue_from": o.medium(continue_from),
         "reference_audio": o.medium(reference),
-        "output_format": format_,
+        "output_format": format_ or format_of(output, _FORMATS),
         "wait": 0,
     }
 

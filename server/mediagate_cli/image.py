@@ -1,16 +1,19 @@
 """`image`: pictures as files."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mediagate_cli import options as o
 from mediagate_cli.bundles import spread
 from mediagate_cli.media import Saving, make
+from mediagate_cli.saving import format_of
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
     from mediagate_client import AsyncClient
+
+_FORMATS: Final = ("png", "jpeg", "webp")
 
 
 @spread
@@ -29,7 +32,9 @@ def image(
     reference: o.Reference = None,
     strength: Annotated[float | None, typer.Option(help="How far to leave the reference.")] = None,
     mask: Annotated[str | None, typer.Option(help=f"{o.MEDIUM}: white is painted anew.")] = None,
-    format_: Annotated[str | None, typer.Option("--format", help="png, jpeg or webp.")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="png, jpeg or webp; else as the file is named.")
+    ] = None,
     output: o.Output = None,
     as_json: o.Json = False,
 ) -> None:
@@ -47,7 +52,7 @@ def image(
         "reference_images": o.media(reference),
         "strength": strength,
         "mask": o.medium(mask),
-        "output_format": format_,
+        "output_format": format_ or format_of(output, _FORMATS),
         "wait": 0,
     }
 

@@ -11,7 +11,7 @@ import typer
 from mediagate_cli.exits import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from mediagate.v1.generation_pb2 import Generation
     from mediagate.v1.medium_pb2 import Media
@@ -30,6 +30,8 @@ _SUFFIXES: Final = {
     "video/webm": ".webm",
 }
 _LONGEST_NAME: Final = 48
+# As the contract names formats, where that is not the ending itself.
+_FORMATS: Final = {"jpg": "jpeg"}
 
 
 async def save(
@@ -56,9 +58,20 @@ async def save(
 
 def refuse_bad_output(output: str | None) -> None:
     """Raise BadParameter where nothing could be saved, before anything is paid."""
-    if output and not Path(output).parent.is_dir():
-        folder = Path(output).parent
+    if not output:
+        return
+    folder = Path(output) if output.endswith("/") else Path(output).parent
+    if not folder.is_dir():
         raise typer.BadParameter(f"there is no folder {folder}", param_hint="--output")
+
+
+def format_of(output: str | None, known: "Collection[str]") -> str | None:
+    """Return the format that a file's name asks for, if it is one of those that are known."""
+    if not output or Path(output).is_dir():
+        return None
+    ending = Path(output).suffix.removeprefix(".").lower()
+    wanted = _FORMATS.get(ending, ending)
+    return wanted if wanted in known else None
 
 
 def tell(generation: "Generation", files: "Sequence[Path]") -> None:

@@ -151,9 +151,9 @@ def test_names_are_unique_and_references_lead_somewhere() -> None:
     models = read("some.toml", SMALL)
     with pytest.raises(ModelFileError, match="two models"):
         Catalog([*models, *models], defaults={})
-    with pytest.raises(ModelFileError, match="default: no image model"):
+    with pytest.raises(ModelFileError, match=r"defaults\.image_model: no image model"):
         Catalog(models, defaults={Modality.IMAGE: "large"})
-    with pytest.raises(ModelFileError, match="default: no video model"):
+    with pytest.raises(ModelFileError, match=r"defaults\.video_model: no video model"):
         Catalog(models, defaults={Modality.VIDEO: "small"})
     [orphan] = read(
         "some.toml",

@@ -19,7 +19,7 @@ from mediagate.v1.generation_pb2 import (
     VideoOutput,
 )
 from mediagate.v1.generations_pb2 import WatchGenerationResponse
-from mediagate.v1.image_pb2 import GenerateImageResponse
+from mediagate.v1.image_pb2 import GenerateImageResponse, ImageFormat
 from mediagate.v1.medium_pb2 import Media
 from mediagate.v1.plan_pb2 import ParameterReport
 from mediagate.v1.video_pb2 import GenerateVideoResponse
@@ -165,7 +165,35 @@ def test_a_folder_that_is_not_there_is_noticed_before_paying(
 ) -> None:
     """Nothing is made that could not be saved."""
     assert mediagate("image", "cat", "-o", "none/cat.png").exit_code == 2
+    assert mediagate("image", "cat", "-o", "none/").exit_code == 2
     assert scripted.heard == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-o", "cat.png"], ImageFormat.IMAGE_FORMAT_PNG),
+        (["-o", "cat.JPG"], ImageFormat.IMAGE_FORMAT_JPEG),
+        (["-o", "cat.tiff"], ImageFormat.IMAGE_FORMAT_UNSPECIFIED),
+        (["-o", "cat.png", "--format", "webp"], ImageFormat.IMAGE_FORMAT_WEBP),
+        (["-o", "there.png"], ImageFormat.IMAGE_FORMAT_UNSPECIFIED),
+        ([], ImageFormat.IMAGE_FORMAT_UNSPECIFIED),
+    ],
+)
+def test_a_file_is_what_its_name_says(
+    mediagate: Mediagate,
+    scripted: Gate,
+    files: str,
+    tmp_path: Path,
+    arguments: list[str],
+    expected: ImageFormat,
+) -> None:
+    """The ending of `-o` asks for the format, unless one is asked for or it is a folder's."""
+    (tmp_path / "there.png").mkdir()
+    begins(scripted, pictures(f"{files}/1", 1))
+    assert mediagate("image", "cat", *arguments).exit_code == 0
+    [sent] = scripted.asked("GenerateImage")
+    assert sent.output_format == expected
 
 
 def test_a_full_disk(

@@ -244,7 +244,8 @@ class Catalog:
         for modality, name in defaults.items():
             model = self.named(name)
             if model is None or model.modality is not modality:
-                raise ModelFileError(f"default: no {modality.value} model is called {name!r}")
+                key = f"defaults.{modality.value}_model"
+                raise ModelFileError(f"{key}: no {modality.value} model is called {name!r}")
         for model in self._models:
             for slug in model.fallbacks:
                 self._check_reference(model, "fallbacks", slug)
