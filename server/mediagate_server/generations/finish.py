@@ -92,8 +92,11 @@ def stop_failure(record: Generation, because: str) -> Failure:
 
 
 def _json(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
-    """Text that must be JSON is told only once it is: nothing was streamed of it."""
-    whole = _text(record, end, streamed)
+    """Text that must be JSON is told only once it is: nothing was streamed of it.
+
+    All of it was told already where this end could not be written at the first try.
+    """
+    whole = _text(record, end, Streamed("", clean=False))
     output = whole.record.output
     if whole.record.state is not State.SUCCEEDED or output is None:
         return whole
@@ -102,7 +105,7 @@ def _json(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
         failure = endings.output_invalid(record.model, end.id, reading.problem)
         return Finish(replace(whole.record, state=State.FAILED, failure=failure))
     made = replace(whole.record, output=Output(text=reading.text))
-    return Finish(made, rest=reading.text)
+    return Finish(made, rest="" if streamed.text else reading.text)
 
 
 def _raw(record: Generation, end: Prediction, now: datetime) -> Generation:

@@ -98,7 +98,10 @@ class Generations:
             bound = await self._around.store.bound(submission.tenant, submission.request_id)
             if bound:
                 return await self._attach(submission, bound)
-        life, reserved, pending = self._begin(submission, await planned())
+        work_asked_for = await planned()
+        if self._roll.draining:  # Planning may have read about the model, or handed media over.
+            raise draining()
+        life, reserved, pending = self._begin(submission, work_asked_for)
         accepted: asyncio.Future[Bound | MediagateError | None]
         accepted = asyncio.get_running_loop().create_future()
         # Known before it is bound, so that a twin which sees the binding finds it.
@@ -252,6 +255,9 @@ class Generations:
             outcome = binding if isinstance(binding, Bound) else None
         except MediagateError as error:
             outcome = error
+        except Exception as error:  # noqa: BLE001 - kept from taking all who live here down
+            _log.error("accepting broke", id=life.record.id, error=type(error).__name__)
+            outcome = Internal()
         if outcome is not None:
             self._roll.remove(life)
             life.never_was()

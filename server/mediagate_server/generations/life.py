@@ -86,7 +86,6 @@ class Life:
         )
         self.over = not lives
         self.draining = False
-        self._recovered = recovered
         self._overdue = False
         self._alarm: Timer
         self._recovered = recovered

@@ -92,7 +92,7 @@ class Overruns:
     async def _write(self, record: Generation, closed: Attempt, entry: Entry) -> bool:
         """Into the generation as it stands, whether it lives here or is over. False: try again."""
         try:
-            saved = await self._saved(record)
+            saved = await self._saved(record, closed.id)
             if saved is None:
                 return True
             await saved.commit(
@@ -108,12 +108,19 @@ class Overruns:
         tally.count_cost(record.modality, closed.model, closed.cost)
         return True
 
-    async def _saved(self, record: Generation) -> SavedRecord | None:
-        if life := self._roll.get(record.id):
-            return life.saved
-        now = await self._around.store.get(record.tenant, record.id)
-        if now is None:
+    async def _saved(self, record: Generation, attempt_id: str) -> SavedRecord | None:
+        """Where it is written; None: it was erased, or is settled already.
+
+        A sweep that began before an overrun was settled may find the same one again after it.
+        """
+        life = self._roll.get(record.id)
+        now = life.record if life else await self._around.store.get(record.tenant, record.id)
+        if now is None or all(
+            one.id != attempt_id or one.state not in settling.NOT_TAKEN for one in now.attempts
+        ):
             return None
+        if life:
+            return life.saved
         return SavedRecord(
             self._around.store, self._around.clock, now, lambda: None, self._roll.changed
         )

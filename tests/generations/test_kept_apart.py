@@ -1,0 +1,167 @@
+"""What goes wrong once takes nothing else with it, and what is done twice counts once."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from mediagate_server.catalog import price_json
+from mediagate_server.catalog.plan import OutputKind, OutputShape, Plan
+from mediagate_server.catalog.prices import Estimate, PriceSchedule, Rate, Tier
+from mediagate_server.catalog.request import Modality
+from mediagate_server.errors import Draining, Internal
+from mediagate_server.generations.clock import SystemClock
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.finish import Streamed, finish
+from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.overrun import Overruns
+from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.work import Work
+from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
+from mediagate_server.replicate.port import CreateRequest, Prediction, PredictionStatus
+from mediagate_server.store.records import AttemptState, State
+from mediagate_server.store.sqlite import SqliteStore
+from tests.generations.upstreams import NoUpstream
+from tests.store.samples import NOON, made, reservation
+
+PRICE = PriceSchedule((Tier((Rate(("predict_time",), Decimal("0.001"), 1),)),), "2026", "a test")
+
+
+class Upstream(NoUpstream):
+    """Takes everything and runs it for two seconds."""
+
+    def __init__(self) -> None:
+        self.created: list[CreateRequest] = []
+
+    def try_admit(self, model: str) -> bool:
+        return True
+
+    async def create(self, request: CreateRequest, *, model: str) -> Prediction:
+        self.created.append(request)
+        return await self.get("made", model=model)
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        return Prediction(
+            prediction_id,
+            PredictionStatus.SUCCEEDED,
+            output=["text"],
+            metrics={"predict_time": 2},
+        )
+
+    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
+        return None
+
+
+class Odd(SqliteStore):
+    """A store with a bug that shows once."""
+
+    broken = True
+
+    async def accept(self, *args: Any, **more: Any) -> Any:
+        if self.broken:
+            self.broken = False
+            raise KeyError("a bug")
+        return await super().accept(*args, **more)
+
+
+def _around(store: SqliteStore, upstream: Upstream) -> Surroundings:
+    return Surroundings(store, upstream, CreatePolicy(Random(1)))
+
+
+def _submission(number: int) -> Submission:
+    request_id = f"00000000-0000-4000-8000-{number:012}"
+    return Submission("local", "GenerateText", request_id, "f", 60.0)
+
+
+async def _work() -> Work:
+    return Work.of(
+        Plan(
+            modality=Modality.TEXT,
+            requested_model="a/b",
+            slug="a/b",
+            target="a/b",
+            input={"prompt": "p"},
+            report=(),
+            seed=None,
+            streams=False,
+            output=OutputShape(OutputKind.TEXT_CHUNKS, media_type="text/plain"),
+            output_count=1,
+            price=PRICE,
+            estimate=Estimate(0, 1, 10**9),
+            max_run=60,
+        )
+    )
+
+
+async def test_a_bug_in_one_accept_ends_no_other_generation(tmp_path: Path) -> None:
+    """Its caller is told INTERNAL, with nothing bound or sent; the next call works."""
+    upstream = Upstream()
+    async with (
+        Odd(tmp_path) as store,
+        Generations(_around(store, upstream), max_in_flight=lambda _: 0) as generations,
+    ):
+        with pytest.raises(Internal):
+            await generations.start(_submission(1), _work)
+        assert not upstream.created
+        async with await generations.start(_submission(1), _work) as attached:
+            record = await attached.until_settled(None)
+    assert record.state is State.SUCCEEDED
+    assert len(upstream.created) == 1
+
+
+async def test_what_was_planned_while_the_drain_began_is_not_accepted(tmp_path: Path) -> None:
+    """Planning may take long: it reads about models and hands files over."""
+    upstream = Upstream()
+    async with (
+        SqliteStore(tmp_path) as store,
+        Generations(_around(store, upstream), max_in_flight=lambda _: 0) as generations,
+    ):
+
+        async def slowly() -> Work:
+            generations.drain()
+            return await _work()
+
+        with pytest.raises(Draining):
+            await generations.start(_submission(1), slowly)
+        assert await store.bound("local", _submission(1).request_id) is None
+    assert not upstream.created
+
+
+async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) -> None:
+    """A sweep may have begun before it was settled, and find it after."""
+    async with SqliteStore(tmp_path) as store:
+        record = made("a")
+        await store.accept(record, reservation(record), 0)
+        absent = replace(record.attempt, state=AttemptState.ABSENT, price=price_json.dumps(PRICE))
+        record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
+        await store.save(record)
+        tasks: list[Coroutine[Any, Any, None]] = []
+        roll = Roll(10.0, SystemClock().now)
+        overruns = Overruns(_around(store, Upstream()), roll, tasks.append)
+        for _ in range(2):
+            overruns.begin(absent, record, "late")
+            await asyncio.wait_for(tasks.pop(), 10)
+        settled = await store.entries(absent.id)
+    assert [line.amount_nanos for line in settled] == [5, 2_000_000]
+
+
+def test_json_is_told_once_though_its_end_is_written_twice() -> None:
+    """The store was away at the first try: what was told then is not told again."""
+    shape = {"kind": OutputKind.JSON_TEXT.value, "field": "{}", "media_type": "text/plain"}
+    record = made("a", shape=shape)
+    end = Prediction("p", PredictionStatus.SUCCEEDED, output=["```json\n", "[1]", "\n```"])
+    told = ""
+    for _ in range(2):
+        finished = finish(
+            record, end, now=NOON, streamed=Streamed(told, clean=False), stopped_because=""
+        )
+        told += finished.rest
+        assert finished.record.state is State.SUCCEEDED
+        assert not finished.broken
+    assert told == "[1]"
