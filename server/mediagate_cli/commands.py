@@ -19,6 +19,7 @@ from mediagate_cli import (
     serving,
     text,
     video,
+    webhooks,
 )
 
 app = typer.Typer(
@@ -66,3 +67,4 @@ app.command(epilog=sandbox.HOW_IT_IS_USED)(sandbox.sandbox)
 app.add_typer(serving.configuration, name="config")
 app.add_typer(comparing.catalog, name="catalog")
 app.add_typer(costs.costs, name="costs")
+app.add_typer(webhooks.webhooks, name="webhooks")

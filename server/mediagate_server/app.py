@@ -9,7 +9,7 @@ import contextlib
 from contextlib import AsyncExitStack
 from datetime import date
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import grpc
 import structlog
@@ -30,6 +30,7 @@ from mediagate_server.generations.doors import Surroundings, Timing, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
 from mediagate_server.generations.media_inputs import MediaInputs
+from mediagate_server.grpc_options import server_options
 from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.operations import OperationsPort
 from mediagate_server.http.web import WebPort
@@ -61,25 +62,6 @@ from mediagate_server.services.usage import UsageService
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
 
 _log = structlog.get_logger()
-
-# Each figure was found by trying to break a server with it. More streams a connection let one peer
-# crowd out another's calls; a longer ping interval cuts clients that keep a silent stream alive;
-# sharing the port would let a second process take half of the calls unnoticed. Left to guess a
-# connection's capacity, gRPC buffers 12 MB of a fast upload; half a MiB does as well.
-_OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
-    ("grpc.max_concurrent_streams", 500),
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-    ("grpc.max_send_message_length", 16 * 1024 * 1024),
-    ("grpc.max_metadata_size", 16 * 1024),
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 512 * 1024),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_connection_idle_ms", 15 * 60_000),
-    ("grpc.so_reuseport", 0),
-)
 
 _WEBHOOK_KEY: Final = "webhook-url"
 """The store's name for the key under which the addresses of webhooks are ours."""
@@ -200,7 +182,7 @@ class Gate:
                 key=await store.key(_MEDIA_KEY),
             )
         )
-        self._sender = await stack.enter_async_context(
+        sender = await stack.enter_async_context(
             sending(store.outbox, store, EventTexts(media.links).render, self._reach, clock)
         )
         addresses = None
@@ -254,7 +236,7 @@ class Gate:
             self._catalog.current, published, generations, inputs, media.links, self._timeouts
         )
         usage = UsageService(store, clock.now)
-        admin = AdminService(store, self._limits, clock.now)
+        admin = AdminService(store, self._limits, sender, clock.now)
         await self._open_grpc(stack, generations, calls, media, (usage, admin), sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
@@ -307,12 +289,8 @@ class Gate:
         sandboxed: bool,
     ) -> None:
         settings = self._configuration.current
-        ages = (
-            ("grpc.max_connection_age_ms", round(1000 * settings.connection_age)),
-            ("grpc.max_connection_age_grace_ms", round(1000 * settings.connection_grace)),
-        )
         server = grpc.aio.server(
-            interceptors=[self._chain(sandboxed=sandboxed)], options=(*_OPTIONS, *ages)
+            interceptors=[self._chain(sandboxed=sandboxed)], options=server_options(settings)
         )
         add_services(
             server,

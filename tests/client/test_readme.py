@@ -1,7 +1,9 @@
 """The examples of the client's README run as they stand."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.struct_pb2 import Value
@@ -29,6 +31,7 @@ from mediagate.v1.usage_pb2 import (
 from mediagate.v1.verdict_pb2 import SafetyCategory, SafetyVerdict
 from mediagate.v1.video_pb2 import GenerateVideoResponse
 from mediagate_client import Client
+from mediagate_server.callbacks.signing import signed_headers
 
 from .gate import Gate
 from .generations import DONE
@@ -38,7 +41,7 @@ from .test_inputs import PNG
 from .texts import told
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
-TEXT, MEDIA, OFFERS, SPENT, ASYNCIO, ERRORS = re.findall(
+TEXT, MEDIA, OFFERS, SPENT, ASYNCIO, WEBHOOKS, ERRORS = re.findall(
     r"```python\n(.*?)```", README.read_text(), re.DOTALL
 )
 FILE = "http://127.0.0.1:1/file"
@@ -126,3 +129,14 @@ def test_errors(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     scripted.plays("GenerateText", refusal)
     run(ERRORS, scripted)
     assert capsys.readouterr().out == "['temperature']\n"
+
+
+def test_webhooks(capsys: pytest.CaptureFixture[str]) -> None:
+    """The one about webhooks believes what is signed with its secret, and nothing else."""
+    names: dict[str, Any] = {}
+    exec(compile(WEBHOOKS, str(README), "exec"), names)  # noqa: S102 - our own page
+    body = b'{"generation":{"id":"gen_1","state":"STATE_SUCCEEDED"}}'
+    headers = signed_headers("evt_1", datetime.now(UTC), body, (b"mediagate",))
+    assert names["take"](body, headers) == 204
+    assert capsys.readouterr().out.startswith("evt_1 gen_1 ")
+    assert names["take"](body + b" ", headers) == 401

@@ -45,6 +45,7 @@ from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.client import Client
 from mediagate_client.sync.text_stream import TextStream
+from mediagate_client.webhooks import WebhookNotVerified, verify_webhook
 
 __all__ = [
     "AsyncCalls",
@@ -78,6 +79,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Violation",
+    "WebhookNotVerified",
     "assistant",
     "is_terminal",
     "media_input",
@@ -86,4 +88,5 @@ __all__ = [
     "system",
     "tool_result",
     "user",
+    "verify_webhook",
 ]

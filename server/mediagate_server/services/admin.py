@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mediagate.v1 import admin_pb2, admin_pb2_grpc
+from mediagate_server.callbacks.sender import Sender
 from mediagate_server.caller import LOCAL
 from mediagate_server.config.limits import TenantLimits
 from mediagate_server.config.tenants import Tenant
 from mediagate_server.errors import InvalidRequest, NoSuch, NotBuilt
 from mediagate_server.services import paging
 from mediagate_server.services.paid import Context
+from mediagate_server.services.webhook_admin import WebhookAdmin
 from mediagate_server.store.budgets import BudgetUse
 from mediagate_server.store.port import Store
 
@@ -26,13 +28,16 @@ _ALONE: Final = (Tenant(id=LOCAL.tenant, keys=()),)
 """Whom there is where nobody is configured."""
 
 
-class AdminService(admin_pb2_grpc.AdminServiceServicer):
-    """See admin.proto. Its keys and webhooks are not built yet.
+class AdminService(WebhookAdmin, admin_pb2_grpc.AdminServiceServicer):
+    """See admin.proto. Its keys are not built yet; its webhooks are in webhook_admin.py.
 
     `now` is the time in UTC.
     """
 
-    def __init__(self, store: Store, limits: TenantLimits, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, limits: TenantLimits, sender: Sender, now: Callable[[], datetime]
+    ) -> None:
+        super().__init__(store.outbox, sender, lambda: limits.tenants() or _ALONE, now)
         self._store = store
         self._limits = limits
         self._now = now
@@ -94,24 +99,6 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.RevokeKeyResponse:
         """Not built yet."""
         raise NotBuilt("RevokeKey")
-
-    async def RotateWebhookSecret(
-        self, request: admin_pb2.RotateWebhookSecretRequest, context: Context
-    ) -> admin_pb2.RotateWebhookSecretResponse:
-        """Not built yet."""
-        raise NotBuilt("RotateWebhookSecret")
-
-    async def ListUndeliveredWebhooks(
-        self, request: admin_pb2.ListUndeliveredWebhooksRequest, context: Context
-    ) -> admin_pb2.ListUndeliveredWebhooksResponse:
-        """Not built yet."""
-        raise NotBuilt("ListUndeliveredWebhooks")
-
-    async def RedeliverWebhook(
-        self, request: admin_pb2.RedeliverWebhookRequest, context: Context
-    ) -> admin_pb2.RedeliverWebhookResponse:
-        """Not built yet."""
-        raise NotBuilt("RedeliverWebhook")
 
     def _tenant(self, name: str, field: str) -> Tenant:
         found = next((one for one in self._limits.tenants() or _ALONE if one.id == name), None)

@@ -83,5 +83,6 @@ def add_services(
     media_pb2_grpc.add_MediaServiceServicer_to_server(
         MediaService(generations, media.uploads, media.store, media.links), server
     )
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     usage_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)

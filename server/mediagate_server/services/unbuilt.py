@@ -10,9 +10,6 @@ _ADMIN: Final = (
     "CreateKey",
     "ListKeys",
     "RevokeKey",
-    "RotateWebhookSecret",
-    "ListUndeliveredWebhooks",
-    "RedeliverWebhook",
 )
 
 NOT_BUILT_METHODS: Final = frozenset(

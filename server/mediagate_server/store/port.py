@@ -15,6 +15,7 @@ from mediagate_server.store.charges import (
     Dimension,
     Total,
 )
+from mediagate_server.store.outbox import Outbox
 from mediagate_server.store.records import (
     Bound,
     Change,
@@ -45,6 +46,11 @@ class Store(Protocol):
         Whoever wants to send something that costs money asks right before it: a process that was
         paused since its commit may have been declared dead, and what it was about to send absent.
         """
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """What callers are still to be told of."""
         ...
 
     # Generations

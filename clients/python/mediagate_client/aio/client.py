@@ -25,7 +25,7 @@ from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate.v1.video_pb2_grpc import VideoServiceStub
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.text_stream import AsyncTextStream
-from mediagate_client.aio.usage import AsyncUsageCalls
+from mediagate_client.aio.webhooks import AsyncWebhookCalls
 from mediagate_client.arguments import (
     AudioArguments,
     ImageArguments,
@@ -61,7 +61,7 @@ PaidRequest = TypeVar(
 Response = TypeVar("Response", bound=Message)
 
 
-class AsyncClient(AsyncUsageCalls):
+class AsyncClient(AsyncWebhookCalls):
     """A gate, for asyncio. Make it inside the event loop that uses it.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how

@@ -47,7 +47,7 @@ from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.patience import within
 from mediagate_client.sync.text_stream import TextStream
-from mediagate_client.sync.usage import UsageCalls
+from mediagate_client.sync.webhooks import WebhookCalls
 
 PaidRequest = TypeVar(
     "PaidRequest",
@@ -62,7 +62,7 @@ Response = TypeVar("Response", bound=Message)
 _CLOSE_SECONDS: Final = 5.0
 
 
-class Client(UsageCalls):
+class Client(WebhookCalls):
     """A gate, for programs without an event loop. Safe to use from several threads.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how

@@ -1,0 +1,51 @@
+"""What admins do about webhooks, on asyncio."""
+
+from collections.abc import AsyncIterator
+
+import grpc.aio
+
+from mediagate.v1.admin_pb2 import (
+    ListUndeliveredWebhooksRequest,
+    RedeliverWebhookRequest,
+    RotateWebhookSecretRequest,
+    RotateWebhookSecretResponse,
+    UndeliveredWebhook,
+)
+from mediagate.v1.admin_pb2_grpc import AdminServiceStub
+from mediagate_client.aio.calls import AsyncCalls
+from mediagate_client.aio.usage import AsyncUsageCalls
+
+
+class AsyncWebhookCalls(AsyncUsageCalls):
+    """The part of a client that is for admins. How webhooks are verified: webhooks.py."""
+
+    def __init__(self, calls: AsyncCalls, channel: grpc.aio.Channel, read_timeout: float) -> None:
+        """Use the channel; `read_timeout` bounds each call, in seconds."""
+        super().__init__(calls, channel, read_timeout)
+        self._admin = AdminServiceStub(channel)
+
+    async def rotate_webhook_secret(self, tenant: str = "local") -> RotateWebhookSecretResponse:
+        """Make the first or a new secret for a tenant's webhooks; it is shown this once."""
+        request = RotateWebhookSecretRequest(tenant=tenant)
+        method = self._admin.RotateWebhookSecret
+        return await self._calls.once(method, request, self._read_timeout)
+
+    async def undelivered_webhooks(
+        self, tenant: str = "", *, page_size: int = 0
+    ) -> AsyncIterator[UndeliveredWebhook]:
+        """Iterate over the webhooks that were given up, oldest first; of a tenant, or of all."""
+        request = ListUndeliveredWebhooksRequest(tenant=tenant, page_size=page_size)
+        method = self._admin.ListUndeliveredWebhooks
+        while True:
+            page = await self._calls.once(method, request, self._read_timeout)
+            for webhook in page.webhooks:
+                yield webhook
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def redeliver_webhook(self, webhook_id: str) -> UndeliveredWebhook:
+        """Send one of them again, now; return it with the new try counted."""
+        request = RedeliverWebhookRequest(id=webhook_id)
+        method = self._admin.RedeliverWebhook
+        return (await self._calls.once(method, request, self._read_timeout)).webhook

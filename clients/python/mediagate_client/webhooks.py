@@ -1,0 +1,95 @@
+"""Webhooks of a gate, verified: signed as Standard Webhooks, over the body as it came.
+
+    event = verify_webhook(body, headers, secret="whsec_...")
+    if event.type == WebhookEventType.WEBHOOK_EVENT_TYPE_GENERATION_SUCCEEDED:
+        print(event.generation.id)
+
+An event may come more than once: its `webhook-id` is then the same.
+"""
+
+import base64
+import binascii
+import hmac
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from google.protobuf import json_format
+
+# What a generation's error may hold: proto JSON names its details by their types.
+from google.rpc import error_details_pb2 as _  # noqa: F401
+
+from mediagate.v1.webhook_pb2 import WebhookEvent
+
+_PREFIX: Final = "whsec_"
+_VERSION: Final = "v1,"
+_TIMESTAMP: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
+_MOST_SIGNATURES: Final = 16
+
+
+class WebhookNotVerified(Exception):
+    """It is not a webhook of this gate that was signed now. Answer 401, and use nothing of it."""
+
+
+def verify_webhook(
+    body: bytes | str,
+    headers: Mapping[str, str],
+    secret: str | Iterable[str],
+    *,
+    tolerance: float = 300.0,
+    now: float | None = None,
+) -> WebhookEvent:
+    """Return the event in a webhook, once it is certain that a gate signed it.
+
+    `body` is the raw body, not decoded and encoded again. `headers` may be written in any case.
+    `secret` is what RotateWebhookSecret showed, "whsec_..."; several may be given. `tolerance` is
+    how many seconds it may be old, or early; `now` is the time in Unix seconds.
+
+    Raises WebhookNotVerified, and ValueError where a `secret` is none.
+    """
+    keys = [_key_of(one) for one in ([secret] if isinstance(secret, str) else secret)]
+    if not keys:
+        raise ValueError("no secret was given")
+    raw = body.encode() if isinstance(body, str) else bytes(body)
+    given = {str(name).lower(): value for name, value in headers.items()}
+    webhook_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
+    if not webhook_id or not _TIMESTAMP.fullmatch(timestamp):
+        raise WebhookNotVerified("its headers are not those of a signed webhook")
+    if abs((time.time() if now is None else now) - int(timestamp)) > tolerance:
+        raise WebhookNotVerified("it was not signed now")
+    signed = f"{webhook_id}.{timestamp}.".encode() + raw
+    signatures = given.get("webhook-signature", "").split(" ")[:_MOST_SIGNATURES]
+    if not _is_signed(signed, signatures, keys):
+        raise WebhookNotVerified("no secret that is known signed it")
+    try:
+        document = json.loads(raw)
+        if isinstance(document, dict):
+            return json_format.ParseDict(document, WebhookEvent(), ignore_unknown_fields=True)
+    except (json_format.ParseError, ValueError, RecursionError):
+        pass
+    raise WebhookNotVerified("it is signed, and is no event")
+
+
+def _is_signed(signed: bytes, signatures: list[str], keys: list[bytes]) -> bool:
+    """Whether one of the keys signed it. Every one is compared, found or not."""
+    found = False
+    for key in keys:
+        mac = base64.b64encode(hmac.digest(key, signed, "sha256"))
+        for signature in signatures:
+            if signature.startswith(_VERSION):
+                found |= hmac.compare_digest(mac, signature.removeprefix(_VERSION).encode())
+    return found
+
+
+def _key_of(secret: str) -> bytes:
+    """The key in a secret. ValueError, which does not repeat it."""
+    encoded = secret.removeprefix(_PREFIX)
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if encoded == secret or not key:
+        raise ValueError(f"a webhook secret is {_PREFIX} and base64")
+    return key

@@ -1,0 +1,83 @@
+"""Secrets and undelivered webhooks, through the whole gate and the client."""
+
+from typing import Any
+
+import pytest
+
+from mediagate_client import AsyncClient, InvalidRequest, NotFound, verify_webhook
+from mediagate_sandbox.server import Sandbox
+from mediagate_server.store.sqlite import SqliteStore
+from tests.callbacks.ended import told
+from tests.callbacks.receiver import receiving
+from tests.rpc.gates import Opener
+
+INSIDE: dict[str, Any] = {"webhook_networks": ("127.0.0.0/8",)}
+
+
+async def test_what_is_shown_verifies(sandbox: Sandbox, open_gate: Opener) -> None:
+    """What was sent before the first secret was asked for, and what is sent after each rotation."""
+    async with (
+        receiving() as receiver,
+        open_gate(sandbox.url, **INSIDE) as (_, gate),
+        AsyncClient(gate.grpc_address) as client,
+    ):
+        await client.generate_image("A lighthouse", webhook_url=receiver.url)
+        first = await client.rotate_webhook_secret()
+        assert not first.HasField("previous_expire_time")
+        (got,) = await receiver.received(1)
+        assert verify_webhook(got.body, got.headers, first.secret).generation.images.images
+        second = await client.rotate_webhook_secret("local")
+        assert second.HasField("previous_expire_time")
+        assert second.secret != first.secret
+        await client.generate_text("Hello", webhook_url=receiver.url)
+        got = (await receiver.received(2))[1]
+        for shown in (first, second):
+            assert verify_webhook(got.body, got.headers, shown.secret).generation.text.text
+
+
+async def test_undelivered_ones_are_listed_and_sent_again(
+    sandbox: Sandbox, open_gate: Opener, tmp_path: Any
+) -> None:
+    """Page by page, by tenant; what is taken is gone from the list."""
+    async with receiving() as receiver:
+        receiver.status = 410
+        async with SqliteStore(tmp_path / "data") as store:
+            for name in "abc":
+                await told(store, name, receiver.url)
+        async with (
+            open_gate(sandbox.url, **INSIDE) as (_, gate),
+            AsyncClient(gate.grpc_address) as client,
+        ):
+            await receiver.received(3)
+            receiver.status = 500
+            while len(found := [one async for one in client.undelivered_webhooks()]) < 3:
+                pass
+            ids = [one.id async for one in client.undelivered_webhooks("local", page_size=1)]
+            assert ids == ["evt_a", "evt_b", "evt_c"] == [one.id for one in found]
+            assert {(one.tenant, one.host, one.tries) for one in found} == {
+                ("local", "127.0.0.1", 1)
+            }
+            again = await client.redeliver_webhook("evt_b")
+            assert (again.tries, again.http_status) == (2, 500)
+            assert again.generation_id == "gen_b"
+            receiver.status = 200
+            assert (await client.redeliver_webhook("evt_b")).http_status == 200
+            assert [one.id async for one in client.undelivered_webhooks()] == ["evt_a", "evt_c"]
+            with pytest.raises(NotFound) as raised:
+                await client.redeliver_webhook("evt_b")
+            assert raised.value.reason == "INVALID_REQUEST"
+
+
+async def test_who_is_not_there(sandbox: Sandbox, open_gate: Opener) -> None:
+    """NOT_FOUND, and the field named."""
+    async with (
+        open_gate(sandbox.url) as (_, gate),
+        AsyncClient(gate.grpc_address) as client,
+    ):
+        with pytest.raises(NotFound) as raised:
+            await client.rotate_webhook_secret("nobody")
+        assert [one.field for one in raised.value.violations] == ["tenant"]
+        with pytest.raises(NotFound):
+            assert [one async for one in client.undelivered_webhooks("nobody")]
+        with pytest.raises(InvalidRequest):
+            await client.rotate_webhook_secret("")
