@@ -152,3 +152,14 @@ def test_the_order_of_the_list_does_not_matter() -> None:
     listed = [prediction(n, PLANS["a"], 40 * n + 1) for n in range(3)]
     for order in itertools.permutations(listed):
         assert len(assign(doubts, order, TIMING)) == 3
+
+
+def test_what_the_list_does_not_show_yet_finds_its_attempt_later() -> None:
+    """The later of two equal ones is listed first: it must not be given to the earlier one.
+
+    Nobody else could take what the earlier one made: it would be paid and nobody's.
+    """
+    early, late = doubt(1, PLANS["a"], 0), doubt(2, PLANS["a"], 20)
+    first, second = prediction(1, PLANS["a"], 1), prediction(2, PLANS["a"], 21)
+    assert assign([early, late], [second], TIMING) == {"att_2": second}
+    assert assign([early], [first], TIMING) == {"att_1": first}

@@ -58,16 +58,22 @@ def assign(
     """A prediction for each attempt, by its id, as far as they go; each is given out once.
 
     Those whose input is there are given out before those whose data upstream has removed. All
-    windows are equally long, so first come, first served leaves nobody out who could be served.
+    windows are equally long, so the last that was sent may take the last that was made, and so on
+    backwards: that leaves nobody out who could be served. Nor does it once the list, which lags,
+    shows more: what was made early fits nobody who was sent late, but not the other way round.
     """
-    waiting = sorted(doubts, key=lambda doubt: doubt.attempt.sent_at or doubt.attempt.created_at)
+    waiting = sorted(
+        doubts,
+        key=lambda doubt: doubt.attempt.sent_at or doubt.attempt.created_at,
+        reverse=True,
+    )
     given: dict[str, Prediction] = {}
     taken: set[str] = set()
     for removed in (False, True):
         for doubt in waiting:
             if doubt.attempt.id in given:
                 continue
-            for prediction in sorted(predictions, key=_age):
+            for prediction in sorted(predictions, key=_youth):
                 if prediction.id in taken or _is_gone(prediction) != removed:
                     continue
                 if fits(doubt, prediction, timing):
@@ -77,9 +83,9 @@ def assign(
     return given
 
 
-def _age(prediction: Prediction) -> tuple[bool, float]:
+def _youth(prediction: Prediction) -> tuple[bool, float]:
     made = prediction.created_at
-    return (made is None, made.timestamp() if made else 0.0)
+    return (made is None, -made.timestamp() if made else 0.0)
 
 
 def _same_model(doubt: Doubt, model: str) -> bool:
