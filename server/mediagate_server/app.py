@@ -134,6 +134,7 @@ class Gate:
                 settings.data_dir,
                 lease_seconds=settings.lease_seconds,
                 budgets=self._limits.budgets,
+                budget_webhook=self._limits.webhook_url,
             )
         )
         self._store = store

@@ -1,16 +1,22 @@
 """Secrets and undelivered webhooks, through the whole gate and the client."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from mediagate.v1.webhook_pb2 import WebhookEventType
 from mediagate_client import AsyncClient, InvalidRequest, NotFound, verify_webhook
 from mediagate_sandbox.server import Sandbox
+from mediagate_server.config import Budget, Settings
 from mediagate_server.store.sqlite import SqliteStore
 from tests.callbacks.ended import told
 from tests.callbacks.receiver import receiving
 from tests.rpc.gates import Opener
+from tests.rpc.tenants import key_of, tenant
 
+UNIT = 3_000_000
+"""Nano-dollars: what one picture of flux-schnell costs."""
 INSIDE: dict[str, Any] = {"webhook_networks": ("127.0.0.0/8",)}
 
 
@@ -66,6 +72,43 @@ async def test_undelivered_ones_are_listed_and_sent_again(
             with pytest.raises(NotFound) as raised:
                 await client.redeliver_webhook("evt_b")
             assert raised.value.reason == "INVALID_REQUEST"
+
+
+async def test_budgets_are_told_of(sandbox: Sandbox, open_gate: Opener) -> None:
+    """Each threshold once in its period, where the tenant's table says; signed with its secret."""
+    async with receiving() as receiver:
+        pictures = Budget(name="pictures", period="total", limit_usd=Decimal("0.012"))
+        told_of = tenant("told-of", budgets=(pictures,), webhook_url=receiver.url)
+        settings = {**INSIDE, "tenants": (told_of, tenant("boss", admin=True))}
+        async with open_gate(sandbox.url, **settings) as (_, gate):
+            key, admin = key_of("told-of"), key_of("boss")
+            async with AsyncClient(gate.grpc_address, api_key=key) as client:
+                for _ in range(4):
+                    await client.generate_image("A lighthouse", model="flux-schnell")
+            await receiver.received(3)
+            async with AsyncClient(gate.grpc_address, api_key=admin) as client:
+                secret = (await client.rotate_webhook_secret("told-of")).secret
+            seen = [verify_webhook(one.body, one.headers, secret) for one in receiver.all]
+            assert {event.type for event in seen} == {
+                WebhookEventType.WEBHOOK_EVENT_TYPE_BUDGET_THRESHOLD
+            }
+            assert not any(event.HasField("generation") for event in seen)
+            found = sorted((event.budget.percent, event.budget.spent_usd_nanos) for event in seen)
+            assert found == [(50, 2 * UNIT), (80, 4 * UNIT), (100, 4 * UNIT)]
+            assert {(event.budget.budget, event.budget.limit_usd_nanos) for event in seen} == {
+                ("pictures", 4 * UNIT)
+            }
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://127.0.0.1/", "http://example.com/", "https://u:w@example.com/", "x", "ftp://a/"],
+)
+def test_a_tenants_url_is_held_to_the_same(url: str) -> None:
+    """Where the configuration is read, without its words."""
+    with pytest.raises(ValueError, match=r"webhook_url|URL|user") as raised:
+        Settings(tenants=(tenant("acme", webhook_url=url),))
+    assert "example" not in str(raised.value)
 
 
 async def test_who_is_not_there(sandbox: Sandbox, open_gate: Opener) -> None:

@@ -42,3 +42,8 @@ class TenantLimits:
         """What bounds a tenant's spending."""
         own = self.tenant(tenant)
         return own.budgets if own else ()
+
+    def webhook_url(self, tenant: str) -> str:
+        """Where a tenant is told of its budgets; empty: nowhere."""
+        own = self.tenant(tenant)
+        return own.webhook_url if own else ""

@@ -13,6 +13,7 @@ from mediagate_server.config.address import is_loopback, split_address, split_bu
 from mediagate_server.config.names import NOT_BUILT
 from mediagate_server.config.problem import ConfigError
 from mediagate_server.config.tenants import Tenant
+from mediagate_server.internet import Reach
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
 REPLICATE_API: Final = "https://api.replicate.com/v1"
@@ -212,6 +213,18 @@ class Settings(BaseModel):
         others = self.upstream_create_timeout, self.upstream_read_timeout
         if self.upstream_connect_timeout >= min(others):
             raise ValueError("upstream_connect_timeout must be shorter than create and read")
+        return self
+
+    @model_validator(mode="after")
+    def _tells_where_it_may(self) -> Self:
+        reach = Reach(self.webhook_networks)
+        for tenant in self.tenants:
+            parts = urlsplit(tenant.webhook_url)
+            plainly = parts.scheme != "https"
+            if parts.hostname and not reach.may_name(parts.hostname, plainly=plainly):
+                raise ValueError(
+                    f"tenants.{tenant.id}.webhook_url leads where webhook_networks lets nothing in"
+                )
         return self
 
     def upstream_choice(self) -> UpstreamChoice:

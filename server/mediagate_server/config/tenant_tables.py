@@ -45,12 +45,22 @@ class TenantTables:
             self._problem('needs keys = ["env:NAME"], or keys = [] where nobody may call', name)
         keys, files = self._keys(name, values.pop("keys", []))
         budgets = self._budgets(name, values.pop("budgets", {}))
+        self._refer(name, values)
         for own in ("id", "key_files"):
             if values.pop(own, None) is not None:
                 self._problem("is not a setting of a tenant", name, own)
         return self._checked(
             lambda: Tenant(id=name, keys=keys, key_files=files, budgets=budgets, **values), name
         )
+
+    def _refer(self, tenant: str, values: dict[str, Any]) -> None:
+        """A URL may hold a secret: then it is pointed to, as keys are."""
+        given = values.get("webhook_url")
+        if isinstance(given, str) and given.startswith(("env:", "file:")):
+            text, _, why = self._resolve(given)
+            values["webhook_url"] = text or ""
+            if text is None:
+                self._problem(why, tenant, "webhook_url")
 
     def _keys(self, tenant: str, given: Any) -> tuple[tuple[bytes, ...], tuple[Path, ...]]:
         if not isinstance(given, list) or not all(isinstance(one, str) for one in given):

@@ -17,8 +17,16 @@ import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 _LEAST_KEY, _MOST_KEY = 16, 512
@@ -78,9 +86,20 @@ def _label(value: Any) -> tuple[str, str]:
     return key, wanted
 
 
+def _webhook_url(value: str) -> str:
+    """Its words never repeat it: it may hold a secret."""
+    parts = urlsplit(value)
+    if value and not (parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0):
+        raise ValueError("must be an https URL with a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold user or password")
+    return value
+
+
 Usd = Annotated[Decimal, BeforeValidator(_usd)]
 Label = Annotated[tuple[str, str], BeforeValidator(_label)]
 Limit = Annotated[int, Field(ge=0)]
+WebhookUrl = Annotated[str, Field(max_length=2_048), AfterValidator(_webhook_url)]
 
 
 class Budget(BaseModel):
@@ -119,3 +138,5 @@ class Tenant(BaseModel):
     max_in_flight: Limit | None = None
     store_inputs: StoreInputs = "none"
     budgets: tuple[Budget, ...] = ()
+    webhook_url: WebhookUrl = Field(default="", repr=False)
+    """Told when a budget passes a threshold, as callers' webhooks are."""

@@ -81,7 +81,7 @@ class BudgetBooks:
         budgets = [one for one in self._configured(tenant) if applies(one, generation.labels)]
         if not budgets and tenant not in self._with_rows(connection):
             return NOTHING
-        now = _moment(generation)
+        now = moment_of(generation)
         uses = [self._use(connection, generation, budget, now) for budget in budgets]
         sums = _sums(connection, generation, entries)
         over = [use for use in uses if _is_over(use, sums)]
@@ -164,7 +164,7 @@ def _is_over(use: BudgetUse, sums: _Sums) -> bool:
     return bool(sums.unpriced) or (sums.growth > 0 and not use.has_room(sums.growth))
 
 
-def _moment(generation: Generation) -> datetime:
+def moment_of(generation: Generation) -> datetime:
     """The time of the newest thing that its attempts know of."""
     times = [attempt.completed_at or attempt.created_at for attempt in generation.attempts]
     return max(generation.created_at, *times)

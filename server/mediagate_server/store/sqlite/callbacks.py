@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import orjson
 import structlog
 
+from mediagate_server import identifiers
+from mediagate_server.store.budgets import Moved
 from mediagate_server.store.outbox import ENDS, Callback, EventKind
 from mediagate_server.store.records import Generation
 from mediagate_server.store.sealing import Seal, SealBroken
@@ -69,6 +71,30 @@ def ended(connection: sqlite3.Connection, generation: Generation) -> None:
         " WHERE generation_id = ? AND state = 'promised'",
         (ENDS[generation.state], at, at, generation.id),
     )
+
+
+def crossed(
+    connection: sqlite3.Connection, seal: Seal, moved: Moved, url: str, at: datetime
+) -> None:
+    """Thresholds of a budget were reached: an event for each."""
+    use = moved.use
+    for percent in moved.crossed:
+        callback = Callback(
+            id=f"evt_{identifiers.token()}",
+            tenant=moved.tenant,
+            kind=EventKind.BUDGET_THRESHOLD,
+            generation_id="",
+            url=url,
+            host=urlsplit(url).hostname or "",
+            happened_at=at,
+            facts={
+                "budget": use.budget.name,
+                "percent": percent,
+                "spentUsdNanos": str(use.spent + use.held),
+                "limitUsdNanos": str(use.limit),
+            },
+        )
+        add(connection, seal, callback)
 
 
 def due(

@@ -11,6 +11,11 @@ from mediagate_server.store.sqlite.reader import Reader
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
 
+def no_webhook(_tenant: str) -> str:
+    """For a store whose tenants are told nothing."""
+    return ""
+
+
 class SqliteOutbox:
     """Implements `outbox.Outbox`. Made by the store, which fills it."""
 

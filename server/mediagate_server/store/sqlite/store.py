@@ -39,9 +39,9 @@ from mediagate_server.store.sqlite import (
     keeping,
     searching,
 )
-from mediagate_server.store.sqlite.budgets import BudgetBooks, Entered
+from mediagate_server.store.sqlite.budgets import BudgetBooks, Entered, moment_of
 from mediagate_server.store.sqlite.connection import Connect, connect
-from mediagate_server.store.sqlite.outbox import SqliteOutbox
+from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
 from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
 from mediagate_server.store.sqlite.reader import Reader
 from mediagate_server.store.sqlite.standing import Standing
@@ -54,8 +54,9 @@ class SqliteStore:
     """Implements `port.Store`. Use it as an async context manager.
 
     `lease_seconds` is how long a process that does nothing any more keeps others out; `clock` gives
-    seconds that all processes of the machine agree on. Entering raises DataFolderInUse or
-    sealing.SealKeyError.
+    seconds that all processes of the machine agree on. `budget_webhook` gives the URL that a tenant
+    is told at of its budgets, if any; asked by the thread that writes. Entering raises
+    DataFolderInUse or sealing.SealKeyError.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class SqliteStore:
         clock: Callable[[], float] = boot_seconds,
         connect: Connect = connect,
         budgets: Configured = no_budgets,
+        budget_webhook: Callable[[str], str] = no_webhook,
     ) -> None:
         self._folder = folder
         self._path = folder / "mediagate.sqlite3"
         self._ownership = Ownership(folder, lease_seconds, clock)
         self._connect = connect
+        self._budget_webhook = budget_webhook
         self._change = 0
         self._standing = Standing()
         self._books = BudgetBooks(budgets)
@@ -179,8 +182,7 @@ class SqliteStore:
             generations.check_claims(connection, generation, claims)
             if entries:
                 entered.append(self._books.enter(connection, generation, entries))
-                if (refusal := entered[-1].refusal) is not None:
-                    raise refusal
+                self._take(connection, generation, entered[-1])
             change = self._next_change()
             generations.update(connection, generation, entries, change)
             charges.write(connection, generation, entries)
@@ -200,6 +202,7 @@ class SqliteStore:
             self.outbox.filled(commit)
         if entries:
             commit.add_done_callback(lambda done: _tell(done, entered))
+            commit.add_done_callback(lambda _: self._wake_for(entered))
         return commit
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
@@ -328,6 +331,21 @@ class SqliteStore:
         """See port.Store."""
         found: bytes = await self._writer.submit(lambda c: keeping.key(c, self._seal, name))
         return found
+
+    def _take(
+        self, connection: sqlite3.Connection, generation: Generation, entered: Entered
+    ) -> None:
+        """Raise the refusal; else put into the outbox what is to be told of budgets."""
+        if entered.refusal is not None:
+            raise entered.refusal
+        for moved in entered.moved:
+            if moved.crossed and (url := self._budget_webhook(moved.tenant)):
+                callbacks.crossed(connection, self._seal, moved, url, moment_of(generation))
+
+    def _wake_for(self, entered: list[Entered]) -> None:
+        """Somebody may be to be told of a budget."""
+        if entered and any(moved.crossed for moved in entered[-1].moved):
+            self.outbox.changed.set()
 
     def _forget(self) -> None:
         """Called by the writing thread, where a transaction was taken back."""
