@@ -150,3 +150,16 @@ def test_the_last_tenant_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigError, match="no tenants any more"):
         configuration.reload()
     assert configuration.current is before
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("0", "more than 0"), ("x", "dollars as text"), ("-1", "from 0"), ("1e-10", "nine digits")],
+)
+def test_what_is_assumed_is_money(value: str, words: str) -> None:
+    """More than nothing: what is not known is never zero."""
+    with pytest.raises(ConfigError, match=words) as raised:
+        load_settings(None, {"MEDIAGATE_ASSUME_UNKNOWN_USD": value})
+    assert len(str(raised.value).splitlines()) == 1
+    found = load_settings(None, {"MEDIAGATE_ASSUME_UNKNOWN_USD": "0.05"}).assume_unknown_usd
+    assert found == Decimal("0.05")

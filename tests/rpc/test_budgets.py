@@ -163,6 +163,35 @@ async def test_an_unknown_price_is_refused_before_it_is_paid(
         assert reason_of(error) == "PRICE_UNKNOWN"
 
 
+async def test_an_assumed_price_is_held_and_settles_as_assumed(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """A run is taken to cost so much, in every way that money is bounded; a known price stays."""
+    acme = tenant("acme", budgets=(budget("b", 10),))
+    bounded = options_pb2.GenerationOptions(model="musicgen", max_cost_usd_nanos=4 * UNIT)
+    request = audio_pb2.GenerateAudioRequest(prompt="rain", options=bounded)
+    usd = Decimal(4 * UNIT).scaleb(-9)
+    async with (
+        open_gate(sandbox.url, tenants=(acme, BOSS), assume_unknown_usd=usd) as (_, gate),
+        channel_of(gate.grpc_address, "acme") as channel,
+    ):
+        stubs = Stubs.on(channel)
+        for _ in range(2):
+            made = (await stubs.audio.GenerateAudio(request)).generation
+            assert (made.cost.state, made.cost.usd_nanos) == (
+                cost_pb2.COST_STATE_ASSUMED,
+                4 * UNIT,
+            )
+        assert (await stands(gate)).spent_usd_nanos == 8 * UNIT
+        error = await refused(stubs.audio.GenerateAudio(request))
+        assert reason_of(error) == "BUDGET_EXCEEDED"
+        request.options.max_cost_usd_nanos = 4 * UNIT - 1
+        error = await refused(stubs.audio.GenerateAudio(request))
+        assert reason_of(error) == "MAX_COST_EXCEEDED"
+        known = (await stubs.image.GenerateImage(picture())).generation
+        assert (known.cost.state, known.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, UNIT)
+
+
 async def test_a_fallback_must_fit(open_gate: Opener) -> None:
     """Where the next model does not fit any more, the failed run is the end, and is paid."""
     bound = budget("b", 2)

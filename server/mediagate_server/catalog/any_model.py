@@ -6,10 +6,12 @@ request is refused and the input named.
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from math import ceil
 from typing import Any, Final
 
 from mediagate_server.catalog import hardware
+from mediagate_server.catalog.assuming import assume
 from mediagate_server.catalog.catalog import check_cost
 from mediagate_server.catalog.estimate import ByRunTime, Run, foresee
 from mediagate_server.catalog.model import Model
@@ -27,8 +29,15 @@ _USUAL_RUN: Final = 30
 _UNCHECKED: Final = "sent unchecked: the model publishes no schema"
 
 
-def plan_run(request: RunRequest, runnable: Runnable, known: Model | None) -> Plan:
+def plan_run(
+    request: RunRequest,
+    runnable: Runnable,
+    known: Model | None,
+    assume_unknown: Decimal | None = None,
+) -> Plan:
     """Decide the run. `known` is the catalog's model of the same slug, for its price.
+
+    `assume_unknown` is what it is taken to cost, in dollars, where nobody knows.
 
     Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
     MaxCostExceeded where the request bounds its cost.
@@ -37,6 +46,7 @@ def plan_run(request: RunRequest, runnable: Runnable, known: Model | None) -> Pl
     if runnable.is_deployment and not runnable.is_official:
         known = None  # It is billed by the machine that it was given, whatever the model costs.
     price, estimate, max_run = _price(request, runnable, given, known)
+    price, estimate = assume(price, estimate, assume_unknown)
     check_cost(runnable.name, estimate, request.max_cost_nanos)
     streams = runnable.schema.streams_text
     seed = given.get("seed")

@@ -5,10 +5,12 @@ Everything that can be refused for the request's own sake is refused here, befor
 
 import random
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
 from mediagate_server.catalog import chains, tiers
+from mediagate_server.catalog.assuming import assume
 from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.estimate import Run, foresee
 from mediagate_server.catalog.forms import check_form, shape_of, wanted_form
@@ -67,10 +69,12 @@ class Catalog:
         optimises: bool = False,
         fans_out: bool = False,
         falls_back: bool = True,
+        assume_unknown: Decimal | None = None,
     ) -> None:
         """Raises ModelFileError where two models share a name or a default is not there.
 
         `fans_out`: more outputs than one run makes are planned as several runs, not refused.
+        `assume_unknown`: dollars that a run is taken to cost where nobody knows; None: unknown.
         `falls_back`: what a request means that says nothing about who takes over.
         `optimises`: where neither model nor quality is named, choose the cheapest of the default
         model's quality instead of taking that model.
@@ -88,6 +92,7 @@ class Catalog:
         self._optimises = optimises
         self._fans_out = fans_out
         self._falls_back = falls_back
+        self.assume_unknown = assume_unknown
 
     @classmethod
     def load(
@@ -202,7 +207,8 @@ class Catalog:
         form = wanted_form(request.parameters)
         made = translate(model, request, self._draw_seed)
         run = Run(made.input, model.inputs, model.max_run)
-        price, estimate = foresee(model.price, model.expects, run, made.output_count)
+        foreseen = foresee(model.price, model.expects, run, made.output_count)
+        price, estimate = assume(*foreseen, self.assume_unknown)
         if made.runs > 1 and not self._fans_out:
             raise NotBuilt(f"count above what one run of {model.slug} makes", field_path="count")
         check_cost(model.slug, estimate.times(made.runs), request.max_cost_nanos)

@@ -31,6 +31,7 @@ def catalog_of(settings: Settings) -> Catalog:
             optimises=settings.enable_cost_optimization,
             fans_out=True,
             falls_back=settings.use_fallback,
+            assume_unknown=settings.assume_unknown_usd,
         )
     except ModelFileError as error:
         raise ConfigError(str(error)) from None

@@ -24,6 +24,9 @@ OUTPUT_COUNT = "output_count"
 """Not upstream's metric but ours: how many outputs were delivered. A rate that names it as its
 last metric may be charged by our own count where upstream reports none."""
 
+RUN_COUNT = "run_count"
+"""Ours too: every prediction is one run. For an assumed price that asks for nothing else."""
+
 _EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
 """Wide enough for every product and sum of bounded quantities and prices; a result that did not
 fit would raise rather than be rounded."""
@@ -200,6 +203,7 @@ def charge(
 ) -> tuple[Tier, int | None] | None:
     """The tier that a prediction is charged by, and `cost`; None where no tier is."""
     known = {name: value for name, value in metrics.items() if name != OUTPUT_COUNT}
+    known[RUN_COUNT] = 1
     if outputs is not None:
         known[OUTPUT_COUNT] = outputs
     for tier in schedule.tiers:

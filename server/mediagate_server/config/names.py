@@ -41,6 +41,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "limits": {
             "requests_per_minute": "requests_per_minute",
             "max_in_flight": "max_in_flight",
+            "assume_unknown_usd": "assume_unknown_usd",
         },
         "media": {
             "output_max_bytes": "output_max_bytes",

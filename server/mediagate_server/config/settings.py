@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from mediagate_server.config.address import is_loopback, split_address, split_bucket_url
 from mediagate_server.config.names import NOT_BUILT
 from mediagate_server.config.problem import ConfigError
-from mediagate_server.config.tenants import Tenant
+from mediagate_server.config.tenants import AssumedUsd, Tenant
 from mediagate_server.internet import Reach
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
@@ -157,6 +157,8 @@ class Settings(BaseModel):
     max_in_flight: Limit = 500
     """Generations of a tenant at once; 0 is no limit."""
 
+    assume_unknown_usd: AssumedUsd = None
+    """What a run is taken to cost where nobody knows; unset: it is unknown."""
     tenants: tuple[Tenant, ...] = ()
     """Who may call. None: whoever can reach the gate, all as the one tenant `local`."""
 

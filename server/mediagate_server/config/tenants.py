@@ -77,6 +77,14 @@ def _usd(value: Any) -> Decimal:
     return usd
 
 
+def _assumed(value: Any) -> Decimal | None:
+    """None, or more than nothing: what is not known is never zero."""
+    usd = None if value is None else _usd(value)
+    if usd is not None and not usd:
+        raise ValueError("must be more than 0")
+    return usd
+
+
 def _label(value: Any) -> tuple[str, str]:
     if not isinstance(value, str):
         raise ValueError("must be text: KEY=VALUE")  # noqa: TRY004 - pydantic's
@@ -97,6 +105,7 @@ def _webhook_url(value: str) -> str:
 
 
 Usd = Annotated[Decimal, BeforeValidator(_usd)]
+AssumedUsd = Annotated[Decimal | None, BeforeValidator(_assumed)]
 Label = Annotated[tuple[str, str], BeforeValidator(_label)]
 Limit = Annotated[int, Field(ge=0)]
 WebhookUrl = Annotated[str, Field(max_length=2_048), AfterValidator(_webhook_url)]

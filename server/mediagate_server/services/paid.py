@@ -136,10 +136,11 @@ class PaidCalls:
             wanted = asked.model_request(request, modality, timeout)
             return wanted, self._catalog().candidates
         runnable = await self._published.find(Reference.read(request.model))
-        known = self._catalog().with_slug(runnable.model)
+        catalog = self._catalog()
+        known = catalog.with_slug(runnable.model)
         return (
             asked.run_request(request, timeout),
-            lambda wanted: Candidates((plan_run(wanted, runnable, known),)),
+            lambda wanted: Candidates((plan_run(wanted, runnable, known, catalog.assume_unknown),)),
         )
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
