@@ -17,16 +17,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mediagate_server import telemetry
+from mediagate_server.as_set import AsSet
 from mediagate_server.callbacks.sender import sending
 from mediagate_server.catalog import ages
 from mediagate_server.catalog.checking import CatalogWatch
 from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.published import PublishedModels
-from mediagate_server.catalog.request import Modality
 from mediagate_server.config import Configuration, Settings
 from mediagate_server.config.limits import TenantLimits
 from mediagate_server.generations.clock import Clock, SystemClock
-from mediagate_server.generations.doors import Surroundings, Timing, no_webhook
+from mediagate_server.generations.doors import Surroundings, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
 from mediagate_server.generations.media_inputs import MediaInputs
@@ -48,7 +48,7 @@ from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.internet import Reach
 from mediagate_server.outputs.bucket import Bucket
-from mediagate_server.outputs.media import Media, MediaLimits
+from mediagate_server.outputs.media import Media
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.settings import ReplicateSettings
 from mediagate_server.replicate.webhook_secrets import WebhookSecrets
@@ -67,6 +67,8 @@ _WEBHOOK_KEY: Final = "webhook-url"
 """The store's name for the key under which the addresses of webhooks are ours."""
 _MEDIA_KEY: Final = "media-url"
 """The same for the key that links to media are signed with."""
+_HASH_KEY: Final = "input-hash"
+"""The same for the key of hashes that stand for what was asked."""
 
 _LAST_SECONDS: Final = 2.0
 """How long rpcs that were told to end may still take to do so."""
@@ -85,6 +87,7 @@ class Gate:
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
         self._limits = TenantLimits(configuration)
+        self._set = AsSet(configuration, self._limits)
         self._catalog = LiveCatalog(configuration)
         self._observe = Observe()
         self._stop = asyncio.Event()
@@ -175,7 +178,7 @@ class Gate:
             Media(
                 settings.data_dir / "media",
                 base_url,
-                self._media_limits,
+                self._set.media_limits,
                 now=clock.now,
                 sleep=clock.sleep,
                 bucket=Bucket.of(settings),
@@ -202,16 +205,18 @@ class Gate:
                     creates_per_second=settings.creates_per_minute / 60,
                     clock=clock,
                     keeper=media.keeper,
-                    timing=_timing(settings),
+                    hash_key=await store.key(_HASH_KEY),
+                    timing=self._set.timing(),
                     webhook_url=addresses.of if addresses else no_webhook,
                 ),
                 max_in_flight=self._limits.max_in_flight,
+                retention=self._set.retention,
             )
         )
         if port:
             port.add(MediaDoor(media.links, media.store, clock.now).routes())
             if addresses:
-                secrets = WebhookSecrets(outbound.webhook_secret, self._webhook_secrets)
+                secrets = WebhookSecrets(outbound.webhook_secret, self._set.webhook_secrets)
                 port.add(
                     Webhooks(
                         addresses,
@@ -234,7 +239,13 @@ class Gate:
             now=clock.now,
         )
         calls = PaidCalls(
-            self._catalog.current, published, generations, inputs, media.links, self._timeouts
+            self._catalog.current,
+            published,
+            generations,
+            inputs,
+            media.links,
+            self._set.timeouts,
+            self._set.store_inputs,
         )
         usage = UsageService(store, clock.now)
         admin = AdminService(store, self._limits, sender, clock.now)
@@ -274,10 +285,6 @@ class Gate:
         stack.callback(port.close)
         self.web_address = port.address
         return port
-
-    def _webhook_secrets(self) -> tuple[str, ...]:
-        configured = self._configuration.current.webhook_secrets
-        return tuple(secret.get_secret_value() for secret in configured)
 
     async def _open_grpc(
         self,
@@ -333,31 +340,9 @@ class Gate:
         )
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
 
-    def _media_limits(self) -> MediaLimits:
-        settings = self._configuration.current
-        return MediaLimits(
-            settings.output_max_bytes,
-            settings.output_timeout,
-            settings.output_idle_timeout,
-            settings.upload_max_bytes,
-            settings.upload_life,
-            settings.link_life,
-        )
-
     def _label(self, model: str) -> str:
         """What a metric calls a model: its slug, if the catalog has it."""
         return model if self._catalog.current().with_slug(model) else OTHER
-
-    def _timeouts(self) -> dict[Modality, float]:
-        settings = self._configuration.current
-        return {
-            Modality.TEXT: settings.text_timeout,
-            Modality.IMAGE: settings.image_timeout,
-            Modality.VIDEO: settings.video_timeout,
-            Modality.AUDIO: settings.audio_timeout,
-            Modality.SAFETY: settings.safety_timeout,
-            Modality.RAW: settings.run_timeout,
-        }
 
     async def _drain(self, server: grpc.aio.Server, generations: Generations) -> None:
         """Say so, let nobody wait, end the rpcs. Nothing is cancelled upstream."""
@@ -369,13 +354,3 @@ class Gate:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_SECONDS):
                 await self._observe.idle()
-
-
-def _timing(settings: Settings) -> Timing:
-    """How long creates may take, as the operator set it."""
-    return Timing(
-        post_timeout=settings.upstream_create_timeout,
-        absent_margin=settings.absent_margin,
-        sweep=settings.sweep_seconds,
-        first_sweep=min(1.0, settings.sweep_seconds),
-    )

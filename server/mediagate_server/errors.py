@@ -62,6 +62,8 @@ class Failure:
     violations: tuple[Violation, ...] = ()
     retry_after: float | None = None
     absent: bool = False
+    precondition: bool = False
+    """The request is right as it is; what it is about is not in a state for it."""
 
 
 class MediagateError(Exception):
@@ -102,6 +104,14 @@ class InvalidRequest(MediagateError):
     def of(cls, field_path: str, description: str) -> "InvalidRequest":
         """The usual case: one field is wrong."""
         return cls(Violation(field_path, description))
+
+
+class NotTerminal(InvalidRequest):
+    """The generation has not come to its end, which it must have for this."""
+
+    def __init__(self, generation_id: str) -> None:
+        super().__init__(Violation("id", "must be of a generation that has come to its end"))
+        self.failure = replace(self.failure, metadata={"id": generation_id}, precondition=True)
 
 
 class ParameterUnsupported(InvalidRequest):

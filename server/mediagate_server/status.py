@@ -77,8 +77,12 @@ def code_of(reason: Reason) -> StatusCode:
 
 
 def code_for(failure: Failure) -> StatusCode:
-    """The status code of a failure: that of its reason, unless what was named is not there."""
-    return StatusCode.NOT_FOUND if failure.absent else code_of(failure.reason)
+    """The status code of a failure: that of its reason, unless what was named is not there, or not
+    in a state for what was asked.
+    """
+    if failure.absent:
+        return StatusCode.NOT_FOUND
+    return StatusCode.FAILED_PRECONDITION if failure.precondition else code_of(failure.reason)
 
 
 def status_of(failure: Failure) -> status_pb2.Status:

@@ -47,11 +47,11 @@ def test_changelog_lists_what_is_not_built(method: str) -> None:
     assert re.search(rf"\b{name}\b", line)
 
 
-@pytest.mark.parametrize("message", sorted(NOT_BUILT_FIELDS))
-def test_changelog_lists_fields_that_are_not_built(message: str) -> None:
+def test_changelog_lists_fields_that_are_not_built() -> None:
     """So is every field."""
-    for name in NOT_BUILT_FIELDS[message]:
-        assert re.search(rf"\b{name}\b", CHANGELOG), f"{message}.{name}"
+    for message, names in NOT_BUILT_FIELDS.items():
+        for name in names:
+            assert re.search(rf"\b{name}\b", CHANGELOG), f"{message}.{name}"
 
 
 def test_changelog_lists_nothing_else(contract: list[FileDescriptorProto]) -> None:

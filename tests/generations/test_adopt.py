@@ -14,12 +14,13 @@ from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.generations.adopt import assign, fits, same_value
-from mediagate_server.generations.attempts import input_hash
 from mediagate_server.generations.doors import Timing
+from mediagate_server.generations.hashing import input_hash
 from mediagate_server.generations.whole import Doubt
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import Attempt, AttemptState, Purpose
 
+KEY = b"a key"
 BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 TIMING = Timing(post_timeout=30, absent_margin=60)
 CATALOG = Catalog.load()
@@ -41,10 +42,10 @@ def doubt(number: int, plan: Plan, sent: float, *, known: bool = True) -> Doubt:
         state=AttemptState.UNCONFIRMED,
         created_at=BEGIN,
         price="",
-        input_hash=input_hash(plan.input),
+        input_hash=input_hash(KEY, plan.input),
         sent_at=BEGIN + timedelta(seconds=sent),
     )
-    return Doubt(attempt, plan if known else None)
+    return Doubt(attempt, plan if known else None, KEY)
 
 
 def prediction(number: int, plan: Plan, made: float, **fields: Any) -> Prediction:

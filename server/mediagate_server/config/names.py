@@ -51,6 +51,12 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "upload_life": "upload_life",
             "link_life": "link_life",
         },
+        "retention": {
+            "store_inputs": "store_inputs",
+            "inputs_life": "inputs_life",
+            "text_life": "text_life",
+            "media_life": "media_life",
+        },
         "storage": {
             "url": "storage_url",
             "endpoint": "storage_endpoint",
@@ -105,6 +111,7 @@ LIVE: Final = frozenset(
         *FILE_ONLY,
         *SECTIONS["limits"].values(),
         *SECTIONS["media"].values(),
+        *SECTIONS["retention"].values(),
         *SECTIONS["defaults"].values(),
         *SECTIONS["catalog"].values(),
         "drain_seconds",

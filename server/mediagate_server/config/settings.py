@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from mediagate_server.config.address import is_loopback, split_address, split_bucket_url
 from mediagate_server.config.names import NOT_BUILT
 from mediagate_server.config.problem import ConfigError
-from mediagate_server.config.tenants import AssumedUsd, Tenant
+from mediagate_server.config.tenants import AssumedUsd, StoreInputs, Tenant
 from mediagate_server.internet import Reach
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
@@ -87,6 +87,7 @@ PerMinute = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
 RunTimeout = Annotated[float, Field(ge=5, le=86_400)]
 WireTimeout = Annotated[float, Field(gt=0, le=600)]
+Retention = Annotated[float, Field(ge=0, le=315_360_000)]
 FileBytes = Annotated[int, Field(ge=1)]
 
 
@@ -172,6 +173,12 @@ class Settings(BaseModel):
     """The largest upload. Replicate takes no file over 100 MB."""
     upload_life: float = Field(default=86_400.0, ge=60, le=31_536_000)
     """How long an upload is kept."""
+    store_inputs: StoreInputs = "none"
+    """How much of a request is stored to be shown again, where nobody configured a tenant."""
+    inputs_life: Retention = 30 * 86_400.0
+    """How long stored requests are kept; 0: for ever. So for the next two."""
+    text_life: Retention = 30 * 86_400.0
+    media_life: Retention = 30 * 86_400.0
     link_life: float = Field(default=3_600.0, ge=60, le=604_800)
     """How long a link to a kept output works; S3 signs none for longer than a week."""
     storage_url: BucketUrl = ""

@@ -10,6 +10,7 @@ from mediagate_server.errors import (
     Internal,
     MediagateError,
     StoredFailure,
+    StreamExpired,
     StreamInterrupted,
     SubmitUnconfirmed,
 )
@@ -81,6 +82,8 @@ class Attachment:
 
         Ends after the last chunk of a success; raises what ended it otherwise.
         """
+        if self.record.erased_at:
+            raise StreamExpired("the text was erased", metadata={"id": self.record.id})
         reader = self._life.text.reader(after)
         told: tuple[State, int] | None = None
         while True:

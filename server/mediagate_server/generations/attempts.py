@@ -1,17 +1,14 @@
 """Attempts as they are opened and closed, and the generation's record around them. Pure."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any
-
-import orjson
 
 from mediagate_server import ledger
 from mediagate_server.catalog import price_json
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.hashing import input_hash
 from mediagate_server.generations.submission import Submission
 from mediagate_server.replacing import replace
 from mediagate_server.store.records import (
@@ -66,7 +63,7 @@ def open_attempt(
         state=AttemptState.QUEUED if queued else AttemptState.SUBMITTING,
         created_at=now,
         price=price_json.dumps(plan.price),
-        input_hash=input_hash(plan.input),
+        input_hash=input_hash(around.hash_key, plan.input),
         sent_at=None if queued else now,
     )
     reserved = ledger.reserve(plan, attempt.id)
@@ -188,8 +185,3 @@ def whole_cost(record: Generation, attempts: list[Attempt]) -> Cost:
 def cost_of(entry: Entry) -> Cost:
     """A ledger line as the record shows it."""
     return Cost(entry.amount_nanos, entry.state, entry.price_as_of)
-
-
-def input_hash(model_input: Mapping[str, Any]) -> str:
-    """SHA-256 of the input as canonical JSON: finds it again in upstream's list."""
-    return hashlib.sha256(orjson.dumps(model_input, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -91,6 +91,10 @@ class Keeper(Protocol):
         """
         ...
 
+    async def delete(self, generation_id: str) -> None:
+        """Erase all that is kept of a generation. Raises errors.MediagateError."""
+        ...
+
 
 class NoKeeper:
     """Keeps nothing: what was made is to be had from upstream as long as upstream has it."""
@@ -105,6 +109,9 @@ class NoKeeper:
     ) -> tuple[StoredMedia, ...]:
         """See Keeper."""
         return media
+
+    async def delete(self, generation_id: str) -> None:
+        """See Keeper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +143,9 @@ class Surroundings:
     `account` names the upstream account; `exclusive`: nobody else uses it, so that what its list
     shows and no attempt holds must be ours. `sandbox`: the embedded sandbox answers.
     `webhook_url` gives the address by which upstream may tell of one attempt, or None. `draw`
-    makes the unguessable part of ids. `creates_per_second` is the account's steady rate, to reckon
-    by when something that waits will be sent.
+    makes the unguessable part of ids. `hash_key` is what hashes of inputs are keyed with, so that
+    guesses cannot be tried out on them. `creates_per_second` is the account's steady rate, to
+    reckon by when something that waits will be sent.
     """
 
     store: Store
@@ -152,3 +160,4 @@ class Surroundings:
     keeper: Keeper = field(default_factory=NoKeeper)
     draw: Callable[[], str] = identifiers.token
     creates_per_second: float = 10.0
+    hash_key: bytes = b""

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +22,8 @@ from mediagate_server.errors import (
 from mediagate_server.generations import attempts, work
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
 from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.erasing import Eraser, Retention, is_whole
+from mediagate_server.generations.hashing import keyed
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.roll import Roll
@@ -48,14 +52,22 @@ class Generations:
     """Accepts, finds, cancels and recovers generations. Use it as an async context manager.
 
     `max_in_flight` tells how many generations a tenant, by its id, may run now (0: no limit).
+    `retention` tells how long things are kept that callers did not erase.
     """
 
-    def __init__(self, around: Surroundings, *, max_in_flight: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        *,
+        max_in_flight: Callable[[str], int],
+        retention: Callable[[], Retention] = Retention,
+    ) -> None:
         self._around = around
         self._max_in_flight = max_in_flight
         self._roll = Roll(around.creates_per_second, around.clock.now)
         self._overruns = Overruns(around, self._roll, self._keep)
         self._sweeper = Sweeper(around, self._roll, self._overruns)
+        self._eraser = Eraser(around, retention)
         self._tasks = asyncio.TaskGroup()
         self._living: set[asyncio.Task[None]] = set()
 
@@ -63,6 +75,7 @@ class Generations:
         await self._tasks.__aenter__()
         await self._recover()
         self._keep(self._sweeper.sweep_for_ever())
+        self._keep(self._eraser.keep_clean())
         return self
 
     async def __aexit__(
@@ -94,10 +107,13 @@ class Generations:
         """
         if self._roll.draining:
             raise draining()
+        submission = self._keyed(submission)
         if not submission.drawn:
             bound = await self._around.store.bound(submission.tenant, submission.request_id)
             if bound:
                 return await self._attach(submission, bound)
+        if submission.reuse_within and (earlier := await self._earlier(submission)):
+            return await self._attach(submission, earlier)
         work_asked_for = await planned()
         if self._roll.draining:  # Planning may have read about the model, or handed media over.
             raise draining()
@@ -110,7 +126,7 @@ class Generations:
         attachment = Attachment(
             life, self._around.clock, self._roll.placed, submission, replayed=False
         )
-        self._keep(self._accept(life, reserved, pending, submission.webhook_url, accepted))
+        self._keep(self._accept(life, submission, reserved, pending, accepted))
         try:
             # A caller that leaves now must not tear the commit from the send.
             outcome = await asyncio.shield(accepted)
@@ -124,6 +140,17 @@ class Generations:
     async def get(self, tenant: str, generation_id: str) -> Generation:
         """The generation as it stands. GenerationNotFound also for another tenant's."""
         return self._roll.placed((await self._find(tenant, generation_id)).record)
+
+    async def request(self, record: Generation) -> bytes | None:
+        """What was stored of the request that made it, if anything."""
+        return await self._around.store.request(record.id)
+
+    async def erase(self, tenant: str, generation_id: str) -> None:
+        """Erase inputs and outputs; what it cost stays. NotTerminal before its end."""
+        await self._eraser.erase(tenant, generation_id)
+        if life := self._roll.get(generation_id):
+            self._roll.remove(life)  # Over, and about to go by itself.
+        self._roll.changed()
 
     async def list_generations(
         self, tenant: str, wanted: Filter, limit: int, after: Position | None
@@ -211,6 +238,27 @@ class Generations:
                 return plan, self._around.upstream.try_admit(plan.slug)
         return plans[-1], self._around.upstream.try_admit(plans[-1].slug)
 
+    def _keyed(self, submission: Submission) -> Submission:
+        """With hashes that nobody without our key can make."""
+        key = self._around.hash_key
+        return replace(
+            submission,
+            fingerprint=keyed(key, submission.fingerprint),
+            likeness=submission.likeness and keyed(key, submission.likeness),
+        )
+
+    async def _earlier(self, submission: Submission) -> Bound | None:
+        """A generation that asked for the same and has all that it made, bound to this request."""
+        store, now = self._around.store, self._around.clock.now()
+        since = now - timedelta(seconds=submission.reuse_within)
+        for record in await store.alike(submission.tenant, submission.likeness, since):
+            if record.sandbox != self._around.sandbox or not is_whole(record, now):
+                continue
+            if submission.drawn:
+                return Bound(record.id, submission.fingerprint)
+            return await store.bind(record, submission.request_id, submission.fingerprint)
+        return None
+
     async def _find(self, tenant: str, generation_id: str) -> Life:
         life = self._roll.get(generation_id)
         if life and life.record.tenant == tenant:
@@ -237,9 +285,9 @@ class Generations:
     async def _accept(
         self,
         life: Life,
+        submission: Submission,
         reserved: tuple[Entry, ...],
         pending: bytes,
-        webhook_url: str,
         accepted: "asyncio.Future[Bound | MediagateError | None]",
     ) -> None:
         """The commit that binds, then the life; one task, so that no caller can come between."""
@@ -248,9 +296,16 @@ class Generations:
             failpoints.hit("before_accept")
             most = self._max_in_flight(life.record.tenant)
             binding = await self._around.store.accept(
-                life.record, reserved, most, pending=pending, webhook_url=webhook_url
+                life.record,
+                reserved,
+                most,
+                pending=pending,
+                webhook_url=submission.webhook_url,
+                request=submission.request,
+                likeness=submission.likeness,
             )
-            del pending  # Not to be held for as long as the generation lives.
+            # Not to be held for as long as the generation lives.
+            del pending, submission
             failpoints.hit("after_accept")
             outcome = binding if isinstance(binding, Bound) else None
         except MediagateError as error:

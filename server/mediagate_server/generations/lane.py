@@ -110,7 +110,7 @@ class Lane:
         """What to look for, while the attempt is in doubt and nothing was found out."""
         if self.attempt.state is not AttemptState.UNCONFIRMED or self._found or self._absent:
             return None
-        return Doubt(self.attempt, self.plan)
+        return Doubt(self.attempt, self.plan, self._around.hash_key)
 
     @property
     def hinted(self) -> str:
@@ -119,7 +119,11 @@ class Lane:
 
     def sending(self) -> Doubt | None:
         """What upstream may already show, though its answer has not come yet."""
-        return Doubt(self.attempt, self.plan) if self._posting.under_way else None
+        return (
+            Doubt(self.attempt, self.plan, self._around.hash_key)
+            if self._posting.under_way
+            else None
+        )
 
     def hint(self, attempt_id: str, prediction_id: str) -> bool:
         """See HintTaker. What the hint is worth is asked of upstream."""

@@ -16,6 +16,9 @@ class Submission:
     `fingerprint` tells two requests apart that came with the same request_id. `cancel_on_leaving`
     is the contract's on_disconnect. `drawn`: the request_id was drawn here just now, so that
     nothing can be bound to it yet. `webhook_url` is told of the end; empty: nobody is.
+    `request` is what is to be stored of it. `likeness` is the same for all requests that ask for
+    the same thing; where an earlier one of at most `reuse_within` has succeeded, its generation is
+    the answer.
     """
 
     tenant: str
@@ -28,6 +31,9 @@ class Submission:
     labels: Mapping[str, str] = field(default_factory=dict)
     drawn: bool = False
     webhook_url: str = ""
+    request: bytes | None = None
+    likeness: str = ""
+    reuse_within: float = 0.0
 
     def __post_init__(self) -> None:
         if self.timeout < SHORTEST_RUN:

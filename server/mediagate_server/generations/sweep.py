@@ -108,7 +108,8 @@ class Sweeper:
             for attempt in record.attempts:
                 late = attempt.state is AttemptState.ABSENT and attempt.created_at >= now - LATE
                 if late and not self._overruns.has(attempt.id):
-                    sweep.late[attempt.id] = (Doubt(attempt, self._plan_of(attempt)), record)
+                    doubt = Doubt(attempt, self._plan_of(attempt), self._around.hash_key)
+                    sweep.late[attempt.id] = (doubt, record)
         return sweep
 
     def _plan_of(self, attempt: Attempt) -> Plan | None:

@@ -16,10 +16,14 @@ from mediagate_server.store.records import Attempt, Entry
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """An attempt that was sent: what to look for in upstream's list. `plan` None: not kept."""
+    """An attempt that was sent: what to look for in upstream's list. `plan` None: not kept.
+
+    `key` is what its input's hash is keyed with.
+    """
 
     attempt: Attempt
     plan: Plan | None
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)

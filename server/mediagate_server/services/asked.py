@@ -46,6 +46,13 @@ _EXACT_INTEGERS: Final = 2**53
 """Up to here a double holds every integer; beyond, one cannot say which was meant."""
 _NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait")
 _OPTIONS_NOT_IN_FINGERPRINT: Final = ("timeout", "on_disconnect", "disconnect_grace")
+_OPTIONS_NOT_IN_LIKENESS: Final = (
+    *_OPTIONS_NOT_IN_FINGERPRINT,
+    "reuse_within",
+    "labels",
+    "webhook_url",
+    "max_cost_usd_nanos",
+)
 
 
 def model_request(request: Any, modality: Modality, timeout: float) -> ModelRequest:
@@ -134,11 +141,20 @@ def seconds_of(duration: Duration) -> float:
 
 def fingerprint(method: str, request: ProtoMessage) -> str:
     """SHA-256 over canonical JSON of the request, without what may differ between repeats."""
+    return _hash(method, request, _OPTIONS_NOT_IN_FINGERPRINT)
+
+
+def likeness(method: str, request: ProtoMessage) -> str:
+    """The same, and without what makes no difference to what is made."""
+    return _hash(method, request, _OPTIONS_NOT_IN_LIKENESS)
+
+
+def _hash(method: str, request: ProtoMessage, left_out: tuple[str, ...]) -> str:
     document: dict[str, Any] = MessageToDict(request, preserving_proto_field_name=True)
     for name in _NOT_IN_FINGERPRINT:
         document.pop(name, None)
     options = document.get("options", {})
-    for name in _OPTIONS_NOT_IN_FINGERPRINT:
+    for name in left_out:
         options.pop(name, None)
     if not options:
         document.pop("options", None)

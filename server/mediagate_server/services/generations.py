@@ -1,4 +1,4 @@
-"""GenerationService: reading, waiting, watching, cancelling."""
+"""GenerationService: reading, waiting, watching, cancelling, erasing."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -7,10 +7,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, modality_pb2
 from mediagate_server import caller
-from mediagate_server.errors import NotBuilt
 from mediagate_server.generations.generations import Generations
 from mediagate_server.outputs.links import MediaLinks
-from mediagate_server.services import paging, shown
+from mediagate_server.services import paging, shown, stored_requests
 from mediagate_server.services.paid import Context, report, waiting_time
 from mediagate_server.store.records import Filter, Generation, Position, State
 
@@ -18,7 +17,7 @@ _STATES = {number: state for state, number in shown.STATES.items()}
 
 
 class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
-    """See generations.proto. DeleteGeneration is not built yet."""
+    """See generations.proto."""
 
     def __init__(self, generations: Generations, links: MediaLinks) -> None:
         self._generations = generations
@@ -30,8 +29,10 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         """Shows one generation as it stands."""
         record = await self._generations.get(caller.current().tenant, request.id)
         report(record)
+        stored = await self._generations.request(record)
         return generations_pb2.GetGenerationResponse(
-            generation=await self._shown(record, request.view)
+            generation=await self._shown(record, request.view),
+            request=stored_requests.read(record.method, stored) if stored else None,
         )
 
     async def ListGenerations(
@@ -104,8 +105,9 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     async def DeleteGeneration(
         self, request: generations_pb2.DeleteGenerationRequest, context: Context
     ) -> generations_pb2.DeleteGenerationResponse:
-        """Not built yet."""
-        raise NotBuilt("DeleteGeneration")
+        """Erases its inputs and outputs."""
+        await self._generations.erase(caller.current().tenant, request.id)
+        return generations_pb2.DeleteGenerationResponse()
 
     async def _shown(
         self, record: Generation, view: int = generation_pb2.GENERATION_VIEW_BASIC

@@ -16,13 +16,14 @@ from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.catalog.reference import Reference
 from mediagate_server.catalog.request import Modality
 from mediagate_server.catalog.route import Route, screened
+from mediagate_server.config.tenants import StoreInputs
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.media_inputs import MediaInputs
 from mediagate_server.generations.submission import Submission, canonical_request_id
 from mediagate_server.generations.work import Work
 from mediagate_server.outputs.links import NO_LINKS, Link, MediaLinks
-from mediagate_server.services import asked, shown
+from mediagate_server.services import asked, shown, stored_requests
 from mediagate_server.store.records import Generation
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -50,7 +51,9 @@ class Answer:
 
 
 class PaidCalls:
-    """What all paid rpcs share. `catalog` and `timeouts` (seconds) are asked at each call."""
+    """What all paid rpcs share. `catalog`, `timeouts` (seconds) and `store_inputs`, which
+    tells how much of a tenant's requests is stored, are asked at each call.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class PaidCalls:
         media_inputs: MediaInputs,
         links: MediaLinks,
         timeouts: Callable[[], Mapping[Modality, float]],
+        store_inputs: Callable[[str], StoreInputs],
     ) -> None:
         self._catalog = catalog
         self._published = published
@@ -68,6 +72,7 @@ class PaidCalls:
         self.links = links
         """To what is kept of a generation."""
         self._timeouts = timeouts
+        self._store_inputs = store_inputs
 
     async def answer(
         self,
@@ -145,8 +150,9 @@ class PaidCalls:
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options
+        tenant = caller.current().tenant
         return Submission(
-            tenant=caller.current().tenant,
+            tenant=tenant,
             method=method,
             request_id=canonical_request_id(request.request_id),
             fingerprint=asked.fingerprint(method, request),
@@ -156,6 +162,9 @@ class PaidCalls:
             labels=dict(options.labels),
             drawn=not request.request_id,
             webhook_url=options.webhook_url,
+            request=stored_requests.write(request, self._store_inputs(tenant)),
+            likeness=asked.likeness(method, request),
+            reuse_within=asked.seconds_of(options.reuse_within),
         )
 
     def _timeout(self, options: options_pb2.GenerationOptions, modality: Modality) -> float:

@@ -86,6 +86,7 @@ def generation(
         deadline_time=time(record.deadline_at),
         labels=record.labels,
         sandbox=record.sandbox,
+        erase_time=time(record.erased_at),
     )
     if record.failure:
         shown.error.CopyFrom(status_of(record.failure))

@@ -14,7 +14,6 @@ _ADMIN: Final = (
 
 NOT_BUILT_METHODS: Final = frozenset(
     {
-        "/mediagate.v1.GenerationService/DeleteGeneration",
         *(f"/mediagate.v1.AdminService/{name}" for name in _ADMIN),
     }
 )

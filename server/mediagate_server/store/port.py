@@ -67,11 +67,15 @@ class Store(Protocol):
         *,
         pending: bytes | None = None,
         webhook_url: str = "",
+        request: bytes | None = None,
+        likeness: str = "",
     ) -> Bound | int:
         """Bind the request_id and write generation, attempt and reservation, in one commit.
 
         `pending` is what a later process needs to send it; kept sealed until the generation ends.
         `webhook_url` is told of the end by whoever empties the `outbox`; empty: nobody is told.
+        `request` is what was asked, kept sealed until it is erased. By its `likeness` it is found
+        again by another that asks the same.
         Returns the number of this change, or the binding, with nothing written, where the
         request_id is bound already. Raises errors.TooManyInFlight where the tenant runs
         `max_in_flight` generations (0: no limit), errors.BudgetExceeded where what is reserved
@@ -97,6 +101,39 @@ class Store(Protocol):
         is in the outbox with the same commit. It raises errors.BudgetExceeded or
         errors.PriceUnknown as `accept` does, where it reserves more than it closes.
         """
+        ...
+
+    async def erase(self, generation: Generation) -> None:
+        """Write the next version as `save` does, and forget the request.
+
+        On return no file of the store has a byte left of what was there before, but in what is
+        sealed. Raises StaleWrite.
+        """
+        ...
+
+    async def forget_requests(self, before: datetime) -> int:
+        """Erase the requests of generations accepted before that time; how many there were."""
+        ...
+
+    async def expired(
+        self, modalities: tuple[str, ...], before: datetime, limit: int
+    ) -> tuple[Generation, ...]:
+        """Generations accepted before that time, ended and not erased, oldest first."""
+        ...
+
+    async def alike(self, tenant: str, likeness: str, since: datetime) -> tuple[Generation, ...]:
+        """A tenant's successes of this likeness since then that were not erased, newest first.
+
+        A few of them.
+        """
+        ...
+
+    async def bind(self, generation: Generation, request_id: str, fingerprint: str) -> Bound:
+        """Bind another request_id to a generation; the binding there is where there is one."""
+        ...
+
+    async def request(self, generation_id: str) -> bytes | None:
+        """What `accept` was given as the request; None where nothing was, or it is erased."""
         ...
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:

@@ -162,10 +162,10 @@ class Charged:
 class Attempt:
     """The right to send one POST, and what became of it.
 
-    `price` is the price list held at submit, as text of the catalog's; `input_hash` is the SHA-256
-    of the input sent, to recognise it in upstream's list without keeping it. `sent_at` is the time
-    of the commit that precedes the send; None while it waits. `cost` is what is held, then what
-    it cost; `charged` says what of, once it is settled on a terminal record.
+    `price` is the price list held at submit, as text of the catalog's; `input_hash` is a keyed
+    hash of the input sent, to recognise it in upstream's list without keeping it. `sent_at` is the
+    time of the commit that precedes the send; None while it waits. `cost` is what is held, then
+    what it cost; `charged` says what of, once it is settled on a terminal record.
     """
 
     id: str
@@ -231,7 +231,8 @@ class Generation:
     `version` counts the changes, from 1. `stop` says why its end was asked for, in one of our own
     words; empty: it was not. `parts` are the ends of its lanes, where it has several; `missing`
     says which outputs of a success are not there. `calls_back`: somebody is to be told of its end.
-    `place` is put in where it is shown while it waits, and never stored.
+    `erased_at`: since when nothing is left of what it was asked and what it made. `place` is put in
+    where it is shown while it waits, and never stored.
     """
 
     id: str
@@ -267,6 +268,7 @@ class Generation:
     missing: tuple[MissingOutput, ...] = ()
     place: Place | None = None
     calls_back: bool = False
+    erased_at: datetime | None = None
 
     @property
     def attempt(self) -> Attempt:

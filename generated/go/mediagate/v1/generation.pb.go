@@ -428,6 +428,8 @@ type Generation struct {
 	Choice *ModelChoice `protobuf:"bytes,31,opt,name=choice,proto3" json:"choice,omitempty"`
 	// Models of the fallback chain that were passed over.
 	SkippedModels []*SkippedModel `protobuf:"bytes,32,rep,name=skipped_models,json=skippedModels,proto3" json:"skipped_models,omitempty"`
+	// When its inputs and outputs were erased; unset: they were not.
+	EraseTime     *timestamppb.Timestamp `protobuf:"bytes,33,opt,name=erase_time,json=eraseTime,proto3" json:"erase_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -699,6 +701,13 @@ func (x *Generation) GetChoice() *ModelChoice {
 func (x *Generation) GetSkippedModels() []*SkippedModel {
 	if x != nil {
 		return x.SkippedModels
+	}
+	return nil
+}
+
+func (x *Generation) GetEraseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EraseTime
 	}
 	return nil
 }
@@ -1315,7 +1324,7 @@ var File_mediagate_v1_generation_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmediagate/v1/generation.proto\x12\fmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\xcc\x0e\n" +
+	"\x1dmediagate/v1/generation.proto\x12\fmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\x87\x0f\n" +
 	"\n" +
 	"Generation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
@@ -1355,7 +1364,9 @@ const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\x06labels\x18\x1d \x03(\v2$.mediagate.v1.Generation.LabelsEntryR\x06labels\x12\x18\n" +
 	"\asandbox\x18\x1e \x01(\bR\asandbox\x121\n" +
 	"\x06choice\x18\x1f \x01(\v2\x19.mediagate.v1.ModelChoiceR\x06choice\x12A\n" +
-	"\x0eskipped_models\x18  \x03(\v2\x1a.mediagate.v1.SkippedModelR\rskippedModels\x1a9\n" +
+	"\x0eskipped_models\x18  \x03(\v2\x1a.mediagate.v1.SkippedModelR\rskippedModels\x129\n" +
+	"\n" +
+	"erase_time\x18! \x01(\v2\x1a.google.protobuf.TimestampR\teraseTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd6\x01\n" +
@@ -1512,26 +1523,27 @@ var file_mediagate_v1_generation_proto_depIdxs = []int32{
 	15, // 20: mediagate.v1.Generation.labels:type_name -> mediagate.v1.Generation.LabelsEntry
 	24, // 21: mediagate.v1.Generation.choice:type_name -> mediagate.v1.ModelChoice
 	25, // 22: mediagate.v1.Generation.skipped_models:type_name -> mediagate.v1.SkippedModel
-	3,  // 23: mediagate.v1.Attempt.purpose:type_name -> mediagate.v1.Attempt.Purpose
-	4,  // 24: mediagate.v1.Attempt.state:type_name -> mediagate.v1.Attempt.State
-	21, // 25: mediagate.v1.Attempt.cost:type_name -> mediagate.v1.Cost
-	19, // 26: mediagate.v1.Attempt.create_time:type_name -> google.protobuf.Timestamp
-	19, // 27: mediagate.v1.Attempt.complete_time:type_name -> google.protobuf.Timestamp
-	8,  // 28: mediagate.v1.TextOutput.tool_calls:type_name -> mediagate.v1.ToolCall
-	0,  // 29: mediagate.v1.TextOutput.finish_reason:type_name -> mediagate.v1.FinishReason
-	26, // 30: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
-	27, // 31: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
-	27, // 32: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
-	27, // 33: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
-	28, // 34: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
-	27, // 35: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
-	14, // 36: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
-	23, // 37: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	19, // 23: mediagate.v1.Generation.erase_time:type_name -> google.protobuf.Timestamp
+	3,  // 24: mediagate.v1.Attempt.purpose:type_name -> mediagate.v1.Attempt.Purpose
+	4,  // 25: mediagate.v1.Attempt.state:type_name -> mediagate.v1.Attempt.State
+	21, // 26: mediagate.v1.Attempt.cost:type_name -> mediagate.v1.Cost
+	19, // 27: mediagate.v1.Attempt.create_time:type_name -> google.protobuf.Timestamp
+	19, // 28: mediagate.v1.Attempt.complete_time:type_name -> google.protobuf.Timestamp
+	8,  // 29: mediagate.v1.TextOutput.tool_calls:type_name -> mediagate.v1.ToolCall
+	0,  // 30: mediagate.v1.TextOutput.finish_reason:type_name -> mediagate.v1.FinishReason
+	26, // 31: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
+	27, // 32: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
+	27, // 33: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
+	27, // 34: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
+	28, // 35: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
+	27, // 36: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
+	14, // 37: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
+	23, // 38: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_generation_proto_init() }

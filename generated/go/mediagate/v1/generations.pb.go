@@ -24,6 +24,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How much of it is there.
+type RequestRecord_Extent int32
+
+const (
+	// Nothing.
+	RequestRecord_EXTENT_UNSPECIFIED RequestRecord_Extent = 0
+	// The model, options and numbers. Every text is a note of how long it was; media are left out.
+	RequestRecord_EXTENT_REDACTED RequestRecord_Extent = 1
+	// All of it.
+	RequestRecord_EXTENT_FULL RequestRecord_Extent = 2
+)
+
+// Enum value maps for RequestRecord_Extent.
+var (
+	RequestRecord_Extent_name = map[int32]string{
+		0: "EXTENT_UNSPECIFIED",
+		1: "EXTENT_REDACTED",
+		2: "EXTENT_FULL",
+	}
+	RequestRecord_Extent_value = map[string]int32{
+		"EXTENT_UNSPECIFIED": 0,
+		"EXTENT_REDACTED":    1,
+		"EXTENT_FULL":        2,
+	}
+)
+
+func (x RequestRecord_Extent) Enum() *RequestRecord_Extent {
+	p := new(RequestRecord_Extent)
+	*p = x
+	return p
+}
+
+func (x RequestRecord_Extent) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RequestRecord_Extent) Descriptor() protoreflect.EnumDescriptor {
+	return file_mediagate_v1_generations_proto_enumTypes[0].Descriptor()
+}
+
+func (RequestRecord_Extent) Type() protoreflect.EnumType {
+	return &file_mediagate_v1_generations_proto_enumTypes[0]
+}
+
+func (x RequestRecord_Extent) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RequestRecord_Extent.Descriptor instead.
+func (RequestRecord_Extent) EnumDescriptor() ([]byte, []int) {
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{2, 0}
+}
+
 // Asks for one generation.
 type GetGenerationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -83,7 +136,10 @@ func (x *GetGenerationRequest) GetView() GenerationView {
 type GetGenerationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The generation.
-	Generation    *Generation `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Generation *Generation `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The request that made it, where the operator has it stored. Without request_id and wait: sent
+	// as it is, it makes another generation.
+	Request       *RequestRecord `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -125,6 +181,211 @@ func (x *GetGenerationResponse) GetGeneration() *Generation {
 	return nil
 }
 
+func (x *GetGenerationResponse) GetRequest() *RequestRecord {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+// A request as it was stored.
+type RequestRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How much of it is there.
+	Extent RequestRecord_Extent `protobuf:"varint,1,opt,name=extent,proto3,enum=mediagate.v1.RequestRecord_Extent" json:"extent,omitempty"`
+	// The request, of the rpc that it was sent to.
+	//
+	// Types that are valid to be assigned to Request:
+	//
+	//	*RequestRecord_StreamText
+	//	*RequestRecord_GenerateText
+	//	*RequestRecord_GenerateImage
+	//	*RequestRecord_GenerateVideo
+	//	*RequestRecord_GenerateAudio
+	//	*RequestRecord_CheckSafety
+	//	*RequestRecord_RunModel
+	//	*RequestRecord_StreamModel
+	Request       isRequestRecord_Request `protobuf_oneof:"request"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestRecord) Reset() {
+	*x = RequestRecord{}
+	mi := &file_mediagate_v1_generations_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestRecord) ProtoMessage() {}
+
+func (x *RequestRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_generations_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestRecord.ProtoReflect.Descriptor instead.
+func (*RequestRecord) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RequestRecord) GetExtent() RequestRecord_Extent {
+	if x != nil {
+		return x.Extent
+	}
+	return RequestRecord_EXTENT_UNSPECIFIED
+}
+
+func (x *RequestRecord) GetRequest() isRequestRecord_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetStreamText() *StreamTextRequest {
+	if x != nil {
+		if x, ok := x.Request.(*RequestRecord_StreamText); ok {
+			return x.StreamText
+		}
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetGenerateText() *GenerateTextRequest {
+	if x != nil {
+		if x, ok := x.Request.(*RequestRecord_GenerateText); ok {
+			return x.GenerateText
+		}
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetGenerateImage() *GenerateImageRequest {
+	if x != nil {
+		if x, ok := x.Request.(*RequestRecord_GenerateImage); ok {
+			return x.GenerateImage
+		}
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetGenerateVideo() *GenerateVideoRequest {
+	if x != nil {
+		if x, ok := x.Request.(*RequestRecord_GenerateVideo); ok {
+			return x.GenerateVideo
+		}
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetGenerateAudio() *GenerateAudioRequest {
+	if x != nil {
+		if x, ok := x.Request.(*RequestRecord_GenerateAudio); ok {
+			return x.GenerateAudio
+		}
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetCheckSafety() *CheckSafetyRequest {
+	if x != nil {
+		if x, ok := x.Request.(*RequestRecord_CheckSafety); ok {
+			return x.CheckSafety
+		}
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetRunModel() *RunModelRequest {
+	if x != nil {
+		if x, ok := x.Request.(*RequestRecord_RunModel); ok {
+			return x.RunModel
+		}
+	}
+	return nil
+}
+
+func (x *RequestRecord) GetStreamModel() *StreamModelRequest {
+	if x != nil {
+		if x, ok := x.Request.(*RequestRecord_StreamModel); ok {
+			return x.StreamModel
+		}
+	}
+	return nil
+}
+
+type isRequestRecord_Request interface {
+	isRequestRecord_Request()
+}
+
+type RequestRecord_StreamText struct {
+	// StreamText.
+	StreamText *StreamTextRequest `protobuf:"bytes,2,opt,name=stream_text,json=streamText,proto3,oneof"`
+}
+
+type RequestRecord_GenerateText struct {
+	// GenerateText.
+	GenerateText *GenerateTextRequest `protobuf:"bytes,3,opt,name=generate_text,json=generateText,proto3,oneof"`
+}
+
+type RequestRecord_GenerateImage struct {
+	// GenerateImage.
+	GenerateImage *GenerateImageRequest `protobuf:"bytes,4,opt,name=generate_image,json=generateImage,proto3,oneof"`
+}
+
+type RequestRecord_GenerateVideo struct {
+	// GenerateVideo.
+	GenerateVideo *GenerateVideoRequest `protobuf:"bytes,5,opt,name=generate_video,json=generateVideo,proto3,oneof"`
+}
+
+type RequestRecord_GenerateAudio struct {
+	// GenerateAudio.
+	GenerateAudio *GenerateAudioRequest `protobuf:"bytes,6,opt,name=generate_audio,json=generateAudio,proto3,oneof"`
+}
+
+type RequestRecord_CheckSafety struct {
+	// CheckSafety.
+	CheckSafety *CheckSafetyRequest `protobuf:"bytes,7,opt,name=check_safety,json=checkSafety,proto3,oneof"`
+}
+
+type RequestRecord_RunModel struct {
+	// RunModel.
+	RunModel *RunModelRequest `protobuf:"bytes,8,opt,name=run_model,json=runModel,proto3,oneof"`
+}
+
+type RequestRecord_StreamModel struct {
+	// StreamModel.
+	StreamModel *StreamModelRequest `protobuf:"bytes,9,opt,name=stream_model,json=streamModel,proto3,oneof"`
+}
+
+func (*RequestRecord_StreamText) isRequestRecord_Request() {}
+
+func (*RequestRecord_GenerateText) isRequestRecord_Request() {}
+
+func (*RequestRecord_GenerateImage) isRequestRecord_Request() {}
+
+func (*RequestRecord_GenerateVideo) isRequestRecord_Request() {}
+
+func (*RequestRecord_GenerateAudio) isRequestRecord_Request() {}
+
+func (*RequestRecord_CheckSafety) isRequestRecord_Request() {}
+
+func (*RequestRecord_RunModel) isRequestRecord_Request() {}
+
+func (*RequestRecord_StreamModel) isRequestRecord_Request() {}
+
 // Which generations.
 type GenerationFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -146,7 +407,7 @@ type GenerationFilter struct {
 
 func (x *GenerationFilter) Reset() {
 	*x = GenerationFilter{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[2]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -158,7 +419,7 @@ func (x *GenerationFilter) String() string {
 func (*GenerationFilter) ProtoMessage() {}
 
 func (x *GenerationFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[2]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -171,7 +432,7 @@ func (x *GenerationFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerationFilter.ProtoReflect.Descriptor instead.
 func (*GenerationFilter) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{2}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GenerationFilter) GetStates() []Generation_State {
@@ -233,7 +494,7 @@ type ListGenerationsRequest struct {
 
 func (x *ListGenerationsRequest) Reset() {
 	*x = ListGenerationsRequest{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[3]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -245,7 +506,7 @@ func (x *ListGenerationsRequest) String() string {
 func (*ListGenerationsRequest) ProtoMessage() {}
 
 func (x *ListGenerationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[3]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -258,7 +519,7 @@ func (x *ListGenerationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGenerationsRequest.ProtoReflect.Descriptor instead.
 func (*ListGenerationsRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{3}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListGenerationsRequest) GetFilter() *GenerationFilter {
@@ -302,7 +563,7 @@ type ListGenerationsResponse struct {
 
 func (x *ListGenerationsResponse) Reset() {
 	*x = ListGenerationsResponse{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[4]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +575,7 @@ func (x *ListGenerationsResponse) String() string {
 func (*ListGenerationsResponse) ProtoMessage() {}
 
 func (x *ListGenerationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[4]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +588,7 @@ func (x *ListGenerationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGenerationsResponse.ProtoReflect.Descriptor instead.
 func (*ListGenerationsResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{4}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListGenerationsResponse) GetGenerations() []*Generation {
@@ -360,7 +621,7 @@ type WaitGenerationRequest struct {
 
 func (x *WaitGenerationRequest) Reset() {
 	*x = WaitGenerationRequest{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[5]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +633,7 @@ func (x *WaitGenerationRequest) String() string {
 func (*WaitGenerationRequest) ProtoMessage() {}
 
 func (x *WaitGenerationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[5]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +646,7 @@ func (x *WaitGenerationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitGenerationRequest.ProtoReflect.Descriptor instead.
 func (*WaitGenerationRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{5}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WaitGenerationRequest) GetId() string {
@@ -420,7 +681,7 @@ type WaitGenerationResponse struct {
 
 func (x *WaitGenerationResponse) Reset() {
 	*x = WaitGenerationResponse{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[6]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +693,7 @@ func (x *WaitGenerationResponse) String() string {
 func (*WaitGenerationResponse) ProtoMessage() {}
 
 func (x *WaitGenerationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[6]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +706,7 @@ func (x *WaitGenerationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitGenerationResponse.ProtoReflect.Descriptor instead.
 func (*WaitGenerationResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{6}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WaitGenerationResponse) GetGeneration() *Generation {
@@ -470,7 +731,7 @@ type WatchGenerationRequest struct {
 
 func (x *WatchGenerationRequest) Reset() {
 	*x = WatchGenerationRequest{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[7]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +743,7 @@ func (x *WatchGenerationRequest) String() string {
 func (*WatchGenerationRequest) ProtoMessage() {}
 
 func (x *WatchGenerationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[7]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +756,7 @@ func (x *WatchGenerationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGenerationRequest.ProtoReflect.Descriptor instead.
 func (*WatchGenerationRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{7}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchGenerationRequest) GetId() string {
@@ -533,7 +794,7 @@ type WatchGenerationResponse struct {
 
 func (x *WatchGenerationResponse) Reset() {
 	*x = WatchGenerationResponse{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[8]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +806,7 @@ func (x *WatchGenerationResponse) String() string {
 func (*WatchGenerationResponse) ProtoMessage() {}
 
 func (x *WatchGenerationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[8]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +819,7 @@ func (x *WatchGenerationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGenerationResponse.ProtoReflect.Descriptor instead.
 func (*WatchGenerationResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{8}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchGenerationResponse) GetGeneration() *Generation {
@@ -590,7 +851,7 @@ type WatchGenerationsRequest struct {
 
 func (x *WatchGenerationsRequest) Reset() {
 	*x = WatchGenerationsRequest{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[9]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +863,7 @@ func (x *WatchGenerationsRequest) String() string {
 func (*WatchGenerationsRequest) ProtoMessage() {}
 
 func (x *WatchGenerationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[9]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +876,7 @@ func (x *WatchGenerationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGenerationsRequest.ProtoReflect.Descriptor instead.
 func (*WatchGenerationsRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{9}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchGenerationsRequest) GetFilter() *GenerationFilter {
@@ -652,7 +913,7 @@ type WatchGenerationsResponse struct {
 
 func (x *WatchGenerationsResponse) Reset() {
 	*x = WatchGenerationsResponse{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[10]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +925,7 @@ func (x *WatchGenerationsResponse) String() string {
 func (*WatchGenerationsResponse) ProtoMessage() {}
 
 func (x *WatchGenerationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[10]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +938,7 @@ func (x *WatchGenerationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchGenerationsResponse.ProtoReflect.Descriptor instead.
 func (*WatchGenerationsResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{10}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchGenerationsResponse) GetGeneration() *Generation {
@@ -705,7 +966,7 @@ type CancelGenerationRequest struct {
 
 func (x *CancelGenerationRequest) Reset() {
 	*x = CancelGenerationRequest{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[11]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +978,7 @@ func (x *CancelGenerationRequest) String() string {
 func (*CancelGenerationRequest) ProtoMessage() {}
 
 func (x *CancelGenerationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[11]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +991,7 @@ func (x *CancelGenerationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGenerationRequest.ProtoReflect.Descriptor instead.
 func (*CancelGenerationRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{11}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelGenerationRequest) GetId() string {
@@ -751,7 +1012,7 @@ type CancelGenerationResponse struct {
 
 func (x *CancelGenerationResponse) Reset() {
 	*x = CancelGenerationResponse{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[12]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +1024,7 @@ func (x *CancelGenerationResponse) String() string {
 func (*CancelGenerationResponse) ProtoMessage() {}
 
 func (x *CancelGenerationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[12]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +1037,7 @@ func (x *CancelGenerationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelGenerationResponse.ProtoReflect.Descriptor instead.
 func (*CancelGenerationResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{12}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelGenerationResponse) GetGeneration() *Generation {
@@ -797,7 +1058,7 @@ type DeleteGenerationRequest struct {
 
 func (x *DeleteGenerationRequest) Reset() {
 	*x = DeleteGenerationRequest{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[13]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1070,7 @@ func (x *DeleteGenerationRequest) String() string {
 func (*DeleteGenerationRequest) ProtoMessage() {}
 
 func (x *DeleteGenerationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[13]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1083,7 @@ func (x *DeleteGenerationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGenerationRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGenerationRequest) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{13}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteGenerationRequest) GetId() string {
@@ -841,7 +1102,7 @@ type DeleteGenerationResponse struct {
 
 func (x *DeleteGenerationResponse) Reset() {
 	*x = DeleteGenerationResponse{}
-	mi := &file_mediagate_v1_generations_proto_msgTypes[14]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +1114,7 @@ func (x *DeleteGenerationResponse) String() string {
 func (*DeleteGenerationResponse) ProtoMessage() {}
 
 func (x *DeleteGenerationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_generations_proto_msgTypes[14]
+	mi := &file_mediagate_v1_generations_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,21 +1127,38 @@ func (x *DeleteGenerationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGenerationResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGenerationResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{14}
+	return file_mediagate_v1_generations_proto_rawDescGZIP(), []int{15}
 }
 
 var File_mediagate_v1_generations_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_generations_proto_rawDesc = "" +
 	"\n" +
-	"\x1emediagate/v1/generations.proto\x12\fmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmediagate/v1/generation.proto\x1a\x1bmediagate/v1/modality.proto\"d\n" +
+	"\x1emediagate/v1/generations.proto\x12\fmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18mediagate/v1/audio.proto\x1a\x1dmediagate/v1/generation.proto\x1a\x18mediagate/v1/image.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x19mediagate/v1/models.proto\x1a\x19mediagate/v1/safety.proto\x1a\x17mediagate/v1/text.proto\x1a\x18mediagate/v1/video.proto\"d\n" +
 	"\x14GetGenerationRequest\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x02id\x126\n" +
-	"\x04view\x18\x02 \x01(\x0e2\x1c.mediagate.v1.GenerationViewB\x04\xe2A\x01\x01R\x04view\"Q\n" +
+	"\x04view\x18\x02 \x01(\x0e2\x1c.mediagate.v1.GenerationViewB\x04\xe2A\x01\x01R\x04view\"\x88\x01\n" +
 	"\x15GetGenerationResponse\x128\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\v2\x18.mediagate.v1.GenerationR\n" +
-	"generation\"\x99\x03\n" +
+	"generation\x125\n" +
+	"\arequest\x18\x02 \x01(\v2\x1b.mediagate.v1.RequestRecordR\arequest\"\xdf\x05\n" +
+	"\rRequestRecord\x12:\n" +
+	"\x06extent\x18\x01 \x01(\x0e2\".mediagate.v1.RequestRecord.ExtentR\x06extent\x12B\n" +
+	"\vstream_text\x18\x02 \x01(\v2\x1f.mediagate.v1.StreamTextRequestH\x00R\n" +
+	"streamText\x12H\n" +
+	"\rgenerate_text\x18\x03 \x01(\v2!.mediagate.v1.GenerateTextRequestH\x00R\fgenerateText\x12K\n" +
+	"\x0egenerate_image\x18\x04 \x01(\v2\".mediagate.v1.GenerateImageRequestH\x00R\rgenerateImage\x12K\n" +
+	"\x0egenerate_video\x18\x05 \x01(\v2\".mediagate.v1.GenerateVideoRequestH\x00R\rgenerateVideo\x12K\n" +
+	"\x0egenerate_audio\x18\x06 \x01(\v2\".mediagate.v1.GenerateAudioRequestH\x00R\rgenerateAudio\x12E\n" +
+	"\fcheck_safety\x18\a \x01(\v2 .mediagate.v1.CheckSafetyRequestH\x00R\vcheckSafety\x12<\n" +
+	"\trun_model\x18\b \x01(\v2\x1d.mediagate.v1.RunModelRequestH\x00R\brunModel\x12E\n" +
+	"\fstream_model\x18\t \x01(\v2 .mediagate.v1.StreamModelRequestH\x00R\vstreamModel\"F\n" +
+	"\x06Extent\x12\x16\n" +
+	"\x12EXTENT_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fEXTENT_REDACTED\x10\x01\x12\x0f\n" +
+	"\vEXTENT_FULL\x10\x02B\t\n" +
+	"\arequest\"\x99\x03\n" +
 	"\x10GenerationFilter\x126\n" +
 	"\x06states\x18\x01 \x03(\x0e2\x1e.mediagate.v1.Generation.StateR\x06states\x12\x16\n" +
 	"\x06models\x18\x02 \x03(\tR\x06models\x122\n" +
@@ -957,70 +1235,91 @@ func file_mediagate_v1_generations_proto_rawDescGZIP() []byte {
 	return file_mediagate_v1_generations_proto_rawDescData
 }
 
-var file_mediagate_v1_generations_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_mediagate_v1_generations_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_mediagate_v1_generations_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_mediagate_v1_generations_proto_goTypes = []any{
-	(*GetGenerationRequest)(nil),     // 0: mediagate.v1.GetGenerationRequest
-	(*GetGenerationResponse)(nil),    // 1: mediagate.v1.GetGenerationResponse
-	(*GenerationFilter)(nil),         // 2: mediagate.v1.GenerationFilter
-	(*ListGenerationsRequest)(nil),   // 3: mediagate.v1.ListGenerationsRequest
-	(*ListGenerationsResponse)(nil),  // 4: mediagate.v1.ListGenerationsResponse
-	(*WaitGenerationRequest)(nil),    // 5: mediagate.v1.WaitGenerationRequest
-	(*WaitGenerationResponse)(nil),   // 6: mediagate.v1.WaitGenerationResponse
-	(*WatchGenerationRequest)(nil),   // 7: mediagate.v1.WatchGenerationRequest
-	(*WatchGenerationResponse)(nil),  // 8: mediagate.v1.WatchGenerationResponse
-	(*WatchGenerationsRequest)(nil),  // 9: mediagate.v1.WatchGenerationsRequest
-	(*WatchGenerationsResponse)(nil), // 10: mediagate.v1.WatchGenerationsResponse
-	(*CancelGenerationRequest)(nil),  // 11: mediagate.v1.CancelGenerationRequest
-	(*CancelGenerationResponse)(nil), // 12: mediagate.v1.CancelGenerationResponse
-	(*DeleteGenerationRequest)(nil),  // 13: mediagate.v1.DeleteGenerationRequest
-	(*DeleteGenerationResponse)(nil), // 14: mediagate.v1.DeleteGenerationResponse
-	nil,                              // 15: mediagate.v1.GenerationFilter.LabelsEntry
-	(GenerationView)(0),              // 16: mediagate.v1.GenerationView
-	(*Generation)(nil),               // 17: mediagate.v1.Generation
-	(Generation_State)(0),            // 18: mediagate.v1.Generation.State
-	(Modality)(0),                    // 19: mediagate.v1.Modality
-	(*timestamppb.Timestamp)(nil),    // 20: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 21: google.protobuf.Duration
+	(RequestRecord_Extent)(0),        // 0: mediagate.v1.RequestRecord.Extent
+	(*GetGenerationRequest)(nil),     // 1: mediagate.v1.GetGenerationRequest
+	(*GetGenerationResponse)(nil),    // 2: mediagate.v1.GetGenerationResponse
+	(*RequestRecord)(nil),            // 3: mediagate.v1.RequestRecord
+	(*GenerationFilter)(nil),         // 4: mediagate.v1.GenerationFilter
+	(*ListGenerationsRequest)(nil),   // 5: mediagate.v1.ListGenerationsRequest
+	(*ListGenerationsResponse)(nil),  // 6: mediagate.v1.ListGenerationsResponse
+	(*WaitGenerationRequest)(nil),    // 7: mediagate.v1.WaitGenerationRequest
+	(*WaitGenerationResponse)(nil),   // 8: mediagate.v1.WaitGenerationResponse
+	(*WatchGenerationRequest)(nil),   // 9: mediagate.v1.WatchGenerationRequest
+	(*WatchGenerationResponse)(nil),  // 10: mediagate.v1.WatchGenerationResponse
+	(*WatchGenerationsRequest)(nil),  // 11: mediagate.v1.WatchGenerationsRequest
+	(*WatchGenerationsResponse)(nil), // 12: mediagate.v1.WatchGenerationsResponse
+	(*CancelGenerationRequest)(nil),  // 13: mediagate.v1.CancelGenerationRequest
+	(*CancelGenerationResponse)(nil), // 14: mediagate.v1.CancelGenerationResponse
+	(*DeleteGenerationRequest)(nil),  // 15: mediagate.v1.DeleteGenerationRequest
+	(*DeleteGenerationResponse)(nil), // 16: mediagate.v1.DeleteGenerationResponse
+	nil,                              // 17: mediagate.v1.GenerationFilter.LabelsEntry
+	(GenerationView)(0),              // 18: mediagate.v1.GenerationView
+	(*Generation)(nil),               // 19: mediagate.v1.Generation
+	(*StreamTextRequest)(nil),        // 20: mediagate.v1.StreamTextRequest
+	(*GenerateTextRequest)(nil),      // 21: mediagate.v1.GenerateTextRequest
+	(*GenerateImageRequest)(nil),     // 22: mediagate.v1.GenerateImageRequest
+	(*GenerateVideoRequest)(nil),     // 23: mediagate.v1.GenerateVideoRequest
+	(*GenerateAudioRequest)(nil),     // 24: mediagate.v1.GenerateAudioRequest
+	(*CheckSafetyRequest)(nil),       // 25: mediagate.v1.CheckSafetyRequest
+	(*RunModelRequest)(nil),          // 26: mediagate.v1.RunModelRequest
+	(*StreamModelRequest)(nil),       // 27: mediagate.v1.StreamModelRequest
+	(Generation_State)(0),            // 28: mediagate.v1.Generation.State
+	(Modality)(0),                    // 29: mediagate.v1.Modality
+	(*timestamppb.Timestamp)(nil),    // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 31: google.protobuf.Duration
 }
 var file_mediagate_v1_generations_proto_depIdxs = []int32{
-	16, // 0: mediagate.v1.GetGenerationRequest.view:type_name -> mediagate.v1.GenerationView
-	17, // 1: mediagate.v1.GetGenerationResponse.generation:type_name -> mediagate.v1.Generation
-	18, // 2: mediagate.v1.GenerationFilter.states:type_name -> mediagate.v1.Generation.State
-	19, // 3: mediagate.v1.GenerationFilter.modality:type_name -> mediagate.v1.Modality
-	15, // 4: mediagate.v1.GenerationFilter.labels:type_name -> mediagate.v1.GenerationFilter.LabelsEntry
-	20, // 5: mediagate.v1.GenerationFilter.created_after:type_name -> google.protobuf.Timestamp
-	20, // 6: mediagate.v1.GenerationFilter.created_before:type_name -> google.protobuf.Timestamp
-	2,  // 7: mediagate.v1.ListGenerationsRequest.filter:type_name -> mediagate.v1.GenerationFilter
-	16, // 8: mediagate.v1.ListGenerationsRequest.view:type_name -> mediagate.v1.GenerationView
-	17, // 9: mediagate.v1.ListGenerationsResponse.generations:type_name -> mediagate.v1.Generation
-	21, // 10: mediagate.v1.WaitGenerationRequest.wait:type_name -> google.protobuf.Duration
-	16, // 11: mediagate.v1.WaitGenerationRequest.view:type_name -> mediagate.v1.GenerationView
-	17, // 12: mediagate.v1.WaitGenerationResponse.generation:type_name -> mediagate.v1.Generation
-	16, // 13: mediagate.v1.WatchGenerationRequest.view:type_name -> mediagate.v1.GenerationView
-	17, // 14: mediagate.v1.WatchGenerationResponse.generation:type_name -> mediagate.v1.Generation
-	2,  // 15: mediagate.v1.WatchGenerationsRequest.filter:type_name -> mediagate.v1.GenerationFilter
-	16, // 16: mediagate.v1.WatchGenerationsRequest.view:type_name -> mediagate.v1.GenerationView
-	17, // 17: mediagate.v1.WatchGenerationsResponse.generation:type_name -> mediagate.v1.Generation
-	17, // 18: mediagate.v1.CancelGenerationResponse.generation:type_name -> mediagate.v1.Generation
-	0,  // 19: mediagate.v1.GenerationService.GetGeneration:input_type -> mediagate.v1.GetGenerationRequest
-	3,  // 20: mediagate.v1.GenerationService.ListGenerations:input_type -> mediagate.v1.ListGenerationsRequest
-	5,  // 21: mediagate.v1.GenerationService.WaitGeneration:input_type -> mediagate.v1.WaitGenerationRequest
-	7,  // 22: mediagate.v1.GenerationService.WatchGeneration:input_type -> mediagate.v1.WatchGenerationRequest
-	9,  // 23: mediagate.v1.GenerationService.WatchGenerations:input_type -> mediagate.v1.WatchGenerationsRequest
-	11, // 24: mediagate.v1.GenerationService.CancelGeneration:input_type -> mediagate.v1.CancelGenerationRequest
-	13, // 25: mediagate.v1.GenerationService.DeleteGeneration:input_type -> mediagate.v1.DeleteGenerationRequest
-	1,  // 26: mediagate.v1.GenerationService.GetGeneration:output_type -> mediagate.v1.GetGenerationResponse
-	4,  // 27: mediagate.v1.GenerationService.ListGenerations:output_type -> mediagate.v1.ListGenerationsResponse
-	6,  // 28: mediagate.v1.GenerationService.WaitGeneration:output_type -> mediagate.v1.WaitGenerationResponse
-	8,  // 29: mediagate.v1.GenerationService.WatchGeneration:output_type -> mediagate.v1.WatchGenerationResponse
-	10, // 30: mediagate.v1.GenerationService.WatchGenerations:output_type -> mediagate.v1.WatchGenerationsResponse
-	12, // 31: mediagate.v1.GenerationService.CancelGeneration:output_type -> mediagate.v1.CancelGenerationResponse
-	14, // 32: mediagate.v1.GenerationService.DeleteGeneration:output_type -> mediagate.v1.DeleteGenerationResponse
-	26, // [26:33] is the sub-list for method output_type
-	19, // [19:26] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	18, // 0: mediagate.v1.GetGenerationRequest.view:type_name -> mediagate.v1.GenerationView
+	19, // 1: mediagate.v1.GetGenerationResponse.generation:type_name -> mediagate.v1.Generation
+	3,  // 2: mediagate.v1.GetGenerationResponse.request:type_name -> mediagate.v1.RequestRecord
+	0,  // 3: mediagate.v1.RequestRecord.extent:type_name -> mediagate.v1.RequestRecord.Extent
+	20, // 4: mediagate.v1.RequestRecord.stream_text:type_name -> mediagate.v1.StreamTextRequest
+	21, // 5: mediagate.v1.RequestRecord.generate_text:type_name -> mediagate.v1.GenerateTextRequest
+	22, // 6: mediagate.v1.RequestRecord.generate_image:type_name -> mediagate.v1.GenerateImageRequest
+	23, // 7: mediagate.v1.RequestRecord.generate_video:type_name -> mediagate.v1.GenerateVideoRequest
+	24, // 8: mediagate.v1.RequestRecord.generate_audio:type_name -> mediagate.v1.GenerateAudioRequest
+	25, // 9: mediagate.v1.RequestRecord.check_safety:type_name -> mediagate.v1.CheckSafetyRequest
+	26, // 10: mediagate.v1.RequestRecord.run_model:type_name -> mediagate.v1.RunModelRequest
+	27, // 11: mediagate.v1.RequestRecord.stream_model:type_name -> mediagate.v1.StreamModelRequest
+	28, // 12: mediagate.v1.GenerationFilter.states:type_name -> mediagate.v1.Generation.State
+	29, // 13: mediagate.v1.GenerationFilter.modality:type_name -> mediagate.v1.Modality
+	17, // 14: mediagate.v1.GenerationFilter.labels:type_name -> mediagate.v1.GenerationFilter.LabelsEntry
+	30, // 15: mediagate.v1.GenerationFilter.created_after:type_name -> google.protobuf.Timestamp
+	30, // 16: mediagate.v1.GenerationFilter.created_before:type_name -> google.protobuf.Timestamp
+	4,  // 17: mediagate.v1.ListGenerationsRequest.filter:type_name -> mediagate.v1.GenerationFilter
+	18, // 18: mediagate.v1.ListGenerationsRequest.view:type_name -> mediagate.v1.GenerationView
+	19, // 19: mediagate.v1.ListGenerationsResponse.generations:type_name -> mediagate.v1.Generation
+	31, // 20: mediagate.v1.WaitGenerationRequest.wait:type_name -> google.protobuf.Duration
+	18, // 21: mediagate.v1.WaitGenerationRequest.view:type_name -> mediagate.v1.GenerationView
+	19, // 22: mediagate.v1.WaitGenerationResponse.generation:type_name -> mediagate.v1.Generation
+	18, // 23: mediagate.v1.WatchGenerationRequest.view:type_name -> mediagate.v1.GenerationView
+	19, // 24: mediagate.v1.WatchGenerationResponse.generation:type_name -> mediagate.v1.Generation
+	4,  // 25: mediagate.v1.WatchGenerationsRequest.filter:type_name -> mediagate.v1.GenerationFilter
+	18, // 26: mediagate.v1.WatchGenerationsRequest.view:type_name -> mediagate.v1.GenerationView
+	19, // 27: mediagate.v1.WatchGenerationsResponse.generation:type_name -> mediagate.v1.Generation
+	19, // 28: mediagate.v1.CancelGenerationResponse.generation:type_name -> mediagate.v1.Generation
+	1,  // 29: mediagate.v1.GenerationService.GetGeneration:input_type -> mediagate.v1.GetGenerationRequest
+	5,  // 30: mediagate.v1.GenerationService.ListGenerations:input_type -> mediagate.v1.ListGenerationsRequest
+	7,  // 31: mediagate.v1.GenerationService.WaitGeneration:input_type -> mediagate.v1.WaitGenerationRequest
+	9,  // 32: mediagate.v1.GenerationService.WatchGeneration:input_type -> mediagate.v1.WatchGenerationRequest
+	11, // 33: mediagate.v1.GenerationService.WatchGenerations:input_type -> mediagate.v1.WatchGenerationsRequest
+	13, // 34: mediagate.v1.GenerationService.CancelGeneration:input_type -> mediagate.v1.CancelGenerationRequest
+	15, // 35: mediagate.v1.GenerationService.DeleteGeneration:input_type -> mediagate.v1.DeleteGenerationRequest
+	2,  // 36: mediagate.v1.GenerationService.GetGeneration:output_type -> mediagate.v1.GetGenerationResponse
+	6,  // 37: mediagate.v1.GenerationService.ListGenerations:output_type -> mediagate.v1.ListGenerationsResponse
+	8,  // 38: mediagate.v1.GenerationService.WaitGeneration:output_type -> mediagate.v1.WaitGenerationResponse
+	10, // 39: mediagate.v1.GenerationService.WatchGeneration:output_type -> mediagate.v1.WatchGenerationResponse
+	12, // 40: mediagate.v1.GenerationService.WatchGenerations:output_type -> mediagate.v1.WatchGenerationsResponse
+	14, // 41: mediagate.v1.GenerationService.CancelGeneration:output_type -> mediagate.v1.CancelGenerationResponse
+	16, // 42: mediagate.v1.GenerationService.DeleteGeneration:output_type -> mediagate.v1.DeleteGenerationResponse
+	36, // [36:43] is the sub-list for method output_type
+	29, // [29:36] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_generations_proto_init() }
@@ -1028,20 +1327,37 @@ func file_mediagate_v1_generations_proto_init() {
 	if File_mediagate_v1_generations_proto != nil {
 		return
 	}
+	file_mediagate_v1_audio_proto_init()
 	file_mediagate_v1_generation_proto_init()
+	file_mediagate_v1_image_proto_init()
 	file_mediagate_v1_modality_proto_init()
+	file_mediagate_v1_models_proto_init()
+	file_mediagate_v1_safety_proto_init()
+	file_mediagate_v1_text_proto_init()
+	file_mediagate_v1_video_proto_init()
+	file_mediagate_v1_generations_proto_msgTypes[2].OneofWrappers = []any{
+		(*RequestRecord_StreamText)(nil),
+		(*RequestRecord_GenerateText)(nil),
+		(*RequestRecord_GenerateImage)(nil),
+		(*RequestRecord_GenerateVideo)(nil),
+		(*RequestRecord_GenerateAudio)(nil),
+		(*RequestRecord_CheckSafety)(nil),
+		(*RequestRecord_RunModel)(nil),
+		(*RequestRecord_StreamModel)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mediagate_v1_generations_proto_rawDesc), len(file_mediagate_v1_generations_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   16,
+			NumEnums:      1,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_mediagate_v1_generations_proto_goTypes,
 		DependencyIndexes: file_mediagate_v1_generations_proto_depIdxs,
+		EnumInfos:         file_mediagate_v1_generations_proto_enumTypes,
 		MessageInfos:      file_mediagate_v1_generations_proto_msgTypes,
 	}.Build()
 	File_mediagate_v1_generations_proto = out.File

@@ -65,9 +65,12 @@ type GenerationServiceClient interface {
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND).
 	CancelGeneration(ctx context.Context, in *CancelGenerationRequest, opts ...grpc.CallOption) (*CancelGenerationResponse, error)
-	// Erases the inputs and outputs of a terminal generation; its charge stays.
+	// Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
+	// the model said of it. What it cost stays, and so do its labels. Uploads that it used live
+	// their own life. Doing it again is no harm.
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND). FAILED_PRECONDITION (INVALID_REQUEST): it is not terminal.
+	// DATA_LOSS (OUTPUT_STORE_FAILED): the storage of media did not erase them; ask again.
 	DeleteGeneration(ctx context.Context, in *DeleteGenerationRequest, opts ...grpc.CallOption) (*DeleteGenerationResponse, error)
 }
 
@@ -204,9 +207,12 @@ type GenerationServiceServer interface {
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND).
 	CancelGeneration(context.Context, *CancelGenerationRequest) (*CancelGenerationResponse, error)
-	// Erases the inputs and outputs of a terminal generation; its charge stays.
+	// Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
+	// the model said of it. What it cost stays, and so do its labels. Uploads that it used live
+	// their own life. Doing it again is no harm.
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND). FAILED_PRECONDITION (INVALID_REQUEST): it is not terminal.
+	// DATA_LOSS (OUTPUT_STORE_FAILED): the storage of media did not erase them; ask again.
 	DeleteGeneration(context.Context, *DeleteGenerationRequest) (*DeleteGenerationResponse, error)
 	mustEmbedUnimplementedGenerationServiceServer()
 }

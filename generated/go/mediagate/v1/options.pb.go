@@ -221,8 +221,9 @@ type GenerationOptions struct {
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// An https URL that is told of the end, signed as Standard Webhooks. At most 2,048 characters.
 	WebhookUrl string `protobuf:"bytes,12,opt,name=webhook_url,json=webhookUrl,proto3" json:"webhook_url,omitempty"`
-	// Answer with an identical earlier success of the same tenant, at most this old, at no cost.
-	// Unset: never.
+	// Answer with an identical earlier success of the same tenant, at most this old, at no cost: its
+	// generation, as a replay. Labels, webhook_url, max_cost_usd_nanos, timeouts and what is said of
+	// leaving may differ. At least 0. Unset: never.
 	ReuseWithin *durationpb.Duration `protobuf:"bytes,13,opt,name=reuse_within,json=reuseWithin,proto3" json:"reuse_within,omitempty"`
 	// Inputs of the model that this contract does not name, checked against the model's own schema.
 	ModelParameters *structpb.Struct `protobuf:"bytes,14,opt,name=model_parameters,json=modelParameters,proto3" json:"model_parameters,omitempty"`

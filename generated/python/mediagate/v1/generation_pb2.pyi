@@ -196,6 +196,7 @@ class Generation(_message.Message):
     SANDBOX_FIELD_NUMBER: _builtins.int
     CHOICE_FIELD_NUMBER: _builtins.int
     SKIPPED_MODELS_FIELD_NUMBER: _builtins.int
+    ERASE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Name of this generation, for GenerationService. Opaque."""
     modality: _modality_pb2.Modality.ValueType
@@ -302,6 +303,10 @@ class Generation(_message.Message):
     def skipped_models(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.SkippedModel]:
         """Models of the fallback chain that were passed over."""
 
+    @_builtins.property
+    def erase_time(self) -> _timestamp_pb2.Timestamp:
+        """When its inputs and outputs were erased; unset: they were not."""
+
     def __init__(
         self,
         *,
@@ -337,10 +342,11 @@ class Generation(_message.Message):
         sandbox: _builtins.bool = ...,
         choice: _plan_pb2.ModelChoice | None = ...,
         skipped_models: _abc.Iterable[_plan_pb2.SkippedModel] | None = ...,
+        erase_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "error", b"error", "expected_start_time", b"expected_start_time", "images", b"images", "output", b"output", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "safety", b"safety", "seed", b"seed", "start_time", b"start_time", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_start_time", b"expected_start_time", "images", b"images", "output", b"output", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "safety", b"safety", "seed", b"seed", "start_time", b"start_time", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "attempts", b"attempts", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "error", b"error", "expected_start_time", b"expected_start_time", "id", b"id", "images", b"images", "labels", b"labels", "logs", b"logs", "modality", b"modality", "model", b"model", "output", b"output", "parameters", b"parameters", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "request_id", b"request_id", "requested_model", b"requested_model", "safety", b"safety", "sandbox", b"sandbox", "seed", b"seed", "skipped_models", b"skipped_models", "start_time", b"start_time", "state", b"state", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "attempts", b"attempts", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_start_time", b"expected_start_time", "id", b"id", "images", b"images", "labels", b"labels", "logs", b"logs", "modality", b"modality", "model", b"model", "output", b"output", "parameters", b"parameters", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "request_id", b"request_id", "requested_model", b"requested_model", "safety", b"safety", "sandbox", b"sandbox", "seed", b"seed", "skipped_models", b"skipped_models", "start_time", b"start_time", "state", b"state", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015

@@ -25,11 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from mediagate.v1 import audio_pb2 as mediagate_dot_v1_dot_audio__pb2
 from mediagate.v1 import generation_pb2 as mediagate_dot_v1_dot_generation__pb2
+from mediagate.v1 import image_pb2 as mediagate_dot_v1_dot_image__pb2
 from mediagate.v1 import modality_pb2 as mediagate_dot_v1_dot_modality__pb2
+from mediagate.v1 import models_pb2 as mediagate_dot_v1_dot_models__pb2
+from mediagate.v1 import safety_pb2 as mediagate_dot_v1_dot_safety__pb2
+from mediagate.v1 import text_pb2 as mediagate_dot_v1_dot_text__pb2
+from mediagate.v1 import video_pb2 as mediagate_dot_v1_dot_video__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emediagate/v1/generations.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmediagate/v1/generation.proto\x1a\x1bmediagate/v1/modality.proto\"Z\n\x14GetGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x04view\x18\x02 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"E\n\x15GetGenerationResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\"\xce\x02\n\x10GenerationFilter\x12.\n\x06states\x18\x01 \x03(\x0e\x32\x1e.mediagate.v1.Generation.State\x12\x0e\n\x06models\x18\x02 \x03(\t\x12(\n\x08modality\x18\x03 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12:\n\x06labels\x18\x04 \x03(\x0b\x32*.mediagate.v1.GenerationFilter.LabelsEntry\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb3\x01\n\x16ListGenerationsRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1e.mediagate.v1.GenerationFilterB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x04 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"a\n\x17ListGenerationsResponse\x12-\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x18.mediagate.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x15WaitGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x03 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"F\n\x16WaitGenerationResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\"z\n\x16WatchGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x03 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"Y\n\x17WatchGenerationResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"\x9f\x01\n\x17WatchGenerationsRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1e.mediagate.v1.GenerationFilterB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x03 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"Z\n\x18WatchGenerationsResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"+\n\x17\x43\x61ncelGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"H\n\x18\x43\x61ncelGenerationResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\"+\n\x17\x44\x65leteGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x1a\n\x18\x44\x65leteGenerationResponse2\xb7\x05\n\x11GenerationService\x12X\n\rGetGeneration\x12\".mediagate.v1.GetGenerationRequest\x1a#.mediagate.v1.GetGenerationResponse\x12^\n\x0fListGenerations\x12$.mediagate.v1.ListGenerationsRequest\x1a%.mediagate.v1.ListGenerationsResponse\x12[\n\x0eWaitGeneration\x12#.mediagate.v1.WaitGenerationRequest\x1a$.mediagate.v1.WaitGenerationResponse\x12`\n\x0fWatchGeneration\x12$.mediagate.v1.WatchGenerationRequest\x1a%.mediagate.v1.WatchGenerationResponse0\x01\x12\x63\n\x10WatchGenerations\x12%.mediagate.v1.WatchGenerationsRequest\x1a&.mediagate.v1.WatchGenerationsResponse0\x01\x12\x61\n\x10\x43\x61ncelGeneration\x12%.mediagate.v1.CancelGenerationRequest\x1a&.mediagate.v1.CancelGenerationResponse\x12\x61\n\x10\x44\x65leteGeneration\x12%.mediagate.v1.DeleteGenerationRequest\x1a&.mediagate.v1.DeleteGenerationResponseBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emediagate/v1/generations.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18mediagate/v1/audio.proto\x1a\x1dmediagate/v1/generation.proto\x1a\x18mediagate/v1/image.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x19mediagate/v1/models.proto\x1a\x19mediagate/v1/safety.proto\x1a\x17mediagate/v1/text.proto\x1a\x18mediagate/v1/video.proto\"Z\n\x14GetGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x04view\x18\x02 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"s\n\x15GetGenerationResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.mediagate.v1.RequestRecord\"\xec\x04\n\rRequestRecord\x12\x32\n\x06\x65xtent\x18\x01 \x01(\x0e\x32\".mediagate.v1.RequestRecord.Extent\x12\x36\n\x0bstream_text\x18\x02 \x01(\x0b\x32\x1f.mediagate.v1.StreamTextRequestH\x00\x12:\n\rgenerate_text\x18\x03 \x01(\x0b\x32!.mediagate.v1.GenerateTextRequestH\x00\x12<\n\x0egenerate_image\x18\x04 \x01(\x0b\x32\".mediagate.v1.GenerateImageRequestH\x00\x12<\n\x0egenerate_video\x18\x05 \x01(\x0b\x32\".mediagate.v1.GenerateVideoRequestH\x00\x12<\n\x0egenerate_audio\x18\x06 \x01(\x0b\x32\".mediagate.v1.GenerateAudioRequestH\x00\x12\x38\n\x0c\x63heck_safety\x18\x07 \x01(\x0b\x32 .mediagate.v1.CheckSafetyRequestH\x00\x12\x32\n\trun_model\x18\x08 \x01(\x0b\x32\x1d.mediagate.v1.RunModelRequestH\x00\x12\x38\n\x0cstream_model\x18\t \x01(\x0b\x32 .mediagate.v1.StreamModelRequestH\x00\"F\n\x06\x45xtent\x12\x16\n\x12\x45XTENT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XTENT_REDACTED\x10\x01\x12\x0f\n\x0b\x45XTENT_FULL\x10\x02\x42\t\n\x07request\"\xce\x02\n\x10GenerationFilter\x12.\n\x06states\x18\x01 \x03(\x0e\x32\x1e.mediagate.v1.Generation.State\x12\x0e\n\x06models\x18\x02 \x03(\t\x12(\n\x08modality\x18\x03 \x01(\x0e\x32\x16.mediagate.v1.Modality\x12:\n\x06labels\x18\x04 \x03(\x0b\x32*.mediagate.v1.GenerationFilter.LabelsEntry\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb3\x01\n\x16ListGenerationsRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1e.mediagate.v1.GenerationFilterB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x04 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"a\n\x17ListGenerationsResponse\x12-\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x18.mediagate.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x15WaitGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x03 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"F\n\x16WaitGenerationResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\"z\n\x16WatchGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x03 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"Y\n\x17WatchGenerationResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"\x9f\x01\n\x17WatchGenerationsRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1e.mediagate.v1.GenerationFilterB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x03 \x01(\x0e\x32\x1c.mediagate.v1.GenerationViewB\x04\xe2\x41\x01\x01\"Z\n\x18WatchGenerationsResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"+\n\x17\x43\x61ncelGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"H\n\x18\x43\x61ncelGenerationResponse\x12,\n\ngeneration\x18\x01 \x01(\x0b\x32\x18.mediagate.v1.Generation\"+\n\x17\x44\x65leteGenerationRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x1a\n\x18\x44\x65leteGenerationResponse2\xb7\x05\n\x11GenerationService\x12X\n\rGetGeneration\x12\".mediagate.v1.GetGenerationRequest\x1a#.mediagate.v1.GetGenerationResponse\x12^\n\x0fListGenerations\x12$.mediagate.v1.ListGenerationsRequest\x1a%.mediagate.v1.ListGenerationsResponse\x12[\n\x0eWaitGeneration\x12#.mediagate.v1.WaitGenerationRequest\x1a$.mediagate.v1.WaitGenerationResponse\x12`\n\x0fWatchGeneration\x12$.mediagate.v1.WatchGenerationRequest\x1a%.mediagate.v1.WatchGenerationResponse0\x01\x12\x63\n\x10WatchGenerations\x12%.mediagate.v1.WatchGenerationsRequest\x1a&.mediagate.v1.WatchGenerationsResponse0\x01\x12\x61\n\x10\x43\x61ncelGeneration\x12%.mediagate.v1.CancelGenerationRequest\x1a&.mediagate.v1.CancelGenerationResponse\x12\x61\n\x10\x44\x65leteGeneration\x12%.mediagate.v1.DeleteGenerationRequest\x1a&.mediagate.v1.DeleteGenerationResponseBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,38 +79,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELGENERATIONREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_DELETEGENERATIONREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_DELETEGENERATIONREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
-  _globals['_GETGENERATIONREQUEST']._serialized_start=206
-  _globals['_GETGENERATIONREQUEST']._serialized_end=296
-  _globals['_GETGENERATIONRESPONSE']._serialized_start=298
-  _globals['_GETGENERATIONRESPONSE']._serialized_end=367
-  _globals['_GENERATIONFILTER']._serialized_start=370
-  _globals['_GENERATIONFILTER']._serialized_end=704
-  _globals['_GENERATIONFILTER_LABELSENTRY']._serialized_start=659
-  _globals['_GENERATIONFILTER_LABELSENTRY']._serialized_end=704
-  _globals['_LISTGENERATIONSREQUEST']._serialized_start=707
-  _globals['_LISTGENERATIONSREQUEST']._serialized_end=886
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=888
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=985
-  _globals['_WAITGENERATIONREQUEST']._serialized_start=988
-  _globals['_WAITGENERATIONREQUEST']._serialized_end=1126
-  _globals['_WAITGENERATIONRESPONSE']._serialized_start=1128
-  _globals['_WAITGENERATIONRESPONSE']._serialized_end=1198
-  _globals['_WATCHGENERATIONREQUEST']._serialized_start=1200
-  _globals['_WATCHGENERATIONREQUEST']._serialized_end=1322
-  _globals['_WATCHGENERATIONRESPONSE']._serialized_start=1324
-  _globals['_WATCHGENERATIONRESPONSE']._serialized_end=1413
-  _globals['_WATCHGENERATIONSREQUEST']._serialized_start=1416
-  _globals['_WATCHGENERATIONSREQUEST']._serialized_end=1575
-  _globals['_WATCHGENERATIONSRESPONSE']._serialized_start=1577
-  _globals['_WATCHGENERATIONSRESPONSE']._serialized_end=1667
-  _globals['_CANCELGENERATIONREQUEST']._serialized_start=1669
-  _globals['_CANCELGENERATIONREQUEST']._serialized_end=1712
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=1714
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=1786
-  _globals['_DELETEGENERATIONREQUEST']._serialized_start=1788
-  _globals['_DELETEGENERATIONREQUEST']._serialized_end=1831
-  _globals['_DELETEGENERATIONRESPONSE']._serialized_start=1833
-  _globals['_DELETEGENERATIONRESPONSE']._serialized_end=1859
-  _globals['_GENERATIONSERVICE']._serialized_start=1862
-  _globals['_GENERATIONSERVICE']._serialized_end=2557
+  _globals['_GETGENERATIONREQUEST']._serialized_start=363
+  _globals['_GETGENERATIONREQUEST']._serialized_end=453
+  _globals['_GETGENERATIONRESPONSE']._serialized_start=455
+  _globals['_GETGENERATIONRESPONSE']._serialized_end=570
+  _globals['_REQUESTRECORD']._serialized_start=573
+  _globals['_REQUESTRECORD']._serialized_end=1193
+  _globals['_REQUESTRECORD_EXTENT']._serialized_start=1112
+  _globals['_REQUESTRECORD_EXTENT']._serialized_end=1182
+  _globals['_GENERATIONFILTER']._serialized_start=1196
+  _globals['_GENERATIONFILTER']._serialized_end=1530
+  _globals['_GENERATIONFILTER_LABELSENTRY']._serialized_start=1485
+  _globals['_GENERATIONFILTER_LABELSENTRY']._serialized_end=1530
+  _globals['_LISTGENERATIONSREQUEST']._serialized_start=1533
+  _globals['_LISTGENERATIONSREQUEST']._serialized_end=1712
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=1714
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=1811
+  _globals['_WAITGENERATIONREQUEST']._serialized_start=1814
+  _globals['_WAITGENERATIONREQUEST']._serialized_end=1952
+  _globals['_WAITGENERATIONRESPONSE']._serialized_start=1954
+  _globals['_WAITGENERATIONRESPONSE']._serialized_end=2024
+  _globals['_WATCHGENERATIONREQUEST']._serialized_start=2026
+  _globals['_WATCHGENERATIONREQUEST']._serialized_end=2148
+  _globals['_WATCHGENERATIONRESPONSE']._serialized_start=2150
+  _globals['_WATCHGENERATIONRESPONSE']._serialized_end=2239
+  _globals['_WATCHGENERATIONSREQUEST']._serialized_start=2242
+  _globals['_WATCHGENERATIONSREQUEST']._serialized_end=2401
+  _globals['_WATCHGENERATIONSRESPONSE']._serialized_start=2403
+  _globals['_WATCHGENERATIONSRESPONSE']._serialized_end=2493
+  _globals['_CANCELGENERATIONREQUEST']._serialized_start=2495
+  _globals['_CANCELGENERATIONREQUEST']._serialized_end=2538
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=2540
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=2612
+  _globals['_DELETEGENERATIONREQUEST']._serialized_start=2614
+  _globals['_DELETEGENERATIONREQUEST']._serialized_end=2657
+  _globals['_DELETEGENERATIONRESPONSE']._serialized_start=2659
+  _globals['_DELETEGENERATIONRESPONSE']._serialized_end=2685
+  _globals['_GENERATIONSERVICE']._serialized_start=2688
+  _globals['_GENERATIONSERVICE']._serialized_end=3383
 # @@protoc_insertion_point(module_scope)

@@ -9,8 +9,15 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from mediagate.v1 import audio_pb2 as _audio_pb2
 from mediagate.v1 import generation_pb2 as _generation_pb2
+from mediagate.v1 import image_pb2 as _image_pb2
 from mediagate.v1 import modality_pb2 as _modality_pb2
+from mediagate.v1 import models_pb2 as _models_pb2
+from mediagate.v1 import safety_pb2 as _safety_pb2
+from mediagate.v1 import text_pb2 as _text_pb2
+from mediagate.v1 import video_pb2 as _video_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -55,22 +62,125 @@ class GetGenerationResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GENERATION_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def generation(self) -> _generation_pb2.Generation:
         """The generation."""
+
+    @_builtins.property
+    def request(self) -> Global___RequestRecord:
+        """The request that made it, where the operator has it stored. Without request_id and wait: sent
+        as it is, it makes another generation.
+        """
 
     def __init__(
         self,
         *,
         generation: _generation_pb2.Generation | None = ...,
+        request: Global___RequestRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetGenerationResponse: _TypeAlias = GetGenerationResponse  # noqa: Y015
+
+@_typing.final
+class RequestRecord(_message.Message):
+    """A request as it was stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Extent:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ExtentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RequestRecord._Extent.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        EXTENT_UNSPECIFIED: RequestRecord._Extent.ValueType  # 0
+        """Nothing."""
+        EXTENT_REDACTED: RequestRecord._Extent.ValueType  # 1
+        """The model, options and numbers. Every text is a note of how long it was; media are left out."""
+        EXTENT_FULL: RequestRecord._Extent.ValueType  # 2
+        """All of it."""
+
+    class Extent(_Extent, metaclass=_ExtentEnumTypeWrapper):
+        """How much of it is there."""
+
+    EXTENT_UNSPECIFIED: RequestRecord.Extent.ValueType  # 0
+    """Nothing."""
+    EXTENT_REDACTED: RequestRecord.Extent.ValueType  # 1
+    """The model, options and numbers. Every text is a note of how long it was; media are left out."""
+    EXTENT_FULL: RequestRecord.Extent.ValueType  # 2
+    """All of it."""
+
+    EXTENT_FIELD_NUMBER: _builtins.int
+    STREAM_TEXT_FIELD_NUMBER: _builtins.int
+    GENERATE_TEXT_FIELD_NUMBER: _builtins.int
+    GENERATE_IMAGE_FIELD_NUMBER: _builtins.int
+    GENERATE_VIDEO_FIELD_NUMBER: _builtins.int
+    GENERATE_AUDIO_FIELD_NUMBER: _builtins.int
+    CHECK_SAFETY_FIELD_NUMBER: _builtins.int
+    RUN_MODEL_FIELD_NUMBER: _builtins.int
+    STREAM_MODEL_FIELD_NUMBER: _builtins.int
+    extent: Global___RequestRecord.Extent.ValueType
+    """How much of it is there."""
+    @_builtins.property
+    def stream_text(self) -> _text_pb2.StreamTextRequest:
+        """StreamText."""
+
+    @_builtins.property
+    def generate_text(self) -> _text_pb2.GenerateTextRequest:
+        """GenerateText."""
+
+    @_builtins.property
+    def generate_image(self) -> _image_pb2.GenerateImageRequest:
+        """GenerateImage."""
+
+    @_builtins.property
+    def generate_video(self) -> _video_pb2.GenerateVideoRequest:
+        """GenerateVideo."""
+
+    @_builtins.property
+    def generate_audio(self) -> _audio_pb2.GenerateAudioRequest:
+        """GenerateAudio."""
+
+    @_builtins.property
+    def check_safety(self) -> _safety_pb2.CheckSafetyRequest:
+        """CheckSafety."""
+
+    @_builtins.property
+    def run_model(self) -> _models_pb2.RunModelRequest:
+        """RunModel."""
+
+    @_builtins.property
+    def stream_model(self) -> _models_pb2.StreamModelRequest:
+        """StreamModel."""
+
+    def __init__(
+        self,
+        *,
+        extent: Global___RequestRecord.Extent.ValueType = ...,
+        stream_text: _text_pb2.StreamTextRequest | None = ...,
+        generate_text: _text_pb2.GenerateTextRequest | None = ...,
+        generate_image: _image_pb2.GenerateImageRequest | None = ...,
+        generate_video: _video_pb2.GenerateVideoRequest | None = ...,
+        generate_audio: _audio_pb2.GenerateAudioRequest | None = ...,
+        check_safety: _safety_pb2.CheckSafetyRequest | None = ...,
+        run_model: _models_pb2.RunModelRequest | None = ...,
+        stream_model: _models_pb2.StreamModelRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_safety", b"check_safety", "generate_audio", b"generate_audio", "generate_image", b"generate_image", "generate_text", b"generate_text", "generate_video", b"generate_video", "request", b"request", "run_model", b"run_model", "stream_model", b"stream_model", "stream_text", b"stream_text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_safety", b"check_safety", "extent", b"extent", "generate_audio", b"generate_audio", "generate_image", b"generate_image", "generate_text", b"generate_text", "generate_video", b"generate_video", "request", b"request", "run_model", b"run_model", "stream_model", b"stream_model", "stream_text", b"stream_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["stream_text", "generate_text", "generate_image", "generate_video", "generate_audio", "check_safety", "run_model", "stream_model"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___RequestRecord: _TypeAlias = RequestRecord  # noqa: Y015
 
 @_typing.final
 class GenerationFilter(_message.Message):

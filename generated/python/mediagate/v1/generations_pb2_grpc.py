@@ -141,9 +141,12 @@ class GenerationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteGeneration(self, request, context):
-        """Erases the inputs and outputs of a terminal generation; its charge stays.
+        """Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
+        the model said of it. What it cost stays, and so do its labels. Uploads that it used live
+        their own life. Doing it again is no harm.
 
         NOT_FOUND (GENERATION_NOT_FOUND). FAILED_PRECONDITION (INVALID_REQUEST): it is not terminal.
+        DATA_LOSS (OUTPUT_STORE_FAILED): the storage of media did not erase them; ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,9 +72,12 @@ class GenerationServiceStub:
     NOT_FOUND (GENERATION_NOT_FOUND).
     """
     DeleteGeneration: _grpc.UnaryUnaryMultiCallable[_generations_pb2.DeleteGenerationRequest, _generations_pb2.DeleteGenerationResponse]
-    """Erases the inputs and outputs of a terminal generation; its charge stays.
+    """Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
+    the model said of it. What it cost stays, and so do its labels. Uploads that it used live
+    their own life. Doing it again is no harm.
 
     NOT_FOUND (GENERATION_NOT_FOUND). FAILED_PRECONDITION (INVALID_REQUEST): it is not terminal.
+    DATA_LOSS (OUTPUT_STORE_FAILED): the storage of media did not erase them; ask again.
     """
 
 @_typing.type_check_only
@@ -121,9 +124,12 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     NOT_FOUND (GENERATION_NOT_FOUND).
     """
     DeleteGeneration: _aio.UnaryUnaryMultiCallable[_generations_pb2.DeleteGenerationRequest, _generations_pb2.DeleteGenerationResponse]  # type: ignore[assignment]
-    """Erases the inputs and outputs of a terminal generation; its charge stays.
+    """Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
+    the model said of it. What it cost stays, and so do its labels. Uploads that it used live
+    their own life. Doing it again is no harm.
 
     NOT_FOUND (GENERATION_NOT_FOUND). FAILED_PRECONDITION (INVALID_REQUEST): it is not terminal.
+    DATA_LOSS (OUTPUT_STORE_FAILED): the storage of media did not erase them; ask again.
     """
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -209,9 +215,12 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generations_pb2.DeleteGenerationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generations_pb2.DeleteGenerationResponse, _abc.Awaitable[_generations_pb2.DeleteGenerationResponse]]:
-        """Erases the inputs and outputs of a terminal generation; its charge stays.
+        """Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
+        the model said of it. What it cost stays, and so do its labels. Uploads that it used live
+        their own life. Doing it again is no harm.
 
         NOT_FOUND (GENERATION_NOT_FOUND). FAILED_PRECONDITION (INVALID_REQUEST): it is not terminal.
+        DATA_LOSS (OUTPUT_STORE_FAILED): the storage of media did not erase them; ask again.
         """
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -158,8 +158,9 @@ class GenerationOptions(_message.Message):
 
     @_builtins.property
     def reuse_within(self) -> _duration_pb2.Duration:
-        """Answer with an identical earlier success of the same tenant, at most this old, at no cost.
-        Unset: never.
+        """Answer with an identical earlier success of the same tenant, at most this old, at no cost: its
+        generation, as a replay. Labels, webhook_url, max_cost_usd_nanos, timeouts and what is said of
+        leaving may differ. At least 0. Unset: never.
         """
 
     @_builtins.property

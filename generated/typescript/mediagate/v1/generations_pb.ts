@@ -2,22 +2,34 @@
 // @generated from file mediagate/v1/generations.proto (package mediagate.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { GenerateAudioRequest } from "./audio_pb.js";
+import { file_mediagate_v1_audio } from "./audio_pb.js";
 import type { Generation, Generation_State, GenerationView } from "./generation_pb.js";
 import { file_mediagate_v1_generation } from "./generation_pb.js";
+import type { GenerateImageRequest } from "./image_pb.js";
+import { file_mediagate_v1_image } from "./image_pb.js";
 import type { Modality } from "./modality_pb.js";
 import { file_mediagate_v1_modality } from "./modality_pb.js";
+import type { RunModelRequest, StreamModelRequest } from "./models_pb.js";
+import { file_mediagate_v1_models } from "./models_pb.js";
+import type { CheckSafetyRequest } from "./safety_pb.js";
+import { file_mediagate_v1_safety } from "./safety_pb.js";
+import type { GenerateTextRequest, StreamTextRequest } from "./text_pb.js";
+import { file_mediagate_v1_text } from "./text_pb.js";
+import type { GenerateVideoRequest } from "./video_pb.js";
+import { file_mediagate_v1_video } from "./video_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file mediagate/v1/generations.proto.
  */
 export const file_mediagate_v1_generations: GenFile = /*@__PURE__*/
-  fileDesc("Ch5tZWRpYWdhdGUvdjEvZ2VuZXJhdGlvbnMucHJvdG8SDG1lZGlhZ2F0ZS52MSJaChRHZXRHZW5lcmF0aW9uUmVxdWVzdBIQCgJpZBgBIAEoCUIE4kEBAhIwCgR2aWV3GAIgASgOMhwubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25WaWV3QgTiQQEBIkUKFUdldEdlbmVyYXRpb25SZXNwb25zZRIsCgpnZW5lcmF0aW9uGAEgASgLMhgubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24izgIKEEdlbmVyYXRpb25GaWx0ZXISLgoGc3RhdGVzGAEgAygOMh4ubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24uU3RhdGUSDgoGbW9kZWxzGAIgAygJEigKCG1vZGFsaXR5GAMgASgOMhYubWVkaWFnYXRlLnYxLk1vZGFsaXR5EjoKBmxhYmVscxgEIAMoCzIqLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uRmlsdGVyLkxhYmVsc0VudHJ5EjEKDWNyZWF0ZWRfYWZ0ZXIYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrMBChZMaXN0R2VuZXJhdGlvbnNSZXF1ZXN0EjQKBmZpbHRlchgBIAEoCzIeLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uRmlsdGVyQgTiQQEBEhcKCXBhZ2Vfc2l6ZRgCIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAMgASgJQgTiQQEBEjAKBHZpZXcYBCABKA4yHC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvblZpZXdCBOJBAQEiYQoXTGlzdEdlbmVyYXRpb25zUmVzcG9uc2USLQoLZ2VuZXJhdGlvbnMYASADKAsyGC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiigEKFVdhaXRHZW5lcmF0aW9uUmVxdWVzdBIQCgJpZBgBIAEoCUIE4kEBAhItCgR3YWl0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgTiQQEBEjAKBHZpZXcYAyABKA4yHC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvblZpZXdCBOJBAQEiRgoWV2FpdEdlbmVyYXRpb25SZXNwb25zZRIsCgpnZW5lcmF0aW9uGAEgASgLMhgubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24iegoWV2F0Y2hHZW5lcmF0aW9uUmVxdWVzdBIQCgJpZBgBIAEoCUIE4kEBAhIcCg5hZnRlcl9zZXF1ZW5jZRgCIAEoA0IE4kEBARIwCgR2aWV3GAMgASgOMhwubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25WaWV3QgTiQQEBIlkKF1dhdGNoR2VuZXJhdGlvblJlc3BvbnNlEiwKCmdlbmVyYXRpb24YASABKAsyGC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbhIQCghzZXF1ZW5jZRgCIAEoAyKfAQoXV2F0Y2hHZW5lcmF0aW9uc1JlcXVlc3QSNAoGZmlsdGVyGAEgASgLMh4ubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25GaWx0ZXJCBOJBAQESHAoOYWZ0ZXJfc2VxdWVuY2UYAiABKANCBOJBAQESMAoEdmlldxgDIAEoDjIcLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uVmlld0IE4kEBASJaChhXYXRjaEdlbmVyYXRpb25zUmVzcG9uc2USLAoKZ2VuZXJhdGlvbhgBIAEoCzIYLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uEhAKCHNlcXVlbmNlGAIgASgDIisKF0NhbmNlbEdlbmVyYXRpb25SZXF1ZXN0EhAKAmlkGAEgASgJQgTiQQECIkgKGENhbmNlbEdlbmVyYXRpb25SZXNwb25zZRIsCgpnZW5lcmF0aW9uGAEgASgLMhgubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24iKwoXRGVsZXRlR2VuZXJhdGlvblJlcXVlc3QSEAoCaWQYASABKAlCBOJBAQIiGgoYRGVsZXRlR2VuZXJhdGlvblJlc3BvbnNlMrcFChFHZW5lcmF0aW9uU2VydmljZRJYCg1HZXRHZW5lcmF0aW9uEiIubWVkaWFnYXRlLnYxLkdldEdlbmVyYXRpb25SZXF1ZXN0GiMubWVkaWFnYXRlLnYxLkdldEdlbmVyYXRpb25SZXNwb25zZRJeCg9MaXN0R2VuZXJhdGlvbnMSJC5tZWRpYWdhdGUudjEuTGlzdEdlbmVyYXRpb25zUmVxdWVzdBolLm1lZGlhZ2F0ZS52MS5MaXN0R2VuZXJhdGlvbnNSZXNwb25zZRJbCg5XYWl0R2VuZXJhdGlvbhIjLm1lZGlhZ2F0ZS52MS5XYWl0R2VuZXJhdGlvblJlcXVlc3QaJC5tZWRpYWdhdGUudjEuV2FpdEdlbmVyYXRpb25SZXNwb25zZRJgCg9XYXRjaEdlbmVyYXRpb24SJC5tZWRpYWdhdGUudjEuV2F0Y2hHZW5lcmF0aW9uUmVxdWVzdBolLm1lZGlhZ2F0ZS52MS5XYXRjaEdlbmVyYXRpb25SZXNwb25zZTABEmMKEFdhdGNoR2VuZXJhdGlvbnMSJS5tZWRpYWdhdGUudjEuV2F0Y2hHZW5lcmF0aW9uc1JlcXVlc3QaJi5tZWRpYWdhdGUudjEuV2F0Y2hHZW5lcmF0aW9uc1Jlc3BvbnNlMAESYQoQQ2FuY2VsR2VuZXJhdGlvbhIlLm1lZGlhZ2F0ZS52MS5DYW5jZWxHZW5lcmF0aW9uUmVxdWVzdBomLm1lZGlhZ2F0ZS52MS5DYW5jZWxHZW5lcmF0aW9uUmVzcG9uc2USYQoQRGVsZXRlR2VuZXJhdGlvbhIlLm1lZGlhZ2F0ZS52MS5EZWxldGVHZW5lcmF0aW9uUmVxdWVzdBomLm1lZGlhZ2F0ZS52MS5EZWxldGVHZW5lcmF0aW9uUmVzcG9uc2VCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM", [file_google_api_field_behavior, file_google_protobuf_duration, file_google_protobuf_timestamp, file_mediagate_v1_generation, file_mediagate_v1_modality]);
+  fileDesc("Ch5tZWRpYWdhdGUvdjEvZ2VuZXJhdGlvbnMucHJvdG8SDG1lZGlhZ2F0ZS52MSJaChRHZXRHZW5lcmF0aW9uUmVxdWVzdBIQCgJpZBgBIAEoCUIE4kEBAhIwCgR2aWV3GAIgASgOMhwubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25WaWV3QgTiQQEBInMKFUdldEdlbmVyYXRpb25SZXNwb25zZRIsCgpnZW5lcmF0aW9uGAEgASgLMhgubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24SLAoHcmVxdWVzdBgCIAEoCzIbLm1lZGlhZ2F0ZS52MS5SZXF1ZXN0UmVjb3JkIuwECg1SZXF1ZXN0UmVjb3JkEjIKBmV4dGVudBgBIAEoDjIiLm1lZGlhZ2F0ZS52MS5SZXF1ZXN0UmVjb3JkLkV4dGVudBI2CgtzdHJlYW1fdGV4dBgCIAEoCzIfLm1lZGlhZ2F0ZS52MS5TdHJlYW1UZXh0UmVxdWVzdEgAEjoKDWdlbmVyYXRlX3RleHQYAyABKAsyIS5tZWRpYWdhdGUudjEuR2VuZXJhdGVUZXh0UmVxdWVzdEgAEjwKDmdlbmVyYXRlX2ltYWdlGAQgASgLMiIubWVkaWFnYXRlLnYxLkdlbmVyYXRlSW1hZ2VSZXF1ZXN0SAASPAoOZ2VuZXJhdGVfdmlkZW8YBSABKAsyIi5tZWRpYWdhdGUudjEuR2VuZXJhdGVWaWRlb1JlcXVlc3RIABI8Cg5nZW5lcmF0ZV9hdWRpbxgGIAEoCzIiLm1lZGlhZ2F0ZS52MS5HZW5lcmF0ZUF1ZGlvUmVxdWVzdEgAEjgKDGNoZWNrX3NhZmV0eRgHIAEoCzIgLm1lZGlhZ2F0ZS52MS5DaGVja1NhZmV0eVJlcXVlc3RIABIyCglydW5fbW9kZWwYCCABKAsyHS5tZWRpYWdhdGUudjEuUnVuTW9kZWxSZXF1ZXN0SAASOAoMc3RyZWFtX21vZGVsGAkgASgLMiAubWVkaWFnYXRlLnYxLlN0cmVhbU1vZGVsUmVxdWVzdEgAIkYKBkV4dGVudBIWChJFWFRFTlRfVU5TUEVDSUZJRUQQABITCg9FWFRFTlRfUkVEQUNURUQQARIPCgtFWFRFTlRfRlVMTBACQgkKB3JlcXVlc3QizgIKEEdlbmVyYXRpb25GaWx0ZXISLgoGc3RhdGVzGAEgAygOMh4ubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24uU3RhdGUSDgoGbW9kZWxzGAIgAygJEigKCG1vZGFsaXR5GAMgASgOMhYubWVkaWFnYXRlLnYxLk1vZGFsaXR5EjoKBmxhYmVscxgEIAMoCzIqLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uRmlsdGVyLkxhYmVsc0VudHJ5EjEKDWNyZWF0ZWRfYWZ0ZXIYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrMBChZMaXN0R2VuZXJhdGlvbnNSZXF1ZXN0EjQKBmZpbHRlchgBIAEoCzIeLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uRmlsdGVyQgTiQQEBEhcKCXBhZ2Vfc2l6ZRgCIAEoBUIE4kEBARIYCgpwYWdlX3Rva2VuGAMgASgJQgTiQQEBEjAKBHZpZXcYBCABKA4yHC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvblZpZXdCBOJBAQEiYQoXTGlzdEdlbmVyYXRpb25zUmVzcG9uc2USLQoLZ2VuZXJhdGlvbnMYASADKAsyGC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiigEKFVdhaXRHZW5lcmF0aW9uUmVxdWVzdBIQCgJpZBgBIAEoCUIE4kEBAhItCgR3YWl0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgTiQQEBEjAKBHZpZXcYAyABKA4yHC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvblZpZXdCBOJBAQEiRgoWV2FpdEdlbmVyYXRpb25SZXNwb25zZRIsCgpnZW5lcmF0aW9uGAEgASgLMhgubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24iegoWV2F0Y2hHZW5lcmF0aW9uUmVxdWVzdBIQCgJpZBgBIAEoCUIE4kEBAhIcCg5hZnRlcl9zZXF1ZW5jZRgCIAEoA0IE4kEBARIwCgR2aWV3GAMgASgOMhwubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25WaWV3QgTiQQEBIlkKF1dhdGNoR2VuZXJhdGlvblJlc3BvbnNlEiwKCmdlbmVyYXRpb24YASABKAsyGC5tZWRpYWdhdGUudjEuR2VuZXJhdGlvbhIQCghzZXF1ZW5jZRgCIAEoAyKfAQoXV2F0Y2hHZW5lcmF0aW9uc1JlcXVlc3QSNAoGZmlsdGVyGAEgASgLMh4ubWVkaWFnYXRlLnYxLkdlbmVyYXRpb25GaWx0ZXJCBOJBAQESHAoOYWZ0ZXJfc2VxdWVuY2UYAiABKANCBOJBAQESMAoEdmlldxgDIAEoDjIcLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uVmlld0IE4kEBASJaChhXYXRjaEdlbmVyYXRpb25zUmVzcG9uc2USLAoKZ2VuZXJhdGlvbhgBIAEoCzIYLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uEhAKCHNlcXVlbmNlGAIgASgDIisKF0NhbmNlbEdlbmVyYXRpb25SZXF1ZXN0EhAKAmlkGAEgASgJQgTiQQECIkgKGENhbmNlbEdlbmVyYXRpb25SZXNwb25zZRIsCgpnZW5lcmF0aW9uGAEgASgLMhgubWVkaWFnYXRlLnYxLkdlbmVyYXRpb24iKwoXRGVsZXRlR2VuZXJhdGlvblJlcXVlc3QSEAoCaWQYASABKAlCBOJBAQIiGgoYRGVsZXRlR2VuZXJhdGlvblJlc3BvbnNlMrcFChFHZW5lcmF0aW9uU2VydmljZRJYCg1HZXRHZW5lcmF0aW9uEiIubWVkaWFnYXRlLnYxLkdldEdlbmVyYXRpb25SZXF1ZXN0GiMubWVkaWFnYXRlLnYxLkdldEdlbmVyYXRpb25SZXNwb25zZRJeCg9MaXN0R2VuZXJhdGlvbnMSJC5tZWRpYWdhdGUudjEuTGlzdEdlbmVyYXRpb25zUmVxdWVzdBolLm1lZGlhZ2F0ZS52MS5MaXN0R2VuZXJhdGlvbnNSZXNwb25zZRJbCg5XYWl0R2VuZXJhdGlvbhIjLm1lZGlhZ2F0ZS52MS5XYWl0R2VuZXJhdGlvblJlcXVlc3QaJC5tZWRpYWdhdGUudjEuV2FpdEdlbmVyYXRpb25SZXNwb25zZRJgCg9XYXRjaEdlbmVyYXRpb24SJC5tZWRpYWdhdGUudjEuV2F0Y2hHZW5lcmF0aW9uUmVxdWVzdBolLm1lZGlhZ2F0ZS52MS5XYXRjaEdlbmVyYXRpb25SZXNwb25zZTABEmMKEFdhdGNoR2VuZXJhdGlvbnMSJS5tZWRpYWdhdGUudjEuV2F0Y2hHZW5lcmF0aW9uc1JlcXVlc3QaJi5tZWRpYWdhdGUudjEuV2F0Y2hHZW5lcmF0aW9uc1Jlc3BvbnNlMAESYQoQQ2FuY2VsR2VuZXJhdGlvbhIlLm1lZGlhZ2F0ZS52MS5DYW5jZWxHZW5lcmF0aW9uUmVxdWVzdBomLm1lZGlhZ2F0ZS52MS5DYW5jZWxHZW5lcmF0aW9uUmVzcG9uc2USYQoQRGVsZXRlR2VuZXJhdGlvbhIlLm1lZGlhZ2F0ZS52MS5EZWxldGVHZW5lcmF0aW9uUmVxdWVzdBomLm1lZGlhZ2F0ZS52MS5EZWxldGVHZW5lcmF0aW9uUmVzcG9uc2VCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM", [file_google_api_field_behavior, file_google_protobuf_duration, file_google_protobuf_timestamp, file_mediagate_v1_audio, file_mediagate_v1_generation, file_mediagate_v1_image, file_mediagate_v1_modality, file_mediagate_v1_models, file_mediagate_v1_safety, file_mediagate_v1_text, file_mediagate_v1_video]);
 
 /**
  * Asks for one generation.
@@ -59,6 +71,14 @@ export type GetGenerationResponse = Message<"mediagate.v1.GetGenerationResponse"
    * @generated from field: mediagate.v1.Generation generation = 1;
    */
   generation?: Generation | undefined;
+
+  /**
+   * The request that made it, where the operator has it stored. Without request_id and wait: sent
+   * as it is, it makes another generation.
+   *
+   * @generated from field: mediagate.v1.RequestRecord request = 2;
+   */
+  request?: RequestRecord | undefined;
 };
 
 /**
@@ -67,6 +87,132 @@ export type GetGenerationResponse = Message<"mediagate.v1.GetGenerationResponse"
  */
 export const GetGenerationResponseSchema: GenMessage<GetGenerationResponse> = /*@__PURE__*/
   messageDesc(file_mediagate_v1_generations, 1);
+
+/**
+ * A request as it was stored.
+ *
+ * @generated from message mediagate.v1.RequestRecord
+ */
+export type RequestRecord = Message<"mediagate.v1.RequestRecord"> & {
+  /**
+   * How much of it is there.
+   *
+   * @generated from field: mediagate.v1.RequestRecord.Extent extent = 1;
+   */
+  extent: RequestRecord_Extent;
+
+  /**
+   * The request, of the rpc that it was sent to.
+   *
+   * @generated from oneof mediagate.v1.RequestRecord.request
+   */
+  request: {
+    /**
+     * StreamText.
+     *
+     * @generated from field: mediagate.v1.StreamTextRequest stream_text = 2;
+     */
+    value: StreamTextRequest;
+    case: "streamText";
+  } | {
+    /**
+     * GenerateText.
+     *
+     * @generated from field: mediagate.v1.GenerateTextRequest generate_text = 3;
+     */
+    value: GenerateTextRequest;
+    case: "generateText";
+  } | {
+    /**
+     * GenerateImage.
+     *
+     * @generated from field: mediagate.v1.GenerateImageRequest generate_image = 4;
+     */
+    value: GenerateImageRequest;
+    case: "generateImage";
+  } | {
+    /**
+     * GenerateVideo.
+     *
+     * @generated from field: mediagate.v1.GenerateVideoRequest generate_video = 5;
+     */
+    value: GenerateVideoRequest;
+    case: "generateVideo";
+  } | {
+    /**
+     * GenerateAudio.
+     *
+     * @generated from field: mediagate.v1.GenerateAudioRequest generate_audio = 6;
+     */
+    value: GenerateAudioRequest;
+    case: "generateAudio";
+  } | {
+    /**
+     * CheckSafety.
+     *
+     * @generated from field: mediagate.v1.CheckSafetyRequest check_safety = 7;
+     */
+    value: CheckSafetyRequest;
+    case: "checkSafety";
+  } | {
+    /**
+     * RunModel.
+     *
+     * @generated from field: mediagate.v1.RunModelRequest run_model = 8;
+     */
+    value: RunModelRequest;
+    case: "runModel";
+  } | {
+    /**
+     * StreamModel.
+     *
+     * @generated from field: mediagate.v1.StreamModelRequest stream_model = 9;
+     */
+    value: StreamModelRequest;
+    case: "streamModel";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message mediagate.v1.RequestRecord.
+ * Use `create(RequestRecordSchema)` to create a new message.
+ */
+export const RequestRecordSchema: GenMessage<RequestRecord> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_generations, 2);
+
+/**
+ * How much of it is there.
+ *
+ * @generated from enum mediagate.v1.RequestRecord.Extent
+ */
+export enum RequestRecord_Extent {
+  /**
+   * Nothing.
+   *
+   * @generated from enum value: EXTENT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The model, options and numbers. Every text is a note of how long it was; media are left out.
+   *
+   * @generated from enum value: EXTENT_REDACTED = 1;
+   */
+  REDACTED = 1,
+
+  /**
+   * All of it.
+   *
+   * @generated from enum value: EXTENT_FULL = 2;
+   */
+  FULL = 2,
+}
+
+/**
+ * Describes the enum mediagate.v1.RequestRecord.Extent.
+ */
+export const RequestRecord_ExtentSchema: GenEnum<RequestRecord_Extent> = /*@__PURE__*/
+  enumDesc(file_mediagate_v1_generations, 2, 0);
 
 /**
  * Which generations.
@@ -122,7 +268,7 @@ export type GenerationFilter = Message<"mediagate.v1.GenerationFilter"> & {
  * Use `create(GenerationFilterSchema)` to create a new message.
  */
 export const GenerationFilterSchema: GenMessage<GenerationFilter> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 2);
+  messageDesc(file_mediagate_v1_generations, 3);
 
 /**
  * Asks for a list of generations.
@@ -164,7 +310,7 @@ export type ListGenerationsRequest = Message<"mediagate.v1.ListGenerationsReques
  * Use `create(ListGenerationsRequestSchema)` to create a new message.
  */
 export const ListGenerationsRequestSchema: GenMessage<ListGenerationsRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 3);
+  messageDesc(file_mediagate_v1_generations, 4);
 
 /**
  * What ListGenerations answers.
@@ -192,7 +338,7 @@ export type ListGenerationsResponse = Message<"mediagate.v1.ListGenerationsRespo
  * Use `create(ListGenerationsResponseSchema)` to create a new message.
  */
 export const ListGenerationsResponseSchema: GenMessage<ListGenerationsResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 4);
+  messageDesc(file_mediagate_v1_generations, 5);
 
 /**
  * Asks to be told of the end.
@@ -228,7 +374,7 @@ export type WaitGenerationRequest = Message<"mediagate.v1.WaitGenerationRequest"
  * Use `create(WaitGenerationRequestSchema)` to create a new message.
  */
 export const WaitGenerationRequestSchema: GenMessage<WaitGenerationRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 5);
+  messageDesc(file_mediagate_v1_generations, 6);
 
 /**
  * What WaitGeneration answers.
@@ -249,7 +395,7 @@ export type WaitGenerationResponse = Message<"mediagate.v1.WaitGenerationRespons
  * Use `create(WaitGenerationResponseSchema)` to create a new message.
  */
 export const WaitGenerationResponseSchema: GenMessage<WaitGenerationResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 6);
+  messageDesc(file_mediagate_v1_generations, 7);
 
 /**
  * Asks to watch one generation.
@@ -284,7 +430,7 @@ export type WatchGenerationRequest = Message<"mediagate.v1.WatchGenerationReques
  * Use `create(WatchGenerationRequestSchema)` to create a new message.
  */
 export const WatchGenerationRequestSchema: GenMessage<WatchGenerationRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 7);
+  messageDesc(file_mediagate_v1_generations, 8);
 
 /**
  * One change of a watched generation.
@@ -313,7 +459,7 @@ export type WatchGenerationResponse = Message<"mediagate.v1.WatchGenerationRespo
  * Use `create(WatchGenerationResponseSchema)` to create a new message.
  */
 export const WatchGenerationResponseSchema: GenMessage<WatchGenerationResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 8);
+  messageDesc(file_mediagate_v1_generations, 9);
 
 /**
  * Asks to watch many generations.
@@ -348,7 +494,7 @@ export type WatchGenerationsRequest = Message<"mediagate.v1.WatchGenerationsRequ
  * Use `create(WatchGenerationsRequestSchema)` to create a new message.
  */
 export const WatchGenerationsRequestSchema: GenMessage<WatchGenerationsRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 9);
+  messageDesc(file_mediagate_v1_generations, 10);
 
 /**
  * One change of one of many watched generations.
@@ -376,7 +522,7 @@ export type WatchGenerationsResponse = Message<"mediagate.v1.WatchGenerationsRes
  * Use `create(WatchGenerationsResponseSchema)` to create a new message.
  */
 export const WatchGenerationsResponseSchema: GenMessage<WatchGenerationsResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 10);
+  messageDesc(file_mediagate_v1_generations, 11);
 
 /**
  * Asks for the end of a generation.
@@ -397,7 +543,7 @@ export type CancelGenerationRequest = Message<"mediagate.v1.CancelGenerationRequ
  * Use `create(CancelGenerationRequestSchema)` to create a new message.
  */
 export const CancelGenerationRequestSchema: GenMessage<CancelGenerationRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 11);
+  messageDesc(file_mediagate_v1_generations, 12);
 
 /**
  * What CancelGeneration answers.
@@ -418,7 +564,7 @@ export type CancelGenerationResponse = Message<"mediagate.v1.CancelGenerationRes
  * Use `create(CancelGenerationResponseSchema)` to create a new message.
  */
 export const CancelGenerationResponseSchema: GenMessage<CancelGenerationResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 12);
+  messageDesc(file_mediagate_v1_generations, 13);
 
 /**
  * Asks to erase a generation.
@@ -439,7 +585,7 @@ export type DeleteGenerationRequest = Message<"mediagate.v1.DeleteGenerationRequ
  * Use `create(DeleteGenerationRequestSchema)` to create a new message.
  */
 export const DeleteGenerationRequestSchema: GenMessage<DeleteGenerationRequest> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 13);
+  messageDesc(file_mediagate_v1_generations, 14);
 
 /**
  * What DeleteGeneration answers.
@@ -454,7 +600,7 @@ export type DeleteGenerationResponse = Message<"mediagate.v1.DeleteGenerationRes
  * Use `create(DeleteGenerationResponseSchema)` to create a new message.
  */
 export const DeleteGenerationResponseSchema: GenMessage<DeleteGenerationResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_generations, 14);
+  messageDesc(file_mediagate_v1_generations, 15);
 
 /**
  * What became of paid calls. Reading, waiting and watching never keep a generation alive and never
@@ -542,9 +688,12 @@ export const GenerationService: GenService<{
     output: typeof CancelGenerationResponseSchema;
   },
   /**
-   * Erases the inputs and outputs of a terminal generation; its charge stays.
+   * Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
+   * the model said of it. What it cost stays, and so do its labels. Uploads that it used live
+   * their own life. Doing it again is no harm.
    *
    * NOT_FOUND (GENERATION_NOT_FOUND). FAILED_PRECONDITION (INVALID_REQUEST): it is not terminal.
+   * DATA_LOSS (OUTPUT_STORE_FAILED): the storage of media did not erase them; ask again.
    *
    * @generated from rpc mediagate.v1.GenerationService.DeleteGeneration
    */

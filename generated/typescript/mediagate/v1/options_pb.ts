@@ -114,8 +114,9 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
   webhookUrl: string;
 
   /**
-   * Answer with an identical earlier success of the same tenant, at most this old, at no cost.
-   * Unset: never.
+   * Answer with an identical earlier success of the same tenant, at most this old, at no cost: its
+   * generation, as a replay. Labels, webhook_url, max_cost_usd_nanos, timeouts and what is said of
+   * leaving may differ. At least 0. Unset: never.
    *
    * @generated from field: google.protobuf.Duration reuse_within = 13;
    */

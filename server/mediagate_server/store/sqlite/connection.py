@@ -24,6 +24,8 @@ def configured(connection: sqlite3.Connection, *, synchronous: str = "FULL") -> 
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
+    # What is deleted is overwritten, so that what was erased is in no page of the file.
+    connection.execute("PRAGMA secure_delete = ON").fetchone()
     # What a savepoint may have to undo is nothing that a disk needs to see.
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection

@@ -55,8 +55,8 @@ def insert(
 ) -> None:
     """A new generation with its binding, attempts and ledger entries."""
     connection.execute(
-        "INSERT INTO generations (version, state, terminal, model, document, changed_seq, id,"
-        " tenant, modality, labels, created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO generations (version, state, terminal, model, document, changed_seq, erased,"
+        " id, tenant, modality, labels, created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *_columns(generation, change),
             generation.tenant,
@@ -79,13 +79,27 @@ def update(
     """The next version of a generation. Raises StaleWrite where it is not the next."""
     changed = connection.execute(
         "UPDATE generations SET version = ?, state = ?, terminal = ?, model = ?, document = ?,"
-        " changed_seq = ? WHERE id = ? AND version = ?",
+        " changed_seq = ?, erased = ? WHERE id = ? AND version = ?",
         (*_columns(generation, change), generation.version - 1),
     )
     if changed.rowcount != 1:
         raise StaleWrite(generation.id)
     _write_attempts(connection, generation)
     _append(connection, entries)
+
+
+def bind(
+    connection: sqlite3.Connection, generation: Generation, request_id: str, fingerprint: str
+) -> Bound:
+    """Bind one more request_id, unless it is bound already."""
+    existing = bound(connection, generation.tenant, request_id)
+    if existing:
+        return existing
+    connection.execute(
+        "INSERT INTO request_ids VALUES (?, ?, ?, ?)",
+        (generation.tenant, request_id, generation.id, fingerprint),
+    )
+    return Bound(generation.id, fingerprint)
 
 
 def release(connection: sqlite3.Connection, generation: Generation) -> None:
@@ -135,6 +149,7 @@ def _columns(generation: Generation, change: int) -> tuple[object, ...]:
         generation.model,
         document(generation),
         change,
+        int(generation.erased_at is not None),
         generation.id,
     )
 

@@ -84,6 +84,32 @@ def in_doubt(
     return tuple(from_document(row[0]) for row in rows)
 
 
+def alike(
+    connection: sqlite3.Connection, tenant: str, likeness: str, since: datetime
+) -> tuple[Generation, ...]:
+    """The newest successes of a likeness."""
+    rows = connection.execute(
+        "SELECT document FROM likenesses JOIN generations ON generations.id = generation_id"
+        " WHERE likenesses.tenant = ? AND likeness = ? AND likenesses.created_us >= ?"
+        " AND state = 'succeeded' ORDER BY likenesses.created_us DESC LIMIT 5",
+        (tenant, likeness, microseconds(since)),
+    ).fetchall()
+    return tuple(from_document(row[0]) for row in rows)
+
+
+def expired(
+    connection: sqlite3.Connection, modalities: tuple[str, ...], before: datetime, limit: int
+) -> tuple[Generation, ...]:
+    """Those that have ended and were not erased, oldest first."""
+    marks = ", ".join("?" * len(modalities))
+    rows = connection.execute(
+        "SELECT document FROM generations WHERE erased = 0 AND terminal = 1"  # noqa: S608
+        f" AND modality IN ({marks}) AND created_us < ? ORDER BY created_us LIMIT ?",
+        (*modalities, microseconds(before), limit),
+    ).fetchall()
+    return tuple(from_document(row[0]) for row in rows)
+
+
 def by_attempt(connection: sqlite3.Connection, attempt_id: str) -> Generation | None:
     """The generation that an attempt belongs to."""
     row = connection.execute(

@@ -35,6 +35,7 @@ from mediagate_server.store.sqlite import (
     budget_rows,
     callbacks,
     charges,
+    erasing,
     generations,
     keeping,
     searching,
@@ -134,6 +135,8 @@ class SqliteStore:
         *,
         pending: bytes | None = None,
         webhook_url: str = "",
+        request: bytes | None = None,
+        likeness: str = "",
     ) -> Bound | int:
         """See port.Store."""
         entered: list[Entered] = []
@@ -157,6 +160,7 @@ class SqliteStore:
                 keeping.keep_pending(connection, self._seal, generation.id, pending)
             if webhook_url:
                 callbacks.promise(connection, self._seal, generation, webhook_url)
+            erasing.remember(connection, self._seal, generation, request, likeness)
             return change
 
         outcome: Bound | int | MediagateError = await self._writer.submit(job)
@@ -204,6 +208,44 @@ class SqliteStore:
             commit.add_done_callback(lambda done: _tell(done, entered))
             commit.add_done_callback(lambda _: self._wake_for(entered))
         return commit
+
+    async def erase(self, generation: Generation) -> None:
+        """See port.Store."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            generations.update(connection, generation, (), self._next_change())
+            erasing.forget(connection, generation.id)
+
+        await self._writer.submit(job)
+        await self._reader.read(erasing.empty_log)
+
+    async def forget_requests(self, before: datetime) -> int:
+        """See port.Store."""
+        forgotten: int = await self._writer.submit(lambda c: erasing.forget_before(c, before))
+        if forgotten:
+            await self._reader.read(erasing.empty_log)
+        return forgotten
+
+    async def expired(
+        self, modalities: tuple[str, ...], before: datetime, limit: int
+    ) -> tuple[Generation, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: searching.expired(c, modalities, before, limit))
+
+    async def alike(self, tenant: str, likeness: str, since: datetime) -> tuple[Generation, ...]:
+        """See port.Store."""
+        return await self._reader.read(lambda c: searching.alike(c, tenant, likeness, since))
+
+    async def bind(self, generation: Generation, request_id: str, fingerprint: str) -> Bound:
+        """See port.Store."""
+        bound: Bound = await self._writer.submit(
+            lambda c: generations.bind(c, generation, request_id, fingerprint)
+        )
+        return bound
+
+    async def request(self, generation_id: str) -> bytes | None:
+        """See port.Store."""
+        return await self._reader.read(lambda c: erasing.request(c, self._seal, generation_id))
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
         """See port.Store."""

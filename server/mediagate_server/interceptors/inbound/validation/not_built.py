@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-NOT_BUILT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "mediagate.v1.GenerationOptions": ("reuse_within",),
-    }
-)
+NOT_BUILT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 """Message's full name, then the fields that may not be set."""
 
 NOT_BUILT_VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})

@@ -1,0 +1,66 @@
+"""What the parts of a gate ask its configuration, each time anew: it may be reloaded."""
+
+from mediagate_server.catalog.request import Modality
+from mediagate_server.config import Configuration
+from mediagate_server.config.limits import TenantLimits
+from mediagate_server.config.tenants import StoreInputs
+from mediagate_server.generations.doors import Timing
+from mediagate_server.generations.erasing import Retention
+from mediagate_server.outputs.media import MediaLimits
+
+
+class AsSet:
+    """The configuration in the words of those who ask. Durations in seconds."""
+
+    def __init__(self, configuration: Configuration, limits: TenantLimits) -> None:
+        self._configuration = configuration
+        self._limits = limits
+
+    def store_inputs(self, tenant: str) -> StoreInputs:
+        """How much of a tenant's requests is stored."""
+        own = self._limits.tenant(tenant)
+        return own.store_inputs if own else self._configuration.current.store_inputs
+
+    def retention(self) -> Retention:
+        """How long things are kept."""
+        settings = self._configuration.current
+        return Retention(settings.inputs_life, settings.text_life, settings.media_life)
+
+    def media_limits(self) -> MediaLimits:
+        """How large media may be, and how long things about them may take."""
+        settings = self._configuration.current
+        return MediaLimits(
+            settings.output_max_bytes,
+            settings.output_timeout,
+            settings.output_idle_timeout,
+            settings.upload_max_bytes,
+            settings.upload_life,
+            settings.link_life,
+        )
+
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Those that upstream's webhooks may be signed with besides its own."""
+        configured = self._configuration.current.webhook_secrets
+        return tuple(secret.get_secret_value() for secret in configured)
+
+    def timeouts(self) -> dict[Modality, float]:
+        """From acceptance to the end, where a request says nothing."""
+        settings = self._configuration.current
+        return {
+            Modality.TEXT: settings.text_timeout,
+            Modality.IMAGE: settings.image_timeout,
+            Modality.VIDEO: settings.video_timeout,
+            Modality.AUDIO: settings.audio_timeout,
+            Modality.SAFETY: settings.safety_timeout,
+            Modality.RAW: settings.run_timeout,
+        }
+
+    def timing(self) -> Timing:
+        """How long creates may take."""
+        settings = self._configuration.current
+        return Timing(
+            post_timeout=settings.upstream_create_timeout,
+            absent_margin=settings.absent_margin,
+            sweep=settings.sweep_seconds,
+            first_sweep=min(1.0, settings.sweep_seconds),
+        )

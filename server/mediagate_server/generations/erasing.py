@@ -1,0 +1,122 @@
+"""Erasing what a generation was asked and what it made; what it cost stays."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, NoReturn
+
+import structlog
+
+from mediagate_server.errors import Failure, GenerationNotFound, MediagateError, NotTerminal
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.records import Generation
+
+_AT_ONCE: Final = 100
+_LOOK_EVERY: Final = 600.0
+_TEXTS: Final = ("text", "safety")
+_MEDIA: Final = ("image", "video", "audio", "raw")
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things are kept after their acceptance, in seconds; 0: for ever."""
+
+    requests: float = 0.0
+    texts: float = 0.0
+    media: float = 0.0
+
+
+def erased(record: Generation, now: datetime) -> Generation:
+    """The next version: state, times, labels, attempts and costs; nothing of what was said."""
+    return replace(
+        record,
+        version=record.version + 1,
+        fingerprint="",
+        parameters=(),
+        seed=None,
+        output=None,
+        verdict=None,
+        failure=record.failure and _without_words(record.failure),
+        logs="",
+        parts=(),
+        missing=tuple(replace(one, failure=_without_words(one.failure)) for one in record.missing),
+        attempts=tuple(replace(attempt, input_hash="") for attempt in record.attempts),
+        erased_at=now,
+    )
+
+
+def is_whole(record: Generation, now: datetime) -> bool:
+    """Whether all that it made is there, and to be read."""
+    if record.erased_at or record.missing:
+        return False
+    media = record.output.media if record.output else ()
+    return all(
+        medium.kept or (medium.uri and (medium.expires_at is None or medium.expires_at > now))
+        for medium in media
+    )
+
+
+def _without_words(failure: Failure) -> Failure:
+    return Failure(failure.reason, "what was said of it is erased")
+
+
+class Eraser:
+    """Erases when asked, and when its time has come. `retention` is asked at each look."""
+
+    def __init__(self, around: Surroundings, retention: Callable[[], Retention]) -> None:
+        self._around = around
+        self._retention = retention
+
+    async def erase(self, tenant: str, generation_id: str) -> None:
+        """Nothing is left on return. GenerationNotFound, NotTerminal, StoreUnavailable or
+        StorageFailed, after which it may be asked for again.
+        """
+        while True:
+            record = await self._around.store.get(tenant, generation_id)
+            if record is None:
+                raise GenerationNotFound(generation_id)
+            if not record.state.is_terminal:
+                raise NotTerminal(generation_id)
+            try:
+                await self._erase(record)
+            except StaleWrite:
+                continue  # Its cost has changed meanwhile.
+            return
+
+    async def keep_clean(self) -> NoReturn:
+        """Erase what is over its time, again and again. Ends by cancellation alone."""
+        while True:
+            try:
+                if count := await self.clean():
+                    _log.info("erased what was over its time", count=count)
+            except (MediagateError, StaleWrite) as error:
+                _log.warning("what is over its time was not erased", error=type(error).__name__)
+            await self._around.clock.wait(asyncio.Event(), _LOOK_EVERY)
+
+    async def clean(self) -> int:
+        """Erase what is over its time; how many generations and requests there were."""
+        kept = self._retention()
+        count = 0
+        if kept.requests:
+            count += await self._around.store.forget_requests(self._before(kept.requests))
+        for modalities, life in ((_TEXTS, kept.texts), (_MEDIA, kept.media)):
+            while life:
+                found = await self._around.store.expired(modalities, self._before(life), _AT_ONCE)
+                for record in found:
+                    await self._erase(record)
+                count += len(found)
+                if len(found) < _AT_ONCE:
+                    break
+        return count
+
+    async def _erase(self, record: Generation) -> None:
+        # The media first: as long as the record tells of them, asking again erases what is left.
+        await self._around.keeper.delete(record.id)
+        await self._around.store.erase(erased(record, self._around.clock.now()))
+
+    def _before(self, life: float) -> datetime:
+        return self._around.clock.now() - timedelta(seconds=life)
