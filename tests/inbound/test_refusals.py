@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
@@ -11,6 +12,7 @@ from google.rpc import error_details_pb2 as details
 from mediagate.v1 import medium_pb2, text_pb2_grpc
 from mediagate.v1.options_pb2 import GenerationOptions
 from mediagate_server.errors import StoreUnavailable
+from mediagate_server.interceptors.inbound.validation import walk
 
 from .conftest import Gate, Start
 from .requests import stream, text, turn
@@ -55,8 +57,10 @@ async def test_a_large_inline_medium(start: Start) -> None:
     assert list(fields(error)) == ["messages[0].parts[0].image.inline.data"]
 
 
-async def test_a_field_that_is_not_built(start: Start) -> None:
-    """UNIMPLEMENTED, NOT_IMPLEMENTED, the field named."""
+async def test_a_field_that_is_not_built(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UNIMPLEMENTED, NOT_IMPLEMENTED, the field named. There is none now, so one is made up."""
+    not_built = {"mediagate.v1.GenerationOptions": ("reuse_within",)}
+    monkeypatch.setattr(walk, "NOT_BUILT_FIELDS", not_built)
     servicer = Texts()
     gate = await start(servicer)
     error = await refusal(
