@@ -64,7 +64,7 @@ async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None
             records = [await store.get("local", one.id) for one in (text, image, running)]
             assert records[2] == running
             return (
-                await store.request(text.id) is not None,
+                await store.past.request(text.id) is not None,
                 records[0] is not None and records[0].output is not None,
                 records[1] is not None and records[1].output is not None,
             )
@@ -88,7 +88,7 @@ async def test_for_ever(tmp_path: Path) -> None:
         record = await accept(store, clock, "1", "text")
         await clock.sleep(10_000 * DAY)
         assert await eraser.clean() == 0
-        assert await store.request(record.id) == b"asked"
+        assert await store.past.request(record.id) == b"asked"
 
 
 async def test_media_that_could_not_be_erased_are_asked_for_again(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_media_that_could_not_be_erased_are_asked_for_again(tmp_path: Path
         keeper.broken = False
         await eraser.erase("local", record.id)
         assert await store.get("local", record.id) == erased(record, clock.now())
-        assert await store.alike("local", "like", record.created_at) == ()
+        assert await store.past.alike("local", "like", record.created_at) == ()
 
 
 def test_no_word_is_left_in_a_record() -> None:

@@ -102,10 +102,12 @@ class Eraser:
         kept = self._retention()
         count = 0
         if kept.requests:
-            count += await self._around.store.forget_requests(self._before(kept.requests))
+            count += await self._around.store.past.forget_requests(self._before(kept.requests))
         for modalities, life in ((_TEXTS, kept.texts), (_MEDIA, kept.media)):
             while life:
-                found = await self._around.store.expired(modalities, self._before(life), _AT_ONCE)
+                found = await self._around.store.past.expired(
+                    modalities, self._before(life), _AT_ONCE
+                )
                 for record in found:
                     await self._erase(record)
                 count += len(found)
@@ -116,7 +118,7 @@ class Eraser:
     async def _erase(self, record: Generation) -> None:
         # The media first: as long as the record tells of them, asking again erases what is left.
         await self._around.keeper.delete(record.id)
-        await self._around.store.erase(erased(record, self._around.clock.now()))
+        await self._around.store.past.erase(erased(record, self._around.clock.now()))
 
     def _before(self, life: float) -> datetime:
         return self._around.clock.now() - timedelta(seconds=life)

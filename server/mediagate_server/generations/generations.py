@@ -143,7 +143,7 @@ class Generations:
 
     async def request(self, record: Generation) -> bytes | None:
         """What was stored of the request that made it, if anything."""
-        return await self._around.store.request(record.id)
+        return await self._around.store.past.request(record.id)
 
     async def erase(self, tenant: str, generation_id: str) -> None:
         """Erase inputs and outputs; what it cost stays. NotTerminal before its end."""
@@ -251,12 +251,12 @@ class Generations:
         """A generation that asked for the same and has all that it made, bound to this request."""
         store, now = self._around.store, self._around.clock.now()
         since = now - timedelta(seconds=submission.reuse_within)
-        for record in await store.alike(submission.tenant, submission.likeness, since):
+        for record in await store.past.alike(submission.tenant, submission.likeness, since):
             if record.sandbox != self._around.sandbox or not is_whole(record, now):
                 continue
             if submission.drawn:
                 return Bound(record.id, submission.fingerprint)
-            return await store.bind(record, submission.request_id, submission.fingerprint)
+            return await store.past.bind(record, submission.request_id, submission.fingerprint)
         return None
 
     async def _find(self, tenant: str, generation_id: str) -> Life:

@@ -16,6 +16,7 @@ from mediagate_server.store.charges import (
     Total,
 )
 from mediagate_server.store.outbox import Outbox
+from mediagate_server.store.past import Past
 from mediagate_server.store.records import (
     Bound,
     Change,
@@ -46,6 +47,11 @@ class Store(Protocol):
         Whoever wants to send something that costs money asks right before it: a process that was
         paused since its commit may have been declared dead, and what it was about to send absent.
         """
+        ...
+
+    @property
+    def past(self) -> Past:
+        """What was asked and made: to be found again, and to be erased."""
         ...
 
     @property
@@ -101,39 +107,6 @@ class Store(Protocol):
         is in the outbox with the same commit. It raises errors.BudgetExceeded or
         errors.PriceUnknown as `accept` does, where it reserves more than it closes.
         """
-        ...
-
-    async def erase(self, generation: Generation) -> None:
-        """Write the next version as `save` does, and forget the request.
-
-        On return no file of the store has a byte left of what was there before, but in what is
-        sealed. Raises StaleWrite.
-        """
-        ...
-
-    async def forget_requests(self, before: datetime) -> int:
-        """Erase the requests of generations accepted before that time; how many there were."""
-        ...
-
-    async def expired(
-        self, modalities: tuple[str, ...], before: datetime, limit: int
-    ) -> tuple[Generation, ...]:
-        """Generations accepted before that time, ended and not erased, oldest first."""
-        ...
-
-    async def alike(self, tenant: str, likeness: str, since: datetime) -> tuple[Generation, ...]:
-        """A tenant's successes of this likeness since then that were not erased, newest first.
-
-        A few of them.
-        """
-        ...
-
-    async def bind(self, generation: Generation, request_id: str, fingerprint: str) -> Bound:
-        """Bind another request_id to a generation; the binding there is where there is one."""
-        ...
-
-    async def request(self, generation_id: str) -> bytes | None:
-        """What `accept` was given as the request; None where nothing was, or it is erased."""
         ...
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:

@@ -44,6 +44,7 @@ from mediagate_server.store.sqlite.budgets import BudgetBooks, Entered, moment_o
 from mediagate_server.store.sqlite.connection import Connect, connect
 from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
 from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
+from mediagate_server.store.sqlite.past import SqlitePast
 from mediagate_server.store.sqlite.reader import Reader
 from mediagate_server.store.sqlite.standing import Standing
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
@@ -103,6 +104,7 @@ class SqliteStore:
             undone=self._forget,
         )
         self.outbox = SqliteOutbox(self._writer, self._reader, self._seal)
+        self.past = SqlitePast(self._writer, self._reader, self._seal, self._next_change)
         return self
 
     async def __aexit__(
@@ -208,44 +210,6 @@ class SqliteStore:
             commit.add_done_callback(lambda done: _tell(done, entered))
             commit.add_done_callback(lambda _: self._wake_for(entered))
         return commit
-
-    async def erase(self, generation: Generation) -> None:
-        """See port.Store."""
-
-        def job(connection: sqlite3.Connection) -> None:
-            generations.update(connection, generation, (), self._next_change())
-            erasing.forget(connection, generation.id)
-
-        await self._writer.submit(job)
-        await self._reader.read(erasing.empty_log)
-
-    async def forget_requests(self, before: datetime) -> int:
-        """See port.Store."""
-        forgotten: int = await self._writer.submit(lambda c: erasing.forget_before(c, before))
-        if forgotten:
-            await self._reader.read(erasing.empty_log)
-        return forgotten
-
-    async def expired(
-        self, modalities: tuple[str, ...], before: datetime, limit: int
-    ) -> tuple[Generation, ...]:
-        """See port.Store."""
-        return await self._reader.read(lambda c: searching.expired(c, modalities, before, limit))
-
-    async def alike(self, tenant: str, likeness: str, since: datetime) -> tuple[Generation, ...]:
-        """See port.Store."""
-        return await self._reader.read(lambda c: searching.alike(c, tenant, likeness, since))
-
-    async def bind(self, generation: Generation, request_id: str, fingerprint: str) -> Bound:
-        """See port.Store."""
-        bound: Bound = await self._writer.submit(
-            lambda c: generations.bind(c, generation, request_id, fingerprint)
-        )
-        return bound
-
-    async def request(self, generation_id: str) -> bytes | None:
-        """See port.Store."""
-        return await self._reader.read(lambda c: erasing.request(c, self._seal, generation_id))
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
         """See port.Store."""

@@ -1,0 +1,65 @@
+"""`SqlitePast`: the port of what lies behind, over the store's own threads."""
+
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime
+
+from mediagate_server.store.records import Bound, Generation
+from mediagate_server.store.sealing import Seal
+from mediagate_server.store.sqlite import erasing, generations, searching
+from mediagate_server.store.sqlite.reader import Reader
+from mediagate_server.store.sqlite.writer import GroupCommitWriter
+
+
+class SqlitePast:
+    """Implements `past.Past`. Made by the store; `next_change` numbers its changes."""
+
+    def __init__(
+        self,
+        writer: GroupCommitWriter,
+        reader: Reader,
+        seal: Seal,
+        next_change: Callable[[], int],
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._seal = seal
+        self._next_change = next_change
+
+    async def erase(self, generation: Generation) -> None:
+        """See past.Past."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            generations.update(connection, generation, (), self._next_change())
+            erasing.forget(connection, generation.id)
+
+        await self._writer.submit(job)
+        await self._reader.read(erasing.empty_log)
+
+    async def forget_requests(self, before: datetime) -> int:
+        """See past.Past."""
+        forgotten: int = await self._writer.submit(lambda c: erasing.forget_before(c, before))
+        if forgotten:
+            await self._reader.read(erasing.empty_log)
+        return forgotten
+
+    async def expired(
+        self, modalities: tuple[str, ...], before: datetime, limit: int
+    ) -> tuple[Generation, ...]:
+        """See past.Past."""
+        return await self._reader.read(lambda c: searching.expired(c, modalities, before, limit))
+
+    async def alike(self, tenant: str, likeness: str, since: datetime) -> tuple[Generation, ...]:
+        """See past.Past."""
+        return await self._reader.read(lambda c: searching.alike(c, tenant, likeness, since))
+
+    async def bind(self, generation: Generation, request_id: str, fingerprint: str) -> Bound:
+        """See past.Past."""
+        bound: Bound = await self._writer.submit(
+            lambda c: generations.bind(c, generation, request_id, fingerprint)
+        )
+        return bound
+
+    async def request(self, generation_id: str) -> bytes | None:
+        """See past.Past."""
+        return await self._reader.read(lambda c: erasing.request(c, self._seal, generation_id))
