@@ -114,3 +114,18 @@ def test_a_deadline_that_passed_is_an_error() -> None:
     with pytest.raises(DeadlineExceeded):
         deadline.remaining()
     assert Deadline.after(None, clock).remaining() is None
+
+
+def test_a_gate_that_has_answered_is_waited_for_while_it_is_started_anew() -> None:
+    """Long enough for a drain and a start; not so for a gate that was never there."""
+    tries, _ = retries(RetryPolicy(), draw=0.0)
+    lost = from_status(status(C.UNAVAILABLE, "INTERNAL"))
+    assert len(_delays(tries, lost)) == 4
+    tries, _ = retries(RetryPolicy(), draw=0.0)
+    tries.answered()
+    assert sum(_delays(tries, lost)) > 10
+
+
+def _delays(tries: Retries, failure: MediagateError) -> list[float]:
+    """All that it would wait."""
+    return list(iter(lambda: tries.delay(failure), None))

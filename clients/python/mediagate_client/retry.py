@@ -19,7 +19,10 @@ class RetryPolicy:
     """How patient a client is. All times in seconds."""
 
     max_attempts: int = 5
-    """Tries without any progress in between, the first one included."""
+    """Tries of a gate that has not answered yet, the first one included."""
+    attempts_once_answered: int = 9
+    """Tries without any progress in between, once it has: 10 to 21 s, in which a gate that drained
+    or died is started anew."""
     initial_delay: float = 0.2
     multiplier: float = 2.0
     max_delay: float = 5.0
@@ -68,10 +71,11 @@ class Retries:
         self._deadline = deadline
         self._draw = draw
         self._attempts = 1
+        self._most = policy.max_attempts
 
     def delay(self, failure: MediagateError) -> float | None:
         """Return the seconds to wait before the next try; None: there is none."""
-        if self._attempts >= self._policy.max_attempts or not may_retry(failure):
+        if self._attempts >= self._most or not may_retry(failure):
             return None
         asked = failure.retry_after
         if asked is not None and asked > self._policy.longest_retry_after:
@@ -88,6 +92,11 @@ class Retries:
     def progressed(self) -> None:
         """Forget the failures so far: something new came, so the gate is there."""
         self._attempts = 1
+        self.answered()
+
+    def answered(self) -> None:
+        """Be patient from now on: what the gate has begun is worth waiting for."""
+        self._most = max(self._policy.attempts_once_answered, self._policy.max_attempts)
 
     def _backoff(self) -> float:
         policy = self._policy

@@ -113,6 +113,8 @@ class TextStream(TextFacts):
         event = self._state.receive(response)
         if event is not None:
             self._retries.progressed()
+        elif response.HasField("started"):
+            self._retries.answered()
         elif self._on_status is not None and response.HasField("status"):
             self._on_status(response.status)
         return event
