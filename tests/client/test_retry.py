@@ -75,7 +75,7 @@ def test_no_try_begins_after_the_deadline() -> None:
 
 def test_progress_begins_the_count_anew() -> None:
     """A stream that goes on after each of many cuts is never given up."""
-    tries, _ = retries(RetryPolicy(max_attempts=2), draw=1.0)
+    tries, _ = retries(RetryPolicy(max_attempts=2, attempts_once_answered=2), draw=1.0)
     for _ in range(20):
         assert tries.delay(DOWN) == 0.2
         tries.progressed()

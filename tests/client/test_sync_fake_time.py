@@ -248,7 +248,7 @@ def test_a_text_without_completion_is_no_success(gate: Gate, background: Any) ->
     """A stream that ends well but too early is resumed, and after enough tries reported."""
     stream = gate.client().stream_text("Why?")
     heard = background(lambda: list(stream))
-    for _ in range(4):
+    for _ in range(RetryPolicy().attempts_once_answered):
         _, rpc = gate.stream("TextService", "StreamText")
         rpc.send_response(started())
         rpc.terminate((), C.OK, "")
