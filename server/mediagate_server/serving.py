@@ -27,11 +27,13 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
 
     `announce` gets one line for people once the gate is ready.
     """
-    async with Gate(configuration) as gate:
-        loop = asyncio.get_running_loop()
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signal_number, gate.stop)
-        loop.add_signal_handler(signal.SIGHUP, _reload, configuration)
+    gate = Gate(configuration)
+    loop = asyncio.get_running_loop()
+    # Before the doors open: whoever is answered may also ask for an orderly end.
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, gate.stop)
+    loop.add_signal_handler(signal.SIGHUP, _reload, configuration)
+    async with gate:
         spare_the_collector()
         announce(
             f"Mediagate serves gRPC on {gate.grpc_address}, operations on "

@@ -50,3 +50,9 @@ def test_ten_thousand_seeds(seed: int) -> None:
     """The full form."""
     print(f"seeds from {seed}")
     run_all(range(seed, seed + 10_000))
+
+
+@pytest.mark.parametrize("one", [143936371])
+def test_seeds_that_found_something(one: int) -> None:
+    """143936371: a sweep gave one attempt what another, found at the start, was still to claim."""
+    simulate(one)

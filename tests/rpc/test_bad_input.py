@@ -90,12 +90,6 @@ BAD: dict[str, tuple[Callable[[Stubs], Any], grpc.StatusCode, str, str]] = {
         "MEDIA_TOO_LARGE",
         "first_frame.inline.data",
     ),
-    "not built": (
-        text(Text(prompt="x", options=Options(reuse_within=Duration(seconds=60)))),
-        grpc.StatusCode.UNIMPLEMENTED,
-        "NOT_IMPLEMENTED",
-        "options.reuse_within",
-    ),
     "too dear": (
         text(Text(prompt="x", options=Options(max_cost_usd_nanos=1))),
         grpc.StatusCode.FAILED_PRECONDITION,

@@ -118,12 +118,13 @@ class Lane:
         return self._found
 
     def sending(self) -> Doubt | None:
-        """What upstream may already show, though its answer has not come yet."""
-        return (
-            Doubt(self.attempt, self.plan, self._around.hash_key)
-            if self._posting.under_way
-            else None
-        )
+        """What upstream may already show, though what became of it is not written down yet.
+
+        Also what an earlier process was sending, until it is written down as in doubt: others
+        with the same input must not take what is its own.
+        """
+        is_open = self._posting.under_way or self.attempt.state is AttemptState.SUBMITTING
+        return Doubt(self.attempt, self.plan, self._around.hash_key) if is_open else None
 
     def hint(self, attempt_id: str, prediction_id: str) -> bool:
         """See HintTaker. What the hint is worth is asked of upstream."""
