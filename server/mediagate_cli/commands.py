@@ -14,6 +14,7 @@ from mediagate_cli import (
     demo,
     image,
     kept,
+    reconciling,
     running,
     sandbox,
     serving,
@@ -59,6 +60,7 @@ app.command()(checking.check)
 app.command()(running.run)
 app.command()(catalog.models)
 app.command()(catalog.show)
+app.command()(reconciling.reconcile)
 app.command()(kept.upload)
 app.command()(kept.save)
 app.command()(demo.demo)

@@ -66,6 +66,17 @@ class SandboxControl:
         answer = self._ask("POST", "/sandbox/webhooks/secret", {"overlap_seconds": overlap_seconds})
         return str(answer["key"])
 
+    def forget(self, prediction: str) -> None:
+        """Have this prediction no more, as if it had never been; the bill still has it."""
+        self._ask("DELETE", f"/sandbox/predictions/{prediction}")
+
+    def amend(self, prediction: str, **metrics: Any) -> Any:
+        """Report other metrics of one that has ended; those not named stay. The bill stays too.
+
+        Returns all of its metrics. Raises ControlError where it is not there, or still runs.
+        """
+        return self._ask("POST", f"/sandbox/predictions/{prediction}", {"metrics": metrics})
+
     def reset(self) -> None:
         """Forget counts, orders and faults, restore the limits; predictions and the bill stay."""
         self._ask("POST", "/sandbox/reset")

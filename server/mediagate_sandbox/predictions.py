@@ -156,6 +156,12 @@ class Prediction:
         self._boot_seconds = spent
         self._end("aborted", now)
 
+    def amend(self, metrics: Metrics) -> None:
+        """Report other metrics from now on. Raises RuntimeError while it runs."""
+        if not self.ended:
+            raise RuntimeError("a prediction that runs has no metrics yet")
+        self.metrics = metrics
+
     def remove_data(self) -> None:
         """Forget what went in and what came out; what it was and what it took stays."""
         self.data_removed = True

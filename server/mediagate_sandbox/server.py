@@ -42,6 +42,7 @@ from mediagate_sandbox.routes.predictions import PredictionRoutes
 from mediagate_sandbox.routes.rates import RateRoutes
 from mediagate_sandbox.routes.searches import SearchRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
+from mediagate_sandbox.routes.tampering import TamperingRoutes
 from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
@@ -193,6 +194,7 @@ class Sandbox:
             application.add_routes(files.control_routes())
             application.add_routes(FaultRoutes(self.faults).routes())
             application.add_routes(RateRoutes(turnstile).routes())
+            application.add_routes(TamperingRoutes(store).routes())
         return application
 
 

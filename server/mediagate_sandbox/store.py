@@ -66,6 +66,10 @@ class Store:
         self._remove_data()
         return reversed(self._numbered.values())
 
+    def forget(self, prediction: Prediction) -> None:
+        """Have this prediction no more: it is in no list, and nothing finds it."""
+        self._drop(prediction)
+
     def _end(self, prediction: Prediction) -> None:
         if prediction.number in self._numbered:
             self._ended[prediction.number] = prediction

@@ -63,4 +63,5 @@ class AsSet:
             absent_margin=settings.absent_margin,
             sweep=settings.sweep_seconds,
             first_sweep=min(1.0, settings.sweep_seconds),
+            reconcile=settings.reconcile_seconds,
         )

@@ -148,6 +148,18 @@ attempts_undecided = Counter(
     registry=REGISTRY,
 )
 
+reconciled = Counter(
+    "mediagate_reconciled",
+    "Charges and predictions that were compared with upstream's list, by what came of it.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+reconciled_at = Gauge(
+    "mediagate_reconciled_timestamp_seconds",
+    "When upstream's list was last read to its end and compared with the ledger.",
+    registry=REGISTRY,
+)
+
 upstream_requests = Counter(
     "mediagate_upstream_requests",
     "Requests sent to upstream, every try counted.",

@@ -171,6 +171,9 @@ class Gate(
     def ListCharges(self, request: Any, context: Any) -> Any:
         return self._unary("ListCharges", request, context)
 
+    def GetReconciliation(self, request: Any, context: Any) -> Any:
+        return self._unary("GetReconciliation", request, context)
+
     def UploadMedia(self, request_iterator: Iterator[Any], context: Any) -> Any:
         return self._unary("UploadMedia", list(request_iterator), context)
 

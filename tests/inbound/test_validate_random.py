@@ -78,7 +78,7 @@ def test_the_tables_name_what_there_is() -> None:
 
 def test_every_request_is_reached() -> None:
     """The random requests below are of all types that the contract has."""
-    assert len(REQUESTS) == 31
+    assert len(REQUESTS) == 32
 
 
 @given(st.sampled_from(REQUESTS).flatmap(lambda name: messages(DESCRIPTORS[name])))

@@ -141,6 +141,7 @@ WITHOUT_IDS = frozenset(
         # Those of an admin name tenants on purpose; others' usage needs an admin.
         "UsageService/GetUsage",
         "UsageService/ListCharges",
+        "UsageService/GetReconciliation",
     }
 )
 

@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 from mediagate.v1.generation_pb2 import GenerationView
 from mediagate.v1.generations_pb2 import ListGenerationsRequest
 from mediagate.v1.models_pb2 import ListModelsRequest
-from mediagate.v1.usage_pb2 import GetUsageRequest, ListChargesRequest
+from mediagate.v1.usage_pb2 import (
+    GetReconciliationRequest,
+    GetUsageRequest,
+    ListChargesRequest,
+)
 from mediagate_client.conversion import fill
 
 
@@ -42,4 +46,11 @@ def charges_request(filters: Mapping[str, object], page_size: int) -> ListCharge
     request = ListChargesRequest(page_size=page_size)
     if filters:
         fill(request.filter, filters)
+    return request
+
+
+def reconciliation_request(start_time: object, page_size: int) -> GetReconciliationRequest:
+    """Return the request for what was found since then."""
+    request = GetReconciliationRequest(page_size=page_size)
+    fill(request, {"start_time": start_time})
     return request

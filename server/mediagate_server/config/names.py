@@ -37,6 +37,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "upload_timeout": "upstream_upload_timeout",
             "sweep_seconds": "sweep_seconds",
             "absent_margin": "absent_margin",
+            "reconcile_seconds": "reconcile_seconds",
         },
         "limits": {
             "requests_per_minute": "requests_per_minute",

@@ -145,6 +145,8 @@ class Settings(BaseModel):
     """For one file that is handed to upstream."""
     sweep_seconds: float = Field(default=30.0, gt=0, le=300)
     """How often creates whose answers were lost are looked for in upstream's list."""
+    reconcile_seconds: float = Field(default=300.0, ge=0, le=1_800)
+    """How often the ledger is compared with that list, well inside the hour; 0 is never."""
     absent_margin: float = Field(default=60.0, gt=0, le=3_600)
     """How long after its create timed out one may be declared never to have arrived. Shorter than
     upstream needs to list a prediction, and what was paid may be paid again."""

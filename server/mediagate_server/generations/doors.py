@@ -121,7 +121,8 @@ class Timing:
     `post_timeout` is how long a create waits for its answer. An attempt in doubt can only be
     declared absent `absent_margin` after that, and then by two sweeps. `sweep` apart, what is in
     doubt is looked for in upstream's list; the first look comes `first_sweep` after the doubt.
-    A create is only sent while the store is ours for `lease_margin` more.
+    A create is only sent while the store is ours for `lease_margin` more. `reconcile` apart the
+    ledger is compared with that list; 0: never.
     """
 
     post_timeout: float = 30.0
@@ -129,6 +130,7 @@ class Timing:
     sweep: float = 30.0
     first_sweep: float = 1.0
     lease_margin: float = 0.2
+    reconcile: float = 0.0
 
 
 def no_webhook(_attempt_id: str) -> str | None:

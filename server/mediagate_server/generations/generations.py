@@ -26,6 +26,7 @@ from mediagate_server.generations.erasing import Eraser, Retention, is_whole
 from mediagate_server.generations.hashing import keyed
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.overrun import Overruns
+from mediagate_server.generations.reconciler import Reconciler
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.settling import NOT_TAKEN
 from mediagate_server.generations.submission import Submission
@@ -76,6 +77,8 @@ class Generations:
         await self._recover()
         self._keep(self._sweeper.sweep_for_ever())
         self._keep(self._eraser.keep_clean())
+        if self._around.timing.reconcile:
+            self._keep(Reconciler(self._around, self._roll).reconcile_for_ever())
         return self
 
     async def __aexit__(

@@ -19,10 +19,11 @@ from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations.adopt import Window, assign, fits
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.lane import Lane
+from mediagate_server.generations.listing import ListUnread, pages
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.whole import Doubt
-from mediagate_server.replicate.port import NoAnswer, Prediction, Refused
+from mediagate_server.replicate.port import Prediction
 from mediagate_server.store.records import Attempt, AttemptState, Generation
 
 _log = structlog.get_logger()
@@ -174,28 +175,12 @@ class Sweeper:
         predictions: list[Prediction] = []
         complete = True
         for window in merged(Window.of(doubt, self._around.timing) for doubt in doubts):
-            complete &= await self._read(window, predictions)
-        return Listed(tuple(predictions), complete)
-
-    async def _read(self, window: Window, into: list[Prediction]) -> bool:
-        """One stretch of the list, newest first. False where it could not be read to its end."""
-        cursor: str | None = None
-        seen: set[str] = set()
-        while True:
             try:
-                page = await self._around.upstream.list_predictions(
-                    cursor=cursor, created_after=window.begins, created_before=window.ends
-                )
-            except (Refused, NoAnswer):
-                return False
-            into += page.predictions
-            oldest = min((p.created_at for p in page.predictions if p.created_at), default=None)
-            cursor = page.next_cursor
-            if cursor is None or (oldest is not None and oldest < window.begins):
-                return True
-            if cursor in seen:
-                return False  # A list that goes round in circles proves nothing.
-            seen.add(cursor)
+                async for page in pages(self._around.upstream, window.begins, window.ends):
+                    predictions += page
+            except ListUnread:
+                complete = False
+        return Listed(tuple(predictions), complete)
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mediagate.v1 import cost_pb2, modality_pb2, usage_pb2, usage_pb2_grpc
 from mediagate_server import caller
 from mediagate_server.errors import InvalidRequest, ScopeMissing
-from mediagate_server.services import paging, shown
+from mediagate_server.services import paging, reconciled, shown
 from mediagate_server.services.paid import Context
 from mediagate_server.store.charges import (
     Charge,
@@ -28,6 +28,7 @@ LONGEST: Final = timedelta(days=400)
 EVERYBODY: Final = "*"
 """What a filter calls all tenants. No tenant can have this id."""
 
+_A_DAY: Final = timedelta(days=1)
 _PLACES: Final = 2
 """Numbers in a page token."""
 
@@ -73,6 +74,18 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
         return usage_pb2.ListChargesResponse(
             charges=[_charge(one) for one in page], next_page_token=token
         )
+
+    async def GetReconciliation(
+        self, request: usage_pb2.GetReconciliationRequest, context: Context
+    ) -> usage_pb2.GetReconciliationResponse:
+        """Shows what passes over upstream's list have found."""
+        if not caller.current().admin:
+            raise ScopeMissing("reconciliation is for admins", metadata={"scope": "admin"})
+        start = self._now() - _A_DAY
+        if request.HasField("start_time"):
+            start = request.start_time.ToDatetime(UTC)
+        found = await self._store.findings(start, paging.page_size(request.page_size))
+        return reconciled.response(found)
 
     def _range(self, asked: usage_pb2.UsageFilter) -> tuple[datetime, datetime | None]:
         """From when until when to add up; None: everything there is by now."""

@@ -5,12 +5,17 @@ from typing import Unpack
 
 import grpc.aio
 
-from mediagate.v1.usage_pb2 import Charge, UsageDimension, UsageTotal
+from mediagate.v1.usage_pb2 import (
+    Charge,
+    GetReconciliationResponse,
+    UsageDimension,
+    UsageTotal,
+)
 from mediagate.v1.usage_pb2_grpc import UsageServiceStub
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.media import AsyncMediaCalls
-from mediagate_client.arguments import DimensionName, UsageArguments
-from mediagate_client.paging import charges_request, usage_request
+from mediagate_client.arguments import DimensionName, Moment, UsageArguments
+from mediagate_client.paging import charges_request, reconciliation_request, usage_request
 
 
 class AsyncUsageCalls(AsyncMediaCalls):
@@ -48,3 +53,14 @@ class AsyncUsageCalls(AsyncMediaCalls):
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    async def get_reconciliation(
+        self, *, start_time: Moment | None = None, page_size: int = 1000
+    ) -> GetReconciliationResponse:
+        """Return what was found where the ledger was compared with Replicate's own list.
+
+        Of the last day, unless told; needs an admin's key.
+        """
+        request = reconciliation_request(start_time, page_size)
+        method = self._usage.GetReconciliation
+        return await self._calls.once(method, request, self._read_timeout)

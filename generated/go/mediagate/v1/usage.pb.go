@@ -92,6 +92,67 @@ func (UsageDimension) EnumDescriptor() ([]byte, []int) {
 	return file_mediagate_v1_usage_proto_rawDescGZIP(), []int{0}
 }
 
+// How they do.
+type Discrepancy_Kind int32
+
+const (
+	// Not said.
+	Discrepancy_KIND_UNSPECIFIED Discrepancy_Kind = 0
+	// The ledger has a charge for it; Replicate does not have it.
+	Discrepancy_KIND_MISSING Discrepancy_Kind = 1
+	// Replicate has it; no attempt holds it, and the account is the gate's alone.
+	Discrepancy_KIND_ORPHAN Discrepancy_Kind = 2
+	// The same on an account that others use too, where it is to be expected.
+	Discrepancy_KIND_FOREIGN Discrepancy_Kind = 3
+	// What Replicate says now comes to another amount than was settled.
+	Discrepancy_KIND_COST Discrepancy_Kind = 4
+)
+
+// Enum value maps for Discrepancy_Kind.
+var (
+	Discrepancy_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_MISSING",
+		2: "KIND_ORPHAN",
+		3: "KIND_FOREIGN",
+		4: "KIND_COST",
+	}
+	Discrepancy_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_MISSING":     1,
+		"KIND_ORPHAN":      2,
+		"KIND_FOREIGN":     3,
+		"KIND_COST":        4,
+	}
+)
+
+func (x Discrepancy_Kind) Enum() *Discrepancy_Kind {
+	p := new(Discrepancy_Kind)
+	*p = x
+	return p
+}
+
+func (x Discrepancy_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Discrepancy_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_mediagate_v1_usage_proto_enumTypes[1].Descriptor()
+}
+
+func (Discrepancy_Kind) Type() protoreflect.EnumType {
+	return &file_mediagate_v1_usage_proto_enumTypes[1]
+}
+
+func (x Discrepancy_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Discrepancy_Kind.Descriptor instead.
+func (Discrepancy_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_mediagate_v1_usage_proto_rawDescGZIP(), []int{11, 0}
+}
+
 // Which charges.
 type UsageFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -705,6 +766,425 @@ func (x *Charge) GetPriceTier() string {
 	return ""
 }
 
+// Asks what reconciliation has found.
+type GetReconciliationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Found at or after this time. Default: a day ago. What is older than 90 days is forgotten.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// How many discrepancies at most; 0 means 50, more than 1,000 means 1,000.
+	PageSize      int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReconciliationRequest) Reset() {
+	*x = GetReconciliationRequest{}
+	mi := &file_mediagate_v1_usage_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReconciliationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReconciliationRequest) ProtoMessage() {}
+
+func (x *GetReconciliationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_usage_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReconciliationRequest.ProtoReflect.Descriptor instead.
+func (*GetReconciliationRequest) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_usage_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetReconciliationRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *GetReconciliationRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+// What GetReconciliation answers.
+type GetReconciliationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last pass. Unset: there was none yet, or it is switched off.
+	LastPass *ReconciliationPass `protobuf:"bytes,1,opt,name=last_pass,json=lastPass,proto3" json:"last_pass,omitempty"`
+	// What was found in the time asked for, all passes together.
+	Counts *ReconciliationCounts `protobuf:"bytes,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	// The newest cases of that time, the newest first.
+	Discrepancies []*Discrepancy `protobuf:"bytes,3,rep,name=discrepancies,proto3" json:"discrepancies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReconciliationResponse) Reset() {
+	*x = GetReconciliationResponse{}
+	mi := &file_mediagate_v1_usage_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReconciliationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReconciliationResponse) ProtoMessage() {}
+
+func (x *GetReconciliationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_usage_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReconciliationResponse.ProtoReflect.Descriptor instead.
+func (*GetReconciliationResponse) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_usage_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetReconciliationResponse) GetLastPass() *ReconciliationPass {
+	if x != nil {
+		return x.LastPass
+	}
+	return nil
+}
+
+func (x *GetReconciliationResponse) GetCounts() *ReconciliationCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *GetReconciliationResponse) GetDiscrepancies() []*Discrepancy {
+	if x != nil {
+		return x.Discrepancies
+	}
+	return nil
+}
+
+// One pass over Replicate's list.
+type ReconciliationPass struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it began.
+	BeginTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=begin_time,json=beginTime,proto3" json:"begin_time,omitempty"`
+	// When it ended.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// From when on it read the list.
+	ListStartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=list_start_time,json=listStartTime,proto3" json:"list_start_time,omitempty"`
+	// False where the list could not be read to its end: the next pass makes up for it.
+	Complete bool `protobuf:"varint,4,opt,name=complete,proto3" json:"complete,omitempty"`
+	// How many predictions it read.
+	Listed int64 `protobuf:"varint,5,opt,name=listed,proto3" json:"listed,omitempty"`
+	// What it found for the first time.
+	Counts        *ReconciliationCounts `protobuf:"bytes,6,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReconciliationPass) Reset() {
+	*x = ReconciliationPass{}
+	mi := &file_mediagate_v1_usage_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconciliationPass) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconciliationPass) ProtoMessage() {}
+
+func (x *ReconciliationPass) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_usage_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconciliationPass.ProtoReflect.Descriptor instead.
+func (*ReconciliationPass) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_usage_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReconciliationPass) GetBeginTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeginTime
+	}
+	return nil
+}
+
+func (x *ReconciliationPass) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ReconciliationPass) GetListStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ListStartTime
+	}
+	return nil
+}
+
+func (x *ReconciliationPass) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *ReconciliationPass) GetListed() int64 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
+func (x *ReconciliationPass) GetCounts() *ReconciliationCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// How many charges and predictions came to what. Each is counted once, in the pass that found it.
+type ReconciliationCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Charges whose prediction is there and comes to what was settled.
+	Matched int64 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Charges whose prediction is not there.
+	Missing int64 `protobuf:"varint,2,opt,name=missing,proto3" json:"missing,omitempty"`
+	// Predictions that are nobody's, on an account that is the gate's alone.
+	Orphans int64 `protobuf:"varint,3,opt,name=orphans,proto3" json:"orphans,omitempty"`
+	// Predictions of others, on an account that others use too.
+	Foreign int64 `protobuf:"varint,4,opt,name=foreign,proto3" json:"foreign,omitempty"`
+	// Charges whose prediction now comes to another amount.
+	CostDiffers   int64 `protobuf:"varint,5,opt,name=cost_differs,json=costDiffers,proto3" json:"cost_differs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReconciliationCounts) Reset() {
+	*x = ReconciliationCounts{}
+	mi := &file_mediagate_v1_usage_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconciliationCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconciliationCounts) ProtoMessage() {}
+
+func (x *ReconciliationCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_usage_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconciliationCounts.ProtoReflect.Descriptor instead.
+func (*ReconciliationCounts) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_usage_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReconciliationCounts) GetMatched() int64 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *ReconciliationCounts) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *ReconciliationCounts) GetOrphans() int64 {
+	if x != nil {
+		return x.Orphans
+	}
+	return 0
+}
+
+func (x *ReconciliationCounts) GetForeign() int64 {
+	if x != nil {
+		return x.Foreign
+	}
+	return 0
+}
+
+func (x *ReconciliationCounts) GetCostDiffers() int64 {
+	if x != nil {
+		return x.CostDiffers
+	}
+	return 0
+}
+
+// One prediction on which ledger and list disagree.
+type Discrepancy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How they disagree.
+	Kind Discrepancy_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=mediagate.v1.Discrepancy_Kind" json:"kind,omitempty"`
+	// Replicate's id of the prediction.
+	PredictionId string `protobuf:"bytes,2,opt,name=prediction_id,json=predictionId,proto3" json:"prediction_id,omitempty"`
+	// Slug of the model.
+	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	// The generation. Empty: nobody knows.
+	GenerationId string `protobuf:"bytes,4,opt,name=generation_id,json=generationId,proto3" json:"generation_id,omitempty"`
+	// Which of its attempts, from 1.
+	Attempt int32 `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Whose it was.
+	Tenant string `protobuf:"bytes,6,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// What was settled, in nano-dollars. Unset: unknown, or nothing was.
+	LedgerUsdNanos *int64 `protobuf:"varint,7,opt,name=ledger_usd_nanos,json=ledgerUsdNanos,proto3,oneof" json:"ledger_usd_nanos,omitempty"`
+	// What it comes to now, by the price held when it was sent, in nano-dollars. Unset: unknown.
+	UpstreamUsdNanos *int64 `protobuf:"varint,8,opt,name=upstream_usd_nanos,json=upstreamUsdNanos,proto3,oneof" json:"upstream_usd_nanos,omitempty"`
+	// When Replicate says that it was created.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When it was found.
+	FindTime      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=find_time,json=findTime,proto3" json:"find_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Discrepancy) Reset() {
+	*x = Discrepancy{}
+	mi := &file_mediagate_v1_usage_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Discrepancy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Discrepancy) ProtoMessage() {}
+
+func (x *Discrepancy) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_usage_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Discrepancy.ProtoReflect.Descriptor instead.
+func (*Discrepancy) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_usage_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Discrepancy) GetKind() Discrepancy_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Discrepancy_KIND_UNSPECIFIED
+}
+
+func (x *Discrepancy) GetPredictionId() string {
+	if x != nil {
+		return x.PredictionId
+	}
+	return ""
+}
+
+func (x *Discrepancy) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *Discrepancy) GetGenerationId() string {
+	if x != nil {
+		return x.GenerationId
+	}
+	return ""
+}
+
+func (x *Discrepancy) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Discrepancy) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Discrepancy) GetLedgerUsdNanos() int64 {
+	if x != nil && x.LedgerUsdNanos != nil {
+		return *x.LedgerUsdNanos
+	}
+	return 0
+}
+
+func (x *Discrepancy) GetUpstreamUsdNanos() int64 {
+	if x != nil && x.UpstreamUsdNanos != nil {
+		return *x.UpstreamUsdNanos
+	}
+	return 0
+}
+
+func (x *Discrepancy) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Discrepancy) GetFindTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FindTime
+	}
+	return nil
+}
+
 var File_mediagate_v1_usage_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_usage_proto_rawDesc = "" +
@@ -771,7 +1251,50 @@ const file_mediagate_v1_usage_proto_rawDesc = "" +
 	"price_tier\x18\v \x01(\tR\tpriceTier\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xd5\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
+	"\x18GetReconciliationRequest\x12?\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x01R\tstartTime\x12!\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\x04\xe2A\x01\x01R\bpageSize\"\xd7\x01\n" +
+	"\x19GetReconciliationResponse\x12=\n" +
+	"\tlast_pass\x18\x01 \x01(\v2 .mediagate.v1.ReconciliationPassR\blastPass\x12:\n" +
+	"\x06counts\x18\x02 \x01(\v2\".mediagate.v1.ReconciliationCountsR\x06counts\x12?\n" +
+	"\rdiscrepancies\x18\x03 \x03(\v2\x19.mediagate.v1.DiscrepancyR\rdiscrepancies\"\xba\x02\n" +
+	"\x12ReconciliationPass\x129\n" +
+	"\n" +
+	"begin_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tbeginTime\x125\n" +
+	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12B\n" +
+	"\x0flist_start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rlistStartTime\x12\x1a\n" +
+	"\bcomplete\x18\x04 \x01(\bR\bcomplete\x12\x16\n" +
+	"\x06listed\x18\x05 \x01(\x03R\x06listed\x12:\n" +
+	"\x06counts\x18\x06 \x01(\v2\".mediagate.v1.ReconciliationCountsR\x06counts\"\xa1\x01\n" +
+	"\x14ReconciliationCounts\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\x03R\amatched\x12\x18\n" +
+	"\amissing\x18\x02 \x01(\x03R\amissing\x12\x18\n" +
+	"\aorphans\x18\x03 \x01(\x03R\aorphans\x12\x18\n" +
+	"\aforeign\x18\x04 \x01(\x03R\aforeign\x12!\n" +
+	"\fcost_differs\x18\x05 \x01(\x03R\vcostDiffers\"\xb9\x04\n" +
+	"\vDiscrepancy\x122\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1e.mediagate.v1.Discrepancy.KindR\x04kind\x12#\n" +
+	"\rprediction_id\x18\x02 \x01(\tR\fpredictionId\x12\x14\n" +
+	"\x05model\x18\x03 \x01(\tR\x05model\x12#\n" +
+	"\rgeneration_id\x18\x04 \x01(\tR\fgenerationId\x12\x18\n" +
+	"\aattempt\x18\x05 \x01(\x05R\aattempt\x12\x16\n" +
+	"\x06tenant\x18\x06 \x01(\tR\x06tenant\x12-\n" +
+	"\x10ledger_usd_nanos\x18\a \x01(\x03H\x00R\x0eledgerUsdNanos\x88\x01\x01\x121\n" +
+	"\x12upstream_usd_nanos\x18\b \x01(\x03H\x01R\x10upstreamUsdNanos\x88\x01\x01\x12;\n" +
+	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x127\n" +
+	"\tfind_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\bfindTime\"`\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fKIND_MISSING\x10\x01\x12\x0f\n" +
+	"\vKIND_ORPHAN\x10\x02\x12\x10\n" +
+	"\fKIND_FOREIGN\x10\x03\x12\r\n" +
+	"\tKIND_COST\x10\x04B\x13\n" +
+	"\x11_ledger_usd_nanosB\x15\n" +
+	"\x13_upstream_usd_nanos*\xd5\x01\n" +
 	"\x0eUsageDimension\x12\x1f\n" +
 	"\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16USAGE_DIMENSION_TENANT\x10\x01\x12\x19\n" +
@@ -779,10 +1302,11 @@ const file_mediagate_v1_usage_proto_rawDesc = "" +
 	"\x18USAGE_DIMENSION_MODALITY\x10\x03\x12\x19\n" +
 	"\x15USAGE_DIMENSION_LABEL\x10\x04\x12\x17\n" +
 	"\x13USAGE_DIMENSION_DAY\x10\x05\x12\x19\n" +
-	"\x15USAGE_DIMENSION_PRICE\x10\x062\xad\x01\n" +
+	"\x15USAGE_DIMENSION_PRICE\x10\x062\x93\x02\n" +
 	"\fUsageService\x12I\n" +
 	"\bGetUsage\x12\x1d.mediagate.v1.GetUsageRequest\x1a\x1e.mediagate.v1.GetUsageResponse\x12R\n" +
-	"\vListCharges\x12 .mediagate.v1.ListChargesRequest\x1a!.mediagate.v1.ListChargesResponseBP\n" +
+	"\vListCharges\x12 .mediagate.v1.ListChargesRequest\x1a!.mediagate.v1.ListChargesResponse\x12d\n" +
+	"\x11GetReconciliation\x12&.mediagate.v1.GetReconciliationRequest\x1a'.mediagate.v1.GetReconciliationResponseBP\n" +
 	"\x10dev.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3"
 
 var (
@@ -797,50 +1321,69 @@ func file_mediagate_v1_usage_proto_rawDescGZIP() []byte {
 	return file_mediagate_v1_usage_proto_rawDescData
 }
 
-var file_mediagate_v1_usage_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_mediagate_v1_usage_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_mediagate_v1_usage_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_mediagate_v1_usage_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_mediagate_v1_usage_proto_goTypes = []any{
-	(UsageDimension)(0),           // 0: mediagate.v1.UsageDimension
-	(*UsageFilter)(nil),           // 1: mediagate.v1.UsageFilter
-	(*GetUsageRequest)(nil),       // 2: mediagate.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),      // 3: mediagate.v1.GetUsageResponse
-	(*UsageTotal)(nil),            // 4: mediagate.v1.UsageTotal
-	(*ListChargesRequest)(nil),    // 5: mediagate.v1.ListChargesRequest
-	(*ListChargesResponse)(nil),   // 6: mediagate.v1.ListChargesResponse
-	(*Charge)(nil),                // 7: mediagate.v1.Charge
-	nil,                           // 8: mediagate.v1.UsageFilter.LabelsEntry
-	nil,                           // 9: mediagate.v1.Charge.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(Modality)(0),                 // 11: mediagate.v1.Modality
-	(*Usage)(nil),                 // 12: mediagate.v1.Usage
-	(*Cost)(nil),                  // 13: mediagate.v1.Cost
+	(UsageDimension)(0),               // 0: mediagate.v1.UsageDimension
+	(Discrepancy_Kind)(0),             // 1: mediagate.v1.Discrepancy.Kind
+	(*UsageFilter)(nil),               // 2: mediagate.v1.UsageFilter
+	(*GetUsageRequest)(nil),           // 3: mediagate.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),          // 4: mediagate.v1.GetUsageResponse
+	(*UsageTotal)(nil),                // 5: mediagate.v1.UsageTotal
+	(*ListChargesRequest)(nil),        // 6: mediagate.v1.ListChargesRequest
+	(*ListChargesResponse)(nil),       // 7: mediagate.v1.ListChargesResponse
+	(*Charge)(nil),                    // 8: mediagate.v1.Charge
+	(*GetReconciliationRequest)(nil),  // 9: mediagate.v1.GetReconciliationRequest
+	(*GetReconciliationResponse)(nil), // 10: mediagate.v1.GetReconciliationResponse
+	(*ReconciliationPass)(nil),        // 11: mediagate.v1.ReconciliationPass
+	(*ReconciliationCounts)(nil),      // 12: mediagate.v1.ReconciliationCounts
+	(*Discrepancy)(nil),               // 13: mediagate.v1.Discrepancy
+	nil,                               // 14: mediagate.v1.UsageFilter.LabelsEntry
+	nil,                               // 15: mediagate.v1.Charge.LabelsEntry
+	(*timestamppb.Timestamp)(nil),     // 16: google.protobuf.Timestamp
+	(Modality)(0),                     // 17: mediagate.v1.Modality
+	(*Usage)(nil),                     // 18: mediagate.v1.Usage
+	(*Cost)(nil),                      // 19: mediagate.v1.Cost
 }
 var file_mediagate_v1_usage_proto_depIdxs = []int32{
-	10, // 0: mediagate.v1.UsageFilter.start_time:type_name -> google.protobuf.Timestamp
-	10, // 1: mediagate.v1.UsageFilter.end_time:type_name -> google.protobuf.Timestamp
-	11, // 2: mediagate.v1.UsageFilter.modality:type_name -> mediagate.v1.Modality
-	8,  // 3: mediagate.v1.UsageFilter.labels:type_name -> mediagate.v1.UsageFilter.LabelsEntry
-	1,  // 4: mediagate.v1.GetUsageRequest.filter:type_name -> mediagate.v1.UsageFilter
+	16, // 0: mediagate.v1.UsageFilter.start_time:type_name -> google.protobuf.Timestamp
+	16, // 1: mediagate.v1.UsageFilter.end_time:type_name -> google.protobuf.Timestamp
+	17, // 2: mediagate.v1.UsageFilter.modality:type_name -> mediagate.v1.Modality
+	14, // 3: mediagate.v1.UsageFilter.labels:type_name -> mediagate.v1.UsageFilter.LabelsEntry
+	2,  // 4: mediagate.v1.GetUsageRequest.filter:type_name -> mediagate.v1.UsageFilter
 	0,  // 5: mediagate.v1.GetUsageRequest.group_by:type_name -> mediagate.v1.UsageDimension
-	4,  // 6: mediagate.v1.GetUsageResponse.totals:type_name -> mediagate.v1.UsageTotal
-	11, // 7: mediagate.v1.UsageTotal.modality:type_name -> mediagate.v1.Modality
-	12, // 8: mediagate.v1.UsageTotal.usage:type_name -> mediagate.v1.Usage
-	1,  // 9: mediagate.v1.ListChargesRequest.filter:type_name -> mediagate.v1.UsageFilter
-	7,  // 10: mediagate.v1.ListChargesResponse.charges:type_name -> mediagate.v1.Charge
-	11, // 11: mediagate.v1.Charge.modality:type_name -> mediagate.v1.Modality
-	13, // 12: mediagate.v1.Charge.cost:type_name -> mediagate.v1.Cost
-	12, // 13: mediagate.v1.Charge.usage:type_name -> mediagate.v1.Usage
-	10, // 14: mediagate.v1.Charge.settle_time:type_name -> google.protobuf.Timestamp
-	9,  // 15: mediagate.v1.Charge.labels:type_name -> mediagate.v1.Charge.LabelsEntry
-	2,  // 16: mediagate.v1.UsageService.GetUsage:input_type -> mediagate.v1.GetUsageRequest
-	5,  // 17: mediagate.v1.UsageService.ListCharges:input_type -> mediagate.v1.ListChargesRequest
-	3,  // 18: mediagate.v1.UsageService.GetUsage:output_type -> mediagate.v1.GetUsageResponse
-	6,  // 19: mediagate.v1.UsageService.ListCharges:output_type -> mediagate.v1.ListChargesResponse
-	18, // [18:20] is the sub-list for method output_type
-	16, // [16:18] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 6: mediagate.v1.GetUsageResponse.totals:type_name -> mediagate.v1.UsageTotal
+	17, // 7: mediagate.v1.UsageTotal.modality:type_name -> mediagate.v1.Modality
+	18, // 8: mediagate.v1.UsageTotal.usage:type_name -> mediagate.v1.Usage
+	2,  // 9: mediagate.v1.ListChargesRequest.filter:type_name -> mediagate.v1.UsageFilter
+	8,  // 10: mediagate.v1.ListChargesResponse.charges:type_name -> mediagate.v1.Charge
+	17, // 11: mediagate.v1.Charge.modality:type_name -> mediagate.v1.Modality
+	19, // 12: mediagate.v1.Charge.cost:type_name -> mediagate.v1.Cost
+	18, // 13: mediagate.v1.Charge.usage:type_name -> mediagate.v1.Usage
+	16, // 14: mediagate.v1.Charge.settle_time:type_name -> google.protobuf.Timestamp
+	15, // 15: mediagate.v1.Charge.labels:type_name -> mediagate.v1.Charge.LabelsEntry
+	16, // 16: mediagate.v1.GetReconciliationRequest.start_time:type_name -> google.protobuf.Timestamp
+	11, // 17: mediagate.v1.GetReconciliationResponse.last_pass:type_name -> mediagate.v1.ReconciliationPass
+	12, // 18: mediagate.v1.GetReconciliationResponse.counts:type_name -> mediagate.v1.ReconciliationCounts
+	13, // 19: mediagate.v1.GetReconciliationResponse.discrepancies:type_name -> mediagate.v1.Discrepancy
+	16, // 20: mediagate.v1.ReconciliationPass.begin_time:type_name -> google.protobuf.Timestamp
+	16, // 21: mediagate.v1.ReconciliationPass.end_time:type_name -> google.protobuf.Timestamp
+	16, // 22: mediagate.v1.ReconciliationPass.list_start_time:type_name -> google.protobuf.Timestamp
+	12, // 23: mediagate.v1.ReconciliationPass.counts:type_name -> mediagate.v1.ReconciliationCounts
+	1,  // 24: mediagate.v1.Discrepancy.kind:type_name -> mediagate.v1.Discrepancy.Kind
+	16, // 25: mediagate.v1.Discrepancy.create_time:type_name -> google.protobuf.Timestamp
+	16, // 26: mediagate.v1.Discrepancy.find_time:type_name -> google.protobuf.Timestamp
+	3,  // 27: mediagate.v1.UsageService.GetUsage:input_type -> mediagate.v1.GetUsageRequest
+	6,  // 28: mediagate.v1.UsageService.ListCharges:input_type -> mediagate.v1.ListChargesRequest
+	9,  // 29: mediagate.v1.UsageService.GetReconciliation:input_type -> mediagate.v1.GetReconciliationRequest
+	4,  // 30: mediagate.v1.UsageService.GetUsage:output_type -> mediagate.v1.GetUsageResponse
+	7,  // 31: mediagate.v1.UsageService.ListCharges:output_type -> mediagate.v1.ListChargesResponse
+	10, // 32: mediagate.v1.UsageService.GetReconciliation:output_type -> mediagate.v1.GetReconciliationResponse
+	30, // [30:33] is the sub-list for method output_type
+	27, // [27:30] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_usage_proto_init() }
@@ -850,13 +1393,14 @@ func file_mediagate_v1_usage_proto_init() {
 	}
 	file_mediagate_v1_cost_proto_init()
 	file_mediagate_v1_modality_proto_init()
+	file_mediagate_v1_usage_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mediagate_v1_usage_proto_rawDesc), len(file_mediagate_v1_usage_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

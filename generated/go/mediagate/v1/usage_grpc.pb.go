@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	UsageService_GetUsage_FullMethodName    = "/mediagate.v1.UsageService/GetUsage"
-	UsageService_ListCharges_FullMethodName = "/mediagate.v1.UsageService/ListCharges"
+	UsageService_GetUsage_FullMethodName          = "/mediagate.v1.UsageService/GetUsage"
+	UsageService_ListCharges_FullMethodName       = "/mediagate.v1.UsageService/ListCharges"
+	UsageService_GetReconciliation_FullMethodName = "/mediagate.v1.UsageService/GetReconciliation"
 )
 
 // UsageServiceClient is the client API for UsageService service.
@@ -39,6 +40,11 @@ type UsageServiceClient interface {
 	// INVALID_ARGUMENT (INVALID_REQUEST): a page_size under 0, or a page_token that was not given out.
 	// PERMISSION_DENIED (SCOPE_MISSING): another tenant's charges without the scope for it.
 	ListCharges(ctx context.Context, in *ListChargesRequest, opts ...grpc.CallOption) (*ListChargesResponse, error)
+	// Whether Replicate's own list of predictions bears the ledger out: what the last passes over it
+	// have found. Of all tenants.
+	//
+	// PERMISSION_DENIED (SCOPE_MISSING): without the admin scope.
+	GetReconciliation(ctx context.Context, in *GetReconciliationRequest, opts ...grpc.CallOption) (*GetReconciliationResponse, error)
 }
 
 type usageServiceClient struct {
@@ -69,6 +75,16 @@ func (c *usageServiceClient) ListCharges(ctx context.Context, in *ListChargesReq
 	return out, nil
 }
 
+func (c *usageServiceClient) GetReconciliation(ctx context.Context, in *GetReconciliationRequest, opts ...grpc.CallOption) (*GetReconciliationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReconciliationResponse)
+	err := c.cc.Invoke(ctx, UsageService_GetReconciliation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // UsageServiceServer is the server API for UsageService service.
 // All implementations must embed UnimplementedUsageServiceServer
 // for forward compatibility.
@@ -85,6 +101,11 @@ type UsageServiceServer interface {
 	// INVALID_ARGUMENT (INVALID_REQUEST): a page_size under 0, or a page_token that was not given out.
 	// PERMISSION_DENIED (SCOPE_MISSING): another tenant's charges without the scope for it.
 	ListCharges(context.Context, *ListChargesRequest) (*ListChargesResponse, error)
+	// Whether Replicate's own list of predictions bears the ledger out: what the last passes over it
+	// have found. Of all tenants.
+	//
+	// PERMISSION_DENIED (SCOPE_MISSING): without the admin scope.
+	GetReconciliation(context.Context, *GetReconciliationRequest) (*GetReconciliationResponse, error)
 	mustEmbedUnimplementedUsageServiceServer()
 }
 
@@ -100,6 +121,9 @@ func (UnimplementedUsageServiceServer) GetUsage(context.Context, *GetUsageReques
 }
 func (UnimplementedUsageServiceServer) ListCharges(context.Context, *ListChargesRequest) (*ListChargesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCharges not implemented")
+}
+func (UnimplementedUsageServiceServer) GetReconciliation(context.Context, *GetReconciliationRequest) (*GetReconciliationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetReconciliation not implemented")
 }
 func (UnimplementedUsageServiceServer) mustEmbedUnimplementedUsageServiceServer() {}
 func (UnimplementedUsageServiceServer) testEmbeddedByValue()                      {}
@@ -158,6 +182,24 @@ func _UsageService_ListCharges_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _UsageService_GetReconciliation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetReconciliationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UsageServiceServer).GetReconciliation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UsageService_GetReconciliation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UsageServiceServer).GetReconciliation(ctx, req.(*GetReconciliationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // UsageService_ServiceDesc is the grpc.ServiceDesc for UsageService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -172,6 +214,10 @@ var UsageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListCharges",
 			Handler:    _UsageService_ListCharges_Handler,
+		},
+		{
+			MethodName: "GetReconciliation",
+			Handler:    _UsageService_GetReconciliation_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

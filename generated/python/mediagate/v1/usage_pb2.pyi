@@ -417,3 +417,255 @@ class Charge(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Charge: _TypeAlias = Charge  # noqa: Y015
+
+@_typing.final
+class GetReconciliationRequest(_message.Message):
+    """Asks what reconciliation has found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many discrepancies at most; 0 means 50, more than 1,000 means 1,000."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Found at or after this time. Default: a day ago. What is older than 90 days is forgotten."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReconciliationRequest: _TypeAlias = GetReconciliationRequest  # noqa: Y015
+
+@_typing.final
+class GetReconciliationResponse(_message.Message):
+    """What GetReconciliation answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_PASS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    DISCREPANCIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def last_pass(self) -> Global___ReconciliationPass:
+        """The last pass. Unset: there was none yet, or it is switched off."""
+
+    @_builtins.property
+    def counts(self) -> Global___ReconciliationCounts:
+        """What was found in the time asked for, all passes together."""
+
+    @_builtins.property
+    def discrepancies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Discrepancy]:
+        """The newest cases of that time, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        last_pass: Global___ReconciliationPass | None = ...,
+        counts: Global___ReconciliationCounts | None = ...,
+        discrepancies: _abc.Iterable[Global___Discrepancy] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "last_pass", b"last_pass"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "discrepancies", b"discrepancies", "last_pass", b"last_pass"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReconciliationResponse: _TypeAlias = GetReconciliationResponse  # noqa: Y015
+
+@_typing.final
+class ReconciliationPass(_message.Message):
+    """One pass over Replicate's list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    LIST_START_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    LISTED_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    complete: _builtins.bool
+    """False where the list could not be read to its end: the next pass makes up for it."""
+    listed: _builtins.int
+    """How many predictions it read."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    @_builtins.property
+    def list_start_time(self) -> _timestamp_pb2.Timestamp:
+        """From when on it read the list."""
+
+    @_builtins.property
+    def counts(self) -> Global___ReconciliationCounts:
+        """What it found for the first time."""
+
+    def __init__(
+        self,
+        *,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        list_start_time: _timestamp_pb2.Timestamp | None = ...,
+        complete: _builtins.bool = ...,
+        listed: _builtins.int = ...,
+        counts: Global___ReconciliationCounts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "counts", b"counts", "end_time", b"end_time", "list_start_time", b"list_start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "complete", b"complete", "counts", b"counts", "end_time", b"end_time", "list_start_time", b"list_start_time", "listed", b"listed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconciliationPass: _TypeAlias = ReconciliationPass  # noqa: Y015
+
+@_typing.final
+class ReconciliationCounts(_message.Message):
+    """How many charges and predictions came to what. Each is counted once, in the pass that found it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHED_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    ORPHANS_FIELD_NUMBER: _builtins.int
+    FOREIGN_FIELD_NUMBER: _builtins.int
+    COST_DIFFERS_FIELD_NUMBER: _builtins.int
+    matched: _builtins.int
+    """Charges whose prediction is there and comes to what was settled."""
+    missing: _builtins.int
+    """Charges whose prediction is not there."""
+    orphans: _builtins.int
+    """Predictions that are nobody's, on an account that is the gate's alone."""
+    foreign: _builtins.int
+    """Predictions of others, on an account that others use too."""
+    cost_differs: _builtins.int
+    """Charges whose prediction now comes to another amount."""
+    def __init__(
+        self,
+        *,
+        matched: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        orphans: _builtins.int = ...,
+        foreign: _builtins.int = ...,
+        cost_differs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_differs", b"cost_differs", "foreign", b"foreign", "matched", b"matched", "missing", b"missing", "orphans", b"orphans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconciliationCounts: _TypeAlias = ReconciliationCounts  # noqa: Y015
+
+@_typing.final
+class Discrepancy(_message.Message):
+    """One prediction on which ledger and list disagree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Discrepancy._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Discrepancy._Kind.ValueType  # 0
+        """Not said."""
+        KIND_MISSING: Discrepancy._Kind.ValueType  # 1
+        """The ledger has a charge for it; Replicate does not have it."""
+        KIND_ORPHAN: Discrepancy._Kind.ValueType  # 2
+        """Replicate has it; no attempt holds it, and the account is the gate's alone."""
+        KIND_FOREIGN: Discrepancy._Kind.ValueType  # 3
+        """The same on an account that others use too, where it is to be expected."""
+        KIND_COST: Discrepancy._Kind.ValueType  # 4
+        """What Replicate says now comes to another amount than was settled."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """How they do."""
+
+    KIND_UNSPECIFIED: Discrepancy.Kind.ValueType  # 0
+    """Not said."""
+    KIND_MISSING: Discrepancy.Kind.ValueType  # 1
+    """The ledger has a charge for it; Replicate does not have it."""
+    KIND_ORPHAN: Discrepancy.Kind.ValueType  # 2
+    """Replicate has it; no attempt holds it, and the account is the gate's alone."""
+    KIND_FOREIGN: Discrepancy.Kind.ValueType  # 3
+    """The same on an account that others use too, where it is to be expected."""
+    KIND_COST: Discrepancy.Kind.ValueType  # 4
+    """What Replicate says now comes to another amount than was settled."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PREDICTION_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    GENERATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    LEDGER_USD_NANOS_FIELD_NUMBER: _builtins.int
+    UPSTREAM_USD_NANOS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    FIND_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___Discrepancy.Kind.ValueType
+    """How they disagree."""
+    prediction_id: _builtins.str
+    """Replicate's id of the prediction."""
+    model: _builtins.str
+    """Slug of the model."""
+    generation_id: _builtins.str
+    """The generation. Empty: nobody knows."""
+    attempt: _builtins.int
+    """Which of its attempts, from 1."""
+    tenant: _builtins.str
+    """Whose it was."""
+    ledger_usd_nanos: _builtins.int
+    """What was settled, in nano-dollars. Unset: unknown, or nothing was."""
+    upstream_usd_nanos: _builtins.int
+    """What it comes to now, by the price held when it was sent, in nano-dollars. Unset: unknown."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When Replicate says that it was created."""
+
+    @_builtins.property
+    def find_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was found."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___Discrepancy.Kind.ValueType = ...,
+        prediction_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        generation_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        tenant: _builtins.str = ...,
+        ledger_usd_nanos: _builtins.int | None = ...,
+        upstream_usd_nanos: _builtins.int | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        find_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ledger_usd_nanos", b"_ledger_usd_nanos", "_upstream_usd_nanos", b"_upstream_usd_nanos", "create_time", b"create_time", "find_time", b"find_time", "ledger_usd_nanos", b"ledger_usd_nanos", "upstream_usd_nanos", b"upstream_usd_nanos"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ledger_usd_nanos", b"_ledger_usd_nanos", "_upstream_usd_nanos", b"_upstream_usd_nanos", "attempt", b"attempt", "create_time", b"create_time", "find_time", b"find_time", "generation_id", b"generation_id", "kind", b"kind", "ledger_usd_nanos", b"ledger_usd_nanos", "model", b"model", "prediction_id", b"prediction_id", "tenant", b"tenant", "upstream_usd_nanos", b"upstream_usd_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ledger_usd_nanos: _TypeAlias = _typing.Literal["ledger_usd_nanos"]  # noqa: Y015
+    _WhichOneofArgType__ledger_usd_nanos: _TypeAlias = _typing.Literal["_ledger_usd_nanos", b"_ledger_usd_nanos"]  # noqa: Y015
+    _WhichOneofReturnType__upstream_usd_nanos: _TypeAlias = _typing.Literal["upstream_usd_nanos"]  # noqa: Y015
+    _WhichOneofArgType__upstream_usd_nanos: _TypeAlias = _typing.Literal["_upstream_usd_nanos", b"_upstream_usd_nanos"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ledger_usd_nanos) -> _WhichOneofReturnType__ledger_usd_nanos | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__upstream_usd_nanos) -> _WhichOneofReturnType__upstream_usd_nanos | None: ...
+
+Global___Discrepancy: _TypeAlias = Discrepancy  # noqa: Y015

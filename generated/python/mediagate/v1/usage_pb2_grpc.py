@@ -45,6 +45,11 @@ class UsageServiceStub(object):
                 request_serializer=mediagate_dot_v1_dot_usage__pb2.ListChargesRequest.SerializeToString,
                 response_deserializer=mediagate_dot_v1_dot_usage__pb2.ListChargesResponse.FromString,
                 _registered_method=True)
+        self.GetReconciliation = channel.unary_unary(
+                '/mediagate.v1.UsageService/GetReconciliation',
+                request_serializer=mediagate_dot_v1_dot_usage__pb2.GetReconciliationRequest.SerializeToString,
+                response_deserializer=mediagate_dot_v1_dot_usage__pb2.GetReconciliationResponse.FromString,
+                _registered_method=True)
 
 
 class UsageServiceServicer(object):
@@ -71,6 +76,16 @@ class UsageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReconciliation(self, request, context):
+        """Whether Replicate's own list of predictions bears the ledger out: what the last passes over it
+        have found. Of all tenants.
+
+        PERMISSION_DENIED (SCOPE_MISSING): without the admin scope.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -83,6 +98,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.ListCharges,
                     request_deserializer=mediagate_dot_v1_dot_usage__pb2.ListChargesRequest.FromString,
                     response_serializer=mediagate_dot_v1_dot_usage__pb2.ListChargesResponse.SerializeToString,
+            ),
+            'GetReconciliation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReconciliation,
+                    request_deserializer=mediagate_dot_v1_dot_usage__pb2.GetReconciliationRequest.FromString,
+                    response_serializer=mediagate_dot_v1_dot_usage__pb2.GetReconciliationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,6 +160,33 @@ class UsageService(object):
             '/mediagate.v1.UsageService/ListCharges',
             mediagate_dot_v1_dot_usage__pb2.ListChargesRequest.SerializeToString,
             mediagate_dot_v1_dot_usage__pb2.ListChargesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReconciliation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mediagate.v1.UsageService/GetReconciliation',
+            mediagate_dot_v1_dot_usage__pb2.GetReconciliationRequest.SerializeToString,
+            mediagate_dot_v1_dot_usage__pb2.GetReconciliationResponse.FromString,
             options,
             channel_credentials,
             insecure,

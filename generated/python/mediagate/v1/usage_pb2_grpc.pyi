@@ -45,6 +45,12 @@ class UsageServiceStub:
     INVALID_ARGUMENT (INVALID_REQUEST): a page_size under 0, or a page_token that was not given out.
     PERMISSION_DENIED (SCOPE_MISSING): another tenant's charges without the scope for it.
     """
+    GetReconciliation: _grpc.UnaryUnaryMultiCallable[_usage_pb2.GetReconciliationRequest, _usage_pb2.GetReconciliationResponse]
+    """Whether Replicate's own list of predictions bears the ledger out: what the last passes over it
+    have found. Of all tenants.
+
+    PERMISSION_DENIED (SCOPE_MISSING): without the admin scope.
+    """
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
@@ -62,6 +68,12 @@ class UsageServiceAsyncStub(UsageServiceStub):
 
     INVALID_ARGUMENT (INVALID_REQUEST): a page_size under 0, or a page_token that was not given out.
     PERMISSION_DENIED (SCOPE_MISSING): another tenant's charges without the scope for it.
+    """
+    GetReconciliation: _aio.UnaryUnaryMultiCallable[_usage_pb2.GetReconciliationRequest, _usage_pb2.GetReconciliationResponse]  # type: ignore[assignment]
+    """Whether Replicate's own list of predictions bears the ledger out: what the last passes over it
+    have found. Of all tenants.
+
+    PERMISSION_DENIED (SCOPE_MISSING): without the admin scope.
     """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -89,6 +101,18 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT (INVALID_REQUEST): a page_size under 0, or a page_token that was not given out.
         PERMISSION_DENIED (SCOPE_MISSING): another tenant's charges without the scope for it.
+        """
+
+    @_abc_1.abstractmethod
+    def GetReconciliation(
+        self,
+        request: _usage_pb2.GetReconciliationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.GetReconciliationResponse, _abc.Awaitable[_usage_pb2.GetReconciliationResponse]]:
+        """Whether Replicate's own list of predictions bears the ledger out: what the last passes over it
+        have found. Of all tenants.
+
+        PERMISSION_DENIED (SCOPE_MISSING): without the admin scope.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

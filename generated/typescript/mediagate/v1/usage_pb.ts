@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/usage.proto.
  */
 export const file_mediagate_v1_usage: GenFile = /*@__PURE__*/
-  fileDesc("ChhtZWRpYWdhdGUvdjEvdXNhZ2UucHJvdG8SDG1lZGlhZ2F0ZS52MSKbAgoLVXNhZ2VGaWx0ZXISLgoKc3RhcnRfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnRlbmFudBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSKAoIbW9kYWxpdHkYBSABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHkSNQoGbGFiZWxzGAYgAygLMiUubWVkaWFnYXRlLnYxLlVzYWdlRmlsdGVyLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikQEKD0dldFVzYWdlUmVxdWVzdBIvCgZmaWx0ZXIYASABKAsyGS5tZWRpYWdhdGUudjEuVXNhZ2VGaWx0ZXJCBOJBAQESNAoIZ3JvdXBfYnkYAiADKA4yHC5tZWRpYWdhdGUudjEuVXNhZ2VEaW1lbnNpb25CBOJBAQESFwoJbGFiZWxfa2V5GAMgASgJQgTiQQEBIjwKEEdldFVzYWdlUmVzcG9uc2USKAoGdG90YWxzGAEgAygLMhgubWVkaWFnYXRlLnYxLlVzYWdlVG90YWwiuAIKClVzYWdlVG90YWwSDgoGdGVuYW50GAEgASgJEg0KBW1vZGVsGAIgASgJEigKCG1vZGFsaXR5GAMgASgOMhYubWVkaWFnYXRlLnYxLk1vZGFsaXR5EhMKC2xhYmVsX3ZhbHVlGAQgASgJEgsKA2RheRgFIAEoCRITCgtnZW5lcmF0aW9ucxgGIAEoAxIZChFzZXR0bGVkX3VzZF9uYW5vcxgHIAEoAxIZChFhc3N1bWVkX3VzZF9uYW5vcxgIIAEoAxIXCg91bmtub3duX2NoYXJnZXMYCSABKAMSIgoFdXNhZ2UYCiABKAsyEy5tZWRpYWdhdGUudjEuVXNhZ2USEgoKcHJpY2VfdGllchgLIAEoCRISCgpwcmljZV9kYXRlGAwgASgJEg8KB2NoYXJnZXMYDSABKAMieAoSTGlzdENoYXJnZXNSZXF1ZXN0Ei8KBmZpbHRlchgBIAEoCzIZLm1lZGlhZ2F0ZS52MS5Vc2FnZUZpbHRlckIE4kEBARIXCglwYWdlX3NpemUYAiABKAVCBOJBAQESGAoKcGFnZV90b2tlbhgDIAEoCUIE4kEBASJVChNMaXN0Q2hhcmdlc1Jlc3BvbnNlEiUKB2NoYXJnZXMYASADKAsyFC5tZWRpYWdhdGUudjEuQ2hhcmdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSL8AgoGQ2hhcmdlEhUKDWdlbmVyYXRpb25faWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZ0ZW5hbnQYAyABKAkSDQoFbW9kZWwYBCABKAkSKAoIbW9kYWxpdHkYBSABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHkSIAoEY29zdBgGIAEoCzISLm1lZGlhZ2F0ZS52MS5Db3N0EiIKBXVzYWdlGAcgASgLMhMubWVkaWFnYXRlLnYxLlVzYWdlEi8KC3NldHRsZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZsYWJlbHMYCSADKAsyIC5tZWRpYWdhdGUudjEuQ2hhcmdlLkxhYmVsc0VudHJ5EhUKDXByZWRpY3Rpb25faWQYCiABKAkSEgoKcHJpY2VfdGllchgLIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBKtUBCg5Vc2FnZURpbWVuc2lvbhIfChtVU0FHRV9ESU1FTlNJT05fVU5TUEVDSUZJRUQQABIaChZVU0FHRV9ESU1FTlNJT05fVEVOQU5UEAESGQoVVVNBR0VfRElNRU5TSU9OX01PREVMEAISHAoYVVNBR0VfRElNRU5TSU9OX01PREFMSVRZEAMSGQoVVVNBR0VfRElNRU5TSU9OX0xBQkVMEAQSFwoTVVNBR0VfRElNRU5TSU9OX0RBWRAFEhkKFVVTQUdFX0RJTUVOU0lPTl9QUklDRRAGMq0BCgxVc2FnZVNlcnZpY2USSQoIR2V0VXNhZ2USHS5tZWRpYWdhdGUudjEuR2V0VXNhZ2VSZXF1ZXN0Gh4ubWVkaWFnYXRlLnYxLkdldFVzYWdlUmVzcG9uc2USUgoLTGlzdENoYXJnZXMSIC5tZWRpYWdhdGUudjEuTGlzdENoYXJnZXNSZXF1ZXN0GiEubWVkaWFnYXRlLnYxLkxpc3RDaGFyZ2VzUmVzcG9uc2VCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM", [file_google_api_field_behavior, file_google_protobuf_timestamp, file_mediagate_v1_cost, file_mediagate_v1_modality]);
+  fileDesc("ChhtZWRpYWdhdGUvdjEvdXNhZ2UucHJvdG8SDG1lZGlhZ2F0ZS52MSKbAgoLVXNhZ2VGaWx0ZXISLgoKc3RhcnRfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnRlbmFudBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSKAoIbW9kYWxpdHkYBSABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHkSNQoGbGFiZWxzGAYgAygLMiUubWVkaWFnYXRlLnYxLlVzYWdlRmlsdGVyLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikQEKD0dldFVzYWdlUmVxdWVzdBIvCgZmaWx0ZXIYASABKAsyGS5tZWRpYWdhdGUudjEuVXNhZ2VGaWx0ZXJCBOJBAQESNAoIZ3JvdXBfYnkYAiADKA4yHC5tZWRpYWdhdGUudjEuVXNhZ2VEaW1lbnNpb25CBOJBAQESFwoJbGFiZWxfa2V5GAMgASgJQgTiQQEBIjwKEEdldFVzYWdlUmVzcG9uc2USKAoGdG90YWxzGAEgAygLMhgubWVkaWFnYXRlLnYxLlVzYWdlVG90YWwiuAIKClVzYWdlVG90YWwSDgoGdGVuYW50GAEgASgJEg0KBW1vZGVsGAIgASgJEigKCG1vZGFsaXR5GAMgASgOMhYubWVkaWFnYXRlLnYxLk1vZGFsaXR5EhMKC2xhYmVsX3ZhbHVlGAQgASgJEgsKA2RheRgFIAEoCRITCgtnZW5lcmF0aW9ucxgGIAEoAxIZChFzZXR0bGVkX3VzZF9uYW5vcxgHIAEoAxIZChFhc3N1bWVkX3VzZF9uYW5vcxgIIAEoAxIXCg91bmtub3duX2NoYXJnZXMYCSABKAMSIgoFdXNhZ2UYCiABKAsyEy5tZWRpYWdhdGUudjEuVXNhZ2USEgoKcHJpY2VfdGllchgLIAEoCRISCgpwcmljZV9kYXRlGAwgASgJEg8KB2NoYXJnZXMYDSABKAMieAoSTGlzdENoYXJnZXNSZXF1ZXN0Ei8KBmZpbHRlchgBIAEoCzIZLm1lZGlhZ2F0ZS52MS5Vc2FnZUZpbHRlckIE4kEBARIXCglwYWdlX3NpemUYAiABKAVCBOJBAQESGAoKcGFnZV90b2tlbhgDIAEoCUIE4kEBASJVChNMaXN0Q2hhcmdlc1Jlc3BvbnNlEiUKB2NoYXJnZXMYASADKAsyFC5tZWRpYWdhdGUudjEuQ2hhcmdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSL8AgoGQ2hhcmdlEhUKDWdlbmVyYXRpb25faWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZ0ZW5hbnQYAyABKAkSDQoFbW9kZWwYBCABKAkSKAoIbW9kYWxpdHkYBSABKA4yFi5tZWRpYWdhdGUudjEuTW9kYWxpdHkSIAoEY29zdBgGIAEoCzISLm1lZGlhZ2F0ZS52MS5Db3N0EiIKBXVzYWdlGAcgASgLMhMubWVkaWFnYXRlLnYxLlVzYWdlEi8KC3NldHRsZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgZsYWJlbHMYCSADKAsyIC5tZWRpYWdhdGUudjEuQ2hhcmdlLkxhYmVsc0VudHJ5EhUKDXByZWRpY3Rpb25faWQYCiABKAkSEgoKcHJpY2VfdGllchgLIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImkKGEdldFJlY29uY2lsaWF0aW9uUmVxdWVzdBI0CgpzdGFydF90aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIE4kEBARIXCglwYWdlX3NpemUYAiABKAVCBOJBAQEitgEKGUdldFJlY29uY2lsaWF0aW9uUmVzcG9uc2USMwoJbGFzdF9wYXNzGAEgASgLMiAubWVkaWFnYXRlLnYxLlJlY29uY2lsaWF0aW9uUGFzcxIyCgZjb3VudHMYAiABKAsyIi5tZWRpYWdhdGUudjEuUmVjb25jaWxpYXRpb25Db3VudHMSMAoNZGlzY3JlcGFuY2llcxgDIAMoCzIZLm1lZGlhZ2F0ZS52MS5EaXNjcmVwYW5jeSL9AQoSUmVjb25jaWxpYXRpb25QYXNzEi4KCmJlZ2luX3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9saXN0X3N0YXJ0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGNvbXBsZXRlGAQgASgIEg4KBmxpc3RlZBgFIAEoAxIyCgZjb3VudHMYBiABKAsyIi5tZWRpYWdhdGUudjEuUmVjb25jaWxpYXRpb25Db3VudHMicAoUUmVjb25jaWxpYXRpb25Db3VudHMSDwoHbWF0Y2hlZBgBIAEoAxIPCgdtaXNzaW5nGAIgASgDEg8KB29ycGhhbnMYAyABKAMSDwoHZm9yZWlnbhgEIAEoAxIUCgxjb3N0X2RpZmZlcnMYBSABKAMixwMKC0Rpc2NyZXBhbmN5EiwKBGtpbmQYASABKA4yHi5tZWRpYWdhdGUudjEuRGlzY3JlcGFuY3kuS2luZBIVCg1wcmVkaWN0aW9uX2lkGAIgASgJEg0KBW1vZGVsGAMgASgJEhUKDWdlbmVyYXRpb25faWQYBCABKAkSDwoHYXR0ZW1wdBgFIAEoBRIOCgZ0ZW5hbnQYBiABKAkSHQoQbGVkZ2VyX3VzZF9uYW5vcxgHIAEoA0gAiAEBEh8KEnVwc3RyZWFtX3VzZF9uYW5vcxgIIAEoA0gBiAEBEi8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCglmaW5kX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImAKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEhAKDEtJTkRfTUlTU0lORxABEg8KC0tJTkRfT1JQSEFOEAISEAoMS0lORF9GT1JFSUdOEAMSDQoJS0lORF9DT1NUEARCEwoRX2xlZGdlcl91c2RfbmFub3NCFQoTX3Vwc3RyZWFtX3VzZF9uYW5vcyrVAQoOVXNhZ2VEaW1lbnNpb24SHwobVVNBR0VfRElNRU5TSU9OX1VOU1BFQ0lGSUVEEAASGgoWVVNBR0VfRElNRU5TSU9OX1RFTkFOVBABEhkKFVVTQUdFX0RJTUVOU0lPTl9NT0RFTBACEhwKGFVTQUdFX0RJTUVOU0lPTl9NT0RBTElUWRADEhkKFVVTQUdFX0RJTUVOU0lPTl9MQUJFTBAEEhcKE1VTQUdFX0RJTUVOU0lPTl9EQVkQBRIZChVVU0FHRV9ESU1FTlNJT05fUFJJQ0UQBjKTAgoMVXNhZ2VTZXJ2aWNlEkkKCEdldFVzYWdlEh0ubWVkaWFnYXRlLnYxLkdldFVzYWdlUmVxdWVzdBoeLm1lZGlhZ2F0ZS52MS5HZXRVc2FnZVJlc3BvbnNlElIKC0xpc3RDaGFyZ2VzEiAubWVkaWFnYXRlLnYxLkxpc3RDaGFyZ2VzUmVxdWVzdBohLm1lZGlhZ2F0ZS52MS5MaXN0Q2hhcmdlc1Jlc3BvbnNlEmQKEUdldFJlY29uY2lsaWF0aW9uEiYubWVkaWFnYXRlLnYxLkdldFJlY29uY2lsaWF0aW9uUmVxdWVzdBonLm1lZGlhZ2F0ZS52MS5HZXRSZWNvbmNpbGlhdGlvblJlc3BvbnNlQlAKEGRldi5tZWRpYWdhdGUudjFQAVo6Z2l0aHViLmNvbS9tZWRpYWdhdGUvbWVkaWFnYXRlLWdvL21lZGlhZ2F0ZS92MTttZWRpYWdhdGV2MWIGcHJvdG8z", [file_google_api_field_behavior, file_google_protobuf_timestamp, file_mediagate_v1_cost, file_mediagate_v1_modality]);
 
 /**
  * Which charges.
@@ -394,6 +394,306 @@ export const ChargeSchema: GenMessage<Charge> = /*@__PURE__*/
   messageDesc(file_mediagate_v1_usage, 6);
 
 /**
+ * Asks what reconciliation has found.
+ *
+ * @generated from message mediagate.v1.GetReconciliationRequest
+ */
+export type GetReconciliationRequest = Message<"mediagate.v1.GetReconciliationRequest"> & {
+  /**
+   * Found at or after this time. Default: a day ago. What is older than 90 days is forgotten.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 1;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * How many discrepancies at most; 0 means 50, more than 1,000 means 1,000.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+};
+
+/**
+ * Describes the message mediagate.v1.GetReconciliationRequest.
+ * Use `create(GetReconciliationRequestSchema)` to create a new message.
+ */
+export const GetReconciliationRequestSchema: GenMessage<GetReconciliationRequest> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_usage, 7);
+
+/**
+ * What GetReconciliation answers.
+ *
+ * @generated from message mediagate.v1.GetReconciliationResponse
+ */
+export type GetReconciliationResponse = Message<"mediagate.v1.GetReconciliationResponse"> & {
+  /**
+   * The last pass. Unset: there was none yet, or it is switched off.
+   *
+   * @generated from field: mediagate.v1.ReconciliationPass last_pass = 1;
+   */
+  lastPass?: ReconciliationPass | undefined;
+
+  /**
+   * What was found in the time asked for, all passes together.
+   *
+   * @generated from field: mediagate.v1.ReconciliationCounts counts = 2;
+   */
+  counts?: ReconciliationCounts | undefined;
+
+  /**
+   * The newest cases of that time, the newest first.
+   *
+   * @generated from field: repeated mediagate.v1.Discrepancy discrepancies = 3;
+   */
+  discrepancies: Discrepancy[];
+};
+
+/**
+ * Describes the message mediagate.v1.GetReconciliationResponse.
+ * Use `create(GetReconciliationResponseSchema)` to create a new message.
+ */
+export const GetReconciliationResponseSchema: GenMessage<GetReconciliationResponse> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_usage, 8);
+
+/**
+ * One pass over Replicate's list.
+ *
+ * @generated from message mediagate.v1.ReconciliationPass
+ */
+export type ReconciliationPass = Message<"mediagate.v1.ReconciliationPass"> & {
+  /**
+   * When it began.
+   *
+   * @generated from field: google.protobuf.Timestamp begin_time = 1;
+   */
+  beginTime?: Timestamp | undefined;
+
+  /**
+   * When it ended.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 2;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * From when on it read the list.
+   *
+   * @generated from field: google.protobuf.Timestamp list_start_time = 3;
+   */
+  listStartTime?: Timestamp | undefined;
+
+  /**
+   * False where the list could not be read to its end: the next pass makes up for it.
+   *
+   * @generated from field: bool complete = 4;
+   */
+  complete: boolean;
+
+  /**
+   * How many predictions it read.
+   *
+   * @generated from field: int64 listed = 5;
+   */
+  listed: bigint;
+
+  /**
+   * What it found for the first time.
+   *
+   * @generated from field: mediagate.v1.ReconciliationCounts counts = 6;
+   */
+  counts?: ReconciliationCounts | undefined;
+};
+
+/**
+ * Describes the message mediagate.v1.ReconciliationPass.
+ * Use `create(ReconciliationPassSchema)` to create a new message.
+ */
+export const ReconciliationPassSchema: GenMessage<ReconciliationPass> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_usage, 9);
+
+/**
+ * How many charges and predictions came to what. Each is counted once, in the pass that found it.
+ *
+ * @generated from message mediagate.v1.ReconciliationCounts
+ */
+export type ReconciliationCounts = Message<"mediagate.v1.ReconciliationCounts"> & {
+  /**
+   * Charges whose prediction is there and comes to what was settled.
+   *
+   * @generated from field: int64 matched = 1;
+   */
+  matched: bigint;
+
+  /**
+   * Charges whose prediction is not there.
+   *
+   * @generated from field: int64 missing = 2;
+   */
+  missing: bigint;
+
+  /**
+   * Predictions that are nobody's, on an account that is the gate's alone.
+   *
+   * @generated from field: int64 orphans = 3;
+   */
+  orphans: bigint;
+
+  /**
+   * Predictions of others, on an account that others use too.
+   *
+   * @generated from field: int64 foreign = 4;
+   */
+  foreign: bigint;
+
+  /**
+   * Charges whose prediction now comes to another amount.
+   *
+   * @generated from field: int64 cost_differs = 5;
+   */
+  costDiffers: bigint;
+};
+
+/**
+ * Describes the message mediagate.v1.ReconciliationCounts.
+ * Use `create(ReconciliationCountsSchema)` to create a new message.
+ */
+export const ReconciliationCountsSchema: GenMessage<ReconciliationCounts> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_usage, 10);
+
+/**
+ * One prediction on which ledger and list disagree.
+ *
+ * @generated from message mediagate.v1.Discrepancy
+ */
+export type Discrepancy = Message<"mediagate.v1.Discrepancy"> & {
+  /**
+   * How they disagree.
+   *
+   * @generated from field: mediagate.v1.Discrepancy.Kind kind = 1;
+   */
+  kind: Discrepancy_Kind;
+
+  /**
+   * Replicate's id of the prediction.
+   *
+   * @generated from field: string prediction_id = 2;
+   */
+  predictionId: string;
+
+  /**
+   * Slug of the model.
+   *
+   * @generated from field: string model = 3;
+   */
+  model: string;
+
+  /**
+   * The generation. Empty: nobody knows.
+   *
+   * @generated from field: string generation_id = 4;
+   */
+  generationId: string;
+
+  /**
+   * Which of its attempts, from 1.
+   *
+   * @generated from field: int32 attempt = 5;
+   */
+  attempt: number;
+
+  /**
+   * Whose it was.
+   *
+   * @generated from field: string tenant = 6;
+   */
+  tenant: string;
+
+  /**
+   * What was settled, in nano-dollars. Unset: unknown, or nothing was.
+   *
+   * @generated from field: optional int64 ledger_usd_nanos = 7;
+   */
+  ledgerUsdNanos?: bigint | undefined;
+
+  /**
+   * What it comes to now, by the price held when it was sent, in nano-dollars. Unset: unknown.
+   *
+   * @generated from field: optional int64 upstream_usd_nanos = 8;
+   */
+  upstreamUsdNanos?: bigint | undefined;
+
+  /**
+   * When Replicate says that it was created.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 9;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When it was found.
+   *
+   * @generated from field: google.protobuf.Timestamp find_time = 10;
+   */
+  findTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message mediagate.v1.Discrepancy.
+ * Use `create(DiscrepancySchema)` to create a new message.
+ */
+export const DiscrepancySchema: GenMessage<Discrepancy> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_usage, 11);
+
+/**
+ * How they do.
+ *
+ * @generated from enum mediagate.v1.Discrepancy.Kind
+ */
+export enum Discrepancy_Kind {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The ledger has a charge for it; Replicate does not have it.
+   *
+   * @generated from enum value: KIND_MISSING = 1;
+   */
+  MISSING = 1,
+
+  /**
+   * Replicate has it; no attempt holds it, and the account is the gate's alone.
+   *
+   * @generated from enum value: KIND_ORPHAN = 2;
+   */
+  ORPHAN = 2,
+
+  /**
+   * The same on an account that others use too, where it is to be expected.
+   *
+   * @generated from enum value: KIND_FOREIGN = 3;
+   */
+  FOREIGN = 3,
+
+  /**
+   * What Replicate says now comes to another amount than was settled.
+   *
+   * @generated from enum value: KIND_COST = 4;
+   */
+  COST = 4,
+}
+
+/**
+ * Describes the enum mediagate.v1.Discrepancy.Kind.
+ */
+export const Discrepancy_KindSchema: GenEnum<Discrepancy_Kind> = /*@__PURE__*/
+  enumDesc(file_mediagate_v1_usage, 11, 0);
+
+/**
  * What to add up by.
  *
  * @generated from enum mediagate.v1.UsageDimension
@@ -486,6 +786,19 @@ export const UsageService: GenService<{
     methodKind: "unary";
     input: typeof ListChargesRequestSchema;
     output: typeof ListChargesResponseSchema;
+  },
+  /**
+   * Whether Replicate's own list of predictions bears the ledger out: what the last passes over it
+   * have found. Of all tenants.
+   *
+   * PERMISSION_DENIED (SCOPE_MISSING): without the admin scope.
+   *
+   * @generated from rpc mediagate.v1.UsageService.GetReconciliation
+   */
+  getReconciliation: {
+    methodKind: "unary";
+    input: typeof GetReconciliationRequestSchema;
+    output: typeof GetReconciliationResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_mediagate_v1_usage, 0);

@@ -168,6 +168,7 @@ _FIXED: Final[Rules] = {
         "label_key": Pattern(r"[a-z0-9_.-]{1,63}", "1 to 63 of [a-z0-9_.-]"),
     },
     "ListChargesRequest": _PAGE,
+    "GetReconciliationRequest": _PAGE,
     "ListTenantsRequest": _PAGE,
     "OverrideBudgetRequest": {"limit_usd_nanos": _NOT_NEGATIVE},
     "ListUndeliveredWebhooksRequest": _PAGE,

@@ -1,0 +1,95 @@
+"""What a comparison of the ledger with upstream's own list looks at, and what it has found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Mismatch(StrEnum):
+    """How the two can disagree."""
+
+    MISSING = "missing"
+    """The ledger has a charge for a prediction that upstream does not have."""
+    ORPHAN = "orphan"
+    """Upstream has a prediction that no attempt holds, on an account that is ours alone."""
+    FOREIGN = "foreign"
+    """The same on an account that others use too, where it is to be expected."""
+    COST = "cost"
+    """By what upstream says now, the prediction comes to another amount than was settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A charge with all that it takes to reckon it anew.
+
+    `line` is its place in the ledger; `price` is the price list held at submit, as text of the
+    catalog's, where that was asked for; `outputs` is how many outputs were counted.
+    `amount_nanos` is None where unknown.
+    """
+
+    line: int
+    prediction_id: str
+    attempt_id: str
+    generation_id: str
+    ordinal: int
+    tenant: str
+    model: str
+    opened_at: datetime
+    settled_at: datetime
+    amount_nanos: int | None
+    outputs: int
+    price: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """One prediction on which the two disagree; (prediction, kind) is found only once.
+
+    Of an orphan nobody knows generation and tenant. Amounts are in nano-dollars, None where they
+    are unknown or there is none. `made_at` is when upstream says that it was created.
+    """
+
+    kind: Mismatch
+    prediction_id: str
+    model: str
+    found_at: datetime
+    generation_id: str = ""
+    ordinal: int = 0
+    tenant: str = ""
+    ledger_nanos: int | None = None
+    upstream_nanos: int | None = None
+    made_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """One pass over upstream's list.
+
+    `account` is whose list it was, `origin` from when on it is compared with this ledger: charges
+    that were settled before are none of its. Where the pass is `complete`, all charges up to
+    `line` have been looked for, and all that was created from `since` on was looked at. `matched`
+    charges were there and came to what was settled; `found` counts what was found for the first
+    time.
+    """
+
+    account: str
+    origin: datetime
+    begun_at: datetime
+    ended_at: datetime
+    since: datetime
+    line: int
+    complete: bool
+    listed: int = 0
+    matched: int = 0
+    found: Mapping[Mismatch, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found in some time: the last pass, sums over all of them, and the newest cases."""
+
+    last: Reconciliation | None
+    matched: int
+    found: Mapping[Mismatch, int]
+    discrepancies: tuple[Discrepancy, ...]

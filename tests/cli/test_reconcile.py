@@ -1,0 +1,68 @@
+"""`mediagate reconcile`: what was found, as a table and for programs."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from mediagate.v1.usage_pb2 import (
+    Discrepancy,
+    GetReconciliationResponse,
+    ReconciliationCounts,
+    ReconciliationPass,
+)
+from tests.client.gate import Gate
+
+from .conftest import Mediagate
+
+
+def found() -> GetReconciliationResponse:
+    """Two cases, and a pass."""
+    made = GetReconciliationResponse(
+        last_pass=ReconciliationPass(
+            complete=True, listed=7, counts=ReconciliationCounts(matched=5, orphans=1)
+        ),
+        counts=ReconciliationCounts(matched=40, orphans=1, cost_differs=1),
+        discrepancies=[
+            Discrepancy(kind=Discrepancy.KIND_ORPHAN, prediction_id="p1", model="a/b"),
+            Discrepancy(
+                kind=Discrepancy.KIND_COST,
+                prediction_id="p2",
+                model="c/d",
+                generation_id="gen_1",
+                ledger_usd_nanos=25_000_000,
+                upstream_usd_nanos=50_000_000,
+            ),
+        ],
+    )
+    made.last_pass.end_time.FromDatetime(datetime(2026, 11, 24, 12, tzinfo=UTC))
+    return made
+
+
+def test_as_a_table(scripted: Gate, mediagate: Mediagate) -> None:
+    """Cases to stdout, sums to people; of the last day."""
+    scripted.plays("GetReconciliation", found())
+    done = mediagate("reconcile")
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[1][:3] == ["orphan", "p1", "a/b"]
+    assert rows[2][:6] == ["cost", "p2", "c/d", "gen_1", "$0.025", "$0.05"]
+    assert "2026-11-24 12:00:00 UTC, read 7 predictions: 5 matched" in done.stderr
+    assert "40 matched, 0 missing upstream, 1 not ours, 1 of another cost" in done.stderr
+    [asked] = scripted.asked("GetReconciliation")
+    since = datetime.now(UTC) - asked.start_time.ToDatetime(UTC)
+    assert timedelta(hours=23) < since < timedelta(hours=25)
+
+
+def test_for_programs(scripted: Gate, mediagate: Mediagate) -> None:
+    """JSON, and a number at the end where that is asked for."""
+    for response in (found(), GetReconciliationResponse()):
+        scripted.plays("GetReconciliation", response)
+    done = mediagate("reconcile", "--json", "--check", "--hours", "1")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["counts"] == {
+        "matched": "40",
+        "orphans": "1",
+        "cost_differs": "1",
+    }
+    quiet = mediagate("reconcile", "--check")
+    assert (quiet.exit_code, quiet.stdout) == (0, "")
+    assert "No pass was made yet" in quiet.stderr

@@ -1,0 +1,286 @@
+"""The ledger beside upstream's list: what is found, what is none, and what a pass makes up for."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from aiohttp import ClientSession
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mediagate.v1 import (
+    generation_pb2,
+    generations_pb2,
+    image_pb2,
+    options_pb2,
+    usage_pb2,
+    video_pb2,
+)
+from mediagate_sandbox.clock import SystemClock as SandboxClock
+from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.server import Sandbox, SandboxSettings
+from mediagate_server.generations.clock import SystemClock
+
+from .failures import reason_of
+from .gates import Opener, Stubs
+from .tenants import channel_of, tenant
+
+OFTEN = {"reconcile_seconds": 0.1}
+Kind = usage_pb2.Discrepancy.Kind
+
+
+async def findings(stubs: Stubs, **asked: Any) -> usage_pb2.GetReconciliationResponse:
+    """What was found by now."""
+    return await stubs.usage.GetReconciliation(usage_pb2.GetReconciliationRequest(**asked))
+
+
+async def passes(stubs: Stubs, count: int = 2) -> usage_pb2.GetReconciliationResponse:
+    """What was found once so many passes have begun and ended: the first may have begun before."""
+    begun = (await findings(stubs)).last_pass.begin_time.ToNanoseconds()
+    while True:
+        found = await findings(stubs)
+        now = found.last_pass.begin_time.ToNanoseconds()
+        if now > begun:
+            begun, count = now, count - 1
+        if not count:
+            return found
+        await asyncio.sleep(0.01)
+
+
+async def settled(stubs: Stubs, count: int) -> usage_pb2.GetReconciliationResponse:
+    """What was found once so many charges were held against the list."""
+    while True:
+        found = await findings(stubs)
+        counts = found.counts
+        if counts.matched + counts.missing + counts.cost_differs >= count:
+            return found
+        await asyncio.sleep(0.01)
+
+
+async def picture(stubs: Stubs) -> generation_pb2.Generation:
+    """A picture of $0.025."""
+    request = image_pb2.GenerateImageRequest(
+        prompt="a boat", options=options_pb2.GenerationOptions(model="flux-dev")
+    )
+    return (await stubs.image.GenerateImage(request)).generation
+
+
+async def stranger(sandbox: Sandbox) -> str:
+    """A prediction of somebody who uses the same token."""
+    headers = {"Authorization": "Bearer r8_test_token"}
+    async with (
+        ClientSession(headers=headers) as session,
+        session.post(
+            f"{sandbox.base_url}/models/black-forest-labs/flux-schnell/predictions",
+            json={"input": {"prompt": "not ours"}},
+        ) as answer,
+    ):
+        return str((await answer.json())["id"])
+
+
+async def test_what_agrees_is_no_case(sandbox: Sandbox, open_gate: Opener) -> None:
+    """Each charge is counted once, in however many passes it is seen; also after a restart."""
+    async with open_gate(sandbox.url, **OFTEN) as (stubs, _):
+        for _ in range(3):
+            await picture(stubs)
+        await settled(stubs, 3)
+        found = await passes(stubs, 3)
+        assert (found.counts.matched, len(found.discrepancies)) == (3, 0)
+        last = found.last_pass
+        assert last.complete
+        assert last.listed == 3
+        assert last.counts.matched == 0
+        span = last.begin_time.ToNanoseconds() - last.list_start_time.ToNanoseconds()
+        assert span >= 600 * 10**9
+    async with open_gate(sandbox.url, **OFTEN) as (stubs, _):
+        await picture(stubs)
+        await settled(stubs, 4)
+        found = await passes(stubs)
+        assert (found.counts.matched, len(found.discrepancies)) == (4, 0)
+
+
+async def test_each_kind_of_case_says_what_is_known(
+    sandbox: Sandbox, open_gate: Opener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose it was, what was settled, what it comes to now; told once to the log, no prompts."""
+    control = SandboxControl(sandbox.url)
+    async with open_gate(sandbox.url, **OFTEN) as (stubs, _):
+        gone, dearer = await picture(stubs), await picture(stubs)
+        gone_id, dearer_id = (one.attempts[0].prediction_id for one in (gone, dearer))
+        await settled(stubs, 2)
+        await asyncio.to_thread(control.forget, gone_id)
+        await asyncio.to_thread(control.amend, dearer_id, image_output_count=2)
+        foreign_id = await stranger(sandbox)
+        await passes(stubs)
+        found = await passes(stubs)
+        by_kind = {case.kind: case for case in found.discrepancies}
+        assert len(by_kind) == len(found.discrepancies) == 3
+
+        missing = by_kind[Kind.KIND_MISSING]
+        assert (missing.prediction_id, missing.generation_id) == (gone_id, gone.id)
+        assert (missing.ledger_usd_nanos, missing.tenant, missing.attempt) == (
+            25_000_000,
+            "local",
+            1,
+        )
+        assert not missing.HasField("upstream_usd_nanos")
+        cost = by_kind[Kind.KIND_COST]
+        assert (cost.prediction_id, cost.model) == (dearer_id, "black-forest-labs/flux-dev")
+        assert (cost.ledger_usd_nanos, cost.upstream_usd_nanos) == (25_000_000, 50_000_000)
+        assert cost.HasField("create_time")
+        orphan = by_kind[Kind.KIND_ORPHAN]
+        assert (orphan.prediction_id, orphan.generation_id, orphan.tenant) == (foreign_id, "", "")
+        assert orphan.model == "black-forest-labs/flux-schnell"
+
+        later = Timestamp()
+        later.FromNanoseconds(max(one.find_time.ToNanoseconds() for one in by_kind.values()) + 1000)
+        after = await findings(stubs, start_time=later)
+        assert (after.counts, len(after.discrepancies)) == (usage_pb2.ReconciliationCounts(), 0)
+        newest = await findings(stubs, page_size=1)
+        assert (newest.discrepancies[:], newest.counts) == (found.discrepancies[:1], found.counts)
+    told = capsys.readouterr().out
+    assert told.count("ledger and upstream disagree") == 3
+    assert "not ours" not in told
+    assert "a boat" not in told
+
+
+async def test_on_a_shared_account_others_are_expected(
+    sandbox: Sandbox, open_gate: Opener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are counted apart, and raise no alarm."""
+    async with open_gate(sandbox.url, upstream_exclusive=False, **OFTEN) as (stubs, _):
+        await picture(stubs)
+        theirs = await stranger(sandbox)
+        await settled(stubs, 1)
+        found = await passes(stubs)
+        assert found.counts == usage_pb2.ReconciliationCounts(matched=1, foreign=1)
+        (case,) = found.discrepancies
+        assert (case.kind, case.prediction_id) == (Kind.KIND_FOREIGN, theirs)
+    assert "disagree" not in capsys.readouterr().out
+
+
+async def test_a_list_that_breaks_off_proves_nothing(sandbox: Sandbox, open_gate: Opener) -> None:
+    """Nothing is missing by it; the next whole pass makes up for it."""
+    control = SandboxControl(sandbox.url)
+    async with open_gate(sandbox.url, **OFTEN) as (stubs, _):
+        await passes(stubs, 1)
+        broken = {"do": "error", "on": "list", "status": 404, "at": "request"}
+        await asyncio.to_thread(control.faults, broken)
+        made = await picture(stubs)
+        await asyncio.to_thread(control.forget, made.attempts[0].prediction_id)
+        found = await passes(stubs, 3)
+        assert not found.last_pass.complete
+        assert (found.counts.missing, found.counts.matched) == (0, 0)
+        await asyncio.to_thread(control.faults)
+        found = await settled(stubs, 1)
+        assert (found.counts.missing, found.counts.matched) == (1, 0)
+
+
+async def test_a_create_whose_answer_is_open_is_nobodys_orphan(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """Neither while it is being sent nor while it is in doubt; once adopted, it matches."""
+    late = {"do": "delay", "on": "create", "at": "answer", "ms": 700, "times": 1}
+    lost = {"do": "lose_answer", "on": "create", "times": 1, "after": 1}
+    await asyncio.to_thread(SandboxControl(sandbox.url).faults, late, lost)
+    async with open_gate(sandbox.url, sweep_seconds=1, **OFTEN) as (stubs, _):
+        await asyncio.gather(picture(stubs), picture(stubs))
+        await settled(stubs, 2)
+        found = await passes(stubs)
+        assert (found.counts.matched, len(found.discrepancies)) == (2, 0)
+
+
+class Ahead(SystemClock):
+    """The gate's time: the machine's, and some minutes more."""
+
+    minutes = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(minutes=self.minutes)
+
+
+class AlsoAhead(SandboxClock):
+    """The sandbox's time, which is the gate's."""
+
+    def __init__(self, gate: Ahead) -> None:
+        self._gate = gate
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(minutes=self._gate.minutes)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_run_that_outlasts_the_list_is_asked_for(
+    open_gate: Opener, *, is_there: bool
+) -> None:
+    """It was made before the list begins that is read when it ends."""
+    clock = Ahead()
+    async with (
+        Sandbox(SandboxSettings(port=0), clock=AlsoAhead(clock)) as sandbox,
+        open_gate(sandbox.url, clock=clock, **OFTEN) as (stubs, _),
+    ):
+        await passes(stubs, 1)
+        request = video_pb2.GenerateVideoRequest(
+            prompt="[[hang]] rain",
+            options=options_pb2.GenerationOptions(
+                model="minimax-video", timeout=Duration(seconds=7_200)
+            ),
+        )
+        film = (await stubs.video.GenerateVideo(request)).generation
+        running = generation_pb2.Generation.STATE_RUNNING
+        while film.state != running:
+            asked = generations_pb2.GetGenerationRequest(id=film.id)
+            film = (await stubs.generations.GetGeneration(asked)).generation
+        clock.minutes = 15
+        await passes(stubs)
+        assert (await passes(stubs)).last_pass.listed == 0
+        control = SandboxControl(sandbox.url)
+        broken = {"do": "error", "on": "list", "status": 404, "at": "request"}
+        await asyncio.to_thread(control.faults, broken)
+        await stubs.generations.CancelGeneration(
+            generations_pb2.CancelGenerationRequest(id=film.id)
+        )
+        waiting = generations_pb2.WaitGenerationRequest(id=film.id)
+        film = (await stubs.generations.WaitGeneration(waiting)).generation
+        assert film.state == generation_pb2.Generation.STATE_CANCELLED
+        if not is_there:
+            await asyncio.to_thread(control.forget, film.attempts[0].prediction_id)
+        await asyncio.to_thread(control.faults)
+        await settled(stubs, 1)
+        counts = (await passes(stubs)).counts
+        assert (counts.matched, counts.missing) == (int(is_there), int(not is_there))
+
+
+async def test_an_embedded_sandbox_begins_anew(open_gate: Opener) -> None:
+    """What it has made is gone with it, and nobody is alarmed."""
+    for count in (1, 2):
+        async with open_gate("", upstream="sandbox", **OFTEN) as (stubs, _):
+            await picture(stubs)
+            found = await settled(stubs, count)
+            found = await passes(stubs)
+            assert (found.counts.matched, len(found.discrepancies)) == (count, 0)
+
+
+async def test_it_can_be_switched_off(sandbox: Sandbox, open_gate: Opener) -> None:
+    """Then there is no pass, and nobody reads the list."""
+    async with open_gate(sandbox.url, reconcile_seconds=0) as (stubs, _):
+        await picture(stubs)
+        found = await findings(stubs)
+        assert not found.HasField("last_pass")
+
+
+async def test_it_is_for_admins(sandbox: Sandbox, open_gate: Opener) -> None:
+    """It is of all tenants."""
+    tenants = (tenant("mine"), tenant("boss", admin=True))
+    async with open_gate(sandbox.url, tenants=tenants, **OFTEN) as (_, gate):
+        for name in ("mine", "boss"):
+            async with channel_of(gate.grpc_address, name) as channel:
+                if name == "boss":
+                    await passes(Stubs.on(channel), 1)
+                    continue
+                with pytest.raises(grpc.aio.AioRpcError) as raised:
+                    await findings(Stubs.on(channel))
+                assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
+                assert reason_of(raised.value) == "SCOPE_MISSING"
