@@ -113,7 +113,7 @@ class Reconciler:
         """Hold their charges against them; a page at a time, so that nobody waits for long."""
         shown = {prediction.id: prediction for prediction in predictions}
         found.seen.update(shown)
-        settled = await self._around.store.settlements(shown)
+        settled = await self._around.store.audit.settled(shown)
         compared = compare(settled, shown, self._around.clock.now())
         found.matched |= compared.matched
         found.cases += compared.differing
@@ -122,30 +122,31 @@ class Reconciler:
 
     async def _begin(self) -> None:
         """From where the last process went on; from here, where none did."""
-        last = await self._around.store.last_reconciliation(self._account)
+        last = await self._around.store.audit.last(self._account)
         if last is not None and not self._around.sandbox:
             return
         now = self._around.clock.now()
         newest = await self._around.store.charges(ChargeFilter(), 1, None)
         line = newest[0].at.line if newest else 0
         start = Reconciliation(self._account, now, now, now, now, line, complete=True)
-        await self._around.store.write_reconciliation(start, ())
+        await self._around.store.audit.write(start, ())
 
     async def _look(self) -> _Look:
         now = self._around.clock.now()
-        last = await self._around.store.last_reconciliation(self._account)
+        last = await self._around.store.audit.last(self._account)
         if last is None:
             raise StoreUnavailable("there is no pass to go on from", retry_after=1.0)
         alone = min(_SETTLED_FOR, self._around.timing.reconcile)
         by = now - timedelta(seconds=alone)
         since = last.begun_at - OVERLAP
-        due, line = await self._around.store.settlements_due(last.line, max(since, last.origin), by)
+        due, line = await self._around.store.audit.due(last.line, max(since, last.origin), by)
         return _Look(last.origin, now, since, last.line, due, line)
 
     async def _unsure(self) -> list[Doubt]:
         """Attempts of which a prediction may be that nobody is known to hold yet."""
+        key = self._around.hash_key
         found = [
-            Doubt(lane.attempt, lane.plan)
+            Doubt(lane.attempt, lane.plan, key)
             for lane in self._roll.lanes()
             if lane.attempt.state in _UNSURE
         ]
@@ -153,7 +154,7 @@ class Reconciler:
         records = await self._around.store.in_doubt(self._around.clock.now() - LATE)
         lives = {doubt.attempt.id for doubt in found}
         return found + [
-            Doubt(attempt, None)
+            Doubt(attempt, None, key)
             for record in records
             for attempt in record.attempts
             if attempt.id not in lives and attempt.state in (*_UNSURE, AttemptState.ABSENT)
@@ -234,7 +235,7 @@ class Reconciler:
             listed,
             sum(one.prediction_id in found.matched for one in fresh),
         )
-        new = await self._around.store.write_reconciliation(made, tuple(found.cases))
+        new = await self._around.store.audit.write(made, tuple(found.cases))
         made = replace(made, found={kind: _number(new, kind) for kind in Mismatch})
         _tell(made, new)
         return made

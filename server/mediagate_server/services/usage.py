@@ -84,7 +84,7 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
         start = self._now() - _A_DAY
         if request.HasField("start_time"):
             start = request.start_time.ToDatetime(UTC)
-        found = await self._store.findings(start, paging.page_size(request.page_size))
+        found = await self._store.audit.findings(start, paging.page_size(request.page_size))
         return reconciled.response(found)
 
     def _range(self, asked: usage_pb2.UsageFilter) -> tuple[datetime, datetime | None]:

@@ -17,12 +17,7 @@ from mediagate_server.store.charges import (
 )
 from mediagate_server.store.outbox import Outbox
 from mediagate_server.store.past import Past
-from mediagate_server.store.reconciliations import (
-    Discrepancy,
-    Findings,
-    Reconciliation,
-    Settlement,
-)
+from mediagate_server.store.reconciliations import Audit
 from mediagate_server.store.records import (
     Bound,
     Change,
@@ -58,6 +53,11 @@ class Store(Protocol):
     @property
     def past(self) -> Past:
         """What was asked and made: to be found again, and to be erased."""
+        ...
+
+    @property
+    def audit(self) -> Audit:
+        """Whether upstream bears the ledger out."""
         ...
 
     @property
@@ -172,36 +172,6 @@ class Store(Protocol):
         `label_key` is the label that Dimension.LABEL groups by; without it a charge's value is
         empty.
         """
-        ...
-
-    # Whether upstream bears the ledger out
-
-    async def settlements_due(
-        self, after_line: int, since: datetime, settled_by: datetime
-    ) -> tuple[tuple[Settlement, ...], int]:
-        """Charges behind a line of the ledger, up to the first that was settled after `settled_by`.
-
-        With them those before that line that were settled at `since` or later; and the line that
-        they reach: the next time begins there. Without their prices.
-        """
-        ...
-
-    async def settlements(self, prediction_ids: Iterable[str]) -> tuple[Settlement, ...]:
-        """The charges of these predictions, as far as they have one, with their prices."""
-        ...
-
-    async def last_reconciliation(self, account: str) -> Reconciliation | None:
-        """The last complete pass over an account's list."""
-        ...
-
-    async def write_reconciliation(
-        self, made: Reconciliation, cases: tuple[Discrepancy, ...]
-    ) -> tuple[Discrepancy, ...]:
-        """Keep a pass and what it found; returns the cases that were not known before."""
-        ...
-
-    async def findings(self, since: datetime, limit: int) -> Findings:
-        """What passes have found at or after a time; at most `limit` cases, the newest first."""
         ...
 
     # What is kept only while a generation runs

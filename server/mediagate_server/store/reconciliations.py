@@ -1,9 +1,10 @@
 """What a comparison of the ledger with upstream's own list looks at, and what it has found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 
 class Mismatch(StrEnum):
@@ -93,3 +94,35 @@ class Findings:
     matched: int
     found: Mapping[Mismatch, int]
     discrepancies: tuple[Discrepancy, ...]
+
+
+class Audit(Protocol):
+    """Durable, as the store is. Every method raises StoreUnavailable, `write` also StaleOwner."""
+
+    async def due(
+        self, after_line: int, since: datetime, settled_by: datetime
+    ) -> tuple[tuple[Settlement, ...], int]:
+        """Charges behind a line of the ledger, up to the first that was settled after `settled_by`.
+
+        With them those before that line that were settled at `since` or later; and the line that
+        they reach: the next time begins there. Without their prices.
+        """
+        ...
+
+    async def settled(self, prediction_ids: Iterable[str]) -> tuple[Settlement, ...]:
+        """The charges of these predictions, as far as they have one, with their prices."""
+        ...
+
+    async def last(self, account: str) -> Reconciliation | None:
+        """The last complete pass over an account's list."""
+        ...
+
+    async def write(
+        self, made: Reconciliation, cases: tuple[Discrepancy, ...]
+    ) -> tuple[Discrepancy, ...]:
+        """Keep a pass and what it found; returns the cases that were not known before."""
+        ...
+
+    async def findings(self, since: datetime, limit: int) -> Findings:
+        """What passes have found at or after a time; at most `limit` cases, the newest first."""
+        ...

@@ -20,12 +20,6 @@ from mediagate_server.store.charges import (
     Dimension,
     Total,
 )
-from mediagate_server.store.reconciliations import (
-    Discrepancy,
-    Findings,
-    Reconciliation,
-    Settlement,
-)
 from mediagate_server.store.records import (
     Bound,
     Change,
@@ -44,9 +38,9 @@ from mediagate_server.store.sqlite import (
     erasing,
     generations,
     keeping,
-    reconciliations,
     searching,
 )
+from mediagate_server.store.sqlite.audit import SqliteAudit
 from mediagate_server.store.sqlite.budgets import BudgetBooks, Entered, moment_of
 from mediagate_server.store.sqlite.connection import Connect, connect
 from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
@@ -110,6 +104,7 @@ class SqliteStore:
             lost=self.lost.set,
             undone=self._forget,
         )
+        self.audit = SqliteAudit(self._writer, self._reader)
         self.outbox = SqliteOutbox(self._writer, self._reader, self._seal)
         self.past = SqlitePast(self._writer, self._reader, self._seal, self._next_change)
         return self
@@ -268,38 +263,6 @@ class SqliteStore:
     ) -> tuple[Total, ...]:
         """See port.Store."""
         return await self._reader.read(lambda c: charges.totals(c, wanted, group_by, label_key))
-
-    # Whether upstream bears the ledger out
-
-    async def settlements_due(
-        self, after_line: int, since: datetime, settled_by: datetime
-    ) -> tuple[tuple[Settlement, ...], int]:
-        """See port.Store."""
-        return await self._reader.read(
-            lambda c: reconciliations.due(c, after_line, since, settled_by)
-        )
-
-    async def settlements(self, prediction_ids: Iterable[str]) -> tuple[Settlement, ...]:
-        """See port.Store."""
-        asked = tuple(prediction_ids)
-        return await self._reader.read(lambda c: reconciliations.settled(c, asked))
-
-    async def last_reconciliation(self, account: str) -> Reconciliation | None:
-        """See port.Store."""
-        return await self._reader.read(lambda c: reconciliations.last(c, account))
-
-    async def write_reconciliation(
-        self, made: Reconciliation, cases: tuple[Discrepancy, ...]
-    ) -> tuple[Discrepancy, ...]:
-        """See port.Store."""
-        new: tuple[Discrepancy, ...] = await self._writer.submit(
-            lambda c: reconciliations.write(c, made, cases)
-        )
-        return new
-
-    async def findings(self, since: datetime, limit: int) -> Findings:
-        """See port.Store."""
-        return await self._reader.read(lambda c: reconciliations.findings(c, since, limit))
 
     # What is kept only while a generation runs
 
