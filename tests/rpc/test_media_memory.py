@@ -1,7 +1,6 @@
 """A large medium in and out of a gate that runs as a process: its memory stays what it was."""
 
 import hashlib
-import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mediagate.v1 import generation_pb2, media_pb2, medium_pb2, options_pb2, vid
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from tests.conftest import Missing
 from tests.gate import Gate, running_gate
+from tests.memory import Memory
 
 from .gates import Stubs
 from .uploading import messages
@@ -22,29 +22,6 @@ MIB = 1024 * 1024
 MOST_GROWTH = 16 * MIB
 SIZE = 90 * MIB
 CHUNK = 2 * MIB
-
-
-class Memory:
-    """What a process has resident, in bytes, and had at most since it was told to forget."""
-
-    def __init__(self, pid: int) -> None:
-        self._folder = Path("/proc") / str(pid)
-
-    def now(self) -> int:
-        return self._read("VmRSS")
-
-    def most(self) -> int:
-        return self._read("VmHWM")
-
-    def forget(self) -> None:
-        (self._folder / "clear_refs").write_text("5")
-
-    def _read(self, name: str) -> int:
-        found = re.search(
-            rf"^{name}:\s+(\d+) kB", (self._folder / "status").read_text(), re.MULTILINE
-        )
-        assert found
-        return int(found[1]) * 1024
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Media kept in S3, or in whatever speaks its protocol, by `obstore`.
 
 What it does on the wire happens in threads of its own, off the event loop. A file goes up in parts
-of which a few are in memory at a time, and is there once the last of them is.
+of which one is in memory at a time, and is there once the last of them is.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from mediagate_server.outputs.port import CHUNK_BYTES, Stored, checked, storage_
 if TYPE_CHECKING:  # The library has these for type checkers alone.
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
-_PART_BYTES: Final = 8 * 1024 * 1024
-"""S3 takes 10,000 parts of a file: enough for 78 GiB."""
-_SMALL_PART_BYTES: Final = 5 * 1024 * 1024
-"""The least that S3 takes for a part. What is smaller goes up at once."""
-_PARTS_AT_ONCE: Final = 2
+_PART_BYTES: Final = 5 * 1024 * 1024
+"""The least that S3 takes for a part; it takes 10,000 of a file, enough for 48 GiB. What is smaller
+goes up at once. One at a time: two of them cost twice the memory and were not faster."""
+_PARTS_AT_ONCE: Final = 1
 _CONTENT_TYPE: Final = "Content-Type"
 _CLIENT: Final[ClientConfig] = {
     # The whole of a download, so nothing that a slow reader could exceed; silence ends it sooner.
@@ -76,7 +75,7 @@ class ObjectStorage:
                 attributes=words,
                 chunk_size=_PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,
-                use_multipart=size > _SMALL_PART_BYTES,
+                use_multipart=size > _PART_BYTES,
             )
         await asyncio.to_thread(file.unlink, missing_ok=True)
 

@@ -47,7 +47,6 @@ _EXACT_INTEGERS: Final = 2**53
 _NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait")
 _OPTIONS_NOT_IN_FINGERPRINT: Final = ("timeout", "on_disconnect", "disconnect_grace")
 _OPTIONS_NOT_IN_LIKENESS: Final = (
-    *_OPTIONS_NOT_IN_FINGERPRINT,
     "reuse_within",
     "labels",
     "webhook_url",
@@ -139,25 +138,33 @@ def seconds_of(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def fingerprint(method: str, request: ProtoMessage) -> str:
-    """SHA-256 over canonical JSON of the request, without what may differ between repeats."""
-    return _hash(method, request, _OPTIONS_NOT_IN_FINGERPRINT)
+def fingerprint_and_likeness(method: str, request: ProtoMessage) -> tuple[str, str]:
+    """SHA-256 over canonical JSON of the request, without what may differ between repeats; and the
+    same without what makes no difference to what is made.
 
-
-def likeness(method: str, request: ProtoMessage) -> str:
-    """The same, and without what makes no difference to what is made."""
-    return _hash(method, request, _OPTIONS_NOT_IN_LIKENESS)
-
-
-def _hash(method: str, request: ProtoMessage, left_out: tuple[str, ...]) -> str:
+    Most requests have none of that: both are the same.
+    """
     document: dict[str, Any] = MessageToDict(request, preserving_proto_field_name=True)
     for name in _NOT_IN_FINGERPRINT:
         document.pop(name, None)
+    found = _hash(method, _without(document, _OPTIONS_NOT_IN_FINGERPRINT))
+    rest = document.get("options", {})
+    if not any(name in rest for name in _OPTIONS_NOT_IN_LIKENESS):
+        return found, found
+    return found, _hash(method, _without(document, _OPTIONS_NOT_IN_LIKENESS))
+
+
+def _without(document: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The document without these options, and without options where none is left."""
     options = document.get("options", {})
-    for name in left_out:
+    for name in names:
         options.pop(name, None)
     if not options:
         document.pop("options", None)
+    return document
+
+
+def _hash(method: str, document: dict[str, Any]) -> str:
     canonical = json.dumps([method, document], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -151,11 +151,12 @@ class PaidCalls:
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options
         tenant = caller.current().tenant
+        fingerprint, likeness = asked.fingerprint_and_likeness(method, request)
         return Submission(
             tenant=tenant,
             method=method,
             request_id=canonical_request_id(request.request_id),
-            fingerprint=asked.fingerprint(method, request),
+            fingerprint=fingerprint,
             timeout=self._timeout(options, modality),
             cancel_on_leaving=options.on_disconnect != options_pb2.ON_DISCONNECT_DETACH,
             grace=asked.seconds_of(options.disconnect_grace),
@@ -163,7 +164,7 @@ class PaidCalls:
             drawn=not request.request_id,
             webhook_url=options.webhook_url,
             request=stored_requests.write(request, self._store_inputs(tenant)),
-            likeness=asked.likeness(method, request),
+            likeness=likeness,
             reuse_within=asked.seconds_of(options.reuse_within),
         )
 

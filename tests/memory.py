@@ -1,0 +1,30 @@
+"""How much memory another process has."""
+
+import re
+from pathlib import Path
+
+
+class Memory:
+    """What a process has resident, in bytes, and had at most since it was told to forget."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path("/proc") / str(pid)
+
+    def now(self) -> int:
+        """Resident now."""
+        return self._read("VmRSS")
+
+    def most(self) -> int:
+        """At most, since the last `forget`."""
+        return self._read("VmHWM")
+
+    def forget(self) -> None:
+        """The peak begins anew."""
+        (self._folder / "clear_refs").write_text("5")
+
+    def _read(self, name: str) -> int:
+        found = re.search(
+            rf"^{name}:\s+(\d+) kB", (self._folder / "status").read_text(), re.MULTILINE
+        )
+        assert found
+        return int(found[1]) * 1024
