@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # The library has these for type checkers alone.
 
 _PART_BYTES: Final = 5 * 1024 * 1024
 """The least that S3 takes for a part; it takes 10,000 of a file, enough for 48 GiB. What is smaller
-goes up at once. One at a time: two of them cost twice the memory and were not faster."""
+goes up at once. One at a time: each takes its own size of memory, twice."""
 _PARTS_AT_ONCE: Final = 1
 _CONTENT_TYPE: Final = "Content-Type"
 _CLIENT: Final[ClientConfig] = {
