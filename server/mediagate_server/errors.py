@@ -33,23 +33,22 @@ MediagateError                     every failure a caller can be told of
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import ClassVar
 
+from msgspec import Struct, field
+
 from mediagate_server.reasons import Reason as Reason  # noqa: PLC0414 - told along with them
+from mediagate_server.replacing import replace
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """One wrong field: its path in the request (`options.labels`, `messages[2].parts`) and why."""
 
     field: str
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """A failure as a fact: it is stored with a generation and turned into a status at the door.
 
     `retry_after` is in seconds; None means that sending the same again will not help. `absent`:
@@ -58,7 +57,7 @@ class Failure:
 
     reason: Reason
     message: str
-    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, str] = field(default_factory=dict)
     violations: tuple[Violation, ...] = ()
     retry_after: float | None = None
     absent: bool = False

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from bench.extent import QUICK
 from bench.measuring import Bench, medians
 from bench.processes import Cores, Running
 from bench.session import Session
+from mediagate_server.replacing import replace
 from tests.conftest import Require
 
 SMALL = replace(

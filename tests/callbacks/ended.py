@@ -1,8 +1,8 @@
 """Generations that somebody is to be told of."""
 
-from dataclasses import replace
 from datetime import datetime
 
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import AttemptState, Generation, State
 from mediagate_server.store.sqlite import SqliteStore
 from tests.store.samples import NOON, made, moved, reservation, settlement

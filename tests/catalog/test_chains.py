@@ -1,7 +1,5 @@
 """Who takes over where a model fails, in which order, and who is left out and why."""
 
-from dataclasses import replace
-
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
@@ -18,6 +16,7 @@ from mediagate_server.catalog.request import (
     Value,
 )
 from mediagate_server.errors import InvalidRequest, MaxCostExceeded
+from mediagate_server.replacing import replace
 
 CATALOG = Catalog.load()
 PICTURE = MediaInput("https://example.com/a.png")

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -20,6 +19,7 @@ from mediagate_server.catalog.openapi import ModelSchema
 from mediagate_server.catalog.published import Runnable
 from mediagate_server.catalog.reference import Reference
 from mediagate_server.errors import ModelNotFound, UpstreamUnavailable
+from mediagate_server.replacing import replace
 
 CATALOG = Catalog.load()
 SANDBOX = load_catalog()

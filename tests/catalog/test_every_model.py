@@ -7,7 +7,6 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from http.client import HTTPConnection
@@ -27,6 +26,7 @@ from mediagate_server.catalog.plan import Handling, Plan
 from mediagate_server.catalog.prices import Scalar, cost
 from mediagate_server.catalog.request import ModelRequest
 from mediagate_server.errors import ParameterUnsupported
+from mediagate_server.replacing import replace
 from tests.sandboxes import running_sandbox
 
 from .asking import CANARY, requests

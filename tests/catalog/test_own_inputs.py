@@ -1,6 +1,5 @@
 """Inputs of a model by its own names: checked against its schema, accounted for, never behind."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from mediagate_server.catalog.request import (
     Value,
 )
 from mediagate_server.errors import InvalidRequest
+from mediagate_server.replacing import replace
 
 CATALOG = Catalog.load()
 IMAGE, TEXT, VIDEO, AUDIO = Modality.IMAGE, Modality.TEXT, Modality.VIDEO, Modality.AUDIO

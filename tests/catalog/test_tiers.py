@@ -1,7 +1,5 @@
 """A model is chosen where none is named: the cheapest that does what was asked, with a receipt."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from mediagate_server.catalog.model import Quality
 from mediagate_server.catalog.plan import Handling, Plan
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Value
 from mediagate_server.errors import MaxCostExceeded, NoModelFits
+from mediagate_server.replacing import replace
 
 CATALOG = Catalog.load()
 PICTURE = MediaInput("https://example.com/a.png")

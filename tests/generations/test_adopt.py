@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from mediagate_server.generations.adopt import assign, fits, same_value
 from mediagate_server.generations.doors import Timing
 from mediagate_server.generations.hashing import input_hash
 from mediagate_server.generations.whole import Doubt
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import Attempt, AttemptState, Purpose
 

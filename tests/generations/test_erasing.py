@@ -1,6 +1,5 @@
 """What is erased by itself, and when."""
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from mediagate_server.errors import Failure, Reason, Violation
 from mediagate_server.generations.doors import NoKeeper, Surroundings
 from mediagate_server.generations.erasing import Eraser, Retention, erased, is_whole
 from mediagate_server.outputs.port import storage_failed
+from mediagate_server.replacing import replace
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import Generation, Output, State, StoredMedia
 from mediagate_server.store.sqlite import SqliteStore

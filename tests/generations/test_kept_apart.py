@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -24,6 +23,7 @@ from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.work import Work
 from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import CreateRequest, Prediction, PredictionStatus
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.saving import Change, SavedRecord
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import Generation, State
 from mediagate_server.store.sqlite import SqliteStore
 from tests.store.samples import made

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Coroutine
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from mediagate_server import ledger
 from mediagate_server.generations.attempts import cost_of, whole_cost
+from mediagate_server.replacing import replace
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import (
     Attempt,

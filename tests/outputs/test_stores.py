@@ -1,7 +1,6 @@
 """What every store does, the folder and S3 (played by moto's server): the same tests for both."""
 
 import hashlib
-from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -10,6 +9,7 @@ from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.object_storage import ObjectStorage
 from mediagate_server.outputs.port import CHUNK_BYTES, MediaStore, StorageFailed, Stored
 from mediagate_server.outputs.spool import Spool
+from mediagate_server.replacing import replace
 
 from .stored import all_of, put
 

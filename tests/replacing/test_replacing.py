@@ -1,11 +1,9 @@
-"""`replace` does what the standard one does, for the records that it is for."""
+"""`replace` copies both kinds of records, checks what they check, and knows their fields."""
 
-import dataclasses
-import gc
-import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 
 from mediagate_server.replacing import replace
@@ -23,27 +21,24 @@ class Checked:
             raise ValueError("upside down")
 
 
-@pytest.mark.parametrize("name", [one.name for one in dataclasses.fields(Generation)])
-def test_any_one_field_as_the_standard_does(name: str) -> None:
+@pytest.mark.parametrize("name", Generation.__struct_fields__)
+def test_any_one_field_and_no_other(name: str) -> None:
     generation = made("one")
     change: dict[str, Any] = {name: "other"}
-    ours = replace(generation, **change)
-    assert ours == dataclasses.replace(generation, **change) != generation
+    changed = msgspec.structs.asdict(replace(generation, **change))
+    assert changed == msgspec.structs.asdict(generation) | change
 
 
 def test_nothing_and_much_at_once() -> None:
     generation = made("one")
     assert replace(generation) == generation
     assert replace(generation) is not generation
-    ours = replace(generation, version=7, state=State.FAILED, logs="", labels={"a": "b"})
-    theirs = dataclasses.replace(
-        generation, version=7, state=State.FAILED, logs="", labels={"a": "b"}
-    )
-    assert ours == theirs
-    assert repr(ours) == repr(theirs)
+    changed = replace(generation, version=7, state=State.FAILED, labels={"a": "b"})
+    assert (changed.version, changed.state, changed.labels) == (7, State.FAILED, {"a": "b"})
+    assert generation.version == 1
 
 
-def test_what_a_class_checks_is_checked() -> None:
+def test_what_a_record_checks_is_checked() -> None:
     assert replace(Checked(1, 2), low=2) == Checked(2, 2)
     with pytest.raises(ValueError, match="upside down"):
         replace(Checked(1, 2), low=3)
@@ -55,37 +50,6 @@ def test_what_a_class_checks_is_checked() -> None:
 
 def test_a_name_that_is_no_field() -> None:
     wrong: dict[str, Any] = {"nonsense": 1}
-    with pytest.raises(TypeError, match="nonsense"):
-        replace(made("one"), **wrong)
-
-
-def test_a_class_that_it_is_not_for_is_refused() -> None:
-    @dataclass(frozen=True)
-    class Open:
-        one: int
-        two: int
-
-    @dataclass(frozen=True, slots=True)
-    class Drawn:
-        one: int
-        two: int = field(init=False, default=2)
-
-    for record in (Open(1, 2), Drawn(1)):
-        with pytest.raises(TypeError, match="no dataclass with slots"):
-            replace(record, one=3)
-
-
-def test_a_copy_is_freed_like_any_other() -> None:
-    @dataclass(frozen=True, slots=True, weakref_slot=True)
-    class Held:
-        one: int
-        two: int
-
-    copy = replace(Held(1, 2), two=3)
-    gone = weakref.ref(copy)
-    gc.disable()
-    try:
-        del copy
-        assert gone() is None
-    finally:
-        gc.enable()
+    for record in (made("one"), Checked(1, 2)):
+        with pytest.raises(TypeError, match="nonsense"):
+            replace(record, **wrong)

@@ -7,7 +7,6 @@ a budget is the statements themselves and nobody's manners.
 import multiprocessing
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from mediagate_server.config import Budget
+from mediagate_server.replacing import replace
 from mediagate_server.store.budgets import span_of
 from mediagate_server.store.records import CostState, Entry, EntryKind
 from mediagate_server.store.sqlite import budget_rows, generations

@@ -1,8 +1,8 @@
 """Records as the engine makes them."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from mediagate_server.config import Budget
 from mediagate_server.errors import BudgetExceeded, PriceUnknown
+from mediagate_server.replacing import replace
 from mediagate_server.store.budgets import span_of
 from mediagate_server.store.records import CostState, Entry, EntryKind, Generation, State
 from mediagate_server.store.sqlite import SqliteStore, budget_rows, connect

@@ -1,12 +1,12 @@
 """Changes by number, doubts, and predictions that are somebody's already."""
 
 import sqlite3
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from mediagate_server.replacing import replace
 from mediagate_server.store.port import AlreadyClaimed
 from mediagate_server.store.records import AttemptState, Filter, Generation, Sequences, State
 from mediagate_server.store.sqlite import SqliteStore

@@ -4,7 +4,6 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.resources import files
 from itertools import permutations
@@ -13,6 +12,7 @@ from random import Random
 
 import pytest
 
+from mediagate_server.replacing import replace
 from mediagate_server.store.charges import (
     Charge,
     ChargeFilter,

@@ -1,12 +1,12 @@
 """What is kept only while a generation runs, and never in clear."""
 
 import stat
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import Checkpoint, State
 from mediagate_server.store.sealing import Seal, SealBroken, SealKeyError
 from mediagate_server.store.sqlite import SqliteStore

@@ -2,13 +2,13 @@
 
 import asyncio
 import sqlite3
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from mediagate_server.errors import Failure, Reason, StoreUnavailable, TooManyInFlight, Violation
+from mediagate_server.replacing import replace
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import (
     Bound,

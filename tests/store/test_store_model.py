@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from mediagate_server.errors import TooManyInFlight
+from mediagate_server.replacing import replace
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import Bound, Checkpoint, Entry, Filter, Generation, State
 from mediagate_server.store.sqlite import SqliteStore

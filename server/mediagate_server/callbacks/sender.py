@@ -10,7 +10,7 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -23,6 +23,7 @@ from mediagate_server.callbacks.signing import signed_headers
 from mediagate_server.errors import NoSuch, StoreUnavailable
 from mediagate_server.generations.clock import Clock
 from mediagate_server.internet import Reach
+from mediagate_server.replacing import replace
 from mediagate_server.store.outbox import Callback, Outbox
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import Generation

@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Final, TypeVar, cast
 
 from mediagate_server.catalog.request import (
@@ -16,6 +15,7 @@ from mediagate_server.catalog.request import (
     UploadSource,
     Value,
 )
+from mediagate_server.replacing import replace
 
 Request = TypeVar("Request", ModelRequest, RunRequest)
 

@@ -4,12 +4,13 @@ Admission, estimates and the run itself all use the same Plan, so they cannot di
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from mediagate_server.catalog.prices import Estimate, PriceSchedule
 from mediagate_server.catalog.request import Modality
+from mediagate_server.replacing import replace
 
 
 class Handling(StrEnum):

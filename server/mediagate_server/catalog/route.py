@@ -4,7 +4,7 @@ Admission, estimates and the runs themselves go by the same Route, so they canno
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from mediagate_server.catalog.chains import Candidates
@@ -13,6 +13,7 @@ from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import ModelRequest, RunRequest
 from mediagate_server.catalog.screening import screening_request
 from mediagate_server.errors import MaxCostExceeded, PriceUnknown
+from mediagate_server.replacing import replace
 
 Asked = TypeVar("Asked", ModelRequest, RunRequest)
 

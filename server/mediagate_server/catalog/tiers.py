@@ -5,13 +5,14 @@ not a price of a unit; a model whose price is not known is never the cheapest.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.plan import Alternative, Choice, Handling, Plan
 from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.errors import MediagateError, NoModelFits
+from mediagate_server.replacing import replace
 
 PlanFor = Callable[[Model, ModelRequest], Plan]
 """Plans a request for one model. Raises MediagateError where that model cannot take it."""

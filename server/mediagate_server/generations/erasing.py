@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
@@ -10,6 +10,7 @@ import structlog
 
 from mediagate_server.errors import Failure, GenerationNotFound, MediagateError, NotTerminal
 from mediagate_server.generations.doors import Surroundings
+from mediagate_server.replacing import replace
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import Generation
 

@@ -5,8 +5,9 @@ beginning of that must never pass for it.
 """
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.errors import Failure
@@ -23,16 +24,14 @@ TEXTS = (OutputKind.TEXT, OutputKind.TEXT_CHUNKS, OutputKind.RAW_TEXT)
 """The shapes of output that are one text, which may be told while it is made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Streamed:
+class Streamed(Struct, frozen=True):
     """What callers were sent. `clean`: the stream came to its own end without a gap."""
 
     text: str
     clean: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The record as it ends. `rest` is text still to be sent; `broken`: it cannot be continued."""
 
     record: Generation

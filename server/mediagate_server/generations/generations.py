@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +32,7 @@ from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.sweep import Sweeper
 from mediagate_server.generations.watching import beginning, watch_all, watch_one
 from mediagate_server.generations.work import Work
+from mediagate_server.replacing import replace
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import (
     Attempt,

@@ -6,7 +6,6 @@ whole. A request that cannot be planned has been refused before: nothing is uplo
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -31,6 +30,7 @@ from mediagate_server.outputs.data_uri import is_data_uri
 from mediagate_server.outputs.keeping import output_key
 from mediagate_server.outputs.port import MediaStore
 from mediagate_server.outputs.uploads import Uploads
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import Generation, State, StoredMedia
 
 LEAST_LIFE: Final = timedelta(minutes=15)

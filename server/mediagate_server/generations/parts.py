@@ -166,4 +166,4 @@ def _together(used: Iterable[Usage | None]) -> Usage | None:
         figures = [getattr(one, name) for one in known]
         return None if None in figures else sum(figures)
 
-    return Usage(**{name: total(name) for name in Usage.__dataclass_fields__})  # type: ignore[arg-type]
+    return Usage(**{name: total(name) for name in Usage.__struct_fields__})  # type: ignore[arg-type]

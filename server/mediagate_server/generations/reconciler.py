@@ -7,7 +7,7 @@ found is found once, however often it is seen.
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,6 +22,7 @@ from mediagate_server.generations.reconciling import compare, of_charge, of_nobo
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.sweep import LATE
 from mediagate_server.generations.whole import Doubt
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import NoAnswer, Prediction, Refusal, Refused
 from mediagate_server.store.charges import ChargeFilter
 from mediagate_server.store.reconciliations import (

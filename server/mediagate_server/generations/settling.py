@@ -1,7 +1,8 @@
 """The end of a prediction as the end of its generation: record and ledger line. Pure."""
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from mediagate_server import ledger
 from mediagate_server.catalog.prices import PriceSchedule, charge
@@ -28,8 +29,7 @@ NOT_TAKEN = frozenset({AttemptState.REFUSED, AttemptState.ABSENT})
 """Attempts of which nothing runs upstream, as far as anybody can know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """The terminal record, the attempt in it, and its ledger line.
 
     `rest` is text that streams have still to send; `broken`: what they sent cannot be continued.

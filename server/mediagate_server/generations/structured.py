@@ -5,8 +5,9 @@ fence. Nothing within the JSON is ever mended.
 """
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from mediagate_server.catalog.schema import Problem, Schema
 
@@ -14,8 +15,7 @@ _THOUGHT: Final = ("<think>", "</think>")
 _FENCE: Final = "```"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """The JSON, as the model wrote it; or what is wrong with the answer, in our own words."""
 
     text: str = ""

@@ -1,16 +1,16 @@
 """What a service hands over to have something made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from uuid import UUID
+
+from msgspec import Struct, field
 
 from mediagate_server import identifiers
 from mediagate_server.errors import DeadlineTooShort
 from mediagate_server.generations.doors import SHORTEST_RUN
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(Struct, frozen=True):
     """One paid call, checked and ready to be bound. Durations in seconds.
 
     `fingerprint` tells two requests apart that came with the same request_id. `cancel_on_leaving`

@@ -1,13 +1,13 @@
 """The text of one run as it grows, addressed by UTF-8 bytes so that readers can go on anywhere."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mediagate_server.errors import StreamExpired
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """A piece of text and the sequence reached with it: the count of bytes up to its end."""
 
     sequence: int

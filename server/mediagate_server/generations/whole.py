@@ -1,7 +1,8 @@
 """What a lane and the generation that it belongs to know of each other."""
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import PriceSchedule
@@ -14,8 +15,7 @@ from mediagate_server.replicate.port import Prediction
 from mediagate_server.store.records import Attempt, Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(Struct, frozen=True):
     """An attempt that was sent: what to look for in upstream's list. `plan` None: not kept.
 
     `key` is what its input's hash is keyed with.
@@ -26,8 +26,7 @@ class Doubt:
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """How a prediction ended. None: upstream lost it. `clean`: its stream came to its `done`."""
 
     prediction: Prediction | None

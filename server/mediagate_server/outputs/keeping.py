@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,6 +15,7 @@ from mediagate_server.outputs.facts import Looks, looks_of, media_type_of
 from mediagate_server.outputs.fetching import Fetcher, FetchFailed
 from mediagate_server.outputs.port import MediaFacts, MediaStore, StorageFailed, not_kept
 from mediagate_server.outputs.spool import Incoming, OverLimit, Spool
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import StoredMedia
 
 _log = structlog.get_logger()

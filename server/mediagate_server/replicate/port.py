@@ -5,11 +5,12 @@ Everything above this room speaks these types. Nothing here does I/O.
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 
 class PredictionStatus(StrEnum):
@@ -40,8 +41,7 @@ _TERMINAL = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(Struct, frozen=True):
     """One prediction as last told by upstream. Only `id` and `status` are sure to be there.
 
     `metrics` holds numbers as Decimal of the JSON literal (or int), because money is computed
@@ -64,8 +64,7 @@ class Prediction:
     stream_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
+class CreateRequest(Struct, frozen=True):
     """One paid create.
 
     `target` is `owner/name` (official model), `owner/name:version` (community model) or
@@ -134,23 +133,20 @@ class NoAnswer(UpstreamError):
         self.http_status = http_status
 
 
-@dataclass(frozen=True, slots=True)
-class OutputEvent:
+class OutputEvent(Struct, frozen=True):
     """Text (or a link) that the model put out. `id` is empty where upstream sent none."""
 
     text: str
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DoneEvent:
+class DoneEvent(Struct, frozen=True):
     """Upstream says that the stream is over. `reason` is empty, `canceled` or `error`."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorEvent:
+class ErrorEvent(Struct, frozen=True):
     """Upstream says that the run failed. `detail` is upstream's text: not for callers."""
 
     detail: str
@@ -159,16 +155,14 @@ class ErrorEvent:
 StreamEvent = OutputEvent | DoneEvent | ErrorEvent
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionPage:
+class PredictionPage(Struct, frozen=True):
     """One page of the prediction list, newest first. `next_cursor` is None on the last."""
 
     predictions: tuple[Prediction, ...]
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class FileToUpload:
+class FileToUpload(Struct, frozen=True):
     """A file for models. `content` gives it from its beginning, each time that it is called.
 
     `name` and `media_type` are ours: plain ASCII without quotes. `size` in bytes.
@@ -180,24 +174,21 @@ class FileToUpload:
     content: Callable[[], AsyncIterator[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class UploadedFile:
+class UploadedFile(Struct, frozen=True):
     """A file that upstream holds. `link` is what a model is given as its input."""
 
     link: str
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedVersion:
+class PublishedVersion(Struct, frozen=True):
     """One version of a model. `schema` is its OpenAPI document; empty where there is none."""
 
     id: str
     schema: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedModel:
+class PublishedModel(Struct, frozen=True):
     """A model, `slug` being owner/name. `latest` is None where no version is published.
 
     `example_seconds` is how long the run shown as its example took; None where there is none.
@@ -209,8 +200,7 @@ class PublishedModel:
     example_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedDeployment:
+class PublishedDeployment(Struct, frozen=True):
     """A deployment, `name` being owner/name: what it runs, and on which hardware (a SKU)."""
 
     name: str

@@ -1,7 +1,6 @@
 """ModelService: the catalog, shown; what a request would cost; and any model by its slug."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -21,6 +20,7 @@ from mediagate_server.errors import (
     StoredFailure,
     Violation,
 )
+from mediagate_server.replacing import replace
 from mediagate_server.services import paging, shown, streaming
 from mediagate_server.services.paid import Context, PaidCalls, report
 

@@ -1,15 +1,16 @@
 """What is kept of a generation, as frozen facts. Knows no SQL and no protobuf.
 
-One `Generation` is one document: whoever runs it owns it, changes it by `dataclasses.replace`, and
+One `Generation` is one document: whoever runs it owns it, changes it by `replacing.replace`, and
 saves it with the next `version`; a save that is not the next version is refused, so that two owners
 can never both write.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 from mediagate_server.errors import Failure
 
@@ -67,8 +68,7 @@ class CostState(StrEnum):
     ASSUMED = "assumed"
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """Nano-dollars and how sure they are; None is unknown, never zero."""
 
     nanos: int | None
@@ -76,8 +76,7 @@ class Cost:
     price_date: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a run used, as upstream reported it; None where it did not. Durations in seconds."""
 
     input_tokens: int | None = None
@@ -88,8 +87,7 @@ class Usage:
     run_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMedia:
+class StoredMedia(Struct, frozen=True):
     """One medium. `uri` is upstream's link or a data URI; empty where only our copy is left.
 
     What the file is (`size` in bytes, `seconds` that it plays) is known once it is `kept`;
@@ -108,8 +106,7 @@ class StoredMedia:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """What was made: a text, or media in the order asked for.
 
     `value` is the output of a model run by its slug, as JSON, with `media:N` where its links were.
@@ -120,16 +117,14 @@ class Output:
     value: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Harm:
+class Harm(Struct, frozen=True):
     """One kind of harm that a safety model found, by its own code."""
 
     code: str
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What a safety model said. `unreadable`: its answer, or a part of it, could not be read;
     then it is never safe. `confidence` is 0 to 1; None where the model gives no figure.
     """
@@ -145,8 +140,7 @@ class Verdict:
             raise ValueError("what was found or could not be read is not safe")
 
 
-@dataclass(frozen=True, slots=True)
-class Charged:
+class Charged(Struct, frozen=True):
     """What an attempt's charge was reckoned from: what was used, and by which row of its price.
 
     `outputs` is how many media its terminal record held, as far as they were counted. `tier` says
@@ -158,8 +152,7 @@ class Charged:
     tier: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """The right to send one POST, and what became of it.
 
     `price` is the price list held at submit, as text of the catalog's; `input_hash` is a keyed
@@ -186,8 +179,7 @@ class Attempt:
     charged: Charged | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where something waits in the queue for the account's rate, from 1, and until when.
 
     `seconds` are those from now to then.
@@ -198,8 +190,7 @@ class Place:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """How one of several lanes of a generation ended: a screening, or one of its outputs."""
 
     purpose: Purpose
@@ -212,16 +203,14 @@ class Part:
     logs: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MissingOutput:
+class MissingOutput(Struct, frozen=True):
     """An output that was asked for and is not there, and why."""
 
     index: int
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(Struct, frozen=True):
     """One paid call and all that came of it.
 
     `substitution` says why another model stands in for the one asked for; empty: it is that one.
@@ -284,8 +273,7 @@ class EntryKind(StrEnum):
     RELEASE = "release"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One line of the append-only ledger, never changed; (attempt, kind) is its key.
 
     `amount_nanos` is the most that may be spent (RESERVE) or what was spent (SETTLE, RELEASE), in
@@ -306,16 +294,14 @@ class Entry:
             raise ValueError("an amount is never negative")
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Struct, frozen=True):
     """An existing binding of a request_id."""
 
     generation_id: str
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """Which generations to list. Empty fields match all."""
 
     states: tuple[State, ...] = ()
@@ -326,16 +312,14 @@ class Filter:
     created_before: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """Where a page of the list ended: the next one goes on below it."""
 
     created_at: datetime
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True):
     """A piece of a text that is being streamed: what came after `start`, up to `sequence`.
 
     Both count as the contract's `sequence` does. `event_id` is upstream's, to go on from. `piece`
@@ -348,16 +332,14 @@ class Checkpoint:
     piece: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A generation as it stands, and the number of its last change, which no other one has."""
 
     sequence: int
     generation: Generation
 
 
-@dataclass(frozen=True, slots=True)
-class Sequences:
+class Sequences(Struct, frozen=True):
     """Which changes can be followed: all above `oldest`; `newest` is the last there is."""
 
     oldest: int

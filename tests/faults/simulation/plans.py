@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from random import Random
@@ -12,6 +11,7 @@ from mediagate_server.catalog.plan import OutputKind, OutputShape, Plan
 from mediagate_server.catalog.prices import Estimate, PriceSchedule, Rate, Tier
 from mediagate_server.catalog.request import Modality
 from mediagate_server.generations.work import Work
+from mediagate_server.replacing import replace
 
 RATES: Final = {
     "sim/text": Fraction("0.00073"),

@@ -6,12 +6,13 @@ too. Only growth is refused: what is closed in the same commit makes room first.
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import MediagateError
+from mediagate_server.replacing import replace
 from mediagate_server.store.budgets import (
     THRESHOLDS,
     BudgetUse,

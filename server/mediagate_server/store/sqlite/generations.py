@@ -3,16 +3,17 @@
 import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import orjson
-from pydantic import TypeAdapter
+from msgspec import json
 
 from mediagate_server.errors import TooManyInFlight
 from mediagate_server.store.port import AlreadyClaimed, StaleWrite
 from mediagate_server.store.records import Bound, CostState, Entry, EntryKind, Generation
 
-_DOCUMENT: Final = TypeAdapter(Generation)
+_WRITER: Final = json.Encoder(enc_hook=dict)  # Any other mapping is written as a dict.
+_READER: Final = json.Decoder(Generation)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -24,12 +25,12 @@ def microseconds(moment: datetime) -> int:
 
 def document(generation: Generation) -> str:
     """The record as it is stored: JSON."""
-    return orjson.dumps(generation, default=_plain).decode()
+    return _WRITER.encode(generation).decode()
 
 
 def from_document(text: str) -> Generation:
     """The record as it was stored."""
-    return _DOCUMENT.validate_json(text)
+    return _READER.decode(text)
 
 
 def bound(connection: sqlite3.Connection, tenant: str, request_id: str) -> Bound | None:
@@ -134,11 +135,6 @@ def entries_of(connection: sqlite3.Connection, attempt_id: str) -> tuple[Entry, 
         Entry(attempt_id, EntryKind(kind), nanos, CostState(state), date)
         for kind, nanos, state, date in rows
     )
-
-
-def _plain(value: Any) -> Any:
-    """For orjson: a mapping that is no dict."""
-    return dict(value)
 
 
 def _columns(generation: Generation, change: int) -> tuple[object, ...]:
