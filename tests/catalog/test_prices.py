@@ -78,6 +78,25 @@ def test_a_charge_is_the_exact_sum_rounded_half_up_once(
     assert cost(schedule, metrics) == floor(exact * 10**9 + Fraction(1, 2))
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10**70), st.integers(0, 10**12), PERS), min_size=1, max_size=4
+    )
+)
+def test_whole_numbers_at_whole_nanos_cost_what_fractions_say(
+    parts: list[tuple[int, int, int]],
+) -> None:
+    """Their way is another one, up to where an amount is none any more."""
+    rates = [
+        Rate((f"m{n}",), Decimal(nanos * per).scaleb(-9), per)
+        for n, (_, nanos, per) in enumerate(parts)
+    ]
+    metrics = {f"m{n}": amount for n, (amount, _, _) in enumerate(parts)}
+    billed = all(amount < 10**60 for amount in metrics.values())
+    exact = sum(amount * nanos for amount, nanos, _ in parts)
+    assert cost(flat(*rates), metrics) == (exact if billed else None)
+
+
 def test_half_a_nano_rounds_up_and_parts_are_not_rounded() -> None:
     """Two halves make one nano, not two."""
     half = Rate(("m",), Decimal("0.0000000005"), 1)

@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any
 
 from mediagate_server.catalog import chains, tiers
 from mediagate_server.catalog.assuming import assume
@@ -86,6 +85,12 @@ class Catalog:
                 if name in self._by_name:
                     raise ModelFileError(f"two models are called {name!r}")
                 self._by_name[name] = model
+        self._stands_in = {
+            name.casefold(): why
+            for model in self._models
+            for name, why in model.stands_in_for.items()
+        }
+        """Why a model runs that has this name only because another has not got it."""
         self._check_references(defaults)
         self._defaults = dict(defaults)
         self._draw_seed = draw_seed
@@ -212,6 +217,7 @@ class Catalog:
         if made.runs > 1 and not self._fans_out:
             raise NotBuilt(f"count above what one run of {model.slug} makes", field_path="count")
         check_cost(model.slug, estimate.times(made.runs), request.max_cost_nanos)
+        seed_input, largest_seed = _seeding(model)
         return Plan(
             modality=model.modality,
             requested_model=request.model,
@@ -228,14 +234,15 @@ class Catalog:
             max_run=model.max_run,
             usual_run=model.usual_run,
             runs=made.runs,
-            **_seeding(model),
+            seed_input=seed_input,
+            largest_seed=largest_seed,
         )
 
     def _chosen(self, request: ModelRequest) -> tuple[Model, Substitution | None]:
         """The model that will run, and why it is another than the one asked for, if it is."""
         model = self.find(request.modality, request.model)
         name = request.model or self._defaults[request.modality]
-        reason = _stands_in(model, name)
+        reason = self._stands_in.get(name.casefold(), "")
         if not reason and model.status is ModelStatus.LIVE:
             return model, None
         metadata = {"model": name, "successor": model.successor if not reason else model.slug}
@@ -272,22 +279,14 @@ class Catalog:
             raise ModelFileError(f"{where} is weaker in safety class")
 
 
-def _stands_in(model: Model, name: str) -> str:
-    """Why the model stands in for one of this name; empty where it is the model itself."""
-    wanted = name.casefold()
-    return next(
-        (why for other, why in model.stands_in_for.items() if other.casefold() == wanted), ""
-    )
-
-
-def _seeding(model: Model) -> dict[str, Any]:
-    """Where the seed is sent, and the largest that may be."""
+def _seeding(model: Model) -> tuple[str, int | None]:
+    """Where the seed is sent, and the largest that may be; nowhere where there is none."""
     rule = model.map.get("seed")
     if rule is None:
-        return {}
+        return "", None
     target = rule.targets[0]
     largest = model.inputs[target].max
-    return {"seed_input": target, "largest_seed": None if largest is None else int(largest)}
+    return target, None if largest is None else int(largest)
 
 
 def check_cost(slug: str, estimate: Estimate, most: int | None) -> None:
@@ -310,6 +309,8 @@ def check_cost(slug: str, estimate: Estimate, most: int | None) -> None:
 def _output(model: Model, run: Run) -> OutputShape:
     """The output's shape, with the media type of the file format that will be sent."""
     shape = model.output
-    word = str(run.value(model.output_format)) if model.output_format else ""
-    media_type = _MEDIA_TYPES.get(word.split("_")[0], shape.media_type)
+    if not model.output_format:
+        return shape
+    word = str(run.value(model.output_format))
+    media_type = _MEDIA_TYPES.get(word.partition("_")[0], shape.media_type)
     return OutputShape(shape.kind, shape.field, media_type)

@@ -15,7 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.inputs import STRICT, InputSpec, InputType
-from mediagate_server.catalog.prices import Estimate, PriceSchedule, Scalar, cost
+from mediagate_server.catalog.prices import Estimate, Metrics, PriceSchedule, Scalar, cost
 from mediagate_server.catalog.rules.words import place
 from mediagate_server.replacing import replace
 
@@ -198,32 +198,32 @@ def foresee(
     price: PriceSchedule, expects: Mapping[str, Expectation], run: Run, outputs: int
 ) -> tuple[PriceSchedule, Estimate]:
     """The price to hold for this run, with what was sent about its tiers, and its estimate."""
-    seen = {metric: rule.foresee(run) for metric, rule in expects.items()}
-    known = {metric: foresight for metric, foresight in seen.items() if foresight is not None}
-    selectors = {criterion.metric for tier in price.tiers for criterion in tier.criteria}
-    held = replace(
-        price, sent={metric: known[metric].expected for metric in known if metric in selectors}
-    )
-    bounds = [
-        cost(
-            held, {metric: bound(foresight) for metric, foresight in known.items()}, outputs=outputs
-        )
-        for bound in (_low, _expected, _high)
-    ]
-    amounts = sorted(amount for amount in bounds if amount is not None)
-    if len(amounts) < len(bounds):
-        return held, Estimate(None, None, None)
+    least: dict[str, Scalar] = {}
+    expected: dict[str, Scalar] = {}
+    most: dict[str, Scalar] = {}
+    for metric, rule in expects.items():
+        seen = rule.foresee(run)
+        if seen is not None:
+            least[metric], expected[metric], most[metric] = seen.low, seen.expected, seen.high
+    held = _held(price, expected)
+    low = cost(held, least, outputs=outputs)
+    usual = cost(held, expected, outputs=outputs)
+    high = cost(held, most, outputs=outputs)
+    if low is None or usual is None or high is None:
+        return held, _UNKNOWN
     # Sorted, because a tier for long runs may be cheaper than the one for short ones.
-    return held, Estimate(*amounts)
+    return held, Estimate(*sorted((low, usual, high)))
 
 
-def _low(foresight: Foresight) -> Scalar:
-    return foresight.low
+def _held(price: PriceSchedule, expected: Metrics) -> PriceSchedule:
+    """With what was sent about its tiers; the very same one where that is nothing."""
+    sent = {
+        criterion.metric: expected[criterion.metric]
+        for tier in price.tiers
+        for criterion in tier.criteria
+        if criterion.metric in expected
+    }
+    return replace(price, sent=sent) if sent or price.sent else price
 
 
-def _expected(foresight: Foresight) -> Scalar:
-    return foresight.expected
-
-
-def _high(foresight: Foresight) -> Scalar:
-    return foresight.high
+_UNKNOWN = Estimate(None, None, None)

@@ -81,7 +81,10 @@ class SafetyClass(StrEnum):
     @property
     def rank(self) -> int:
         """Their order: the more stands between, the higher."""
-        return tuple(SafetyClass).index(self)
+        return _SAFETY.index(self)
+
+
+_SAFETY = tuple(SafetyClass)
 
 
 class Schema(StrEnum):

@@ -50,6 +50,8 @@ class Rate:
     metrics: tuple[str, ...]
     usd: Decimal
     per: int
+    # One unit in nano-dollars, where that is a whole number. Neither stored nor compared.
+    _nanos: int | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -58,6 +60,18 @@ class Rate:
             raise ValueError("usd must be a decimal that is not negative")
         if self.per < 1 or str(self.per).strip("0") != "1":
             raise ValueError("per must be a power of ten")
+        for_one = _EXACT.multiply(_for_one(self.usd, self.per), NANOS_PER_USD)
+        whole = for_one == for_one.to_integral_value(context=_ROUNDING)
+        object.__setattr__(self, "_nanos", int(for_one) if whole else None)
+
+    def whole(self, amount: Scalar | None) -> int | None:
+        """What so many units cost, in nano-dollars, where whole numbers alone can tell.
+
+        None where they cannot; the rest is for Decimal.
+        """
+        if self._nanos is None or type(amount) is not int or not 0 <= amount < _TOO_MUCH:
+            return None
+        return amount * self._nanos
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +216,14 @@ def charge(
     schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None
 ) -> tuple[Tier, int | None] | None:
     """The tier that a prediction is charged by, and `cost`; None where no tier is."""
-    known = {name: value for name, value in metrics.items() if name != OUTPUT_COUNT}
+    known = dict(metrics)
     known[RUN_COUNT] = 1
     if outputs is not None:
         known[OUTPUT_COUNT] = outputs
+    else:
+        known.pop(OUTPUT_COUNT, None)
     for tier in schedule.tiers:
-        if all(criterion.holds({**schedule.sent, **known}) for criterion in tier.criteria):
+        if not tier.criteria or _holds(tier, {**schedule.sent, **known}):
             return tier, _charge(tier, known)
     if schedule.partial:
         return None
@@ -218,11 +234,29 @@ def charge(
     return max(possible, key=lambda one: one[1])
 
 
+def _holds(tier: Tier, metrics: Metrics) -> bool:
+    return all(criterion.holds(metrics) for criterion in tier.criteria)
+
+
 def _charge(tier: Tier, metrics: Metrics) -> int | None:
-    """The tier's rates added up and rounded once; None where a metric is missing."""
+    """The tier's rates added up and rounded once; None where a metric is missing.
+
+    Tokens and their like come in whole numbers, at whole nano-dollars: nothing to be rounded.
+    """
+    total = 0
+    for rate in tier.rates:
+        nanos = rate.whole(_reported(rate, metrics))
+        if nanos is None:
+            return _charge_exactly(tier, metrics)
+        total += nanos
+    return total
+
+
+def _charge_exactly(tier: Tier, metrics: Metrics) -> int | None:
     total = Decimal(0)
     for rate in tier.rates:
-        amount = _billed(rate, metrics)
+        reported = _reported(rate, metrics)
+        amount = None if reported is None else quantity(reported)
         if amount is None:
             return None
         total = _EXACT.fma(amount, _for_one(rate.usd, rate.per), total)
@@ -235,10 +269,11 @@ def _for_one(usd: Decimal, per: int) -> Decimal:
     return _EXACT.scaleb(usd, 1 - len(str(per)))
 
 
-def _billed(rate: Rate, metrics: Metrics) -> Decimal | None:
+def _reported(rate: Rate, metrics: Metrics) -> Scalar | None:
+    """The metric that it bills, as it was reported; None where none of its names was."""
     for name in rate.metrics:
         if name in metrics:
-            return quantity(metrics[name])
+            return metrics[name]
     return None
 
 

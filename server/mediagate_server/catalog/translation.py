@@ -4,14 +4,13 @@ HONOURED and EMULATED give the caller what was asked for, so strict mode lets bo
 and DROPPED do not. Nothing is spent here: what is refused is refused before.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mediagate_server.catalog.fields import FIELDS, FieldKind
 from mediagate_server.catalog.forms import instructed, outcome_of, wanted_form
-from mediagate_server.catalog.inputs import problems
 from mediagate_server.catalog.model import Model
 from mediagate_server.catalog.own_inputs import set_own_inputs
 from mediagate_server.catalog.plan import Handling, ParameterReport
@@ -28,15 +27,21 @@ from mediagate_server.catalog.rules.rule import (
 )
 from mediagate_server.catalog.rules.shapes import pixels, ratio_of
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
+from mediagate_server.replacing import replace
 
 DrawSeed = Callable[[], int]
 """Gives a seed from 1 to 2^31 - 1: all that any model takes, and never 0, which some read as
 "draw one yourself"."""
 
-_UNPRINTED = frozenset({FieldKind.PROSE, FieldKind.STRINGS, FieldKind.MESSAGES, FieldKind.MEDIUM})
+_WRITTEN = (FieldKind.PROSE, FieldKind.STRINGS, FieldKind.MESSAGES, FieldKind.MEDIUM)
+_UNPRINTED = {
+    modality: frozenset(name for name, kind in kinds.items() if kind in _WRITTEN)
+    for modality, kinds in FIELDS.items()
+}
+_NOTHING = dropped()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Translation:
     """The model's own input and what became of each parameter, in the order they were set.
 
@@ -71,9 +76,9 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
         _check_kind(model, parameters["kind"])
         if "kind" not in model.map:
             outcomes["kind"] = honoured(parameters["kind"])
-    mapped = {name: value for name, value in parameters.items() if name != "count" or runs == 1}
-    for name, rule in _in_order(model, mapped, outcomes):
-        outcomes[name] = _apply(rule, parameters[name], draft)
+    for name, rule in _in_order(model, parameters, outcomes):
+        if name != "count" or runs == 1:
+            outcomes[name] = _apply(rule, parameters[name], draft)
     if runs > 1:
         outcomes["count"] = emulated(runs, f"by {runs} runs, each with a seed of its own")
     elif "count" in parameters and "count" not in model.map:
@@ -83,10 +88,7 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
     for name, default in model.defaults.items():
         draft.input.setdefault(name, default)
     _check_complete(model, draft)
-    report = tuple(
-        _line(model, name, value, outcomes.get(name, dropped()))
-        for name, value in parameters.items()
-    )
+    report = _report(model, parameters, outcomes)
     if request.strict:
         _refuse_unsupported(model, report)
     return Translation(draft.input, (*report, *own), seed, count, runs)
@@ -96,36 +98,56 @@ def _in_order(
     model: Model, parameters: Mapping[str, Value], done: Mapping[str, Outcome]
 ) -> list[tuple[str, Rule]]:
     """Rules in the order of their rank, then of the model file: never of the request."""
-    rules = [
+    rules: list[tuple[str, Rule]] = [
         (name, rule) for name, rule in model.map.items() if name in parameters and name not in done
     ]
-    return sorted(rules, key=lambda pair: pair[1].rank)
+    if len(rules) > 1:
+        rules.sort(key=_rank)
+    return rules
+
+
+def _rank(named: tuple[str, Rule]) -> int:
+    return named[1].rank
 
 
 def _apply(rule: Rule, value: Value, draft: Draft) -> Outcome:
     if rule.needs and rule.needs not in draft.input:
         return dropped(f"it counts only together with the model's input {rule.needs!r}")
-    if any(target in draft.input for target in rule.targets):
-        return dropped("another parameter already uses the same input of the model")
-    before = dict(draft.input)
+    for target in rule.targets:
+        if target in draft.input:
+            return dropped("another parameter already uses the same input of the model")
+    before = dict(draft.input) if rule.also or rule.forces else None
     outcome = rule.apply(value, draft)
     if outcome.handling is Handling.DROPPED:
         return outcome
+    if before is not None and (clash := _clash(rule, before, draft)):
+        return dropped(f"another parameter sets the model's input {clash!r} otherwise")
+    if not rule.why:
+        return outcome
+    reason = f"{outcome.reason}; {rule.why}" if outcome.reason else rule.why
+    return replace(outcome, reason=reason)
+
+
+def _clash(rule: Rule, before: Mapping[str, Any], draft: Draft) -> str:
+    """Set what the rule needs beside its own input; the name of what forbids that, if anything.
+
+    Then the draft is again what it was before.
+    """
     conditions = rule.conditions(draft)
-    clash = [name for name, word in conditions.items() if before.get(name, word) != word]
+    clash = next((name for name, word in conditions.items() if before.get(name, word) != word), "")
     if clash:
         draft.input.clear()
         draft.input.update(before)
-        return dropped(f"another parameter sets the model's input {clash[0]!r} otherwise")
-    draft.input.update(conditions)
-    reason = "; ".join(text for text in (outcome.reason, rule.why) if text)
-    return outcome if reason == outcome.reason else dataclasses.replace(outcome, reason=reason)
+    else:
+        draft.input.update(conditions)
+    return clash
 
 
 def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
     """What no rule may meet: an unknown name, a number that is none, a ratio that is none."""
+    kinds = FIELDS[model.modality]
     for name, value in parameters.items():
-        kind = FIELDS[model.modality].get(name)
+        kind = kinds.get(name)
         if kind is None:
             raise InvalidRequest.of(name, f"not a parameter of {model.modality.value}")
         if isinstance(value, float) and not math.isfinite(value):
@@ -138,13 +160,10 @@ def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
 
 def _refuse_tools(model: Model, parameters: Mapping[str, Value]) -> None:
     """No model's wrapper takes tools, and an answer that could not use them is another answer."""
-    violations = [
-        Violation(name, f"{model.slug} cannot be given tools")
-        for name in ("tools", "tool_choice")
-        if name in parameters
-    ]
-    if violations:
-        raise ParameterUnsupported(*violations)
+    if "tools" in parameters or "tool_choice" in parameters:
+        words = f"{model.slug} cannot be given tools"
+        given = [name for name in ("tools", "tool_choice") if name in parameters]
+        raise ParameterUnsupported(*(Violation(name, words) for name in given))
 
 
 def _count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:
@@ -154,6 +173,8 @@ def _count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:
     """
     rule = model.map.get("count")
     asked = parameters.get("count")
+    if rule is None and asked is None:
+        return 1, 1
     most = rule.most(model.inputs) if isinstance(rule, Count) else 1
     if isinstance(asked, int):
         return (1, asked) if asked > most else (asked, 1)
@@ -181,7 +202,11 @@ def _seed(model: Model, draft: Draft, draw_seed: DrawSeed) -> int | None:
 
 def _check_complete(model: Model, draft: Draft) -> None:
     """Inputs that the model must have and nobody gave, by the parameters that would give them."""
-    missing = [name for name in problems(model.inputs, draft.input) if name not in draft.input]
+    missing = [
+        name for name, spec in model.inputs.items() if spec.required and name not in draft.input
+    ]
+    if not missing:
+        return
     violations = [
         Violation(field, "needed by this model")
         for field, rule in model.map.items()
@@ -191,14 +216,22 @@ def _check_complete(model: Model, draft: Draft) -> None:
         raise InvalidRequest(*violations)
 
 
-def _line(model: Model, name: str, value: Value, outcome: Outcome) -> ParameterReport:
-    kind = FIELDS[model.modality][name]
-    if kind in _UNPRINTED:
-        return ParameterReport(name, outcome.handling, reason=outcome.reason)
-    return ParameterReport(name, outcome.handling, _asked(value), outcome.sent, outcome.reason)
+def _report(
+    model: Model, parameters: Mapping[str, Value], outcomes: Mapping[str, Outcome]
+) -> tuple[ParameterReport, ...]:
+    """What became of each parameter; without an outcome nothing did."""
+    unprinted = _UNPRINTED[model.modality]
+    lines = []
+    for name, value in parameters.items():
+        became = outcomes.get(name, _NOTHING)
+        asked, sent = ("", "") if name in unprinted else (_asked(value), became.sent)
+        lines.append(ParameterReport(name, became.handling, asked, sent, became.reason))
+    return tuple(lines)
 
 
 def _asked(value: Value) -> str:
+    if isinstance(value, int | float | str):
+        return printed(value)
     if isinstance(value, ResponseFormat):
         return value.kind
     if isinstance(value, Size):

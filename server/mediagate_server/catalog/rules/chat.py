@@ -18,13 +18,13 @@ from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violat
 FIELDS = ("prompt", "messages", "system_prompt")
 """The parameters that a conversation is made of; no other rule touches them."""
 
+_NOTHING = "there is nothing in it that the model can read"
 _TRANSCRIPT = "as a transcript in the prompt"
 _CHAT_FORMAT = "written out in the model's chat format"
 
 # Llama 3's chat format as its model card gives it. The wrapper on Replicate sends the prompt as it
 # is unless it gets a template, and an instruct model answers a bare prompt poorly.
 _BEGIN = "<|begin_of_text|>"
-_HEADER = "<|start_header_id|>{role}<|end_header_id|>\n\n"
 _END_OF_TURN = "<|eot_id|>"
 
 
@@ -58,12 +58,14 @@ class Chat:
 
     def apply(self, parameters: Mapping[str, Value], draft: Draft) -> dict[str, Outcome]:
         """Write the conversation and say what became of each of FIELDS that was set."""
+        if "messages" not in parameters:
+            return self._prompt_alone(parameters, draft)
         self._refuse(_messages(parameters))
         turns, system = _split(parameters)
         outcomes: dict[str, Outcome] = {}
         if "prompt" in parameters:
             outcomes["prompt"] = honoured()
-        if self._takes_turns(parameters, turns):
+        if self._takes_turns(turns):
             draft.input[self.messages] = _as_turns(parameters)
             outcomes["messages"] = honoured()
             if "system_prompt" in parameters:
@@ -72,12 +74,26 @@ class Chat:
         images = self._images(turns, draft)
         written = _written(turns, shown=len(images))
         if not any(text for _, text in written) and not images:
-            raise InvalidRequest.of("messages", "there is nothing in it that the model can read")
-        if "messages" in parameters:
-            outcomes["messages"] = self._fate(turns, images)
+            raise InvalidRequest.of("messages", _NOTHING)
+        outcomes["messages"] = self._fate(turns, images)
         if "system_prompt" in parameters:
             outcomes["system_prompt"] = self._system_fate()
         self._write(written, system, draft)
+        return outcomes
+
+    def _prompt_alone(self, parameters: Mapping[str, Value], draft: Draft) -> dict[str, Outcome]:
+        """Most conversations: what a single turn of the user's comes to, without looking at it."""
+        prompt = str(parameters.get("prompt", ""))
+        if not prompt:
+            raise InvalidRequest.of("messages", _NOTHING)
+        outcomes: dict[str, Outcome] = {}
+        if "prompt" in parameters:
+            outcomes["prompt"] = honoured()
+        system = ""
+        if "system_prompt" in parameters:
+            outcomes["system_prompt"] = self._system_fate()
+            system = str(parameters["system_prompt"])
+        self._write([("user", prompt)], system, draft)
         return outcomes
 
     def _refuse(self, messages: Sequence[Message]) -> None:
@@ -97,11 +113,12 @@ class Chat:
         if violations:
             raise ParameterUnsupported(*violations)
 
-    def _takes_turns(self, parameters: Mapping[str, Value], turns: Sequence[Message]) -> bool:
+    def _takes_turns(self, turns: Sequence[Message]) -> bool:
         """Pictures go by their own input, which only a prompt is documented to be joined with."""
+        if self.style is not ChatStyle.TURNS:
+            return False
         plain = all(isinstance(part, str) for turn in turns for part in turn.parts)
-        known = all(turn.role in ("system", "user", "assistant") for turn in turns)
-        return self.style is ChatStyle.TURNS and "messages" in parameters and plain and known
+        return plain and all(turn.role in ("system", "user", "assistant") for turn in turns)
 
     def _images(self, turns: Sequence[Message], draft: Draft) -> list[str]:
         """The pictures that the model can be shown, already written to its input."""
@@ -156,8 +173,6 @@ def pictures(messages: Sequence[Message], first: int = 0) -> list[Violation]:
 def _split(parameters: Mapping[str, Value]) -> tuple[list[Message], str]:
     """The turns, and the system prompt: what was set, then the system messages that lead."""
     messages = _messages(parameters)
-    if "messages" not in parameters:
-        messages = [Message("user", (str(parameters.get("prompt", "")),))]
     leading = 0
     while leading < len(messages) and messages[leading].role == "system":
         leading += 1
@@ -219,12 +234,16 @@ def _llama3(written: list[tuple[str, str]], system: str) -> tuple[str, str]:
         _turn(role, text) for role, text in ([("system", system)] if system else []) + written[:-1]
     )
     role, prompt = written[-1]
-    before += _HEADER.format(role=role)
-    after = "" if role == "assistant" else _END_OF_TURN + _HEADER.format(role="assistant")
+    before += _header(role)
+    after = "" if role == "assistant" else _END_OF_TURN + _header("assistant")
     if "{" in before or "}" in before:
         return before + prompt, f"{_BEGIN}{{prompt}}{after}"
     return prompt, f"{_BEGIN}{before}{{prompt}}{after}"
 
 
 def _turn(role: str, text: str) -> str:
-    return _HEADER.format(role=role) + text + _END_OF_TURN
+    return _header(role) + text + _END_OF_TURN
+
+
+def _header(role: str) -> str:
+    return f"<|start_header_id|>{role}<|end_header_id|>\n\n"

@@ -70,6 +70,8 @@ def _fitted_number(spec: InputSpec, value: Any) -> int | float | None:
 
 def _same(word: Any, value: Any) -> bool:
     """Equal as words or as numbers: "1" is 1.0, "JPG" is "jpg"."""
+    if type(word) is type(value) and word == value:
+        return True
     if text_of(word).casefold() == text_of(value).casefold():
         return True
     numeric = isinstance(value, int | float) and not isinstance(value, bool)

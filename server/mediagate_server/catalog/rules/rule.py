@@ -28,8 +28,13 @@ class Outcome:
     reason: str = ""
 
 
+_HONOURED = Outcome(Handling.HONOURED)
+
+
 def honoured(sent: Any = "") -> Outcome:
     """Sent as it was asked for."""
+    if sent == "":
+        return _HONOURED
     return Outcome(Handling.HONOURED, printed(sent))
 
 
