@@ -126,6 +126,13 @@ media_reads = Counter(
 )
 output_bytes = Counter("mediagate_output_bytes", "Bytes of media kept.", registry=REGISTRY)
 
+unexpected_errors = Counter(
+    "mediagate_unexpected_errors",
+    "Bugs of the gate that ended some work, which then began anew. Any is worth a report.",
+    ("work",),
+    registry=REGISTRY,
+)
+
 attempts_adopted = Counter(
     "mediagate_attempts_adopted",
     "Creates whose answer was lost and whose prediction was found.",

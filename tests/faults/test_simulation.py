@@ -52,6 +52,13 @@ def test_ten_thousand_seeds(seed: int) -> None:
     run_all(range(seed, seed + 10_000))
 
 
+@pytest.mark.timeout(180)
+def test_bugs_end_no_generation_and_pay_nothing_twice(seed: int) -> None:
+    """One answer in fifty is more than the gate can bear: all the same holds."""
+    broken = sum(simulate(one, bugs=0.02).broken for one in range(seed, seed + 100))
+    assert broken > 0
+
+
 @pytest.mark.parametrize("one", [143936371])
 def test_seeds_that_found_something(one: int) -> None:
     """143936371: a sweep gave one attempt what another, found at the start, was still to claim."""

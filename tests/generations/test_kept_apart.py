@@ -1,7 +1,7 @@
 """What goes wrong once takes nothing else with it, and what is done twice counts once."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -141,12 +141,12 @@ async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) ->
         absent = replace(record.attempt, state=AttemptState.ABSENT, price=price_json.dumps(PRICE))
         record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
         await store.save(record)
-        tasks: list[Coroutine[Any, Any, None]] = []
+        kept: list[Callable[[], Awaitable[None]]] = []
         roll = Roll(10.0, SystemClock().now)
-        overruns = Overruns(_around(store, Upstream()), roll, tasks.append)
+        overruns = Overruns(_around(store, Upstream()), roll, lambda _, act: kept.append(act))
         for _ in range(2):
             overruns.begin(absent, record, "late")
-            await asyncio.wait_for(tasks.pop(), 10)
+            await asyncio.wait_for(kept.pop()(), 10)
         settled = await store.entries(absent.id)
     assert [line.amount_nanos for line in settled] == [5, 2_000_000]
 

@@ -153,7 +153,7 @@ def raise_unless_succeeded(record: Generation) -> None:
     if record.failure and record.state is not State.SUCCEEDED:
         raise StoredFailure(record.failure)
     if not record.state.is_terminal:
-        raise Internal  # Its life broke here; what is stored is taken up by the next process.
+        raise Internal  # It is not there any more: erased while its life began anew.
 
 
 def draining() -> Draining:

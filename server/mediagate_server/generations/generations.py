@@ -1,15 +1,13 @@
 """All generations that live in this process, and those that are only remembered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import structlog
-
-from mediagate_server import failpoints, telemetry
+from mediagate_server import failpoints
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import (
     CircuitOpen,
@@ -24,7 +22,9 @@ from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.erasing import Eraser, Retention, is_whole
 from mediagate_server.generations.hashing import keyed
 from mediagate_server.generations.life import Life
+from mediagate_server.generations.living import Living
 from mediagate_server.generations.overrun import Overruns
+from mediagate_server.generations.persisting import broke
 from mediagate_server.generations.reconciler import Reconciler
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.settling import NOT_TAKEN
@@ -33,7 +33,6 @@ from mediagate_server.generations.sweep import Sweeper
 from mediagate_server.generations.watching import beginning, watch_all, watch_one
 from mediagate_server.generations.work import Work
 from mediagate_server.replacing import replace
-from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,
@@ -45,8 +44,6 @@ from mediagate_server.store.records import (
     Position,
     Purpose,
 )
-
-_log = structlog.get_logger()
 
 
 class Generations:
@@ -66,19 +63,19 @@ class Generations:
         self._around = around
         self._max_in_flight = max_in_flight
         self._roll = Roll(around.creates_per_second, around.clock.now)
-        self._overruns = Overruns(around, self._roll, self._keep)
+        self._living = Living(around, self._roll)
+        self._overruns = Overruns(around, self._roll, self._living.keep)
         self._sweeper = Sweeper(around, self._roll, self._overruns)
         self._eraser = Eraser(around, retention)
-        self._tasks = asyncio.TaskGroup()
-        self._living: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        await self._recover()
-        self._keep(self._sweeper.sweep_for_ever())
-        self._keep(self._eraser.keep_clean())
+        await self._living.__aenter__()
+        await self._living.recover()
+        self._living.keep("sweep", self._sweeper.sweep_for_ever)
+        self._living.keep("erasing", self._eraser.keep_clean)
         if self._around.timing.reconcile:
-            self._keep(Reconciler(self._around, self._roll).reconcile_for_ever())
+            reconciler = Reconciler(self._around, self._roll)
+            self._living.keep("reconciliation", reconciler.reconcile_for_ever)
         return self
 
     async def __aexit__(
@@ -92,9 +89,7 @@ class Generations:
         await asyncio.gather(*(life.not_sending() for life in self._roll))
         for life in self._roll:
             life.checkpoints.flush()
-        for task in self._living:
-            task.cancel()
-        await self._tasks.__aexit__(None, None, None)
+        await self._living.__aexit__(kind, error, trace)
 
     def drain(self) -> None:
         """Accept nothing more, and let all who wait go with DRAINING."""
@@ -129,7 +124,7 @@ class Generations:
         attachment = Attachment(
             life, self._around.clock, self._roll.placed, submission, replayed=False
         )
-        self._keep(self._accept(life, submission, reserved, pending, accepted))
+        self._living.begin(self._accept(life, submission, reserved, pending, accepted))
         try:
             # A caller that leaves now must not tear the commit from the send.
             outcome = await asyncio.shield(accepted)
@@ -278,13 +273,6 @@ class Generations:
         life.callers.arrive()
         return Attachment(life, self._around.clock, self._roll.placed, submission, replayed=True)
 
-    # Living
-
-    def _keep(self, life: Coroutine[Any, Any, None]) -> None:
-        task = self._tasks.create_task(life)
-        self._living.add(task)
-        task.add_done_callback(self._living.discard)
-
     async def _accept(
         self,
         life: Life,
@@ -314,7 +302,7 @@ class Generations:
         except MediagateError as error:
             outcome = error
         except Exception as error:  # noqa: BLE001 - kept from taking all who live here down
-            _log.error("accepting broke", id=life.record.id, error=type(error).__name__)
+            broke("accepting", error, id=life.record.id)
             outcome = Internal()
         if outcome is not None:
             self._roll.remove(life)
@@ -324,38 +312,4 @@ class Generations:
             accepted.set_result(outcome)
         if outcome is None:
             self._roll.changed()
-            await self._live(life)
-
-    async def _live(self, life: Life) -> None:
-        """A life, told to the metrics; a bug in it ends this one and no other."""
-        gauge = telemetry.generations_in_flight.labels(life.record.modality)
-        gauge.inc()
-        try:
-            await life.live()
-        except StaleOwner:
-            life.let_go()
-        except Exception as error:  # noqa: BLE001 - kept from taking the others down
-            _log.error("generation broke", id=life.record.id, error=type(error).__name__)
-            life.broke(Internal().failure)
-        finally:
-            gauge.dec()
-            self._roll.remove(life)
-            life.part_with_all()
-
-    async def _recover(self) -> None:
-        """Take up what an earlier process left, from wherever each generation stands."""
-        for record in await self._around.store.unfinished():
-            waiting = await self._waiting(record.id)
-            life = Life(self._around, self._roll, record, waiting, recovered=True)
-            life.checkpoints.restore(await self._around.store.checkpoints(record.id))
-            self._roll.add(life)
-            self._keep(self._live(life))
-
-    async def _waiting(self, generation_id: str) -> Work:
-        """What an earlier process had still to send, as far as that can be read."""
-        pending = await self._around.store.pending(generation_id)
-        try:
-            return work.loads(pending) if pending else work.NOTHING
-        except ValueError as error:
-            _log.error("what was to be sent cannot be read", id=generation_id, error=str(error))
-            return work.NOTHING
+            await self._living.live(life)

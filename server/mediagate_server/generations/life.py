@@ -18,10 +18,10 @@ from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
-from mediagate_server.generations.clock import Timer
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.finish import TEXTS, Streamed
 from mediagate_server.generations.lane import Lane
+from mediagate_server.generations.patience import Patience
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.saving import SavedRecord
 from mediagate_server.generations.stopping import DEADLINE, Stop
@@ -44,8 +44,6 @@ from mediagate_server.store.records import (
 )
 
 _log = structlog.get_logger()
-_PATIENCE_AFTER_DEADLINE: Final = 30.0
-"""Seconds that callers still wait for upstream to confirm an end that we asked for."""
 _STORE_PAUSE: Final = 1.0
 _STREAMED: Final = frozenset({"StreamText", "StreamModel"})
 """The methods whose callers come back for the middle of a text."""
@@ -75,7 +73,7 @@ class Life:
         recovered: bool = False,
     ) -> None:
         self._around = around
-        self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
+        self._places = places
         self.stop = Stop(record.stop)
         self.text = TextBuffer()
         self.text_is_broken = False
@@ -86,9 +84,14 @@ class Life:
         )
         self.over = not lives
         self.draining = False
-        self._overdue = False
-        self._alarm: Timer
+        self._patience = Patience(around.clock, lambda: self.end(DEADLINE), self.announce)
         self._recovered = recovered
+        self._take_up(record, work, may_send)
+
+    def _take_up(self, record: Generation, work: Work, may_send: frozenset[str]) -> None:
+        """Stand where the record stands."""
+        around, places = self._around, self._places
+        self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
         self._kept: tuple[StoredMedia, ...] | None = None
         self._work = work
         self._screened = asyncio.Event()
@@ -118,7 +121,7 @@ class Life:
         Its timeout is over, and either upstream does not confirm the end that was asked for, or
         it is in doubt still whether anything runs at all, or what was made is still being kept.
         """
-        return self._overdue or (
+        return self._patience.is_over or (
             self.stop.because == DEADLINE
             and self.record.state in (State.UNCONFIRMED, State.FINALIZING)
         )
@@ -130,9 +133,12 @@ class Life:
         """
         if self.over or not self.stop.ask(why):
             return
+        self._remember(why)
+
+    def _remember(self, why: str) -> None:
         if why == DEADLINE:
             self.announce()  # Its time is in the record: nothing to be remembered.
-        else:
+        elif self.record.stop != why:
             self.saved.tell(lambda record: replace(record, stop=why), step="cancel")
 
     def announce(self) -> None:
@@ -143,17 +149,13 @@ class Life:
 
     async def live(self) -> None:
         """To its end, from wherever its record stands. Raises StaleOwner."""
-        left = max(self.seconds_left(), 0.0)
-        self._alarm = self._around.clock.call_later(left, self._time_is_over)
-        try:
-            if len(self.lanes) == 1:
-                await self._insist(self.lanes[0].run)
-            else:
-                await self._run_all()
-            if self.record.state is State.FINALIZING:
-                await self._insist(self._keep_outputs)
-        finally:
-            self._alarm.cancel()
+        self._patience.begin(self.seconds_left())
+        if len(self.lanes) == 1:
+            await self._insist(self.lanes[0].run)
+        else:
+            await self._run_all()
+        if self.record.state is State.FINALIZING:
+            await self._insist(self._keep_outputs)
 
     async def _run_all(self) -> None:
         try:
@@ -172,6 +174,7 @@ class Life:
                 raise
             except StoreUnavailable:
                 _log.warning("store unavailable, generation waits", id=self.record.id)
+            self.announce()  # Nothing is being sent, whatever was.
             await self._around.clock.wait(self._around.store.lost, _STORE_PAUSE)
 
     async def not_sending(self) -> None:
@@ -179,10 +182,16 @@ class Life:
         while not self.over and any(lane.is_sending for lane in self.lanes):
             await self.changed.wait()
 
-    def broke(self, failure: Failure) -> None:
-        """A bug of ours ended the life. What is stored stays as it is, for recovery."""
-        self.saved.current = replace(self.record, failure=failure)
-        self.over = True
+    def begin_anew(self, record: Generation, work: Work) -> None:
+        """From what is stored, where a bug has ended it: as another process would go on.
+
+        Its callers and its text stay. What may have been sent is in doubt, and not sent again.
+        """
+        self.saved.part()
+        self._recovered = True
+        self._take_up(record, work, frozenset())
+        if self.stop.asked:
+            self._remember(self.stop.because)
         self.announce()
 
     def let_go(self) -> None:
@@ -201,6 +210,7 @@ class Life:
         It is then freed with its last caller. Otherwise the collector of cycles would have to find
         it, which took a twentieth of all processor time.
         """
+        self._patience.part()
         self.lanes = ()
         self.saved.part()
         self.callers.part()
@@ -372,15 +382,3 @@ class Life:
             return
         now = started_at or self._around.clock.now()
         self.saved.tell(lambda record: replace(record, state=State.RUNNING, started_at=now))
-
-    # Time
-
-    def _time_is_over(self) -> None:
-        """Asks for the end when the generation's time is over."""
-        self.end(DEADLINE)
-        self._alarm = self._around.clock.call_later(_PATIENCE_AFTER_DEADLINE, self._give_up_waiting)
-
-    def _give_up_waiting(self) -> None:
-        """Upstream does not confirm the end; nobody is kept waiting for it any longer."""
-        self._overdue = True
-        self.announce()

@@ -5,8 +5,9 @@ is real money: it is stopped, settled on its terminal record, and an alarm is ra
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
 
 import structlog
 
@@ -30,13 +31,13 @@ _UNWANTED: Final = "it was declared absent"
 
 
 class Overruns:
-    """Those that are being settled now. `keep` runs a coroutine for as long as this process."""
+    """Those that are being settled now. `keep` does what it is given until that is done."""
 
     def __init__(
         self,
         around: Surroundings,
         roll: Roll,
-        keep: Callable[[Coroutine[Any, Any, None]], None],
+        keep: Callable[[str, Callable[[], Awaitable[None]]], None],
     ) -> None:
         self._around = around
         self._roll = roll
@@ -64,7 +65,7 @@ class Overruns:
             attempt=attempt.id,
             prediction=prediction_id,
         )
-        self._keep(self._settle(attempt, record, prediction_id))
+        self._keep("overrun", partial(self._settle, attempt, record, prediction_id))
 
     async def _settle(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
         follower = Follower(

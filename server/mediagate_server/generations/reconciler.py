@@ -18,6 +18,7 @@ from mediagate_server.errors import MediagateError, StoreUnavailable
 from mediagate_server.generations.adopt import CLOCKS_DIFFER, fits
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.listing import ListUnread, pages
+from mediagate_server.generations.persisting import broke
 from mediagate_server.generations.reconciling import compare, of_charge, of_nobody
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.sweep import LATE
@@ -88,7 +89,7 @@ class Reconciler:
             except StoreUnavailable:
                 _log.warning("store unavailable, reconciliation given up")
             except Exception as error:  # noqa: BLE001 - a bug here must not end the passes for good
-                _log.error("reconciliation broke", error=type(error).__name__)
+                broke("reconciliation", error)
             await self._around.clock.wait(asyncio.Event(), seconds)
 
     async def reconcile(self) -> Reconciliation:

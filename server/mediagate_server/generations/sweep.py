@@ -21,6 +21,7 @@ from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.listing import ListUnread, pages
 from mediagate_server.generations.overrun import Overruns
+from mediagate_server.generations.persisting import broke
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.whole import Doubt
 from mediagate_server.replicate.port import Prediction
@@ -78,7 +79,7 @@ class Sweeper:
             except StoreUnavailable:
                 _log.warning("store unavailable, sweep given up")
             except Exception as error:  # noqa: BLE001 - a bug here must not end the sweeps for good
-                _log.error("sweep broke", error=type(error).__name__)
+                broke("sweep", error)
 
     async def sweep(self) -> None:
         """One look at upstream's list for everything that is in doubt, or was."""

@@ -17,6 +17,8 @@ class Chance:
     """
 
     seed: int
+    bugs: float = 0.0
+    """How often something raises that nobody expects."""
     now: Callable[[], float] = lambda: 0.0
     kill: Callable[[], None] = lambda: None
     trace: list[str] = field(default_factory=list)
@@ -25,6 +27,7 @@ class Chance:
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
+        self._bugs = Random(f"bugs of {self.seed}")
         self.trouble = self.random.choice((0.0, 0.02, 0.1, 0.3))
         deaths = self.random.choice((0, 1, 2, 4, 8))
         self._deaths = {self.random.randint(1, 60 + 60 * deaths) for _ in range(deaths)}
@@ -41,6 +44,12 @@ class Chance:
     def goes_wrong(self, share: float = 1.0) -> bool:
         """Whether this time it does."""
         return self.random.random() < self.trouble * share and not self.quiet
+
+    def breaks(self) -> None:
+        """Raise, now and then, what a bug of ours would."""
+        if self._bugs.random() < self.bugs and not self.quiet:
+            self.trace.append(f"{self.now():.6f} bug")
+            raise ZeroDivisionError
 
     def latency(self) -> float:
         """Seconds that something takes on the way."""

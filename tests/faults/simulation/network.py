@@ -62,6 +62,7 @@ class Door:
 
     async def create(self, request: CreateRequest, *, model: str) -> Prediction:
         """See doors.UpstreamDoor."""
+        self._chance.breaks()
         await self._pause(self._chance.latency())
         if self._chance.goes_wrong(0.3) or (request.may_send and not request.may_send()):
             raise Refused(Refusal.UNREACHABLE)
@@ -103,6 +104,7 @@ class Door:
             raise NoAnswer("reset")
         self._chance.event(f"answered {attempt}")
         await self._if_alive()
+        self._chance.breaks()
         return self._upstream.show(run)
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
@@ -158,6 +160,7 @@ class Door:
     async def _events(self, run: Run, said: int) -> AsyncIterator[tuple[StreamEvent, ...]]:
         loop = asyncio.get_running_loop()
         while True:
+            self._chance.breaks()
             words = run.said(loop.time())
             if len(words) > said:
                 yield tuple(
@@ -176,6 +179,7 @@ class Door:
 
     async def _way(self) -> None:
         """There, or not."""
+        self._chance.breaks()
         await self._pause(self._chance.latency())
         if self._chance.goes_wrong(0.5):
             raise NoAnswer("reset")

@@ -1,0 +1,104 @@
+"""The tasks of this process: lives, and all else that goes on until it ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from mediagate_server import telemetry
+from mediagate_server.generations import work
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.life import Life
+from mediagate_server.generations.persisting import until_done
+from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.work import Work
+
+_log = structlog.get_logger()
+
+
+class Living:
+    """An async context manager; on leaving it every task is let go where it stands."""
+
+    def __init__(self, around: Surroundings, roll: Roll) -> None:
+        self._around = around
+        self._roll = roll
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(None, None, None)
+
+    def begin(self, doing: Coroutine[Any, Any, None]) -> None:
+        """Do it in a task of its own. What it raises would end everything: it is not to."""
+        task = self._group.create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def keep(self, what: str, act: Callable[[], Awaitable[None]]) -> None:
+        """The same for what is begun anew where a bug ends it. `what` is of a closed set."""
+        self.begin(until_done(what, act, self._around.clock, self._around.store.lost))
+
+    async def recover(self) -> None:
+        """Take up what an earlier process left, from wherever each generation stands."""
+        for record in await self._around.store.unfinished():
+            waiting = await self._waiting(record.id)
+            life = Life(self._around, self._roll, record, waiting, recovered=True)
+            life.checkpoints.restore(await self._around.store.checkpoints(record.id))
+            self._roll.add(life)
+            self.begin(self.live(life))
+
+    async def live(self, life: Life) -> None:
+        """A life, told to the metrics. After a bug it goes on from what is stored."""
+        gauge = telemetry.generations_in_flight.labels(life.record.modality)
+        gauge.inc()
+        begun = False
+
+        async def go_on() -> None:
+            nonlocal begun
+            if begun:
+                await self._begin_anew(life)
+            else:  # As it was made: it may hold the right to send, which is not stored.
+                begun = True
+                await life.live()
+
+        lost, name = self._around.store.lost, life.record.id
+        try:
+            await until_done("generation", go_on, self._around.clock, lost, id=name)
+            if not life.over:
+                life.let_go()
+        finally:
+            gauge.dec()
+            self._roll.remove(life)
+            life.part_with_all()
+
+    async def _begin_anew(self, life: Life) -> None:
+        """As another process would go on: what may have been sent is in doubt, never sent again."""
+        known = life.record
+        record = await self._around.store.get(known.tenant, known.id)
+        if record is None:
+            life.never_was()
+            return
+        life.begin_anew(record, await self._waiting(known.id))
+        await life.live()
+
+    async def _waiting(self, generation_id: str) -> Work:
+        """What an earlier process had still to send, as far as that can be read."""
+        pending = await self._around.store.pending(generation_id)
+        try:
+            return work.loads(pending) if pending else work.NOTHING
+        except ValueError as error:
+            _log.error("what was to be sent cannot be read", id=generation_id, error=str(error))
+            return work.NOTHING
