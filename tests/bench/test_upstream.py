@@ -11,6 +11,7 @@ from bench.script import MODEL, Script
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.port import CreateRequest, OutputEvent, PredictionStatus
 from mediagate_server.replicate.settings import ReplicateSettings
+from tests.event_streams import taken
 
 INPUT = {"prompt": "Why?"}
 
@@ -40,8 +41,8 @@ async def test_our_adapter_reads_its_streams(control: Control, interval: float) 
     async with ReplicateClient(ReplicateSettings(base_url=control.url)) as client:
         prediction = await client.create(CreateRequest(MODEL, INPUT, cancel_after=5))
         assert prediction.stream_url
-        async with client.stream(prediction.stream_url) as reads:
-            events = [event async for batch in reads for event in batch]
+        async with client.stream(prediction.stream_url) as stream:
+            events = (await taken(stream)).events
     text = "".join(event.text for event in events if isinstance(event, OutputEvent))
     assert text == "".join(script.words())
     assert len(text) == script.text_bytes()

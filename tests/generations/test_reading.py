@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.reading import StreamReader
-from mediagate_server.replicate.port import DoneEvent, NoAnswer, OutputEvent, StreamEvent
+from mediagate_server.replicate.port import (
+    DoneEvent,
+    EventStream,
+    NoAnswer,
+    OutputEvent,
+    StreamEvent,
+)
+from tests.event_streams import Batches
 
 from .upstreams import NoUpstream
 
@@ -31,7 +38,7 @@ class Repeating(NoUpstream):
     @asynccontextmanager
     async def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str
-    ) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
+    ) -> AsyncIterator[EventStream]:
         ids = [event.id for event in self._events]
         after = ids.index(last_event_id) + 1 if last_event_id else 0
         more = self.opened < len(self._openings)
@@ -47,7 +54,7 @@ class Repeating(NoUpstream):
             elif abrupt:
                 raise NoAnswer("cut")
 
-        yield batches()
+        yield Batches(batches())
 
 
 async def never() -> bool:

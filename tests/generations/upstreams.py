@@ -1,14 +1,13 @@
 """Upstreams for tests of one part of a life: whatever is not made for the test fails it."""
 
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
 from mediagate_server.replicate.port import (
     CreateRequest,
+    EventStream,
     Prediction,
     PredictionPage,
-    StreamEvent,
 )
 
 
@@ -41,5 +40,5 @@ class NoUpstream:
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+    ) -> AbstractAsyncContextManager[EventStream]:
         raise AssertionError(stream_url)

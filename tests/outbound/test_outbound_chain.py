@@ -16,6 +16,7 @@ from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.replicate.port import (
     CreateRequest,
     DoneEvent,
+    EventStream,
     FileToUpload,
     NoAnswer,
     Prediction,
@@ -30,6 +31,7 @@ from mediagate_server.replicate.port import (
     UploadedFile,
     Upstream,
 )
+from tests.event_streams import Batches, taken
 
 Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -120,7 +122,7 @@ class Scripted(Upstream):
     @asynccontextmanager
     async def stream(
         self, stream_url: str, *, last_event_id: str | None = None
-    ) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
+    ) -> AsyncIterator[EventStream]:
         assert (stream_url, last_event_id) == ("http://s", "7")
         self.ask("stream")
 
@@ -128,7 +130,7 @@ class Scripted(Upstream):
             yield (DoneEvent(),)
 
         try:
-            yield batches()
+            yield Batches(batches())
         finally:
             self.closed += 1
 
@@ -156,8 +158,8 @@ async def ask(out: Outbound, endpoint: str) -> object:
         case "model":
             return await out.get_model("o/n")
         case _:
-            async with out.stream("http://s", last_event_id="7", model="llama-70b") as batches:
-                return [batch async for batch in batches]
+            async with out.stream("http://s", last_event_id="7", model="llama-70b") as stream:
+                return (await taken(stream)).batches
 
 
 ANSWERS = {

@@ -19,9 +19,9 @@ from mediagate_server.replicate.port import (
     PredictionStatus,
     Refusal,
     Refused,
-    StreamEvent,
 )
 from mediagate_server.replicate.settings import ReplicateSettings
+from tests.event_streams import Taken, taken
 
 TEXT = "meta/meta-llama-3-70b-instruct"
 TOKEN = "r8_sandbox"
@@ -53,10 +53,8 @@ def text(prompt: str, target: str = TEXT) -> CreateRequest:
 
 async def read_once(out: Outbound, url: str, last_id: str | None) -> tuple[list[OutputEvent], bool]:
     """Everything one opening of the stream gives, and whether it came to `done`."""
-    events: list[StreamEvent] = []
-    async with out.stream(url, last_event_id=last_id) as batches:
-        async for batch in batches:
-            events.extend(batch)
+    async with out.stream(url, last_event_id=last_id) as stream:
+        events = (await taken(stream)).events
     outputs = [event for event in events if isinstance(event, OutputEvent)]
     return outputs, DoneEvent() in events
 
@@ -97,15 +95,16 @@ async def test_a_cut_stream_goes_on_from_its_last_id() -> None:
         openings, done = 0, False
         while not done:
             openings += 1
+            got = Taken()
             try:
                 async with out.stream(
                     created.stream_url, last_event_id=outputs[-1].id if outputs else None
-                ) as batches:
-                    async for batch in batches:
-                        outputs += [event for event in batch if isinstance(event, OutputEvent)]
-                        done = DoneEvent() in batch
+                ) as stream:
+                    await stream.into(got)
             except NoAnswer:
-                assert not done
+                assert DoneEvent() not in got.events
+            outputs += [event for event in got.events if isinstance(event, OutputEvent)]
+            done = DoneEvent() in got.events
         assert openings == 2
         assert (await ended(out, created.id)).output == [event.text for event in outputs]
 

@@ -18,6 +18,7 @@ from mediagate_server.replicate.port import (
     StreamEvent,
 )
 from mediagate_server.replicate.settings import ReplicateSettings
+from tests.event_streams import taken
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
@@ -53,8 +54,8 @@ def writes(*pieces: bytes) -> RawHandler:
 
 
 async def read_all(client: ReplicateClient, url: str) -> list[StreamEvent]:
-    async with client.stream(url) as batches:
-        return [each async for batch in batches for each in batch]
+    async with client.stream(url) as stream:
+        return (await taken(stream)).events
 
 
 async def test_what_is_sent(serve: Serve) -> None:
@@ -68,8 +69,8 @@ async def test_what_is_sent(serve: Serve) -> None:
     url = await serve(upstream)
     async with ReplicateClient(settings(url)) as client:
         assert await read_all(client, f"{url}/streams/x") == [DoneEvent()]
-        async with client.stream(f"{url}/streams/x", last_event_id="1690212292:7") as batches:
-            assert [batch async for batch in batches] == [(DoneEvent(),)]
+        async with client.stream(f"{url}/streams/x", last_event_id="1690212292:7") as stream:
+            assert (await taken(stream)).batches == [(DoneEvent(),)]
     assert [headers.get("last-event-id") for headers in sent] == [None, "1690212292:7"]
     for headers in sent:
         assert headers["accept"] == "text/event-stream"
@@ -90,13 +91,17 @@ async def test_each_token_arrives_before_the_next_is_sent(serve_raw: ServeRaw) -
         writer.write(chunk(b"event: done\ndata: {}\n\n") + b"0\r\n\r\n")
 
     url = await serve_raw(handler)
-    async with ReplicateClient(settings(url)) as client, client.stream(url) as batches:
-        got = []
-        async for batch in batches:
-            got.append(batch)
-            for each in batch:
-                if isinstance(each, OutputEvent):
-                    seen.put_nowait(each.text)
+    got: list[tuple[StreamEvent, ...]] = []
+
+    def take(batch: tuple[StreamEvent, ...]) -> bool:
+        got.append(batch)
+        for each in batch:
+            if isinstance(each, OutputEvent):
+                seen.put_nowait(each.text)
+        return DoneEvent() in batch
+
+    async with ReplicateClient(settings(url)) as client, client.stream(url) as stream:
+        await stream.into(take)
     assert got[:-1] == [(OutputEvent(f"t{n}", f"1690212292:{n}"),) for n in range(20)]
     assert got[-1] == (DoneEvent(),)
 
@@ -105,8 +110,8 @@ async def test_one_read_is_one_batch(serve_raw: ServeRaw) -> None:
     """What came together stays together, however upstream cut it into chunks."""
     tokens = b"".join(chunk(event("x", number)) for number in range(50))
     url = await serve_raw(writes(CHUNKED + tokens + b"0\r\n\r\n"))
-    async with ReplicateClient(settings(url)) as client, client.stream(url) as batches:
-        assert [len(batch) async for batch in batches] == [50]
+    async with ReplicateClient(settings(url)) as client, client.stream(url) as stream:
+        assert [len(batch) for batch in (await taken(stream)).batches] == [50]
 
 
 async def test_bytes_split_anywhere(serve_raw: ServeRaw) -> None:
@@ -131,8 +136,8 @@ async def test_an_end_without_done_is_just_the_end(serve_raw: ServeRaw) -> None:
         assert await read_all(client, url) == [OutputEvent("a", "1690212292:1")]
 
 
-async def test_done_ends_the_stream_although_the_connection_stays(serve_raw: ServeRaw) -> None:
-    """Nothing after done is read or waited for."""
+async def test_whoever_has_enough_waits_for_no_end(serve_raw: ServeRaw) -> None:
+    """The connection stays open, and nothing more is handed on."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -143,7 +148,8 @@ async def test_done_ends_the_stream_although_the_connection_stays(serve_raw: Ser
 
     url = await serve_raw(handler)
     async with ReplicateClient(settings(url)) as client:
-        assert await read_all(client, url) == [DoneEvent("canceled")]
+        events = await read_all(client, url)
+    assert events == [DoneEvent("canceled"), OutputEvent("x", "1690212292:1")]
 
 
 async def test_a_break_is_told_after_what_came_before_it(serve_raw: ServeRaw) -> None:
@@ -156,13 +162,17 @@ async def test_a_break_is_told_after_what_came_before_it(serve_raw: ServeRaw) ->
         await got.wait()
 
     url = await serve_raw(handler)
-    async with ReplicateClient(settings(url)) as client, client.stream(url) as batches:
-        assert await anext(batches) == (OutputEvent("a", "1690212292:1"),)
+    batches: list[tuple[StreamEvent, ...]] = []
+
+    def take(batch: tuple[StreamEvent, ...]) -> bool:
+        batches.append(batch)
         got.set()
+        return False
+
+    async with ReplicateClient(settings(url)) as client, client.stream(url) as stream:
         with pytest.raises(NoAnswer):
-            await anext(batches)
-        with pytest.raises(StopAsyncIteration):
-            await anext(batches)
+            await stream.into(take)
+    assert batches == [(OutputEvent("a", "1690212292:1"),)]
 
 
 async def test_silence_counts_as_the_end(serve_raw: ServeRaw) -> None:
@@ -200,8 +210,8 @@ async def test_leaving_closes_the_connection_at_once(serve_raw: ServeRaw) -> Non
 
     url = await serve_raw(handler)
     async with ReplicateClient(settings(url)) as client:
-        async with client.stream(url) as batches:
-            await anext(batches)
+        async with client.stream(url) as stream:
+            await stream.into(lambda _: True)
         await asyncio.wait_for(gone.wait(), 30)
 
 
@@ -215,10 +225,13 @@ async def test_a_reader_that_is_cancelled_closes_the_connection(serve_raw: Serve
         await reader.read(-1)
         gone.set()
 
+    def take(_: tuple[StreamEvent, ...]) -> bool:
+        waiting.set()
+        return False
+
     async def follow() -> None:
-        async with client.stream(url) as batches:
-            async for _ in batches:
-                waiting.set()
+        async with client.stream(url) as stream:
+            await stream.into(take)
 
     url = await serve_raw(handler)
     async with ReplicateClient(settings(url)) as client:
@@ -337,8 +350,8 @@ async def test_streams_cannot_keep_the_api_from_being_reached(serve: Serve) -> N
 
     url = await serve(upstream)
     tight = settings(url, max_streams=1, connect_timeout=0.2)
-    async with ReplicateClient(tight) as client, client.stream(url) as batches:
-        await anext(batches)
+    async with ReplicateClient(tight) as client, client.stream(url) as stream:
+        await stream.into(lambda _: True)
         assert await client.cancel("p1") is not None
         with pytest.raises(Refused) as refused:
             await read_all(client, url)

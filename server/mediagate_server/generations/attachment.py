@@ -1,8 +1,8 @@
 """One caller's hold on a generation, for as long as its rpc lives."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
 from mediagate_server.errors import (
     DeadlinePassed,
@@ -18,8 +18,26 @@ from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.settling import never_taken
 from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.teller import Teller
 from mediagate_server.generations.text_buffer import Chunk
 from mediagate_server.store.records import Generation, State
+
+
+class Listener(Protocol):
+    """A caller who is told a text while it is made; `sequence` is what he has of it already."""
+
+    @property
+    def sequence(self) -> int:
+        """Bytes."""
+        ...
+
+    def standing(self, record: Generation) -> Awaitable[None]:
+        """How the generation stands."""
+        ...
+
+    def text(self, chunk: Chunk) -> Coroutine[Any, Any, None]:
+        """A piece, from the sequence on that the one before it reached."""
+        ...
 
 
 class Attachment:
@@ -77,40 +95,50 @@ class Attachment:
             raise StoredFailure(self.record.failure)
         return self.record
 
-    async def events(self, after: int) -> AsyncIterator[Generation | Chunk]:
-        """How it stands, whenever that changes before the first chunk; then the text after `after`.
+    async def tell(self, listener: Listener) -> None:
+        """Tell how it stands, whenever that changes before the text begins; then the text.
 
-        Ends after the last chunk of a success; raises what ended it otherwise.
+        Returns once a success is told whole; raises what ended it otherwise.
         """
+        life, after = self._life, listener.sequence
         if self.record.erased_at:
             raise StreamExpired("the text was erased", metadata={"id": self.record.id})
-        reader = self._life.text.reader(after)
         told: tuple[State, int] | None = None
-        while True:
-            changed = self._life.changed
-            while chunk := reader.read():
-                yield chunk
-                told = (State.RUNNING, 0)
-            if self._life.over:
+        while not (life.text.sequence > after or self._is_over()):
+            changed = life.changed
+            standing = (self.record.state, self.record.attempt.ordinal)
+            if told != standing:
+                told = standing
+                await listener.standing(self.record)
+            elif life.text.sequence:
                 break
+            else:
+                await changed.wait()
+        with Teller(life.text, after, listener.text, life.announce) as teller:
+            while not (teller.has_failed or self._is_over()):
+                await life.changed.wait()
+            await teller.told()
+            self._raise_unless_whole()
+            teller.check_reached()
+
+    def _is_over(self) -> bool:
+        """Whether nothing more is to be waited for, whatever the reason."""
+        life = self._life
+        return life.over or life.draining or life.waiting_is_over
+
+    def _raise_unless_whole(self) -> None:
+        """What a stream ends with, after all its text."""
+        if not self._life.over:
             if self._life.draining:
                 raise draining()
-            if self._life.waiting_is_over:
-                raise_if_unconfirmed(self.record)
-                raise DeadlinePassed("the timeout was over before the end")
-            standing = (self.record.state, self.record.attempt.ordinal)
-            if told is None or (told != standing and told[1]):
-                told = standing
-                yield self.record
-                continue
-            await changed.wait()
+            raise_if_unconfirmed(self.record)
+            raise DeadlinePassed("the timeout was over before the end")
         if self._life.text_is_broken:
             raise StreamInterrupted(
                 "what was sent cannot be continued; the generation has the whole text",
                 metadata={"id": self.record.id},
             )
         raise_unless_succeeded(self.record)
-        reader.check_reached()
 
 
 async def wait_for_end(life: Life, clock: Clock, seconds: float | None) -> None:

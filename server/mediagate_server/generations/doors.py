@@ -1,6 +1,6 @@
 """What a generation's life needs from outside: upstream with everything around it, and time."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,10 +10,10 @@ from mediagate_server import identifiers
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.replicate.port import (
     CreateRequest,
+    EventStream,
     Prediction,
     PredictionPage,
     Refused,
-    StreamEvent,
 )
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import StoredMedia
@@ -60,7 +60,7 @@ class UpstreamDoor(Protocol):
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+    ) -> AbstractAsyncContextManager[EventStream]:
         """One opening of the stream. Raises Refused or NoAnswer."""
         ...
 

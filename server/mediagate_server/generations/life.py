@@ -1,6 +1,7 @@
 """One generation while it lives in this process: its record, its lanes, its callers and its text.
 
-The life alone changes its record. Everybody else reads `record` and `text`, and waits on `changed`.
+The life alone changes its record. Everybody else reads `record`, waits on `changed`, and listens to
+`text`, which grows without a change but for its beginning.
 """
 
 import asyncio
@@ -368,14 +369,16 @@ class Life:
     # Text
 
     def _grow(self, text: str, event_id: str) -> None:
-        if not self.text.sequence:
+        begins = not self.text.sequence
+        if begins:
             count_first_text(self.record, self._around.clock.now())
         self.text.append(text)
         if self.record.method in _STREAMED:
             self.checkpoints.grown(event_id)
         if self.record.state is not State.RUNNING:
             self._running(None)
-        self.announce()
+        elif begins:
+            self.announce()  # Whoever tells the text listens to it from now on.
 
     def _running(self, started_at: datetime | None) -> None:
         if self.record.state is State.RUNNING:

@@ -14,7 +14,6 @@ from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.doors import UpstreamDoor
 from mediagate_server.replicate.port import (
     DoneEvent,
-    ErrorEvent,
     NoAnswer,
     OutputEvent,
     Refused,
@@ -53,6 +52,7 @@ class StreamReader:
         self._last_number = _number(last_id)
         self._unnumbered = unnumbered
         self._odd_ids: dict[str, None] = {last_id: None} if last_id else {}
+        self._done = False
         self.clean = False
 
     async def read(self, stream_url: str, has_ended: Callable[[], Awaitable[bool]]) -> None:
@@ -80,18 +80,16 @@ class StreamReader:
 
     async def _read_once(self, stream_url: str) -> bool:
         """One opening. True where `done` came."""
+        self._done = False
         async with self._upstream.stream(
             stream_url, last_event_id=self._last_id or None, model=self._model
-        ) as batches:
-            async for batch in batches:
-                if self._take(batch):
-                    return True
-        return False
+        ) as events:
+            await events.into(self._take)
+        return self._done
 
     def _take(self, batch: tuple[StreamEvent, ...]) -> bool:
         """What one socket read brought, told as one. True where it held `done`."""
         pieces = []
-        done = False
         for event in batch:
             if isinstance(event, OutputEvent):
                 if not event.id:
@@ -99,11 +97,13 @@ class StreamReader:
                 elif self._had_before(event.id):
                     continue
                 pieces.append(event.text)
-            elif isinstance(event, DoneEvent | ErrorEvent):
-                done = True
+            else:
+                self._done = True
+                if isinstance(event, DoneEvent):
+                    break  # What comes behind it is no part of the text.
         if pieces:
             self._take_text("".join(pieces), "" if self._unnumbered else self._last_id)
-        return done
+        return self._done
 
     def _had_before(self, event_id: str) -> bool:
         """Whether this event was told already; if not, it is now the last."""

@@ -1,6 +1,6 @@
 """The text of one run as it grows, addressed by UTF-8 bytes so that readers can go on anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
@@ -19,6 +19,8 @@ class TextBuffer:
 
     def __init__(self) -> None:
         self._chunks: list[Chunk] = []
+        self.listeners: list[Callable[[], None]] = []
+        """Called whenever it has grown. They must not raise."""
 
     @property
     def sequence(self) -> int:
@@ -43,6 +45,8 @@ class TextBuffer:
         """Add what one socket read brought."""
         if text:
             self._chunks.append(Chunk(self.sequence + len(text.encode()), text))
+            for grown in self.listeners:
+                grown()
 
     def reader(self, after: int) -> "TextReader":
         """Reads from byte `after` on. StreamExpired where that is beyond all or within a letter."""

@@ -8,7 +8,7 @@ Create and get, which every call waits for, go past it: see `exchange.py`.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
 from types import TracebackType
@@ -24,6 +24,7 @@ from mediagate_server.replicate.decoding import decode_page, decode_prediction, 
 from mediagate_server.replicate.files import Multipart, decode_file
 from mediagate_server.replicate.port import (
     CreateRequest,
+    EventStream,
     FileToUpload,
     NoAnswer,
     Prediction,
@@ -33,7 +34,6 @@ from mediagate_server.replicate.port import (
     PublishedVersion,
     Refusal,
     Refused,
-    StreamEvent,
     UploadedFile,
     Upstream,
 )
@@ -163,7 +163,7 @@ class ReplicateClient(Upstream):
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+    ) -> AbstractAsyncContextManager[EventStream]:
         """Open the stream once; see the port."""
         url = addresses.may_stream(stream_url, self._root)
         return OpenStream(self._connection.streams, url, last_event_id, self._settings)

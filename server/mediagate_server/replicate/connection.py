@@ -20,6 +20,7 @@ from replicate.client import Client as Sdk
 from mediagate_server import failpoints
 from mediagate_server.replicate.exchange import Exchange
 from mediagate_server.replicate.last_look import LookingRequest
+from mediagate_server.replicate.pushing import PushingConnector
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.transport import AnswerTransport
 
@@ -44,8 +45,8 @@ async def connect(settings: ReplicateSettings) -> AsyncIterator[Connection]:
     """Open the pools (no connection is made yet) and close them, with all they hold, at the end."""
     tls = httpx.create_ssl_context()  # certifi's authorities, or SSL_CERT_FILE's where it is set
     async with (
-        _session(settings.max_connections, settings, tls) as api,
-        _session(settings.max_streams, settings, tls) as streams,
+        _session(aiohttp.TCPConnector, settings.max_connections, settings, tls) as api,
+        _session(PushingConnector, settings.max_streams, settings, tls) as streams,
     ):
         transport = AnswerTransport(
             # Given a session it makes none; given the context it does not load another.
@@ -56,12 +57,13 @@ async def connect(settings: ReplicateSettings) -> AsyncIterator[Connection]:
         yield Connection(sdk, Exchange(api, settings, _headers(settings)), streams)
 
 
-def _session(limit: int, settings: ReplicateSettings, tls: ssl.SSLContext) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=limit,
-        ssl=tls,
-        keepalive_timeout=settings.keepalive,
-    )
+def _session(
+    connections: type[aiohttp.TCPConnector],
+    limit: int,
+    settings: ReplicateSettings,
+    tls: ssl.SSLContext,
+) -> aiohttp.ClientSession:
+    connector = connections(limit=limit, ssl=tls, keepalive_timeout=settings.keepalive)
     return aiohttp.ClientSession(
         connector=connector,
         request_class=LookingRequest,

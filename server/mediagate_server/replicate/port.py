@@ -154,6 +154,20 @@ class ErrorEvent(Struct, frozen=True):
 
 StreamEvent = OutputEvent | DoneEvent | ErrorEvent
 
+TakesEvents = Callable[[tuple[StreamEvent, ...]], bool]
+"""Gets what one socket read completed (never empty). True: nothing more is wanted."""
+
+
+class EventStream(Protocol):
+    """A stream that is open."""
+
+    async def into(self, take: TakesEvents) -> None:
+        """Hand on what comes as soon as it is read, until `take` has enough or upstream closes.
+
+        Whether it was whole only its events tell. NoAnswer: it broke. To be called once.
+        """
+        ...
+
 
 class PredictionPage(Struct, frozen=True):
     """One page of the prediction list, newest first. `next_cursor` is None on the last."""
@@ -258,11 +272,8 @@ class Upstream(Protocol):
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
-        """Open the stream once; each item is what one socket read completed (never empty).
-
-        The iterator ends after a DoneEvent or when upstream closed the connection, with or
-        without one: the caller must look. NoAnswer: broken in between. Refused: not opened,
-        or `stream_url` is on a host that this upstream does not own.
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """Open the stream once. NoAnswer: not opened. Refused: likewise, or `stream_url` is on a
+        host that this upstream does not own.
         """
         ...

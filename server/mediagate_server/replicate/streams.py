@@ -4,15 +4,16 @@ Which hosts may be asked is decided in `addresses.py` before this is called.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import cast
 
 import aiohttp
 from yarl import URL
 
 from mediagate_server.replicate.events import EventParser, EventTooLarge
-from mediagate_server.replicate.port import DoneEvent, NoAnswer, Refusal, Refused, StreamEvent
+from mediagate_server.replicate.port import EventStream, NoAnswer, Refusal, Refused, TakesEvents
+from mediagate_server.replicate.pushing import PushingHandler
 from mediagate_server.replicate.refusals import failure_of, unanswered
 from mediagate_server.replicate.settings import ReplicateSettings
 
@@ -25,7 +26,7 @@ class OpenStream:
     No generator: a thousand silent streams may be open, and each would keep its frame.
     """
 
-    __slots__ = ("_last_event_id", "_reads", "_response", "_session", "_settings", "_url")
+    __slots__ = ("_last_event_id", "_response", "_session", "_settings", "_url")
 
     def __init__(
         self,
@@ -39,9 +40,8 @@ class OpenStream:
         self._last_event_id = last_event_id
         self._settings = settings
         self._response: aiohttp.ClientResponse | None = None
-        self._reads: StreamReads | None = None
 
-    async def __aenter__(self) -> AsyncIterator[tuple[StreamEvent, ...]]:
+    async def __aenter__(self) -> EventStream:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
         if self._last_event_id:
             headers["Last-Event-ID"] = self._last_event_id
@@ -56,12 +56,7 @@ class OpenStream:
         except BaseException:
             self._close()
             raise
-        self._reads = StreamReads(
-            response.content,
-            EventParser(self._settings.max_event_bytes),
-            self._settings.stream_idle_timeout,
-        )
-        return self._reads
+        return OpenedStream(response, self._settings)
 
     async def __aexit__(
         self,
@@ -72,8 +67,6 @@ class OpenStream:
         self._close()
 
     def _close(self) -> None:
-        if self._reads is not None:
-            self._reads.close()
         if self._response is not None:
             self._response.close()
 
@@ -106,65 +99,92 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         raise NoAnswer("the stream's address answers something else", http_status=response.status)
 
 
-class StreamReads:
-    """The events of each socket read. Ends after `done`, at the end of the connection or when
-    nothing came for the idle time; the three look the same, as they do to any reader.
+class OpenedStream:
+    """The body of an open stream, handed on as it comes; see `port.EventStream`.
 
     The idle time is kept by one timer that looks now and then when the last read was: aiohttp's
     own is set anew at every read, which is at every token.
     """
 
-    __slots__ = ("_content", "_idle", "_last", "_loop", "_over", "_parser", "_timer")
+    __slots__ = (
+        "_content",
+        "_end",
+        "_handler",
+        "_idle",
+        "_last",
+        "_loop",
+        "_parser",
+        "_take",
+        "_timer",
+    )
 
-    def __init__(self, content: aiohttp.StreamReader, parser: EventParser, idle: float) -> None:
-        self._content = content
-        self._parser = parser
-        self._over = False
-        self._idle = idle
+    def __init__(self, response: aiohttp.ClientResponse, settings: ReplicateSettings) -> None:
+        self._content = response.content
+        connection = response.connection
+        # None where all of the body came with the headers: then it is in `content`.
+        self._handler = cast("PushingHandler", connection.protocol) if connection else None
+        self._parser = EventParser(settings.max_event_bytes)
+        self._idle = settings.stream_idle_timeout
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
-        self._timer = self._loop.call_later(idle, self._look)
+        self._end: asyncio.Future[None] = self._loop.create_future()
+        self._take: TakesEvents
+        self._timer: asyncio.TimerHandle | None = None
 
-    def close(self) -> None:
-        """Nobody reads any more."""
-        self._timer.cancel()
+    async def into(self, take: TakesEvents) -> None:
+        """See port.EventStream."""
+        self._take = take
+        if self._handler is not None:
+            self._handler.on_read = self._read
+        self._timer = self._loop.call_later(self._idle, self._look)
+        self._read()
+        try:
+            await self._end
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Nothing is taken from the connection any more, which may serve another request."""
+        if self._handler is not None:
+            self._handler.on_read = None
+            self._handler = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _over(self, failure: Exception | None = None) -> None:
+        self._leave()
+        if self._end.done():
+            return
+        if failure is None:
+            self._end.set_result(None)
+        else:
+            self._end.set_exception(failure)
 
     def _look(self) -> None:
         left = self._last + self._idle - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
-            self._content.set_exception(aiohttp.SocketTimeoutError("nothing came"))
+            self._over()
 
-    def __aiter__(self) -> "StreamReads":
-        return self
-
-    async def __anext__(self) -> tuple[StreamEvent, ...]:
-        """What the next read completed; reads on until that is something."""
-        while not self._over:
-            read = await self._read()
-            self._over = not read
-            try:
-                batch = self._parser.feed(read)
-            except EventTooLarge as endless:
-                self._over = True
-                raise NoAnswer("the stream holds an event without an end") from endless
-            for place, event in enumerate(batch):
-                if isinstance(event, DoneEvent):
-                    self._over = True
-                    return batch[: place + 1]
-            if batch:
-                return batch
-        raise StopAsyncIteration
-
-    async def _read(self) -> bytes:
-        """All bytes that have come, as one; empty at the end."""
+    def _read(self) -> None:
+        """Take what has come."""
+        self._last = self._loop.time()
+        content = self._content
         try:
-            read = await self._content.readany()
-            self._last = self._loop.time()
-            return read
-        except aiohttp.SocketTimeoutError:
-            return b""
-        except (aiohttp.ClientError, OSError) as broken:
-            self._over = True
-            raise NoAnswer("the stream broke") from broken
+            while read := content.read_nowait():
+                batch = self._parser.feed(read)
+                if batch and self._take(batch):
+                    self._over()
+                    return
+        except EventTooLarge:
+            self._over(NoAnswer("the stream holds an event without an end"))
+            return
+        except (aiohttp.ClientError, OSError):
+            self._over(NoAnswer("the stream broke"))
+            return
+        except Exception as failure:  # noqa: BLE001 - it belongs to whoever waits for the end
+            self._over(failure)
+            return
+        if content.is_eof():
+            self._over()

@@ -104,22 +104,20 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         """Runs any model by its slug and streams its text, where it makes one in pieces."""
         attachment = await self._calls.attach(request, method="StreamModel", modality=Modality.RAW)
         async with attachment as attached:
-            sequence = request.after_sequence
+            telling = streaming.Telling(
+                context, models_pb2.StreamModelResponse, request.after_sequence
+            )
             report(attached.record)
             yield models_pb2.StreamModelResponse(
-                sequence=sequence, started=streaming.started(attached)
+                sequence=telling.sequence, started=streaming.started(attached)
             )
-            async for event in attached.events(sequence):
-                sequence = streaming.reached(event, sequence)
-                yield models_pb2.StreamModelResponse(
-                    sequence=sequence, **streaming.event_fields(event)
-                )
+            await attached.tell(telling)
             report(attached.record)
             links = await self._calls.links.of(attached.record)
             completed = models_pb2.ModelCompleted(
                 generation=shown.generation(attached.record, links)
             )
-            yield models_pb2.StreamModelResponse(sequence=sequence, completed=completed)
+            yield models_pb2.StreamModelResponse(sequence=telling.sequence, completed=completed)
 
 
 def _seen_from_outside(failure: Failure, kind: str) -> Failure:

@@ -1,11 +1,13 @@
 """The events of a stream, as both rpcs that stream tell them: how it began, stands and grows."""
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mediagate.v1 import text_pb2
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.text_buffer import Chunk
 from mediagate_server.services import shown
+from mediagate_server.services.paid import Context
 from mediagate_server.store.records import Generation
 
 
@@ -25,21 +27,39 @@ def started(attached: Attachment) -> text_pb2.TextStarted:
     )
 
 
-def reached(event: Generation | Chunk, sequence: int) -> int:
-    """The sequence that the stream has come to with this event."""
-    return event.sequence if isinstance(event, Chunk) else sequence
+class Telling:
+    """A stream's rpc as the listener of its text; `reply` is the kind of its messages.
+
+    Implements attachment.Listener. `sequence` is what the stream has come to.
+    """
+
+    __slots__ = ("_context", "_reply", "sequence")
+
+    def __init__(self, context: Context, reply: Callable[..., Any], sequence: int) -> None:
+        self._context = context
+        self._reply = reply
+        self.sequence = sequence
+
+    async def standing(self, record: Generation) -> None:
+        """Write how it stands, as `status`."""
+        await self._context.write(self._reply(sequence=self.sequence, status=_status(record)))
+
+    def text(self, chunk: Chunk) -> Coroutine[Any, Any, None]:
+        """Write a piece of text, as `delta`: what is done for each token."""
+        self.sequence = chunk.sequence
+        delta = text_pb2.TextDelta(text=chunk.text)
+        writing: Coroutine[Any, Any, None]
+        writing = self._context.write(self._reply(sequence=chunk.sequence, delta=delta))
+        return writing
 
 
-def event_fields(event: Generation | Chunk) -> dict[str, Any]:
-    """An event as the field of a response: `delta` for text, `status` for how it stands."""
-    if isinstance(event, Chunk):
-        return {"delta": text_pb2.TextDelta(text=event.text)}
+def _status(record: Generation) -> text_pb2.TextStatus:
     status = text_pb2.TextStatus(
-        state=shown.STATES[event.state],
-        attempt=event.attempt.ordinal,
-        model=event.attempt.model,
+        state=shown.STATES[record.state],
+        attempt=record.attempt.ordinal,
+        model=record.attempt.model,
     )
-    if event.place:
-        status.queue_position = event.place.position
-        status.expected_wait.FromMilliseconds(round(1000 * event.place.seconds))
-    return {"status": status}
+    if record.place:
+        status.queue_position = record.place.position
+        status.expected_wait.FromMilliseconds(round(1000 * record.place.seconds))
+    return status

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 from mediagate.v1 import generation_pb2, text_pb2, text_pb2_grpc
 from mediagate_server.catalog.request import Modality
-from mediagate_server.generations.text_buffer import Chunk
 from mediagate_server.services import shown, streaming
 from mediagate_server.services.paid import Context, PaidCalls, report
 from mediagate_server.store.records import Generation
@@ -22,23 +21,16 @@ class TextService(text_pb2_grpc.TextServiceServicer):
         """Streams a text while it is made."""
         attachment = await self._calls.attach(request, method="StreamText", modality=Modality.TEXT)
         async with attachment as attached:
-            sequence = request.after_sequence
+            telling = streaming.Telling(
+                context, text_pb2.StreamTextResponse, request.after_sequence
+            )
             report(attached.record)
             yield text_pb2.StreamTextResponse(
-                sequence=sequence, started=streaming.started(attached)
+                sequence=telling.sequence, started=streaming.started(attached)
             )
-            async for event in attached.events(sequence):
-                if isinstance(event, Chunk):  # For each token: nothing is put together twice.
-                    sequence = event.sequence
-                    yield text_pb2.StreamTextResponse(
-                        sequence=sequence, delta=text_pb2.TextDelta(text=event.text)
-                    )
-                    continue
-                yield text_pb2.StreamTextResponse(
-                    sequence=sequence, **streaming.event_fields(event)
-                )
+            await attached.tell(telling)
             report(attached.record)
-            yield _completed(attached.record, sequence)
+            yield _completed(attached.record, telling.sequence)
 
     async def GenerateText(
         self, request: text_pb2.GenerateTextRequest, context: Context

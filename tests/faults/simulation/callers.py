@@ -134,7 +134,30 @@ class Caller:
         attachment = await process.generations.start(self.submission, self._planned)
         async with attachment:
             self._learn(attachment.record)
-            async for item in attachment.events(len(self.text.encode())):
-                if isinstance(item, Chunk):
-                    self.text += item.text
-                    assert item.sequence == len(self.text.encode()), "a gap or a repeat"
+            await attachment.tell(_Reader(self, self._random, process))
+
+
+class _Reader:
+    """Reads a stream for a caller, sometimes slowly. Implements attachment.Listener."""
+
+    def __init__(self, caller: Caller, random: Random, process: Process) -> None:
+        self._caller = caller
+        self._random = random
+        self._process = process
+
+    @property
+    def sequence(self) -> int:
+        """See attachment.Listener."""
+        return len(self._caller.text.encode())
+
+    async def standing(self, record: Generation) -> None:
+        """See attachment.Listener."""
+
+    async def text(self, chunk: Chunk) -> None:
+        """See attachment.Listener."""
+        if not self._process.is_alive():
+            return
+        self._caller.text += chunk.text
+        assert chunk.sequence == self.sequence, "a gap or a repeat"
+        if self._random.random() < 0.2:
+            await asyncio.sleep(self._random.choice((0.1, 5.0)))

@@ -12,6 +12,7 @@ from typing import Final
 from mediagate_server.replicate.port import (
     CreateRequest,
     DoneEvent,
+    EventStream,
     NoAnswer,
     OutputEvent,
     Prediction,
@@ -20,6 +21,7 @@ from mediagate_server.replicate.port import (
     Refused,
     StreamEvent,
 )
+from tests.event_streams import Batches
 
 from .chance import Chance
 from .upstream import BEGIN, Run, Upstream
@@ -143,19 +145,17 @@ class Door:
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+    ) -> AbstractAsyncContextManager[EventStream]:
         """See doors.UpstreamDoor."""
         run = self._upstream.runs[stream_url.rpartition("/")[2]]
         return self._opened(run, last_event_id)
 
     @asynccontextmanager
-    async def _opened(
-        self, run: Run, last_event_id: str | None
-    ) -> AsyncIterator[AsyncIterator[tuple[StreamEvent, ...]]]:
+    async def _opened(self, run: Run, last_event_id: str | None) -> AsyncIterator[EventStream]:
         await self._way()
         repeats = self._chance.random.random() < 0.3
         begin = 0 if repeats or not last_event_id else int(last_event_id.partition(":")[2]) + 1
-        yield self._events(run, begin)
+        yield Batches(self._events(run, begin))
 
     async def _events(self, run: Run, said: int) -> AsyncIterator[tuple[StreamEvent, ...]]:
         loop = asyncio.get_running_loop()

@@ -4,7 +4,7 @@ The room above uses this in place of the bare adapter. Knows no rpc and no gener
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -20,13 +20,13 @@ from mediagate_server.interceptors.outbound.retry import Retry
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.replicate.port import (
     CreateRequest,
+    EventStream,
     FileToUpload,
     Prediction,
     PredictionPage,
     PublishedDeployment,
     PublishedModel,
     PublishedVersion,
-    StreamEvent,
     UploadedFile,
     Upstream,
 )
@@ -135,7 +135,7 @@ class Outbound(Upstream):
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str = OTHER
-    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[StreamEvent, ...]]]:
+    ) -> AbstractAsyncContextManager[EventStream]:
         """Open the stream; only the opening is tried again. See the port."""
         return _Opening(
             lambda: self._upstream.stream(stream_url, last_event_id=last_event_id),
@@ -150,8 +150,7 @@ class Outbound(Upstream):
         return await proceed()
 
 
-_Reads = AsyncIterator[tuple[StreamEvent, ...]]
-_Stream = AbstractAsyncContextManager[_Reads]
+_Stream = AbstractAsyncContextManager[EventStream]
 
 
 class _Opening:
@@ -165,13 +164,13 @@ class _Opening:
     def __init__(
         self,
         stream: Callable[[], _Stream],
-        around: Callable[[Callable[[], Awaitable[_Reads]]], Awaitable[_Reads]],
+        around: Callable[[Callable[[], Awaitable[EventStream]]], Awaitable[EventStream]],
     ) -> None:
         self._stream = stream
         self._around = around
         self._opened: _Stream
 
-    async def __aenter__(self) -> _Reads:
+    async def __aenter__(self) -> EventStream:
         return await self._around(self._open)
 
     async def __aexit__(
@@ -182,9 +181,9 @@ class _Opening:
     ) -> bool | None:
         return await self._opened.__aexit__(kind, error, trace)
 
-    async def _open(self) -> _Reads:
+    async def _open(self) -> EventStream:
         """One try: a new stream each time."""
         stream = self._stream()
-        reads = await stream.__aenter__()
+        opened = await stream.__aenter__()
         self._opened = stream
-        return reads
+        return opened
