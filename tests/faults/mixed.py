@@ -63,7 +63,10 @@ Way = Callable[[Random], Awaitable[str]]
 
 
 class MixedLoad:
-    """Calls one gate. Every way gives the id of the generation that it made."""
+    """Calls one gate. Every way gives the id of the generation that it made.
+
+    What is written into requests comes from `_words` and `_options`, for others to write more.
+    """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._texts: Any = text_pb2_grpc.TextServiceStub(channel)
@@ -72,7 +75,11 @@ class MixedLoad:
         self._audios: Any = audio_pb2_grpc.AudioServiceStub(channel)
         self._safety: Any = safety_pb2_grpc.SafetyServiceStub(channel)
         self._generations: Any = generations_pb2_grpc.GenerationServiceStub(channel)
-        self._ways: dict[Way, int] = {
+        self._ways = self._weights()
+
+    def _weights(self) -> dict[Way, int]:
+        """How often each way is gone."""
+        return {
             self.text: 30,
             self.stream: 20,
             self.failing_stream: 8,
@@ -93,13 +100,17 @@ class MixedLoad:
         ]
         room = asyncio.Semaphore(AT_ONCE)
 
-        async def one(way: Way, drawn: Random) -> generation_pb2.Generation:
+        async def one(way: Way, drawn: Random) -> generation_pb2.Generation | None:
             async with room:
-                return await self.ended(await way(drawn))
+                return await self._made(way(drawn))
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(way, drawn)) for way, drawn in plan]
-        return [task.result() for task in tasks]
+        return [made for task in tasks if (made := task.result()) is not None]
+
+    async def _made(self, called: Awaitable[str]) -> generation_pb2.Generation | None:
+        """What came of a call, at its end; None where it was refused, which here is a failure."""
+        return await self.ended(await called)
 
     async def ended(self, generation: str) -> generation_pb2.Generation:
         """The generation at its end."""
@@ -113,7 +124,7 @@ class MixedLoad:
     async def text(self, random: Random) -> str:
         """A text in one answer, of a length that the gate or the model chooses."""
         request = text_pb2.GenerateTextRequest(
-            prompt=_words(random), options=_model(random.choice(TEXTS))
+            prompt=self._words(random), options=self._options(random, random.choice(TEXTS))
         )
         if random.random() < 0.5:
             request.max_output_tokens = random.randint(1024, 2000)
@@ -121,21 +132,21 @@ class MixedLoad:
 
     async def stream(self, random: Random) -> str:
         """A text as it is written."""
-        prompt = f"[[tokens={random.randint(1, 200)}]] {_words(random)}"
+        prompt = f"[[tokens={random.randint(1, 200)}]] {self._words(random)}"
         return await self._streamed(prompt, random)
 
     async def failing_stream(self, random: Random) -> str:
         """A text that fails on its way, and is paid as far as it came."""
-        prompt = f"[[fail_after={random.randint(0, 60)}]] {_words(random)}"
+        prompt = f"[[fail_after={random.randint(0, 60)}]] {self._words(random)}"
         return await self._streamed(prompt, random)
 
     async def cancelled_stream(self, random: Random) -> str:
         """A text that is cancelled on its way, and is paid as far as it came."""
-        prompt = f"[[hang_after={random.randint(1, 60)}]] {_words(random)}"
+        prompt = f"[[hang_after={random.randint(1, 60)}]] {self._words(random)}"
         return await self._streamed(prompt, random, cancel=True)
 
     async def _streamed(self, prompt: str, random: Random, *, cancel: bool = False) -> str:
-        options = _model(random.choice(TEXTS))
+        options = self._options(random, random.choice(TEXTS))
         call = self._texts.StreamText(text_pb2.StreamTextRequest(prompt=prompt, options=options))
         events = aiter(call)
         generation = str((await anext(events)).started.generation_id)
@@ -158,7 +169,7 @@ class MixedLoad:
     async def _pictured(self, random: Random, directive: str) -> str:
         model = random.choice(PICTURES)
         request = image_pb2.GenerateImageRequest(
-            prompt=directive + _words(random), options=_model(model)
+            prompt=directive + self._words(random), options=self._options(random, model)
         )
         if model != ONE_AT_A_TIME:
             request.count = random.randint(1, 4)
@@ -167,7 +178,9 @@ class MixedLoad:
     async def film(self, random: Random) -> str:
         """A film, at a price that hangs on what is asked for."""
         model = random.choice(FILMS)
-        request = video_pb2.GenerateVideoRequest(prompt=_words(random), options=_model(model))
+        request = video_pb2.GenerateVideoRequest(
+            prompt=self._words(random), options=self._options(random, model)
+        )
         match model.rpartition("/")[2]:
             case "seedance-1-pro":
                 request.duration.seconds = random.randint(3, 10)
@@ -181,23 +194,23 @@ class MixedLoad:
     async def sound(self, random: Random) -> str:
         """Music or speech; one of the models has no price."""
         model = random.choice(SOUNDS)
-        request = audio_pb2.GenerateAudioRequest(options=_model(model))
+        request = audio_pb2.GenerateAudioRequest(options=self._options(random, model))
         if model == "minimax/speech-02-turbo":
-            request.text = _words(random)
+            request.text = self._words(random)
         else:
-            request.prompt = _words(random)
+            request.prompt = self._words(random)
         return str((await self._audios.GenerateAudio(request)).generation.id)
 
     async def verdict(self, random: Random) -> str:
         """Whether a text is safe, by a model whose price nobody knows."""
-        request = safety_pb2.CheckSafetyRequest(content=_words(random), options=_model(GUARD))
+        request = safety_pb2.CheckSafetyRequest(
+            content=self._words(random), options=self._options(random, GUARD)
+        )
         return str((await self._safety.CheckSafety(request)).generation.id)
 
+    def _words(self, random: Random) -> str:
+        """A text of its own, so that no two inputs are alike."""
+        return " ".join(f"{random.getrandbits(24):x}" for _ in range(random.randint(1, 40)))
 
-def _model(name: str) -> options_pb2.GenerationOptions:
-    return options_pb2.GenerationOptions(model=name)
-
-
-def _words(random: Random) -> str:
-    """A text of its own, so that no two inputs are alike."""
-    return " ".join(f"{random.getrandbits(24):x}" for _ in range(random.randint(1, 40)))
+    def _options(self, random: Random, model: str) -> options_pb2.GenerationOptions:
+        return options_pb2.GenerationOptions(model=model)
