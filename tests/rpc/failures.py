@@ -13,7 +13,17 @@ def status_of(error: AioRpcError) -> status_pb2.Status:
 
 
 def reason_of(error: AioRpcError) -> str:
-    """ErrorInfo.reason; there is exactly one."""
+    """ErrorInfo.reason."""
+    return str(_info(error).reason)
+
+
+def metadata_of(error: AioRpcError) -> dict[str, str]:
+    """ErrorInfo.metadata."""
+    return dict(_info(error).metadata)
+
+
+def _info(error: AioRpcError) -> error_details_pb2.ErrorInfo:
+    """There is exactly one."""
     infos = [
         error_details_pb2.ErrorInfo.FromString(detail.value)
         for detail in status_of(error).details
@@ -21,7 +31,7 @@ def reason_of(error: AioRpcError) -> str:
     ]
     assert len(infos) == 1
     assert infos[0].domain == "mediagate"
-    return str(infos[0].reason)
+    return infos[0]
 
 
 def fields_of(error: AioRpcError) -> set[str]:

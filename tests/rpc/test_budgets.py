@@ -14,7 +14,9 @@ from mediagate.v1 import (
     audio_pb2,
     cost_pb2,
     generation_pb2,
+    generations_pb2,
     image_pb2,
+    models_pb2,
     options_pb2,
     text_pb2,
 )
@@ -23,10 +25,11 @@ from mediagate_server.app import Gate
 from mediagate_server.config import Budget
 from mediagate_server.telemetry import REGISTRY
 
-from .failures import reason_of, retry_after, status_of
+from .failures import metadata_of, reason_of, retry_after, status_of
 from .gates import Opener, Stubs
 from .tenants import channel_of, tenant
 
+Estimate = models_pb2.EstimateCostRequest
 BOSS = tenant("boss", admin=True)
 UNIT = 3_000_000
 """Nano-dollars: what one picture of flux-schnell costs, and the most that it may cost."""
@@ -190,6 +193,68 @@ async def test_an_assumed_price_is_held_and_settles_as_assumed(
         assert reason_of(error) == "MAX_COST_EXCEEDED"
         known = (await stubs.image.GenerateImage(picture())).generation
         assert (known.cost.state, known.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, UNIT)
+
+
+async def test_a_dry_run_says_what_would_be_refused(sandbox: Sandbox, open_gate: Opener) -> None:
+    """Both kinds of it, by the budget that is in the way; nothing is held, counted or stored."""
+    shadow = budget("trial", 0, shadow=True)
+    bounds = (budget("all", 3), budget("search", 1, label="team=search"), shadow)
+    async with (
+        open_gate(sandbox.url, tenants=(tenant("acme", budgets=bounds), BOSS)) as (_, gate),
+        channel_of(gate.grpc_address, "acme") as channel,
+    ):
+        stubs = Stubs.on(channel)
+        fits, other, large = picture(team="search"), picture(), picture(team="search")
+        large.count = 2
+        song = audio_pb2.GenerateAudioRequest(
+            prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
+        )
+        plan = (await stubs.models.EstimateCost(Estimate(image=fits))).plan
+        assert plan.cost.low_usd_nanos == UNIT
+        error = await refused(stubs.models.EstimateCost(Estimate(image=large)))
+        assert (reason_of(error), subject_of(error)) == ("BUDGET_EXCEEDED", "budget:search")
+        assert metadata_of(error)["asked_usd_nanos"] == str(2 * UNIT)
+        error = await refused(stubs.models.EstimateCost(Estimate(audio=song)))
+        assert reason_of(error) == "PRICE_UNKNOWN"
+        first = picture(team="search")
+        first.request_id = "8c5e1c9a-3f1f-4c5b-9a54-2f6d1b0c7a12"
+        await stubs.image.GenerateImage(first)
+        for dry in (fits, other, first, song):
+            dry.validate_only = True
+        error = await refused(stubs.image.GenerateImage(fits))
+        assert (reason_of(error), subject_of(error)) == ("BUDGET_EXCEEDED", "budget:search")
+        assert (await stubs.image.GenerateImage(other)).plan.model
+        error = await refused(stubs.audio.GenerateAudio(song))
+        assert reason_of(error) == "PRICE_UNKNOWN"
+        # A repeat of what is accepted would cost nothing; another request of its name is none.
+        assert (await stubs.image.GenerateImage(first)).plan.model
+        first.prompt = "another"
+        error = await refused(stubs.image.GenerateImage(first))
+        assert reason_of(error) == "REQUEST_ID_REUSED"
+        listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+        assert len(listed.generations) == 1
+    assert metric("mediagate_budget_refusals_total", tenant="acme", budget="search") == 0
+
+
+async def test_a_dry_run_that_would_be_an_earlier_answer(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """It would cost nothing, so no budget is in its way."""
+    acme = tenant("acme", budgets=(budget("all", 1),))
+    async with (
+        open_gate(sandbox.url, tenants=(acme, BOSS)) as (_, gate),
+        channel_of(gate.grpc_address, "acme") as channel,
+    ):
+        image = Stubs.on(channel).image
+        await image.GenerateImage(picture())
+        dry = picture()
+        dry.validate_only = True
+        assert reason_of(await refused(image.GenerateImage(dry))) == "BUDGET_EXCEEDED"
+        dry.options.reuse_within.seconds = 3_600
+        dry.request_id = "8c5e1c9a-3f1f-4c5b-9a54-2f6d1b0c7a13"
+        assert (await image.GenerateImage(dry)).plan.model
+        dry.validate_only = False
+        assert (await image.GenerateImage(dry)).replayed
 
 
 async def test_a_fallback_must_fit(open_gate: Opener) -> None:

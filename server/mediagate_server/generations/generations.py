@@ -135,6 +135,23 @@ class Generations:
             raise outcome
         return await self._attach(submission, outcome) if outcome else attachment
 
+    async def check(self, submission: Submission, planned: Work) -> None:
+        """Raise what `start` would for what was asked and what it may cost. Nothing is bound.
+
+        What passes by itself, such as too many in flight, is not looked at.
+        """
+        submission, store = self._keyed(submission), self._around.store
+        if not submission.drawn:
+            bound = await store.bound(submission.tenant, submission.request_id)
+            if bound and bound.fingerprint != submission.fingerprint:
+                raise RequestIdReused(submission.request_id)
+            if bound:
+                return  # A repeat: it costs nothing more.
+        if submission.reuse_within and await self._earlier(replace(submission, drawn=True)):
+            return
+        now = self._around.clock.now()
+        await store.check_budgets(submission.tenant, submission.labels, planned.held, now)
+
     async def get(self, tenant: str, generation_id: str) -> Generation:
         """The generation as it stands. GenerationNotFound also for another tenant's."""
         return self._roll.placed((await self._find(tenant, generation_id)).record)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.generations.attempts import LaneKey
+from mediagate_server.store.budgets import Asked
 from mediagate_server.store.records import Purpose
 
 
@@ -59,6 +60,14 @@ class Work:
     def chain(self) -> tuple[Plan, ...]:
         """What makes the first output."""
         return self.plans((Purpose.GENERATE, 0))
+
+    @property
+    def held(self) -> Asked:
+        """What is held of budgets when it is accepted: each lane's first plan, at its most."""
+        first = [lane.plans[0] for lane in self.lanes]
+        known = [plan.estimate.maximum for plan in first if plan.estimate.maximum is not None]
+        unpriced = (plan.slug for plan in first if plan.estimate.maximum is None)
+        return Asked(sum(known), next(unpriced, ""))
 
     def plans(self, lane: LaneKey) -> tuple[Plan, ...]:
         """The plans of one lane; none where it is not in this work."""

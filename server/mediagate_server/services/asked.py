@@ -44,7 +44,7 @@ _NOT_PARAMETERS: Final = frozenset(
 )
 _EXACT_INTEGERS: Final = 2**53
 """Up to here a double holds every integer; beyond, one cannot say which was meant."""
-_NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait")
+_NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait", "validate_only")
 _OPTIONS_NOT_IN_FINGERPRINT: Final = ("timeout", "on_disconnect", "disconnect_grace")
 _OPTIONS_NOT_IN_LIKENESS: Final = (
     "reuse_within",

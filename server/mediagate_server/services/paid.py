@@ -96,12 +96,13 @@ class PaidCalls:
     async def route(self, request: Any, *, method: str, modality: Modality) -> Route:
         """What the request would do and cost, by the code that admits it. Spends nothing.
 
-        Raises what the rpc itself would raise before it is accepted.
+        Raises what the rpc itself would raise before it is accepted, but for what passes by itself.
         """
-        self._submission(request, method, modality)
+        submission = self._submission(request, method, modality)
         wanted, route = await self._routing(request, modality)
         taken = route(wanted)
-        await self._media.check(caller.current().tenant, wanted)
+        await self._media.check(submission.tenant, wanted)
+        await self._generations.check(submission, _work_of(taken))
         return taken
 
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
@@ -117,11 +118,7 @@ class PaidCalls:
         taken = route(wanted)
         if media.missing(wanted):
             taken = route(await self._media.resolve(caller.current().tenant, wanted))
-        return Work.of(
-            *taken.candidates.plans,
-            screening=taken.screening,
-            after_content_refusal=taken.candidates.after_content_refusal,
-        )
+        return _work_of(taken)
 
     async def _routing(
         self, request: Any, modality: Modality
@@ -172,6 +169,15 @@ class PaidCalls:
         if options.HasField("timeout"):
             return asked.seconds_of(options.timeout)
         return self._timeouts()[modality]
+
+
+def _work_of(route: Route) -> Work:
+    """What a route sets going."""
+    return Work.of(
+        *route.candidates.plans,
+        screening=route.screening,
+        after_content_refusal=route.candidates.after_content_refusal,
+    )
 
 
 def waiting_time(request: Any, context: Context, *, wait_by_default: bool) -> float | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from mediagate_server.config.tenants import Budget
-from mediagate_server.errors import BudgetExceeded, PriceUnknown
+from mediagate_server.errors import BudgetExceeded, MediagateError, PriceUnknown
 
 THRESHOLDS: Final = (50, 80, 100)
 """Percent of a budget that, once spent, are told once in each period."""
@@ -65,6 +65,27 @@ class BudgetUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of every budget that counts: so many nano-dollars more.
+
+    `unpriced` is a model whose run may cost nobody knows what; empty: all is known.
+    """
+
+    nanos: int = 0
+    unpriced: str = ""
+
+    def exceeds(self, use: BudgetUse) -> bool:
+        """Whether it does not fit in. What asks for nothing more always does."""
+        return bool(self.unpriced) or (self.nanos > 0 and not use.has_room(self.nanos))
+
+    def refusal(self, tenant: str, use: BudgetUse) -> MediagateError:
+        """What a caller is told where it does not."""
+        if self.unpriced:
+            return _unpriced(tenant, use, self.unpriced)
+        return _exceeded(tenant, use, self.nanos)
+
+
+@dataclass(frozen=True, slots=True)
 class Crossing:
     """A budget of which so many percent were spent; told once for each span.
 
@@ -99,8 +120,7 @@ def applies(budget: Budget, labels: Mapping[str, str]) -> bool:
     return labels.get(key) == value
 
 
-def exceeded(tenant: str, use: BudgetUse, asked: int) -> BudgetExceeded:
-    """What a caller is told whose call does not fit in."""
+def _exceeded(tenant: str, use: BudgetUse, asked: int) -> BudgetExceeded:
     renews = {} if use.span.name == "total" else {"renews": use.span.ends.isoformat()}
     return BudgetExceeded(
         f"the call may cost more than is left of the budget {use.budget.name!r}",
@@ -117,8 +137,7 @@ def exceeded(tenant: str, use: BudgetUse, asked: int) -> BudgetExceeded:
     )
 
 
-def unpriced(tenant: str, use: BudgetUse, model: str) -> PriceUnknown:
-    """What a caller is told whose call may cost nobody knows what."""
+def _unpriced(tenant: str, use: BudgetUse, model: str) -> PriceUnknown:
     return PriceUnknown(
         f"what {model} may cost is not known, and the budget {use.budget.name!r} bounds the call",
         metadata={"model": model, "tenant": tenant, "budget": use.budget.name},

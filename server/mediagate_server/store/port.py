@@ -1,13 +1,13 @@
 """The port: what the gate needs of whatever keeps its records."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import StoreUnavailable
-from mediagate_server.store.budgets import BudgetUse, Crossing
+from mediagate_server.store.budgets import Asked, BudgetUse, Crossing
 from mediagate_server.store.charges import (
     Charge,
     ChargeFilter,
@@ -209,6 +209,15 @@ class Store(Protocol):
         self, tenant: str, wanted: Sequence[Budget], now: datetime
     ) -> tuple[BudgetUse, ...]:
         """How budgets of a tenant stand now, in the order given."""
+        ...
+
+    async def check_budgets(
+        self, tenant: str, labels: Mapping[str, str], asked: Asked, now: datetime
+    ) -> None:
+        """Raise what `accept` would, were so much reserved now for a call with these labels.
+
+        Nothing is written: what fits now may not fit any more when it is sent.
+        """
         ...
 
     async def override_budget(

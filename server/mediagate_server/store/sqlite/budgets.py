@@ -15,13 +15,12 @@ from mediagate_server.errors import MediagateError
 from mediagate_server.replacing import replace
 from mediagate_server.store.budgets import (
     THRESHOLDS,
+    Asked,
     BudgetUse,
     Configured,
     Moved,
     applies,
-    exceeded,
     span_of,
-    unpriced,
 )
 from mediagate_server.store.records import Entry, EntryKind, Generation
 from mediagate_server.store.sqlite import budget_rows
@@ -55,9 +54,9 @@ class _Sums:
     unpriced: str = ""
 
     @property
-    def growth(self) -> int:
+    def growth(self) -> Asked:
         """How much more of a budget is used than before."""
-        return self.spent + self.held
+        return Asked(self.spent + self.held, self.unpriced)
 
 
 class BudgetBooks:
@@ -85,14 +84,10 @@ class BudgetBooks:
         now = moment_of(generation)
         uses = [self._use(connection, generation, budget, now) for budget in budgets]
         sums = _sums(connection, generation, entries)
-        over = [use for use in uses if _is_over(use, sums)]
+        over = [use for use in uses if sums.reserves and sums.growth.exceeds(use)]
         for use in over:
             if not use.budget.shadow:
-                refusal = (
-                    unpriced(tenant, use, sums.unpriced)
-                    if sums.unpriced
-                    else exceeded(tenant, use, sums.growth)
-                )
+                refusal = sums.growth.refusal(tenant, use)
                 return Entered((Moved(tenant, use, refused=True),), refusal)
         self._move(connection, generation, uses, sums)
         moved = [
@@ -127,7 +122,7 @@ class BudgetBooks:
         sums: _Sums,
     ) -> None:
         limits: dict[Key, int] = {}
-        if sums.reserves and sums.growth > 0:
+        if sums.reserves and sums.growth.nanos > 0:
             for use in uses:
                 if not use.budget.shadow:
                     key = Scope.of(generation.tenant, use.budget, use.span).key
@@ -157,12 +152,6 @@ class BudgetBooks:
         )
         crossed = [one for one in reached if budget_rows.cross(connection, tenant, use, one, now)]
         return Moved(tenant, use, tuple(crossed))
-
-
-def _is_over(use: BudgetUse, sums: _Sums) -> bool:
-    if not sums.reserves:
-        return False
-    return bool(sums.unpriced) or (sums.growth > 0 and not use.has_room(sums.growth))
 
 
 def moment_of(generation: Generation) -> datetime:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,14 @@ from typing import Final, Self
 from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import MediagateError
 from mediagate_server.store.budget_metrics import tell_of
-from mediagate_server.store.budgets import BudgetUse, Configured, Crossing, no_budgets
+from mediagate_server.store.budgets import (
+    Asked,
+    BudgetUse,
+    Configured,
+    Crossing,
+    applies,
+    no_budgets,
+)
 from mediagate_server.store.charges import (
     Charge,
     ChargeFilter,
@@ -79,6 +86,7 @@ class SqliteStore:
         self._budget_webhook = budget_webhook
         self._change = 0
         self._standing = Standing()
+        self._configured = budgets
         self._books = BudgetBooks(budgets)
         self.lost = asyncio.Event()
         """See port.Store."""
@@ -307,6 +315,15 @@ class SqliteStore:
     ) -> tuple[BudgetUse, ...]:
         """See port.Store."""
         return await self._reader.read(lambda c: budget_rows.standing(c, tenant, wanted, now))
+
+    async def check_budgets(
+        self, tenant: str, labels: Mapping[str, str], asked: Asked, now: datetime
+    ) -> None:
+        """See port.Store."""
+        counting = [one for one in self._configured(tenant) if applies(one, labels)]
+        for use in await self.budgets(tenant, counting, now):
+            if asked.exceeds(use) and not use.budget.shadow:
+                raise asked.refusal(tenant, use)
 
     async def override_budget(
         self, tenant: str, budget: str, limit_nanos: int, expires: datetime
