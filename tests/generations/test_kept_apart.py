@@ -13,7 +13,7 @@ from mediagate_server.catalog import price_json
 from mediagate_server.catalog.plan import OutputKind, OutputShape, Plan
 from mediagate_server.catalog.prices import Estimate, PriceSchedule, Rate, Tier
 from mediagate_server.catalog.request import Modality
-from mediagate_server.errors import Draining, Internal
+from mediagate_server.errors import Draining, Internal, StoreUnavailable
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.finish import Streamed, finish
@@ -56,6 +56,23 @@ class Upstream(NoUpstream):
 
     async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
         return None
+
+
+class Endless(Upstream):
+    """What it takes does not end. `admits`: it may be sent at once."""
+
+    def __init__(self, *, admits: bool = True) -> None:
+        super().__init__()
+        self.admits = admits
+
+    def try_admit(self, model: str) -> bool:
+        return self.admits
+
+    async def admit(self, model: str) -> None:
+        """At once, but not in the accepting commit."""
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        return Prediction("made", PredictionStatus.PROCESSING)
 
 
 class Odd(SqliteStore):
@@ -131,6 +148,86 @@ async def test_what_was_planned_while_the_drain_began_is_not_accepted(tmp_path: 
             await generations.start(_submission(1), slowly)
         assert await store.bound("local", _submission(1).request_id) is None
     assert not upstream.created
+
+
+class Unwilling(SqliteStore):
+    """A store that takes no version of a record until it is told to; `asked` once it was."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.refuses = False
+        self.held: asyncio.Event | None = None
+        self.asked = asyncio.Event()
+
+    def save(self, *args: Any, **more: Any) -> "asyncio.Future[int]":
+        self.asked.set()
+        if not self.refuses and self.held is None:
+            return super().save(*args, **more)
+        return asyncio.ensure_future(self._save(*args, **more))
+
+    async def _save(self, *args: Any, **more: Any) -> int:
+        if self.held:
+            await self.held.wait()
+            self.held = None
+        if self.refuses:
+            raise StoreUnavailable("away", retry_after=1.0)
+        return await super().save(*args, **more)
+
+
+async def test_a_cancel_that_is_not_durable_is_not_answered(tmp_path: Path) -> None:
+    """STORE_UNAVAILABLE while the wish can be lost; asked again, it is answered once it cannot."""
+    async with (
+        Unwilling(tmp_path) as store,
+        Generations(_around(store, Endless()), max_in_flight=lambda _: 0) as generations,
+    ):
+        attached = await generations.start(_submission(1), _work)
+        name = attached.record.id
+        store.refuses = True
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await generations.cancel("local", name)
+        kept = await store.get("local", name)
+        assert kept is not None
+        assert not kept.stop
+        store.refuses = False
+        await generations.cancel("local", name)
+        kept = await store.get("local", name)
+    assert kept is not None
+    assert kept.stop
+
+
+async def test_a_drain_waits_for_what_is_about_to_be_sent(tmp_path: Path) -> None:
+    """Between the commit that lets it and the send: the next process would take it for sent."""
+    upstream = Endless(admits=False)
+    async with Unwilling(tmp_path) as unwilling:
+        around = _around(unwilling, upstream)
+        async with Generations(around, max_in_flight=lambda _: 0) as generations:
+            unwilling.held = held = asyncio.Event()
+            attached = await generations.start(_submission(1), _work)
+            await asyncio.wait_for(unwilling.asked.wait(), 10)
+            # Once the drain has looked who is sending.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(lambda: loop.call_soon(held.set))
+    async with SqliteStore(tmp_path) as store:
+        kept = await store.get("local", attached.record.id)
+    assert len(upstream.created) == 1
+    assert kept is not None
+    assert kept.attempt.state is AttemptState.ACCEPTED
+
+
+async def test_a_drain_does_not_wait_for_what_cannot_be_sent(tmp_path: Path) -> None:
+    """The store does not take the commit that would let it: it stays queued for the next one."""
+    upstream = Endless(admits=False)
+    async with Unwilling(tmp_path) as store:
+        async with Generations(_around(store, upstream), max_in_flight=lambda _: 0) as generations:
+            store.refuses = True
+            attached = await generations.start(_submission(1), _work)
+            await asyncio.wait_for(store.asked.wait(), 10)
+        store.refuses = False
+        kept = await store.get("local", attached.record.id)
+    assert not upstream.created
+    assert kept is not None
+    assert kept.attempt.state is AttemptState.QUEUED
 
 
 async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediagate_server.errors import StoreUnavailable
-from mediagate_server.generations.clock import SystemClock
+from mediagate_server.generations.clock import SystemClock, Timer
 from mediagate_server.generations.saving import Change, SavedRecord
 from mediagate_server.replacing import replace
 from mediagate_server.store.records import Generation, State
@@ -124,3 +126,78 @@ async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, told: bool)
 
 def _noting(announced: list[str]) -> Callable[[], None]:
     return lambda: announced.append("!")
+
+
+class Waiting(SystemClock):
+    """Timers go off when the test says so."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[float, Callable[[], object]]] = []
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        entry = (seconds, callback)
+        self.due.append(entry)
+        return _Set(self.due, entry)
+
+    def pass_by(self) -> float:
+        """The next one goes off; how long it had been set for."""
+        seconds, callback = self.due.pop(0)
+        callback()
+        return seconds
+
+
+@dataclass
+class _Set:
+    due: list[tuple[float, Callable[[], object]]]
+    entry: tuple[float, Callable[[], object]]
+
+    def cancel(self) -> None:
+        if self.entry in self.due:
+            self.due.remove(self.entry)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_what_failed_in_passing_is_tried_again_by_itself(
+    tmp_path: Path, *, committed: bool
+) -> None:
+    """Though nothing else changes, at growing pauses; whoever waits is told that it failed."""
+    async with SqliteStore(tmp_path) as real:
+        record = made("a")
+        await real.accept(record, (), 0)
+        store, clock = Failing(real, 3), Waiting()
+        saved = SavedRecord(store, clock, record, lambda: None, lambda: None)  # type: ignore[arg-type]
+        saved.tell(add("t"), write=not committed)
+        if committed:
+            with pytest.raises(StoreUnavailable):
+                await saved.commit("settle", add("x"))
+        with pytest.raises(StoreUnavailable):
+            await saved.written()
+        pauses = []
+        while clock.due:
+            pauses.append(clock.pass_by())
+            with suppress(StoreUnavailable):
+                await saved.written()
+        stored = await real.get(record.tenant, record.id)
+    assert pauses == sorted(pauses)
+    assert len(pauses) >= 1
+    assert stored == saved.durable
+    assert stored is not None
+    assert stored.logs == "t"
+
+
+async def test_nothing_is_tried_again_once_it_has_parted(tmp_path: Path) -> None:
+    """Another owner, or the next process, writes from then on."""
+    async with SqliteStore(tmp_path) as real:
+        record = made("a")
+        await real.accept(record, (), 0)
+        clock = Waiting()
+        saved = SavedRecord(Failing(real, 9), clock, record, lambda: None, lambda: None)  # type: ignore[arg-type]
+        saved.tell(add("t"))
+        with pytest.raises(StoreUnavailable):
+            await saved.written()
+        assert clock.due
+        saved.part()
+        assert not clock.due
+        with pytest.raises(StoreUnavailable):
+            await saved.written()
+        assert not clock.due

@@ -1,5 +1,6 @@
 """Webhooks through the whole gate: upstream signs them, and nobody else can."""
 
+import asyncio
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mediagate.v1 import image_pb2, models_pb2
+from mediagate.v1 import image_pb2, models_pb2, text_pb2
+from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_server import telemetry
@@ -113,3 +115,15 @@ async def _rotate(sandbox: Sandbox) -> str:
     url = f"{sandbox.url}/sandbox/webhooks/secret"
     async with aiohttp.ClientSession() as session, session.post(url, json={}) as answer:
         return str((await answer.json())["key"])
+
+
+async def test_a_webhook_ends_the_waiting_for_a_stream_that_says_nothing(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """The text is whole though its stream never came, long before that would have been given up."""
+    await asyncio.to_thread(SandboxControl(sandbox.url).faults, {"do": "hang", "on": "stream"})
+    async with open_gate(sandbox.url, **reachable(), upstream_read_timeout=300.0) as (stubs, _):
+        request = text_pb2.StreamTextRequest(prompt="[[tokens=5]] Hello")
+        events = [event async for event in stubs.text.StreamText(request, timeout=25)]
+    assert events[-1].completed.usage.output_tokens == 5
+    assert "".join(event.delta.text for event in events)

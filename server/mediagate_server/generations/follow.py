@@ -1,10 +1,10 @@
 """Follow one prediction to its terminal record: its stream where it has one, then polls.
 
 A stream is a way to be early, a webhook is a hint: only a terminal status from a GET (or from the
-create itself) ends the following. Whoever sets `wake` has the prediction looked at now.
+create itself) ends the following. Whoever sets `wake` has the prediction looked at now; while its
+stream is read, once that has had a moment to tell the end by itself.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,6 +13,7 @@ from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.doors import UpstreamDoor
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.stopping import Stop
+from mediagate_server.generations.waking import Wake
 from mediagate_server.replicate.port import NoAnswer, Prediction, Refusal, Refused
 
 _FIRST, _GROWTH = 0.1, 1.5
@@ -41,7 +42,7 @@ class Follower:
         upstream: UpstreamDoor,
         clock: Clock,
         stop: Stop,
-        wake: asyncio.Event,
+        wake: Wake,
         model: str,
         on_progress: Callable[[Prediction], None],
         poll: tuple[float, float],
@@ -69,17 +70,29 @@ class Follower:
                 await self._ask(prediction.id)
                 prediction = self._answer or prediction
             if prediction.stream_url and not self._is_over():
-                reading = reader.read(prediction.stream_url, lambda: self._has_ended(prediction.id))
-                await self._stop.interrupts(reading)
+                await self._stop.interrupts(
+                    self._read(prediction.id, prediction.stream_url, reader)
+                )
         return await self._poll(prediction.id)
 
+    async def _read(self, prediction_id: str, url: str, reader: StreamReader) -> None:
+        """To the stream's end, or until upstream says that there is nothing to come."""
+
+        async def has_ended() -> bool:
+            return not await self._ask(prediction_id) or self._is_over()
+
+        while not await self._wake.interrupts(reader.read(url, has_ended)):
+            self._wake.clear()
+            if await has_ended():
+                return
+
     async def _poll(self, prediction_id: str) -> Prediction | None:
-        interval = self._first
+        interval, stopping = self._first, False
         while not self._is_over():
-            stopping = self._stop.asked
-            if stopping and not self._cancelled:
-                self._cancelled = await self._cancel(prediction_id)
-                interval = _FIRST
+            if self._stop.asked and not stopping:
+                stopping, interval = True, _FIRST
+            if stopping and not self._cancelled and await self._cancel(prediction_id):
+                self._cancelled, interval = True, _FIRST
             self._wake.clear()
             if not await self._ask(prediction_id):
                 return None
@@ -132,7 +145,3 @@ class Follower:
         except (Refused, NoAnswer):
             return False
         return True
-
-    async def _has_ended(self, prediction_id: str) -> bool:
-        known = await self._ask(prediction_id)
-        return not known or self._is_over()

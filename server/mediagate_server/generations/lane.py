@@ -27,6 +27,7 @@ from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, Poll
 from mediagate_server.generations.posting import Answer, Posting
 from mediagate_server.generations.tally import count_cost
+from mediagate_server.generations.waking import Wake
 from mediagate_server.generations.whole import Doubt, End, Places, Whole
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus, Refusal, Refused
@@ -65,7 +66,7 @@ class Lane:
         self._not_before = 0.0
         self._found = ""
         self._absent = False
-        self._wake = asyncio.Event()
+        self._wake = Wake(around.clock)
         self._noted = Bell()
         whole.stop.tell(self._wake.set)
         for attempt in attempts.of_lane(whole.saved.current, key):
@@ -170,11 +171,10 @@ class Lane:
             return
         if self.attempt.state is not AttemptState.QUEUED:
             return  # The screening has ended it.
-        attempt = replace(
-            self.attempt, state=AttemptState.SUBMITTING, sent_at=self._around.clock.now()
-        )
-        await self._commit("submitting", attempt)
-        self._posting.may_send = attempt.id
+        now = self._around.clock.now()
+        attempt = replace(self.attempt, state=AttemptState.SUBMITTING, sent_at=now)
+        with self._posting.given(attempt.id):
+            await self._commit("submitting", attempt)
 
     async def _turn(self, plan: Plan) -> None:
         if self._not_before:

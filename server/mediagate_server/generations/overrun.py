@@ -20,6 +20,7 @@ from mediagate_server.generations.follow import Follower, Poll
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.saving import SavedRecord
 from mediagate_server.generations.stopping import Stop
+from mediagate_server.generations.waking import Wake
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.port import AlreadyClaimed, StaleWrite
@@ -72,7 +73,7 @@ class Overruns:
             self._around.upstream,
             self._around.clock,
             Stop(_UNWANTED),
-            asyncio.Event(),
+            Wake(self._around.clock),
             attempt.model,
             lambda _: None,
             Poll.SHORT,

@@ -1,5 +1,7 @@
 """The one POST of an attempt: who may send it, and when it must not be sent any more."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from mediagate_server import failpoints
@@ -30,6 +32,19 @@ class Posting:
         self._around = around
         self.may_send = may_send
         self.under_way = False
+
+    @contextmanager
+    def given(self, attempt_id: str) -> Iterator[None]:
+        """While the commit is under way that lets an attempt be sent; afterwards it may be.
+
+        Already meanwhile a drain waits for it: between commit and send nothing is to come.
+        """
+        self.may_send = attempt_id
+        try:
+            yield
+        except BaseException:
+            self.may_send = ""
+            raise
 
     async def hold_the_lease(self) -> None:
         """Until the store is surely ours for as long as sending takes.

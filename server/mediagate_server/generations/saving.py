@@ -31,6 +31,9 @@ def _nothing() -> None:
 
 _SOON: Final = 0.25
 """Seconds that a change may wait for another commit to take it along."""
+_AGAIN: Final = 1.0
+_LONGEST: Final = 30.0
+"""Seconds until what could not be written is tried again: at first, and at most."""
 
 
 class SavedRecord:
@@ -59,10 +62,14 @@ class SavedRecord:
         self._unwritten = False
         self._step = ""
         self._timer: Timer | None = None
+        self._pause = _AGAIN
+        self._parted = False
 
     def part(self) -> None:
-        """Nobody is to be told of anything any more."""
+        """Nobody is to be told of anything any more, and nothing is tried again."""
         self._announce = _nothing
+        self._parted = True
+        self._forget_timer()
 
     async def commit(
         self,
@@ -90,17 +97,20 @@ class SavedRecord:
                 self._look_back()
             lines = entries(self.current) if callable(entries) else entries
             record = replace(change(self.current), version=self._version + 1)
-            self._unwritten = False
+            told, self._unwritten = self._unwritten, False
             failpoints.hit(f"before_{step}")
             try:
                 await self._store.save(
                     record, lines, release_request_id=release_request_id(record), claims=claims
                 )
             except (StoreUnavailable, AlreadyClaimed, BudgetExceeded, PriceUnknown):
-                self._unwritten = True
+                self._unwritten = self._unwritten or told
+                if self._unwritten:
+                    self._write_again()
                 raise
             failpoints.hit(f"after_{step}")
             self._version += 1
+            self._pause = _AGAIN
             # Once more, because something may have been told in the meantime.
             self.current = replace(change(self.current), version=self._version)
             self.durable = record
@@ -123,7 +133,7 @@ class SavedRecord:
         self._announce()
 
     async def written(self) -> None:
-        """Until what was told is durable, or the store has failed to make it so."""
+        """Until what was told is durable. StoreUnavailable: it is not yet, and is tried again."""
         while self._unwritten or self._passing is not None:
             self._write()
             passing = self._passing
@@ -131,17 +141,21 @@ class SavedRecord:
                 async with self._turn:  # A commit is on its way; what it leaves is looked at again.
                     continue
             await asyncio.wait({passing})
-            if passing.exception() is not None:
-                return
+            if error := passing.exception():
+                raise (
+                    error
+                    if isinstance(error, StoreUnavailable)
+                    else StoreUnavailable("the store does not take it now", retry_after=1.0)
+                ) from error
 
     def _write(self) -> None:
         self._look_back()
         if self._turn.locked() or not self._unwritten:
             return  # The commit under way looks again at its end.
         if self._passing is not None:
-            if self._timer is None:
-                self._timer = self._clock.call_later(_SOON, self._write_late)
+            self._set_timer(_SOON)
             return
+        self._forget_timer()
         self._unwritten = False
         self._version += 1
         self.current = replace(self.current, version=self._version)
@@ -149,6 +163,20 @@ class SavedRecord:
         failpoints.hit(f"before_{step}")
         self._passing = self._store.save(saved)
         self._passing.add_done_callback(lambda done: self._passed(done, saved, step))
+
+    def _write_again(self) -> None:
+        """What the store has not taken is tried again, though nothing else may ever change."""
+        self._set_timer(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST)
+
+    def _set_timer(self, seconds: float) -> None:
+        if self._timer is None and not self._parted:
+            self._timer = self._clock.call_later(seconds, self._write_late)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _write_late(self) -> None:
         self._timer = None
@@ -171,4 +199,7 @@ class SavedRecord:
         if self._passing.exception() is not None:
             self._version -= 1
             self._unwritten = True
+            self._write_again()
+        else:
+            self._pause = _AGAIN
         self._passing = None

@@ -1,0 +1,103 @@
+"""How often upstream is asked, and what ends the waiting for a stream that says nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mediagate_server.generations.clock import SystemClock, Timer
+from mediagate_server.generations.follow import Follower, Poll
+from mediagate_server.generations.reading import StreamReader
+from mediagate_server.generations.stopping import Stop
+from mediagate_server.generations.waking import GRACE, Wake
+from mediagate_server.replicate.port import (
+    EventStream,
+    Prediction,
+    PredictionStatus,
+    Refusal,
+    Refused,
+)
+
+from .upstreams import NoUpstream
+
+RUNNING = Prediction("p", PredictionStatus.PROCESSING, stream_url="https://upstream/p")
+ENDED = Prediction("p", PredictionStatus.SUCCEEDED, output=["text"])
+
+
+class Passing(SystemClock):
+    """Time passes at once; `pauses` are those that were made. Timers go off when they are told."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+        self.timers: list[float] = []
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+        return event.is_set()
+
+    def call_later(self, seconds: float, callback: object) -> Timer:
+        self.timers.append(seconds)
+        assert callable(callback)
+        return asyncio.get_running_loop().call_soon(callback)
+
+
+class Told(NoUpstream):
+    """Answers as it is told to: a list of what each GET says, an error for each cancel."""
+
+    def __init__(self, *gets: Prediction, refuses: int = 0) -> None:
+        self.gets = list(gets)
+        self.refuses = refuses
+        self.opened = asyncio.Event()
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        return self.gets.pop(0) if len(self.gets) > 1 else self.gets[0]
+
+    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
+        if self.refuses:
+            self.refuses -= 1
+            raise Refused(Refusal.ACCOUNT)
+        self.gets = [RUNNING, ENDED]
+        return None
+
+    @asynccontextmanager
+    async def stream(
+        self, stream_url: str, *, last_event_id: str | None = None, model: str
+    ) -> AsyncIterator[EventStream]:
+        self.opened.set()
+        await asyncio.Event().wait()
+        yield NotImplemented
+
+
+def follower(upstream: Told, clock: Passing, stop: Stop, wake: Wake) -> Follower:
+    return Follower(upstream, clock, stop, wake, "a/b", lambda _: None, Poll.SHORT)
+
+
+async def test_a_cancel_that_is_refused_is_tried_less_and_less_often() -> None:
+    """Up to the longest pause; once it was heard, the end is looked for soon."""
+    clock = Passing()
+    upstream = Told(RUNNING, refuses=20)
+    following = follower(upstream, clock, Stop("asked for"), Wake(clock))
+    assert await following.to_the_end(RUNNING, None) == ENDED
+    _, longest = Poll.SHORT
+    refused, heard = clock.pauses[:20], clock.pauses[20:]
+    assert refused == sorted(refused)
+    assert refused.count(longest) > 10
+    assert max(heard) < longest
+
+
+async def test_news_ends_the_reading_of_a_silent_stream() -> None:
+    """Upstream is asked; where it is not the end the stream is opened again."""
+    clock = Passing()
+    wake = Wake(clock)
+    upstream = Told(RUNNING, ENDED)
+    reader = StreamReader(upstream, clock, "a/b", lambda _text, _id: None)
+    following = asyncio.create_task(
+        follower(upstream, clock, Stop(), wake).to_the_end(RUNNING, reader)
+    )
+    for _ in range(2):
+        await asyncio.wait_for(upstream.opened.wait(), 10)
+        upstream.opened.clear()
+        wake.set()
+    assert await asyncio.wait_for(following, 10) == ENDED
+    assert clock.timers == [GRACE, GRACE]
+    assert not clock.pauses
