@@ -20,7 +20,6 @@ from mediagate_server.generations import attempts, work
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.erasing import Eraser, Retention, is_whole
-from mediagate_server.generations.hashing import keyed
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.living import Living
 from mediagate_server.generations.overrun import Overruns
@@ -67,6 +66,8 @@ class Generations:
         self._overruns = Overruns(around, self._roll, self._living.keep)
         self._sweeper = Sweeper(around, self._roll, self._overruns)
         self._eraser = Eraser(around, retention)
+        self.hash_key = around.hash_key
+        """What fingerprints are keyed with: nobody else can make them."""
 
     async def __aenter__(self) -> Self:
         await self._living.__aenter__()
@@ -105,7 +106,6 @@ class Generations:
         """
         if self._roll.draining:
             raise draining()
-        submission = self._keyed(submission)
         if not submission.drawn:
             bound = await self._around.store.bound(submission.tenant, submission.request_id)
             if bound:
@@ -140,7 +140,7 @@ class Generations:
 
         What passes by itself, such as too many in flight, is not looked at.
         """
-        submission, store = self._keyed(submission), self._around.store
+        store = self._around.store
         if not submission.drawn:
             bound = await store.bound(submission.tenant, submission.request_id)
             if bound and bound.fingerprint != submission.fingerprint:
@@ -252,15 +252,6 @@ class Generations:
             with suppress(CircuitOpen):
                 return plan, self._around.upstream.try_admit(plan.slug)
         return plans[-1], self._around.upstream.try_admit(plans[-1].slug)
-
-    def _keyed(self, submission: Submission) -> Submission:
-        """With hashes that nobody without our key can make."""
-        key = self._around.hash_key
-        return replace(
-            submission,
-            fingerprint=keyed(key, submission.fingerprint),
-            likeness=submission.likeness and keyed(key, submission.likeness),
-        )
 
     async def _earlier(self, submission: Submission) -> Bound | None:
         """A generation that asked for the same and has all that it made, bound to this request."""

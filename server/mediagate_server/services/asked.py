@@ -1,7 +1,5 @@
 """From protobuf to our own words: parameters, media, options, and the fingerprint of a request."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,6 +35,7 @@ from mediagate_server.catalog.request import (
     UploadSource,
     Value,
 )
+from mediagate_server.generations.hashing import keyed
 from mediagate_server.media_type import sniff
 
 _NOT_PARAMETERS: Final = frozenset(
@@ -138,35 +137,38 @@ def seconds_of(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def fingerprint_and_likeness(method: str, request: ProtoMessage) -> tuple[str, str]:
-    """SHA-256 over canonical JSON of the request, without what may differ between repeats; and the
-    same without what makes no difference to what is made.
+def fingerprint_and_likeness(key: bytes, method: str, request: ProtoMessage) -> tuple[str, str]:
+    """A keyed hash of the request without what may differ between repeats; and the same without
+    what makes no difference to what is made.
 
-    Most requests have none of that: both are the same.
+    Most requests have none of that: both are the same. Hashed are the message's own bytes, with
+    its maps in order: this process reads and writes them anew, so they do not depend on the
+    caller's way to write them.
     """
-    document: dict[str, Any] = MessageToDict(request, preserving_proto_field_name=True)
+    rest: Any = type(request)()
+    rest.CopyFrom(request)
     for name in _NOT_IN_FINGERPRINT:
-        document.pop(name, None)
-    found = _hash(method, _without(document, _OPTIONS_NOT_IN_FINGERPRINT))
-    rest = document.get("options", {})
-    if not any(name in rest for name in _OPTIONS_NOT_IN_LIKENESS):
+        if name in rest.DESCRIPTOR.fields_by_name:
+            rest.ClearField(name)
+    found = _hash(key, method, _without(rest, _OPTIONS_NOT_IN_FINGERPRINT))
+    before = rest.options.ByteSize()
+    if _without(rest, _OPTIONS_NOT_IN_LIKENESS).options.ByteSize() == before:
         return found, found
-    return found, _hash(method, _without(document, _OPTIONS_NOT_IN_LIKENESS))
+    return found, _hash(key, method, rest)
 
 
-def _without(document: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The document without these options, and without options where none is left."""
-    options = document.get("options", {})
+def _without(request: Any, names: tuple[str, ...]) -> Any:
+    """The request without these options, and without options where none is left."""
+    options = request.options
     for name in names:
-        options.pop(name, None)
-    if not options:
-        document.pop("options", None)
-    return document
+        options.ClearField(name)
+    if not options.ByteSize():
+        request.ClearField("options")
+    return request
 
 
-def _hash(method: str, document: dict[str, Any]) -> str:
-    canonical = json.dumps([method, document], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _hash(key: bytes, method: str, request: ProtoMessage) -> str:
+    return keyed(key, b"%s %s" % (method.encode(), request.SerializeToString(deterministic=True)))
 
 
 def _word(enum: Any, number: int) -> str:

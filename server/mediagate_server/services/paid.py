@@ -148,7 +148,9 @@ class PaidCalls:
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options
         tenant = caller.current().tenant
-        fingerprint, likeness = asked.fingerprint_and_likeness(method, request)
+        fingerprint, likeness = asked.fingerprint_and_likeness(
+            self._generations.hash_key, method, request
+        )
         return Submission(
             tenant=tenant,
             method=method,

@@ -6,7 +6,7 @@ The access line holds names and numbers: never a word of a request or reply.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -15,7 +15,6 @@ from grpc import StatusCode
 from mediagate_server import telemetry
 from mediagate_server.interceptors.inbound.call import Call, Method, Proceed, Standing
 
-_log = structlog.get_logger("mediagate.rpc")
 _OTHER: Final = "other"
 _DEADLINE_SLACK: Final = 0.1
 """A caller gives up at its own deadline, by its own clock: a cancel this close (s) is that one."""
@@ -61,6 +60,7 @@ class Observe:
         self._unknown = _Series((_OTHER, _OTHER, _OTHER))
         self._idle = asyncio.Event()
         self._idle.set()
+        self._access = _AccessLog()
         self.in_flight = 0
         """Rpcs being served now; health and reflection apart, whose watches have no end."""
 
@@ -93,7 +93,7 @@ class Observe:
             seconds = self._clock() - start
             self._leave(call.method)
             series.count(call, code, seconds)
-            _write_access_line(call, code, seconds)
+            self._access.write(call, code, seconds)
 
     def _series_of(self, method: Method) -> _Series:
         if method.standing is Standing.UNKNOWN:
@@ -135,23 +135,40 @@ def _seconds_left(call: Call) -> float | None:
     return call.context.time_remaining()
 
 
-def _write_access_line(call: Call, code: StatusCode, seconds: float) -> None:
-    method = call.method
-    facts: dict[str, object] = {
-        "method": _OTHER if method.standing is Standing.UNKNOWN else method.path,
-        "code": code.name,
-        "seconds": round(seconds, 6),
-    }
-    if call.caller is not None:
-        facts["tenant"] = call.caller.tenant
-    if (receipt := call.receipt) is not None:
-        if receipt.generation_id:
-            facts["generation"] = receipt.generation_id
-        if receipt.model:
-            facts["model"] = receipt.model
-        if receipt.cost_nanos is not None:
-            facts["cost_usd_nanos"] = receipt.cost_nanos
-    if method.public:
-        _log.debug("rpc", **facts)
-    else:
-        _log.info("rpc", **facts)
+class _AccessLog:
+    """One line for each rpc, by a logger that is bound once for as long as logging stays as it is.
+
+    structlog binds anew at each line otherwise, which takes longer than the line.
+    """
+
+    def __init__(self) -> None:
+        self._bound: Any = None
+        self._kind: object = None
+
+    def write(self, call: Call, code: StatusCode, seconds: float) -> None:
+        """What there is to tell of a finished rpc."""
+        method = call.method
+        facts: dict[str, object] = {
+            "method": _OTHER if method.standing is Standing.UNKNOWN else method.path,
+            "code": code.name,
+            "seconds": round(seconds, 6),
+        }
+        if call.caller is not None:
+            facts["tenant"] = call.caller.tenant
+        if (receipt := call.receipt) is not None:
+            if receipt.generation_id:
+                facts["generation"] = receipt.generation_id
+            if receipt.model:
+                facts["model"] = receipt.model
+            if receipt.cost_nanos is not None:
+                facts["cost_usd_nanos"] = receipt.cost_nanos
+        if method.public:
+            self._logger().debug("rpc", **facts)
+        else:
+            self._logger().info("rpc", **facts)
+
+    def _logger(self) -> Any:
+        kind = structlog.get_config()["wrapper_class"]
+        if kind is not self._kind:
+            self._kind, self._bound = kind, structlog.get_logger("mediagate.rpc").bind()
+        return self._bound
