@@ -132,6 +132,75 @@ def test_no_metric_ever_passes_through_a_float(number: Decimal) -> None:
         assert str(told) == str(number)
 
 
+_LITERALS = st.decimals(0, 1000, allow_nan=False, places=17).map(str) | st.sampled_from(
+    ["0.10", "2.5E-7", "12", "18446744073709551616", "0.3333333333333333333333"]
+)
+_METRICS_LIKE = st.dictionaries(st.sampled_from(["n", "t", "metrics"]), _LITERALS).map(
+    lambda named: "{" + ",".join(f'"{name}":{literal}' for name, literal in named.items()) + "}"
+)
+_BESIDE = st.recursive(
+    _METRICS_LIKE
+    | st.sampled_from(
+        [
+            "null",
+            "1.5",
+            "[]",
+            '"metrics"',
+            '",\\"metrics\\":{\\"n\\":1.5}"',
+            '"\\",\\"metrics"',
+            '","',
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: "[" + ", ".join(items) + "]")
+        | st.lists(
+            st.tuples(st.sampled_from(["metrics", "a", ",", '\\"metrics', "\\u006detrics"]), inner),
+            max_size=3,
+        ).map(lambda named: "{" + ",\n  ".join(f'"{name}" : {item}' for name, item in named) + "}")
+    ),
+    max_leaves=6,
+)
+
+
+_FIELDS = st.lists(
+    st.tuples(st.sampled_from(["input", "urls", "x", "metrics", "\\u006detrics"]), _BESIDE),
+    max_size=3,
+)
+
+
+@given(
+    _FIELDS,
+    _METRICS_LIKE,
+    _FIELDS,
+    st.sampled_from([",", ", ", ",\n" + " " * 40]),
+)
+def test_metrics_are_those_of_the_prediction_wherever_they_stand(
+    before: list[tuple[str, str]], metrics: str, after: list[tuple[str, str]], comma: str
+) -> None:
+    """Other things may be called so too, before, after and within; the last one counts."""
+    fields = [("id", '"p"'), *before, ("metrics", metrics), *after]
+    body = "{" + comma.join(f'"{name}":{value}' for name, value in fields) + "}"
+    exact = json.loads(body, parse_float=Decimal)["metrics"]
+    told = decode_prediction(body.encode()).metrics
+    wanted = exact if isinstance(exact, dict) else {}
+    scalars = {
+        name: value for name, value in wanted.items() if isinstance(value, Decimal | int | str)
+    }
+    assert told == scalars
+    assert {name: str(value) for name, value in told.items()} == {
+        name: str(value) for name, value in scalars.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "body", ['{"id":"p","metrics":{"a":1.5},"output":%s}', '{"id":"p","output":%s}']
+)
+def test_output_nested_too_deep_for_exact_numbers_loses_no_prediction(body: str) -> None:
+    """What it cost is not known then, and never a guess."""
+    prediction = decode_prediction((body % ("[" * 1_000 + "]" * 1_000)).encode())
+    assert (prediction.id, prediction.metrics) == ("p", {})
+
+
 @pytest.mark.parametrize(
     "literal", ["1e31", "1e-31", "1e999999999999999999999", "NaN", "-Infinity"]
 )

@@ -6,6 +6,7 @@ id may be missing, null or of another type. Only a document without an id is unr
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
@@ -25,13 +26,16 @@ _LONGEST_ID = 256
 _LARGEST_EXPONENT = 30
 """A metric of 1e31 or of 1e-31 is no count and no time: multiplied it would only fill memory."""
 
+_METRICS = b'"metrics"'
+_INDENT = 32
+
 _Metrics = dict[str, Decimal | int | str | bool]
 
 
 def decode_prediction(body: bytes) -> Prediction:
     """One prediction. NoAnswer where no id can be read."""
     document = _loads(body)
-    prediction = _prediction(document, lambda: _exact(body).get("metrics"))
+    prediction = _prediction(document, lambda: _exact_metrics(body))
     if prediction is None:
         raise NoAnswer("the answer names no prediction")
     return prediction
@@ -75,23 +79,33 @@ def _loads(body: bytes) -> Any:
         # It is right to be strict with lone surrogates, control characters, NaN and bytes that
         # are no UTF-8, but not when the id of something paid stands beside them.
         try:
-            return _printable(_lenient(body, parse_float=float))
+            return _printable(_LENIENT.decode(body.decode("utf-8", "replace")))
         except (ValueError, RecursionError) as unreadable:
             raise NoAnswer("the answer is not JSON") from unreadable
 
 
-def _exact(body: bytes) -> Any:
+def _exact(document: bytes) -> Any:
     """The document with every fraction as its literal says: 0.1 is a tenth, which no float is.
 
     Done a second time and only where metrics hold fractions, because inputs and outputs must
     stay plain JSON values.
     """
-    return _lenient(body, parse_float=_decimal)
+    return _EXACT.decode(document.decode("utf-8", "replace"))
 
 
-def _lenient(body: bytes, *, parse_float: Callable[[str], Any]) -> Any:
-    text = body.decode("utf-8", "replace")
-    return json.loads(text, strict=False, parse_float=parse_float, parse_int=_integer)
+def _exact_metrics(body: bytes) -> object:
+    """The metrics of a prediction, exactly, if possible without reading all before them again.
+
+    `body` was read already, so it is one object. A quote that follows a comma can only begin a
+    string there, as one that ends a string is followed by no letter. From such a name on, what is
+    left to the end of the body, with a brace before it, is an object too where the name is of the
+    outermost one; where it is of one within, a brace too many is left over.
+    """
+    begins = body.rfind(_METRICS)
+    if begins > 0 and body[max(begins - _INDENT, 0) : begins].rstrip().endswith(b","):
+        with suppress(ValueError):
+            return _exact(b"{" + body[begins:])["metrics"]
+    return _exact(body).get("metrics")
 
 
 def _integer(literal: str) -> int | float:
@@ -104,6 +118,10 @@ def _decimal(literal: str) -> Decimal | None:
         return Decimal(literal)
     except InvalidOperation:  # an exponent beyond what decimal can hold
         return None
+
+
+_LENIENT = json.JSONDecoder(strict=False, parse_int=_integer)
+_EXACT = json.JSONDecoder(strict=False, parse_float=_decimal, parse_int=_integer)
 
 
 def _printable(value: Any) -> Any:
@@ -177,7 +195,10 @@ def instant_of(value: object) -> datetime | None:
 def _metrics(told: object, exact_metrics: Callable[[], object]) -> _Metrics:
     if isinstance(told, dict) and any(type(value) is float for value in told.values()):
         # Whole numbers beyond 64 bits also come as floats from the fast parser.
-        told = exact_metrics()
+        try:
+            told = exact_metrics()
+        except RecursionError:
+            return {}  # An output nested that deep is still paid for, at a price nobody knows.
     if not isinstance(told, dict):
         return {}
     return {key: value for key, value in told.items() if _is_metric(value)}
