@@ -353,6 +353,7 @@ async def test_a_kept_connection_that_dies_under_a_create_is_a_doubt(serve_raw: 
         (HEAD, b"\r\n", WHOLE),
         (HEAD, b"Content-Length: 31\r\nContent-Encoding: identity\r\n\r\n", WHOLE[:9], WHOLE[9:]),
         (HEAD, b"Content-Encoding: gzip\r\n\r\n", gzip.compress(WHOLE)),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", HEAD, b"\r\n", WHOLE),
     ],
 )
 async def test_whole_bodies_in_any_form_are_answers(
@@ -370,6 +371,34 @@ async def test_a_refusal_stands_although_its_body_breaks(serve_raw: ServeRaw) ->
         with pytest.raises(Refused) as refused:
             await client.create(request())
     assert refused.value.refusal is Refusal.INPUT
+
+
+async def test_what_was_not_read_to_its_end_has_no_successor(serve_raw: ServeRaw) -> None:
+    """A create that is refused before all of it was read: the next one takes another connection."""
+    heads: list[bytes] = []
+    over = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+        await over.wait()
+
+    async with ReplicateClient(settings(await serve_raw(handler))) as client:
+        for _ in range(2):
+            with pytest.raises(Refused) as refused:
+                await client.create(CreateRequest("a/b", {"x": "y" * 2**24}, cancel_after=5))
+            assert refused.value.refusal is Refusal.INPUT
+    over.set()
+    assert len(heads) == 2
+
+
+async def test_a_large_create_arrives_whole(serve_raw: ServeRaw) -> None:
+    """More than a socket takes at once."""
+    posts: list[bytes] = []
+    url = await serve_raw(answers(HEAD, b"\r\n", WHOLE, posts=posts))
+    async with ReplicateClient(settings(url)) as client:
+        assert (await client.create(CreateRequest("a/b", {"x": "y" * 2**24}, 5))).id == "p1"
+    assert json.loads(posts[0].partition(b"\r\n\r\n")[2]) == {"input": {"x": "y" * 2**24}}
 
 
 async def test_bodies_are_bounded(serve: Serve) -> None:

@@ -5,7 +5,6 @@ or a netrc entry could add credentials) and hold no token: it is set by the SDK'
 `Exchange`, on requests to the API alone.
 """
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,9 +16,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from replicate.client import Client as Sdk
 
-from mediagate_server import failpoints
 from mediagate_server.replicate.exchange import Exchange
-from mediagate_server.replicate.last_look import LookingRequest
 from mediagate_server.replicate.pushing import PushingConnector
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.transport import AnswerTransport
@@ -66,29 +63,12 @@ def _session(
     connector = connections(limit=limit, ssl=tls, keepalive_timeout=settings.keepalive)
     return aiohttp.ClientSession(
         connector=connector,
-        request_class=LookingRequest,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": USER_AGENT},
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,
         read_bufsize=_STREAM_BUFFER,
-        trace_configs=_traces(),
     )
-
-
-def _traces() -> list[aiohttp.TraceConfig] | None:
-    """Tells the failpoint behind a create's last byte, where it is armed."""
-    if not failpoints.is_armed("after_send"):
-        return None
-
-    async def sent(_: object, __: object, chunk: aiohttp.TraceRequestChunkSentParams) -> None:
-        if chunk.method == "POST" and chunk.url.path.endswith("/predictions"):
-            # The chunk is handed over when this returns.
-            asyncio.get_running_loop().call_soon(failpoints.hit, "after_send")
-
-    traces = aiohttp.TraceConfig()
-    traces.on_request_chunk_sent.append(sent)
-    return [traces]
 
 
 def _headers(settings: ReplicateSettings) -> dict[str, str]:

@@ -1,21 +1,31 @@
 """One HTTP exchange without the SDK between: what every paid call waits for, and nothing else.
 
 Create and get go this way because the SDK's half of them cost more than all of our own work
-(docs/decisions/0020). What an answer means is decided in the same places as for the SDK's way.
+(docs/decisions/0020), and the library's half of the rest (0065). Connecting, TLS, the pool of
+connections and the reading of answers stay aiohttp's; the request is put together here. What an
+answer means is decided in the same places as for the SDK's way.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 import aiohttp
+from aiohttp.connector import Connection as Borrowed
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 from yarl import URL
 
+from mediagate_server import failpoints
 from mediagate_server.replicate.bodies import LARGEST_ERROR, read_body, unpacked
-from mediagate_server.replicate.last_look import last_look
-from mediagate_server.replicate.port import NoAnswer, UpstreamError
+from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UpstreamError
 from mediagate_server.replicate.refusals import failure_of, unanswered
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
+
+_PATH: Final = re.compile(r"/[!-~]*")
+_BUFFER: Final = 64 * 1024
+"""Bytes of an answer that are held before upstream has to wait; twice that at the most."""
 
 
 class Exchange:
@@ -31,15 +41,26 @@ class Exchange:
         headers: Mapping[str, str],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._session = session
-        self._root = api_root(settings.base_url)
+        if session.connector is None:
+            raise ValueError("the session is closed")
+        root = URL(api_root(settings.base_url))
+        # Never sent: it is by what a request looks like that the pool knows where to connect to.
+        self._like = aiohttp.ClientRequest(
+            "GET", root, loop=asyncio.get_running_loop(), session=session
+        )
+        self._pool = session.connector
         self._largest = settings.max_body_bytes
-        self._headers = dict(headers)
+        self._root = root.raw_path
+        self._head = "".join(
+            f"{name}: {value}\r\n"
+            for name, value in {"Host": self._like.headers["Host"], **headers}.items()
+        )
         self._now = now
         # Overall time is bounded in `send`; these are the phases before a byte is sent.
         self._phases = aiohttp.ClientTimeout(
             total=None, connect=settings.connect_timeout, sock_connect=settings.connect_timeout
         )
+        self._tells = failpoints.is_armed("after_send")
 
     async def send(
         self,
@@ -53,44 +74,99 @@ class Exchange:
     ) -> bytes:
         """The body of a 2xx that came within so many seconds. Raises Refused or NoAnswer.
 
-        `path` begins with a slash and is sent as it is: what is in it is quoted already.
-        `may_send` has the last word before `content` goes.
+        `path` begins with a slash and is sent as it is: what is in it is quoted already; so are
+        the values of `headers`, which are ours.
+
+        `may_send` has the last word before the first byte goes. Between the decision to send and
+        that byte lies the wait for a connection. A process can stand still in it for as long as its
+        machine likes, and what was right before may be wrong after: another process may have taken
+        over and declared that the request was never sent.
         """
+        request = self._request(method, path, content, headers or {})
         try:
-            with last_look(may_send):
-                async with asyncio.timeout(within):
-                    return await self._answer(method, path, content, headers)
+            async with asyncio.timeout(within):
+                connection = await self._connected()
+                try:
+                    if may_send is not None and not may_send():
+                        raise Refused(Refusal.UNREACHABLE)
+                    body = await self._answer(connection, request)
+                except BaseException:
+                    connection.close()
+                    raise
+                _give_back(connection)
+                return body
         except TimeoutError as late:
             raise NoAnswer("timeout") from late
 
-    async def _answer(
-        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str] | None
+    def _request(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
     ) -> bytes:
+        """All bytes of it."""
+        if not _PATH.fullmatch(path):
+            raise ValueError("a path must be quoted")
+        own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if content is not None:
+            own += f"Content-Length: {len(content)}\r\n"
+        head = f"{method} {self._root}{path} HTTP/1.1\r\n{self._head}{own}\r\n"
+        return head.encode("ascii") + (content or b"")
+
+    async def _connected(self) -> Borrowed:
+        """A connection out of the pool, or a new one."""
         try:
-            response = await self._session.request(
-                method,
-                URL(self._root + path, encoded=True),
-                data=content,
-                headers=self._headers if headers is None else {**self._headers, **headers},
-                allow_redirects=False,
-                auto_decompress=False,
-                timeout=self._phases,
-            )
+            return await self._pool.connect(self._like, traces=[], timeout=self._phases)
+        except TimeoutError as late:
+            raise Refused(Refusal.UNREACHABLE) from late
         except (aiohttp.ClientError, OSError) as failure:
             raise unanswered(failure) from failure
-        try:
-            if not 200 <= response.status < 300:
-                raise await self._failure(response)
-            body = await read_body(response.content.iter_any(), response.status, self._largest)
-            return unpacked(body, response.headers.get("Content-Encoding"), self._largest)
-        finally:
-            # A body that was read to its end has given the connection back already.
-            response.close()
 
-    async def _failure(self, response: aiohttp.ClientResponse) -> UpstreamError:
+    async def _answer(self, connection: Borrowed, request: bytes) -> bytes:
+        """Send, once, and read what is answered."""
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None:
+            raise NoAnswer("the connection broke")
+        protocol.set_response_params(
+            read_until_eof=True, auto_decompress=False, read_bufsize=_BUFFER
+        )
+        transport.write(request)
+        if self._tells:
+            # By then the loop has handed the bytes over.
+            asyncio.get_running_loop().call_soon(failpoints.hit, "after_send")
+        try:
+            message, payload = await protocol.read()
+            while 100 <= message.code < 200 and message.code != 101:
+                message, payload = await protocol.read()
+        except (aiohttp.ClientError, OSError, HttpProcessingError) as failure:
+            raise NoAnswer("the connection broke") from failure
+        if not 200 <= message.code < 300:
+            raise await self._failure(message, payload)
+        body = await _whole(payload, message.code, self._largest)
+        return unpacked(body, message.headers.get("Content-Encoding"), self._largest)
+
+    async def _failure(
+        self, message: RawResponseMessage, payload: aiohttp.StreamReader
+    ) -> UpstreamError:
         """The status alone decides what happened; the body, if it comes, only adds to it."""
         try:
-            body = await read_body(response.content.iter_any(), response.status, LARGEST_ERROR)
+            body = await _whole(payload, message.code, LARGEST_ERROR)
         except NoAnswer:
             body = b""
-        return failure_of(response.status, response.headers, body, self._now())
+        return failure_of(message.code, message.headers, body, self._now())
+
+
+async def _whole(payload: aiohttp.StreamReader, status: int, largest: int) -> bytes:
+    """The body. Most are there with their heads: those need no reader that waits."""
+    if not payload.is_eof() or payload.exception() is not None:
+        return await read_body(payload.iter_any(), status, largest)
+    body = payload.read_nowait()
+    if len(body) > largest:
+        raise NoAnswer("the answer is too large", http_status=status)
+    return body
+
+
+def _give_back(connection: Borrowed) -> None:
+    """To the pool, unless there is more to come, or still something of the request to go."""
+    transport = connection.transport
+    if transport is not None and transport.get_write_buffer_size():
+        connection.close()
+    else:
+        connection.release()

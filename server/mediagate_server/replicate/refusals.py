@@ -14,7 +14,6 @@ import aiohttp
 import orjson
 
 from mediagate_server.replicate.invalid_fields import invalid_fields
-from mediagate_server.replicate.last_look import NotSent
 from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UpstreamError
 
 _REFUSALS = {
@@ -62,7 +61,7 @@ def unanswered(failure: Exception) -> UpstreamError:
     one that broke after the request was written, so aiohttp's own exception is looked at.
     """
     told = failure if isinstance(failure, aiohttp.ClientError) else failure.__cause__
-    if isinstance(told, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | NotSent):
+    if isinstance(told, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return Refused(Refusal.UNREACHABLE)
     return NoAnswer("the connection broke")
 
