@@ -114,13 +114,14 @@ def compare(
     """Hold a month's invoice against the ledger, model by model. Ends with 1 where they differ.
 
     CSV has the columns `model` and `amount_usd`, JSON a list of such objects; several lines of a
-    model are added up. A column `month` (YYYY-MM) says which month it is, unless --month does. For
-    each model that differs, the row of the price list is named that most likely is wrong. Of all
-    tenants, unless one is named.
+    model are added up, by whatever names the catalog knows it. A column `month` (YYYY-MM) says
+    which month it is, unless --month does. For each model that differs, the row of the price list
+    is named that most likely is wrong. Of all tenants, unless one is named.
     """
     from mediagate_cli.differences import Verdict
     from mediagate_cli.differences import compare as compared
     from mediagate_cli.invoices import InvoiceError, read_invoice
+    from mediagate_cli.naming import Names
 
     allowed = _percent(tolerance)
     try:
@@ -136,7 +137,8 @@ def compare(
             end_time=period.end,
             tenant=tenant or _EVERYBODY,
         )
-        found = compared(_rows(totals), invoice.amounts, allowed)
+        names = Names.of(await client.models())
+        found = compared(_rows(totals), invoice.amounts, allowed, names)
         differing = [one for one in found if one.verdict is not Verdict.AGREES]
         if as_json:
             print_json([_plain(one) for one in found])
@@ -238,7 +240,7 @@ def _print_differences(found: "Sequence[Difference]") -> None:
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for one in found:
         table.add_row(
-            one.model,
+            f"{one.model} ({', '.join(one.called)})" if one.called else one.model,
             dollars(one.ledger),
             _usd(one.invoice),
             f"{one.percent:+.2f} %",
@@ -273,6 +275,7 @@ def _plain(one: "Difference") -> dict[str, object]:
     row = one.suspect
     return {
         "model": one.model,
+        "called": list(one.called),
         "ledger_usd_nanos": one.ledger,
         "invoice_usd_nanos": int(one.invoice.to_integral_value()),
         "off_by_percent": float(round(one.percent, 4)),

@@ -6,12 +6,13 @@ likely to be wrong: the one whose price would have to change least to explain it
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from mediagate_cli.invoices import Amount, plain_name
+from mediagate_cli.invoices import Amount
+from mediagate_cli.naming import NO_NAMES, Names, plain_name
 
 _PERCENT: Final = 100
 _NOTHING: Final = Amount(Decimal(0), Decimal(0), 0)
@@ -51,7 +52,10 @@ class PriceRow:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One model in both. `suspect` is set where they are further apart than is tolerated."""
+    """One model in both. `suspect` is set where they are further apart than is tolerated.
+
+    `called` are other names that the invoice has for it.
+    """
 
     model: str
     ledger: int
@@ -59,6 +63,7 @@ class Difference:
     verdict: Verdict
     rows: tuple[PriceRow, ...]
     suspect: PriceRow | None
+    called: tuple[str, ...] = ()
 
     @property
     def nanos(self) -> Decimal:
@@ -81,24 +86,42 @@ class Difference:
 
 
 def compare(
-    rows: Iterable[PriceRow], invoice: Mapping[str, Amount], tolerance: Decimal
+    rows: Iterable[PriceRow],
+    invoice: Mapping[str, Amount],
+    tolerance: Decimal,
+    names: Names = NO_NAMES,
 ) -> tuple[Difference, ...]:
-    """Return all models of either side, the largest difference first. `tolerance` is in percent."""
+    """Return all models of either side, the largest difference first. `tolerance` is in percent.
+
+    `names` tell which model of the ledger's the invoice means.
+    """
     by_model: defaultdict[str, list[PriceRow]] = defaultdict(list)
     for row in rows:
         by_model[plain_name(row.model)].append(row)
+    charged = frozenset(by_model)
+    called: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(invoice):
+        called[names.meant(name, charged)].append(name)
     found = [
-        _difference(model, tuple(by_model.get(model, ())), invoice.get(model), tolerance)
-        for model in sorted(by_model.keys() | invoice.keys())
+        replace(
+            _difference(
+                model,
+                tuple(by_model.get(model, ())),
+                [invoice[name] for name in called.get(model, ())],
+                tolerance,
+            ),
+            called=tuple(name for name in called.get(model, ()) if name != model),
+        )
+        for model in sorted(charged | called.keys())
     ]
     return tuple(sorted(found, key=lambda one: abs(one.nanos), reverse=True))
 
 
 def _difference(
-    model: str, rows: tuple[PriceRow, ...], stated: Amount | None, tolerance: Decimal
+    model: str, rows: tuple[PriceRow, ...], stated: list[Amount], tolerance: Decimal
 ) -> Difference:
     ledger = sum(row.nanos for row in rows)
-    amount = stated or _NOTHING
+    amount = sum(stated, _NOTHING)
     apart = amount.nanos - ledger
     allowed = max(abs(amount.nanos), Decimal(ledger)) * tolerance / _PERCENT + amount.slack
     if abs(apart) <= allowed:
@@ -106,7 +129,7 @@ def _difference(
     verdict = Verdict.DIFFERS
     if not rows:
         verdict = Verdict.NOT_IN_LEDGER
-    elif stated is None:
+    elif not stated:
         verdict = Verdict.NOT_ON_INVOICE
     return Difference(model, ledger, amount.nanos, verdict, rows, _suspect(rows, apart))
 

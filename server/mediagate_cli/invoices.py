@@ -5,7 +5,7 @@
 
     {"month": "2026-10", "lines": [{"model": "black-forest-labs/flux-dev", "amount_usd": "12.50"}]}
 
-JSON may also be the list alone. A model may have several lines, and a version behind its name.
+JSON may also be the list alone. A model may have several lines, and any of its names (naming.py).
 Other columns are not looked at. Amounts are dollars: `12.5`, `$1,234.56`, `-3` for a credit note.
 """
 
@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
+
+from mediagate_cli.naming import plain_name
 
 MODEL_COLUMNS: Final = ("model", "slug", "model_name")
 AMOUNT_COLUMNS: Final = ("amount_usd", "amount", "usd", "cost_usd", "cost", "total")
@@ -44,10 +46,13 @@ class Amount:
     slack: Decimal
     lines: int
 
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.nanos + other.nanos, self.slack + other.slack, self.lines + other.lines)
+
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """Amounts by model, as owner/name in lower case. `month` is empty where the file has none."""
+    """Amounts by model, by the plain name that each has there. `month`: empty where it has none."""
 
     month: str
     amounts: Mapping[str, Amount]
@@ -71,11 +76,6 @@ def read_invoice(text: str) -> Invoice:
     if bad := [one for one in months if not _MONTH.fullmatch(one)]:
         raise InvoiceError(f"{bad[0]!r} is not a month like 2026-10")
     return Invoice(next(iter(months), ""), {model: _sum(each) for model, each in found.items()})
-
-
-def plain_name(model: str) -> str:
-    """Return owner/name of a model, without its version, in lower case."""
-    return model.partition(":")[0].strip().casefold()
 
 
 def _of_csv(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -115,7 +115,9 @@ def _model(place: str, line: Mapping[str, Any]) -> str:
     value = next((line[name] for name in MODEL_COLUMNS if name in line), None)
     if not isinstance(value, str) or not value.strip():
         raise InvoiceError(f"{place}: it names no model")
-    return plain_name(value)
+    if not (name := plain_name(value)):
+        raise InvoiceError(f"{place}: {value.strip()!r} is no model")
+    return name
 
 
 def _amount(place: str, line: Mapping[str, Any]) -> Decimal:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mediagate.v1.models_pb2 import ListModelsResponse
 from mediagate.v1.usage_pb2 import GetUsageResponse, UsageTotal
 from mediagate_client import Client
 from tests.client.gate import Gate
@@ -164,6 +165,24 @@ def test_an_invoice_that_differs_names_the_price(
     assert found[FILM]["verdict"] == found[CLAUDE]["verdict"] == "agrees"
 
 
+def test_an_invoice_may_call_models_by_any_name(
+    spent: tuple[str, dict[str, int]], costs: Mediagate
+) -> None:
+    """Aliases, versions and pages are the ledger's models; the table says what they were called."""
+    called = {FLUX: "Flux-Dev", CLAUDE: f"{CLAUDE}:latest", FILM: f"https://replicate.com/{FILM}"}
+    text = invoice({called[model]: nanos for model, nanos in spent[1].items()})
+    done = costs("compare", "-", input=text)
+    assert done.exit_code == 0, done.output
+    assert "3 models, 0 further apart" in done.stderr
+    assert f"{FLUX} (flux-dev)" in done.stdout
+    found = json.loads(costs("compare", "-", "--json", input=text).stdout)
+    assert {one["model"]: one["called"] for one in found} == {
+        FLUX: ["flux-dev"],
+        CLAUDE: [],
+        FILM: [],
+    }
+
+
 def test_a_month_comes_from_the_file_or_the_command_line(
     spent: tuple[str, dict[str, int]], costs: Mediagate
 ) -> None:
@@ -186,6 +205,7 @@ def test_what_is_unknown_and_assumed_is_apart(scripted: Gate, mediagate: Mediaga
     ]
     for _ in range(2):
         scripted.plays("GetUsage", GetUsageResponse(totals=totals))
+    scripted.plays("ListModels", ListModelsResponse())
     done = mediagate("costs", "--all-tenants", "--by", "price")
     assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.stdout.splitlines()]

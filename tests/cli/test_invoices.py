@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mediagate.v1.models_pb2 import Model, StandIn
 from mediagate_cli.differences import Difference, PriceRow, Verdict, compare
-from mediagate_cli.invoices import Amount, InvoiceError, plain_name, read_invoice
+from mediagate_cli.invoices import Amount, InvoiceError, read_invoice
+from mediagate_cli.naming import Names, plain_name
 
 names = st.from_regex(r"[a-z][a-z0-9.-]{0,9}/[a-z][a-z0-9.-]{0,9}", fullmatch=True)
 sums = st.decimals("-1000000", "1000000", places=4)
@@ -149,3 +151,63 @@ def test_every_planted_drift_is_found_and_nothing_else(
     sizes = [abs(one.nanos) for one in found]
     assert sizes == sorted(sizes, reverse=True)
     assert {one.factor for one in found if one.suspect} <= {Decimal("1.01")}
+
+
+SDXL, VERSION = (
+    "stability-ai/sdxl",
+    "7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc",
+)
+NAMES = Names.of(
+    [
+        Model(slug=SDXL, aliases=["SDXL"], version=VERSION),
+        Model(slug="luma/ray-2", stands_in_for=[StandIn(name="luma/dream-machine")]),
+        Model(slug="old/gone", successor="luma/ray-2"),
+        Model(slug="another/one", version=f"7762fd07{'0' * 56}"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "charged", "meant"),
+    [
+        (SDXL, SDXL, SDXL),
+        (f" Stability-AI/SDXL:{VERSION} ", SDXL, SDXL),
+        (VERSION, SDXL, SDXL),
+        (VERSION[:12], SDXL, SDXL),
+        (VERSION[:8], SDXL, VERSION[:8]),  # Also how another one begins.
+        ("sdxl", SDXL, SDXL),
+        ("sdxl", "a/b", SDXL),
+        (f"https://replicate.com/{SDXL}", SDXL, SDXL),
+        (f"replicate.com/{SDXL}/versions/{VERSION}?tab=api", SDXL, SDXL),
+        ("luma/dream-machine", "luma/ray-2", "luma/ray-2"),
+        ("luma/dream-machine", "a/b", "luma/dream-machine"),
+        ("old/gone", "luma/ray-2", "luma/ray-2"),
+        ("old/gone", "old/gone", "old/gone"),
+        ("acme/ours", "deployments/acme/ours", "deployments/acme/ours"),
+        ("https://replicate.com/deployments/acme/ours", "acme/ours", "acme/ours"),
+        ("deployments/acme/ours", "a/b", "deployments/acme/ours"),
+        ("unheard/of", "a/b", "unheard/of"),
+    ],
+)
+def test_a_model_is_known_by_any_of_its_names(written: str, charged: str, meant: str) -> None:
+    """Whatever the invoice calls it, it is held against what the ledger has of that model."""
+    assert NAMES.meant(plain_name(written), frozenset({charged})) == meant
+
+
+def test_lines_under_several_names_are_added_up() -> None:
+    """They are one model, with the names that it has there."""
+    text = f"model,amount_usd\nSDXL,1.00\n{SDXL}:{VERSION},2.000\n{VERSION},0.5\na/b,1\n"
+    rows = [row(3_500_000_000, model=SDXL)]
+    found = {one.model: one for one in compare(rows, read_invoice(text).amounts, HALF, NAMES)}
+    assert found.keys() == {SDXL, "a/b"}
+    assert found[SDXL].verdict is Verdict.AGREES
+    assert found[SDXL].invoice == 3_500_000_000
+    assert found[SDXL].called == (VERSION, "sdxl")
+    assert found["a/b"].called == ()
+
+
+@pytest.mark.parametrize("written", [":", "https://replicate.com/", " / "])
+def test_what_names_nothing(written: str) -> None:
+    """Is told by its line."""
+    with pytest.raises(InvoiceError, match="line 2: "):
+        read_invoice(f"model,amount_usd\n{written},1\n")
