@@ -51,8 +51,8 @@ def audio(
         "duration": duration,
         "temperature": temperature,
         "seed": seed,
-        "continue_from": o.medium(continue_from),
-        "reference_audio": o.medium(reference),
+        "continue_from": continue_from,
+        "reference_audio": reference,
         "output_format": format_ or format_of(output, _FORMATS),
         "wait": 0,
     }

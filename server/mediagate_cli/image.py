@@ -49,9 +49,9 @@ def image(
         "seed": seed,
         "steps": steps,
         "guidance_scale": guidance,
-        "reference_images": o.media(reference),
+        "reference_images": reference,
         "strength": strength,
-        "mask": o.medium(mask),
+        "mask": mask,
         "output_format": format_ or format_of(output, _FORMATS),
         "wait": 0,
     }

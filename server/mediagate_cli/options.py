@@ -1,21 +1,15 @@
 """What several commands may be told: one name, one meaning, one help text each."""
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mediagate_cli.money import nanos_of
-
-if TYPE_CHECKING:
-    from mediagate_client import MediaSource
-
-_KEPT = re.compile(r"(?P<upload>upl_\w+)|(?P<generation>gen_\w+)(/(?P<index>\d{1,4}))?", re.ASCII)
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
@@ -38,7 +32,7 @@ class ModalityName(StrEnum):
 
 
 MEDIUM = "Path, URL or kept id"
-"""What may stand where a medium is wanted. An id is gen_..., gen_.../1 or upl_...: see `medium`."""
+"""What may stand for a medium. Ids are gen_..., gen_.../1 and upl_...: the client reads them."""
 
 Prompt = Annotated[str, typer.Argument(help="What is wanted. `-` reads it from stdin.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -155,22 +149,6 @@ def read_text(file: Path) -> str:
     except OSError as error:
         problem = error.strerror or "cannot be read"
         raise typer.BadParameter(f"{file}: {problem}", param_hint="FILE") from None
-
-
-def medium(text: str | None) -> "MediaSource | None":
-    """Return what stands for a medium: what the gate keeps by its id, else a path or URL."""
-    if text is None or not (kept := _KEPT.fullmatch(text)) or Path(text).exists():
-        return text
-    from mediagate.v1.medium_pb2 import MediaInput, OutputRef
-
-    if kept["upload"]:
-        return MediaInput(upload_id=text)
-    return OutputRef(generation_id=kept["generation"], index=int(kept["index"] or 0))
-
-
-def media(texts: Sequence[str] | None) -> "list[MediaSource | None] | None":
-    """Return the same for several."""
-    return None if texts is None else [medium(text) for text in texts]
 
 
 def labels_of(pairs: Sequence[str] | None) -> dict[str, str] | None:

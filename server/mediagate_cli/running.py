@@ -92,5 +92,5 @@ def _media(texts: Sequence[str] | None) -> "dict[str, list[MediaSource | None]]"
     """Return media by input; an input that is named twice gets a list."""
     media: dict[str, list[MediaSource | None]] = {}
     for name, source in _pairs(texts, "--media"):
-        media.setdefault(name, []).append(o.medium(source))
+        media.setdefault(name, []).append(source)
     return media

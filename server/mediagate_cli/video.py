@@ -40,11 +40,11 @@ def video(
     """Make a video and save it. It takes minutes; Ctrl-C cancels."""
     wanted = o.read_prompt(prompt)
     fields = run.fields() | {
-        "first_frame": o.medium(first_frame),
-        "last_frame": o.medium(last_frame),
-        "reference_images": o.media(reference),
-        "source_video": o.medium(source_video),
-        "source_audio": o.medium(source_audio),
+        "first_frame": first_frame,
+        "last_frame": last_frame,
+        "reference_images": reference,
+        "source_video": source_video,
+        "source_audio": source_audio,
         "duration": duration,
         "fps": fps,
         "size": size,

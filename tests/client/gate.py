@@ -162,8 +162,8 @@ class Gate(
     def RunModel(self, request: Any, context: Any) -> Any:
         return self._unary("RunModel", request, context)
 
-    def StreamModel(self, request: Any, context: Any) -> Any:
-        return self._unary("StreamModel", request, context)
+    def StreamModel(self, request: Any, context: Any) -> Iterator[Any]:
+        return self._stream("StreamModel", request, context)
 
     def GetUsage(self, request: Any, context: Any) -> Any:
         return self._unary("GetUsage", request, context)

@@ -74,6 +74,21 @@ def test_every_source_of_a_medium(tmp_path: Path) -> None:
     assert media_input(UploadMediaResponse(upload_id="upl_1")).upload_id == "upl_1"
 
 
+def test_an_id_of_what_is_kept_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output's, or an upload's; a file of that name goes first, and what is neither is told."""
+    monkeypatch.chdir(tmp_path)
+    assert media_input("gen_01ab").output == OutputRef(generation_id="gen_01ab")
+    assert media_input("gen_01ab/2").output == OutputRef(generation_id="gen_01ab", index=2)
+    assert media_input("upl_01ab").upload_id == "upl_01ab"
+    request = paid_request(GenerateVideoRequest, "rain", {"first_frame": "gen_01ab"})
+    assert request.first_frame.output.generation_id == "gen_01ab"
+    for path in ("gen_01ab/", "gen-01ab", "gen_1.png", "upl_1/2"):
+        with pytest.raises(InvalidRequest, match="cannot read"):
+            media_input(path)
+    (tmp_path / "gen_01ab").write_bytes(PNG)
+    assert media_input("gen_01ab").inline.data == PNG
+
+
 def test_the_name_tells_a_type_that_the_bytes_do_not(tmp_path: Path) -> None:
     """An SVG has no signature, but a suffix."""
     file = tmp_path / "drawing.svg"

@@ -19,9 +19,9 @@ from mediagate.v1.generation_pb2 import (
 from mediagate.v1.generations_pb2 import ListGenerationsResponse, WatchGenerationResponse
 from mediagate.v1.image_pb2 import GenerateImageResponse
 from mediagate.v1.medium_pb2 import Media
-from mediagate.v1.models_pb2 import RunModelResponse
+from mediagate.v1.models_pb2 import ModelCompleted, RunModelResponse, StreamModelResponse
 from mediagate.v1.safety_pb2 import CheckSafetyResponse
-from mediagate.v1.text_pb2 import GenerateTextResponse
+from mediagate.v1.text_pb2 import GenerateTextResponse, TextDelta, TextStarted
 from mediagate.v1.usage_pb2 import (
     Charge,
     GetUsageResponse,
@@ -87,7 +87,7 @@ def test_offers(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """The third checks a text, asks for JSON and runs a model by its slug."""
+    """The third checks a text, asks for JSON, runs a model by its slug and streams another."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lighthouse.png").write_bytes(PNG)
     harm = SafetyCategory(code="S9", name="Indiscriminate Weapons")
@@ -97,8 +97,17 @@ def test_offers(
     scripted.plays("CheckSafety", CheckSafetyResponse(generation=judged))
     scripted.plays("GenerateText", GenerateTextResponse(generation=answer))
     scripted.plays("RunModel", RunModelResponse(generation=Generation(raw=raw)))
+    scripted.plays(
+        "StreamModel",
+        StreamModelResponse(started=TextStarted(generation_id="g-1")),
+        StreamModelResponse(sequence=3, delta=TextDelta(text="It.")),
+        StreamModelResponse(
+            completed=ModelCompleted(generation=Generation(cost=Cost(usd_nanos=7)))
+        ),
+    )
     run(OFFERS, scripted)
-    assert capsys.readouterr().out == f"['Indiscriminate Weapons']\nParis\nmedia:0 {FILE}\n"
+    expected = f"['Indiscriminate Weapons']\nParis\nmedia:0 {FILE}\nIt.7\n"
+    assert capsys.readouterr().out == expected
     [sent] = scripted.asked("RunModel")
     assert sent.media["image"].media[0].inline.data == PNG
 

@@ -8,6 +8,7 @@ from mediagate.v1.text_pb2 import StreamTextRequest, TextDelta, ToolCallDelta
 from mediagate_client.errors import StreamLost
 from mediagate_client.events import TextEvent
 from mediagate_client.resume import StreamState
+from mediagate_client.stream_facts import TextFacts
 
 from .texts import completed, delta, started, status, told
 
@@ -74,8 +75,9 @@ def test_facts_are_kept_beside_the_pieces() -> None:
     assert [state.receive(m) for m in (started(), status(4), completed(0))] == [None] * 3
     assert state.status is not None
     assert state.status.queue_position == 4
-    assert state.completed is not None
-    assert state.completed.cost.usd_nanos == 12_000
+    cost = TextFacts(state).cost
+    assert cost is not None
+    assert cost.usd_nanos == 12_000
 
 
 def test_a_piece_is_a_string() -> None:

@@ -79,6 +79,42 @@ async def test_a_verdict_and_any_model(far: AsyncClient, near: Client) -> None:
     assert plan.target == "black-forest-labs/flux-schnell"
 
 
+async def test_any_models_text_comes_in_pieces(far: AsyncClient, near: Client) -> None:
+    """In both faces: the pieces add up to the output; a model that makes none has it at its end."""
+    given = {"prompt": "Hello"}
+    blocking = near.stream_model("snowflake/snowflake-arctic-instruct", input=given)
+    assert blocking.generation is None
+    begun = str(next(blocking))
+    again = far.stream_model(
+        "snowflake/snowflake-arctic-instruct",
+        input=given,
+        request_id=blocking.request_id,
+        after_sequence=blocking.sequence,
+    )
+    pieces = [begun, *blocking]
+    assert begun + await again.read() == "".join(pieces)
+    assert len(pieces) > 2
+    for stream in (blocking, again):
+        assert stream.generation is not None
+        assert stream.generation.id == stream.generation_id
+        assert stream.cost == stream.generation.cost
+        assert stream.usage == stream.generation.usage
+    media = {"image": "https://example.com/a.png"}
+    async with far.stream_model("nightmareai/real-esrgan", media=media) as silent:
+        assert await silent.read() == ""
+    assert silent.generation is not None
+    assert len(media_of(silent.generation)) == 1
+
+
+async def test_leaving_a_run_cancels_it(far: AsyncClient) -> None:
+    """As with a text."""
+    given = {"prompt": "[[tokens=4000 interval_ms=50]] A long story"}
+    async with far.stream_model("snowflake/snowflake-arctic-instruct", input=given) as stream:
+        await anext(stream)
+    with pytest.raises(GenerationCancelled):
+        await far.wait(stream.generation_id, wait=10)
+
+
 async def test_leaving_a_text_cancels_it_for_good(far: AsyncClient) -> None:
     """Well before the grace of 15 s is over, because the gate was told."""
     async with far.stream_text("A long story", max_output_tokens=4000) as stream:

@@ -11,7 +11,7 @@
 
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.client import AsyncClient
-from mediagate_client.aio.text_stream import AsyncTextStream
+from mediagate_client.aio.streams import AsyncModelStream, AsyncTextStream
 from mediagate_client.errors import (
     ContentBlocked,
     DataLost,
@@ -44,12 +44,13 @@ from mediagate_client.requests import paid_request
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.client import Client
-from mediagate_client.sync.text_stream import TextStream
+from mediagate_client.sync.streams import ModelStream, TextStream
 from mediagate_client.webhooks import WebhookNotVerified, verify_webhook
 
 __all__ = [
     "AsyncCalls",
     "AsyncClient",
+    "AsyncModelStream",
     "AsyncTextStream",
     "Calls",
     "Client",
@@ -62,6 +63,7 @@ __all__ = [
     "MediaSource",
     "MediaTooLarge",
     "MediagateError",
+    "ModelStream",
     "NotBuilt",
     "NotFound",
     "PermissionDenied",

@@ -166,12 +166,23 @@ class SafetyArguments(OptionArguments, total=False):
     context: str
 
 
-class RunArguments(OptionArguments, total=False):
+class RunFields(OptionArguments, total=False):
+    """What both requests for a run of any model take beside the model."""
+
+    input: Json
+    media: Mapping[str, MediaSource | Sequence[MediaSource] | RunModelMedia]
+
+
+class RunArguments(RunFields, total=False):
     """The fields of RunModelRequest beside the model."""
 
     wait: Span
-    input: Json
-    media: Mapping[str, MediaSource | Sequence[MediaSource] | RunModelMedia]
+
+
+class StreamRunArguments(RunFields, total=False):
+    """The fields of StreamModelRequest beside the model."""
+
+    after_sequence: int
 
 
 class FilterArguments(TypedDict, total=False):

@@ -4,6 +4,7 @@ Reads local files; never opens a URL (Replicate fetches those).
 """
 
 import mimetypes
+import re
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,11 @@ MediaSource = (
     | UploadMediaResponse
 )
 """A URL, a file's path, a file's bytes, an output of an earlier generation (the generation itself:
-its first one), or what `upload` returned."""
+its first one), what `upload` returned, or the id of either."""
+
+_KEPT: Final = re.compile(
+    r"(?P<upload>upl_\w+)|(?P<generation>gen_\w+)(/(?P<index>\d{1,4}))?", re.ASCII
+)
 
 _SIGNATURES: Final = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -53,8 +58,9 @@ _MPEG_LAYER_3: Final = (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
 def media_input(source: MediaSource, field: str = "media") -> MediaInput:
     """Return `source` as the contract's MediaInput; `field` names it in errors.
 
-    A string is a URL if it has "://" in it, a path if not. Raises MediaTooLarge for more than
-    3 MiB and InvalidRequest for a file that is empty or cannot be read.
+    A string is a URL if it has "://" in it, and what a gate keeps if it is its id: gen_... (the
+    first output), gen_.../1, upl_...; a path if not, and where such a file is there. Raises
+    MediaTooLarge for more than 3 MiB and InvalidRequest for a file that is empty or cannot be read.
     """
     match source:
         case MediaInput():
@@ -71,6 +77,8 @@ def media_input(source: MediaSource, field: str = "media") -> MediaInput:
             return MediaInput(inline=InlineMedia(data=source, media_type=sniff(source)))
         case str() if "://" in source:
             return MediaInput(uri=source)
+        case str() if (kept := _KEPT.fullmatch(source)) and not Path(source).exists():
+            return _of_id(kept)
         case str() | Path():
             return _from_file(Path(source), field)
     raise refused_here(field, f"{type(source).__name__} is not a medium")
@@ -90,6 +98,14 @@ def sniff(data: bytes) -> str:
         if data.startswith(signature, offset):
             return media_type
     return "audio/mpeg" if data.startswith(_MPEG_LAYER_3) else ""
+
+
+def _of_id(kept: re.Match[str]) -> MediaInput:
+    """Return what an id names."""
+    if kept["upload"]:
+        return MediaInput(upload_id=kept["upload"])
+    index = int(kept["index"] or 0)
+    return MediaInput(output=OutputRef(generation_id=kept["generation"], index=index))
 
 
 def _kept_by_a_gate(

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from mediagate.v1.audio_pb2 import GenerateAudioRequest
 from mediagate.v1.image_pb2 import GenerateImageRequest
-from mediagate.v1.models_pb2 import RunModelRequest
+from mediagate.v1.models_pb2 import RunModelRequest, StreamModelRequest
 from mediagate.v1.options_pb2 import GenerationOptions
 from mediagate.v1.safety_pb2 import CheckSafetyRequest
 from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest
@@ -18,7 +18,7 @@ from mediagate_client.conversion import fill
 from mediagate_client.errors import refused_here
 
 STREAM_GRACE_SECONDS: Final = 15
-"""How long a gate holds a streamed text for us after a cut, so that we can resume it."""
+"""How long a gate holds a stream for us after a cut, so that we can resume it."""
 
 WAIT_GRACE_SECONDS: Final = 5
 """The same for a call that waits for its answer: enough to send it again after a cut.
@@ -36,8 +36,13 @@ _DEFAULT_TIMEOUT: Final[Mapping[str, float]] = {
     "GenerateVideoRequest": 1800,
     "CheckSafetyRequest": 600,
     "RunModelRequest": 1800,
+    "StreamModelRequest": 1800,
 }
-_SUBJECTS: Final[Mapping[str, str]] = {"CheckSafetyRequest": "content", "RunModelRequest": "model"}
+_SUBJECTS: Final[Mapping[str, str]] = {
+    "CheckSafetyRequest": "content",
+    "RunModelRequest": "model",
+    "StreamModelRequest": "model",
+}
 """What a request is about, where that is not called its prompt."""
 _OPTION_NAMES: Final = frozenset(GenerationOptions.DESCRIPTOR.fields_by_name)
 
@@ -49,9 +54,11 @@ UnaryRequest = (
     | CheckSafetyRequest
     | RunModelRequest
 )
+StreamRequest = StreamTextRequest | StreamModelRequest
 Request = TypeVar(
     "Request",
     StreamTextRequest,
+    StreamModelRequest,
     GenerateTextRequest,
     GenerateImageRequest,
     GenerateVideoRequest,
@@ -84,7 +91,7 @@ def paid_request(
         raise TypeError(f"a ready-made request takes no further fields: {', '.join(arguments)}")
     else:
         request.CopyFrom(prompt)
-    # StreamTextRequest has no such field.
+    # Streams have no such field.
     if getattr(request, "validate_only", False):
         raise refused_here("validate_only", "this call makes something; plan() asks for the plan")
     request.request_id = request.request_id or str(uuid.uuid4())
@@ -112,12 +119,12 @@ def plan_request(request: Planned) -> Planned:
     return copy
 
 
-def rpc_seconds(request: StreamTextRequest | UnaryRequest) -> float:
+def rpc_seconds(request: StreamRequest | UnaryRequest) -> float:
     """Return how long the call may take with all its tries, where the caller did not say.
 
     A minute more than the gate itself gives it, so that its answer always comes first.
     """
-    if not isinstance(request, StreamTextRequest):
+    if not isinstance(request, StreamRequest):
         if request.HasField("wait"):
             return request.wait.ToTimedelta().total_seconds() + _MARGIN_SECONDS
         if isinstance(request, GenerateVideoRequest):
@@ -127,8 +134,8 @@ def rpc_seconds(request: StreamTextRequest | UnaryRequest) -> float:
     return _DEFAULT_TIMEOUT[type(request).__name__] + _MARGIN_SECONDS
 
 
-def _set_grace(request: StreamTextRequest | UnaryRequest) -> None:
-    stream = isinstance(request, StreamTextRequest)
+def _set_grace(request: StreamRequest | UnaryRequest) -> None:
+    stream = isinstance(request, StreamRequest)
     request.options.disconnect_grace.seconds = (
         STREAM_GRACE_SECONDS if stream else WAIT_GRACE_SECONDS
     )

@@ -4,10 +4,12 @@ Pure: it sends and awaits nothing. Both faces feed it what they receive and ask 
 next, so that a text which was cut goes on without a byte lost or told twice.
 """
 
-from typing import TypeVar
+from copy import deepcopy
+from typing import Generic, TypeVar
 
 import grpc
 
+from mediagate.v1.models_pb2 import ModelCompleted, StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import (
     StreamTextRequest,
     StreamTextResponse,
@@ -19,20 +21,20 @@ from mediagate_client.errors import Details, MediagateError, StreamLost, Unavail
 from mediagate_client.events import TextEvent
 
 Failure = TypeVar("Failure", bound=MediagateError)
+Request = TypeVar("Request", bound=StreamTextRequest | StreamModelRequest)
 
 
-class StreamState:
-    """Where one streamed text stands."""
+class StreamState(Generic[Request]):
+    """Where one streamed text stands, or one streamed run of any model."""
 
-    def __init__(self, request: StreamTextRequest) -> None:
+    def __init__(self, request: Request) -> None:
         """Begin before the first connection; `request` must have a request_id."""
-        self._request = StreamTextRequest()
-        self._request.CopyFrom(request)
+        self._request = deepcopy(request)
         self.sequence = request.after_sequence
         """How far the text has been told to the caller."""
         self.started: TextStarted | None = None
         self.status: TextStatus | None = None
-        self.completed: TextCompleted | None = None
+        self.completed: TextCompleted | ModelCompleted | None = None
 
     @property
     def request_id(self) -> str:
@@ -44,14 +46,13 @@ class StreamState:
         """The generation that the text belongs to. Empty: not accepted yet, as far as we know."""
         return self.started.generation_id if self.started else ""
 
-    def next_request(self) -> StreamTextRequest:
+    def next_request(self) -> Request:
         """Return what to send on the next connection: the same call, from where we stand."""
-        request = StreamTextRequest()
-        request.CopyFrom(self._request)
+        request = deepcopy(self._request)
         request.after_sequence = self.sequence
         return request
 
-    def receive(self, response: StreamTextResponse) -> TextEvent | None:
+    def receive(self, response: StreamTextResponse | StreamModelResponse) -> TextEvent | None:
         """Take in one message; return what is new to the caller, if anything is.
 
         Raises StreamLost if the connection leads to another text than the one begun.

@@ -14,7 +14,7 @@ from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.image_pb2 import GenerateImageRequest
 from mediagate.v1.image_pb2_grpc import ImageServiceStub
 from mediagate.v1.modality_pb2 import Modality, Quality
-from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest
+from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest, StreamModelRequest
 from mediagate.v1.models_pb2_grpc import ModelServiceStub
 from mediagate.v1.plan_pb2 import Plan
 from mediagate.v1.safety_pb2 import CheckSafetyRequest
@@ -24,7 +24,7 @@ from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate.v1.video_pb2_grpc import VideoServiceStub
 from mediagate_client.aio.calls import AsyncCalls
-from mediagate_client.aio.text_stream import AsyncTextStream
+from mediagate_client.aio.streams import AsyncModelStream, AsyncTextStream
 from mediagate_client.aio.webhooks import AsyncWebhookCalls
 from mediagate_client.arguments import (
     AudioArguments,
@@ -34,6 +34,7 @@ from mediagate_client.arguments import (
     RunArguments,
     SafetyArguments,
     StreamArguments,
+    StreamRunArguments,
     TextArguments,
     VideoArguments,
 )
@@ -225,6 +226,28 @@ class AsyncClient(AsyncWebhookCalls):
         request = paid_request(RunModelRequest, slug, arguments)
         response = await self._paid(self._models.RunModel, request, rpc_timeout)
         return checked(response.generation, raise_on_failure=raise_on_failure)
+
+    def stream_model(
+        self,
+        slug: str | StreamModelRequest,
+        *,
+        rpc_timeout: float | None = None,
+        on_status: Callable[[TextStatus], None] | None = None,
+        **arguments: Unpack[StreamRunArguments],
+    ) -> AsyncModelStream:
+        """Stream what any model makes: iterate over its text; its output is at the end.
+
+        `on_status` is told how it stands while no text has come.
+        """
+        request = paid_request(StreamModelRequest, slug, arguments)
+        return AsyncModelStream(
+            self._calls,
+            self._models.StreamModel,
+            request,
+            self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
+            cancel=self._cancel_quietly,
+            on_status=on_status,
+        )
 
     async def plan(self, request: UnaryRequest) -> Plan:
         """Return what a request would run and cost; nothing is spent or stored."""

@@ -13,7 +13,7 @@ from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.image_pb2 import GenerateImageRequest
 from mediagate.v1.image_pb2_grpc import ImageServiceStub
 from mediagate.v1.modality_pb2 import Modality, Quality
-from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest
+from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest, StreamModelRequest
 from mediagate.v1.models_pb2_grpc import ModelServiceStub
 from mediagate.v1.plan_pb2 import Plan
 from mediagate.v1.safety_pb2 import CheckSafetyRequest
@@ -30,6 +30,7 @@ from mediagate_client.arguments import (
     RunArguments,
     SafetyArguments,
     StreamArguments,
+    StreamRunArguments,
     TextArguments,
     VideoArguments,
 )
@@ -46,7 +47,7 @@ from mediagate_client.requests import UnaryRequest, paid_request, plan_request, 
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.patience import within
-from mediagate_client.sync.text_stream import TextStream
+from mediagate_client.sync.streams import ModelStream, TextStream
 from mediagate_client.sync.webhooks import WebhookCalls
 
 PaidRequest = TypeVar(
@@ -226,6 +227,28 @@ class Client(WebhookCalls):
         request = paid_request(RunModelRequest, slug, arguments)
         response = self._paid(self._models.RunModel, request, rpc_timeout)
         return checked(response.generation, raise_on_failure=raise_on_failure)
+
+    def stream_model(
+        self,
+        slug: str | StreamModelRequest,
+        *,
+        rpc_timeout: float | None = None,
+        on_status: Callable[[TextStatus], None] | None = None,
+        **arguments: Unpack[StreamRunArguments],
+    ) -> ModelStream:
+        """Stream what any model makes: iterate over its text; its output is at the end.
+
+        `on_status` is told how it stands while no text has come.
+        """
+        request = paid_request(StreamModelRequest, slug, arguments)
+        return ModelStream(
+            self._calls,
+            self._models.StreamModel,
+            request,
+            self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
+            cancel=self._cancel_quietly,
+            on_status=on_status,
+        )
 
     def plan(self, request: UnaryRequest) -> Plan:
         """Return what a request would run and cost; nothing is spent or stored."""

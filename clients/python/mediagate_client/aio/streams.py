@@ -1,28 +1,29 @@
-"""One streamed text, on asyncio: reads, resumes after a cut, cancels when its caller leaves."""
+"""Streamed texts and runs, on asyncio: read, resumed after a cut, cancelled when one leaves."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import grpc
 import grpc.aio
 
+from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.channel import refuse_too_large
 from mediagate_client.errors import MediagateError
 from mediagate_client.events import TextEvent
 from mediagate_client.failures import from_rpc_error
-from mediagate_client.resume import StreamState
+from mediagate_client.resume import Request, StreamState
 from mediagate_client.retry import Deadline
-from mediagate_client.text_facts import TextFacts
+from mediagate_client.stream_facts import ModelFacts, StreamFacts, TextFacts
 
-Method = grpc.aio.UnaryStreamMultiCallable[StreamTextRequest, StreamTextResponse]
+Response = TypeVar("Response", bound=StreamTextResponse | StreamModelResponse)
 
 
-class AsyncTextStream(TextFacts):
-    """An asynchronous iterator over the pieces of a text.
+class AsyncPieceStream(StreamFacts[Request], Generic[Request, Response]):
+    """An asynchronous iterator over the pieces of a text that is being made.
 
     It goes on by itself after a cut, without a byte lost or told twice. Cancelling the task that
     reads it, or closing it before the end (also by leaving its `async with` block), cancels the
@@ -32,8 +33,8 @@ class AsyncTextStream(TextFacts):
     def __init__(
         self,
         calls: AsyncCalls,
-        method: Method,
-        request: StreamTextRequest,
+        method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
         deadline: Deadline,
         *,
         cancel: Callable[[str], Awaitable[None]],
@@ -48,7 +49,7 @@ class AsyncTextStream(TextFacts):
         self._retries = calls.retries(deadline)
         self._cancel = cancel
         self._on_status = on_status
-        self._call: grpc.aio.UnaryStreamCall[StreamTextRequest, StreamTextResponse] | None = None
+        self._call: grpc.aio.UnaryStreamCall[Request, Response] | None = None
         self._over = False
 
     async def read(self) -> str:
@@ -118,7 +119,7 @@ class AsyncTextStream(TextFacts):
         except grpc.RpcError as error:
             await self._end_connection(from_rpc_error(error))
             return None
-        if not isinstance(response, StreamTextResponse):
+        if not isinstance(response, StreamTextResponse | StreamModelResponse):
             await self._end_connection(self._state.ended_early())
             return None
         event = self._state.receive(response)
@@ -137,3 +138,11 @@ class AsyncTextStream(TextFacts):
             self._over = True
             return
         await self._calls.pause(self._retries, failure)
+
+
+class AsyncTextStream(AsyncPieceStream[StreamTextRequest, StreamTextResponse], TextFacts):
+    """A text of a model of the catalog."""
+
+
+class AsyncModelStream(AsyncPieceStream[StreamModelRequest, StreamModelResponse], ModelFacts):
+    """A run of any model; one that makes no text in pieces has none, and its output at the end."""

@@ -1,27 +1,27 @@
-"""One streamed text, blocking: reads, resumes after a cut, cancels when the caller has enough."""
+"""Streamed texts and runs, blocking: read, resumed after a cut, cancelled when a caller leaves."""
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Generic, Self, TypeVar
 
 import grpc
 
+from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
 from mediagate_client.channel import refuse_too_large
 from mediagate_client.errors import MediagateError
 from mediagate_client.events import TextEvent
 from mediagate_client.failures import from_rpc_error
-from mediagate_client.resume import StreamState
+from mediagate_client.resume import Request, StreamState
 from mediagate_client.retry import Deadline
+from mediagate_client.stream_facts import ModelFacts, StreamFacts, TextFacts
 from mediagate_client.sync.calls import Calls
-from mediagate_client.text_facts import TextFacts
 
-# Quoted: gRPC's own classes take no parameters at run time.
-Method: TypeAlias = "grpc.UnaryStreamMultiCallable[StreamTextRequest, StreamTextResponse]"
+Response = TypeVar("Response", bound=StreamTextResponse | StreamModelResponse)
 
 
-class TextStream(TextFacts):
-    """An iterator over the pieces of a text.
+class PieceStream(StreamFacts[Request], Generic[Request, Response]):
+    """An iterator over the pieces of a text that is being made.
 
     It goes on by itself after a cut, without a byte lost or told twice. Closing it before the
     end (also by leaving its `with` block, or by Ctrl-C while it waits) cancels the generation.
@@ -30,8 +30,9 @@ class TextStream(TextFacts):
     def __init__(
         self,
         calls: Calls,
-        method: Method,
-        request: StreamTextRequest,
+        # Quoted: gRPC's own classes take no parameters at run time.
+        method: "grpc.UnaryStreamMultiCallable[Request, Response]",
+        request: Request,
         deadline: Deadline,
         *,
         cancel: Callable[[str], None],
@@ -46,7 +47,7 @@ class TextStream(TextFacts):
         self._retries = calls.retries(deadline)
         self._cancel = cancel
         self._on_status = on_status
-        self._call: grpc._CallIterator[StreamTextResponse] | None = None
+        self._call: grpc._CallIterator[Response] | None = None
         self._over = False
 
     def read(self) -> str:
@@ -126,3 +127,11 @@ class TextStream(TextFacts):
             self._over = True
             return
         self._calls.pause(self._retries, failure)
+
+
+class TextStream(PieceStream[StreamTextRequest, StreamTextResponse], TextFacts):
+    """A text of a model of the catalog."""
+
+
+class ModelStream(PieceStream[StreamModelRequest, StreamModelResponse], ModelFacts):
+    """A run of any model; one that makes no text in pieces has none, and its output at the end."""
