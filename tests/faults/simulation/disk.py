@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any, Self, TypeVar
 
 from mediagate_server.store.sealing import KEY_BYTES, Seal
 from mediagate_server.store.sqlite import SqliteStore, connection, searching
-from mediagate_server.store.sqlite.crowd import Crowd
 from mediagate_server.store.sqlite.ownership import Lease
-from mediagate_server.store.sqlite.writer import GroupCommitWriter, Job, _Pending, unavailable
+from mediagate_server.store.sqlite.writer import GroupCommitWriter, Job, _Pending, tell, unavailable
 
 from .chance import Chance
 
@@ -56,10 +54,8 @@ class Writer(GroupCommitWriter):
         self._lease = lease
         self._lost = lost
         self._undone = undone
-        self._crowd = Crowd()
         self._is_lost = False
         self._loop = asyncio.get_running_loop()
-        self._queue = queue.SimpleQueue()
         self._chance = chance
         self._is_alive = is_alive
         self._waiting: list[_Pending] = []
@@ -92,7 +88,7 @@ class Writer(GroupCommitWriter):
             self._commit(batch)
             self._chance.event("committed")
         if self._is_alive():
-            self._deliver(batch, 0.0)
+            tell(batch)
 
     def _renew(self) -> None:
         if self._is_alive():

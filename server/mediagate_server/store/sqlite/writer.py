@@ -1,10 +1,10 @@
 """One thread that writes: it commits whatever queued up while the last commit was on its way.
 
-A lone job is committed at once; a crowd shares one fsync, and waits a little for each other: see
-`crowd.py`. Jobs run in the order they were given. One that fails takes nothing of the others with
-it: most fail before they have written anything, and where one does not, all are taken back and run
-again, each within a savepoint (which otherwise would cost every job two statements). A commit that
-fails takes exactly its own jobs along.
+A lone job is committed at once; a crowd shares one fsync (`gathering.py`). Jobs run in the order
+they were given. One that fails takes nothing of the others with it: most fail before they have
+written anything, and where one does not, all are taken back and run again, each within a savepoint
+(which otherwise would cost every job two statements). A commit that fails takes exactly its own
+jobs along.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,10 @@ import structlog
 
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.port import StaleOwner
-from mediagate_server.store.sqlite.crowd import Crowd
+from mediagate_server.store.sqlite.gathering import Gathering
 from mediagate_server.store.sqlite.ownership import Lease
 from mediagate_server.telemetry import commit_seconds, failed_commits
 
-MOST_IN_ONE_COMMIT = 512
 _PAUSE = 0.2
 """Seconds between two tries to renew the lease, where the first failed."""
 
@@ -72,62 +71,44 @@ class GroupCommitWriter:
         self._lease = lease
         self._lost = lost
         self._undone = undone
-        self._crowd = Crowd()
         self._is_lost = False
         self._connection: sqlite3.Connection | None = None
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[list[_Pending] | None] = queue.SimpleQueue()
+        self._gathering = Gathering(self._loop, self._batches.put)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> "asyncio.Future[Any]":
         """Queue a job; the future is done once its commit is durable."""
         pending = _Pending(job, self._loop.create_future())
-        self._queue.put(pending)
+        self._gathering.add(pending)
         return pending.future
 
     async def close(self) -> None:
         """Commit what is queued, then end the thread and close the connection."""
-        self._queue.put(None)
+        with contextlib.suppress(StoreUnavailable):
+            await self.submit(lambda _: None)
+        self._batches.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        open_for_work = True
-        while open_for_work:
-            batch, open_for_work = self._next_batch()
-            if batch or (open_for_work and not self._is_lost):
-                self._commit(batch)
-            if batch:
-                told = time.perf_counter()
-                self._loop.call_soon_threadsafe(self._deliver, batch, told)
+        while True:
+            try:
+                batch = self._batches.get(timeout=self._patience())
+            except queue.Empty:
+                self._commit([])  # The lease is to be renewed.
+                continue
+            if batch is None:
+                break
+            self._commit(batch)
+            self._loop.call_soon_threadsafe(self._deliver, batch)
         self._disconnect()
 
-    def _deliver(self, batch: Sequence[_Pending], told: float) -> None:
+    def _deliver(self, batch: Sequence[_Pending]) -> None:
         """Hand out the results, on the event loop."""
-        self._crowd.heard(time.perf_counter() - told, len(batch))
-        for pending in batch:
-            if pending.future.done():
-                continue
-            if pending.error is None:
-                pending.future.set_result(pending.result)
-            else:
-                pending.future.set_exception(pending.error)
-
-    def _next_batch(self) -> tuple[list[_Pending], bool]:
-        """What is queued; nothing where the lease is to be renewed first. False: no more comes."""
-        batch: list[_Pending] = []
-        patience = self._patience()
-        while len(batch) < MOST_IN_ONE_COMMIT:
-            try:
-                following = self._queue.get(timeout=0 if batch else patience)
-            except queue.Empty:
-                break
-            if following is None:
-                return batch, False
-            batch.append(following)
-            if len(batch) == 1 and self._crowd.pause:
-                time.sleep(self._crowd.pause)
-        return batch, True
+        tell(batch)
+        self._gathering.ended()
 
     def _patience(self) -> float | None:
         return None if self._is_lost else max(self._lease.due_in(), _PAUSE)
@@ -209,6 +190,17 @@ class GroupCommitWriter:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()  # Rolls back what is open.
             self._connection = None
+
+
+def tell(batch: Iterable[_Pending]) -> None:
+    """Those who wait for the jobs of a batch what became of them."""
+    for pending in batch:
+        if pending.future.done():
+            continue
+        if pending.error is None:
+            pending.future.set_result(pending.result)
+        else:
+            pending.future.set_exception(pending.error)
 
 
 def unavailable() -> StoreUnavailable:
