@@ -114,6 +114,13 @@ class Run:
             help="KEY=VALUE for your own bills; may be repeated.", rich_help_panel="How it is run"
         ),
     ] = None
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the gate tells of the end; see `mediagate webhooks`.",
+            rich_help_panel="How it is run",
+        ),
+    ] = None
     strict: Annotated[
         bool,
         typer.Option(
@@ -131,6 +138,7 @@ class Run:
             "timeout": self.timeout,
             "max_cost_usd_nanos": None if self.max_cost is None else nanos_of(self.max_cost),
             "labels": labels_of(self.label),
+            "webhook_url": self.webhook_url,
             "parameter_mode": "strict" if self.strict else None,
         }
 

@@ -17,7 +17,7 @@ def serve() -> None:
     from mediagate_server.store.sqlite import DataFolderInUse
 
     try:
-        run(Configuration(load_settings()), say)
+        run(Configuration(load_settings(warn=_warn)), say)
     except (ConfigError, DataFolderInUse, OSError, RuntimeError) as error:
         say(f"mediagate cannot serve: {error}")
         raise typer.Exit(1) from None
@@ -34,7 +34,7 @@ def check(
     from mediagate_server.config import ConfigError, load_settings
 
     try:
-        settings = load_settings(file)
+        settings = load_settings(file, warn=_warn)
         settings.check_exposure()
         settings.check_public_url()
         catalog_of(settings)
@@ -43,3 +43,7 @@ def check(
         say(str(error))
         raise typer.Exit(1) from None
     typer.echo(f"The configuration can be used. Answers would come from: {choice.kind}.")
+
+
+def _warn(line: str) -> None:
+    say(f"warning: {line}")

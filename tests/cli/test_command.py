@@ -97,6 +97,20 @@ def test_serving_from_replicate_needs_a_token(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_mistyped_variable_is_warned_of(tmp_path: Path) -> None:
+    """By `serve`, which refuses here for another reason, and by `config check`; not its value."""
+    for command in (["serve"], ["config", "check"]):
+        done = run(
+            *("-m", "mediagate_cli", *command),
+            MEDIAGATE_UPSTREAM="replicate",
+            MEDIAGATE_OPS_ADRESS="not-to-be-shown",
+            PWD=str(tmp_path),
+        )
+        assert "warning: the variable MEDIAGATE_OPS_ADRESS is not a setting" in done.stderr
+        assert "MEDIAGATE_OPS_ADDRESS meant" in done.stderr
+        assert "not-to-be-shown" not in done.stderr + done.stdout
+
+
 def test_a_sandbox_that_cannot_be(mediagate: Mediagate) -> None:
     """A wrong setting is a wrong command line."""
     assert mediagate("sandbox", "--time-scale", "-1").exit_code == 2

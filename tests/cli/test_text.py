@@ -36,6 +36,7 @@ def test_every_option_finds_its_field(mediagate: Mediagate, scripted: Gate) -> N
         *("--max-tokens", "9", "--temperature", "0", "--top-p", "0.5", "--seed", "0"),
         *("--reasoning", "low", "--timeout", "30", "--max-cost", "0.05", "--strict"),
         *("--label", "team=a", "--label", "job=b=c", "--api-key", "k-9"),
+        *("--webhook-url", "https://example.com/told"),
         input="From stdin\n",
     )
     assert done.exit_code == 0, done.output
@@ -51,6 +52,7 @@ def test_every_option_finds_its_field(mediagate: Mediagate, scripted: Gate) -> N
     assert sent.options.max_cost_usd_nanos == 50_000_000
     assert sent.options.parameter_mode == 2
     assert dict(sent.options.labels) == {"team": "a", "job": "b=c"}
+    assert sent.options.webhook_url == "https://example.com/told"
     assert heard.metadata["authorization"] == "Bearer k-9"
 
 

@@ -5,7 +5,7 @@ names, which beats the defaults. An empty variable counts as not set.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,24 +22,35 @@ from mediagate_server.config.names import (
 )
 from mediagate_server.config.problem import Problem, error_of
 from mediagate_server.config.settings import Settings
+from mediagate_server.config.strays import strays
 from mediagate_server.config.tenant_tables import SECTION as TENANTS
 from mediagate_server.config.tenant_tables import TenantTables
 
 _REFERENCES: Final = ("env:", "file:")
 
 
-def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    warn: Callable[[str], None] | None = None,
+) -> Settings:
     """Read the file (`path`, else the one that MEDIAGATE_CONFIG names) and the environment.
 
-    Raises ConfigError with all problems, one a line.
+    `warn` gets a line for each variable that has no effect. Raises ConfigError with all problems,
+    one a line.
     """
     environ = os.environ if environ is None else environ
     if path is None and (named := environ.get("MEDIAGATE_CONFIG", "")):
         path = Path(named)
     loading = _Loading(environ)
-    if path is not None:
-        loading.take_file(ConfigFile.read(path))
+    file = None if path is None else ConfigFile.read(path)
+    if file is not None:
+        loading.take_file(file)
     loading.take_environment()
+    if warn is not None:
+        for line in strays(environ, file.document if file else None):
+            warn(line)
     return loading.settings()
 
 

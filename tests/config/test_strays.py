@@ -1,0 +1,66 @@
+"""A variable that nobody reads is told of by its name, and by the one that it may stand for."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mediagate_server.config import load_settings
+from mediagate_server.config.names import FILE_ONLY, variable_of
+from mediagate_server.config.settings import Settings
+from mediagate_server.config.strays import strays
+
+TOP = Path(__file__).parents[2]
+SECRET = "not-to-be-shown"
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [
+        ("MEDIAGATE_GRPC_ADRESS", "MEDIAGATE_GRPC_ADDRESS"),
+        ("MEDIAGATE_CREATE_PER_MINUTE", "MEDIAGATE_CREATES_PER_MINUTE"),
+        ("MEDIAGATE_REPLICATE_API_TOKEN", "REPLICATE_API_TOKEN"),
+        ("MEDIAGATE_APIKEY", "MEDIAGATE_API_KEY"),
+        ("mediagate_data_dir", "MEDIAGATE_DATA_DIR"),
+    ],
+)
+def test_a_mistyped_variable_names_what_is_meant(mistyped: str, meant: str) -> None:
+    """And never what it holds."""
+    (line,) = strays({mistyped: SECRET, "PATH": SECRET})
+    assert mistyped in line
+    assert f"{meant} meant" in line
+    assert SECRET not in line
+
+
+def test_what_is_like_nothing_is_told_as_well() -> None:
+    """Without a guess."""
+    (line,) = strays({"MEDIAGATE_WEATHER": SECRET})
+    assert "meant" not in line
+
+
+def test_what_somebody_reads_is_no_stray(tmp_path: Path) -> None:
+    """Settings, what the tools around the gate read, and what the file refers to."""
+    environ = {variable_of(setting): "x" for setting in Settings.model_fields.keys() - FILE_ONLY}
+    assert not strays(environ)
+    assert not strays({"MEDIAGATE_CONFIG": "x", "MEDIAGATE_TEST_SEED": "1", "OTHER": "x"})
+    path = tmp_path / "gate.toml"
+    path.write_text('[tenants.a]\nkeys = ["env:MEDIAGATE_KEY_OF_A"]\n')
+    told: list[str] = []
+    environ = {"MEDIAGATE_KEY_OF_A": SECRET * 2, "MEDIAGATE_KEY_OF_B": SECRET}
+    load_settings(path, environ, warn=told.append)
+    assert len(told) == 1
+    assert "MEDIAGATE_KEY_OF_B" in told[0]
+
+
+def test_every_variable_that_our_code_reads_is_known() -> None:
+    """Nobody is warned of what has an effect."""
+    code = [
+        file
+        for folder in ("server", "clients/python", "scripts", "bench")
+        for file in (TOP / folder).rglob("*.py")
+    ]
+    code += [TOP / "Makefile", TOP / ".ci" / "run"]
+    words = r"(?:environ\S*|envvar=\[?|getenv\S*|VARIABLE: Final = )\(?\"(MEDIAGATE_[A-Z_]+)\""
+    found = {name for file in code for name in re.findall(words, file.read_text())}
+    assert {"MEDIAGATE_API_KEY", "MEDIAGATE_FAILPOINT", "MEDIAGATE_CONFIG"} <= found
+    assert not strays(dict.fromkeys(found, "x"))
