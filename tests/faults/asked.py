@@ -46,6 +46,8 @@ def draw(random: Random, number: int) -> Asked:
     }[kind](random, words)
     asked = named(random, drawn)
     if random.random() < 0.5:
+        asked.request.options.labels["team"] = random.choice(("a", "b"))
+    if random.random() < 0.5:
         asked.request.options.disconnect_grace.CopyFrom(Duration(seconds=30))
     return asked
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from mediagate_sandbox.control import SandboxControl
 
 from .faithful import ENDED, Told
+from .holdings import check_budgets, check_media
 
 NO_END = ("queued", "submitting", "unconfirmed", "accepted")
 
@@ -78,6 +79,8 @@ async def check_books(data: Path, sandbox: SandboxControl, told: list[Told]) -> 
     check_told(books, told)
     check_posts(books, bill)
     check_ledger(books, bill)
+    check_budgets(data, books)
+    check_media(data, books)
 
 
 def check_told(books: Books, told: Iterable[Told]) -> None:

@@ -20,8 +20,10 @@ from mediagate.v1 import (
     text_pb2_grpc,
     video_pb2_grpc,
 )
+from tests.rpc.tenants import channel_of
 
 from .asked import Asked
+from .mortal import CALLER
 
 ENDED = generation_pb2.Generation.STATE_SUCCEEDED
 OPTIONS = [
@@ -80,7 +82,7 @@ class Faithful:
         cls, address: str, heard: Callable[[], None] = lambda: None
     ) -> AsyncIterator[Faithful]:
         """One on a channel of its own."""
-        async with grpc.aio.insecure_channel(address, OPTIONS) as channel:
+        async with channel_of(address, CALLER, OPTIONS) as channel:
             yield cls(channel, heard)
 
     async def call(self, asked: Asked) -> Told:

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mediagate_sandbox.control import SandboxControl
 from tests.gate import KEPT, MEDIAGATE
+from tests.rpc.tenants import key_of
 
 QUICKLY_SURE = {
     "MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT": "1.9",
@@ -31,6 +32,22 @@ ABOVE_THE_LOAD = {
     "MEDIAGATE_READS_PER_MINUTE": "1000000",
     "MEDIAGATE_MAX_IN_FLIGHT": "0",
 }
+CALLER = "acme"
+"""The tenant that calls; its budgets bound nothing that anybody here asks for, and count it all."""
+TENANT = f"""
+[tenants.{CALLER}]
+keys = ["env:KEY"]
+[tenants.{CALLER}.budgets.all]
+period = "total"
+limit_usd = "100000"
+[tenants.{CALLER}.budgets.daily]
+period = "day"
+limit_usd = "100000"
+[tenants.{CALLER}.budgets.team]
+period = "month"
+limit_usd = "100000"
+label = "team=a"
+"""
 SECONDS = 60
 KILLED = -signal.SIGKILL
 
@@ -38,12 +55,14 @@ KILLED = -signal.SIGKILL
 class MortalGate:
     """One data folder and the gates that serve it, one after the other.
 
-    Upstream is told where to tell of ends, so every prediction names its attempt. `settings` are
-    environment variables; they win over those set here.
+    Upstream is told where to tell of ends, so every prediction names its attempt. All calls are one
+    tenant's, who has budgets; what nobody knows the price of is assumed. `settings` are environment
+    variables; they win over those set here.
     """
 
     def __init__(self, folder: Path, upstream: SandboxControl, **settings: str) -> None:
         folder.mkdir(exist_ok=True)
+        (folder / "gate.toml").write_text(TENANT)
         self.data = folder / "data"
         self.log = folder / "gate.log"
         self._folder = folder
@@ -57,6 +76,9 @@ class MortalGate:
             "MEDIAGATE_UPSTREAM_URL": upstream.url,
             "REPLICATE_API_TOKEN": "r8_test",
             "MEDIAGATE_PUBLIC_URL": f"http://127.0.0.1:{web}",
+            "MEDIAGATE_CONFIG": str(folder / "gate.toml"),
+            "MEDIAGATE_ASSUME_UNKNOWN_USD": "0.0123",
+            "KEY": key_of(CALLER),
             **QUICKLY_SURE,
             **ABOVE_THE_LOAD,
             **settings,

@@ -16,12 +16,13 @@ from uuid import UUID
 import pytest
 
 from mediagate_sandbox.control import SandboxControl
+from tests.rpc.tenants import key_of
 from tests.sandboxes import UNLIMITED, running_sandbox
 
 from .asked import named, text
 from .books import check_books
 from .faithful import Faithful, Told
-from .mortal import KILLED, MortalGate
+from .mortal import CALLER, KILLED, MortalGate
 
 ROOT = Path(__file__).parents[2]
 TOKENS = 400
@@ -50,7 +51,8 @@ async def kill_the_client(folder: Path, seed: int, *, pace: int, every: int) -> 
     request_id = str(UUID(int=Random(seed).getrandbits(128), version=4))
     prompt = f"[[tokens={TOKENS} interval_ms={pace}]] Hello"
     async with pair(folder) as (gate, sandbox):
-        arguments = ("-m", "tests.faults.reader", gate.address, request_id, prompt, str(file))
+        reader = ("-m", "tests.faults.reader", gate.address, key_of(CALLER))
+        arguments = (*reader, request_id, prompt, str(file))
         while True:
             had = size(file)
             client = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT)

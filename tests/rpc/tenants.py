@@ -1,7 +1,7 @@
 """Tenants with keys, and what a caller with such a key sends."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -65,7 +65,9 @@ class _StreamUnary(_Signing, grpc.aio.StreamUnaryClientInterceptor):
         return await self._signed(continuation, details, requests)
 
 
-def channel_of(address: str, name: str) -> grpc.aio.Channel:
+def channel_of(
+    address: str, name: str, options: Sequence[tuple[str, Any]] = ()
+) -> grpc.aio.Channel:
     """A channel on which everything is a tenant's."""
     kinds = (_UnaryUnary(name), _UnaryStream(name), _StreamUnary(name))
-    return grpc.aio.insecure_channel(address, interceptors=kinds)
+    return grpc.aio.insecure_channel(address, options, interceptors=kinds)

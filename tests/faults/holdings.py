@@ -1,0 +1,81 @@
+"""What else a gate holds when all has ended: its budgets, and the media that it keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .books import Books
+
+Row = tuple[str, str, str, str, int, int]
+
+
+def check_budgets(data: Path, books: Books) -> None:
+    """Spent is the sum of what has been charged; held is what nobody will ever know, no more.
+
+    Added up here from the ledger, whatever the gate has made of each commit.
+    """
+    rows = _rows(data)
+    assert rows
+    for tenant, span, key, value, spent, held in rows:
+        lines = [
+            books.ledger[attempt]
+            for attempt, (owner, _, _) in books.attempts.items()
+            if _counts(books.generations[owner], tenant, span, key, value)
+        ]
+        settled = [each["settle"][0] for each in lines if "settle" in each]
+        unknown = [
+            each["reserve"][0] or 0
+            for each in lines
+            if "settle" in each and each["settle"][0] is None
+        ]
+        assert spent == sum(nanos for nanos in settled if nanos is not None), (span, key)
+        assert held == sum(unknown), (span, key)
+    print(f"budgets: {[(span, key, spent, held) for _, span, key, _, spent, held in rows]}")
+
+
+def check_media(data: Path, books: Books) -> None:
+    """Every output of every run that succeeded is kept, byte for byte; and nothing besides.
+
+    Nothing is left of what was on its way when a gate died.
+    """
+    media = data / "media"
+    kept = {
+        str(file.relative_to(media / "kept")): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (media / "kept").rglob("*")
+        if file.is_file() and not file.name.endswith(".notes")
+    }
+    told = dict(_told(books.generations))
+    assert kept == told
+    assert [file.name for file in media.rglob("*.half")] == []
+    assert list((media / "incoming").iterdir()) == []
+    print(f"{len(kept)} outputs kept")
+
+
+def _rows(data: Path) -> list[Row]:
+    with closing(sqlite3.connect(f"file:{data / 'mediagate.sqlite3'}?mode=ro", uri=True)) as file:
+        return file.execute("SELECT * FROM budget_use").fetchall()
+
+
+def _counts(document: Any, tenant: str, span: str, key: str, value: str) -> bool:
+    """Whether a generation counts in a row: a span is the beginning of its time, or everything."""
+    in_span = span == "total" or document["created_at"].startswith(span)
+    labelled = not key or document["labels"].get(key) == value
+    return document["tenant"] == tenant and in_span and labelled
+
+
+def _told(generations: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where each output of a generation is kept, and its SHA-256."""
+    for name, document in generations.items():
+        for index, medium in enumerate((document["output"] or {}).get("media", ())):
+            if not medium["uri"]:
+                continue  # One that was not made: its failure is in `missing`.
+            assert medium["kept"], json.dumps(document)
+            assert medium["failure"] is None
+            yield f"outputs/{name}/{index}", medium["sha256"]
