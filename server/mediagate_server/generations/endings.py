@@ -30,6 +30,7 @@ from mediagate_server.store.records import Output, StoredMedia, Usage
 
 _REGISTERED_NAMES = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
 """Media types that Python still calls by their old names."""
+_NUMBERS = (Decimal, int)
 
 
 def refused_failure(refused: Refused, model: str) -> Failure:
@@ -163,27 +164,31 @@ def medium_of(uri: str, expected: str, ended_at: datetime) -> StoredMedia:
 def usage_of(prediction: Prediction) -> Usage:
     """What upstream says was used. It has spelled the same metric in more than one way."""
     metrics = prediction.metrics
-
-    def first(*names: str) -> Decimal | int | None:
-        for name in names:
-            value = metrics.get(name)
-            if isinstance(value, Decimal | int) and not isinstance(value, bool):
-                return value
-        return None
-
-    def whole(*names: str) -> int | None:
-        value = first(*names)
-        return None if value is None else int(value)
-
-    def seconds(*names: str) -> float | None:
-        value = first(*names)
-        return None if value is None else float(value)
-
     return Usage(
-        input_tokens=whole("token_input_count", "input_token_count"),
-        output_tokens=whole("token_output_count", "output_token_count"),
-        input_characters=whole("character_input_count"),
-        images=whole("image_output_count", "image_count"),
-        media_seconds=seconds("video_output_duration_seconds", "audio_output_duration_seconds"),
-        run_seconds=seconds("predict_time"),
+        input_tokens=_whole(metrics, "token_input_count", "input_token_count"),
+        output_tokens=_whole(metrics, "token_output_count", "output_token_count"),
+        input_characters=_whole(metrics, "character_input_count"),
+        images=_whole(metrics, "image_output_count", "image_count"),
+        media_seconds=_seconds(
+            metrics, "video_output_duration_seconds", "audio_output_duration_seconds"
+        ),
+        run_seconds=_seconds(metrics, "predict_time"),
     )
+
+
+def _whole(metrics: Mapping[str, Any], *names: str) -> int | None:
+    value = _first(metrics, names)
+    return None if value is None else int(value)
+
+
+def _seconds(metrics: Mapping[str, Any], *names: str) -> float | None:
+    value = _first(metrics, names)
+    return None if value is None else float(value)
+
+
+def _first(metrics: Mapping[str, Any], names: tuple[str, ...]) -> Decimal | int | None:
+    for name in names:
+        value = metrics.get(name)
+        if isinstance(value, _NUMBERS) and not isinstance(value, bool):
+            return value
+    return None

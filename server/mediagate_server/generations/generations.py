@@ -126,8 +126,8 @@ class Generations:
         )
         self._living.begin(self._accept(life, submission, reserved, pending, accepted))
         try:
-            # A caller that leaves now must not tear the commit from the send.
-            outcome = await asyncio.shield(accepted)
+            # A caller that leaves now leaves the future alone: the commit and the send go on.
+            outcome = await accepted
         except asyncio.CancelledError:
             attachment.left()
             raise

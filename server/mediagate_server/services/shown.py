@@ -84,7 +84,7 @@ def generation(
         start_time=time(record.started_at),
         complete_time=time(record.completed_at),
         deadline_time=time(record.deadline_at),
-        labels=record.labels,
+        labels=record.labels or None,
         sandbox=record.sandbox,
         erase_time=time(record.erased_at),
     )
