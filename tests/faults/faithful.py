@@ -114,6 +114,25 @@ class Faithful:
             if found.state >= ENDED:
                 return found
 
+    async def until(
+        self, name: str, holds: Callable[[generation_pb2.Generation], bool]
+    ) -> generation_pb2.Generation:
+        """A generation once this holds for it, also long after its end."""
+        changes = self._generations.WatchGenerations(
+            generations_pb2.WatchGenerationsRequest(), wait_for_ready=True
+        )
+        await changes.initial_metadata()  # From now on no change is missed.
+        request = generations_pb2.GetGenerationRequest(id=name)
+        try:
+            while True:
+                answer = await self._generations.GetGeneration(request)
+                found: generation_pb2.Generation = answer.generation
+                if holds(found):
+                    return found
+                await changes.read()
+        finally:
+            changes.cancel()
+
     async def all_generations(self) -> list[generation_pb2.Generation]:
         """All that the gate knows, at their ends."""
         names: list[str] = []

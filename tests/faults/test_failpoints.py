@@ -5,6 +5,7 @@ What upstream had taken is adopted within two sweeps; what it had not is release
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,15 @@ import pytest
 
 from mediagate.v1 import generation_pb2
 from mediagate_sandbox.control import SandboxControl
+from mediagate_server import failpoints
 from mediagate_server.failpoints import NAMES
 from tests.sandboxes import UNLIMITED, running_sandbox
 
 from .asked import Asked, film, named, picture, text
-from .books import check_books
+from .books import Books, check_books
 from .faithful import Faithful, Told
 from .mortal import MortalGate
+from .relay import Relay
 
 Tried = generation_pb2.Attempt
 
@@ -78,8 +81,10 @@ OTHERS: Final = (
     "before_submitting",
     "after_unsent",
 )
-ELSEWHERE: Final = ("before_overrun", "after_overrun")
-"""Needs an upstream that hides for minutes what it took: only the simulation has one."""
+WRITING: Final = {"commit", "_commit", "_finish", "_end_lane", "tell"}
+"""What is called with the name of a step."""
+OVERRUN: Final = ("before_overrun", "after_overrun")
+"""Upstream makes what it was declared not to have, once another attempt has done the work."""
 
 
 def asked_at(name: str, random: Random, number: int) -> Asked:
@@ -180,7 +185,23 @@ async def _check(chain: Chain, name: str, told: Told, sweeps_before: int) -> Non
 
 def test_every_place_is_died_at() -> None:
     """None is forgotten here."""
-    assert sorted((*ADOPTED, *TOLD, *ABSENT, *OTHERS, *ELSEWHERE)) == sorted(NAMES)
+    assert sorted((*ADOPTED, *TOLD, *ABSENT, *OTHERS, *OVERRUN)) == sorted(NAMES)
+
+
+def test_every_place_in_the_code_has_a_name() -> None:
+    """Whoever adds a commit adds it to the list, and so has to die at it here."""
+    places: set[str] = set()
+    steps: set[str] = set()
+    for file in Path(failpoints.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call):
+                name = getattr(call.func, "attr", "")
+                words = [*call.args[:1], *(one.value for one in call.keywords if one.arg == "step")]
+                said = {str(one.value) for one in words if isinstance(one, ast.Constant)}
+                places |= said if name in {"hit", "is_armed"} else set()
+                steps |= said if name in WRITING else set()
+    places |= {f"{side}_{step}" for side in ("before", "after") for step in steps}
+    assert places == NAMES
 
 
 @pytest.mark.timeout(180)
@@ -192,6 +213,39 @@ async def test_die_once_everywhere(tmp_path: Path, seed: int) -> None:
         die_at_each(tmp_path / "taken", seed, (*ADOPTED, *TOLD)),
         die_at_each(tmp_path / "absent", seed, (*ABSENT, *OTHERS)),
     )
+
+
+@pytest.mark.timeout(180)
+async def test_die_at_what_was_paid_without_being_wanted(tmp_path: Path) -> None:
+    """The cost of the attempt that turned up too late is in the ledger, once."""
+    for each in OVERRUN:
+        (tmp_path / each).mkdir()
+    await asyncio.gather(*(die_at_an_overrun(tmp_path / name, name) for name in OVERRUN))
+
+
+async def die_at_an_overrun(folder: Path, name: str) -> None:
+    """A create that upstream gets once another one has done the work; it tells of its end."""
+    with running_sandbox(folder, "--time-scale", "0.01", *UNLIMITED) as sandbox:
+        async with (
+            Relay.to(sandbox.url) as relay,
+            MortalGate.of(folder / "gate", SandboxControl(relay.url), **SURE_AT_ONCE) as gate,
+            Faithful.of(gate.address) as faithful,
+        ):
+            gate.start(name)
+            told = await faithful.call(asked_at(name, Random(1), 0))
+            assert attempts_of(told) == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED]
+            relay.released.set()
+            await gate.until_dead()
+            gate.start()
+            settled = await faithful.until(told.id, lambda one: bool(one.attempts[0].prediction_id))
+            await gate.stop()
+        bill = await asyncio.to_thread(sandbox.bill)
+    billed = {entry["id"]: entry["nanos"] for entry in bill["entries"]}
+    assert billed == {one.prediction_id: one.cost.usd_nanos for one in settled.attempts}
+    assert len(billed) == 2
+    assert settled.cost.usd_nanos == bill["total_nanos"]
+    lines = Books.of(gate.data).ledger.values()
+    assert sorted(line["settle"][0] or 0 for line in lines) == sorted(billed.values())
 
 
 @pytest.mark.faults_full
