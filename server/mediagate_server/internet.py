@@ -40,11 +40,12 @@ def is_global(address: str) -> bool:
 def names_private_place(host: str) -> bool:
     """Whether a URL's host says by itself that it is not of the public internet.
 
-    Addresses in the old forms (one number, hexadecimal, octal) are all taken for private: nobody
-    writes a public one so. A name that leads to a private address cannot be told from here.
+    Addresses in the old forms (one number, hexadecimal, octal) are all taken for private, and so is
+    what is percent-encoded: nobody writes a public one so. A name that leads to a private address
+    cannot be told from here.
     """
-    name = host.rstrip(".").lower()
-    if _is_localhost(name):
+    name = _plain(host)
+    if "%" in name or _is_localhost(name):
         return True
     try:
         return not is_global(name)
@@ -70,8 +71,7 @@ class Reach:
 
     def may_name(self, host: str, *, plainly: bool = False) -> bool:
         """Whether a URL may have this host. What a name leads to is seen when it is resolved."""
-        # Digits and dots of other scripts become ours on the way to the resolver.
-        name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
+        name = _plain(host)
         if not name or "%" in name:
             return False
         if _is_localhost(name):
@@ -86,6 +86,11 @@ class Reach:
         return any(
             found in network for network in self.networks if network.version == found.version
         )
+
+
+def _plain(host: str) -> str:
+    """A host as the resolver gets it: digits and dots of other scripts become ours on the way."""
+    return unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
 
 
 def _meant(address: str) -> IPv4Address | IPv6Address:

@@ -284,7 +284,10 @@ def test_addresses_of_inputs(uri: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost:8787", "10.0.0.1", "2130706433", "0x7f.1", "[::1]", "[fd00::1]"],
+    [
+        *("127.0.0.1", "localhost:8787", "10.0.0.1", "2130706433", "0x7f.1", "[::1]", "[fd00::1]"),
+        *("127。0。0。1", "①②⑦.⓪.⓪.①", "ⓛocalhost", "%31%32%37.0.0.1"),
+    ],
 )
 def test_no_input_is_in_a_private_network(host: str) -> None:
     """Not by its address, in whatever form: nobody but this machine's neighbours could mean it."""
