@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mediagate_server.catalog.plan import Plan
-from mediagate_server.catalog.prices import Metrics, PriceSchedule, cost
+from mediagate_server.catalog.prices import Metrics, PriceSchedule, Tier, charge
 from mediagate_server.replicate.port import PredictionStatus
 from mediagate_server.store.records import CostState, Entry, EntryKind
 
@@ -74,20 +74,32 @@ def settle(
     `outputs` is how many outputs the terminal record holds. Raises ValueError for a status that
     is not an end: nothing may be settled on less.
     """
+    return settle_by_tier(attempt_id, price, status, metrics, outputs=outputs)[0]
+
+
+def settle_by_tier(
+    attempt_id: str,
+    price: PriceSchedule,
+    status: PredictionStatus,
+    metrics: Metrics,
+    *,
+    outputs: int = 0,
+) -> tuple[Entry, Tier | None]:
+    """`settle`, and the tier of the price that it was reckoned by; None where there is none."""
     if not status.is_terminal:
         raise ValueError(f"{status.value} is not an end")
     if status is PredictionStatus.ABORTED:
-        return Entry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of)
+        return Entry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of), None
     delivered: int | None = outputs
     if status is not PredictionStatus.SUCCEEDED:
         delivered = None if outputs else 0
         metrics = metrics if outputs else {**_NOTHING_CAME_OUT, **metrics}
-    amount = cost(price, metrics, outputs=delivered)
+    tier, amount = charge(price, metrics, outputs=delivered) or (None, None)
     if amount is None:
         state = CostState.UNKNOWN
     else:
         state = CostState.ASSUMED if price.assumed else CostState.SETTLED
-    return Entry(attempt_id, EntryKind.SETTLE, amount, state, price.as_of)
+    return Entry(attempt_id, EntryKind.SETTLE, amount, state, price.as_of), tier
 
 
 def lost(attempt_id: str, price: PriceSchedule) -> Entry:

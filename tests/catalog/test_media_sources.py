@@ -1,6 +1,5 @@
 """Media that have still to be had: found by their path, and replaced by links. Nothing else is."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import cast
 
@@ -20,6 +19,7 @@ from mediagate_server.catalog.request import (
     UploadSource,
     Value,
 )
+from mediagate_server.replacing import replace
 
 SOURCES = (
     UploadSource("upl_1"),
@@ -54,7 +54,7 @@ def test_every_source_gets_its_link_and_nothing_else_changes(request: ModelReque
     assert repr(linked).count("https://link.example/") == len(missing)
     sources = {links[path]: source for path, source in missing.items()}
     restored = {name: _restored(value, sources) for name, value in linked.parameters.items()}
-    assert dataclasses.replace(linked, parameters=restored) == request
+    assert replace(linked, parameters=restored) == request
 
 
 def _restored(value: object, sources: Mapping[str, object]) -> Value:

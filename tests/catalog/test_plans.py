@@ -1,6 +1,5 @@
 """Plans of the shipped models: what is sent, what it may cost, and what is refused before."""
 
-import dataclasses
 from decimal import Decimal
 
 import pytest
@@ -20,6 +19,7 @@ from mediagate_server.errors import (
     ParameterUnsupported,
     PriceUnknown,
 )
+from mediagate_server.replacing import replace
 
 CATALOG = Catalog.load(draw_seed=lambda: 7)
 FRAME = MediaInput("https://example.com/a.png")
@@ -191,23 +191,23 @@ def test_a_retired_model_names_its_successor() -> None:
     dev = CATALOG.named("flux-dev")
     assert pro is not None
     assert dev is not None
-    gone = dataclasses.replace(
+    gone = replace(
         pro, status=ModelStatus.RETIRED, successor=dev.slug, fallbacks=(), aliases=("old",)
     )
-    catalog = Catalog([gone, dataclasses.replace(dev, fallbacks=())], defaults={})
+    catalog = Catalog([gone, replace(dev, fallbacks=())], defaults={})
     wanted = ModelRequest(Modality.IMAGE, "old", {"prompt": "x"})
     made = catalog.plan(wanted)
     assert made.slug == dev.slug
     assert made.substitution == Substitution("old", f"{pro.slug} is gone from Replicate")
     for request in (
-        dataclasses.replace(wanted, strict=True),
-        dataclasses.replace(wanted, allow_substitutes=False),
+        replace(wanted, strict=True),
+        replace(wanted, allow_substitutes=False),
     ):
         with pytest.raises(ModelRetired) as refusal:
             catalog.plan(request)
         assert refusal.value.failure.metadata == {"model": "old", "successor": dev.slug}
-    for request in (wanted, dataclasses.replace(wanted, strict=True)):
-        nobody = Catalog([dataclasses.replace(gone, successor="")], defaults={})
+    for request in (wanted, replace(wanted, strict=True)):
+        nobody = Catalog([replace(gone, successor="")], defaults={})
         with pytest.raises(ModelRetired) as refusal:
             nobody.plan(request)
         assert refusal.value.failure.metadata == {"model": "old", "successor": ""}

@@ -5,9 +5,10 @@ not be over in time, or would go over the bound of cost. Nothing here runs anyth
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 from mediagate_server.catalog.fields import FIELDS, FieldKind
 from mediagate_server.catalog.model import Model
@@ -31,16 +32,14 @@ _WORDS: Final[Mapping[Modality, frozenset[str]]] = MappingProxyType(
 PlanFor = Callable[[Model, ModelRequest], Plan]
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Struct, frozen=True):
     """A model that will not take over, by the name that the chain gives it, and why."""
 
     model: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(Struct, frozen=True):
     """The plans to try, in order: the first is the call's own, there is always one.
 
     Where that takes several runs, each of the others makes one output in one run.

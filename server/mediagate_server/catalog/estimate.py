@@ -6,11 +6,11 @@ that settles. What cannot be foreseen makes the estimate unknown, never zero.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass as fact
 from decimal import Decimal
 from math import ceil
 from typing import Annotated, Any, Literal
 
+from msgspec import Struct
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -25,8 +25,7 @@ TURN_TOKENS = 16
 """Allowed for the marks around each turn of a conversation."""
 
 
-@fact(frozen=True, slots=True)
-class Foresight:
+class Foresight(Struct, frozen=True):
     """A metric before the run: the least, the usual and the most that it can be."""
 
     low: Scalar
@@ -34,8 +33,7 @@ class Foresight:
     high: Scalar
 
 
-@fact(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """The run that is foreseen: its input, the model's inputs, and the longest it may take."""
 
     input: Mapping[str, Any]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from msgspec import Struct
+
 from mediagate_server.catalog.prices import Estimate, PriceSchedule
 from mediagate_server.catalog.request import Modality
 from mediagate_server.replacing import replace
@@ -22,8 +24,7 @@ class Handling(StrEnum):
     DROPPED = "dropped"
 
 
-@dataclass(frozen=True, slots=True)
-class ParameterReport:
+class ParameterReport(Struct, frozen=True):
     """One set parameter and its fate. `requested` and `sent` are short, printable values.
 
     Prompts and media are never printed here: for them both are empty.
@@ -68,16 +69,14 @@ class OutputShape:
     media_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Substitution:
+class Substitution(Struct, frozen=True):
     """A model stands in for the one asked for: its name as it was written, and why."""
 
     requested_model: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(Struct, frozen=True):
     """A model that was not chosen: what it would have cost, and why it was not."""
 
     model: str
@@ -85,16 +84,14 @@ class Alternative:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """The receipt for a choice of model: why this one, and what the others would have cost."""
 
     reason: str
     alternatives: tuple[Alternative, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """One decided run.
 
     `target` is what `CreateRequest.target` takes (with the pinned version for community models);

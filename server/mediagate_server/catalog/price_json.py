@@ -13,6 +13,14 @@ from mediagate_server.catalog.prices import Criterion, PriceSchedule, Rate, Scal
 
 def dumps(schedule: PriceSchedule) -> str:
     """The schedule as JSON: the same schedule always gives the same text."""
+    text: str | None = getattr(schedule, "as_text", None)
+    if text is None:
+        text = _dumps(schedule)
+        object.__setattr__(schedule, "as_text", text)
+    return text
+
+
+def _dumps(schedule: PriceSchedule) -> str:
     record = {
         "as_of": schedule.as_of,
         "source": schedule.source,

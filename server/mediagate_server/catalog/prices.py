@@ -12,6 +12,8 @@ from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
 from functools import lru_cache
 from typing import ClassVar
 
+from msgspec import Struct
+
 Scalar = Decimal | int | str | bool
 Metrics = Mapping[str, Scalar]
 
@@ -36,8 +38,16 @@ _WIDEST = 60
 _TOO_MUCH = 10**_WIDEST
 
 
+class _Reckoned:
+    """What follows from a rate: neither stored nor compared, so none of its fields."""
+
+    __slots__ = ("_nanos",)
+
+    _nanos: int | None
+
+
 @dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(_Reckoned):
     """USD per `per` units of a billed metric.
 
     `metrics` are the names under which upstream has reported it, newest first: the first that is
@@ -50,8 +60,6 @@ class Rate:
     metrics: tuple[str, ...]
     usd: Decimal
     per: int
-    # One unit in nano-dollars, where that is a whole number. Neither stored nor compared.
-    _nanos: int | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -61,6 +69,7 @@ class Rate:
         if self.per < 1 or str(self.per).strip("0") != "1":
             raise ValueError("per must be a power of ten")
         for_one = _EXACT.multiply(_for_one(self.usd, self.per), NANOS_PER_USD)
+        # One unit in nano-dollars, where that is a whole number.
         whole = for_one == for_one.to_integral_value(context=_ROUNDING)
         object.__setattr__(self, "_nanos", int(for_one) if whole else None)
 
@@ -133,8 +142,18 @@ class Tier:
         return " and ".join(map(str, self.criteria))
 
 
+class _Noted:
+    """Where `price_json` notes a schedule's text, once: most are a model's own, the same for every
+    call. No field either.
+    """
+
+    __slots__ = ("as_text",)
+
+    as_text: str
+
+
 @dataclass(frozen=True, slots=True)
-class PriceSchedule:
+class PriceSchedule(_Noted):
     """What a model costs, as of a date. No tiers: the price is unknown (never zero).
 
     `sent` holds what the request itself says about the metrics that select a tier (a resolution,
@@ -153,8 +172,7 @@ class PriceSchedule:
     partial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """What a run may cost, in nano-dollars; None where the price is unknown.
 
     `maximum` is what is reserved: settled cost is at most that, but for a model that runs longer

@@ -7,7 +7,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, final
+
+import msgspec
+from msgspec import Struct
 
 
 class Modality(StrEnum):
@@ -21,8 +24,7 @@ class Modality(StrEnum):
     RAW = "raw"
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(Struct, frozen=True):
     """A picture's size in pixels."""
 
     width: int
@@ -55,8 +57,7 @@ class OutputSource:
 MediaSource = InlineSource | UploadSource | OutputSource
 
 
-@dataclass(frozen=True, slots=True)
-class MediaInput:
+class MediaInput(Struct, frozen=True):
     """A medium given as input: an https URL or a data URI, as Replicate takes both.
 
     `source` is where it has still to be had from; `uri` only stands in for it until then.
@@ -66,8 +67,7 @@ class MediaInput:
     source: MediaSource | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One turn of a conversation. `role` is system, user, assistant or tool.
 
     `tool_calls` is how many tools the turn asks for.
@@ -83,23 +83,20 @@ class Message:
         return "".join(part for part in self.parts if isinstance(part, str))
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseFormat:
+class ResponseFormat(Struct, frozen=True):
     """The form of an answer: text, json or json_schema; `schema` is {} but for the last."""
 
     kind: str
     schema: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Struct, frozen=True):
     """Tools that a model may ask for, by name; or, of tool_choice, the word for how freely."""
 
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Lora:
+class Lora(Struct, frozen=True):
     """An adapter's weights and how strongly they count."""
 
     uri: str
@@ -123,8 +120,8 @@ Value = (
 """A parameter's value. Durations are seconds as float; enums are their word in lower case."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequest:
+@final
+class RunRequest(Struct, frozen=True):
     """A run of any model, to be planned: its own inputs, and media for some of them by name.
 
     `model` is the name as it was written. `timeout` (seconds) and `max_cost_nanos` bound what the
@@ -146,8 +143,7 @@ class FallbackMode(StrEnum):
     LIST = "list"
 
 
-@dataclass(frozen=True, slots=True)
-class Fallback:
+class Fallback(Struct, frozen=True):
     """Which models take over where one fails: the catalog's chain, none, or `models` in order.
 
     `after_content_refusal`: also where one refuses the content.
@@ -158,8 +154,7 @@ class Fallback:
     after_content_refusal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
+class ModelRequest(Struct, frozen=True):
     """One request to be planned.
 
     `model` is a slug or an alias; empty means the modality's default. `strict` refuses what
@@ -182,4 +177,4 @@ class ModelRequest:
     quality: str = ""
     fallback: Fallback | None = None
     timeout: float = 0.0
-    model_parameters: Mapping[str, Any] = field(default_factory=dict)
+    model_parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)

@@ -4,8 +4,9 @@ Admission, estimates and the runs themselves go by the same Route, so they canno
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.plan import Plan
@@ -18,8 +19,7 @@ from mediagate_server.replacing import replace
 Asked = TypeVar("Asked", ModelRequest, RunRequest)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """`screening` is the check that comes first; None where there is none."""
 
     candidates: Candidates

@@ -6,8 +6,9 @@ and DROPPED do not. Nothing is spent here: what is refused is refused before.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from mediagate_server.catalog.fields import FIELDS, FieldKind
 from mediagate_server.catalog.forms import instructed, outcome_of, wanted_form
@@ -41,8 +42,7 @@ _UNPRINTED = {
 _NOTHING = dropped()
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(Struct, frozen=True):
     """The model's own input and what became of each parameter, in the order they were set.
 
     `output_count` is how many outputs one run makes, `runs` how many runs make what was asked for.

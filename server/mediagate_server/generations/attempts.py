@@ -1,8 +1,9 @@
 """Attempts as they are opened and closed, and the generation's record around them. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
+
+from msgspec import to_builtins
 
 from mediagate_server import ledger
 from mediagate_server.catalog import price_json
@@ -108,7 +109,7 @@ def first_record(
         seed=plan.seed,
         labels=dict(submission.labels),
         substitution=plan.substitution.reason if plan.substitution else "",
-        choice=asdict(plan.choice) if plan.choice else None,
+        choice=to_builtins(plan.choice) if plan.choice else None,
         calls_back=bool(submission.webhook_url),
     )
     return with_attempt(record, *opened)
@@ -143,17 +144,8 @@ def with_plan(record: Generation, plan: Plan) -> Generation:
 
 
 def _report(plan: Plan) -> tuple[Mapping[str, str], ...]:
-    # By hand: `asdict` copies deeply, which costs more than the rest of the record.
-    return tuple(
-        {
-            "parameter": line.parameter,
-            "handling": line.handling.value,
-            "requested": line.requested,
-            "sent": line.sent,
-            "reason": line.reason,
-        }
-        for line in plan.report
-    )
+    report: tuple[Mapping[str, str], ...] = to_builtins(plan.report)
+    return report
 
 
 def _shape(plan: Plan) -> Mapping[str, str]:

@@ -285,10 +285,9 @@ class Lane:
         if successor is None or (refusal and not self._whole.after_content_refusal):
             return False
         price = self._price or price_json.loads(attempt.price)
-        line = settling.ledger_line(attempt, end, price, outputs=0)
+        line, basis = settling.reckoned(attempt, end, price, outputs=0)
         failure = endings.model_failed(attempt.model, end)
         now = self._around.clock.now()
-        basis = settling.charged(end, price, outputs=0)
         closed = settling.closed(attempt, end, line, failure.reason.value, now, basis)
         try:
             await self._reopen(closed, line, successor)

@@ -80,8 +80,7 @@ class Overruns:
         )
         end = await follower.to_the_end(Prediction(prediction_id, PredictionStatus.UNKNOWN), None)
         price = price_json.loads(attempt.price)
-        entry = settling.ledger_line(attempt, end, price, outputs=0)
-        basis = settling.charged(end, price, outputs=0)
+        entry, basis = settling.reckoned(attempt, end, price, outputs=0)
         now = self._around.clock.now()
         closed = replace(
             settling.closed(attempt, end, entry, _UNWANTED, now, basis),

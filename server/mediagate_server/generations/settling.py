@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from mediagate_server import ledger
-from mediagate_server.catalog.prices import PriceSchedule, charge
+from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.finish import Streamed, finish
 from mediagate_server.replacing import replace
@@ -56,9 +56,8 @@ def settle(
     finished = finish(record, end, now=now, streamed=streamed, stopped_because=stopped_because)
     ended = finished.record
     delivered = len(ended.output.media) if ended.output else 0
-    entry = ledger_line(attempt, end, price, outputs=delivered)
+    entry, basis = reckoned(attempt, end, price, outputs=delivered)
     reason = ended.failure.reason.value if ended.failure else ""
-    basis = charged(end, price, outputs=delivered)
     closing = closed(attempt, end, entry, reason, now, basis)
     return Settled(
         attempts.with_attempt(ended, closing), closing, entry, finished.rest, finished.broken
@@ -84,27 +83,22 @@ def closed(
     )
 
 
-def charged(end: Prediction | None, price: PriceSchedule, *, outputs: int) -> Charged | None:
-    """What the charge is reckoned from; None: upstream lost the record that would say."""
-    if end is None:
-        return None
-    counted = outputs if end.status is PredictionStatus.SUCCEEDED else None
-    found = charge(price, end.metrics, outputs=counted)
-    return Charged(endings.usage_of(end), outputs, found[0].name if found else "")
-
-
 def attempt_state(end: Prediction | None) -> AttemptState:
     """How an attempt ended; None: upstream lost its prediction."""
     return AttemptState.FAILED if end is None else _ENDED[end.status]
 
 
-def ledger_line(
+def reckoned(
     attempt: Attempt, end: Prediction | None, price: PriceSchedule, *, outputs: int
-) -> Entry:
-    """What an attempt cost, by the price that it was sent under."""
+) -> tuple[Entry, Charged | None]:
+    """What an attempt cost, by the price that it was sent under, and what that is reckoned from.
+
+    The latter is None where upstream lost the record that would say.
+    """
     if end is None:
-        return ledger.lost(attempt.id, price)
-    return ledger.settle(attempt.id, price, end.status, end.metrics, outputs=outputs)
+        return ledger.lost(attempt.id, price), None
+    line, tier = ledger.settle_by_tier(attempt.id, price, end.status, end.metrics, outputs=outputs)
+    return line, Charged(endings.usage_of(end), outputs, tier.name if tier else "")
 
 
 def never_taken(record: Generation) -> bool:

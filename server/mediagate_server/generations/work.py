@@ -4,20 +4,20 @@ It is written beside the record, sealed, until the generation is over: a process
 this one can then send what waits, and knows what to look for in upstream's list.
 """
 
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Mapping
+from typing import Final
 
-import orjson
+from msgspec import DecodeError, Raw, Struct, json, structs
 from pydantic import TypeAdapter, ValidationError
 
 from mediagate_server.catalog.plan import Plan
+from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.store.budgets import Asked
 from mediagate_server.store.records import Purpose
 
 
-@dataclass(frozen=True, slots=True)
-class LaneWork:
+class LaneWork(Struct, frozen=True):
     """The plans of one lane: the first is tried first, the others where it fails for good."""
 
     purpose: Purpose
@@ -25,8 +25,7 @@ class LaneWork:
     plans: tuple[Plan, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """All lanes of one generation; a screening, where there is one, comes first.
 
     `after_content_refusal`: another model is tried also where one refuses the content.
@@ -79,26 +78,60 @@ class Work:
 NOTHING = Work(())
 """For a record whose inputs are not known any more."""
 
-_WORK: TypeAdapter[Work] = TypeAdapter(Work)
-
 
 def dumps(work: Work) -> bytes:
     """The work as JSON. Holds prompts: it is to be sealed before it is written anywhere."""
-    return orjson.dumps(work, default=_plain)
+    return _WRITER.encode(work)
 
 
 def loads(document: bytes) -> Work:
     """What `dumps` wrote. Raises ValueError where it is anything else."""
     try:
-        return _WORK.validate_json(document)
+        stored = _READER.decode(document)
+    except DecodeError:
+        # What it says may show a value, and be logged.
+        raise ValueError("the stored work is wrong") from None
+    lanes = (
+        LaneWork(lane.purpose, lane.output_index, tuple(map(_plan, lane.plans)))
+        for lane in stored.lanes
+    )
+    return Work(tuple(lanes), stored.after_content_refusal)
+
+
+class _StoredPlan(Plan, frozen=True):
+    """A plan before its price is read: of what it says of tiers, pydantic tells numbers and words
+    apart, as it did when it read all of it.
+    """
+
+    price: Raw  # type: ignore[assignment]
+
+
+class _StoredLane(Struct):
+    purpose: Purpose
+    output_index: int
+    plans: tuple[_StoredPlan, ...]
+
+
+class _StoredWork(Struct):
+    lanes: tuple[_StoredLane, ...]
+    after_content_refusal: bool
+
+
+def _plan(stored: _StoredPlan) -> Plan:
+    try:
+        price = _PRICE.validate_json(bytes(stored.price))
     except ValidationError as error:
-        raise ValueError(f"{error.error_count()} fields of the stored work are wrong") from None
+        raise ValueError(f"{error.error_count()} fields of the stored price are wrong") from None
+    return Plan(**structs.asdict(stored) | {"price": price})
 
 
 def _plain(value: object) -> object:
-    """What orjson does not know: exact amounts as text, any mapping as a dict."""
-    if isinstance(value, Decimal):
-        return str(value)
-    if hasattr(value, "items"):
-        return dict(value.items())
+    """What the writer does not know: any mapping as a dict. Exact amounts it writes as text."""
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(f"cannot write a {type(value).__name__}")
+
+
+_PRICE: Final = TypeAdapter(PriceSchedule)
+_WRITER: Final = json.Encoder(enc_hook=_plain)
+_READER: Final = json.Decoder(_StoredWork)

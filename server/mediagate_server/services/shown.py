@@ -1,13 +1,13 @@
 """From our own words to protobuf: how a generation and a plan are shown to callers."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from google.protobuf import json_format, struct_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec import to_builtins
 
 from mediagate.v1 import (
     cost_pb2,
@@ -148,7 +148,7 @@ def route(taken: Route) -> plan_pb2.Plan:
         ),
         fallback_models=[plan.slug for plan in taken.candidates.plans[1:]],
         target=planned.target,
-        choice=choice(asdict(planned.choice)) if planned.choice else None,
+        choice=choice(to_builtins(planned.choice)) if planned.choice else None,
         skipped_models=[
             plan_pb2.SkippedModel(model=skipped.model, reason=skipped.reason)
             for skipped in taken.candidates.skipped

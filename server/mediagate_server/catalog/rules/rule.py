@@ -3,12 +3,13 @@
 A rule gets one parameter's value, writes the model's own inputs, and says what became of it.
 """
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, ClassVar
 
+import msgspec
+from msgspec import Struct
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.fields import FieldKind
@@ -19,8 +20,7 @@ from mediagate_server.catalog.request import Value
 NO_SUCH_INPUT = "the model has nothing like it"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What became of a parameter. `sent` is in the contract's own unit, printed."""
 
     handling: Handling
@@ -53,12 +53,11 @@ def dropped(reason: str = NO_SUCH_INPUT) -> Outcome:
     return Outcome(Handling.DROPPED, "", reason)
 
 
-@dataclasses.dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     """The model's input while it is written. `specs` are the inputs that the model has."""
 
     specs: Mapping[str, InputSpec]
-    input: dict[str, Any] = field(default_factory=dict)
+    input: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def value(self, name: str) -> Any:
         """What the model will take: what was written, else its own default, else None."""
