@@ -146,46 +146,42 @@ class Sandbox:
         settings, clock, observations = self.settings, self._clock, self.observations
         catalog, store = load_catalog(), _store(settings, clock)
         cuts = StreamCuts(_ordered_cut(settings))
-        desk = OrderDesk(settings, catalog)
         turnstile = Turnstile(settings.rates, clock)
         files = UploadRoutes(settings, clock, uploads)
         occasions = Occasions(catalog, store, settings.deployments)
         self.deliveries.fate = fate_by(self.faults, store)
         webhooks = WebhookRoutes(clock, self._signer)
-        application = web.Application(
-            middlewares=[
-                front_door(settings, observations),
-                turnstile.middleware(),
-                FaultDoor(self.faults, occasions, clock).middleware(),
-            ],
-            client_max_size=settings.max_body_bytes,
+        doors = (
+            front_door(settings, observations),
+            turnstile.middleware(),
+            FaultDoor(self.faults, occasions, clock).middleware(),
         )
-        application.add_routes(
-            [
-                *PageRoutes(settings, catalog, store).routes(),
-                *PredictionRoutes(
-                    settings,
-                    clock,
-                    catalog,
-                    desk,
-                    store,
-                    Links(store, uploads),
-                    runner,
-                    self.deliveries,
-                    observations,
-                    bill,
-                ).routes(),
-                *webhooks.routes(),
-                *files.routes(),
-                *ModelRoutes(settings, catalog, observations).routes(),
-                *SearchRoutes(settings, catalog, observations).routes(),
-                *AccountRoutes().routes(),
-                *StreamRoutes(settings, clock, store, cuts, observations).routes(),
-                *FileRoutes(
-                    store, Files(settings.media_cache_bytes, small=settings.small_files)
-                ).routes(),
-            ]
+        application = web.Application(middlewares=doors, client_max_size=settings.max_body_bytes)
+        predictions = PredictionRoutes(
+            settings,
+            clock,
+            catalog,
+            OrderDesk(settings, catalog),
+            store,
+            Links(store, uploads),
+            runner,
+            self.deliveries,
+            observations,
+            bill,
         )
+        made = Files(settings.media_cache_bytes, small=settings.small_files)
+        for part in (
+            PageRoutes(settings, catalog, store),
+            predictions,
+            webhooks,
+            files,
+            ModelRoutes(settings, catalog, observations),
+            SearchRoutes(settings, catalog, observations),
+            AccountRoutes(),
+            StreamRoutes(settings, clock, store, cuts, observations),
+            FileRoutes(store, made),
+        ):
+            application.add_routes(part.routes())
         if settings.control:
             control = ControlRoutes(settings, store, cuts, turnstile, observations)
             application.add_routes(control.routes())

@@ -7,6 +7,7 @@ doors first, then generations, then upstream, the store last.
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
 from typing import Final, Self
@@ -74,6 +75,15 @@ _LAST_SECONDS: Final = 2.0
 """How long rpcs that were told to end may still take to do so."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Upstream:
+    """Who answers: where, by which way, and whether nothing of it is real."""
+
+    base_url: str
+    outbound: Outbound
+    sandboxed: bool
+
+
 class Gate:
     """One running gate. `async with Gate(configuration) as gate: await gate.until_stopped()`.
 
@@ -129,18 +139,50 @@ class Gate:
             raise DataFolderLost(self._configuration.current.data_dir)
 
     async def _build(self, stack: AsyncExitStack) -> None:
-        settings = self._configuration.current
+        settings, clock = self._configuration.current, self._clock
         self._configuration.check_with(Settings.check_exposure)
         settings.check_public_url()
-        store = await stack.enter_async_context(
-            SqliteStore(
-                settings.data_dir,
-                lease_seconds=settings.lease_seconds,
-                budgets=self._limits.budgets,
-                budget_webhook=self._limits.webhook_url,
-            )
+        store = self._store = await self._open_store(stack)
+        upstream = await self._open_upstream(stack)
+        outbound, sandboxed = upstream.outbound, upstream.sandboxed
+        port = self._web_port(stack, sandboxed=sandboxed)
+        web_url = (settings.public_url or port.near_url) if port else ""
+        media = await self._open_media(stack, upstream.base_url, web_url)
+        sender = await stack.enter_async_context(
+            sending(store.outbox, store, EventTexts(media.links).render, self._reach, clock)
         )
-        self._store = store
+        addresses = None
+        if settings.public_url or sandboxed:
+            # Without a public URL only the embedded sandbox reaches the port, by loopback.
+            addresses = WebhookAddresses(web_url, await store.key(_WEBHOOK_KEY))
+        generations = await self._open_generations(stack, upstream, media, addresses)
+        if port:
+            port.add(MediaDoor(media.links, media.store, clock.now).routes())
+            if addresses:
+                port.add(self._webhooks(outbound, addresses, generations).routes())
+            await stack.enter_async_context(port)
+        published = PublishedModels(outbound)
+        await self._watch_catalog(stack, published, clock)
+        calls = self._paid_calls(outbound, published, generations, media)
+        usage = UsageService(store, clock.now)
+        admin = AdminService(store, self._limits, sender, clock.now)
+        await self._open_grpc(stack, generations, calls, media, (usage, admin), sandboxed=sandboxed)
+        await self._open_operations(stack)
+        self._ready = True
+
+    async def _open_store(self, stack: AsyncExitStack) -> SqliteStore:
+        settings = self._configuration.current
+        store = SqliteStore(
+            settings.data_dir,
+            lease_seconds=settings.lease_seconds,
+            budgets=self._limits.budgets,
+            budget_webhook=self._limits.webhook_url,
+        )
+        return await stack.enter_async_context(store)
+
+    async def _open_upstream(self, stack: AsyncExitStack) -> _Upstream:
+        """Who answers, and everything that stands around each request to it."""
+        settings = self._configuration.current
         choice = settings.upstream_choice()
         base_url = choice.base_url
         sandboxed = choice.kind == "sandbox"
@@ -149,96 +191,97 @@ class Gate:
             # The one line in which the server knows of the sandbox.
             from mediagate_sandbox.server import Sandbox, SandboxSettings  # noqa: PLC0415
 
-            sandbox = await stack.enter_async_context(
-                Sandbox(SandboxSettings(port=0, webhooks_over_http=True))
-            )
-            base_url = sandbox.base_url
+            sandbox = Sandbox(SandboxSettings(port=0, webhooks_over_http=True))
+            base_url = (await stack.enter_async_context(sandbox)).base_url
             self.upstream = "the embedded sandbox: nothing is paid, nothing is real"
-        client = await stack.enter_async_context(
-            ReplicateClient(
-                ReplicateSettings(
-                    base_url=base_url,
-                    token=choice.token,
-                    connect_timeout=settings.upstream_connect_timeout,
-                    create_timeout=settings.upstream_create_timeout,
-                    read_timeout=settings.upstream_read_timeout,
-                    upload_timeout=settings.upstream_upload_timeout,
-                )
+        client = ReplicateClient(
+            ReplicateSettings(
+                base_url=base_url,
+                token=choice.token,
+                connect_timeout=settings.upstream_connect_timeout,
+                create_timeout=settings.upstream_create_timeout,
+                read_timeout=settings.upstream_read_timeout,
+                upload_timeout=settings.upstream_upload_timeout,
             )
         )
         outbound = Outbound(
-            client,
+            await stack.enter_async_context(client),
             OutboundSettings(settings.creates_per_minute, settings.reads_per_minute),
             label=self._label,
         )
-        clock = self._clock
-        port = self._web_port(stack, sandboxed=sandboxed)
-        web_url = (settings.public_url or port.near_url) if port else ""
-        media = await stack.enter_async_context(
-            Media(
-                settings.data_dir / "media",
-                base_url,
-                self._set.media_limits,
-                now=clock.now,
-                sleep=clock.sleep,
-                bucket=Bucket.of(settings),
-                web=web_url,
-                key=await store.key(_MEDIA_KEY),
-            )
+        return _Upstream(base_url, outbound, sandboxed)
+
+    async def _open_media(self, stack: AsyncExitStack, base_url: str, web_url: str) -> Media:
+        settings, clock = self._configuration.current, self._clock
+        media = Media(
+            settings.data_dir / "media",
+            base_url,
+            self._set.media_limits,
+            now=clock.now,
+            sleep=clock.sleep,
+            bucket=Bucket.of(settings),
+            web=web_url,
+            key=await self._store.key(_MEDIA_KEY),
         )
-        sender = await stack.enter_async_context(
-            sending(store.outbox, store, EventTexts(media.links).render, self._reach, clock)
+        return await stack.enter_async_context(media)
+
+    async def _open_generations(
+        self,
+        stack: AsyncExitStack,
+        upstream: _Upstream,
+        media: Media,
+        addresses: WebhookAddresses | None,
+    ) -> Generations:
+        settings = self._configuration.current
+        around = Surroundings(
+            self._store,
+            upstream.outbound,
+            upstream.outbound.create_policy,
+            account=settings.upstream_account,
+            exclusive=settings.upstream_exclusive,
+            sandbox=upstream.sandboxed,
+            creates_per_second=settings.creates_per_minute / 60,
+            clock=self._clock,
+            keeper=media.keeper,
+            hash_key=await self._store.key(_HASH_KEY),
+            timing=self._set.timing(),
+            webhook_url=addresses.of if addresses else no_webhook,
         )
-        addresses = None
-        if settings.public_url or sandboxed:
-            # Without a public URL only the embedded sandbox reaches the port, by loopback.
-            addresses = WebhookAddresses(web_url, await store.key(_WEBHOOK_KEY))
-        generations = await stack.enter_async_context(
-            Generations(
-                Surroundings(
-                    store,
-                    outbound,
-                    outbound.create_policy,
-                    account=settings.upstream_account,
-                    exclusive=settings.upstream_exclusive,
-                    sandbox=sandboxed,
-                    creates_per_second=settings.creates_per_minute / 60,
-                    clock=clock,
-                    keeper=media.keeper,
-                    hash_key=await store.key(_HASH_KEY),
-                    timing=self._set.timing(),
-                    webhook_url=addresses.of if addresses else no_webhook,
-                ),
-                max_in_flight=self._limits.max_in_flight,
-                retention=self._set.retention,
-            )
+        generations = Generations(
+            around, max_in_flight=self._limits.max_in_flight, retention=self._set.retention
         )
-        if port:
-            port.add(MediaDoor(media.links, media.store, clock.now).routes())
-            if addresses:
-                secrets = WebhookSecrets(outbound.webhook_secret, self._set.webhook_secrets)
-                port.add(
-                    Webhooks(
-                        addresses,
-                        secrets,
-                        store.saw_webhook,
-                        store.claim_webhook,
-                        generations.hint,
-                        clock.now,
-                    ).routes()
-                )
-            await stack.enter_async_context(port)
-        published = PublishedModels(outbound)
-        await self._watch_catalog(stack, published, clock)
+        return await stack.enter_async_context(generations)
+
+    def _webhooks(
+        self, outbound: Outbound, addresses: WebhookAddresses, generations: Generations
+    ) -> Webhooks:
+        """Where upstream tells of what it has done."""
+        return Webhooks(
+            addresses,
+            WebhookSecrets(outbound.webhook_secret, self._set.webhook_secrets),
+            self._store.saw_webhook,
+            self._store.claim_webhook,
+            generations.hint,
+            self._clock.now,
+        )
+
+    def _paid_calls(
+        self,
+        outbound: Outbound,
+        published: PublishedModels,
+        generations: Generations,
+        media: Media,
+    ) -> PaidCalls:
+        now = self._clock.now
         inputs = MediaInputs(
             media.uploads,
             media.store,
             media.fetcher,
-            HandingOver(outbound, clock.now),
+            HandingOver(outbound, now),
             generation=generations.get,
-            now=clock.now,
+            now=now,
         )
-        calls = PaidCalls(
+        return PaidCalls(
             self._catalog.current,
             published,
             generations,
@@ -247,11 +290,6 @@ class Gate:
             self._set.timeouts,
             self._set.store_inputs,
         )
-        usage = UsageService(store, clock.now)
-        admin = AdminService(store, self._limits, sender, clock.now)
-        await self._open_grpc(stack, generations, calls, media, (usage, admin), sandboxed=sandboxed)
-        await self._open_operations(stack)
-        self._ready = True
 
     async def _watch_catalog(
         self, stack: AsyncExitStack, published: PublishedModels, clock: Clock
