@@ -133,7 +133,7 @@ def check_posts(books: Books, bill: Any) -> None:
         (name, attempt["purpose"], attempt["output_index"])
         for name, document in books.generations.items()
         for attempt in document["attempts"]
-        if attempt["prediction_id"] and attempt["prediction_id"] not in failed
+        if attempt.get("prediction_id", "") not in {"", *failed}
     )
     assert [lane for lane, count in paid.items() if count > 1] == []
 

@@ -10,11 +10,12 @@ import apsw
 
 
 class Rows:
-    """What a statement found, all of it, and how many rows it changed."""
+    """What a statement found, all of it, how many rows it changed, and the last it inserted."""
 
-    def __init__(self, rows: list[Any], rowcount: int) -> None:
+    def __init__(self, rows: list[Any], rowcount: int, lastrowid: int) -> None:
         self._rows = rows
         self.rowcount = rowcount
+        self.lastrowid = lastrowid
 
     def fetchone(self) -> Any:
         return self._rows.pop(0) if self._rows else None
@@ -43,7 +44,7 @@ class Connection:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
         with _as_sqlite3():
             rows = self._inner.execute(sql, tuple(parameters)).fetchall()
-            return Rows(rows, self._inner.changes())
+            return Rows(rows, self._inner.changes(), self._inner.last_insert_rowid())
 
     def executemany(self, sql: str, several: Iterable[Sequence[Any]]) -> None:
         with _as_sqlite3():

@@ -76,7 +76,7 @@ class Cost(Struct, frozen=True):
     price_date: str = ""
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, omit_defaults=True):
     """What a run used, as upstream reported it; None where it did not. Durations in seconds."""
 
     input_tokens: int | None = None
@@ -87,7 +87,7 @@ class Usage(Struct, frozen=True):
     run_seconds: float | None = None
 
 
-class StoredMedia(Struct, frozen=True):
+class StoredMedia(Struct, frozen=True, omit_defaults=True):
     """One medium. `uri` is upstream's link or a data URI; empty where only our copy is left.
 
     What the file is (`size` in bytes, `seconds` that it plays) is known once it is `kept`;
@@ -106,7 +106,7 @@ class StoredMedia(Struct, frozen=True):
     failure: Failure | None = None
 
 
-class Output(Struct, frozen=True):
+class Output(Struct, frozen=True, omit_defaults=True):
     """What was made: a text, or media in the order asked for.
 
     `value` is the output of a model run by its slug, as JSON, with `media:N` where its links were.
@@ -124,7 +124,7 @@ class Harm(Struct, frozen=True):
     name: str
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, omit_defaults=True):
     """What a safety model said. `unreadable`: its answer, or a part of it, could not be read;
     then it is never safe. `confidence` is 0 to 1; None where the model gives no figure.
     """
@@ -140,7 +140,7 @@ class Verdict(Struct, frozen=True):
             raise ValueError("what was found or could not be read is not safe")
 
 
-class Charged(Struct, frozen=True):
+class Charged(Struct, frozen=True, omit_defaults=True):
     """What an attempt's charge was reckoned from: what was used, and by which row of its price.
 
     `outputs` is how many media its terminal record held, as far as they were counted. `tier` says
@@ -152,7 +152,7 @@ class Charged(Struct, frozen=True):
     tier: str = ""
 
 
-class Attempt(Struct, frozen=True):
+class Attempt(Struct, frozen=True, omit_defaults=True):
     """The right to send one POST, and what became of it.
 
     `price` is the price list held at submit, as text of the catalog's; `input_hash` is a keyed
@@ -190,7 +190,7 @@ class Place(Struct, frozen=True):
     seconds: float
 
 
-class Part(Struct, frozen=True):
+class Part(Struct, frozen=True, omit_defaults=True):
     """How one of several lanes of a generation ended: a screening, or one of its outputs."""
 
     purpose: Purpose
@@ -210,7 +210,7 @@ class MissingOutput(Struct, frozen=True):
     failure: Failure
 
 
-class Generation(Struct, frozen=True):
+class Generation(Struct, frozen=True, omit_defaults=True):
     """One paid call and all that came of it.
 
     `substitution` says why another model stands in for the one asked for; empty: it is that one.

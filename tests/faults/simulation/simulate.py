@@ -194,6 +194,9 @@ def check(world: World) -> Counter[str]:
         name: json.loads(document)
         for name, document in world.disk.execute("SELECT id, document FROM generations")
     }
+    for record in records.values():
+        for attempt in record["attempts"]:
+            attempt.setdefault("prediction_id", "")  # What is as it was at first is not written.
     _check_callers(world, records)
     attempts = {
         attempt["id"]: attempt for record in records.values() for attempt in record["attempts"]
@@ -233,7 +236,7 @@ def _check_callers(world: World, records: dict[str, Any]) -> None:
             assert world.upstream.hides or not taken, "taken, and released"
         if caller.ids and caller.text:
             final = records[caller.ids[-1]]
-            text = (final["output"] or {}).get("text") or ""
+            text = final.get("output", {}).get("text", "")
             if final["state"] == State.SUCCEEDED:
                 assert text.startswith(caller.text), "another text"
                 assert caller.text == text or caller.outcome != "OK", "a part of the text"

@@ -51,25 +51,34 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final = Charged(Usage())
 
 
-def write(connection: sqlite3.Connection, generation: Generation, entries: Iterable[Entry]) -> None:
+def write(
+    connection: sqlite3.Connection,
+    generation: Generation,
+    entries: Iterable[Entry],
+    lines: Iterable[int],
+) -> None:
     """A charge for each settled line among those that were written with a generation."""
-    for entry in entries:
+    for entry, line in zip(entries, lines, strict=True):
         if entry.kind is EntryKind.SETTLE:
             attempt = next(one for one in generation.attempts if one.id == entry.attempt_id)
-            _insert(connection, generation, attempt, entry)
+            _insert(connection, generation, attempt, entry, line)
 
 
 def _insert(
-    connection: sqlite3.Connection, generation: Generation, attempt: Attempt, entry: Entry
+    connection: sqlite3.Connection,
+    generation: Generation,
+    attempt: Attempt,
+    entry: Entry,
+    line: int,
 ) -> None:
     charged = attempt.charged or _NOTHING
     used = charged.usage
     ended = attempt.completed_at or generation.completed_at or generation.created_at
     screened = attempt.purpose is Purpose.SCREEN
     connection.execute(
-        "INSERT INTO charges SELECT line, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
-        " FROM ledger WHERE attempt_id = ? AND kind = 'settle'",
+        "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
+            line,
             generation.id,
             attempt.ordinal,
             generation.tenant,
@@ -89,7 +98,6 @@ def _insert(
             used.images,
             _nanos(used.media_seconds),
             _nanos(used.run_seconds),
-            attempt.id,
         ),
     )
 

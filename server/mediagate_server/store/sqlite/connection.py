@@ -38,8 +38,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         key=lambda step: step.name,
     )
     (done,) = connection.execute("PRAGMA user_version").fetchone()
+    # A table is made anew by dropping the old one, whose name others refer to.
+    connection.execute("PRAGMA foreign_keys = OFF")
     for step in steps:
         number = int(step.name.split("_")[0])
         if step.name.endswith(".sql") and number > done:
             script = f"BEGIN; {step.read_text()} PRAGMA user_version = {number}; COMMIT;"
             connection.executescript(script)
+    connection.execute("PRAGMA foreign_keys = ON")

@@ -15,24 +15,12 @@ _log = structlog.get_logger()
 
 
 def remember(
-    connection: sqlite3.Connection,
-    seal: Seal,
-    generation: Generation,
-    request: bytes | None,
-    likeness: str,
+    connection: sqlite3.Connection, seal: Seal, generation: Generation, request: bytes
 ) -> None:
-    """Keep what was asked, and what it is found again by."""
+    """Keep what was asked."""
+    sealed = seal.close(request, f"request {generation.id}")
     created = microseconds(generation.created_at)
-    if request is not None:
-        sealed = seal.close(request, f"request {generation.id}")
-        connection.execute(
-            "INSERT INTO requests VALUES (?, ?, ?)", (generation.id, created, sealed)
-        )
-    if likeness:
-        connection.execute(
-            "INSERT INTO likenesses VALUES (?, ?, ?, ?)",
-            (generation.tenant, likeness, created, generation.id),
-        )
+    connection.execute("INSERT INTO requests VALUES (?, ?, ?)", (generation.id, created, sealed))
 
 
 def request(connection: sqlite3.Connection, seal: Seal, generation_id: str) -> bytes | None:
@@ -52,7 +40,7 @@ def request(connection: sqlite3.Connection, seal: Seal, generation_id: str) -> b
 def forget(connection: sqlite3.Connection, generation_id: str) -> None:
     """Nothing is left of what was asked, nor is it found by it."""
     connection.execute("DELETE FROM requests WHERE generation_id = ?", (generation_id,))
-    connection.execute("DELETE FROM likenesses WHERE generation_id = ?", (generation_id,))
+    connection.execute("UPDATE generations SET likeness = NULL WHERE id = ?", (generation_id,))
 
 
 def forget_before(connection: sqlite3.Connection, before: datetime) -> int:

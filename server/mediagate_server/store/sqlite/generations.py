@@ -14,6 +14,7 @@ from mediagate_server.store.records import Bound, CostState, Entry, EntryKind, G
 
 _WRITER: Final = json.Encoder(enc_hook=dict)  # Any other mapping is written as a dict.
 _READER: Final = json.Decoder(Generation)
+_HASH_DIGITS: Final = 32
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -21,6 +22,11 @@ def microseconds(moment: datetime) -> int:
     """Since 1970, exactly."""
     difference = moment - _EPOCH
     return (difference.days * 86_400 + difference.seconds) * 1_000_000 + difference.microseconds
+
+
+def shortened(likeness: str) -> str | None:
+    """As much of a likeness as nothing else has: it is on a page of its own in any index."""
+    return likeness[:_HASH_DIGITS] or None
 
 
 def document(generation: Generation) -> str:
@@ -52,18 +58,24 @@ def too_many(running: int, most: int) -> TooManyInFlight:
 
 
 def insert(
-    connection: sqlite3.Connection, generation: Generation, entries: tuple[Entry, ...], change: int
-) -> None:
-    """A new generation with its binding, attempts and ledger entries."""
-    connection.execute(
+    connection: sqlite3.Connection,
+    generation: Generation,
+    entries: tuple[Entry, ...],
+    change: int,
+    likeness: str = "",
+) -> int:
+    """A new generation with its binding, attempts and ledger entries; its number."""
+    inserted = connection.execute(
         "INSERT INTO generations (version, state, terminal, model, document, changed_seq, erased,"
-        " id, tenant, modality, labels, created_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " id, tenant, modality, labels, created_us, likeness)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *_columns(generation, change),
             generation.tenant,
             generation.modality,
             orjson.dumps(dict(generation.labels)).decode() if generation.labels else "{}",
             microseconds(generation.created_at),
+            shortened(likeness),
         ),
     )
     connection.execute(
@@ -72,12 +84,16 @@ def insert(
     )
     _write_attempts(connection, generation)
     _append(connection, entries)
+    return int(inserted.lastrowid or 0)
 
 
 def update(
     connection: sqlite3.Connection, generation: Generation, entries: tuple[Entry, ...], change: int
-) -> None:
-    """The next version of a generation. Raises StaleWrite where it is not the next."""
+) -> list[int]:
+    """The next version of a generation; the lines that the entries have got in the ledger.
+
+    Raises StaleWrite where it is not the next.
+    """
     changed = connection.execute(
         "UPDATE generations SET version = ?, state = ?, terminal = ?, model = ?, document = ?,"
         " changed_seq = ?, erased = ? WHERE id = ? AND version = ?",
@@ -86,7 +102,7 @@ def update(
     if changed.rowcount != 1:
         raise StaleWrite(generation.id)
     _write_attempts(connection, generation)
-    _append(connection, entries)
+    return _append(connection, entries)
 
 
 def bind(
@@ -169,10 +185,13 @@ def _write_attempts(connection: sqlite3.Connection, generation: Generation) -> N
         )
 
 
-def _append(connection: sqlite3.Connection, entries: tuple[Entry, ...]) -> None:
+def _append(connection: sqlite3.Connection, entries: tuple[Entry, ...]) -> list[int]:
+    lines = []
     for e in entries:
-        connection.execute(
+        written = connection.execute(
             "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of)"
             " VALUES (?, ?, ?, ?, ?)",
             (e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of),
         )
+        lines.append(int(written.lastrowid or 0))
+    return lines

@@ -18,19 +18,20 @@ _log = structlog.get_logger()
 
 
 def keep_pending(
-    connection: sqlite3.Connection, seal: Seal, generation_id: str, plain: bytes
+    connection: sqlite3.Connection, seal: Seal, number: int, generation_id: str, plain: bytes
 ) -> None:
     """Keep what is needed to send a generation."""
     connection.execute(
         "INSERT INTO pending VALUES (?, ?)",
-        (generation_id, seal.close(plain, f"pending {generation_id}")),
+        (number, seal.close(plain, f"pending {generation_id}")),
     )
 
 
 def pending(connection: sqlite3.Connection, seal: Seal, generation_id: str) -> bytes | None:
     """What was kept; None where nothing was, or where the key that sealed it is gone."""
     row = connection.execute(
-        "SELECT sealed FROM pending WHERE generation_id = ?", (generation_id,)
+        "SELECT sealed FROM generations JOIN pending USING (number) WHERE id = ?",
+        (generation_id,),
     ).fetchone()
     if row is None:
         return None
@@ -82,7 +83,10 @@ def checkpoints(
 
 def erase_pending(connection: sqlite3.Connection, generation_id: str) -> None:
     """An ended generation's input is needed no more."""
-    connection.execute("DELETE FROM pending WHERE generation_id = ?", (generation_id,))
+    connection.execute(
+        "DELETE FROM pending WHERE number = (SELECT number FROM generations WHERE id = ?)",
+        (generation_id,),
+    )
 
 
 def erase_checkpoints(connection: sqlite3.Connection, generation_id: str) -> None:

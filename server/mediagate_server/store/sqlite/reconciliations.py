@@ -69,8 +69,7 @@ def settled(
 ) -> tuple[Settlement, ...]:
     """The charges of these predictions, as far as they have one."""
     rows = connection.execute(
-        f"{_PRICED} WHERE charges.prediction_id <> ''"  # noqa: S608
-        " AND charges.prediction_id IN (SELECT value FROM json_each(?))",
+        f"{_PRICED} WHERE attempts.prediction_id IN (SELECT value FROM json_each(?))",  # noqa: S608
         (orjson.dumps(list(prediction_ids)).decode(),),
     ).fetchall()
     return _settlements(rows)

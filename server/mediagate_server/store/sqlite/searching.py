@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from mediagate_server.store.records import Change, Filter, Generation, Position, Sequences
-from mediagate_server.store.sqlite.generations import from_document, microseconds
+from mediagate_server.store.sqlite.generations import from_document, microseconds, shortened
 
 
 def one(connection: sqlite3.Connection, tenant: str, generation_id: str) -> Generation | None:
@@ -89,10 +89,10 @@ def alike(
 ) -> tuple[Generation, ...]:
     """The newest successes of a likeness."""
     rows = connection.execute(
-        "SELECT document FROM likenesses JOIN generations ON generations.id = generation_id"
-        " WHERE likenesses.tenant = ? AND likeness = ? AND likenesses.created_us >= ?"
-        " AND state = 'succeeded' ORDER BY likenesses.created_us DESC LIMIT 5",
-        (tenant, likeness, microseconds(since)),
+        "SELECT document FROM generations INDEXED BY generations_alike"
+        " WHERE tenant = ? AND likeness = ? AND created_us >= ? AND state = 'succeeded'"
+        " ORDER BY created_us DESC LIMIT 5",
+        (tenant, shortened(likeness), microseconds(since)),
     ).fetchall()
     return tuple(from_document(row[0]) for row in rows)
 
@@ -132,11 +132,11 @@ def by_prediction(connection: sqlite3.Connection, prediction_id: str) -> Generat
 
 
 def running(connection: sqlite3.Connection, tenant: str) -> int:
-    """How many of a tenant's are not terminal, as the database itself keeps count of it."""
-    row = connection.execute(
-        "SELECT generations FROM running WHERE tenant = ?", (tenant,)
+    """How many of a tenant's are not terminal."""
+    (found,) = connection.execute(
+        "SELECT count(*) FROM generations WHERE tenant = ? AND terminal = 0", (tenant,)
     ).fetchone()
-    return int(row[0]) if row else 0
+    return int(found)
 
 
 def claimed(connection: sqlite3.Connection, prediction_ids: Iterable[str]) -> frozenset[str]:

@@ -166,13 +166,14 @@ class SqliteStore:
             if (refusal := entered[-1].refusal) is not None:
                 return refusal  # And not raised: what was learned of a budget is kept.
             change = self._next_change()
-            generations.insert(connection, generation, entries, change)
+            number = generations.insert(connection, generation, entries, change, likeness)
             self._standing.saved(connection, generation)
             if pending is not None:
-                keeping.keep_pending(connection, self._seal, generation.id, pending)
+                keeping.keep_pending(connection, self._seal, number, generation.id, pending)
             if webhook_url:
                 callbacks.promise(connection, self._seal, generation, webhook_url)
-            erasing.remember(connection, self._seal, generation, request, likeness)
+            if request is not None:
+                erasing.remember(connection, self._seal, generation, request)
             return change
 
         outcome: Bound | int | MediagateError = await self._writer.submit(job)
@@ -200,8 +201,8 @@ class SqliteStore:
                 entered.append(self._books.enter(connection, generation, entries))
                 self._take(connection, generation, entered[-1])
             change = self._next_change()
-            generations.update(connection, generation, entries, change)
-            charges.write(connection, generation, entries)
+            lines = generations.update(connection, generation, entries, change)
+            charges.write(connection, generation, entries, lines)
             if release_request_id:
                 generations.release(connection, generation)
             self._standing.saved(connection, generation)
