@@ -7,48 +7,22 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from pydantic import SecretStr
 
-from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, video_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, video_pb2
 from mediagate_sandbox.server import Sandbox
 from tests.conftest import Require
 from tests.outputs.served import file
 
 from .clocks import Stepped
-from .gates import Opener, Stubs
+from .gates import Opener
+from .outages import HALF_LIFE, OUTAGE, PICTURE, shown, storage, until_asleep
 from .scripted import ID, ScriptedUpstream, says
 from .uploading import read_output
 
 State = generation_pb2.Generation
 WAIT = Duration(seconds=30)
 PORT = "127.0.0.1:0"
-PICTURE = image_pb2.GenerateImageRequest(
-    prompt="x",
-    wait=Duration(nanos=1),
-    options=options_pb2.GenerationOptions(
-        model="flux-schnell", on_disconnect=options_pb2.ON_DISCONNECT_DETACH
-    ),
-)
 MANY = 3
-HALF_LIFE = 1_800
-OUTAGE = 1_080
-"""Seconds: 30 % of the life of a source."""
-
-
-async def shown(stubs: Stubs, name: str) -> generation_pb2.Generation:
-    """A generation as it stands."""
-    answer = await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=name))
-    return answer.generation
-
-
-def storage(s3: str, name: str) -> dict[str, object]:
-    """The settings of a gate that keeps media there."""
-    return {
-        "storage_url": f"s3://{name}/media",
-        "storage_endpoint": s3,
-        "storage_access_key_id": SecretStr("an-id"),
-        "storage_secret_access_key": SecretStr("a-secret"),
-    }
 
 
 @pytest.fixture
@@ -64,18 +38,6 @@ async def fetched(link: str, **headers: str) -> tuple[int, bytes]:
         session.get(link) as answer,
     ):
         return answer.status, await answer.read()
-
-
-async def unkept(stubs: Stubs, names: list[str]) -> int:
-    """How many are not at their end."""
-    return sum([(await shown(stubs, name)).state != State.STATE_SUCCEEDED for name in names])
-
-
-async def until_asleep(stubs: Stubs, clock: Stepped, names: list[str]) -> int:
-    """Until each of them is kept or waits for its next try; how many wait."""
-    while clock.sleeping != (left := await unkept(stubs, names)):
-        pass
-    return left
 
 
 async def test_an_outage_of_storage_and_a_restart(
