@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mediagate_server.callbacks.posting import Poster
 from mediagate_server.callbacks.sender import Sender
+from mediagate_server.generations.bell import Happening
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.internet import Reach
 from mediagate_server.outputs.folder import Folder
@@ -41,7 +42,7 @@ class PlayedClock(SystemClock):
         """When the first of those who wait is to wake up."""
         return min(self._sleepers.values(), default=None)
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+    async def wait(self, event: Happening, seconds: float) -> bool:
         if event.is_set():
             return True
         sleeper = asyncio.get_running_loop().create_future()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mediagate_server.generations.bell import Bell
+from mediagate_server.generations.bell import Bell, Signal
 
 
 async def test_all_who_wait_go_on() -> None:
@@ -43,3 +43,26 @@ async def test_one_that_is_cancelled_as_it_rings_is_still_cancelled() -> None:
     bell.ring()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_signal_lets_all_go_on_and_may_be_set_again() -> None:
+    signal = Signal()
+    for _ in range(2):
+        waiting = [asyncio.ensure_future(signal.wait()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        signal.set()
+        await asyncio.gather(*waiting)
+        await signal.wait()
+        assert signal.is_set()
+        signal.clear()
+        assert not signal.is_set()
+
+
+async def test_a_signal_that_is_cleared_at_once_was_still_heard() -> None:
+    signal = Signal()
+    waiting = asyncio.ensure_future(signal.wait())
+    await asyncio.sleep(0)
+    signal.set()
+    signal.clear()
+    await waiting

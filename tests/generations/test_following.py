@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from mediagate_server.generations.bell import Happening
 from mediagate_server.generations.clock import SystemClock, Timer
 from mediagate_server.generations.follow import Follower, Poll
 from mediagate_server.generations.reading import StreamReader
@@ -30,7 +31,7 @@ class Passing(SystemClock):
         self.pauses: list[float] = []
         self.timers: list[float] = []
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+    async def wait(self, event: Happening, seconds: float) -> bool:
         self.pauses.append(seconds)
         await asyncio.sleep(0)
         return event.is_set()

@@ -12,6 +12,7 @@ from mediagate.v1 import generation_pb2, text_pb2
 from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.generations import settling
+from mediagate_server.generations.bell import Happening
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.posting import Posting
 from mediagate_server.generations.reading import StreamReader
@@ -26,7 +27,7 @@ State = generation_pb2.Generation
 class Impatient(SystemClock):
     """No pause takes longer than a moment."""
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+    async def wait(self, event: Happening, seconds: float) -> bool:
         return await super().wait(event, min(seconds, 0.05))
 
 

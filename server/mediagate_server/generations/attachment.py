@@ -55,7 +55,9 @@ class Attachment:
         self._life = life
         self._clock = clock
         self._placed = placed
-        self._submission = submission
+        # Not all of it is to be held for as long as the rpc lives.
+        self._cancel_on_leaving = submission.cancel_on_leaving
+        self._grace = submission.grace
         self.replayed = replayed
 
     @property
@@ -81,9 +83,7 @@ class Attachment:
 
     def left(self) -> None:
         """The rpc ended without an answer."""
-        self._life.callers.leave(
-            cancel=self._submission.cancel_on_leaving, grace=self._submission.grace
-        )
+        self._life.callers.leave(cancel=self._cancel_on_leaving, grace=self._grace)
 
     async def until_settled(self, seconds: float | None) -> Generation:
         """The generation once it is over, or as it stands after `seconds` (None: no bound).

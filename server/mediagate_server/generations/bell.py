@@ -1,10 +1,22 @@
-"""Something that many may wait for and that happens once: an event of asyncio without its weight.
+"""Events as asyncio has them, without their weight: a queue of 700 bytes, whether anybody waits.
 
-Each change of a generation rings one and hangs up the next, for every token of a stream, and each
-silent stream holds one: asyncio's own has a queue of 700 bytes, and asks for its loop at each wait.
+Each silent stream holds three, and a change of a generation rings one and hangs up the next.
 """
 
 import asyncio
+from typing import Protocol
+
+
+class Happening(Protocol):
+    """What can be waited for: a `Signal`, or an event of asyncio's."""
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        ...
+
+    async def wait(self) -> object:
+        """Until it happens, or at once where it has."""
+        ...
 
 
 class Bell:
@@ -36,3 +48,36 @@ class Bell:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             raise
+
+
+class Signal:
+    """Set and cleared, as often as there is reason to. A `Happening`."""
+
+    __slots__ = ("_bell", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._bell: Bell | None = None
+
+    def is_set(self) -> bool:
+        """Whether it was set since it was last cleared."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Let all go on who wait."""
+        self._is_set = True
+        if self._bell is not None:
+            self._bell.ring()
+            self._bell = None
+
+    def clear(self) -> None:
+        """Whoever waits from now on waits for it to be set anew."""
+        self._is_set = False
+
+    async def wait(self) -> None:
+        """Until it is set, or at once where it is."""
+        if self._is_set:
+            return
+        if self._bell is None:
+            self._bell = Bell()
+        await self._bell.wait()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
+from mediagate_server.generations.bell import Happening
+
 
 class Timer(Protocol):
     """Something that was set to happen later."""
@@ -24,7 +26,7 @@ class Clock(Protocol):
         """The time of day, aware, in UTC."""
         ...
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+    async def wait(self, event: Happening, seconds: float) -> bool:
         """Wait until the event is set or the seconds are over; True where it is set."""
         ...
 
@@ -44,7 +46,7 @@ class SystemClock:
         """See Clock."""
         return datetime.now(UTC)
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+    async def wait(self, event: Happening, seconds: float) -> bool:
         """See Clock."""
         try:
             async with asyncio.timeout(max(seconds, 0.0)):

@@ -15,6 +15,7 @@ from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.stopping import Stop
 from mediagate_server.generations.waking import Wake
 from mediagate_server.replicate.port import NoAnswer, Prediction, Refusal, Refused
+from mediagate_server.store.records import Attempt, Generation
 
 _FIRST, _GROWTH = 0.1, 1.5
 _LOST_AFTER: Final = timedelta(seconds=10)
@@ -29,6 +30,15 @@ class Poll:
     """For video."""
     TOLD: Final = (5.0, 60.0)
     """For video while webhooks come: asking is then only for those that got lost."""
+
+
+def poll_of(
+    record: Generation, attempt: Attempt, webhook_url: Callable[[str], str | None]
+) -> tuple[float, float]:
+    """How often to ask how an attempt stands."""
+    if record.modality != "video":
+        return Poll.SHORT
+    return Poll.TOLD if webhook_url(attempt.id) else Poll.MINUTES
 
 
 class Follower:
@@ -64,16 +74,16 @@ class Follower:
         """The terminal prediction; None where upstream no longer knows it."""
         if prediction.status.is_terminal:
             return prediction
+        prediction_id, url = prediction.id, prediction.stream_url
+        del prediction  # Not to be held for as long as a stream is silent.
         if reader and not self._stop.asked:
-            if not prediction.stream_url:
+            if not url:
                 # Known by its id only: how it stands has to be asked first.
-                await self._ask(prediction.id)
-                prediction = self._answer or prediction
-            if prediction.stream_url and not self._is_over():
-                await self._stop.interrupts(
-                    self._read(prediction.id, prediction.stream_url, reader)
-                )
-        return await self._poll(prediction.id)
+                await self._ask(prediction_id)
+                url = self._answer.stream_url if self._answer else None
+            if url and not self._is_over():
+                await self._stop.interrupts(self._read(prediction_id, url, reader))
+        return await self._poll(prediction_id)
 
     async def _read(self, prediction_id: str, url: str, reader: StreamReader) -> None:
         """To the stream's end, or until upstream says that there is nothing to come."""

@@ -11,6 +11,9 @@ lane that is run again, by this process or the next, goes on from there:
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from operator import methodcaller
+from typing import Final
 
 from mediagate_server import telemetry
 from mediagate_server.catalog import price_json
@@ -24,7 +27,7 @@ from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
 from mediagate_server.generations.doors import MOST_ATTEMPTS, SHORTEST_RUN, Surroundings
 from mediagate_server.generations.finish import stop_failure
-from mediagate_server.generations.follow import Follower, Poll
+from mediagate_server.generations.follow import Follower, poll_of
 from mediagate_server.generations.posting import Answer, Posting
 from mediagate_server.generations.tally import count_cost
 from mediagate_server.generations.waking import Wake
@@ -36,6 +39,12 @@ from mediagate_server.store.records import Attempt, AttemptState, Entry, Generat
 
 _NEVER_ARRIVED = "never arrived"
 _NOT_SENT = "not sent"
+_STEPS: Final[Mapping[AttemptState, Callable[["Lane"], Awaitable[None]]]] = {
+    AttemptState.QUEUED: methodcaller("_take_turn"),
+    AttemptState.SUBMITTING: methodcaller("_send"),
+    AttemptState.UNCONFIRMED: methodcaller("_await_proof"),
+    AttemptState.ACCEPTED: methodcaller("_follow"),
+}
 
 
 class Lane:
@@ -88,14 +97,8 @@ class Lane:
 
     async def run(self) -> None:
         """To its end, from wherever it stands. Called again after StoreUnavailable."""
-        steps = {
-            AttemptState.QUEUED: self._take_turn,
-            AttemptState.SUBMITTING: self._send,
-            AttemptState.UNCONFIRMED: self._await_proof,
-            AttemptState.ACCEPTED: self._follow,
-        }
-        while step := steps.get(self.attempt.state):
-            await step()
+        while step := _STEPS.get(self.attempt.state):
+            await step(self)
 
     # What others know of it
 
@@ -337,8 +340,6 @@ class Lane:
     async def _follow(self) -> None:
         attempt = self.attempt
         if self._end is None:
-            known = self._answer if isinstance(self._answer, Prediction) else None
-            prediction = known or Prediction(attempt.prediction_id, PredictionStatus.UNKNOWN)
             reader = self._whole.reader(self.key)
             follower = Follower(
                 self._around.upstream,
@@ -347,22 +348,22 @@ class Lane:
                 self._wake,
                 attempt.model,
                 self._progress,
-                self._poll(attempt),
+                poll_of(self._whole.saved.current, attempt, self._around.webhook_url),
             )
-            ended = await follower.to_the_end(prediction, reader)
+            ended = await follower.to_the_end(self._known(attempt), reader)
             self._end = End(ended, reader is not None and reader.clean)
-        ended = self._end.prediction
-        if ended is None or not await self._fall_back(attempt, ended):
+        if not (self._end.prediction and await self._fall_back(attempt, self._end.prediction)):
             await self._whole.settle(attempt, self._end, self._price)
+
+    def _known(self, attempt: Attempt) -> Prediction:
+        """What to follow. It is given out: following may take long, and needs little of it."""
+        known, self._answer = self._answer, None
+        unknown = Prediction(attempt.prediction_id, PredictionStatus.UNKNOWN)
+        return known if isinstance(known, Prediction) else unknown
 
     @property
     def _price(self) -> PriceSchedule | None:
         return self.plan.price if self.plan else None
-
-    def _poll(self, attempt: Attempt) -> tuple[float, float]:
-        if self._whole.saved.current.modality != "video":
-            return Poll.SHORT
-        return Poll.TOLD if self._around.webhook_url(attempt.id) else Poll.MINUTES
 
     # The record
 

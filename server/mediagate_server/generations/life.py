@@ -16,7 +16,7 @@ from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure, StoreUnavailable
 from mediagate_server.generations import attempts, endings, parts, settling
 from mediagate_server.generations.attempts import LaneKey
-from mediagate_server.generations.bell import Bell
+from mediagate_server.generations.bell import Bell, Signal
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
 from mediagate_server.generations.doors import Surroundings
@@ -80,12 +80,10 @@ class Life:
         self.text_is_broken = False
         self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
         self.changed = Bell()
-        self.callers = Callers(
-            around.clock, lambda: self.end("its last caller left"), detached=recovered
-        )
+        self.callers = Callers(around.clock, self._abandon, detached=recovered)
         self.over = not lives
         self.draining = False
-        self._patience = Patience(around.clock, lambda: self.end(DEADLINE), self.announce)
+        self._patience = Patience(around.clock, self._time_is_over, self.announce)
         self._recovered = recovered
         self._take_up(record, work, may_send)
 
@@ -95,7 +93,7 @@ class Life:
         self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
         self._kept: tuple[StoredMedia, ...] | None = None
         self._work = work
-        self._screened = asyncio.Event()
+        self._screened = Signal()
         if parts.is_screened(record):
             self._screened.set()
         keys = () if self.over else dict.fromkeys(map(attempts.lane_of, record.attempts))
@@ -135,6 +133,12 @@ class Life:
         if self.over or not self.stop.ask(why):
             return
         self._remember(why)
+
+    def _abandon(self) -> None:
+        self.end("its last caller left")
+
+    def _time_is_over(self) -> None:
+        self.end(DEADLINE)
 
     def _remember(self, why: str) -> None:
         if why == DEADLINE:

@@ -13,8 +13,7 @@ class Stop:
 
     def __init__(self, because: str = "") -> None:
         self.because = because
-        # In the order in which they came: the same seed is to make the same simulation.
-        self._interrupted: dict[asyncio.Timeout, None] = {}
+        self._interrupted: list[asyncio.Timeout] = []
         self._told: list[Callable[[], None]] = []
 
     @property
@@ -47,7 +46,7 @@ class Stop:
         scope = asyncio.timeout(None)
         try:
             async with scope:
-                self._interrupted[scope] = None
+                self._interrupted.append(scope)
                 if self.because:
                     scope.reschedule(asyncio.get_running_loop().time())
                 await doing
@@ -56,5 +55,6 @@ class Stop:
                 raise
             return False
         finally:
-            self._interrupted.pop(scope, None)
+            if scope in self._interrupted:
+                self._interrupted.remove(scope)
         return True

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
+from mediagate_server.generations.bell import Signal
 from mediagate_server.generations.clock import Clock
 
 GRACE: Final = 1.0
 """Seconds that a stream has to tell by itself what there is news of."""
 
 
-class Wake(asyncio.Event):
+class Wake(Signal):
     """Set where there is news; it also ends the reading of a stream that does not tell it."""
+
+    __slots__ = ("_clock", "_scope")
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()

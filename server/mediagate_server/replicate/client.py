@@ -43,6 +43,7 @@ from mediagate_server.replicate.published import (
     decode_version,
 )
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
+from mediagate_server.replicate.silence import Silence
 from mediagate_server.replicate.streams import OpenStream
 
 _SHORTEST_CANCEL_AFTER = 5
@@ -63,6 +64,7 @@ class ReplicateClient(Upstream):
         self._phases = httpx.Timeout(
             None, connect=settings.connect_timeout, pool=settings.connect_timeout
         )
+        self._silence = Silence(settings.stream_idle_timeout)
         self._open = AsyncExitStack()
         self._connection: Connection
 
@@ -166,7 +168,9 @@ class ReplicateClient(Upstream):
     ) -> AbstractAsyncContextManager[EventStream]:
         """Open the stream once; see the port."""
         url = addresses.may_stream(stream_url, self._root)
-        return OpenStream(self._connection.streams, url, last_event_id, self._settings)
+        return OpenStream(
+            self._connection.streams, url, last_event_id, self._settings, self._silence
+        )
 
     async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
         return await self._send(method, path, within=self._settings.read_timeout, params=query)

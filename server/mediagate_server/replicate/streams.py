@@ -16,6 +16,7 @@ from mediagate_server.replicate.port import EventStream, NoAnswer, Refusal, Refu
 from mediagate_server.replicate.pushing import PushingHandler
 from mediagate_server.replicate.refusals import failure_of, unanswered
 from mediagate_server.replicate.settings import ReplicateSettings
+from mediagate_server.replicate.silence import Silence
 
 _LARGEST_ERROR = 64 * 1024
 
@@ -26,7 +27,7 @@ class OpenStream:
     No generator: a thousand silent streams may be open, and each would keep its frame.
     """
 
-    __slots__ = ("_last_event_id", "_response", "_session", "_settings", "_url")
+    __slots__ = ("_last_event_id", "_response", "_session", "_settings", "_silence", "_url")
 
     def __init__(
         self,
@@ -34,11 +35,13 @@ class OpenStream:
         url: URL,
         last_event_id: str | None,
         settings: ReplicateSettings,
+        silence: Silence,
     ) -> None:
         self._session = session
         self._url = url
         self._last_event_id = last_event_id
         self._settings = settings
+        self._silence = silence
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> EventStream:
@@ -56,7 +59,7 @@ class OpenStream:
         except BaseException:
             self._close()
             raise
-        return OpenedStream(response, self._settings)
+        return OpenedStream(response, self._silence, self._settings.max_event_bytes)
 
     async def __aexit__(
         self,
@@ -95,61 +98,57 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         except (aiohttp.ClientError, OSError):
             body = b""
         raise failure_of(response.status, response.headers, body, datetime.now(UTC))
-    if response.status != 200 or response.content_type != "text/event-stream":
+    # aiohttp's own reading of it keeps 1.5 KiB for as long as the stream is open.
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if response.status != 200 or kind != "text/event-stream":
         raise NoAnswer("the stream's address answers something else", http_status=response.status)
 
 
 class OpenedStream:
     """The body of an open stream, handed on as it comes; see `port.EventStream`.
 
-    The idle time is kept by one timer that looks now and then when the last read was: aiohttp's
-    own is set anew at every read, which is at every token.
+    The end of the connection and a silence that lasts too long look the same, as they do to any
+    reader. Implements silence.Listening.
     """
 
-    __slots__ = (
-        "_content",
-        "_end",
-        "_handler",
-        "_idle",
-        "_last",
-        "_loop",
-        "_parser",
-        "_take",
-        "_timer",
-    )
+    __slots__ = ("_content", "_end", "_handler", "_loop", "_parser", "_silence", "_take", "last")
 
-    def __init__(self, response: aiohttp.ClientResponse, settings: ReplicateSettings) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, silence: Silence, max_event_bytes: int
+    ) -> None:
         self._content = response.content
         connection = response.connection
         # None where all of the body came with the headers: then it is in `content`.
         self._handler = cast("PushingHandler", connection.protocol) if connection else None
-        self._parser = EventParser(settings.max_event_bytes)
-        self._idle = settings.stream_idle_timeout
+        self._parser = EventParser(max_event_bytes)
+        self._silence = silence
         self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._take: TakesEvents
-        self._timer: asyncio.TimerHandle | None = None
+        self.last = self._loop.time()
 
     async def into(self, take: TakesEvents) -> None:
         """See port.EventStream."""
         self._take = take
         if self._handler is not None:
             self._handler.on_read = self._read
-        self._timer = self._loop.call_later(self._idle, self._look)
+        self._silence.watch(self)
         self._read()
         try:
             await self._end
         finally:
             self._leave()
 
+    def silent(self) -> None:
+        """See silence.Listening."""
+        self._over()
+
     def _leave(self) -> None:
         """Nothing is taken from the connection any more, which may serve another request."""
+        self._silence.forget(self)
         if self._handler is not None:
             self._handler.on_read = None
             self._handler = None
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _over(self, failure: Exception | None = None) -> None:
         self._leave()
@@ -160,16 +159,9 @@ class OpenedStream:
         else:
             self._end.set_exception(failure)
 
-    def _look(self) -> None:
-        left = self._last + self._idle - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
-        else:
-            self._over()
-
     def _read(self) -> None:
         """Take what has come."""
-        self._last = self._loop.time()
+        self.last = self._loop.time()
         content = self._content
         try:
             while read := content.read_nowait():
@@ -179,12 +171,10 @@ class OpenedStream:
                     return
         except EventTooLarge:
             self._over(NoAnswer("the stream holds an event without an end"))
-            return
         except (aiohttp.ClientError, OSError):
             self._over(NoAnswer("the stream broke"))
-            return
         except Exception as failure:  # noqa: BLE001 - it belongs to whoever waits for the end
             self._over(failure)
-            return
-        if content.is_eof():
-            self._over()
+        else:
+            if content.is_eof():
+                self._over()

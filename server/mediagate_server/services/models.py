@@ -1,6 +1,6 @@
 """ModelService: the catalog, shown; what a request would cost; and any model by its slug."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -98,9 +98,9 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         )
         return models_pb2.RunModelResponse(**answer.fields())
 
-    async def StreamModel(
+    async def StreamModel(  # type: ignore[override]  # gRPC takes one that writes, too
         self, request: models_pb2.StreamModelRequest, context: Context
-    ) -> AsyncIterator[models_pb2.StreamModelResponse]:
+    ) -> None:
         """Runs any model by its slug and streams its text, where it makes one in pieces."""
         attachment = await self._calls.attach(request, method="StreamModel", modality=Modality.RAW)
         async with attachment as attached:
@@ -108,16 +108,14 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
                 context, models_pb2.StreamModelResponse, request.after_sequence
             )
             report(attached.record)
-            yield models_pb2.StreamModelResponse(
-                sequence=telling.sequence, started=streaming.started(attached)
-            )
+            await telling.write(started=streaming.started(attached))
             await attached.tell(telling)
             report(attached.record)
             links = await self._calls.links.of(attached.record)
             completed = models_pb2.ModelCompleted(
                 generation=shown.generation(attached.record, links)
             )
-            yield models_pb2.StreamModelResponse(sequence=telling.sequence, completed=completed)
+            await telling.write(completed=completed)
 
 
 def _seen_from_outside(failure: Failure, kind: str) -> Failure:

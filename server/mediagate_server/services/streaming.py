@@ -40,9 +40,13 @@ class Telling:
         self._reply = reply
         self.sequence = sequence
 
+    async def write(self, **event: Any) -> None:
+        """Write one event by the name of its field, at the sequence that was reached."""
+        await self._context.write(self._reply(sequence=self.sequence, **event))
+
     async def standing(self, record: Generation) -> None:
         """Write how it stands, as `status`."""
-        await self._context.write(self._reply(sequence=self.sequence, status=_status(record)))
+        await self.write(status=_status(record))
 
     def text(self, chunk: Chunk) -> Coroutine[Any, Any, None]:
         """Write a piece of text, as `delta`: what is done for each token."""

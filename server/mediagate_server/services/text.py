@@ -1,7 +1,5 @@
 """TextService: texts, streamed or whole."""
 
-from collections.abc import AsyncIterator
-
 from mediagate.v1 import generation_pb2, text_pb2, text_pb2_grpc
 from mediagate_server.catalog.request import Modality
 from mediagate_server.services import shown, streaming
@@ -15,9 +13,9 @@ class TextService(text_pb2_grpc.TextServiceServicer):
     def __init__(self, calls: PaidCalls) -> None:
         self._calls = calls
 
-    async def StreamText(
+    async def StreamText(  # type: ignore[override]  # gRPC takes one that writes, too
         self, request: text_pb2.StreamTextRequest, context: Context
-    ) -> AsyncIterator[text_pb2.StreamTextResponse]:
+    ) -> None:
         """Streams a text while it is made."""
         attachment = await self._calls.attach(request, method="StreamText", modality=Modality.TEXT)
         async with attachment as attached:
@@ -25,12 +23,10 @@ class TextService(text_pb2_grpc.TextServiceServicer):
                 context, text_pb2.StreamTextResponse, request.after_sequence
             )
             report(attached.record)
-            yield text_pb2.StreamTextResponse(
-                sequence=telling.sequence, started=streaming.started(attached)
-            )
+            await telling.write(started=streaming.started(attached))
             await attached.tell(telling)
             report(attached.record)
-            yield _completed(attached.record, telling.sequence)
+            await telling.write(completed=_completed(attached.record))
 
     async def GenerateText(
         self, request: text_pb2.GenerateTextRequest, context: Context
@@ -42,13 +38,10 @@ class TextService(text_pb2_grpc.TextServiceServicer):
         return text_pb2.GenerateTextResponse(**answer.fields())
 
 
-def _completed(record: Generation, sequence: int) -> text_pb2.StreamTextResponse:
-    return text_pb2.StreamTextResponse(
-        sequence=sequence,
-        completed=text_pb2.TextCompleted(
-            model=record.model,
-            finish_reason=generation_pb2.FINISH_REASON_UNSPECIFIED,
-            usage=shown.usage(record.usage),
-            cost=shown.cost(record.cost),
-        ),
+def _completed(record: Generation) -> text_pb2.TextCompleted:
+    return text_pb2.TextCompleted(
+        model=record.model,
+        finish_reason=generation_pb2.FINISH_REASON_UNSPECIFIED,
+        usage=shown.usage(record.usage),
+        cost=shown.cost(record.cost),
     )

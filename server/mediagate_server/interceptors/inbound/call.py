@@ -144,8 +144,11 @@ Proceed = Callable[[Call], Awaitable[bytes | None]]
 class Concern(Protocol):
     """One thing that is done around every rpc."""
 
-    async def around(self, call: Call, proceed: Proceed) -> bytes | None:
-        """Do it, and `await proceed(call)` in the midst."""
+    def around(self, call: Call, proceed: Proceed) -> Awaitable[bytes | None]:
+        """Do it, and `await proceed(call)` in the midst; or do it and give back `proceed(call)`.
+
+        Where there is nothing to do afterwards the second keeps no frame for as long as a stream.
+        """
 
 
 def decoded(method: Method, raw: bytes) -> Any:

@@ -4,7 +4,7 @@ It counts rpcs, not generations: those in flight are counted when one is accepte
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mediagate_server import caller
@@ -27,13 +27,13 @@ class RateLimit:
         self._requests_per_minute = requests_per_minute
         self._window: Final = SlidingWindow(clock)
 
-    async def around(self, call: Call, proceed: Proceed) -> bytes | None:
+    def around(self, call: Call, proceed: Proceed) -> Awaitable[bytes | None]:
         """Count the rpc, or refuse it and say when to try again."""
         if not call.method.public:
             tenant = caller.current().tenant
             if (allowed := self._requests_per_minute(tenant)) > 0:
                 self._take(allowed, tenant)
-        return await proceed(call)
+        return proceed(call)
 
     def _take(self, allowed: int, tenant: str) -> None:
         if wait := self._window.take(tenant, allowed):

@@ -3,6 +3,7 @@
 All that is wrong is found at once and named by its path. What the tables are is in `validation`.
 """
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -35,7 +36,7 @@ class Validate:
         self._walk: Final = Walk(rules(allow_http_loopback=allow_http_loopback, webhooks=webhooks))
         self._paid: dict[type[Any], bool] = {}
 
-    async def around(self, call: Call, proceed: Proceed) -> bytes | None:
+    def around(self, call: Call, proceed: Proceed) -> Awaitable[bytes | None]:
         """Check the request, or each message of a request stream as it comes."""
         method = call.method
         if method.standing is Standing.UNKNOWN:
@@ -48,7 +49,7 @@ class Validate:
             else:
                 self.check(call.request)
                 self._refuse_blind_retry(call)
-        return await proceed(call)
+        return proceed(call)
 
     def check(self, request: object) -> None:
         """Hold one request message against the rules. Raises what is wrong with it."""

@@ -171,7 +171,9 @@ class _Opening:
         self._opened: _Stream
 
     async def __aenter__(self) -> EventStream:
-        return await self._around(self._open)
+        opened = await self._around(self._open)
+        del self._stream, self._around  # Of no use any more, and half a KiB.
+        return opened
 
     async def __aexit__(
         self,
