@@ -63,7 +63,7 @@ type GenerationServiceClient interface {
 	// Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
 	// end. A terminal one is left as it is.
 	//
-	// NOT_FOUND (GENERATION_NOT_FOUND).
+	// NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
 	CancelGeneration(ctx context.Context, in *CancelGenerationRequest, opts ...grpc.CallOption) (*CancelGenerationResponse, error)
 	// Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
 	// the model said of it. What it cost stays, and so do its labels. Uploads that it used live
@@ -205,7 +205,7 @@ type GenerationServiceServer interface {
 	// Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
 	// end. A terminal one is left as it is.
 	//
-	// NOT_FOUND (GENERATION_NOT_FOUND).
+	// NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
 	CancelGeneration(context.Context, *CancelGenerationRequest) (*CancelGenerationResponse, error)
 	// Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
 	// the model said of it. What it cost stays, and so do its labels. Uploads that it used live

@@ -134,7 +134,7 @@ class GenerationServiceServicer(object):
         Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
         end. A terminal one is left as it is.
 
-        NOT_FOUND (GENERATION_NOT_FOUND).
+        NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

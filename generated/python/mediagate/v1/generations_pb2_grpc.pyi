@@ -69,7 +69,7 @@ class GenerationServiceStub:
     Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
     end. A terminal one is left as it is.
 
-    NOT_FOUND (GENERATION_NOT_FOUND).
+    NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
     """
     DeleteGeneration: _grpc.UnaryUnaryMultiCallable[_generations_pb2.DeleteGenerationRequest, _generations_pb2.DeleteGenerationResponse]
     """Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
@@ -121,7 +121,7 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
     end. A terminal one is left as it is.
 
-    NOT_FOUND (GENERATION_NOT_FOUND).
+    NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
     """
     DeleteGeneration: _aio.UnaryUnaryMultiCallable[_generations_pb2.DeleteGenerationRequest, _generations_pb2.DeleteGenerationResponse]  # type: ignore[assignment]
     """Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
@@ -206,7 +206,7 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
         end. A terminal one is left as it is.
 
-        NOT_FOUND (GENERATION_NOT_FOUND).
+        NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
         """
 
     @_abc_1.abstractmethod

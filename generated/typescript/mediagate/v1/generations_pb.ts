@@ -678,7 +678,7 @@ export const GenerationService: GenService<{
    * Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
    * end. A terminal one is left as it is.
    *
-   * NOT_FOUND (GENERATION_NOT_FOUND).
+   * NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
    *
    * @generated from rpc mediagate.v1.GenerationService.CancelGeneration
    */
