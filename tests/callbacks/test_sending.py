@@ -1,6 +1,8 @@
 """Every event arrives: at once, after an hour, after a restart, or it is listed."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -78,20 +80,51 @@ async def test_every_end_has_its_name(
     assert got.json["type"] == f"WEBHOOK_EVENT_TYPE_GENERATION_{state.name}"
 
 
+@asynccontextmanager
+async def down_until_back(port: int, how: str) -> AsyncIterator[Callable[[], Awaitable[Receiver]]]:
+    """A receiver that nobody reaches, or that says 503, until it is told to be back."""
+    async with AsyncExitStack() as stack:
+        receiver: Receiver | None = None
+        if how != "closed":
+            receiver = await stack.enter_async_context(receiving(port))
+            receiver.status = int(how)
+
+        async def back() -> Receiver:
+            nonlocal receiver
+            if receiver is None:
+                receiver = await stack.enter_async_context(receiving(port))
+            receiver.status = 200
+            receiver.all.clear()
+            return receiver
+
+        yield back
+
+
+@pytest.mark.parametrize("how", ["closed", "503"])
 async def test_a_receiver_that_is_down_for_an_hour_misses_nothing(
-    store: SqliteStore, clock: PlayedClock, their_time: None
+    tmp_path: Path, clock: PlayedClock, their_time: None, how: str
 ) -> None:
-    """Each event comes once it is back, with its own time, and any library takes it."""
+    """Each event comes once it is back, with its own time, and any library takes it.
+
+    A new gate in the midst of it changes nothing.
+    """
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/hook"
-    secret = await secret_of(store)
     happened = {f"evt_{n:02}": NOON + timedelta(minutes=5 * n) for n in range(12)}
-    async with playing(store, clock) as played:
-        for n, at in enumerate(happened.values()):
-            await played.until(at)
-            await told(store, f"{n:02}", url, at)
-        await played.until(NOON + HOUR)
-        async with receiving(port) as receiver:
+    async with down_until_back(port, how) as back:
+        for half in (range(7), range(7, 12)):
+            async with (
+                SqliteStore(tmp_path / "data") as store,
+                playing(store, clock) as played,
+            ):
+                for n in half:
+                    await played.until(at := happened[f"evt_{n:02}"])
+                    await told(store, f"{n:02}", url, at)
+                await played.rest()
+        async with SqliteStore(tmp_path / "data") as store, playing(store, clock) as played:
+            secret = await secret_of(store)
+            await played.until(NOON + HOUR)
+            receiver = await back()
             for _ in range(24 * 12):
                 await played.until(clock.now() + timedelta(minutes=5))
                 for got in receiver.all:
