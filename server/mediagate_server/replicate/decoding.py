@@ -6,13 +6,14 @@ id may be missing, null or of another type. Only a document without an id is unr
 
 import json
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
 
+import msgspec
 import orjson
+from msgspec import Raw, Struct
 
 from mediagate_server.replicate.addresses import next_cursor
 from mediagate_server.replicate.port import (
@@ -25,9 +26,7 @@ from mediagate_server.replicate.port import (
 _LONGEST_ID = 256
 _LARGEST_EXPONENT = 30
 """A metric of 1e31 or of 1e-31 is no count and no time: multiplied it would only fill memory."""
-
-_METRICS = b'"metrics"'
-_INDENT = 32
+_TOO_LARGE: int = 10 ** (_LARGEST_EXPONENT + 1)
 
 _Metrics = dict[str, Decimal | int | str | bool]
 
@@ -93,19 +92,18 @@ def _exact(document: bytes) -> Any:
     return _EXACT.decode(document.decode("utf-8", "replace"))
 
 
-def _exact_metrics(body: bytes) -> object:
-    """The metrics of a prediction, exactly, if possible without reading all before them again.
+class _Metered(Struct):
+    """Of a prediction what is billed, not yet read; all else is passed over."""
 
-    `body` was read already, so it is one object. A quote that follows a comma can only begin a
-    string there, as one that ends a string is followed by no letter. From such a name on, what is
-    left to the end of the body, with a brace before it, is an object too where the name is of the
-    outermost one; where it is of one within, a brace too many is left over.
-    """
-    begins = body.rfind(_METRICS)
-    if begins > 0 and body[max(begins - _INDENT, 0) : begins].rstrip().endswith(b","):
-        with suppress(ValueError):
-            return _exact(b"{" + body[begins:])["metrics"]
-    return _exact(body).get("metrics")
+    metrics: Raw = Raw(b"null")
+
+
+def _exact_metrics(body: bytes) -> object:
+    """The metrics of a prediction, exactly, if possible without making anything else of it."""
+    try:
+        return _EXACT_METRICS.decode(_METERED.decode(body).metrics)
+    except ValueError:
+        return _exact(body).get("metrics")
 
 
 def _integer(literal: str) -> int | float:
@@ -122,6 +120,8 @@ def _decimal(literal: str) -> Decimal | None:
 
 _LENIENT = json.JSONDecoder(strict=False, parse_int=_integer)
 _EXACT = json.JSONDecoder(strict=False, parse_float=_decimal, parse_int=_integer)
+_METERED = msgspec.json.Decoder(_Metered)
+_EXACT_METRICS = msgspec.json.Decoder(float_hook=_decimal)
 
 
 def _printable(value: Any) -> Any:
@@ -205,10 +205,8 @@ def _metrics(told: object, exact_metrics: Callable[[], object]) -> _Metrics:
 
 
 def _is_metric(value: object) -> bool:
-    if isinstance(value, bool | str):
-        return True
-    if isinstance(value, int):
-        return len(str(abs(value))) <= _LARGEST_EXPONENT + 1
     if isinstance(value, Decimal):
         return value == 0 or abs(value.adjusted()) <= _LARGEST_EXPONENT
-    return False
+    if isinstance(value, int):  # A switch too.
+        return -_TOO_LARGE < value < _TOO_LARGE
+    return isinstance(value, str)

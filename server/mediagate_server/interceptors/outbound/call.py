@@ -1,8 +1,9 @@
 """What an outbound interceptor sees of a request, and the shape that all of them have."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar
+
+from msgspec import Struct
 
 Endpoint = Literal["create", "get", "cancel", "list", "model", "secret", "stream", "upload"]
 
@@ -12,8 +13,7 @@ OTHER: Final = "other"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One request: where it goes, and the catalog's slug of the model it is about.
 
     `model` becomes a metric's label, so it is never what a caller typed.
