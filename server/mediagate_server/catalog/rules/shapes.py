@@ -7,6 +7,7 @@ and a number of lines, or a ratio and an area.
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from fractions import Fraction
+from functools import lru_cache
 from math import log
 from typing import ClassVar, Literal
 
@@ -23,10 +24,20 @@ ONLY_SHAPE = "the model takes a shape, not a size in pixels"
 
 def ratio_of(text: object) -> Fraction | None:
     """A ratio such as "16:9" as a number; None for anything else ("custom", "match_input")."""
-    width, colon, height = str(text).partition(":")
+    word = str(text)
+    # Each model has a dozen; what callers write may be of any length, and is not to be kept.
+    return _known_ratio(word) if len(word) <= _SHORT else _ratio(word)
+
+
+def _ratio(word: str) -> Fraction | None:
+    width, colon, height = word.partition(":")
     if not (colon and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         return None
     return Fraction(int(width), int(height))
+
+
+_SHORT = 16
+_known_ratio = lru_cache(maxsize=1_024)(_ratio)
 
 
 def nearest_ratio(wanted: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> str | None:
@@ -34,6 +45,9 @@ def nearest_ratio(wanted: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> 
     pairs = list(allowed)
     if not pairs:
         return None
+    for word, ratio in pairs:
+        if ratio == wanted:
+            return word
     return min(pairs, key=lambda pair: abs(log(pair[1] / wanted)))[0]
 
 
