@@ -12,22 +12,22 @@ from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
 
 from .conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 ROW = re.compile(r"^\| `((?:MEDIAGATE|REPLICATE)_[A-Z_]+)` \| (.*?) \|", re.MULTILINE)
 
 
-def test_readme_lists_every_setting() -> None:
+def test_every_setting_is_listed() -> None:
     """The table has a row for each setting that does something, and names the others below it."""
     working = {variable_of(name) for name in Settings.model_fields.keys() - NOT_BUILT - FILE_ONLY}
-    assert {name for name, _ in ROW.findall(README)} == working | {"MEDIAGATE_CONFIG"}
-    idle = README[README.index("without effect yet:") :].split("\n\n")[0]
+    assert {name for name, _ in ROW.findall(SETTINGS)} == working | {"MEDIAGATE_CONFIG"}
+    idle = SETTINGS[SETTINGS.index("without effect yet:") :].split("\n\n")[0]
     assert set(re.findall(r"`(\w+)`", idle)) == {variable_of(name) for name in NOT_BUILT}
 
 
-def test_readme_states_the_defaults() -> None:
+def test_defaults_are_stated() -> None:
     """A default in the table is the default in force."""
-    stated = {name: text.strip("` ") for name, text in ROW.findall(README)}
+    stated = {name: text.strip("` ") for name, text in ROW.findall(SETTINGS)}
     for name, field in Settings.model_fields.items():
         if name in NOT_BUILT or field.default in (None, "", ()):
             continue
@@ -37,6 +37,32 @@ def test_readme_states_the_defaults() -> None:
         elif isinstance(default, float):
             default = int(default)
         assert stated[variable_of(name)] == str(default), name
+
+
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
+    *("clients/python/README.md", "server/mediagate_sandbox/README.md"),
+    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Every link to another of our own files, and every anchor, is there."""
+    text = (ROOT / page).read_text()
+    for target, anchor in re.findall(r"\]\(([^):#]*)(#[^)]*)?\)", text):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert anchor[1:] in {title.lower().replace(" ", "-") for title in titles}
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    """What was too long for it is found from it."""
+    readme = (ROOT / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{page.name})" in readme
 
 
 @pytest.mark.parametrize("method", sorted(NOT_BUILT_METHODS))
