@@ -1,8 +1,10 @@
 """What every store does, the folder and S3 (played by moto's server): the same tests for both."""
 
+import asyncio
 import hashlib
 
 import aiohttp
+import httpx
 import pytest
 
 from mediagate_server.outputs.bucket import Bucket
@@ -63,6 +65,25 @@ async def test_a_large_file_goes_up_in_parts(store: MediaStore, spool: Spool) ->
     assert await all_of(store, "outputs/gen_1/0") == content
     middle = await all_of(store, "outputs/gen_1/0", 10_000_000, 3)
     assert middle == content[10_000_000:10_000_003]
+
+
+async def test_whoever_is_cancelled_leaves_no_part(bucket: Bucket, spool: Spool) -> None:
+    """In the midst of a large file: nothing is kept, and nothing is left of what was sent."""
+    storage, listed = ObjectStorage(bucket), f"{bucket.endpoint}/{bucket.name}?uploads"
+    async with httpx.AsyncClient() as client, spool.incoming(1 << 30) as incoming:
+        for _ in range(100):
+            await incoming.write(bytes(1 << 20))
+        await incoming.finish()
+        putting = asyncio.ensure_future(storage.put("outputs/gen_1/0", incoming.path, {}))
+        while "<Upload>" not in (await client.get(listed)).text:
+            assert not putting.done()
+        putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+        assert "<Upload>" not in (await client.get(listed)).text
+        assert await storage.find("outputs/gen_1/0") is None
+        await storage.put("outputs/gen_1/0", incoming.path, {})
+    assert (await storage.find("outputs/gen_1/0")) == Stored(100 << 20, {})
 
 
 async def test_keys_that_begin_alike(store: MediaStore, spool: Spool) -> None:

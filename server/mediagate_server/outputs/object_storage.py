@@ -1,7 +1,8 @@
 """Media kept in S3, or in whatever speaks its protocol, by `obstore`.
 
 What it does on the wire happens in threads of its own, off the event loop. A file goes up in parts
-of which one is in memory at a time, and is there once the last of them is.
+of which one is in memory at a time, and is there once the last of them is. Parts that a crash left
+lie in the bucket until a rule of its own takes them away: the library cannot list them.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.port import CHUNK_BYTES, Stored, checked, storage_failed
 
 if TYPE_CHECKING:  # The library has these for type checkers alone.
+    from obstore import Attributes
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 _PART_BYTES: Final = 5 * 1024 * 1024
 """The least that S3 takes for a part; it takes 10,000 of a file, enough for 48 GiB. What is smaller
 goes up at once. One at a time: each takes its own size of memory, twice."""
 _PARTS_AT_ONCE: Final = 1
+_PATIENCE: Final = 5.0
+"""Seconds that whoever is cancelled waits at most for parts to be taken back."""
 _CONTENT_TYPE: Final = "Content-Type"
 _CLIENT: Final[ClientConfig] = {
     # The whole of a download, so nothing that a slow reader could exceed; silence ends it sooner.
@@ -63,21 +67,43 @@ class ObjectStorage:
 
     async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
         """See port.MediaStore."""
-        words = {_header(name): word for name, word in notes.items() if word}
+        words: Attributes = {_header(name): word for name, word in notes.items() if word}
         if media_type := notes.get("media_type"):
             words[_CONTENT_TYPE] = media_type
-        size = (await asyncio.to_thread(file.stat)).st_size
         with _told_as_failures():
-            await obstore.put_async(
+            size = (await asyncio.to_thread(file.stat)).st_size
+            if size > _PART_BYTES:
+                await self._put_in_parts(checked(key), file, words)
+            else:
+                await obstore.put_async(
+                    self._store, checked(key), file, attributes=words, use_multipart=False
+                )
+            await asyncio.to_thread(file.unlink, missing_ok=True)
+
+    async def _put_in_parts(self, key: str, file: Path, words: Attributes) -> None:
+        """Whoever is cancelled in the midst of it leaves no part behind.
+
+        The library takes its parts back where what it reads from fails, and not where it is
+        cancelled itself.
+        """
+        given_up = asyncio.Event()
+        putting = asyncio.ensure_future(
+            obstore.put_async(
                 self._store,
-                checked(key),
-                file,
+                key,
+                _pieces(file, given_up),
                 attributes=words,
                 chunk_size=_PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,
-                use_multipart=size > _PART_BYTES,
+                use_multipart=True,
             )
-        await asyncio.to_thread(file.unlink, missing_ok=True)
+        )
+        try:
+            await asyncio.shield(putting)
+        except asyncio.CancelledError:
+            given_up.set()
+            await asyncio.gather(asyncio.wait_for(putting, _PATIENCE), return_exceptions=True)
+            raise
 
     async def find(self, key: str) -> Stored | None:
         """See port.MediaStore."""
@@ -128,6 +154,19 @@ class ObjectStorage:
             return await obstore.sign_async(
                 self._store, "GET", checked(key), timedelta(seconds=seconds)
             )
+
+
+class _GivenUp(Exception):
+    """Nobody waits for the file any more."""
+
+
+async def _pieces(file: Path, given_up: asyncio.Event) -> AsyncIterator[bytes]:
+    """What is in a file. Raises _GivenUp in the midst of it, once that is set."""
+    with await asyncio.to_thread(file.open, "rb") as opened:
+        while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
+            if given_up.is_set():
+                raise _GivenUp
+            yield piece
 
 
 def _header(name: str) -> str:
