@@ -7,6 +7,7 @@ stream is read, once that has had a moment to tell the end by itself.
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from mediagate_server.generations.clock import Clock
@@ -82,19 +83,21 @@ class Follower:
                 await self._ask(prediction_id)
                 url = self._answer.stream_url if self._answer else None
             if url and not self._is_over():
-                await self._stop.interrupts(self._read(prediction_id, url, reader))
+                await self._read(prediction_id, url, reader)
         return await self._poll(prediction_id)
 
     async def _read(self, prediction_id: str, url: str, reader: StreamReader) -> None:
         """To the stream's end, or until upstream says that there is nothing to come."""
-
-        async def has_ended() -> bool:
-            return not await self._ask(prediction_id) or self._is_over()
-
-        while not await self._wake.interrupts(reader.read(url, has_ended)):
+        has_ended = partial(self._has_ended, prediction_id)
+        while not await self._stop.interrupts(reader.read(url, has_ended), self._wake):
+            if self._stop.asked:
+                return
             self._wake.clear()
             if await has_ended():
                 return
+
+    async def _has_ended(self, prediction_id: str) -> bool:
+        return not await self._ask(prediction_id) or self._is_over()
 
     async def _poll(self, prediction_id: str) -> Prediction | None:
         interval, stopping = self._first, False

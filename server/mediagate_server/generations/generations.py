@@ -304,7 +304,7 @@ class Generations:
                 likeness=submission.likeness,
             )
             # Not to be held for as long as the generation lives.
-            del pending, submission
+            del pending, submission, reserved
             failpoints.hit("after_accept")
             outcome = binding if isinstance(binding, Bound) else None
         except MediagateError as error:

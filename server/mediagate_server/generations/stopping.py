@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from mediagate_server.generations.waking import Wake
+
 DEADLINE: Final = "deadline"
 """The word for an end that the generation's own timeout asked for."""
 
@@ -38,15 +40,18 @@ class Stop:
         """Have `told` called when the end is asked for."""
         self._told.append(told)
 
-    async def interrupts(self, doing: Awaitable[object]) -> bool:
+    async def interrupts(self, doing: Awaitable[object], wake: Wake | None = None) -> bool:
         """Await it unless the end is asked for first, which cancels it. True where it ended.
 
-        No task is made for it: a thousand open streams wait here.
+        News cancel it likewise, a little later, where `wake` tells of them. No task is made for
+        it, and there is one scope for both: a thousand open streams wait here.
         """
         scope = asyncio.timeout(None)
         try:
             async with scope:
                 self._interrupted.append(scope)
+                if wake is not None:
+                    wake.ends(scope)
                 if self.because:
                     scope.reschedule(asyncio.get_running_loop().time())
                 await doing
@@ -55,6 +60,8 @@ class Stop:
                 raise
             return False
         finally:
+            if wake is not None:
+                wake.ends(None)
             if scope in self._interrupted:
                 self._interrupted.remove(scope)
         return True

@@ -1,7 +1,6 @@
 """News of a prediction, and how it reaches who reads its stream."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Final
 
 from mediagate_server.generations.bell import Signal
@@ -27,25 +26,11 @@ class Wake(Signal):
         if self._scope is not None:
             self._end_soon(self._scope)
 
-    async def interrupts(self, doing: Awaitable[None]) -> bool:
-        """Await it unless there is news, which soon cancels it. True where it ended by itself.
-
-        Like Stop.interrupts it needs no task: a thousand silent streams wait here.
-        """
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                self._scope = scope
-                if self.is_set():
-                    self._end_soon(scope)
-                await doing
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            return False
-        finally:
-            self._scope = None
-        return True
+    def ends(self, scope: asyncio.Timeout | None) -> None:
+        """News soon end what is done within this scope, also news that there are; None: nothing."""
+        self._scope = scope
+        if scope is not None and self.is_set():
+            self._end_soon(scope)
 
     def _end_soon(self, scope: asyncio.Timeout) -> None:
         def end() -> None:

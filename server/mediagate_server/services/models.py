@@ -107,6 +107,7 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
             telling = streaming.Telling(
                 context, models_pb2.StreamModelResponse, request.after_sequence
             )
+            del request  # It may be large, and is of no use any more.
             report(attached.record)
             await telling.write(started=streaming.started(attached))
             await attached.tell(telling)

@@ -22,6 +22,7 @@ class TextService(text_pb2_grpc.TextServiceServicer):
             telling = streaming.Telling(
                 context, text_pb2.StreamTextResponse, request.after_sequence
             )
+            del request  # It may be large, and is of no use any more.
             report(attached.record)
             await telling.write(started=streaming.started(attached))
             await attached.tell(telling)

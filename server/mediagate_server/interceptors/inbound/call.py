@@ -125,6 +125,14 @@ class Call:
             self._raw = None
         return self._request
 
+    def hand_over(self) -> Any:
+        """The request, for the handler, and from now on its alone: it is held for a stream's life.
+
+        Raises InvalidRequest likewise.
+        """
+        request, self._request = self.request, None
+        return request
+
     def metadata(self, key: str) -> str | bytes | None:
         """The first value that the caller sent under `key` (lower case)."""
         for name, value in self.context.invocation_metadata() or ():

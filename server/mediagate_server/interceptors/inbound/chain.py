@@ -91,14 +91,17 @@ async def _serve(behaviour: Callable[..., Any], call: Call) -> bytes | None:
     """Run the handler itself, in the style it is written in."""
     method = call.method
     wire = Wire(call)
-    request = wire if method.request_streaming else call.request
     if not method.response_streaming:
-        reply = await behaviour(request, wire if method.request_streaming else call.context)
+        if method.request_streaming:
+            reply = await behaviour(wire, wire)
+        else:
+            reply = await behaviour(call.hand_over(), call.context)
         call.sent += 1
         return reply if method.encode is None else method.encode(reply)
     if inspect.iscoroutinefunction(behaviour):
-        await behaviour(request, wire)
+        await behaviour(wire if method.request_streaming else call.hand_over(), wire)
         return None
+    request = wire if method.request_streaming else call.hand_over()
     async with aclosing(behaviour(request, wire)) as replies:
         async for reply in replies:
             await wire.write(reply)
