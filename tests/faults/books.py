@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from mediagate_sandbox.control import SandboxControl
 
 from .faithful import ENDED, Told
-from .holdings import check_budgets, check_media
+from .holdings import check_alarms, check_budgets, check_media
 
 NO_END = ("queued", "submitting", "unconfirmed", "accepted")
 
@@ -81,6 +81,7 @@ async def check_books(data: Path, sandbox: SandboxControl, told: list[Told]) -> 
     check_ledger(books, bill)
     check_budgets(data, books)
     check_media(data, books)
+    check_alarms(data)
 
 
 def check_told(books: Books, told: Iterable[Told]) -> None:

@@ -1,4 +1,4 @@
-"""What else a gate holds when all has ended: its budgets, and the media that it keeps."""
+"""What else a gate holds when all has ended: budgets, media, and what it was alarmed by."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ def check_budgets(data: Path, books: Books) -> None:
         assert spent == sum(nanos for nanos in settled if nanos is not None), (span, key)
         assert held == sum(unknown), (span, key)
     print(f"budgets: {[(span, key, spent, held) for _, span, key, _, spent, held in rows]}")
+
+
+def check_alarms(data: Path) -> None:
+    """The ledger was compared with upstream's list all the time: nothing was ever amiss in it."""
+    with closing(sqlite3.connect(f"file:{data / 'mediagate.sqlite3'}?mode=ro", uri=True)) as file:
+        passes = file.execute("SELECT count(*), sum(complete), sum(matched) FROM reconciliations")
+        print("reconciled: {} passes, {} of them whole, {} matched".format(*passes.fetchone()))
+        assert file.execute("SELECT * FROM discrepancies").fetchall() == []
 
 
 def check_media(data: Path, books: Books) -> None:

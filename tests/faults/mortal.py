@@ -78,6 +78,7 @@ class MortalGate:
             "MEDIAGATE_PUBLIC_URL": f"http://127.0.0.1:{web}",
             "MEDIAGATE_CONFIG": str(folder / "gate.toml"),
             "MEDIAGATE_ASSUME_UNKNOWN_USD": "0.0123",
+            "MEDIAGATE_RECONCILE_SECONDS": "0.5",
             "KEY": key_of(CALLER),
             **QUICKLY_SURE,
             **ABOVE_THE_LOAD,

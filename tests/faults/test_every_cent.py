@@ -74,6 +74,7 @@ ABOVE_THE_LOAD = {
     "MEDIAGATE_UPSTREAM": "replicate",
     "MEDIAGATE_CREATES_PER_MINUTE": "1000000",
     "MEDIAGATE_READS_PER_MINUTE": "1000000",
+    "MEDIAGATE_RECONCILE_SECONDS": "0.5",
     "REPLICATE_API_TOKEN": "r8_test",
 }
 
@@ -130,6 +131,7 @@ class Run:
             everybody = await spent_by_all_accounts(boss)
             assert everybody.settled == billed(bill) > 0
             assert everybody.charges == len(bill["entries"])
+            assert not (await boss.get_reconciliation()).discrepancies
             admin = admin_pb2_grpc.AdminServiceStub(channel)
             whole = Spent()
             for name in SPENDERS:
