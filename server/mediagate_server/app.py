@@ -25,13 +25,14 @@ from mediagate_server.catalog.checking import CatalogWatch
 from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.published import PublishedModels
 from mediagate_server.config import Configuration, Settings
+from mediagate_server.config.address import listening
 from mediagate_server.config.limits import TenantLimits
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.generations.doors import Surroundings, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
 from mediagate_server.generations.media_inputs import MediaInputs
-from mediagate_server.grpc_options import server_options
+from mediagate_server.grpc_options import listen, server_options
 from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.operations import OperationsPort
 from mediagate_server.http.web import WebPort
@@ -319,7 +320,8 @@ class Gate:
         settings = self._configuration.current
         if not (settings.public_url or sandboxed or "web_address" in settings.model_fields_set):
             return None
-        port = WebPort(settings.web_address)
+        with listening("web_address", settings.web_address):
+            port = WebPort(settings.web_address)
         stack.callback(port.close)
         self.web_address = port.address
         return port
@@ -351,20 +353,17 @@ class Gate:
         if settings.reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
-        port = server.add_insecure_port(settings.grpc_address)
-        host = settings.grpc_address.rpartition(":")[0]
-        local = settings.grpc_address.startswith("unix:")
-        self.grpc_address = settings.grpc_address if local else f"{host}:{port}"
+        self.grpc_address = listen(server, settings.grpc_address)
         await server.start()
         stack.push_async_callback(self._drain, server, generations)
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def _open_operations(self, stack: AsyncExitStack) -> None:
-        port = OperationsPort(
-            self._configuration.current.ops_address, lambda: "" if self._ready else "not ready"
-        )
-        await stack.enter_async_context(port)
+        address = self._configuration.current.ops_address
+        port = OperationsPort(address, lambda: "" if self._ready else "not ready")
+        with listening("ops_address", address):
+            await stack.enter_async_context(port)
         self.operations_address = port.address
 
     def _chain(self, *, sandboxed: bool) -> Chain:

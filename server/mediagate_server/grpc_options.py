@@ -1,8 +1,13 @@
-"""How the gRPC server is set."""
+"""How the gRPC server is set, and where it listens."""
 
+import errno
+import socket
 from typing import Any, Final
 
+import grpc
+
 from mediagate_server.config import Settings
+from mediagate_server.config.address import listening, split_address
 
 # Each figure was found by trying to break a server with it. More streams a connection let one peer
 # crowd out another's calls; a longer ping interval cuts clients that keep a silent stream alive;
@@ -31,3 +36,27 @@ def server_options(settings: Settings) -> tuple[tuple[str, Any], ...]:
         ("grpc.max_connection_age_ms", round(1000 * settings.connection_age)),
         ("grpc.max_connection_age_grace_ms", round(1000 * settings.connection_grace)),
     )
+
+
+def listen(server: grpc.aio.Server, address: str) -> str:
+    """Have the server listen there; the address with the port in use. Raises CannotListen."""
+    if address.startswith("unix:"):
+        server.add_insecure_port(address)
+        return address
+    with listening("grpc_address", address):
+        _look_for_others(*split_address(address))
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError:
+            raise OSError("gRPC cannot listen there") from None
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _look_for_others(host: str, port: int) -> None:
+    """Raise the system's own error where it is one that gRPC would not tell: it says nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise

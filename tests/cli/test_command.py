@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,20 @@ def test_a_mistyped_variable_is_warned_of(tmp_path: Path) -> None:
         assert "warning: the variable MEDIAGATE_OPS_ADRESS is not a setting" in done.stderr
         assert "MEDIAGATE_OPS_ADDRESS meant" in done.stderr
         assert "not-to-be-shown" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("taken", ["GRPC", "OPS", "WEB"])
+def test_a_taken_port_is_named_with_its_setting(tmp_path: Path, taken: str) -> None:
+    """One line: which address, and the variable that sets another."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        free = {f"MEDIAGATE_{door}_ADDRESS": "127.0.0.1:0" for door in ("GRPC", "OPS", "WEB")}
+        variable = f"MEDIAGATE_{taken}_ADDRESS"
+        settings = {**free, variable: address, "MEDIAGATE_DATA_DIR": str(tmp_path / "data")}
+        done = run("-m", "mediagate_cli", "serve", **settings)
+    assert done.returncode == 1
+    why = f"{address}: address already in use; {variable} sets another"
+    assert done.stderr.splitlines() == [f"mediagate cannot serve: {why}"]
 
 
 def test_a_sandbox_that_cannot_be(mediagate: Mediagate) -> None:

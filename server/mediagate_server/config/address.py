@@ -1,8 +1,13 @@
 """Addresses: what one looks like, and who can reach it."""
 
 import ipaddress
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
+
+from mediagate_server.config.names import variable_of
 
 _HOST: Final = re.compile(r"\[(?P<six>[0-9a-fA-F:.]+(%\w+)?)\]|(?P<name>[\w.*-]+)", re.ASCII)
 _BUCKET: Final = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9/._-]*))?")
@@ -45,3 +50,17 @@ def split_bucket_url(url: str) -> tuple[str, str]:
     if found is None:
         raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX")
     return found[1], (found[2] or "").strip("/")
+
+
+class CannotListen(OSError):
+    """An address is taken, or is not ours to listen on."""
+
+
+@contextmanager
+def listening(setting: str, address: str) -> Iterator[None]:
+    """Say of an OSError which address it is about, and how to set another. Raises CannotListen."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise CannotListen(f"{address}: {why}; {variable_of(setting)} sets another") from error
