@@ -88,6 +88,7 @@ def test_progress_begins_the_count_anew() -> None:
     [
         (DOWN, True),
         (from_status(status(C.UNAVAILABLE, message="Socket closed")), True),
+        (from_status(status(C.UNAVAILABLE, "UPSTREAM_ACCOUNT", retry_after=60)), False),
         (from_status(status(C.CANCELLED, message="CANCELLED")), True),
         (from_status(status(C.CANCELLED, "CANCELLED")), False),
         (from_status(status(C.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_after=1)), True),

@@ -107,8 +107,11 @@ class Retries:
 def may_retry(failure: MediagateError) -> bool:
     """Say whether sending the same again can help.
 
-    RESOURCE_EXHAUSTED only where the gate said when: a used-up budget does not come back.
+    RESOURCE_EXHAUSTED only where the gate said when: a used-up budget does not come back. Nor does
+    an account that Replicate refuses, until its operator has seen to it.
     """
+    if failure.reason == "UPSTREAM_ACCOUNT":
+        return False
     if isinstance(failure, Unavailable) or is_cut(failure):
         return True
     return isinstance(failure, RateLimited) and failure.retry_after is not None
