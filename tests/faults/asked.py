@@ -20,6 +20,8 @@ from mediagate.v1 import (
 
 from .mixed import FILMS, FRAME, GUARD, ONE_AT_A_TIME, PICTURES, SOUNDS, TEXTS
 
+MARK = "zq7mark"
+"""In whatever is asked here, and so in the texts that come of it; to be searched for later."""
 KINDS = {"stream": 30, "text": 18, "picture": 16, "film": 14, "sound": 10, "verdict": 4}
 
 
@@ -35,7 +37,7 @@ class Asked:
 def draw(random: Random, number: int) -> Asked:
     """The next call."""
     kind = random.choices(list(KINDS), weights=list(KINDS.values()))[0]
-    words = f"Request {number}, {random.getrandbits(64):x}"
+    words = f"{MARK} {number}, {random.getrandbits(64):x}"
     drawn = {
         "stream": _stream,
         "text": _text,

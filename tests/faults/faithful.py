@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,6 +144,12 @@ class Faithful:
                 break
             request.page_token = page.next_page_token
         return [await self.ended(name) for name in names]
+
+    async def erase(self, names: Iterable[str]) -> None:
+        """DeleteGeneration of each."""
+        for name in names:
+            request = generations_pb2.DeleteGenerationRequest(id=name)
+            await self._generations.DeleteGeneration(request, wait_for_ready=True)
 
     async def _until_answered(self, send: Callable[[], Awaitable[Any]]) -> Any:
         """Send it until there is an answer: only UNAVAILABLE asks for another try."""

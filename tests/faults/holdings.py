@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .traces import files_below, forms_of_the_mark, samples, sealed, traces
+
 if TYPE_CHECKING:
     from .books import Books
 
@@ -46,6 +48,24 @@ def check_alarms(data: Path) -> None:
         passes = file.execute("SELECT count(*), sum(complete), sum(matched) FROM reconciliations")
         print("reconciled: {} passes, {} of them whole, {} matched".format(*passes.fetchone()))
         assert file.execute("SELECT * FROM discrepancies").fetchall() == []
+
+
+def needles(data: Path) -> set[bytes]:
+    """What is to be searched for once all is erased. That it is found before is checked here."""
+    kept = files_below(data / "media" / "kept" / "outputs")
+    contents = [content for name, content in kept.items() if not name.endswith(".notes")]
+    found = {*forms_of_the_mark(), *samples(contents), *samples(sealed(data))}
+    assert traces(files_below(data), found)
+    return found
+
+
+def check_erased(data: Path, wanted: set[bytes], before: Books, after: Books) -> None:
+    """The books are what they were, and not a byte is left, whatever died in between."""
+    assert after.ledger == before.ledger
+    assert after.attempts == before.attempts
+    check_budgets(data, after)
+    assert sealed(data) == []
+    assert traces(files_below(data.parent), wanted) == []
 
 
 def check_media(data: Path, books: Books) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from random import Random
@@ -25,26 +24,19 @@ from mediagate.v1 import (
 from mediagate_sandbox.media import PictureRecipe, make
 from tests.rpc.failures import reason_of
 
+from .asked import MARK
 from .mixed import MixedLoad, Way
 
-MARK = "zq7mark"
-"""At the beginning of every word, and in every file, of those who call here."""
 TAKES_PICTURES = "black-forest-labs/flux-dev"
 REFUSED = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION}
 SMALL, LARGE = 1_000, 300_000
 """Bytes of a picture that goes to upstream within the request, and of one that is handed over."""
 
 
-def forms_of_the_mark() -> list[bytes]:
-    """The mark as it is, and as it may stand in base64, whatever is before it."""
-    mark = MARK.encode()
-    encoded = [base64.b64encode(b"x" * before + mark) for before in range(3)]
-    return [mark, mark.hex().encode(), *(each[4:-4] for each in encoded), mark[::-1]]
-
-
 class MarkedLoad(MixedLoad):
-    """One tenant's load. `refused` counts the calls that were refused, by reason: not one of those
-    is a generation.
+    """One tenant's load, with the mark in every word and in every file.
+
+    `refused` counts the calls that were refused, by reason: not one of those is a generation.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

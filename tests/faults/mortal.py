@@ -37,6 +37,7 @@ CALLER = "acme"
 TENANT = f"""
 [tenants.{CALLER}]
 keys = ["env:KEY"]
+store_inputs = "full"
 [tenants.{CALLER}.budgets.all]
 period = "total"
 limit_usd = "100000"

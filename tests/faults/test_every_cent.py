@@ -23,7 +23,7 @@ from tests.gate import Gate, running_gate
 from tests.rpc.tenants import channel_of, key_of
 from tests.sandboxes import AT_ONCE, UNLIMITED, running_sandbox
 
-from .marked import MarkedLoad, forms_of_the_mark
+from .marked import MarkedLoad
 from .spending import (
     Spent,
     billed,
@@ -32,7 +32,15 @@ from .spending import (
     spent_by_all_accounts,
     with_label,
 )
-from .traces import Bucket, digests, files_below, samples, sealed, traces
+from .traces import (
+    Bucket,
+    digests,
+    files_below,
+    forms_of_the_mark,
+    samples,
+    sealed,
+    traces,
+)
 
 State = generation_pb2.Generation
 SPENDERS = ("full", "redacted", "tight", "free")
@@ -75,6 +83,7 @@ ABOVE_THE_LOAD = {
     "MEDIAGATE_CREATES_PER_MINUTE": "1000000",
     "MEDIAGATE_READS_PER_MINUTE": "1000000",
     "MEDIAGATE_RECONCILE_SECONDS": "0.5",
+    "MEDIAGATE_LOG_LEVEL": "debug",
     "REPLICATE_API_TOKEN": "r8_test",
 }
 

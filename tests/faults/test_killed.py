@@ -1,7 +1,8 @@
 """`kill -9` at random times, again and again, while all kinds of generations run.
 
 Acknowledged and lost 0; attempts with more than one POST 0; generations with more than one paid
-result 0; not terminal after recovery 0; the ledger equal to upstream's bill.
+result 0; not terminal after recovery 0; the ledger equal to upstream's bill. Once it is erased,
+nothing of it is left.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import pytest
 
 from tests.sandboxes import UNLIMITED, running_sandbox
 
-from .books import check_books
+from .books import Books, check_books
 from .faithful import Faithful
+from .holdings import check_erased, needles
 from .load import Load
 from .mortal import MortalGate
 
@@ -82,6 +84,11 @@ async def kill_again_and_again(
             await gate.stop()
             gate.check_log()
             await check_books(gate.data, sandbox, load.told)
+            before, wanted = Books.of(gate.data), needles(gate.data)
+            gate.start()
+            await faithful.erase(before.generations)
+            await gate.stop()
+            check_erased(gate.data, wanted, before, Books.of(gate.data))
 
 
 @pytest.mark.timeout(120)

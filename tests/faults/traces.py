@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import sqlite3
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from .asked import MARK
 
 STEP, LENGTH = 1_024, 24
 """So far apart are the samples of a content that are searched for, and so long."""
@@ -43,6 +46,13 @@ class Bucket:
         """Uploads in parts that were never ended: their parts lie there, and are paid for."""
         page = httpx.get(f"{self.url}?uploads").raise_for_status().text
         return _KEY.findall(page)
+
+
+def forms_of_the_mark() -> list[bytes]:
+    """The mark as it is, and as it may stand in base64, whatever is before it."""
+    mark = MARK.encode()
+    encoded = [base64.b64encode(b"x" * before + mark) for before in range(3)]
+    return [mark, mark.hex().encode(), *(each[4:-4] for each in encoded), mark[::-1]]
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
