@@ -373,13 +373,13 @@ class Life:
     # Text
 
     def _grow(self, text: str, event_id: str) -> None:
-        begins = not self.text.sequence
+        record, begins = self.record, not self.text.sequence
         if begins:
-            count_first_text(self.record, self._around.clock.now())
+            count_first_text(record, self._around.clock.now())
         self.text.append(text)
-        if self.record.method in _STREAMED:
+        if record.method in _STREAMED:
             self.checkpoints.grown(event_id)
-        if self.record.state is not State.RUNNING:
+        if record.state is not State.RUNNING:
             self._running(None)
         elif begins:
             self.announce()  # Whoever tells the text listens to it from now on.

@@ -19,13 +19,10 @@ class TextBuffer:
 
     def __init__(self) -> None:
         self._chunks: list[Chunk] = []
+        self.sequence = 0
+        """Bytes so far."""
         self.listeners: list[Callable[[], None]] = []
         """Called whenever it has grown. They must not raise."""
-
-    @property
-    def sequence(self) -> int:
-        """Bytes so far."""
-        return self._chunks[-1].sequence if self._chunks else 0
 
     @property
     def text(self) -> str:
@@ -44,7 +41,8 @@ class TextBuffer:
     def append(self, text: str) -> None:
         """Add what one socket read brought."""
         if text:
-            self._chunks.append(Chunk(self.sequence + len(text.encode()), text))
+            self.sequence += len(text) if text.isascii() else len(text.encode())
+            self._chunks.append(Chunk(self.sequence, text))
             for grown in self.listeners:
                 grown()
 
@@ -63,13 +61,13 @@ class TextReader:
 
     def read(self) -> Chunk | None:
         """Everything new since the last call, as one chunk; None where there is nothing."""
-        new = self._chunks[self._next :]
-        if not new:
+        chunks, begin = self._chunks, self._next
+        if begin == len(chunks):
             return None
-        if self._next and self._chunks[self._next - 1].sequence >= self._after:
+        if begin and chunks[begin - 1].sequence >= self._after:
             # Past the place to begin at, as nearly always: whole chunks, mostly one.
-            self._next += len(new)
-            return new[0] if len(new) == 1 else _joined(new)
+            self._next = len(chunks)
+            return chunks[begin] if self._next == begin + 1 else _joined(chunks[begin:])
         pieces = list(self._pieces())
         return Chunk(self._chunks[-1].sequence, "".join(pieces)) if pieces else None
 

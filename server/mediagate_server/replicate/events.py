@@ -15,6 +15,7 @@ from mediagate_server.replicate.port import DoneEvent, ErrorEvent, OutputEvent, 
 
 _USUAL = "event: output\nid: "
 _USUAL_LENGTH = len(_USUAL)
+_ONE_USUAL = re.compile(r"event: output\nid: ([^\n\0]*)\ndata: ([^\n\0]+)\n\n")
 _ALL_USUAL = re.compile(r"event: output\nid: ([^\n]*)\ndata: ([^\n]*)\n\n")
 _DONE = "\n\nevent: done\n"
 _FRAME_LENGTH = len("event: output\nid: \ndata: \n\n")
@@ -85,7 +86,12 @@ class EventParser:
 
 
 def _events(text: str) -> Iterable[StreamEvent]:
-    """The events of whole blocks. Nearly always they are tokens, up to the `done` of the last."""
+    """The events of whole blocks. Nearly always they are tokens, up to the `done` of the last.
+
+    At the pace of a model it is one token, which is taken apart at once.
+    """
+    if one := _ONE_USUAL.fullmatch(text):
+        return (OutputEvent(one[2], one[1]),)
     end = text.rfind(_DONE) + 2
     tokens, rest = (text[:end], text[end:]) if end > 1 else (text, "")
     usual = _ALL_USUAL.findall(tokens)

@@ -22,7 +22,8 @@ class PushingHandler(ResponseHandler):
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
         self.on_read: Callable[[], None] | None = None
-        self._held = False
+        self.is_held = False
+        """Whether upstream is to wait, because more has come than the reader is to hold."""
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -38,14 +39,14 @@ class PushingHandler(ResponseHandler):
             self.on_read()
 
     def pause_reading(self) -> None:
-        """Upstream is to wait: more has come than the reader is to hold."""
-        self._held = True
+        """Asked for by the reader."""
+        self.is_held = True
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
         """Asked for whenever something is taken out, held or not: where not, there is nothing."""
-        if self._held:
-            self._held = False
+        if self.is_held:
+            self.is_held = False
             super().resume_reading(resume_parser)
 
 

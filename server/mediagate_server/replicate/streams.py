@@ -162,10 +162,13 @@ class OpenedStream:
     def _read(self) -> None:
         """Take what has come."""
         self.last = self._loop.time()
-        content = self._content
+        content, handler = self._content, self._handler
+        held = True
         try:
-            while read := content.read_nowait():
-                batch = self._parser.feed(read)
+            while held:
+                # What is taken from a reader that was full lets more of what has come into it.
+                held = handler is not None and handler.is_held
+                batch = self._parser.feed(content.read_nowait())
                 if batch and self._take(batch):
                     self._over()
                     return

@@ -50,10 +50,11 @@ class Telling:
 
     def text(self, chunk: Chunk) -> Coroutine[Any, Any, None]:
         """Write a piece of text, as `delta`: what is done for each token."""
-        self.sequence = chunk.sequence
-        delta = text_pb2.TextDelta(text=chunk.text)
-        writing: Coroutine[Any, Any, None]
-        writing = self._context.write(self._reply(sequence=chunk.sequence, delta=delta))
+        # Setting fields takes half of what making a message from keywords does.
+        reply = self._reply()
+        reply.sequence = self.sequence = chunk.sequence
+        reply.delta.text = chunk.text
+        writing: Coroutine[Any, Any, None] = self._context.write(reply)
         return writing
 
 
