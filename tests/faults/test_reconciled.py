@@ -20,7 +20,7 @@ from mediagate.v1 import cost_pb2, generation_pb2
 from mediagate.v1.usage_pb2 import Discrepancy, GetReconciliationResponse
 from mediagate_client import AsyncClient
 from mediagate_sandbox.control import SandboxControl
-from tests.gate import MEDIAGATE, running_gate
+from tests.gate import MEDIAGATE, Gate, running_gate
 from tests.sandboxes import AT_ONCE, UNLIMITED, running_sandbox
 
 from .mixed import MixedLoad
@@ -158,12 +158,16 @@ async def find_all(folder: Path, seed: int, count: int, each: int) -> None:
                 assert again.counts == counts
                 shown = await asyncio.to_thread(by_command, gate.address)
                 assert len(shown["discrepancies"]) == 3 * each
-            log = gate.output.read_text()
-            assert log.count('"ledger and upstream disagree"') == 3 * each
-            async with httpx.AsyncClient() as operations:
-                metrics = (await operations.get(f"http://{gate.operations}/metrics")).text
-            assert f'mediagate_reconciled_total{{outcome="orphan"}} {float(each)}' in metrics
-            assert f'mediagate_reconciled_total{{outcome="matched"}} {float(count)}' in metrics
+            await check_told(gate, count, each)
+
+
+async def check_told(gate: Gate, count: int, each: int) -> None:
+    """Log and metrics tell of `each` of every kind, and of all that was well."""
+    assert gate.output.read_text().count('"ledger and upstream disagree"') == 3 * each
+    async with httpx.AsyncClient() as operations:
+        metrics = (await operations.get(f"http://{gate.operations}/metrics")).text
+    assert f'mediagate_reconciled_total{{outcome="orphan"}} {float(each)}' in metrics
+    assert f'mediagate_reconciled_total{{outcome="matched"}} {float(count)}' in metrics
 
 
 def by_command(address: str) -> Any:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import aiohttp
 import grpc
+import httpx
+import pytest
 from aiohttp import web
 
 from mediagate.v1 import image_pb2, medium_pb2, options_pb2
+from tests.conftest import Missing
 from tests.gate import running_gate
 from tests.memory import Memory
 from tests.rpc.gates import Stubs
-from tests.rpc.scripted import ID, ScriptedUpstream, says
+from tests.rpc.scripted import ID, ScriptedUpstream, says, scripted_upstream
 
 from .served import Answer
 
@@ -91,3 +94,29 @@ async def _turn(stubs: Stubs, scripted: ScriptedUpstream, size: int) -> medium_p
             read += len(chunk)
     assert read == medium.size_bytes
     return medium
+
+
+def settings_to_keep_in(
+    place: str, request: pytest.FixtureRequest, missing: Missing
+) -> dict[str, str]:
+    """The settings of a gate that keeps media in a "folder" or in "s3", its memory measured."""
+    if not Path("/proc/self/clear_refs").exists():
+        missing("/proc/PID/clear_refs, to measure memory")
+    if place == "folder":
+        return {}
+    s3 = request.getfixturevalue("s3")
+    assert httpx.put(f"{s3}/large").status_code in (200, 409)
+    return {
+        "MEDIAGATE_STORAGE_URL": "s3://large/media",
+        "MEDIAGATE_STORAGE_ENDPOINT": s3,
+        "MEDIAGATE_STORAGE_ACCESS_KEY_ID": "an-id",
+        "MEDIAGATE_STORAGE_SECRET_ACCESS_KEY": "a-secret",
+    }
+
+
+async def check_growth(folder: Path, size: int, settings: dict[str, str]) -> None:
+    """One such output is kept and read back whole, with at most 16 MiB more at the peak."""
+    async with scripted_upstream() as scripted:
+        growth = await growth_over(folder, scripted, size, **settings)
+    print(f"memory grew by {growth / MIB:.1f} MiB")
+    assert growth <= MOST_GROWTH, f"{growth / MIB:.1f} MiB"

@@ -6,19 +6,18 @@ answers are lost have a file of their own: test_doubt.py.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
-from aiohttp import web
 
 from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, text_pb2
 from mediagate_sandbox.control import SandboxControl
 from tests.sandboxes import UNLIMITED, running_sandbox
 
+from .elsewhere import elsewhere
 from .failures import reason_of, retry_after
 from .gates import Opener, Stubs
 
@@ -300,26 +299,6 @@ async def test_cancels_that_go_wrong_are_sent_again(day: Day, fault: Fault) -> N
     assert made.state == State.STATE_CANCELLED
     assert await day.fired() == [fault["do"]]
     await day.is_settled(made)
-
-
-@asynccontextmanager
-async def elsewhere() -> AsyncIterator[tuple[str, list[str]]]:
-    """A host that nobody should ever call, and who called it."""
-    called: list[str] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        called.append(f"{request.method} {request.headers.get('Authorization', '')}")
-        return web.json_response({"id": "p", "status": "succeeded", "output": ["x"]})
-
-    application = web.Application()
-    application.router.add_route("*", "/{rest:.*}", answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/", called
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize("status", [302, 307])

@@ -9,7 +9,6 @@ import structlog
 from prometheus_client import generate_latest
 
 from mediagate.v1 import generation_pb2, text_pb2
-from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.generations import settling
 from mediagate_server.generations.bell import Happening
@@ -18,8 +17,8 @@ from mediagate_server.generations.posting import Posting
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.telemetry import REGISTRY
 
+from .asking import QUICK, bill
 from .gates import Opener
-from .test_doubt import QUICK
 
 State = generation_pb2.Generation
 
@@ -75,8 +74,8 @@ async def test_a_stream_goes_on_after_a_bug(
     assert events[-1].completed.usage.output_tokens == 20
     text = "".join(event.delta.text for event in events)
     assert events[-1].sequence == len(text.encode())
-    bill = await asyncio.to_thread(SandboxControl(sandbox.url).bill)
-    assert [entry["nanos"] for entry in bill["entries"]] == [events[-1].completed.cost.usd_nanos]
+    billed = await bill(sandbox)
+    assert [entry["nanos"] for entry in billed["entries"]] == [events[-1].completed.cost.usd_nanos]
     (told,) = [entry for entry in logs if entry["event"] == "generation broke"]
     assert told["error"] == "RuntimeError"
     assert told["at"].startswith("test_bugs.py:")

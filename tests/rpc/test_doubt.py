@@ -17,25 +17,16 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
-from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 from tests.gate import free_ports
 
+from .asking import QUICK, bill, ended, order
 from .failures import reason_of, retry_after
-from .gates import Opener, Stubs
+from .gates import Opener
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
 Options = options_pb2.GenerationOptions
-
-QUICK = {
-    "sweep_seconds": 0.1,
-    "absent_margin": 0.2,
-    "upstream_create_timeout": 1.0,
-    "upstream_connect_timeout": 0.5,
-    "upstream_read_timeout": 5.0,
-}
-"""An upstream that lists at once, and no patience."""
 
 AFTER_ACCEPTING = [
     {"do": "lose_answer", "on": "create"},
@@ -56,24 +47,6 @@ BEFORE_ACCEPTING = [
 def named(fault: dict[str, Any]) -> str:
     """A fault as a test's name."""
     return "-".join(str(value) for value in fault.values())
-
-
-async def order(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
-    """Let these things go wrong from now on."""
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, *faults)
-
-
-async def bill(sandbox: Sandbox) -> Any:
-    """What the sandbox has accepted, and what it comes to."""
-    return await asyncio.to_thread(SandboxControl(sandbox.url).bill)
-
-
-async def ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
-    """The generation at its end."""
-    answer = await stubs.generations.WaitGeneration(
-        generations_pb2.WaitGenerationRequest(id=generation_id)
-    )
-    return answer.generation
 
 
 @pytest.mark.parametrize("fault", AFTER_ACCEPTING, ids=named)

@@ -221,53 +221,43 @@ async def test_a_stored_request_is_sent_again(sandbox: Sandbox, open_gate: Opene
         assert one == other
 
 
+def telling() -> list[tuple[str, str, Any]]:
+    """Requests with words in every place, and numbers: service, method, request."""
+    raw = Struct()
+    raw.update({"prompt": CANARY, "num_outputs": 1})
+    media = medium_pb2.MediaInput(uri=f"https://x.example/{CANARY}.png")
+    said = text_pb2.ChatMessage(
+        role=text_pb2.ChatMessage.ROLE_USER, parts=[text_pb2.ChatPart(text=CANARY)]
+    )
+    chat = text_pb2.GenerateTextRequest(messages=[said], stop_sequences=[CANARY], temperature=0.5)
+    picture = image_pb2.GenerateImageRequest(
+        prompt=CANARY, aspect_ratio="16:9", reference_images=[media, media]
+    )
+    run = models_pb2.RunModelRequest(model="black-forest-labs/flux-schnell", input=raw)
+    return [
+        ("text", "GenerateText", text(labels={"team": "a"})),
+        ("text", "GenerateText", chat),
+        ("image", "GenerateImage", picture),
+        ("models", "RunModel", run),
+    ]
+
+
 async def test_a_redacted_request_says_how_and_not_what(
     sandbox: Sandbox, open_gate: Opener
 ) -> None:
     """Model, numbers and options are there; of every text its length, of media nothing."""
-    raw = Struct()
-    raw.update({"prompt": CANARY, "num_outputs": 1})
-    media = medium_pb2.MediaInput(uri=f"https://x.example/{CANARY}.png")
-    part = text_pb2.ChatPart
-    requests: list[tuple[Any, Any]] = []
+    requests = telling()
+    seen = []
     async with open_gate(sandbox.url, store_inputs="redacted") as (stubs, _):
-        requests = [
-            (stubs.text.GenerateText, text(labels={"team": "a"})),
-            (
-                stubs.text.GenerateText,
-                text_pb2.GenerateTextRequest(
-                    messages=[
-                        text_pb2.ChatMessage(
-                            role=text_pb2.ChatMessage.ROLE_USER, parts=[part(text=CANARY)]
-                        )
-                    ],
-                    stop_sequences=[CANARY],
-                    temperature=0.5,
-                ),
-            ),
-            (
-                stubs.image.GenerateImage,
-                image_pb2.GenerateImageRequest(
-                    prompt=CANARY, aspect_ratio="16:9", reference_images=[media, media]
-                ),
-            ),
-            (
-                stubs.models.RunModel,
-                models_pb2.RunModelRequest(
-                    model="black-forest-labs/flux-schnell",
-                    input=raw,
-                ),
-            ),
-        ]
-        seen = []
-        for call, request in requests:
-            made = await call(request)
+        for service, method, request in requests:
+            made = await getattr(getattr(stubs, service), method)(request)
             seen.append((await shown(stubs, made.generation.id)).request)
     for stored in seen:
         assert stored.extent == Extent.EXTENT_REDACTED
         assert CANARY not in str(stored)
-    assert seen[0].generate_text.prompt == f"[{len(requests[0][1].prompt)} characters]"
-    assert seen[0].generate_text.options == requests[0][1].options
+    first = requests[0][2]
+    assert seen[0].generate_text.prompt == f"[{len(first.prompt)} characters]"
+    assert seen[0].generate_text.options == first.options
     assert seen[1].generate_text.messages[0].parts[0].text == f"[{len(CANARY)} characters]"
     assert seen[1].generate_text.stop_sequences == [f"[{len(CANARY)} characters]"]
     assert seen[1].generate_text.temperature == 0.5

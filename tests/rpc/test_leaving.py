@@ -12,6 +12,7 @@ from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2,
 from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 
+from .asking import ended
 from .gates import Opener, Stubs
 
 State = generation_pb2.Generation
@@ -22,14 +23,6 @@ CHUNKS = 16
 async def asked(sandbox: Sandbox, what: str) -> Any:
     """The sandbox's bill, or its state."""
     return await asyncio.to_thread(getattr(SandboxControl(sandbox.url), what))
-
-
-async def ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
-    """The generation at its end."""
-    answer = await stubs.generations.WaitGeneration(
-        generations_pb2.WaitGenerationRequest(id=generation_id)
-    )
-    return answer.generation
 
 
 async def leave_at(stubs: Stubs, chunk: int) -> str:

@@ -1,7 +1,6 @@
 """A gate ends and another one goes on: nothing accepted is lost, no text has a gap or a repeat."""
 
 import asyncio
-from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -15,10 +14,10 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
-from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Gate
 
+from .asking import bill, ended
 from .failures import reason_of, retry_after
 from .gates import Opener, Stubs
 from .scripted import ScriptedUpstream, prediction, says, stays_open, streams, token
@@ -65,19 +64,6 @@ class Reader:
 async def end(gate: Gate) -> None:
     """End a gate while its callers are still there."""
     await gate.__aexit__(None, None, None)
-
-
-async def bill(sandbox: Sandbox) -> Any:
-    """What the sandbox has accepted, and what it comes to."""
-    return await asyncio.to_thread(SandboxControl(sandbox.url).bill)
-
-
-async def ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
-    """The generation at its end."""
-    answer = await stubs.generations.WaitGeneration(
-        generations_pb2.WaitGenerationRequest(id=generation_id)
-    )
-    return answer.generation
 
 
 async def test_a_client_killed_at_every_tenth_token_gets_the_text_once(

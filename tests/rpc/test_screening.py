@@ -19,17 +19,13 @@ from mediagate.v1 import (
 from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 
+from .asking import bill
 from .failures import reason_of
 from .gates import Opener
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
 SCREENED = options_pb2.GenerationOptions(screen_prompt=True)
-
-
-async def bill(sandbox: Sandbox) -> Any:
-    """What the sandbox has accepted, and what it comes to."""
-    return await asyncio.to_thread(SandboxControl(sandbox.url).bill)
 
 
 async def test_what_is_safe_is_made_and_the_check_is_paid(

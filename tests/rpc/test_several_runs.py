@@ -1,31 +1,20 @@
 """More images than one run makes: each output has a run of its own, and may be the one missing."""
 
-import asyncio
 from typing import Any
 from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2
-from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 
+from .asking import bill, order
 from .gates import Opener, Stubs
 
 State = generation_pb2.Generation
 Options = options_pb2.GenerationOptions
 Policy = options_pb2.FallbackPolicy
 ALONE = Policy(mode=Policy.MODE_NONE)
-
-
-async def order(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
-    """Let these things go wrong from now on."""
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, *faults)
-
-
-async def bill(sandbox: Sandbox) -> Any:
-    """What the sandbox has accepted, and what it comes to."""
-    return await asyncio.to_thread(SandboxControl(sandbox.url).bill)
 
 
 async def pictures(stubs: Stubs, count: int, **options: Any) -> generation_pb2.Generation:

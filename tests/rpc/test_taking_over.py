@@ -1,6 +1,5 @@
 """Where a model fails another one takes over; never in doubt, never after a refusal of content."""
 
-import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -18,12 +17,11 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
-from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 
+from .asking import QUICK, bill, order
 from .failures import reason_of
 from .gates import Opener, Stubs
-from .test_doubt import QUICK
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
@@ -36,16 +34,6 @@ CHAINS = {
     "video": ("minimax-video", "luma-dream", "runway-gen3", "stable-video"),
     "audio": ("suno", "musicgen", "audiocraft"),
 }
-
-
-async def order(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
-    """Let these things go wrong from now on."""
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, *faults)
-
-
-async def bill(sandbox: Sandbox) -> Any:
-    """What the sandbox has accepted, and what it comes to."""
-    return await asyncio.to_thread(SandboxControl(sandbox.url).bill)
 
 
 async def made(stubs: Stubs, kind: str, **options: Any) -> generation_pb2.Generation:

@@ -1,6 +1,5 @@
 """Webhooks through the whole gate: upstream signs them, and nobody else can."""
 
-import asyncio
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -9,12 +8,12 @@ import aiohttp
 import pytest
 
 from mediagate.v1 import image_pb2, models_pb2, text_pb2
-from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_server import telemetry
 from mediagate_server.http.webhooks import Outcome
 from tests.gate import free_ports
+from tests.rpc.asking import order
 from tests.rpc.gates import Opener, Stubs
 
 
@@ -121,7 +120,7 @@ async def test_a_webhook_ends_the_waiting_for_a_stream_that_says_nothing(
     sandbox: Sandbox, open_gate: Opener
 ) -> None:
     """The text is whole though its stream never came, long before that would have been given up."""
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, {"do": "hang", "on": "stream"})
+    await order(sandbox, {"do": "hang", "on": "stream"})
     async with open_gate(sandbox.url, **reachable(), upstream_read_timeout=300.0) as (stubs, _):
         request = text_pb2.StreamTextRequest(prompt="[[tokens=5]] Hello")
         events = [event async for event in stubs.text.StreamText(request, timeout=25)]
