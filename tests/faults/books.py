@@ -17,6 +17,7 @@ from mediagate_sandbox.control import SandboxControl
 
 from .faithful import ENDED, Told
 from .holdings import check_alarms, check_budgets, check_media
+from .places import FOLDER, Place
 
 NO_END = ("queued", "submitting", "unconfirmed", "accepted")
 
@@ -71,7 +72,9 @@ class Books:
             )
 
 
-async def check_books(data: Path, sandbox: SandboxControl, told: list[Told]) -> None:
+async def check_books(
+    data: Path, sandbox: SandboxControl, told: list[Told], place: Place = FOLDER
+) -> None:
     """After the last gate is gone: everything that must hold, whatever happened."""
     books, bill = Books.of(data), await asyncio.to_thread(sandbox.bill)
     print(f"{len(told)} calls answered")
@@ -80,7 +83,7 @@ async def check_books(data: Path, sandbox: SandboxControl, told: list[Told]) -> 
     check_posts(books, bill)
     check_ledger(books, bill)
     check_budgets(data, books)
-    check_media(data, books)
+    await asyncio.to_thread(check_media, data, books, place)
     check_alarms(data)
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .places import FOLDER, Place
 from .traces import files_below, forms_of_the_mark, samples, sealed, traces
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ def check_alarms(data: Path) -> None:
 
 def needles(data: Path) -> set[bytes]:
     """What is to be searched for once all is erased. That it is found before is checked here."""
-    kept = files_below(data / "media" / "kept" / "outputs")
-    contents = [content for name, content in kept.items() if not name.endswith(".notes")]
-    found = {*forms_of_the_mark(), *samples(contents), *samples(sealed(data))}
+    contents = (*FOLDER.outputs(data).values(), *sealed(data))
+    found = {*forms_of_the_mark(), *samples(contents)}
     assert traces(files_below(data), found)
     return found
 
@@ -68,19 +68,16 @@ def check_erased(data: Path, wanted: set[bytes], before: Books, after: Books) ->
     assert traces(files_below(data.parent), wanted) == []
 
 
-def check_media(data: Path, books: Books) -> None:
+def check_media(data: Path, books: Books, place: Place) -> None:
     """Every output of every run that succeeded is kept, byte for byte; and nothing besides.
 
     Nothing is left of what was on its way when a gate died.
     """
-    media = data / "media"
     kept = {
-        str(file.relative_to(media / "kept")): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in (media / "kept").rglob("*")
-        if file.is_file() and not file.name.endswith(".notes")
+        key: hashlib.sha256(content).hexdigest() for key, content in place.outputs(data).items()
     }
-    told = dict(_told(books.generations))
-    assert kept == told
+    assert kept == dict(_told(books.generations))
+    media = data / "media"
     assert [file.name for file in media.rglob("*.half")] == []
     assert list((media / "incoming").iterdir()) == []
     print(f"{len(kept)} outputs kept")

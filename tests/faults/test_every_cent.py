@@ -7,13 +7,11 @@ the sums stand, and no byte of what was asked or made is in any file, nor in the
 from __future__ import annotations
 
 import asyncio
-import secrets
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-import httpx
 import pytest
 
 from mediagate.v1 import admin_pb2_grpc, generation_pb2, generations_pb2, generations_pb2_grpc
@@ -24,6 +22,7 @@ from tests.rpc.tenants import channel_of, key_of
 from tests.sandboxes import AT_ONCE, UNLIMITED, running_sandbox
 
 from .marked import MarkedLoad
+from .places import FOLDER, Place
 from .spending import (
     Spent,
     billed,
@@ -33,7 +32,6 @@ from .spending import (
     with_label,
 )
 from .traces import (
-    Bucket,
     digests,
     files_below,
     forms_of_the_mark,
@@ -95,7 +93,7 @@ class Run:
     folder: Path
     sandbox: SandboxControl
     settings: dict[str, str]
-    bucket: Bucket | None = None
+    place: Place
     made: dict[str, list[generation_pb2.Generation]] = field(default_factory=dict)
 
     @property
@@ -165,21 +163,11 @@ class Run:
             assert (budget.reserved_usd_nanos > 0) == (of_generations(counting).unknown > 0), budget
             assert budget.spent_usd_nanos <= budget.limit_usd_nanos or budget.shadow
 
-    def kept(self) -> dict[str, bytes]:
-        """All outputs that are kept, by the names of their files or objects."""
-        found = self.bucket.files() if self.bucket else files_below(self.data / "media")
-        return {
-            name: content
-            for name, content in found.items()
-            if "outputs/" in name and not name.endswith(".notes")
-        }
-
     def left(self, needles: set[bytes]) -> list[str]:
         """Where any of them is: in the gate's files, its log, and the bucket. Uploads live on."""
         files = files_below(self.data.parent)
-        if self.bucket:
-            files |= self.bucket.files()
-            assert self.bucket.half_done() == []
+        if self.place.bucket:
+            files |= self.place.bucket.files()
         return traces({n: c for n, c in files.items() if "uploads/" not in n}, needles)
 
 
@@ -239,7 +227,7 @@ async def every_cent(run: Run, count: int, seed: int) -> None:
         states = {State.State.Name(one.state) for one in everything}
         assert states == {"STATE_SUCCEEDED", "STATE_FAILED", "STATE_CANCELLED"}
         before = await run.agree(gate)
-        outputs = run.kept()
+        outputs = run.place.outputs(run.data)
         assert digests(outputs) == shown_digests(everything)
         needles = {*forms_of_the_mark(), *samples(outputs.values()), *samples(sealed(run.data))}
         print(f"{len(everything)} generations, {before}, {len(needles)} needles")
@@ -250,34 +238,18 @@ async def every_cent(run: Run, count: int, seed: int) -> None:
         for name in SPENDERS[1:]:
             await erase(gate, name, run.made[name])
         assert await run.agree(gate) == before
-        assert run.kept() == {}
+        assert run.place.outputs(run.data) == {}
         assert sealed(run.data) == []
         assert run.left(needles) == []
     assert run.left(needles) == []
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a gate keeps media."""
-
-    settings: dict[str, str]
-    bucket: Bucket | None = None
 
 
 @pytest.fixture(params=["folder", "s3"])
 def place(request: pytest.FixtureRequest) -> Place:
     """The folder, and a bucket that is empty."""
     if request.param == "folder":
-        return Place({})
-    s3, name = request.getfixturevalue("s3"), f"cents-{secrets.token_hex(8)}"
-    assert httpx.put(f"{s3}/{name}").status_code == 200
-    settings = {
-        "MEDIAGATE_STORAGE_URL": f"s3://{name}/media",
-        "MEDIAGATE_STORAGE_ENDPOINT": s3,
-        "MEDIAGATE_STORAGE_ACCESS_KEY_ID": "an-id",
-        "MEDIAGATE_STORAGE_SECRET_ACCESS_KEY": "a-secret",
-    }
-    return Place(settings, Bucket(f"{s3}/{name}"))
+        return FOLDER
+    return Place.in_a_bucket(request.getfixturevalue("s3"))
 
 
 async def run_of(folder: Path, place: Place, count: int, seed: int, **more: str) -> None:
@@ -295,7 +267,7 @@ async def run_of(folder: Path, place: Place, count: int, seed: int, **more: str)
     }
     with running_sandbox(folder, *AT_ONCE, *UNLIMITED) as sandbox:
         settings["MEDIAGATE_UPSTREAM_URL"] = sandbox.url
-        await every_cent(Run(folder, sandbox, settings, place.bucket), count, seed)
+        await every_cent(Run(folder, sandbox, settings, place), count, seed)
 
 
 @pytest.mark.timeout(120)

@@ -25,6 +25,7 @@ from .asked import Asked, film, named, picture, text
 from .books import Books, check_books
 from .faithful import Faithful, Told
 from .mortal import MortalGate
+from .places import FOLDER, Place
 from .relay import Relay
 
 Tried = generation_pb2.Attempt
@@ -34,6 +35,8 @@ SURE_AT_ONCE: Final = {
     "MEDIAGATE_UPSTREAM_CREATE_TIMEOUT": "1",
     "MEDIAGATE_ABSENT_MARGIN": "0.5",
     "MEDIAGATE_SWEEP_SECONDS": "0.2",
+    # Whatever asks for upstream's list is a sweep then: they are counted.
+    "MEDIAGATE_RECONCILE_SECONDS": "0",
 }
 TRIES: Final = 10
 SILENT: Final = {"do": "lose_webhook"}
@@ -85,6 +88,10 @@ WRITING: Final = {"commit", "_commit", "_finish", "_end_lane", "tell"}
 """What is called with the name of a step."""
 OVERRUN: Final = ("before_overrun", "after_overrun")
 """Upstream makes what it was declared not to have, once another attempt has done the work."""
+
+
+KEEPING: Final = ("before_keep", "after_keep")
+"""Where an output is, or is about to be, kept; with or without the record saying so."""
 
 
 def asked_at(name: str, random: Random, number: int) -> Asked:
@@ -149,11 +156,11 @@ def attempts_of(told: Told) -> list[int]:
     return [attempt.state for attempt in told.ended.attempts]
 
 
-async def die_at_each(folder: Path, seed: int, names: Sequence[str]) -> None:
+async def die_at_each(folder: Path, seed: int, names: Sequence[str], place: Place = FOLDER) -> None:
     """One chain through these places, and all that must hold after it."""
     with running_sandbox(folder, "--time-scale", "0.01", "--small-files", *UNLIMITED) as sandbox:
         async with (
-            MortalGate.of(folder / "gate", sandbox, **SURE_AT_ONCE) as gate,
+            MortalGate.of(folder / "gate", sandbox, **SURE_AT_ONCE, **place.settings) as gate,
             Faithful.of(gate.address) as faithful,
         ):
             chain = Chain(gate, sandbox, faithful, Random(seed))
@@ -166,7 +173,7 @@ async def die_at_each(folder: Path, seed: int, names: Sequence[str]) -> None:
             await faithful.all_generations()
             await gate.stop()
             gate.check_log()
-            await check_books(gate.data, sandbox, chain.told)
+            await check_books(gate.data, sandbox, chain.told, place)
 
 
 async def _check(chain: Chain, name: str, told: Told, sweeps_before: int) -> None:
@@ -204,7 +211,7 @@ def test_every_place_in_the_code_has_a_name() -> None:
     assert places == NAMES
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_die_once_everywhere(tmp_path: Path, seed: int) -> None:
     """The quick form: two chains side by side."""
     for each in ("taken", "absent"):
@@ -213,6 +220,12 @@ async def test_die_once_everywhere(tmp_path: Path, seed: int) -> None:
         die_at_each(tmp_path / "taken", seed, (*ADOPTED, *TOLD)),
         die_at_each(tmp_path / "absent", seed, (*ABSENT, *OTHERS)),
     )
+
+
+@pytest.mark.timeout(120)
+async def test_die_while_keeping_in_a_bucket(tmp_path: Path, seed: int, s3: str) -> None:
+    """What had got there is found again; what had not is fetched again."""
+    await die_at_each(tmp_path, seed, KEEPING, Place.in_a_bucket(s3))
 
 
 @pytest.mark.timeout(180)
