@@ -122,7 +122,7 @@ class Exchange:
     async def _answer(self, connection: Borrowed, request: bytes) -> bytes:
         """Send, once, and read what is answered."""
         protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:
+        if protocol is None or transport is None or transport.is_closing():
             raise NoAnswer("the connection broke")
         protocol.set_response_params(
             read_until_eof=True, auto_decompress=False, read_bufsize=_BUFFER

@@ -68,7 +68,9 @@ def model_request(request: Any, modality: Modality, timeout: float) -> ModelRequ
         quality=_word(modality_pb2.Quality.DESCRIPTOR, options.quality) if options.quality else "",
         fallback=_fallback(options.fallback) if options.HasField("fallback") else None,
         timeout=timeout,
-        model_parameters=plain_json(options.model_parameters),
+        model_parameters=plain_json(options.model_parameters)
+        if options.HasField("model_parameters")
+        else {},
     )
 
 
