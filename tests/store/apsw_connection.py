@@ -10,12 +10,11 @@ import apsw
 
 
 class Rows:
-    """What a statement found, all of it, how many rows it changed, and the last it inserted."""
+    """What a statement found, all of it, and how many rows it changed."""
 
-    def __init__(self, rows: list[Any], rowcount: int, lastrowid: int) -> None:
+    def __init__(self, rows: list[Any], rowcount: int) -> None:
         self._rows = rows
         self.rowcount = rowcount
-        self.lastrowid = lastrowid
 
     def fetchone(self) -> Any:
         return self._rows.pop(0) if self._rows else None
@@ -44,11 +43,10 @@ class Connection:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
         with _as_sqlite3():
             rows = self._inner.execute(sql, tuple(parameters)).fetchall()
-            return Rows(rows, self._inner.changes(), self._inner.last_insert_rowid())
+            return Rows(rows, self._inner.changes())
 
-    def executemany(self, sql: str, several: Iterable[Sequence[Any]]) -> None:
-        with _as_sqlite3():
-            self._inner.executemany(sql, [tuple(one) for one in several]).fetchall()
+    def executemany(self, sql: str, several: Iterable[Sequence[Any]]) -> Rows:
+        return Rows([], sum(self.execute(sql, one).rowcount for one in several))
 
     def executescript(self, sql: str) -> None:
         with _as_sqlite3():

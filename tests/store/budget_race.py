@@ -21,6 +21,7 @@ from mediagate_server.store.sqlite import budget_rows, generations
 from mediagate_server.store.sqlite.budget_rows import Scope
 from mediagate_server.store.sqlite.budgets import BudgetBooks
 from mediagate_server.store.sqlite.connection import configured
+from mediagate_server.store.sqlite.rows import Rows
 
 from .samples import NOON, made
 
@@ -51,7 +52,7 @@ def by_accepting(connection: sqlite3.Connection, name: str, _: Barrier) -> bool:
     connection.execute("BEGIN IMMEDIATE")
     entered = books.enter(connection, generation, reserved(name))
     if entered.refusal is None:
-        generations.insert(connection, generation, reserved(name), 1)
+        generations.insert(Rows(connection, at_once=True), generation, reserved(name), 1)
     connection.execute("COMMIT")
     return entered.refusal is None
 

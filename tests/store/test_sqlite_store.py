@@ -9,9 +9,12 @@ import pytest
 
 from mediagate_server.errors import Failure, Reason, StoreUnavailable, TooManyInFlight, Violation
 from mediagate_server.replacing import replace
+from mediagate_server.store.charges import ChargeFilter
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import (
+    AttemptState,
     Bound,
+    Checkpoint,
     Cost,
     CostState,
     Entry,
@@ -182,6 +185,54 @@ async def test_one_that_fails_half_way_takes_nothing_of_the_others_with_it(
         await store.accept(late, reservation(late), running)
     assert raised.value.failure.metadata == {"limit": str(running), "in_flight": str(running)}
     assert isinstance(await store.accept(late, reservation(late), running + 1), int)
+
+
+async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
+    """Of those with one request_id the first is accepted; the others are told, and harm nobody."""
+    several = [made(str(n), request_id=f"request-{n % 10}") for n in range(40)]
+    outcomes = await asyncio.gather(
+        *(
+            store.accept(g, reservation(g), 0, pending=g.id.encode(), likeness=g.request_id)
+            for g in several
+        )
+    )
+    changes = [outcome for outcome in outcomes if isinstance(outcome, int)]
+    assert len(changes) == len(set(changes)) == 10
+    for one, outcome in zip(several, outcomes, strict=True):
+        first = several[int(one.request_id.removeprefix("request-"))]
+        if one is first:
+            assert isinstance(outcome, int)
+            assert await store.pending(one.id) == one.id.encode()
+            assert await store.past.alike("local", one.request_id, NOON) == ()
+        else:
+            assert outcome == Bound(first.id, "f")
+            assert await store.get("local", one.id) is None
+            assert await store.entries(one.attempt.id) == ()
+    assert await store.in_flight("local") == 10
+
+
+async def test_what_belongs_together_comes_in_order_within_one_commit(store: SqliteStore) -> None:
+    """Accepted, moved, streamed, ended and bound anew, none of it awaited before the next."""
+    one = made("a", request_id="same")
+    accepted = asyncio.ensure_future(store.accept(one, reservation(one), 0, pending=b"x"))
+    await asyncio.sleep(0)
+    running = moved(one, State.RUNNING, AttemptState.ACCEPTED, "p")
+    ended = moved(running, State.FAILED)
+    going = store.save(running)
+    kept = store.checkpoint(one.id, Checkpoint(0, 5, "1", "hello"))
+    end = store.save(ended, settlement(one), release_request_id=True)
+    late = store.checkpoint(one.id, Checkpoint(5, 9, "2", "late"))
+    second = made("b", request_id="same")
+    again = asyncio.ensure_future(store.accept(second, reservation(second), 1))
+    assert list(await asyncio.gather(accepted, going, end, again)) == [1, 2, 3, 4]
+    await asyncio.gather(kept, late)
+    assert await store.get("local", one.id) == ended
+    assert await store.entries(one.attempt.id) == (*reservation(one), *settlement(one))
+    assert await store.bound("local", "same") == Bound(second.id, "f")
+    assert await store.pending(one.id) is None
+    assert await store.checkpoints(one.id) == ()
+    (charge,) = await store.charges(ChargeFilter(), 9, None)
+    assert (charge.generation_id, charge.prediction_id) == (one.id, "p")
 
 
 async def test_a_bound_request_finds_its_generation_in_a_full_house(store: SqliteStore) -> None:

@@ -11,7 +11,13 @@ from typing import Any, Self, TypeVar
 from mediagate_server.store.sealing import KEY_BYTES, Seal
 from mediagate_server.store.sqlite import SqliteStore, connection, searching
 from mediagate_server.store.sqlite.ownership import Lease
-from mediagate_server.store.sqlite.writer import GroupCommitWriter, Job, _Pending, tell, unavailable
+from mediagate_server.store.sqlite.writer import (
+    GroupCommitWriter,
+    RowsJob,
+    _Pending,
+    tell,
+    unavailable,
+)
 
 from .chance import Chance
 
@@ -61,7 +67,7 @@ class Writer(GroupCommitWriter):
         self._waiting: list[_Pending] = []
         self._renew()
 
-    def submit(self, job: Job) -> asyncio.Future[Any]:
+    def submit_rows(self, job: RowsJob) -> asyncio.Future[Any]:
         """See GroupCommitWriter."""
         pending = _Pending(job, self._loop.create_future())
         self._waiting.append(pending)

@@ -26,6 +26,7 @@ from mediagate_server.store.records import Entry, EntryKind, Generation
 from mediagate_server.store.sqlite import budget_rows
 from mediagate_server.store.sqlite.budget_rows import Key, Scope
 from mediagate_server.store.sqlite.generations import entries_of
+from mediagate_server.store.sqlite.standing import Written
 
 _PERIODS: Final = ("day", "month", "total")
 
@@ -73,14 +74,16 @@ class BudgetBooks:
         """Ask the file anew which tenants have rows."""
         self._tenants = None
 
+    def concern(self, written: Written, generation: Generation) -> bool:
+        """Whether anything is to be entered for a generation."""
+        return bool(self._of(generation)) or generation.tenant in self._with_rows(written)
+
     def enter(
         self, connection: sqlite3.Connection, generation: Generation, entries: tuple[Entry, ...]
     ) -> Entered:
         """Let the entries count, or say why they may not."""
         tenant = generation.tenant
-        budgets = [one for one in self._configured(tenant) if applies(one, generation.labels)]
-        if not budgets and tenant not in self._with_rows(connection):
-            return NOTHING
+        budgets = self._of(generation)
         now = moment_of(generation)
         uses = [self._use(connection, generation, budget, now) for budget in budgets]
         sums = _sums(connection, generation, entries)
@@ -96,9 +99,13 @@ class BudgetBooks:
         ]
         return Entered(tuple(moved))
 
-    def _with_rows(self, connection: sqlite3.Connection) -> set[str]:
+    def _of(self, generation: Generation) -> list[Budget]:
+        configured = self._configured(generation.tenant)
+        return [one for one in configured if applies(one, generation.labels)]
+
+    def _with_rows(self, written: Written) -> set[str]:
         if self._tenants is None:
-            rows = connection.execute("SELECT DISTINCT tenant FROM budget_use").fetchall()
+            rows = written().execute("SELECT DISTINCT tenant FROM budget_use").fetchall()
             self._tenants = {tenant for (tenant,) in rows}
         return self._tenants
 
@@ -110,7 +117,7 @@ class BudgetBooks:
         row = budget_rows.use_of(connection, scope)
         if row is None:
             row = budget_rows.create(connection, scope)
-            self._with_rows(connection).add(generation.tenant)
+            self._with_rows(lambda: connection).add(generation.tenant)
         limit = budget_rows.limit_of(connection, generation.tenant, budget, now)
         return BudgetUse(budget, span, limit, *row)
 

@@ -27,6 +27,7 @@ from mediagate_server.store.records import (
     Usage,
 )
 from mediagate_server.store.sqlite.generations import microseconds
+from mediagate_server.store.sqlite.rows import Kind, Rows
 
 _GROUPS: Final = {
     Dimension.TENANT: "tenant",
@@ -51,54 +52,40 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final = Charged(Usage())
 
 
-def write(
-    connection: sqlite3.Connection,
-    generation: Generation,
-    entries: Iterable[Entry],
-    lines: Iterable[int],
-) -> None:
+def write(rows: Rows, generation: Generation, entries: Iterable[Entry]) -> None:
     """A charge for each settled line among those that were written with a generation."""
-    for entry, line in zip(entries, lines, strict=True):
+    for entry in entries:
         if entry.kind is EntryKind.SETTLE:
             attempt = next(one for one in generation.attempts if one.id == entry.attempt_id)
-            _insert(connection, generation, attempt, entry, line)
+            rows.put(Kind.CHARGE, _row(generation, attempt, entry))
 
 
-def _insert(
-    connection: sqlite3.Connection,
-    generation: Generation,
-    attempt: Attempt,
-    entry: Entry,
-    line: int,
-) -> None:
+def _row(generation: Generation, attempt: Attempt, entry: Entry) -> tuple[object, ...]:
     charged = attempt.charged or _NOTHING
     used = charged.usage
     ended = attempt.completed_at or generation.completed_at or generation.created_at
     screened = attempt.purpose is Purpose.SCREEN
-    connection.execute(
-        "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            line,
-            generation.id,
-            attempt.ordinal,
-            generation.tenant,
-            attempt.model,
-            "safety" if screened else generation.modality,
-            orjson.dumps(dict(generation.labels)).decode() if generation.labels else "{}",
-            attempt.prediction_id,
-            microseconds(ended),
-            entry.amount_nanos,
-            entry.state,
-            entry.price_as_of,
-            charged.tier,
-            charged.outputs,
-            used.input_tokens,
-            used.output_tokens,
-            used.input_characters,
-            used.images,
-            _nanos(used.media_seconds),
-            _nanos(used.run_seconds),
-        ),
+    return (
+        generation.id,
+        attempt.ordinal,
+        generation.tenant,
+        attempt.model,
+        "safety" if screened else generation.modality,
+        orjson.dumps(dict(generation.labels)).decode() if generation.labels else "{}",
+        attempt.prediction_id,
+        microseconds(ended),
+        entry.amount_nanos,
+        entry.state,
+        entry.price_as_of,
+        charged.tier,
+        charged.outputs,
+        used.input_tokens,
+        used.output_tokens,
+        used.input_characters,
+        used.images,
+        _nanos(used.media_seconds),
+        _nanos(used.run_seconds),
+        attempt.id,
     )
 
 

@@ -8,6 +8,10 @@ import sqlite3
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
+
+_PAGES_TO_A_CHECKPOINT: Final = 4_000
+"""A checkpoint writes a page once, however often it was changed since the last one, and syncs."""
 
 Connect = Callable[[Path], sqlite3.Connection]
 
@@ -26,6 +30,7 @@ def configured(connection: sqlite3.Connection, *, synchronous: str = "FULL") -> 
     connection.execute("PRAGMA foreign_keys = ON")
     # What is deleted is overwritten, so that what was erased is in no page of the file.
     connection.execute("PRAGMA secure_delete = ON").fetchone()
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_TO_A_CHECKPOINT}").fetchone()
     # What a savepoint may have to undo is nothing that a disk needs to see.
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection

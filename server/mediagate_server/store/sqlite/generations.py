@@ -9,8 +9,10 @@ import orjson
 from msgspec import json
 
 from mediagate_server.errors import TooManyInFlight
-from mediagate_server.store.port import AlreadyClaimed, StaleWrite
+from mediagate_server.store.port import AlreadyClaimed
 from mediagate_server.store.records import Bound, CostState, Entry, EntryKind, Generation
+from mediagate_server.store.sqlite.rows import Kind, Rows
+from mediagate_server.store.sqlite.standing import Standing
 
 _WRITER: Final = json.Encoder(enc_hook=dict)  # Any other mapping is written as a dict.
 _READER: Final = json.Decoder(Generation)
@@ -48,7 +50,7 @@ def bound(connection: sqlite3.Connection, tenant: str, request_id: str) -> Bound
     return Bound(*row) if row else None
 
 
-def too_many(running: int, most: int) -> TooManyInFlight:
+def _too_many(running: int, most: int) -> TooManyInFlight:
     """What is told where a tenant runs as many as it may."""
     return TooManyInFlight(
         f"{running} generations are running, which is the most",
@@ -57,18 +59,36 @@ def too_many(running: int, most: int) -> TooManyInFlight:
     )
 
 
+def admit(
+    rows: Rows, standing: Standing, generation: Generation, max_in_flight: int, *, asks: bool
+) -> Bound | None:
+    """What its request_id is bound to, as far as that is to be known before anything is written.
+
+    It is asked for where `asks` says so or the tenant is full. Otherwise a binding that is there
+    fails the new one's, and all is done again, at once. Raises TooManyInFlight: what others hold is
+    counted in the commit that accepts.
+    """
+    running = standing.running(rows.written, generation.tenant)
+    is_full = 0 < max_in_flight <= running
+    if is_full or asks or rows.at_once:
+        existing = bound(rows.written(), generation.tenant, generation.request_id)
+        if existing:
+            return existing
+    if is_full:
+        raise _too_many(running, max_in_flight)
+    return None
+
+
 def insert(
-    connection: sqlite3.Connection,
+    rows: Rows,
     generation: Generation,
     entries: tuple[Entry, ...],
     change: int,
     likeness: str = "",
-) -> int:
-    """A new generation with its binding, attempts and ledger entries; its number."""
-    inserted = connection.execute(
-        "INSERT INTO generations (version, state, terminal, model, document, changed_seq, erased,"
-        " id, tenant, modality, labels, created_us, likeness)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+) -> None:
+    """A new generation with its binding, attempts and ledger entries."""
+    rows.put(
+        Kind.NEW_GENERATION,
         (
             *_columns(generation, change),
             generation.tenant,
@@ -78,31 +98,19 @@ def insert(
             shortened(likeness),
         ),
     )
-    connection.execute(
-        "INSERT INTO request_ids VALUES (?, ?, ?, ?)",
+    rows.put(
+        Kind.REQUEST_ID,
         (generation.tenant, generation.request_id, generation.id, generation.fingerprint),
     )
-    _write_attempts(connection, generation)
-    _append(connection, entries)
-    return int(inserted.lastrowid or 0)
+    _put_attempts(rows, generation)
+    _append(rows, entries)
 
 
-def update(
-    connection: sqlite3.Connection, generation: Generation, entries: tuple[Entry, ...], change: int
-) -> list[int]:
-    """The next version of a generation; the lines that the entries have got in the ledger.
-
-    Raises StaleWrite where it is not the next.
-    """
-    changed = connection.execute(
-        "UPDATE generations SET version = ?, state = ?, terminal = ?, model = ?, document = ?,"
-        " changed_seq = ?, erased = ? WHERE id = ? AND version = ?",
-        (*_columns(generation, change), generation.version - 1),
-    )
-    if changed.rowcount != 1:
-        raise StaleWrite(generation.id)
-    _write_attempts(connection, generation)
-    return _append(connection, entries)
+def update(rows: Rows, generation: Generation, entries: tuple[Entry, ...], change: int) -> None:
+    """The next version of a generation. StaleWrite is raised where it is not the next."""
+    rows.put(Kind.NEXT_VERSION, (*_columns(generation, change), generation.version - 1))
+    _put_attempts(rows, generation)
+    _append(rows, entries)
 
 
 def bind(
@@ -166,14 +174,10 @@ def _columns(generation: Generation, change: int) -> tuple[object, ...]:
     )
 
 
-def _write_attempts(connection: sqlite3.Connection, generation: Generation) -> None:
-    """Those that are new or have changed; a row that is as it was is not written."""
+def _put_attempts(rows: Rows, generation: Generation) -> None:
     for a in generation.attempts:
-        connection.execute(
-            "INSERT INTO attempts (id, generation_id, ordinal, state, prediction_id, created_us)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
-            " SET state = excluded.state, prediction_id = excluded.prediction_id"
-            " WHERE state <> excluded.state OR prediction_id IS NOT excluded.prediction_id",
+        rows.put(
+            Kind.ATTEMPT,
             (
                 a.id,
                 generation.id,
@@ -185,13 +189,6 @@ def _write_attempts(connection: sqlite3.Connection, generation: Generation) -> N
         )
 
 
-def _append(connection: sqlite3.Connection, entries: tuple[Entry, ...]) -> list[int]:
-    lines = []
+def _append(rows: Rows, entries: tuple[Entry, ...]) -> None:
     for e in entries:
-        written = connection.execute(
-            "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of),
-        )
-        lines.append(int(written.lastrowid or 0))
-    return lines
+        rows.put(Kind.LINE, (e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of))

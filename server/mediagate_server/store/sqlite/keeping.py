@@ -10,6 +10,7 @@ import structlog
 from mediagate_server.store.records import Checkpoint
 from mediagate_server.store.sealing import KEY_BYTES, Seal, SealBroken
 from mediagate_server.store.sqlite.generations import microseconds
+from mediagate_server.store.sqlite.rows import Kind, Rows
 
 WEBHOOK_IDS_LIVE: Final = timedelta(hours=25)
 """Longer than the day that is promised, and far longer than a signature is taken for fresh."""
@@ -17,14 +18,9 @@ WEBHOOK_IDS_LIVE: Final = timedelta(hours=25)
 _log = structlog.get_logger()
 
 
-def keep_pending(
-    connection: sqlite3.Connection, seal: Seal, number: int, generation_id: str, plain: bytes
-) -> None:
+def keep_pending(rows: Rows, seal: Seal, generation_id: str, plain: bytes) -> None:
     """Keep what is needed to send a generation."""
-    connection.execute(
-        "INSERT INTO pending VALUES (?, ?)",
-        (number, seal.close(plain, f"pending {generation_id}")),
-    )
+    rows.put(Kind.PENDING, (seal.close(plain, f"pending {generation_id}"), generation_id))
 
 
 def pending(connection: sqlite3.Connection, seal: Seal, generation_id: str) -> bytes | None:
@@ -81,12 +77,9 @@ def checkpoints(
     return tuple(pieces)
 
 
-def erase_pending(connection: sqlite3.Connection, generation_id: str) -> None:
+def erase_pending(rows: Rows, generation_id: str) -> None:
     """An ended generation's input is needed no more."""
-    connection.execute(
-        "DELETE FROM pending WHERE number = (SELECT number FROM generations WHERE id = ?)",
-        (generation_id,),
-    )
+    rows.put(Kind.NOT_PENDING, (generation_id,))
 
 
 def erase_checkpoints(connection: sqlite3.Connection, generation_id: str) -> None:

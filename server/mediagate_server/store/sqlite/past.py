@@ -1,6 +1,5 @@
 """`SqlitePast`: the port of what lies behind, over the store's own threads."""
 
-import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 
@@ -8,6 +7,7 @@ from mediagate_server.store.records import Bound, Generation
 from mediagate_server.store.sealing import Seal
 from mediagate_server.store.sqlite import erasing, generations, searching
 from mediagate_server.store.sqlite.reader import Reader
+from mediagate_server.store.sqlite.rows import Rows
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
 
@@ -29,11 +29,11 @@ class SqlitePast:
     async def erase(self, generation: Generation) -> None:
         """See past.Past."""
 
-        def job(connection: sqlite3.Connection) -> None:
-            generations.update(connection, generation, (), self._next_change())
-            erasing.forget(connection, generation.id)
+        def job(rows: Rows) -> None:
+            generations.update(rows, generation, (), self._next_change())
+            erasing.forget(rows.written(), generation.id)
 
-        await self._writer.submit(job)
+        await self._writer.submit_rows(job)
         await self._reader.read(erasing.empty_log)
 
     async def forget_requests(self, before: datetime) -> int:

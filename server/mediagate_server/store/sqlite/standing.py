@@ -2,8 +2,12 @@
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable
 
 from mediagate_server.store.records import Generation
+
+Written = Callable[[], sqlite3.Connection]
+"""Gives the connection, with everything written that was put down to be."""
 
 
 class Standing:
@@ -21,34 +25,35 @@ class Standing:
         """Read it anew before the next use."""
         self._is_known = False
 
-    def running(self, connection: sqlite3.Connection, tenant: str) -> int:
+    def running(self, written: Written, tenant: str) -> int:
         """How many generations of a tenant are not terminal."""
-        self._learn(connection)
+        self._learn(written)
         return len(self._running[tenant])
 
-    def saved(self, connection: sqlite3.Connection, generation: Generation) -> None:
+    def saved(self, written: Written, generation: Generation) -> None:
         """A version of it was written."""
-        self._learn(connection)
+        self._learn(written)
         if generation.state.is_terminal:
             self._running[generation.tenant].discard(generation.id)
         else:
             self._running[generation.tenant].add(generation.id)
 
-    def streamed(self, connection: sqlite3.Connection, generation_id: str) -> None:
+    def streamed(self, written: Written, generation_id: str) -> None:
         """A checkpoint of it was written."""
-        self._learn(connection)
+        self._learn(written)
         self._streamed.add(generation_id)
 
-    def ends_a_stream(self, connection: sqlite3.Connection, generation_id: str) -> bool:
+    def ends_a_stream(self, written: Written, generation_id: str) -> bool:
         """Whether it has checkpoints; asked once, by whoever then erases them."""
-        self._learn(connection)
+        self._learn(written)
         had = generation_id in self._streamed
         self._streamed.discard(generation_id)
         return had
 
-    def _learn(self, connection: sqlite3.Connection) -> None:
+    def _learn(self, written: Written) -> None:
         if self._is_known:
             return
+        connection = written()
         self._running.clear()
         for tenant, one in connection.execute(
             "SELECT tenant, id FROM generations WHERE terminal = 0"

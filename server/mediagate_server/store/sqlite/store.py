@@ -54,6 +54,7 @@ from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
 from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
 from mediagate_server.store.sqlite.past import SqlitePast
 from mediagate_server.store.sqlite.reader import Reader
+from mediagate_server.store.sqlite.rows import Rows
 from mediagate_server.store.sqlite.standing import Standing
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
@@ -153,30 +154,30 @@ class SqliteStore:
         """See port.Store."""
         entered: list[Entered] = []
 
-        def job(connection: sqlite3.Connection) -> Bound | int | MediagateError:
+        def job(rows: Rows) -> Bound | int | MediagateError:
             entered.clear()
-            existing = generations.bound(connection, generation.tenant, generation.request_id)
+            is_bounded = self._books.concern(rows.written, generation)
+            existing = generations.admit(
+                rows, self._standing, generation, max_in_flight, asks=is_bounded
+            )
             if existing:
                 return existing
-            # What others hold is counted in the commit that accepts.
-            running = self._standing.running(connection, generation.tenant)
-            if 0 < max_in_flight <= running:
-                raise generations.too_many(running, max_in_flight)
-            entered.append(self._books.enter(connection, generation, entries))
-            if (refusal := entered[-1].refusal) is not None:
-                return refusal  # And not raised: what was learned of a budget is kept.
+            if is_bounded:
+                entered.append(self._books.enter(rows.written(), generation, entries))
+                if (refusal := entered[-1].refusal) is not None:
+                    return refusal  # And not raised: what was learned of a budget is kept.
             change = self._next_change()
-            number = generations.insert(connection, generation, entries, change, likeness)
-            self._standing.saved(connection, generation)
+            generations.insert(rows, generation, entries, change, likeness)
+            self._standing.saved(rows.written, generation)
             if pending is not None:
-                keeping.keep_pending(connection, self._seal, number, generation.id, pending)
+                keeping.keep_pending(rows, self._seal, generation.id, pending)
             if webhook_url:
-                callbacks.promise(connection, self._seal, generation, webhook_url)
+                callbacks.promise(rows.written(), self._seal, generation, webhook_url)
             if request is not None:
-                erasing.remember(connection, self._seal, generation, request)
+                erasing.remember(rows.written(), self._seal, generation, request)
             return change
 
-        outcome: Bound | int | MediagateError = await self._writer.submit(job)
+        outcome: Bound | int | MediagateError = await self._writer.submit_rows(job)
         if entered:
             tell_of(entered[-1].moved)
         if isinstance(outcome, MediagateError):
@@ -194,27 +195,28 @@ class SqliteStore:
         """See port.Store."""
         entered: list[Entered] = []
 
-        def job(connection: sqlite3.Connection) -> int:
+        def job(rows: Rows) -> int:
             entered.clear()
-            generations.check_claims(connection, generation, claims)
-            if entries:
-                entered.append(self._books.enter(connection, generation, entries))
-                self._take(connection, generation, entered[-1])
+            if claims:
+                generations.check_claims(rows.written(), generation, claims)
+            if entries and self._books.concern(rows.written, generation):
+                entered.append(self._books.enter(rows.written(), generation, entries))
+                self._take(rows.written(), generation, entered[-1])
             change = self._next_change()
-            lines = generations.update(connection, generation, entries, change)
-            charges.write(connection, generation, entries, lines)
+            generations.update(rows, generation, entries, change)
+            charges.write(rows, generation, entries)
             if release_request_id:
-                generations.release(connection, generation)
-            self._standing.saved(connection, generation)
+                generations.release(rows.written(), generation)
+            self._standing.saved(rows.written, generation)
             if generation.state.is_terminal:
-                keeping.erase_pending(connection, generation.id)
-                if self._standing.ends_a_stream(connection, generation.id):
-                    keeping.erase_checkpoints(connection, generation.id)
+                keeping.erase_pending(rows, generation.id)
+                if self._standing.ends_a_stream(rows.written, generation.id):
+                    keeping.erase_checkpoints(rows.written(), generation.id)
                 if generation.calls_back:
-                    callbacks.ended(connection, generation)
+                    callbacks.ended(rows.written(), generation)
             return change
 
-        commit = self._writer.submit(job)
+        commit = self._writer.submit_rows(job)
         if generation.calls_back and generation.state.is_terminal:
             self.outbox.filled(commit)
         if entries:
@@ -284,7 +286,7 @@ class SqliteStore:
 
         def job(connection: sqlite3.Connection) -> None:
             if keeping.keep_checkpoint(connection, self._seal, generation_id, piece):
-                self._standing.streamed(connection, generation_id)
+                self._standing.streamed(lambda: connection, generation_id)
 
         kept = self._writer.submit(job)
         # Nobody needs to ask what became of it: the writer has said so in the log.

@@ -3,7 +3,8 @@
 A lone job is committed at once; a crowd shares one fsync (`gathering.py`). Jobs run in the order
 they were given. One that fails takes nothing of the others with it: most fail before they have
 written anything, and where one does not, all are taken back and run again, each within a savepoint
-(which otherwise would cost every job two statements). A commit that fails takes exactly its own
+(which otherwise would cost every job two statements). Most put down rows, which are written kind by
+kind (`rows.py`). A commit that fails takes exactly its own
 jobs along.
 """
 
@@ -23,33 +24,24 @@ from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.sqlite.gathering import Gathering
 from mediagate_server.store.sqlite.ownership import Lease
+from mediagate_server.store.sqlite.rows import OF_THE_JOB, HalfWritten, Rows
 from mediagate_server.telemetry import commit_seconds, failed_commits
 
 _PAUSE = 0.2
 """Seconds between two tries to renew the lease, where the first failed."""
 
 Job = Callable[[sqlite3.Connection], Any]
+RowsJob = Callable[[Rows], Any]
 
 _log = structlog.get_logger()
-# These are a job's own fault; every other error of SQLite is the disk's, or the database's.
-_OF_THE_JOB = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-)
 
 
 @dataclass(slots=True)
 class _Pending:
-    job: Job
+    job: RowsJob
     future: "asyncio.Future[Any]"
     result: Any = None
     error: BaseException | None = None
-
-
-class _HalfWritten(Exception):
-    """A job failed that had written something already."""
 
 
 class GroupCommitWriter:
@@ -81,6 +73,10 @@ class GroupCommitWriter:
 
     def submit(self, job: Job) -> "asyncio.Future[Any]":
         """Queue a job; the future is done once its commit is durable."""
+        return self.submit_rows(lambda rows: job(rows.written()))
+
+    def submit_rows(self, job: RowsJob) -> "asyncio.Future[Any]":
+        """The same for one that puts down rows, to be written with those of others."""
         pending = _Pending(job, self._loop.create_future())
         self._gathering.add(pending)
         return pending.future
@@ -136,8 +132,8 @@ class GroupCommitWriter:
         if self._connection is None:
             self._connection = self._connect()
         try:
-            self._transact(self._connection, batch, _run_bare)
-        except _HalfWritten:
+            self._transact(self._connection, batch, _run_together)
+        except HalfWritten:
             self._connection.execute("ROLLBACK")
             self._undone()
             self._transact(self._connection, batch, self._run_apart)
@@ -146,27 +142,28 @@ class GroupCommitWriter:
         self,
         connection: sqlite3.Connection,
         batch: list[_Pending],
-        run: Callable[[sqlite3.Connection, _Pending], None],
+        run: Callable[[sqlite3.Connection, list[_Pending]], None],
     ) -> None:
         connection.execute("BEGIN IMMEDIATE")
         self._lease.guard(connection)
-        for pending in batch:
-            run(connection, pending)
+        run(connection, batch)
         connection.execute("COMMIT")
         self._lease.committed()
 
-    def _run_apart(self, connection: sqlite3.Connection, pending: _Pending) -> None:
-        """A job whose failure takes back what it has written, and nothing else."""
-        connection.execute("SAVEPOINT job")
-        try:
-            pending.result, pending.error = pending.job(connection), None
-        except Exception as error:
-            if _is_of_the_database(error):
-                raise
-            connection.execute("ROLLBACK TO job")
-            self._undone()
-            pending.error = error
-        connection.execute("RELEASE job")
+    def _run_apart(self, connection: sqlite3.Connection, batch: list[_Pending]) -> None:
+        """Jobs whose failure takes back what they have written, and nothing else."""
+        rows = Rows(connection, at_once=True)
+        for pending in batch:
+            connection.execute("SAVEPOINT job")
+            try:
+                pending.result, pending.error = pending.job(rows), None
+            except Exception as error:
+                if _is_of_the_database(error):
+                    raise
+                connection.execute("ROLLBACK TO job")
+                self._undone()
+                pending.error = error
+            connection.execute("RELEASE job")
 
     def _give_up(self, batch: list[_Pending], error: Callable[[], StoreUnavailable]) -> None:
         """Tell those of the batch, and take all of it back.
@@ -209,17 +206,22 @@ def unavailable() -> StoreUnavailable:
 
 
 def _is_of_the_database(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error) and not isinstance(error, _OF_THE_JOB)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, OF_THE_JOB)
 
 
-def _run_bare(connection: sqlite3.Connection, pending: _Pending) -> None:
-    """A job as it is. Raises _HalfWritten where it fails with something written."""
-    before = connection.total_changes
-    try:
-        pending.result = pending.job(connection)
-    except Exception as error:
-        if _is_of_the_database(error):
+def _run_together(connection: sqlite3.Connection, batch: list[_Pending]) -> None:
+    """Jobs as they are, and then their rows. Raises HalfWritten."""
+    rows = Rows(connection)
+    for pending in batch:
+        before = rows.changes
+        try:
+            pending.result = pending.job(rows)
+        except HalfWritten:
             raise
-        if connection.total_changes != before:
-            raise _HalfWritten from None
-        pending.error = error
+        except Exception as error:
+            if _is_of_the_database(error):
+                raise
+            if rows.changes != before:
+                raise HalfWritten from None
+            pending.error = error
+    rows.written()

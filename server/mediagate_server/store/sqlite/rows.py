@@ -1,0 +1,106 @@
+"""The rows that every call writes: jobs put them down, a commit writes them kind by kind.
+
+A commit of twenty jobs writes a hundred rows, of eight kinds. A statement called anew for each of
+them has its price in Python, and each lets go of the interpreter's lock several times, which wakes
+the event loop's thread (docs/decisions/0064).
+"""
+
+import sqlite3
+from collections import defaultdict
+from enum import StrEnum
+from typing import Final
+
+from mediagate_server.store.port import StaleWrite
+
+OF_THE_JOB: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
+"""These are a job's own fault; every other error of SQLite is the disk's, or the database's."""
+
+
+class HalfWritten(Exception):
+    """A job failed that had written something already, or nobody knows which one it was."""
+
+
+class Kind(StrEnum):
+    """The statements, in the order in which their rows refer to each other."""
+
+    NEW_GENERATION = (
+        "INSERT INTO generations (version, state, terminal, model, document, changed_seq, erased,"
+        " id, tenant, modality, labels, created_us, likeness)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
+    NEXT_VERSION = (
+        "UPDATE generations SET version = ?, state = ?, terminal = ?, model = ?, document = ?,"
+        " changed_seq = ?, erased = ? WHERE id = ? AND version = ?"
+    )
+    REQUEST_ID = "INSERT INTO request_ids VALUES (?, ?, ?, ?)"
+    # A row that is as it was is not written.
+    ATTEMPT = (
+        "INSERT INTO attempts (id, generation_id, ordinal, state, prediction_id, created_us)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+        " SET state = excluded.state, prediction_id = excluded.prediction_id"
+        " WHERE state <> excluded.state OR prediction_id IS NOT excluded.prediction_id"
+    )
+    LINE = (
+        "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of)"
+        " VALUES (?, ?, ?, ?, ?)"
+    )
+    CHARGE = (
+        "INSERT INTO charges SELECT line, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+        " FROM ledger WHERE attempt_id = ? AND kind = 'settle'"
+    )
+    PENDING = "INSERT INTO pending SELECT number, ? FROM generations WHERE id = ?"
+    NOT_PENDING = "DELETE FROM pending WHERE number = (SELECT number FROM generations WHERE id = ?)"
+
+
+_IN_ORDER: Final = tuple(Kind)
+_ID_OF_VERSION: Final = 7
+"""Where a NEXT_VERSION has the generation's id."""
+
+
+class Rows:
+    """Rows that are written with a transaction of `connection`: at once, or put together first."""
+
+    def __init__(self, connection: sqlite3.Connection, *, at_once: bool = False) -> None:
+        self.at_once = at_once
+        """Whether a row that cannot be written fails where it is put."""
+        self._connection = connection
+        self._put: defaultdict[Kind, list[tuple[object, ...]]] = defaultdict(list)
+        self._count = 0
+
+    @property
+    def changes(self) -> int:
+        """Grows with all that is written, or put down to be."""
+        return self._connection.total_changes + self._count
+
+    def put(self, kind: Kind, row: tuple[object, ...]) -> None:
+        """Write a row. At once: raises StaleWrite for a version that is not the next."""
+        if self.at_once:
+            self._write(kind, [row])
+        else:
+            self._put[kind].append(row)
+            self._count += 1
+
+    def written(self) -> sqlite3.Connection:
+        """The connection, with everything written that was put.
+
+        Raises HalfWritten where something cannot be, whosever it is.
+        """
+        if self._put:
+            put, self._put = self._put, defaultdict(list)
+            try:
+                for kind in _IN_ORDER:
+                    if kind in put:
+                        self._write(kind, put[kind])
+            except (*OF_THE_JOB, StaleWrite) as error:
+                raise HalfWritten from error
+        return self._connection
+
+    def _write(self, kind: Kind, rows: list[tuple[object, ...]]) -> None:
+        written = self._connection.executemany(kind, rows)
+        if kind is Kind.NEXT_VERSION and written.rowcount != len(rows):
+            raise StaleWrite(rows[-1][_ID_OF_VERSION])
