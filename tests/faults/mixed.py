@@ -92,12 +92,15 @@ class MixedLoad:
         }
 
     async def run(self, count: int, seed: int) -> list[generation_pb2.Generation]:
-        """So many generations, drawn from the seed, each as it is when it has ended."""
+        """So many generations, drawn from the seed, each as it is when it has ended.
+
+        Every way is gone once at least.
+        """
         random = Random(seed)
         ways, weights = list(self._ways), list(self._ways.values())
-        plan = [
-            (way, Random(random.getrandbits(64))) for way in random.choices(ways, weights, k=count)
-        ]
+        gone = ways + random.choices(ways, weights, k=count - len(ways))
+        random.shuffle(gone)
+        plan = [(way, Random(random.getrandbits(64))) for way in gone]
         room = asyncio.Semaphore(AT_ONCE)
 
         async def one(way: Way, drawn: Random) -> generation_pb2.Generation | None:

@@ -59,8 +59,8 @@ label = "team=a"
     "redacted": """
 store_inputs = "redacted"
 max_in_flight = 0
-[tenants.redacted.budgets.daily]
-period = "day"
+[tenants.redacted.budgets.monthly]
+period = "month"
 limit_usd = "100000"
 [tenants.redacted.budgets.would-be]
 period = "total"
