@@ -96,12 +96,15 @@ async def test_the_access_line(start: Start) -> None:
 
 
 async def test_a_refused_call(start: Start) -> None:
-    """The code that the status had is the code that is counted."""
+    """The code that the status had is the code that is counted; the line has the reason."""
     gate = await start(Texts())
     refused = handled(UNARY, "INVALID_ARGUMENT")
-    await failing(texts(gate).GenerateText(text_pb2.GenerateTextRequest()))
-    await gate.observe.idle()
+    with capture_logs() as lines:
+        await failing(texts(gate).GenerateText(text_pb2.GenerateTextRequest()))
+        await gate.observe.idle()
     assert refused.moved == 1
+    (line,) = lines
+    assert (line["code"], line["reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
 
 
 @pytest.mark.parametrize("method", ["GenerateText", "StreamText"])

@@ -94,6 +94,7 @@ class Call:
         "check",
         "context",
         "method",
+        "reason",
         "receipt",
         "received",
         "sent",
@@ -110,6 +111,8 @@ class Call:
         """Who calls: set by `auth`."""
         self.receipt: Receipt | None = None
         """What there is to tell at the end: set by `metering`."""
+        self.reason = ""
+        """Why it was refused, in the contract's word: set by `errors`."""
         self.check: Callable[[Any], None] | None = None
         """What each message of a request stream must pass: set by `validate`."""
 

@@ -45,6 +45,7 @@ class Errors:
 
     async def _abort(self, call: Call, failure: Failure) -> NoReturn:
         """End the call with the failure's status. Always raises."""
+        call.reason = failure.reason.value
         status = status_of(failure)
         trailers = [*call.context.trailing_metadata(), (_DETAILS, status.SerializeToString())]
         if failure.retry_after is not None:

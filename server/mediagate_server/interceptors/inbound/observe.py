@@ -153,6 +153,8 @@ class _AccessLog:
             "code": code.name,
             "seconds": round(seconds, 6),
         }
+        if call.reason:
+            facts["reason"] = call.reason
         if call.caller is not None:
             facts["tenant"] = call.caller.tenant
         if (receipt := call.receipt) is not None:
