@@ -15,6 +15,7 @@ from mediagate_server.process import (
     spare_the_collector,
 )
 from mediagate_server.telemetry import configure_logging
+from mediagate_server.unexpected import broke
 
 _log = structlog.get_logger()
 
@@ -77,6 +78,8 @@ def _reload(configuration: Configuration) -> None:
         waiting = configuration.reload()
     except ConfigError as error:
         _log.error("configuration not reloaded", problem=str(error))
+    except Exception as error:  # noqa: BLE001 - a gate that serves is not to end by it
+        broke("reload", error)
     else:
         configure_logging(configuration.current.log_level)
         _log.info("configuration reloaded", needs_restart=list(waiting))

@@ -192,6 +192,29 @@ async def test_a_redirect_is_not_followed(
         assert len(receiver.all) == 1
 
 
+async def test_a_bug_does_not_end_the_sending(
+    store: SqliteStore, receiver: Receiver, clock: PlayedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due is looked for again after a moment, and told."""
+    due, first = type(store.outbox).due, iter([True])
+
+    async def broken(outbox: Any, *args: Any, **more: Any) -> Any:
+        if next(first, False):
+            raise ZeroDivisionError
+        return await due(outbox, *args, **more)
+
+    monkeypatch.setattr(type(store.outbox), "due", broken)
+    await told(store, "a", receiver.url)
+    async with playing(store, clock) as played:
+        while clock.wakes_at is None:
+            clock.began.clear()
+            await clock.began.wait()
+        assert not receiver.all
+        await played.until(NOON + timedelta(seconds=1))
+        (got,) = await receiver.received(1)
+    assert got.id == "evt_a"
+
+
 async def test_what_was_to_be_sent_survives_a_restart(tmp_path: Path, clock: PlayedClock) -> None:
     """Also what was accepted by one gate and ended by the next."""
     (port,) = free_ports(1)

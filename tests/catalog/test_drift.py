@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 import pytest
+import structlog
 
 from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.schemas import openapi_document
@@ -218,3 +219,27 @@ async def test_the_watch_looks_when_told_and_counts() -> None:
     live = [each for each in CATALOG.models() if each.status.value == "live"]
     assert counted[Kind.GONE] == len(live)
     assert counted[Kind.BACK] == 0
+
+
+async def test_a_look_that_breaks_is_not_the_last() -> None:
+    """A bug, or an answer that nobody expects: the next look comes all the same."""
+    looked = asyncio.Event()
+    first = iter([True])
+
+    async def find(reference: Reference) -> Runnable:
+        if next(first, False):
+            raise ZeroDivisionError
+        raise ModelNotFound(str(reference))
+
+    watch = CatalogWatch(
+        lambda: CATALOG,
+        find,
+        hours=lambda: 1e-6,
+        today=lambda: TODAY,
+        count=lambda _kind, _number: looked.set(),
+    )
+    with structlog.testing.capture_logs() as logs:
+        async with watch:
+            await asyncio.wait_for(looked.wait(), 20)
+    (told,) = [line for line in logs if line["event"] == "catalog check broke"]
+    assert told["error"] == "ZeroDivisionError"

@@ -246,3 +246,33 @@ async def test_expiry_and_tenants(tmp_path: Path) -> None:
     assert other.value.failure == late.value.failure
     assert await uploads.clean() == 1
     assert await Folder(tmp_path / "kept").keys("uploads") == ()
+
+
+async def test_a_bug_does_not_end_the_cleaning(tmp_path: Path) -> None:
+    """What could not be cleaned once is cleaned the next time."""
+    noon = datetime(2026, 11, 24, tzinfo=UTC)
+    times = iter([noon])
+    folder = Folder(tmp_path / "kept")
+    uploads = Uploads(
+        folder,
+        Spool(tmp_path / "incoming"),
+        now=lambda: next(times),
+        max_bytes=lambda: 100,
+        life=lambda: 60.0,
+    )
+    async with uploads.incoming() as incoming:
+        await incoming.write(b"abc")
+        await incoming.finish()
+        await uploads.finish(incoming, tenant="one", media_type="")
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal times
+        pauses.append(seconds)
+        times = iter([noon + timedelta(seconds=61)] * 9)
+        if len(pauses) == 2:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await uploads.keep_clean(sleep)
+    assert await folder.keys("uploads") == ()

@@ -22,11 +22,13 @@ from mediagate_server.callbacks.schedule import next_try
 from mediagate_server.callbacks.signing import signed_headers
 from mediagate_server.errors import NoSuch, StoreUnavailable
 from mediagate_server.generations.clock import Clock
+from mediagate_server.generations.persisting import until_done
 from mediagate_server.internet import Reach
 from mediagate_server.replacing import replace
 from mediagate_server.store.outbox import Callback, Outbox
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import Generation
+from mediagate_server.unexpected import broke
 
 _AT_ONCE: Final = 64
 _TO_ONE_HOST: Final = 8
@@ -83,7 +85,9 @@ class Sender:
         self._by_hand: dict[str, asyncio.Lock] = {}
 
     async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self._run())
+        self._running = asyncio.create_task(
+            until_done("webhooks", self._run, self._clock, asyncio.Event())
+        )
         return self
 
     async def __aexit__(
@@ -184,7 +188,7 @@ class Sender:
             # Nothing was sent: it is due still, and is begun again.
             await self._clock.sleep(_STORE_PAUSE)
         except Exception as error:  # noqa: BLE001 - a bug in one must not stop the others
-            _log.error("webhook broke", id=callback.id, error=type(error).__name__)
+            broke("webhook", error, id=callback.id)
             tried = replace(callback, tries=callback.tries + 1, last_tried_at=self._clock.now())
             with contextlib.suppress(StaleOwner):
                 await self._put_off(tried)

@@ -14,6 +14,7 @@ from mediagate_server.catalog.model import Model, ModelKind, ModelStatus
 from mediagate_server.catalog.published import Runnable
 from mediagate_server.catalog.reference import Reference
 from mediagate_server.errors import InvalidRequest, MediagateError, ModelNotFound, Reason
+from mediagate_server.unexpected import broke
 
 Find = Callable[[Reference], Awaitable[Runnable]]
 """Reads what upstream publishes. Raises MediagateError."""
@@ -116,7 +117,10 @@ class CatalogWatch:
         while True:
             await asyncio.sleep(wait)
             if hours := self._hours():
-                await self.look()
+                try:
+                    await self.look()
+                except Exception as error:  # noqa: BLE001 - the next look may be a better one
+                    broke("catalog check", error)
             wait = hours * 3600 or _SOON
 
     async def look(self) -> list[Finding]:

@@ -23,7 +23,6 @@ from mediagate_server.generations.erasing import Eraser, Retention, is_whole
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.living import Living
 from mediagate_server.generations.overrun import Overruns
-from mediagate_server.generations.persisting import broke
 from mediagate_server.generations.reconciler import Reconciler
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.settling import NOT_TAKEN
@@ -43,6 +42,7 @@ from mediagate_server.store.records import (
     Position,
     Purpose,
 )
+from mediagate_server.unexpected import broke
 
 
 class Generations:

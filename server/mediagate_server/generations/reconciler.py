@@ -18,7 +18,6 @@ from mediagate_server.errors import MediagateError, StoreUnavailable
 from mediagate_server.generations.adopt import CLOCKS_DIFFER, fits
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.listing import ListUnread, pages
-from mediagate_server.generations.persisting import broke
 from mediagate_server.generations.reconciling import compare, of_charge, of_nobody
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.sweep import LATE
@@ -33,6 +32,7 @@ from mediagate_server.store.reconciliations import (
     Settlement,
 )
 from mediagate_server.store.records import AttemptState
+from mediagate_server.unexpected import broke
 
 OVERLAP: Final = timedelta(minutes=10)
 """How far before the last pass the next one begins."""

@@ -21,11 +21,11 @@ from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.listing import ListUnread, pages
 from mediagate_server.generations.overrun import Overruns
-from mediagate_server.generations.persisting import broke
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.whole import Doubt
 from mediagate_server.replicate.port import Prediction
 from mediagate_server.store.records import Attempt, AttemptState, Generation
+from mediagate_server.unexpected import broke
 
 _log = structlog.get_logger()
 

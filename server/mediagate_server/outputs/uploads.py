@@ -16,6 +16,7 @@ from mediagate_server.outputs.facts import looks_of, media_type_of
 from mediagate_server.outputs.keeping import facts_of
 from mediagate_server.outputs.port import MediaFacts, MediaStore, StorageFailed, Stored
 from mediagate_server.outputs.spool import Incoming, Spool
+from mediagate_server.unexpected import broke
 
 _log = structlog.get_logger()
 
@@ -116,6 +117,8 @@ class Uploads:
                     _log.info("expired uploads erased", count=erased)
             except StorageFailed as failed:
                 _log.warning("uploads not cleaned", cause=failed.failure.metadata["cause"])
+            except Exception as error:  # noqa: BLE001 - the next time it may work
+                broke("cleaning of uploads", error)
             await sleep(_CLEAN_EVERY)
 
 
