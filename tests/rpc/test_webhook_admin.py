@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mediagate.v1.generations_pb2 import DeleteGenerationRequest
 from mediagate.v1.webhook_pb2 import WebhookEventType
 from mediagate_client import AsyncClient, InvalidRequest, NotFound, verify_webhook
 from mediagate_sandbox.server import Sandbox
@@ -72,6 +73,36 @@ async def test_undelivered_ones_are_listed_and_sent_again(
             with pytest.raises(NotFound) as raised:
                 await client.redeliver_webhook("evt_b")
             assert raised.value.reason == "INVALID_REQUEST"
+
+
+async def test_what_is_erased_is_told_without_a_word_of_it(
+    sandbox: Sandbox, open_gate: Opener, tmp_path: Any
+) -> None:
+    """A receiver that is back too late hears how it ended and what it cost, and nothing else."""
+    canary = "zq7-canary"
+    async with (
+        receiving() as receiver,
+        open_gate(sandbox.url, **INSIDE) as (stubs, gate),
+        AsyncClient(gate.grpc_address) as client,
+    ):
+        receiver.status = 410
+        made = await client.generate_text(f"[[say={canary}]] x", webhook_url=receiver.url)
+        (got,) = await receiver.received(1)
+        assert canary.encode() in got.body
+        while not (found := [one async for one in client.undelivered_webhooks()]):
+            pass
+        await stubs.generations.DeleteGeneration(DeleteGenerationRequest(id=made.id))
+        receiver.status = 200
+        await client.redeliver_webhook(found[0].id)
+        again = (await receiver.received(2))[1]
+        secret = (await client.rotate_webhook_secret()).secret
+        event = verify_webhook(again.body, again.headers, secret)
+        assert canary.encode() not in again.body
+        assert event.generation.HasField("erase_time")
+        assert event.generation.cost.usd_nanos == made.cost.usd_nanos
+        assert event.time == made.complete_time
+    for file in (tmp_path / "data").rglob("*"):
+        assert not file.is_file() or canary.encode() not in file.read_bytes()
 
 
 async def test_budgets_are_told_of(sandbox: Sandbox, open_gate: Opener) -> None:
