@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import structlog
 
+from mediagate_server import serving
 from mediagate_server.config import ConfigError, Configuration, Settings, load_settings
 
 
@@ -86,3 +88,20 @@ def test_who_objects_at_once_is_heard_at_once(configuration: Configuration) -> N
 
     with pytest.raises(ConfigError, match="never"):
         configuration.check_with(never)
+
+
+def test_a_bug_in_a_reload_ends_no_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of by type and place, and what was in force stays."""
+
+    def broken(_: Configuration) -> None:
+        raise ZeroDivisionError("of a secret")
+
+    configuration = Configuration(Settings(data_dir=tmp_path))
+    monkeypatch.setattr(Configuration, "reload", broken)
+    with structlog.testing.capture_logs() as logs:
+        serving._reload(configuration)
+    (told,) = logs
+    assert told["event"] == "reload broke"
+    assert told["at"].startswith("test_reload.py:")
+    assert "secret" not in str(told)
+    assert configuration.current.data_dir == tmp_path
