@@ -18,6 +18,7 @@ from mediagate_client import (
     GenerationCancelled,
     InvalidRequest,
     NotFound,
+    PreconditionFailed,
     RequestIdReused,
     media_of,
     paid_request,
@@ -104,6 +105,23 @@ async def test_any_models_text_comes_in_pieces(far: AsyncClient, near: Client) -
         assert await silent.read() == ""
     assert silent.generation is not None
     assert len(media_of(silent.generation)) == 1
+
+
+async def test_what_is_deleted_is_erased(far: AsyncClient, near: Client) -> None:
+    """In both faces, once it is over; its charge stays, and nobody can delete what runs."""
+    for made in (near.generate_text("Hello"), near.generate_image("A lighthouse")):
+        await far.delete(made.id)
+        near.delete(made.id)
+        left = near.get(made.id)
+        assert left.HasField("erase_time")
+        assert left.WhichOneof("output") is None
+        assert left.cost == made.cost
+    running = await far.generate_video("[[hang]] rain")
+    with pytest.raises(PreconditionFailed):
+        await far.delete(running.id)
+    with pytest.raises(PreconditionFailed):
+        near.delete(running.id)
+    await far.cancel(running.id)
 
 
 async def test_leaving_a_run_cancels_it(far: AsyncClient) -> None:

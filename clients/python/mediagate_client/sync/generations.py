@@ -1,4 +1,4 @@
-"""What became of paid calls, blocking: look, wait, watch, list, cancel."""
+"""What became of paid calls, blocking: look, wait, watch, list, cancel, delete."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,11 @@ from typing import Final, Unpack
 import grpc
 
 from mediagate.v1.generation_pb2 import GENERATION_VIEW_BASIC, Generation, GenerationView
-from mediagate.v1.generations_pb2 import CancelGenerationRequest, GetGenerationRequest
+from mediagate.v1.generations_pb2 import (
+    CancelGenerationRequest,
+    DeleteGenerationRequest,
+    GetGenerationRequest,
+)
 from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate_client.arguments import FilterArguments, Span
 from mediagate_client.conversion import seconds_of
@@ -114,6 +118,15 @@ class GenerationCalls:
         request = CancelGenerationRequest(id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
         return self._calls.retried(self._generations.CancelGeneration, request, deadline).generation
+
+    def delete(self, generation_id: str) -> None:
+        """Erase what a generation that is over was asked and what it made; what it cost stays.
+
+        Doing it again is no harm.
+        """
+        request = DeleteGenerationRequest(id=generation_id)
+        deadline = self._calls.deadline(self._read_timeout)
+        self._calls.retried(self._generations.DeleteGeneration, request, deadline)
 
     def _cancel_quietly(self, generation_id: str) -> None:
         """Cancel for a caller who is leaving: briefly, and without complaint if it fails.
