@@ -21,6 +21,12 @@ class Loop:
             asyncio.get_running_loop(), self.begun.append, lambda: self.seconds
         )
 
+    async def idle(self) -> None:
+        """A turn in which there is nothing but one job: from it the shortest turn is known."""
+        await self.turn(NOTHING, 0)
+        self.gathering.ended()
+        self.begun.clear()
+
     async def turn(self, seconds: float, *jobs: int) -> None:
         """One turn, in which these jobs come."""
         for job in jobs:
@@ -35,8 +41,22 @@ async def test_on_an_idle_loop_a_job_is_committed_at_once() -> None:
     assert loop.begun == [[1]]
 
 
+async def test_on_a_slow_machine_an_idle_loop_is_known_by_its_shortest_turns() -> None:
+    loop = Loop()
+    slow = 20 * NOTHING
+    for job in range(3):
+        await loop.turn(slow, job)
+        assert loop.begun[-1] == [job]
+        loop.gathering.ended()
+    await loop.turn(5 * slow, 3)
+    assert len(loop.begun) == 3
+    await loop.turn(slow)
+    assert loop.begun[-1] == [3]
+
+
 async def test_what_comes_while_the_loop_is_at_work_is_committed_together() -> None:
     loop = Loop()
+    await loop.idle()
     for job in range(5):
         await loop.turn(WORK, job)
     assert loop.begun == []
@@ -46,6 +66,7 @@ async def test_what_comes_while_the_loop_is_at_work_is_committed_together() -> N
 
 async def test_enough_jobs_wait_for_no_others() -> None:
     loop = Loop()
+    await loop.idle()
     await loop.turn(WORK, *range(ENOUGH - 1))
     assert loop.begun == []
     await loop.turn(WORK, ENOUGH - 1)
@@ -54,6 +75,7 @@ async def test_enough_jobs_wait_for_no_others() -> None:
 
 async def test_nobody_waits_for_ever_for_a_busy_loop() -> None:
     loop = Loop()
+    await loop.idle()
     await loop.turn(WORK, 1)
     while loop.seconds < LONGEST - WORK:
         await loop.turn(WORK)
@@ -65,6 +87,7 @@ async def test_nobody_waits_for_ever_for_a_busy_loop() -> None:
 async def test_one_commit_at_a_time() -> None:
     """What comes during a commit waits for its end, and then for the loop."""
     loop = Loop()
+    await loop.idle()
     await loop.turn(NOTHING, 1)
     await loop.turn(NOTHING, 2)
     await loop.turn(NOTHING, 3)
@@ -80,6 +103,7 @@ async def test_one_commit_at_a_time() -> None:
 
 async def test_more_than_one_commit_holds_come_in_order() -> None:
     loop = Loop()
+    await loop.idle()
     await loop.turn(NOTHING, *range(MOST_IN_ONE_COMMIT + 3))
     assert loop.begun == [list(range(MOST_IN_ONE_COMMIT))]
     loop.gathering.ended()

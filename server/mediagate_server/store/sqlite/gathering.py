@@ -17,8 +17,10 @@ ENOUGH: Final = 64
 LONGEST: Final = 0.03
 """Seconds after which a loop that is never idle commits."""
 MOST_IN_ONE_COMMIT: Final = 512
-_IDLE: Final = 0.000_1
+_IDLE: Final = 0.000_02
 """Seconds: a turn of the loop that is shorter than this had nothing to do."""
+_MUCH: Final = 4
+"""So many times the shortest turn there was is one that had something to do, if not before."""
 
 Job = TypeVar("Job")
 
@@ -42,6 +44,7 @@ class Gathering(Generic[Job]):
         self._waiting: list[Job] = []
         self._is_idle = True
         self._since = self._looked = 0.0
+        self._shortest = float("inf")
 
     def add(self, job: Job) -> None:
         """One more, for the next commit."""
@@ -63,7 +66,9 @@ class Gathering(Generic[Job]):
     def _look(self) -> None:
         """Once in each turn of the loop: begin, unless the loop is at work."""
         now = self._clock()
-        is_at_work = now - self._looked > _IDLE
+        turn = now - self._looked
+        self._shortest = min(self._shortest, turn)
+        is_at_work = turn > max(_IDLE, _MUCH * self._shortest)
         if is_at_work and len(self._waiting) < ENOUGH and now - self._since < LONGEST:
             self._looked = now
             self._loop.call_soon(self._look)
