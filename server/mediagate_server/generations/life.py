@@ -83,6 +83,7 @@ class Life:
         self.callers = Callers(around.clock, self._abandon, detached=recovered)
         self.over = not lives
         self.draining = False
+        self.has_begun = False
         self._patience = Patience(around.clock, self._time_is_over, self.announce)
         self._recovered = recovered
         self._take_up(record, work, may_send)
@@ -154,6 +155,7 @@ class Life:
 
     async def live(self) -> None:
         """To its end, from wherever its record stands. Raises StaleOwner."""
+        self.has_begun = True
         self._patience.begin(self.seconds_left())
         if len(self.lanes) == 1:
             await self._insist(self.lanes[0].run)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -64,19 +65,9 @@ class Living:
         """A life, told to the metrics. After a bug it goes on from what is stored."""
         gauge = telemetry.generations_in_flight.labels(life.record.modality)
         gauge.inc()
-        begun = False
-
-        async def go_on() -> None:
-            nonlocal begun
-            if begun:
-                await self._begin_anew(life)
-            else:  # As it was made: it may hold the right to send, which is not stored.
-                begun = True
-                await life.live()
-
-        lost, name = self._around.store.lost, life.record.id
+        lost, go_on = self._around.store.lost, partial(self._go_on, life)
         try:
-            await until_done("generation", go_on, self._around.clock, lost, id=name)
+            await until_done("generation", go_on, self._around.clock, lost, life.record.id)
             if not life.over:
                 life.let_go()
         finally:
@@ -84,8 +75,14 @@ class Living:
             self._roll.remove(life)
             life.part_with_all()
 
-    async def _begin_anew(self, life: Life) -> None:
-        """As another process would go on: what may have been sent is in doubt, never sent again."""
+    async def _go_on(self, life: Life) -> None:
+        """As it was made, at first: it may hold the right to send, which is not stored.
+
+        Later as another process would: what may have been sent is in doubt, never sent again.
+        """
+        if not life.has_begun:
+            await life.live()
+            return
         known = life.record
         record = await self._around.store.get(known.tenant, known.id)
         if record is None:

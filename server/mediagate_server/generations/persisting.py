@@ -18,11 +18,11 @@ async def until_done(
     act: Callable[[], Awaitable[None]],
     clock: Clock,
     lost: asyncio.Event,
-    **facts: str,
+    name: str = "",
 ) -> None:
     """Do it until it ends by itself, or the store is `lost`: then another process does.
 
-    `work` names it in log and metrics and is of a closed set; `facts` say which one it is.
+    `work` names it in log and metrics and is of a closed set; `name` says which one it is.
     """
     pause = _FIRST
     while True:
@@ -31,7 +31,7 @@ async def until_done(
         except StaleOwner:
             return None
         except Exception as error:  # noqa: BLE001 - this is where it ends
-            broke(work, error, **facts)
+            broke(work, error, **({"id": name} if name else {}))
         if await clock.wait(lost, pause):
             return None
         pause = min(2 * pause, _LONGEST)
