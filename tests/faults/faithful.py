@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -149,7 +150,9 @@ class Faithful:
         """DeleteGeneration of each."""
         for name in names:
             request = generations_pb2.DeleteGenerationRequest(id=name)
-            await self._generations.DeleteGeneration(request, wait_for_ready=True)
+            await self._until_answered(
+                partial(self._generations.DeleteGeneration, request, wait_for_ready=True)
+            )
 
     async def _until_answered(self, send: Callable[[], Awaitable[Any]]) -> Any:
         """Send it until there is an answer: only UNAVAILABLE asks for another try."""

@@ -2,7 +2,7 @@
 
 Acknowledged and lost 0; attempts with more than one POST 0; generations with more than one paid
 result 0; not terminal after recovery 0; the ledger equal to upstream's bill. Once it is erased,
-nothing of it is left.
+which a kill interrupts as well, nothing of it is left.
 """
 
 from __future__ import annotations
@@ -86,7 +86,11 @@ async def kill_again_and_again(
             await check_books(gate.data, sandbox, load.told)
             before, wanted = Books.of(gate.data), needles(gate.data)
             gate.start()
-            await faithful.erase(before.generations)
+            erasing = asyncio.create_task(faithful.erase(before.generations))
+            await heard.more(random.randrange(1, len(before.generations)))
+            await gate.kill()
+            gate.start()
+            await erasing
             await gate.stop()
             check_erased(gate.data, wanted, before, Books.of(gate.data))
 
