@@ -318,6 +318,7 @@ class Generations:
             life.part_with_all()
         if not accepted.done():
             accepted.set_result(outcome)
+        del accepted
         if outcome is None:
             self._roll.changed()
             await self._living.live(life)

@@ -61,14 +61,16 @@ class StreamReader:
         while self._can_go_on():
             before = self._last_id
             try:
-                if await self._read_once(stream_url):
-                    self.clean = True
-                    return
+                async with self._upstream.stream(
+                    stream_url, last_event_id=before or None, model=self._model
+                ) as events:
+                    await events.into(self._take)
             except Refused:
                 return  # It cannot be opened: the polls tell the end.
             except NoAnswer:
                 pass  # Cut: looked at below like any other end without `done`.
-            if not self._can_go_on() or await has_ended():
+            self.clean = self._done
+            if self._done or not self._can_go_on() or await has_ended():
                 return
             barren = 0 if self._last_id != before else barren + 1
             pause = min(_FIRST_REOPENING * 2 ** min(barren, 10), _LONGEST_REOPENING)
@@ -77,15 +79,6 @@ class StreamReader:
     def _can_go_on(self) -> bool:
         """Whether another opening would tell what is new from what is repeated."""
         return not self._unnumbered
-
-    async def _read_once(self, stream_url: str) -> bool:
-        """One opening. True where `done` came."""
-        self._done = False
-        async with self._upstream.stream(
-            stream_url, last_event_id=self._last_id or None, model=self._model
-        ) as events:
-            await events.into(self._take)
-        return self._done
 
     def _take(self, batch: tuple[StreamEvent, ...]) -> bool:
         """What one socket read brought, told as one. True where it held `done`."""
