@@ -23,6 +23,7 @@ from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from mediagate_server.generations.clock import SystemClock
 
+from .clocks import Stepped
 from .failures import reason_of
 from .gates import Opener, Stubs
 from .tenants import channel_of, tenant
@@ -99,6 +100,21 @@ async def test_what_agrees_is_no_case(sandbox: Sandbox, open_gate: Opener) -> No
         await settled(stubs, 4)
         found = await passes(stubs)
         assert (found.counts.matched, len(found.discrepancies)) == (4, 0)
+
+
+async def test_gates_that_live_for_less_than_a_pass_is_apart(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """The next pass is due by the last one, whoever made it: not anew with each process."""
+    clock, seldom = Stepped(), {"reconcile_seconds": 300.0}
+    async with open_gate(sandbox.url, clock=clock, **seldom) as (stubs, _):
+        await picture(stubs)
+        while not (await findings(stubs)).HasField("last_pass"):
+            pass
+    await clock.step(400)
+    async with open_gate(sandbox.url, clock=clock, **seldom) as (stubs, _):
+        found = await settled(stubs, 1)
+        assert (found.counts.matched, len(found.discrepancies)) == (1, 0)
 
 
 async def test_each_kind_of_case_says_what_is_known(

@@ -77,14 +77,14 @@ class Reconciler:
 
     async def reconcile_for_ever(self) -> None:
         """Pass after pass; one that fails is made up for by the next."""
-        seconds = self._around.timing.reconcile
         begun = False
         while True:
+            seconds = self._around.timing.reconcile
             try:
                 if begun:
                     await self.reconcile()
                 else:
-                    await self._begin()
+                    seconds = await self._begin()
                     begun = True
             except StoreUnavailable:
                 _log.warning("store unavailable, reconciliation given up")
@@ -122,16 +122,21 @@ class Reconciler:
 
     # What there is to look at
 
-    async def _begin(self) -> None:
-        """From where the last process went on; from here, where none did."""
+    async def _begin(self) -> float:
+        """From where the last process went on; from here, where none did.
+
+        In how many seconds the next pass is due: processes that are short-lived make theirs, too.
+        """
+        now, seconds = self._around.clock.now(), self._around.timing.reconcile
         last = await self._around.store.audit.last(self._account)
         if last is not None and not self._around.sandbox:
-            return
-        now = self._around.clock.now()
+            passed = (now - last.begun_at).total_seconds()
+            return min(max(seconds - passed, 0.0), seconds)
         newest = await self._around.store.charges(ChargeFilter(), 1, None)
         line = newest[0].at.line if newest else 0
         start = Reconciliation(self._account, now, now, now, now, line, complete=True)
         await self._around.store.audit.write(start, ())
+        return seconds
 
     async def _look(self) -> _Look:
         now = self._around.clock.now()
