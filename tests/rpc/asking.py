@@ -11,7 +11,7 @@ from .gates import Stubs
 
 QUICK = {
     "sweep_seconds": 0.1,
-    "absent_margin": 0.2,
+    "absent_margin": 1.0,
     "upstream_create_timeout": 1.0,
     "upstream_connect_timeout": 0.5,
     "upstream_read_timeout": 5.0,

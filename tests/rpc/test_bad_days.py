@@ -28,7 +28,7 @@ Fault = dict[str, Any]
 
 QUICK = {
     "sweep_seconds": 0.1,
-    "absent_margin": 0.2,
+    "absent_margin": 1.0,
     "upstream_create_timeout": 1.0,
     "upstream_connect_timeout": 0.4,
     "upstream_read_timeout": 0.5,
