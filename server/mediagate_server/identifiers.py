@@ -9,11 +9,12 @@ import os
 import time
 from collections import deque
 from typing import Final
-from uuid import UUID
 
 _BYTES: Final = 10
 """Of chance in each name: 80 bits, more than anybody can try."""
 _AT_ONCE: Final = 256
+_VARIANTS: Final = "89ab"
+"""The hex digits whose first two bits are those of the RFC's UUIDs."""
 
 # Drawn ahead: each draw from the system lets go of the interpreter's lock. Popping is atomic, so
 # that threads never share one.
@@ -25,15 +26,12 @@ def token() -> str:
     return f"{_milliseconds():012x}{_piece().hex()}"
 
 
-def uuid() -> UUID:
+def uuid() -> str:
     """A UUID of version 7 (RFC 9562): milliseconds since 1970, then 74 bits of chance."""
-    chance = int.from_bytes(_piece(), "big")
-    return UUID(
-        int=_milliseconds() << 80
-        | 0x7 << 76
-        | (chance >> 62 & 0xFFF) << 64
-        | 0b10 << 62
-        | chance & (1 << 62) - 1
+    time_of_day, chance = f"{_milliseconds():012x}", _piece().hex()
+    variant = _VARIANTS[int(chance[3], 16) & 0b11]
+    return (
+        f"{time_of_day[:8]}-{time_of_day[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"
     )
 
 

@@ -87,9 +87,9 @@ def with_part(record: Generation, part: Part, now: datetime) -> Generation:
 
 def is_screened(record: Generation) -> bool:
     """Whether the screening, if there is one, has let it pass."""
-    screens = {one.purpose for one in record.attempts} & {Purpose.SCREEN}
-    passed = any(part.purpose is Purpose.SCREEN and not part.failure for part in record.parts)
-    return passed or not screens
+    if all(one.purpose is not Purpose.SCREEN for one in record.attempts):
+        return True
+    return any(part.purpose is Purpose.SCREEN and not part.failure for part in record.parts)
 
 
 def never_sent(record: Generation, now: datetime) -> tuple[tuple[Attempt, Entry], ...]:

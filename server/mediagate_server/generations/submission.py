@@ -45,4 +45,4 @@ class Submission(Struct, frozen=True):
 
 def canonical_request_id(asked: str) -> str:
     """A request_id as it is bound: every way to write a UUID is the same one. Empty: drawn here."""
-    return str(UUID(asked) if asked else identifiers.uuid())
+    return str(UUID(asked)) if asked else identifiers.uuid()
