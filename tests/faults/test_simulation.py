@@ -59,7 +59,10 @@ def test_bugs_end_no_generation_and_pay_nothing_twice(seed: int) -> None:
     assert broken > 0
 
 
-@pytest.mark.parametrize("one", [143936371])
+@pytest.mark.parametrize("one", [143936371, 3597927199])
 def test_seeds_that_found_something(one: int) -> None:
-    """143936371: a sweep gave one attempt what another, found at the start, was still to claim."""
+    """143936371: a sweep gave one attempt what another, found at the start, was still to claim.
+
+    3597927199: the end of a generation was reckoned from before an overrun that was being written.
+    """
     simulate(one)

@@ -132,6 +132,13 @@ def with_attempt(record: Generation, *changed: Attempt) -> Generation:
     )
 
 
+def with_others(record: Generation, attempt: Attempt, known: Generation) -> Generation:
+    """The record with all its attempts but this one as they are known by now."""
+    if len(known.attempts) == 1:
+        return record
+    return with_attempt(record, *(one for one in known.attempts if one.id != attempt.id))
+
+
 def with_plan(record: Generation, plan: Plan) -> Generation:
     """The record as another model makes it."""
     return replace(

@@ -7,6 +7,7 @@ The life alone changes its record. Everybody else reads `record`, waits on `chan
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Final, Self
 
 import structlog
@@ -24,7 +25,7 @@ from mediagate_server.generations.finish import TEXTS, Streamed
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.patience import Patience
 from mediagate_server.generations.reading import StreamReader
-from mediagate_server.generations.saving import SavedRecord
+from mediagate_server.generations.saving import Change, SavedRecord
 from mediagate_server.generations.stopping import DEADLINE, Stop
 from mediagate_server.generations.tally import count_cost, count_end, count_first_text
 from mediagate_server.generations.text_buffer import TextBuffer
@@ -293,7 +294,8 @@ class Life:
             part = parts.part_of(settled.record, attempt)
             await self._end_lane("settle", part, settled.closed, (settled.entry,))
         else:
-            await self._finish("settle", settled.record, (settled.entry,))
+            change = partial(attempts.with_others, settled.record, settled.closed)
+            await self._finish("settle", change, (settled.entry,))
         count_cost(self.record.modality, attempt.model, settled.closed.cost)
 
     async def unsent(
@@ -306,19 +308,23 @@ class Life:
             part = Part(*lane, state, failure=failure)
             await self._end_lane("unsent", part, closed, (released,))
             return
-        record = attempts.with_attempt(self.record, closed)
-        ended = replace(record, state=state, failure=failure, completed_at=self._around.clock.now())
-        if not settling.never_taken(ended):
-            failure = endings.though_some_were_taken(failure, ended.model)
-        await self._finish("unsent", replace(ended, failure=failure), (released,))
+        now = self._around.clock.now()
+        change = partial(settling.unsent, closed=closed, state=state, failure=failure, now=now)
+        await self._finish("unsent", change, (released,))
 
     # The end
 
-    async def _finish(self, step: str, ended: Generation, entries: tuple[Entry, ...]) -> None:
-        """The end of the only lane."""
-        ended = parts.before_keeping(ended)
+    async def _finish(self, step: str, change: Change, entries: tuple[Entry, ...]) -> None:
+        """The end of the only lane.
+
+        Of the record as it is in its turn: an earlier attempt, declared absent, may have turned up
+        and been paid meanwhile.
+        """
         await self.saved.commit(
-            step, lambda _: ended, entries, release_request_id=settling.never_taken
+            step,
+            lambda known: parts.before_keeping(change(known)),
+            entries,
+            release_request_id=settling.never_taken,
         )
         self._count_end()
 

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from mediagate_server import ledger
 from mediagate_server.catalog.prices import PriceSchedule
+from mediagate_server.errors import Failure
 from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.finish import Streamed, finish
 from mediagate_server.replacing import replace
@@ -99,6 +100,17 @@ def reckoned(
         return ledger.lost(attempt.id, price), None
     line, tier = ledger.settle_by_tier(attempt.id, price, end.status, end.metrics, outputs=outputs)
     return line, Charged(endings.usage_of(end), outputs, tier.name if tier else "")
+
+
+def unsent(
+    record: Generation, *, closed: Attempt, state: State, failure: Failure, now: datetime
+) -> Generation:
+    """What becomes of a generation whose last attempt upstream never took."""
+    record = attempts.with_attempt(record, closed)
+    ended = replace(record, state=state, failure=failure, completed_at=now)
+    if never_taken(ended):
+        return ended
+    return replace(ended, failure=endings.though_some_were_taken(failure, ended.model))
 
 
 def never_taken(record: Generation) -> bool:
