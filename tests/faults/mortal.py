@@ -124,10 +124,10 @@ class MortalGate:
                 try:
                     await check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
                 except grpc.aio.AioRpcError:
-                    assert self._running().poll() is None, self.log.read_text()[-4_000:]
+                    assert self._running().poll() is None, self._last_words()
                 else:
                     return
-        raise AssertionError(self.log.read_text()[-4_000:])
+        raise AssertionError(self._last_words())
 
     async def until_dead(self) -> None:
         """Until it has died by its failpoint."""
@@ -141,7 +141,8 @@ class MortalGate:
     async def stop(self) -> None:
         """Ask it to drain and go; it must end well."""
         self._running().terminate()
-        assert await asyncio.to_thread(self._running().wait, SECONDS) == 0
+        code = await asyncio.to_thread(self._running().wait, SECONDS)
+        assert code == 0, self._last_words()
 
     def put_down(self) -> None:
         """After a test: nothing runs any more."""
@@ -154,6 +155,9 @@ class MortalGate:
         said = self.log.read_text()
         for word in ("Traceback", ' broke"', "declared absent was paid"):
             assert word not in said, said[-8_000:]
+
+    def _last_words(self) -> str:
+        return self.log.read_text()[-4_000:]
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
