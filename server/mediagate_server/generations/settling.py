@@ -18,6 +18,7 @@ from mediagate_server.store.records import (
     Entry,
     Generation,
     State,
+    Usage,
 )
 
 _ENDED = {
@@ -57,7 +58,7 @@ def settle(
     finished = finish(record, end, now=now, streamed=streamed, stopped_because=stopped_because)
     ended = finished.record
     delivered = len(ended.output.media) if ended.output else 0
-    entry, basis = reckoned(attempt, end, price, outputs=delivered)
+    entry, basis = reckoned(attempt, end, price, outputs=delivered, usage=ended.usage)
     reason = ended.failure.reason.value if ended.failure else ""
     closing = closed(attempt, end, entry, reason, now, basis)
     return Settled(
@@ -90,16 +91,22 @@ def attempt_state(end: Prediction | None) -> AttemptState:
 
 
 def reckoned(
-    attempt: Attempt, end: Prediction | None, price: PriceSchedule, *, outputs: int
+    attempt: Attempt,
+    end: Prediction | None,
+    price: PriceSchedule,
+    *,
+    outputs: int,
+    usage: Usage | None = None,
 ) -> tuple[Entry, Charged | None]:
     """What an attempt cost, by the price that it was sent under, and what that is reckoned from.
 
-    The latter is None where upstream lost the record that would say.
+    The latter is None where upstream lost the record that would say. `usage` is what the end says
+    was used, where somebody has read it already.
     """
     if end is None:
         return ledger.lost(attempt.id, price), None
     line, tier = ledger.settle_by_tier(attempt.id, price, end.status, end.metrics, outputs=outputs)
-    return line, Charged(endings.usage_of(end), outputs, tier.name if tier else "")
+    return line, Charged(usage or endings.usage_of(end), outputs, tier.name if tier else "")
 
 
 def unsent(

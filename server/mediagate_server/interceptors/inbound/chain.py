@@ -90,14 +90,15 @@ def _behaviour_of(handler: Handler) -> Any:
 async def _serve(behaviour: Callable[..., Any], call: Call) -> bytes | None:
     """Run the handler itself, in the style it is written in."""
     method = call.method
-    wire = Wire(call)
     if not method.response_streaming:
         if method.request_streaming:
+            wire = Wire(call)
             reply = await behaviour(wire, wire)
         else:
             reply = await behaviour(call.hand_over(), call.context)
         call.sent += 1
         return reply if method.encode is None else method.encode(reply)
+    wire = Wire(call)
     if inspect.iscoroutinefunction(behaviour):
         await behaviour(wire if method.request_streaming else call.hand_over(), wire)
         return None
