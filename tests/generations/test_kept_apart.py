@@ -2,77 +2,34 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 
 from mediagate_server.catalog import price_json
-from mediagate_server.catalog.plan import OutputKind, OutputShape, Plan
-from mediagate_server.catalog.prices import Estimate, PriceSchedule, Rate, Tier
-from mediagate_server.catalog.request import Modality
+from mediagate_server.catalog.plan import OutputKind
 from mediagate_server.errors import Draining, Internal, StoreUnavailable
 from mediagate_server.generations.clock import SystemClock
-from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.finish import Streamed, finish
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.roll import Roll
-from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.work import Work
-from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.replacing import replace
-from mediagate_server.replicate.port import CreateRequest, Prediction, PredictionStatus
+from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
-from tests.generations.upstreams import NoUpstream
+from tests.generations.surroundings import (
+    PRICE,
+    Endless,
+    Unwilling,
+    Upstream,
+    around,
+    submission,
+    work,
+)
 from tests.store.samples import NOON, made, reservation
-
-PRICE = PriceSchedule((Tier((Rate(("predict_time",), Decimal("0.001"), 1),)),), "2026", "a test")
-
-
-class Upstream(NoUpstream):
-    """Takes everything and runs it for two seconds."""
-
-    def __init__(self) -> None:
-        self.created: list[CreateRequest] = []
-
-    def try_admit(self, model: str) -> bool:
-        return True
-
-    async def create(self, request: CreateRequest, *, model: str) -> Prediction:
-        self.created.append(request)
-        return await self.get("made", model=model)
-
-    async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        return Prediction(
-            prediction_id,
-            PredictionStatus.SUCCEEDED,
-            output=["text"],
-            metrics={"predict_time": 2},
-        )
-
-    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
-        return None
-
-
-class Endless(Upstream):
-    """What it takes does not end. `admits`: it may be sent at once."""
-
-    def __init__(self, *, admits: bool = True) -> None:
-        super().__init__()
-        self.admits = admits
-
-    def try_admit(self, model: str) -> bool:
-        return self.admits
-
-    async def admit(self, model: str) -> None:
-        """At once, but not in the accepting commit."""
-
-    async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        return Prediction("made", PredictionStatus.PROCESSING)
 
 
 class Odd(SqliteStore):
@@ -87,46 +44,17 @@ class Odd(SqliteStore):
         return await super().accept(*args, **more)
 
 
-def _around(store: SqliteStore, upstream: Upstream) -> Surroundings:
-    return Surroundings(store, upstream, CreatePolicy(Random(1)))
-
-
-def _submission(number: int) -> Submission:
-    request_id = f"00000000-0000-4000-8000-{number:012}"
-    return Submission("local", "GenerateText", request_id, "f", 60.0)
-
-
-async def _work() -> Work:
-    return Work.of(
-        Plan(
-            modality=Modality.TEXT,
-            requested_model="a/b",
-            slug="a/b",
-            target="a/b",
-            input={"prompt": "p"},
-            report=(),
-            seed=None,
-            streams=False,
-            output=OutputShape(OutputKind.TEXT_CHUNKS, media_type="text/plain"),
-            output_count=1,
-            price=PRICE,
-            estimate=Estimate(0, 1, 10**9),
-            max_run=60,
-        )
-    )
-
-
 async def test_a_bug_in_one_accept_ends_no_other_generation(tmp_path: Path) -> None:
     """Its caller is told INTERNAL, with nothing bound or sent; the next call works."""
     upstream = Upstream()
     async with (
         Odd(tmp_path) as store,
-        Generations(_around(store, upstream), max_in_flight=lambda _: 0) as generations,
+        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
         with pytest.raises(Internal):
-            await generations.start(_submission(1), _work)
+            await generations.start(submission(1), work)
         assert not upstream.created
-        async with await generations.start(_submission(1), _work) as attached:
+        async with await generations.start(submission(1), work) as attached:
             record = await attached.until_settled(None)
     assert record.state is State.SUCCEEDED
     assert len(upstream.created) == 1
@@ -137,50 +65,26 @@ async def test_what_was_planned_while_the_drain_began_is_not_accepted(tmp_path: 
     upstream = Upstream()
     async with (
         SqliteStore(tmp_path) as store,
-        Generations(_around(store, upstream), max_in_flight=lambda _: 0) as generations,
+        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
 
         async def slowly() -> Work:
             generations.drain()
-            return await _work()
+            return await work()
 
         with pytest.raises(Draining):
-            await generations.start(_submission(1), slowly)
-        assert await store.bound("local", _submission(1).request_id) is None
+            await generations.start(submission(1), slowly)
+        assert await store.bound("local", submission(1).request_id) is None
     assert not upstream.created
-
-
-class Unwilling(SqliteStore):
-    """A store that takes no version of a record until it is told to; `asked` once it was."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.refuses = False
-        self.held: asyncio.Event | None = None
-        self.asked = asyncio.Event()
-
-    def save(self, *args: Any, **more: Any) -> "asyncio.Future[int]":
-        self.asked.set()
-        if not self.refuses and self.held is None:
-            return super().save(*args, **more)
-        return asyncio.ensure_future(self._save(*args, **more))
-
-    async def _save(self, *args: Any, **more: Any) -> int:
-        if self.held:
-            await self.held.wait()
-            self.held = None
-        if self.refuses:
-            raise StoreUnavailable("away", retry_after=1.0)
-        return await super().save(*args, **more)
 
 
 async def test_a_cancel_that_is_not_durable_is_not_answered(tmp_path: Path) -> None:
     """STORE_UNAVAILABLE while the wish can be lost; asked again, it is answered once it cannot."""
     async with (
         Unwilling(tmp_path) as store,
-        Generations(_around(store, Endless()), max_in_flight=lambda _: 0) as generations,
+        Generations(around(store, Endless()), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.start(_submission(1), _work)
+        attached = await generations.start(submission(1), work)
         name = attached.record.id
         store.refuses = True
         for _ in range(2):
@@ -199,15 +103,16 @@ async def test_a_cancel_that_is_not_durable_is_not_answered(tmp_path: Path) -> N
 async def test_a_drain_waits_for_what_is_about_to_be_sent(tmp_path: Path) -> None:
     """Between the commit that lets it and the send: the next process would take it for sent."""
     upstream = Endless(admits=False)
-    async with Unwilling(tmp_path) as unwilling:
-        around = _around(unwilling, upstream)
-        async with Generations(around, max_in_flight=lambda _: 0) as generations:
-            unwilling.held = held = asyncio.Event()
-            attached = await generations.start(_submission(1), _work)
-            await asyncio.wait_for(unwilling.asked.wait(), 10)
-            # Once the drain has looked who is sending.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(lambda: loop.call_soon(held.set))
+    async with (
+        Unwilling(tmp_path) as unwilling,
+        Generations(around(unwilling, upstream), max_in_flight=lambda _: 0) as generations,
+    ):
+        unwilling.held = held = asyncio.Event()
+        attached = await generations.start(submission(1), work)
+        await asyncio.wait_for(unwilling.asked.wait(), 10)
+        # Once the drain has looked who is sending.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: loop.call_soon(held.set))
     async with SqliteStore(tmp_path) as store:
         kept = await store.get("local", attached.record.id)
     assert len(upstream.created) == 1
@@ -219,9 +124,9 @@ async def test_a_drain_does_not_wait_for_what_cannot_be_sent(tmp_path: Path) -> 
     """The store does not take the commit that would let it: it stays queued for the next one."""
     upstream = Endless(admits=False)
     async with Unwilling(tmp_path) as store:
-        async with Generations(_around(store, upstream), max_in_flight=lambda _: 0) as generations:
+        async with Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations:
             store.refuses = True
-            attached = await generations.start(_submission(1), _work)
+            attached = await generations.start(submission(1), work)
             await asyncio.wait_for(store.asked.wait(), 10)
         store.refuses = False
         kept = await store.get("local", attached.record.id)
@@ -240,7 +145,7 @@ async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) ->
         await store.save(record)
         kept: list[Callable[[], Awaitable[None]]] = []
         roll = Roll(10.0, SystemClock().now)
-        overruns = Overruns(_around(store, Upstream()), roll, lambda _, act: kept.append(act))
+        overruns = Overruns(around(store, Upstream()), roll, lambda _, act: kept.append(act))
         for _ in range(2):
             overruns.begin(absent, record, "late")
             await asyncio.wait_for(kept.pop()(), 10)

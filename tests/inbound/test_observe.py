@@ -1,10 +1,12 @@
 """Every rpc is counted in and out, with its code, and leaves one line without content."""
 
 import asyncio
+import logging
 from typing import Any
 
 import grpc
 import pytest
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
@@ -105,6 +107,23 @@ async def test_a_refused_call(start: Start) -> None:
     assert refused.moved == 1
     (line,) = lines
     assert (line["code"], line["reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+
+
+async def test_the_access_line_follows_the_level_as_it_is_set(start: Start) -> None:
+    """While the gate serves: its logger is kept only for as long as nothing is configured anew."""
+    gate = await start(Texts())
+    before = structlog.get_config()["wrapper_class"]
+    told = []
+    try:
+        for level in (logging.INFO, logging.ERROR, logging.INFO):
+            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+            with capture_logs() as lines:
+                await texts(gate).GenerateText(text_pb2.GenerateTextRequest(prompt=PROMPT))
+                await gate.observe.idle()
+            told.append(len(lines))
+    finally:
+        structlog.configure(wrapper_class=before)
+    assert told == [1, 0, 1]
 
 
 @pytest.mark.parametrize("method", ["GenerateText", "StreamText"])

@@ -1,0 +1,21 @@
+"""Hashes are what any other library makes of the same key and content."""
+
+import hmac
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_server.generations.hashing import input_hash, keyed
+
+
+@given(key=st.binary(min_size=1, max_size=100), content=st.binary(max_size=5_000))
+def test_hmac_sha_256(key: bytes, content: bytes) -> None:
+    """Whatever was hashed before, under this key or another."""
+    assert keyed(key, content) == hmac.digest(key, content, "sha256").hex()
+    assert keyed(key, content) == keyed(key, content)
+
+
+def test_an_input_has_one_hash_under_one_key() -> None:
+    """In whatever order its fields come."""
+    assert input_hash(b"k", {"a": 1, "b": 2}) == input_hash(b"k", {"b": 2, "a": 1})
+    assert input_hash(b"k", {"a": 1}) != input_hash(b"other", {"a": 1})
