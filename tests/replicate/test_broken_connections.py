@@ -114,6 +114,25 @@ async def test_what_was_not_read_to_its_end_has_no_successor(serve_raw: ServeRaw
     assert len(heads) == 2
 
 
+async def test_what_is_answered_before_it_was_sent_has_no_successor(serve_raw: ServeRaw) -> None:
+    """Nor has one that is taken that early: the rest of it is still to go on that connection."""
+    heads: list[bytes] = []
+    over = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(HEAD + b"Content-Length: 31\r\n\r\n" + WHOLE)
+        await over.wait()
+
+    url = await serve_raw(handler)
+    async with ReplicateClient(settings(url, connect_timeout=1, create_timeout=5)) as client:
+        for _ in range(2):
+            taken = await client.create(CreateRequest("a/b", {"x": "y" * 2**24}, cancel_after=5))
+            assert taken.id == "p1"
+    over.set()
+    assert len(heads) == 2
+
+
 async def test_a_large_create_arrives_whole(serve_raw: ServeRaw) -> None:
     """More than a socket takes at once."""
     posts: list[bytes] = []

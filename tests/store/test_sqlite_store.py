@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from mediagate_server.store.records import (
     StoredMedia,
     Usage,
 )
-from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.store.sqlite import SqliteStore, erasing
 from tests.store.samples import NOON, made, moved, reservation, settlement
 
 
@@ -185,6 +186,29 @@ async def test_one_that_fails_half_way_takes_nothing_of_the_others_with_it(
         await store.accept(late, reservation(late), running)
     assert raised.value.failure.metadata == {"limit": str(running), "in_flight": str(running)}
     assert isinstance(await store.accept(late, reservation(late), running + 1), int)
+
+
+async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the midst of a job: of it nothing is written, of the others in its commit all."""
+    several = [made(str(n)) for n in range(20)]
+
+    def remember(*around: Any) -> None:
+        if around[2] in several[::4]:
+            raise KeyError("a bug")
+
+    monkeypatch.setattr(erasing, "remember", remember)
+    outcomes = await asyncio.gather(
+        *(store.accept(one, reservation(one), 0, request=b"asked") for one in several),
+        return_exceptions=True,
+    )
+    for one, outcome in zip(several, outcomes, strict=True):
+        broke = one in several[::4]
+        assert isinstance(outcome, KeyError if broke else int)
+        assert await store.get("local", one.id) == (None if broke else one)
+        assert await store.entries(one.attempt.id) == (() if broke else reservation(one))
+    assert await store.in_flight("local") == 15
 
 
 async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
