@@ -11,9 +11,6 @@ lane that is run again, by this process or the next, goes on from there:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from operator import methodcaller
-from typing import Final
 
 from mediagate_server import telemetry
 from mediagate_server.catalog import price_json
@@ -37,14 +34,7 @@ from mediagate_server.replicate.port import Prediction, PredictionStatus, Refusa
 from mediagate_server.store.port import AlreadyClaimed
 from mediagate_server.store.records import Attempt, AttemptState, Entry, Generation, Purpose
 
-_NEVER_ARRIVED = "never arrived"
-_NOT_SENT = "not sent"
-_STEPS: Final[Mapping[AttemptState, Callable[["Lane"], Awaitable[None]]]] = {
-    AttemptState.QUEUED: methodcaller("_take_turn"),
-    AttemptState.SUBMITTING: methodcaller("_send"),
-    AttemptState.UNCONFIRMED: methodcaller("_await_proof"),
-    AttemptState.ACCEPTED: methodcaller("_follow"),
-}
+_NEVER_ARRIVED, _NOT_SENT = "never arrived", "not sent"
 
 
 class Lane:
@@ -97,8 +87,18 @@ class Lane:
 
     async def run(self) -> None:
         """To its end, from wherever it stands. Called again after StoreUnavailable."""
-        while step := _STEPS.get(self.attempt.state):
-            await step(self)
+        while True:
+            match self.attempt.state:
+                case AttemptState.QUEUED:
+                    await self._take_turn()
+                case AttemptState.SUBMITTING:
+                    await self._send()
+                case AttemptState.UNCONFIRMED:
+                    await self._await_proof()
+                case AttemptState.ACCEPTED:
+                    await self._follow()
+                case _:
+                    return
 
     # What others know of it
 

@@ -4,8 +4,7 @@ A lone job is committed at once; a crowd shares one fsync (`gathering.py`). Jobs
 they were given. One that fails takes nothing of the others with it: most fail before they have
 written anything, and where one does not, all are taken back and run again, each within a savepoint
 (which otherwise would cost every job two statements). Most put down rows, which are written kind by
-kind (`rows.py`). A commit that fails takes exactly its own
-jobs along.
+kind (`rows.py`). A commit that fails takes exactly its own jobs along.
 """
 
 import asyncio
