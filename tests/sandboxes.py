@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from typing import IO
 
 from mediagate_sandbox.control import SandboxControl
 
@@ -15,20 +17,32 @@ AT_ONCE = ("--time-scale", "0", "--token-time-scale", "0", "--small-files")
 
 @contextmanager
 def running_sandbox(folder: Path, *arguments: str) -> Iterator[SandboxControl]:
-    """Starts `mediagate sandbox` on a free port and stops it in the end; it must end well.
+    """Starts `mediagate sandbox` on a free port and stops it in the end.
 
-    Its first line, which has the seeds, is printed. Without --verbose it writes little more, so
-    nothing else is read until it ends.
+    It must end well, and have met nothing that it did not expect. Its first line, which has the
+    seeds, is printed.
     """
     command = [sys.executable, "-m", "mediagate_cli", "sandbox", "--port", "0", *arguments]
+    log = folder / "sandbox.log"
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         found = re.search(r"http://[^ ]+", line)
         assert found, line + process.stderr.read()
         print(line, end="")
+        # A pipe that nobody reads fills up, and stops whoever writes into it.
+        reading = Thread(target=_copy, args=(process.stderr, log))
+        reading.start()
         try:
             yield SandboxControl(found.group())
         finally:
             process.terminate()
-    assert process.returncode == 0
+            reading.join()
+    written = log.read_text()
+    assert process.returncode == 0, written
+    assert "Traceback" not in written, written
+
+
+def _copy(lines: IO[str], file: Path) -> None:
+    with file.open("w") as copy:
+        copy.writelines(lines)

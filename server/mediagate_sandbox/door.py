@@ -20,6 +20,8 @@ log = logging.getLogger("mediagate.sandbox")
 _SCHEMES = ("bearer", "token")
 _FIRST_REFUSAL = 400
 _UNKNOWN_ROUTE = "(unknown)"
+_CALLER_LEFT = 499
+"""What nginx writes for a caller who did not wait for the answer. Never sent: nobody is there."""
 
 
 def front_door(settings: SandboxSettings, observations: Observations) -> Middleware:
@@ -38,6 +40,10 @@ def front_door(settings: SandboxSettings, observations: Observations) -> Middlew
             response = problem.response()
         except web.HTTPException as failure:
             response = _as_problem(failure).response()
+        except ConnectionResetError:
+            if not _has_left(request):
+                raise
+            response = web.Response(status=_CALLER_LEFT)
         quiet = request.method == "GET" and response.status < _FIRST_REFUSAL
         level = logging.DEBUG if quiet else logging.INFO
         log.log(level, "%s %s %d", request.method, route, response.status)
@@ -57,6 +63,11 @@ def _route(request: web.Request) -> str:
     """The path's pattern: the path itself may hold keys and never reaches logs or counts."""
     resource = request.match_info.route.resource
     return _UNKNOWN_ROUTE if resource is None else resource.canonical
+
+
+def _has_left(request: web.Request) -> bool:
+    """Whether the caller's connection is gone, which callers may do to us as they like."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _needs_token(path: str) -> bool:
