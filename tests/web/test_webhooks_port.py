@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from mediagate_sandbox.signing import Signer, new_secret
@@ -223,6 +224,23 @@ async def test_a_body_over_the_limit_is_not_even_hashed(door: Door) -> None:
     largest = BODY + b" " * (LARGEST_BODY - len(BODY))
     assert await door.post(largest) == 200
     assert door.hints == [(ATTEMPT, "p1")]
+
+
+async def test_a_body_that_breaks_off_is_no_alarm(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Strangers may leave as they like: it is counted, and no error of ours."""
+    url = URL(door.addresses.of(ATTEMPT))
+    signed = {**door.signer.headers("msg_1", NOW, BODY), "Content-Length": str(len(BODY))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(f"POST {url.path} HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode() + BODY[:9])
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+    assert await door.post() == 200
+    assert door.counted() == {"broken_off": 1, "taken": 1}
+    assert "failed" not in capsys.readouterr().out
 
 
 async def test_the_raw_body_counts(door: Door) -> None:

@@ -52,6 +52,8 @@ class Outcome(StrEnum):
     FORGED = "forged"
     TOO_LARGE = "too_large"
     TOO_SLOW = "too_slow"
+    BROKEN_OFF = "broken_off"
+    """Whoever sent it left before it was whole."""
     BUSY = "busy"
     """More at once than we read, or the store is away: upstream is to come again."""
 
@@ -66,8 +68,13 @@ _STATUS: Final = {
     Outcome.FORGED: 401,
     Outcome.TOO_LARGE: 413,
     Outcome.TOO_SLOW: 408,
+    Outcome.BROKEN_OFF: 400,  # Nobody is there to see it.
     Outcome.BUSY: 503,
 }
+
+
+class _BrokenOff(Exception):
+    """The connection ended in the middle of the body."""
 
 
 class Webhooks:
@@ -103,6 +110,8 @@ class Webhooks:
             outcome = Outcome.TOO_LARGE
         except TimeoutError:
             outcome = Outcome.TOO_SLOW
+        except _BrokenOff:
+            outcome = Outcome.BROKEN_OFF
         except StoreUnavailable:
             outcome = Outcome.BUSY
         telemetry.webhooks.labels(outcome.value).inc()
@@ -150,11 +159,16 @@ class Webhooks:
 
 
 async def _body(request: web.Request) -> bytes:
-    """The raw body. Raises HTTPRequestEntityTooLarge before it has been read, where it says so."""
+    """The raw body. Raises HTTPRequestEntityTooLarge before it has been read, where it says so;
+    TimeoutError; _BrokenOff.
+    """
     if (request.content_length or 0) > LARGEST_BODY:
         raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, request.content_length or 0)
-    async with asyncio.timeout(_BODY_SECONDS):
-        return await request.read()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await request.read()
+    except ConnectionResetError as error:
+        raise _BrokenOff from error
 
 
 def _prediction_id(body: bytes) -> str | None:
