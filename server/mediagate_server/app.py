@@ -86,7 +86,8 @@ class _Upstream:
 
 
 class Gate:
-    """One running gate. `async with Gate(configuration) as gate: await gate.until_stopped()`.
+    """One running gate. `async with Gate(configuration) as gate: await gate.until_stopped()`, and
+    then `gate.check_hold()`.
 
     `clock` is the time that generations, outputs and links live by; unset: the machine's.
     """
@@ -128,7 +129,7 @@ class Gate:
         self._stop.set()
 
     async def until_stopped(self) -> None:
-        """Until somebody asked for the end. Raises DataFolderLost where another gate took over."""
+        """Until somebody asked for the end, or another gate took over the data folder."""
         ends = [asyncio.create_task(e.wait()) for e in (self._stop, self._store.lost)]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -136,6 +137,9 @@ class Gate:
             for end in ends:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
+
+    def check_hold(self) -> None:
+        """Raises DataFolderLost where another gate took over."""
         if self._store.lost.is_set():
             raise DataFolderLost(self._configuration.current.data_dir)
 

@@ -44,6 +44,7 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
             watching = group.create_task(_watch(configuration))
             await gate.until_stopped()
             watching.cancel()
+        gate.check_hold()  # Not in the group, which would wrap its words for people in its own.
 
 
 def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
