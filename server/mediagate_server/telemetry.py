@@ -6,6 +6,7 @@ The `grpc_server_*` names are those that stock dashboards for gRPC expect.
 
 import logging
 import sys
+from functools import lru_cache
 from typing import Final, TextIO, cast
 
 import orjson
@@ -243,6 +244,11 @@ failed_commits = Counter(
     "Commits that failed: the disk was full, broken or locked. Nothing of them was written.",
     registry=REGISTRY,
 )
+log_lines_lost = Counter(
+    "mediagate_log_lines_lost",
+    "Log lines that are nowhere: too many waited for a reader of the log who had stopped reading.",
+    registry=REGISTRY,
+)
 
 
 def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:
@@ -251,10 +257,10 @@ def configure_logging(level: str = "info", stream: TextIO | None = None) -> None
     Libraries that use the standard `logging` are let through from WARNING on.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    target = stream or sys.stderr
+    lines = cast("TextIO", _lines_to(stream or sys.stderr))
     logging.basicConfig(
         level=max(number, logging.WARNING),
-        stream=target,
+        stream=lines,
         format='{"level":"%(levelname)s","logger":"%(name)s","event":"%(message)s"}',
         force=True,
     )
@@ -267,9 +273,15 @@ def configure_logging(level: str = "info", stream: TextIO | None = None) -> None
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_to_json),
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LogLines(target))),
+        logger_factory=structlog.WriteLoggerFactory(file=lines),
         cache_logger_on_first_use=False,
     )
+
+
+@lru_cache(maxsize=1)
+def _lines_to(target: TextIO) -> LogLines:
+    """The same for the same: what waits there for its reader keeps its place."""
+    return LogLines(target, log_lines_lost.inc)
 
 
 def _to_json(event: dict[str, object], **_: object) -> str:
