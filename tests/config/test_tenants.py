@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mediagate_server.config import Budget, ConfigError, Configuration, FileWatch, load_settings
+from mediagate_server.interceptors.inbound.validation.constraints import Labels
 
 KEY = "acme-key-0123456789"
 OTHER = "other-key-0123456789"
@@ -78,6 +79,20 @@ def test_a_reference_may_lead_to_a_digest(path: Path) -> None:
     assert settings.tenants[0].keys[0] == digest(KEY)
 
 
+@pytest.mark.parametrize(
+    "label",
+    ["team=search", "t=", "0_.-=x", f"{'k' * 63}={'é' * 128}", "team= with spaces = and words "],
+)
+def test_what_a_request_can_carry_a_budget_can_count(path: Path, label: str) -> None:
+    """To the last character of the contract's rule, as the validation of requests has it."""
+    text = path.read_text().replace('"team=search=x"', f'"{label}"')
+    path.write_text(text)
+    found = load_settings(path, {"ACME_KEY": KEY}).tenants[0].budgets[1].label
+    key, _, value = label.partition("=")
+    assert found == (key, value)
+    assert Labels().broken_by_entry(key, value) is None
+
+
 ACME = '[tenants.acme]\nkeys = ["env:ACME_KEY"]\n'
 BUDGET = f"{ACME}[tenants.acme.budgets.b]\nperiod = 'day'\n"
 WRONG = {
@@ -105,6 +120,12 @@ WRONG = {
     "not a number": (f"{BUDGET}limit_usd = 'nan'", 5, "must be from 0"),
     "parts of a nano": (f"{BUDGET}limit_usd = '0.0000000001'", 5, "nine digits"),
     "a label": (f"{BUDGET}limit_usd = 1\nlabel = 'team'", 6, "KEY=VALUE"),
+    "spaces around =": (f"{BUDGET}limit_usd = 1\nlabel = 'team = x'", 6, "a key of 1 to 63"),
+    "a label's capital": (f"{BUDGET}limit_usd = 1\nlabel = 'Team=x'", 6, "a key of 1 to 63"),
+    "a label's space": (f"{BUDGET}limit_usd = 1\nlabel = 'a b=x'", 6, "a key of 1 to 63"),
+    "a label's line": (f'{BUDGET}limit_usd = 1\nlabel = "a\\n=x"', 6, "a key of 1 to 63"),
+    "a long key": (f"{BUDGET}limit_usd = 1\nlabel = '{'k' * 64}=x'", 6, "a key of 1 to 63"),
+    "a long value": (f"{BUDGET}limit_usd = 1\nlabel = 'k={'v' * 129}'", 6, "at most 128"),
     "a period": (
         "[tenants.a]\nkeys = []\n[tenants.a.budgets.b]\nperiod = 'week'\nlimit_usd = 1",
         4,

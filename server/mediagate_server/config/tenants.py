@@ -28,6 +28,8 @@ from pydantic import (
     StringConstraints,
 )
 
+from mediagate_server import labels
+
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 _LEAST_KEY, _MOST_KEY = 16, 512
 _NANOS: Final = 10**9
@@ -86,11 +88,14 @@ def _assumed(value: Any) -> Decimal | None:
 
 
 def _label(value: Any) -> tuple[str, str]:
+    """As a request can carry it: else no call would ever count."""
     if not isinstance(value, str):
         raise ValueError("must be text: KEY=VALUE")  # noqa: TRY004 - pydantic's
     key, equals, wanted = value.partition("=")
     if not (key and equals):
         raise ValueError("must be KEY=VALUE")
+    if words := labels.broken_by(key, wanted):
+        raise ValueError(words)
     return key, wanted
 
 

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any, Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 
+from mediagate_server import labels
 from mediagate_server.internet import Reach, names_private_place
 
 
@@ -116,11 +117,9 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A map of at most `high` labels: keys that match, values that are short."""
+    """A map of at most `high` labels."""
 
     high: int = 16
-    key: str = r"[a-z0-9_.-]{1,63}"
-    value_high: int = 128
 
     def broken_by(self, value: Any) -> str | None:
         """Whether there are too many. Keys and values are looked at one by one."""
@@ -128,11 +127,7 @@ class Labels:
 
     def broken_by_entry(self, key: str, value: str) -> str | None:
         """What is wrong with one label."""
-        if not re.fullmatch(self.key, key):
-            return "must have a key of 1 to 63 of [a-z0-9_.-]"
-        if len(value) > self.value_high:
-            return f"must have at most {self.value_high:,} characters"
-        return None
+        return labels.broken_by(key, value)
 
 
 @dataclass(frozen=True, slots=True)

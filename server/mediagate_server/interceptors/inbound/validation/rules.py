@@ -9,6 +9,7 @@ from typing import Final
 
 from mediagate.v1.text_pb2 import ChatMessage
 from mediagate.v1.usage_pb2 import UsageDimension
+from mediagate_server import labels
 from mediagate_server.interceptors.inbound.validation.constraints import (
     Constraint,
     FileSize,
@@ -165,7 +166,7 @@ _FIXED: Final[Rules] = {
         "group_by": Items(
             3, OneOf(UsageDimension.values()[1:], "a dimension that the contract knows")
         ),
-        "label_key": Pattern(r"[a-z0-9_.-]{1,63}", "1 to 63 of [a-z0-9_.-]"),
+        "label_key": Pattern(labels.KEY, labels.KEY_IN_WORDS),
     },
     "ListChargesRequest": _PAGE,
     "GetReconciliationRequest": _PAGE,
