@@ -102,7 +102,7 @@ budget_nanos = Gauge(
 )
 budget_crossings = Counter(
     "mediagate_budget_crossings",
-    "Budgets of which so many percent were spent, once for each span.",
+    "Budgets of which so many percent were spent, once for each span and limit.",
     ("tenant", "budget", "percent"),
     registry=REGISTRY,
 )

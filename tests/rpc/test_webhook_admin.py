@@ -1,10 +1,12 @@
 """Secrets and undelivered webhooks, through the whole gate and the client."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from mediagate.v1.admin_pb2 import OverrideBudgetRequest
 from mediagate.v1.generations_pb2 import DeleteGenerationRequest
 from mediagate.v1.webhook_pb2 import WebhookEventType
 from mediagate_client import AsyncClient, InvalidRequest, NotFound, verify_webhook
@@ -13,8 +15,8 @@ from mediagate_server.config import Budget, Settings
 from mediagate_server.store.sqlite import SqliteStore
 from tests.callbacks.ended import told
 from tests.callbacks.receiver import receiving
-from tests.rpc.gates import Opener
-from tests.rpc.tenants import key_of, tenant
+from tests.rpc.gates import Opener, Stubs
+from tests.rpc.tenants import channel_of, key_of, tenant
 
 UNIT = 3_000_000
 """Nano-dollars: what one picture of flux-schnell costs."""
@@ -129,6 +131,32 @@ async def test_budgets_are_told_of(sandbox: Sandbox, open_gate: Opener) -> None:
             assert {(event.budget.budget, event.budget.limit_usd_nanos) for event in seen} == {
                 ("pictures", 4 * UNIT)
             }
+
+
+async def test_another_limit_is_told_of_too(sandbox: Sandbox, open_gate: Opener) -> None:
+    """An override's, when it is reached; each event is one of its own."""
+    async with receiving() as receiver:
+        one = Budget(name="pictures", period="total", limit_usd=Decimal("0.003"))
+        told_of = tenant("raised", budgets=(one,), webhook_url=receiver.url)
+        settings = {**INSIDE, "tenants": (told_of, tenant("boss", admin=True))}
+        async with (
+            open_gate(sandbox.url, **settings) as (_, gate),
+            AsyncClient(gate.grpc_address, api_key=key_of("raised")) as client,
+            channel_of(gate.grpc_address, "boss") as channel,
+        ):
+            await client.generate_image("A lighthouse", model="flux-schnell")
+            await receiver.received(3)
+            raised = OverrideBudgetRequest(
+                tenant="raised", budget="pictures", limit_usd_nanos=2 * UNIT
+            )
+            raised.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+            await Stubs.on(channel).admin.OverrideBudget(raised)
+            await client.generate_image("A lighthouse", model="flux-schnell")
+            await receiver.received(6)
+    told = [got.json["budget"] for got in receiver.all]
+    limits = sorted((int(seen["limitUsdNanos"]), seen["percent"]) for seen in told)
+    assert limits == [(units * UNIT, percent) for units in (1, 2) for percent in (50, 80, 100)]
+    assert len({got.id for got in receiver.all}) == 6
 
 
 @pytest.mark.parametrize(

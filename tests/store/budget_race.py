@@ -15,7 +15,7 @@ from typing import Final
 
 from mediagate_server.config import Budget
 from mediagate_server.replacing import replace
-from mediagate_server.store.budgets import span_of
+from mediagate_server.store.budgets import BudgetUse, span_of
 from mediagate_server.store.records import CostState, Entry, EntryKind
 from mediagate_server.store.sqlite import budget_rows, generations
 from mediagate_server.store.sqlite.budget_rows import Scope
@@ -28,6 +28,8 @@ from .samples import NOON, made
 RACERS: Final = 8
 UNITS: Final = 200
 UNIT: Final = 1_000
+TURNS: Final = UNITS // RACERS + 25
+"""Of each racer: enough for one to take what the others leave."""
 BUDGET: Final = Budget(name="b", period="total", limit_usd=Decimal(UNITS * UNIT).scaleb(-9))
 SCOPE: Final = Scope.of("local", BUDGET, span_of("total", NOON))
 
@@ -60,6 +62,14 @@ def by_accepting(connection: sqlite3.Connection, name: str, _: Barrier) -> bool:
 def by_statement(connection: sqlite3.Connection, _name: str, _: Barrier) -> bool:
     """The one conditional statement, with no transaction around it."""
     return budget_rows.move(connection, SCOPE.key, spent=0, held=UNIT, limit=BUDGET.limit_nanos)
+
+
+def by_crossing(connection: sqlite3.Connection, name: str, together: Barrier) -> bool:
+    """No unit: all of them note at once that a threshold is reached, another one at each turn."""
+    turn = int(name.split("-")[1])
+    use = BudgetUse(BUDGET, SCOPE.span, limit=UNIT * (1 + turn % 2), spent=UNIT)
+    together.wait()
+    return budget_rows.cross(connection, "local", use, turn // 2, NOON)
 
 
 def naively(connection: sqlite3.Connection, name: str, together: Barrier) -> bool:
@@ -108,7 +118,7 @@ def _run(
     connection = opened(path)
     admitted = 0
     together.wait()
-    for turn in range(UNITS // RACERS + 25):
+    for turn in range(TURNS):
         admitted += take(connection, f"{number}-{turn}", together)
     connection.close()
     results.put(admitted)

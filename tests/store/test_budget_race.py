@@ -6,7 +6,7 @@ from pathlib import Path
 from mediagate_server.store.sqlite import budget_rows, connect, migrate
 
 from . import budget_race
-from .budget_race import SCOPE, UNIT, UNITS, Take
+from .budget_race import SCOPE, TURNS, UNIT, UNITS, Take
 
 
 def raced(folder: Path, take: Take) -> tuple[int, tuple[int, int] | None, tuple[int, int]]:
@@ -40,3 +40,9 @@ def test_looking_first_does_not(tmp_path: Path) -> None:
     admitted, row, _ = raced(tmp_path, budget_race.naively)
     assert admitted > UNITS
     assert row == (0, admitted * UNIT)
+
+
+def test_a_threshold_is_crossed_by_one(tmp_path: Path) -> None:
+    """Of all who reach it at once, for each percent of each limit."""
+    crossed, _, _ = raced(tmp_path, budget_race.by_crossing)
+    assert crossed - 1 == TURNS  # The first unit is the race's own.

@@ -1,12 +1,9 @@
 """Budgets in the store: what fits in is accepted, what is settled is spent, and nothing else is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,44 +11,14 @@ from mediagate_server.config import Budget
 from mediagate_server.errors import BudgetExceeded, PriceUnknown
 from mediagate_server.replacing import replace
 from mediagate_server.store.budgets import span_of
-from mediagate_server.store.records import CostState, Entry, EntryKind, Generation, State
+from mediagate_server.store.records import EntryKind, Generation, State
 from mediagate_server.store.sqlite import SqliteStore, budget_rows, connect
 from mediagate_server.store.sqlite.budget_rows import Scope
 
-from .samples import NOON, made, moved
+from .samples import NOON, moved
+from .spending import accept, budget, line, opened, settle
 
 Kind = EntryKind
-
-
-def budget(name: str, limit: int, period: str = "total", **more: Any) -> Budget:
-    """A budget with its limit in nano-dollars."""
-    usd = Decimal(limit).scaleb(-9)
-    return Budget(name=name, period=period, limit_usd=usd, **more)  # type: ignore[arg-type]
-
-
-@asynccontextmanager
-async def opened(folder: Path, *budgets: Budget) -> AsyncIterator[SqliteStore]:
-    """A store whose only tenant has these budgets."""
-    async with SqliteStore(folder, budgets=lambda _: budgets) as store:
-        yield store
-
-
-def line(generation: Generation, kind: EntryKind, amount: int | None) -> tuple[Entry, ...]:
-    """One entry for its newest attempt."""
-    state = CostState.UNKNOWN if amount is None else CostState.SETTLED
-    return (Entry(generation.attempt.id, kind, amount, state, "2026"),)
-
-
-async def accept(store: SqliteStore, name: str, amount: int | None, **changes: Any) -> Generation:
-    """Accept a generation that reserves so much."""
-    generation = made(name, **changes)
-    await store.accept(generation, line(generation, Kind.RESERVE, amount), 0)
-    return generation
-
-
-async def settle(store: SqliteStore, generation: Generation, amount: int | None) -> None:
-    """End it at this cost."""
-    await store.save(moved(generation, State.SUCCEEDED), line(generation, Kind.SETTLE, amount))
 
 
 async def stands(
@@ -191,28 +158,6 @@ async def test_two_of_one_scope(tmp_path: Path) -> None:
         with pytest.raises(BudgetExceeded, match="'narrow'"):
             await accept(store, "b", 1)
         assert await stands(store, wide, narrow) == [(0, 6), (0, 6)]
-
-
-async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
-    """By what is spent, in the commit that spends it."""
-    bound = budget("b", 100, "day")
-    async with opened(tmp_path, bound) as store:
-        for name, cost in (("a", 49), ("b", 1), ("c", 1), ("d", 48), ("e", 1)):
-            await settle(store, await accept(store, name, cost), cost)
-        later = await accept(store, "f", 90, created_at=NOON + timedelta(days=1))
-        await settle(store, later, 85)
-        told = await store.crossings(0, 100)
-    facts = [(one.budget, one.span, one.percent, one.spent_nanos) for one in told]
-    assert facts == [
-        ("b", "2026-01-02", 50, 50),
-        ("b", "2026-01-02", 80, 99),
-        ("b", "2026-01-02", 100, 100),
-        ("b", "2026-01-03", 50, 85),
-        ("b", "2026-01-03", 80, 85),
-    ]
-    assert [one.sequence for one in told] == sorted({one.sequence for one in told})
-    assert told[0].tenant == "local"
-    assert told[0].limit_nanos == 100
 
 
 async def test_an_override_holds_until_it_runs_out(tmp_path: Path) -> None:

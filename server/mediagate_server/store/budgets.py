@@ -9,7 +9,7 @@ from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import BudgetExceeded, MediagateError, PriceUnknown
 
 THRESHOLDS: Final = (50, 80, 100)
-"""Percent of a budget that, once spent, are told once in each period."""
+"""Percent of a budget that, once spent, are told once in each period at each limit."""
 
 Configured = Callable[[str], Sequence[Budget]]
 """The budgets of a tenant now. Asked by the thread that writes."""
@@ -87,7 +87,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A budget of which so many percent were spent; told once for each span.
+    """A budget of which so many percent were spent; told once for each span and limit.
 
     `sequence` counts all of them, without a gap that ever fills.
     """

@@ -229,7 +229,8 @@ class Store(Protocol):
     async def crossings(self, after: int, limit: int) -> tuple[Crossing, ...]:
         """Thresholds of budgets that were reached, those with a sequence above `after` in order.
 
-        Each is written by the very commit that reached it, once for each span.
+        Each is written by the very commit that reached it, once for each span and limit:
+        another limit has thresholds of its own, and one that comes back is not told again.
         """
         ...
 

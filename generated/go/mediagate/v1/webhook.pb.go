@@ -156,7 +156,7 @@ func (x *WebhookEvent) GetBudget() *BudgetThreshold {
 	return nil
 }
 
-// A budget passed a threshold; told once for each period.
+// A budget passed a threshold; told once for each period and limit.
 type BudgetThreshold struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The budget's name.

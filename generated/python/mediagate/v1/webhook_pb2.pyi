@@ -93,7 +93,7 @@ Global___WebhookEvent: _TypeAlias = WebhookEvent  # noqa: Y015
 
 @_typing.final
 class BudgetThreshold(_message.Message):
-    """A budget passed a threshold; told once for each period."""
+    """A budget passed a threshold; told once for each period and limit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

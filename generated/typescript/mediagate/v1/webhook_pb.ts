@@ -59,7 +59,7 @@ export const WebhookEventSchema: GenMessage<WebhookEvent> = /*@__PURE__*/
   messageDesc(file_mediagate_v1_webhook, 0);
 
 /**
- * A budget passed a threshold; told once for each period.
+ * A budget passed a threshold; told once for each period and limit.
  *
  * @generated from message mediagate.v1.BudgetThreshold
  */

@@ -124,7 +124,10 @@ def move(
 def cross(
     connection: sqlite3.Connection, tenant: str, use: BudgetUse, percent: int, now: datetime
 ) -> bool:
-    """Note that a threshold is reached. True for the first time in its span."""
+    """Note that a threshold is reached. True for the first time in its span at this limit.
+
+    A statement that looks and writes, as `move` is: of all who note the same, one is the first.
+    """
     noted = connection.execute(
         "INSERT INTO budget_crossings (tenant, budget, span, percent, spent_nanos, limit_nanos,"
         " crossed_us) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
