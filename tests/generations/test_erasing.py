@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from mediagate_server.errors import Failure, Reason, Violation
 from mediagate_server.generations.doors import NoKeeper, Surroundings
@@ -21,14 +22,17 @@ DAY = 86_400.0
 
 
 class Kept(NoKeeper):
-    """Remembers whose media were erased; fails while `broken`."""
+    """Remembers whose media were erased; fails while `broken`, and for what is `stuck`."""
 
     def __init__(self) -> None:
         self.erased: list[str] = []
+        self.failed: list[str] = []
         self.broken = False
+        self.stuck: set[str] = set()
 
     async def delete(self, generation_id: str) -> None:
-        if self.broken:
+        if self.broken or generation_id in self.stuck:
+            self.failed.append(generation_id)
             raise storage_failed("away")
         self.erased.append(generation_id)
 
@@ -105,6 +109,63 @@ async def test_media_that_could_not_be_erased_are_asked_for_again(tmp_path: Path
         await eraser.erase("local", record.id)
         assert await store.get("local", record.id) == erased(record, clock.now())
         assert await store.past.alike("local", "like", record.created_at) == ()
+
+
+async def test_what_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> None:
+    """However many there are and however old: each is tried once at each look, some are named."""
+    clock, keeper = Jumping(), Kept()
+    async with SqliteStore(tmp_path) as store:
+        eraser = Eraser(surroundings(store, keeper, clock), lambda: Retention(media=DAY))
+        # More than two pages of them, the second page within those of one moment.
+        old = [await accept(store, clock, f"{n:03}", "image") for n in range(150)]
+        await clock.sleep(1)
+        old += [await accept(store, clock, f"{n:03}", "video") for n in range(150, 205)]
+        await clock.sleep(1)
+        newer = [await accept(store, clock, f"{n:03}", "image") for n in range(205, 208)]
+        keeper.stuck = {one.id for one in old}
+        await clock.sleep(DAY + 1)
+        counts: list[int] = []
+        for _ in range(2):
+            keeper.failed.clear()
+            with structlog.testing.capture_logs() as logs:
+                counts.append(await eraser.clean())
+            assert keeper.failed == [one.id for one in old]
+            named = [line for line in logs if "id" in line]
+            assert [line["id"] for line in named] == [one.id for one in old[:20]]
+            assert {line["cause"] for line in named} == {"away"}
+            assert [line["count"] for line in logs if "count" in line] == [len(old)]
+        assert counts == [len(newer), 0]
+        assert keeper.erased == [one.id for one in newer]
+        for one in old:
+            assert await store.get("local", one.id) == one
+        keeper.stuck.clear()
+        with structlog.testing.capture_logs() as logs:
+            assert await eraser.clean() == len(old)
+        assert logs == []
+
+
+async def test_one_that_changes_meanwhile_keeps_nothing_else_back(tmp_path: Path) -> None:
+    """Its cost, say, between finding and erasing it: it goes the next time."""
+    clock = Jumping()
+    async with SqliteStore(tmp_path) as store:
+
+        class Changing(Kept):
+            async def delete(self, generation_id: str) -> None:
+                await super().delete(generation_id)
+                if generation_id == first.id and len(self.erased) == 1:
+                    await store.save(replace(first, version=3))
+
+        keeper = Changing()
+        eraser = Eraser(surroundings(store, keeper, clock), lambda: Retention(media=DAY))
+        first = await accept(store, clock, "1", "image")
+        await clock.sleep(1)
+        second = await accept(store, clock, "2", "image")
+        await clock.sleep(DAY + 1)
+        assert await eraser.clean() == 1
+        assert await store.get("local", second.id) == erased(second, clock.now())
+        assert await store.get("local", first.id) == replace(first, version=3)
+        assert await eraser.clean() == 1
+        assert await store.get("local", first.id) == erased(replace(first, version=3), clock.now())
 
 
 def test_no_word_is_left_in_a_record() -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 import httpx
 import pytest
+from aiohttp import web
 
 from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.object_storage import ObjectStorage
@@ -95,6 +98,50 @@ async def test_keys_that_begin_alike(store: MediaStore, spool: Spool) -> None:
     assert await store.keys("outputs/gen_1") == ("outputs/gen_1/10",)
     await store.delete("outputs/gen_1")
     assert await store.keys("outputs/gen_10") == ("outputs/gen_10/0",)
+
+
+@asynccontextmanager
+async def refusing(s3: str, *refused: str) -> AsyncIterator[str]:
+    """The URL of an S3 that deletes no object of these names, and does all else."""
+    async with httpx.AsyncClient() as client:
+
+        async def pass_on(request: web.Request) -> web.Response:
+            if request.method == "DELETE" and request.path.endswith(refused):
+                return web.Response(status=403)
+            answer = await client.request(
+                request.method,
+                f"{s3}{request.raw_path}",
+                headers=list(request.headers.items()),
+                content=await request.read(),
+            )
+            kind = {"Content-Type": answer.headers.get("Content-Type", "text/xml")}
+            return web.Response(status=answer.status_code, body=answer.content, headers=kind)
+
+        app = web.Application()
+        app.router.add_route("*", "/{any:.*}", pass_on)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            host, port = runner.addresses[0][:2]
+            yield f"http://{host}:{port}"
+        finally:
+            await runner.cleanup()
+
+
+async def test_an_object_that_stays_keeps_no_other(bucket: Bucket, spool: Spool) -> None:
+    """Of a generation's outputs all go that can; asking again takes the rest."""
+    storage = ObjectStorage(bucket)
+    for index in range(40):
+        await put(storage, spool, f"outputs/gen_1/{index}", b"x")
+    async with refusing(bucket.endpoint, "/0", "/12") as front:
+        for _ in range(2):
+            with pytest.raises(StorageFailed):
+                await ObjectStorage(replace(bucket, endpoint=front)).delete("outputs/gen_1")
+            assert await storage.keys("outputs/gen_1") == ("outputs/gen_1/0", "outputs/gen_1/12")
+    await storage.delete("outputs/gen_1")
+    assert await storage.keys("outputs/gen_1") == ()
 
 
 async def test_links_of_object_storage(bucket: Bucket, spool: Spool) -> None:

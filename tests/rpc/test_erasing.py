@@ -283,6 +283,42 @@ async def test_what_is_over_its_time_goes_by_itself(
     assert found(tmp_path / "data", CANARY.encode(), SAID.encode()) == []
 
 
+async def test_a_medium_that_cannot_be_erased_keeps_nothing_else_back(
+    sandbox: Sandbox, open_gate: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is newer goes; the one is named, still there to be read, and goes once it can."""
+    clock = Stepped()
+    request = image_pb2.GenerateImageRequest(prompt=CANARY)
+    async with open_gate(sandbox.url, clock=clock) as (stubs, _):
+        stuck, *others = [
+            (await stubs.image.GenerateImage(request)).generation.id for _ in range(3)
+        ]
+        others.append((await stubs.text.GenerateText(text())).generation.id)
+    folder = tmp_path / "data" / "media" / "kept" / "outputs" / stuck
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)  # No folder that could be removed, whoever runs this.
+    await clock.step(31 * 86_400)
+    capsys.readouterr()
+    async with open_gate(sandbox.url, clock=clock) as (stubs, _):
+        for name in others:
+            while not (await shown(stubs, name)).generation.HasField("erase_time"):
+                pass
+        assert not (await shown(stubs, stuck)).generation.HasField("erase_time")
+        assert (await read_output(stubs, stuck))[1]
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await erase(stubs, stuck)
+        assert reason_of(refused.value) == "OUTPUT_STORE_FAILED"
+    folder.unlink()
+    elsewhere.rename(folder)
+    async with open_gate(sandbox.url, clock=clock) as (stubs, _):
+        while not (await shown(stubs, stuck)).generation.HasField("erase_time"):
+            pass
+    told = capsys.readouterr().out
+    assert [line for line in told.splitlines() if stuck in line and "over its time" in line]
+    assert CANARY not in told
+    assert not folder.exists()
+
+
 async def test_an_earlier_answer_is_the_answer(sandbox: Sandbox, open_gate: Opener) -> None:
     """Where it asked for the same and is not too old; nothing is sent, nothing is paid."""
     clock = Stepped()

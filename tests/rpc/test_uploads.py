@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 
 from mediagate.v1 import media_pb2
 from mediagate_sandbox.media import PictureRecipe, make
@@ -246,6 +247,50 @@ async def test_expiry_and_tenants(tmp_path: Path) -> None:
     assert other.value.failure == late.value.failure
     assert await uploads.clean() == 1
     assert await Folder(tmp_path / "kept").keys("uploads") == ()
+
+
+async def kept_upload(uploads: Uploads) -> str:
+    """The name of an upload of three bytes."""
+    async with uploads.incoming() as incoming:
+        await incoming.write(b"abc")
+        await incoming.finish()
+        return (await uploads.finish(incoming, tenant="one", media_type="")).id
+
+
+async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> None:
+    """Whatever ails it: the others go, it is named, and goes once it can."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    uploads = Uploads(
+        Folder(tmp_path / "kept"),
+        Spool(tmp_path / "incoming"),
+        now=lambda: now,
+        max_bytes=lambda: 100,
+        life=lambda: 60.0,
+    )
+    names = sorted([await kept_upload(uploads) for _ in range(5)])
+    stuck, unread, broken, *_ = names
+    folder, aside = tmp_path / "kept" / "uploads", tmp_path / "aside"
+    aside.mkdir()
+    (folder / stuck).unlink()
+    (folder / stuck).symlink_to(aside)  # Neither a file nor a folder that could be removed.
+    (folder / f"{unread}.notes").rename(aside / "notes")
+    (folder / f"{unread}.notes").mkdir()
+    (folder / f"{broken}.notes").write_bytes(b"{}")
+    now += timedelta(seconds=60)
+    for erased in (2, 0):
+        with structlog.testing.capture_logs() as logs:
+            assert await uploads.clean() == erased
+        told = {line["upload"]: line["log_level"] for line in logs if "upload" in line}
+        assert told == {stuck: "warning", unread: "warning", broken: "error"}
+        assert [line["count"] for line in logs if "count" in line] == [2]
+        left = {file.name.removesuffix(".notes") for file in folder.iterdir()}
+        assert left == {stuck, unread, broken}
+    (folder / stuck).unlink()  # Its bytes are gone now: what is left of it is its notes.
+    (folder / f"{unread}.notes").rmdir()
+    (aside / "notes").rename(folder / f"{unread}.notes")
+    (folder / f"{broken}.notes").write_bytes((folder / f"{unread}.notes").read_bytes())
+    assert await uploads.clean() == 3
+    assert list(folder.iterdir()) == []
 
 
 async def test_a_bug_does_not_end_the_cleaning(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ import structlog
 
 from mediagate_server.errors import Failure, GenerationNotFound, MediagateError, NotTerminal
 from mediagate_server.generations.doors import Surroundings
+from mediagate_server.outputs.port import StorageFailed
 from mediagate_server.replacing import replace
 from mediagate_server.store.port import StaleWrite
-from mediagate_server.store.records import Generation
+from mediagate_server.store.records import Generation, Position
 
 _AT_ONCE: Final = 100
+_NAMED: Final = 20
+"""How many a look names at most that could not be erased: a disk that is away is one trouble."""
 _LOOK_EVERY: Final = 600.0
 _TEXTS: Final = ("text", "safety")
 _MEDIA: Final = ("image", "video", "audio", "raw")
@@ -94,26 +97,49 @@ class Eraser:
             try:
                 if count := await self.clean():
                     _log.info("erased what was over its time", count=count)
-            except (MediagateError, StaleWrite) as error:
+            except MediagateError as error:
                 _log.warning("what is over its time was not erased", error=type(error).__name__)
             await self._around.clock.wait(asyncio.Event(), _LOOK_EVERY)
 
     async def clean(self) -> int:
-        """Erase what is over its time; how many generations and requests there were."""
+        """Erase what is over its time; how many generations and requests there were.
+
+        What cannot be erased is named in the log, keeps nothing else back, and is tried again the
+        next time. StoreUnavailable ends it: that is no single one's trouble.
+        """
         kept = self._retention()
         count = 0
         if kept.requests:
             count += await self._around.store.past.forget_requests(self._before(kept.requests))
         for modalities, life in ((_TEXTS, kept.texts), (_MEDIA, kept.media)):
-            while life:
-                found = await self._around.store.past.expired(
-                    modalities, self._before(life), _AT_ONCE
-                )
-                for record in found:
+            if life:
+                count += await self._clean(modalities, self._before(life))
+        return count
+
+    async def _clean(self, modalities: tuple[str, ...], before: datetime) -> int:
+        """Each once, from the oldest on; how many were erased."""
+        count = failures = 0
+        after: Position | None = None
+        while True:
+            found = await self._around.store.past.expired(modalities, before, _AT_ONCE, after)
+            for record in found:
+                try:
                     await self._erase(record)
-                count += len(found)
-                if len(found) < _AT_ONCE:
-                    break
+                except StorageFailed as failed:
+                    failures += 1
+                    if failures <= _NAMED:
+                        cause = failed.failure.metadata["cause"]
+                        _log.warning("over its time, not erased", id=record.id, cause=cause)
+                except StaleWrite:
+                    _log.info("changed while it was erased, left for the next time", id=record.id)
+                else:
+                    count += 1
+            if len(found) < _AT_ONCE:
+                break
+            # On from here: those that fail are still there, and would be found again and again.
+            after = Position(found[-1].created_at, found[-1].id)
+        if failures:
+            _log.warning("what is over its time is tried again later", count=failures)
         return count
 
     async def _erase(self, record: Generation) -> None:

@@ -1,6 +1,7 @@
 """Media kept in a local folder: a file for the bytes, and one beside it for the notes.
 
 The notes come last and each file appears whole, by a rename: what has no notes is not there.
+They also go last: as long as there are any, keys are listed and what is left can be deleted.
 """
 
 import asyncio
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import orjson
+import structlog
 
 from mediagate_server.outputs.port import CHUNK_BYTES, Stored, checked, storage_failed
 
 _NOTES: Final = ".notes"
 _HALF: Final = ".half"
+
+_log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -81,10 +85,10 @@ class Folder:
 
         def work() -> None:
             if path.is_dir():
-                shutil.rmtree(path)
+                _remove(path)
             else:
-                _notes_of(path).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
+                _notes_of(path).unlink(missing_ok=True)
             if path.parent.is_dir():
                 _sync_folder(path.parent)
 
@@ -151,10 +155,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _remove(folder: Path) -> None:
+    """All that can be removed of it, whatever cannot. Raises OSError where something is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise OSError("something is left of the folder")
+
+
 def _clear_halves(top: Path) -> None:
+    """One that cannot be removed is not there all the same: no reason not to start."""
     for folder, _, names in os.walk(top):
         there = set(names)
         for name in names:
-            is_whole = name.endswith(_NOTES) or f"{name}{_NOTES}" in there
-            if not is_whole:
-                (Path(folder) / name).unlink()
+            other = name.removesuffix(_NOTES) if name.endswith(_NOTES) else f"{name}{_NOTES}"
+            if other not in there:
+                half = Path(folder) / name
+                try:
+                    half.unlink()
+                except OSError as error:
+                    left = str(half.relative_to(top))
+                    _log.warning("half a medium is left", file=left, error=type(error).__name__)

@@ -140,7 +140,22 @@ class ObjectStorage:
                 async for page in obstore.list(self._store, prefix=checked(key))
                 for entry in page
             ]
-            await obstore.delete_async(self._store, [key, *below])
+            try:
+                await obstore.delete_async(self._store, [key, *below])
+            except (BaseError, OSError):
+                # The library stops at the first that fails.
+                await self._delete_each([key, *below])
+
+    async def _delete_each(self, keys: list[str]) -> None:
+        """Those that can be deleted, whatever cannot. Raises the last failure."""
+        last: BaseError | OSError | None = None
+        for key in keys:
+            try:
+                await obstore.delete_async(self._store, key)
+            except (BaseError, OSError) as failed:
+                last = failed
+        if last:
+            raise last
 
     async def keys(self, below: str) -> tuple[str, ...]:
         """See port.MediaStore."""

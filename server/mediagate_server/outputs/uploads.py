@@ -23,6 +23,8 @@ _log = structlog.get_logger()
 _KEYS: Final = "uploads"
 _ID: Final = re.compile(r"upl_[0-9a-f]{32}")
 _CLEAN_EVERY: Final = 600.0
+_NAMED: Final = 20
+"""How many a look names at most that could not be erased: a disk that is away is one trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,33 @@ class Uploads:
         return upload
 
     async def clean(self) -> int:
-        """Erase what has expired; how many there were."""
-        erased = 0
+        """Erase what has expired; how many there were.
+
+        What cannot be erased is named in the log, keeps nothing else back, and is tried again the
+        next time. Raises StorageFailed where it cannot be told what there is.
+        """
+        erased = failures = 0
         for key in await self._store.keys(_KEYS):
-            stored = await self._store.find(key)
-            if stored and _expiry(stored) <= self._now():
-                await self._store.delete(key)
-                erased += 1
+            try:
+                erased += await self._erase_expired(key)
+            except StorageFailed as failed:
+                failures += 1
+                if failures <= _NAMED:
+                    cause = failed.failure.metadata["cause"]
+                    _log.warning("upload not cleaned", upload=_id_of(key), cause=cause)
+            except Exception as error:  # noqa: BLE001 - one that is broken is no other's trouble
+                broke("cleaning of uploads", error, upload=_id_of(key))
+        if failures:
+            _log.warning("uploads are tried again later", count=failures)
         return erased
+
+    async def _erase_expired(self, key: str) -> bool:
+        """Whether it was to be erased, and is. What is listed and not found is half erased."""
+        stored = await self._store.find(key)
+        if stored and _expiry(stored) > self._now():
+            return False
+        await self._store.delete(key)
+        return True
 
     async def keep_clean(
         self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -128,6 +149,10 @@ def _notes(upload: Upload, tenant: str) -> dict[str, str]:
         "expires_at": upload.expires_at.isoformat(),
         **upload.facts.notes(),
     }
+
+
+def _id_of(key: str) -> str:
+    return key.removeprefix(f"{_KEYS}/")
 
 
 def _expiry(stored: Stored) -> datetime:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from mediagate_server.store.records import Bound, Generation
+from mediagate_server.store.records import Bound, Generation, Position
 
 
 class Past(Protocol):
@@ -22,9 +22,16 @@ class Past(Protocol):
         ...
 
     async def expired(
-        self, modalities: tuple[str, ...], before: datetime, limit: int
+        self,
+        modalities: tuple[str, ...],
+        before: datetime,
+        limit: int,
+        after: Position | None = None,
     ) -> tuple[Generation, ...]:
-        """Generations accepted before that time, ended and not erased, oldest first."""
+        """Generations accepted before that time, ended and not erased, oldest first.
+
+        A page of them, from above `after`.
+        """
         ...
 
     async def alike(self, tenant: str, likeness: str, since: datetime) -> tuple[Generation, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from mediagate_server.store.records import Bound, Generation
+from mediagate_server.store.records import Bound, Generation, Position
 from mediagate_server.store.sealing import Seal
 from mediagate_server.store.sqlite import erasing, generations, searching
 from mediagate_server.store.sqlite.reader import Reader
@@ -44,10 +44,16 @@ class SqlitePast:
         return forgotten
 
     async def expired(
-        self, modalities: tuple[str, ...], before: datetime, limit: int
+        self,
+        modalities: tuple[str, ...],
+        before: datetime,
+        limit: int,
+        after: Position | None = None,
     ) -> tuple[Generation, ...]:
         """See past.Past."""
-        return await self._reader.read(lambda c: searching.expired(c, modalities, before, limit))
+        return await self._reader.read(
+            lambda c: searching.expired(c, modalities, before, limit, after)
+        )
 
     async def alike(self, tenant: str, likeness: str, since: datetime) -> tuple[Generation, ...]:
         """See past.Past."""

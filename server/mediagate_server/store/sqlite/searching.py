@@ -98,14 +98,23 @@ def alike(
 
 
 def expired(
-    connection: sqlite3.Connection, modalities: tuple[str, ...], before: datetime, limit: int
+    connection: sqlite3.Connection,
+    modalities: tuple[str, ...],
+    before: datetime,
+    limit: int,
+    after: Position | None,
 ) -> tuple[Generation, ...]:
-    """Those that have ended and were not erased, oldest first."""
+    """A page of those that have ended and were not erased, oldest first, from above `after`."""
     marks = ", ".join("?" * len(modalities))
+    above = ""
+    values: list[object] = [*modalities, microseconds(before)]
+    if after:
+        above = " AND (created_us, id) > (?, ?)"
+        values += [microseconds(after.created_at), after.id]
     rows = connection.execute(
         "SELECT document FROM generations WHERE erased = 0 AND terminal = 1"  # noqa: S608
-        f" AND modality IN ({marks}) AND created_us < ? ORDER BY created_us LIMIT ?",
-        (*modalities, microseconds(before), limit),
+        f" AND modality IN ({marks}) AND created_us < ?{above} ORDER BY created_us, id LIMIT ?",
+        (*values, limit),
     ).fetchall()
     return tuple(from_document(row[0]) for row in rows)
 
