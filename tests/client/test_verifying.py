@@ -63,6 +63,9 @@ def test_while_secrets_are_rotated(secret: Any) -> None:
         {"webhook-signature": ""},
         {"webhook-signature": "v1,"},
         {"webhook-signature": "v1,\u00e4"},
+        {"webhook-signature": "v1,\udce4"},
+        {"webhook-id": "evt_\udce4"},
+        {"webhook-timestamp": f"{int(NOW)}\udce4"},
         {"webhook-signature": "v1a," + base64.b64encode(b"x" * 32).decode()},
         {"webhook-signature": " ".join(["v1,AAAA"] * 1_000)},
         signed_headers("evt_1", NOON, BODY, (OLD,)),
@@ -86,6 +89,8 @@ def test_another_body() -> None:
     """Also one that is the same JSON."""
     with pytest.raises(WebhookNotVerified):
         verified(BODY.replace(b":3", b": 3"))
+    with pytest.raises(WebhookNotVerified):
+        verified(BODY.decode() + "\udce4")
 
 
 @pytest.mark.parametrize(
