@@ -15,6 +15,7 @@ from mediagate.v1 import (
     models_pb2,
     safety_pb2,
     text_pb2,
+    usage_pb2,
 )
 from mediagate.v1.generations_pb2 import GenerationFilter
 from mediagate.v1.options_pb2 import GenerationOptions
@@ -61,6 +62,16 @@ def inline(data: bytes, media_type: str = "image/png") -> medium_pb2.MediaInput:
     return medium_pb2.MediaInput(inline=medium_pb2.InlineMedia(data=data, media_type=media_type))
 
 
+LABELS = {"a.b_c-0": "x" * 128, "x" * 63: ""}
+BAD_LABELS: list[tuple[dict[str, str], str, str]] = [
+    ({"Team": "x"}, '["Team"]', "a-z0-9"),
+    ({"": "x"}, '[""]', "1 to 63"),
+    ({"x" * 64: ""}, f'["{"x" * 64}"]', "1 to 63"),
+    ({"team": "x" * 129}, '["team"]', "128"),
+    ({"a\0": ""}, '["a\\u0000"]', "a-z0-9"),
+    ({f"k{n}": "" for n in range(17)}, "", "16"),
+]
+
 GOOD: list[Message] = [
     text(),
     text(request_id=UUID),
@@ -74,7 +85,7 @@ GOOD: list[Message] = [
     text(wait=seconds(86_400)),
     text(options=options(timeout=seconds(5), disconnect_grace=seconds(300))),
     text(options=options(allow_substitutes=False, max_cost_usd_nanos=0, screen_prompt=False)),
-    text(options=options(labels={"a.b_c-0": "x" * 128, "x" * 63: ""})),
+    text(options=options(labels=LABELS)),
     text(response_format=text_pb2.ResponseFormat(kind=text_pb2.ResponseFormat.KIND_TEXT)),
     stream(request_id=UUID, after_sequence=2**62),
     image(size=medium_pb2.Size(width=16, height=8_192)),
@@ -92,7 +103,7 @@ GOOD: list[Message] = [
     audio(prompt="", lyrics="la"),
     models_pb2.ListModelsRequest(),
     models_pb2.ListModelsRequest(page_size=5_000),
-    generations_pb2.ListGenerationsRequest(filter=GenerationFilter(labels={"Any thing": "x"})),
+    generations_pb2.ListGenerationsRequest(filter=GenerationFilter(labels=LABELS)),
     generations_pb2.WatchGenerationRequest(id="g"),
 ]
 
@@ -149,12 +160,6 @@ BAD: list[tuple[Message, str, str]] = [
     (text(options=options(disconnect_grace=seconds(301))), "options.disconnect_grace", "300"),
     (text(options=options(max_cost_usd_nanos=-1)), "options.max_cost_usd_nanos", "at least 0"),
     (text(options=options(parameter_mode=7)), "options.parameter_mode", "ParameterMode"),
-    (text(options=options(labels={"Team": "x"})), 'options.labels["Team"]', "a-z0-9"),
-    (text(options=options(labels={"": "x"})), 'options.labels[""]', "1 to 63"),
-    (text(options=options(labels={"x" * 64: ""})), f'options.labels["{"x" * 64}"]', "1 to 63"),
-    (text(options=options(labels={"team": "x" * 129})), 'options.labels["team"]', "128"),
-    (text(options=options(labels={"a\0": ""})), 'options.labels["a\\u0000"]', "a-z0-9"),
-    (text(options=options(labels={f"k{n}": "" for n in range(17)})), "options.labels", "16"),
     (stream(after_sequence=5), "request_id", "after_sequence"),
     (stream(request_id=UUID, after_sequence=-1), "after_sequence", "at least 0"),
     (image(prompt=""), "prompt", "must be set"),
@@ -234,6 +239,23 @@ BAD: list[tuple[Message, str, str]] = [
     ),
     (generations_pb2.WatchGenerationRequest(id="g", after_sequence=-1), "after_sequence", "0"),
 ]
+
+
+@pytest.mark.parametrize(("labels", "path", "words"), BAD_LABELS, ids=range(len(BAD_LABELS)))
+def test_labels_are_asked_for_as_they_are_given(
+    labels: dict[str, str], path: str, words: str
+) -> None:
+    """What no generation can have is refused by every filter too, by the same rule."""
+    generations = GenerationFilter(labels=labels)
+    for request, field in (
+        (text(options=options(labels=labels)), "options"),
+        (generations_pb2.ListGenerationsRequest(filter=generations), "filter"),
+        (generations_pb2.WatchGenerationsRequest(filter=generations), "filter"),
+        (usage_pb2.ListChargesRequest(filter=usage_pb2.UsageFilter(labels=labels)), "filter"),
+    ):
+        found = wrong(request)
+        assert list(found) == [f"{field}.labels{path}"]
+        assert words in found[f"{field}.labels{path}"]
 
 
 @pytest.mark.parametrize(

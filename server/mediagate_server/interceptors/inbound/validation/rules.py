@@ -159,6 +159,7 @@ _FIXED: Final[Rules] = {
     "WaitGenerationRequest": {"wait": _WAIT},
     "WatchGenerationRequest": {"after_sequence": _NOT_NEGATIVE},
     "WatchGenerationsRequest": {"after_sequence": _NOT_NEGATIVE},
+    "GenerationFilter": {"labels": Labels()},
     "ListGenerationsRequest": _PAGE,
     "ListModelsRequest": _PAGE,
     "UsageFilter": {"labels": Labels()},
