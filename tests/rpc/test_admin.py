@@ -92,6 +92,7 @@ async def test_a_budget_is_another_for_a_while(sandbox: Sandbox, open_gate: Open
         raised = (await admin.OverrideBudget(asked)).budget
         assert (raised.limit_usd_nanos, raised.spent_usd_nanos) == (2 * UNIT, UNIT)
         await pictures.GenerateImage(picture())
+        asked.expire_time.FromJsonString("9999-12-31T23:59:59.999999999Z")
         asked.limit_usd_nanos = 0
         assert (await admin.OverrideBudget(asked)).budget.limit_usd_nanos == 0
         assert reason_of(await refused(pictures.GenerateImage(picture()))) == "BUDGET_EXCEEDED"
@@ -108,6 +109,11 @@ WRONG: dict[str, tuple[dict[str, Any], grpc.StatusCode, str]] = {
         "limit_usd_nanos",
     ),
     "no time": ({"expire_time": None}, grpc.StatusCode.INVALID_ARGUMENT, "expire_time"),
+    "the first time there is": (
+        {"expire_time": Timestamp(seconds=-62_135_596_800)},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "expire_time",
+    ),
     "a time that is over": (
         {"expire_time": Timestamp(seconds=1)},
         grpc.StatusCode.INVALID_ARGUMENT,

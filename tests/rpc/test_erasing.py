@@ -331,6 +331,8 @@ async def test_an_earlier_answer_is_the_answer(sandbox: Sandbox, open_gate: Open
             again = await stubs.text.GenerateText(same)
             assert again.replayed
             assert again.generation == first.generation
+        ever = Duration(seconds=315_576_000_000)  # The longest there is: 10,000 years.
+        assert (await stubs.text.GenerateText(text(reuse_within=ever))).replayed
         stream = text_pb2.StreamTextRequest(prompt=same.prompt, options=same.options)
         fresh = await events(stubs, stream)
         assert not fresh[0].started.replayed  # Another rpc, so another request.

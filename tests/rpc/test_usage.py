@@ -1,6 +1,7 @@
 """UsageService through the wire: what it adds up is what generations and the bill say."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,10 @@ BY = {
     name: getattr(usage_pb2, f"USAGE_DIMENSION_{name}")
     for name in ("TENANT", "MODEL", "MODALITY", "LABEL", "DAY", "PRICE")
 }
+
+FIRST, LAST = Timestamp(), Timestamp()
+FIRST.FromJsonString("0001-01-01T00:00:00Z")
+LAST.FromJsonString("9999-12-31T23:59:59.999999999Z")
 
 
 def options(model: str, **labels: str) -> options_pb2.GenerationOptions:
@@ -179,6 +184,35 @@ async def test_filters_choose(sandboxed: Stubs) -> None:
         assert await charges(sandboxed, **nothing) == []
 
 
+async def test_the_first_and_the_last_moment_are_times_too(
+    three: dict[str, Stubs], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever a caller may name a time, both ends of what can be told are."""
+    boss, mine = three["boss"], three["mine"]
+    everything: dict[str, Any] = {"start_time": FIRST, "end_time": LAST}
+    assert len(await charges(mine, **everything)) == 1
+    assert await charges(mine, end_time=FIRST) == []
+    assert await charges(mine, start_time=LAST) == []
+    assert await usage(mine, "MODEL", start_time=LAST) == []
+    assert await usage(mine, "MODEL", end_time=LAST) == []
+    cases: tuple[tuple[dict[str, Any], int], ...] = (
+        ({"created_after": FIRST, "created_before": LAST}, 1),
+        ({"created_before": FIRST}, 0),
+        ({"created_after": LAST}, 0),
+    )
+    for wanted, number in cases:
+        listed = await mine.generations.ListGenerations(
+            generations_pb2.ListGenerationsRequest(
+                filter=generations_pb2.GenerationFilter(**wanted)
+            )
+        )
+        assert len(listed.generations) == number
+    for moment in (FIRST, LAST):
+        request = usage_pb2.GetReconciliationRequest(start_time=moment)
+        assert not (await boss.usage.GetReconciliation(request)).discrepancies
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
 async def test_what_is_unknown_is_counted_and_never_zero(
     scripted: ScriptedUpstream, stubs: Stubs
 ) -> None:
@@ -218,6 +252,9 @@ async def test_bad_questions_are_refused_by_the_field(sandboxed: Stubs) -> None:
         ("label_key", {"group_by": [BY["LABEL"]], "label_key": "Team!"}),
         ("filter.end_time", {"filter": {"start_time": stamp(now), "end_time": stamp(now)}}),
         ("filter.start_time", {"filter": {"start_time": stamp(now - timedelta(days=401))}}),
+        ("filter.end_time", {"filter": {"end_time": FIRST}}),
+        ("filter.start_time", {"filter": {"start_time": FIRST}}),
+        ("filter.start_time", {"filter": {"start_time": FIRST, "end_time": LAST}}),
         ("filter.modality", {"filter": {"modality": 99}}),
         ("filter.labels", {"filter": {"labels": {f"k{n}": "v" for n in range(17)}}}),
     ]

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from mediagate_server import failpoints
 from mediagate_server.catalog.plan import Plan
@@ -43,6 +43,8 @@ from mediagate_server.store.records import (
     Purpose,
 )
 from mediagate_server.unexpected import broke
+
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Generations:
@@ -256,7 +258,8 @@ class Generations:
     async def _earlier(self, submission: Submission) -> Bound | None:
         """A generation that asked for the same and has all that it made, bound to this request."""
         store, now = self._around.store, self._around.clock.now()
-        since = now - timedelta(seconds=submission.reuse_within)
+        # What is longer ago than a date can tell is as good as ever.
+        since = now - min(timedelta(seconds=submission.reuse_within), now - _BEGINNING)
         for record in await store.past.alike(submission.tenant, submission.likeness, since):
             if record.sandbox != self._around.sandbox or not is_whole(record, now):
                 continue

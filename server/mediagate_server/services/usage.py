@@ -29,6 +29,8 @@ EVERYBODY: Final = "*"
 """What a filter calls all tenants. No tenant can have this id."""
 
 _A_DAY: Final = timedelta(days=1)
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+"""The first moment that can be told."""
 _PLACES: Final = 2
 """Numbers in a page token."""
 
@@ -91,6 +93,8 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
         """From when until when to add up; None: everything there is by now."""
         start, end = _moment(asked, "start_time"), _moment(asked, "end_time")
         if start is None:
+            if end == _BEGINNING:
+                raise InvalidRequest.of("filter.end_time", "must be after the year 1 has begun")
             last = end - timedelta(microseconds=1) if end else self._now()
             start = last.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         if (end or self._now()) - start > LONGEST:
