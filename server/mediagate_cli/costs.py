@@ -128,7 +128,10 @@ def compare(
         invoice = read_invoice(o.read_text(file))
     except InvoiceError as error:
         raise typer.BadParameter(str(error), param_hint="FILE") from None
-    period = Period.of(month or invoice.month or None, None, None)
+    if invoice.month and not month:
+        period = Period.of_month(invoice.month, "FILE")
+    else:
+        period = Period.of(month or None, None, None)
 
     async def work(client: "AsyncClient") -> None:
         totals = await client.get_usage(

@@ -1,5 +1,6 @@
 """Stretches of time as they are typed: a month, or a first and a last day. All in UTC."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -18,7 +19,7 @@ class Period:
     def of_month(cls, text: str, hint: str = "--month") -> Self:
         """Return the month YYYY-MM. BadParameter if it is none."""
         start = _parsed(text, "%Y-%m", "a month like 2026-11", hint)
-        return cls(start, _next_month(start))
+        return cls(start, _ended(_next_month, start, text, hint))
 
     @classmethod
     def of(cls, month: str | None, first: str | None, last: str | None) -> Self:
@@ -29,7 +30,10 @@ class Period:
                     "not together with --since or --until", param_hint="--month"
                 )
             return cls.of_month(month)
-        end = _day(last, "--until") + timedelta(days=1) if last else _next_month(datetime.now(UTC))
+        if last:
+            end = _ended(_next_day, _day(last, "--until"), last, "--until")
+        else:
+            end = _next_month(datetime.now(UTC))
         start = _day(first, "--since") if first else _month_of(end - timedelta(days=1))
         if start >= end:
             raise typer.BadParameter("is after --until", param_hint="--since")
@@ -47,6 +51,20 @@ def _month_of(moment: datetime) -> datetime:
 
 def _next_month(moment: datetime) -> datetime:
     return _month_of(_month_of(moment) + timedelta(days=32))
+
+
+def _next_day(moment: datetime) -> datetime:
+    return moment + timedelta(days=1)
+
+
+def _ended(
+    following: Callable[[datetime], datetime], start: datetime, text: str, hint: str
+) -> datetime:
+    """Return when what begins at `start` is over. BadParameter: it ends where dates do."""
+    try:
+        return following(start)
+    except OverflowError:
+        raise typer.BadParameter(f"{text!r} is too late to be added up", param_hint=hint) from None
 
 
 def _day(text: str, hint: str) -> datetime:

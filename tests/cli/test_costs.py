@@ -110,6 +110,10 @@ def test_another_time_and_other_labels(costs: Mediagate) -> None:
         ("--month", "2026-11", "--since", "2026-11-01"),
         ("--since", "yesterday"),
         ("--since", "2026-11-02", "--until", "2026-11-01"),
+        ("--month", "9999-12"),
+        ("--until", "9999-12-31"),
+        ("--month", "0000-01"),
+        ("compare", "-", "--month", "9999-12"),
         ("--label", "team"),
         ("--by", "colour"),
         ("compare", "nowhere.csv"),
@@ -117,8 +121,40 @@ def test_another_time_and_other_labels(costs: Mediagate) -> None:
     ],
 )
 def test_a_wrong_command_line(costs: Mediagate, arguments: tuple[str, ...]) -> None:
-    """Ends with 2."""
-    assert costs(*arguments).exit_code == 2
+    """Ends with 2, also beside an invoice that can be read."""
+    assert costs(*arguments, input=f"model,amount_usd\n{FLUX},1\n").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"model,amount_usd\n{FLUX},0,015\n", "line 2"),
+        (f'model,amount_usd\n{FLUX},"0,015"\n', "line 2"),
+        (f"model,amount_usd,month\n{FLUX},1,9999-12\n", "'9999-12' is too late"),
+        (f"model,amount_usd,month\n{FLUX},1,0000-01\n", "'0000-01' is not a month"),
+        ("[" * 100_000, "nested too deep"),
+        (f'model,amount_usd\n"{"x" * 200_000}",1\n', "line 2"),
+    ],
+)
+def test_an_invoice_that_cannot_be_read(costs: Mediagate, text: str, words: str) -> None:
+    """Ends with 2 as well, not with the 1 of one that differs, and the file is named."""
+    done = costs("compare", "-", input=text)
+    assert done.exit_code == 2, done.output
+    assert isinstance(done.exception, SystemExit)
+    assert not done.stdout
+    told = " ".join(done.stderr.replace("│", " ").split())
+    assert "FILE" in told
+    assert words in told
+
+
+def test_an_invoice_of_nothing_differs(costs: Mediagate) -> None:
+    """Zero dollars, as JSON writes them, do not agree with what was spent."""
+    for zero in (0, 0.0, "0"):
+        lines = [{"model": model, "amount_usd": zero} for model in (FLUX, CLAUDE, FILM)]
+        done = costs("compare", "-", "--json", input=json.dumps(lines))
+        assert done.exit_code == 1, done.output
+        verdicts = {one["model"]: one["verdict"] for one in json.loads(done.stdout)}
+        assert verdicts[FLUX] == verdicts[FILM] == "differs"
 
 
 def test_more_than_three_groups_are_the_gates_to_refuse(costs: Mediagate) -> None:

@@ -55,6 +55,23 @@ def test_what_is_written_is_read(lines: list[tuple[str, Decimal]], form: str) ->
         assert amount.slack == len(mine) * 50_000
 
 
+@given(st.lists(sums.map(float), min_size=1))
+def test_rounding_hides_half_a_cent_a_line_and_no_more(amounts: list[float]) -> None:
+    """However few places a number of JSON shows: there, $1.10 is 1.1, and $0.00 is 0 or 0.0."""
+    for form in (float, str, lambda usd: int(usd) if usd.is_integer() else usd):
+        lines = [{"model": "a/b", "amount_usd": form(usd)} for usd in amounts]
+        (amount,) = read_invoice(json.dumps(lines)).amounts.values()
+        assert amount.slack <= len(amounts) * 5_000_000
+
+
+@pytest.mark.parametrize("lines", [[0.0], [0], ["0"], [0.0, 0.0, 0.0, 0.1]])
+def test_what_was_not_billed_at_all_differs(lines: list[object]) -> None:
+    """Zero does not agree with what the ledger has, be it written with one place or with none."""
+    text = json.dumps([{"model": "a/b", "amount_usd": usd} for usd in lines])
+    (found,) = compare([row(15_000_000)], read_invoice(text).amounts, HALF)
+    assert found.verdict is Verdict.DIFFERS
+
+
 def test_other_ways_to_write_the_same() -> None:
     """A byte order mark, other separators, other headings, more columns, dollar signs, versions."""
     text = (
@@ -76,11 +93,33 @@ def test_other_ways_to_write_the_same() -> None:
         ("model,amount_usd\n,1\n", "line 2: it names no model"),
         ("model,amount_usd\na/b,1\nc/d,1.2.3\n", "line 3: '1.2.3' is not a sum"),
         ("model,amount_usd\na/b\n", "line 2: it has no amount"),
+        ("model,amount_usd\nc/d,1\na/b,0,015\n", "line 3: it has 3 cells, the heading 2"),
+        ("model,amount_usd\na/b,1,000\n", "line 2: it has 3 cells, the heading 2"),
+        ("model,amount_usd\na/b,1,234.56\n", "line 2: it has 3 cells, the heading 2"),
+        ("\n\nmodel,amount_usd\na/b,1,\n", "line 4: it has 3 cells, the heading 2"),
+        ("model,n,amount_usd\na/b,1,000,0.015\n", "line 2: it has 4 cells, the heading 3"),
+        ("cost,model,amount_usd\n5,a/b\n", "line 2: it has no amount"),
+        ("amount_usd,model\n5\n", "line 2: it names no model"),
+        ("model,amount_usd,Amount USD\na/b,1,2\n", "more than one column 'amount_usd'"),
+        ("model,model,amount_usd\na/b,c/d,2\n", "more than one column 'model'"),
+        ('model,amount_usd\na/b,"0,015"\n', "line 2: '0,015' is not a sum"),
+        ("model;amount_usd\na/b;0,015\n", "line 2: '0,015' is not a sum"),
+        ("model;amount_usd\na/b;-$00,015\n", "line 2: '-$00,015' is not a sum"),
+        (f'model,amount_usd\na/b,1\n"{"x" * 131_073}",1\n', "line 3: field larger than"),
+        (f'"{"x" * 131_073}",amount_usd\n', "line 1: field larger than"),
+        (f"model,amount_usd\na/b,{'x' * 99_999}\n", "line 2: 'xxx"),
         ("model,amount_usd\na/b,NaN\n", "'NaN' is not a sum"),
         ("model,amount_usd\na/b,-\n", "'-' is not a sum"),
         ("model,amount_usd,month\na/b,1,2026-10\na/b,1,2026-11\n", "several months"),
         ("model,amount_usd,month\na/b,1,October\n", "'October' is not a month"),
         ("{", "not JSON"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"a":' * 100_000, "nested too deep"),
+        ('{"month": 202610, "lines": []}', "a month is a text"),
+        ('[{"model": "a/b", "amount_usd": 1, "month": [[]]}]', "entry 1: a month is a text"),
+        ('[{"model": "a/b", "amount_usd": 1e999999999}]', "'1E+999999999' is not a sum"),
+        ('[{"model": "a/b", "amount_usd": 1e-999999999}]', "'1E-999999999' is not a sum"),
+        (f'[{{"model": "a/b", "amount_usd": 1{"0" * 400}}}]', "entry 1: '1000"),
         ("{}", "neither a list"),
         ('[{"model": "a/b", "amount_usd": true}]', "entry 1: it has no amount"),
         ('[{"amount_usd": 1}]', "entry 1: it names no model"),
@@ -91,6 +130,14 @@ def test_what_is_no_invoice_is_told_where(text: str, words: str) -> None:
     with pytest.raises(InvoiceError, match=r"^[^\n]+$") as raised:
         read_invoice(text)
     assert words in str(raised.value)
+    assert len(str(raised.value)) < 200
+
+
+def test_numbers_are_read_to_the_last_digit() -> None:
+    """As they stand there: also those that have no point, and those that have an exponent."""
+    for written, nanos in (("123456789012345", 123456789012345 * 10**9), ("1.5E+2", 150 * 10**9)):
+        read = read_invoice(f'[{{"model": "a/b", "amount_usd": {written}}}]')
+        assert read.amounts["a/b"].nanos == nanos
 
 
 def test_up_to_the_tolerance_they_agree() -> None:
