@@ -28,6 +28,7 @@ from mediagate_sandbox.faults.actions import (
 )
 from mediagate_sandbox.faults.engine import FaultEngine, Firing
 from mediagate_sandbox.faults.occasions import Occasions, endpoint_of
+from mediagate_sandbox.parts import StoredFile
 from mediagate_sandbox.problems import Problem
 
 _FIRED: ContextVar[Sequence[Firing]] = ContextVar("fired", default=())
@@ -100,13 +101,13 @@ class FaultDoor:
         self, request: web.Request, response: web.StreamResponse, firings: Sequence[Firing]
     ) -> web.StreamResponse:
         for each in firings:
-            if not isinstance(response, web.Response) or response.prepared:
+            if response.prepared:
                 break
             response = await self._after(request, response, each)
         return response
 
     async def _after(
-        self, request: web.Request, response: web.Response, firing: Firing
+        self, request: web.Request, response: web.StreamResponse, firing: Firing
     ) -> web.StreamResponse:
         """Strike the answer to something that was done."""
         match firing.fault.action:
@@ -119,12 +120,13 @@ class FaultDoor:
             case LoseAnswer():
                 return wire.close(request)
             case ResetBody(after_bytes=count):
-                return await wire.send_part(request, response, count)
+                return await wire.send_part(request, await _whole(request, response), count)
             case Garbage() as action:
+                whole = await _whole(request, response)
                 return web.Response(
                     body=noise(firing, action),
-                    status=response.status,
-                    content_type=response.content_type,
+                    status=whole.status,
+                    content_type=whole.content_type,
                 )
         return response
 
@@ -136,6 +138,18 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What the endpoint answers; its refusals can be struck as well."""
     try:
         return await handler(request)
+    except Problem as problem:
+        return problem.response()
+
+
+async def _whole(request: web.Request, response: web.StreamResponse) -> web.Response:
+    """The answer with its body in hand, as it would have been sent."""
+    if isinstance(response, web.Response):
+        return response
+    if not isinstance(response, StoredFile):
+        raise TypeError(f"nothing can be done to the body of {type(response).__name__}")
+    try:
+        return await response.read(request)
     except Problem as problem:
         return problem.response()
 

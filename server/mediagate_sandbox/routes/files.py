@@ -6,7 +6,8 @@ from aiohttp import web
 
 from mediagate_sandbox.files import Files, find_recipe
 from mediagate_sandbox.media import CONTENT_TYPES, Recipe, file_format
-from mediagate_sandbox.problems import Problem, not_found
+from mediagate_sandbox.parts import part_asked_for
+from mediagate_sandbox.problems import not_found
 from mediagate_sandbox.store import Store
 
 
@@ -26,35 +27,14 @@ class FileRoutes:
         """`GET /files/{key}/{name}`: the file, made now if nobody has read it before."""
         recipe = self._find(request)
         content = await self._files.read(recipe)
-        headers = {"Cache-Control": "public,max-age=3600", "Accept-Ranges": "bytes"}
-        status, part = 200, content
-        asked = _range(request, len(content))
-        if asked is not None:
-            status, part = 206, content[asked]
-            headers["Content-Range"] = f"bytes {asked.start}-{asked.stop - 1}/{len(content)}"
-        return web.Response(
-            body=part,
-            status=status,
-            content_type=CONTENT_TYPES[file_format(recipe)],
-            headers=headers,
-        )
+        headers = {
+            "Cache-Control": "public,max-age=3600",
+            "Content-Type": CONTENT_TYPES[file_format(recipe)],
+        }
+        return part_asked_for(request, content, headers)
 
     def _find(self, request: web.Request) -> Recipe:
         recipe = find_recipe(self._store, request.match_info["key"], request.match_info["name"])
         if recipe is None:
             raise not_found()
         return recipe
-
-
-def _range(request: web.Request, length: int) -> slice | None:
-    """The part asked for, or None for the whole. Raises Problem (416) if there is none of it."""
-    try:
-        start, stop, _ = request.http_range.indices(length)
-    except ValueError:
-        return None
-    if "Range" not in request.headers:
-        return None
-    if start >= stop:
-        headers = {"Content-Range": f"bytes */{length}"}
-        raise Problem(416, "The requested range is not in this file.", headers=headers)
-    return slice(start, stop)

@@ -20,6 +20,7 @@ from mediagate_sandbox.clock import Clock
 from mediagate_sandbox.documents import timestamp
 from mediagate_sandbox.door import origin_of
 from mediagate_sandbox.paging import page_document
+from mediagate_sandbox.parts import StoredFile
 from mediagate_sandbox.problems import InvalidField, Problem, bad_request, invalid_input
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.uploads import OWNER, FileTooLargeError, Incoming, Upload, Uploads
@@ -109,7 +110,7 @@ class UploadRoutes:
         self._uploads.delete(self._find(request))
         return web.Response(status=204)
 
-    async def download(self, request: web.Request) -> web.FileResponse:
+    async def download(self, request: web.Request) -> StoredFile:
         """`GET /v1/files/{id}/download?owner&expiry&signature`: the bytes, without a token.
 
         Whatever is wrong with a link, the answer is that there is no such file.
@@ -129,7 +130,7 @@ class UploadRoutes:
             "Content-Type": upload.content_type,
             "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
         }
-        return web.FileResponse(upload.path, headers=headers)
+        return StoredFile(upload.path, headers)
 
     async def link(self, request: web.Request) -> web.Response:
         """`GET /sandbox/files/{id}/link`: a download link, good as long as the file is."""
