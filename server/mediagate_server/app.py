@@ -9,6 +9,7 @@ import contextlib
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -61,6 +62,7 @@ from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.served import SERVICES, add_services
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
 from mediagate_server.services.usage import UsageService
+from mediagate_server.store.budget_metrics import show_standing
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
 
 _log = structlog.get_logger()
@@ -365,7 +367,8 @@ class Gate:
 
     async def _open_operations(self, stack: AsyncExitStack) -> None:
         address = self._configuration.current.ops_address
-        port = OperationsPort(address, lambda: "" if self._ready else "not ready")
+        refresh = partial(show_standing, self._store, self._limits.tenants, self._clock.now)
+        port = OperationsPort(address, lambda: "" if self._ready else "not ready", refresh)
         with listening("ops_address", address):
             await stack.enter_async_context(port)
         self.operations_address = port.address

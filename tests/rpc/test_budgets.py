@@ -1,13 +1,17 @@
 """Budgets through a gate: who is refused and what is told, and what was spent in the end."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from mediagate.v1 import (
     admin_pb2,
@@ -23,6 +27,7 @@ from mediagate.v1 import (
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from mediagate_server.app import Gate
 from mediagate_server.config import Budget
+from mediagate_server.generations.clock import SystemClock
 from mediagate_server.telemetry import REGISTRY
 
 from .failures import metadata_of, reason_of, retry_after, status_of
@@ -33,6 +38,13 @@ Estimate = models_pb2.EstimateCostRequest
 BOSS = tenant("boss", admin=True)
 UNIT = 3_000_000
 """Nano-dollars: what one picture of flux-schnell costs, and the most that it may cost."""
+
+
+class Tomorrow(SystemClock):
+    """The same time of the next day."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(days=1)
 
 
 def budget(name: str, units: int, period: str = "month", **more: Any) -> Budget:
@@ -72,6 +84,19 @@ async def stands(gate: Gate, name: str = "acme") -> admin_pb2.Budget:
     return found
 
 
+async def gauges(gate: Gate) -> dict[tuple[str, str, str], float]:
+    """How budgets stand, as a scrape sees it, by tenant, budget and amount."""
+    url = f"http://{gate.operations_address}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        families = text_string_to_metric_families(await answer.text())
+    return {
+        (sample.labels["tenant"], sample.labels["budget"], sample.labels["amount"]): sample.value
+        for family in families
+        if family.name == "mediagate_budget_usd_nanos"
+        for sample in family.samples
+    }
+
+
 def metric(name: str, **labels: str) -> float:
     """A sample of the metrics as they are now."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
@@ -103,14 +128,53 @@ async def test_a_budget_is_never_overrun(open_gate: Opener) -> None:
             assert retry_after(error) is None
         use = await stands(gate)
         assert (use.spent_usd_nanos, use.reserved_usd_nanos) == (200 * UNIT, 0)
+        assert await gauges(gate) == {
+            ("acme", "monthly", "limit"): 200 * UNIT,
+            ("acme", "monthly", "spent"): 200 * UNIT,
+            ("acme", "monthly", "held"): 0,
+        }
         for channel in channels:
             await channel.close()
     shown = {"tenant": "acme", "budget": "monthly"}
-    assert metric("mediagate_budget_usd_nanos", amount="spent", **shown) == 200 * UNIT
     assert metric("mediagate_budget_refusals_total", shadow="false", **shown) == 100
     for percent in ("50", "80", "100"):
         assert metric("mediagate_budget_crossings_total", percent=percent, **shown) == 1
     assert b"mgk_acme" not in generate_latest(REGISTRY)
+
+
+async def test_a_scrape_shows_how_budgets_stand_now(sandbox: Sandbox, open_gate: Opener) -> None:
+    """After a restart, an override, a reload that takes one away, and midnight; without a call."""
+    daily = tenant("acme", budgets=(budget("daily", 5, "day"), budget("total", 9, "total")))
+    total = tenant("acme", budgets=(budget("total", 9, "total"),))
+    async with (
+        open_gate(sandbox.url, tenants=(daily, BOSS)) as (_, gate),
+        channel_of(gate.grpc_address, "acme") as own,
+        channel_of(gate.grpc_address, "boss") as boss,
+    ):
+        await Stubs.on(own).image.GenerateImage(picture())
+        expires = Timestamp()
+        expires.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+        override = admin_pb2.OverrideBudgetRequest(
+            tenant="acme", budget="total", limit_usd_nanos=7 * UNIT, expire_time=expires
+        )
+        await Stubs.on(boss).admin.OverrideBudget(override)
+        before = await gauges(gate)
+    assert before == {
+        ("acme", "daily", "limit"): 5 * UNIT,
+        ("acme", "daily", "spent"): UNIT,
+        ("acme", "daily", "held"): 0,
+        ("acme", "total", "limit"): 7 * UNIT,
+        ("acme", "total", "spent"): UNIT,
+        ("acme", "total", "held"): 0,
+    }
+    async with open_gate(sandbox.url, tenants=(daily, BOSS)) as (_, gate):
+        assert await gauges(gate) == before
+    async with open_gate(sandbox.url, tenants=(daily, BOSS), clock=Tomorrow()) as (_, gate):
+        tomorrow = await gauges(gate)
+        assert tomorrow["acme", "daily", "spent"] == 0
+        assert tomorrow["acme", "total", "spent"] == UNIT
+    async with open_gate(sandbox.url, tenants=(total, BOSS)) as (_, gate):
+        assert {name for _, name, _ in await gauges(gate)} == {"total"}
 
 
 async def test_only_what_a_label_says_counts(sandbox: Sandbox, open_gate: Opener) -> None:

@@ -1,11 +1,15 @@
 """What metrics and logs are told of budgets. Tenants and budgets are names of the configuration."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 
 import structlog
 
 from mediagate_server import telemetry
+from mediagate_server.config.tenants import Tenant
+from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.budgets import Moved
+from mediagate_server.store.port import Store
 
 _log = structlog.get_logger()
 
@@ -14,9 +18,6 @@ def tell_of(moved: Iterable[Moved]) -> None:
     """A commit moved these budgets, or was refused by one."""
     for one in moved:
         name = one.use.budget.name
-        amounts = {"limit": one.use.limit, "spent": one.use.spent, "held": one.use.held}
-        for amount, nanos in amounts.items():
-            telemetry.budget_nanos.labels(one.tenant, name, amount).set(nanos)
         if one.refused:
             shadow = str(one.use.budget.shadow).lower()
             telemetry.budget_refusals.labels(one.tenant, name, shadow).inc()
@@ -29,3 +30,27 @@ def tell_of(moved: Iterable[Moved]) -> None:
                 span=one.use.span.name,
                 percent=percent,
             )
+
+
+async def show_standing(
+    store: Store, tenants: Callable[[], Iterable[Tenant]], now: Callable[[], datetime]
+) -> None:
+    """Set the gauges to how each tenant's budgets stand now; what is configured no more is gone.
+
+    Not by the commits that move them: a restart, an override, a reload and midnight change what
+    is left as well. While the store is away they stay as they were.
+    """
+    try:
+        standing = [
+            (tenant.id, await store.budgets(tenant.id, tenant.budgets, now()))
+            for tenant in tenants()
+            if tenant.budgets
+        ]
+    except StoreUnavailable:
+        return
+    telemetry.budget_nanos.clear()
+    for tenant, uses in standing:
+        for use in uses:
+            amounts = {"limit": use.limit, "spent": use.spent, "held": use.held}
+            for amount, nanos in amounts.items():
+                telemetry.budget_nanos.labels(tenant, use.budget.name, amount).set(nanos)
