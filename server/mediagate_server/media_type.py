@@ -25,6 +25,9 @@ _SIGNATURES = (
     (0, b"\x1a\x45\xdf\xa3", "video/webm"),
 )
 
+_ALWAYS_SIGNED = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""Types whose every file begins with its signature; sounds and films have more ways to begin."""
+
 
 def sniff(data: bytes) -> str:
     """Its media type, or application/octet-stream where it is none that models take."""
@@ -32,3 +35,8 @@ def sniff(data: bytes) -> str:
         if data[offset : offset + len(signature)] == signature:
             return media_type
     return UNKNOWN
+
+
+def rules_out(head: bytes, media_type: str) -> bool:
+    """Whether a file that begins so is certainly not of the type, nor of any other known here."""
+    return media_type in _ALWAYS_SIGNED and sniff(head) == UNKNOWN

@@ -146,6 +146,8 @@ def test_what_declares_the_type() -> None:
     assert media_type_of(b"{}", "", "application/json; charset=utf-8") == "application/json"
     assert media_type_of(b"{}", "nonsense", "application/octet-stream", "model/obj") == "model/obj"
     assert media_type_of(b"{}", "") == "application/octet-stream"
+    assert media_type_of(b"{}", "image/png", "image/x-other") == "image/x-other"
+    assert media_type_of(b"{}", "image/png") == "application/octet-stream"
 
 
 FILES = (

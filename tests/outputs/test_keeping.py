@@ -21,6 +21,7 @@ from .clocks import Jumping
 from .served import Answer, Served, cut, file, moved, silent, unending
 
 PICTURE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png"))
+NOISE = bytes(range(128, 192))
 FILM = make(FilmRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
 EXPIRES = datetime(2026, 11, 24, 13, tzinfo=UTC)
 
@@ -99,9 +100,10 @@ async def test_a_data_uri(keep: Keep, folder: Folder) -> None:
         ((file(b"", status=500), file(PICTURE)), 2),
         ((file(b"", status=404), cut(PICTURE[:99], len(PICTURE)), file(PICTURE)), 3),
         ((file(b""), file(PICTURE)), 2),
+        ((file(NOISE, "image/webp"), file(NOISE), file(PICTURE)), 3),
         ((moved("/moved"),), 1),
     ],
-    ids=["broken", "late and cut", "empty", "moved"],
+    ids=["broken", "late and cut", "empty", "damaged", "moved"],
 )
 async def test_what_may_pass_is_tried_again(
     answers: tuple[Answer, ...], tries: int, keep: Keep, served: Served, folder: Folder
@@ -112,6 +114,21 @@ async def test_what_may_pass_is_tried_again(
     assert kept.failure is None
     assert await content(folder) == PICTURE
     assert len([request for request in served.requests if request.path == "/out.png"]) == tries
+
+
+async def test_what_is_damaged_for_good_is_kept_as_what_it_is(
+    keep: Keep, served: Served, folder: Folder
+) -> None:
+    """It may be what the model made; but a picture it is not called. By itself it is taken so."""
+    kept = await keep(served.put("/out.png", file(NOISE, "image/png")))
+    assert (kept.kept, kept.media_type, kept.size) == (True, "application/octet-stream", 64)
+    assert await content(folder) == NOISE
+    assert len(served.requests) == 6
+    inline = await keep(f"data:image/png;base64,{base64.b64encode(NOISE).decode()}")
+    assert (inline.kept, inline.media_type) == (True, "application/octet-stream")
+    other = await keep(served.put("/out", file(NOISE, "image/x-unheard-of")))
+    assert (other.kept, other.media_type) == (True, "image/x-unheard-of")
+    assert len(served.requests) == 7
 
 
 @pytest.mark.parametrize(

@@ -177,12 +177,13 @@ async def test_what_cannot_be_kept_is_told_and_the_link_stays(
     gone = served.put("/b.png", file(b"", status=410))
     absent = served.put("/c.png", file(b"", status=403))
     far = "http://localhost:9/d.png"
-    outputs(scripted, good, gone, absent, far)
+    unreadable = "https://["
+    outputs(scripted, good, gone, absent, far, unreadable)
     made = await stubs.image.GenerateImage(picture(count=4))
     assert made.generation.state == State.STATE_SUCCEEDED
     media = made.generation.images.images
-    assert [medium.uri for medium in media] == [good, gone, absent, far]
-    assert [bool(medium.id) for medium in media] == [True, False, False, False]
+    assert [medium.uri for medium in media] == [good, gone, absent, far, unreadable]
+    assert [bool(medium.id) for medium in media] == [True, False, False, False, False]
     for index, medium in enumerate(media):
         if index == 0:
             assert not medium.HasField("error")

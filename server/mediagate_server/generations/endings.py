@@ -156,7 +156,10 @@ def medium_of(uri: str, expected: str, ended_at: datetime) -> StoredMedia:
     if uri.startswith("data:"):
         stated = uri[5:].split(",", 1)[0].split(";", 1)[0]
         return StoredMedia(uri, stated or expected)
-    guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
+    try:
+        guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
+    except ValueError:
+        guessed = None  # No address at all, which is found out where it is fetched.
     media_type = _REGISTERED_NAMES.get(guessed or "", guessed) or expected
     return StoredMedia(uri, media_type, ended_at + LINK_LIFE)
 

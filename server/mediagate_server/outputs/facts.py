@@ -5,7 +5,7 @@ them decodes anything, so that a broken or hostile file costs a few reads and no
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -14,7 +14,7 @@ import imagesize
 import structlog
 import tinytag
 
-from mediagate_server.media_type import UNKNOWN, sniff
+from mediagate_server.media_type import UNKNOWN, rules_out, sniff
 from mediagate_server.outputs import mp4, webm
 
 _log = structlog.get_logger()
@@ -41,11 +41,19 @@ class Looks:
 
 
 def media_type_of(head: bytes, *declared: str) -> str:
-    """By the file's first bytes, else the first type that somebody declared, else unknown."""
+    """By the file's first bytes, else the first type that somebody declared, else unknown.
+
+    A declared type that the bytes rule out counts for nothing.
+    """
     found = sniff(head)
     if found != UNKNOWN:
         return found
-    return next((plain for word in declared if (plain := _plain(word))), UNKNOWN)
+    return next((word for word in _named(declared) if not rules_out(head, word)), UNKNOWN)
+
+
+def is_damaged(head: bytes, *declared: str) -> bool:
+    """Whether a file is certainly not what it is declared as, nor anything else that is known."""
+    return rules_out(head, next(_named(declared), UNKNOWN))
 
 
 def looks_of(path: Path, media_type: str) -> Looks:
@@ -84,6 +92,10 @@ def _size(width: int | None, height: int | None) -> tuple[int, int] | tuple[None
 def _length(seconds: float | None) -> float | None:
     """Seconds, where they can be meant."""
     return seconds if seconds and 0 < seconds <= _LONGEST else None
+
+
+def _named(declared: Iterable[str]) -> Iterator[str]:
+    return (plain for word in declared if (plain := _plain(word)))
 
 
 def _plain(declared: str) -> str:

@@ -11,7 +11,7 @@ import structlog
 from mediagate_server import telemetry
 from mediagate_server.errors import Failure
 from mediagate_server.outputs import data_uri
-from mediagate_server.outputs.facts import Looks, looks_of, media_type_of
+from mediagate_server.outputs.facts import Looks, is_damaged, looks_of, media_type_of
 from mediagate_server.outputs.fetching import Fetcher, FetchFailed
 from mediagate_server.outputs.port import MediaFacts, MediaStore, StorageFailed, not_kept
 from mediagate_server.outputs.spool import Incoming, OverLimit, Spool
@@ -31,7 +31,7 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 60.0
 """Seconds between the tries; each pause is twice the one before."""
 _MOST_ABSENCES: Final = 6
-"""Tries for a file that is not there: one that is late appears within seconds."""
+"""Tries for a file that is not there, or came damaged: one that is late appears within seconds."""
 _AT_ONCE: Final = 16
 """How many outputs are fetched at a time."""
 
@@ -155,26 +155,32 @@ class OutputKeeper:
     async def _insist(self, wanted: _Wanted) -> MediaFacts | Failure:
         """As often as may help, and as long as there is time; once, however late it is."""
         pause, absences = _FIRST_PAUSE, 0
+        comes_again = not data_uri.is_data_uri(wanted.medium.uri)
         while True:
+            # What is damaged for good may be what the model made: better than nothing.
+            is_last = self._left(wanted) <= 0 or absences + 1 >= _MOST_ABSENCES
             async with self._places:
-                outcome = await self._try(wanted)
+                outcome = await self._try(wanted, take_damaged=is_last or not comes_again)
             if not isinstance(outcome, _Passing):
                 return outcome
             absences += outcome.absent
-            left = (wanted.until - self._now()).total_seconds()
+            left = self._left(wanted)
             if left <= 0 or absences >= _MOST_ABSENCES:
                 return outcome.failure
             telemetry.outputs.labels("retried").inc()
             await self._sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _try(self, wanted: _Wanted) -> MediaFacts | Failure | _Passing:
+    def _left(self, wanted: _Wanted) -> float:
+        return (wanted.until - self._now()).total_seconds()
+
+    async def _try(self, wanted: _Wanted, *, take_damaged: bool) -> MediaFacts | Failure | _Passing:
         """One try, whatever becomes of it."""
         try:
             async with asyncio.timeout(self._timeout()):
                 if wanted.again and (kept := await self._store.find(wanted.key)):
                     return MediaFacts.of(kept)
-                return await self._take(wanted.key, wanted.medium)
+                return await self._take(wanted.key, wanted.medium, take_damaged=take_damaged)
         except FetchFailed as failed:
             failure = not_kept(failed.cause)
             return _Passing(failure, failed.absent) if failed.passing else failure
@@ -187,12 +193,14 @@ class OutputKeeper:
         except data_uri.BadDataUri:
             return not_kept("its data URI cannot be read")
 
-    async def _take(self, key: str, medium: StoredMedia) -> MediaFacts:
+    async def _take(self, key: str, medium: StoredMedia, *, take_damaged: bool) -> MediaFacts:
         """One try: fetch, look at it, store."""
         async with self._spool.incoming(self._max_bytes()) as incoming:
             declared = await self._receive(incoming, medium.uri)
             if not incoming.size:
                 raise FetchFailed("the file is empty", passing=True, absent=True)
+            if not take_damaged and is_damaged(incoming.head, declared, medium.media_type):
+                raise FetchFailed("the file is damaged", passing=True, absent=True)
             await incoming.finish()
             media_type = media_type_of(incoming.head, declared, medium.media_type)
             looks = await asyncio.to_thread(looks_of, incoming.path, media_type)
