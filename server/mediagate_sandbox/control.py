@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 _SECONDS = 30
+_PREDICTIONS = "/sandbox/predictions/"
+"""Here a 404 means that there is no such prediction; elsewhere, that there is no such path."""
 
 
 class ControlError(RuntimeError):
@@ -68,19 +70,21 @@ class SandboxControl:
 
     def forget(self, prediction: str) -> None:
         """Have this prediction no more, as if it had never been; the bill still has it."""
-        self._ask("DELETE", f"/sandbox/predictions/{prediction}")
+        self._ask("DELETE", f"{_PREDICTIONS}{prediction}")
 
     def amend(self, prediction: str, **metrics: Any) -> Any:
         """Report other metrics of one that has ended; those not named stay. The bill stays too.
 
         Returns all of its metrics. Raises ControlError where it is not there, or still runs.
         """
-        return self._ask("POST", f"/sandbox/predictions/{prediction}", {"metrics": metrics})
+        return self._ask("POST", f"{_PREDICTIONS}{prediction}", {"metrics": metrics})
 
     def reset(self) -> None:
-        """Forget counts, orders and faults, restore the limits; predictions and the bill stay."""
+        """Have it as it began: nothing made, uploaded or counted; its first secret, limits, faults.
+
+        What still ran is stopped, and webhooks under way are given up. The bill alone stays.
+        """
         self._ask("POST", "/sandbox/reset")
-        self.faults()
 
     def _ask(self, method: str, path: str, content: Any = None) -> Any:
         data = None if content is None else json.dumps(content).encode()
@@ -89,6 +93,11 @@ class SandboxControl:
             connection.request(method, path, body=data)
             answer = connection.getresponse()
             told = answer.read()
+        if answer.status == HTTPStatus.NOT_FOUND and not path.startswith(_PREDICTIONS):
+            raise ControlError(
+                f"{method} {path}: 404: {self.url} is no sandbox, or one that was started without "
+                "control endpoints (`--no-control`, `control=False`)"
+            )
         if answer.status != HTTPStatus.OK:
             words = told.decode(errors="replace")
             raise ControlError(f"{method} {path}: {answer.status}: {words}")

@@ -27,6 +27,7 @@ class StreamCuts:
 
     def __init__(self, cut: Cut | None) -> None:
         """Begin with an order, or with none."""
+        self._first = cut
         self._cut = cut
         self._left = cut.times if cut else 0
         self.made = 0
@@ -41,6 +42,11 @@ class StreamCuts:
         """Put another order in force, or none."""
         self._cut = cut
         self._left = cut.times if cut else 0
+
+    def restore(self) -> None:
+        """Put the first order in force again, as if no stream had been cut."""
+        self.give(self._first)
+        self.made = 0
 
     def spend(self) -> None:
         """A stream was cut."""

@@ -106,7 +106,7 @@ class Deliveries:
         task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Post nothing more, as a dying server would."""
+        """Give up what is under way or waits to be posted, as a dying server would."""
         for task in self._tasks:
             task.cancel()
 

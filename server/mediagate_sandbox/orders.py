@@ -68,6 +68,10 @@ class OrderDesk:
         desk._booted = self._booted
         return desk
 
+    def cool_down(self) -> None:
+        """Have no model booted any more."""
+        self._booted.clear()
+
     def official(self, slug: str) -> Target:
         """The target of `/models/{owner}/{name}/predictions`. Raises Problem (404)."""
         model = self._catalog.by_slug(slug)

@@ -48,7 +48,8 @@ class ReplicateSandbox(SandboxControl):
 def replicate_sandbox_settings() -> dict[str, Any]:
     """Settings of the sandbox (see mediagate_sandbox.settings); define it anew to change them.
 
-    As it is, runs take no time and nothing is limited.
+    As it is, runs take no time and nothing is limited. `control` stays on: by it each test finds
+    the sandbox as if it were new.
     """
     return {
         "time_scale": 0,
@@ -60,6 +61,11 @@ def replicate_sandbox_settings() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def _replicate_sandbox_url(replicate_sandbox_settings: dict[str, Any]) -> Iterator[str]:
+    if not replicate_sandbox_settings.get("control", True):
+        raise pytest.UsageError(
+            "replicate_sandbox_settings: control must not be false, for the replicate_sandbox "
+            "fixture resets the sandbox by its control endpoints"
+        )
     with _running(replicate_sandbox_settings) as url:
         yield url
 

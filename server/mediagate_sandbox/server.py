@@ -16,6 +16,7 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
+from mediagate_sandbox.beginning import Beginning
 from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, SystemClock
 from mediagate_sandbox.cuts import Cut, StreamCuts
@@ -147,6 +148,7 @@ class Sandbox:
         catalog, store = load_catalog(), _store(settings, clock)
         cuts = StreamCuts(_ordered_cut(settings))
         turnstile = Turnstile(settings.rates, clock)
+        desk = OrderDesk(settings, catalog)
         files = UploadRoutes(settings, clock, uploads)
         occasions = Occasions(catalog, store, settings.deployments)
         self.deliveries.fate = fate_by(self.faults, store)
@@ -161,7 +163,7 @@ class Sandbox:
             settings,
             clock,
             catalog,
-            OrderDesk(settings, catalog),
+            desk,
             store,
             Links(store, uploads),
             runner,
@@ -183,8 +185,19 @@ class Sandbox:
         ):
             application.add_routes(part.routes())
         if settings.control:
-            control = ControlRoutes(settings, store, cuts, turnstile, observations)
-            application.add_routes(control.routes())
+            beginning = Beginning(
+                runner,
+                self.deliveries,
+                store,
+                desk,
+                uploads,
+                self._signer,
+                self.faults,
+                cuts,
+                turnstile,
+                observations,
+            )
+            application.add_routes(ControlRoutes(settings, beginning).routes())
             application.add_routes(BillRoutes(bill).routes())
             application.add_routes(webhooks.control_routes())
             application.add_routes(files.control_routes())

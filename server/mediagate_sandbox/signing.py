@@ -50,6 +50,7 @@ class Signer:
 
     def __init__(self, secret: str) -> None:
         """Sign with `secret`. Raises ValueError if it is none."""
+        self._first = secret
         self.secret = secret
         self._key = key_of(secret)
         self._before: tuple[bytes, datetime] | None = None
@@ -62,6 +63,11 @@ class Signer:
         key = key_of(secret)
         self._before = (self._key, now + timedelta(seconds=overlap_seconds))
         self.secret, self._key = secret, key
+
+    def restore(self) -> None:
+        """Sign with the first secret again, and with no other."""
+        self.secret, self._key = self._first, key_of(self._first)
+        self._before = None
 
     def headers(self, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
         """The three headers of one request; two signatures while two secrets count."""

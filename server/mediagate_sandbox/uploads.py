@@ -158,6 +158,11 @@ class Uploads:
         del self._kept[upload.id]
         upload.path.unlink()
 
+    def clear(self) -> None:
+        """Forget all files, and their bytes."""
+        for upload in list(self._kept.values()):
+            self.delete(upload)
+
     def signature(self, upload_id: str, owner: str, expiry: int) -> str:
         """What a download link must carry."""
         signed = f"{owner} {upload_id} {expiry}".encode()

@@ -77,15 +77,6 @@ async def test_state_tells_what_callers_did(caller: Caller) -> None:
     }  # fmt: skip
 
 
-async def test_reset_forgets_counts(caller: Caller) -> None:
-    """Predictions stay."""
-    document = await caller.created(LLAMA, {"prompt": "x"})
-    await caller.send("POST", "/sandbox/reset")
-    state = await caller.state()
-    assert (state["creates"]["total"], len(state["predictions"])) == (0, 1)
-    assert (await caller.get(document["urls"]["get"])).status == 200
-
-
 async def test_control_can_be_left_out(open_sandbox: Opener) -> None:
     """Then there is nothing under /sandbox."""
     async with open_sandbox(control=False) as caller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_sandbox.control import ControlError
+from mediagate_sandbox.control import ControlError, SandboxControl
 from mediagate_sandbox.pytest_plugin import ReplicateSandbox
+
+from .conftest import Opener
 
 THEIRS = """
 import json
@@ -43,6 +46,7 @@ def test_each_test_has_a_bill_of_its_own(replicate_sandbox, time):
     assert bill["total_nanos"] == 3_000_000
     assert replicate_sandbox.state()["creates"]["total"] == 1
     assert replicate_sandbox.state()["seed"] == 5
+    assert [each["id"] for each in replicate_sandbox.state()["predictions"]] == [made["id"]]
 
 
 def test_faults_strike(replicate_sandbox):
@@ -77,8 +81,22 @@ def test_nothing_heavy_is_loaded():
 """
 
 
-def run_theirs(folder: Path, content: str) -> None:
-    """Run somebody's tests, without any plugin for asyncio."""
+UNCONTROLLED = """
+import pytest
+
+
+@pytest.fixture(scope="session")
+def replicate_sandbox_settings():
+    return {"control": False}
+
+
+def test_it_cannot_be_new(replicate_sandbox):
+    pass
+"""
+
+
+def run_theirs(folder: Path, content: str, code: int = 0) -> str:
+    """Run somebody's tests, without any plugin for asyncio; what pytest said."""
     (folder / "test_theirs.py").write_text(content)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider"],
@@ -87,7 +105,8 @@ def run_theirs(folder: Path, content: str) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_it_comes_with_the_package() -> None:
@@ -99,6 +118,24 @@ def test_it_comes_with_the_package() -> None:
 def test_plain_tests_of_other_people(tmp_path: Path) -> None:
     """Bill, state, faults and settings, each test as if the sandbox were new."""
     run_theirs(tmp_path, THEIRS)
+
+
+def test_settings_without_control_are_named(tmp_path: Path) -> None:
+    """Without it no test could find the sandbox as if it were new."""
+    told = run_theirs(tmp_path, UNCONTROLLED, code=1)
+    assert "replicate_sandbox_settings: control must not be false" in told
+
+
+async def test_a_sandbox_without_control_says_so(open_sandbox: Opener) -> None:
+    """Whoever asks it is told why there is no answer; a prediction that is not there is another."""
+    async with open_sandbox(control=False) as caller:
+        control = SandboxControl(caller.sandbox.url)
+        with pytest.raises(ControlError, match="without control endpoints"):
+            await asyncio.to_thread(control.reset)
+    async with open_sandbox() as caller:
+        control = SandboxControl(caller.sandbox.url)
+        with pytest.raises(ControlError, match="could not be found"):
+            await asyncio.to_thread(control.forget, "none")
 
 
 def test_who_does_not_use_it_does_not_pay_for_it(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class FaultEngine:
     def __init__(self, clock: Clock, plan: FaultPlan, default_seed: int | None = None) -> None:
         """Carry out `plan`; a plan without a seed gets `default_seed`, or one that is drawn."""
         self._clock = clock
+        self._first = plan
         self._default_seed = default_seed
         self.seed = 0
         self._standing: list[_Standing] = []
@@ -93,6 +94,10 @@ class FaultEngine:
         self._fired = []
         if plan.faults:
             log.info("fault plan: %d faults, seed %d", len(plan.faults), self.seed)
+
+    def restore(self) -> None:
+        """Put the first plan in force again, as if nothing had fired."""
+        self.give(self._first)
 
     def stop(self) -> None:
         """Let nothing go wrong any more; what fired stays readable."""

@@ -11,31 +11,22 @@ import orjson
 from aiohttp import web
 
 from mediagate_sandbox.answers import json_answer
-from mediagate_sandbox.cuts import Cut, StreamCuts
-from mediagate_sandbox.observations import Observations
+from mediagate_sandbox.beginning import Beginning
+from mediagate_sandbox.cuts import Cut
 from mediagate_sandbox.problems import bad_request
 from mediagate_sandbox.settings import SandboxSettings
-from mediagate_sandbox.store import Store
-from mediagate_sandbox.turnstile import Turnstile
 
 
 class ControlRoutes:
     """Handlers for everything under `/sandbox`."""
 
-    def __init__(
-        self,
-        settings: SandboxSettings,
-        store: Store,
-        cuts: StreamCuts,
-        turnstile: Turnstile,
-        observations: Observations,
-    ) -> None:
+    def __init__(self, settings: SandboxSettings, beginning: Beginning) -> None:
         """Keep what the handlers need."""
         self._settings = settings
-        self._store = store
-        self._cuts = cuts
-        self._turnstile = turnstile
-        self._observations = observations
+        self._beginning = beginning
+        self._store = beginning.store
+        self._cuts = beginning.cuts
+        self._observations = beginning.observations
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and their handlers."""
@@ -62,10 +53,8 @@ class ControlRoutes:
         return json_answer(document)
 
     async def reset(self, request: web.Request) -> web.Response:
-        """`POST /sandbox/reset`: forget counts and orders, restore limits; predictions stay."""
-        self._observations.reset()
-        self._turnstile.restore()
-        self._cuts.give(None)
+        """`POST /sandbox/reset`: as it began, but for the bill, which forgets nothing."""
+        self._beginning.restore()
         return json_answer({})
 
     async def cut(self, request: web.Request) -> web.Response:
