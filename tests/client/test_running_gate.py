@@ -20,6 +20,7 @@ from mediagate_client import (
     NotFound,
     PreconditionFailed,
     RequestIdReused,
+    RunFailed,
     media_of,
     paid_request,
     user,
@@ -122,6 +123,21 @@ async def test_what_is_deleted_is_erased(far: AsyncClient, near: Client) -> None
     with pytest.raises(PreconditionFailed):
         near.delete(running.id)
     await far.cancel(running.id)
+
+
+async def test_a_text_that_failed_says_what_it_cost(far: AsyncClient, near: Client) -> None:
+    """In both faces, and where the text came in pieces as where it came whole."""
+    prompt = "[[fail_after=5]] Why?"
+    with pytest.raises(RunFailed) as whole:
+        near.generate_text(prompt)
+    with pytest.raises(RunFailed) as pieces:
+        near.stream_text(prompt).read()
+    with pytest.raises(RunFailed) as others:
+        await far.stream_text(prompt).read()
+    for raised in (whole, pieces, others):
+        assert raised.value.generation is not None
+        assert raised.value.generation.state == Generation.STATE_FAILED
+        assert raised.value.generation.cost.usd_nanos > 0
 
 
 async def test_leaving_a_run_cancels_it(far: AsyncClient) -> None:

@@ -86,12 +86,25 @@ def test_a_text_resumes_after_its_last_piece(client: Client, scripted: Gate) -> 
 def test_the_reason_of_a_failed_text_is_typed(client: Client, scripted: Gate) -> None:
     """A run that failed in mid-stream is not tried again."""
     scripted.plays("StreamText", started(), delta("so", 2), status(C.INTERNAL, "RUN_FAILED"))
+    scripted.plays("GetGeneration", GetGenerationResponse(generation=FAILED))
     stream = client.stream_text("Why?")
     assert next(stream) == "so"
     with pytest.raises(RunFailed) as raised:
         next(stream)
     assert raised.value.request_id == stream.request_id
-    assert len(scripted.heard) == 1
+    assert raised.value.generation == FAILED
+    assert [heard.method for heard in scripted.heard] == ["StreamText", "GetGeneration"]
+
+
+def test_a_failure_stays_one_where_its_generation_cannot_be_had(
+    client: Client, scripted: Gate
+) -> None:
+    """What it cost is not known then; why it failed is."""
+    scripted.plays("StreamText", started(), status(C.INTERNAL, "RUN_FAILED"))
+    scripted.plays("GetGeneration", status(C.UNAVAILABLE, "STORE_UNAVAILABLE"))
+    with pytest.raises(RunFailed) as raised:
+        client.stream_text("Why?").read()
+    assert raised.value.generation is None
 
 
 def test_leaving_a_text_cancels_it(client: Client, scripted: Gate) -> None:

@@ -16,10 +16,14 @@ def is_terminal(generation: Generation) -> bool:
     return generation.state in TERMINAL
 
 
+def has_ended_badly(generation: Generation) -> bool:
+    """Say whether it FAILED or was CANCELLED."""
+    return generation.state in (Generation.STATE_FAILED, Generation.STATE_CANCELLED)
+
+
 def checked(generation: Generation, *, raise_on_failure: bool) -> Generation:
     """Return it, or raise why it FAILED or was CANCELLED."""
-    ended_badly = generation.state in (Generation.STATE_FAILED, Generation.STATE_CANCELLED)
-    if raise_on_failure and ended_badly:
+    if raise_on_failure and has_ended_badly(generation):
         raise from_generation(generation)
     return generation
 

@@ -74,6 +74,11 @@ class StreamState(Generic[Request]):
         message = "the stream ended before the text was complete"
         return self.signed(Unavailable(Details(grpc.StatusCode.UNAVAILABLE, message)))
 
+    def has_ended_by(self, failure: MediagateError) -> bool:
+        """Say whether this is how the generation ended, not only the connection to it."""
+        is_the_gates = bool(failure.reason) and not isinstance(failure, Unavailable | StreamLost)
+        return bool(self.generation_id) and is_the_gates
+
     def signed(self, failure: Failure) -> Failure:
         """Return a failure with the request_id on it, so that the caller may go on later."""
         failure.request_id = self.request_id

@@ -143,6 +143,7 @@ class AsyncClient(AsyncWebhookCalls):
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
             cancel=self._cancel_quietly,
+            find=self._find_quietly,
             on_status=on_status,
         )
 
@@ -246,6 +247,7 @@ class AsyncClient(AsyncWebhookCalls):
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
             cancel=self._cancel_quietly,
+            find=self._find_quietly,
             on_status=on_status,
         )
 

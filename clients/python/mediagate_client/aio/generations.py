@@ -19,12 +19,12 @@ from mediagate_client.arguments import FilterArguments, Span
 from mediagate_client.conversion import seconds_of
 from mediagate_client.errors import MediagateError
 from mediagate_client.failures import from_rpc_error
-from mediagate_client.outcome import checked, is_terminal
+from mediagate_client.outcome import checked, has_ended_badly, is_terminal
 from mediagate_client.paging import list_request
 from mediagate_client.waiting import PAUSE_SECONDS, WatchState, wait_slice
 
 _log: Final = logging.getLogger("mediagate_client")
-_CANCEL_SECONDS: Final = 2.0
+_LAST_SECONDS: Final = 2.0
 
 
 class AsyncGenerationCalls:
@@ -138,6 +138,16 @@ class AsyncGenerationCalls:
         """
         request = CancelGenerationRequest(id=generation_id)
         try:
-            await self._calls.once(self._generations.CancelGeneration, request, _CANCEL_SECONDS)
+            await self._calls.once(self._generations.CancelGeneration, request, _LAST_SECONDS)
         except MediagateError as failure:
             _log.debug("could not cancel %s: %s", generation_id, failure)
+
+    async def _find_quietly(self, generation_id: str) -> Generation | None:
+        """Return a generation that ended badly, for the error that tells of it; None: not had."""
+        request = GetGenerationRequest(id=generation_id)
+        try:
+            found = await self._calls.once(self._generations.GetGeneration, request, _LAST_SECONDS)
+        except MediagateError as failure:
+            _log.debug("could not get %s: %s", generation_id, failure)
+            return None
+        return found.generation if has_ended_badly(found.generation) else None

@@ -8,6 +8,7 @@ from typing import Generic, Self, TypeVar
 import grpc
 import grpc.aio
 
+from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
 from mediagate_client.aio.calls import AsyncCalls
@@ -38,6 +39,7 @@ class AsyncPieceStream(StreamFacts[Request], Generic[Request, Response]):
         deadline: Deadline,
         *,
         cancel: Callable[[str], Awaitable[None]],
+        find: Callable[[str], Awaitable[Generation | None]],
         on_status: Callable[[TextStatus], None] | None,
     ) -> None:
         """Prepare the stream; nothing is sent before the first piece is asked for."""
@@ -48,6 +50,7 @@ class AsyncPieceStream(StreamFacts[Request], Generic[Request, Response]):
         self._deadline = deadline
         self._retries = calls.retries(deadline)
         self._cancel = cancel
+        self._find = find
         self._on_status = on_status
         self._call: grpc.aio.UnaryStreamCall[Request, Response] | None = None
         self._over = False
@@ -92,6 +95,8 @@ class AsyncPieceStream(StreamFacts[Request], Generic[Request, Response]):
                     return event
         except MediagateError as failure:
             self._over = True
+            if self._state.has_ended_by(failure):
+                failure.generation = await self._find(self._state.generation_id)
             raise self._state.signed(failure) from failure.__cause__
         except asyncio.CancelledError:
             if not self._closed_elsewhere():

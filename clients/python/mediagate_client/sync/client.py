@@ -144,6 +144,7 @@ class Client(WebhookCalls):
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
             cancel=self._cancel_quietly,
+            find=self._find_quietly,
             on_status=on_status,
         )
 
@@ -247,6 +248,7 @@ class Client(WebhookCalls):
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
             cancel=self._cancel_quietly,
+            find=self._find_quietly,
             on_status=on_status,
         )
 

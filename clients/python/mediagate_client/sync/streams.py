@@ -6,6 +6,7 @@ from typing import Generic, Self, TypeVar
 
 import grpc
 
+from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
 from mediagate_client.channel import refuse_too_large
@@ -36,6 +37,7 @@ class PieceStream(StreamFacts[Request], Generic[Request, Response]):
         deadline: Deadline,
         *,
         cancel: Callable[[str], None],
+        find: Callable[[str], Generation | None],
         on_status: Callable[[TextStatus], None] | None,
     ) -> None:
         """Prepare the stream; nothing is sent before the first piece is asked for."""
@@ -46,6 +48,7 @@ class PieceStream(StreamFacts[Request], Generic[Request, Response]):
         self._deadline = deadline
         self._retries = calls.retries(deadline)
         self._cancel = cancel
+        self._find = find
         self._on_status = on_status
         self._call: grpc._CallIterator[Response] | None = None
         self._over = False
@@ -90,6 +93,8 @@ class PieceStream(StreamFacts[Request], Generic[Request, Response]):
                     return event
         except MediagateError as failure:
             self._over = True
+            if self._state.has_ended_by(failure):
+                failure.generation = self._find(self._state.generation_id)
             raise self._state.signed(failure) from failure.__cause__
         except KeyboardInterrupt:
             self.close()

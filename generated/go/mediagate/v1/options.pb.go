@@ -219,7 +219,9 @@ type GenerationOptions struct {
 	// For your own filtering and bills: at most 16, keys of 1 to 63 of [a-z0-9_.-], values of at
 	// most 128 characters.
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// An https URL that is told of the end, signed as Standard Webhooks. At most 2,048 characters.
+	// An https URL that is told of the end, signed as Standard Webhooks. At most 2,048 characters. A
+	// replay posts nothing: the URL of the call that began the generation counts, and its end may be
+	// long past.
 	WebhookUrl string `protobuf:"bytes,12,opt,name=webhook_url,json=webhookUrl,proto3" json:"webhook_url,omitempty"`
 	// Answer with an identical earlier success of the same tenant, at most this old, at no cost: its
 	// generation, as a replay. Labels, webhook_url, max_cost_usd_nanos, timeouts and what is said of

@@ -135,7 +135,10 @@ class GenerationOptions(_message.Message):
     generation ends FAILED with CONTENT_BLOCKED, the verdict in it and nothing but the check paid.
     """
     webhook_url: _builtins.str
-    """An https URL that is told of the end, signed as Standard Webhooks. At most 2,048 characters."""
+    """An https URL that is told of the end, signed as Standard Webhooks. At most 2,048 characters. A
+    replay posts nothing: the URL of the call that began the generation counts, and its end may be
+    long past.
+    """
     @_builtins.property
     def fallback(self) -> Global___FallbackPolicy:
         """Which models take over when one fails before its first output. Unset: the operator's default."""

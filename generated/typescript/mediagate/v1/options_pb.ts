@@ -107,7 +107,9 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
   labels: { [key: string]: string };
 
   /**
-   * An https URL that is told of the end, signed as Standard Webhooks. At most 2,048 characters.
+   * An https URL that is told of the end, signed as Standard Webhooks. At most 2,048 characters. A
+   * replay posts nothing: the URL of the call that began the generation counts, and its end may be
+   * long past.
    *
    * @generated from field: string webhook_url = 12;
    */
