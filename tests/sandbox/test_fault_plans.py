@@ -190,11 +190,68 @@ WRONG: list[tuple[Any, str]] = [
     ({"faults": [{"do": "error", "on": "get", "at": "noon"}]}, "faults[0].at"),
     ({"faults": [{"do": "redirect", "on": "get", "location": "/here"}]}, "faults[0].location"),
     ({"faults": [{"do": "foreign_output", "origin": "elsewhere"}]}, "faults[0].origin"),
+    *(
+        ({"faults": [{"do": "foreign_output", "origin": origin}]}, "faults[0].origin")
+        for origin in (
+            "https://[",
+            "https://::::",
+            "https://[::1",
+            "https://[1.2.3.4]",
+            "https://-",
+            "https://a..b",
+            "https://a:99999",
+            "https://a:",
+            "https://a:\u0668",
+            "https://a/b",
+            "ftp://a",
+        )
+    ),
+    *(
+        ({"faults": [{"do": "redirect", "on": "get", "location": place}]}, "faults[0].location")
+        for place in (
+            "https://a/\u0000",
+            "https://a/\r\nX: y",
+            "https://a/\u2028",
+            "https://a/ b",
+            "https://[/",
+            "https://a@b/",
+        )
+    ),
+    *(
+        ({"faults": [{"do": "redirect", "on": "get", "status": status}]}, "faults[0].status")
+        for status in (200, 304, 305, 306, 309, 302.0, True)
+    ),
+    ({"faults": [THROTTLE | {"nth": 3, "every": 2}]}, "faults[0].every"),
+    ({"faults": [{"do": "change_schema"}]}, "faults[0].remove"),
+    ({"faults": [{"do": "change_schema", "remove": [], "require": []}]}, "faults[0].remove"),
+    (
+        {"faults": [{"do": "garbage", "on": ["create", "get"], "after_bytes": 5}]},
+        "faults[0].after_bytes",
+    ),
+    ({"faults": [{"do": "drift_price", "factor": "\u0661"}]}, "faults[0].factor"),
     ({"faults": [{"do": "drift_price"}]}, "faults[0].factor"),
     ({"faults": [{"do": "drift_price", "factor": 1.1}]}, "faults[0].factor"),
     ({"faults": [{"do": "change_schema", "remove": "prompt"}]}, "faults[0].remove"),
     ({"faults": [{"do": "forge_webhook", "instead": 1}]}, "faults[0].instead"),
 ]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        THROTTLE | {"nth": 4, "every": 2},
+        {"do": "garbage", "on": ["create", "stream"], "after_bytes": 5},
+        {"do": "change_schema", "require": ["style"]},
+        {"do": "redirect", "on": "get", "location": "https://a_b.example:8443?x=\u00e9#y"},
+        {"do": "foreign_output", "origin": "http://[2001:db8::1]:80"},
+        {"do": "foreign_output", "origin": "http://169.254.169.254"},
+        {"do": "foreign_output", "origin": "https://EXAMPLE.com."},
+        *({"do": "redirect", "on": "get", "status": each} for each in (300, 301, 303, 307, 308)),
+    ],
+)
+async def test_an_odd_plan_that_can_be_carried_out_is_taken(caller: Caller, fault: Fault) -> None:
+    """What is unusual and can happen is what faults are for."""
+    await order(caller, fault)
 
 
 @pytest.mark.parametrize(("given", "field"), WRONG)

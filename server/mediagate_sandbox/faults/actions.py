@@ -36,6 +36,8 @@ _ANSWERED: tuple[Endpoint, ...] = tuple(each for each in _CALLED if each != "str
 
 _AT = {"check": checks.one_of("request", "answer")}
 _ENDS = ("succeeded", "failed", "canceled", "aborted")
+_REDIRECTS = (300, 301, 302, 303, 307, 308)
+"""The statuses that lead to `Location`; 304 leads nowhere, 305 and 306 are not used any more."""
 _MOST_MS = 86_400_000
 _MOST_BYTES = 2**31
 
@@ -114,7 +116,7 @@ class Redirect:
     do: ClassVar[str] = "redirect"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
     location: str = _checked(checks.url, default="https://elsewhere.example/")
-    status: int = _checked(checks.whole(300, 308), default=302)
+    status: int = _checked(checks.among(*_REDIRECTS), default=302)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ class EmptyOutput:
 
 @dataclass(frozen=True, slots=True)
 class ForeignOutput:
-    """Lets the run's output links point at another host."""
+    """Lets the run's output links point at another host, which need not exist."""
 
     do: ClassVar[str] = "foreign_output"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)

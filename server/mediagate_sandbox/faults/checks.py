@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from mediagate_sandbox.origins import is_origin, is_url
+
 Check = Callable[[Any], Any]
 
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
-_FACTOR = re.compile(r"\d{1,6}(?:\.\d{1,12})?")
+_FACTOR = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,12})?")
 
 
 def whole(least: int, most: int) -> Check:
@@ -34,6 +35,17 @@ def number(least: float, most: float) -> Check:
         if not is_number or not least <= value <= most:
             raise ValueError(f"must be a number from {least:g} to {most:g}")
         return float(value)
+
+    return check
+
+
+def among(*numbers: int) -> Check:
+    """One of a few whole numbers."""
+
+    def check(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value not in numbers:
+            raise ValueError(f"must be one of {', '.join(map(str, numbers))}")
+        return value
 
     return check
 
@@ -78,15 +90,15 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def origin(value: Any) -> str:
-    """Scheme and host of a URL, without a path."""
-    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+    """Scheme and host of a URL, without a path: one that can be called, wherever it leads."""
+    if not isinstance(value, str) or not is_origin(value):
         raise ValueError("must be an origin such as https://elsewhere.example")
     return value
 
 
 def url(value: Any) -> str:
-    """An absolute URL."""
-    if not isinstance(value, str) or not re.fullmatch(_ORIGIN.pattern + r"[^\s]*", value):
+    """An absolute URL, without anything that a header cannot hold."""
+    if not isinstance(value, str) or not is_url(value):
         raise ValueError("must be a URL such as https://elsewhere.example/path")
     return value
 

@@ -26,7 +26,14 @@ from typing import Any
 import orjson
 
 from mediagate_sandbox.faults import checks
-from mediagate_sandbox.faults.actions import ACTIONS, ENDPOINTS, Action, Endpoint
+from mediagate_sandbox.faults.actions import (
+    ACTIONS,
+    ENDPOINTS,
+    Action,
+    ChangeSchema,
+    Endpoint,
+    Garbage,
+)
 
 MOST_FAULTS = 1000
 _MOST_COUNT = 2**31
@@ -122,13 +129,12 @@ def _fault(at: int, given: Any) -> Fault:
         elif each.default is dataclasses.MISSING:
             raise FaultPlanError(f"{where}.{name}", f"{kind.do} needs it")
     on = _endpoints(where, kind, given.get("on"))
-    if "stream" in on and values.get("at") == "answer":
-        raise FaultPlanError(f"{where}.at", "a stream has no answer to come later; cut it instead")
     counts = {
         name: _checked(f"{where}.{name}", check, given[name])
         for name, check in _COUNTS.items()
         if name in given
     }
+    _contradictions(where, kind, on, values | counts)
     return Fault(
         name=_checked(f"{where}.name", checks.text, given.get("name", f"{kind.do} {at + 1}")),
         action=kind(**values),
@@ -136,6 +142,21 @@ def _fault(at: int, given: Any) -> Fault:
         model=_model(where, on, given.get("model")),
         **counts,
     )
+
+
+def _contradictions(
+    where: str, kind: type[Action], on: tuple[Endpoint, ...], given: Mapping[str, Any]
+) -> None:
+    """Raise FaultPlanError for values that are right one by one and make no sense together."""
+    if "stream" in on and given.get("at") == "answer":
+        raise FaultPlanError(f"{where}.at", "a stream has no answer to come later; cut it instead")
+    nth, every = given.get("nth"), given.get("every")
+    if nth is not None and every is not None and nth % every:
+        raise FaultPlanError(f"{where}.every", f"request {nth} is none of every {every}: no fault")
+    if kind is Garbage and "stream" not in on and "after_bytes" in given:
+        raise FaultPlanError(f"{where}.after_bytes", "only a stream goes on before its garbage")
+    if kind is ChangeSchema and not (given.get("remove") or given.get("require")):
+        raise FaultPlanError(f"{where}.remove", "change_schema needs remove or require")
 
 
 def _endpoints(where: str, kind: type[Action], given: Any) -> tuple[Endpoint, ...]:
