@@ -6,11 +6,12 @@ closed in the step that ends it. Entries are never forgotten, and can be written
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
-from io import BufferedWriter
+from io import RawIOBase
 from typing import Any
 
 import orjson
@@ -19,6 +20,8 @@ from mediagate_sandbox.observations import input_sha256
 from mediagate_sandbox.predictions import Prediction, Status
 from mediagate_sandbox.price_list import PriceList
 from mediagate_sandbox.settings import Billing, SandboxSettings
+
+log = logging.getLogger("mediagate.sandbox")
 
 
 @dataclass(slots=True)
@@ -53,9 +56,12 @@ class Bill:
         self,
         settings: SandboxSettings,
         prices: PriceList,
-        file: BufferedWriter | None = None,
+        file: RawIOBase | None = None,
     ) -> None:
-        """An empty bill; each closed entry is written to `file` before anyone can see the end."""
+        """An empty bill; each closed entry is written to `file` before anyone can see the end.
+
+        What cannot be written is kept, and written as soon as the file takes it again.
+        """
         self._prices = prices
         self._billing: Mapping[Status, Billing] = {
             "failed": settings.bill_failed,
@@ -63,6 +69,8 @@ class Bill:
             "aborted": settings.bill_aborted,
         }
         self._file = file
+        self._unwritten = b""
+        self._complained = False
         self._entries: list[BillEntry] = []
         self._running: dict[str, tuple[BillEntry, Prediction]] = {}
 
@@ -96,8 +104,21 @@ class Bill:
             entry.nanos, entry.metrics = charge.nanos, charge.billed
             entry.unmetered, entry.unpriced = charge.unmetered, charge.unpriced
         if self._file is not None:
-            self._file.write(orjson.dumps(entry, option=orjson.OPT_UTC_Z) + b"\n")
-            self._file.flush()
+            self._unwritten += orjson.dumps(entry, option=orjson.OPT_UTC_Z) + b"\n"
+            self._write(self._file)
+
+    def _write(self, file: RawIOBase) -> None:
+        """Write what is to be written. A full disk is told once: runs go on, and end, without."""
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[file.write(self._unwritten) or 0 :]
+        except OSError as error:
+            if not self._complained:
+                reason = error.strerror or type(error).__name__
+                log.error("the bill's file cannot be written, the bill goes on without: %s", reason)  # noqa: TRY400
+            self._complained = True
+        else:
+            self._complained = False
 
     def document(self, since: datetime | None = None, model: str | None = None) -> dict[str, Any]:
         """The bill as JSON: entries accepted from `since` on, in that order, and their total."""

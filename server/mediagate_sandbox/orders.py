@@ -123,7 +123,8 @@ class OrderDesk:
         slug, colon, version = reference.rpartition(":")
         if not colon:
             slug, version = ("", reference) if _VERSION.fullmatch(reference) else (reference, "")
-        model = self._catalog.by_version(version) if version else self._catalog.by_slug(slug)
+        by_slug = not (colon or version)
+        model = self._catalog.by_slug(slug) if by_slug else self._catalog.by_version(version)
         if model is None or (slug and model.slug != slug):
             raise invalid_version(_NO_VERSION)
         if not version and not model.official:

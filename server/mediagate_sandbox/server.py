@@ -240,7 +240,7 @@ def _opened_bill(settings: SandboxSettings) -> Iterator[Bill]:
     if settings.bill_file is None:
         yield Bill(settings, prices)
         return
-    with settings.bill_file.open("ab") as file:
+    with settings.bill_file.open("ab", buffering=0) as file:
         yield Bill(settings, prices, file)
 
 

@@ -5,6 +5,7 @@ This room only describes; it starts nothing and reads no environment.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from mediagate_sandbox.faults.reading import FaultPlan
+from mediagate_sandbox.origins import is_origin
 from mediagate_sandbox.rates import Credit, Rates
 from mediagate_sandbox.signing import key_of
 
 MEBIBYTE = 1024 * 1024
+_LAST_PORT = 65535
 
 Auth = Literal["token", "open", "refuse"]
 Billing = Literal["used", "free"]
@@ -195,6 +198,10 @@ class SandboxSettings:
     def __post_init__(self) -> None:
         """Refuse what could only fail later and less clearly."""
         self._check_times()
+        if not 0 <= self.port <= _LAST_PORT:
+            raise ValueError(f"port must be from 0 to {_LAST_PORT}")
+        if self.public_url is not None and not is_origin(self.public_url.removesuffix("/")):
+            raise ValueError("public_url must be an origin such as http://box:8787")
         _ = self.rates
         if min(self.predictions_per_page, self.models_per_page, self.files_per_page) < 1:
             raise ValueError("a page holds at least one entry")
@@ -220,9 +227,9 @@ class SandboxSettings:
             "upload_retention",
         )
         for name in times:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number, 0 or more")
         for name in ("webhook_timeout", "stream_idle_timeout", "run_limit"):
             limit = getattr(self, name)
-            if limit is not None and limit <= 0:
-                raise ValueError(f"{name} must be more than 0")
+            if limit is not None and not 0 < limit < math.inf:
+                raise ValueError(f"{name} must be a finite number, more than 0")

@@ -66,6 +66,12 @@ def test_a_plan_prices_and_a_bill_from_files(
     ("arguments", "words"),
     [
         (("--time-scale", "-1"), "time_scale"),
+        (("--time-scale", "nan"), "time_scale"),
+        (("--token-time-scale", "inf"), "token_time_scale"),
+        (("--port", "99999"), "port"),
+        (("--port", "-1"), "port"),
+        (("--public-url", "notaurl"), "public_url"),
+        (("--public-url", "http://box:8787/path"), "public_url"),
         (("--creates-per-minute", "-1"), "creates_per_minute"),
         (("--auth", "perhaps"), "--auth"),
         (("--faults", "none.toml"), "none.toml"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from .conftest import Opener
 
 SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
 VIDEO = "minimax/video-01"
+FULL = Path("/dev/full")
 MUSIC = next(model.version for model in load_catalog() if model.slug == "meta/musicgen")
 LEAST = {"uri": "https://a.example/x.png", "string": "a boat"}
 PRICES = load_price_list()
@@ -172,6 +175,40 @@ async def test_the_bill_can_be_a_file(open_sandbox: Opener, tmp_path: Path) -> N
             await caller.ran(SCHNELL, {"prompt": "x"})
             shown += (await bill(caller))["entries"]
     assert [json.loads(line) for line in file.read_text().splitlines()] == shown
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no disk that is always full")
+async def test_a_full_disk_is_told_once(
+    open_sandbox: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Runs end as ever, and are on the bill; the sandbox goes on."""
+    async with open_sandbox(bill_file=FULL) as caller:
+        for _ in range(2):
+            assert (await caller.ran(SCHNELL, {"prompt": "x"}))["status"] == "succeeded"
+        read = await bill(caller)
+    assert (read["total_nanos"], read["running"]) == (6_000_000, 0)
+    (told,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "No space left" in told.getMessage()
+
+
+async def test_what_a_full_disk_refused_is_written_later(
+    open_sandbox: Opener, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No line is lost or torn once there is room again; a limit on files stands in for the disk."""
+    file = tmp_path / "bill.jsonl"
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with open_sandbox(bill_file=file) as caller:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, usual[1]))
+            await caller.ran(SCHNELL, {"prompt": "x"})
+            await caller.ran(SCHNELL, {"prompt": "x"})
+            assert file.stat().st_size == 100
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        await caller.ran(SCHNELL, {"prompt": "x"})
+        shown = (await bill(caller))["entries"]
+    assert [json.loads(line) for line in file.read_text().splitlines()] == shown
+    assert len([each for each in caplog.records if each.levelno >= logging.ERROR]) == 1
 
 
 def test_every_model_has_a_price_or_is_said_to_have_none() -> None:

@@ -51,7 +51,16 @@ async def test_an_official_model_hides_its_version(caller: Caller) -> None:
 
 @pytest.mark.parametrize(
     "version",
-    [GUARD, f"{GUARD}:latest", f"{LLAMA}:{GUARD_VERSION}", "0" * 64, "nobody/nothing", ""],
+    [
+        GUARD,
+        f"{GUARD}:latest",
+        f"{LLAMA}:{GUARD_VERSION}",
+        "0" * 64,
+        "nobody/nothing",
+        "",
+        f"{LLAMA}:",
+        ":",
+    ],
 )
 async def test_a_version_that_may_not_run_is_422(caller: Caller, version: str) -> None:
     """A community model without version, a version of another model, or none at all."""

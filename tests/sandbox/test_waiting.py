@@ -98,7 +98,9 @@ async def test_a_deadline_after_the_end_does_nothing(still: Caller, clock: Manua
     assert (await still.get(document["urls"]["get"])).json["status"] == "succeeded"
 
 
-@pytest.mark.parametrize("value", ["4", "4s", "0", "", "soon", "5 m", "-5s", "1h 30m", "5s5m"])
+@pytest.mark.parametrize(
+    "value", ["4", "4s", "0", "", "soon", "5 m", "-5s", "1h 30m", "5s5m", "\u0665\u0665", "\u0665s"]
+)
 async def test_deadlines_that_cannot_be_kept(caller: Caller, value: str) -> None:
     """Less than five seconds, or no duration at all: 422, and nothing is created."""
     answer = await caller.create(LLAMA, {"prompt": "x"}, Cancel_After=value)
