@@ -23,6 +23,7 @@ from mediagate_sandbox.rates import (
 )
 
 _MOST_ACCOUNTS = 1000
+_TOO_MANY = 429
 _LOW_CREDIT = (
     f"Your rate limit for creating predictions is reduced to {LOW_CREDIT_PER_MINUTE:g} requests "
     f"per minute with a burst of {LOW_CREDIT_BURST} requests while you have less than $5.0 in "
@@ -67,6 +68,8 @@ class Turnstile:
             except Problem as problem:
                 problem.headers.update(headers)
                 raise
+            if headers and response.status == _TOO_MANY:
+                headers = _ordered(response)
             if not response.prepared:
                 response.headers.update(headers)
             return response
@@ -115,3 +118,11 @@ def _account(request: web.Request) -> str:
 
 def _headers(taken: Taken) -> dict[str, str]:
     return {"ratelimit-remaining": str(taken.remaining), "ratelimit-reset": str(taken.reset)}
+
+
+def _ordered(response: web.StreamResponse) -> dict[str, str]:
+    """What a 429 tells that the fault plan ordered: its own hint, not what is really left."""
+    told = {"ratelimit-remaining": "0"}
+    if "Retry-After" in response.headers:
+        told["ratelimit-reset"] = response.headers["Retry-After"]
+    return told

@@ -101,6 +101,28 @@ async def test_throttle_with_and_without_a_hint(
     assert await creates(caller) == 0
 
 
+@pytest.mark.parametrize(
+    ("fault", "reset"),
+    [
+        ({"do": "throttle", "retry_after": 7}, "7"),
+        ({"do": "throttle"}, None),
+        ({"do": "error", "status": 429}, None),
+    ],
+)
+async def test_an_ordered_429_does_not_contradict_itself(
+    caller: Caller, fault: Fault, reset: str | None
+) -> None:
+    """Nothing is left, until the hint says so; what is really left is told by the next answer."""
+    answer = await struck(caller, "create", fault)
+    assert answer.status == 429
+    assert answer.headers["ratelimit-remaining"] == "0"
+    assert answer.headers.get("ratelimit-reset") == reset
+    await order(caller)
+    assert int((await caller.create(LLAMA, {"prompt": "x"})).headers["ratelimit-remaining"]) > 500
+    # Recorded answers about files tell nothing of limits, refused or not.
+    assert "ratelimit-remaining" not in (await struck(caller, "files", fault)).headers
+
+
 @pytest.mark.parametrize("status", [400, 404, 408, 500, 502, 503, 504])
 @pytest.mark.parametrize(("at", "accepted"), [("request", 0), ("answer", 1)])
 async def test_error_before_or_after_accepting(
