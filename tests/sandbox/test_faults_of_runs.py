@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from .caller import LLAMA, SCHNELL, Caller
+from .conftest import Opener
 from .faulty import bill, fired, order
 
 BARK = "suno-ai/bark"
@@ -103,6 +105,54 @@ async def test_retire_model_lets_it_be_gone(caller: Caller) -> None:
     assert (await caller.get(f"/v1/models/{SCHNELL}")).status == 404
     assert (await caller.get(f"/v1/models/{LLAMA}")).status == 200
     assert len(await bill(caller)) == 1
+
+
+SHOWCASES = [
+    ("GET", "/v1/models", None),
+    ("QUERY", "/v1/models", b"flux"),
+    ("GET", "/v1/search?query=flux", None),
+    ("GET", "/v1/collections/text-to-image", None),
+    ("GET", "/v1/deployments", None),
+]
+
+
+@pytest.mark.parametrize(("method", "place", "query"), SHOWCASES)
+async def test_a_retired_model_is_shown_nowhere(
+    open_sandbox: Opener, method: str, place: str, query: bytes | None
+) -> None:
+    """Neither in a list nor in a search, a collection or a deployment; others still are."""
+    other = "black-forest-labs/flux-dev"
+    deployments = {"own/schnell": SCHNELL, "own/dev": other}
+    async with open_sandbox(models_per_page=1000, deployments=deployments) as caller:
+        assert SCHNELL.encode() in (await caller.send(method, place, query)).body
+        await order(caller, {"do": "retire_model", "model": SCHNELL})
+        shown = (await caller.send(method, place, query)).body
+        assert SCHNELL.encode() not in shown
+        assert other.encode() in shown
+        assert [each["do"] for each in await fired(caller)] == ["retire_model"]
+
+
+async def test_a_list_shows_the_schema_as_it_was_changed(open_sandbox: Opener) -> None:
+    """The same as the model's own page."""
+    async with open_sandbox(models_per_page=1000) as caller:
+        await order(caller, {"do": "change_schema", "model": SCHNELL, "require": ["style"]})
+        listed = (await caller.get("/v1/models")).json["results"]
+        (shown,) = [each for each in listed if each["name"] == "flux-schnell"]
+        assert shown == (await caller.get(f"/v1/models/{SCHNELL}")).json
+        assert "style" in orjson.dumps(shown).decode()
+
+
+@pytest.mark.parametrize(
+    ("method", "place", "query"), [*SHOWCASES, ("GET", "/v1/collections", None)]
+)
+async def test_whatever_describes_models_can_fail(
+    caller: Caller, method: str, place: str, query: bytes | None
+) -> None:
+    """And is about no model in particular."""
+    await order(caller, {"do": "error", "on": "model", "model": SCHNELL})
+    assert (await caller.send(method, place, query)).status == 200
+    await order(caller, {"do": "error", "on": "model", "status": 503})
+    assert (await caller.send(method, place, query)).status == 503
 
 
 @pytest.mark.parametrize("slug", [SCHNELL, SDXL])

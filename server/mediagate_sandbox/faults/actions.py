@@ -14,7 +14,8 @@ from mediagate_sandbox.faults import checks
 Endpoint = Literal[
     "create", "get", "cancel", "list", "stream", "files", "output", "webhook", "secret", "model"
 ]
-"""`files` is the files API, `output` the download of one, `model` all that describes models."""
+"""`files` is the files API, `output` the download of one, `model` all that describes models:
+their pages, versions, lists, searches and collections, and deployments."""
 
 At = Literal["request", "answer"]
 """`request`: before anything is done. `answer`: it was done, and only the answer suffers."""

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from mediagate_sandbox.clock import Clock
-from mediagate_sandbox.faults.actions import Endpoint
+from mediagate_sandbox.faults.actions import ChangeSchema, Endpoint, RetireModel
 from mediagate_sandbox.faults.reading import Fault, FaultPlan
 
 log = logging.getLogger("mediagate.sandbox")
@@ -32,6 +32,8 @@ class Occasion:
     about: Callable[[], str]
     """What it is about, so that draws can hang on that: asked for only where one is made."""
     prediction: str | None = None
+    all_models: bool = False
+    """Whether it shows all models, so that a fault of any of them is to be seen in it."""
 
 
 @dataclass(slots=True)
@@ -134,7 +136,10 @@ class FaultEngine:
 
     def _is_struck(self, index: int, standing: _Standing, occasion: Occasion) -> bool:
         fault = standing.fault
-        if occasion.endpoint not in fault.on or not fault.is_meant(occasion.model):
+        if occasion.endpoint not in fault.on:
+            return False
+        seen = occasion.all_models and isinstance(fault.action, ChangeSchema | RetireModel)
+        if not (seen or fault.is_meant(occasion.model)):
             return False
         standing.matched += 1
         count = standing.matched - fault.after

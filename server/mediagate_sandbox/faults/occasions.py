@@ -31,21 +31,29 @@ _ROOMS: Mapping[str, Endpoint] = {
     "/v1/files": "files",
     "/v1/models": "model",
     "/v1/deployments": "model",
+    "/v1/search": "model",
+    "/v1/collections": "model",
 }
+_SHOWCASES = {"/v1/models", "/v1/deployments", "/v1/search", "/v1/collections/{slug}"}
 
 
 def endpoint_of(request: web.Request) -> Endpoint | None:
     """The endpoint a request is for; None for what no fault strikes."""
-    resource = request.match_info.route.resource
-    if resource is None:
+    path = _path_of(request)
+    if path is None:
         return None
-    path = resource.canonical
     found = _ENDPOINTS.get((request.method, path))
     if found is not None:
         return found
     return next(
         (end for room, end in _ROOMS.items() if path == room or path.startswith(f"{room}/")), None
     )
+
+
+def _path_of(request: web.Request) -> str | None:
+    """The pattern of a request's path; None where there is none."""
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
 
 
 class Occasions:
@@ -66,7 +74,12 @@ class Occasions:
         prediction = self._prediction(request, endpoint)
         if prediction is not None:
             return about_prediction(endpoint, prediction)
-        return Occasion(endpoint, self._model_in_path(request), lambda: request.path)
+        return Occasion(
+            endpoint,
+            self._model_in_path(request),
+            lambda: request.path,
+            all_models=_path_of(request) in _SHOWCASES,
+        )
 
     def _prediction(self, request: web.Request, endpoint: Endpoint) -> Prediction | None:
         match endpoint:
