@@ -145,6 +145,11 @@ attempts_absent = Counter(
     "Creates whose answer was lost and that were proven never to have arrived.",
     registry=REGISTRY,
 )
+attempts_misanswered = Counter(
+    "mediagate_attempts_misanswered",
+    "Creates that upstream answered with the id of another's prediction; then looked for.",
+    registry=REGISTRY,
+)
 attempts_overrun = Counter(
     "mediagate_attempts_overrun",
     "Creates that were paid after they had been declared absent. Any is worth an alarm.",

@@ -12,12 +12,18 @@ from aiohttp import web
 from tests.outputs.served import Served
 
 ID = "q9h6x3m1wdrgp0cjy5fvt8k2ne"
+NAMED = web.RequestKey("named", str)
+"""The prediction that an answer is about."""
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
 class ScriptedUpstream:
-    """`creates` and `gets` are answered in order, the last one for ever; `streams` likewise."""
+    """`creates` and `gets` are answered in order, the last one for ever; `streams` likewise.
+
+    Each create makes a prediction of its own: the first is ID, and what is said later of another
+    has that one's id wherever ID stands.
+    """
 
     url: str = ""
     creates: list[Answer] = field(default_factory=list)
@@ -36,11 +42,14 @@ class ScriptedUpstream:
         """POST of a prediction."""
         self.posted.append(await request.json())
         self.headers.append(dict(request.headers))
+        number = len(self.posted)
+        request[NAMED] = ID if number == 1 else f"{ID}{number}"
         return await self._next(self.creates)(request)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """GET of a prediction."""
         self.asked += 1
+        request[NAMED] = request.match_info["id"]
         return await self._next(self.gets)(request)
 
     async def model(self, request: web.Request) -> web.StreamResponse:
@@ -52,6 +61,7 @@ class ScriptedUpstream:
         """POST of a cancel: from then on the prediction is canceled."""
         self.gets = [says({"id": ID, "status": "canceled", "metrics": {}})]
         self.cancelled.set()
+        request[NAMED] = request.match_info["id"]
         return await self.gets[0](request)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -67,10 +77,11 @@ class ScriptedUpstream:
 def says(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
     """Answer with a JSON document."""
 
-    async def answer(_: web.Request) -> web.StreamResponse:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        text = document if isinstance(document, str) else json.dumps(document)
         return web.Response(
             status=status,
-            text=document if isinstance(document, str) else json.dumps(document),
+            text=text.replace(ID, request.get(NAMED, ID)),
             content_type="application/json",
             headers=headers,
         )

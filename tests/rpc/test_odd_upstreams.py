@@ -285,10 +285,10 @@ async def test_one_of_fifty_leaves_and_nothing_is_cancelled(
     assert len(scripted.posted) == 1
 
 
-async def test_an_upstream_that_repeats_its_ids_is_still_followed(
+async def test_an_upstream_that_says_the_same_of_all_is_still_followed(
     scripted: ScriptedUpstream, stubs: Stubs
 ) -> None:
-    """A server that plays back one recording gives every prediction the same id."""
+    """A server that plays back one recording tells nothing apart but the ids."""
     complete = {"id": ID, "status": "processing", "output": None}
     done = {"id": ID, "status": "succeeded", "output": ["ok"], "metrics": METRICS}
     scripted.creates = [says(complete, 201)]

@@ -87,7 +87,7 @@ async def test_doubts_are_found_again(store: SqliteStore) -> None:
 
 
 async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
-    """Of two that want it one is refused whole; what a create answered is never refused."""
+    """Of two that want it one is refused whole. Without a claim nothing is looked at."""
     a, b, c = await accepted(store, "a", "b", "c")
     adopted = moved(a, State.STARTING, AttemptState.ACCEPTED, "p1")
     await store.save(adopted, claims=("p1",))
@@ -98,6 +98,8 @@ async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
     await store.save(moved(adopted, State.RUNNING), claims=("p1",))
     assert await store.claimed(("p1", "p2")) == {"p1"}
     assert await store.claimed(()) == frozenset()
+    assert await store.prediction_ids(9) == ("p1",)
+    assert await store.prediction_ids(0) == ()
     await store.save(moved(c, State.STARTING, AttemptState.ACCEPTED, "p1"))
 
 

@@ -65,6 +65,15 @@ def can_finish(plan: Plan, seconds: float) -> bool:
     return plan.usual_run <= seconds
 
 
+def next_that_fits(plans: tuple[Plan, ...], model: str, seconds: float) -> Plan | None:
+    """Who takes over from this model's plan and would be over in time; None: nobody."""
+    models = [plan.slug for plan in plans]
+    if model not in models:
+        return None
+    behind = plans[models.index(model) + 1 :]
+    return next((plan for plan in behind if can_finish(plan, seconds)), None)
+
+
 def for_each_run(request: ModelRequest, runs: int) -> ModelRequest:
     """What one output of several is asked for by, within its share of the bound."""
     if runs == 1:

@@ -18,6 +18,7 @@ from mediagate_server.errors import (
 )
 from mediagate_server.generations import attempts, work
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
+from mediagate_server.generations.claims import Claims
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.erasing import Eraser, Retention, is_whole
 from mediagate_server.generations.life import Life
@@ -63,7 +64,7 @@ class Generations:
     ) -> None:
         self._around = around
         self._max_in_flight = max_in_flight
-        self._roll = Roll(around.creates_per_second, around.clock.now)
+        self._roll = Roll(around.creates_per_second, around.clock.now, Claims(around.store))
         self._living = Living(around, self._roll)
         self._overruns = Overruns(around, self._roll, self._living.keep)
         self._sweeper = Sweeper(around, self._roll, self._overruns)
@@ -73,6 +74,7 @@ class Generations:
 
     async def __aenter__(self) -> Self:
         await self._living.__aenter__()
+        await self._roll.claims.remember()
         await self._living.recover()
         self._living.keep("sweep", self._sweeper.sweep_for_ever)
         self._living.keep("erasing", self._eraser.keep_clean)

@@ -14,7 +14,7 @@ import asyncio
 
 from mediagate_server import telemetry
 from mediagate_server.catalog import price_json
-from mediagate_server.catalog.chains import can_finish
+from mediagate_server.catalog.chains import next_that_fits
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.catalog.refusals import is_content_refusal
@@ -22,6 +22,7 @@ from mediagate_server.errors import BudgetExceeded, CircuitOpen, Failure, PriceU
 from mediagate_server.generations import attempts, endings, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
+from mediagate_server.generations.claims import tell_of_mistake
 from mediagate_server.generations.doors import MOST_ATTEMPTS, SHORTEST_RUN, Surroundings
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, poll_of
@@ -217,6 +218,12 @@ class Lane:
 
     async def _taken(self, attempt: Attempt, prediction: Prediction) -> None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
+        if not await self._places.claim(attempt.id, prediction.id):
+            tell_of_mistake(self._whole.saved.current.id, attempt.id, prediction.id)
+            self._answer = None
+            self._found = "" if self._found == prediction.id else self._found
+            await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
+            return
         taken = replace(attempt, state=AttemptState.ACCEPTED, prediction_id=prediction.id)
         self._answer, self._found = prediction, ""
         if prediction.status.is_terminal:
@@ -248,11 +255,15 @@ class Lane:
         await self._not_taken(attempt, failure, reason, successor)
 
     async def _not_taken(
-        self, attempt: Attempt, failure: Failure, reason: str, plan: Plan | None
+        self,
+        attempt: Attempt,
+        failure: Failure,
+        reason: str,
+        plan: Plan | None,
+        state: AttemptState = AttemptState.REFUSED,
     ) -> None:
         """Upstream never took it: try `plan`, else end with the failure, or as was asked for."""
-        now = self._around.clock.now()
-        closed, released = attempts.close(attempt, AttemptState.REFUSED, reason, now)
+        closed, released = attempts.close(attempt, state, reason, self._around.clock.now())
         if plan and not self._whole.stop.asked:
             try:
                 await self._reopen(closed, released, plan)
@@ -267,14 +278,11 @@ class Lane:
 
     def _successor(self) -> Plan | None:
         """Who takes over from the newest attempt's model; None where nobody can, or may."""
-        if self._whole.has_told or self._whole.stop.asked or not self._has_tries_left():
-            return None
+        nobody = self._whole.has_told or self._whole.stop.asked or not self._has_tries_left()
         left = self._whole.seconds_left()
-        models = [plan.slug for plan in self._plans]
-        if left < SHORTEST_RUN or self.attempt.model not in models:
+        if nobody or left < SHORTEST_RUN:
             return None
-        behind = self._plans[models.index(self.attempt.model) + 1 :]
-        return next((plan for plan in behind if can_finish(plan, left)), None)
+        return next_that_fits(self._plans, self.attempt.model, left)
 
     def _has_tries_left(self) -> bool:
         return len(attempts.of_lane(self._whole.saved.current, self.key)) < MOST_ATTEMPTS
@@ -307,29 +315,22 @@ class Lane:
         while not self._found and not self._absent:
             self._wake.clear()
             await self._wake.wait()
-        attempt = self.attempt
         if self._found:
-            await self._adopt(replace(attempt, prediction_id=self._found))
+            await self._adopt(self._found)
             return
-        now = self._around.clock.now()
-        closed, released = attempts.close(attempt, AttemptState.ABSENT, _NEVER_ARRIVED, now)
         in_time = self._whole.seconds_left() >= SHORTEST_RUN and self._has_tries_left()
-        failure = self._stopped() if self._whole.stop.asked else endings.never_arrived()
-        if in_time and self.plan and not self._whole.stop.asked:
-            try:
-                await self._reopen(closed, released, self.plan)
-            except (BudgetExceeded, PriceUnknown) as error:
-                failure = error.failure
-            else:
-                return
-        await self._whole.unsent(self.key, closed, released, failure)
+        again, failure = self.plan if in_time else None, endings.never_arrived()
+        await self._not_taken(self.attempt, failure, _NEVER_ARRIVED, again, AttemptState.ABSENT)
 
-    async def _adopt(self, attempt: Attempt) -> None:
+    async def _adopt(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction, unless another has it: then look on."""
         self._answer = None
-        adopted = replace(attempt, state=AttemptState.ACCEPTED)
+        state = AttemptState.ACCEPTED
+        adopted = replace(self.attempt, state=state, prediction_id=prediction_id)
         try:
-            await self._commit("adopt", adopted, claims=(adopted.prediction_id,))
+            if not await self._places.claim(adopted.id, prediction_id):
+                raise AlreadyClaimed(prediction_id)
+            await self._commit("adopt", adopted, claims=(prediction_id,))
         except AlreadyClaimed:
             self._found = ""
         self._noted.ring()
@@ -392,9 +393,7 @@ class Lane:
 
     async def _end_unsent(self, failure: Failure) -> None:
         """The end of a lane whose newest attempt was not sent."""
-        now = self._around.clock.now()
-        closed, released = attempts.close(self.attempt, AttemptState.REFUSED, _NOT_SENT, now)
-        await self._whole.unsent(self.key, closed, released, failure)
+        await self._not_taken(self.attempt, failure, _NOT_SENT, None)
 
     def _stopped(self) -> Failure:
         return stop_failure(self._whole.saved.current, self._whole.stop.because)

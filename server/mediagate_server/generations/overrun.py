@@ -59,6 +59,7 @@ class Overruns:
         if self.has(attempt.id):
             return
         self._attempts[attempt.id] = asyncio.Event()
+        self._roll.claims.saw(prediction_id)
         telemetry.attempts_overrun.inc()
         _log.error(
             "an attempt declared absent was paid after all",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
+from mediagate_server.generations.claims import Claims
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.whole import HintTaker
@@ -17,7 +18,10 @@ class Roll:
     `change` is set, and put in place anew, whenever a version of a generation becomes durable.
     """
 
-    def __init__(self, creates_per_second: float, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, creates_per_second: float, now: Callable[[], datetime], claims: Claims
+    ) -> None:
+        self.claims = claims
         self._creates_per_second = creates_per_second
         self._now = now
         self._lives: dict[str, Life] = {}
@@ -43,6 +47,7 @@ class Roll:
         self._lives.pop(life.record.id, None)
         for attempt in life.record.attempts:
             self._lanes.pop(attempt.id, None)
+        self.claims.release(life.record.attempts)
 
     def lanes(self) -> Iterator[Lane]:
         """All lanes of all that live here."""
@@ -74,6 +79,10 @@ class Roll:
         return replace(record, place=Place(position, at, seconds))
 
     # What lanes tell
+
+    async def claim(self, attempt_id: str, prediction_id: str) -> bool:
+        """See whole.Places."""
+        return await self.claims.claim(attempt_id, prediction_id)
 
     def queued(self, attempt_id: str) -> None:
         """See whole.Places."""

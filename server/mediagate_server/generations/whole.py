@@ -110,6 +110,10 @@ class Places(Protocol):
         """An attempt is this lane's."""
         ...
 
+    async def claim(self, attempt_id: str, prediction_id: str) -> bool:
+        """Whether a prediction is this attempt's from now on: see claims.Claims."""
+        ...
+
     def queued(self, attempt_id: str) -> None:
         """An attempt waits for the account's rate, behind all who wait already."""
         ...

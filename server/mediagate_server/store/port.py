@@ -108,8 +108,9 @@ class Store(Protocol):
         Saves are written in the order of the calls; the future is done once the commit is durable,
         with the number of this change. It raises StaleWrite where the stored version is not the
         one before, and AlreadyClaimed where an attempt of another generation has one of the
-        predictions in `claims` (those that are adopted, rather than answered to a create). A
-        terminal one loses its pending input and its checkpoints; where it `calls_back`, its event
+        predictions in `claims`: those that are adopted. (What a create is answered with is claimed
+        before, by the one process that writes: generations/claims.py.) A terminal
+        one loses its pending input and its checkpoints; where it `calls_back`, its event
         is in the outbox with the same commit. It raises errors.BudgetExceeded or
         errors.PriceUnknown as `accept` does, where it reserves more than it closes.
         """
@@ -150,6 +151,10 @@ class Store(Protocol):
 
     async def claimed(self, prediction_ids: Iterable[str]) -> frozenset[str]:
         """Those of the predictions that are some attempt's."""
+        ...
+
+    async def prediction_ids(self, most: int) -> tuple[str, ...]:
+        """The predictions that are some attempt's, at most so many, in no order."""
         ...
 
     async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
