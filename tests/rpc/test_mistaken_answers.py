@@ -1,6 +1,7 @@
 """Creates that upstream answers with another's prediction: nobody gets what another paid for."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -163,7 +164,8 @@ async def test_an_end_that_is_anothers_is_none(
 
     async def repeats(request: Any) -> Any:
         request[NAMED] = ID  # Whatever its number is.
-        return await says({"id": ID, **done, "status": status}, 201)(request)
+        answer = {"id": ID, **done, "status": status, "created_at": now()}
+        return await says(answer, 201)(request)
 
     scripted.creates = [repeats]
     async with open_gate(scripted.url, **QUICK) as (stubs, _):
@@ -175,6 +177,28 @@ async def test_an_end_that_is_anothers_is_none(
         async with open_gate(scripted.url, **QUICK) as (stubs, _):
             await check_in_doubt(stubs)
     assert len(scripted.posted) == 2
+
+
+def now() -> str:
+    """As Replicate writes it."""
+    return datetime.now(UTC).isoformat()
+
+
+@pytest.mark.parametrize("created", [{}, {"created_at": "2025-06-01T10:00:00.123456789Z"}])
+async def test_a_server_that_plays_back_one_recording_is_followed(
+    scripted: ScriptedUpstream, stubs: Stubs, created: dict[str, str]
+) -> None:
+    """Ids and all: what is said to be of other days, or of none, is nobody's."""
+    metrics = {"input_token_count": 1, "output_token_count": 1, "predict_time": 1.0}
+    done = {"status": "succeeded", "output": ["recorded"], "metrics": metrics, **created}
+
+    async def repeats(request: Any) -> Any:
+        request[NAMED] = ID
+        return await says({"id": ID, **done, "status": "processing"}, 201)(request)
+
+    scripted.creates, scripted.gets = [repeats], [says({"id": ID, **done})]
+    for number in range(3):
+        assert (await said(stubs, f"Question {number}")).text.text == "recorded"
 
 
 async def check_in_doubt(stubs: Stubs) -> None:
@@ -209,6 +233,7 @@ async def test_two_at_once_cannot_both_be_one(
     come = asyncio.Event()
     metrics = {"input_token_count": 1, "output_token_count": 1, "predict_time": 1.0}
     end = {"id": ID, "status": "succeeded", "output": ["one's"], "metrics": metrics}
+    end["created_at"] = now()
 
     async def both(request: Any) -> Any:
         if len(scripted.posted) == 2:

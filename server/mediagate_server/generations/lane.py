@@ -22,7 +22,7 @@ from mediagate_server.errors import BudgetExceeded, CircuitOpen, Failure, PriceU
 from mediagate_server.generations import attempts, endings, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
-from mediagate_server.generations.claims import tell_of_mistake
+from mediagate_server.generations.claims import is_played_back, tell_of_mistake
 from mediagate_server.generations.doors import MOST_ATTEMPTS, SHORTEST_RUN, Surroundings
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, poll_of
@@ -218,7 +218,8 @@ class Lane:
 
     async def _taken(self, attempt: Attempt, prediction: Prediction) -> None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
-        if not await self._places.claim(attempt.id, prediction.id):
+        free = is_played_back(prediction, self._around.clock.now())
+        if not free and not await self._places.claim(attempt.id, prediction.id):
             tell_of_mistake(self._whole.saved.current.id, attempt.id, prediction.id)
             self._answer = None
             self._found = "" if self._found == prediction.id else self._found
