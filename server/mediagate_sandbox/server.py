@@ -197,14 +197,20 @@ class Sandbox:
                 turnstile,
                 observations,
             )
-            application.add_routes(ControlRoutes(settings, beginning).routes())
-            application.add_routes(BillRoutes(bill).routes())
+            application.add_routes(self._control_routes(beginning, bill))
             application.add_routes(webhooks.control_routes())
             application.add_routes(files.control_routes())
-            application.add_routes(FaultRoutes(self.faults).routes())
-            application.add_routes(RateRoutes(turnstile).routes())
-            application.add_routes(TamperingRoutes(store).routes())
         return application
+
+    def _control_routes(self, beginning: Beginning, bill: Bill) -> list[web.RouteDef]:
+        """What tests steer a sandbox by, and read of it."""
+        return [
+            *ControlRoutes(self.settings, beginning).routes(),
+            *BillRoutes(bill).routes(),
+            *FaultRoutes(self.faults).routes(),
+            *RateRoutes(beginning.turnstile).routes(),
+            *TamperingRoutes(beginning.store).routes(),
+        ]
 
 
 async def run(

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mediagate_sandbox.server import Sandbox
 from mediagate_server.errors import UploadNotFound
 from mediagate_server.outputs.folder import Folder
 from mediagate_server.outputs.spool import Spool
-from mediagate_server.outputs.uploads import Uploads
+from mediagate_server.outputs.uploads import Upload, Uploads
 
 from .failures import fields_of, reason_of
 from .gates import Opener, Stubs
@@ -223,20 +223,30 @@ async def test_uploads_outlive_the_process(
         assert {file.parent.name for file in kept_files(tmp_path)} == {"uploads"}
 
 
-async def test_expiry_and_tenants(tmp_path: Path) -> None:
-    """After its life an upload is not found, then erased. Another tenant never finds it."""
-    now = datetime(2026, 11, 24, tzinfo=UTC)
-    uploads = Uploads(
-        Folder(tmp_path / "kept"),
-        Spool(tmp_path / "incoming"),
-        now=lambda: now,
+def uploads_in(folder: Path, now: Callable[[], datetime]) -> Uploads:
+    """Uploads of at most 100 bytes that live for a minute."""
+    return Uploads(
+        Folder(folder / "kept"),
+        Spool(folder / "incoming"),
+        now=now,
         max_bytes=lambda: 100,
         life=lambda: 60.0,
     )
+
+
+async def kept_upload(uploads: Uploads) -> Upload:
+    """An upload of three bytes."""
     async with uploads.incoming() as incoming:
         await incoming.write(b"abc")
         await incoming.finish()
-        made = await uploads.finish(incoming, tenant="one", media_type="")
+        return await uploads.finish(incoming, tenant="one", media_type="")
+
+
+async def test_expiry_and_tenants(tmp_path: Path) -> None:
+    """After its life an upload is not found, then erased. Another tenant never finds it."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    uploads = uploads_in(tmp_path, lambda: now)
+    made = await kept_upload(uploads)
     assert await uploads.find("one", made.id) == made
     with pytest.raises(UploadNotFound) as other:
         await uploads.find("two", made.id)
@@ -249,25 +259,11 @@ async def test_expiry_and_tenants(tmp_path: Path) -> None:
     assert await Folder(tmp_path / "kept").keys("uploads") == ()
 
 
-async def kept_upload(uploads: Uploads) -> str:
-    """The name of an upload of three bytes."""
-    async with uploads.incoming() as incoming:
-        await incoming.write(b"abc")
-        await incoming.finish()
-        return (await uploads.finish(incoming, tenant="one", media_type="")).id
-
-
 async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> None:
     """Whatever ails it: the others go, it is named, and goes once it can."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
-    uploads = Uploads(
-        Folder(tmp_path / "kept"),
-        Spool(tmp_path / "incoming"),
-        now=lambda: now,
-        max_bytes=lambda: 100,
-        life=lambda: 60.0,
-    )
-    names = sorted([await kept_upload(uploads) for _ in range(5)])
+    uploads = uploads_in(tmp_path, lambda: now)
+    names = sorted([(await kept_upload(uploads)).id for _ in range(5)])
     stuck, unread, broken, *_ = names
     folder, aside = tmp_path / "kept" / "uploads", tmp_path / "aside"
     aside.mkdir()

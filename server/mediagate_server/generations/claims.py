@@ -24,6 +24,7 @@ _log = structlog.get_logger()
 _MOST: Final = 200_000
 """Ids that are read at the start. Where the store has more, it is asked about every id."""
 _RECENT: Final = timedelta(days=1)
+"""What was created longer ago is of a recording."""
 _BITS: Final = 1 << 22
 _PROBES: Final = range(4)
 """With 200,000 ids one new id in a thousand is asked about, with a million one in seven."""
