@@ -15,6 +15,7 @@ from typing import Self
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from mediagate_sandbox.beginning import Beginning
 from mediagate_sandbox.bill import Bill
@@ -150,14 +151,9 @@ class Sandbox:
         turnstile = Turnstile(settings.rates, clock)
         desk = OrderDesk(settings, catalog)
         files = UploadRoutes(settings, clock, uploads)
-        occasions = Occasions(catalog, store, settings.deployments)
         self.deliveries.fate = fate_by(self.faults, store)
         webhooks = WebhookRoutes(clock, self._signer)
-        doors = (
-            front_door(settings, observations),
-            turnstile.middleware(),
-            FaultDoor(self.faults, occasions, clock).middleware(),
-        )
+        doors = self._doors(turnstile, Occasions(catalog, store, settings.deployments))
         application = web.Application(middlewares=doors, client_max_size=settings.max_body_bytes)
         predictions = PredictionRoutes(
             settings,
@@ -171,7 +167,6 @@ class Sandbox:
             observations,
             bill,
         )
-        made = Files(settings.media_cache_bytes, small=settings.small_files)
         for part in (
             PageRoutes(settings, catalog, store),
             predictions,
@@ -181,7 +176,7 @@ class Sandbox:
             SearchRoutes(settings, catalog, observations),
             AccountRoutes(),
             StreamRoutes(settings, clock, store, cuts, observations),
-            FileRoutes(store, made),
+            FileRoutes(store, Files(settings.media_cache_bytes, small=settings.small_files)),
         ):
             application.add_routes(part.routes())
         if settings.control:
@@ -198,9 +193,16 @@ class Sandbox:
                 observations,
             )
             application.add_routes(self._control_routes(beginning, bill))
-            application.add_routes(webhooks.control_routes())
-            application.add_routes(files.control_routes())
+            application.add_routes([*webhooks.control_routes(), *files.control_routes()])
         return application
+
+    def _doors(self, turnstile: Turnstile, occasions: Occasions) -> tuple[Middleware, ...]:
+        """What every request passes, the outermost first."""
+        return (
+            front_door(self.settings, self.observations),
+            turnstile.middleware(),
+            FaultDoor(self.faults, occasions, self._clock).middleware(),
+        )
 
     def _control_routes(self, beginning: Beginning, bill: Bill) -> list[web.RouteDef]:
         """What tests steer a sandbox by, and read of it."""
