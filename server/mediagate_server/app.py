@@ -64,6 +64,7 @@ from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
 from mediagate_server.services.usage import UsageService
 from mediagate_server.store.budget_metrics import show_standing
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
+from mediagate_server.worker_processes import WorkerProcesses
 
 _log = structlog.get_logger()
 
@@ -150,6 +151,7 @@ class Gate:
         self._configuration.check_with(Settings.check_exposure)
         settings.check_public_url()
         store = self._store = await self._open_store(stack)
+        self._workers = await stack.enter_async_context(WorkerProcesses())
         upstream = await self._open_upstream(stack)
         outbound, sandboxed = upstream.outbound, upstream.sandboxed
         port = self._web_port(stack, sandboxed=sandboxed)

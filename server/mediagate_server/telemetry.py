@@ -134,6 +134,13 @@ unexpected_errors = Counter(
     registry=REGISTRY,
 )
 
+worker_jobs_killed = Counter(
+    "mediagate_worker_jobs_killed",
+    "Jobs on outside data whose process was killed: expired, out_of_memory or crashed.",
+    ("cause",),
+    registry=REGISTRY,
+)
+
 attempts_adopted = Counter(
     "mediagate_attempts_adopted",
     "Creates whose answer was lost and whose prediction was found.",

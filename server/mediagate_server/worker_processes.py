@@ -1,0 +1,300 @@
+"""A pool of worker processes for work on outside data that may hang, or eat all memory.
+
+What runs here can be killed: each job has a limit of wall time and one of memory, and a worker
+that exceeds either is killed and replaced. Workers are fresh interpreters (never forks of a
+process with gRPC's threads in it), started when first needed, without the parent's environment
+and so without its secrets; they end with their parent, however it ends.
+
+To add a task, write a function `bytes -> bytes` at the top of a module that imports little (a
+worker imports that module, and stays that large), and beside its caller a constant
+`Task("package.module:function", memory=...)`; then `await workers.run(TASK, payload, seconds=2.0,
+tenant=...)`. The payload's form is the task's own. Expect `Expired`, `OutOfMemory` and `Crashed`
+(the data's fault, most likely), `TaskFailed` (the function raised: a bug) and `QueueFull`. What
+the data may do wrong in a foreseen way, the function returns as bytes and does not raise.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mediagate_server import telemetry
+from mediagate_server.worker_main import ANSWER, DONE, JOB, OUT_OF_MEMORY, READY
+
+MIB: Final = 1024 * 1024
+
+_START_SECONDS: Final = 30.0
+_MOST_WAITING: Final = 64
+"""Jobs of one tenant that may wait."""
+_LARGEST_IDLE: Final = 64 * MIB
+"""A worker that a job has made larger than this is replaced: it would stay that large."""
+_KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+_MAIN: Final = "mediagate_server.worker_main"
+_SOURCE_ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+class WorkerError(Exception):
+    """A job has no result."""
+
+
+class Expired(WorkerError):
+    """The job took longer than it may; its process was killed."""
+
+
+class Crashed(WorkerError):
+    """The job's process ended in the midst of it."""
+
+
+class OutOfMemory(Crashed):
+    """The job needed more memory than it may have."""
+
+
+class TaskFailed(WorkerError):
+    """The task's function raised: a bug of ours. The text is its type and place."""
+
+
+class QueueFull(WorkerError):
+    """Too many jobs of this tenant wait already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A function that workers can run. `memory` is what one job may allocate, in bytes."""
+
+    function: str
+    memory: int = 256 * MIB
+
+
+class WorkerProcesses:
+    """The pool: an async context manager, for one event loop. At most `size` processes.
+
+    While others wait, a tenant's jobs take turns with theirs; and of several workers one tenant
+    never has all, so that nobody waits behind a row of jobs that all run into their limit.
+    """
+
+    def __init__(self, size: int = 2) -> None:
+        self._places = _FairPlaces(size)
+        self._idle: list[_Worker] = []
+        self._workers: set[_Worker] = set()
+        self._dying: list[subprocess.Popen[bytes]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in list(self._workers):
+            self._kill(worker)
+        for process in self._dying:
+            process.wait()  # It was sent SIGKILL.
+        self._dying.clear()
+
+    async def run(
+        self,
+        task: Task,
+        payload: bytes,
+        *,
+        seconds: float,
+        tenant: str = "",
+        most_waiting: int = _MOST_WAITING,
+    ) -> bytes:
+        """Run one job and return its result. Raises a WorkerError.
+
+        `seconds` count from when a worker takes the job, not while it waits for its turn.
+        """
+        async with self._places.place(tenant, most_waiting):
+            self._reap()
+            worker = self._idle.pop() if self._idle else None
+            if worker is None or not worker.lives:
+                if worker is not None:
+                    self._kill(worker)
+                worker = await self._start()
+            keep = False
+            try:
+                status, size, result = await worker.do(task, payload, seconds)
+                keep = status != OUT_OF_MEMORY and size <= _LARGEST_IDLE
+            except TimeoutError:
+                telemetry.worker_jobs_killed.labels("expired").inc()
+                raise Expired from None
+            except (EOFError, OSError):
+                telemetry.worker_jobs_killed.labels("crashed").inc()
+                raise Crashed from None
+            finally:
+                if keep:
+                    self._idle.append(worker)
+                else:
+                    self._kill(worker)
+        if status == OUT_OF_MEMORY:
+            telemetry.worker_jobs_killed.labels("out_of_memory").inc()
+            raise OutOfMemory
+        if status != DONE:
+            raise TaskFailed(result.decode())
+        return result
+
+    async def _start(self) -> "_Worker":
+        worker = await _Worker.start()
+        self._workers.add(worker)
+        try:
+            await worker.become_ready()
+        except BaseException as error:
+            self._kill(worker)
+            if isinstance(error, TimeoutError | EOFError | OSError):
+                raise Crashed("no worker process can be started") from None
+            raise
+        return worker
+
+    def _kill(self, worker: "_Worker") -> None:
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        worker.close()
+        self._dying.append(worker.process)
+        self._reap()
+        if self._dying:
+            asyncio.get_running_loop().call_later(0.1, self._reap)
+
+    def _reap(self) -> None:
+        """Collect the exit status of those that were killed, without waiting for any."""
+        self._dying = [process for process in self._dying if process.poll() is None]
+
+
+class _Worker:
+    """One worker process and the socket to it."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Start a fresh interpreter. Not in a thread: it is to end with the thread that made it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = subprocess.Popen(  # noqa: ASYNC220, S603 - vfork and exec: a few ms
+                    [sys.executable, "-P", "-m", _MAIN],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,  # It could repeat what it was given.
+                    env=_environment(),
+                )
+            except OSError as error:
+                ours.close()
+                raise Crashed("no worker process can be started") from error
+        ours.setblocking(False)  # noqa: FBT003 - that is how sockets are told
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MIB)
+        except BaseException:
+            ours.close()
+            process.kill()
+            process.wait()
+            raise
+        return cls(process, reader, writer)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it can take a job."""
+        return not self._reader.at_eof() and self.process.poll() is None
+
+    async def become_ready(self) -> None:
+        """Until the interpreter runs. Raises TimeoutError, or EOFError or OSError at its death."""
+        async with asyncio.timeout(_START_SECONDS):
+            status, _, _ = await self._answer()
+        if status != READY:
+            raise EOFError
+
+    async def do(self, task: Task, payload: bytes, seconds: float) -> tuple[int, int, bytes]:
+        """One job: status, resident memory and result. Raises as `become_ready` does."""
+        name = task.function.encode()
+        header = JOB.pack(len(name), seconds, task.memory, len(payload))
+        async with asyncio.timeout(seconds):
+            self._writer.writelines((header, name, payload))
+            await self._writer.drain()
+            return await self._answer()
+
+    async def _answer(self) -> tuple[int, int, bytes]:
+        status, size, length = ANSWER.unpack(await self._reader.readexactly(ANSWER.size))
+        return status, size, await self._reader.readexactly(length)
+
+    def close(self) -> None:
+        """Kill it, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self._writer.transport.abort()
+
+
+class _FairPlaces:
+    """A bounded number of places, given to tenants in turn."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._share = max(1, size - 1)
+        self._taken: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def place(self, tenant: str, most_waiting: int) -> AsyncIterator[None]:
+        """Wait for a place and hold it. Raises QueueFull."""
+        queue = self._waiting.setdefault(tenant, deque())
+        if len(queue) >= most_waiting:
+            raise QueueFull
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        self._give()
+        try:
+            await turn
+            yield
+        finally:
+            if turn in queue:
+                queue.remove(turn)
+            elif not turn.cancelled():
+                self._free += 1
+                self._taken[tenant] -= 1
+                if not self._taken[tenant]:
+                    del self._taken[tenant]
+            self._give()
+
+    def _give(self) -> None:
+        """Give what is free to those whose turn it is."""
+        while self._free and (tenant := self._next()) is not None:
+            turn = self._waiting[tenant].popleft()
+            self._waiting.move_to_end(tenant)
+            if not turn.cancelled():
+                turn.set_result(None)
+                self._free -= 1
+                self._taken[tenant] += 1
+        for tenant in [tenant for tenant, queue in self._waiting.items() if not queue]:
+            del self._waiting[tenant]
+
+    def _next(self) -> str | None:
+        """The tenant who has waited longest for a turn and has not its share already."""
+        for tenant, queue in self._waiting.items():
+            if queue and self._taken[tenant] < self._share:
+                return tenant
+        return None
+
+
+def _environment() -> dict[str, str]:
+    """What a worker sees: where to find its code, and no secret."""
+    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    paths = [str(_SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

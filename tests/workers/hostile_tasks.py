@@ -1,0 +1,63 @@
+"""Tasks as outside data would make them. A worker imports this module by its plain name."""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+
+
+def echo(payload: bytes) -> bytes:
+    return payload
+
+
+def digest(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()
+
+
+def pid(payload: bytes) -> bytes:
+    return str(os.getpid()).encode()
+
+
+def never_end(payload: bytes) -> bytes:
+    while True:
+        pass
+
+
+def never_end_in_c(payload: bytes) -> bytes:
+    """Holds the interpreter's lock within one call: no thread and no Python signal handler runs."""
+    return str(pow(3, 3**30)).encode()
+
+
+def wait(payload: bytes) -> bytes:
+    time.sleep(float(payload))
+    return b""
+
+
+def eat(payload: bytes) -> bytes:
+    return str(len([bytes(1024) for _ in range(int(payload))])).encode()
+
+
+KEPT: list[bytes] = []
+
+
+def keep(payload: bytes) -> bytes:
+    KEPT.extend(bytes(1024) for _ in range(int(payload)))
+    return payload
+
+
+def die(payload: bytes) -> bytes:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return b""
+
+
+def fail(payload: bytes) -> bytes:
+    raise LookupError(payload.decode())
+
+
+def environment(payload: bytes) -> bytes:
+    return " ".join(sorted(os.environ)).encode()
+
+
+def modules(payload: bytes) -> bytes:
+    return " ".join(sorted(sys.modules)).encode()
