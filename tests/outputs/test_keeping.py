@@ -13,6 +13,7 @@ from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
 from mediagate_server.errors import Reason
 from mediagate_server.outputs.fetching import Fetcher
 from mediagate_server.outputs.folder import Folder
+from mediagate_server.outputs.inspector import MediaInspector
 from mediagate_server.outputs.keeping import OutputKeeper
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.store.records import StoredMedia
@@ -48,6 +49,7 @@ async def keep(folder: Folder, spool: Spool, served: Served) -> AsyncIterator[Ke
                 folder,
                 spool,
                 fetcher,
+                MediaInspector(),
                 max_bytes=lambda: max_bytes,
                 timeout=lambda: 30.0,
                 now=clock.now,
@@ -273,6 +275,7 @@ def keeper_of(
         folder,
         spool,
         fetcher,
+        MediaInspector(),
         max_bytes=lambda: 10**6,
         timeout=lambda: seconds,
         now=clock.now,

@@ -17,6 +17,7 @@ from mediagate_sandbox.media import PictureRecipe, make
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.errors import UploadNotFound
 from mediagate_server.outputs.folder import Folder
+from mediagate_server.outputs.inspector import MediaInspector
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.outputs.uploads import Upload, Uploads
 
@@ -228,6 +229,7 @@ def uploads_in(folder: Path, now: Callable[[], datetime]) -> Uploads:
     return Uploads(
         Folder(folder / "kept"),
         Spool(folder / "incoming"),
+        MediaInspector(),
         now=now,
         max_bytes=lambda: 100,
         life=lambda: 60.0,
@@ -297,6 +299,7 @@ async def test_a_bug_does_not_end_the_cleaning(tmp_path: Path) -> None:
     uploads = Uploads(
         folder,
         Spool(tmp_path / "incoming"),
+        MediaInspector(),
         now=lambda: next(times),
         max_bytes=lambda: 100,
         life=lambda: 60.0,

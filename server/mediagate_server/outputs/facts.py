@@ -1,14 +1,16 @@
 """What a file is: its type, its size in pixels, how long it plays. Read from the file itself.
 
 Pictures by `imagesize`, sounds by `tinytag`, films by our own readers of their headers: none of
-them decodes anything, so that a broken or hostile file costs a few reads and no memory.
+them decodes anything, and all read through a `BoundedFile`, so that a broken or hostile file costs
+a few thousand reads and 2 MiB at the most.
 """
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import imagesize
 import structlog
@@ -16,14 +18,17 @@ import tinytag
 
 from mediagate_server.media_type import UNKNOWN, rules_out, sniff
 from mediagate_server.outputs import mp4, webm
+from mediagate_server.outputs.bounded_file import BoundedFile, ReadLimitReached
 
 _log = structlog.get_logger()
 
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,63}")
 _WIDEST: Final = 1_000_000
 _LONGEST: Final = 1e8
+_OGG_ENDS: Final = 512 * 1024
+"""How much is read at both ends of an Ogg file: its pages are 64 KiB at the most."""
 
-_FILMS: Final[dict[str, Callable[[BinaryIO], mp4.Movie]]] = {
+_FILMS: Final[dict[str, Callable[[BoundedFile], mp4.Movie]]] = {
     "video/mp4": mp4.read_movie,
     "video/quicktime": mp4.read_movie,
     "audio/mp4": mp4.read_movie,
@@ -63,13 +68,16 @@ def looks_of(path: Path, media_type: str) -> Looks:
     """
     try:
         with path.open("rb") as file:
-            return _looks(file, media_type)
+            return _looks(BoundedFile(file), media_type)
+    except ReadLimitReached:
+        _log.info("a medium has no header within reach", media_type=media_type)
+        return Looks()
     except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over, the file is kept
         _log.info("a medium could not be read", media_type=media_type, error=type(error).__name__)
         return Looks()
 
 
-def _looks(file: BinaryIO, media_type: str) -> Looks:
+def _looks(file: BoundedFile, media_type: str) -> Looks:
     if read := _FILMS.get(media_type):
         movie = read(file)
         width, height = _size(movie.width, movie.height)
@@ -77,9 +85,25 @@ def _looks(file: BinaryIO, media_type: str) -> Looks:
     if media_type.startswith("image/"):
         return Looks(*_size(*imagesize.get(file)))
     if media_type.startswith("audio/"):
-        sound = tinytag.TinyTag.get(file_obj=file, tags=False, image=False)
+        content = _ogg_ends(file) if media_type == "audio/ogg" else file
+        sound = tinytag.TinyTag.get(file_obj=cast("BinaryIO", content), tags=False, image=False)
         return Looks(seconds=_length(sound.duration))
     return Looks()
+
+
+def _ogg_ends(file: BoundedFile) -> BoundedFile | io.BytesIO:
+    """A long Ogg file without its middle, cut at pages: the first ones and the last one tell all.
+
+    The library reads each page, of which an hour of sound has tens of thousands.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if size <= 2 * _OGG_ENDS:
+        return file
+    head = file.read(_OGG_ENDS)
+    file.seek(size - _OGG_ENDS)
+    tail = file.read(_OGG_ENDS)
+    return io.BytesIO(head[: max(head.rfind(b"OggS"), 0)] + tail[max(tail.find(b"OggS"), 0) :])
 
 
 def _size(width: int | None, height: int | None) -> tuple[int, int] | tuple[None, None]:

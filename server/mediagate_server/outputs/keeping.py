@@ -11,8 +11,9 @@ import structlog
 from mediagate_server import telemetry
 from mediagate_server.errors import Failure
 from mediagate_server.outputs import data_uri
-from mediagate_server.outputs.facts import Looks, is_damaged, looks_of, media_type_of
+from mediagate_server.outputs.facts import Looks, is_damaged, media_type_of
 from mediagate_server.outputs.fetching import Fetcher, FetchFailed
+from mediagate_server.outputs.inspector import MediaInspector
 from mediagate_server.outputs.port import MediaFacts, MediaStore, StorageFailed, not_kept
 from mediagate_server.outputs.spool import Incoming, OverLimit, Spool
 from mediagate_server.replacing import replace
@@ -79,6 +80,7 @@ class OutputKeeper:
         store: MediaStore,
         spool: Spool,
         fetcher: Fetcher,
+        inspector: MediaInspector,
         *,
         max_bytes: Callable[[], int],
         timeout: Callable[[], float],
@@ -88,6 +90,7 @@ class OutputKeeper:
         self._store = store
         self._spool = spool
         self._fetcher = fetcher
+        self._inspector = inspector
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._now = now
@@ -203,7 +206,7 @@ class OutputKeeper:
                 raise FetchFailed("the file is damaged", passing=True, absent=True)
             await incoming.finish()
             media_type = media_type_of(incoming.head, declared, medium.media_type)
-            looks = await asyncio.to_thread(looks_of, incoming.path, media_type)
+            looks = await self._inspector.inspect(incoming.path, media_type)
             facts = facts_of(incoming, media_type, looks)
             await self._store.put(key, incoming.path, facts.notes())
         return facts

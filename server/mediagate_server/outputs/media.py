@@ -12,6 +12,7 @@ from typing import Self
 from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.fetching import Fetcher
 from mediagate_server.outputs.folder import Folder
+from mediagate_server.outputs.inspector import MediaInspector
 from mediagate_server.outputs.keeping import OutputKeeper
 from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.outputs.port import MediaStore
@@ -56,10 +57,12 @@ class Media:
         self.store = _store(folder, bucket)
         self.fetcher = Fetcher(upstream, idle_timeout=lambda: limits().output_idle_timeout)
         spool = Spool(folder / "incoming")
+        self._inspector = MediaInspector()
         self.keeper = OutputKeeper(
             self.store,
             spool,
             self.fetcher,
+            self._inspector,
             max_bytes=lambda: limits().output_max_bytes,
             timeout=lambda: limits().output_timeout,
             now=now,
@@ -68,6 +71,7 @@ class Media:
         self.uploads = Uploads(
             self.store,
             spool,
+            self._inspector,
             now=now,
             max_bytes=lambda: limits().upload_max_bytes,
             life=lambda: limits().upload_life,
@@ -76,6 +80,7 @@ class Media:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        self._stack.callback(self._inspector.close)
         await self._stack.enter_async_context(self.fetcher)
         cleaning = asyncio.create_task(self.uploads.keep_clean())
         self._stack.push_async_callback(_end, cleaning)

@@ -5,9 +5,11 @@ Only headers are read: what holds no headers is skipped, whatever length it clai
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
 
-_MOST_BOXES: Final = 10_000
+from mediagate_server.outputs.bounded_file import BoundedFile
+
+_MOST_BOXES: Final = 2_000
 _HEADER_BYTES: Final = 128
 _HOLD_OTHERS: Final = ((b"moov",), (b"moov", b"trak"), (b"moov", b"mvex"))
 
@@ -21,7 +23,7 @@ class Movie:
     height: int | None = None
 
 
-def read_movie(file: BinaryIO) -> Movie:
+def read_movie(file: BoundedFile) -> Movie:
     """What can be read of the file's headers; of a file of another kind, nothing."""
     end = file.seek(0, 2)
     reading = _Reading(file)
@@ -34,7 +36,7 @@ def read_movie(file: BinaryIO) -> Movie:
 class _Reading:
     """One walk through a file's boxes, and what was found on the way."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BoundedFile) -> None:
         self._file = file
         self._left = _MOST_BOXES
         self.timescale = 0

@@ -12,7 +12,8 @@ from typing import Final, NoReturn
 import structlog
 
 from mediagate_server.errors import UploadNotFound
-from mediagate_server.outputs.facts import looks_of, media_type_of
+from mediagate_server.outputs.facts import media_type_of
+from mediagate_server.outputs.inspector import MediaInspector
 from mediagate_server.outputs.keeping import facts_of
 from mediagate_server.outputs.port import MediaFacts, MediaStore, StorageFailed, Stored
 from mediagate_server.outputs.spool import Incoming, Spool
@@ -44,6 +45,7 @@ class Uploads:
         self,
         store: MediaStore,
         spool: Spool,
+        inspector: MediaInspector,
         *,
         now: Callable[[], datetime],
         max_bytes: Callable[[], int],
@@ -51,6 +53,7 @@ class Uploads:
     ) -> None:
         self._store = store
         self._spool = spool
+        self._inspector = inspector
         self._now = now
         self._max_bytes = max_bytes
         self._life = life
@@ -70,7 +73,7 @@ class Uploads:
         Raises StorageFailed. Nothing is kept then, nor where the caller leaves meanwhile.
         """
         found = media_type_of(incoming.head, media_type)
-        looks = await asyncio.to_thread(looks_of, incoming.path, found)
+        looks = await self._inspector.inspect(incoming.path, found)
         facts = facts_of(incoming, found, looks)
         name = f"upl_{secrets.token_hex(16)}"
         expires_at = self._now() + timedelta(seconds=self._life())

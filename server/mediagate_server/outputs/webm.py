@@ -5,11 +5,13 @@ Only the segment's information and its tracks are read; clusters are skipped, no
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import Final
 
+from mediagate_server.outputs.bounded_file import BoundedFile
 from mediagate_server.outputs.mp4 import Movie
 
-_MOST_ELEMENTS: Final = 10_000
+_MOST_ELEMENTS: Final = 2_000
+_DEEPEST: Final = 8
 _VALUE_BYTES: Final = 8
 _SEGMENT, _INFO, _TRACKS = 0x18538067, 0x1549A966, 0x1654AE6B
 _TRACK, _VIDEO = 0xAE, 0xE0
@@ -21,7 +23,7 @@ _USUAL_SCALE: Final = 1_000_000
 """Nanoseconds in a unit of time, where the file does not say."""
 
 
-def read_movie(file: BinaryIO) -> Movie:
+def read_movie(file: BoundedFile) -> Movie:
     """What can be read of the file's headers; of a file of another kind, nothing."""
     end = file.seek(0, 2)
     reading = _Reading(file)
@@ -39,16 +41,16 @@ def read_movie(file: BinaryIO) -> Movie:
 class _Reading:
     """One walk through a file's elements, and the first value of each wanted one."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BoundedFile) -> None:
         self._file = file
         self._left = _MOST_ELEMENTS
         self.found: dict[int, bytes] = {}
 
-    def walk(self, start: int, end: int) -> None:
+    def walk(self, start: int, end: int, depth: int = 0) -> None:
         """Take what the elements from `start` to `end` say."""
         for kind, at, until in self._elements(start, end):
-            if kind in _HOLD_OTHERS:
-                self.walk(at, until)
+            if kind in _HOLD_OTHERS and depth < _DEEPEST:
+                self.walk(at, until, depth + 1)
             elif kind in _WANTED and until - at <= _VALUE_BYTES:
                 self._file.seek(at)
                 self.found.setdefault(kind, self._file.read(until - at))
