@@ -12,6 +12,7 @@ from PIL import Image
 
 from mediagate_sandbox.media import FilmRecipe, PictureRecipe, SoundRecipe, make
 from mediagate_server.outputs import mp4, webm
+from mediagate_server.outputs.bounded_file import BoundedFile
 from mediagate_server.outputs.facts import Looks, looks_of, media_type_of
 
 
@@ -184,4 +185,4 @@ def test_no_bytes_make_the_readers_fail(content: bytes) -> None:
     """They find something or nothing; they never go on for ever."""
     for reader in (mp4.read_movie, webm.read_movie):
         for start in (b"", b"\0\0\1\0moov", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff"):
-            assert isinstance(reader(io.BytesIO(start + content)), mp4.Movie)
+            assert isinstance(reader(BoundedFile(io.BytesIO(start + content)), mp4.Movie))
