@@ -185,4 +185,5 @@ def test_no_bytes_make_the_readers_fail(content: bytes) -> None:
     """They find something or nothing; they never go on for ever."""
     for reader in (mp4.read_movie, webm.read_movie):
         for start in (b"", b"\0\0\1\0moov", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff"):
-            assert isinstance(reader(BoundedFile(io.BytesIO(start + content)), mp4.Movie))
+            found = reader(BoundedFile(io.BytesIO(start + content)))
+            assert isinstance(found, mp4.Movie)
