@@ -1,6 +1,7 @@
 """MediaService: uploads, and reading what the gate keeps."""
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -24,6 +25,11 @@ from mediagate_server.services import shown
 from mediagate_server.services.paid import Context
 
 Requests = AsyncIterator[media_pb2.UploadMediaRequest]
+
+_FREE_CHUNKS: Final = 1_000
+_LEAST_CHUNK: Final = 1_024
+"""Bytes that chunks must have on average, but for the first `_FREE_CHUNKS`: each message costs the
+gate the same, whatever it holds."""
 
 
 class MediaService(media_pb2_grpc.MediaServiceServicer):
@@ -121,10 +127,14 @@ async def _receive(
 ) -> None:
     """Write all chunks, and hold them against what was announced."""
     announced = metadata.size_bytes if metadata.HasField("size_bytes") else None
+    chunks = 0
     while announced is None or incoming.size <= announced:
         chunk = await _next_chunk(requests)
         if chunk is None:
             break
+        chunks += 1
+        if chunks > _FREE_CHUNKS + incoming.size // _LEAST_CHUNK:
+            raise InvalidRequest.of("chunk", f"must have {_LEAST_CHUNK:,} bytes or more")
         try:
             await incoming.write(chunk)
         except OverLimit as over:

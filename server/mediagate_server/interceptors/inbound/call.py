@@ -6,10 +6,17 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 from mediagate_server.caller import Caller
 from mediagate_server.errors import InvalidRequest
+from mediagate_server.interceptors.inbound.entry_limit import (
+    MOST_ENTRIES,
+    NotAMessage,
+    crowded_field,
+    request_type,
+)
 from mediagate_server.receipt import Receipt
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -58,6 +65,7 @@ class Method:
     standing: Standing
     decode: Callable[[bytes], Any] | None
     encode: Callable[[Any], bytes] | None
+    request_type: Descriptor | None
 
     @classmethod
     def of(
@@ -81,6 +89,7 @@ class Method:
             standing=standing,
             decode=handler.request_deserializer if handler else None,
             encode=handler.response_serializer if handler else None,
+            request_type=request_type(service, name) if handler else None,
         )
 
 
@@ -148,6 +157,8 @@ class Call:
         self.context.set_trailing_metadata((*self.context.trailing_metadata(), (key, value)))
 
 
+_TOO_MANY: Final = f"must be smaller: a request has at most {MOST_ENTRIES:,} entries, at all depths"
+
 Proceed = Callable[[Call], Awaitable[bytes | None]]
 """The rest of the way: further concerns, then the handler. Gives a unary reply's bytes."""
 
@@ -163,10 +174,16 @@ class Concern(Protocol):
 
 
 def decoded(method: Method, raw: bytes) -> Any:
-    """A request message from its bytes. Raises InvalidRequest where it is none."""
+    """A request message from its bytes.
+
+    Raises InvalidRequest where it is none, or holds more entries than may be looked at.
+    """
     if method.decode is None:
         return raw
     try:
+        kind = method.request_type
+        if kind is not None and (crowded := crowded_field(raw, kind)) is not None:
+            raise InvalidRequest.of(crowded, _TOO_MANY)
         return method.decode(raw)
-    except DecodeError:
+    except (DecodeError, NotAMessage):
         raise InvalidRequest.of("request", "is not a message of this method") from None

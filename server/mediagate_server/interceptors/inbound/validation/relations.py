@@ -131,9 +131,11 @@ def _a_time_begins_before_it_ends(message: Any) -> Broken:
 
 
 def _only_labels_have_a_key(message: Any) -> Broken:
+    seen: set[int] = set()
     for index, dimension in enumerate(message.group_by):
-        if dimension in message.group_by[:index]:
+        if dimension in seen:
             yield f"group_by[{index}]", "must not be there twice"
+        seen.add(dimension)
     by_label = USAGE_DIMENSION_LABEL in message.group_by
     if by_label and not message.label_key:
         yield "label_key", "must be set with USAGE_DIMENSION_LABEL"

@@ -7,19 +7,20 @@ from typing import Any, Final
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from mediagate_server.interceptors.inbound.validation.constraints import Constraint, FileSize
-from mediagate_server.interceptors.inbound.validation.findings import Findings
+from mediagate_server.interceptors.inbound.validation.findings import Findings, Path
 from mediagate_server.interceptors.inbound.validation.not_built import NOT_BUILT_VALUES
 
-Check = Callable[[Any, str, Findings], None]
+Check = Callable[[Any, Path, Findings], None]
 """Looks at a value; adds what is wrong with it under its path."""
 
 _NANOS: Final = 1_000_000_000
 _LONGEST: Final = 315_576_000_000
 _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
-_PATH_CHARS: Final = 160
 JSON_LEVELS: Final = 32
 """How deep JSON in a Struct may be nested."""
+KEY_CHARS: Final = 256
+"""Characters of a key in a Struct, and of one in any map."""
 
 
 def value_check(field: FieldDescriptor, rule: Constraint | None) -> Check | None:
@@ -38,7 +39,7 @@ def value_check(field: FieldDescriptor, rule: Constraint | None) -> Check | None
 
 
 def _ruled(rule: Constraint) -> Check:
-    def check(value: Any, path: str, findings: Findings) -> None:
+    def check(value: Any, path: Path, findings: Findings) -> None:
         if words := rule.broken_by(value):
             findings.add(path, words)
 
@@ -46,7 +47,7 @@ def _ruled(rule: Constraint) -> Check:
 
 
 def _string_check(rule: Constraint | None) -> Check:
-    def check(value: str, path: str, findings: Findings) -> None:
+    def check(value: str, path: Path, findings: Findings) -> None:
         if "\0" in value:
             # No store keeps it, and no model means it.
             findings.add(path, "must not hold the character NUL")
@@ -57,7 +58,7 @@ def _string_check(rule: Constraint | None) -> Check:
 
 
 def _float_check(rule: Constraint | None) -> Check:
-    def check(value: float, path: str, findings: Findings) -> None:
+    def check(value: float, path: Path, findings: Findings) -> None:
         if not math.isfinite(value):
             findings.add(path, "must be a finite number")
         elif rule is not None and (words := rule.broken_by(value)):
@@ -67,7 +68,7 @@ def _float_check(rule: Constraint | None) -> Check:
 
 
 def _file_check(rule: FileSize) -> Check:
-    def check(value: bytes, path: str, findings: Findings) -> None:
+    def check(value: bytes, path: Path, findings: Findings) -> None:
         if words := rule.broken_by(value):
             (findings.add_too_large if value else findings.add)(path, words)
 
@@ -80,7 +81,7 @@ def _enum_check(enum: EnumDescriptor, rule: Constraint | None) -> Check:
         enum.values_by_name[name].number for name in NOT_BUILT_VALUES.get(enum.full_name, ())
     )
 
-    def check(value: int, path: str, findings: Findings) -> None:
+    def check(value: int, path: Path, findings: Findings) -> None:
         if value not in known:
             findings.add(path, f"must be a {enum.name} that is known, not {value}")
         elif value in not_built:
@@ -92,7 +93,7 @@ def _enum_check(enum: EnumDescriptor, rule: Constraint | None) -> Check:
 
 
 def _duration_check(rule: Constraint | None) -> Check:
-    def check(value: Any, path: str, findings: Findings) -> None:
+    def check(value: Any, path: Path, findings: Findings) -> None:
         seconds, nanos = value.seconds, value.nanos
         mixed = (seconds > 0 and nanos < 0) or (seconds < 0 and nanos > 0)
         if abs(seconds) > _LONGEST or abs(nanos) >= _NANOS or mixed:
@@ -104,7 +105,7 @@ def _duration_check(rule: Constraint | None) -> Check:
 
 
 def _timestamp_check(rule: Constraint | None) -> Check:
-    def check(value: Any, path: str, findings: Findings) -> None:
+    def check(value: Any, path: Path, findings: Findings) -> None:
         if not (_FIRST_SECOND <= value.seconds <= _LAST_SECOND and 0 <= value.nanos < _NANOS):
             findings.add(path, "must be a time from the year 1 to 9999")
         elif rule is not None and (words := rule.broken_by(value)):
@@ -116,28 +117,38 @@ def _timestamp_check(rule: Constraint | None) -> Check:
 def _struct_check(rule: Constraint | None) -> Check:
     """JSON cannot say NaN, and what is nested deeper than any parser reads is not meant."""
 
-    def check(value: Any, path: str, findings: Findings) -> None:
-        waiting = [(f"{path}.{name}", inner, 1) for name, inner in value.fields.items()]
+    def check(value: Any, path: Path, findings: Findings) -> None:
+        waiting: list[tuple[Path, Any, int]] = []
+        _wait_for_fields(value, path, 1, waiting, findings)
         while waiting:
             at, inner, depth = waiting.pop()
             kind = inner.WhichOneof("kind")
             if kind is None:
-                findings.add(at[:_PATH_CHARS], "must hold a JSON value")
+                findings.add(at, "must hold a JSON value")
             elif kind == "number_value" and not math.isfinite(inner.number_value):
-                findings.add(at[:_PATH_CHARS], "must be a finite number")
+                findings.add(at, "must be a finite number")
             elif depth > JSON_LEVELS:
                 findings.add(path, f"must not be nested deeper than {JSON_LEVELS} levels")
                 return
             elif kind == "struct_value":
-                fields = inner.struct_value.fields.items()
-                waiting += [(f"{at}.{name}", entry, depth + 1) for name, entry in fields]
+                _wait_for_fields(inner.struct_value, at, depth + 1, waiting, findings)
             elif kind == "list_value":
                 items = enumerate(inner.list_value.values)
-                waiting += [(f"{at}[{index}]", item, depth + 1) for index, item in items]
+                waiting += [((at, index), item, depth + 1) for index, item in items]
         if rule is not None and (words := rule.broken_by(value)):
             findings.add(path, words)
 
     return check
+
+
+def _wait_for_fields(
+    struct: Any, path: Path, depth: int, waiting: list[tuple[Path, Any, int]], findings: Findings
+) -> None:
+    """Put the fields of a Struct among those that wait to be looked at."""
+    for name, inner in struct.fields.items():
+        if len(name) > KEY_CHARS:
+            findings.add((path, name), f"must have a name of at most {KEY_CHARS} characters")
+        waiting.append(((path, name), inner, depth))
 
 
 WELL_KNOWN: Final[dict[str, Callable[[Constraint | None], Check]]] = {

@@ -3,7 +3,6 @@
 What is to be looked at is worked out once for each message type. Only set fields are visited.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,14 +18,18 @@ from mediagate_server.interceptors.inbound.validation.constraints import (
     Labels,
     Number,
 )
-from mediagate_server.interceptors.inbound.validation.findings import Findings
+from mediagate_server.interceptors.inbound.validation.findings import Findings, Key, Path
 from mediagate_server.interceptors.inbound.validation.not_built import NOT_BUILT_FIELDS
 from mediagate_server.interceptors.inbound.validation.relations import RELATIONS, Relation
 from mediagate_server.interceptors.inbound.validation.rules import Rules
-from mediagate_server.interceptors.inbound.validation.values import WELL_KNOWN, Check, value_check
+from mediagate_server.interceptors.inbound.validation.values import (
+    KEY_CHARS,
+    WELL_KNOWN,
+    Check,
+    value_check,
+)
 
 _PACKAGE: Final = "mediagate.v1."
-_KEY_CHARS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +52,28 @@ class Walk:
     def find(self, message: Message) -> Findings:
         """Everything that is wrong with `message`. Paths begin at it: `options.labels["team"]`."""
         findings = Findings()
-        self._message(message, "", findings)
+        self._message(message, None, findings)
         return findings
 
-    def _message(self, message: Any, path: str, findings: Findings) -> None:
+    def _message(self, message: Any, path: Path | None, findings: Findings) -> None:
         descriptor = message.DESCRIPTOR
         plan = self._plans.get(descriptor.full_name)
         if plan is None:
             plan = self._plans[descriptor.full_name] = self._planned(descriptor)
-        prefix = f"{path}." if path else ""
         for field in plan.required:
             if _is_absent(message, field):
-                findings.add(prefix + field.name, "must be set")
+                findings.add((path, field.name), "must be set")
         for field, constraint in plan.never_zero:
             if not (value := getattr(message, field.name)) and (
                 words := constraint.broken_by(value)
             ):
-                findings.add(prefix + field.name, words)
+                findings.add((path, field.name), words)
         for field, value in message.ListFields():
             if (check := plan.fields.get(field.number)) is not None:
-                check(value, prefix + field.name, findings)
+                check(value, (path, field.name), findings)
         for relation in plan.relations:
             for name, words in relation(message):
-                findings.add(prefix + name if name else path or "request", words)
+                findings.add((path, name) if name else path, words)
 
     def _planned(self, descriptor: Descriptor) -> _Plan:
         name = descriptor.full_name.removeprefix(_PACKAGE)
@@ -117,17 +119,17 @@ class Walk:
         return self._message
 
 
-def _refuse(_: Any, path: str, findings: Findings) -> None:
+def _refuse(_: Any, path: Path, findings: Findings) -> None:
     findings.add_not_built(path)
 
 
 def _each_item(rule: Constraint | None, each: Check | None) -> Check:
-    def check(values: Any, path: str, findings: Findings) -> None:
+    def check(values: Any, path: Path, findings: Findings) -> None:
         if rule is not None and (words := rule.broken_by(values)):
             findings.add(path, words)
         elif each is not None:
             for index, value in enumerate(values):
-                each(value, f"{path}[{index}]", findings)
+                each(value, (path, index), findings)
 
     return check
 
@@ -137,13 +139,15 @@ def _each_entry(rule: Constraint | None, each_key: Check | None, each: Check | N
         rule.broken_by_entry if isinstance(rule, Labels) else None
     )
 
-    def check(values: Any, path: str, findings: Findings) -> None:
+    def check(values: Any, path: Path, findings: Findings) -> None:
         if rule is not None and (words := rule.broken_by(values)):
             findings.add(path, words)
             return
         for key in values:
             value = values[key]
-            at = f"{path}[{json.dumps(key[:_KEY_CHARS] if isinstance(key, str) else key)}]"
+            at = (path, Key(key))
+            if isinstance(key, str) and len(key) > KEY_CHARS:
+                findings.add(at, f"must have a key of at most {KEY_CHARS} characters")
             if each_key is not None:
                 each_key(key, at, findings)
             if each is not None:
