@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+POISONED = 0.2
+"""The share of commits that jobs are put into whose rows nothing can hold."""
+
 
 @dataclass
 class Chance:
@@ -28,6 +31,7 @@ class Chance:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self._bugs = Random(f"bugs of {self.seed}")
+        self._poison = Random(f"poison of {self.seed}")
         self.trouble = self.random.choice((0.0, 0.02, 0.1, 0.3))
         deaths = self.random.choice((0, 1, 2, 4, 8))
         self._deaths = {self.random.randint(1, 60 + 60 * deaths) for _ in range(deaths)}
@@ -50,6 +54,13 @@ class Chance:
         if self._bugs.random() < self.bugs and not self.quiet:
             self.trace.append(f"{self.now():.6f} bug")
             raise ZeroDivisionError
+
+    def poison(self, jobs: int) -> list[tuple[int, int]]:
+        """Where in a batch of so many jobs what kind of job stands whose rows nothing can hold."""
+        if self._poison.random() > POISONED or self.quiet:
+            return []
+        count = self._poison.randint(1, 3)
+        return [(self._poison.randint(0, jobs), self._poison.randrange(99)) for _ in range(count)]
 
     def latency(self) -> float:
         """Seconds that something takes on the way."""

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.sealing import KEY_BYTES, Seal
 from mediagate_server.store.sqlite import SqliteStore, connection, searching
 from mediagate_server.store.sqlite.ownership import Lease
+from mediagate_server.store.sqlite.rows import Kind
 from mediagate_server.store.sqlite.writer import (
     GroupCommitWriter,
     RowsJob,
@@ -22,6 +24,14 @@ from mediagate_server.store.sqlite.writer import (
 from .chance import Chance
 
 LEASE = 15.0
+POISON: tuple[RowsJob, ...] = (
+    lambda rows: rows.put(Kind.LINE, ("att_none", "reserve", 2**63, "estimated", "")),
+    lambda rows: rows.put(Kind.REQUEST_ID, ("tenant", "\ud800", "gen_none", "f")),
+    lambda rows: rows.put(Kind.NEXT_VERSION, (2, "running", 0, "", "{}", 1, 0, "gen_none", 1)),
+    lambda rows: rows.written().execute("SELECT sum(x) FROM (SELECT 9e999 x)").fetchone()[2],
+    lambda rows: rows.written().execute("DELETE FROM pending").rowcount / 0,
+)
+"""Jobs that fail before their rows are written, with them, and after they have written some."""
 Read = TypeVar("Read")
 
 
@@ -76,10 +86,11 @@ class Writer(GroupCommitWriter):
             self._loop.call_later(self._chance.random.uniform(20, 200) if slow else 0.001, self._go)
         return pending.future
 
-    async def close(self) -> None:
+    async def close(self, seconds: float = 0.0) -> bool:
         """See GroupCommitWriter."""
         if self._waiting:
             self._go()
+        return True
 
     def _go(self) -> None:
         batch, self._waiting = self._waiting, []
@@ -88,13 +99,25 @@ class Writer(GroupCommitWriter):
         self._chance.event(f"commit of {len(batch)}")
         if not self._is_alive():
             return
+        poison = self._poison(batch)
         if self._chance.goes_wrong(0.2):
             self._give_up(batch, unavailable)
         else:
             self._commit(batch)
+            assert all(one.error for one in poison), "poison that was written"
+            failed = [one for one in batch if isinstance(one.error, StoreUnavailable)]
+            assert not failed or self._is_lost, "a job that another one's rows have failed"
             self._chance.event("committed")
         if self._is_alive():
-            tell(batch)
+            tell([one for one in batch if one not in poison])
+
+    def _poison(self, batch: list[_Pending]) -> list[_Pending]:
+        """Put some into a batch."""
+        put = []
+        for place, kind in self._chance.poison(len(batch)):
+            put.append(_Pending(POISON[kind % len(POISON)], self._loop.create_future()))
+            batch.insert(place, put[-1])
+        return put
 
     def _renew(self) -> None:
         if self._is_alive():
@@ -120,8 +143,9 @@ class Reader:
             await asyncio.Event().wait()
         return query(self._disk)
 
-    async def close(self) -> None:
+    async def close(self, seconds: float = 0.0) -> bool:
         """Nothing is to be done."""
+        return True
 
 
 class DiskStore(SqliteStore):
@@ -144,6 +168,7 @@ class DiskStore(SqliteStore):
         self._seal = Seal(b"k" * KEY_BYTES)
         self._change = searching.sequences(self._disk).newest
         self._reader: Any = Reader(self._disk, self._is_alive)
+        self._searches: Any = self._reader
         self._writer = Writer(
             self._disk,
             self._lease,

@@ -109,7 +109,7 @@ class Process:
         self.serving.set()
         await self._leaving.wait()
         await self.generations.__aexit__(None, None, None)
-        await self._store._writer.close()
+        await self._store._writer.close(0)
         self.kill()
 
     def _intends(self, attempt: str) -> bool:

@@ -64,13 +64,15 @@ def admit(
 ) -> Bound | None:
     """What its request_id is bound to, as far as that is to be known before anything is written.
 
-    It is asked for where `asks` says so or the tenant is full. Otherwise a binding that is there
-    fails the new one's, and all is done again, at once. Raises TooManyInFlight: what others hold is
-    counted in the commit that accepts.
+    The file is asked where `asks` says so, the tenant is full, or a recent binding may be missed.
+    Otherwise a binding that is there fails the new one's, and all is done again, at once. Raises
+    TooManyInFlight: what others hold is counted in the commit that accepts.
     """
+    if recent := standing.bound(generation.tenant, generation.request_id):
+        return recent
     running = standing.running(rows.written, generation.tenant)
     is_full = 0 < max_in_flight <= running
-    if is_full or asks or rows.at_once:
+    if is_full or asks or rows.at_once or standing.misses_bindings:
         existing = bound(rows.written(), generation.tenant, generation.request_id)
         if existing:
             return existing

@@ -1,5 +1,6 @@
 """`SqlitePast`: the port of what lies behind, over the store's own threads."""
 
+import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 
@@ -8,6 +9,7 @@ from mediagate_server.store.sealing import Seal
 from mediagate_server.store.sqlite import erasing, generations, searching
 from mediagate_server.store.sqlite.reader import Reader
 from mediagate_server.store.sqlite.rows import Rows
+from mediagate_server.store.sqlite.standing import Standing
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
 
@@ -18,12 +20,16 @@ class SqlitePast:
         self,
         writer: GroupCommitWriter,
         reader: Reader,
+        searches: Reader,
         seal: Seal,
+        standing: Standing,
         next_change: Callable[[], int],
     ) -> None:
         self._writer = writer
         self._reader = reader
+        self._searches = searches
         self._seal = seal
+        self._standing = standing
         self._next_change = next_change
 
     async def erase(self, generation: Generation) -> None:
@@ -34,13 +40,13 @@ class SqlitePast:
             erasing.forget(rows.written(), generation.id)
 
         await self._writer.submit_rows(job)
-        await self._reader.read(erasing.empty_log)
+        await self._searches.read(erasing.empty_log)
 
     async def forget_requests(self, before: datetime) -> int:
         """See past.Past."""
         forgotten: int = await self._writer.submit(lambda c: erasing.forget_before(c, before))
         if forgotten:
-            await self._reader.read(erasing.empty_log)
+            await self._searches.read(erasing.empty_log)
         return forgotten
 
     async def expired(
@@ -51,7 +57,7 @@ class SqlitePast:
         after: Position | None = None,
     ) -> tuple[Generation, ...]:
         """See past.Past."""
-        return await self._reader.read(
+        return await self._searches.read(
             lambda c: searching.expired(c, modalities, before, limit, after)
         )
 
@@ -61,9 +67,13 @@ class SqlitePast:
 
     async def bind(self, generation: Generation, request_id: str, fingerprint: str) -> Bound:
         """See past.Past."""
-        bound: Bound = await self._writer.submit(
-            lambda c: generations.bind(c, generation, request_id, fingerprint)
-        )
+
+        def job(connection: sqlite3.Connection) -> Bound:
+            bound = generations.bind(connection, generation, request_id, fingerprint)
+            self._standing.binds(generation.tenant, request_id, bound)
+            return bound
+
+        bound: Bound = await self._writer.submit(job)
         return bound
 
     async def request(self, generation_id: str) -> bytes | None:

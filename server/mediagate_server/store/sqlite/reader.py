@@ -1,4 +1,4 @@
-"""One thread that reads, beside the one that writes: WAL lets it see the last commit."""
+"""A thread that reads, beside the one that writes: WAL lets it see the last commit."""
 
 import asyncio
 import contextlib
@@ -18,19 +18,26 @@ _log = structlog.get_logger()
 class Reader:
     """Owns the reading connection. One that has failed is replaced."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], name: str = "store-reader"
+    ) -> None:
         self._connect = connect
+        self._name = name
         self._connection: sqlite3.Connection | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def read(self, query: Callable[[sqlite3.Connection], Read]) -> Read:
         """What a query finds. Raises StoreUnavailable."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, query)
 
-    async def close(self) -> None:
-        """After what is being read."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown()
+    async def close(self, seconds: float) -> bool:
+        """After what is being read. False where that took longer than `seconds`."""
+        last = asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        await asyncio.wait({last}, timeout=seconds)
+        self._thread.shutdown(wait=last.done(), cancel_futures=True)
+        if not last.done():
+            _log.error("a reader of the store hangs", thread=self._name, seconds=seconds)
+        return last.done()
 
     def _run(self, query: Callable[[sqlite3.Connection], Read]) -> Read:
         try:

@@ -12,17 +12,48 @@ from typing import Final
 
 from mediagate_server.store.port import StaleWrite
 
-OF_THE_JOB: Final = (
+_OF_THE_JOB: Final = (
     sqlite3.IntegrityError,
     sqlite3.ProgrammingError,
     sqlite3.InterfaceError,
     sqlite3.DataError,
 )
-"""These are a job's own fault; every other error of SQLite is the disk's, or the database's."""
+"""These are a job's own fault, whatever their code."""
+_CODES_OF_THE_JOB: Final = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,  # A statement that cannot be done: a sum beyond 64 bits, bad JSON.
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_RANGE,
+    }
+)
+"""So are errors of these codes; every other one is the disk's, or the database's."""
+_PRIMARY_CODE: Final = 0xFF
+_NOT_OUR_SCHEMA: Final = "no such "
+"""A table or column is missing: SQLite has no code of its own for that."""
 
 
 class HalfWritten(Exception):
     """A job failed that had written something already, or nobody knows which one it was."""
+
+
+def is_database_error(error: BaseException, connection: sqlite3.Connection) -> bool:
+    """Whether an error within a transaction is the disk's or the database's, and not a job's own.
+
+    A job's own is whatever else its code raises, or its values: an integer beyond 64 bits, a text
+    that is no Unicode, a row that is too large. It takes nothing but that job back, as long as
+    SQLite has not ended the whole transaction by itself.
+    """
+    if not connection.in_transaction:
+        return True
+    if not isinstance(error, sqlite3.Error) or isinstance(error, _OF_THE_JOB):
+        return False
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code is None or code & _PRIMARY_CODE not in _CODES_OF_THE_JOB:
+        return True
+    return str(error).startswith(_NOT_OUR_SCHEMA)
 
 
 class Kind(StrEnum):
@@ -96,7 +127,9 @@ class Rows:
                 for kind in _IN_ORDER:
                     if kind in put:
                         self._write(kind, put[kind])
-            except (*OF_THE_JOB, StaleWrite) as error:
+            except Exception as error:
+                if is_database_error(error, self._connection):
+                    raise
                 raise HalfWritten from error
         return self._connection
 

@@ -3,8 +3,15 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import islice
+from typing import Final
 
-from mediagate_server.store.records import Generation
+from mediagate_server.store.records import Bound, Generation
+
+RECENT_BINDINGS: Final = 4_096
+"""More than are committed between a look into the file and the commit of whoever looked."""
+_ASKED_AFTER_FORGETTING: Final = 1_024
+"""So many accepts ask the file, once bindings were forgotten: those on their way had looked."""
 
 Written = Callable[[], sqlite3.Connection]
 """Gives the connection, with everything written that was put down to be."""
@@ -20,10 +27,42 @@ class Standing:
         self._is_known = False
         self._running: defaultdict[str, set[str]] = defaultdict(set)
         self._streamed: set[str] = set()
+        self._bound: dict[tuple[str, str], Bound] = {}
+        self._missed_bindings = 0
 
     def forget(self) -> None:
         """Read it anew before the next use."""
         self._is_known = False
+        self._bound.clear()
+        self._missed_bindings = _ASKED_AFTER_FORGETTING
+
+    @property
+    def misses_bindings(self) -> bool:
+        """Whether a recent binding may have been forgotten: then the file is to be asked."""
+        return self._missed_bindings > 0
+
+    def bound(self, tenant: str, request_id: str) -> Bound | None:
+        """What a request_id was bound to lately.
+
+        Whoever binds one has asked the file shortly before. Of many who do so at once the first
+        is found here by the others, which costs no statement and no second try.
+        """
+        return self._bound.get((tenant, request_id))
+
+    def binds(self, tenant: str, request_id: str, bound: Bound) -> None:
+        """A request_id was bound."""
+        self._missed_bindings = max(0, self._missed_bindings - 1)
+        self._bound[tenant, request_id] = bound
+        if len(self._bound) > RECENT_BINDINGS:
+            for oldest in list(islice(self._bound, RECENT_BINDINGS // 2)):
+                del self._bound[oldest]
+
+    def releases(self, generation: Generation) -> None:
+        """Its request_id was freed."""
+        key = generation.tenant, generation.request_id
+        bound = self._bound.get(key)
+        if bound and bound.generation_id == generation.id:
+            del self._bound[key]
 
     def running(self, written: Written, tenant: str) -> int:
         """How many generations of a tenant are not terminal."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mediagate_server.config.tenants import Budget
-from mediagate_server.errors import MediagateError
+from mediagate_server.errors import MediagateError, StoreUnavailable
 from mediagate_server.store.budget_metrics import tell_of
 from mediagate_server.store.budgets import (
     Asked,
@@ -57,17 +57,21 @@ from mediagate_server.store.sqlite.reader import Reader
 from mediagate_server.store.sqlite.rows import Rows
 from mediagate_server.store.sqlite.standing import Standing
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
+from mediagate_server.unexpected import broke
 
 LEASE_SECONDS: Final = 15.0
+CLOSE_SECONDS: Final = 10.0
+"""For each of the store's threads to come to its end: a disk that hangs must not hold SIGTERM."""
 
 
 class SqliteStore:
     """Implements `port.Store`. Use it as an async context manager.
 
-    `lease_seconds` is how long a process that does nothing any more keeps others out; `clock` gives
-    seconds that all processes of the machine agree on. `budget_webhook` gives the URL that a tenant
-    is told at of its budgets, if any; asked by the thread that writes. Entering raises
-    DataFolderInUse or sealing.SealKeyError.
+    `lease_seconds` is how long a process that does nothing any more keeps others out,
+    `close_seconds` how long each of its threads is waited for in the end; `clock` gives seconds
+    that all processes of the machine agree on. `budget_webhook` gives the URL that a tenant is told
+    at of its budgets, if any; asked by the thread that writes. Entering raises DataFolderInUse or
+    sealing.SealKeyError.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class SqliteStore:
         folder: Path,
         *,
         lease_seconds: float = LEASE_SECONDS,
+        close_seconds: float = CLOSE_SECONDS,
         clock: Callable[[], float] = boot_seconds,
         connect: Connect = connect,
         budgets: Configured = no_budgets,
@@ -84,6 +89,7 @@ class SqliteStore:
         self._path = folder / "mediagate.sqlite3"
         self._ownership = Ownership(folder, lease_seconds, clock)
         self._connect = connect
+        self._close_seconds = close_seconds
         self._budget_webhook = budget_webhook
         self._change = 0
         self._standing = Standing()
@@ -107,15 +113,24 @@ class SqliteStore:
         self._anchor = self._connect(self._path)
         searching.sequences(self._anchor)
         self._reader = Reader(lambda: self._connect(self._path))
+        # What looks at many rows has a thread of its own: no call waits behind a year's totals.
+        self._searches = Reader(lambda: self._connect(self._path), name="store-searches")
         self._writer = GroupCommitWriter(
             lambda: self._connect(self._path),
             self._lease,
             lost=self.lost.set,
             undone=self._forget,
         )
-        self.audit = SqliteAudit(self._writer, self._reader)
+        self.audit = SqliteAudit(self._writer, self._searches)
         self.outbox = SqliteOutbox(self._writer, self._reader, self._seal)
-        self.past = SqlitePast(self._writer, self._reader, self._seal, self._next_change)
+        self.past = SqlitePast(
+            self._writer,
+            self._reader,
+            self._searches,
+            self._seal,
+            self._standing,
+            self._next_change,
+        )
         return self
 
     async def __aexit__(
@@ -124,8 +139,10 @@ class SqliteStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._writer.close()
-        await self._reader.close()
+        ended = [await self._writer.close(self._close_seconds)]
+        ended += [await one.close(self._close_seconds) for one in (self._reader, self._searches)]
+        if not all(ended):
+            return  # What hangs on the disk goes with the process, and so does the lock.
         with contextlib.suppress(sqlite3.Error):
             self._anchor.close()
         self._ownership.let_go()
@@ -169,6 +186,11 @@ class SqliteStore:
             change = self._next_change()
             generations.insert(rows, generation, entries, change, likeness)
             self._standing.saved(rows.written, generation)
+            self._standing.binds(
+                generation.tenant,
+                generation.request_id,
+                Bound(generation.id, generation.fingerprint),
+            )
             if pending is not None:
                 keeping.keep_pending(rows, self._seal, generation.id, pending)
             if webhook_url:
@@ -207,6 +229,7 @@ class SqliteStore:
             charges.write(rows, generation, entries)
             if release_request_id:
                 generations.release(rows.written(), generation)
+                self._standing.releases(generation)
             self._standing.saved(rows.written, generation)
             if generation.state.is_terminal:
                 keeping.erase_pending(rows, generation.id)
@@ -232,17 +255,17 @@ class SqliteStore:
         self, tenant: str, wanted: Filter, limit: int, after: Position | None
     ) -> tuple[Generation, ...]:
         """See port.Store."""
-        return await self._reader.read(
+        return await self._searches.read(
             lambda c: searching.newest_first(c, tenant, wanted, limit, after)
         )
 
     async def unfinished(self) -> tuple[Generation, ...]:
         """See port.Store."""
-        return await self._reader.read(searching.unfinished)
+        return await self._searches.read(searching.unfinished)
 
     async def in_doubt(self, absent_since: datetime | None = None) -> tuple[Generation, ...]:
         """See port.Store."""
-        return await self._reader.read(lambda c: searching.in_doubt(c, absent_since))
+        return await self._searches.read(lambda c: searching.in_doubt(c, absent_since))
 
     async def by_attempt(self, attempt_id: str) -> Generation | None:
         """See port.Store."""
@@ -259,7 +282,7 @@ class SqliteStore:
 
     async def prediction_ids(self, most: int) -> tuple[str, ...]:
         """See port.Store."""
-        return await self._reader.read(lambda c: searching.prediction_ids(c, most))
+        return await self._searches.read(lambda c: searching.prediction_ids(c, most))
 
     async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
         """See port.Store."""
@@ -271,13 +294,13 @@ class SqliteStore:
         self, wanted: ChargeFilter, limit: int, after: ChargePosition | None
     ) -> tuple[Charge, ...]:
         """See port.Store."""
-        return await self._reader.read(lambda c: charges.newest_first(c, wanted, limit, after))
+        return await self._searches.read(lambda c: charges.newest_first(c, wanted, limit, after))
 
     async def totals(
         self, wanted: ChargeFilter, group_by: Sequence[Dimension] = (), label_key: str = ""
     ) -> tuple[Total, ...]:
         """See port.Store."""
-        return await self._reader.read(lambda c: charges.totals(c, wanted, group_by, label_key))
+        return await self._searches.read(lambda c: charges.totals(c, wanted, group_by, label_key))
 
     # What is kept only while a generation runs
 
@@ -293,8 +316,7 @@ class SqliteStore:
                 self._standing.streamed(lambda: connection, generation_id)
 
         kept = self._writer.submit(job)
-        # Nobody needs to ask what became of it: the writer has said so in the log.
-        kept.add_done_callback(lambda done: done.cancelled() or done.exception())
+        kept.add_done_callback(_tell_of_checkpoint)
         return kept
 
     async def checkpoints(self, generation_id: str) -> tuple[Checkpoint, ...]:
@@ -307,7 +329,7 @@ class SqliteStore:
         self, tenant: str, wanted: Filter, after: int, limit: int
     ) -> tuple[Change, ...]:
         """See port.Store."""
-        return await self._reader.read(
+        return await self._searches.read(
             lambda c: searching.changed_since(c, tenant, wanted, after, limit)
         )
 
@@ -342,7 +364,7 @@ class SqliteStore:
 
     async def crossings(self, after: int, limit: int) -> tuple[Crossing, ...]:
         """See port.Store."""
-        return await self._reader.read(lambda c: budget_rows.crossings(c, after, limit))
+        return await self._searches.read(lambda c: budget_rows.crossings(c, after, limit))
 
     async def in_flight(self, tenant: str) -> int:
         """See port.Store."""
@@ -388,6 +410,13 @@ class SqliteStore:
         """Called by the writing thread alone. What a failed commit took is given to nobody else."""
         self._change += 1
         return self._change
+
+
+def _tell_of_checkpoint(done: "asyncio.Future[None]") -> None:
+    """Nobody needs to ask what became of it. Of a disk that fails the writer has told."""
+    error = None if done.cancelled() else done.exception()
+    if isinstance(error, Exception) and not isinstance(error, StoreUnavailable):
+        broke("keeping a text", error)
 
 
 def _tell(done: "asyncio.Future[int]", entered: list[Entered]) -> None:

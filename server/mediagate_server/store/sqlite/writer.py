@@ -1,10 +1,11 @@
 """One thread that writes: it commits whatever queued up while the last commit was on its way.
 
 A lone job is committed at once; a crowd shares one fsync (`gathering.py`). Jobs run in the order
-they were given. One that fails takes nothing of the others with it: most fail before they have
-written anything, and where one does not, all are taken back and run again, each within a savepoint
-(which otherwise would cost every job two statements). Most put down rows, which are written kind by
-kind (`rows.py`). A commit that fails takes exactly its own jobs along.
+they were given. One that fails, by whatever its values or its code raise, takes nothing of the
+others with it: most fail before they have written anything, and where one does not, all are taken
+back and run again, each within a savepoint (which otherwise would cost every job two statements).
+Most put down rows, which are written kind by kind (`rows.py`). A commit that fails takes exactly
+its own jobs along.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.sqlite.gathering import Gathering
 from mediagate_server.store.sqlite.ownership import Lease
-from mediagate_server.store.sqlite.rows import OF_THE_JOB, HalfWritten, Rows
+from mediagate_server.store.sqlite.rows import HalfWritten, Rows, is_database_error
 from mediagate_server.telemetry import commit_seconds, failed_commits
 
 _PAUSE = 0.2
@@ -80,12 +81,20 @@ class GroupCommitWriter:
         self._gathering.add(pending)
         return pending.future
 
-    async def close(self) -> None:
-        """Commit what is queued, then end the thread and close the connection."""
-        with contextlib.suppress(StoreUnavailable):
-            await self.submit(lambda _: None)
+    async def close(self, seconds: float) -> bool:
+        """Commit what is queued, then end the thread and close the connection.
+
+        False where that took longer than `seconds`: the disk hangs, and the thread with it.
+        """
+        last = self.submit(lambda _: None)
+        await asyncio.wait({last}, timeout=seconds)
         self._batches.put(None)
-        await asyncio.to_thread(self._thread.join)
+        if last.done():
+            last.exception()  # That it failed was told by the commit that did.
+            await asyncio.to_thread(self._thread.join, seconds)
+        if self._thread.is_alive():
+            _log.error("the store's writer hangs", seconds=seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
@@ -117,7 +126,7 @@ class GroupCommitWriter:
             if not self._is_lost:
                 self._is_lost = True
                 self._loop.call_soon_threadsafe(self._lost)
-        except Exception as error:  # noqa: BLE001 - the next batch must find a writer that lives
+        except BaseException as error:  # noqa: BLE001 - the next batch must find a writer that lives
             # The disk is full, broken or locked: not one job of this batch is durable.
             failed_commits.inc()
             _log.error("commit failed", error=type(error).__name__, jobs=len(batch))
@@ -156,8 +165,8 @@ class GroupCommitWriter:
             connection.execute("SAVEPOINT job")
             try:
                 pending.result, pending.error = pending.job(rows), None
-            except Exception as error:
-                if _is_of_the_database(error):
+            except BaseException as error:
+                if is_database_error(error, connection):
                     raise
                 connection.execute("ROLLBACK TO job")
                 self._undone()
@@ -196,16 +205,21 @@ def tell(batch: Iterable[_Pending]) -> None:
         if pending.error is None:
             pending.future.set_result(pending.result)
         else:
-            pending.future.set_exception(pending.error)
+            pending.future.set_exception(_raisable(pending.error))
+
+
+def _raisable(error: BaseException) -> Exception:
+    """The same, or in its place what a future takes: some end a generator, a task or a process."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    stand_in = RuntimeError(f"a job of the store raised {type(error).__name__}")
+    stand_in.__cause__ = error
+    return stand_in
 
 
 def unavailable() -> StoreUnavailable:
     """What callers are told when the database does not do its work."""
     return StoreUnavailable("the store cannot be written or read now", retry_after=1.0)
-
-
-def _is_of_the_database(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error) and not isinstance(error, OF_THE_JOB)
 
 
 def _run_together(connection: sqlite3.Connection, batch: list[_Pending]) -> None:
@@ -217,8 +231,8 @@ def _run_together(connection: sqlite3.Connection, batch: list[_Pending]) -> None
             pending.result = pending.job(rows)
         except HalfWritten:
             raise
-        except Exception as error:
-            if _is_of_the_database(error):
+        except BaseException as error:
+            if is_database_error(error, connection):
                 raise
             if rows.changes != before:
                 raise HalfWritten from None
