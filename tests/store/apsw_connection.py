@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,9 +40,10 @@ class Connection:
     def total_changes(self) -> int:
         return self._inner.total_changes()
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Rows:
+        given = parameters if isinstance(parameters, Mapping) else tuple(parameters)
         with _as_sqlite3():
-            rows = self._inner.execute(sql, tuple(parameters)).fetchall()
+            rows = self._inner.execute(sql, given).fetchall()
             return Rows(rows, self._inner.changes())
 
     def executemany(self, sql: str, several: Iterable[Sequence[Any]]) -> Rows:

@@ -7,6 +7,7 @@ a budget is the statements themselves and nobody's manners.
 import multiprocessing
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
@@ -91,7 +92,7 @@ def race(path: Path, take: Take) -> int:
     context.set_forkserver_preload([__name__])
     together = context.Barrier(RACERS)
     results: SimpleQueue[int] = context.SimpleQueue()
-    with opened(path) as connection:
+    with closing(opened(path)) as connection:
         budget_rows.create(connection, SCOPE)
         budget_rows.move(connection, SCOPE.key, spent=0, held=UNIT, limit=BUDGET.limit_nanos)
     racers = [

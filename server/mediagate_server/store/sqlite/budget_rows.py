@@ -112,11 +112,21 @@ def move(
 
     One statement that looks and writes: it holds whoever else writes there.
     """
+    tenant, span, label_key, label_value = key
     changed = connection.execute(
-        "UPDATE budget_use SET spent_nanos = spent_nanos + ?1, held_nanos = held_nanos + ?2"
-        " WHERE tenant = ?3 AND span = ?4 AND label_key = ?5 AND label_value = ?6"
-        " AND (?7 IS NULL OR spent_nanos + held_nanos + ?1 + ?2 <= ?7)",
-        (spent, held, *key, limit),
+        "UPDATE budget_use SET spent_nanos = spent_nanos + :spent, held_nanos = held_nanos + :held"
+        " WHERE tenant = :tenant AND span = :span"
+        " AND label_key = :label_key AND label_value = :label_value"
+        " AND (:limit IS NULL OR spent_nanos + held_nanos + :spent + :held <= :limit)",
+        {
+            "spent": spent,
+            "held": held,
+            "tenant": tenant,
+            "span": span,
+            "label_key": label_key,
+            "label_value": label_value,
+            "limit": limit,
+        },
     )
     return changed.rowcount == 1
 

@@ -24,7 +24,16 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def configured(connection: sqlite3.Connection, *, synchronous: str = "FULL") -> sqlite3.Connection:
-    """The same connection with our settings."""
+    """The same connection with our settings; closed where the file does not take them."""
+    try:
+        _configure(connection, synchronous)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -33,7 +42,6 @@ def configured(connection: sqlite3.Connection, *, synchronous: str = "FULL") -> 
     connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_TO_A_CHECKPOINT}").fetchone()
     # What a savepoint may have to undo is nothing that a disk needs to see.
     connection.execute("PRAGMA temp_store = MEMORY")
-    return connection
 
 
 def migrate(connection: sqlite3.Connection) -> None:
