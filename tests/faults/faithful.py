@@ -57,7 +57,8 @@ class Faithful:
     """Calls one gate for as long as it takes, over all its deaths. `heard`: told of every answer.
 
     A call that was cut is sent again with the same request_id; a stream goes on behind the last
-    byte that came.
+    byte that came. That holds for every read as well: a channel learns of a gate's death only
+    some time after it, and what is called meanwhile goes to the dead gate, `wait_for_ready` or not.
     """
 
     def __init__(self, channel: grpc.aio.Channel, heard: Callable[[], None]) -> None:
@@ -119,6 +120,14 @@ class Faithful:
         self, name: str, holds: Callable[[generation_pb2.Generation], bool]
     ) -> generation_pb2.Generation:
         """A generation once this holds for it, also long after its end."""
+        found: generation_pb2.Generation = await self._until_answered(
+            lambda: self._watch_until(name, holds)
+        )
+        return found
+
+    async def _watch_until(
+        self, name: str, holds: Callable[[generation_pb2.Generation], bool]
+    ) -> generation_pb2.Generation:
         changes = self._generations.WatchGenerations(
             generations_pb2.WatchGenerationsRequest(), wait_for_ready=True
         )
@@ -126,7 +135,7 @@ class Faithful:
         request = generations_pb2.GetGenerationRequest(id=name)
         try:
             while True:
-                answer = await self._generations.GetGeneration(request)
+                answer = await self._generations.GetGeneration(request, wait_for_ready=True)
                 found: generation_pb2.Generation = answer.generation
                 if holds(found):
                     return found
@@ -139,7 +148,9 @@ class Faithful:
         names: list[str] = []
         request = generations_pb2.ListGenerationsRequest(page_size=1000)
         while True:
-            page = await self._generations.ListGenerations(request, wait_for_ready=True)
+            page = await self._until_answered(
+                partial(self._generations.ListGenerations, request, wait_for_ready=True)
+            )
             names += [one.id for one in page.generations]
             if not page.next_page_token:
                 break

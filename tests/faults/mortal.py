@@ -133,6 +133,10 @@ class MortalGate:
         """Until it has died by its failpoint."""
         assert await asyncio.to_thread(self._running().wait, SECONDS) == KILLED
 
+    def pause(self) -> None:
+        """Let it answer nothing more, connected as it is."""
+        self._running().send_signal(signal.SIGSTOP)
+
     async def kill(self) -> None:
         """`kill -9`. Fails where it has ended by itself."""
         self._running().kill()

@@ -1,0 +1,46 @@
+"""A faithful caller gets every answer over a gate's death: no read of its own ends in a cut call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.sandboxes import UNLIMITED, running_sandbox
+
+from .asked import named, text
+from .faithful import Faithful
+from .mortal import MortalGate
+
+Read = Callable[[Faithful, str], Awaitable[Any]]
+
+READS: dict[str, Read] = {
+    "all_generations": lambda faithful, name: faithful.all_generations(),
+    "ended": lambda faithful, name: faithful.ended(name),
+    "until": lambda faithful, name: faithful.until(name, lambda one: bool(one.attempts)),
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("read", READS)
+async def test_a_read_that_a_death_cuts_is_sent_again(tmp_path: Path, seed: int, read: str) -> None:
+    """It is on the connection of a gate that answers nothing any more, and then dies."""
+    with running_sandbox(tmp_path, "--time-scale", "0.01", *UNLIMITED) as sandbox:
+        async with (
+            MortalGate.of(tmp_path / "gate", sandbox) as gate,
+            Faithful.of(gate.address) as faithful,
+        ):
+            gate.start()
+            told = await faithful.call(named(Random(seed), text("Hello", streamed=False)))
+            gate.pause()
+            reading = asyncio.ensure_future(READS[read](faithful, told.id))
+            await asyncio.sleep(0)  # It has been sent.
+            await gate.kill()
+            gate.start()
+            await reading
+            await gate.stop()
+            gate.check_log()
