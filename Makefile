@@ -37,8 +37,12 @@ WORKERS ?= auto
 test: $(VENV)/.dev ## Run the tests; TESTS='tests/contract -k enum' for some of them, WORKERS=0 in one process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
-faults: $(VENV)/.dev ## Kill it, pause it, take its power: the long form of what `test` does briefly
+faults: $(VENV)/.dev ## Kill it, pause it, take its power: what is not green yet; GROUP=crashes, FRESH=1, STATUS=1, TESTS='-k kill'
+ifdef TESTS
 	$(BIN)/python -m pytest -m faults_full tests/faults $(TESTS)
+else
+	@$(BIN)/python -m tests.faults.groups $(GROUP) $(if $(FRESH),--fresh) $(if $(STATUS),--status)
+endif
 
 check: lint test ## Everything that must hold before a change goes in
 

@@ -1,4 +1,4 @@
-"""A faithful caller gets every answer over a gate's death: no read of its own ends in a cut call."""
+"""A faithful caller gets every answer over a gate's death: none of its reads ends cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .mortal import MortalGate
 Read = Callable[[Faithful, str], Awaitable[Any]]
 
 READS: dict[str, Read] = {
-    "all_generations": lambda faithful, name: faithful.all_generations(),
+    "all_generations": lambda faithful, _: faithful.all_generations(),
     "ended": lambda faithful, name: faithful.ended(name),
     "until": lambda faithful, name: faithful.until(name, lambda one: bool(one.attempts)),
 }
