@@ -79,6 +79,16 @@ class Played:
             self.clock.began.clear()
             await self.clock.began.wait()
 
+    def in_flight(self) -> dict[str, int]:
+        """How many webhooks of each tenant are on their way."""
+        return dict(self.sender._tenants)
+
+    async def landed(self, tenant: str) -> None:
+        """Until none of a tenant is on its way."""
+        while self.sender._tenants[tenant]:
+            self.clock.began.clear()
+            await self.clock.began.wait()
+
     async def until(self, moment: datetime) -> None:
         """Let time pass up to then, with a stop wherever the sender has something to do."""
         await self.rest()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mediagate_server.callbacks.signing import secret_text
+from mediagate_server.store.outbox import Places
 from mediagate_server.store.sqlite import SqliteStore
 from tests.callbacks.ended import told
 from tests.gate import MEDIAGATE, free_ports, running_gate
@@ -31,7 +32,7 @@ async def test_what_an_admin_does(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     async with SqliteStore(tmp_path / "data") as store:
         await told(store, "a", f"http://127.0.0.1:{port}/")
-        (callback,) = await store.outbox.due(NOON, 1, not_ids=(), not_hosts=())
+        (callback,) = await store.outbox.due(NOON, Places(1, 0, 1), not_ids=(), not_hosts=())
         await store.outbox.failed(callback, None)
         (drawn,) = await store.outbox.secrets("local", NOON)
     with running_gate(tmp_path) as gate:

@@ -6,9 +6,12 @@ is connected to, however the URL was written and whatever a name leads to by the
 stays in Host and in TLS. Nothing of an answer is read but its status.
 """
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,15 +19,19 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mediagate_server.internet import Reach
 
 _USER_AGENT: Final = f"mediagate/{version('mediagate')}"
 _CONNECT_SECONDS: Final = 5.0
-_MOST_CONNECTIONS: Final = 64
+_MOST_CONNECTIONS: Final = 300
+"""More than are posted at once: who posts has a place already, and waits for no other."""
 NO_ANSWER: Final = 0
 """In place of a status."""
+
+
+_LOOKUP_THREADS: Final = 64
 
 
 class NotReachable(OSError):
@@ -50,6 +57,7 @@ class Poster:
         self._resolver = resolver
         self._tls = tls
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._names = _Resolver()
 
     async def __aenter__(self) -> Self:
         tls = self._tls or httpx.create_ssl_context()
@@ -59,7 +67,7 @@ class Poster:
                 connector=aiohttp.TCPConnector(
                     limit=_MOST_CONNECTIONS,
                     ssl=tls,
-                    resolver=self._resolver() if self._resolver else None,
+                    resolver=self._resolver() if self._resolver else self._names,
                     use_dns_cache=False,
                     force_close=True,
                     socket_factory=_sockets(self._reach, plainly=plainly),
@@ -80,6 +88,7 @@ class Poster:
     ) -> None:
         for session in self._sessions.values():
             await session.close()
+        self._names.end()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
         """The status of the answer; NO_ANSWER where there was none, or where nothing was sent."""
@@ -108,6 +117,37 @@ class Poster:
         session = self._sessions.get(parts.scheme)
         named = self._reach.may_name(host, plainly=parts.scheme != "https")
         return session if named and user is None else None
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of its own: a name server that does not answer holds a thread for
+    half a minute, and the threads that all share have other work.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, "webhook-names")
+
+    async def close(self) -> None:
+        """See aiohttp.abc.AbstractResolver. It serves more than one session: see `end`."""
+
+    def end(self) -> None:
+        """Wait for no name any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """See aiohttp.abc.AbstractResolver."""
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM),
+        )
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=0
+            )
+            for kind, _, protocol, _, address in found
+        ]
 
 
 def _sockets(reach: Reach, *, plainly: bool) -> Callable[[Any], socket.socket]:

@@ -1,8 +1,8 @@
 """Empties the outbox: signs each event, posts it, and tries again by the schedule.
 
 An event is sent at least once, with the same id each time: a gate that dies between a post and its
-commit sends it again. One receiver that is slow keeps others waiting no longer than it takes to see
-that; its own events wait for each other.
+commit sends it again. Places are dealt out to tenants in turn, so that the receivers of one,
+however slow, keep no other's waiting; to one host its events wait for each other.
 """
 
 import asyncio
@@ -11,8 +11,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -25,13 +27,18 @@ from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.persisting import until_done
 from mediagate_server.internet import Reach
 from mediagate_server.replacing import replace
-from mediagate_server.store.outbox import Callback, Outbox
+from mediagate_server.store.outbox import Callback, Outbox, Places
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import Generation
 from mediagate_server.unexpected import broke
 
 _AT_ONCE: Final = 64
+_OF_ONE_TENANT: Final = 16
+_MOST_AT_ONCE: Final = 256
+"""Beyond `_AT_ONCE` each is the only one of its tenant: receivers that take all the time there is
+keep no other tenant's waiting."""
 _TO_ONE_HOST: Final = 8
+"""For each tenant: what another has sent there is no reason to wait."""
 _LONGEST_WAIT: Final = 3_600.0
 _STORE_PAUSE: Final = 1.0
 _LAST_SECONDS: Final = 2.0
@@ -81,8 +88,11 @@ class Sender:
         self._clock = clock
         self._draw = draw or random.Random()
         self._flying: dict[str, asyncio.Task[None]] = {}
-        self._hosts: Counter[str] = Counter()
-        self._by_hand: dict[str, asyncio.Lock] = {}
+        self._tenants: Counter[str] = Counter()
+        self._hosts: Counter[tuple[str, str]] = Counter()
+        # Held by those who use them: one that was let go of while somebody waits for it would be
+        # two locks of one webhook.
+        self._by_hand: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(
@@ -110,68 +120,70 @@ class Sender:
         Raises NoSuch where none of this id is undelivered, and StoreUnavailable.
         """
         lock = self._by_hand.setdefault(callback_id, asyncio.Lock())
-        try:
-            async with lock:
-                callback = await self._outbox.find_undelivered(callback_id)
-                if callback is None:
-                    raise NoSuch("webhook", "id")
-                delivery = await self._try(callback)
-                if delivery.delivered:
-                    await self._outbox.delivered(callback_id)
-                else:
-                    await self._outbox.failed(delivery.callback, None)
-                return delivery.callback
-        finally:
-            if not lock.locked():
-                self._by_hand.pop(callback_id, None)
+        async with lock:
+            callback = await self._outbox.find_undelivered(callback_id)
+            if callback is None:
+                raise NoSuch("webhook", "id")
+            delivery = await self._try(callback)
+            if delivery.delivered:
+                await self._outbox.delivered(callback_id)
+            else:
+                await self._outbox.failed(delivery.callback, None)
+            return delivery.callback
 
     async def _run(self) -> None:
         while True:
             try:
                 self._outbox.changed.clear()
-                if not await self._begin_what_is_due():
-                    await self._clock.wait(self._outbox.changed, await self._pause())
+                now = self._clock.now()
+                if not await self._begin_what_is_due(now):
+                    await self._clock.wait(self._outbox.changed, await self._pause(now))
             except StaleOwner:
                 return
             except StoreUnavailable:
                 _log.warning("store unavailable, webhooks wait")
                 await self._clock.sleep(_STORE_PAUSE)
 
-    async def _begin_what_is_due(self) -> bool:
+    async def _begin_what_is_due(self, now: datetime) -> bool:
         """Begin to send as many as may be on their way at once. False: there was nothing to do."""
-        room = _AT_ONCE - len(self._flying)
-        if room <= 0:
-            return False
-        busy = [host for host, sending in self._hosts.items() if sending >= _TO_ONE_HOST]
-        found = await self._outbox.due(
-            self._clock.now(), room, not_ids=self._flying.keys(), not_hosts=busy
+        in_flight = len(self._flying)
+        places = Places(
+            free=_AT_ONCE - in_flight,
+            first=_MOST_AT_ONCE - max(in_flight, _AT_ONCE),
+            of_one=_OF_ONE_TENANT,
+            in_flight=self._tenants,
         )
+        busy = [place for place, sending in self._hosts.items() if sending >= _TO_ONE_HOST]
+        found = await self._outbox.due(now, places, not_ids=tuple(self._flying), not_hosts=busy)
         for callback in found:
-            if self._hosts[callback.host] < _TO_ONE_HOST:
+            if self._hosts[_receiver(callback)] < _TO_ONE_HOST:
                 self._begin(callback)
         return bool(found)
 
     def _begin(self, callback: Callback) -> None:
-        self._hosts[callback.host] += 1
+        self._tenants[callback.tenant] += 1
+        self._hosts[_receiver(callback)] += 1
         task = asyncio.create_task(self._deliver(callback))
         self._flying[callback.id] = task
-        task.add_done_callback(lambda _: self._landed(callback))
+        task.add_done_callback(lambda task: self._landed(callback, task))
 
-    def _landed(self, callback: Callback) -> None:
+    def _landed(self, callback: Callback, task: "asyncio.Task[None]") -> None:
         del self._flying[callback.id]
-        self._hosts[callback.host] -= 1
-        if not self._hosts[callback.host]:
-            del self._hosts[callback.host]
+        _count_down(self._tenants, callback.tenant)
+        _count_down(self._hosts, _receiver(callback))
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            broke("webhook", error, id=callback.id)
         self._outbox.changed.set()
 
-    async def _pause(self) -> float:
-        """Seconds until something else is due. What waits for a place is begun as one gets free."""
-        due_at = await self._outbox.next_due(not_ids=self._flying.keys())
+    async def _pause(self, now: datetime) -> float:
+        """Seconds until something else is due. What is due already and waits for a place is begun
+        as one gets free.
+        """
+        due_at = await self._outbox.next_due(now)
         if due_at is None:
             return _LONGEST_WAIT
         seconds = (due_at - self._clock.now()).total_seconds()
-        if seconds <= 0 and self._flying:
-            return _LONGEST_WAIT
         return min(max(seconds, 0.0), _LONGEST_WAIT)
 
     async def _deliver(self, callback: Callback) -> None:
@@ -235,6 +247,17 @@ class Sender:
                 raise
             except StoreUnavailable:
                 await self._clock.sleep(_STORE_PAUSE)
+
+
+def _receiver(callback: Callback) -> tuple[str, str]:
+    return callback.tenant, callback.host
+
+
+def _count_down(counter: Counter[Any], key: Any) -> None:
+    """One less; what is not there any more takes no memory."""
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 @contextlib.asynccontextmanager

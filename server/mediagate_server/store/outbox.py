@@ -57,6 +57,20 @@ class Rotated:
     previous_expires_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Places for webhooks that are on their way at once.
+
+    `free` are left for everybody, `first` for tenants that have none on its way. `in_flight` is
+    how many each tenant has; `of_one` is the most that one may have.
+    """
+
+    free: int
+    first: int
+    of_one: int
+    in_flight: Mapping[str, int] = field(default_factory=dict)
+
+
 class Outbox(Protocol):
     """Durable, as the store is. Every method raises StoreUnavailable, and the writing StaleOwner.
 
@@ -70,13 +84,22 @@ class Outbox(Protocol):
         ...
 
     async def due(
-        self, now: datetime, limit: int, *, not_ids: Collection[str], not_hosts: Collection[str]
+        self,
+        now: datetime,
+        places: Places,
+        *,
+        not_ids: Collection[str],
+        not_hosts: Collection[tuple[str, str]],
     ) -> tuple[Callback, ...]:
-        """Those whose time has come, the longest due first, but for these ids and hosts."""
+        """Those whose time has come, but for these ids and these hosts of tenants.
+
+        As many as there are places for: each next one is the tenant's that has the fewest, and
+        of that tenant the longest due.
+        """
         ...
 
-    async def next_due(self, *, not_ids: Collection[str]) -> datetime | None:
-        """When the next one is due, but for these; None: nothing waits."""
+    async def next_due(self, after: datetime) -> datetime | None:
+        """When the first one is due that is not due by then; None: there is none."""
         ...
 
     async def delivered(self, callback_id: str) -> None:

@@ -1,5 +1,6 @@
 """The outbox as rows; each function works within the caller's transaction."""
 
+import heapq
 import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import structlog
 
 from mediagate_server import identifiers
 from mediagate_server.store.budgets import Moved
-from mediagate_server.store.outbox import ENDS, Callback, EventKind
+from mediagate_server.store.outbox import ENDS, Callback, EventKind, Places
 from mediagate_server.store.records import Generation
 from mediagate_server.store.sealing import Seal, SealBroken
 from mediagate_server.store.sqlite.generations import microseconds
@@ -101,26 +102,78 @@ def due(
     connection: sqlite3.Connection,
     seal: Seal,
     now: datetime,
+    places: Places,
+    not_ids: Collection[str],
+    not_hosts: Collection[tuple[str, str]],
+) -> tuple[Callback, ...]:
+    """Those whose time has come, place for place to the tenant that has the fewest."""
+    waiting: dict[str, Sequence[Sequence[Any]]] = {}
+    turns: list[tuple[int, int, str]] = []
+    for first_due, tenant in _tenants_due(connection, now):
+        in_flight = places.in_flight.get(tenant, 0)
+        if in_flight < places.of_one and (places.free > 0 or not in_flight):
+            turns.append((in_flight, first_due, tenant))
+    heapq.heapify(turns)
+    free, first, found = places.free, places.first, []
+    while turns:
+        in_flight, first_due, tenant = heapq.heappop(turns)
+        if free <= 0 and (in_flight or first <= 0):
+            break  # Nobody left has fewer.
+        if tenant not in waiting:
+            most = min(places.of_one - in_flight, max(free, 1))
+            hosts = [host for of, host in not_hosts if of == tenant]
+            waiting[tenant] = _due_of(connection, tenant, now, most, not_ids, hosts)[::-1]
+        if not (rows := waiting[tenant]):
+            continue
+        *waiting[tenant], row = rows
+        found.append(_callback(seal, row))
+        if free > 0:
+            free -= 1
+        else:
+            first -= 1
+        heapq.heappush(turns, (in_flight + 1, first_due, tenant))
+    return tuple(found)
+
+
+def _tenants_due(connection: sqlite3.Connection, now: datetime) -> list[tuple[int, str]]:
+    """Who has something due, and since when: one look into the index for each tenant."""
+    rows = connection.execute(
+        "WITH RECURSIVE waiting (tenant) AS ("
+        " SELECT min(tenant) FROM callbacks INDEXED BY callbacks_due_of WHERE state = 'waiting'"
+        " UNION ALL SELECT (SELECT min(tenant) FROM callbacks INDEXED BY callbacks_due_of"
+        " WHERE state = 'waiting' AND tenant > waiting.tenant)"
+        " FROM waiting WHERE waiting.tenant IS NOT NULL)"
+        " SELECT (SELECT min(due_us) FROM callbacks INDEXED BY callbacks_due_of"
+        " WHERE state = 'waiting' AND tenant = waiting.tenant) AS first_due, tenant"
+        " FROM waiting WHERE tenant IS NOT NULL AND first_due <= ?",
+        (microseconds(now),),
+    )
+    return [(first_due, tenant) for first_due, tenant in rows]
+
+
+def _due_of(
+    connection: sqlite3.Connection,
+    tenant: str,
+    now: datetime,
     limit: int,
     not_ids: Collection[str],
     not_hosts: Collection[str],
-) -> tuple[Callback, ...]:
-    """Those whose time has come."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM callbacks INDEXED BY callbacks_due"  # noqa: S608 - fixed texts
-        f" WHERE state = 'waiting' AND due_us <= ? AND id NOT IN ({_marks(not_ids)})"
+) -> list[Sequence[Any]]:
+    """Rows of one tenant, the longest due first."""
+    return connection.execute(
+        f"SELECT {_COLUMNS} FROM callbacks INDEXED BY callbacks_due_of"  # noqa: S608 - fixed texts
+        f" WHERE state = 'waiting' AND tenant = ? AND due_us <= ? AND id NOT IN ({_marks(not_ids)})"
         f" AND host NOT IN ({_marks(not_hosts)}) ORDER BY due_us LIMIT ?",
-        (microseconds(now), *not_ids, *not_hosts, limit),
+        (tenant, microseconds(now), *not_ids, *not_hosts, limit),
     ).fetchall()
-    return tuple(_callback(seal, row) for row in rows)
 
 
-def next_due(connection: sqlite3.Connection, not_ids: Collection[str]) -> datetime | None:
-    """When the next one is due."""
+def next_due(connection: sqlite3.Connection, after: datetime) -> datetime | None:
+    """When the first one is due that is not due by then."""
     (found,) = connection.execute(
-        "SELECT min(due_us) FROM callbacks INDEXED BY callbacks_due"  # noqa: S608 - fixed texts
-        f" WHERE state = 'waiting' AND id NOT IN ({_marks(not_ids)})",
-        tuple(not_ids),
+        "SELECT min(due_us) FROM callbacks INDEXED BY callbacks_due"
+        " WHERE state = 'waiting' AND due_us > ?",
+        (microseconds(after),),
     ).fetchone()
     return None if found is None else _moment(found)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection
 from datetime import datetime
 
-from mediagate_server.store.outbox import Callback, Rotated
+from mediagate_server.store.outbox import Callback, Places, Rotated
 from mediagate_server.store.sealing import Seal
 from mediagate_server.store.sqlite import callbacks, webhook_secrets
 from mediagate_server.store.sqlite.reader import Reader
@@ -33,18 +33,22 @@ class SqliteOutbox:
         )
 
     async def due(
-        self, now: datetime, limit: int, *, not_ids: Collection[str], not_hosts: Collection[str]
+        self,
+        now: datetime,
+        places: Places,
+        *,
+        not_ids: Collection[str],
+        not_hosts: Collection[tuple[str, str]],
     ) -> tuple[Callback, ...]:
         """See outbox.Outbox."""
         ids, hosts = tuple(not_ids), tuple(not_hosts)
         return await self._reader.read(
-            lambda c: callbacks.due(c, self._seal, now, limit, ids, hosts)
+            lambda c: callbacks.due(c, self._seal, now, places, ids, hosts)
         )
 
-    async def next_due(self, *, not_ids: Collection[str]) -> datetime | None:
+    async def next_due(self, after: datetime) -> datetime | None:
         """See outbox.Outbox."""
-        ids = tuple(not_ids)
-        return await self._reader.read(lambda c: callbacks.next_due(c, ids))
+        return await self._reader.read(lambda c: callbacks.next_due(c, after))
 
     async def delivered(self, callback_id: str) -> None:
         """See outbox.Outbox."""
