@@ -17,6 +17,8 @@ What a terminal status costs:
                                            is known, whatever upstream leaves out
     aborted    nothing                     it ended before it started
     (refused)  nothing: released           it was never taken
+
+What comes to more nano-dollars than 64 bits hold (nine thousand million dollars) is unknown.
 """
 
 from collections.abc import Iterable
@@ -25,7 +27,7 @@ from dataclasses import dataclass
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import Metrics, PriceSchedule, Tier, charge
 from mediagate_server.replicate.port import PredictionStatus
-from mediagate_server.store.records import CostState, Entry, EntryKind
+from mediagate_server.store.records import LARGEST_NANOS, CostState, Entry, EntryKind
 
 _LEAST_SURE_FIRST = (CostState.UNKNOWN, CostState.ESTIMATED, CostState.ASSUMED)
 _NOTHING_CAME_OUT: Metrics = {
@@ -95,6 +97,8 @@ def settle_by_tier(
         delivered = None if outputs else 0
         metrics = metrics if outputs else {**_NOTHING_CAME_OUT, **metrics}
     tier, amount = charge(price, metrics, outputs=delivered) or (None, None)
+    if amount is not None and amount > LARGEST_NANOS:
+        amount = None
     if amount is None:
         state = CostState.UNKNOWN
     else:
@@ -137,8 +141,11 @@ def total(entries: Iterable[Entry]) -> Total:
     states = {entry.state for entry in counting}
     state = next((state for state in _LEAST_SURE_FIRST if state in states), CostState.SETTLED)
     dates = [entry.price_as_of for entry in counting if entry.price_as_of]
+    whole: int | None = None if unknown else sum(known)
+    if whole is not None and whole > LARGEST_NANOS:
+        whole, state = None, CostState.UNKNOWN
     return Total(
-        amount_nanos=None if unknown else sum(known),
+        amount_nanos=whole,
         state=state,
         known_nanos=sum(known),
         unknown=unknown,

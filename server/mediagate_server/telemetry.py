@@ -42,6 +42,13 @@ rpc_seconds = Histogram(
     registry=REGISTRY,
 )
 
+discarded_values = Counter(
+    "mediagate_upstream_discarded_values",
+    "Fields of upstream's answers whose values nothing can hold, by field.",
+    ("field",),
+    registry=REGISTRY,
+)
+
 generations = Counter(
     "mediagate_generations",
     "Generations that reached a terminal state.",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_server.replicate.decoding import decode_page, decode_prediction
-from mediagate_server.replicate.port import NoAnswer, Prediction, PredictionStatus
+from mediagate_server.replicate.port import UNUSABLE, NoAnswer, Prediction, PredictionStatus
 
 
 def decode(**fields: Any) -> Prediction:
@@ -99,20 +99,22 @@ def test_times_with_offset_without_zone_and_unreadable() -> None:
 
 
 def test_metrics_hold_the_digits_of_the_literal() -> None:
-    """Fractions are Decimal of what was written; what is no scalar is left out."""
+    """Fractions are Decimal of what was written; what is no scalar cannot be reckoned with."""
     body = b"""{"id":"p","status":"succeeded","input":{"x":0.1},"metrics":{"predict_time":2.861892,
-      "third":0.3333333333333333333333,"tokens":12,"big":18446744073709551616,"e":1.5E-7,
+      "third":0.3333333333333333333333,"tokens":12,"big":9223372036854775807,"e":1.5E-7,
       "zero":0.0,"ok":true,"name":"a100","none":null,"list":[1.5],"object":{"a":1}}}"""
     prediction = decode_prediction(body)
     assert prediction.metrics == {
         "predict_time": Decimal("2.861892"),
         "third": Decimal("0.3333333333333333333333"),
         "tokens": 12,
-        "big": 18446744073709551616,
+        "big": 9223372036854775807,
         "e": Decimal("1.5E-7"),
         "zero": Decimal("0.0"),
         "ok": True,
         "name": "a100",
+        "list": UNUSABLE,
+        "object": UNUSABLE,
     }
     assert all(type(v) in (Decimal, int, bool, str) for v in prediction.metrics.values())
     assert prediction.input == {"x": 0.1}
@@ -126,14 +128,14 @@ def test_no_metric_ever_passes_through_a_float(number: Decimal) -> None:
     literal = str(number)
     body = f'{{"id":"p","metrics":{{"a":0.5,"n":{literal}}}}}'.encode()
     told = decode_prediction(body).metrics.get("n")
-    if number and abs(number.adjusted()) > 30:
-        assert told is None
+    if number and (number.adjusted() < -30 or number > 2**63 - 1):
+        assert told == UNUSABLE
     else:
         assert str(told) == str(number)
 
 
 _LITERALS = st.decimals(0, 1000, allow_nan=False, places=17).map(str) | st.sampled_from(
-    ["0.10", "2.5E-7", "12", "18446744073709551616", "0.3333333333333333333333"]
+    ["0.10", "2.5E-7", "12", "9223372036854775807", "0.3333333333333333333333"]
 )
 _METRICS_LIKE = st.dictionaries(st.sampled_from(["n", "t", "metrics"]), _LITERALS).map(
     lambda named: "{" + ",".join(f'"{name}":{literal}' for name, literal in named.items()) + "}"
@@ -184,7 +186,9 @@ def test_metrics_are_those_of_the_prediction_wherever_they_stand(
     told = decode_prediction(body.encode()).metrics
     wanted = exact if isinstance(exact, dict) else {}
     scalars = {
-        name: value for name, value in wanted.items() if isinstance(value, Decimal | int | str)
+        name: value if isinstance(value, Decimal | int | str) else UNUSABLE
+        for name, value in wanted.items()
+        if value is not None
     }
     assert told == scalars
     assert {name: str(value) for name, value in told.items()} == {
@@ -192,22 +196,103 @@ def test_metrics_are_those_of_the_prediction_wherever_they_stand(
     }
 
 
+DEEP = [101, 500, 1_000, 1_100, 100_000]
+"""Levels at which one parser or another would give up, and at which none does."""
+
+
+@pytest.mark.parametrize("levels", DEEP)
 @pytest.mark.parametrize(
-    "body", ['{"id":"p","metrics":{"a":1.5},"output":%s}', '{"id":"p","output":%s}']
+    "body",
+    [
+        '{"id":"p","metrics":{"a":1.5},"output":%s}',
+        '{"output":%s,"logs":"[[{\\"","id":"p","metrics":{"a":1.50e0}}',
+        '{"output":%s,"id":"p","metrics":{"a":1.5},"logs":NaN}',
+    ],
 )
-def test_output_nested_too_deep_for_exact_numbers_loses_no_prediction(body: str) -> None:
-    """What it cost is not known then, and never a guess."""
-    prediction = decode_prediction((body % ("[" * 1_000 + "]" * 1_000)).encode())
-    assert (prediction.id, prediction.metrics) == ("p", {})
+def test_output_nested_too_deep_is_left_out_and_nothing_else(body: str, levels: int) -> None:
+    """It ends all the same, at its exact cost; the same with every parser and interpreter."""
+    for nested in ("[" * levels + "]" * levels, '{"]":' * levels + "1" + "}" * levels):
+        prediction = decode_prediction((body % nested).encode())
+        assert prediction.id == "p"
+        assert prediction.metrics == {"a": Decimal("1.5")}
+        assert prediction.output is None
+        assert prediction.output_too_deep
+
+
+def test_a_hundred_levels_are_read() -> None:
+    """The bound is ours: an output of just as many levels is there whole."""
+    nested = "[" * 100 + "]" * 100
+    prediction = decode_prediction(b'{"id":"p","output":%s}' % nested.encode())
+    assert json.dumps(prediction.output) == nested
+    assert not prediction.output_too_deep
+
+
+def test_brackets_within_texts_are_no_levels() -> None:
+    """However many there are, and whatever quotes and backslashes stand around them."""
+    text = '[{\\"' * 1_000 + "\\" + "[" * 1_000
+    assert decode(output=[text]).output == [text]
+
+
+@pytest.mark.parametrize("levels", DEEP)
+def test_a_row_nested_too_deep_costs_no_page(levels: int) -> None:
+    """The other rows are read as if it were not there, and it too but for its output."""
+    nested = b"[" * levels + b"]" * levels
+    page = decode_page(
+        b'{"next":null,"results":[{"id":"a","metrics":{"t":0.10}},null,'
+        b'{"id":"b","output":%s,"input":%s,"metrics":{"t":0.20}},{"id":"c"}]}' % (nested, nested)
+    )
+    assert [prediction.id for prediction in page.predictions] == ["a", "b", "c"]
+    assert [prediction.output_too_deep for prediction in page.predictions] == [False, True, False]
+    assert [str(prediction.metrics.get("t")) for prediction in page.predictions[:2]] == [
+        "0.10",
+        "0.20",
+    ]
+    assert page.predictions[1].input == {}
+
+
+@pytest.mark.parametrize("levels", DEEP)
+@pytest.mark.parametrize("end", ["", "]" * 50, "]" * 200_000, "}", ']"', ","])
+def test_what_is_nested_deep_and_is_no_json_is_no_answer(levels: int, end: str) -> None:
+    """Broken off or garbled: the same answer from every parser."""
+    with pytest.raises(NoAnswer):
+        decode_prediction(('{"id":"p","output":' + "[" * levels + end).encode())
 
 
 @pytest.mark.parametrize(
-    "literal", ["1e31", "1e-31", "1e999999999999999999999", "NaN", "-Infinity"]
+    "literal",
+    ["9007199254740993", "18446744073709551617", "-9223372036854775809", "9" * 400, "1" * 4_000],
 )
-def test_numbers_that_are_no_measure_are_left_out(literal: str) -> None:
-    """They would only blow up the arithmetic behind."""
-    body = f'{{"id":"p","metrics":{{"n":{literal},"t":1.5}}}}'.encode()
-    assert decode_prediction(body).metrics == {"t": Decimal("1.5")}
+def test_integers_in_output_and_input_are_exact(literal: str) -> None:
+    """Whatever their size: no double is between."""
+    body = f'{{"id":"p","output":[{literal}],"input":{{"seed":{literal}}}}}'.encode()
+    prediction = decode_prediction(body)
+    assert prediction.output == [int(literal)]
+    assert prediction.input == {"seed": int(literal)}
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e400", "9" * 5_000])
+def test_numbers_that_nothing_holds_are_texts(literal: str) -> None:
+    """As they were written."""
+    prediction = decode_prediction(f'{{"id":"p","output":{{"n":{literal}}}}}'.encode())
+    assert prediction.output == {"n": literal}
+
+
+@pytest.mark.parametrize(
+    ("told", "moment"),
+    [
+        ("9999-12-31T23:59:59Z", None),
+        ("0001-01-01T00:00:00+05:00", None),
+        ("9999-12-31T23:59:59-05:00", None),
+        ("1969-12-31T23:59:59Z", None),
+        ("2262-01-01T00:00:00Z", None),
+        ("2261-12-31T23:59:59Z", datetime(2261, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("1970-01-01T05:00:00+05:00", datetime(1970, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_times_that_no_clock_can_tell_are_none(told: str, moment: datetime | None) -> None:
+    """Nothing behind has to add to them with care."""
+    prediction = decode(created_at=told, started_at=told, completed_at=told)
+    assert prediction.created_at == prediction.started_at == prediction.completed_at == moment
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import orjson
+
 from mediagate_server.generations.doors import Timing
 from mediagate_server.generations.hashing import input_hash
 from mediagate_server.generations.whole import Doubt
@@ -105,7 +107,10 @@ def _same_input(doubt: Doubt, prediction: Prediction) -> bool:
     if shown is None or prediction.data_removed:
         return True  # Nothing to compare: the model and the time have to do.
     if doubt.plan is None:
-        return input_hash(doubt.key, shown) == doubt.attempt.input_hash
+        try:
+            return input_hash(doubt.key, shown) == doubt.attempt.input_hash
+        except orjson.JSONEncodeError:
+            return False  # An integer beyond 64 bits, say: never sent by us.
     sent = doubt.plan.input
     # Upstream may fill in its own defaults, so only what was sent is compared.
     return all(name in shown and same_value(value, shown[name]) for name, value in sent.items())

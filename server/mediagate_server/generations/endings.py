@@ -1,10 +1,11 @@
 """How an end upstream becomes an end here: state, failure, output, usage. Pure; no I/O."""
 
 import mimetypes
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from mediagate_server.catalog.plan import OutputKind, OutputShape
@@ -25,12 +26,18 @@ from mediagate_server.errors import (
     Violation,
 )
 from mediagate_server.outputs.keeping import LINK_LIFE
+from mediagate_server.replicate.json_parsing import DEEPEST
 from mediagate_server.replicate.port import Prediction, Refusal, Refused
 from mediagate_server.store.records import Output, StoredMedia, Usage
 
 _REGISTERED_NAMES = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
 """Media types that Python still calls by their old names."""
 _NUMBERS = (Decimal, int)
+_MOST: Final = 2**63 - 1
+_MOST_IMAGES: Final = 2**31 - 1
+_LONGEST: Final = 9_223_372_036
+"""Seconds whose nanoseconds fit into 64 bits."""
+_MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}", re.ASCII)
 
 
 def refused_failure(refused: Refused, model: str) -> Failure:
@@ -106,6 +113,14 @@ def output_invalid(model: str, prediction_id: str, problem: str) -> Failure:
     return OutputInvalid("the answer is not the JSON that was asked for", metadata=metadata).failure
 
 
+def output_too_deep(model: str, prediction_id: str) -> Failure:
+    """What it made is nested deeper than is read."""
+    metadata = {"model": model, "prediction": prediction_id, "problem": "it is nested too deep"}
+    return OutputInvalid(
+        f"the output is nested deeper than {DEEPEST} levels", metadata=metadata
+    ).failure
+
+
 def text_lost(model: str) -> Failure:
     """The stream broke and upstream no longer holds the whole text."""
     return StreamInterrupted(
@@ -155,7 +170,7 @@ def medium_of(uri: str, expected: str, ended_at: datetime) -> StoredMedia:
     """One link of an output, with the media type that its name tells, else the expected one."""
     if uri.startswith("data:"):
         stated = uri[5:].split(",", 1)[0].split(";", 1)[0]
-        return StoredMedia(uri, stated or expected)
+        return StoredMedia(uri, stated if _MEDIA_TYPE.fullmatch(stated) else expected)
     try:
         guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
     except ValueError:
@@ -165,9 +180,12 @@ def medium_of(uri: str, expected: str, ended_at: datetime) -> StoredMedia:
 
 
 def usage_of(prediction: Prediction) -> Usage:
-    """What upstream says was used. It has spelled the same metric in more than one way."""
+    """What upstream says was used. It has spelled the same metric in more than one way.
+
+    What the contract has no room for, and what is negative, is not known.
+    """
     metrics = prediction.metrics
-    return Usage(
+    used = Usage(
         input_tokens=_whole(metrics, "token_input_count", "input_token_count"),
         output_tokens=_whole(metrics, "token_output_count", "output_token_count"),
         input_characters=_whole(metrics, "character_input_count"),
@@ -177,6 +195,18 @@ def usage_of(prediction: Prediction) -> Usage:
         ),
         run_seconds=_seconds(metrics, "predict_time"),
     )
+    return bounded_usage(used)
+
+
+def bounded_usage(used: Usage) -> Usage:
+    """The same without the figures that the contract or the store has no room for."""
+    bounds = {"images": _MOST_IMAGES, "media_seconds": _LONGEST, "run_seconds": _LONGEST}
+    figures: dict[str, Any] = {}
+    for name in Usage.__struct_fields__:
+        figure = getattr(used, name)
+        fits = figure is not None and 0 <= figure <= bounds.get(name, _MOST)
+        figures[name] = figure if fits else None
+    return Usage(**figures)
 
 
 def _whole(metrics: Mapping[str, Any], *names: str) -> int | None:

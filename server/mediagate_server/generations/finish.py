@@ -59,9 +59,12 @@ def finish(
         record,
         usage=endings.usage_of(end),
         logs=end.logs,
-        started_at=end.started_at or record.started_at,
+        started_at=within_run(record, end.started_at, now) or record.started_at,
     )
     if end.status is PredictionStatus.SUCCEEDED:
+        if end.output_too_deep and not (streamed.clean and record.shape["kind"] in TEXTS):
+            failure = endings.output_too_deep(record.model, end.id)
+            return Finish(replace(record, state=State.FAILED, failure=failure))
         if record.shape["kind"] in TEXTS:
             return _text(record, end, streamed)
         if record.shape["kind"] == OutputKind.JSON_TEXT:
@@ -81,6 +84,14 @@ def finish(
     failure = stop_failure(record, stopped_because or "upstream")
     state = State.FAILED if stopped_because == DEADLINE else State.CANCELLED
     return Finish(replace(record, state=state, failure=failure))
+
+
+def within_run(record: Generation, told: datetime | None, now: datetime) -> datetime | None:
+    """A time that upstream tells of a run that cannot have begun before its call, nor be ahead.
+
+    Its clock may be wrong, or what it says be a recording: links would be over, or live for years.
+    """
+    return None if told is None else min(max(told, record.created_at), now)
 
 
 def stop_failure(record: Generation, because: str) -> Failure:
@@ -110,7 +121,8 @@ def _json(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
 def _raw(record: Generation, end: Prediction, now: datetime) -> Generation:
     """Whatever it is: a model without an output has succeeded too."""
     paths = json.loads(record.shape["field"])
-    output = lift(end.output, paths, record.shape["media_type"], end.completed_at or now)
+    ended_at = within_run(record, end.completed_at, now) or now
+    output = lift(end.output, paths, record.shape["media_type"], ended_at)
     return replace(record, state=State.SUCCEEDED, output=output)
 
 
@@ -123,7 +135,7 @@ def _media(record: Generation, end: Prediction, now: datetime) -> Generation:
     shape = OutputShape(
         OutputKind(record.shape["kind"]), record.shape["field"], record.shape["media_type"]
     )
-    output = endings.media_of(end.output, shape, end.completed_at or now)
+    output = endings.media_of(end.output, shape, within_run(record, end.completed_at, now) or now)
     if output.media:
         return replace(record, state=State.SUCCEEDED, output=output)
     failure = endings.run_failed(record.model, end.id)

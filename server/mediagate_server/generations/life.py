@@ -21,7 +21,7 @@ from mediagate_server.generations.bell import Bell, Signal
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
 from mediagate_server.generations.doors import Surroundings
-from mediagate_server.generations.finish import TEXTS, Streamed
+from mediagate_server.generations.finish import TEXTS, Streamed, within_run
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.patience import Patience
 from mediagate_server.generations.reading import StreamReader
@@ -395,5 +395,6 @@ class Life:
     def _running(self, started_at: datetime | None) -> None:
         if self.record.state is State.RUNNING:
             return
-        now = started_at or self._around.clock.now()
+        now = self._around.clock.now()
+        now = within_run(self.record, started_at, now) or now
         self.saved.tell(lambda record: replace(record, state=State.RUNNING, started_at=now))

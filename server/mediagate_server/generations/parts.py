@@ -6,7 +6,7 @@ failure. Where a screening ends in anything but safe, nothing else is sent.
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import Failure
@@ -166,4 +166,5 @@ def _together(used: Iterable[Usage | None]) -> Usage | None:
         figures = [getattr(one, name) for one in known]
         return None if None in figures else sum(figures)
 
-    return Usage(**{name: total(name) for name in Usage.__struct_fields__})  # type: ignore[arg-type]
+    sums: dict[str, Any] = {name: total(name) for name in Usage.__struct_fields__}
+    return endings.bounded_usage(Usage(**sums))

@@ -17,6 +17,8 @@ ANY_STEP: Final = "*"
 _DEEPEST: Final = 24
 """Levels of JSON that a message can carry: parsers of protobuf stop at 100 levels of theirs, and
 one of JSON takes three. What lies deeper becomes its JSON as a text."""
+_LARGEST_INTEGER: Final = 2**53 - 1
+"""The message has doubles alone; beyond this one cannot say which integer was meant."""
 _DELIVERY: Final = "replicate.delivery"
 
 
@@ -25,26 +27,53 @@ def lift(
 ) -> Output:
     """The output with `media:N` in place of each link, and the media, in order.
 
-    `paths` are where links are: keys, and ANY_STEP for every item or property.
+    `paths` are where links are: keys, and ANY_STEP for every item or property. What a message
+    cannot say stands in the value as a text; then all of it is in `exact_json`, too.
     """
     media: list[StoredMedia] = []
+    is_exact = True
 
-    def walk(value: Any, places: list[Sequence[str]], depth: int) -> Any:
+    def with_places(value: Any, places: list[Sequence[str]], depth: int) -> Any:
+        nonlocal is_exact
         if isinstance(value, str):
             if value and (any(not place for place in places) or _is_delivered(value)):
                 media.append(endings.medium_of(value, media_type, ended_at))
                 return f"media:{len(media) - 1}"
             return value
-        if isinstance(value, list | dict) and depth == _DEEPEST:
-            return json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list | dict):
+            is_exact = is_exact and depth < _DEEPEST
+        elif type(value) is int:
+            is_exact = is_exact and abs(value) <= _LARGEST_INTEGER
         if isinstance(value, list):
-            return [walk(item, _within(places, ANY_STEP), depth + 1) for item in value]
+            return [with_places(item, _within(places, ANY_STEP), depth + 1) for item in value]
         if isinstance(value, dict):
-            return {key: walk(item, _within(places, key), depth + 1) for key, item in value.items()}
+            return {
+                key: with_places(item, _within(places, key), depth + 1)
+                for key, item in value.items()
+            }
         return value
 
-    lifted = walk(output, list(paths), 0)
-    return Output(value=lifted, media=tuple(media))
+    lifted = with_places(output, list(paths), 0)
+    if is_exact:
+        return Output(value=lifted, media=tuple(media))
+    return Output(
+        value=_as_carried(lifted, 0),
+        media=tuple(media),
+        exact_json=json.dumps(lifted, ensure_ascii=False),
+    )
+
+
+def _as_carried(value: Any, depth: int) -> Any:
+    """The value as a message can carry it."""
+    if type(value) is int:
+        return value if abs(value) <= _LARGEST_INTEGER else str(value)
+    if isinstance(value, list | dict) and depth == _DEEPEST:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return [_as_carried(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_carried(item, depth + 1) for key, item in value.items()}
+    return value
 
 
 def _within(places: Sequence[Sequence[str]], step: str) -> list[Sequence[str]]:

@@ -10,9 +10,11 @@ from typing import Any, Final
 from msgspec import Struct
 
 from mediagate_server.catalog.schema import Problem, Schema
+from mediagate_server.replicate.json_parsing import DEEPEST, is_too_deep
 
 _THOUGHT: Final = ("<think>", "</think>")
 _FENCE: Final = "```"
+_TOO_DEEP: Final = f"it is nested deeper than {DEEPEST} levels"
 
 
 class Reading(Struct, frozen=True):
@@ -24,13 +26,17 @@ class Reading(Struct, frozen=True):
 
 def read_json(answer: str, schema: str) -> Reading:
     """The one JSON value in an answer, if it is valid by `schema` (JSON, compiled before)."""
+    problem = "it is no JSON"
     for candidate in _candidates(answer):
+        if is_too_deep(candidate.encode(errors="replace")):
+            problem = _TOO_DEEP
+            continue
         try:
             value = json.loads(candidate, parse_constant=_refuse)
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
         return _checked(candidate, value, schema)
-    return Reading(problem="it is no JSON")
+    return Reading(problem=problem)
 
 
 def _candidates(answer: str) -> list[str]:
@@ -49,8 +55,8 @@ def _candidates(answer: str) -> list[str]:
 def _checked(text: str, value: Any, schema: str) -> Reading:
     try:
         problems = Schema(json.loads(schema)).problems(value)
-    except ValueError:  # nested deeper than the validator goes
-        return Reading(problem="it is nested too deep to be checked")
+    except ValueError:  # a lone surrogate, say
+        return Reading(problem="it cannot be checked")
     return Reading(problem=_told(problems[0])) if problems else Reading(text)
 
 

@@ -2,39 +2,62 @@
 
 What is paid for must never be lost because a field beside the id looks odd: everything but the
 id may be missing, null or of another type. Only a document without an id is unreadable.
+
+All that is read here is bounded here, once, to what the store, the contract and a clock can hold:
+what is beyond is left out, or unknown, and nobody behind has to ask again. `json_parsing.py` does
+the same for JSON values themselves.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
-import orjson
 from msgspec import Raw, Struct
 
+from mediagate_server.replicate import discarded_values
 from mediagate_server.replicate.addresses import next_cursor
+from mediagate_server.replicate.json_parsing import (
+    ParsedObject,
+    parse_exactly,
+    parse_object,
+    split_elements,
+)
 from mediagate_server.replicate.port import (
+    UNUSABLE,
     NoAnswer,
     Prediction,
     PredictionPage,
     PredictionStatus,
 )
 
-_LONGEST_ID = 256
-_LARGEST_EXPONENT = 30
-"""A metric of 1e31 or of 1e-31 is no count and no time: multiplied it would only fill memory."""
-_TOO_LARGE: int = 10 ** (_LARGEST_EXPONENT + 1)
+_LONGEST_ID: Final = 256
+_LONGEST_NAME: Final = 512
+"""Characters of a model's name."""
+_LONGEST_URL: Final = 8_192
+_MOST_METRICS: Final = 1_000
+_LONGEST_METRIC: Final = 128
+"""Characters of a metric's name, as Cog has it, and of a word that is its value."""
+_LARGEST: Final = 2**63 - 1
+"""What the store and the contract hold of a count."""
+_LARGEST_EXPONENT: Final = 18
+_SMALLEST_EXPONENT: Final = -30
+"""A metric of 1e-31 is no time: multiplied it would only fill memory."""
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2262, 1, 1, tzinfo=UTC)
+"""What clocks of 64-bit nanoseconds can tell; other times are no times of a prediction."""
 
-_Metrics = dict[str, Decimal | int | str | bool]
+_Metrics = Mapping[str, Decimal | int | str | bool]
 
 
 def decode_prediction(body: bytes) -> Prediction:
     """One prediction. NoAnswer where no id can be read."""
-    document = _loads(body)
-    prediction = _prediction(document, lambda: _exact_metrics(body))
+    document = parse_object(body)
+    prediction = _prediction(document, partial(_exact_metrics, document, body))
     if prediction is None:
         raise NoAnswer("the answer names no prediction")
     return prediction
@@ -42,54 +65,44 @@ def decode_prediction(body: bytes) -> Prediction:
 
 def decode_page(body: bytes) -> PredictionPage:
     """One page of a list. Rows without an id are left out. NoAnswer where there is no list."""
-    document = _loads(body)
-    rows = document.get("results") if isinstance(document, dict) else None
+    page = parse_object(body)
+    if page.too_deep:
+        rows = _rows_taken_apart(page.texts.get("results", b""))
+    else:
+        rows = _rows(page.members.get("results"), body)
+    predictions = tuple(prediction for prediction in rows if prediction is not None)
+    return PredictionPage(predictions, next_cursor(page.members.get("next")))
+
+
+def _rows(rows: object, body: bytes) -> Iterator[Prediction | None]:
     if not isinstance(rows, list):
         raise NoAnswer("the answer holds no list of predictions")
     exact_rows: list[Any] = []
 
     def exact_metrics(index: int) -> object:
         if not exact_rows:
-            exact_rows.extend(_exact(body)["results"])
+            exact_rows.extend(parse_exactly(body)["results"])
         return exact_rows[index].get("metrics")
 
-    def decoded() -> Iterable[Prediction]:
-        for index, row in enumerate(rows):
-            prediction = _prediction(row, partial(exact_metrics, index))
-            if prediction is not None:
-                yield prediction
+    for index, row in enumerate(rows):
+        if isinstance(row, dict):
+            yield _prediction(ParsedObject(row), partial(exact_metrics, index))
 
-    return PredictionPage(tuple(decoded()), next_cursor(document.get("next")))
+
+def _rows_taken_apart(results: bytes) -> Iterator[Prediction | None]:
+    """Of a page with a row that is nested too deep: each is parsed by itself."""
+    for row in split_elements(results, b"["):
+        if row.strip().startswith(b"{"):
+            document = parse_object(row)
+            yield _prediction(document, partial(_exact_metrics, document, row))
 
 
 def decode_secret(body: bytes) -> str:
     """The secret in an answer about it. NoAnswer where there is none."""
-    document = _loads(body)
-    key = document.get("key") if isinstance(document, dict) else None
+    key = parse_object(body).members.get("key")
     if not isinstance(key, str) or not key:
         raise NoAnswer("the answer holds no secret")
     return key
-
-
-def _loads(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        # It is right to be strict with lone surrogates, control characters, NaN and bytes that
-        # are no UTF-8, but not when the id of something paid stands beside them.
-        try:
-            return _printable(_LENIENT.decode(body.decode("utf-8", "replace")))
-        except (ValueError, RecursionError) as unreadable:
-            raise NoAnswer("the answer is not JSON") from unreadable
-
-
-def _exact(document: bytes) -> Any:
-    """The document with every fraction as its literal says: 0.1 is a tenth, which no float is.
-
-    Done a second time and only where metrics hold fractions, because inputs and outputs must
-    stay plain JSON values.
-    """
-    return _EXACT.decode(document.decode("utf-8", "replace"))
 
 
 class _Metered(Struct):
@@ -98,63 +111,56 @@ class _Metered(Struct):
     metrics: Raw = Raw(b"null")
 
 
-def _exact_metrics(body: bytes) -> object:
+_METERED: Final = msgspec.json.Decoder(_Metered)
+
+
+def _exact_metrics(document: ParsedObject, body: bytes) -> object:
     """The metrics of a prediction, exactly, if possible without making anything else of it."""
+    if document.texts:
+        return parse_exactly(document.texts["metrics"])
     try:
-        return _EXACT_METRICS.decode(_METERED.decode(body).metrics)
+        metrics = bytes(_METERED.decode(body).metrics)
     except ValueError:
-        return _exact(body).get("metrics")
+        return parse_exactly(body).get("metrics")
+    return parse_exactly(metrics)
 
 
-def _integer(literal: str) -> int | float:
-    # Python refuses to read integers of thousands of digits, rightly; as a float it is infinite.
-    return int(literal) if len(literal) < 1_000 else float(literal)
-
-
-def _decimal(literal: str) -> Decimal | None:
-    try:
-        return Decimal(literal)
-    except InvalidOperation:  # an exponent beyond what decimal can hold
+def _prediction(document: ParsedObject, exact_metrics: Callable[[], object]) -> Prediction | None:
+    members = document.members
+    if not _is_id(members.get("id")):
         return None
-
-
-_LENIENT = json.JSONDecoder(strict=False, parse_int=_integer)
-_EXACT = json.JSONDecoder(strict=False, parse_float=_decimal, parse_int=_integer)
-_METERED = msgspec.json.Decoder(_Metered)
-_EXACT_METRICS = msgspec.json.Decoder(float_hook=_decimal)
-
-
-def _printable(value: Any) -> Any:
-    """The same document with lone surrogates replaced: nothing could send them on."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    return value
-
-
-def _prediction(document: object, exact_metrics: Callable[[], object]) -> Prediction | None:
-    if not isinstance(document, dict) or not _is_id(document.get("id")):
-        return None
-    urls = document.get("urls")
-    given = document.get("input")
-    return Prediction(
-        id=document["id"],
-        status=_status(document.get("status")),
-        model=_text(document.get("model")),
-        input=given if isinstance(given, dict) else None,
-        output=document.get("output"),
-        error=_error(document.get("error")),
-        logs=_text(document.get("logs")),
-        metrics=_metrics(document.get("metrics"), exact_metrics),
-        created_at=instant_of(document.get("created_at")),
-        started_at=instant_of(document.get("started_at")),
-        completed_at=instant_of(document.get("completed_at")),
-        data_removed=document.get("data_removed") is True,
-        stream_url=(_text(urls.get("stream")) or None) if isinstance(urls, dict) else None,
+    discarded: set[str] = set()
+    urls = members.get("urls")
+    stream_url = _text(urls.get("stream")) if isinstance(urls, dict) else ""
+    prediction = Prediction(
+        id=members["id"],
+        status=_status(members.get("status")),
+        model=_text(members.get("model"))[:_LONGEST_NAME],
+        input=_input(document),
+        output=members.get("output"),
+        output_too_deep="output" in document.too_deep,
+        error=_error(members.get("error")),
+        logs=_text(members.get("logs")),
+        metrics=_metrics(members.get("metrics"), exact_metrics, discarded),
+        created_at=_instant(members, "created_at", discarded),
+        started_at=_instant(members, "started_at", discarded),
+        completed_at=_instant(members, "completed_at", discarded),
+        data_removed=members.get("data_removed") is True,
+        stream_url=stream_url if 0 < len(stream_url) <= _LONGEST_URL else None,
     )
+    if document.too_deep:
+        discarded.add("depth")
+    if discarded:
+        discarded_values.LOG.report(prediction.id, discarded)
+    return prediction
+
+
+def _input(document: ParsedObject) -> Mapping[str, Any] | None:
+    """None where upstream shows none. What is nested too deep for us is not what we have sent."""
+    if "input" in document.too_deep:
+        return {}
+    given = document.members.get("input")
+    return given if isinstance(given, dict) else None
 
 
 def _is_id(value: object) -> bool:
@@ -181,32 +187,68 @@ def _error(value: object) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _instant(members: Mapping[str, Any], name: str, discarded: set[str]) -> datetime | None:
+    told = members.get(name)
+    if told is None:
+        return None
+    moment = instant_of(told)
+    if moment is None:
+        discarded.add(name)
+    return moment
+
+
 def instant_of(value: object) -> datetime | None:
-    """RFC 3339 with any number of fraction digits, cut to microseconds. None where unreadable."""
+    """RFC 3339 with any number of fraction digits, cut to microseconds, in UTC.
+
+    None where it is unreadable, or no time that a clock can tell.
+    """
     if not isinstance(value, str):
         return None
     try:
         moment = datetime.fromisoformat(value.upper())
-    except ValueError:
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment if _EARLIEST <= moment < _LATEST else None
 
 
-def _metrics(told: object, exact_metrics: Callable[[], object]) -> _Metrics:
-    if isinstance(told, dict) and any(type(value) is float for value in told.values()):
-        # Whole numbers beyond 64 bits also come as floats from the fast parser.
-        try:
-            told = exact_metrics()
-        except RecursionError:
-            return {}  # An output nested that deep is still paid for, at a price nobody knows.
-    if not isinstance(told, dict):
+def _metrics(told: object, exact_metrics: Callable[[], object], discarded: set[str]) -> _Metrics:
+    """What is no number, word or switch, or more than we hold, is UNUSABLE; null is not there."""
+    if not isinstance(told, dict) or not told:
         return {}
-    return {key: value for key, value in told.items() if _is_metric(value)}
+    if any(type(value) not in _EXACT_TYPES for value in told.values()):
+        # Fractions, and texts that may have been written as numbers.
+        told = exact_metrics()
+        if not isinstance(told, dict):
+            return {}
+    if len(told) > _MOST_METRICS:
+        discarded.add("metrics")
+    metrics: dict[str, Decimal | int | str | bool] = {}
+    for name, value in islice(told.items(), _MOST_METRICS):
+        if value is None:
+            continue
+        if len(name) > _LONGEST_METRIC:
+            discarded.add("metrics")
+        elif _is_metric(value):
+            metrics[name] = value
+        else:
+            if not isinstance(value, list | dict):  # Models may report those as they like.
+                discarded.add("metrics")
+            metrics[name] = UNUSABLE
+    return metrics
+
+
+_EXACT_TYPES: Final = frozenset({int, bool, type(None)})
 
 
 def _is_metric(value: object) -> bool:
     if isinstance(value, Decimal):
-        return value == 0 or abs(value.adjusted()) <= _LARGEST_EXPONENT
+        if not value.is_finite():
+            return False
+        # By the place of its first digit, before its digits, which may be millions, are looked at.
+        in_range = _SMALLEST_EXPONENT <= value.adjusted() <= _LARGEST_EXPONENT
+        return value == 0 or (in_range and abs(value) <= _LARGEST)
     if isinstance(value, int):  # A switch too.
-        return -_TOO_LARGE < value < _TOO_LARGE
-    return isinstance(value, str)
+        return -_LARGEST <= value <= _LARGEST
+    return isinstance(value, str) and len(value) <= _LONGEST_METRIC

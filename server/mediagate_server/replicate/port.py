@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
 
@@ -41,11 +41,18 @@ _TERMINAL = frozenset(
 )
 
 
+UNUSABLE: Final = ""
+"""Stands in the metrics for a value that was told and that nothing can be reckoned with."""
+
+
 class Prediction(Struct, frozen=True):
     """One prediction as last told by upstream. Only `id` and `status` are sure to be there.
 
     `metrics` holds numbers as Decimal of the JSON literal (or int), because money is computed
-    from them; keys whose value is neither number, string nor bool are left out.
+    from them. What was told and is no number, string or bool, or more than can be held, is
+    UNUSABLE: a cost that goes by it is unknown. Integers in `input` and `output` are exact; NaN,
+    infinities and what a double cannot hold are texts. Times are in UTC, and possible.
+    `output_too_deep`: it is nested deeper than is read, and `output` is None.
     `model` may be an internal name of Replicate's and is never shown to callers.
     """
 
@@ -62,6 +69,7 @@ class Prediction(Struct, frozen=True):
     completed_at: datetime | None = None
     data_removed: bool = False
     stream_url: str | None = None
+    output_too_deep: bool = False
 
 
 class CreateRequest(Struct, frozen=True):

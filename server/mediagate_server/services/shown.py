@@ -274,6 +274,7 @@ def _raw(
     return generation_pb2.RawOutput(
         value=json_format.ParseDict(value, struct_pb2.Value()),
         media=_media(record.id, output, links, now),
+        exact_json=output.exact_json,
     )
 
 

@@ -8,7 +8,7 @@ can never both write.
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct, field
 
@@ -68,6 +68,10 @@ class CostState(StrEnum):
     ASSUMED = "assumed"
 
 
+LARGEST_NANOS: Final = 2**63 - 1
+"""The largest amount that the store and the contract hold."""
+
+
 class Cost(Struct, frozen=True):
     """Nano-dollars and how sure they are; None is unknown, never zero."""
 
@@ -110,11 +114,13 @@ class Output(Struct, frozen=True, omit_defaults=True):
     """What was made: a text, or media in the order asked for.
 
     `value` is the output of a model run by its slug, as JSON, with `media:N` where its links were.
+    `exact_json` is the same as text, where a part of it stands as text in `value`; else empty.
     """
 
     text: str | None = None
     media: tuple[StoredMedia, ...] = ()
     value: Any = None
+    exact_json: str = ""
 
 
 class Harm(Struct, frozen=True):

@@ -1167,10 +1167,16 @@ type RawOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. Of a
 	// model that makes one text in pieces it is the text. What is nested deeper than 24 levels
-	// stands as JSON in a string. Unset: none; null: the model gave none.
+	// stands as JSON in a string; integers beyond 2^53 - 1, which a double does not hold exactly, as
+	// their digits in a string; NaN, Infinity and numbers beyond a double's range as they were
+	// written, in a string. Unset: none; null: the model gave none. An output that is nested deeper
+	// than 100 levels fails with OUTPUT_INVALID.
 	Value *structpb.Value `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	// The media in it.
-	Media         []*Media `protobuf:"bytes,2,rep,name=media,proto3" json:"media,omitempty"`
+	Media []*Media `protobuf:"bytes,2,rep,name=media,proto3" json:"media,omitempty"`
+	// The value as JSON text, exactly, where a part of it that is deep, or an integer that is large,
+	// stands in a string there. Empty: the value says all of it.
+	ExactJson     string `protobuf:"bytes,3,opt,name=exact_json,json=exactJson,proto3" json:"exact_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1217,6 +1223,13 @@ func (x *RawOutput) GetMedia() []*Media {
 		return x.Media
 	}
 	return nil
+}
+
+func (x *RawOutput) GetExactJson() string {
+	if x != nil {
+		return x.ExactJson
+	}
+	return ""
 }
 
 // Says which of several outputs are missing.
@@ -1432,10 +1445,12 @@ const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\vVideoOutput\x12)\n" +
 	"\x05video\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05video\"8\n" +
 	"\vAudioOutput\x12)\n" +
-	"\x05audio\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05audio\"d\n" +
+	"\x05audio\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05audio\"\x83\x01\n" +
 	"\tRawOutput\x12,\n" +
 	"\x05value\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12)\n" +
-	"\x05media\x18\x02 \x03(\v2\x13.mediagate.v1.MediaR\x05media\"F\n" +
+	"\x05media\x18\x02 \x03(\v2\x13.mediagate.v1.MediaR\x05media\x12\x1d\n" +
+	"\n" +
+	"exact_json\x18\x03 \x01(\tR\texactJson\"F\n" +
 	"\rPartialOutput\x125\n" +
 	"\amissing\x18\x01 \x03(\v2\x1b.mediagate.v1.MissingOutputR\amissing\"O\n" +
 	"\rMissingOutput\x12\x14\n" +

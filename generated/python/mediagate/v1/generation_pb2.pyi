@@ -661,11 +661,19 @@ class RawOutput(_message.Message):
 
     VALUE_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
+    EXACT_JSON_FIELD_NUMBER: _builtins.int
+    exact_json: _builtins.str
+    """The value as JSON text, exactly, where a part of it that is deep, or an integer that is large,
+    stands in a string there. Empty: the value says all of it.
+    """
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. Of a
         model that makes one text in pieces it is the text. What is nested deeper than 24 levels
-        stands as JSON in a string. Unset: none; null: the model gave none.
+        stands as JSON in a string; integers beyond 2^53 - 1, which a double does not hold exactly, as
+        their digits in a string; NaN, Infinity and numbers beyond a double's range as they were
+        written, in a string. Unset: none; null: the model gave none. An output that is nested deeper
+        than 100 levels fails with OUTPUT_INVALID.
         """
 
     @_builtins.property
@@ -677,10 +685,11 @@ class RawOutput(_message.Message):
         *,
         value: _struct_pb2.Value | None = ...,
         media: _abc.Iterable[_medium_pb2.Media] | None = ...,
+        exact_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact_json", b"exact_json", "media", b"media", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

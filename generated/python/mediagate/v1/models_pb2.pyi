@@ -695,7 +695,9 @@ class RunModelRequest(_message.Message):
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """The model's own inputs, checked against its schema before anything is spent. A null is an
-        input that is not given; a number without a fraction is an integer.
+        input that is not given; a number without a fraction is an integer. Numbers here are doubles:
+        beyond 2^53 - 1 they may have been another integer, and are refused. Where the model takes
+        texts, such an integer can be given as one.
         """
 
     @_builtins.property
