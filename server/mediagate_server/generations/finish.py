@@ -62,18 +62,7 @@ def finish(
         started_at=within_run(record, end.started_at, now) or record.started_at,
     )
     if end.status is PredictionStatus.SUCCEEDED:
-        if end.output_too_deep and not (streamed.clean and record.shape["kind"] in TEXTS):
-            failure = endings.output_too_deep(record.model, end.id)
-            return Finish(replace(record, state=State.FAILED, failure=failure))
-        if record.shape["kind"] in TEXTS:
-            return _text(record, end, streamed)
-        if record.shape["kind"] == OutputKind.JSON_TEXT:
-            return _json(record, end, streamed)
-        if record.modality == "safety":
-            return Finish(_verdict(record, end))
-        if record.modality == "raw":
-            return Finish(_raw(record, end, now))
-        return Finish(_media(record, end, now))
+        return _success(record, end, streamed, now)
     if streamed.text:
         record = replace(record, output=Output(text=streamed.text))
     if end.status is PredictionStatus.FAILED:
@@ -84,6 +73,21 @@ def finish(
     failure = stop_failure(record, stopped_because or "upstream")
     state = State.FAILED if stopped_because == DEADLINE else State.CANCELLED
     return Finish(replace(record, state=state, failure=failure))
+
+
+def _success(record: Generation, end: Prediction, streamed: Streamed, now: datetime) -> Finish:
+    if end.output_too_deep and not (streamed.clean and record.shape["kind"] in TEXTS):
+        failure = endings.output_too_deep(record.model, end.id)
+        return Finish(replace(record, state=State.FAILED, failure=failure))
+    if record.shape["kind"] in TEXTS:
+        return _text(record, end, streamed)
+    if record.shape["kind"] == OutputKind.JSON_TEXT:
+        return _json(record, end, streamed)
+    if record.modality == "safety":
+        return Finish(_verdict(record, end))
+    if record.modality == "raw":
+        return Finish(_raw(record, end, now))
+    return Finish(_media(record, end, now))
 
 
 def within_run(record: Generation, told: datetime | None, now: datetime) -> datetime | None:

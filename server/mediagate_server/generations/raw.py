@@ -17,8 +17,8 @@ ANY_STEP: Final = "*"
 _DEEPEST: Final = 24
 """Levels of JSON that a message can carry: parsers of protobuf stop at 100 levels of theirs, and
 one of JSON takes three. What lies deeper becomes its JSON as a text."""
-_LARGEST_INTEGER: Final = 2**53 - 1
-"""The message has doubles alone; beyond this one cannot say which integer was meant."""
+_LARGEST_INTEGER: Final = 2**53
+"""The message has doubles alone; up to here they hold every integer."""
 _DELIVERY: Final = "replicate.delivery"
 
 

@@ -1,4 +1,4 @@
-"""Log and metric of values in upstream's answers that nothing can hold. Never the values themselves.
+"""Log and metric of values in upstream's answers that nothing can hold; never the values.
 
 The log has at most one line a second, however many answers there are: an upstream that is wrong
 once is wrong all the time.

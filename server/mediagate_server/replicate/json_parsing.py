@@ -61,11 +61,11 @@ def parse_object(document: bytes) -> ParsedObject:
     members: dict[str, Any] = {}
     texts: dict[str, bytes] = {}
     for element in split_elements(document, b"{"):
-        name = _MEMBER.match(element)
-        if name is None:
+        found = _MEMBER.match(element)
+        if found is None:
             raise NoAnswer("the answer is not JSON")
         # Of a name that is there twice the last one counts, as in every parser.
-        texts[_parse(name[1])] = element[name.end() :]
+        texts[_parse(found[1])] = element[found.end() :]
     too_deep = frozenset(name for name, text in texts.items() if is_too_deep(text))
     for name, text in texts.items():
         members[name] = None if name in too_deep else _parse(text)

@@ -41,8 +41,8 @@ from mediagate_server.media_type import sniff
 _NOT_PARAMETERS: Final = frozenset(
     {"request_id", "validate_only", "wait", "options", "after_sequence"}
 )
-_EXACT_INTEGERS: Final = 2**53
-"""Up to here a double holds every integer; beyond, one cannot say which was meant."""
+_EXACT_INTEGERS: Final = 2**53 - 1
+"""Up to here a double holds every integer. What is beyond has been refused before, by its name."""
 _NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait", "validate_only")
 _OPTIONS_NOT_IN_FINGERPRINT: Final = ("timeout", "on_disconnect", "disconnect_grace")
 _OPTIONS_NOT_IN_LIKENESS: Final = (

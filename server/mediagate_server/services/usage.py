@@ -21,6 +21,7 @@ from mediagate_server.store.charges import (
     Used,
 )
 from mediagate_server.store.port import Store
+from mediagate_server.store.records import LARGEST_NANOS
 
 LONGEST: Final = timedelta(days=400)
 """The longest time that GetUsage adds up."""
@@ -31,6 +32,10 @@ EVERYBODY: Final = "*"
 _A_DAY: Final = timedelta(days=1)
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 """The first moment that can be told."""
+_MOST: Final = 2**63 - 1
+_MOST_IMAGES: Final = 2**31 - 1
+_LONGEST_DURATION: Final = 315_576_000_000
+"""Seconds: the bound of the type."""
 _PLACES: Final = 2
 """Numbers in a page token."""
 
@@ -154,8 +159,8 @@ def _total(found: Total, dimensions: list[Dimension]) -> usage_pb2.UsageTotal:
         price_date=group.get(Dimension.PRICE_DATE, ""),
         charges=found.charges,
         generations=found.generations,
-        settled_usd_nanos=found.settled_nanos,
-        assumed_usd_nanos=found.assumed_nanos,
+        settled_usd_nanos=min(found.settled_nanos, LARGEST_NANOS),
+        assumed_usd_nanos=min(found.assumed_nanos, LARGEST_NANOS),
         unknown_charges=found.unknown_charges,
         usage=_usage(found.used),
     )
@@ -181,17 +186,22 @@ def _charge(found: Charge) -> usage_pb2.Charge:
 
 
 def _usage(used: Used) -> cost_pb2.Usage:
+    """What was used, or the sum of it; what the contract has no room for is left out."""
     return cost_pb2.Usage(
-        input_tokens=used.input_tokens,
-        output_tokens=used.output_tokens,
-        input_characters=used.input_characters,
-        images=used.images,
+        input_tokens=_count(used.input_tokens),
+        output_tokens=_count(used.output_tokens),
+        input_characters=_count(used.input_characters),
+        images=_count(used.images, _MOST_IMAGES),
         media_duration=_duration(used.media_nanos),
         run_duration=_duration(used.run_nanos),
     )
 
 
+def _count(number: int | None, most: int = _MOST) -> int | None:
+    return None if number is None or number > most else number
+
+
 def _duration(nanos: int | None) -> Duration | None:
-    if nanos is None:
+    if nanos is None or nanos > _LONGEST_DURATION * 10**9:
         return None
     return Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)

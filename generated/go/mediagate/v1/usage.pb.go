@@ -370,7 +370,7 @@ type UsageTotal struct {
 	Day string `protobuf:"bytes,5,opt,name=day,proto3" json:"day,omitempty"`
 	// How many generations.
 	Generations int64 `protobuf:"varint,6,opt,name=generations,proto3" json:"generations,omitempty"`
-	// The sum of what is settled, in nano-dollars.
+	// The sum of what is settled, in nano-dollars; at most what 64 bits hold.
 	SettledUsdNanos int64 `protobuf:"varint,7,opt,name=settled_usd_nanos,json=settledUsdNanos,proto3" json:"settled_usd_nanos,omitempty"`
 	// The sum of what was settled by an assumed price, in nano-dollars; not in `settled_usd_nanos`.
 	AssumedUsdNanos int64 `protobuf:"varint,8,opt,name=assumed_usd_nanos,json=assumedUsdNanos,proto3" json:"assumed_usd_nanos,omitempty"`

@@ -670,8 +670,8 @@ class RawOutput(_message.Message):
     def value(self) -> _struct_pb2.Value:
         """The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. Of a
         model that makes one text in pieces it is the text. What is nested deeper than 24 levels
-        stands as JSON in a string; integers beyond 2^53 - 1, which a double does not hold exactly, as
-        their digits in a string; NaN, Infinity and numbers beyond a double's range as they were
+        stands as JSON in a string; integers beyond 2^53, of which a double does not hold all, as their
+        digits in a string; NaN, Infinity and numbers beyond a double's range as they were
         written, in a string. Unset: none; null: the model gave none. An output that is nested deeper
         than 100 levels fails with OUTPUT_INVALID.
         """

@@ -224,7 +224,7 @@ class UsageTotal(_message.Message):
     generations: _builtins.int
     """How many generations."""
     settled_usd_nanos: _builtins.int
-    """The sum of what is settled, in nano-dollars."""
+    """The sum of what is settled, in nano-dollars; at most what 64 bits hold."""
     assumed_usd_nanos: _builtins.int
     """The sum of what was settled by an assumed price, in nano-dollars; not in `settled_usd_nanos`."""
     unknown_charges: _builtins.int

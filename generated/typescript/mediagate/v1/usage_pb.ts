@@ -181,7 +181,7 @@ export type UsageTotal = Message<"mediagate.v1.UsageTotal"> & {
   generations: bigint;
 
   /**
-   * The sum of what is settled, in nano-dollars.
+   * The sum of what is settled, in nano-dollars; at most what 64 bits hold.
    *
    * @generated from field: int64 settled_usd_nanos = 7;
    */

@@ -8,6 +8,7 @@ from typing import Final
 
 from mediagate_server.config.tenants import Budget
 from mediagate_server.store.budgets import BudgetUse, Crossing, Span, span_of
+from mediagate_server.store.records import LARGEST_NANOS
 from mediagate_server.store.sqlite.generations import microseconds
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,9 +29,12 @@ _FROM_THE_LEDGER: Final = """
                                       WHERE label.key = :key AND label.value = :value))
         GROUP BY a.id
     )
-    SELECT coalesce(sum(settled), 0),
-           coalesce(sum(CASE WHEN settled IS NULL AND NOT released THEN reserved END), 0)
-    FROM attempt
+    SELECT coalesce(sum(settled / 4294967296), 0), coalesce(sum(settled % 4294967296), 0),
+           coalesce(sum(open / 4294967296), 0), coalesce(sum(open % 4294967296), 0)
+    FROM (
+        SELECT settled, CASE WHEN settled IS NULL AND NOT released THEN reserved END AS open
+        FROM attempt
+    )
 """
 
 
@@ -66,8 +70,11 @@ def use_of(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int] | No
 
 
 def from_the_ledger(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int]:
-    """The same, added up from every line of the ledger."""
-    found: tuple[int, int] = connection.execute(
+    """The same, added up from every line of the ledger; at most what a row holds.
+
+    In halves: the database gives up where a sum goes over 64 bits.
+    """
+    spent_high, spent, held_high, held = connection.execute(
         _FROM_THE_LEDGER,
         {
             "tenant": scope.tenant,
@@ -77,7 +84,10 @@ def from_the_ledger(connection: sqlite3.Connection, scope: Scope) -> tuple[int, 
             "value": scope.label_value,
         },
     ).fetchone()
-    return found
+    return (
+        min(spent_high * 2**32 + spent, LARGEST_NANOS),
+        min(held_high * 2**32 + held, LARGEST_NANOS),
+    )
 
 
 def create(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int]:
@@ -113,8 +123,10 @@ def move(
     One statement that looks and writes: it holds whoever else writes there.
     """
     tenant, span, label_key, label_value = key
+    # A sum beyond 64 bits would become a float; it stays at the most that a row holds.
     changed = connection.execute(
-        "UPDATE budget_use SET spent_nanos = spent_nanos + :spent, held_nanos = held_nanos + :held"
+        "UPDATE budget_use SET spent_nanos = min(spent_nanos + :spent, :largest),"
+        " held_nanos = min(held_nanos + :held, :largest)"
         " WHERE tenant = :tenant AND span = :span"
         " AND label_key = :label_key AND label_value = :label_value"
         " AND (:limit IS NULL OR spent_nanos + held_nanos + :spent + :held <= :limit)",
@@ -126,6 +138,7 @@ def move(
             "label_key": label_key,
             "label_value": label_value,
             "limit": limit,
+            "largest": LARGEST_NANOS,
         },
     )
     return changed.rowcount == 1

@@ -22,7 +22,7 @@ from mediagate_server.store.budgets import (
     applies,
     span_of,
 )
-from mediagate_server.store.records import Entry, EntryKind, Generation
+from mediagate_server.store.records import LARGEST_NANOS, Entry, EntryKind, Generation
 from mediagate_server.store.sqlite import budget_rows
 from mediagate_server.store.sqlite.budget_rows import Key, Scope
 from mediagate_server.store.sqlite.generations import entries_of
@@ -151,7 +151,11 @@ class BudgetBooks:
         sums: _Sums,
         now: datetime,
     ) -> Moved:
-        use = replace(use, spent=use.spent + sums.spent, held=use.held + sums.held)
+        use = replace(
+            use,
+            spent=min(use.spent + sums.spent, LARGEST_NANOS),
+            held=min(use.held + sums.held, LARGEST_NANOS),
+        )
         reached = (
             percent
             for percent in THRESHOLDS

@@ -47,6 +47,9 @@ _USAGE: Final = (
     "media_nanos",
     "run_nanos",
 )
+_HALF: Final = 2**32
+_SUM: Final = f"sum({{0}} / {_HALF}) {{1}}, sum({{0}} % {_HALF}) {{1}}"
+"""The database gives up where a sum goes over 64 bits, and one absurd figure is enough for that."""
 _NANOS: Final = 10**9
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final = Charged(Usage())
@@ -101,25 +104,33 @@ def totals(
     keys = [label_key for dimension in group_by if dimension is Dimension.LABEL]
     named = [f"g{number}" for number in range(len(groups))]
     selected = "".join(f"{group} AS {name}, " for group, name in zip(groups, named, strict=True))
-    used = ", ".join(f"sum({column})" for column in _USAGE)
+    used = ", ".join(_SUM.format(column, "") for column in _USAGE)
+    settled = _SUM.format("amount_nanos", "FILTER (WHERE state = 'settled')")
+    assumed = _SUM.format("amount_nanos", "FILTER (WHERE state = 'assumed')")
     # Only fixed texts and question marks are put together here; every value is bound.
     rows = connection.execute(
         f"SELECT {selected}count(*) AS n, count(DISTINCT generation_id),"  # noqa: S608
-        " coalesce(sum(amount_nanos) FILTER (WHERE state = 'settled'), 0) AS settled,"
-        " coalesce(sum(amount_nanos) FILTER (WHERE state = 'assumed'), 0) AS assumed,"
-        f" count(*) FILTER (WHERE state = 'unknown'), {used}"
+        f" count(*) FILTER (WHERE state = 'unknown'), {settled}, {assumed}, {used}"
         f" FROM charges WHERE {' AND '.join(conditions)}"
-        f"{' GROUP BY ' + ', '.join(named) if named else ' HAVING n > 0'}"
-        f" ORDER BY {', '.join(('settled + assumed DESC', *named))}",
+        f"{' GROUP BY ' + ', '.join(named) if named else ' HAVING n > 0'}",
         (*keys, *values),
     ).fetchall()
-    return tuple(_total(row, len(groups)) for row in rows)
+    found = [_total(row, len(groups)) for row in rows]
+    return tuple(sorted(found, key=lambda one: (-one.settled_nanos - one.assumed_nanos, one.group)))
 
 
 def _total(row: Sequence[Any], depth: int) -> Total:
-    group, counts, used = row[:depth], row[depth : depth + 5], row[depth + 5 :]
-    number, generations, settled, assumed, unknown = counts
-    return Total(tuple(group), number, generations, settled, assumed, unknown, Used(*used))
+    group, counts, halves = row[:depth], row[depth : depth + 3], row[depth + 3 :]
+    settled, assumed, *used = map(_joined, halves[::2], halves[1::2])
+    number, generations, unknown = counts
+    return Total(
+        tuple(group), number, generations, settled or 0, assumed or 0, unknown, Used(*used)
+    )
+
+
+def _joined(high: int | None, low: int | None) -> int | None:
+    """What `_SUM` has taken apart; None where there was nothing to add up."""
+    return None if high is None or low is None else high * _HALF + low
 
 
 def newest_first(

@@ -17,6 +17,7 @@ _NANOS: Final = 1_000_000_000
 _LONGEST: Final = 315_576_000_000
 _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
+_LARGEST_INTEGER: Final = 2**53 - 1
 JSON_LEVELS: Final = 32
 """How deep JSON in a Struct may be nested."""
 KEY_CHARS: Final = 256
@@ -125,8 +126,9 @@ def _struct_check(rule: Constraint | None) -> Check:
             kind = inner.WhichOneof("kind")
             if kind is None:
                 findings.add(at, "must hold a JSON value")
-            elif kind == "number_value" and not math.isfinite(inner.number_value):
-                findings.add(at, "must be a finite number")
+            elif kind == "number_value":
+                if fault := _number_fault(inner.number_value):
+                    findings.add(at, fault)
             elif depth > JSON_LEVELS:
                 findings.add(path, f"must not be nested deeper than {JSON_LEVELS} levels")
                 return
@@ -139,6 +141,22 @@ def _struct_check(rule: Constraint | None) -> Check:
             findings.add(path, words)
 
     return check
+
+
+def _number_fault(value: float) -> str:
+    """What is wrong with a number in a Struct, which is a double; empty: nothing.
+
+    Every double beyond 2^53 is an integer, and perhaps not the one that was meant: its neighbours
+    arrive as the same one. 2^53 itself is what 2^53 + 1 arrives as.
+    """
+    if not math.isfinite(value):
+        return "must be a finite number"
+    if abs(value) > _LARGEST_INTEGER:
+        return (
+            "must be from -(2^53 - 1) to 2^53 - 1: beyond, a Struct does not hold every integer"
+            " exactly; give it as text, if a text is taken here"
+        )
+    return ""
 
 
 def _wait_for_fields(

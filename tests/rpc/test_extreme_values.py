@@ -1,0 +1,313 @@
+"""Values that JSON can say and no store, contract or clock can hold: they harm nobody.
+
+Whatever upstream says of a run: it ends, its cost is exact or unknown, and everything that shows it
+afterwards works, for it and for everybody else.
+"""
+
+import asyncio
+import json
+from decimal import Decimal
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+
+from mediagate.v1 import (
+    admin_pb2,
+    cost_pb2,
+    generation_pb2,
+    generations_pb2,
+    image_pb2,
+    models_pb2,
+    options_pb2,
+    text_pb2,
+    usage_pb2,
+)
+from mediagate_server.config import Budget
+
+from .failures import fields_of
+from .gates import Opener, Stubs
+from .scripted import ID, ScriptedUpstream, says
+from .tenants import channel_of, tenant
+
+State = generation_pb2.Generation
+UNKNOWN, SETTLED = cost_pb2.COST_STATE_UNKNOWN, cost_pb2.COST_STATE_SETTLED
+TOKENS = {"input_token_count": 12, "output_token_count": 34, "predict_time": 1.25}
+COST = 12 * 650 + 34 * 2750
+NINES = "9" * 400
+
+
+def body(**fields: Any) -> str:
+    """A prediction that has succeeded; a text that begins with `=` is put in as it is."""
+    document = {"id": ID, "status": "succeeded", "output": ["a"], "metrics": TOKENS}
+    text = json.dumps({**document, **fields})
+    for value in fields.values():
+        if isinstance(value, str) and value.startswith("="):
+            text = text.replace(json.dumps(value), value[1:])
+    return text
+
+
+def metrics(**literals: str) -> str:
+    """The usual metrics with some of them in the place of others, as JSON literals."""
+    told = {name: json.dumps(value) for name, value in TOKENS.items()} | literals
+    return "={" + ",".join(f'"{name}":{literal}' for name, literal in told.items()) + "}"
+
+
+async def everything_is_shown(stubs: Stubs) -> None:
+    """Lists, sums and charges work, and are what clients in any language can read."""
+    listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+    used = await stubs.usage.GetUsage(usage_pb2.GetUsageRequest())
+    charges = await stubs.usage.ListCharges(usage_pb2.ListChargesRequest())
+    for shown in (listed, used, charges):
+        json_format.MessageToJson(shown)
+
+
+async def text(stubs: Stubs) -> generation_pb2.Generation:
+    """A text at its end."""
+    answer = await stubs.text.GenerateText(
+        text_pb2.GenerateTextRequest(
+            prompt="x", options=options_pb2.GenerationOptions(model="llama-70b")
+        )
+    )
+    return answer.generation
+
+
+@pytest.mark.parametrize(
+    ("told", "cost"),
+    [
+        ({"metrics": metrics(output_token_count=str(2**63))}, None),
+        ({"metrics": metrics(output_token_count=str(2**62))}, None),
+        ({"metrics": metrics(output_token_count=NINES)}, None),
+        ({"metrics": metrics(output_token_count="9" * 5_000)}, None),
+        ({"metrics": metrics(output_token_count="-1")}, None),
+        ({"metrics": metrics(output_token_count="NaN")}, None),
+        ({"metrics": metrics(output_token_count="-Infinity")}, None),
+        ({"metrics": metrics(output_token_count="1e400")}, None),
+        ({"metrics": metrics(output_token_count="1e30")}, None),
+        ({"metrics": metrics(output_token_count='"34"')}, None),
+        ({"metrics": metrics(output_token_count="true")}, None),
+        ({"metrics": metrics(output_token_count="[34]")}, None),
+        ({"metrics": metrics(output_token_count='{"n":34}')}, None),
+        ({"metrics": metrics(output_token_count=str(10**15))}, 12 * 650 + 10**15 * 2750),
+        ({"metrics": metrics(predict_time="1e13")}, COST),
+        ({"metrics": metrics(predict_time="-3")}, COST),
+        ({"metrics": metrics(predict_time="NaN", other="[[[1]]]", more='{"a":{"b":1}}')}, COST),
+        ({"metrics": metrics(image_output_count=str(2**31))}, COST),
+        ({"metrics": metrics(**{"k" * 100_000: "1", "nul\\u0000": "2"})}, COST),
+        ({"metrics": metrics(output_token_count="[" * 5_000 + "]" * 5_000)}, None),
+        ({"completed_at": "9999-12-31T23:59:59Z", "started_at": "9999-12-31T23:59:59Z"}, COST),
+        ({"started_at": "0001-01-01T00:00:00+05:00"}, COST),
+        ({"completed_at": "2020-01-01T00:00:00Z", "started_at": "2021-01-01T00:00:00Z"}, COST),
+        ({"created_at": "=1e400", "started_at": "=[]", "completed_at": "=-1"}, COST),
+        ({"logs": "\0\ud800", "error": "=[[NaN]]", "model": "=5"}, COST),
+        ({"input": "=" + "[" * 2_000 + "]" * 2_000}, COST),
+    ],
+)
+async def test_a_run_ends_and_everything_can_be_shown(
+    scripted: ScriptedUpstream, stubs: Stubs, told: dict[str, Any], cost: int | None
+) -> None:
+    """At its exact cost, or at one that is said to be unknown: never at none."""
+    scripted.creates = [says({"id": ID, "status": "starting"}, 201)]
+    scripted.gets = [says(body(**told))]
+    made = await text(stubs)
+    assert made.state == State.STATE_SUCCEEDED
+    assert made.text.text == "a"
+    assert made.cost.state == (SETTLED if cost else UNKNOWN)
+    assert made.cost.usd_nanos == (cost or 0)
+    assert made.cost.HasField("usd_nanos") == bool(cost)
+    assert made.start_time.ToNanoseconds() <= made.complete_time.ToNanoseconds()
+    await everything_is_shown(stubs)
+
+
+async def test_those_who_are_written_with_it_are_not_harmed(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """Many end at once, every other one with what cannot be written: the rest end as ever."""
+    scripted.creates = [says({"id": ID, "status": "starting"}, 201)]
+    absurd = body(metrics=metrics(output_token_count=str(2**63), predict_time="1e13"))
+    scripted.gets = [says(absurd if number % 2 else body()) for number in range(40)]
+    made = await asyncio.gather(*(text(stubs) for _ in range(40)))
+    assert all(one.state == State.STATE_SUCCEEDED for one in made)
+    assert sorted(one.cost.usd_nanos for one in made) == [0] * 20 + [COST] * 20
+    await everything_is_shown(stubs)
+
+
+async def test_sums_beyond_64_bits(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+    """Each figure can be held, and their sums cannot: they are left out, the others are exact."""
+    most = 2**63 - 1
+    told = {"input_token_count": most, "output_token_count": 0, "predict_time": 9e9}
+    scripted.creates = [says(body(metrics={**told, "image_output_count": 2**31 - 1}), 201)]
+    for _ in range(3):
+        assert (await text(stubs)).usage.input_tokens == most
+    (total,) = (await stubs.usage.GetUsage(usage_pb2.GetUsageRequest())).totals
+    assert (total.charges, total.unknown_charges, total.settled_usd_nanos) == (3, 3, 0)
+    assert not total.usage.HasField("input_tokens")
+    assert not total.usage.HasField("images")
+    assert total.usage.output_tokens == 0
+    assert total.usage.run_duration.ToNanoseconds() == 3 * 9 * 10**18
+    near = 3 * 10**15
+    scripted.creates = [says(body(metrics={"input_token_count": 0, "output_token_count": near}))]
+    for _ in range(2):
+        assert (await text(stubs)).cost.usd_nanos == near * 2750
+    (total,) = (await stubs.usage.GetUsage(usage_pb2.GetUsageRequest())).totals
+    assert total.settled_usd_nanos == most
+    await everything_is_shown(stubs)
+
+
+async def test_a_picture_count_that_is_absurd_is_not_our_own_count(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """What upstream told and nobody can reckon with is no reason to guess."""
+    picture = "data:image/png;base64,iVBORw0KGgo="
+    for literal in (str(2**63), "-1", "NaN", "[1]"):
+        told = body(
+            output=[picture], metrics=metrics(image_output_count=literal, image_count=literal)
+        )
+        scripted.creates = [says(told, 201)]
+        answer = await stubs.image.GenerateImage(
+            image_pb2.GenerateImageRequest(
+                prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell")
+            )
+        )
+        assert answer.generation.cost.state == UNKNOWN
+    await everything_is_shown(stubs)
+
+
+RAW = "someone/anything"
+
+
+async def run(stubs: Stubs, scripted: ScriptedUpstream, output: str) -> generation_pb2.Generation:
+    """A run of a model whose output is this JSON."""
+    scripted.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
+    scripted.creates = [says(body(output=f"={output}"), 201)]
+    answer = await stubs.models.RunModel(models_pb2.RunModelRequest(model=RAW))
+    return answer.generation
+
+
+@pytest.mark.parametrize(
+    ("output", "value", "exact"),
+    [
+        ("9007199254740992", 2**53, ""),
+        ("-9007199254740992", -(2**53), ""),
+        ("9007199254740993", "9007199254740993", "9007199254740993"),
+        ("18446744073709551617", "18446744073709551617", "18446744073709551617"),
+        (
+            '{"n": [1, -9223372036854775809], "u": "data:text/plain;base64,aGk="}',
+            {"n": [1, "-9223372036854775809"], "u": "media:0"},
+            '{"n": [1, -9223372036854775809], "u": "media:0"}',
+        ),
+        (NINES, NINES, NINES),
+        ("9" * 5_000, "9" * 5_000, ""),
+        ("[NaN, Infinity, -Infinity, 1e400]", ["NaN", "Infinity", "-Infinity", "1e400"], ""),
+        ('{"a\\u0000": "\\ud800", "": 0.5}', {"a\0": "\ufffd", "": 0.5}, ""),
+    ],
+)
+async def test_outputs_are_exact_or_texts(
+    scripted: ScriptedUpstream, stubs: Stubs, output: str, value: Any, exact: str
+) -> None:
+    """No integer becomes another one, and what is no number of a message is told as it was."""
+    made = await run(stubs, scripted, output)
+    assert made.state == State.STATE_SUCCEEDED
+    assert MessageToDict(made.raw.value) == value
+    assert made.raw.exact_json == exact
+    again = await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=made.id))
+    assert again.generation.raw == made.raw
+    await everything_is_shown(stubs)
+
+
+@pytest.mark.parametrize("levels", [25, 100])
+async def test_deep_outputs_are_told_exactly(
+    scripted: ScriptedUpstream, stubs: Stubs, levels: int
+) -> None:
+    """What is too deep for messages is JSON in a text, and all of it in one."""
+    nested = "[" * levels + "]" * levels
+    made = await run(stubs, scripted, nested)
+    assert made.raw.exact_json == nested
+    await everything_is_shown(stubs)
+
+
+@pytest.mark.parametrize("levels", [101, 990, 1_025, 100_000])
+async def test_outputs_that_are_too_deep_are_paid_and_invalid(
+    scripted: ScriptedUpstream, stubs: Stubs, levels: int
+) -> None:
+    """The same at every depth, whatever parsers there are."""
+    made = [await run(stubs, scripted, '{"a":' * levels + "1" + "}" * levels)]
+    scripted.creates = [says(body(output="=" + "[" * levels + "]" * levels), 201)]
+    made.append(await text(stubs))
+    for one in made:
+        assert one.state == State.STATE_FAILED
+        assert b"OUTPUT_INVALID" in one.error.SerializeToString()
+    charges = await stubs.usage.ListCharges(usage_pb2.ListChargesRequest())
+    assert [one.cost.usd_nanos for one in charges.charges] == [COST, 0]
+    await everything_is_shown(stubs)
+
+
+@pytest.mark.parametrize("number", [2.0**53, -(2.0**53), 2.0**60, 1e300, 2.0**53 + 1])
+async def test_integers_that_a_struct_cannot_hold_are_refused_by_name(
+    scripted: ScriptedUpstream, stubs: Stubs, number: float
+) -> None:
+    """2^53 + 1 arrives as 2^53: which one was meant nobody can tell, and nothing is sent."""
+    scripted.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
+    given = Struct()
+    given.update({"seed": number, "list": [{"n": number}], "fine": 2**53 - 1})
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stubs.models.RunModel(models_pb2.RunModelRequest(model=RAW, input=given))
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert sorted(fields_of(raised.value)) == ["input.list[0].n", "input.seed"]
+    parameters = Struct()
+    parameters.update({"seed": number})
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stubs.text.GenerateText(
+            text_pb2.GenerateTextRequest(
+                prompt="x", options=options_pb2.GenerationOptions(model_parameters=parameters)
+            )
+        )
+    assert sorted(fields_of(raised.value)) == ["options.model_parameters.seed"]
+    assert not scripted.posted
+
+
+async def test_integers_that_are_exact_are_sent_exactly(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """In a Struct up to 2^53 - 1, as a text whatever they are, in a field of their own 64 bits."""
+    scripted.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
+    scripted.creates = [says(body(), 201)]
+    given = Struct()
+    given.update({"a": 2**53 - 1, "b": -(2**53) + 1, "c": "9007199254740993", "d": 0.5})
+    await stubs.models.RunModel(models_pb2.RunModelRequest(model=RAW, input=given))
+    assert scripted.posted[0]["input"] == {
+        "a": 2**53 - 1,
+        "b": -(2**53) + 1,
+        "c": "9007199254740993",
+        "d": 0.5,
+    }
+    answer = await stubs.image.GenerateImage(
+        image_pb2.GenerateImageRequest(
+            prompt="x", seed=2**53 + 1, options=options_pb2.GenerationOptions(model="flux-dev")
+        )
+    )
+    assert scripted.posted[1]["input"]["seed"] == 2**53 + 1
+    assert answer.generation.seed == 2**53 + 1
+
+
+async def test_a_budget_holds_what_64_bits_hold(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """Costs at the edge, one after another: the sum stays at the most, and nobody fails."""
+    told = {"input_token_count": 0, "output_token_count": 3 * 10**15}
+    scripted.creates = [says(body(metrics=told), 201)]
+    shadow = Budget(name="all", period="total", limit_usd=Decimal(1), shadow=True)
+    boss = tenant("boss", admin=True, budgets=(shadow,))
+    async with (
+        open_gate(scripted.url, tenants=(boss,)) as (_, gate),
+        channel_of(gate.grpc_address, "boss") as channel,
+    ):
+        stubs = Stubs.on(channel)
+        for _ in range(3):
+            assert (await text(stubs)).cost.usd_nanos == 3 * 10**15 * 2750
+        found = await stubs.admin.ListTenants(admin_pb2.ListTenantsRequest())
+        assert found.tenants[0].budgets[0].spent_usd_nanos == 2**63 - 1
+        await everything_is_shown(stubs)
