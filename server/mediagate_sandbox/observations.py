@@ -87,6 +87,8 @@ class Observations:
         self.runs_by_model: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.authorization: dict[tuple[str, str], AuthorizationSeen] = {}
+        self.malformed = 0
+        """Requests that are no HTTP."""
 
     def request(self, host: str, method: str, route: str, *, authorized: bool) -> None:
         """A request came in; `route` is the path's pattern, never the path itself."""
@@ -127,6 +129,7 @@ class Observations:
             "gets_by_prediction": dict(self.gets),
             "streams_by_prediction": dict(self.streams),
             "requests": dict(self.requests),
+            "malformed_requests": self.malformed,
             "authorization": [
                 {
                     "host": host,

@@ -48,6 +48,7 @@ from mediagate_sandbox.routes.tampering import TamperingRoutes
 from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
+from mediagate_sandbox.server_log import ServerLog
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_sandbox.store import Store
@@ -119,6 +120,7 @@ class Sandbox:
             server = web.AppRunner(
                 self._application(runner, bill, uploads),
                 access_log=None,
+                logger=ServerLog(self.observations),
                 handler_cancellation=True,
                 shutdown_timeout=_GRACE_SECONDS,
             )

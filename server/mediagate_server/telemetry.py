@@ -241,6 +241,19 @@ webhooks = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
+http_malformed = Counter(
+    "mediagate_http_malformed",
+    "Requests to the web and operations ports that are no HTTP, by port.",
+    ("port",),
+    registry=REGISTRY,
+)
+web_connections_cut = Counter(
+    "mediagate_web_connections_cut",
+    "Connections to the web port that were cut before they named an address of the gate, by why: "
+    "crowded (there were newer ones) or slow.",
+    ("why",),
+    registry=REGISTRY,
+)
 callbacks = Counter(
     "mediagate_callbacks",
     "Webhooks posted to callers, every try counted, by what became of it.",

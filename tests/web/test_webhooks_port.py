@@ -20,6 +20,7 @@ from mediagate_sandbox.server import Sandbox, SandboxSettings
 from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_server import telemetry
 from mediagate_server.errors import StoreUnavailable
+from mediagate_server.http.connections import Connections
 from mediagate_server.http.web import WebPort
 from mediagate_server.http.webhooks import LARGEST_BODY, Outcome, Webhooks
 from mediagate_server.replicate.client import ReplicateClient
@@ -45,10 +46,13 @@ class Door:
     hints: list[tuple[str, str]] = field(default_factory=list)
     before: dict[str, float] = field(default_factory=dict)
     store_is_away: bool = False
+    hint_never_ends: bool = False
 
     async def hint(self, attempt_id: str, prediction_id: str) -> bool:
         if self.store_is_away:
             raise StoreUnavailable("away")
+        if self.hint_never_ends:
+            await asyncio.Event().wait()
         self.hints.append((attempt_id, prediction_id))
         return attempt_id == ATTEMPT
 
@@ -86,7 +90,7 @@ class Door:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Door]:
+async def opened(folder: Path, connections: Connections | None = None) -> AsyncIterator[Door]:
     """Everything but the engine, which only wants hints."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(SqliteStore(folder))
@@ -97,7 +101,7 @@ async def opened(folder: Path) -> AsyncIterator[Door]:
         client = await stack.enter_async_context(
             ReplicateClient(ReplicateSettings(sandbox.base_url, "token"))
         )
-        port = WebPort("127.0.0.1:0")
+        port = WebPort("127.0.0.1:0", connections)
         stack.callback(port.close)
         door = Door(
             await stack.enter_async_context(aiohttp.ClientSession()),
@@ -113,6 +117,7 @@ async def opened(folder: Path) -> AsyncIterator[Door]:
             store.claim_webhook,
             door.hint,
             lambda: NOW,
+            hint_seconds=0.05,
         )
         port.add(webhooks.routes())
         await stack.enter_async_context(port)

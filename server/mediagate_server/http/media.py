@@ -14,6 +14,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from mediagate_server import telemetry
+from mediagate_server.http.web import recognize
 from mediagate_server.outputs.keeping import output_key
 from mediagate_server.outputs.links import PATH, MediaLinks
 from mediagate_server.outputs.port import MediaStore, StorageFailed, Stored
@@ -61,6 +62,7 @@ class MediaDoor:
         status = self._refusal(generation_id, index, request.query)
         if status:
             return web.Response(status=status)
+        recognize(request)
         key = output_key(generation_id, int(index))
         stored = await self._store.find(key)
         if stored is None:

@@ -11,9 +11,12 @@ from aiohttp import web
 from prometheus_client import exposition
 
 from mediagate_server.config.address import split_address
+from mediagate_server.http.server_log import ServerLog
 from mediagate_server.telemetry import REGISTRY
 
 _LAST_ANSWER_SECONDS: Final = 1.0
+_IDLE_SECONDS: Final = 120.0
+"""Longer than what scrapes metrics waits as a rule."""
 
 
 class OperationsPort:
@@ -39,7 +42,11 @@ class OperationsPort:
         app.router.add_get("/healthz", _healthz)
         app.router.add_get("/readyz", self._readyz)
         self._runner: Final = web.AppRunner(
-            app, access_log=None, shutdown_timeout=_LAST_ANSWER_SECONDS
+            app,
+            access_log=None,
+            logger=ServerLog("operations"),
+            keepalive_timeout=_IDLE_SECONDS,
+            shutdown_timeout=_LAST_ANSWER_SECONDS,
         )
 
     async def __aenter__(self) -> Self:

@@ -2,11 +2,16 @@
 
 The order is that of what a stranger can cost us: the headers, then the size, then the signature,
 and only then whose attempt it is. All who cannot sign get the same empty 401; all who can get 200,
-whether we know the attempt or not. A webhook is a hint that upstream has news: what the news is,
-the gate asks upstream itself, so that nothing in a body but the prediction's id is ever used.
+whether we know the attempt or not. Bodies are read in a number of places; who comes to an address
+that was never minted here has a few of their own, and less time, so that no stranger's slow body
+takes the place of one that upstream sends.
+
+A webhook is a hint that upstream has news: what the news is, the gate asks upstream itself, so that
+nothing in a body but the prediction's id is ever used.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +22,7 @@ from aiohttp import web
 
 from mediagate_server import telemetry
 from mediagate_server.errors import StoreUnavailable
+from mediagate_server.http.web import recognize
 from mediagate_server.replicate.decoding import decode_prediction
 from mediagate_server.replicate.port import NoAnswer
 from mediagate_server.replicate.webhook_secrets import WebhookSecrets
@@ -25,6 +31,15 @@ from mediagate_server.replicate.webhooks import PATH, NotSigned, Signed, Webhook
 LARGEST_BODY: Final = 1024 * 1024
 _MOST_AT_ONCE: Final = 64
 _BODY_SECONDS: Final = 10.0
+_MOST_OF_ONE_ATTEMPT: Final = 24
+"""Bodies at once at one address: an address may become known to others."""
+_MOST_OF_STRANGERS: Final = 8
+_STRANGERS_SECONDS: Final = 2.0
+_HINT_SECONDS: Final = 20.0
+"""How long upstream waits for what it told to be durable; then it is to come again."""
+
+_STRANGER: Final = ""
+"""In place of an attempt's id."""
 
 Hint = Callable[[str, str], Awaitable[bool]]
 """Told an attempt's id and its prediction's; False where it knows no such attempt.
@@ -55,7 +70,8 @@ class Outcome(StrEnum):
     BROKEN_OFF = "broken_off"
     """Whoever sent it left before it was whole."""
     BUSY = "busy"
-    """More at once than we read, or the store is away: upstream is to come again."""
+    """More at once than we read, or what was told is not durable yet, or the store is away:
+    upstream is to come again."""
 
 
 _STATUS: Final = {
@@ -74,7 +90,7 @@ _STATUS: Final = {
 
 
 class _BrokenOff(Exception):
-    """The connection ended in the middle of the body."""
+    """The connection ended in the middle of the body, or went on as no HTTP."""
 
 
 class Webhooks:
@@ -88,6 +104,8 @@ class Webhooks:
         claim: Claim,
         hint: Hint,
         now: Callable[[], datetime],
+        *,
+        hint_seconds: float = _HINT_SECONDS,
     ) -> None:
         self._addresses = addresses
         self._secrets = secrets
@@ -95,7 +113,8 @@ class Webhooks:
         self._claim = claim
         self._hint = hint
         self._now = now
-        self._reading = 0
+        self._hint_seconds = hint_seconds
+        self._reading: Counter[str] = Counter()
         self._at_work: set[str] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -124,33 +143,63 @@ class Webhooks:
             signed = Signed.of(request.headers, now.timestamp())
         except NotSigned as error:
             return Outcome(str(error))
-        if self._reading >= _MOST_AT_ONCE:
-            return Outcome.BUSY
-        self._reading += 1
-        try:
-            body = await _body(request)
-            if not await self._is_signed(signed, body):
-                return Outcome.FORGED
-        finally:
-            self._reading -= 1
         attempt_id = self._addresses.attempt_of(request.match_info["token"])
+        if attempt_id is not None:
+            recognize(request)
+        if not self._has_place(attempt_id):
+            return Outcome.BUSY
+        body = await self._signed_body(request, signed, attempt_id)
+        if body is None:
+            return Outcome.FORGED
         if attempt_id is None:
             return Outcome.UNKNOWN
         prediction_id = _prediction_id(body)
         if prediction_id is None:
             return Outcome.UNREADABLE
-        if signed.id in self._at_work:
+        return await self._hand_on(signed.id, now, attempt_id, prediction_id)
+
+    async def _hand_on(
+        self, webhook_id: str, now: datetime, attempt_id: str, prediction_id: str
+    ) -> Outcome:
+        """Hand the hint on, once for each webhook."""
+        if webhook_id in self._at_work:
             return Outcome.REPLAYED
-        self._at_work.add(signed.id)
+        self._at_work.add(webhook_id)
         try:
-            if await self._seen(signed.id):
+            if await self._seen(webhook_id):
                 return Outcome.REPLAYED
-            known = await self._hint(attempt_id, prediction_id)
+            try:
+                async with asyncio.timeout(self._hint_seconds):
+                    known = await self._hint(attempt_id, prediction_id)
+            except TimeoutError:
+                return Outcome.BUSY
             # Claimed when its work is done: upstream comes again to a gate that died over it.
-            await self._claim(signed.id, now)
+            await self._claim(webhook_id, now)
         finally:
-            self._at_work.remove(signed.id)
+            self._at_work.remove(webhook_id)
         return Outcome.TAKEN if known else Outcome.UNKNOWN
+
+    def _has_place(self, attempt_id: str | None) -> bool:
+        """Whether there is a place left to read a body in."""
+        strangers = self._reading[_STRANGER]
+        if attempt_id is None:
+            return strangers < _MOST_OF_STRANGERS
+        known = self._reading.total() - strangers
+        return known < _MOST_AT_ONCE and self._reading[attempt_id] < _MOST_OF_ONE_ATTEMPT
+
+    async def _signed_body(
+        self, request: web.Request, signed: Signed, attempt_id: str | None
+    ) -> bytes | None:
+        """The body, in a place of its own until its signature was looked at; None: it is forged."""
+        place = attempt_id or _STRANGER
+        self._reading[place] += 1
+        try:
+            body = await _body(request, _BODY_SECONDS if attempt_id else _STRANGERS_SECONDS)
+            return body if await self._is_signed(signed, body) else None
+        finally:
+            self._reading[place] -= 1
+            if not self._reading[place]:
+                del self._reading[place]
 
     async def _is_signed(self, signed: Signed, body: bytes) -> bool:
         return signed.by(await self._secrets.keys(), body) or signed.by(
@@ -158,16 +207,16 @@ class Webhooks:
         )
 
 
-async def _body(request: web.Request) -> bytes:
-    """The raw body. Raises HTTPRequestEntityTooLarge before it has been read, where it says so;
-    TimeoutError; _BrokenOff.
+async def _body(request: web.Request, seconds: float) -> bytes:
+    """The raw body, which may take so long. Raises HTTPRequestEntityTooLarge before it has been
+    read, where it says so; TimeoutError; _BrokenOff.
     """
     if (request.content_length or 0) > LARGEST_BODY:
         raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, request.content_length or 0)
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             return await request.read()
-    except ConnectionResetError as error:
+    except (ConnectionResetError, web.RequestPayloadError) as error:
         raise _BrokenOff from error
 
 
