@@ -25,9 +25,11 @@ from mediagate_server.catalog import ages
 from mediagate_server.catalog.checking import CatalogWatch
 from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.published import PublishedModels
+from mediagate_server.catalog.schema_checks import SchemaChecks
 from mediagate_server.config import Configuration, Settings
 from mediagate_server.config.address import listening
 from mediagate_server.config.limits import TenantLimits
+from mediagate_server.generations.answer_checks import AnswerChecks
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.generations.doors import Surroundings, no_webhook
 from mediagate_server.generations.generations import Generations
@@ -252,6 +254,7 @@ class Gate:
             creates_per_second=settings.creates_per_minute / 60,
             clock=self._clock,
             keeper=media.keeper,
+            read_answer=AnswerChecks(self._workers).read,
             hash_key=await self._store.key(_HASH_KEY),
             timing=self._set.timing(),
             webhook_url=addresses.of if addresses else no_webhook,
@@ -293,6 +296,7 @@ class Gate:
         return PaidCalls(
             self._catalog.current,
             published,
+            SchemaChecks(self._workers),
             generations,
             inputs,
             media.links,

@@ -9,8 +9,9 @@ To add a task, write a function `bytes -> bytes` at the top of a module that imp
 worker imports that module, and stays that large), and beside its caller a constant
 `Task("package.module:function", memory=...)`; then `await workers.run(TASK, payload, seconds=2.0,
 tenant=...)`. The payload's form is the task's own. Expect `Expired`, `OutOfMemory` and `Crashed`
-(the data's fault, most likely), `TaskFailed` (the function raised: a bug) and `QueueFull`. What
-the data may do wrong in a foreseen way, the function returns as bytes and does not raise.
+(the data's fault, most likely), `TaskFailed` (the function raised: a bug), and `QueueFull` and
+`NotStarted` (later it may do). What the data may do wrong in a foreseen way, the function returns
+as bytes and does not raise.
 """
 
 import asyncio
@@ -60,6 +61,10 @@ class OutOfMemory(Crashed):
 
 class TaskFailed(WorkerError):
     """The task's function raised: a bug of ours. The text is its type and place."""
+
+
+class NotStarted(WorkerError):
+    """The system cannot start a worker process now. Nothing is wrong with the job."""
 
 
 class QueueFull(WorkerError):
@@ -152,7 +157,7 @@ class WorkerProcesses:
         except BaseException as error:
             self._kill(worker)
             if isinstance(error, TimeoutError | EOFError | OSError):
-                raise Crashed("no worker process can be started") from None
+                raise NotStarted from None
             raise
         return worker
 
@@ -199,7 +204,7 @@ class _Worker:
                 )
             except OSError as error:
                 ours.close()
-                raise Crashed("no worker process can be started") from error
+                raise NotStarted from error
         ours.setblocking(False)  # noqa: FBT003 - that is how sockets are told
         try:
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MIB)

@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.forms import LARGEST_SCHEMA
 from mediagate_server.catalog.model import ModelStatus
 from mediagate_server.catalog.plan import Handling, OutputKind, Plan
 from mediagate_server.catalog.request import Modality, ModelRequest, ResponseFormat, Value
-from mediagate_server.errors import InvalidRequest
 
 CATALOG = Catalog.load()
 MODELS = [
@@ -72,20 +70,3 @@ def test_the_schema_is_paid_for_and_so_it_is_estimated() -> None:
     assert bare is not None
     assert told is not None
     assert told > bare
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"type": "nothing"},
-        {"$ref": "https://example.com/schema.json"},
-        {"pattern": "("},
-        {"description": "x" * LARGEST_SCHEMA},
-    ],
-)
-def test_a_schema_that_nothing_can_be_checked_by_is_refused(schema: dict[str, Any]) -> None:
-    """Before anything is spent on an answer to it."""
-    with pytest.raises(InvalidRequest) as refused:
-        plan("claude", prompt="Hi", response_format=ResponseFormat("json_schema", schema))
-    (violation,) = refused.value.failure.violations
-    assert violation.field == "response_format.json_schema"

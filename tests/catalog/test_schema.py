@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_server.catalog.openapi import ModelSchema
-from mediagate_server.catalog.schema import MOST_PROBLEMS, Schema, SchemaError
+from mediagate_server.catalog.schema import MOST_PROBLEMS, Problem, Schema, SchemaError
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,22 @@ def test_problems(schema: dict[str, Any], value: Any, problems: dict[Any, str]) 
 
 
 def test_no_more_problems_than_anyone_reads() -> None:
-    """A list of a million wrong items is told in a few."""
-    assert len(Schema({"items": {"type": "string"}}).problems([1] * 10_000)) == MOST_PROBLEMS
+    """Of a long list of wrong items a few are told, of a very long one the first."""
+    schema = Schema({"items": {"type": "string"}})
+    assert len(schema.problems([1] * 400)) == MOST_PROBLEMS
+    assert schema.problems([1] * 1_000_000) == (Problem((0,), "is not of type string"),)
+
+
+def test_long_keys_and_paths_are_cut_where_they_are_told() -> None:
+    """They come from outside as well, and go into errors."""
+    (problem,) = Schema({"additionalProperties": {"type": "string"}}).problems({"k" * 50_000: 1})
+    assert problem.path == ("k" * 120 + "...",)
+    deep: object = 1
+    for _ in range(100):
+        deep = {"a": deep}
+    schema = {"$defs": {"n": {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}}}}}
+    (problem,) = Schema({**schema, "$ref": "#/$defs/n"}).problems(deep)
+    assert problem.path == ("a",) * 32
 
 
 @given(st.text(min_size=8).filter(lambda text: text.strip()))
@@ -204,6 +218,67 @@ def test_which_outputs_are_one_text() -> None:
     assert not openapi(COG, links, ratio=RATIO).streams_text
 
 
+def test_names_of_inputs_are_no_keywords() -> None:
+    """A model may call an input `nullable`, and its default may look like a schema."""
+    given = {
+        "type": "object",
+        "properties": {
+            "nullable": {"type": "boolean"},
+            "minimum": {"type": "number"},
+            "options": {"type": "object", "default": {"nullable": True}},
+        },
+    }
+    schema = openapi(given)
+    assert schema.problems({"nullable": True, "minimum": 1, "options": {}}) == {}
+    assert schema.problems({"nullable": 1}) == {"nullable": "is not of type boolean"}
+    assert schema.default("options") == {"nullable": True}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"nullable": True, "components": {"schemas": {"Input": {"properties": {}}}}},
+        {"components": {"nullable": True, "schemas": {"Input": {"properties": {}}}}},
+        {"components": {"schemas": {"nullable": True, "Input": {"properties": {}}}}},
+        {"components": {"schemas": {"Input": {"properties": ["a"]}, "Output": {"type": [{}]}}}},
+        {"components": {"schemas": {"Input": {"properties": {"a": {"type": [[]]}}}}}},
+        {"components": {"schemas": {"Input": {"required": 5, "properties": {"a": 5}}}}},
+        {"components": {"schemas": {"Input": {"properties": {"a": {"allOf": [5, None]}}}}}},
+    ],
+)
+def test_an_odd_document_breaks_nothing(document: dict[str, Any]) -> None:
+    """Whoever publishes a model writes it."""
+    schema = ModelSchema(document)
+    schema.problems({"a": 1})
+    assert schema.takes_list("a") is None
+    assert schema.default("a") is None
+    assert schema.inputs is not None
+    assert schema.link_paths == ()
+
+
+@pytest.mark.parametrize("shape", ["deep", "wide"])
+def test_a_document_beyond_all_measure_is_not_read(shape: str) -> None:
+    """It would take the process with it, or stand in the way of everybody."""
+    given: Any = {"properties": {"a": {}}}
+    if shape == "deep":
+        for _ in range(2_000):
+            given = {"properties": {"a": given}}
+    else:
+        given = {"properties": {f"a{number}": {} for number in range(30_000)}}
+    assert openapi(given).refusal
+
+
+def test_links_are_not_looked_for_among_millions_of_combinations() -> None:
+    """Many alternatives, each with many properties that refer to the same again."""
+    clip = {
+        "properties": {
+            f"a{number}": {"$ref": "#/components/schemas/Clip"} for number in range(5_000)
+        }
+    }
+    many = {"anyOf": [{"$ref": "#/components/schemas/Clip"}] * 5_000}
+    assert openapi(COG, many, ratio=RATIO, Clip=clip).link_paths == ()
+
+
 @pytest.mark.parametrize(
     "schemas",
     [None, {}, {"Input": {}}, {"Input": {"type": "nothing"}}, {"Input": {"$ref": "#/nowhere"}}],
@@ -212,6 +287,6 @@ def test_a_document_of_no_use_is_known_to_be_none(schemas: dict[str, Any] | None
     """Inputs go unchecked; what it says of the output still counts."""
     output = {"Output": URI} if schemas is not None else {}
     schema = ModelSchema({"components": {"schemas": {**(schemas or {}), **output}}})
-    assert not schema.is_known
     assert schema.problems({"a": 1}) == {}
+    assert not schema.is_known
     assert schema.link_paths == (((),) if output else ())

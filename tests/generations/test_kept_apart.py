@@ -12,10 +12,11 @@ from mediagate_server.catalog.plan import OutputKind
 from mediagate_server.errors import Draining, Internal, StoreUnavailable
 from mediagate_server.generations.claims import Claims
 from mediagate_server.generations.clock import SystemClock
-from mediagate_server.generations.finish import Streamed, finish
+from mediagate_server.generations.finish import Streamed, answer_to_read, finish
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.structured import read_json
 from mediagate_server.generations.work import Work
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
@@ -159,10 +160,17 @@ def test_json_is_told_once_though_its_end_is_written_twice() -> None:
     shape = {"kind": OutputKind.JSON_TEXT.value, "field": "{}", "media_type": "text/plain"}
     record = made("a", shape=shape)
     end = Prediction("p", PredictionStatus.SUCCEEDED, output=["```json\n", "[1]", "\n```"])
+    answer = answer_to_read(record, end)
+    assert answer is not None
     told = ""
     for _ in range(2):
         finished = finish(
-            record, end, now=NOON, streamed=Streamed(told, clean=False), stopped_because=""
+            record,
+            end,
+            now=NOON,
+            streamed=Streamed(told, clean=False),
+            stopped_because="",
+            reading=read_json(answer, "{}"),
         )
         told += finished.rest
         assert finished.record.state is State.SUCCEEDED

@@ -34,15 +34,24 @@ def plan_run(
     runnable: Runnable,
     known: Model | None,
     assume_unknown: Decimal | None = None,
+    *,
+    problems: Mapping[str, str] | None = None,
 ) -> Plan:
     """Decide the run. `known` is the catalog's model of the same slug, for its price.
 
-    `assume_unknown` is what it is taken to cost, in dollars, where nobody knows.
+    `assume_unknown` is what it is taken to cost, in dollars, where nobody knows. `problems` is
+    what is wrong with `inputs_of`, by path, where that was found out before: it may take long.
 
     Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
     MaxCostExceeded where the request bounds its cost.
     """
-    given = _given(request, runnable)
+    given = inputs_of(request, runnable)
+    if problems is None:
+        problems = runnable.schema.problems(given)
+    if problems:
+        raise InvalidRequest(
+            *(Violation(_path(name, request.media), words) for name, words in problems.items())
+        )
     if runnable.is_deployment and not runnable.is_official:
         known = None  # It is billed by the machine that it was given, whatever the model costs.
     price, estimate, max_run = _price(request, runnable, given, known)
@@ -71,8 +80,11 @@ def plan_run(
     )
 
 
-def _given(request: RunRequest, runnable: Runnable) -> dict[str, Any]:
-    """The input as it will be sent: a null is an input not given, media stand among the rest."""
+def inputs_of(request: RunRequest, runnable: Runnable) -> dict[str, Any]:
+    """The input as it will be sent: a null is an input not given, media stand among the rest.
+
+    Raises InvalidRequest.
+    """
     given = {name: value for name, value in request.input.items() if value is not None}
     for name, media in request.media.items():
         if name in given:
@@ -80,12 +92,6 @@ def _given(request: RunRequest, runnable: Runnable) -> dict[str, Any]:
                 _media_path(name), f"must not be set together with input.{name}"
             )
         given[name] = _medium(runnable, name, media)
-    violations = [
-        Violation(_path(name, request.media), words)
-        for name, words in runnable.schema.problems(given).items()
-    ]
-    if violations:
-        raise InvalidRequest(*violations)
     return given
 
 

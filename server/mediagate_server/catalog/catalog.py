@@ -12,7 +12,7 @@ from mediagate_server.catalog import chains, tiers
 from mediagate_server.catalog.assuming import assume
 from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.estimate import Run, foresee
-from mediagate_server.catalog.forms import check_form, shape_of, wanted_form
+from mediagate_server.catalog.forms import shape_of, wanted_form
 from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.model_file import ModelFileError, shipped
 from mediagate_server.catalog.plan import OutputShape, Plan, Substitution
@@ -149,10 +149,9 @@ class Catalog:
 
         Raises what `find` and `translate` raise; ModelRetired where the model is gone and none may
         stand in for it; NoModelFits where one was to be chosen; and, where the request sets
-        `max_cost_nanos`, PriceUnknown and MaxCostExceeded.
+        `max_cost_nanos`, PriceUnknown and MaxCostExceeded. A form that is wanted has been checked
+        before: see schema_checks.
         """
-        if form := wanted_form(request.parameters):
-            check_form(form)
         quality = self._quality_to_choose_by(request)
         if not quality:
             return self._named_plan(request)

@@ -60,7 +60,7 @@ def compared(model: Model, published: Runnable) -> Iterator[Finding]:
     if model.kind is ModelKind.OFFICIAL and not published.is_official:
         yield Finding(model.slug, Kind.OFFICE, "is no official model: needs a version", breaks=True)
     inputs = published.schema.inputs
-    if not published.schema.is_known or not inputs:
+    if published.schema.input_schema is None or not inputs:
         yield Finding(model.slug, Kind.SCHEMA, "publishes no schema to compare with")
         return
     if published.schema.streams_text is not model.streams:

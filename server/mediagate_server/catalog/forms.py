@@ -11,13 +11,12 @@ from typing import Final
 from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.catalog.request import ResponseFormat, Value
 from mediagate_server.catalog.rules.rule import Outcome, emulated, honoured
-from mediagate_server.catalog.schema import Schema, SchemaError
 from mediagate_server.errors import InvalidRequest
 
 LARGEST_SCHEMA: Final = 64 * 1024
 """Bytes of JSON: the schema is part of every prompt, and is paid for as such."""
 
-_FIELD: Final = "response_format.json_schema"
+FIELD: Final = "response_format.json_schema"
 _ONLY_JSON: Final = (
     "Answer with one JSON value and nothing else: no words before or after it, no Markdown."
 )
@@ -34,16 +33,12 @@ def wanted_form(parameters: Mapping[str, Value]) -> ResponseFormat | None:
     return form if isinstance(form, ResponseFormat) and form.kind != "text" else None
 
 
-def check_form(form: ResponseFormat) -> None:
-    """Raises InvalidRequest for a schema that no answer could be checked by."""
-    if form.kind != "json_schema":
-        return
-    if len(json.dumps(form.schema).encode()) > LARGEST_SCHEMA:
-        raise InvalidRequest.of(_FIELD, f"must have at most {LARGEST_SCHEMA:,} bytes as JSON")
-    try:
-        Schema(form.schema)
-    except SchemaError as error:
-        raise InvalidRequest.of(_FIELD, str(error)) from None
+def check_length(form: ResponseFormat) -> str:
+    """The schema as JSON. Raises InvalidRequest where it is too long."""
+    text = json.dumps(form.schema)
+    if len(text.encode()) > LARGEST_SCHEMA:
+        raise InvalidRequest.of(FIELD, f"must have at most {LARGEST_SCHEMA:,} bytes as JSON")
+    return text
 
 
 def instructed(parameters: Mapping[str, Value], form: ResponseFormat) -> dict[str, Value]:

@@ -5,12 +5,14 @@ they are put into its words before anything is checked by them.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Any, Final
 
-from mediagate_server.catalog.schema import Schema, SchemaError
+from mediagate_server.catalog.schema import Problem, Schema, SchemaError
+from mediagate_server.catalog.schema_size import harmless_steps
 
 ANY_STEP: Final = "*"
 """In a path to links: every item of a list, or every property of an object."""
@@ -20,8 +22,18 @@ Path = tuple[str, ...]
 _DEEPEST = 12
 _MOST_SCHEMAS = 1_000
 """How far links are looked for: output schemas are small, but one that refers to itself is not."""
+_MOST_ALTERNATIVES = 100
+"""How many parts of a combined schema are looked at."""
+_LARGEST_DOCUMENT: Final = 20_000
+"""Values in a document that is read at all; usual ones have some thousand."""
+_DEEPEST_DOCUMENT: Final = 64
+TOO_COMPLEX: Final = "publishes a schema that is too large or too complex to check by"
 _INPUT, _OUTPUT = "#/components/schemas/Input", "#/components/schemas/Output"
 _COMBINED = ("allOf", "anyOf", "oneOf")
+_NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
+"""Keywords whose keys are names, not keywords."""
+_VALUES: Final = frozenset({"const", "default", "enum", "example", "examples"})
+"""Keywords that hold values, not schemas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +55,59 @@ class ModelSchema:
     """What one version of a model takes and gives, as far as its document tells."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        """`document` may be empty, or of no use: then inputs cannot be checked."""
+        """`document` may be empty, or of no use: then inputs cannot be checked.
+
+        Nothing is compiled before it is needed: see schema_checks for where that is done.
+        """
+        self.refusal = ""
+        """Why nothing can be run by it; empty: nothing is in the way."""
+        if not _is_readable(document):
+            document, self.refusal = {}, TOO_COMPLEX
         self._document = document
         self._given = _resolved(document, {"$ref": _INPUT})
         self._output = _resolved(document, {"$ref": _OUTPUT})
-        self._schema: Schema | None = None
-        if self._given:
-            with suppress(SchemaError):
-                self._schema = Schema(_input_schema(document), formats=True)
+        self.input_schema = _input_schema(document) if self._given else None
+        """The JSON Schema of the inputs; None where there is none that can be checked by."""
+        self.is_known: bool | None = None if self.input_schema else False
+        """Whether inputs can be checked; None: not found out yet, see schema_checks."""
 
-    @property
-    def is_known(self) -> bool:
-        """Whether inputs can be checked."""
-        return self._schema is not None
+    def refuse(self) -> None:
+        """Its schema is one that nothing can be checked by in time."""
+        self.refusal, self.input_schema, self.is_known = TOO_COMPLEX, None, False
+
+    @cached_property
+    def compiled(self) -> Schema | None:
+        """The schema of the inputs, compiled in this process; None where there is none."""
+        try:
+            return None if self.input_schema is None else Schema(self.input_schema, formats=True)
+        except SchemaError:
+            return None
+
+    @cached_property
+    def harmless_steps(self) -> int | None:
+        """See schema_size; None: not to be compiled in this process."""
+        return None if self.input_schema is None else harmless_steps(self.input_schema)
 
     def problems(self, given: Mapping[str, Any]) -> dict[str, str]:
         """What is wrong with an input, by path (`prompt`, `images[2]`); empty: nothing."""
-        if self._schema is None:
-            return {}
-        found: dict[str, str] = {}
-        for problem in self._schema.problems(given):
-            unknown = len(problem.path) == 1 and problem.words == "is not known"
-            words = "is not an input of the model" if unknown else problem.words
-            found.setdefault(_written(problem.path), words)
-        return found
+        self.is_known = self.compiled is not None
+        return {} if self.compiled is None else by_input(self.compiled.problems(given))
 
     @property
     def inputs(self) -> dict[str, PublishedInput]:
         """Every input that it names."""
-        required = self._given.get("required", ())
+        required = self._given.get("required")
+        required = required if isinstance(required, list) else ()
         return {
             name: self._input(schema, required=name in required)
-            for name, schema in self._given.get("properties", {}).items()
+            for name, schema in self._properties.items()
             if isinstance(schema, Mapping)
         }
+
+    @property
+    def _properties(self) -> Mapping[str, Any]:
+        properties = self._given.get("properties")
+        return properties if isinstance(properties, Mapping) else {}
 
     def _input(self, schema: Mapping[str, Any], *, required: bool) -> PublishedInput:
         parts = [*_alternatives(self._document, schema)]
@@ -92,7 +123,7 @@ class ModelSchema:
 
     def takes_list(self, name: str) -> bool | None:
         """Whether an input takes a list; None where its schema does not say."""
-        schema = self._given.get("properties", {}).get(name)
+        schema = self._properties.get(name)
         kinds = {
             kind
             for one in _alternatives(self._document, schema)
@@ -102,7 +133,7 @@ class ModelSchema:
 
     def default(self, name: str) -> Any:
         """What the model takes for an input that is not sent; None: nothing."""
-        schema = self._given.get("properties", {}).get(name)
+        schema = self._properties.get(name)
         return schema.get("default") if isinstance(schema, Mapping) else None
 
     @property
@@ -117,21 +148,48 @@ class ModelSchema:
             and pieces.get("format") != "uri"
         )
 
-    @property
+    @cached_property
     def link_paths(self) -> tuple[Path, ...]:
         """Where the output holds links to media, by its schema: keys and ANY_STEP, in order."""
         found: dict[Path, None] = {}
         waiting: deque[tuple[Path, Any]] = deque([((), self._output)])
-        for _ in range(_MOST_SCHEMAS):
-            if not waiting:
-                break
+        left = _MOST_SCHEMAS
+        while waiting and left > 0:
             path, schema = waiting.popleft()
             for one in _alternatives(self._document, schema):
+                left -= 1
                 if one.get("format") == "uri":
                     found[path] = None
                 if len(path) < _DEEPEST:
-                    waiting.extend((path + step, inner) for step, inner in _inner(one))
+                    room = max(_MOST_SCHEMAS - len(waiting), 0)
+                    steps = islice(_inner(one), room)
+                    waiting.extend((path + step, inner) for step, inner in steps)
         return tuple(found)
+
+
+def by_input(problems: Iterable[Problem]) -> dict[str, str]:
+    """What is wrong, by the path of the input, in words for those who give inputs."""
+    found: dict[str, str] = {}
+    for problem in problems:
+        unknown = len(problem.path) == 1 and problem.words == "is not known"
+        words = "is not an input of the model" if unknown else problem.words
+        found.setdefault(_written(problem.path), words)
+    return found
+
+
+def _is_readable(document: Any) -> bool:
+    """Whether it is of a size, and not nested deeper, than what follows is made for."""
+    waiting, values = [(document, 0)], 0
+    while waiting:
+        one, depth = waiting.pop()
+        values += 1
+        if depth > _DEEPEST_DOCUMENT or values + len(waiting) > _LARGEST_DOCUMENT:
+            return False
+        if isinstance(one, Mapping):
+            waiting += [(item, depth + 1) for item in one.values()]
+        elif isinstance(one, list):
+            waiting += [(item, depth + 1) for item in one]
+    return True
 
 
 def _number(value: Any) -> float | None:
@@ -139,11 +197,14 @@ def _number(value: Any) -> float | None:
 
 
 def _input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with the input as its root. What is not named there is refused, as a slip."""
-    plain = _in_json_schema(document)
-    given = plain["components"]["schemas"]["Input"]
-    given.setdefault("additionalProperties", False)
-    return {"$ref": _INPUT, "components": plain["components"]}
+    """The schemas with the input as their root. What is not named there is refused, as a slip."""
+    schemas = _each_in_json_schema(document["components"]["schemas"])
+    schemas["Input"].setdefault("additionalProperties", False)
+    return {"$ref": _INPUT, "components": {"schemas": schemas}}
+
+
+def _each_in_json_schema(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _in_json_schema(schema) for name, schema in named.items()}
 
 
 def _in_json_schema(node: Any) -> Any:
@@ -151,7 +212,14 @@ def _in_json_schema(node: Any) -> Any:
         return [_in_json_schema(item) for item in node]
     if not isinstance(node, Mapping):
         return node
-    made = {key: _in_json_schema(value) for key, value in node.items()}
+    made = {
+        key: value
+        if key in _VALUES
+        else _each_in_json_schema(value)
+        if key in _NAMED and isinstance(value, Mapping)
+        else _in_json_schema(value)
+        for key, value in node.items()
+    }
     for bound, strict in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if isinstance(made.get(strict), bool) and made.pop(strict) and bound in made:
             made[strict] = made.pop(bound)
@@ -183,11 +251,12 @@ def _alternatives(document: Mapping[str, Any], schema: Any) -> Iterator[Mapping[
     for word in _COMBINED:
         parts = own.get(word)
         if isinstance(parts, list):
-            yield from (_resolved(document, part) for part in parts)
+            yield from (_resolved(document, part) for part in parts[:_MOST_ALTERNATIVES])
 
 
 def _types(kind: Any) -> tuple[str, ...]:
-    return tuple(kind) if isinstance(kind, list) else (kind,) if isinstance(kind, str) else ()
+    kinds = kind if isinstance(kind, list) else (kind,)
+    return tuple(one for one in kinds if isinstance(one, str))
 
 
 def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:

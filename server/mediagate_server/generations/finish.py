@@ -14,7 +14,7 @@ from mediagate_server.errors import Failure
 from mediagate_server.generations import endings
 from mediagate_server.generations.raw import lift
 from mediagate_server.generations.stopping import DEADLINE
-from mediagate_server.generations.structured import read_json
+from mediagate_server.generations.structured import Reading
 from mediagate_server.generations.verdicts import read_verdict
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
@@ -46,10 +46,12 @@ def finish(
     now: datetime,
     streamed: Streamed,
     stopped_because: str,
+    reading: Reading | None = None,
 ) -> Finish:
     """The end as a record. `end` None: upstream no longer knows the prediction.
 
-    `stopped_because` says why we asked for the end; empty: we did not.
+    `stopped_because` says why we asked for the end; empty: we did not. `reading` is what was made
+    of `answer_to_read`.
     """
     record = replace(record, completed_at=now)
     if end is None:
@@ -62,7 +64,7 @@ def finish(
         started_at=within_run(record, end.started_at, now) or record.started_at,
     )
     if end.status is PredictionStatus.SUCCEEDED:
-        return _success(record, end, streamed, now)
+        return _success(record, end, streamed, now, reading)
     if streamed.text:
         record = replace(record, output=Output(text=streamed.text))
     if end.status is PredictionStatus.FAILED:
@@ -75,14 +77,20 @@ def finish(
     return Finish(replace(record, state=state, failure=failure))
 
 
-def _success(record: Generation, end: Prediction, streamed: Streamed, now: datetime) -> Finish:
+def _success(
+    record: Generation,
+    end: Prediction,
+    streamed: Streamed,
+    now: datetime,
+    reading: Reading | None,
+) -> Finish:
     if end.output_too_deep and not (streamed.clean and record.shape["kind"] in TEXTS):
         failure = endings.output_too_deep(record.model, end.id)
         return Finish(replace(record, state=State.FAILED, failure=failure))
     if record.shape["kind"] in TEXTS:
         return _text(record, end, streamed)
     if record.shape["kind"] == OutputKind.JSON_TEXT:
-        return _json(record, end, streamed)
+        return _json(record, end, streamed, reading)
     if record.modality == "safety":
         return Finish(_verdict(record, end))
     if record.modality == "raw":
@@ -105,16 +113,27 @@ def stop_failure(record: Generation, because: str) -> Failure:
     return endings.cancelled(because)
 
 
-def _json(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
+def answer_to_read(record: Generation, end: Prediction | None) -> str | None:
+    """The answer that must be JSON by the schema of the record's shape; None: there is none."""
+    if record.shape["kind"] != OutputKind.JSON_TEXT or end is None:
+        return None
+    if end.status is not PredictionStatus.SUCCEEDED:
+        return None
+    return endings.text_of(end.output)
+
+
+def _json(
+    record: Generation, end: Prediction, streamed: Streamed, reading: Reading | None
+) -> Finish:
     """Text that must be JSON is told only once it is: nothing was streamed of it.
 
     All of it was told already where this end could not be written at the first try.
     """
     whole = _text(record, end, Streamed("", clean=False))
-    output = whole.record.output
-    if whole.record.state is not State.SUCCEEDED or output is None:
+    if whole.record.state is not State.SUCCEEDED:
         return whole
-    reading = read_json(output.text or "", record.shape["field"])
+    if reading is None:
+        raise ValueError("an answer that must be JSON was not read")
     if reading.problem:
         failure = endings.output_invalid(record.model, end.id, reading.problem)
         return Finish(replace(whole.record, state=State.FAILED, failure=failure))

@@ -21,12 +21,13 @@ from mediagate_server.generations.bell import Bell, Signal
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
 from mediagate_server.generations.doors import Surroundings
-from mediagate_server.generations.finish import TEXTS, Streamed, within_run
+from mediagate_server.generations.finish import TEXTS, Streamed, answer_to_read, within_run
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.patience import Patience
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.saving import Change, SavedRecord
 from mediagate_server.generations.stopping import DEADLINE, Stop
+from mediagate_server.generations.structured import Reading
 from mediagate_server.generations.tally import count_cost, count_end, count_first_text
 from mediagate_server.generations.text_buffer import TextBuffer
 from mediagate_server.generations.whole import End, Places
@@ -270,21 +271,18 @@ class Life:
 
     async def settle(self, attempt: Attempt, end: End, price: PriceSchedule | None) -> None:
         """The lane's prediction is at its end: what came of it, cost and all, in one commit."""
-        record, now = self.record, self._around.clock.now()
-        several = len(self.lanes) > 1
-        if several:
-            plans = self._work.plans(attempts.lane_of(attempt))
-            plan = next((one for one in plans if one.slug == attempt.model), None)
-            record = parts.alone(record, attempt, plan)
+        reading = await self._read_answer(self._alone(attempt), end.prediction)
+        now, several = self._around.clock.now(), len(self.lanes) > 1
         streams = attempt.purpose is Purpose.GENERATE
         settled = settling.settle(
-            record,
+            self._alone(attempt),
             attempt,
             end.prediction,
             price or price_json.loads(attempt.price),
             now=now,
             streamed=Streamed(self.text.text if streams else "", end.clean),
             stopped_because=self.stop.because,
+            reading=reading,
         )
         if streams:
             self.text.append(settled.rest)
@@ -297,6 +295,20 @@ class Life:
             change = partial(attempts.with_others, settled.record, settled.closed)
             await self._finish("settle", change, (settled.entry,))
         count_cost(self.record.modality, attempt.model, settled.closed.cost)
+
+    def _alone(self, attempt: Attempt) -> Generation:
+        """The record; of several lanes as if the attempt's were all."""
+        if len(self.lanes) == 1:
+            return self.record
+        plans = self._work.plans(attempts.lane_of(attempt))
+        plan = next((one for one in plans if one.slug == attempt.model), None)
+        return parts.alone(self.record, attempt, plan)
+
+    async def _read_answer(self, record: Generation, end: Prediction | None) -> Reading | None:
+        answer = answer_to_read(record, end)
+        if answer is None:
+            return None
+        return await self._around.read_answer(answer, record.shape["field"], record.tenant)
 
     async def unsent(
         self, lane: LaneKey, closed: Attempt, released: Entry, failure: Failure

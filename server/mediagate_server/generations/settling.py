@@ -9,6 +9,7 @@ from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure
 from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.finish import Streamed, finish
+from mediagate_server.generations.structured import Reading
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import (
@@ -53,9 +54,17 @@ def settle(
     now: datetime,
     streamed: Streamed,
     stopped_because: str,
+    reading: Reading | None = None,
 ) -> Settled:
     """What becomes of a generation whose prediction is at its end; None: upstream lost it."""
-    finished = finish(record, end, now=now, streamed=streamed, stopped_because=stopped_because)
+    finished = finish(
+        record,
+        end,
+        now=now,
+        streamed=streamed,
+        stopped_because=stopped_because,
+        reading=reading,
+    )
     ended = finished.record
     delivered = len(ended.output.media) if ended.output else 0
     entry, basis = reckoned(attempt, end, price, outputs=delivered, usage=ended.usage)

@@ -39,6 +39,13 @@ def read_json(answer: str, schema: str) -> Reading:
     return Reading(problem=problem)
 
 
+def read_json_task(payload: bytes) -> bytes:
+    """`[answer, schema]` -> `[text, problem]`: `read_json` as a task of worker processes."""
+    answer, schema = json.loads(payload)
+    reading = read_json(answer, schema)
+    return json.dumps([reading.text, reading.problem]).encode()
+
+
 def _candidates(answer: str) -> list[str]:
     """The whole, else what stands in the one fence."""
     begin, end = _THOUGHT

@@ -1,7 +1,8 @@
 """The way of every paid rpc through this room: check, plan, bind, attach, wait, answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -9,13 +10,15 @@ import grpc
 from mediagate.v1 import options_pb2
 from mediagate_server import caller, receipt
 from mediagate_server.catalog import media
-from mediagate_server.catalog.any_model import plan_run
+from mediagate_server.catalog.any_model import inputs_of, plan_run
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.chains import Candidates
-from mediagate_server.catalog.published import PublishedModels
+from mediagate_server.catalog.forms import wanted_form
+from mediagate_server.catalog.published import PublishedModels, Runnable
 from mediagate_server.catalog.reference import Reference
-from mediagate_server.catalog.request import Modality
+from mediagate_server.catalog.request import Modality, RunRequest
 from mediagate_server.catalog.route import Route, screened
+from mediagate_server.catalog.schema_checks import SchemaChecks
 from mediagate_server.config.tenants import StoreInputs
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
@@ -59,6 +62,7 @@ class PaidCalls:
         self,
         catalog: Callable[[], Catalog],
         published: PublishedModels,
+        schemas: SchemaChecks,
         generations: Generations,
         media_inputs: MediaInputs,
         links: MediaLinks,
@@ -67,6 +71,7 @@ class PaidCalls:
     ) -> None:
         self._catalog = catalog
         self._published = published
+        self._schemas = schemas
         self._generations = generations
         self._media = media_inputs
         self.links = links
@@ -100,7 +105,7 @@ class PaidCalls:
         """
         submission = self._submission(request, method, modality)
         wanted, route = await self._routing(request, modality)
-        taken = route(wanted)
+        taken = await route(wanted)
         await self._media.check(submission.tenant, wanted)
         await self._generations.check(submission, _work_of(taken))
         return taken
@@ -115,35 +120,54 @@ class PaidCalls:
     async def _planned(self, request: Any, modality: Modality) -> Work:
         """What is to be done, with a link for each medium, had once the rest is seen to work."""
         wanted, route = await self._routing(request, modality)
-        taken = route(wanted)
+        taken = await route(wanted)
         if media.missing(wanted):
-            taken = route(await self._media.resolve(caller.current().tenant, wanted))
+            taken = await route(await self._media.resolve(caller.current().tenant, wanted))
         return _work_of(taken)
 
     async def _routing(
         self, request: Any, modality: Modality
-    ) -> tuple[Any, Callable[[Any], Route]]:
+    ) -> tuple[Any, Callable[[Any], Awaitable[Route]]]:
         """The request in our own words, and what makes a route of it."""
-        wanted, chain = await self._planning(request, modality)
-        if request.options.screen_prompt:
-            return wanted, lambda asked_for: screened(asked_for, self._catalog().plan, chain)
-        return wanted, lambda asked_for: Route(chain(asked_for))
+        wanted, planner = await self._planning(request, modality)
+
+        async def route(asked_for: Any) -> Route:
+            chain = await planner(asked_for)
+            if request.options.screen_prompt:
+                return screened(asked_for, self._catalog().plan, chain)
+            return Route(chain(asked_for))
+
+        return wanted, route
 
     async def _planning(
         self, request: Any, modality: Modality
-    ) -> tuple[Any, Callable[[Any], Candidates]]:
-        """The request in our own words, and what plans it."""
+    ) -> tuple[Any, Callable[[Any], Awaitable[Callable[[Any], Candidates]]]]:
+        """The request in our own words, and what checks it and then gives what plans it."""
         timeout = self._timeout(request.options, modality)
         if modality is not Modality.RAW:
             wanted = asked.model_request(request, modality, timeout)
-            return wanted, self._catalog().candidates
+            if form := wanted_form(wanted.parameters):
+                await self._schemas.check_form(form, caller.current().tenant)
+            return wanted, self._chain
         runnable = await self._published.find(Reference.read(request.model))
-        catalog = self._catalog()
-        known = catalog.with_slug(runnable.model)
-        return (
-            asked.run_request(request, timeout),
-            lambda wanted: Candidates((plan_run(wanted, runnable, known, catalog.assume_unknown),)),
+        await self._schemas.prepare(runnable.schema, caller.current().tenant)
+        return asked.run_request(request, timeout), partial(self._run, runnable)
+
+    async def _chain(self, _: Any) -> Callable[[Any], Candidates]:
+        return self._catalog().candidates
+
+    async def _run(self, runnable: Runnable, wanted: RunRequest) -> Callable[[Any], Candidates]:
+        """What plans a run of any model, whose inputs are checked by its own schema."""
+        problems = await self._schemas.input_problems(
+            runnable.schema, inputs_of(wanted, runnable), caller.current().tenant
         )
+        catalog = self._catalog()
+        known, assumed = catalog.with_slug(runnable.model), catalog.assume_unknown
+
+        def plan(wanted: RunRequest) -> Candidates:
+            return Candidates((plan_run(wanted, runnable, known, assumed, problems=problems),))
+
+        return plan
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options

@@ -1,0 +1,55 @@
+"""Validation of answers that must be JSON, in a process that can be killed where it may be dear.
+
+An answer is paid for when it is checked, so it is never refused for want of a place: it waits for
+its tenant's turn. What cannot be checked in time is not the JSON that was asked for.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from mediagate_server.catalog.schema_checks import MOST_WORK, SECONDS
+from mediagate_server.catalog.schema_size import harmless_steps
+from mediagate_server.generations.structured import Reading, read_json
+from mediagate_server.worker_processes import MIB, Crashed, Expired, Task, WorkerProcesses
+
+_log = structlog.get_logger()
+
+ReadsAnswer = Callable[[str, str, str], Awaitable[Reading]]
+"""`(answer, schema, tenant)` -> what `structured.read_json` makes of it."""
+
+_READ: Final = Task("mediagate_server.generations.structured:read_json_task", 512 * MIB)
+_LONGEST: Final = 16 * 1024
+"""Characters of an answer that is parsed in this process."""
+_NO_BOUND: Final = 1_000_000
+
+
+async def read_here(answer: str, schema: str, _tenant: str) -> Reading:
+    """In this process, whatever it costs: for tests."""
+    return read_json(answer, schema)
+
+
+class AnswerChecks:
+    """Reads answers by workers, or here where that is cheap for certain."""
+
+    def __init__(self, workers: WorkerProcesses) -> None:
+        self._workers = workers
+
+    async def read(self, answer: str, schema: str, tenant: str) -> Reading:
+        """See `structured.read_json`. Raises WorkerError only where no worker could do it."""
+        if len(answer) <= _LONGEST and len(schema) <= _LONGEST:
+            steps = harmless_steps(json.loads(schema))
+            if steps is not None and steps * len(answer) <= MOST_WORK:
+                return read_json(answer, schema)
+        payload = json.dumps([answer, schema]).encode()
+        try:
+            result = await self._workers.run(
+                _READ, payload, seconds=SECONDS, tenant=tenant, most_waiting=_NO_BOUND
+            )
+        except (Expired, Crashed) as error:
+            _log.warning("answer_check_killed", cause=type(error).__name__, tenant=tenant)
+            return Reading(problem="it took too much time or memory to be checked by the schema")
+        text, problem = json.loads(result)
+        return Reading(text, problem)
