@@ -1,10 +1,11 @@
 # Everything here builds what it needs by itself: an environment of its own in .venv, from Python
-# 3.11 or later, and nothing outside this folder.
+# 3.11 or later, and nothing outside this folder. PYTHON=python3.13 with any target names the Python,
+# which then has an environment beside that one, in .build/venv-3.13.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test faults check lint generate check-generated bench clean
+.PHONY: help run demo test test-interpreters faults check lint generate check-generated bench clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -16,15 +17,24 @@ ifneq ($(CERTIFICATES),)
 export NODE_EXTRA_CA_CERTS ?= $(CERTIFICATES)
 endif
 
+ifdef PYTHON
+VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ifeq ($(VERSION),)
+$(error PYTHON=$(PYTHON) is no Python that runs here)
+endif
+VENV := .build/venv-$(VERSION)
+CANDIDATES := $(PYTHON)
+else
 VENV := .venv
-BIN := $(VENV)/bin
 # A Python that can build an environment; the first of these that is 3.11 or later.
-CANDIDATES := python3.11 python3.12 python3.13 python3
+CANDIDATES := $(addprefix python3.,11 12 13 14 15 16 17 18 19) python3 python
+endif
+BIN := $(VENV)/bin
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 FACTS := pyproject.toml constraints.txt
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Serve; from the sandbox, unless REPLICATE_API_TOKEN is set
 	@exec $(BIN)/mediagate serve
@@ -36,6 +46,9 @@ demo: $(VENV)/.run ## Take a tour against a running gate, or one of its own
 WORKERS ?= auto
 test: $(VENV)/.dev ## Run the tests; TESTS='tests/contract -k enum' for some of them, WORKERS=0 in one process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+test-interpreters: $(VENV)/.dev ## Run the quick tests on each other Python on this machine
+	$(BIN)/python scripts/check_interpreters.py
 
 faults: $(VENV)/.dev ## Kill it, pause it, take its power: what is not green yet; GROUP=crashes, FRESH=1, STATUS=1, TESTS='-k kill'
 ifdef TESTS

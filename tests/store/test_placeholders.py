@@ -1,4 +1,4 @@
-"""SQL placeholders that every Python binds: from 3.14 on, numbered ones with a sequence raise."""
+"""SQL placeholders that every Python binds: 3.12 deprecates numbered ones with a sequence."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ _NUMBERED = re.compile(r"\?\d")
 
 
 def test_no_statement_has_numbered_placeholders() -> None:
-    """A budget's statement had, and every budget would have failed there."""
+    """A budget's statement had one: an error announced for 3.14 would have failed every budget."""
     found = [
         f"{path.name}:{node.lineno}"
         for path in Path(mediagate_server.__file__).parent.rglob("*.py")
