@@ -13,7 +13,7 @@ from typing import Any, Final
 from mediagate_server.catalog import hardware
 from mediagate_server.catalog.assuming import assume
 from mediagate_server.catalog.catalog import check_cost
-from mediagate_server.catalog.estimate import ByRunTime, Run, foresee
+from mediagate_server.catalog.estimate import ByRunTime, Run, UnpricedInput, foresee
 from mediagate_server.catalog.model import Model
 from mediagate_server.catalog.plan import Handling, OutputKind, OutputShape, ParameterReport, Plan
 from mediagate_server.catalog.prices import Estimate, PriceSchedule
@@ -131,15 +131,23 @@ def _price(
     if known:
         # Inputs that the catalog does not know cannot be part of what it prices by.
         priced = {name: value for name, value in given.items() if name in known.inputs}
-        run = Run(priced, known.inputs, known.max_run)
-        return (*foresee(known.price, known.expects, run, _count(known, run)), known.max_run)
+        try:
+            return (*_foreseen(known, Run(priced, known.inputs, known.max_run)), known.max_run)
+        except UnpricedInput as error:
+            path = _path(error.name, request.media) if error.name else "input"
+            raise InvalidRequest.of(path, error.words) from None
     longest = min(LONGEST_RUN, ceil(request.timeout))
-    usual = ceil(runnable.usual_seconds or _USUAL_RUN)
+    example = runnable.usual_seconds or 0.0
+    usual = ceil(example) if 0 < example <= LONGEST_RUN else _USUAL_RUN
     expects = {"predict_time": ByRunTime(by="run_time", usual=usual)}
     schedule = hardware.price_of(runnable.hardware)
     return (*foresee(schedule, expects, Run({}, {}, longest), 1), longest)
 
 
-def _count(known: Model, run: Run) -> int:
+def _foreseen(known: Model, run: Run) -> tuple[PriceSchedule, Estimate]:
     rule = known.map.get("count")
-    return int(run.value(rule.to) or 1) if isinstance(rule, Count) else 1
+    counted_by = rule.to if isinstance(rule, Count) else ""
+    outputs = (run.priced(counted_by) if counted_by else 1) or 1
+    if outputs < 0:
+        raise UnpricedInput(counted_by, "must be at least 1: the price goes by it")
+    return foresee(known.price, known.expects, run, int(outputs), counted_by)

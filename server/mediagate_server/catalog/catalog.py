@@ -11,10 +11,11 @@ from types import MappingProxyType
 from mediagate_server.catalog import chains, tiers
 from mediagate_server.catalog.assuming import assume
 from mediagate_server.catalog.chains import Candidates
-from mediagate_server.catalog.estimate import Run, foresee
+from mediagate_server.catalog.estimate import Run, UnpricedInput, foresee
 from mediagate_server.catalog.forms import shape_of, wanted_form
 from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.model_file import ModelFileError, shipped
+from mediagate_server.catalog.own_inputs import PATH
 from mediagate_server.catalog.plan import OutputShape, Plan, Substitution
 from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import Fallback, FallbackMode, Modality, ModelRequest
@@ -211,7 +212,10 @@ class Catalog:
         form = wanted_form(request.parameters)
         made = translate(model, request, self._draw_seed)
         run = Run(made.input, model.inputs, model.max_run)
-        foreseen = foresee(model.price, model.expects, run, made.output_count)
+        try:
+            foreseen = foresee(model.price, model.expects, run, made.output_count)
+        except UnpricedInput as error:
+            raise InvalidRequest.of(_field_of(model, request, error.name), error.words) from None
         price, estimate = assume(*foreseen, self.assume_unknown)
         if made.runs > 1 and not self._fans_out:
             raise NotBuilt(f"count above what one run of {model.slug} makes", field_path="count")
@@ -286,6 +290,14 @@ def _seeding(model: Model) -> tuple[str, int | None]:
     target = rule.targets[0]
     largest = model.inputs[target].max
     return target, None if largest is None else int(largest)
+
+
+def _field_of(model: Model, request: ModelRequest, name: str) -> str:
+    """Where a request has what is sent as the input of this name."""
+    if name in request.model_parameters:
+        return f"{PATH}.{name}"
+    fields = (field for field, rule in model.map.items() if name in rule.targets)
+    return next((field for field in fields if field in request.parameters), "options.model")
 
 
 def check_cost(slug: str, estimate: Estimate, most: int | None) -> None:

@@ -2,12 +2,17 @@
 
 Each billed metric is foreseen by a rule of the model's own data; the price arithmetic is the one
 that settles. What cannot be foreseen makes the estimate unknown, never zero.
+
+A run of any model is checked against the schema that upstream publishes, which may allow what the
+price cannot be reckoned from: a length of "5s", a million billion tokens. Such an input is refused
+by its name, before anything is reserved. Of a text model's prompt and pictures only the size
+counts: what is no text there counts by its JSON, what is no list as one picture.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from math import ceil
+from math import ceil, isfinite
 from typing import Annotated, Any, Literal
 
 from msgspec import Struct
@@ -15,7 +20,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.inputs import STRICT, InputSpec, InputType
-from mediagate_server.catalog.prices import Estimate, Metrics, PriceSchedule, Scalar, cost
+from mediagate_server.catalog.prices import (
+    MOST_NANOS,
+    NANOS_PER_USD,
+    Estimate,
+    Metrics,
+    PriceSchedule,
+    Scalar,
+    cost,
+)
 from mediagate_server.catalog.rules.words import place
 from mediagate_server.replacing import replace
 
@@ -23,6 +36,22 @@ WRAPPING_TOKENS = 256
 """Allowed for what a wrapper puts around a prompt (role marks, a default system prompt)."""
 TURN_TOKENS = 16
 """Allowed for the marks around each turn of a conversation."""
+MOST_UNITS = 10**15
+"""The largest number that is priced: tokens, seconds, pixels. Nothing that is billed comes near."""
+LONGEST_WORD = 200
+"""Characters of a word that a tier may be chosen by."""
+
+
+class UnpricedInput(ValueError):
+    """An input that the price goes by holds what nothing can be reckoned from.
+
+    `name` is the model's own, empty where no single input is at fault; `words` say what is wrong.
+    """
+
+    def __init__(self, name: str, words: str) -> None:
+        super().__init__(f"{name}: {words}")
+        self.name = name
+        self.words = words
 
 
 class Foresight(Struct, frozen=True):
@@ -44,6 +73,24 @@ class Run(Struct, frozen=True):
         """What the model will take: what is sent, else its own default, else None."""
         return self.input.get(name, self.specs[name].default)
 
+    def priced(self, name: str) -> Any:
+        """The same, where the price goes by it. Raises UnpricedInput."""
+        value: Any = self.value(name)
+        if value is None:
+            return None
+        spec = self.specs[name]
+        if not spec.has_type(value):
+            raise UnpricedInput(name, f"must be of type {spec.type.value}: the price goes by it")
+        if isinstance(value, str):
+            if len(value) > LONGEST_WORD:
+                words = f"must have at most {LONGEST_WORD} characters: the price goes by it"
+                raise UnpricedInput(name, words)
+        elif isinstance(value, float):
+            value = _exact(name, value)
+        if isinstance(value, int | Decimal) and not -MOST_UNITS <= value <= MOST_UNITS:
+            raise UnpricedInput(name, f"must be at most {MOST_UNITS:,}: the price goes by it")
+        return value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class ByInput:
@@ -55,11 +102,11 @@ class ByInput:
 
     def foresee(self, run: Run) -> Foresight | None:
         """Exact; a number is divided by `per` (1000: milliseconds billed as seconds)."""
-        value = run.value(self.input)
+        value = run.priced(self.input)
         if value is None:
             return None
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = Decimal(str(value)) / self.per
+        if isinstance(value, int | Decimal) and not isinstance(value, bool):
+            value = Decimal(value) / self.per
         return Foresight(value, value, value)
 
 
@@ -95,14 +142,12 @@ class ByPrompt:
         for name, value in run.input.items():
             kind = run.specs[name].type
             if kind is InputType.OBJECTS:
-                turns += len(value)
-                size += len(json.dumps(value, ensure_ascii=False).encode())
+                turns += len(value) if isinstance(value, list) else 1
+                size += len(_text(value).encode())
             elif kind is InputType.STRING:
-                size += len(value.encode())
-            elif kind is InputType.URI:
-                images += 1
-            elif kind is InputType.URIS:
-                images += len(value)
+                size += len(_text(value).encode())
+            elif kind is InputType.URI or kind is InputType.URIS:
+                images += len(value) if isinstance(value, list) else 1
         if images and self.per_image is None:
             return None
         seen = images * (self.per_image or 0)
@@ -119,9 +164,11 @@ class ByLimit:
     usual: int = 400
 
     def foresee(self, run: Run) -> Foresight | None:
-        """From none to the limit. Without a limit there is no bound."""
-        most = run.value(self.input)
-        return None if most is None else Foresight(0, min(self.usual, most), most)
+        """From none to the limit. Without a limit, or with one under zero, there is no bound."""
+        most = run.priced(self.input)
+        if most is None or most < 0:
+            return None
+        return Foresight(0, min(self.usual, most), most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -133,7 +180,7 @@ class ByCharacters:
 
     def foresee(self, run: Run) -> Foresight | None:
         """Exact for plain ASCII; else between the code points and the bytes."""
-        text = str(run.value(self.input) or "")
+        text = _text(run.value(self.input) or "")
         return Foresight(len(text), len(text), len(text.encode()))
 
 
@@ -151,11 +198,10 @@ class ByMegapixels:
 
     def foresee(self, run: Run) -> Foresight | None:
         """Exact for a class. Pixels are rounded up to whole megapixels by some and by some not."""
-        width, height = run.input.get(self.width), run.input.get(self.height)
-        if width is not None and height is not None:
-            exact = Decimal(width * height) / 1_000_000
+        if self.width in run.input and self.height in run.input:
+            exact = Decimal(run.priced(self.width) * run.priced(self.height)) / 1_000_000
             return Foresight(exact, exact, Decimal(ceil(exact)))
-        size = place(run.value(self.input))
+        size = place(run.priced(self.input))
         if size is None:
             return None
         megapixels = Decimal(size.numerator) / size.denominator
@@ -193,9 +239,16 @@ Expectation = Annotated[
 
 
 def foresee(
-    price: PriceSchedule, expects: Mapping[str, Expectation], run: Run, outputs: int
+    price: PriceSchedule,
+    expects: Mapping[str, Expectation],
+    run: Run,
+    outputs: int,
+    counted_by: str = "",
 ) -> tuple[PriceSchedule, Estimate]:
-    """The price to hold for this run, with what was sent about its tiers, and its estimate."""
+    """The price to hold for this run, with what was sent about its tiers, and its estimate.
+
+    `counted_by` is the input that says how many `outputs` there are. Raises UnpricedInput.
+    """
     least: dict[str, Scalar] = {}
     expected: dict[str, Scalar] = {}
     most: dict[str, Scalar] = {}
@@ -210,7 +263,39 @@ def foresee(
     if low is None or usual is None or high is None:
         return held, _UNKNOWN
     # Sorted, because a tier for long runs may be cheaper than the one for short ones.
-    return held, Estimate(*sorted((low, usual, high)))
+    low, usual, high = sorted((low, usual, high))
+    if high > MOST_NANOS:
+        dollars = MOST_NANOS // int(NANOS_PER_USD)
+        name = _largest(
+            run, (counted_by, *(name for rule in expects.values() for name in _read(rule)))
+        )
+        raise UnpricedInput(name, f"asks for a run of more than {dollars:,} dollars")
+    return held, Estimate(low, usual, high)
+
+
+def _read(rule: Expectation) -> tuple[str, ...]:
+    """The inputs that a rule reads by name."""
+    names = (getattr(rule, field, "") for field in ("input", "width", "height"))
+    return tuple(name for name in names if name)
+
+
+def _largest(run: Run, names: Iterable[str]) -> str:
+    """Which of these inputs holds the largest number; empty where none holds one."""
+    numbers = {name: run.value(name) for name in names if name}
+    found = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
+    return max(found, key=lambda name: found[name], default="")
+
+
+def _exact(name: str, value: float) -> Decimal:
+    """The digits that were sent. Raises UnpricedInput for what is no number."""
+    if not isfinite(value):
+        raise UnpricedInput(name, "must be a finite number: the price goes by it")
+    return Decimal(str(value))
+
+
+def _text(value: Any) -> str:
+    """A text as it is, anything else as its JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _held(price: PriceSchedule, expected: Metrics) -> PriceSchedule:

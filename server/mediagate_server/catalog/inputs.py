@@ -56,7 +56,7 @@ class InputSpec:
 
     def problem(self, value: Any) -> str:
         """Why `value` is not accepted, in a few words; empty where it is."""
-        if not _is_of(self.type, value):
+        if not self.has_type(value):
             return f"is not of type {self.type.value}"
         if self.enum and value not in self.enum:
             return "is not one of the allowed values"
@@ -67,6 +67,10 @@ class InputSpec:
         if self.max is not None and value > self.max:
             return f"is over {self.max}"
         return ""
+
+    def has_type(self, value: Any) -> bool:
+        """Whether `value` is of this input's type, in range or not."""
+        return _is_of(self.type, value)
 
     @property
     def is_numeric(self) -> bool:

@@ -19,6 +19,10 @@ Metrics = Mapping[str, Scalar]
 
 NANOS_PER_USD = Decimal(10**9)
 
+MOST_NANOS = 10**15
+"""The most that one run may be estimated at: a million dollars. Sums over all that one call may set
+going, and over thousands of such calls, stay within the 64 bits of the ledger and the contract."""
+
 AS_OF = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 """The date of a price, as coarse as it is known: a year, a month or a day."""
 

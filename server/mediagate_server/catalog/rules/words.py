@@ -12,6 +12,8 @@ from typing import TypeVar
 _Word = TypeVar("_Word", bound=object)
 
 _EFFORTS = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5}
+_LONGEST = 64
+"""Characters. No model's word is as long, and a number of thousands of digits is none."""
 _LINES = {"2k": 1440, "4k": 2160, "8k": 4320}
 _FRAMES = re.compile(r"(\d+)_frames_\w+")
 _LEADING_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:p|mp|s|fps)?\s*", re.IGNORECASE)
@@ -24,6 +26,8 @@ def place(word: object) -> Fraction | None:
     if isinstance(word, int | float | Decimal):
         return Fraction(str(word))
     text = str(word).casefold()
+    if len(text) > _LONGEST:
+        return None
     if text in _EFFORTS:
         return Fraction(_EFFORTS[text])
     if text in _LINES:

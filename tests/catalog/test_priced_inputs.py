@@ -1,0 +1,128 @@
+"""Inputs that a price goes by, under a schema that allows anything: priced, or refused by name."""
+
+import math
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+
+from mediagate_server.catalog.any_model import plan_run
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.estimate import MOST_UNITS
+from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.openapi import ModelSchema
+from mediagate_server.catalog.plan import Plan
+from mediagate_server.catalog.prices import MOST_NANOS
+from mediagate_server.catalog.published import Runnable
+from mediagate_server.catalog.request import Modality, ModelRequest, RunRequest
+from mediagate_server.errors import InvalidRequest
+
+LLAMA = "meta/meta-llama-3-70b-instruct"
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    5,
+    5.5,
+    -0.0,
+    5e-324,
+    1e300,
+    9e15,
+    2**53,
+    2**63,
+    10**400,
+    math.nan,
+    math.inf,
+    "",
+    "5s",
+    "5",
+    "720p",
+    "9" * 5_000,
+    "1" * 5_000 + " MP",
+    "NaN",
+    "x" * 100_000,
+    "٣ MP",
+    [],
+    [5],
+    ["a", None, {}],
+    {},
+    {"value": 5},
+    [[[]]],
+)
+PRICED = tuple(model for model in Catalog.load().models() if model.price.tiers)
+
+
+def run_of(model: Model, given: dict[str, Any]) -> Plan:
+    """The plan of a run of it, by a schema that says nothing."""
+    runnable = Runnable(model.slug, model.target, model.slug, ModelSchema({}), is_official=True)
+    return plan_run(RunRequest(model.slug, given, {}, 600.0), runnable, model)
+
+
+def numbers_in(plan: Plan) -> Iterator[int]:
+    """What is known of its cost."""
+    estimate = plan.whole
+    yield from (
+        one for one in (estimate.low, estimate.expected, estimate.maximum) if one is not None
+    )
+
+
+@pytest.mark.parametrize("model", PRICED, ids=lambda model: model.slug)
+def test_whatever_an_input_holds_it_is_priced_or_refused_by_name(model: Model, seed: int) -> None:
+    """Each input with each odd value, and many at once."""
+    random = Random(seed)
+    cases = [{name: value} for name in model.inputs for value in ODD]
+    for _ in range(200):
+        names = random.sample(sorted(model.inputs), random.randint(1, len(model.inputs)))
+        cases.append({name: random.choice(ODD) for name in names})
+    for given in cases:
+        try:
+            plan = run_of(model, given)
+        except InvalidRequest as refused:
+            for violation in refused.failure.violations:
+                assert violation.field.removeprefix("input.") in given
+                assert violation.description
+        else:
+            assert all(0 <= amount <= MOST_NANOS for amount in numbers_in(plan))
+            assert all(len(str(value)) < 1_000 for value in plan.price.sent.values())
+
+
+def test_more_tokens_than_anything_holds_are_refused_by_name() -> None:
+    """Nine million billion tokens, which reserved more than 64 bits hold."""
+    model = next(one for one in PRICED if one.slug == LLAMA)
+    with pytest.raises(InvalidRequest) as refused:
+        run_of(model, {"prompt": "x", "max_tokens": int(9e15)})
+    assert [one.field for one in refused.value.failure.violations] == ["input.max_tokens"]
+    with pytest.raises(InvalidRequest, match="more than 1,000,000 dollars"):
+        run_of(model, {"prompt": "x", "max_tokens": MOST_UNITS})
+    plan = run_of(model, {"prompt": "x", "max_tokens": 4_096})
+    assert plan.estimate.maximum
+
+
+def test_a_model_of_the_catalog_names_the_field_that_asks_for_too_much() -> None:
+    """Whether it is a field of the contract or one of the model's own inputs."""
+    catalog = Catalog.load()
+    dear = next(
+        model
+        for model in catalog.models(Modality.TEXT)
+        if model.inputs["max_tokens" if "max_tokens" in model.inputs else "prompt"].max is None
+        and "max_tokens" in model.inputs
+    )
+    huge = 10**14
+    request = ModelRequest(
+        Modality.TEXT, dear.slug, {"prompt": "x", "max_output_tokens": huge}, fallback=None
+    )
+    with pytest.raises(InvalidRequest) as refused:
+        catalog.candidates(request)
+    assert [one.field for one in refused.value.failure.violations] == ["max_output_tokens"]
+
+
+@pytest.mark.parametrize("given", [{}, {"resolution": None}])
+def test_a_null_is_an_input_not_given(given: dict[str, Any]) -> None:
+    """Priced by the model's own default."""
+    model = next(one for one in PRICED if "resolution" in one.inputs)
+    assert (
+        run_of(model, {"prompt": "x", **given}).estimate == run_of(model, {"prompt": "x"}).estimate
+    )
