@@ -60,6 +60,7 @@ from mediagate_server.replicate.webhook_secrets import WebhookSecrets
 from mediagate_server.replicate.webhooks import WebhookAddresses
 from mediagate_server.services.admin import AdminService
 from mediagate_server.services.callbacks import EventTexts
+from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.served import SERVICES, add_services
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
@@ -76,6 +77,8 @@ _MEDIA_KEY: Final = "media-url"
 """The same for the key that links to media are signed with."""
 _HASH_KEY: Final = "input-hash"
 """The same for the key of hashes that stand for what was asked."""
+_PAGE_KEY: Final = "page-token"
+"""The same for the key that page tokens are signed with."""
 
 _LAST_SECONDS: Final = 2.0
 """How long rpcs that were told to end may still take to do so."""
@@ -175,8 +178,9 @@ class Gate:
         published = PublishedModels(outbound)
         await self._watch_catalog(stack, published, clock)
         calls = self._paid_calls(outbound, published, generations, media)
-        usage = UsageService(store, clock.now)
-        admin = AdminService(store, self._limits, sender, clock.now)
+        tokens = self._tokens = PageTokens(await store.key(_PAGE_KEY))
+        usage = UsageService(store, tokens, clock.now)
+        admin = AdminService(store, self._limits, sender, tokens, clock.now)
         await self._open_grpc(stack, generations, calls, media, (usage, admin), sandboxed=sandboxed)
         await self._open_operations(stack)
         self._ready = True
@@ -360,6 +364,7 @@ class Gate:
             media=media,
             usage=about_tenants[0],
             admin=about_tenants[1],
+            tokens=self._tokens,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:

@@ -22,6 +22,7 @@ from mediagate.v1 import (
     usage_pb2,
     video_pb2,
 )
+from mediagate.v1.generation_pb2 import ToolCall
 from mediagate.v1.options_pb2 import GenerationOptions
 from mediagate_server.errors import Failure, MediagateError, Reason
 from mediagate_server.interceptors.inbound.validate import Validate
@@ -54,7 +55,7 @@ DESCRIPTORS = (
         for file in FILES
         for name, descriptor in file.DESCRIPTOR.message_types_by_name.items()
     }
-    | {"GenerationOptions": GenerationOptions.DESCRIPTOR}
+    | {"GenerationOptions": GenerationOptions.DESCRIPTOR, "ToolCall": ToolCall.DESCRIPTOR}
     | {"FallbackPolicy": GenerationOptions.DESCRIPTOR.fields_by_name["fallback"].message_type}
 )
 REQUESTS = sorted(name for name in DESCRIPTORS if name.endswith("Request"))

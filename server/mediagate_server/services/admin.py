@@ -14,6 +14,7 @@ from mediagate_server.config.limits import TenantLimits
 from mediagate_server.config.tenants import Tenant
 from mediagate_server.errors import InvalidRequest, NoSuch, NotBuilt
 from mediagate_server.services import paging
+from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import Context
 from mediagate_server.services.webhook_admin import WebhookAdmin
 from mediagate_server.store.budgets import BudgetUse
@@ -35,9 +36,14 @@ class AdminService(WebhookAdmin, admin_pb2_grpc.AdminServiceServicer):
     """
 
     def __init__(
-        self, store: Store, limits: TenantLimits, sender: Sender, now: Callable[[], datetime]
+        self,
+        store: Store,
+        limits: TenantLimits,
+        sender: Sender,
+        tokens: PageTokens,
+        now: Callable[[], datetime],
     ) -> None:
-        super().__init__(store.outbox, sender, lambda: limits.tenants() or _ALONE, now)
+        super().__init__(store.outbox, sender, tokens, lambda: limits.tenants() or _ALONE, now)
         self._store = store
         self._limits = limits
         self._now = now
@@ -46,10 +52,10 @@ class AdminService(WebhookAdmin, admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.ListTenantsRequest, context: Context
     ) -> admin_pb2.ListTenantsResponse:
         """Lists tenants by their ids."""
-        scope = paging.scope_of("ListTenants")
+        tokens = self._tokens.of_request("ListTenants")
         size = paging.page_size(request.page_size)
-        after = paging.read_token(request.page_token, scope)
-        start = _id(after) if after is not None else ""
+        after = tokens.read(request.page_token)
+        start = after[0] if after else ""
         behind = sorted(
             (one for one in self._limits.tenants() or _ALONE if one.id > start),
             key=lambda one: one.id,
@@ -57,7 +63,7 @@ class AdminService(WebhookAdmin, admin_pb2_grpc.AdminServiceServicer):
         page = behind[:size]
         return admin_pb2.ListTenantsResponse(
             tenants=[await self._shown(tenant) for tenant in page],
-            next_page_token=paging.write_token([page[-1].id], scope) if behind[size:] else "",
+            next_page_token=tokens.write([page[-1].id]) if behind[size:] else "",
         )
 
     async def GetTenant(
@@ -115,12 +121,6 @@ class AdminService(WebhookAdmin, admin_pb2_grpc.AdminServiceServicer):
             in_flight=await self._store.in_flight(tenant.id),
             budgets=[_shown(use) for use in uses],
         )
-
-
-def _id(position: list[object]) -> str:
-    if len(position) != 1 or not isinstance(position[0], str):
-        raise InvalidRequest.of("page_token", "was not given out for this request")
-    return position[0]
 
 
 def _shown(use: BudgetUse) -> admin_pb2.Budget:

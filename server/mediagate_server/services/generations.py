@@ -10,6 +10,7 @@ from mediagate_server import caller
 from mediagate_server.generations.generations import Generations
 from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.services import paging, shown, stored_requests
+from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import Context, report, waiting_time
 from mediagate_server.store.records import Filter, Generation, Position, State
 
@@ -19,8 +20,9 @@ _STATES = {number: state for state, number in shown.STATES.items()}
 class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     """See generations.proto."""
 
-    def __init__(self, generations: Generations, links: MediaLinks) -> None:
+    def __init__(self, generations: Generations, links: MediaLinks, tokens: PageTokens) -> None:
         self._generations = generations
+        self._tokens = tokens
         self._links = links
 
     async def GetGeneration(
@@ -39,16 +41,16 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         self, request: generations_pb2.ListGenerationsRequest, context: Context
     ) -> generations_pb2.ListGenerationsResponse:
         """Lists generations, newest first."""
-        scope = paging.scope_of(caller.current().tenant, request.filter, request.view)
+        tokens = self._tokens.of_request("ListGenerations", request.filter, request.view)
         size = paging.page_size(request.page_size)
-        after = paging.read_token(request.page_token, scope)
+        after = tokens.read(request.page_token)
         found = await self._generations.list_generations(
             caller.current().tenant, _filter(request.filter), size + 1, _position(after)
         )
         page = found[:size]
         token = ""
         if len(found) > size:
-            token = paging.write_token([page[-1].created_at.isoformat(), page[-1].id], scope)
+            token = tokens.write([page[-1].created_at.isoformat(), page[-1].id])
         return generations_pb2.ListGenerationsResponse(
             generations=[await self._shown(record, request.view) for record in page],
             next_page_token=token,

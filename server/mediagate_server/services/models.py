@@ -22,6 +22,7 @@ from mediagate_server.errors import (
 )
 from mediagate_server.replacing import replace
 from mediagate_server.services import paging, shown, streaming
+from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import Context, PaidCalls, report
 
 _MODALITIES: dict[int, Modality] = {
@@ -42,17 +43,20 @@ _ESTIMATED: Final = {
 class ModelService(models_pb2_grpc.ModelServiceServicer):
     """See models.proto."""
 
-    def __init__(self, catalog: Callable[[], Catalog], calls: PaidCalls) -> None:
+    def __init__(
+        self, catalog: Callable[[], Catalog], calls: PaidCalls, tokens: PageTokens
+    ) -> None:
         self._catalog = catalog
+        self._tokens = tokens
         self._calls = calls
 
     async def ListModels(
         self, request: models_pb2.ListModelsRequest, context: Context
     ) -> models_pb2.ListModelsResponse:
         """Lists the catalog, by modality and slug."""
-        scope = paging.scope_of(request.modality, request.quality)
-        after = paging.read_token(request.page_token, scope)
-        begin = int(after[0]) if after else 0
+        tokens = self._tokens.of_request("ListModels", request.modality, request.quality)
+        after = tokens.read(request.page_token)
+        begin = after[0] if after else 0
         end = begin + paging.page_size(request.page_size)
         found = [
             model
@@ -61,7 +65,7 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         ]
         return models_pb2.ListModelsResponse(
             models=[_model(model) for model in found[begin:end]],
-            next_page_token=paging.write_token([end], scope) if end < len(found) else "",
+            next_page_token=tokens.write([end]) if end < len(found) else "",
         )
 
     async def GetModel(

@@ -36,6 +36,7 @@ from mediagate_server.services.generations import GenerationService
 from mediagate_server.services.image import ImageService
 from mediagate_server.services.media import MediaService
 from mediagate_server.services.models import ModelService
+from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.safety import SafetyService
 from mediagate_server.services.text import TextService
@@ -69,6 +70,7 @@ def add_services(
     media: Media,
     usage: UsageService,
     admin: AdminService,
+    tokens: PageTokens,
 ) -> None:
     """Register every service that is built."""
     text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
@@ -76,13 +78,12 @@ def add_services(
     video_pb2_grpc.add_VideoServiceServicer_to_server(VideoService(calls), server)
     audio_pb2_grpc.add_AudioServiceServicer_to_server(AudioService(calls), server)
     safety_pb2_grpc.add_SafetyServiceServicer_to_server(SafetyService(calls), server)
-    models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(catalog, calls), server)
+    models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(catalog, calls, tokens), server)
     generations_pb2_grpc.add_GenerationServiceServicer_to_server(
-        GenerationService(generations, media.links), server
+        GenerationService(generations, media.links, tokens), server
     )
     media_pb2_grpc.add_MediaServiceServicer_to_server(
         MediaService(generations, media.uploads, media.store, media.links), server
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     usage_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)
-    admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)

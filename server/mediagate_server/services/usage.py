@@ -11,6 +11,7 @@ from mediagate.v1 import cost_pb2, modality_pb2, usage_pb2, usage_pb2_grpc
 from mediagate_server import caller
 from mediagate_server.errors import InvalidRequest, ScopeMissing
 from mediagate_server.services import paging, reconciled, shown
+from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import Context
 from mediagate_server.store.charges import (
     Charge,
@@ -36,8 +37,6 @@ _MOST: Final = 2**63 - 1
 _MOST_IMAGES: Final = 2**31 - 1
 _LONGEST_DURATION: Final = 315_576_000_000
 """Seconds: the bound of the type."""
-_PLACES: Final = 2
-"""Numbers in a page token."""
 
 _DIMENSIONS: Final = {
     usage_pb2.USAGE_DIMENSION_TENANT: (Dimension.TENANT,),
@@ -52,8 +51,9 @@ _DIMENSIONS: Final = {
 class UsageService(usage_pb2_grpc.UsageServiceServicer):
     """See usage.proto. `now` is the time in UTC."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, tokens: PageTokens, now: Callable[[], datetime]) -> None:
         self._store = store
+        self._tokens = tokens
         self._now = now
 
     async def GetUsage(
@@ -71,13 +71,13 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
         """Lists the single charges, the last settled first."""
         asked = request.filter
         wanted = _filter(asked, _moment(asked, "start_time"), _moment(asked, "end_time"))
-        scope = paging.scope_of(caller.current().tenant, asked)
+        tokens = self._tokens.of_request("ListCharges", asked)
         size = paging.page_size(request.page_size)
-        after = paging.read_token(request.page_token, scope)
+        after = tokens.read(request.page_token)
         found = await self._store.charges(wanted, size + 1, _position(after))
         page, token = found[:size], ""
         if len(found) > size:
-            token = paging.write_token([page[-1].at.settled_us, page[-1].at.line], scope)
+            token = tokens.write([page[-1].at.settled_us, page[-1].at.line])
         return usage_pb2.ListChargesResponse(
             charges=[_charge(one) for one in page], next_page_token=token
         )
@@ -134,11 +134,7 @@ def _tenant(asked: str) -> str:
 
 
 def _position(token: list[Any] | None) -> ChargePosition | None:
-    if token is None:
-        return None
-    if len(token) != _PLACES or not all(type(place) is int for place in token):
-        raise paging.not_given_out()
-    return ChargePosition(*token)
+    return None if token is None else ChargePosition(*token)
 
 
 def _moment(asked: usage_pb2.UsageFilter, name: str) -> datetime | None:

@@ -10,8 +10,9 @@ from mediagate.v1 import admin_pb2
 from mediagate_server.callbacks.sender import Sender
 from mediagate_server.callbacks.signing import secret_text
 from mediagate_server.config.tenants import Tenant
-from mediagate_server.errors import InvalidRequest, NoSuch
+from mediagate_server.errors import NoSuch
 from mediagate_server.services import paging
+from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import Context
 from mediagate_server.store.outbox import Callback, Outbox
 
@@ -26,11 +27,13 @@ class WebhookAdmin:
         self,
         outbox: Outbox,
         sender: Sender,
+        tokens: PageTokens,
         tenants: Callable[[], Sequence[Tenant]],
         now: Callable[[], datetime],
     ) -> None:
         self._outbox = outbox
         self._sender = sender
+        self._tokens = tokens
         self._everybody = tenants
         self._time = now
 
@@ -52,14 +55,15 @@ class WebhookAdmin:
         """Lists what was given up, oldest first."""
         if request.tenant:
             self._check_tenant(request.tenant)
-        scope = paging.scope_of("ListUndeliveredWebhooks", request.tenant)
+        tokens = self._tokens.of_request("ListUndeliveredWebhooks", request.tenant)
         size = paging.page_size(request.page_size)
-        after = _position(paging.read_token(request.page_token, scope))
-        found = await self._outbox.undelivered(request.tenant, size + 1, after)
+        after = tokens.read(request.page_token)
+        start = after[0] if after else ""
+        found = await self._outbox.undelivered(request.tenant, size + 1, start)
         page = found[:size]
         return admin_pb2.ListUndeliveredWebhooksResponse(
             webhooks=[_shown(callback) for callback in page],
-            next_page_token=paging.write_token([page[-1].id], scope) if found[size:] else "",
+            next_page_token=tokens.write([page[-1].id]) if found[size:] else "",
         )
 
     async def RedeliverWebhook(
@@ -72,14 +76,6 @@ class WebhookAdmin:
     def _check_tenant(self, name: str) -> None:
         if all(tenant.id != name for tenant in self._everybody()):
             raise NoSuch("tenant", "tenant")
-
-
-def _position(token: list[object] | None) -> str:
-    if token is None:
-        return ""
-    if len(token) != 1 or not isinstance(token[0], str):
-        raise InvalidRequest.of("page_token", "was not given out for this request")
-    return token[0]
 
 
 def _shown(callback: Callback) -> admin_pb2.UndeliveredWebhook:

@@ -389,9 +389,9 @@ func (*RequestRecord_StreamModel) isRequestRecord_Request() {}
 // Which generations.
 type GenerationFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In any of these states. Default: any state.
+	// In any of these states, at most 32. Default: any state.
 	States []Generation_State `protobuf:"varint,1,rep,packed,name=states,proto3,enum=mediagate.v1.Generation_State" json:"states,omitempty"`
-	// Of any of these models, by slug. Default: any model.
+	// Of any of these models, by slug, at most 64. Default: any model.
 	Models []string `protobuf:"bytes,2,rep,name=models,proto3" json:"models,omitempty"`
 	// Of this modality. Default: any.
 	Modality Modality `protobuf:"varint,3,opt,name=modality,proto3,enum=mediagate.v1.Modality" json:"modality,omitempty"`
@@ -399,7 +399,7 @@ type GenerationFilter struct {
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Accepted at or after this time.
 	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
-	// Accepted before this time.
+	// Accepted before this time, which must be after `created_after`.
 	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -287,7 +287,8 @@ type StreamTextRequest struct {
 	Prompt string `protobuf:"bytes,10,opt,name=prompt,proto3" json:"prompt,omitempty"`
 	// The conversation so far, at most 1,000 turns, the last one not by the assistant.
 	Messages []*ChatMessage `protobuf:"bytes,11,rep,name=messages,proto3" json:"messages,omitempty"`
-	// How the model should behave. With `messages`, a system message does the same.
+	// How the model should behave, at most 1,000,000 characters. With `messages`, a system message does
+	// the same.
 	SystemPrompt *string `protobuf:"bytes,12,opt,name=system_prompt,json=systemPrompt,proto3,oneof" json:"system_prompt,omitempty"`
 	// The most tokens to write, at least 1. Default: the model's.
 	MaxOutputTokens *int32 `protobuf:"varint,13,opt,name=max_output_tokens,json=maxOutputTokens,proto3,oneof" json:"max_output_tokens,omitempty"`
@@ -474,7 +475,8 @@ type GenerateTextRequest struct {
 	Prompt string `protobuf:"bytes,10,opt,name=prompt,proto3" json:"prompt,omitempty"`
 	// The conversation so far, at most 1,000 turns, the last one not by the assistant.
 	Messages []*ChatMessage `protobuf:"bytes,11,rep,name=messages,proto3" json:"messages,omitempty"`
-	// How the model should behave. With `messages`, a system message does the same.
+	// How the model should behave, at most 1,000,000 characters. With `messages`, a system message does
+	// the same.
 	SystemPrompt *string `protobuf:"bytes,12,opt,name=system_prompt,json=systemPrompt,proto3,oneof" json:"system_prompt,omitempty"`
 	// The most tokens to write, at least 1. Default: the model's.
 	MaxOutputTokens *int32 `protobuf:"varint,13,opt,name=max_output_tokens,json=maxOutputTokens,proto3,oneof" json:"max_output_tokens,omitempty"`
@@ -1451,7 +1453,7 @@ type isChatPart_Part interface {
 }
 
 type ChatPart_Text struct {
-	// Text, at least 1 character.
+	// Text of 1 to 1,000,000 characters.
 	Text string `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
 }
 
@@ -1531,7 +1533,7 @@ type Tool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name, 1 to 64 of [a-zA-Z0-9_-].
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What it does, for the model.
+	// What it does, for the model; at most 10,000 characters.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// JSON Schema of its arguments.
 	Parameters    *structpb.Struct `protobuf:"bytes,3,opt,name=parameters,proto3" json:"parameters,omitempty"`

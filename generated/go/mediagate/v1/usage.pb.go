@@ -162,7 +162,7 @@ type UsageFilter struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Of this tenant. Empty: the caller's own; "*": of all tenants.
 	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	// Of any of these models, by slug. Default: any.
+	// Of any of these models, by slug, at most 64. Default: any.
 	Models []string `protobuf:"bytes,4,rep,name=models,proto3" json:"models,omitempty"`
 	// Of this modality. Default: any.
 	Modality Modality `protobuf:"varint,5,opt,name=modality,proto3,enum=mediagate.v1.Modality" json:"modality,omitempty"`

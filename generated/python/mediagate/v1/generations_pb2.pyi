@@ -218,11 +218,11 @@ class GenerationFilter(_message.Message):
     """Of this modality. Default: any."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.Generation.State.ValueType]:
-        """In any of these states. Default: any state."""
+        """In any of these states, at most 32. Default: any state."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Of any of these models, by slug. Default: any model."""
+        """Of any of these models, by slug, at most 64. Default: any model."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -234,7 +234,7 @@ class GenerationFilter(_message.Message):
 
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp:
-        """Accepted before this time."""
+        """Accepted before this time, which must be after `created_after`."""
 
     def __init__(
         self,

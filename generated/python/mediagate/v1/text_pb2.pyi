@@ -100,7 +100,9 @@ class StreamTextRequest(_message.Message):
     prompt: _builtins.str
     """What to answer, 1 to 1,000,000 characters. Exactly one of `prompt` and `messages` must be set."""
     system_prompt: _builtins.str
-    """How the model should behave. With `messages`, a system message does the same."""
+    """How the model should behave, at most 1,000,000 characters. With `messages`, a system message does
+    the same.
+    """
     max_output_tokens: _builtins.int
     """The most tokens to write, at least 1. Default: the model's."""
     temperature: _builtins.float
@@ -222,7 +224,9 @@ class GenerateTextRequest(_message.Message):
     prompt: _builtins.str
     """What to answer, 1 to 1,000,000 characters. Exactly one of `prompt` and `messages` must be set."""
     system_prompt: _builtins.str
-    """How the model should behave. With `messages`, a system message does the same."""
+    """How the model should behave, at most 1,000,000 characters. With `messages`, a system message does
+    the same.
+    """
     max_output_tokens: _builtins.int
     """The most tokens to write, at least 1. Default: the model's."""
     temperature: _builtins.float
@@ -698,7 +702,7 @@ class ChatPart(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Text, at least 1 character."""
+    """Text of 1 to 1,000,000 characters."""
     @_builtins.property
     def image(self) -> _medium_pb2.MediaInput:
         """A picture to look at. Refused (PARAMETER_UNSUPPORTED) by models without the capability
@@ -796,7 +800,7 @@ class Tool(_message.Message):
     name: _builtins.str
     """Its name, 1 to 64 of [a-zA-Z0-9_-]."""
     description: _builtins.str
-    """What it does, for the model."""
+    """What it does, for the model; at most 10,000 characters."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """JSON Schema of its arguments."""

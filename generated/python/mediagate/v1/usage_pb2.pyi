@@ -108,7 +108,7 @@ class UsageFilter(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Of any of these models, by slug. Default: any."""
+        """Of any of these models, by slug, at most 64. Default: any."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

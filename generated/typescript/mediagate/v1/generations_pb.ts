@@ -221,14 +221,14 @@ export const RequestRecord_ExtentSchema: GenEnum<RequestRecord_Extent> = /*@__PU
  */
 export type GenerationFilter = Message<"mediagate.v1.GenerationFilter"> & {
   /**
-   * In any of these states. Default: any state.
+   * In any of these states, at most 32. Default: any state.
    *
    * @generated from field: repeated mediagate.v1.Generation.State states = 1;
    */
   states: Generation_State[];
 
   /**
-   * Of any of these models, by slug. Default: any model.
+   * Of any of these models, by slug, at most 64. Default: any model.
    *
    * @generated from field: repeated string models = 2;
    */
@@ -256,7 +256,7 @@ export type GenerationFilter = Message<"mediagate.v1.GenerationFilter"> & {
   createdAfter?: Timestamp | undefined;
 
   /**
-   * Accepted before this time.
+   * Accepted before this time, which must be after `created_after`.
    *
    * @generated from field: google.protobuf.Timestamp created_before = 6;
    */

@@ -71,7 +71,8 @@ export type StreamTextRequest = Message<"mediagate.v1.StreamTextRequest"> & {
   messages: ChatMessage[];
 
   /**
-   * How the model should behave. With `messages`, a system message does the same.
+   * How the model should behave, at most 1,000,000 characters. With `messages`, a system message does
+   * the same.
    *
    * @generated from field: optional string system_prompt = 12;
    */
@@ -208,7 +209,8 @@ export type GenerateTextRequest = Message<"mediagate.v1.GenerateTextRequest"> & 
   messages: ChatMessage[];
 
   /**
-   * How the model should behave. With `messages`, a system message does the same.
+   * How the model should behave, at most 1,000,000 characters. With `messages`, a system message does
+   * the same.
    *
    * @generated from field: optional string system_prompt = 12;
    */
@@ -754,7 +756,7 @@ export type ChatPart = Message<"mediagate.v1.ChatPart"> & {
    */
   part: {
     /**
-     * Text, at least 1 character.
+     * Text of 1 to 1,000,000 characters.
      *
      * @generated from field: string text = 1;
      */
@@ -868,7 +870,7 @@ export type Tool = Message<"mediagate.v1.Tool"> & {
   name: string;
 
   /**
-   * What it does, for the model.
+   * What it does, for the model; at most 10,000 characters.
    *
    * @generated from field: string description = 2;
    */

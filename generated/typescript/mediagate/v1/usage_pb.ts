@@ -47,7 +47,7 @@ export type UsageFilter = Message<"mediagate.v1.UsageFilter"> & {
   tenant: string;
 
   /**
-   * Of any of these models, by slug. Default: any.
+   * Of any of these models, by slug, at most 64. Default: any.
    *
    * @generated from field: repeated string models = 4;
    */

@@ -130,6 +130,14 @@ def _a_time_begins_before_it_ends(message: Any) -> Broken:
         yield "end_time", "must be after start_time"
 
 
+def _what_was_created_after_comes_before(message: Any) -> Broken:
+    if not (message.HasField("created_after") and message.HasField("created_before")):
+        return
+    first, last = message.created_after, message.created_before
+    if (first.seconds, first.nanos) >= (last.seconds, last.nanos):
+        yield "created_before", "must be after created_after"
+
+
 def _only_labels_have_a_key(message: Any) -> Broken:
     seen: set[int] = set()
     for index, dimension in enumerate(message.group_by):
@@ -163,6 +171,7 @@ RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
     "ResponseFormat": (_only_a_schema_has_a_schema,),
     "ToolChoice": (_only_a_named_tool_has_a_name,),
     "FallbackPolicy": (_only_a_list_has_models,),
+    "GenerationFilter": (_what_was_created_after_comes_before,),
     "UsageFilter": (_a_time_begins_before_it_ends,),
     "GetUsageRequest": (_only_labels_have_a_key,),
 }

@@ -51,11 +51,17 @@ _UUID: Final = Pattern(
 _MEDIA_TYPE: Final = Pattern(r"[\w!#$&^.+-]{1,63}/[\w!#$&^.+-]{1,63}", "an IANA media type")
 _SHA256: Final = Pattern(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")
 
+_ID: Final = Text(0, 200)
+"""Of a generation, an upload, a tenant, a key, a webhook: all of ours are far shorter."""
+_MODEL: Final = Text(0, 400)
+_MODELS: Final = Items(64, Text(1, 400))
+
 _WAIT: Final = Span(0, _DAY)
 _PAID: Final[Mapping[str, Constraint]] = {"request_id": _UUID, "wait": _WAIT}
 _TEXT: Final[Mapping[str, Constraint]] = {
     "request_id": _UUID,
     "prompt": Text(1, 1_000_000, words=True),
+    "system_prompt": Text(0, 1_000_000),
     "messages": Items(1_000),
     "max_output_tokens": Number(1),
     "temperature": _RANDOMNESS,
@@ -71,13 +77,17 @@ _RUN: Final[Mapping[str, Constraint]] = {
     "media": Items(64),
 }
 _OPTIONS: Final[Mapping[str, Constraint]] = {
+    "model": _MODEL,
     "timeout": Span(0, _DAY, over_low=True),
     "max_cost_usd_nanos": _NOT_NEGATIVE,
     "disconnect_grace": Span(0, 300),
     "labels": Labels(),
     "reuse_within": Span(0, None),
 }
-_PAGE: Final[Mapping[str, Constraint]] = {"page_size": _NOT_NEGATIVE}
+_PAGE: Final[Mapping[str, Constraint]] = {
+    "page_size": _NOT_NEGATIVE,
+    "page_token": Text(0, 1_000),
+}
 
 
 def rules(*, allow_http_loopback: bool = False, webhooks: Reach = Reach()) -> Rules:  # noqa: B008 - never changes
@@ -87,20 +97,29 @@ def rules(*, allow_http_loopback: bool = False, webhooks: Reach = Reach()) -> Ru
     """
     return {
         **_FIXED,
-        "MediaInput": {"uri": Https(loopback=allow_http_loopback, public=True)},
+        "MediaInput": {
+            "uri": Https(loopback=allow_http_loopback, public=True),
+            "upload_id": _ID,
+        },
         "GenerationOptions": {**_OPTIONS, "webhook_url": WebhookUrl(webhooks)},
     }
 
 
 _FIXED: Final[Rules] = {
-    "FallbackPolicy": {"models": Items(8, Text(1))},
+    "FallbackPolicy": {"models": Items(8, Text(1, 400))},
     "InlineMedia": {"data": FileSize(INLINE_BYTES), "media_type": _MEDIA_TYPE},
-    "OutputRef": {"index": _NOT_NEGATIVE},
+    "OutputRef": {"generation_id": _ID, "index": _NOT_NEGATIVE},
     "Size": {"width": _SIDE, "height": _SIDE},
     "StreamTextRequest": {**_TEXT, "after_sequence": _NOT_NEGATIVE},
     "GenerateTextRequest": {**_TEXT, "wait": _WAIT},
-    "ChatPart": {"text": Text(1)},
-    "Tool": {"name": Pattern(r"[a-zA-Z0-9_-]{1,64}", "1 to 64 of [a-zA-Z0-9_-]")},
+    "ChatPart": {"text": Text(1, 1_000_000)},
+    "ChatMessage": {"parts": Items(1_000), "tool_calls": Items(128), "tool_call_id": _ID},
+    "ToolCall": {"id": _ID, "name": _ID},
+    "ToolChoice": {"name": _ID},
+    "Tool": {
+        "name": Pattern(r"[a-zA-Z0-9_-]{1,64}", "1 to 64 of [a-zA-Z0-9_-]"),
+        "description": Text(0, 10_000),
+    },
     "GenerateImageRequest": {
         **_PAID,
         "prompt": _PROMPT,
@@ -156,13 +175,17 @@ _FIXED: Final[Rules] = {
     "RunModelRequest": {**_RUN, "wait": _WAIT},
     "StreamModelRequest": {**_RUN, "after_sequence": _NOT_NEGATIVE},
     "RunModelMedia": {"media": _MEDIA},
-    "WaitGenerationRequest": {"wait": _WAIT},
-    "WatchGenerationRequest": {"after_sequence": _NOT_NEGATIVE},
+    "GetGenerationRequest": {"id": _ID},
+    "WaitGenerationRequest": {"id": _ID, "wait": _WAIT},
+    "WatchGenerationRequest": {"id": _ID, "after_sequence": _NOT_NEGATIVE},
+    "CancelGenerationRequest": {"id": _ID},
+    "DeleteGenerationRequest": {"id": _ID},
     "WatchGenerationsRequest": {"after_sequence": _NOT_NEGATIVE},
-    "GenerationFilter": {"labels": Labels()},
+    "GenerationFilter": {"states": Items(32), "models": _MODELS, "labels": Labels()},
     "ListGenerationsRequest": _PAGE,
     "ListModelsRequest": _PAGE,
-    "UsageFilter": {"labels": Labels()},
+    "GetModelRequest": {"model": _MODEL},
+    "UsageFilter": {"tenant": _ID, "models": _MODELS, "labels": Labels()},
     "GetUsageRequest": {
         "group_by": Items(
             3, OneOf(UsageDimension.values()[1:], "a dimension that the contract knows")
@@ -170,15 +193,21 @@ _FIXED: Final[Rules] = {
         "label_key": Pattern(labels.KEY, labels.KEY_IN_WORDS),
     },
     "ListChargesRequest": _PAGE,
-    "GetReconciliationRequest": _PAGE,
+    "GetReconciliationRequest": {"page_size": _NOT_NEGATIVE},
     "ListTenantsRequest": _PAGE,
-    "OverrideBudgetRequest": {"limit_usd_nanos": _NOT_NEGATIVE},
-    "ListUndeliveredWebhooksRequest": _PAGE,
+    "GetTenantRequest": {"id": _ID},
+    "OverrideBudgetRequest": {"tenant": _ID, "budget": _ID, "limit_usd_nanos": _NOT_NEGATIVE},
+    "CreateKeyRequest": {"tenant": _ID, "scopes": Items(16, _ID), "description": Text(0, 200)},
+    "ListKeysRequest": {"tenant": _ID},
+    "RevokeKeyRequest": {"id": _ID},
+    "RotateWebhookSecretRequest": {"tenant": _ID},
+    "ListUndeliveredWebhooksRequest": {**_PAGE, "tenant": _ID},
+    "RedeliverWebhookRequest": {"id": _ID},
     "UploadMediaRequest": {"chunk": FileSize(2 * 1024 * 1024)},
     "UploadMetadata": {
         "media_type": _MEDIA_TYPE,
         "size_bytes": _NOT_NEGATIVE,
         "sha256": _SHA256,
     },
-    "ReadMediaRequest": {"offset": _NOT_NEGATIVE, "limit": _NOT_NEGATIVE},
+    "ReadMediaRequest": {"upload_id": _ID, "offset": _NOT_NEGATIVE, "limit": _NOT_NEGATIVE},
 }
