@@ -74,8 +74,14 @@ generate: $(VENV)/.dev ## Write the stubs of every language from protos/
 check-generated: $(VENV)/.dev ## Compare the committed stubs with the contract
 	$(BIN)/python scripts/generate.py --check
 
-bench: $(VENV)/.run ## Measure speed against the floor and an average gateway; QUICK=1 for a part
-	@$(BIN)/python -m bench $(if $(QUICK),--quick)
+# Folders, revisions, settings and numbers of the bench, as its options take them.
+WITH = $(if $($(1)),$(2) '$($(1))')
+bench: $(VENV)/.run ## Measure speed; AGAINST=folder-or-revision compares; QUICK=1 for a part
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(call WITH,SETTINGS,--settings) \
+		$(call WITH,AGAINST,--against) $(call WITH,AGAINST_SETTINGS,--against-settings) \
+		$(call WITH,AGAINST_PYTHON,--against-python) $(call WITH,ROUNDS,--rounds) \
+		$(call WITH,SEED,--seed) $(call WITH,STORE,--store) $(if $(ROWS),--rows $(ROWS)) \
+		$(if $(FAIL_IF_WORSE),--fail-if-worse)
 
 clean: ## Remove what was built; data and outputs stay
 	rm -rf $(VENV) .build dist

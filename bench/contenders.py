@@ -1,14 +1,14 @@
 """Who is measured: the empty echo, the average gateway, and the gate with everything on."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 
 from bench.processes import Cores, Running, python, running
+from bench.sides import Side
 
 ECHO, AVERAGE, GATE = "echo", "average", "mediagate"
 
@@ -27,17 +27,18 @@ _GATE = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What every contender needs: cores, a folder, and where the upstream is."""
+    """What every contender needs: cores, a folder, and where the upstream is. `side`: the gate."""
 
     cores: Cores
     folder: Path
     upstream_url: str
+    side: Side = field(default_factory=lambda: Side("this"))
 
     @contextmanager
     def start(self, name: str) -> Iterator[Running]:
         """One contender, for as long as it is measured."""
         if name == GATE:
-            with self._gate() as gate:
+            with self.new_gate(self.side) as gate:
                 yield gate
             return
         command = python("bench.echo")
@@ -47,16 +48,24 @@ class Stage:
             yield server
 
     @contextmanager
-    def _gate(self) -> Iterator[Running]:
+    def new_gate(self, side: Side) -> Iterator[Running]:
         """`mediagate serve` as its operator starts it, with a store of its own."""
         data = Path(mkdtemp(prefix="data-", dir=self.folder))
-        command = [str(Path(sys.executable).parent / "mediagate"), "serve"]
-        settings = _GATE | {
-            "MEDIAGATE_UPSTREAM_URL": self.upstream_url,
-            "MEDIAGATE_DATA_DIR": str(data),
-        }
         try:
-            with running(GATE, self.cores.pinned(command), self.folder, settings) as gate:
+            with self.gate_on(side, data) as gate:
                 yield gate
         finally:
             shutil.rmtree(data)
+
+    @contextmanager
+    def gate_on(self, side: Side, data: Path) -> Iterator[Running]:
+        """The same on a store that is there, or is to stay."""
+        settings = _GATE | {
+            "MEDIAGATE_UPSTREAM_URL": self.upstream_url,
+            "MEDIAGATE_DATA_DIR": str(data),
+            **side.environment(),
+        }
+        folder = self.folder / side.name
+        folder.mkdir(exist_ok=True)
+        with running(GATE, self.cores.pinned(side.command()), folder, settings) as gate:
+            yield gate

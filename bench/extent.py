@@ -13,6 +13,8 @@ class Extent:
 
     `unary_seconds` is about how long one unary measurement takes; `burst_tokens` is the length of
     a stream's text. `paced` holds streams, seconds from token to token, and seconds in all.
+    `stores`: how many generations a small and a large store hold; `unfinished`: how many streams
+    are open when its gate is killed. `rounds` of a comparison.
     """
 
     unary_rounds: int = 3
@@ -25,6 +27,10 @@ class Extent:
     burst_tokens: int = 1_000
     paced: tuple[tuple[int, float, float], ...] = PACED
     idle_streams: int = 1_000
+    calls_at_once: int = 4_000
+    stores: tuple[int, int] = (1_000, 100_000)
+    unfinished: int = 100
+    rounds: int = 10
 
 
 FULL = Extent()
@@ -37,4 +43,6 @@ QUICK = Extent(
     concurrencies=(1, 128),
     bursts=(50,),
     paced=PACED[:1],
+    stores=(1_000, 10_000),
+    rounds=8,
 )

@@ -19,6 +19,7 @@ _FINISHED = re.compile(r"finished in ([\d.]+)(us|ms|s)\b")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
 _PATIENCE = 120.0
+_SLOWEST = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,8 @@ class Target:
 
     @classmethod
     def method(cls, address: str, method: str, message: Path) -> "Target":
-        """A method of TextService, with a file that `frame` wrote."""
-        return cls(f"http://{address}/mediagate.v1.TextService/{method}", message, grpc=True)
+        """A method by service and name, with a file that `frame` wrote."""
+        return cls(f"http://{address}/mediagate.v1.{method}", message, grpc=True)
 
     def options(self, concurrency: int) -> list[str]:
         """For h2load. HTTP/1.1 needs a connection for each request that is under way."""
@@ -71,7 +72,7 @@ def load(target: Target, *, requests: int, concurrency: int, folder: Path) -> Ou
     """Send so many requests, so many at once, and wait for the end of all."""
     before = _children_cpu()
     with loading(target, requests=requests, concurrency=concurrency, folder=folder) as process:
-        output, _ = process.communicate(timeout=_PATIENCE)
+        output, _ = process.communicate(timeout=_PATIENCE + requests / _SLOWEST)
     return read(output, folder, _children_cpu() - before)
 
 

@@ -3,9 +3,12 @@
 import re
 import statistics
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from google.protobuf.message import Message
 
 from bench.contenders import AVERAGE, GATE
 from bench.control import Control
@@ -20,6 +23,7 @@ PROMPT = "Why is the sky blue?"
 UNARY_TOKENS = 10
 _WARM_UP = 40
 _SERIES = re.compile(r"^(\w+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
+_REFUSED = 'grpc_code="RESOURCE_EXHAUSTED"'
 _WAITING = 3.0
 _PATIENCE = 120.0
 
@@ -78,10 +82,74 @@ class Bench:
         self.check(server, outcome, script, metrics, metrics_after)
         return {
             "tokens_per_second": requests * tokens / outcome.seconds,
+            "cpu_us_per_token": (cpu_after - cpu) / (requests * tokens) * 1e6,
             "p50_ms": outcome.percentile(0.50) * 1e3,
             "server_busy": (cpu_after - cpu) / outcome.seconds,
             "load_core_busy": (outcome.cpu + upstream_after - upstream_cpu) / outcome.seconds,
         }
+
+    def at_once(self, server: Running, calls: int) -> Figures:
+        """So many GenerateText in one moment. Not all need be answered: that is the figure.
+
+        `answered`, `refused` (RESOURCE_EXHAUSTED) and `uncounted` (ended by no handler that the
+        gate knows of) are shares of the calls; processor time is for each call that was answered.
+        """
+        self.control.follow(Script(tokens=UNARY_TOKENS))
+        cpu, before = server.cpu_seconds(), scraped(server)
+        outcome = load(
+            self._generate(server), requests=calls, concurrency=calls, folder=self.folder
+        )
+        used, after = server.cpu_seconds() - cpu, scraped(server)
+        good, counted, refused = (
+            after[name] - before[name] for name in ("ok", "handled", "refused")
+        )
+        creates = self.control.counts()["creates"]
+        if creates < good:
+            raise WrongAnswer(f"{good:.0f} OK of {creates} creates")
+        return {
+            "answered": max(good, 1) / calls,
+            "refused": refused / calls,
+            "uncounted": (calls - counted) / calls,
+            "seconds": outcome.seconds,
+            "p99_ms": outcome.percentile(0.99) * 1e3,
+            "cpu_us": used / max(good, 1) * 1e6,
+        }
+
+    def reads(self, server: Running, method: str, request: Message, seconds: float) -> Figures:
+        """A reading rpc, one call after the other, for about so many seconds."""
+        message = frame(request.SerializeToString(), self.folder / "read.grpc")
+        target = Target.method(server.address, method, message)
+        first = load(target, requests=3, concurrency=1, folder=self.folder)
+        requests = max(int(first.rate * seconds), 3)
+        cpu, before = server.cpu_seconds(), scraped(server)
+        outcome = load(target, requests=requests, concurrency=1, folder=self.folder)
+        used, good = server.cpu_seconds() - cpu, scraped(server)["ok"] - before["ok"]
+        if outcome.failed or good != requests:
+            raise WrongAnswer(f"{method}: {requests} calls, {good:.0f} OK")
+        return {
+            "p50_ms": outcome.percentile(0.50) * 1e3,
+            "p99_ms": outcome.percentile(0.99) * 1e3,
+            "cpu_us": used / requests * 1e6,
+        }
+
+    def fill(self, server: Running, calls: int) -> None:
+        """So many generations, made as callers make them."""
+        script = Script(tokens=UNARY_TOKENS)
+        self.control.follow(script)
+        before = scraped(server)
+        outcome = load(self._generate(server), requests=calls, concurrency=128, folder=self.folder)
+        self.check(server, outcome, script, before, scraped(server))
+
+    @contextmanager
+    def held_streams(self, server: Running, streams: int) -> Iterator[None]:
+        """Streams that are open and silent; nobody looks at what becomes of them."""
+        self.control.follow(Script(succeeded=False, tokens=UNARY_TOKENS, held=True))
+        target = self._stream(server, UNARY_TOKENS)
+        with loading(target, requests=streams, concurrency=streams, folder=self.folder):
+            reached = self.control.wait_for_streams(streams, _WAITING)
+            if reached != streams:
+                raise WrongAnswer(f"{reached} of {streams} streams reached upstream")
+            yield
 
     def paced(self, server: Running, streams: int, interval: float, seconds: float) -> Figures:
         """Processor time for each token of streams that speak at the pace of a model.
@@ -144,12 +212,12 @@ class Bench:
     def _generate(self, server: Running) -> Target:
         request = text_pb2.GenerateTextRequest(prompt=PROMPT, max_output_tokens=UNARY_TOKENS)
         message = frame(request.SerializeToString(), self.folder / "generate.grpc")
-        return Target.method(server.address, "GenerateText", message)
+        return Target.method(server.address, "TextService/GenerateText", message)
 
     def _stream(self, server: Running, tokens: int) -> Target:
         request = text_pb2.StreamTextRequest(prompt=PROMPT, max_output_tokens=tokens)
         message = frame(request.SerializeToString(), self.folder / "stream.grpc")
-        return Target.method(server.address, "StreamText", message)
+        return Target.method(server.address, "TextService/StreamText", message)
 
     def _marks(self, server: Running) -> tuple[float, float, Figures]:
         return server.cpu_seconds(), self.upstream.cpu_seconds(), scraped(server)
@@ -177,10 +245,12 @@ def scraped(server: Running) -> Figures:
         return {}
     with urllib.request.urlopen(f"http://{server.operations}/metrics") as answer:
         text = answer.read().decode()
-    sums = {"ok": 0.0, "commit_seconds": 0.0, "commits": 0.0}
+    sums = dict.fromkeys(("ok", "refused", "handled", "commit_seconds", "commits"), 0.0)
     for name, labels, value in _SERIES.findall(text):
-        if name == "grpc_server_handled_total" and 'grpc_code="OK"' in labels:
-            sums["ok"] += float(value)
+        if name == "grpc_server_handled_total":
+            sums["handled"] += float(value)
+            sums["ok"] += float(value) if 'grpc_code="OK"' in labels else 0
+            sums["refused"] += float(value) if _REFUSED in labels else 0
         elif name == "mediagate_store_commit_seconds_sum":
             sums["commit_seconds"] += float(value)
         elif name == "mediagate_store_commit_seconds_count":

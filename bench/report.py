@@ -1,6 +1,5 @@
 """What was measured, for people and for programs: ratios first, for only they can be compared."""
 
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,20 +72,56 @@ GOALS = (
 )
 
 
-def document(results: Results, *, extent: str, cores: Mapping[str, int | None]) -> dict[str, Any]:
+_STORE_ROWS = (
+    ("accept", "cpu_us", "CPU per call"),
+    ("list", "p50_ms", "a page of the list"),
+    ("usage", "p50_ms", "the month's usage"),
+    ("start", "ready_seconds", "seconds until ready"),
+    ("start", "recovered_seconds", "until all is recovered"),
+)
+
+
+def document(
+    results: Results,
+    *,
+    extent: str,
+    cores: Mapping[str, int | None],
+    side: Mapping[str, Any],
+) -> dict[str, Any]:
     """Everything, as JSON takes it."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "extent": extent,
         "cores": dict(cores),
-        "python": platform.python_version(),
+        "side": dict(side),
         "packages": {name: version(name) for name in _PACKAGES},
         "goals": [
             {"what": goal.what, "bound": goal.bound, "got": round(goal.of(results), 4)}
             for goal in GOALS
         ],
+        "readings": dict(readings(results)),
         "results": {name: dict(found) for name, found in results.items()},
     }
+
+
+def readings(results: Results) -> Iterator[tuple[str, float]]:
+    """Ratios that are held to no bound."""
+    for name, found in results.items():
+        if name.startswith("unary succeeded"):
+            concurrency = name.rpartition("c")[2]
+            what = f"CPU per call at {concurrency}, of the average gateway's"
+            yield what, found[GATE]["cpu_us"] / found[AVERAGE]["cpu_us"]
+        elif name.startswith("calls at once"):
+            yield f"answered of {name.rpartition(' ')[2]} calls at once", found[GATE]["answered"]
+    yield from _growth(results)
+
+
+def _growth(results: Results) -> Iterator[tuple[str, float]]:
+    """Figures of the large store over those of the small one."""
+    sizes = sorted({int(name.split()[1]) for name in results if name.startswith("store ")})
+    for row, figure, what in _STORE_ROWS if sizes else ():
+        small, large = (results[f"store {size} {row}"][GATE][figure] for size in sizes)
+        yield f"{what} with {sizes[1]:,} stored, of that with {sizes[0]:,}", large / small
 
 
 def table(results: Results) -> Iterator[str]:
@@ -94,6 +129,8 @@ def table(results: Results) -> Iterator[str]:
     yield "Ratios within this run"
     for goal in GOALS:
         yield goal.line(goal.of(results))
+    for what, got in readings(results):
+        yield f"  {what:<58} {got:8.2f}"
     yield ""
     yield "Figures of this machine"
     for name, found in results.items():

@@ -9,6 +9,7 @@ from bench.contenders import AVERAGE, ECHO, GATE, Stage
 from bench.extent import Extent
 from bench.measuring import Bench, Figures, medians
 from bench.processes import Running
+from bench.stores import StoreBench
 
 
 class Session:
@@ -29,6 +30,8 @@ class Session:
             ]
             self._unary(servers)
             self._streams(servers)
+            self._at_once(servers)
+        self._stores()
         for name in (GATE, AVERAGE):
             with self._stage.start(name) as fresh:
                 self._keep("idle", name, self._bench.idle(fresh, self._extent.idle_streams))
@@ -63,6 +66,22 @@ class Session:
                 for server in servers[1:]:
                     found = self._bench.paced(server, streams, interval, seconds)
                     self._keep(f"paced s{streams} {interval * 1e3:.0f}ms", server.name, found)
+
+    def _at_once(self, servers: Sequence[Running]) -> None:
+        calls = self._extent.calls_at_once
+        for server in servers:
+            if server.name == GATE:
+                self._keep(f"calls at once {calls}", GATE, self._bench.at_once(server, calls))
+
+    def _stores(self) -> None:
+        """What much in the store costs: the same on a small one and on a large one."""
+        extent, side = self._extent, self._stage.side
+        store = StoreBench(self._stage, self._bench, extent.unary_seconds, extent.unfinished)
+        data = {size: store.fill(side, size) for size in extent.stores}
+        for _ in range(extent.unary_rounds):
+            for size, folder in data.items():
+                for name, found in store.measure(side, folder).items():
+                    self._keep(f"store {size} {name}", GATE, found)
 
     def _keep(self, name: str, who: str, found: Figures) -> None:
         self._samples[name][who].append(found)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,9 @@ SMALL = replace(
     burst_tokens=100,
     paced=((50, 0.020, 0.4),),
     idle_streams=50,
+    calls_at_once=60,
+    stores=(50, 100),
+    unfinished=5,
 )
 UNPINNED = Cores(None, None)
 
@@ -39,7 +43,9 @@ def test_a_small_run_has_every_figure_and_leaves_no_process(
     before = _children()
     stage = Stage(UNPINNED, tmp_path, control.url)
     results = Session(SMALL, stage, Bench(control, upstream, tmp_path)).measure_all()
-    told = report.document(results, extent="small", cores={"server": None, "load": None})
+    told = report.document(
+        results, extent="small", cores={"server": None, "load": None}, side=stage.side.document()
+    )
     assert json.loads(json.dumps(told)) == told
     assert all(goal["got"] > 0 for goal in told["goals"])
     assert len(told["goals"]) == 6
@@ -47,6 +53,13 @@ def test_a_small_run_has_every_figure_and_leaves_no_process(
     assert set(unary) == {ECHO, AVERAGE, GATE}
     assert unary[GATE]["commits_per_call"] > 0
     assert unary[GATE]["commit_ms"] > 0
+    assert results["calls at once 60"][GATE]["answered"] == 1
+    for size in SMALL.stores:
+        assert results[f"store {size} list"][GATE]["p50_ms"] > 0
+        started = results[f"store {size} start"][GATE]
+        assert started["recovered_seconds"] >= started["ready_seconds"] > 0
+    assert len(told["readings"]) == 8
+    assert told["side"]["interpreter"]["version"] == platform.python_version()
     assert results["idle"][GATE]["reached_upstream"] == 50
     assert results["paced s50 20ms"][GATE]["reached_upstream"] == 50
     assert _children() == before >= {upstream.pid}
@@ -70,8 +83,8 @@ def results(gate_rps: float) -> report.Results:
     return {
         "unary succeeded c128": {
             ECHO: {"rps": 6_000.0},
-            AVERAGE: {"rps": 700.0},
-            GATE: {"rps": gate_rps},
+            AVERAGE: {"rps": 700.0, "cpu_us": 1_400.0},
+            GATE: {"rps": gate_rps, "cpu_us": 700.0},
         },
         "burst s50": {
             AVERAGE: {"tokens_per_second": 10_000.0},
@@ -91,5 +104,7 @@ def test_ratios_come_first_and_say_whether_they_hold() -> None:
     assert lines[0] == "Ratios within this run"
     verdicts = [line.split()[-1] for line in lines[1:7]]
     assert verdicts == ["met", "met", "met", "MISSED", "met", "met"]
+    assert lines[7].startswith("  CPU per call at 128, of the average gateway's ")
+    assert float(lines[7].split()[-1]) == 0.5
     missed = list(report.table(results(1_049.0)))
     assert [line.split()[-1] for line in missed[1:3]] == ["MISSED", "MISSED"]

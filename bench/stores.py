@@ -1,0 +1,103 @@
+"""A gate on a store that holds much: what accepting, reading and coming back cost then."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+import grpc
+
+from bench.contenders import Stage
+from bench.measuring import Bench, Figures, WrongAnswer
+from bench.processes import Running
+from bench.script import Script
+from bench.sides import Side
+from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, usage_pb2
+
+CONCURRENCY = 16
+WARM_UP = 500
+"""Calls that a new gate answers before it is measured: what it does once is behind it then."""
+PAGE = 50
+_PORTION = 10_000
+_PATIENCE = 60.0
+_LOOK_EVERY = 0.02
+_OPEN = [
+    state
+    for state in generation_pb2.Generation.State.values()
+    if 0 < state < generation_pb2.Generation.STATE_SUCCEEDED
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBench:
+    """Fills stores through a side's own gate, and measures what gates on them do."""
+
+    stage: Stage
+    bench: Bench
+    seconds: float
+    unfinished: int
+
+    def fill(self, side: Side, generations: int) -> Path:
+        """A data folder with so many generations."""
+        data = Path(mkdtemp(prefix=f"store-{side.name}-", dir=self.stage.folder))
+        with self.stage.gate_on(side, data) as gate:
+            for made in range(0, generations, _PORTION):
+                self.bench.fill(gate, min(_PORTION, generations - made))
+                print(f"{side.name}: {made:,} of {generations:,} stored", file=sys.stderr)
+        return data
+
+    def measure(self, side: Side, data: Path) -> dict[str, Figures]:
+        """Everything that is measured on a store, by name."""
+        with self.stage.gate_on(side, data) as gate:
+            self.bench.fill(gate, WARM_UP)
+            found = {
+                "accept": self.accept(gate),
+                "list": self.list_page(gate),
+                "usage": self.usage(gate),
+            }
+        return found | {"start": self.recover(side, data)}
+
+    def accept(self, gate: Running) -> Figures:
+        """GenerateText, with what the store has to do for it."""
+        return self.bench.unary(gate, CONCURRENCY, self.seconds, succeeded=True)
+
+    def list_page(self, gate: Running) -> Figures:
+        """The newest page of generations."""
+        request = generations_pb2.ListGenerationsRequest(page_size=PAGE)
+        return self.bench.reads(
+            gate, "GenerationService/ListGenerations", request, self.seconds / 2
+        )
+
+    def usage(self, gate: Running) -> Figures:
+        """The month's totals by model and day."""
+        by = (usage_pb2.USAGE_DIMENSION_MODEL, usage_pb2.USAGE_DIMENSION_DAY)
+        request = usage_pb2.GetUsageRequest(group_by=by)
+        return self.bench.reads(gate, "UsageService/GetUsage", request, self.seconds / 2)
+
+    def recover(self, side: Side, data: Path) -> Figures:
+        """Start after a `kill -9` with streams open: until it serves, until all have ended."""
+        with self.stage.gate_on(side, data) as gate, self.bench.held_streams(gate, self.unfinished):
+            gate.kill()
+        self.bench.control.follow(Script(succeeded=False))
+        with self.stage.gate_on(side, data) as gate:
+            return {
+                "ready_seconds": gate.ready_seconds,
+                "recovered_seconds": gate.ready_seconds + _seconds_until_ended(gate),
+                "cpu_seconds": gate.cpu_seconds(),
+                "mib": gate.resident_kib() / 1024,
+            }
+
+
+def _seconds_until_ended(gate: Running) -> float:
+    """How long until nothing of what the gate knows is under way."""
+    begun = time.perf_counter()
+    request = generations_pb2.ListGenerationsRequest(page_size=1)
+    request.filter.states.extend(_OPEN)
+    with grpc.insecure_channel(gate.address) as channel:
+        stub = generations_pb2_grpc.GenerationServiceStub(channel)
+        while stub.ListGenerations(request).generations:
+            if time.perf_counter() - begun > _PATIENCE:
+                raise WrongAnswer("what was under way has not ended")
+            time.sleep(_LOOK_EVERY)
+    return time.perf_counter() - begun

@@ -1,0 +1,110 @@
+"""A comparison in small, of real gates: every figure of both sides, and what has none says so."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import comparison_report
+from bench.comparison import Comparison, Rounds
+from bench.contenders import Stage
+from bench.control import Control
+from bench.extent import QUICK
+from bench.measuring import Bench
+from bench.processes import Cores, Running
+from bench.rows import JUDGED, NAMES
+from bench.sides import Side
+from bench.stores import StoreBench
+from mediagate_server.replacing import replace
+from tests.conftest import Require
+
+SMALL = replace(
+    QUICK,
+    unary_seconds=0.05,
+    burst_tokens=100,
+    paced=((50, 0.020, 0.4),),
+    idle_streams=50,
+    calls_at_once=60,
+    stores=(50, 100),
+    unfinished=5,
+)
+REFUSING = {"MEDIAGATE_REQUESTS_PER_MINUTE": "1"}
+
+
+def rounds(
+    control: Control,
+    upstream: Running,
+    folder: Path,
+    sides: tuple[Side, Side],
+    chosen: tuple[str, ...],
+    seed: int,
+) -> Rounds:
+    stage = Stage(Cores(None, None), folder, control.url)
+    bench = Bench(control, upstream, folder)
+    store = StoreBench(stage, bench, SMALL.unary_seconds, SMALL.unfinished)
+    return Rounds(sides, bench, store, SMALL, chosen, seed)
+
+
+def document(found: Comparison) -> dict[str, Any]:
+    sides = [Side("this").document(), Side("against").document()]
+    return comparison_report.document(found, sides, {"seed": 1, "rounds": 1})
+
+
+@pytest.mark.needs_gate
+@pytest.mark.timeout(180)
+def test_a_round_measures_everything_of_both_sides(
+    require: Require, control: Control, upstream: Running, tmp_path: Path, seed: int
+) -> None:
+    require("h2load")
+    sides = Side("this"), Side("against")
+    found = rounds(control, upstream, tmp_path, sides, NAMES, seed).run(1)
+    assert not found.failed
+    assert found.pairs.keys() == JUDGED.keys()
+    for row, figures in JUDGED.items():
+        ((this, other),) = found.pairs[row]
+        for judged in figures:
+            assert this[judged.figure] > 0, (row, judged)
+            assert other[judged.figure] > 0, (row, judged)
+    told = document(found)
+    assert json.loads(json.dumps(told)) == json.loads(json.dumps(told, allow_nan=False))
+    assert [row["verdict"] for row in told["rows"]] == ["too few rounds"] * len(told["rows"])
+    lines = "\n".join(comparison_report.table(found, told))
+    assert all(row in lines for row in JUDGED)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    assert children.split() == [str(upstream.pid)]
+
+
+@pytest.mark.needs_gate
+@pytest.mark.timeout(120)
+def test_a_side_that_does_not_answer_gives_no_figure(
+    require: Require, control: Control, upstream: Running, tmp_path: Path, seed: int
+) -> None:
+    """Its settings are the other side's alone: only that one refuses."""
+    require("h2load")
+    sides = Side("this"), Side("against", settings=REFUSING)
+    found = rounds(control, upstream, tmp_path, sides, ("calls_c1",), seed).run(1)
+    assert found.failed["calls_c1"].startswith("against: ")
+    assert found.compared() == []
+    assert "calls_c1" in "\n".join(comparison_report.table(found, document(found)))
+
+
+def test_ratios_say_better_and_worse_and_are_kept_as_numbers() -> None:
+    found = Comparison()
+    for each in range(6):
+        dear, cheap = ({"rps": 900.0 + each, "cpu_us": us} for us in (1_100.0 + each, 1_000.0))
+        found.pairs["calls_c128"].append((dear, cheap))
+    found.pairs["start"] = [({"ready_seconds": 1.0, "cpu_seconds": 1.0, "mib": 1.0},) * 2] * 6
+    told = document(found)
+    verdicts = {(row["row"], row["figure"]): row["verdict"] for row in told["rows"]}
+    assert verdicts == {
+        ("calls_c128", "cpu_us"): "worse",
+        ("calls_c128", "rps"): "no difference seen",
+        ("start", "ready_seconds"): "no difference seen",
+        ("start", "cpu_seconds"): "no difference seen",
+        ("start", "mib"): "no difference seen",
+    }
+    (worse,) = (row for row in told["rows"] if row["verdict"] == "worse")
+    assert 1 < worse["low"] <= worse["value"] <= worse["high"]
+    assert len(told["samples"]["calls_c128"]) == 6
