@@ -99,6 +99,11 @@ class MortalGate:
         finally:
             gate.put_down()
 
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        return self._running().pid
+
     def start(self, failpoint: str = "") -> None:
         """Start the next one; it is to die at the failpoint, where one is named."""
         assert self._process is None or self._process.returncode is not None

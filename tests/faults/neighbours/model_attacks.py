@@ -1,0 +1,47 @@
+"""Attacks by models of the attacker's own, that answer whatever JSON and HTTP can say."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any
+
+from mediagate.v1 import models_pb2
+
+from .attack import Attack, Attacker
+from .hostile_models import BODIES
+from .request_attacks import run
+
+STREAMED = ("streamed-tokens", "streamed-endless-line", "streamed-comments")
+SCHEMAS = ("references", "wide")
+
+
+async def _run(attacker: Attacker, *, model: str) -> None:
+    def call() -> Awaitable[Any]:
+        return attacker.stubs.models.RunModel(run(f"hostile/{model}", prompt="x"), timeout=10)
+
+    await attacker.repeat(call, at_once=2)
+
+
+async def _stream(attacker: Attacker, *, model: str) -> None:
+    request = models_pb2.StreamModelRequest(model=f"hostile/{model}")
+    request.input.update({"prompt": "x"})
+
+    async def call() -> None:
+        async for _ in attacker.stubs.models.StreamModel(request, timeout=10):
+            pass
+
+    await attacker.repeat(call, at_once=2)
+
+
+RIGHT = "settled or UNKNOWN, shown or refused by name; read, decoded and shaped in nobody's way"
+ATTACKS: tuple[Attack, ...] = (
+    *(
+        Attack(f"model_{name.replace('-', '_')}", RIGHT, partial(_run, model=name))
+        for name in (*BODIES, *SCHEMAS)
+    ),
+    *(
+        Attack(f"model_{name.replace('-', '_')}", RIGHT, partial(_stream, model=name))
+        for name in STREAMED
+    ),
+)

@@ -1,0 +1,187 @@
+"""One tenant attacks in every way that is known, and another works as usual, at one gate.
+
+Right: none of the other's calls fails, the gate's memory grows within a bound, nothing that the
+attacker is answered is an error that nobody foresaw. In the midst of it all SIGTERM ends the gate,
+and after a `kill -9` the next one serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.faults.neighbours.attack import Answers, Attack, Target, carry_out
+from tests.faults.neighbours.attacks import GROUPS
+from tests.faults.neighbours.gate_process import SharedGate, Usage, processor_seconds
+from tests.faults.neighbours.harmless_load import harmless_load
+from tests.faults.neighbours.upstream import running_upstream
+from tests.faults.neighbours.working_tenant import Report, WorkingTenant
+
+MEBIBYTE = 1024 * 1024
+QUICK_SECONDS, FULL_SECONDS = 0.3, 5.0
+DRAWN = 12
+"""How many attacks the quick form makes together, when it kills and ends the gate."""
+QUICK_GROWTH = 96 * MEBIBYTE
+FULL_GROWTH, FULL_GROWTH_TOGETHER = 32 * MEBIBYTE, 64 * MEBIBYTE
+SLOWER = 3.0
+"""How much longer the other's calls may take than under a harmless load of equal processor time."""
+LEAST_SHARE = 0.2
+"""Of a processor, that the harmless load takes: beside nothing, anything is slow."""
+
+
+@dataclass
+class Scene:
+    """A gate, the tenant that works at it, and the process that the other attacks from."""
+
+    gate: SharedGate
+    tenant: WorkingTenant
+    attackers: Executor
+    random: Random
+    problems: list[str] = field(default_factory=list)
+    bugs: int = 0
+    """Of how many lines of the gate's log somebody was blamed already."""
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, folder: Path, seed: int) -> AsyncIterator[Scene]:
+        """One whose gate serves, and has served before: what it loads once is loaded."""
+        random = Random(seed)
+        context = multiprocessing.get_context("spawn")
+        with (
+            running_upstream(folder / "upstream") as upstream,
+            ProcessPoolExecutor(1, mp_context=context) as attackers,
+        ):
+            async with SharedGate.of(folder / "gate", upstream) as gate:
+                assert isinstance(gate, SharedGate)
+                gate.start()
+                await gate.until_serving()
+                async with WorkingTenant.of(gate.address, random) as tenant:
+                    scene = cls(gate, tenant, attackers, random)
+                    await scene.warm_up()
+                    yield scene
+
+    async def warm_up(self) -> Report:
+        """The tenant works alone for a while: how long its calls usually take."""
+        async with self.tenant.working() as report:
+            await self.attack([harmless_load.name], 1.0)
+        self._note("alone", report)
+        return report
+
+    async def attack(
+        self, names: Sequence[str], seconds: float, share: float = LEAST_SHARE
+    ) -> dict[str, Answers]:
+        """Attack in these ways, all at once; share: see Target."""
+        gate = self.gate
+        target = Target(
+            gate.address,
+            gate.web,
+            gate.operations,
+            self.random.getrandbits(32),
+            seconds,
+            share,
+            partial(processor_seconds, gate.pid),
+        )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.attackers, carry_out, names, target)
+
+    async def struck(self, one: Attack, seconds: float, growth: int) -> tuple[Report, Usage]:
+        """One attack while the tenant works; what was not right is noted."""
+        seen = len(self.problems)
+        async with self.gate.watched() as usage, self.tenant.working() as report:
+            answers = (await self.attack([one.name], seconds))[one.name]
+        self._note(one.name, report)
+        if usage.growth > growth:
+            self.problems.append(f"{one.name}: grew by {usage.growth / MEBIBYTE:.0f} MiB")
+        for code, count in one.wrong(answers.codes).items():
+            words = answers.details.get(code, "")[:200]
+            self.problems.append(f"{one.name}: {count}x {code} {words}")
+        print(
+            f"{one.name}: {answers.codes}, {usage.processor_seconds:.1f} s of processor, "
+            f"+{usage.growth / MEBIBYTE:.0f} MiB in {usage.seconds:.1f} s\n  {report}"
+        )
+        print("".join(f"  {code}: {words[:120]}\n" for code, words in answers.details.items()))
+        bugs = self.gate.bugs()[self.bugs :]
+        if bugs:
+            self.bugs += len(bugs)
+            self.problems.append(f"{one.name}: {len(bugs)} bugs in the log, such as {bugs[0]}")
+        if len(self.problems) > seen:
+            await self.gate.kill()
+            await self.serve_again()
+        return report, usage
+
+    async def serve_again(self) -> None:
+        """The next gate takes up what the last one left, and serves."""
+        self.gate.start()
+        await self.gate.until_serving()
+        self._note("after a start", await self.tenant.once())
+
+    async def die_and_end(self, attacks: Sequence[Attack], seconds: float) -> None:
+        """In the midst of all of them together: `kill -9`, and then an orderly end."""
+        names = [one.name for one in attacks]
+        for end in (self.gate.kill, self.gate.stop):
+            attacking = asyncio.create_task(self.attack(names, seconds))
+            await asyncio.sleep(self.random.uniform(0.5, 1.0) * seconds)  # The fault's own moment.
+            began = time.monotonic()
+            await end()
+            print(f"{end.__name__} took {time.monotonic() - began:.1f} s")
+            await attacking
+            await self.serve_again()
+        await self.gate.stop()
+
+    def check(self) -> None:
+        """Everything was right."""
+        bugs = self.gate.bugs()[self.bugs :]
+        self.problems += [f"all together: {line}" for line in bugs[:3]]
+        assert not self.problems, "\n".join(self.problems)
+
+    def _note(self, name: str, report: Report) -> None:
+        self.problems += [f"{name}: {words}" for words in report.failures]
+
+
+@pytest.mark.timeout(300)
+async def test_nobody_else_is_harmed(tmp_path: Path, seed: int) -> None:
+    """The quick form: each for a moment, some that are drawn all at once."""
+    print(f"seed {seed}")
+    attacks = list(chain(*GROUPS.values()))
+    async with Scene.of(tmp_path, seed) as scene:
+        for one in attacks:
+            await scene.struck(one, QUICK_SECONDS, QUICK_GROWTH)
+        await scene.die_and_end(scene.random.sample(attacks, DRAWN), 1.0)
+        scene.check()
+
+
+@pytest.mark.faults_full
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("group", GROUPS)
+async def test_nobody_else_waits(tmp_path: Path, seed: int, group: str) -> None:
+    """Each attack beside a harmless load of equal processor time; 32 MiB each, 64 together."""
+    print(f"seed {seed}")
+    async with Scene.of(tmp_path, seed) as scene:
+        usual = await scene.warm_up()
+        before = scene.gate.resident()
+        for one in GROUPS[group]:
+            report, usage = await scene.struck(one, FULL_SECONDS, FULL_GROWTH)
+            share = max(LEAST_SHARE, usage.processor_seconds / usage.seconds)
+            async with scene.tenant.working() as calm:
+                await scene.attack([harmless_load.name], FULL_SECONDS, share)
+            ratio = report.slowness(usual) / calm.slowness(usual)
+            print(f"  {ratio:.1f} times as slow as under a harmless load of {share:.2f}: {calm}")
+            if ratio > SLOWER:
+                scene.problems.append(f"{one.name}: {ratio:.1f} times as slow")
+        grown = scene.gate.resident() - before
+        print(f"together +{grown / MEBIBYTE:.0f} MiB")
+        if grown > FULL_GROWTH_TOGETHER:
+            scene.problems.append(f"together: grew by {grown / MEBIBYTE:.0f} MiB")
+        await scene.die_and_end(GROUPS[group], FULL_SECONDS)
+        scene.check()
