@@ -123,7 +123,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mediagate_server.outputs.folder._write_durably", full)
+    monkeypatch.setattr("mediagate_server.outputs.folder.write_private_file", full)
     with pytest.raises(StorageFailed) as caught:
         await put(folder, spool, "outputs/gen_1/0", b"x")
     assert str(tmp_path) not in str(caught.value)

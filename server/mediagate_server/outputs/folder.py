@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from mediagate_server.outputs.port import CHUNK_BYTES, Stored, checked, storage_failed
+from mediagate_server.private_files import make_private_folder, write_private_file
 
 _NOTES: Final = ".notes"
 _HALF: Final = ".half"
@@ -31,7 +32,7 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         """Clears what a crash left half done. OSError where the folder cannot be used."""
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         _clear_halves(folder)
 
     async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
@@ -44,7 +45,7 @@ class Folder:
             file.replace(target)
             half = target.with_name(target.name + _HALF)
             try:
-                _write_durably(half, orjson.dumps(dict(notes)))
+                write_private_file(half, orjson.dumps(dict(notes)))
                 half.replace(_notes_of(target))
             except OSError:
                 half.unlink(missing_ok=True)
@@ -131,19 +132,12 @@ def _notes_of(path: Path) -> Path:
     return path.with_name(path.name + _NOTES)
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _make_folders(folder: Path, top: Path) -> list[Path]:
     """Make the folder; it and whatever else got a new entry, to be made durable."""
     changed = [folder]
     while changed[-1] != top and not changed[-1].exists():
         changed.append(changed[-1].parent)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     return changed
 
 

@@ -18,6 +18,7 @@ from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.outputs.port import MediaStore
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.outputs.uploads import Uploads
+from mediagate_server.private_files import make_private, make_private_folder, tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Media:
         web: str,
         key: bytes,
     ) -> None:
+        make_private_folder(folder)
+        make_private(tree(folder))
         self.store = _store(folder, bucket)
         self.fetcher = Fetcher(upstream, idle_timeout=lambda: limits().output_idle_timeout)
         spool = Spool(folder / "incoming")

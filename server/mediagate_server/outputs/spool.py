@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mediagate_server.media_type import HEAD_BYTES
 from mediagate_server.outputs.port import CHUNK_BYTES, storage_failed
+from mediagate_server.private_files import make_private_folder
 
 
 class OverLimit(Exception):
@@ -33,7 +34,7 @@ class Spool:
         """Clears what an earlier process left. OSError where the folder cannot be used."""
         self._folder = folder
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        make_private_folder(folder)
 
     @asynccontextmanager
     async def incoming(self, limit: int) -> AsyncIterator["Incoming"]:

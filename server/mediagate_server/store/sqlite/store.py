@@ -11,6 +11,11 @@ from typing import Final, Self
 
 from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import MediagateError, StoreUnavailable
+from mediagate_server.private_files import (
+    create_private_file,
+    make_private,
+    make_private_folder,
+)
 from mediagate_server.store.budget_metrics import tell_of
 from mediagate_server.store.budgets import (
     Asked,
@@ -60,6 +65,8 @@ from mediagate_server.store.sqlite.writer import GroupCommitWriter
 from mediagate_server.unexpected import broke
 
 LEASE_SECONDS: Final = 15.0
+_OWN_FILES: Final = ("mediagate.sqlite3*", "sealing.key*", "lock*")
+"""All that a store has in its folder."""
 CLOSE_SECONDS: Final = 10.0
 """For each of the store's threads to come to its end: a disk that hangs must not hold SIGTERM."""
 
@@ -99,7 +106,11 @@ class SqliteStore:
         """See port.Store."""
 
     async def __aenter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self._folder)
+        # What SQLite puts beside its file has the mode of the file.
+        create_private_file(self._path)
+        own = (path for name in _OWN_FILES for path in self._folder.glob(name))
+        make_private((self._folder.resolve(), *own))
         with contextlib.closing(self._connect(self._path)) as connection:
             self._lease = self._ownership.take(connection)
             try:
