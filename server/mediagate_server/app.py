@@ -40,6 +40,7 @@ from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.operations import OperationsPort
 from mediagate_server.http.web import WebPort
 from mediagate_server.http.webhooks import Webhooks
+from mediagate_server.interceptors.inbound.admission import Admission
 from mediagate_server.interceptors.inbound.auth import Auth
 from mediagate_server.interceptors.inbound.chain import Chain
 from mediagate_server.interceptors.inbound.errors import Errors
@@ -385,10 +386,13 @@ class Gate:
         self.operations_address = port.address
 
     def _chain(self, *, sandboxed: bool) -> Chain:
+        admission = Admission(lambda: self._configuration.current.max_open_rpcs)
+        telemetry.rpcs_open.set_function(lambda: admission.open)
         concerns = (
             self._observe,
             Errors(),
             Auth(Keys(self._limits.tenants)),
+            admission,
             RateLimit(self._limits.requests_per_minute),
             Metering(),
             Validate(allow_http_loopback=sandboxed, webhooks=self._reach),

@@ -245,6 +245,12 @@ class TooManyInFlight(QuotaExceeded):
     reason = Reason.TOO_MANY_IN_FLIGHT
 
 
+class TooManyRpcs(QuotaExceeded):
+    """More rpcs are open than the gate serves, or than this caller's share of them."""
+
+    reason = Reason.QUEUE_FULL
+
+
 class BudgetExceeded(QuotaExceeded):
     """What the call may cost does not fit into a budget any more; metadata names it."""
 

@@ -9,12 +9,23 @@ import grpc
 from mediagate_server.config import Settings
 from mediagate_server.config.address import listening, split_address
 
+_MOST_PENDING: Final = 16_000
+
 # Each figure was found by trying to break a server with it. More streams a connection let one peer
 # crowd out another's calls; a longer ping interval cuts clients that keep a silent stream alive;
 # sharing the port would let a second process take half of the calls unnoticed. Left to guess a
 # connection's capacity, gRPC buffers 12 MB of a fast upload; half a MiB does as well.
+#
+# A burst of calls waits for the event loop inside gRPC, which by default begins to drop them at a
+# thousand, as CANCELLED and unseen by any handler; all streams of 32 connections may wait here.
+# A stream that has ended counts until its memory is freed, lest a flood of resets grows without
+# bound; without room for those beside the open ones, gRPC refuses calls of well-behaved clients in
+# a burst over one connection.
 _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_concurrent_streams", 500),
+    ("grpc.http2.max_deallocating_streams", 500),
+    ("grpc.server.max_pending_requests", _MOST_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.max_metadata_size", 16 * 1024),
@@ -23,7 +34,7 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_idle_ms", 15 * 60_000),
     ("grpc.so_reuseport", 0),
 )

@@ -42,6 +42,15 @@ rpc_seconds = Histogram(
     registry=REGISTRY,
 )
 
+rpcs_open = Gauge(
+    "mediagate_rpcs_open", "Rpcs that hold a place of `max_open_rpcs` now.", registry=REGISTRY
+)
+rpcs_refused = Counter(
+    "mediagate_rpcs_refused",
+    "Rpcs refused with QUEUE_FULL because too many were open, in all or of one caller.",
+    registry=REGISTRY,
+)
+
 discarded_values = Counter(
     "mediagate_upstream_discarded_values",
     "Fields of upstream's answers whose values nothing can hold, by field.",

@@ -11,7 +11,8 @@ import pytest
 from grpc_health.v1 import health_pb2_grpc
 
 from mediagate.v1 import media_pb2_grpc, models_pb2_grpc, text_pb2_grpc
-from mediagate_server.interceptors.inbound.auth import Auth
+from mediagate_server.interceptors.inbound.admission import Admission
+from mediagate_server.interceptors.inbound.auth import Auth, Authenticate, local
 from mediagate_server.interceptors.inbound.chain import Chain
 from mediagate_server.interceptors.inbound.errors import Errors
 from mediagate_server.interceptors.inbound.metering import Metering
@@ -34,6 +35,7 @@ class Gate:
     address: str
     channel: grpc.aio.Channel
     observe: Observe
+    admission: Admission
 
 
 Start = Callable[..., Awaitable[Gate]]
@@ -46,17 +48,21 @@ async def start() -> AsyncIterator[Start]:
 
         async def start_one(
             *servicers: object,
+            authenticate: Authenticate = local,
+            max_open_rpcs: int = 0,
             requests_per_minute: Callable[[], int] = lambda: 0,
             clock: Callable[[], float] = time.time,
             not_built: tuple[str, ...] = (),
             handlers: tuple[grpc.GenericRpcHandler, ...] = (),
         ) -> Gate:
             observe = Observe()
+            admission = Admission(lambda: max_open_rpcs)
             chain = Chain(
                 [
                     observe,
                     Errors(),
-                    Auth(),
+                    Auth(authenticate),
+                    admission,
                     RateLimit(lambda _: requests_per_minute(), clock),
                     Metering(),
                     Validate(),
@@ -74,6 +80,6 @@ async def start() -> AsyncIterator[Start]:
             stack.push_async_callback(server.stop, 0)
             address = f"127.0.0.1:{port}"
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-            return Gate(address, channel, observe)
+            return Gate(address, channel, observe, admission)
 
         yield start_one

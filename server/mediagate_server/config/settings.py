@@ -157,6 +157,8 @@ class Settings(BaseModel):
 
     requests_per_minute: Limit = 0
     """Rpcs of a tenant; 0 is no limit."""
+    max_open_rpcs: Limit = 20_000
+    """Rpcs open at once, of all tenants; of one as many as are free then. 0 is no limit."""
     max_in_flight: Limit = 500
     """Generations of a tenant at once; 0 is no limit."""
 

@@ -71,7 +71,8 @@ const (
 	// More generations at once than the tenant may run; RetryInfo says when to try.
 	// RESOURCE_EXHAUSTED. Retry: yes, after RetryInfo. Paid: no.
 	ErrorReason_ERROR_REASON_TOO_MANY_IN_FLIGHT ErrorReason = 13
-	// The queue is full, or too long for the timeout.
+	// The queue is full, or too long for the timeout; or too many rpcs are open at once, in all or of
+	// this tenant.
 	// RESOURCE_EXHAUSTED. Retry: yes, after RetryInfo. Paid: no.
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 14
 	// A budget is used up; QuotaFailure says which.

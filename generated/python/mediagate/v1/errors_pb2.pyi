@@ -78,7 +78,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     RESOURCE_EXHAUSTED. Retry: yes, after RetryInfo. Paid: no.
     """
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 14
-    """The queue is full, or too long for the timeout.
+    """The queue is full, or too long for the timeout; or too many rpcs are open at once, in all or of
+    this tenant.
     RESOURCE_EXHAUSTED. Retry: yes, after RetryInfo. Paid: no.
     """
     ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 15
@@ -238,7 +239,8 @@ ERROR_REASON_TOO_MANY_IN_FLIGHT: ErrorReason.ValueType  # 13
 RESOURCE_EXHAUSTED. Retry: yes, after RetryInfo. Paid: no.
 """
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 14
-"""The queue is full, or too long for the timeout.
+"""The queue is full, or too long for the timeout; or too many rpcs are open at once, in all or of
+this tenant.
 RESOURCE_EXHAUSTED. Retry: yes, after RetryInfo. Paid: no.
 """
 ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 15

@@ -134,7 +134,8 @@ export enum ErrorReason {
   TOO_MANY_IN_FLIGHT = 13,
 
   /**
-   * The queue is full, or too long for the timeout.
+   * The queue is full, or too long for the timeout; or too many rpcs are open at once, in all or of
+   * this tenant.
    * RESOURCE_EXHAUSTED. Retry: yes, after RetryInfo. Paid: no.
    *
    * @generated from enum value: ERROR_REASON_QUEUE_FULL = 14;

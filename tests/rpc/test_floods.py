@@ -1,0 +1,75 @@
+"""A burst of calls and a flood of streams, against a gate as it is put together."""
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+
+from mediagate.v1 import generations_pb2, generations_pb2_grpc, text_pb2
+from mediagate_sandbox.server import Sandbox
+from mediagate_server.app import Gate
+from tests.inbound.statuses import failing, reason
+
+from .gates import Opener
+
+_UNKNOWN = generations_pb2.GetGenerationRequest(id="gen_01KAAAAAAAAAAAAAAAAAAAAAAA")
+_ENDLESS = text_pb2.StreamTextRequest(prompt="[[tokens=4000 interval_ms=1000 first_ms=1]] hello")
+
+
+async def _metrics(gate: Gate) -> dict[str, float]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{gate.operations_address}/metrics") as answer,
+    ):
+        lines = (await answer.text()).splitlines()
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    }
+
+
+@pytest.mark.parametrize("connections", [1, 40])
+async def test_each_call_of_a_burst_is_answered_and_counted(
+    sandbox: Sandbox, open_gate: Opener, connections: int
+) -> None:
+    """4,000 at once; what is asked for is not there, which each of them is told."""
+    name = (
+        'grpc_server_handled_total{grpc_code="NOT_FOUND",grpc_method="GetGeneration",'
+        'grpc_service="mediagate.v1.GenerationService",grpc_type="unary"}'
+    )
+    async with open_gate(sandbox.url) as (_, gate), AsyncExitStack() as stack:
+        before = (await _metrics(gate)).get(name, 0)
+        stubs: list[Any] = []
+        for _ in range(connections):
+            channel = grpc.aio.insecure_channel(
+                gate.grpc_address, options=(("grpc.use_local_subchannel_pool", 1),)
+            )
+            stubs.append(
+                generations_pb2_grpc.GenerationServiceStub(await stack.enter_async_context(channel))
+            )
+
+        async def ask(number: int) -> str:
+            return (await failing(stubs[number % connections].GetGeneration(_UNKNOWN))).code().name
+
+        assert Counter(await asyncio.gather(*map(ask, range(4_000)))) == {"NOT_FOUND": 4_000}
+        assert (await _metrics(gate))[name] == before + 4_000
+
+
+async def test_streams_beyond_the_bound_are_refused(sandbox: Sandbox, open_gate: Opener) -> None:
+    """With a reason, and counted; nothing is accepted or spent for them."""
+    async with open_gate(sandbox.url, max_open_rpcs=4) as (stubs, gate):
+        held = [stubs.text.StreamText(_ENDLESS) for _ in range(2)]
+        for call in held:
+            await call.read()
+        before = (await _metrics(gate))["mediagate_rpcs_refused_total"]
+        error = await failing(stubs.text.StreamText(_ENDLESS).read())
+        assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        metrics = await _metrics(gate)
+        assert metrics["mediagate_rpcs_refused_total"] == before + 1
+        assert metrics["mediagate_rpcs_open"] == 2
+        for call in held:
+            call.cancel()
