@@ -14,9 +14,10 @@ from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.work import Work
 from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import CreateRequest, Prediction, PredictionStatus
 from mediagate_server.store.sqlite import SqliteStore
-from tests.generations.upstreams import NoUpstream
+from tests.generations.upstreams import NoUpstream, free_turn
 
 PRICE = PriceSchedule((Tier((Rate(("predict_time",), Decimal("0.001"), 1),)),), "2026", "a test")
 
@@ -27,10 +28,10 @@ class Upstream(NoUpstream):
     def __init__(self) -> None:
         self.created: list[CreateRequest] = []
 
-    def try_admit(self, model: str) -> bool:
-        return True
+    def try_admit(self, model: str) -> Turn | None:
+        return free_turn()
 
-    async def create(self, request: CreateRequest, *, model: str) -> Prediction:
+    async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         self.created.append(request)
         return await self.get("made", model=model)
 
@@ -53,11 +54,12 @@ class Endless(Upstream):
         super().__init__()
         self.admits = admits
 
-    def try_admit(self, model: str) -> bool:
-        return self.admits
+    def try_admit(self, model: str) -> Turn | None:
+        return free_turn() if self.admits else None
 
-    async def admit(self, model: str) -> None:
+    async def admit(self, model: str) -> Turn:
         """At once, but not in the accepting commit."""
+        return free_turn()
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
         return Prediction("made", PredictionStatus.PROCESSING)

@@ -3,6 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import (
     CreateRequest,
     EventStream,
@@ -11,16 +12,21 @@ from mediagate_server.replicate.port import (
 )
 
 
+def free_turn() -> Turn:
+    """A turn of an upstream that has as many as are asked for."""
+    return Turn(lambda: None, lambda: None)
+
+
 class NoUpstream:
     """Implements doors.UpstreamDoor: nothing may be asked of it."""
 
-    def try_admit(self, model: str) -> bool:
+    def try_admit(self, model: str) -> Turn | None:
         raise AssertionError(model)
 
-    async def admit(self, model: str) -> None:
+    async def admit(self, model: str) -> Turn:
         raise AssertionError(model)
 
-    async def create(self, request: CreateRequest, *, model: str) -> Prediction:
+    async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         raise AssertionError(model)
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:

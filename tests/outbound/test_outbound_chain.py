@@ -17,6 +17,7 @@ from tests.outbound.scripted import (
     DOUBT,
     DOWN,
     INPUT,
+    REQUEST,
     Scripted,
     Virtually,
     ask,
@@ -132,9 +133,9 @@ def test_a_throttled_create_holds_every_create(virtually: Virtually) -> None:
     async def main() -> None:
         upstream = Scripted(throttled(12.0))
         out = outbound(upstream)
-        assert out.try_admit("llama-70b")
+        turn = out.try_admit("llama-70b")
         with pytest.raises(Refused):
-            await ask(out, "create")
+            await out.create(REQUEST, turn=turn)
         assert not out.try_admit("sdxl")
         await ask(out, "get")
         assert upstream.times() == pytest.approx([0, 0], abs=0.01)
@@ -165,11 +166,13 @@ def test_creates_wait_when_they_are_admitted_not_when_sent(virtually: Virtually)
         upstream = Scripted()
         out = outbound(upstream, creates_per_minute=6)
         waits = count("upstream_paced_seconds_sum", endpoint="create")
-        assert out.try_admit("llama-70b")
+        turn = out.try_admit("llama-70b")
+        assert turn
         assert not out.try_admit("llama-70b")
-        await out.admit("llama-70b")
+        turn.use()
+        turn = await out.admit("llama-70b")
         for _ in range(3):
-            await ask(out, "create")
+            await out.create(REQUEST, turn=turn)
         assert upstream.times() == pytest.approx([10, 10, 10], abs=0.01)
         assert count("upstream_paced_seconds_sum", endpoint="create") - waits == pytest.approx(
             10, abs=0.01
@@ -210,8 +213,9 @@ def test_an_open_circuit_takes_no_turn(virtually: Virtually) -> None:
         await ask(out, "get")
         assert out.try_admit("sdxl")
         await asyncio.sleep(60)
-        assert out.try_admit("llama-70b")
-        await ask(out, "create")
+        assert not out.try_admit("llama-70b")
+        turn = await out.admit("llama-70b")
+        await out.create(REQUEST, model="llama-70b", turn=turn)
         await out.admit("llama-70b")
 
     virtually(main())
@@ -222,7 +226,7 @@ def test_a_circuit_that_opens_while_a_create_waits_stops_it(virtually: Virtually
 
     async def main() -> None:
         out = outbound(Scripted(*[DOUBT] * 20), creates_per_minute=6)
-        await out.admit("llama-70b")
+        (await out.admit("llama-70b")).use()
         waiting = asyncio.create_task(out.admit("llama-70b"))
         await asyncio.sleep(5)
         for _ in range(20):

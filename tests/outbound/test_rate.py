@@ -198,3 +198,93 @@ def test_what_cannot_wait_goes_first_and_is_counted(virtually: Virtually) -> Non
     waited, moments = virtually(crowd())
     assert waited <= 2 * 60 / 58
     assert most_in_a_minute(moments) <= 60
+
+
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(st.floats(0, 150), st.floats(0, 8), st.booleans()), max_size=80),
+    st.lists(st.integers(0, 1_500), min_size=1, max_size=60, unique=True),
+)
+def test_what_is_given_back_leaks_in_no_direction(
+    virtually: Virtually,
+    per_minute: int,
+    hostile: list[tuple[float, float, bool]],
+    tenths: list[int],
+) -> None:
+    """Turns that are held for a while and given back, or used late: no minute holds more than the
+    limit, and once none is held all is as if those given back had never been there.
+    """
+    used: list[float] = []
+
+    async def doomed(rate: Rate, at: float, held: float, *, sends: bool) -> None:
+        await asyncio.sleep(at)
+        if (turn := rate.try_reserve()) is None:
+            return
+        await asyncio.sleep(held)
+        if sends:
+            turn.use()
+            used.append(now())
+        turn.release()
+
+    async def patient(rate: Rate, at: float) -> None:
+        await asyncio.sleep(at)
+        turn = await rate.reserve()
+        turn.use()
+        used.append(now())
+
+    async def main() -> None:
+        rate = Rate(per_minute)
+        async with asyncio.TaskGroup() as group:
+            for at, held, sends in hostile:
+                group.create_task(doomed(rate, at, held, sends=sends))
+            for tenth in tenths:
+                group.create_task(patient(rate, tenth / 10))
+        twin = Rate(per_minute)
+        for moment in sorted(used):  # Only what was sent.
+            twin._bucket.add(moment)
+        assert rate._reserved == 0
+        assert rate._bucket._level_at(now()) == pytest.approx(twin._bucket._level_at(now()))
+
+    virtually(main())
+    assert most_in_a_minute(used) <= per_minute
+
+
+def test_a_hostile_crowd_starves_nobody(virtually: Virtually) -> None:
+    """A thousand a second reserve and give back: whoever sends gets the whole rate, in order."""
+
+    async def main() -> list[float]:
+        rate = Rate(60)
+
+        async def hostile() -> None:
+            while True:
+                turn = rate.try_reserve()
+                await asyncio.sleep(0.004)
+                if turn is not None:
+                    turn.release()
+
+        crowd = [asyncio.create_task(hostile()) for _ in range(4)]
+        moments = await turns(rate, [0.0] * 100)
+        for one in crowd:
+            one.cancel()
+        await asyncio.wait(crowd)
+        return moments
+
+    moments = virtually(main())
+    assert most_in_a_minute(moments) <= 60
+    assert moments[-1] - moments[0] == pytest.approx(97 / (58 / 60), abs=0.5)
+
+
+def test_a_turn_that_is_dropped_is_given_back(virtually: Virtually) -> None:
+    """Whoever held it is gone, by a bug or a cancel."""
+
+    async def main() -> None:
+        rate = Rate(6)
+        turn = rate.try_reserve()
+        assert turn
+        waiting = asyncio.create_task(rate.take())
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        del turn
+        assert await waiting == pytest.approx(1, abs=0.01)
+
+    virtually(main())

@@ -1,14 +1,16 @@
 """What a generation's life needs from outside: upstream with everything around it, and time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from mediagate_server import identifiers
 from mediagate_server.generations.answer_checks import ReadsAnswer, read_here
 from mediagate_server.generations.clock import Clock, SystemClock
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import (
     CreateRequest,
     EventStream,
@@ -26,19 +28,23 @@ MOST_ATTEMPTS: Final = 6
 """Creates that one output of a generation may be sent with, over all its models."""
 
 
+NO_TURNS: Final[Mapping[str, Turn]] = MappingProxyType({})
+"""Of a generation that this process has not accepted."""
+
+
 class UpstreamDoor(Protocol):
     """Replicate behind retry, breaker, pace and observation. `model` is the catalog's slug."""
 
-    def try_admit(self, model: str) -> bool:
-        """Take the right to one create if there is one now. Raises errors.CircuitOpen."""
+    def try_admit(self, model: str) -> Turn | None:
+        """Reserve the right to one create if there is one now. Raises errors.CircuitOpen."""
         ...
 
-    async def admit(self, model: str) -> None:
-        """Wait for the right to one create. Raises errors.CircuitOpen."""
+    async def admit(self, model: str) -> Turn:
+        """Wait for the right to one create, and reserve it. Raises errors.CircuitOpen."""
         ...
 
-    async def create(self, request: CreateRequest, *, model: str) -> Prediction:
-        """Exactly one POST. Raises Refused or NoAnswer."""
+    async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
+        """Exactly one POST, in this turn. Raises Refused or NoAnswer."""
         ...
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:

@@ -31,10 +31,10 @@ from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.sweep import Sweeper
 from mediagate_server.generations.watching import beginning, watch_all, watch_one
 from mediagate_server.generations.work import Work
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replacing import replace
 from mediagate_server.store.records import (
     Attempt,
-    AttemptState,
     Bound,
     Change,
     Entry,
@@ -119,7 +119,12 @@ class Generations:
         work_asked_for = await planned()
         if self._roll.draining:  # Planning may have read about the model, or handed media over.
             raise draining()
-        life, reserved, pending = self._begin(submission, work_asked_for)
+        turns: dict[str, Turn] = {}
+        try:
+            life, reserved, pending = self._begin(submission, work_asked_for, turns)
+        except BaseException:
+            _release(turns)
+            raise
         accepted: asyncio.Future[Bound | MediagateError | None]
         accepted = asyncio.get_running_loop().create_future()
         # Known before it is bound, so that a twin which sees the binding finds it.
@@ -128,7 +133,7 @@ class Generations:
         attachment = Attachment(
             life, self._around.clock, self._roll.placed, submission, replayed=False
         )
-        self._living.begin(self._accept(life, submission, reserved, pending, accepted))
+        self._living.begin(self._accept(life, submission, reserved, pending, turns, accepted))
         try:
             # A caller that leaves now leaves the future alone: the commit and the send go on.
             outcome = await accepted
@@ -224,34 +229,41 @@ class Generations:
         return True
 
     def _begin(
-        self, submission: Submission, planned: Work
+        self, submission: Submission, planned: Work, turns: dict[str, Turn]
     ) -> tuple[Life, tuple[Entry, ...], bytes]:
-        """The first record of a generation, with the right to send where there is one now."""
+        """The first record of a generation, with the right to send where there is one now.
+
+        What it reserves is put into `turns`, by the attempt that it is for.
+        """
         screens = planned.lanes[0].purpose is Purpose.SCREEN
         opened: list[Attempt] = []
         reserved: list[Entry] = []
         for lane in planned.lanes:
-            plan, admitted = lane.plans[0], False
+            plan, turn = lane.plans[0], None
             if not screens or lane.purpose is Purpose.SCREEN:
-                plan, admitted = self._admit(lane.plans)
+                plan, turn = self._admit(lane.plans)
             attempt, reservation = attempts.open_attempt(
                 self._around,
                 plan,
                 (lane.purpose, lane.output_index),
                 ordinal=len(opened) + 1,
-                queued=not admitted,
+                queued=turn is None,
             )
+            if turn is not None:
+                turns[attempt.id] = turn
             opened.append(attempt)
             reserved.append(reservation)
         shown = opened[1 if screens else 0].model
         first = next(plan for plan in planned.chain if plan.slug == shown)
         record = attempts.first_record(self._around, submission, first, tuple(opened))
-        may_send = frozenset(one.id for one in opened if one.state is AttemptState.SUBMITTING)
-        life = Life(self._around, self._roll, record, planned, may_send=may_send)
+        life = Life(self._around, self._roll, record, planned, turns=turns)
         return life, tuple(reserved), work.dumps(planned)
 
-    def _admit(self, plans: tuple[Plan, ...]) -> tuple[Plan, bool]:
-        """The first plan whose model may be sent to, and whether now. CircuitOpen: none may."""
+    def _admit(self, plans: tuple[Plan, ...]) -> tuple[Plan, Turn | None]:
+        """The first plan whose model may be sent to, and a turn if there is one now.
+
+        CircuitOpen: none may.
+        """
         for plan in plans[:-1]:
             with suppress(CircuitOpen):
                 return plan, self._around.upstream.try_admit(plan.slug)
@@ -292,6 +304,7 @@ class Generations:
         submission: Submission,
         reserved: tuple[Entry, ...],
         pending: bytes,
+        turns: dict[str, Turn],
         accepted: "asyncio.Future[Bound | MediagateError | None]",
     ) -> None:
         """The commit that binds, then the life; one task, so that no caller can come between."""
@@ -318,12 +331,20 @@ class Generations:
             broke("accepting", error, id=life.record.id)
             outcome = Internal()
         if outcome is not None:
+            _release(turns)
             self._roll.remove(life)
             life.never_was()
             life.part_with_all()
         if not accepted.done():
             accepted.set_result(outcome)
-        del accepted
+        del accepted, turns
         if outcome is None:
             self._roll.changed()
             await self._living.live(life)
+
+
+def _release(turns: dict[str, Turn]) -> None:
+    """Nothing is sent: as if these had never been reserved."""
+    for turn in turns.values():
+        turn.release()
+    turns.clear()

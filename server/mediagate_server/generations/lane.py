@@ -11,6 +11,7 @@ lane that is run again, by this process or the next, goes on from there:
 """
 
 import asyncio
+from collections.abc import Mapping
 
 from mediagate_server import telemetry
 from mediagate_server.catalog import price_json
@@ -23,13 +24,19 @@ from mediagate_server.generations import attempts, endings, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
 from mediagate_server.generations.claims import is_played_back, tell_of_mistake
-from mediagate_server.generations.doors import MOST_ATTEMPTS, SHORTEST_RUN, Surroundings
+from mediagate_server.generations.doors import (
+    MOST_ATTEMPTS,
+    NO_TURNS,
+    SHORTEST_RUN,
+    Surroundings,
+)
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, poll_of
 from mediagate_server.generations.posting import Answer, Posting
 from mediagate_server.generations.tally import count_cost
 from mediagate_server.generations.waking import Wake
 from mediagate_server.generations.whole import Doubt, End, Places, Whole
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus, Refusal, Refused
 from mediagate_server.store.port import AlreadyClaimed
@@ -41,7 +48,7 @@ _NEVER_ARRIVED, _NOT_SENT = "never arrived", "not sent"
 class Lane:
     """One (purpose, output) of a generation. `plans` are tried in order; none: not known any more.
 
-    `may_send` names attempts that were made SUBMITTING for this very process to send.
+    `turns` are those of attempts that were made SUBMITTING for this very process to send.
     """
 
     def __init__(
@@ -52,7 +59,7 @@ class Lane:
         key: LaneKey,
         plans: tuple[Plan, ...],
         *,
-        may_send: frozenset[str] = frozenset(),
+        turns: Mapping[str, Turn] = NO_TURNS,
     ) -> None:
         self._whole = whole
         self._around = around
@@ -60,7 +67,9 @@ class Lane:
         self.key = key
         self._plans = plans
         newest = attempts.newest(whole.saved.current, key).id
-        self._posting = Posting(around, newest if newest in may_send else "")
+        turn = turns.get(newest)
+        self._posting = Posting(around, newest if turn else "", turn)
+        self._reserved: Turn | None = None
         self._answer: Answer | None = None
         self._end: End | None = None
         self._not_before = 0.0
@@ -168,17 +177,26 @@ class Lane:
             return
         try:
             if not await self._whole.stop.interrupts(self._turn(plan)):
+                self._release()
                 await self._end_unsent(self._stopped())
                 return
         except CircuitOpen as error:
             await self._not_taken(self.attempt, error.failure, "circuit open", self._successor())
             return
         if self.attempt.state is not AttemptState.QUEUED:
+            self._release()
             return  # The screening has ended it.
         now = self._around.clock.now()
         attempt = replace(self.attempt, state=AttemptState.SUBMITTING, sent_at=now)
-        with self._posting.given(attempt.id):
+        turn, self._reserved = self._reserved, None
+        with self._posting.given(attempt.id, turn):
             await self._commit("submitting", attempt)
+
+    def _release(self) -> None:
+        """Nothing is sent in the turn that was waited for."""
+        turn, self._reserved = self._reserved, None
+        if turn is not None:
+            turn.release()
 
     async def _turn(self, plan: Plan) -> None:
         if self._not_before:
@@ -190,10 +208,11 @@ class Lane:
         waiting = self.attempt.id
         self._places.queued(waiting)
         try:
-            await self._around.upstream.admit(plan.slug)
+            self._reserved = await self._around.upstream.admit(plan.slug)
         finally:
             self._places.served(waiting)
         if self._whole.draining:
+            self._release()
             await asyncio.Event().wait()  # The next process sends it.
 
     async def _send(self) -> None:
@@ -201,6 +220,7 @@ class Lane:
         if self._posting.may_send == attempt.id and plan is not None:
             await self._posting.hold_the_lease()
             if self._whole.stop.asked:
+                self._posting.release()
                 await self._end_unsent(self._stopped())
                 return
             left = self._whole.seconds_left()

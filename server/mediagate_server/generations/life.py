@@ -5,7 +5,7 @@ The life alone changes its record. Everybody else reads `record`, waits on `chan
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Final, Self
@@ -20,7 +20,7 @@ from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell, Signal
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
-from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.doors import NO_TURNS, Surroundings
 from mediagate_server.generations.finish import TEXTS, Streamed, answer_to_read, within_run
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.patience import Patience
@@ -32,6 +32,7 @@ from mediagate_server.generations.tally import count_cost, count_end, count_firs
 from mediagate_server.generations.text_buffer import TextBuffer
 from mediagate_server.generations.whole import End, Places
 from mediagate_server.generations.work import NOTHING, Work
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.port import StaleOwner
@@ -59,8 +60,9 @@ class LaneEnded(Exception):
 class Life:
     """One generation's life. `over` once its record is terminal.
 
-    `work` is what it has still to send, as far as that is known. `may_send` names the attempts
-    that the accepting commit made for this process to send; none for a generation found later.
+    `work` is what it has still to send, as far as that is known. `turns` are those of the
+    attempts that the accepting commit made for this process to send, by their ids; none for a
+    generation found later.
     `recovered`: an earlier process accepted it.
     """
 
@@ -71,7 +73,7 @@ class Life:
         record: Generation,
         work: Work = NOTHING,
         *,
-        may_send: frozenset[str] = frozenset(),
+        turns: Mapping[str, Turn] = NO_TURNS,
         lives: bool = True,
         recovered: bool = False,
     ) -> None:
@@ -88,9 +90,9 @@ class Life:
         self.has_begun = False
         self._patience = Patience(around.clock, self._time_is_over, self.announce)
         self._recovered = recovered
-        self._take_up(record, work, may_send)
+        self._take_up(record, work, turns)
 
-    def _take_up(self, record: Generation, work: Work, may_send: frozenset[str]) -> None:
+    def _take_up(self, record: Generation, work: Work, turns: Mapping[str, Turn]) -> None:
         """Stand where the record stands."""
         around, places = self._around, self._places
         self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
@@ -101,7 +103,7 @@ class Life:
             self._screened.set()
         keys = () if self.over else dict.fromkeys(map(attempts.lane_of, record.attempts))
         self.lanes: tuple[Lane, ...] = tuple(
-            Lane(self, around, places, key, work.plans(key), may_send=may_send) for key in keys
+            Lane(self, around, places, key, work.plans(key), turns=turns) for key in keys
         )
 
     @classmethod
@@ -198,7 +200,7 @@ class Life:
         """
         self.saved.part()
         self._recovered = True
-        self._take_up(record, work, frozenset())
+        self._take_up(record, work, NO_TURNS)
         if self.stop.asked:
             self._remember(self.stop.because)
         self.announce()

@@ -7,6 +7,7 @@ from typing import Final
 from mediagate_server import failpoints
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.generations.doors import SHORTEST_RUN, Surroundings
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import CreateRequest, NoAnswer, Prediction, Refused
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import Attempt
@@ -25,26 +26,35 @@ class Posting:
     """Sends the attempts of one lane, each at most once.
 
     `may_send` names the attempt that a durable commit of this very process has made SUBMITTING:
-    an attempt that another process left in that state may have been sent.
+    an attempt that another process left in that state may have been sent. `turn` is what it is
+    sent in.
     """
 
-    def __init__(self, around: Surroundings, may_send: str) -> None:
+    def __init__(self, around: Surroundings, may_send: str, turn: Turn | None) -> None:
         self._around = around
         self.may_send = may_send
         self.under_way = False
+        self._turn = turn
 
     @contextmanager
-    def given(self, attempt_id: str) -> Iterator[None]:
+    def given(self, attempt_id: str, turn: Turn | None) -> Iterator[None]:
         """While the commit is under way that lets an attempt be sent; afterwards it may be.
 
         Already meanwhile a drain waits for it: between commit and send nothing is to come.
         """
-        self.may_send = attempt_id
+        self.may_send, self._turn = attempt_id, turn
         try:
             yield
         except BaseException:
             self.may_send = ""
+            self.release()
             raise
+
+    def release(self) -> None:
+        """Nothing is sent after all: the turn is somebody else's."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.release()
 
     async def hold_the_lease(self) -> None:
         """Until the store is surely ours for as long as sending takes.
@@ -71,9 +81,10 @@ class Posting:
             may_send=lambda: self._around.store.lease_left() > 0 and self._is_fresh(attempt),
         )
         self.under_way, self.may_send = True, ""
+        turn, self._turn = self._turn, None
         failpoints.hit("before_send")
         try:
-            return await self._around.upstream.create(request, model=plan.slug)
+            return await self._around.upstream.create(request, model=plan.slug, turn=turn)
         except (Refused, NoAnswer) as no:
             return no
         finally:

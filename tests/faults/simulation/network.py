@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import (
     CreateRequest,
     DoneEvent,
@@ -22,6 +23,7 @@ from mediagate_server.replicate.port import (
     StreamEvent,
 )
 from tests.event_streams import Batches
+from tests.generations.upstreams import free_turn
 
 from .chance import Chance
 from .upstream import BEGIN, Run, Upstream
@@ -54,15 +56,16 @@ class Door:
         self._is_alive = is_alive
         self._intends = intends
 
-    def try_admit(self, model: str) -> bool:
+    def try_admit(self, model: str) -> Turn | None:
         """See doors.UpstreamDoor."""
-        return self._chance.random.random() < 0.8
+        return free_turn() if self._chance.random.random() < 0.8 else None
 
-    async def admit(self, model: str) -> None:
+    async def admit(self, model: str) -> Turn:
         """See doors.UpstreamDoor."""
         await self._pause(self._chance.random.choice((0.0, 0.1, 6.0)))
+        return free_turn()
 
-    async def create(self, request: CreateRequest, *, model: str) -> Prediction:
+    async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         """See doors.UpstreamDoor."""
         self._chance.breaks()
         await self._pause(self._chance.latency())

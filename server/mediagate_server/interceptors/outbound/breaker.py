@@ -110,15 +110,29 @@ class Breaker:
                 retry_after=min(left, self._settings.breaker_pause),
             )
 
-    def admit(self, model: str) -> None:
+    def is_half_open(self, model: str) -> bool:
+        """Whether the next create would be the probe, were it let through now or later."""
+        circuit = self._circuits.get(model)
+        return circuit is not None and circuit.opened_by is not None
+
+    def admit(self, model: str) -> float:
         """Let one create through. Half open, that is the probe: the next waits for its end.
 
-        The probe is a lease: a create that was admitted and never sent cannot keep it for ever.
+        What is given is to be given back, by `give_back`, where it is not sent. The probe is a
+        lease besides: one that is neither sent nor given back cannot keep it for ever.
         """
         self.check(model)
         circuit = self._circuits.get(model)
-        if circuit is not None and circuit.opened_by is not None:
-            circuit.probe_until = self._clock() + PROBE_LEASE
+        if circuit is None or circuit.opened_by is None:
+            return -math.inf
+        circuit.probe_until = self._clock() + PROBE_LEASE
+        return circuit.probe_until
+
+    def give_back(self, model: str, lease: float) -> None:
+        """The create is not sent: where it was the probe, and is still, the next may be it."""
+        circuit = self._circuits.get(model)
+        if circuit is not None and circuit.probe_until == lease:
+            circuit.probe_until = -math.inf
 
     def _record(self, model: str, kind: Kind, *, failed: bool | None) -> None:
         """`failed` is None for an end that says nothing about the model."""

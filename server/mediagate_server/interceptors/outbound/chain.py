@@ -18,6 +18,7 @@ from mediagate_server.interceptors.outbound.observe import Observe
 from mediagate_server.interceptors.outbound.pace import Pace
 from mediagate_server.interceptors.outbound.retry import Retry
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import (
     CreateRequest,
     EventStream,
@@ -39,8 +40,9 @@ class Outbound(Upstream):
     A create is admitted first and sent later. Between the two lies the durable commit that makes
     the attempt: had the commit come first, the record would say "may have been sent" all the
     while it waited for its turn, and a crash would leave in doubt what was never sent; were the
-    wait inside `create`, there would be no other order. So `admit` or `try_admit` takes the turn,
-    then the caller commits, then `create` sends at once. A turn that is not used is lost.
+    wait inside `create`, there would be no other order. So `admit` or `try_admit` reserves the
+    turn, then the caller commits, then `create` uses it and sends at once. A turn that is not used
+    is given back, as if nobody had ever asked: callers whom the commit refuses cost others nothing.
     """
 
     def __init__(
@@ -67,25 +69,39 @@ class Outbound(Upstream):
         )
         self.create_policy = CreatePolicy(random)
 
-    def try_admit(self, model: str = OTHER) -> bool:
-        """Take a create's turn if one is free now: then `create` may follow. Never waits.
+    def try_admit(self, model: str = OTHER) -> Turn | None:
+        """Reserve a create's turn if one is free now: then `create` may follow. Never waits.
 
-        CircuitOpen where the model's creates are stopped.
+        None also where the create would be the probe of a half-open circuit: that is for `admit`,
+        when nothing can refuse it any more. CircuitOpen where the model's creates are stopped.
         """
         self._breaker.check(model)
-        if not self._pace.try_admit_create():
-            return False
-        self._breaker.admit(model)
-        return True
+        if self._breaker.is_half_open(model):
+            return None
+        return self._pace.try_reserve_create()
 
-    async def admit(self, model: str = OTHER) -> None:
-        """Wait for a create's turn and take it. CircuitOpen at once, or after the wait."""
+    async def admit(self, model: str = OTHER) -> Turn:
+        """Wait for a create's turn and reserve it. CircuitOpen at once, or after the wait."""
         self._breaker.check(model)
-        await self._pace.admit_create()
-        self._breaker.admit(model)
+        turn = await self._pace.reserve_create()
+        try:
+            lease = self._breaker.admit(model)
+        except BaseException:
+            turn.release()
+            raise
 
-    async def create(self, request: CreateRequest, *, model: str = OTHER) -> Prediction:
-        """Send exactly one POST, at once; `admit` or `try_admit` must have come before."""
+        def release() -> None:
+            turn.release()
+            self._breaker.give_back(model, lease)
+
+        return Turn(turn.use, release)
+
+    async def create(
+        self, request: CreateRequest, *, model: str = OTHER, turn: Turn | None = None
+    ) -> Prediction:
+        """Send exactly one POST, at once. `turn` is what `admit` or `try_admit` has given."""
+        if turn is not None:
+            turn.use()
         return await self._run("create", model, lambda: self._upstream.create(request))
 
     async def get(self, prediction_id: str, *, model: str = OTHER) -> Prediction:

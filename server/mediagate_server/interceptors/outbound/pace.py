@@ -1,14 +1,16 @@
 """Keeps the account's rates: Replicate counts a minute's creates and everything else apart.
 
-A create is let through by `admit_create` or `try_admit_create`, long before it passes here: see
-`chain.Outbound`. Streams are not paced: they are opened on hosts of their own, not on the API.
+A create's turn is reserved by `reserve_create` or `try_reserve_create`, long before it passes here:
+see `chain.Outbound`. Streams are not paced: they are opened on hosts of their own, not on the API.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from mediagate_server import telemetry
 from mediagate_server.interceptors.outbound.call import Call, T
 from mediagate_server.interceptors.outbound.rate import Rate
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import Refusal, Refused
 
 _UNTOLD_HOLD = 1.0
@@ -44,13 +46,16 @@ class Pace:
                 rate.hold(_UNTOLD_HOLD if told is None else min(told, _LONGEST_HOLD))
             raise
 
-    def try_admit_create(self) -> bool:
-        """Take a create's turn if it is free now and nobody waits for one."""
-        admitted = self._creates.try_take()
-        if admitted:
+    def try_reserve_create(self) -> Turn | None:
+        """Reserve a create's turn if it is free now and nobody waits for one."""
+        turn = self._creates.try_reserve()
+        if turn is not None:
             self._waits["create"].observe(0.0)
-        return admitted
+        return turn
 
-    async def admit_create(self) -> None:
-        """Wait for a create's turn, first come first served, and take it."""
-        self._waits["create"].observe(await self._creates.take())
+    async def reserve_create(self) -> Turn:
+        """Wait for a create's turn, first come first served, and reserve it."""
+        started = asyncio.get_running_loop().time()
+        turn = await self._creates.reserve()
+        self._waits["create"].observe(asyncio.get_running_loop().time() - started)
+        return turn

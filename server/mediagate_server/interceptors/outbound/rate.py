@@ -1,17 +1,47 @@
 """One rate per minute that is never exceeded, in any 60 seconds, with a small burst."""
 
 import asyncio
+import math
+from contextlib import suppress
 
-from aiolimiter import AsyncLimiter
+from mediagate_server.interceptors.outbound.turn import Turn
 
 _MINUTE = 60.0
 _BURST_SHARE = 20
 
 
+class _Bucket:
+    """A leaky bucket: holds `capacity` requests, of which `leak` a second are forgotten.
+
+    Its level is of what was sent alone. `reserved` is what may be sent at any moment: it takes
+    room, but nothing of it leaks before it is sent, so that giving it back gives nothing away.
+    """
+
+    def __init__(self, capacity: float, leak: float) -> None:
+        self._capacity = capacity
+        self._leak = leak
+        self._level = 0.0
+        self._checked_at = 0.0
+
+    def seconds_until_room(self, now: float, reserved: int) -> float:
+        """Until there is room for one more beside those; infinite where they have to go first."""
+        if reserved + 1 > self._capacity:
+            return math.inf
+        over = self._level_at(now) + reserved + 1 - self._capacity
+        return max(over / self._leak, 0.0)
+
+    def add(self, now: float) -> None:
+        """One is sent."""
+        self._level, self._checked_at = self._level_at(now) + 1, now
+
+    def _level_at(self, now: float) -> float:
+        return max(self._level - (now - self._checked_at) * self._leak, 0.0)
+
+
 class Rate:
     """Turns of one kind of request, first come first served. For one event loop.
 
-    At most `per_minute` turns are given in any 60 seconds. Up to a 20th of them (`burst`, at
+    At most `per_minute` turns are used in any 60 seconds. Up to a 20th of them (`burst`, at
     least one) may come at once after a quiet time; in return the steady rate is
     `per_minute - burst + 1`: a leaky bucket that held the whole minute would let through twice
     the limit in its first minute.
@@ -20,61 +50,82 @@ class Rate:
     def __init__(self, per_minute: int) -> None:
         self.burst = max(1, per_minute // _BURST_SHARE)
         # A bucket of b that leaks r a second gives out at most b + r * 60 - 1 in 60 seconds.
-        leak = (per_minute - self.burst + 1) / _MINUTE
-        self._bucket = AsyncLimiter(self.burst, self.burst / leak)
-        self._steady = AsyncLimiter(1, _MINUTE / per_minute)
+        self._bucket = _Bucket(self.burst, (per_minute - self.burst + 1) / _MINUTE)
+        self._steady = _Bucket(1, per_minute / _MINUTE)
         self._turn = asyncio.Lock()
+        self._reserved = 0
+        self._changed = asyncio.Event()
+        """A reservation has ended: who waits for room reckons anew."""
         self._waiting = 0
         self._held_until = 0.0
 
+    def try_reserve(self) -> Turn | None:
+        """Reserve a turn if there is one now and nobody waits for it."""
+        if self._waiting or self._seconds_until_free() > 0:
+            return None
+        return self._reserve()
+
+    async def reserve(self) -> Turn:
+        """Wait for a turn, first come first served, and reserve it."""
+        self._waiting += 1
+        try:
+            # Only one at a time waits for room: newcomers must not pass those who came before.
+            async with self._turn:
+                return await self._next()
+        finally:
+            self._waiting -= 1
+
     def try_take(self) -> bool:
         """Take a turn if there is one now and nobody waits for it."""
-        if self._waiting or self._hold_left() > 0:
+        if (turn := self.try_reserve()) is None:
             return False
-        buckets = self._buckets()
-        if not all(bucket.has_capacity() for bucket in buckets):
-            return False
-        for bucket in buckets:
-            _take_now(bucket)
+        turn.use()
         return True
 
     async def take(self) -> float:
         """Wait for a turn and take it; the seconds waited."""
         started = _now()
-        self._waiting += 1
-        try:
-            # The limiter lets newcomers pass those it wakes: only one at a time may wait there.
-            async with self._turn:
-                await self._next()
-        finally:
-            self._waiting -= 1
+        (await self.reserve()).use()
         return _now() - started
 
     async def take_first(self) -> float:
         """Like `take`, ahead of all who wait: for what is paid for while it waits."""
         started = _now()
-        await self._next()
+        (await self._next()).use()
         return _now() - started
 
     def hold(self, seconds: float) -> None:
         """Give no turn for this long. Never shortens a hold."""
         self._held_until = max(self._held_until, _now() + seconds)
 
-    async def _next(self) -> None:
-        while True:
-            if (left := self._hold_left()) > 0:
-                await asyncio.sleep(left)
-                continue
-            for bucket in self._buckets():
-                await bucket.acquire()
-            if self._hold_left() <= 0:
-                return
-            # A hold came while this waited: its turn is given up, which errs on the safe side.
+    async def _next(self) -> Turn:
+        while (left := self._seconds_until_free()) > 0:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if math.isinf(left) else left):
+                    await self._changed.wait()
+        return self._reserve()
 
-    def _hold_left(self) -> float:
-        return self._held_until - _now()
+    def _seconds_until_free(self) -> float:
+        now = _now()
+        room = (bucket.seconds_until_room(now, self._reserved) for bucket in self._buckets())
+        return max(self._held_until - now, *room)
 
-    def _buckets(self) -> tuple[AsyncLimiter, ...]:
+    def _reserve(self) -> Turn:
+        self._reserved += 1
+        return Turn(self._use, self._release)
+
+    def _use(self) -> None:
+        self._reserved -= 1
+        for bucket in self._buckets():
+            bucket.add(_now())
+        self._changed.set()
+
+    def _release(self) -> None:
+        self._reserved -= 1
+        self._changed.set()
+
+    def _buckets(self) -> tuple[_Bucket, ...]:
         """For a minute after a hold, turns come one by one.
 
         Upstream's own limit was met, and it may be far below ours (6 a minute on low credit):
@@ -87,14 +138,3 @@ class Rate:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _take_now(bucket: AsyncLimiter) -> None:
-    """Take from a bucket that has capacity: its `acquire` then ends without ever waiting."""
-    taking = bucket.acquire()
-    try:
-        taking.send(None)
-    except StopIteration:
-        return
-    taking.close()
-    raise AssertionError("a bucket with capacity made its taker wait")
