@@ -14,7 +14,7 @@ from pathlib import Path
 
 _ADDRESS = re.compile(rb"serves (?:gRPC )?on (127\.0\.0\.1:\d+)(.*)\n")
 _OPERATIONS = re.compile(rb"operations on (127\.0\.0\.1:\d+)")
-_READY_SECONDS = 30.0
+_READY_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 _LOOK_EVERY = 0.002
 _KEPT = ("HOME", "LANG", "PATH", "TMPDIR")

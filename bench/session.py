@@ -1,5 +1,6 @@
 """One run of the bench: what is measured in which order, and every sample of it."""
 
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -77,11 +78,14 @@ class Session:
         """What much in the store costs: the same on a small one and on a large one."""
         extent, side = self._extent, self._stage.side
         store = StoreBench(self._stage, self._bench, extent.unary_seconds, extent.unfinished)
-        data = {size: store.fill(side, size) for size in extent.stores}
+        large = store.fill(side, extent.stores[1])
         for _ in range(extent.unary_rounds):
-            for size, folder in data.items():
+            # What is measured adds to a store: to a large one little, so it is used again.
+            small = store.fill(side, extent.stores[0])
+            for size, folder in zip(extent.stores, (small, large), strict=True):
                 for name, found in store.measure(side, folder).items():
                     self._keep(f"store {size} {name}", GATE, found)
+            shutil.rmtree(small)
 
     def _keep(self, name: str, who: str, found: Figures) -> None:
         self._samples[name][who].append(found)

@@ -39,28 +39,34 @@ class StoreBench:
     unfinished: int
 
     def fill(self, side: Side, generations: int) -> Path:
-        """A data folder with so many generations."""
+        """A data folder with so many generations, once the calls that warm up are in it."""
         data = Path(mkdtemp(prefix=f"store-{side.name}-", dir=self.stage.folder))
+        left = generations - WARM_UP
         with self.stage.gate_on(side, data) as gate:
-            for made in range(0, generations, _PORTION):
-                self.bench.fill(gate, min(_PORTION, generations - made))
-                print(f"{side.name}: {made:,} of {generations:,} stored", file=sys.stderr)
+            while left > 0:
+                self.bench.fill(gate, min(_PORTION, left))
+                left -= _PORTION
+                print(f"{side.name}: {max(left, 0):,} to be stored", file=sys.stderr, flush=True)
         return data
 
     def measure(self, side: Side, data: Path) -> dict[str, Figures]:
-        """Everything that is measured on a store, by name."""
+        """Everything that is measured on a store, by name. Accepting comes last: it adds to it."""
         with self.stage.gate_on(side, data) as gate:
             self.bench.fill(gate, WARM_UP)
-            found = {
-                "accept": self.accept(gate),
-                "list": self.list_page(gate),
-                "usage": self.usage(gate),
+            found = {"list": self.list_page(gate), "usage": self.usage(gate)}
+            with self.bench.held_streams(gate, self.unfinished):
+                gate.kill()
+        self.bench.control.follow(Script(succeeded=False))
+        with self.stage.gate_on(side, data) as gate:
+            found["start"] = {
+                "ready_seconds": gate.ready_seconds,
+                "recovered_seconds": gate.ready_seconds + _seconds_until_ended(gate),
+                "cpu_seconds": gate.cpu_seconds(),
+                "mib": gate.resident_kib() / 1024,
             }
-        return found | {"start": self.recover(side, data)}
-
-    def accept(self, gate: Running) -> Figures:
-        """GenerateText, with what the store has to do for it."""
-        return self.bench.unary(gate, CONCURRENCY, self.seconds, succeeded=True)
+            self.bench.fill(gate, WARM_UP)
+            found["accept"] = self.bench.unary(gate, CONCURRENCY, self.seconds, succeeded=True)
+        return found
 
     def list_page(self, gate: Running) -> Figures:
         """The newest page of generations."""
@@ -74,19 +80,6 @@ class StoreBench:
         by = (usage_pb2.USAGE_DIMENSION_MODEL, usage_pb2.USAGE_DIMENSION_DAY)
         request = usage_pb2.GetUsageRequest(group_by=by)
         return self.bench.reads(gate, "UsageService/GetUsage", request, self.seconds / 2)
-
-    def recover(self, side: Side, data: Path) -> Figures:
-        """Start after a `kill -9` with streams open: until it serves, until all have ended."""
-        with self.stage.gate_on(side, data) as gate, self.bench.held_streams(gate, self.unfinished):
-            gate.kill()
-        self.bench.control.follow(Script(succeeded=False))
-        with self.stage.gate_on(side, data) as gate:
-            return {
-                "ready_seconds": gate.ready_seconds,
-                "recovered_seconds": gate.ready_seconds + _seconds_until_ended(gate),
-                "cpu_seconds": gate.cpu_seconds(),
-                "mib": gate.resident_kib() / 1024,
-            }
 
 
 def _seconds_until_ended(gate: Running) -> float:
