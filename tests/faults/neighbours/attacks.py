@@ -25,7 +25,6 @@ NOT_WITHSTOOD = frozenset(
         "strangers_with_slow_bodies",
         "garbage_on_every_port",
         "inline_media",
-        "large_prompts",
         "model_huge_metrics",
         "model_small_values",
         "model_long_text",

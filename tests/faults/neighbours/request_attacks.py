@@ -321,15 +321,27 @@ async def plans_without_end(attacker: Attacker) -> None:
     await attacker.one_of(*calls, at_once=8)
 
 
-@attack("handed over, or refused by size: inline media wait outside everybody's way")
-async def inline_media(attacker: Attacker) -> None:
+def with_inline_picture(size: int) -> image_pb2.GenerateImageRequest:
+    """A picture from a picture of so many bytes within the request."""
     request = image_pb2.GenerateImageRequest(
         prompt="x", options=options_pb2.GenerationOptions(model="black-forest-labs/flux-dev")
     )
     medium = request.reference_images.add().inline
-    medium.data = b"\xff\xd8" + b"\xff\xe0\x00\x02" * 900_000
+    medium.data = b"\xff\xd8" + b"\xff\xe0\x00\x02" * (size // 4)
     medium.media_type = "image/jpeg"
-    await attacker.repeat(lambda: attacker.stubs.image.GenerateImage(request), at_once=4)
+    return request
+
+
+@attack("refused by size; nothing of it stays", *REFUSED)
+async def inline_media_too_large(attacker: Attacker) -> None:
+    request = with_inline_picture(3_600_000)
+    await attacker.repeat(lambda: attacker.stubs.image.GenerateImage(request))
+
+
+@attack("handed over as a file: inline media wait outside everybody's way")
+async def inline_media(attacker: Attacker) -> None:
+    request = with_inline_picture(3_000_000)
+    await attacker.repeat(lambda: attacker.stubs.image.GenerateImage(request))
 
 
 ATTACKS: tuple[Attack, ...] = (
@@ -353,5 +365,6 @@ ATTACKS: tuple[Attack, ...] = (
     odd_characters,
     odd_webhook_urls,
     plans_without_end,
+    inline_media_too_large,
     inline_media,
 )

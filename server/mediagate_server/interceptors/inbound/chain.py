@@ -112,11 +112,27 @@ async def _serve(behaviour: Callable[..., Any], call: Call) -> bytes | None:
 def _served(method: Method, proceed: Proceed) -> Handler:
     """A handler for gRPC, of the same kind as the one it stands before."""
 
+    # gRPC keeps a refusal with its call. Did the refusal's traceback lead back to the call, the two
+    # and the whole request with them would be garbage that only the collector finds.
     async def of_one(raw: bytes, context: Context) -> bytes | None:
-        return await proceed(Call(method, context, raw))
+        call = Call(method, context, raw)
+        del raw, context
+        try:
+            return await proceed(call)
+        except grpc.aio.AbortError as refusal:
+            refusal.__traceback__ = None
+            del call
+            raise
 
     async def of_many(_: object, context: Context) -> bytes | None:
-        return await proceed(Call(method, context, None))
+        call = Call(method, context, None)
+        del context
+        try:
+            return await proceed(call)
+        except grpc.aio.AbortError as refusal:
+            refusal.__traceback__ = None
+            del call
+            raise
 
     if method.request_streaming:
         if method.response_streaming:

@@ -37,11 +37,16 @@ class Errors:
                 raise
             # A task that the handler waited for was cancelled, not the call. Passed on, gRPC
             # would leave the caller without any answer.
-            await self._abort(call, _uncaught(call, stray))
+            failure = _uncaught(call, stray)
+            _let_go(stray)
         except MediagateError as error:
-            await self._abort(call, error.failure)
+            failure = error.failure
+            _let_go(error)
         except Exception as error:  # noqa: BLE001 - total on purpose: nothing else may answer
-            await self._abort(call, _known_in(error) or _uncaught(call, error))
+            failure = _known_in(error) or _uncaught(call, error)
+            _let_go(error)
+        # Not within `except`: what is raised there refers to what was caught.
+        return await self._abort(call, failure)
 
     async def _abort(self, call: Call, failure: Failure) -> NoReturn:
         """End the call with the failure's status. Always raises."""
@@ -52,6 +57,11 @@ class Errors:
             trailers.append((_PUSHBACK, str(round(max(failure.retry_after, 0.0) * 1_000))))
         await call.context.abort(code_for(failure), status.message, tuple(trailers))
         raise AssertionError("abort always raises")
+
+
+def _let_go(error: BaseException) -> None:
+    """Nobody looks at it any more, and many a frame of its traceback refers back to it."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _is_cancelled() -> bool:
