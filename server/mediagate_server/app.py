@@ -218,7 +218,9 @@ class Gate:
                 create_timeout=settings.upstream_create_timeout,
                 read_timeout=settings.upstream_read_timeout,
                 upload_timeout=settings.upstream_upload_timeout,
-            )
+                body_folder=settings.data_dir / "answers",
+            ),
+            self._workers,
         )
         outbound = Outbound(
             await stack.enter_async_context(client),

@@ -27,6 +27,12 @@ def bind(caller: Caller) -> None:
     _current.set(caller)
 
 
+def tenant() -> str:
+    """Whose turn it is, where work is shared out: the tenant; empty for the gate's own work."""
+    bound = _current.get(None)
+    return bound.tenant if bound else ""
+
+
 def current() -> Caller:
     """The caller of the rpc being served. Raises LookupError outside an rpc."""
     return _current.get()

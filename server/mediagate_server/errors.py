@@ -27,6 +27,7 @@ MediagateError                     every failure a caller can be told of
 │   ├── SubmitUnconfirmed, StoreUnavailable, Draining
 ├── RunFailed                      the model ran and failed
 ├── OutputInvalid                  the answer is not the JSON that was asked for
+├── OutputTooLarge                 the output is larger than what is kept
 ├── DeadlinePassed                 `timeout` was over before the end
 ├── Cancelled                      somebody asked for the end
 └── Internal                       a bug of ours; the text is fixed
@@ -372,6 +373,12 @@ class OutputInvalid(MediagateError):
     """The model answered, and not in the form that was asked for. It is charged."""
 
     reason = Reason.OUTPUT_INVALID
+
+
+class OutputTooLarge(MediagateError):
+    """The model made more than is kept of any, or more than can be read. It is charged."""
+
+    reason = Reason.OUTPUT_TOO_LARGE
 
 
 class DeadlinePassed(MediagateError):

@@ -57,6 +57,7 @@ CODES: Final[Mapping[Reason, StatusCode]] = MappingProxyType(
         Reason.CANCELLED: StatusCode.CANCELLED,
         Reason.INTERNAL: StatusCode.INTERNAL,
         Reason.OUTPUT_INVALID: StatusCode.INTERNAL,
+        Reason.OUTPUT_TOO_LARGE: StatusCode.DATA_LOSS,
         Reason.UPLOAD_NOT_FOUND: StatusCode.NOT_FOUND,
     }
 )

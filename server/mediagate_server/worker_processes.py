@@ -87,7 +87,7 @@ class WorkerProcesses:
     """
 
     def __init__(self, size: int = 2) -> None:
-        self._places = _FairPlaces(size)
+        self._places = FairPlaces(size)
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._dying: list[subprocess.Popen[bytes]] = []
@@ -247,7 +247,7 @@ class _Worker:
         self._writer.transport.abort()
 
 
-class _FairPlaces:
+class FairPlaces:
     """A bounded number of places, given to tenants in turn."""
 
     def __init__(self, size: int) -> None:

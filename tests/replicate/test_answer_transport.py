@@ -1,13 +1,16 @@
 """Bodies that break off: what came whole counts, although the transfer did not end as it should."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import httpx
 import pytest
 
+from mediagate_server.replicate.large_bodies import LargeBodies
 from mediagate_server.replicate.port import NoAnswer, Refused
 from mediagate_server.replicate.transport import AnswerTransport
+from mediagate_server.worker_processes import WorkerProcesses
 
 
 class Breaking(httpx.AsyncByteStream):
@@ -38,25 +41,31 @@ class Inner(httpx.AsyncBaseTransport):
         return httpx.Response(self.status, stream=self.stream)
 
 
+@pytest.fixture
+def large(tmp_path: Path) -> LargeBodies:
+    """Where what is large would lie."""
+    return LargeBodies(tmp_path / "bodies", WorkerProcesses())
+
+
 POST = httpx.Request("POST", "http://127.0.0.1/v1/predictions")
 FAILURES = [httpx.ReadError("reset"), aiohttp.ClientPayloadError("short"), ConnectionResetError()]
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_what_came_is_handed_on(failure: Exception) -> None:
+async def test_what_came_is_handed_on(failure: Exception, large: LargeBodies) -> None:
     """JSON says itself whether it is whole: an id that was read is no doubt any more."""
     stream = Breaking(b'{"id":', b'"p1"}', failure=failure)
-    answer = await AnswerTransport(Inner(201, stream), largest=100).handle_async_request(POST)
+    answer = await AnswerTransport(Inner(201, stream), large=large).handle_async_request(POST)
     assert answer.content == b'{"id":"p1"}'
     assert stream.closed
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_nothing_came(failure: Exception) -> None:
+async def test_nothing_came(failure: Exception, large: LargeBodies) -> None:
     """A success without a byte of body is a doubt; a refusal needs no body."""
     stream = Breaking(failure=failure)
     with pytest.raises(NoAnswer):
-        await AnswerTransport(Inner(201, stream), largest=100).handle_async_request(POST)
+        await AnswerTransport(Inner(201, stream), large=large).handle_async_request(POST)
     assert stream.closed
     with pytest.raises(Refused):
-        await AnswerTransport(Inner(404, stream), largest=100).handle_async_request(POST)
+        await AnswerTransport(Inner(404, stream), large=large).handle_async_request(POST)

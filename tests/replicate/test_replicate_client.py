@@ -5,6 +5,7 @@ import inspect
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType
 
 import httpx
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.connection import connect
+from mediagate_server.replicate.large_bodies import LargeBodies
 from mediagate_server.replicate.port import (
     CreateRequest,
     NoAnswer,
@@ -22,6 +24,7 @@ from mediagate_server.replicate.port import (
     Refused,
 )
 from mediagate_server.replicate.settings import ReplicateSettings
+from mediagate_server.worker_processes import WorkerProcesses
 from tests.replicate.calls import CREATED, HEX, TOKEN, Serve, Upstream, request, settings
 
 # --- what is sent -------------------------------------------------------------------------------
@@ -280,10 +283,12 @@ def test_the_sdk_is_the_one_that_was_read() -> None:
     assert list(entry.parameters) == ["self", "method", "path", "kwargs"]
 
 
-async def test_the_sdks_entry_gives_the_raw_answer(serve: Serve) -> None:
+async def test_the_sdks_entry_gives_the_raw_answer(serve: Serve, tmp_path: Path) -> None:
     """Headers, content and timeout pass through it, and nothing is decoded on the way."""
     upstream = Upstream(201, b"[not json")
-    async with connect(settings(await serve(upstream))) as connection:
+    async with connect(
+        settings(await serve(upstream)), LargeBodies(tmp_path / "bodies", WorkerProcesses())
+    ) as connection:
         answer = await connection.sdk._async_request(
             "POST", "/x", content=b"abc", headers={"Cancel-After": "5s"}, timeout=httpx.Timeout(9)
         )
@@ -294,9 +299,11 @@ async def test_the_sdks_entry_gives_the_raw_answer(serve: Serve) -> None:
     assert upstream.sent[0]["cancel-after"] == "5s"
 
 
-async def test_the_sdk_retries_nothing(serve: Serve) -> None:
+async def test_the_sdk_retries_nothing(serve: Serve, tmp_path: Path) -> None:
     """Its own retry is off by setting, besides never seeing an answer it would retry."""
-    async with connect(settings(await serve(Upstream()))) as connection:
+    async with connect(
+        settings(await serve(Upstream())), LargeBodies(tmp_path / "bodies", WorkerProcesses())
+    ) as connection:
         transport = connection.sdk._async_client._transport
         assert isinstance(transport, replicate.client.RetryTransport)
         assert transport.max_attempts == 1

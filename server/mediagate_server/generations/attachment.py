@@ -114,6 +114,11 @@ class Attachment:
                 break
             else:
                 await changed.wait()
+        if (stored := life.stored_text(after)) is not None:
+            async for chunk in stored:
+                await listener.text(chunk)
+            self._raise_unless_whole()
+            return
         with Teller(life.text, after, listener.text, life.announce) as teller:
             while not (teller.has_failed or self._is_over()):
                 await life.changed.wait()

@@ -1,9 +1,11 @@
 """What a generation's life needs from outside: upstream with everything around it, and time."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -11,6 +13,7 @@ from mediagate_server import identifiers
 from mediagate_server.generations.answer_checks import ReadsAnswer, read_here
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.interceptors.outbound.turn import Turn
+from mediagate_server.outputs.port import not_kept, storage_failed
 from mediagate_server.replicate.port import (
     CreateRequest,
     EventStream,
@@ -102,6 +105,18 @@ class Keeper(Protocol):
         """Erase all that is kept of a generation. Raises errors.MediagateError."""
         ...
 
+    def scratch_file(self) -> AbstractAsyncContextManager[Path]:
+        """A path at which a document may be written, before it is kept; erased at the end."""
+        ...
+
+    async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
+        """Keep what was written there, or say why not. Never fails."""
+        ...
+
+    def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """Bytes of a document that is kept. Raises errors.MediagateError."""
+        ...
+
 
 class NoKeeper:
     """Keeps nothing: what was made is to be had from upstream as long as upstream has it."""
@@ -119,6 +134,21 @@ class NoKeeper:
 
     async def delete(self, generation_id: str) -> None:
         """See Keeper."""
+
+    @asynccontextmanager
+    async def scratch_file(self) -> AsyncIterator[Path]:
+        """See Keeper."""
+        with TemporaryDirectory() as folder:
+            yield Path(folder) / "document"
+
+    async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
+        """See Keeper."""
+        return StoredMedia("", media_type, failure=not_kept("there is no storage"))
+
+    async def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """See Keeper."""
+        raise storage_failed("there is none")
+        yield b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from mediagate_server.errors import (
     MediagateError,
     ModelRetired,
     OutputInvalid,
+    OutputTooLarge,
     RunFailed,
     StreamInterrupted,
     UpstreamAccount,
@@ -119,6 +120,12 @@ def output_too_deep(model: str, prediction_id: str) -> Failure:
     return OutputInvalid(
         f"the output is nested deeper than {DEEPEST} levels", metadata=metadata
     ).failure
+
+
+def output_too_large(model: str, prediction_id: str, cause: str) -> Failure:
+    """More was made than is kept, or than can be read. `cause` is in our own words."""
+    metadata = {"model": model, "prediction": prediction_id, "cause": cause}
+    return OutputTooLarge(f"the output cannot be kept: {cause}", metadata=metadata).failure
 
 
 def text_lost(model: str) -> Failure:

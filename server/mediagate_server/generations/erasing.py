@@ -46,6 +46,7 @@ def erased(record: Generation, now: datetime) -> Generation:
         verdict=None,
         failure=record.failure and _without_words(record.failure),
         logs="",
+        logs_document=None,
         parts=(),
         missing=tuple(replace(one, failure=_without_words(one.failure)) for one in record.missing),
         attempts=tuple(replace(attempt, input_hash="") for attempt in record.attempts),
@@ -58,6 +59,9 @@ def is_whole(record: Generation, now: datetime) -> bool:
     if record.erased_at or record.missing:
         return False
     media = record.output.media if record.output else ()
+    document = record.output.document if record.output else None
+    if document and not document.kept:
+        return False
     return all(
         medium.kept or (medium.uri and (medium.expires_at is None or medium.expires_at > now))
         for medium in media

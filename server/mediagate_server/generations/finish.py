@@ -17,7 +17,7 @@ from mediagate_server.generations.stopping import DEADLINE
 from mediagate_server.generations.structured import Reading
 from mediagate_server.generations.verdicts import read_verdict
 from mediagate_server.replacing import replace
-from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.replicate.port import LargeValue, Prediction, PredictionStatus
 from mediagate_server.store.records import Generation, Output, State
 
 TEXTS = (OutputKind.TEXT, OutputKind.TEXT_CHUNKS, OutputKind.RAW_TEXT)
@@ -64,7 +64,7 @@ def finish(
         started_at=within_run(record, end.started_at, now) or record.started_at,
     )
     if end.status is PredictionStatus.SUCCEEDED:
-        return _success(record, end, streamed, now, reading)
+        return _with_logs(_success(record, end, streamed, now, reading), end)
     if streamed.text:
         record = replace(record, output=Output(text=streamed.text))
     if end.status is PredictionStatus.FAILED:
@@ -84,6 +84,8 @@ def _success(
     now: datetime,
     reading: Reading | None,
 ) -> Finish:
+    if isinstance(end.output, LargeValue):
+        return _large(record, end, end.output)
     if end.output_too_deep and not (streamed.clean and record.shape["kind"] in TEXTS):
         failure = endings.output_too_deep(record.model, end.id)
         return Finish(replace(record, state=State.FAILED, failure=failure))
@@ -104,6 +106,26 @@ def within_run(record: Generation, told: datetime | None, now: datetime) -> date
     Its clock may be wrong, or what it says be a recording: links would be over, or live for years.
     """
     return None if told is None else min(max(told, record.created_at), now)
+
+
+def _large(record: Generation, end: Prediction, value: LargeValue) -> Finish:
+    """An output that is settled first and read afterwards: see `large_outputs.py`."""
+    if record.modality == "safety":
+        return Finish(_verdict(record, replace(end, output=None)))
+    is_text = record.shape["kind"] in TEXTS or record.shape["kind"] == OutputKind.JSON_TEXT
+    if not value.is_over and (is_text or record.modality == "raw"):
+        return Finish(replace(record, state=State.SUCCEEDED, output=Output(pending=True)))
+    failure = endings.output_too_large(record.model, end.id, "it is too large")
+    return Finish(replace(record, state=State.FAILED, failure=failure))
+
+
+def _with_logs(finished: Finish, end: Prediction) -> Finish:
+    """The same; a long log is read afterwards, too."""
+    record = finished.record
+    if end.large_logs is None or record.state is not State.SUCCEEDED:
+        return finished
+    output = replace(record.output or Output(), pending=True)
+    return replace(finished, record=replace(record, output=output))
 
 
 def stop_failure(record: Generation, because: str) -> Failure:

@@ -10,16 +10,29 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+import structlog
+
 from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.doors import UpstreamDoor
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.stopping import Stop
 from mediagate_server.generations.waking import Wake
-from mediagate_server.replicate.port import NoAnswer, Prediction, Refusal, Refused
+from mediagate_server.replicate.port import (
+    NoAnswer,
+    Prediction,
+    Refusal,
+    Refused,
+    UnreadableAnswer,
+)
 from mediagate_server.store.records import Attempt, Generation
 
 _FIRST, _GROWTH = 0.1, 1.5
 _LOST_AFTER: Final = timedelta(seconds=10)
+_MOST_UNREADABLE: Final = 3
+"""Answers about a prediction that nothing could read before it counts as lost: its cost is unknown,
+and asking for ever would find out nothing more."""
+
+_log = structlog.get_logger()
 
 
 class Poll:
@@ -68,6 +81,7 @@ class Follower:
         self._cancelled = False
         self._answer: Prediction | None = None
         self._missing_since: datetime | None = None
+        self._unreadable = 0
 
     async def to_the_end(
         self, prediction: Prediction, reader: StreamReader | None
@@ -120,7 +134,7 @@ class Follower:
         return self._answer is not None and self._answer.status.is_terminal
 
     async def _ask(self, prediction_id: str) -> bool:
-        """How it stands, into `_answer`. False where upstream does not know it.
+        """How it stands, into `_answer`. False where upstream does not know it, or cannot say.
 
         The wish that it ends goes first: it interrupts a question that is on its way.
         """
@@ -132,6 +146,8 @@ class Follower:
                 await self._stop.interrupts(asking)
         except Refused as refused:
             return refused.refusal is not Refusal.NOT_FOUND or not self._is_lost()
+        except UnreadableAnswer as unreadable:
+            return not self._is_unreadable(prediction_id, unreadable)
         except NoAnswer:
             pass  # Retried and counted below this room; here it only means: ask again later.
         return True
@@ -144,6 +160,14 @@ class Follower:
         now = self._clock.now()
         self._missing_since = self._missing_since or now
         return now - self._missing_since >= _LOST_AFTER
+
+    def _is_unreadable(self, prediction_id: str, unreadable: UnreadableAnswer) -> bool:
+        """Whether nothing will ever be read of it."""
+        self._unreadable += 1
+        if self._unreadable < _MOST_UNREADABLE:
+            return False
+        _log.error("prediction_unreadable", prediction=prediction_id, cause=unreadable.cause)
+        return True
 
     async def _get(self, prediction_id: str) -> None:
         answer = await self._upstream.get(prediction_id, model=self._model)

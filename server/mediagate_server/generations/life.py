@@ -5,7 +5,7 @@ The life alone changes its record. Everybody else reads `record`, waits on `chan
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Final, Self
@@ -23,16 +23,23 @@ from mediagate_server.generations.checkpoints import Checkpoints
 from mediagate_server.generations.doors import NO_TURNS, Surroundings
 from mediagate_server.generations.finish import TEXTS, Streamed, answer_to_read, within_run
 from mediagate_server.generations.lane import Lane
+from mediagate_server.generations.large_outputs import (
+    LargeOutputReader,
+    ReadOutput,
+    is_large,
+    stored_text,
+)
 from mediagate_server.generations.patience import Patience
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.saving import Change, SavedRecord
 from mediagate_server.generations.stopping import DEADLINE, Stop
 from mediagate_server.generations.structured import Reading
 from mediagate_server.generations.tally import count_cost, count_end, count_first_text
-from mediagate_server.generations.text_buffer import TextBuffer
+from mediagate_server.generations.text_buffer import Chunk, TextBuffer
 from mediagate_server.generations.whole import End, Places
 from mediagate_server.generations.work import NOTHING, Work
 from mediagate_server.interceptors.outbound.turn import Turn
+from mediagate_server.outputs.keeping import document_key
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.port import StaleOwner
@@ -97,6 +104,8 @@ class Life:
         around, places = self._around, self._places
         self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
         self._kept: tuple[StoredMedia, ...] | None = None
+        self._answer: End | None = None
+        self._read: ReadOutput | None = None
         self._work = work
         self._screened = Signal()
         if parts.is_screened(record):
@@ -110,7 +119,8 @@ class Life:
     def remembered(cls, around: Surroundings, places: Places, record: Generation) -> Self:
         """A generation that does not live here, from its record, for those who come late."""
         life = cls(around, places, record, lives=False)
-        life.text.append((record.output and record.output.text) or "")
+        if record.output and not record.output.document:
+            life.text.append(record.output.text or "")
         return life
 
     @property
@@ -129,6 +139,14 @@ class Life:
             self.stop.because == DEADLINE
             and self.record.state in (State.UNCONFIRMED, State.FINALIZING)
         )
+
+    def stored_text(self, after: int) -> AsyncIterator[Chunk] | None:
+        """All of a long text after a byte, where it is kept and not here; None: there is none."""
+        output = self.record.output
+        if not self.over or self.text.sequence or not (output and output.document):
+            return None
+        key = document_key(self.record.id, "output")
+        return stored_text(self._around.keeper, key, output.document, after)
 
     def end(self, why: str) -> None:
         """Ask for the end. `why` is one of our own words; the first one counts.
@@ -264,7 +282,8 @@ class Life:
         """See whole.Whole."""
         if self.has_told or not self._recovered or self.record.method not in _STREAMED:
             return self.has_told
-        return bool(endings.text_of(end.output) or endings.usage_of(end).output_tokens)
+        made = is_large(end) or endings.text_of(end.output)
+        return bool(made or endings.usage_of(end).output_tokens)
 
     async def cleared(self, lane: LaneKey) -> None:
         """See whole.Whole."""
@@ -286,6 +305,8 @@ class Life:
             stopped_because=self.stop.because,
             reading=reading,
         )
+        if streams and is_large(end.prediction):
+            self._answer = end
         if streams:
             self.text.append(settled.rest)
             self.checkpoints.close()
@@ -376,6 +397,10 @@ class Life:
     async def _keep_outputs(self) -> None:
         """Paid and settled: keep what was made, then say so."""
         record = self.record
+        if record.output and record.output.pending:
+            record = await self._read_pending(record)
+        if record.state is State.FAILED:
+            return
         if self._kept is None and record.output:
             ends = [attempt.completed_at for attempt in record.attempts if attempt.completed_at]
             self._kept = await self._around.keeper.keep(
@@ -388,9 +413,41 @@ class Life:
         now = self._around.clock.now()
         await self.saved.commit(
             "keep",
-            lambda known: replace(known, state=State.SUCCEEDED, output=output, completed_at=now),
+            lambda known: replace(
+                known,
+                state=State.SUCCEEDED,
+                output=output,
+                completed_at=now,
+                logs_document=record.logs_document,
+            ),
         )
         self._count_end()
+
+    async def _read_pending(self, record: Generation) -> Generation:
+        """Read what is large, once; the record with it. FAILED, and saved so, where it is lost."""
+        if self._read is None:
+            reader = LargeOutputReader(
+                self._around,
+                record,
+                self.text,
+                clean=self._answer is not None and self._answer.clean,
+                streams=record.method in _STREAMED,
+            )
+            self._read = await reader.read(self._answer.prediction if self._answer else None)
+            self._answer = None
+            self.text_is_broken = self.text_is_broken or self._read.broken
+        read, now = self._read, self._around.clock.now()
+        made = replace(record, output=read.output, logs_document=read.logs_document)
+        if read.failure is None:
+            return made
+
+        def failed(known: Generation) -> Generation:
+            state, failure = State.FAILED, read.failure
+            return replace(known, state=state, failure=failure, output=None, completed_at=now)
+
+        await self.saved.commit("keep", failed)
+        self._count_end()
+        return failed(made)
 
     # Text
 

@@ -103,8 +103,9 @@ def never_sent(record: Generation, now: datetime) -> tuple[tuple[Attempt, Entry]
 
 
 def before_keeping(ended: Generation) -> Generation:
-    """The settled record: the end, but for media, which are kept before anybody is told."""
-    if ended.state is State.SUCCEEDED and ended.output and ended.output.media:
+    """The settled record: the end, but for what is kept before anybody is told of it."""
+    output = ended.output
+    if ended.state is State.SUCCEEDED and output and (output.media or output.pending):
         return replace(ended, state=State.FINALIZING, completed_at=None)
     return ended
 

@@ -13,6 +13,7 @@ from typing import Final
 from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.doors import UpstreamDoor
 from mediagate_server.replicate.port import (
+    MOST_KEPT,
     DoneEvent,
     NoAnswer,
     OutputEvent,
@@ -53,6 +54,7 @@ class StreamReader:
         self._unnumbered = unnumbered
         self._odd_ids: dict[str, None] = {last_id: None} if last_id else {}
         self._done = False
+        self._left = MOST_KEPT
         self.clean = False
 
     async def read(self, stream_url: str, has_ended: Callable[[], Awaitable[bool]]) -> None:
@@ -78,7 +80,7 @@ class StreamReader:
 
     def _can_go_on(self) -> bool:
         """Whether another opening would tell what is new from what is repeated."""
-        return not self._unnumbered
+        return not self._unnumbered and self._left >= 0
 
     def _take(self, batch: tuple[StreamEvent, ...]) -> bool:
         """What one socket read brought, told as one. True where it held `done`."""
@@ -95,8 +97,10 @@ class StreamReader:
                 if isinstance(event, DoneEvent):
                     break  # What comes behind it is no part of the text.
         if pieces:
-            self._take_text("".join(pieces), "" if self._unnumbered else self._last_id)
-        return self._done
+            text = "".join(pieces)
+            self._take_text(text, "" if self._unnumbered else self._last_id)
+            self._left -= len(text)
+        return self._done or self._left < 0
 
     def _had_before(self, event_id: str) -> bool:
         """Whether this event was told already; if not, it is now the last."""

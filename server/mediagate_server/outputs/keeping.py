@@ -1,9 +1,12 @@
 """Keeps what a generation made: from upstream's link, which dies within the hour, to our store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -40,6 +43,11 @@ _AT_ONCE: Final = 16
 def output_key(generation_id: str, index: int) -> str:
     """Where an output is kept."""
     return f"{outputs_key(generation_id)}/{index}"
+
+
+def document_key(generation_id: str, name: str) -> str:
+    """Where a document of it is kept: its "output" as a text or JSON, or its "logs"."""
+    return f"{outputs_key(generation_id)}/{name}"
 
 
 def outputs_key(generation_id: str) -> str:
@@ -126,6 +134,33 @@ class OutputKeeper:
                 for index, medium in enumerate(media)
             ]
         return tuple(task.result() for task in keeping)
+
+    def scratch_file(self) -> AbstractAsyncContextManager[Path]:
+        """A path to write a document to, before it is kept."""
+        return self._spool.scratch()
+
+    async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
+        """Keep what was written there; `failure` says why it is not. Never raises."""
+        size, sha256 = await asyncio.to_thread(_digested, path)
+        facts = MediaFacts(size, sha256, media_type)
+        medium = StoredMedia("", media_type, size=size, sha256=sha256)
+        pause = _FIRST_PAUSE
+        for left in reversed(range(_MOST_ABSENCES)):
+            try:
+                await self._store.put(key, path, facts.notes())
+            except StorageFailed as failed:
+                if not left:
+                    return replace(medium, failure=failed.failure)
+            else:
+                telemetry.outputs.labels("kept").inc()
+                return replace(medium, kept=True)
+            await self._sleep(pause)
+            pause *= 2
+        raise AssertionError
+
+    def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """Bytes of a document that is kept. StorageFailed where it is not there."""
+        return self._store.read(key, offset, length)
 
     async def delete(self, generation_id: str) -> None:
         """Erase all that is kept of a generation. Raises StorageFailed."""
@@ -223,6 +258,13 @@ class OutputKeeper:
             async for chunk in fetched.chunks:
                 await incoming.write(chunk)
             return fetched.media_type
+
+
+def _digested(path: Path) -> tuple[int, str]:
+    """How long a file is, and its SHA-256."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return file.tell(), digest.hexdigest()
 
 
 def facts_of(incoming: Incoming, media_type: str, looks: Looks) -> MediaFacts:

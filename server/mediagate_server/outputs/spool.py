@@ -48,6 +48,15 @@ class Spool:
         finally:
             await incoming.close()
 
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Path]:
+        """A path at which somebody else may make a file; erased at the end unless it was taken."""
+        path = self._folder / secrets.token_hex(16)
+        try:
+            yield path
+        finally:
+            await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+
 
 class Incoming:
     """One file on its way in."""

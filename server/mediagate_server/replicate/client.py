@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +24,7 @@ from mediagate_server.replicate import addresses
 from mediagate_server.replicate.connection import Connection, connect
 from mediagate_server.replicate.decoding import decode_page, decode_prediction, decode_secret
 from mediagate_server.replicate.files import Multipart, decode_file
+from mediagate_server.replicate.large_bodies import Body, LargeBodies, is_dense
 from mediagate_server.replicate.port import (
     CreateRequest,
     EventStream,
@@ -45,6 +48,8 @@ from mediagate_server.replicate.published import (
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.silence import Silence
 from mediagate_server.replicate.streams import OpenStream
+from mediagate_server.replicate.transport import FILE, TIMER
+from mediagate_server.worker_processes import WorkerProcesses
 
 _SHORTEST_CANCEL_AFTER = 5
 
@@ -57,7 +62,8 @@ class ReplicateClient(Upstream):
     Sends everything exactly once; retrying, pacing and counting are around it, not in it.
     """
 
-    def __init__(self, settings: ReplicateSettings) -> None:
+    def __init__(self, settings: ReplicateSettings, workers: WorkerProcesses | None = None) -> None:
+        """`workers` read large answers; None: some of its own."""
         self._settings = settings
         self._root = URL(api_root(settings.base_url))
         # Overall time is bounded in `_send`; these are the phases before a byte is sent.
@@ -65,11 +71,21 @@ class ReplicateClient(Upstream):
             None, connect=settings.connect_timeout, pool=settings.connect_timeout
         )
         self._silence = Silence(settings.stream_idle_timeout)
+        self._workers = workers
         self._open = AsyncExitStack()
         self._connection: Connection
+        self._large: LargeBodies
 
     async def __aenter__(self) -> Self:
-        self._connection = await self._open.enter_async_context(connect(self._settings))
+        workers = self._workers
+        if workers is None:
+            workers = await self._open.enter_async_context(WorkerProcesses())
+        folder = self._settings.body_folder
+        if folder is None:
+            folder = Path(self._open.enter_context(TemporaryDirectory())) / "bodies"
+        self._large = LargeBodies(folder, workers)
+        connection = connect(self._settings, self._large)
+        self._connection = await self._open.enter_async_context(connection)
         return self
 
     async def __aexit__(
@@ -92,13 +108,18 @@ class ReplicateClient(Upstream):
             headers={"Content-Type": "application/json", "Cancel-After": f"{seconds}s"},
             may_send=request.may_send,
         )
-        return decode_prediction(answer)
+        if isinstance(answer, bytes) and not is_dense(answer):
+            return decode_prediction(answer)
+        return await self._large.prediction(answer)
 
     async def get(self, prediction_id: str) -> Prediction:
         """The prediction as it stands."""
         path = addresses.prediction_path(prediction_id)
         within = self._settings.read_timeout
-        return decode_prediction(await self._connection.exchange.send("GET", path, within=within))
+        answer = await self._connection.exchange.send("GET", path, within=within)
+        if isinstance(answer, bytes) and not is_dense(answer):
+            return decode_prediction(answer)
+        return await self._large.prediction(answer)
 
     async def cancel(self, prediction_id: str) -> Prediction | None:
         """Ask for the end. None where the answer does not tell how it stands: ask with `get`.
@@ -114,7 +135,9 @@ class ReplicateClient(Upstream):
                 return None
             raise
         try:
-            return decode_prediction(answer)
+            if isinstance(answer, bytes) and not is_dense(answer):
+                return decode_prediction(answer)
+            return await self._large.prediction(answer)
         except NoAnswer:
             return None
 
@@ -133,12 +156,15 @@ class ReplicateClient(Upstream):
             query["created_before"] = addresses.instant(created_before)
         if cursor is not None:
             query["cursor"] = cursor
-        return decode_page(await self._read("GET", "/predictions", query))
+        answer = await self._read("GET", "/predictions", query)
+        if isinstance(answer, bytes) and not is_dense(answer):
+            return decode_page(answer)
+        return await self._large.page(answer)
 
     async def upload_file(self, file: FileToUpload) -> UploadedFile:
         """Hand a file over, for models to read; it is read while it is sent."""
         body = Multipart(file)
-        answer = await self._send(
+        answer = await self._document(
             "POST",
             "/files",
             within=self._settings.upload_timeout,
@@ -149,19 +175,19 @@ class ReplicateClient(Upstream):
 
     async def webhook_secret(self) -> str:
         """The secret that the account's webhooks are signed with now."""
-        return decode_secret(await self._read("GET", "/webhooks/default/secret"))
+        return decode_secret(await self._published("/webhooks/default/secret"))
 
     async def get_model(self, slug: str) -> PublishedModel:
         """A model, with its latest version."""
-        return decode_model(await self._read("GET", addresses.model_path(slug)))
+        return decode_model(await self._published(addresses.model_path(slug)))
 
     async def get_version(self, slug: str, version: str) -> PublishedVersion:
         """One version of a model."""
-        return decode_version(await self._read("GET", addresses.version_path(slug, version)))
+        return decode_version(await self._published(addresses.version_path(slug, version)))
 
     async def get_deployment(self, name: str) -> PublishedDeployment:
         """What a deployment runs."""
-        return decode_deployment(await self._read("GET", addresses.deployment_path(name)))
+        return decode_deployment(await self._published(addresses.deployment_path(name)))
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None
@@ -172,19 +198,31 @@ class ReplicateClient(Upstream):
             self._connection.streams, url, last_event_id, self._settings, self._silence
         )
 
-    async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+    async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Body:
         return await self._send(method, path, within=self._settings.read_timeout, params=query)
 
-    async def _send(self, method: str, path: str, *, within: float, **parts: Any) -> bytes:
+    async def _published(self, path: str) -> bytes:
+        return await self._document("GET", path, within=self._settings.read_timeout)
+
+    async def _document(self, method: str, path: str, *, within: float, **parts: Any) -> bytes:
+        """The body of what is no prediction, without what is large in it."""
+        answer = await self._send(method, path, within=within, **parts)
+        if isinstance(answer, bytes) and not is_dense(answer):
+            return answer
+        return await self._large.document(answer)
+
+    async def _send(self, method: str, path: str, *, within: float, **parts: Any) -> Body:
         """One exchange through the SDK, at most `within` seconds; the body of a 2xx."""
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(within) as timer:
                 answer = await self._connection.sdk._async_request(  # noqa: SLF001 - pinned, a test holds it
-                    method, path, timeout=self._phases, **parts
+                    method, path, timeout=self._phases, extensions={TIMER: timer}, **parts
                 )
         except TimeoutError as late:
             raise NoAnswer("timeout") from late
-        return answer.content
+        # Taken out: an answer of the library's refers to itself, and would keep the file.
+        file: Body | None = answer.extensions.pop(FILE, None)
+        return file or answer.content
 
 
 def _create_body(request: CreateRequest, version: str | None) -> bytes:

@@ -17,6 +17,7 @@ from httpx_aiohttp import AiohttpTransport
 from replicate.client import Client as Sdk
 
 from mediagate_server.replicate.exchange import Exchange
+from mediagate_server.replicate.large_bodies import LargeBodies
 from mediagate_server.replicate.pushing import PushingConnector
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.transport import AnswerTransport
@@ -38,7 +39,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(settings: ReplicateSettings) -> AsyncIterator[Connection]:
+async def connect(settings: ReplicateSettings, large: LargeBodies) -> AsyncIterator[Connection]:
     """Open the pools (no connection is made yet) and close them, with all they hold, at the end."""
     tls = httpx.create_ssl_context()  # certifi's authorities, or SSL_CERT_FILE's where it is set
     async with (
@@ -48,10 +49,10 @@ async def connect(settings: ReplicateSettings) -> AsyncIterator[Connection]:
         transport = AnswerTransport(
             # Given a session it makes none; given the context it does not load another.
             AiohttpTransport(client=api, verify=tls),
-            largest=settings.max_body_bytes,
+            large=large,
         )
         sdk = _sdk(settings, transport)
-        yield Connection(sdk, Exchange(api, settings, _headers(settings)), streams)
+        yield Connection(sdk, Exchange(api, settings, _headers(settings), large), streams)
 
 
 def _session(

@@ -18,7 +18,8 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from yarl import URL
 
 from mediagate_server import failpoints
-from mediagate_server.replicate.bodies import LARGEST_ERROR, read_body, unpacked
+from mediagate_server.replicate.bodies import LARGEST_ERROR, read_body, receive_body
+from mediagate_server.replicate.large_bodies import MOST_INLINE, Body, LargeBodies
 from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UpstreamError
 from mediagate_server.replicate.refusals import failure_of, unanswered
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
@@ -39,6 +40,7 @@ class Exchange:
         session: aiohttp.ClientSession,
         settings: ReplicateSettings,
         headers: Mapping[str, str],
+        large: LargeBodies,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         if session.connector is None:
@@ -49,7 +51,7 @@ class Exchange:
             "GET", root, loop=asyncio.get_running_loop(), session=session
         )
         self._pool = session.connector
-        self._largest = settings.max_body_bytes
+        self._large = large
         self._root = root.raw_path
         self._head = "".join(
             f"{name}: {value}\r\n"
@@ -71,7 +73,7 @@ class Exchange:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
-    ) -> bytes:
+    ) -> Body:
         """The body of a 2xx that came within so many seconds. Raises Refused or NoAnswer.
 
         `path` begins with a slash and is sent as it is: what is in it is quoted already; so are
@@ -84,12 +86,12 @@ class Exchange:
         """
         request = self._request(method, path, content, headers or {})
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(within) as timer:
                 connection = await self._connected()
                 try:
                     if may_send is not None and not may_send():
                         raise Refused(Refusal.UNREACHABLE)
-                    body = await self._answer(connection, request)
+                    body = await self._answer(connection, request, timer)
                 except BaseException:
                     connection.close()
                     raise
@@ -119,7 +121,7 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as failure:
             raise unanswered(failure) from failure
 
-    async def _answer(self, connection: Borrowed, request: bytes) -> bytes:
+    async def _answer(self, connection: Borrowed, request: bytes, timer: asyncio.Timeout) -> Body:
         """Send, once, and read what is answered."""
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None or transport.is_closing():
@@ -139,28 +141,25 @@ class Exchange:
             raise NoAnswer("the connection broke") from failure
         if not 200 <= message.code < 300:
             raise await self._failure(message, payload)
-        body = await _whole(payload, message.code, self._largest)
-        return unpacked(body, message.headers.get("Content-Encoding"), self._largest)
+        packing = message.headers.get("Content-Encoding")
+        if packing is None and payload.is_eof() and payload.exception() is None:
+            # Most are there with their heads: those need no reader that waits.
+            body = payload.read_nowait()
+            if len(body) <= MOST_INLINE:
+                return body
+            return await self._large.receive(body, payload.iter_any(), message.code, timer)
+        chunks = payload.iter_any()
+        return await receive_body(chunks, message.code, packing, self._large, timer)
 
     async def _failure(
         self, message: RawResponseMessage, payload: aiohttp.StreamReader
     ) -> UpstreamError:
         """The status alone decides what happened; the body, if it comes, only adds to it."""
         try:
-            body = await _whole(payload, message.code, LARGEST_ERROR)
+            body = await read_body(payload.iter_any(), message.code, LARGEST_ERROR)
         except NoAnswer:
             body = b""
         return failure_of(message.code, message.headers, body, self._now())
-
-
-async def _whole(payload: aiohttp.StreamReader, status: int, largest: int) -> bytes:
-    """The body. Most are there with their heads: those need no reader that waits."""
-    if not payload.is_eof() or payload.exception() is not None:
-        return await read_body(payload.iter_any(), status, largest)
-    body = payload.read_nowait()
-    if len(body) > largest:
-        raise NoAnswer("the answer is too large", http_status=status)
-    return body
 
 
 def _give_back(connection: Borrowed) -> None:

@@ -3,14 +3,18 @@
 Everything above this room speaks these types. Nothing here does I/O.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
+
+MOST_KEPT: Final = 64 * 1024 * 1024
+"""Bytes of an answer whose output is kept. Of a larger one all is read but the output."""
 
 
 class PredictionStatus(StrEnum):
@@ -53,6 +57,8 @@ class Prediction(Struct, frozen=True):
     UNUSABLE: a cost that goes by it is unknown. Integers in `input` and `output` are exact; NaN,
     infinities and what a double cannot hold are texts. Times are in UTC, and possible.
     `output_too_deep`: it is nested deeper than is read, and `output` is None.
+    `output` is a LargeValue where it is too large to be decoded; so are `large_logs`, of which
+    `logs` has both ends.
     `model` may be an internal name of Replicate's and is never shown to callers.
     """
 
@@ -70,6 +76,7 @@ class Prediction(Struct, frozen=True):
     data_removed: bool = False
     stream_url: str | None = None
     output_too_deep: bool = False
+    large_logs: "LargeValue | None" = None
 
 
 class CreateRequest(Struct, frozen=True):
@@ -139,6 +146,75 @@ class NoAnswer(UpstreamError):
         super().__init__(f"no readable answer from upstream: {cause}")
         self.cause = cause
         self.http_status = http_status
+
+
+class UnreadableAnswer(NoAnswer):
+    """An answer that is there, and that nothing can read: the next one may be the same.
+
+    It says nothing of upstream's health, and is not asked for again at once.
+    """
+
+
+class ValueUnreadable(Exception):
+    """A large value is none of its kind, or reading it took too much time or memory."""
+
+
+class TextFile(Struct, frozen=True):
+    """A text in a file: `size` in bytes of UTF-8. `begins_so`: as it was expected to begin."""
+
+    size: int
+    begins_so: bool
+
+
+class ValueFile(Struct, frozen=True):
+    """A value as JSON in a file: `size` in bytes, and the links that `media:N` stands for in it."""
+
+    size: int
+    links: tuple[str, ...]
+
+
+Extract = Callable[["LargeValue", Path, dict[str, Any]], Awaitable[TextFile | ValueFile]]
+
+
+class LargeValue:
+    """A value of an answer that is too large to be decoded: it lies in a file, as JSON.
+
+    `is_over`: the answer is larger than what is kept of any. The file goes with the last
+    reference to it.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        begin: int,
+        end: int,
+        entries: int,
+        extract: Extract,
+        *,
+        is_over: bool = False,
+    ) -> None:
+        self.file = file
+        self.begin = begin
+        self.end = end
+        self.entries = entries
+        self.is_over = is_over
+        self._extract = extract
+
+    async def write_text(self, target: Path, *, prefix_size: int, prefix_sha256: str) -> TextFile:
+        """Write it as UTF-8 into a new file; a list of texts as one. Raises ValueUnreadable.
+
+        The answer tells whether it begins with so many bytes of that SHA-256.
+        """
+        order = {"prefix_size": prefix_size, "prefix_sha256": prefix_sha256}
+        found = await self._extract(self, target, order)
+        assert isinstance(found, TextFile)  # noqa: S101 - for the types
+        return found
+
+    async def write_json(self, target: Path, *, lift: bool) -> ValueFile:
+        """Write it as it is into a new file, `lift` with its links lifted out. Likewise."""
+        found = await self._extract(self, target, {"lift": lift})
+        assert isinstance(found, ValueFile)  # noqa: S101 - for the types
+        return found
 
 
 class OutputEvent(Struct, frozen=True):

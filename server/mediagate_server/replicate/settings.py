@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 _MIB = 1024 * 1024
@@ -27,6 +28,8 @@ class ReplicateSettings:
     `keepalive`: an idle connection this old is not used again. A server that closes one just as
     a create is written to it leaves that create in doubt, so this must be well under the idle
     limit of the server; those of public edges are minutes.
+    `body_folder`: where large answers lie while they are read; it is cleared at the start. None:
+    a temporary one.
     """
 
     base_url: str = "https://api.replicate.com/v1"
@@ -39,8 +42,8 @@ class ReplicateSettings:
     max_connections: int = 400
     max_streams: int = 1_200
     keepalive: float = 15.0
-    max_body_bytes: int = 64 * _MIB
     max_event_bytes: int = 16 * _MIB
+    body_folder: Path | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a base URL or a token that cannot be meant. Never shows the token."""

@@ -16,7 +16,7 @@ from mediagate_server.errors import (
     Violation,
 )
 from mediagate_server.generations.generations import Generations
-from mediagate_server.outputs.keeping import output_key
+from mediagate_server.outputs.keeping import document_key, output_key
 from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.outputs.port import MediaStore, storage_failed
 from mediagate_server.outputs.spool import Incoming, OverLimit
@@ -72,6 +72,8 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         """Streams a kept medium: first what it is, then its bytes."""
         if request.HasField("output"):
             media, key = await self._output(request.output)
+        elif request.HasField("document"):
+            media, key = await self._document(request.document)
         else:
             media, key = await self._upload(request.upload_id)
         size = media.size_bytes
@@ -104,6 +106,18 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         link = (await self._links.of(record)).get(wanted.index)
         media = shown.media(record.id, wanted.index, medium, link)
         return media, output_key(record.id, wanted.index)
+
+    async def _document(self, wanted: media_pb2.DocumentRef) -> tuple[medium_pb2.Media, str]:
+        """A document of a generation as it is shown, and where its bytes are."""
+        record = await self._generations.get(caller.current().tenant, wanted.generation_id)
+        name, document = "output", record.output.document if record.output else None
+        if wanted.kind == media_pb2.DocumentRef.KIND_LOGS:
+            name, document = "logs", record.logs_document
+        if document is None:
+            raise OutputNotFound(record.id, 0)
+        if document.failure:
+            raise StoredFailure(document.failure)
+        return shown.document(record.id, name, document), document_key(record.id, name)
 
     async def _upload(self, upload_id: str) -> tuple[medium_pb2.Media, str]:
         """An upload as it is shown, and where its bytes are."""

@@ -90,6 +90,8 @@ def generation(
     )
     if record.failure:
         shown.error.CopyFrom(status_of(record.failure))
+    if full and record.logs_document:
+        shown.logs_document.CopyFrom(document(record.id, "logs", record.logs_document))
     _add_output(shown, record, links, (now or _now)())
     if record.place:
         shown.queue_position = record.place.position
@@ -248,6 +250,8 @@ def _add_output(
         return
     if output.text is not None:
         shown.text.text = output.text
+        if output.document:
+            shown.text.document.CopyFrom(document(record.id, "output", output.document))
         return
     shown_media = _media(record.id, output, links, now)
     if record.modality == "image":
@@ -270,11 +274,28 @@ def _media(
 def _raw(
     record: Generation, output: Output, links: Mapping[int, Link], now: datetime
 ) -> generation_pb2.RawOutput:
+    if output.document:
+        return generation_pb2.RawOutput(
+            value=struct_pb2.Value(string_value=output.text) if output.text else None,
+            media=_media(record.id, output, links, now),
+            document=document(record.id, "output", output.document),
+        )
     value: Any = output.value if output.text is None else output.text
     return generation_pb2.RawOutput(
         value=json_format.ParseDict(value, struct_pb2.Value()),
         media=_media(record.id, output, links, now),
         exact_json=output.exact_json,
+    )
+
+
+def document(generation_id: str, name: str, kept: StoredMedia) -> medium_pb2.Media:
+    """A document of a generation, which MediaService.ReadMedia reads."""
+    return medium_pb2.Media(
+        id=f"{generation_id}/{name}" if kept.kept else "",
+        media_type=kept.media_type,
+        size_bytes=kept.size,
+        sha256=kept.sha256,
+        error=status_of(kept.failure) if kept.failure else None,
     )
 
 

@@ -115,12 +115,16 @@ class Output(Struct, frozen=True, omit_defaults=True):
 
     `value` is the output of a model run by its slug, as JSON, with `media:N` where its links were.
     `exact_json` is the same as text, where a part of it stands as text in `value`; else empty.
+    `document` is all of a text or JSON that is too large for a record; `text` is its beginning
+    then. `pending`: it is paid, and still to be read from upstream's answer.
     """
 
     text: str | None = None
     media: tuple[StoredMedia, ...] = ()
     value: Any = None
     exact_json: str = ""
+    document: StoredMedia | None = None
+    pending: bool = False
 
 
 class Harm(Struct, frozen=True):
@@ -227,7 +231,8 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     words; empty: it was not. `parts` are the ends of its lanes, where it has several; `missing`
     says which outputs of a success are not there. `calls_back`: somebody is to be told of its end.
     `erased_at`: since when nothing is left of what it was asked and what it made. `place` is put in
-    where it is shown while it waits, and never stored.
+    where it is shown while it waits, and never stored. `logs_document` is all of the logs
+    where `logs` is not.
     """
 
     id: str
@@ -264,6 +269,7 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     place: Place | None = None
     calls_back: bool = False
     erased_at: datetime | None = None
+    logs_document: StoredMedia | None = None
 
     @property
     def attempt(self) -> Attempt:

@@ -408,7 +408,8 @@ type Generation struct {
 	Cost *Cost `protobuf:"bytes,21,opt,name=cost,proto3" json:"cost,omitempty"`
 	// The verdict on the prompt, where it was screened, or of CheckSafety.
 	Safety *SafetyVerdict `protobuf:"bytes,22,opt,name=safety,proto3" json:"safety,omitempty"`
-	// The model's log. Only with GENERATION_VIEW_FULL.
+	// The model's log. Only with GENERATION_VIEW_FULL. One over 256 KiB: its beginning and its end,
+	// see `logs_document`.
 	Logs string `protobuf:"bytes,23,opt,name=logs,proto3" json:"logs,omitempty"`
 	// Why it FAILED or was CANCELLED; the same status that a stream ends with.
 	Error *status.Status `protobuf:"bytes,24,opt,name=error,proto3" json:"error,omitempty"`
@@ -429,7 +430,10 @@ type Generation struct {
 	// Models of the fallback chain that were passed over.
 	SkippedModels []*SkippedModel `protobuf:"bytes,32,rep,name=skipped_models,json=skippedModels,proto3" json:"skipped_models,omitempty"`
 	// When its inputs and outputs were erased; unset: they were not.
-	EraseTime     *timestamppb.Timestamp `protobuf:"bytes,33,opt,name=erase_time,json=eraseTime,proto3" json:"erase_time,omitempty"`
+	EraseTime *timestamppb.Timestamp `protobuf:"bytes,33,opt,name=erase_time,json=eraseTime,proto3" json:"erase_time,omitempty"`
+	// Set where `logs` is not the whole log, and the whole one is kept: read it with
+	// MediaService.ReadMedia. Only of what SUCCEEDED, and only with GENERATION_VIEW_FULL.
+	LogsDocument  *Media `protobuf:"bytes,34,opt,name=logs_document,json=logsDocument,proto3" json:"logs_document,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -712,6 +716,13 @@ func (x *Generation) GetEraseTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Generation) GetLogsDocument() *Media {
+	if x != nil {
+		return x.LogsDocument
+	}
+	return nil
+}
+
 type isGeneration_Output interface {
 	isGeneration_Output()
 }
@@ -890,14 +901,17 @@ func (x *Attempt) GetCompleteTime() *timestamppb.Timestamp {
 // A text that was made.
 type TextOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The answer.
+	// The answer. One over 256 KiB: its beginning, see `document`.
 	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	// What the model thought before it answered, where it tells.
 	Reasoning string `protobuf:"bytes,2,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
 	// The tools it wants called.
 	ToolCalls []*ToolCall `protobuf:"bytes,3,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
 	// Why it ended.
-	FinishReason  FinishReason `protobuf:"varint,4,opt,name=finish_reason,json=finishReason,proto3,enum=mediagate.v1.FinishReason" json:"finish_reason,omitempty"`
+	FinishReason FinishReason `protobuf:"varint,4,opt,name=finish_reason,json=finishReason,proto3,enum=mediagate.v1.FinishReason" json:"finish_reason,omitempty"`
+	// Set where `text` is not the whole answer: all of it, to be read with MediaService.ReadMedia.
+	// StreamText tells it whole.
+	Document      *Media `protobuf:"bytes,5,opt,name=document,proto3" json:"document,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -958,6 +972,13 @@ func (x *TextOutput) GetFinishReason() FinishReason {
 		return x.FinishReason
 	}
 	return FinishReason_FINISH_REASON_UNSPECIFIED
+}
+
+func (x *TextOutput) GetDocument() *Media {
+	if x != nil {
+		return x.Document
+	}
+	return nil
 }
 
 // A call of a tool that the model asks for.
@@ -1176,7 +1197,10 @@ type RawOutput struct {
 	Media []*Media `protobuf:"bytes,2,rep,name=media,proto3" json:"media,omitempty"`
 	// The value as JSON text, exactly, where a part of it that is deep, or an integer that is large,
 	// stands in a string there. Empty: the value says all of it.
-	ExactJson     string `protobuf:"bytes,3,opt,name=exact_json,json=exactJson,proto3" json:"exact_json,omitempty"`
+	ExactJson string `protobuf:"bytes,3,opt,name=exact_json,json=exactJson,proto3" json:"exact_json,omitempty"`
+	// Set where the output is over 256 KiB or has more than 20,000 values: all of it, to be read with
+	// MediaService.ReadMedia. Then `value` is unset, or the beginning of a text.
+	Document      *Media `protobuf:"bytes,4,opt,name=document,proto3" json:"document,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1230,6 +1254,13 @@ func (x *RawOutput) GetExactJson() string {
 		return x.ExactJson
 	}
 	return ""
+}
+
+func (x *RawOutput) GetDocument() *Media {
+	if x != nil {
+		return x.Document
+	}
+	return nil
 }
 
 // Says which of several outputs are missing.
@@ -1337,7 +1368,7 @@ var File_mediagate_v1_generation_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmediagate/v1/generation.proto\x12\fmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\x87\x0f\n" +
+	"\x1dmediagate/v1/generation.proto\x12\fmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\xc1\x0f\n" +
 	"\n" +
 	"Generation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
@@ -1379,7 +1410,8 @@ const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\x06choice\x18\x1f \x01(\v2\x19.mediagate.v1.ModelChoiceR\x06choice\x12A\n" +
 	"\x0eskipped_models\x18  \x03(\v2\x1a.mediagate.v1.SkippedModelR\rskippedModels\x129\n" +
 	"\n" +
-	"erase_time\x18! \x01(\v2\x1a.google.protobuf.TimestampR\teraseTime\x1a9\n" +
+	"erase_time\x18! \x01(\v2\x1a.google.protobuf.TimestampR\teraseTime\x128\n" +
+	"\rlogs_document\x18\" \x01(\v2\x13.mediagate.v1.MediaR\flogsDocument\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd6\x01\n" +
@@ -1428,14 +1460,15 @@ const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\fSTATE_FAILED\x10\b\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\t\x12\x11\n" +
 	"\rSTATE_ABORTED\x10\n" +
-	"\"\xb6\x01\n" +
+	"\"\xe7\x01\n" +
 	"\n" +
 	"TextOutput\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1c\n" +
 	"\treasoning\x18\x02 \x01(\tR\treasoning\x125\n" +
 	"\n" +
 	"tool_calls\x18\x03 \x03(\v2\x16.mediagate.v1.ToolCallR\ttoolCalls\x12?\n" +
-	"\rfinish_reason\x18\x04 \x01(\x0e2\x1a.mediagate.v1.FinishReasonR\ffinishReason\"e\n" +
+	"\rfinish_reason\x18\x04 \x01(\x0e2\x1a.mediagate.v1.FinishReasonR\ffinishReason\x12/\n" +
+	"\bdocument\x18\x05 \x01(\v2\x13.mediagate.v1.MediaR\bdocument\"e\n" +
 	"\bToolCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x125\n" +
@@ -1445,12 +1478,13 @@ const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\vVideoOutput\x12)\n" +
 	"\x05video\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05video\"8\n" +
 	"\vAudioOutput\x12)\n" +
-	"\x05audio\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05audio\"\x83\x01\n" +
+	"\x05audio\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05audio\"\xb4\x01\n" +
 	"\tRawOutput\x12,\n" +
 	"\x05value\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12)\n" +
 	"\x05media\x18\x02 \x03(\v2\x13.mediagate.v1.MediaR\x05media\x12\x1d\n" +
 	"\n" +
-	"exact_json\x18\x03 \x01(\tR\texactJson\"F\n" +
+	"exact_json\x18\x03 \x01(\tR\texactJson\x12/\n" +
+	"\bdocument\x18\x04 \x01(\v2\x13.mediagate.v1.MediaR\bdocument\"F\n" +
 	"\rPartialOutput\x125\n" +
 	"\amissing\x18\x01 \x03(\v2\x1b.mediagate.v1.MissingOutputR\amissing\"O\n" +
 	"\rMissingOutput\x12\x14\n" +
@@ -1510,8 +1544,8 @@ var file_mediagate_v1_generation_proto_goTypes = []any{
 	(*status.Status)(nil),         // 23: google.rpc.Status
 	(*ModelChoice)(nil),           // 24: mediagate.v1.ModelChoice
 	(*SkippedModel)(nil),          // 25: mediagate.v1.SkippedModel
-	(*structpb.Struct)(nil),       // 26: google.protobuf.Struct
-	(*Media)(nil),                 // 27: mediagate.v1.Media
+	(*Media)(nil),                 // 26: mediagate.v1.Media
+	(*structpb.Struct)(nil),       // 27: google.protobuf.Struct
 	(*structpb.Value)(nil),        // 28: google.protobuf.Value
 }
 var file_mediagate_v1_generation_proto_depIdxs = []int32{
@@ -1539,26 +1573,29 @@ var file_mediagate_v1_generation_proto_depIdxs = []int32{
 	24, // 21: mediagate.v1.Generation.choice:type_name -> mediagate.v1.ModelChoice
 	25, // 22: mediagate.v1.Generation.skipped_models:type_name -> mediagate.v1.SkippedModel
 	19, // 23: mediagate.v1.Generation.erase_time:type_name -> google.protobuf.Timestamp
-	3,  // 24: mediagate.v1.Attempt.purpose:type_name -> mediagate.v1.Attempt.Purpose
-	4,  // 25: mediagate.v1.Attempt.state:type_name -> mediagate.v1.Attempt.State
-	21, // 26: mediagate.v1.Attempt.cost:type_name -> mediagate.v1.Cost
-	19, // 27: mediagate.v1.Attempt.create_time:type_name -> google.protobuf.Timestamp
-	19, // 28: mediagate.v1.Attempt.complete_time:type_name -> google.protobuf.Timestamp
-	8,  // 29: mediagate.v1.TextOutput.tool_calls:type_name -> mediagate.v1.ToolCall
-	0,  // 30: mediagate.v1.TextOutput.finish_reason:type_name -> mediagate.v1.FinishReason
-	26, // 31: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
-	27, // 32: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
-	27, // 33: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
-	27, // 34: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
-	28, // 35: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
-	27, // 36: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
-	14, // 37: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
-	23, // 38: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	26, // 24: mediagate.v1.Generation.logs_document:type_name -> mediagate.v1.Media
+	3,  // 25: mediagate.v1.Attempt.purpose:type_name -> mediagate.v1.Attempt.Purpose
+	4,  // 26: mediagate.v1.Attempt.state:type_name -> mediagate.v1.Attempt.State
+	21, // 27: mediagate.v1.Attempt.cost:type_name -> mediagate.v1.Cost
+	19, // 28: mediagate.v1.Attempt.create_time:type_name -> google.protobuf.Timestamp
+	19, // 29: mediagate.v1.Attempt.complete_time:type_name -> google.protobuf.Timestamp
+	8,  // 30: mediagate.v1.TextOutput.tool_calls:type_name -> mediagate.v1.ToolCall
+	0,  // 31: mediagate.v1.TextOutput.finish_reason:type_name -> mediagate.v1.FinishReason
+	26, // 32: mediagate.v1.TextOutput.document:type_name -> mediagate.v1.Media
+	27, // 33: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
+	26, // 34: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
+	26, // 35: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
+	26, // 36: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
+	28, // 37: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
+	26, // 38: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
+	26, // 39: mediagate.v1.RawOutput.document:type_name -> mediagate.v1.Media
+	14, // 40: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
+	23, // 41: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_generation_proto_init() }

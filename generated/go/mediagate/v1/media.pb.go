@@ -23,6 +23,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Which of its documents.
+type DocumentRef_Kind int32
+
+const (
+	// Not said: the output.
+	DocumentRef_KIND_UNSPECIFIED DocumentRef_Kind = 0
+	// The whole output: a text (text/plain, UTF-8), or JSON (application/json).
+	DocumentRef_KIND_OUTPUT DocumentRef_Kind = 1
+	// The whole log (text/plain, UTF-8).
+	DocumentRef_KIND_LOGS DocumentRef_Kind = 2
+)
+
+// Enum value maps for DocumentRef_Kind.
+var (
+	DocumentRef_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_OUTPUT",
+		2: "KIND_LOGS",
+	}
+	DocumentRef_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_OUTPUT":      1,
+		"KIND_LOGS":        2,
+	}
+)
+
+func (x DocumentRef_Kind) Enum() *DocumentRef_Kind {
+	p := new(DocumentRef_Kind)
+	*p = x
+	return p
+}
+
+func (x DocumentRef_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DocumentRef_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_mediagate_v1_media_proto_enumTypes[0].Descriptor()
+}
+
+func (DocumentRef_Kind) Type() protoreflect.EnumType {
+	return &file_mediagate_v1_media_proto_enumTypes[0]
+}
+
+func (x DocumentRef_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DocumentRef_Kind.Descriptor instead.
+func (DocumentRef_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_mediagate_v1_media_proto_rawDescGZIP(), []int{4, 0}
+}
+
 // One message of an upload.
 type UploadMediaRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -265,6 +318,7 @@ type ReadMediaRequest struct {
 	//
 	//	*ReadMediaRequest_Output
 	//	*ReadMediaRequest_UploadId
+	//	*ReadMediaRequest_Document
 	Source isReadMediaRequest_Source `protobuf_oneof:"source"`
 	// Where to begin, in bytes, at least 0.
 	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
@@ -329,6 +383,15 @@ func (x *ReadMediaRequest) GetUploadId() string {
 	return ""
 }
 
+func (x *ReadMediaRequest) GetDocument() *DocumentRef {
+	if x != nil {
+		if x, ok := x.Source.(*ReadMediaRequest_Document); ok {
+			return x.Document
+		}
+	}
+	return nil
+}
+
 func (x *ReadMediaRequest) GetOffset() int64 {
 	if x != nil {
 		return x.Offset
@@ -357,9 +420,72 @@ type ReadMediaRequest_UploadId struct {
 	UploadId string `protobuf:"bytes,4,opt,name=upload_id,json=uploadId,proto3,oneof"`
 }
 
+type ReadMediaRequest_Document struct {
+	// A text, JSON or log of a generation that is too large to be shown in it.
+	Document *DocumentRef `protobuf:"bytes,5,opt,name=document,proto3,oneof"`
+}
+
 func (*ReadMediaRequest_Output) isReadMediaRequest_Source() {}
 
 func (*ReadMediaRequest_UploadId) isReadMediaRequest_Source() {}
+
+func (*ReadMediaRequest_Document) isReadMediaRequest_Source() {}
+
+// Names a document of a generation: see TextOutput.document, RawOutput.document and
+// Generation.logs_document.
+type DocumentRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The generation.
+	GenerationId string `protobuf:"bytes,1,opt,name=generation_id,json=generationId,proto3" json:"generation_id,omitempty"`
+	// Which of its documents. Default: the output.
+	Kind          DocumentRef_Kind `protobuf:"varint,2,opt,name=kind,proto3,enum=mediagate.v1.DocumentRef_Kind" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DocumentRef) Reset() {
+	*x = DocumentRef{}
+	mi := &file_mediagate_v1_media_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DocumentRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DocumentRef) ProtoMessage() {}
+
+func (x *DocumentRef) ProtoReflect() protoreflect.Message {
+	mi := &file_mediagate_v1_media_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DocumentRef.ProtoReflect.Descriptor instead.
+func (*DocumentRef) Descriptor() ([]byte, []int) {
+	return file_mediagate_v1_media_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DocumentRef) GetGenerationId() string {
+	if x != nil {
+		return x.GenerationId
+	}
+	return ""
+}
+
+func (x *DocumentRef) GetKind() DocumentRef_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return DocumentRef_KIND_UNSPECIFIED
+}
 
 // One message of a medium's bytes.
 type ReadMediaResponse struct {
@@ -377,7 +503,7 @@ type ReadMediaResponse struct {
 
 func (x *ReadMediaResponse) Reset() {
 	*x = ReadMediaResponse{}
-	mi := &file_mediagate_v1_media_proto_msgTypes[4]
+	mi := &file_mediagate_v1_media_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +515,7 @@ func (x *ReadMediaResponse) String() string {
 func (*ReadMediaResponse) ProtoMessage() {}
 
 func (x *ReadMediaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mediagate_v1_media_proto_msgTypes[4]
+	mi := &file_mediagate_v1_media_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +528,7 @@ func (x *ReadMediaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMediaResponse.ProtoReflect.Descriptor instead.
 func (*ReadMediaResponse) Descriptor() ([]byte, []int) {
-	return file_mediagate_v1_media_proto_rawDescGZIP(), []int{4}
+	return file_mediagate_v1_media_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReadMediaResponse) GetContent() isReadMediaResponse_Content {
@@ -472,14 +598,22 @@ const file_mediagate_v1_media_proto_rawDesc = "" +
 	"\n" +
 	"media_type\x18\x04 \x01(\tR\tmediaType\x12;\n" +
 	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xb7\x01\n" +
+	"expireTime\"\xf0\x01\n" +
 	"\x10ReadMediaRequest\x121\n" +
 	"\x06output\x18\x01 \x01(\v2\x17.mediagate.v1.OutputRefH\x00R\x06output\x12\x1d\n" +
-	"\tupload_id\x18\x04 \x01(\tH\x00R\buploadId\x12\x1c\n" +
+	"\tupload_id\x18\x04 \x01(\tH\x00R\buploadId\x127\n" +
+	"\bdocument\x18\x05 \x01(\v2\x19.mediagate.v1.DocumentRefH\x00R\bdocument\x12\x1c\n" +
 	"\x06offset\x18\x02 \x01(\x03B\x04\xe2A\x01\x01R\x06offset\x12\x1f\n" +
 	"\x05limit\x18\x03 \x01(\x03B\x04\xe2A\x01\x01H\x01R\x05limit\x88\x01\x01B\b\n" +
 	"\x06sourceB\b\n" +
-	"\x06_limit\"c\n" +
+	"\x06_limit\"\xb0\x01\n" +
+	"\vDocumentRef\x12)\n" +
+	"\rgeneration_id\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\fgenerationId\x128\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1e.mediagate.v1.DocumentRef.KindB\x04\xe2A\x01\x01R\x04kind\"<\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vKIND_OUTPUT\x10\x01\x12\r\n" +
+	"\tKIND_LOGS\x10\x02\"c\n" +
 	"\x11ReadMediaResponse\x12+\n" +
 	"\x05media\x18\x01 \x01(\v2\x13.mediagate.v1.MediaH\x00R\x05media\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\t\n" +
@@ -501,31 +635,36 @@ func file_mediagate_v1_media_proto_rawDescGZIP() []byte {
 	return file_mediagate_v1_media_proto_rawDescData
 }
 
-var file_mediagate_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_mediagate_v1_media_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_mediagate_v1_media_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_mediagate_v1_media_proto_goTypes = []any{
-	(*UploadMediaRequest)(nil),    // 0: mediagate.v1.UploadMediaRequest
-	(*UploadMetadata)(nil),        // 1: mediagate.v1.UploadMetadata
-	(*UploadMediaResponse)(nil),   // 2: mediagate.v1.UploadMediaResponse
-	(*ReadMediaRequest)(nil),      // 3: mediagate.v1.ReadMediaRequest
-	(*ReadMediaResponse)(nil),     // 4: mediagate.v1.ReadMediaResponse
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*OutputRef)(nil),             // 6: mediagate.v1.OutputRef
-	(*Media)(nil),                 // 7: mediagate.v1.Media
+	(DocumentRef_Kind)(0),         // 0: mediagate.v1.DocumentRef.Kind
+	(*UploadMediaRequest)(nil),    // 1: mediagate.v1.UploadMediaRequest
+	(*UploadMetadata)(nil),        // 2: mediagate.v1.UploadMetadata
+	(*UploadMediaResponse)(nil),   // 3: mediagate.v1.UploadMediaResponse
+	(*ReadMediaRequest)(nil),      // 4: mediagate.v1.ReadMediaRequest
+	(*DocumentRef)(nil),           // 5: mediagate.v1.DocumentRef
+	(*ReadMediaResponse)(nil),     // 6: mediagate.v1.ReadMediaResponse
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*OutputRef)(nil),             // 8: mediagate.v1.OutputRef
+	(*Media)(nil),                 // 9: mediagate.v1.Media
 }
 var file_mediagate_v1_media_proto_depIdxs = []int32{
-	1, // 0: mediagate.v1.UploadMediaRequest.metadata:type_name -> mediagate.v1.UploadMetadata
-	5, // 1: mediagate.v1.UploadMediaResponse.expire_time:type_name -> google.protobuf.Timestamp
-	6, // 2: mediagate.v1.ReadMediaRequest.output:type_name -> mediagate.v1.OutputRef
-	7, // 3: mediagate.v1.ReadMediaResponse.media:type_name -> mediagate.v1.Media
-	0, // 4: mediagate.v1.MediaService.UploadMedia:input_type -> mediagate.v1.UploadMediaRequest
-	3, // 5: mediagate.v1.MediaService.ReadMedia:input_type -> mediagate.v1.ReadMediaRequest
-	2, // 6: mediagate.v1.MediaService.UploadMedia:output_type -> mediagate.v1.UploadMediaResponse
-	4, // 7: mediagate.v1.MediaService.ReadMedia:output_type -> mediagate.v1.ReadMediaResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 0: mediagate.v1.UploadMediaRequest.metadata:type_name -> mediagate.v1.UploadMetadata
+	7, // 1: mediagate.v1.UploadMediaResponse.expire_time:type_name -> google.protobuf.Timestamp
+	8, // 2: mediagate.v1.ReadMediaRequest.output:type_name -> mediagate.v1.OutputRef
+	5, // 3: mediagate.v1.ReadMediaRequest.document:type_name -> mediagate.v1.DocumentRef
+	0, // 4: mediagate.v1.DocumentRef.kind:type_name -> mediagate.v1.DocumentRef.Kind
+	9, // 5: mediagate.v1.ReadMediaResponse.media:type_name -> mediagate.v1.Media
+	1, // 6: mediagate.v1.MediaService.UploadMedia:input_type -> mediagate.v1.UploadMediaRequest
+	4, // 7: mediagate.v1.MediaService.ReadMedia:input_type -> mediagate.v1.ReadMediaRequest
+	3, // 8: mediagate.v1.MediaService.UploadMedia:output_type -> mediagate.v1.UploadMediaResponse
+	6, // 9: mediagate.v1.MediaService.ReadMedia:output_type -> mediagate.v1.ReadMediaResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_media_proto_init() }
@@ -542,8 +681,9 @@ func file_mediagate_v1_media_proto_init() {
 	file_mediagate_v1_media_proto_msgTypes[3].OneofWrappers = []any{
 		(*ReadMediaRequest_Output)(nil),
 		(*ReadMediaRequest_UploadId)(nil),
+		(*ReadMediaRequest_Document)(nil),
 	}
-	file_mediagate_v1_media_proto_msgTypes[4].OneofWrappers = []any{
+	file_mediagate_v1_media_proto_msgTypes[5].OneofWrappers = []any{
 		(*ReadMediaResponse_Media)(nil),
 		(*ReadMediaResponse_Chunk)(nil),
 	}
@@ -552,13 +692,14 @@ func file_mediagate_v1_media_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mediagate_v1_media_proto_rawDesc), len(file_mediagate_v1_media_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   5,
+			NumEnums:      1,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_mediagate_v1_media_proto_goTypes,
 		DependencyIndexes: file_mediagate_v1_media_proto_depIdxs,
+		EnumInfos:         file_mediagate_v1_media_proto_enumTypes,
 		MessageInfos:      file_mediagate_v1_media_proto_msgTypes,
 	}.Build()
 	File_mediagate_v1_media_proto = out.File

@@ -170,6 +170,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The answer is not the JSON that response_format asked for; the generation has it as it is.
     INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
     """
+    ERROR_REASON_OUTPUT_TOO_LARGE: _ErrorReason.ValueType  # 38
+    """The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+    DATA_LOSS. Retry: no. Paid: yes.
+    """
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 36
     """No such upload, or another tenant's, or it has expired.
     NOT_FOUND. Retry: no. Paid: no.
@@ -330,6 +334,10 @@ INTERNAL. Retry: no. Paid: as its generation says, if there is one.
 ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 37
 """The answer is not the JSON that response_format asked for; the generation has it as it is.
 INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
+"""
+ERROR_REASON_OUTPUT_TOO_LARGE: ErrorReason.ValueType  # 38
+"""The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+DATA_LOSS. Retry: no. Paid: yes.
 """
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 36
 """No such upload, or another tenant's, or it has expired.

@@ -197,6 +197,7 @@ class Generation(_message.Message):
     CHOICE_FIELD_NUMBER: _builtins.int
     SKIPPED_MODELS_FIELD_NUMBER: _builtins.int
     ERASE_TIME_FIELD_NUMBER: _builtins.int
+    LOGS_DOCUMENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Name of this generation, for GenerationService. Opaque."""
     modality: _modality_pb2.Modality.ValueType
@@ -216,7 +217,9 @@ class Generation(_message.Message):
     seed: _builtins.int
     """The seed used, where the model takes one."""
     logs: _builtins.str
-    """The model's log. Only with GENERATION_VIEW_FULL."""
+    """The model's log. Only with GENERATION_VIEW_FULL. One over 256 KiB: its beginning and its end,
+    see `logs_document`.
+    """
     sandbox: _builtins.bool
     """True where the embedded sandbox made this, not Replicate: nothing was paid."""
     @_builtins.property
@@ -307,6 +310,12 @@ class Generation(_message.Message):
     def erase_time(self) -> _timestamp_pb2.Timestamp:
         """When its inputs and outputs were erased; unset: they were not."""
 
+    @_builtins.property
+    def logs_document(self) -> _medium_pb2.Media:
+        """Set where `logs` is not the whole log, and the whole one is kept: read it with
+        MediaService.ReadMedia. Only of what SUCCEEDED, and only with GENERATION_VIEW_FULL.
+        """
+
     def __init__(
         self,
         *,
@@ -343,10 +352,11 @@ class Generation(_message.Message):
         choice: _plan_pb2.ModelChoice | None = ...,
         skipped_models: _abc.Iterable[_plan_pb2.SkippedModel] | None = ...,
         erase_time: _timestamp_pb2.Timestamp | None = ...,
+        logs_document: _medium_pb2.Media | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_start_time", b"expected_start_time", "images", b"images", "output", b"output", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "safety", b"safety", "seed", b"seed", "start_time", b"start_time", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_start_time", b"expected_start_time", "images", b"images", "logs_document", b"logs_document", "output", b"output", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "safety", b"safety", "seed", b"seed", "start_time", b"start_time", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "attempts", b"attempts", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_start_time", b"expected_start_time", "id", b"id", "images", b"images", "labels", b"labels", "logs", b"logs", "modality", b"modality", "model", b"model", "output", b"output", "parameters", b"parameters", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "request_id", b"request_id", "requested_model", b"requested_model", "safety", b"safety", "sandbox", b"sandbox", "seed", b"seed", "skipped_models", b"skipped_models", "start_time", b"start_time", "state", b"state", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "attempts", b"attempts", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_start_time", b"expected_start_time", "id", b"id", "images", b"images", "labels", b"labels", "logs", b"logs", "logs_document", b"logs_document", "modality", b"modality", "model", b"model", "output", b"output", "parameters", b"parameters", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "request_id", b"request_id", "requested_model", b"requested_model", "safety", b"safety", "sandbox", b"sandbox", "seed", b"seed", "skipped_models", b"skipped_models", "start_time", b"start_time", "state", b"state", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
@@ -523,8 +533,9 @@ class TextOutput(_message.Message):
     REASONING_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The answer."""
+    """The answer. One over 256 KiB: its beginning, see `document`."""
     reasoning: _builtins.str
     """What the model thought before it answered, where it tells."""
     finish_reason: Global___FinishReason.ValueType
@@ -533,6 +544,12 @@ class TextOutput(_message.Message):
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
         """The tools it wants called."""
 
+    @_builtins.property
+    def document(self) -> _medium_pb2.Media:
+        """Set where `text` is not the whole answer: all of it, to be read with MediaService.ReadMedia.
+        StreamText tells it whole.
+        """
+
     def __init__(
         self,
         *,
@@ -540,10 +557,11 @@ class TextOutput(_message.Message):
         reasoning: _builtins.str = ...,
         tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
         finish_reason: Global___FinishReason.ValueType = ...,
+        document: _medium_pb2.Media | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "reasoning", b"reasoning", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "finish_reason", b"finish_reason", "reasoning", b"reasoning", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -662,6 +680,7 @@ class RawOutput(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
     EXACT_JSON_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
     exact_json: _builtins.str
     """The value as JSON text, exactly, where a part of it that is deep, or an integer that is large,
     stands in a string there. Empty: the value says all of it.
@@ -680,16 +699,23 @@ class RawOutput(_message.Message):
     def media(self) -> _containers.RepeatedCompositeFieldContainer[_medium_pb2.Media]:
         """The media in it."""
 
+    @_builtins.property
+    def document(self) -> _medium_pb2.Media:
+        """Set where the output is over 256 KiB or has more than 20,000 values: all of it, to be read with
+        MediaService.ReadMedia. Then `value` is unset, or the beginning of a text.
+        """
+
     def __init__(
         self,
         *,
         value: _struct_pb2.Value | None = ...,
         media: _abc.Iterable[_medium_pb2.Media] | None = ...,
         exact_json: _builtins.str = ...,
+        document: _medium_pb2.Media | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact_json", b"exact_json", "media", b"media", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "exact_json", b"exact_json", "media", b"media", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mediagate.v1 import medium_pb2 as mediagate_dot_v1_dot_medium__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mediagate/v1/media.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19mediagate/v1/medium.proto\"b\n\x12UploadMediaRequest\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1c.mediagate.v1.UploadMetadataH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"n\n\x0eUploadMetadata\x12\x18\n\nmedia_type\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x14\n\x06sha256\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x42\r\n\x0b_size_bytes\"\x91\x01\n\x13UploadMediaResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x01\n\x10ReadMediaRequest\x12)\n\x06output\x18\x01 \x01(\x0b\x32\x17.mediagate.v1.OutputRefH\x00\x12\x13\n\tupload_id\x18\x04 \x01(\tH\x00\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x18\n\x05limit\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x08\n\x06sourceB\x08\n\x06_limit\"U\n\x11ReadMediaResponse\x12$\n\x05media\x18\x01 \x01(\x0b\x32\x13.mediagate.v1.MediaH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent2\xb4\x01\n\x0cMediaService\x12T\n\x0bUploadMedia\x12 .mediagate.v1.UploadMediaRequest\x1a!.mediagate.v1.UploadMediaResponse(\x01\x12N\n\tReadMedia\x12\x1e.mediagate.v1.ReadMediaRequest\x1a\x1f.mediagate.v1.ReadMediaResponse0\x01\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mediagate/v1/media.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19mediagate/v1/medium.proto\"b\n\x12UploadMediaRequest\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1c.mediagate.v1.UploadMetadataH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"n\n\x0eUploadMetadata\x12\x18\n\nmedia_type\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x14\n\x06sha256\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x42\r\n\x0b_size_bytes\"\x91\x01\n\x13UploadMediaResponse\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nmedia_type\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x01\n\x10ReadMediaRequest\x12)\n\x06output\x18\x01 \x01(\x0b\x32\x17.mediagate.v1.OutputRefH\x00\x12\x13\n\tupload_id\x18\x04 \x01(\tH\x00\x12-\n\x08\x64ocument\x18\x05 \x01(\x0b\x32\x19.mediagate.v1.DocumentRefH\x00\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x18\n\x05limit\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x08\n\x06sourceB\x08\n\x06_limit\"\x9c\x01\n\x0b\x44ocumentRef\x12\x1b\n\rgeneration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.mediagate.v1.DocumentRef.KindB\x04\xe2\x41\x01\x01\"<\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_OUTPUT\x10\x01\x12\r\n\tKIND_LOGS\x10\x02\"U\n\x11ReadMediaResponse\x12$\n\x05media\x18\x01 \x01(\x0b\x32\x13.mediagate.v1.MediaH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent2\xb4\x01\n\x0cMediaService\x12T\n\x0bUploadMedia\x12 .mediagate.v1.UploadMediaRequest\x1a!.mediagate.v1.UploadMediaResponse(\x01\x12N\n\tReadMedia\x12\x1e.mediagate.v1.ReadMediaRequest\x1a\x1f.mediagate.v1.ReadMediaResponse0\x01\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READMEDIAREQUEST'].fields_by_name['offset']._serialized_options = b'\342A\001\001'
   _globals['_READMEDIAREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_READMEDIAREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001'
+  _globals['_DOCUMENTREF'].fields_by_name['generation_id']._loaded_options = None
+  _globals['_DOCUMENTREF'].fields_by_name['generation_id']._serialized_options = b'\342A\001\002'
+  _globals['_DOCUMENTREF'].fields_by_name['kind']._loaded_options = None
+  _globals['_DOCUMENTREF'].fields_by_name['kind']._serialized_options = b'\342A\001\001'
   _globals['_UPLOADMEDIAREQUEST']._serialized_start=135
   _globals['_UPLOADMEDIAREQUEST']._serialized_end=233
   _globals['_UPLOADMETADATA']._serialized_start=235
@@ -52,9 +56,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADMEDIARESPONSE']._serialized_start=348
   _globals['_UPLOADMEDIARESPONSE']._serialized_end=493
   _globals['_READMEDIAREQUEST']._serialized_start=496
-  _globals['_READMEDIAREQUEST']._serialized_end=646
-  _globals['_READMEDIARESPONSE']._serialized_start=648
-  _globals['_READMEDIARESPONSE']._serialized_end=733
-  _globals['_MEDIASERVICE']._serialized_start=736
-  _globals['_MEDIASERVICE']._serialized_end=916
+  _globals['_READMEDIAREQUEST']._serialized_end=693
+  _globals['_DOCUMENTREF']._serialized_start=696
+  _globals['_DOCUMENTREF']._serialized_end=852
+  _globals['_DOCUMENTREF_KIND']._serialized_start=792
+  _globals['_DOCUMENTREF_KIND']._serialized_end=852
+  _globals['_READMEDIARESPONSE']._serialized_start=854
+  _globals['_READMEDIARESPONSE']._serialized_end=939
+  _globals['_MEDIASERVICE']._serialized_start=942
+  _globals['_MEDIASERVICE']._serialized_end=1122
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mediagate.v1 import medium_pb2 as _medium_pb2
 import builtins as _builtins
 import sys
@@ -128,6 +129,7 @@ class ReadMediaRequest(_message.Message):
 
     OUTPUT_FIELD_NUMBER: _builtins.int
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
@@ -140,21 +142,26 @@ class ReadMediaRequest(_message.Message):
     def output(self) -> _medium_pb2.OutputRef:
         """An output of a generation."""
 
+    @_builtins.property
+    def document(self) -> Global___DocumentRef:
+        """A text, JSON or log of a generation that is too large to be shown in it."""
+
     def __init__(
         self,
         *,
         output: _medium_pb2.OutputRef | None = ...,
         upload_id: _builtins.str = ...,
+        document: Global___DocumentRef | None = ...,
         offset: _builtins.int = ...,
         limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "output", b"output", "source", b"source", "upload_id", b"upload_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "document", b"document", "limit", b"limit", "output", b"output", "source", b"source", "upload_id", b"upload_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "offset", b"offset", "output", b"output", "source", b"source", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "document", b"document", "limit", b"limit", "offset", b"offset", "output", b"output", "source", b"source", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["output", "upload_id"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["output", "upload_id", "document"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
@@ -162,6 +169,57 @@ class ReadMediaRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___ReadMediaRequest: _TypeAlias = ReadMediaRequest  # noqa: Y015
+
+@_typing.final
+class DocumentRef(_message.Message):
+    """Names a document of a generation: see TextOutput.document, RawOutput.document and
+    Generation.logs_document.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DocumentRef._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: DocumentRef._Kind.ValueType  # 0
+        """Not said: the output."""
+        KIND_OUTPUT: DocumentRef._Kind.ValueType  # 1
+        """The whole output: a text (text/plain, UTF-8), or JSON (application/json)."""
+        KIND_LOGS: DocumentRef._Kind.ValueType  # 2
+        """The whole log (text/plain, UTF-8)."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """Which of its documents."""
+
+    KIND_UNSPECIFIED: DocumentRef.Kind.ValueType  # 0
+    """Not said: the output."""
+    KIND_OUTPUT: DocumentRef.Kind.ValueType  # 1
+    """The whole output: a text (text/plain, UTF-8), or JSON (application/json)."""
+    KIND_LOGS: DocumentRef.Kind.ValueType  # 2
+    """The whole log (text/plain, UTF-8)."""
+
+    GENERATION_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    generation_id: _builtins.str
+    """The generation."""
+    kind: Global___DocumentRef.Kind.ValueType
+    """Which of its documents. Default: the output."""
+    def __init__(
+        self,
+        *,
+        generation_id: _builtins.str = ...,
+        kind: Global___DocumentRef.Kind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_id", b"generation_id", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentRef: _TypeAlias = DocumentRef  # noqa: Y015
 
 @_typing.final
 class ReadMediaResponse(_message.Message):

@@ -42,9 +42,9 @@ class MediaServiceStub:
     DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
     """
     ReadMedia: _grpc.UnaryStreamMultiCallable[_media_pb2.ReadMediaRequest, _media_pb2.ReadMediaResponse]
-    """Reads an output that the gate keeps, or an upload, from `offset` on.
+    """Reads an output that the gate keeps, an upload or a document, from `offset` on.
 
-    NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+    NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
     tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
     (OUTPUT_STORE_FAILED): it could not be kept.
     """
@@ -63,9 +63,9 @@ class MediaServiceAsyncStub(MediaServiceStub):
     DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
     """
     ReadMedia: _aio.UnaryStreamMultiCallable[_media_pb2.ReadMediaRequest, _media_pb2.ReadMediaResponse]  # type: ignore[assignment]
-    """Reads an output that the gate keeps, or an upload, from `offset` on.
+    """Reads an output that the gate keeps, an upload or a document, from `offset` on.
 
-    NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+    NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
     tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
     (OUTPUT_STORE_FAILED): it could not be kept.
     """
@@ -93,9 +93,9 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_pb2.ReadMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_media_pb2.ReadMediaResponse], _abc.AsyncIterator[_media_pb2.ReadMediaResponse]]:
-        """Reads an output that the gate keeps, or an upload, from `offset` on.
+        """Reads an output that the gate keeps, an upload or a document, from `offset` on.
 
-        NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+        NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
         tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
         (OUTPUT_STORE_FAILED): it could not be kept.
         """

@@ -2,8 +2,8 @@
 // @generated from file mediagate/v1/media.proto (package mediagate.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/media.proto.
  */
 export const file_mediagate_v1_media: GenFile = /*@__PURE__*/
-  fileDesc("ChhtZWRpYWdhdGUvdjEvbWVkaWEucHJvdG8SDG1lZGlhZ2F0ZS52MSJiChJVcGxvYWRNZWRpYVJlcXVlc3QSMAoIbWV0YWRhdGEYASABKAsyHC5tZWRpYWdhdGUudjEuVXBsb2FkTWV0YWRhdGFIABIPCgVjaHVuaxgCIAEoDEgAQgkKB2NvbnRlbnQibgoOVXBsb2FkTWV0YWRhdGESGAoKbWVkaWFfdHlwZRgBIAEoCUIE4kEBARIdCgpzaXplX2J5dGVzGAIgASgDQgTiQQEBSACIAQESFAoGc2hhMjU2GAMgASgJQgTiQQEBQg0KC19zaXplX2J5dGVzIpEBChNVcGxvYWRNZWRpYVJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEg4KBnNoYTI1NhgDIAEoCRISCgptZWRpYV90eXBlGAQgASgJEi8KC2V4cGlyZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKWAQoQUmVhZE1lZGlhUmVxdWVzdBIpCgZvdXRwdXQYASABKAsyFy5tZWRpYWdhdGUudjEuT3V0cHV0UmVmSAASEwoJdXBsb2FkX2lkGAQgASgJSAASFAoGb2Zmc2V0GAIgASgDQgTiQQEBEhgKBWxpbWl0GAMgASgDQgTiQQEBSAGIAQFCCAoGc291cmNlQggKBl9saW1pdCJVChFSZWFkTWVkaWFSZXNwb25zZRIkCgVtZWRpYRgBIAEoCzITLm1lZGlhZ2F0ZS52MS5NZWRpYUgAEg8KBWNodW5rGAIgASgMSABCCQoHY29udGVudDK0AQoMTWVkaWFTZXJ2aWNlElQKC1VwbG9hZE1lZGlhEiAubWVkaWFnYXRlLnYxLlVwbG9hZE1lZGlhUmVxdWVzdBohLm1lZGlhZ2F0ZS52MS5VcGxvYWRNZWRpYVJlc3BvbnNlKAESTgoJUmVhZE1lZGlhEh4ubWVkaWFnYXRlLnYxLlJlYWRNZWRpYVJlcXVlc3QaHy5tZWRpYWdhdGUudjEuUmVhZE1lZGlhUmVzcG9uc2UwAUJQChBkZXYubWVkaWFnYXRlLnYxUAFaOmdpdGh1Yi5jb20vbWVkaWFnYXRlL21lZGlhZ2F0ZS1nby9tZWRpYWdhdGUvdjE7bWVkaWFnYXRldjFiBnByb3RvMw", [file_google_api_field_behavior, file_google_protobuf_timestamp, file_mediagate_v1_medium]);
+  fileDesc("ChhtZWRpYWdhdGUvdjEvbWVkaWEucHJvdG8SDG1lZGlhZ2F0ZS52MSJiChJVcGxvYWRNZWRpYVJlcXVlc3QSMAoIbWV0YWRhdGEYASABKAsyHC5tZWRpYWdhdGUudjEuVXBsb2FkTWV0YWRhdGFIABIPCgVjaHVuaxgCIAEoDEgAQgkKB2NvbnRlbnQibgoOVXBsb2FkTWV0YWRhdGESGAoKbWVkaWFfdHlwZRgBIAEoCUIE4kEBARIdCgpzaXplX2J5dGVzGAIgASgDQgTiQQEBSACIAQESFAoGc2hhMjU2GAMgASgJQgTiQQEBQg0KC19zaXplX2J5dGVzIpEBChNVcGxvYWRNZWRpYVJlc3BvbnNlEhEKCXVwbG9hZF9pZBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgDEg4KBnNoYTI1NhgDIAEoCRISCgptZWRpYV90eXBlGAQgASgJEi8KC2V4cGlyZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLFAQoQUmVhZE1lZGlhUmVxdWVzdBIpCgZvdXRwdXQYASABKAsyFy5tZWRpYWdhdGUudjEuT3V0cHV0UmVmSAASEwoJdXBsb2FkX2lkGAQgASgJSAASLQoIZG9jdW1lbnQYBSABKAsyGS5tZWRpYWdhdGUudjEuRG9jdW1lbnRSZWZIABIUCgZvZmZzZXQYAiABKANCBOJBAQESGAoFbGltaXQYAyABKANCBOJBAQFIAYgBAUIICgZzb3VyY2VCCAoGX2xpbWl0IpwBCgtEb2N1bWVudFJlZhIbCg1nZW5lcmF0aW9uX2lkGAEgASgJQgTiQQECEjIKBGtpbmQYAiABKA4yHi5tZWRpYWdhdGUudjEuRG9jdW1lbnRSZWYuS2luZEIE4kEBASI8CgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIPCgtLSU5EX09VVFBVVBABEg0KCUtJTkRfTE9HUxACIlUKEVJlYWRNZWRpYVJlc3BvbnNlEiQKBW1lZGlhGAEgASgLMhMubWVkaWFnYXRlLnYxLk1lZGlhSAASDwoFY2h1bmsYAiABKAxIAEIJCgdjb250ZW50MrQBCgxNZWRpYVNlcnZpY2USVAoLVXBsb2FkTWVkaWESIC5tZWRpYWdhdGUudjEuVXBsb2FkTWVkaWFSZXF1ZXN0GiEubWVkaWFnYXRlLnYxLlVwbG9hZE1lZGlhUmVzcG9uc2UoARJOCglSZWFkTWVkaWESHi5tZWRpYWdhdGUudjEuUmVhZE1lZGlhUmVxdWVzdBofLm1lZGlhZ2F0ZS52MS5SZWFkTWVkaWFSZXNwb25zZTABQlAKEGRldi5tZWRpYWdhdGUudjFQAVo6Z2l0aHViLmNvbS9tZWRpYWdhdGUvbWVkaWFnYXRlLWdvL21lZGlhZ2F0ZS92MTttZWRpYWdhdGV2MWIGcHJvdG8z", [file_google_api_field_behavior, file_google_protobuf_timestamp, file_mediagate_v1_medium]);
 
 /**
  * One message of an upload.
@@ -165,6 +165,14 @@ export type ReadMediaRequest = Message<"mediagate.v1.ReadMediaRequest"> & {
      */
     value: string;
     case: "uploadId";
+  } | {
+    /**
+     * A text, JSON or log of a generation that is too large to be shown in it.
+     *
+     * @generated from field: mediagate.v1.DocumentRef document = 5;
+     */
+    value: DocumentRef;
+    case: "document";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -188,6 +196,69 @@ export type ReadMediaRequest = Message<"mediagate.v1.ReadMediaRequest"> & {
  */
 export const ReadMediaRequestSchema: GenMessage<ReadMediaRequest> = /*@__PURE__*/
   messageDesc(file_mediagate_v1_media, 3);
+
+/**
+ * Names a document of a generation: see TextOutput.document, RawOutput.document and
+ * Generation.logs_document.
+ *
+ * @generated from message mediagate.v1.DocumentRef
+ */
+export type DocumentRef = Message<"mediagate.v1.DocumentRef"> & {
+  /**
+   * The generation.
+   *
+   * @generated from field: string generation_id = 1;
+   */
+  generationId: string;
+
+  /**
+   * Which of its documents. Default: the output.
+   *
+   * @generated from field: mediagate.v1.DocumentRef.Kind kind = 2;
+   */
+  kind: DocumentRef_Kind;
+};
+
+/**
+ * Describes the message mediagate.v1.DocumentRef.
+ * Use `create(DocumentRefSchema)` to create a new message.
+ */
+export const DocumentRefSchema: GenMessage<DocumentRef> = /*@__PURE__*/
+  messageDesc(file_mediagate_v1_media, 4);
+
+/**
+ * Which of its documents.
+ *
+ * @generated from enum mediagate.v1.DocumentRef.Kind
+ */
+export enum DocumentRef_Kind {
+  /**
+   * Not said: the output.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The whole output: a text (text/plain, UTF-8), or JSON (application/json).
+   *
+   * @generated from enum value: KIND_OUTPUT = 1;
+   */
+  OUTPUT = 1,
+
+  /**
+   * The whole log (text/plain, UTF-8).
+   *
+   * @generated from enum value: KIND_LOGS = 2;
+   */
+  LOGS = 2,
+}
+
+/**
+ * Describes the enum mediagate.v1.DocumentRef.Kind.
+ */
+export const DocumentRef_KindSchema: GenEnum<DocumentRef_Kind> = /*@__PURE__*/
+  enumDesc(file_mediagate_v1_media, 4, 0);
 
 /**
  * One message of a medium's bytes.
@@ -224,7 +295,7 @@ export type ReadMediaResponse = Message<"mediagate.v1.ReadMediaResponse"> & {
  * Use `create(ReadMediaResponseSchema)` to create a new message.
  */
 export const ReadMediaResponseSchema: GenMessage<ReadMediaResponse> = /*@__PURE__*/
-  messageDesc(file_mediagate_v1_media, 4);
+  messageDesc(file_mediagate_v1_media, 5);
 
 /**
  * Media in and out over the gRPC port alone.
@@ -248,9 +319,9 @@ export const MediaService: GenService<{
     output: typeof UploadMediaResponseSchema;
   },
   /**
-   * Reads an output that the gate keeps, or an upload, from `offset` on.
+   * Reads an output that the gate keeps, an upload or a document, from `offset` on.
    *
-   * NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output or upload, or another
+   * NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
    * tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
    * (OUTPUT_STORE_FAILED): it could not be kept.
    *

@@ -17,7 +17,7 @@ from typing import Literal
 from mediagate_server import errors, telemetry
 from mediagate_server.interceptors.outbound.call import Call, T
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
-from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
+from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UnreadableAnswer
 
 Kind = Literal["create", "read"]
 
@@ -87,8 +87,8 @@ class Breaker:
             answer = await proceed()
             failed = False
             return answer
-        except NoAnswer:
-            failed = True
+        except NoAnswer as failure:
+            failed = None if isinstance(failure, UnreadableAnswer) else True
             raise
         except Refused as refused:
             # A definite answer shows that upstream is there, not that the model works.

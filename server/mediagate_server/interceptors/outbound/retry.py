@@ -14,7 +14,13 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from mediagate_server import telemetry
 from mediagate_server.interceptors.outbound.backoff import Backoff
 from mediagate_server.interceptors.outbound.call import Call, Endpoint, T
-from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UpstreamError
+from mediagate_server.replicate.port import (
+    NoAnswer,
+    Refusal,
+    Refused,
+    UnreadableAnswer,
+    UpstreamError,
+)
 
 _TRIES: dict[Endpoint, int] = {
     "get": 3,
@@ -91,6 +97,8 @@ class Retry:
 
 def _cause(failure: BaseException | None) -> str | None:
     """Why sending again may help; None where it cannot."""
+    if isinstance(failure, UnreadableAnswer):
+        return None
     if isinstance(failure, NoAnswer):
         return _NO_ANSWER
     if isinstance(failure, Refused):

@@ -1,0 +1,255 @@
+"""Large outputs: what was settled first is read from upstream's answer, and kept as documents.
+
+The cost of a run is known before anybody has looked at what it made. A text is then written to a
+file by a worker process; so is any other JSON, with its links lifted out. Of a text up to 256 KiB
+nothing but the text is left of that; a longer one is kept beside the media, whole.
+"""
+
+import asyncio
+import codecs
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from mediagate_server.catalog.plan import OutputKind
+from mediagate_server.errors import Failure, StoredFailure
+from mediagate_server.generations import endings
+from mediagate_server.generations.doors import Keeper, Surroundings
+from mediagate_server.generations.finish import TEXTS
+from mediagate_server.generations.text_buffer import Chunk, TextBuffer, expired
+from mediagate_server.outputs.keeping import LINK_LIFE, document_key
+from mediagate_server.outputs.port import not_kept
+from mediagate_server.replacing import replace
+from mediagate_server.replicate.port import (
+    LargeValue,
+    NoAnswer,
+    Prediction,
+    PredictionStatus,
+    Refusal,
+    Refused,
+    ValueUnreadable,
+)
+from mediagate_server.store.records import Generation, Output, Purpose, StoredMedia
+
+MOST_INLINE: Final = 256 * 1024
+"""Bytes of a text that is part of its record."""
+_HEAD: Final = 64 * 1024
+"""Bytes of a longer one that are."""
+_MOST_CHECKED: Final = 4 * 1024 * 1024
+"""Bytes of a text that is to be JSON."""
+_PIECE: Final = 256 * 1024
+_PAUSE: Final = 5.0
+_TEXT, _JSON = "text/plain", "application/json"
+
+
+class ReadOutput(Struct, frozen=True):
+    """What was read. `broken`: callers were sent a text that it does not begin with."""
+
+    output: Output | None = None
+    failure: Failure | None = None
+    logs_document: StoredMedia | None = None
+    broken: bool = False
+
+
+class LargeOutputReader:
+    """Reads what is pending of one generation.
+
+    `told` is what callers were sent of its text, and gets the rest; `clean`: that stream came to
+    its own end. `streams`: somebody may ask for the rest.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        record: Generation,
+        told: TextBuffer,
+        *,
+        clean: bool,
+        streams: bool,
+    ) -> None:
+        self._around = around
+        self._keeper = around.keeper
+        self._record = record
+        self._told = told
+        self._clean = clean
+        self._streams = streams
+
+    async def read(self, answer: Prediction | None) -> ReadOutput:
+        """All of it. `answer` None: it was lost with an earlier process, and is asked for again."""
+        answer = answer or await self._ask_again()
+        if answer is None:
+            return ReadOutput(failure=not_kept("upstream does not have it any more"))
+        found = ReadOutput(output=replace(self._record.output or Output(), pending=False))
+        value = answer.output
+        if isinstance(value, LargeValue):
+            try:
+                found = await self._read_output(answer, value)
+            except ValueUnreadable:
+                found = ReadOutput(failure=self._too_large("it could not be read"))
+        elif not (found.output and found.output != Output()):
+            return ReadOutput(failure=not_kept("upstream does not have it any more"))
+        if answer.large_logs is not None and not answer.large_logs.is_over:
+            logs = await self._read_logs(answer.large_logs)
+            found = replace(found, logs_document=logs)
+        return found
+
+    async def _read_output(self, answer: Prediction, value: LargeValue) -> ReadOutput:
+        if value.is_over:
+            return ReadOutput(failure=self._too_large("it is too large"))
+        kind = self._record.shape["kind"]
+        if kind in TEXTS or kind == OutputKind.JSON_TEXT:
+            async with self._keeper.scratch_file() as path:
+                return await self._read_text(value, path, checked=kind == OutputKind.JSON_TEXT)
+        return ReadOutput(output=await self._read_value(answer, value))
+
+    async def _read_text(self, value: LargeValue, path: Path, *, checked: bool) -> ReadOutput:
+        told = self._told
+        # Off the loop: it may be as long as the text itself.
+        prefix = await asyncio.to_thread(told.sha256)
+        size = told.sequence
+        file = await value.write_text(path, prefix_size=size, prefix_sha256=prefix)
+        if checked:
+            return await self._read_checked(path, file.size)
+        broken = bool(size) and not file.begins_so
+        if broken and self._clean:
+            broken = not await asyncio.to_thread(_is_alike, path, list(told.pieces()))
+        elif self._streams and not broken:
+            await self._tell_rest(path)
+        if file.size <= MOST_INLINE:
+            text = await asyncio.to_thread(path.read_text, "utf-8")
+            return ReadOutput(output=Output(text=text), broken=broken)
+        head = await asyncio.to_thread(_head, path)
+        document = await self._keep("output", path, _TEXT)
+        return ReadOutput(output=Output(text=head, document=document), broken=broken)
+
+    async def _read_checked(self, path: Path, size: int) -> ReadOutput:
+        """A text that is to be JSON: told once it is seen to be."""
+        if size > _MOST_CHECKED:
+            return ReadOutput(failure=self._too_large("it is too large to be checked"))
+        answer = await asyncio.to_thread(path.read_text, "utf-8")
+        schema, tenant = self._record.shape["field"], self._record.tenant
+        reading = await self._around.read_answer(answer, schema, tenant)
+        if reading.problem:
+            prediction_id = self._record.attempt.prediction_id
+            failure = endings.output_invalid(self._record.model, prediction_id, reading.problem)
+            return ReadOutput(failure=failure)
+        await asyncio.to_thread(path.write_text, reading.text, "utf-8")
+        if self._streams and not self._told.sequence:
+            await self._tell_rest(path)
+        if len(reading.text.encode()) <= MOST_INLINE:
+            return ReadOutput(output=Output(text=reading.text))
+        head = await asyncio.to_thread(_head, path)
+        return ReadOutput(
+            output=Output(text=head, document=await self._keep("output", path, _TEXT))
+        )
+
+    async def _tell_rest(self, path: Path) -> None:
+        """What callers do not have yet, a piece at a time."""
+        pieces = _pieces(path, self._told.sequence)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            self._told.append(piece)
+
+    async def _read_value(self, answer: Prediction, value: LargeValue) -> Output:
+        ended_at = answer.completed_at or self._around.clock.now()
+        async with self._keeper.scratch_file() as path:
+            file = await value.write_json(path, lift=True)
+            document = await self._keep("output", path, _JSON)
+        media_type = self._record.shape["media_type"]
+        media = tuple(endings.medium_of(link, media_type, ended_at) for link in file.links)
+        return Output(media=media, document=document)
+
+    async def _read_logs(self, value: LargeValue) -> StoredMedia | None:
+        async with self._keeper.scratch_file() as path:
+            try:
+                await value.write_text(path, prefix_size=0, prefix_sha256="")
+            except ValueUnreadable:
+                return None
+            return await self._keep("logs", path, _TEXT)
+
+    async def _keep(self, name: str, path: Path, media_type: str) -> StoredMedia:
+        key = document_key(self._record.id, name)
+        return await self._keeper.keep_document(key, path, media_type)
+
+    async def _ask_again(self) -> Prediction | None:
+        """Upstream's answer once more; None where it has none any more, or for too long."""
+        attempt = next(
+            one for one in reversed(self._record.attempts) if one.purpose is Purpose.GENERATE
+        )
+        until = (attempt.completed_at or self._around.clock.now()) + LINK_LIFE / 2
+        while self._around.clock.now() < until:
+            try:
+                answer = await self._around.upstream.get(attempt.prediction_id, model=attempt.model)
+            except Refused as refused:
+                if refused.refusal is Refusal.NOT_FOUND:
+                    return None
+            except NoAnswer:
+                pass
+            else:
+                return answer if answer.status is PredictionStatus.SUCCEEDED else None
+            await self._around.clock.wait(asyncio.Event(), _PAUSE)
+        return None
+
+    def _too_large(self, cause: str) -> Failure:
+        record = self._record
+        return endings.output_too_large(record.model, record.attempt.prediction_id, cause)
+
+
+async def stored_text(
+    keeper: Keeper, key: str, document: StoredMedia, after: int
+) -> AsyncIterator[Chunk]:
+    """A text that is kept, from a byte on, as it would have been streamed.
+
+    StreamExpired where the byte is beyond its end or within a letter.
+    """
+    size = document.size or 0
+    if document.failure:
+        raise StoredFailure(document.failure)
+    if after > size:
+        raise expired(after, size)
+    decoder, reached = codecs.getincrementaldecoder("utf-8")(), after
+    async for data in keeper.read_document(key, after, size - after):
+        reached += len(data)
+        try:
+            text = decoder.decode(data)
+        except UnicodeDecodeError:
+            raise expired(after, size) from None
+        waiting = len(decoder.getstate()[0])
+        yield Chunk(reached - waiting, text)
+
+
+def is_large(answer: Prediction | None) -> bool:
+    """Whether something of it lies in a file still."""
+    return answer is not None and (
+        isinstance(answer.output, LargeValue) or answer.large_logs is not None
+    )
+
+
+def _head(path: Path) -> str:
+    """The beginning of a long text, whole letters."""
+    with path.open("rb") as file:
+        return codecs.getincrementaldecoder("utf-8")().decode(file.read(_HEAD))
+
+
+def _pieces(path: Path, begin: int) -> Iterator[str]:
+    """The text from a byte on."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    with path.open("rb") as file:
+        file.seek(begin)
+        while data := file.read(_PIECE):
+            yield decoder.decode(data)
+
+
+def _is_alike(path: Path, told: list[str]) -> bool:
+    """Whether two texts are the same but for white space, which streams are careless with."""
+    return _without_space(_pieces(path, 0)) == _without_space(iter(told))
+
+
+def _without_space(pieces: Iterator[str]) -> bytes:
+    """A digest of all that is no white space."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update("".join(piece.split()).encode())
+    return digest.digest()

@@ -1,0 +1,252 @@
+"""Large answers: received into files, and read by worker processes, so that none is ever an object.
+
+An answer of upstream's holds what a model has put out, which may be anything. Up to 256 KiB it is
+decoded where it arrives. Beyond that, or where it has very many values, it lies in a file from its
+first bytes on; a worker cuts it down to what the gate reads (`json_reduction.py`), and what it
+leaves out stays in the file as a `LargeValue` for whoever wants it.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import httpx
+import orjson
+
+from mediagate_server import caller
+from mediagate_server.replacing import replace
+from mediagate_server.replicate.decoding import decode_page, decode_prediction
+from mediagate_server.replicate.port import (
+    MOST_KEPT,
+    LargeValue,
+    NoAnswer,
+    Prediction,
+    PredictionPage,
+    TextFile,
+    UnreadableAnswer,
+    ValueFile,
+    ValueUnreadable,
+)
+from mediagate_server.worker_processes import (
+    MIB,
+    FairPlaces,
+    Task,
+    WorkerError,
+    WorkerProcesses,
+)
+
+MOST_INLINE: Final = 256 * 1024
+"""Bytes of an answer that is decoded where it arrives."""
+MOST_COMMAS: Final = 20_000
+MOST_READ: Final = 512 * MIB
+"""Bytes of an answer that is read at all."""
+
+_AT_ONCE: Final = 8
+"""Large answers that are received at a time; one tenant has at most all but one of these places."""
+_MOST_WAITING: Final = 4_096
+_PIECE: Final = 256 * 1024
+_STALLED: Final = 10.0
+"""Seconds within which the next MiB has to come."""
+_LONGEST: Final = 300.0
+"""Seconds in which all of it has to come."""
+_REDUCE_SECONDS: Final = 60.0
+_EXTRACT_SECONDS: Final = 60.0
+# The file is mapped, which counts as memory; what a job allocates besides is a few MiB.
+_MEMORY: Final = MOST_READ + 256 * MIB
+_ROOM: Final = "mediagate_server.replicate"
+_PREDICTION: Final = Task(f"{_ROOM}.json_reduction:reduce_prediction", _MEMORY)
+_PAGE: Final = Task(f"{_ROOM}.json_reduction:reduce_page", _MEMORY)
+_DOCUMENT: Final = Task(f"{_ROOM}.json_reduction:reduce_document", _MEMORY)
+_TEXT: Final = Task(f"{_ROOM}.json_extraction:write_text", _MEMORY)
+_JSON: Final = Task(f"{_ROOM}.json_extraction:write_json", _MEMORY)
+
+
+class BodyFile:
+    """An answer in a file, which is erased with the last reference to it."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.size = size
+        weakref.finalize(self, path.unlink, missing_ok=True)
+
+
+Body = bytes | BodyFile
+
+
+def is_dense(body: bytes) -> bool:
+    """Whether it would become very many objects, small as it is."""
+    return len(body) > 2 * MOST_COMMAS and body.count(b",") > MOST_COMMAS
+
+
+class LargeBodies:
+    """Where large answers are received and read. For one process and one event loop.
+
+    `folder` is cleared: what is in it was left by an earlier process.
+    """
+
+    def __init__(self, folder: Path, workers: WorkerProcesses) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        self._folder = folder
+        self._workers = workers
+        self._places = FairPlaces(_AT_ONCE)
+
+    async def receive(
+        self,
+        begun: bytes,
+        chunks: AsyncIterator[bytes],
+        status: int,
+        within: asyncio.Timeout | None = None,
+    ) -> BodyFile:
+        """What has come of a body and all that follows, in a file. NoAnswer where it breaks off.
+
+        `within` is the time of the whole request: it is stretched for as long as more comes.
+        """
+        async with self._place(within):
+            path = self._folder / secrets.token_hex(16)
+            try:
+                file = await asyncio.to_thread(_create, path)
+            except OSError:
+                raise NoAnswer("the answer could not be written down") from None
+            body = BodyFile(path, 0)
+            try:
+                body.size = await _write_all(file, begun, chunks, status, within)
+            finally:
+                await asyncio.shield(asyncio.to_thread(os.close, file))
+        return body
+
+    @asynccontextmanager
+    async def _place(self, within: asyncio.Timeout | None) -> AsyncIterator[None]:
+        """A place among those that are received. The wait for it is no time of upstream's."""
+        if within is not None:
+            within.reschedule(None)
+        async with self._places.place(caller.tenant(), _MOST_WAITING):
+            _stretch(within, asyncio.get_running_loop().time() + _LONGEST)
+            yield
+
+    async def prediction(self, body: Body) -> Prediction:
+        """The prediction in a large answer. UnreadableAnswer where none can be read."""
+        file = await self._filed(body)
+        places, document = await self._reduced(_PREDICTION, file)
+        prediction = decode_prediction(document)
+        is_over = file.size > MOST_KEPT
+        found = {
+            name: LargeValue(file, begin, end, entries, self._extracted, is_over=is_over)
+            for name, (begin, end, entries) in places.items()
+        }
+        return replace(
+            prediction,
+            output=found.get("output", prediction.output),
+            large_logs=found.get("logs"),
+        )
+
+    async def page(self, body: Body) -> PredictionPage:
+        """The page of a list in a large answer, without outputs and logs."""
+        return decode_page((await self._reduced(_PAGE, await self._filed(body)))[1])
+
+    async def document(self, body: Body) -> bytes:
+        """Any other large answer, without what is large in it and of no use."""
+        return (await self._reduced(_DOCUMENT, await self._filed(body)))[1]
+
+    async def _filed(self, body: Body) -> BodyFile:
+        return body if isinstance(body, BodyFile) else await self.receive(body, _nothing(), 200)
+
+    async def _reduced(self, task: Task, file: BodyFile) -> tuple[dict[str, Any], bytes]:
+        try:
+            answer = await self._workers.run(
+                task,
+                os.fsencode(file.path),
+                seconds=_REDUCE_SECONDS,
+                tenant=caller.tenant(),
+                most_waiting=_MOST_WAITING,
+            )
+        except WorkerError as error:
+            raise UnreadableAnswer(f"reading the answer: {type(error).__name__}") from None
+        places, _, document = answer.partition(b"\n")
+        if not document:
+            raise NoAnswer("the answer is not JSON")
+        return orjson.loads(places), document
+
+    async def _extracted(
+        self, value: LargeValue, target: Path, order: dict[str, Any]
+    ) -> TextFile | ValueFile:
+        """See LargeValue."""
+        body: BodyFile = value.file
+        task = _TEXT if "prefix_size" in order else _JSON
+        order = {"path": str(body.path), "target": str(target), **order}
+        try:
+            answer = await self._workers.run(
+                task,
+                orjson.dumps(order | {"begin": value.begin, "end": value.end}),
+                seconds=_EXTRACT_SECONDS,
+                tenant=caller.tenant(),
+                most_waiting=_MOST_WAITING,
+            )
+        except WorkerError as error:
+            raise ValueUnreadable(type(error).__name__) from None
+        found = orjson.loads(answer)
+        if not found:
+            raise ValueUnreadable("it is no text")
+        if task is _TEXT:
+            return TextFile(found["size"], begins_so=found["prefix"])
+        return ValueFile(found["size"], tuple(found["links"]))
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+async def _write_all(
+    file: int,
+    begun: bytes,
+    chunks: AsyncIterator[bytes],
+    status: int,
+    within: asyncio.Timeout | None,
+) -> int:
+    """Everything into the file, a quarter of a MiB at a time; how much it was."""
+    waiting, size, told = bytearray(begun), len(begun), 0
+    until = asyncio.get_running_loop().time() + _LONGEST
+    try:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > MOST_READ:
+                raise UnreadableAnswer("the answer is too large", http_status=status)
+            waiting += chunk
+            if len(waiting) >= _PIECE:
+                await asyncio.to_thread(_write, file, bytes(waiting))
+                waiting.clear()
+                if size - told >= MIB:
+                    told = size
+                    _stretch(within, until)
+    except (httpx.HTTPError, aiohttp.ClientError, ConnectionError):
+        pass  # JSON says itself whether it is whole.
+    except OSError:
+        raise NoAnswer("the answer could not be written down", http_status=status) from None
+    try:
+        await asyncio.to_thread(_write, file, bytes(waiting))
+    except OSError:
+        raise NoAnswer("the answer could not be written down", http_status=status) from None
+    return size
+
+
+def _write(file: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _stretch(within: asyncio.Timeout | None, until: float) -> None:
+    if within is not None and not within.expired():
+        within.reschedule(min(until, asyncio.get_running_loop().time() + _STALLED))
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    if False:
+        yield b""
