@@ -1,6 +1,7 @@
 """The tables against the contract, and random requests of every type against the tables."""
 
 import re
+from random import Random
 from typing import Any
 
 from google.protobuf import descriptor_pool
@@ -33,6 +34,7 @@ from mediagate_server.interceptors.inbound.validation.not_built import (
 from mediagate_server.interceptors.inbound.validation.relations import RELATIONS
 from mediagate_server.interceptors.inbound.validation.rules import rules
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
+from tests.random_messages import RandomMessages
 
 from .requests import messages
 
@@ -91,6 +93,15 @@ def test_random_requests_never_break_it(request_: Message) -> None:
         for violation in failure.violations:
             assert violation.description
             assert leads_somewhere(request_, violation.field), violation
+
+
+def test_values_at_every_edge_never_break_it(seed: int) -> None:
+    """The same of messages that hold what is at and over the edges of every type."""
+    drawn = RandomMessages(Random(seed), {})
+    for name in REQUESTS:
+        for _ in range(100):
+            failure = refused(drawn.message(DESCRIPTORS[name]))
+            assert failure is None or failure.reason is not Reason.INTERNAL
 
 
 def refused(request: Message) -> Failure | None:

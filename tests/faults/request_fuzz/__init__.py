@@ -1,0 +1,1 @@
+"""A seeded fuzz of requests: any rpc, any message, forged tokens, in front of permissive models."""

@@ -1,0 +1,213 @@
+"""Which rpc is sent what: requests that are nearly right, wholly random ones, and bytes of none."""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from mediagate.v1 import (
+    admin_pb2,
+    audio_pb2,
+    generations_pb2,
+    image_pb2,
+    media_pb2,
+    models_pb2,
+    safety_pb2,
+    text_pb2,
+    usage_pb2,
+    video_pb2,
+)
+from mediagate_server.catalog.catalog import Catalog
+from tests.random_messages import JSON_SCALARS, Pools, RandomMessages, struct_of
+
+from .permissive_upstream import MODELS
+
+CONTRACT: Final = (
+    admin_pb2,
+    audio_pb2,
+    generations_pb2,
+    image_pb2,
+    media_pb2,
+    models_pb2,
+    safety_pb2,
+    text_pb2,
+    usage_pb2,
+    video_pb2,
+)
+METHODS: Final[tuple[MethodDescriptor, ...]] = tuple(
+    method
+    for file in CONTRACT
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+)
+OFTEN: Final = ("RunModel", "EstimateCost", "ListGenerations", "ListCharges", "GenerateText")
+"""What is asked three times as often as the rest."""
+GOOD: Final[dict[str, dict[str, Any]]] = {
+    "StreamText": {"prompt": "a cat"},
+    "GenerateText": {"prompt": "a cat"},
+    "GenerateImage": {"prompt": "a cat"},
+    "GenerateVideo": {"prompt": "a cat"},
+    "GenerateAudio": {"prompt": "a cat"},
+    "CheckSafety": {"content": "a cat"},
+    "RunModel": {"model": "fuzz/anything"},
+    "StreamModel": {"model": "fuzz/anything"},
+}
+"""What is right by itself; what of all other requests is right they are with nothing set."""
+ESTIMATED: Final = {
+    "text": "GenerateText",
+    "image": "GenerateImage",
+    "video": "GenerateVideo",
+    "audio": "GenerateAudio",
+    "safety": "CheckSafety",
+    "run": "RunModel",
+}
+"""What EstimateCost can be asked, and the rpc that would be sent."""
+CATALOG: Final = Catalog.load().models()
+
+
+@dataclass
+class Known:
+    """What the gate has given out so far, to be sent back to it."""
+
+    ids: deque[str] = field(default_factory=lambda: deque(maxlen=200))
+    uploads: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    tokens: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    request_ids: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+
+    def learn(self, response: Any) -> None:
+        """Note what a response names."""
+        fields = response.DESCRIPTOR.fields_by_name
+        if "generation" in fields and response.generation.id:
+            self.ids.append(response.generation.id)
+        if "upload_id" in fields and response.upload_id:
+            self.uploads.append(response.upload_id)
+        if "next_page_token" in fields and response.next_page_token:
+            self.tokens.append(response.next_page_token)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One call: the bytes of its messages."""
+
+    number: int
+    method: MethodDescriptor
+    messages: tuple[bytes, ...]
+    key: str | None
+    """None: the caller's own."""
+
+    def __str__(self) -> str:
+        shown = ", ".join(base64.b64encode(one[:600]).decode() for one in self.messages[:3])
+        return f"message {self.number} of {self.method.full_name}, key {self.key!r}: {shown}"
+
+
+def draw(seed: int, number: int, known: Known, keys: tuple[str, ...]) -> Sent:
+    """The call of this number. `keys` are such as name nobody."""
+    random = Random(f"{seed} {number}")
+    method = random.choice(METHODS)
+    if random.random() < 0.25:
+        method = random.choice([one for one in METHODS if one.name in OFTEN])
+    drawn = RandomMessages(random, pools(random, known))
+    count = random.randint(0, 4) if method.client_streaming else 1
+    messages = []
+    for index in range(count):
+        content = request(random, drawn, method, index).SerializeToString()
+        messages.append(drawn.garbled(content) if random.random() < 0.1 else content)
+    key = random.choice(keys) if random.random() < 0.04 else None
+    return Sent(number, method, tuple(messages), key)
+
+
+def request(random: Random, drawn: RandomMessages, method: MethodDescriptor, index: int) -> Message:
+    """A request: in three of four cases one that is right, or was until some fields were set."""
+    if random.random() < 0.25:
+        return drawn.message(method.input_type)
+    made: Any = GetMessageClass(method.input_type)(**GOOD.get(method.name, {}))
+    if method.name == "EstimateCost":
+        kind = random.choice(sorted(ESTIMATED))
+        getattr(made, kind).MergeFrom(type(getattr(made, kind))(**GOOD[ESTIMATED[kind]]))
+        _spoil(random, drawn, getattr(made, kind))
+    elif method.name == "UploadMedia" and index:
+        made.chunk = b"x" * 2_000
+    elif method.name == "UploadMedia":
+        made.metadata.SetInParent()
+    else:
+        named = {"id", "upload_id"} & set(method.input_type.fields_by_name)
+        for name in sorted(named):
+            drawn.put(made, method.input_type.fields_by_name[name])
+        _spoil(random, drawn, made)
+    return made  # type: ignore[no-any-return]
+
+
+def _spoil(random: Random, drawn: RandomMessages, made: Any) -> None:
+    """Set some fields; the input of a run as a rule, to what its price may go by."""
+    fields: list[FieldDescriptor] = list(made.DESCRIPTOR.fields)
+    for one in random.sample(fields, min(len(fields), random.randint(0, 3))):
+        drawn.put(made, one)
+    if "input" in made.DESCRIPTOR.fields_by_name and random.random() < 0.7:
+        model = random.choice(CATALOG)
+        names = random.sample(sorted(model.inputs), min(len(model.inputs), random.randint(1, 5)))
+        values = {name: random.choice((*JSON_SCALARS, drawn.json())) for name in names}
+        if random.random() < 0.8:
+            values.setdefault("prompt", "a")
+        made.model = random.choice((model.slug, model.slug, *MODELS))
+        made.input.CopyFrom(struct_of(values))
+
+
+def pools(random: Random, known: Known) -> Pools:
+    """Values that mean something to the gate, or nearly."""
+
+    def of(given: deque[str], *others: str) -> str:
+        """One that was given out, changed in a place or not; or another."""
+        if not given or random.random() < 0.3:
+            return random.choice(others)
+        one = random.choice(given)
+        if random.random() < 0.6:
+            return one
+        place = random.randrange(len(one))
+        return one[:place] + random.choice("0aZ_-=é") + one[place + 1 :]
+
+    def model() -> str:
+        one = random.choice(CATALOG)
+        return random.choice((*one.names, one.slug, *MODELS, "a/b", "nobody", f"{one.slug}:1"))
+
+    def request_id() -> str:
+        known.request_ids.append(f"{random.getrandbits(128):032x}")
+        return random.choice(known.request_ids)
+
+    def number() -> int:
+        return random.choice((0, 1, 2, 5, 17, 2**31, 2**62))
+
+    def words() -> str:
+        return random.choice(("a cat", "the sea", "x" * 9_000, "😀"))
+
+    forged = base64.urlsafe_b64encode(b'["%s", [%d, "x"]]' % (b"0" * 16, random.choice((1, 2**70))))
+    tenant = random.choice(("fuzz", "victim", "boss", "*", "nobody"))
+    return {
+        "id": lambda: of(known.ids, "gen_" + "0" * 32, "gen_x", "upl_x"),
+        "generation_id": lambda: of(known.ids, "gen_" + "0" * 32),
+        "upload_id": lambda: of(known.uploads, "upl_" + "0" * 32, "upl_../../x"),
+        "page_token": lambda: of(known.tokens, forged.decode(), "eyJ", "W10="),
+        "request_id": request_id,
+        "model": model,
+        "models": model,
+        "tenant": lambda: tenant,
+        "after_sequence": number,
+        "page_size": lambda: random.choice((0, 1, 3, 50, 2**31 - 1)),
+        "webhook_url": lambda: random.choice(("https://receiver.invalid/x", "http://127.0.0.1:1/")),
+        "uri": lambda: random.choice(("https://a.example/x.png", "http://10.0.0.1/x", "data:,x")),
+        "prompt": words,
+        "content": words,
+        "text": words,
+        "label_key": lambda: "team",
+        "value": lambda: random.choice(("a", "b")),
+        "max_cost_usd_nanos": lambda: random.choice((0, 1, 10**6, 10**9, 2**63 - 1)),
+        "key": lambda: random.choice(("team", "job", "x" * 63, "Prompt", "image")),
+        "media_type": lambda: "image/png",
+        "budget": lambda: random.choice(("all", "team")),
+    }
