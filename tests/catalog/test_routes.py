@@ -7,6 +7,7 @@ from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.catalog.route import Route, screened
+from mediagate_server.catalog.screening import screening_request
 from mediagate_server.errors import MaxCostExceeded, PriceUnknown
 
 CATALOG = Catalog.load(fans_out=True)
@@ -15,7 +16,7 @@ IMAGE = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": "a cat", "count": 2}
 
 def route(request: ModelRequest, catalog: Catalog = CATALOG) -> Route:
     """The route of a request that is screened."""
-    return screened(request, catalog.plan, catalog.candidates)
+    return screened(request, screening_request(request), catalog.plan, catalog.candidates)
 
 
 def with_bound(most: int) -> ModelRequest:
@@ -64,15 +65,20 @@ def test_an_unknown_part_makes_the_whole_unknown() -> None:
     plan = CATALOG.plan(IMAGE)
     unknown = Route(Candidates((plan,)), screening=CATALOG.plan(_music()))
     assert unknown.estimate == Estimate(None, None, None)
+    asked = with_bound(10**12)
+    check = screening_request(asked)
     with pytest.raises(PriceUnknown):
-        screened(with_bound(10**12), lambda _: CATALOG.plan(_music()), CATALOG.candidates)
+        screened(asked, check, lambda _: CATALOG.plan(_music()), CATALOG.candidates)
 
 
 def test_without_words_there_is_nothing_to_screen() -> None:
-    """The route is that of the request alone."""
+    """The route is that of the request alone, and says so."""
     asked = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": " "})
-    taken = screened(asked, CATALOG.plan, lambda _: Candidates((CATALOG.plan(IMAGE),)))
+    chain = Candidates((CATALOG.plan(IMAGE),))
+    taken = screened(asked, screening_request(asked), CATALOG.plan, lambda _: chain)
     assert taken.screening is None
+    assert taken.not_screened
+    assert not route(IMAGE).not_screened
 
 
 def _music() -> ModelRequest:

@@ -12,6 +12,8 @@ from mediagate.v1 import (
     generation_pb2,
     generations_pb2,
     image_pb2,
+    medium_pb2,
+    models_pb2,
     options_pb2,
     text_pb2,
     verdict_pb2,
@@ -20,8 +22,9 @@ from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 
 from .asking import bill
-from .failures import reason_of
+from .failures import fields_of, reason_of
 from .gates import Opener
+from .scripted import ID, ScriptedUpstream, says
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
@@ -144,3 +147,107 @@ async def test_cancelling_while_it_is_screened(sandbox: Sandbox, open_gate: Open
     attempts = done.generation.attempts
     assert attempts[1].state == Tried.STATE_REFUSED
     assert done.generation.cost.usd_nanos == attempts[0].cost.usd_nanos
+
+
+SCHEMA = {
+    "components": {
+        "schemas": {
+            "Input": {
+                "type": "object",
+                "properties": {
+                    "prompt": {"type": "string"},
+                    "image": {"type": "string", "format": "uri"},
+                },
+            },
+            "Output": {"type": "string"},
+        }
+    }
+}
+ANY = {
+    "owner": "acme",
+    "name": "any",
+    "latest_version": {"id": "1" * 64, "openapi_schema": SCHEMA},
+}
+PICTURE = "https://example.com/a.png"
+
+
+def run(given: dict[str, Any], **media: bytes) -> models_pb2.RunModelRequest:
+    """A screened run of a model by its own inputs."""
+    request = models_pb2.RunModelRequest(model="acme/any", options=SCREENED)
+    request.input.update(given)
+    for name, data in media.items():
+        inline = medium_pb2.InlineMedia(data=data, media_type="text/plain")
+        request.media[name].media.add(inline=inline)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_", "shown"),
+    [
+        (run({"prompt": f"{PICTURE} is a cat", "image": PICTURE}), f"{PICTURE} is a cat"),
+        (run({"prompt": "http://a cat"}), "http://a cat"),
+        (run({"prompt": "data:a cat"}), "data:a cat\n\n"),
+        (run({}, image=b"a cat"), "a cat"),
+        (run({}, image=b"a cat" + b" " * 300_000), ""),
+    ],
+    ids=range(5),
+)
+async def test_what_a_check_is_shown(
+    scripted: ScriptedUpstream,
+    open_gate: Opener,
+    request_: models_pb2.RunModelRequest,
+    shown: str,
+) -> None:
+    """What begins like a link is a text all the same, and a file of text is read."""
+    scripted.models["acme/any"] = ANY
+    scripted.creates = [says({"id": ID, "status": "succeeded", "output": "unsafe\nS1"})]
+    async with open_gate(scripted.url) as (stubs, _):
+        if not shown:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stubs.models.RunModel(request_)
+            assert fields_of(refused.value) == {"options.screen_prompt"}
+            assert not scripted.posted
+            return
+        made = (await stubs.models.RunModel(request_)).generation
+    (sent,) = scripted.posted
+    assert sent["input"]["prompt"].strip() == shown.strip()
+    assert made.state == State.STATE_FAILED
+    assert made.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_UNSAFE
+
+
+async def test_nothing_to_screen_is_told(scripted: ScriptedUpstream, open_gate: Opener) -> None:
+    """It is run, and nobody is told that it is safe."""
+    scripted.models["acme/any"] = ANY
+    scripted.creates = [says({"id": ID, "status": "succeeded", "output": "x"})]
+    request = run({"image": PICTURE})
+    request.request_id = str(uuid4())
+    async with open_gate(scripted.url) as (stubs, _):
+        made = (await stubs.models.RunModel(request)).generation
+        again = await stubs.models.RunModel(request)
+    assert made.state == State.STATE_SUCCEEDED
+    assert made.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_UNSPECIFIED
+    assert "no text" in made.safety.not_checked
+    assert again.replayed
+    assert again.generation.safety == made.safety
+    assert len(scripted.posted) == 1
+
+
+async def test_a_stream_ends_with_its_verdict(sandbox: Sandbox, open_gate: Opener) -> None:
+    """As the generation itself has it; without a check there is none."""
+    async with open_gate(sandbox.url) as (stubs, _):
+        for options in (SCREENED, None):
+            request = text_pb2.StreamTextRequest(prompt="[[tokens=3]] Hello", options=options)
+            events = [event async for event in stubs.text.StreamText(request)]
+            found = events[-1].completed.safety.verdict
+            assert (found == verdict_pb2.SafetyVerdict.VERDICT_SAFE) is (options is SCREENED)
+
+
+async def test_a_negative_prompt_is_screened(sandbox: Sandbox, open_gate: Opener) -> None:
+    """It says what to draw as well as any other: some models draw it."""
+    request = image_pb2.GenerateImageRequest(
+        prompt="A cat", negative_prompt="[[unsafe=S1]]", options=SCREENED
+    )
+    async with open_gate(sandbox.url) as (stubs, _):
+        made = (await stubs.image.GenerateImage(request)).generation
+    assert [harm.code for harm in made.safety.categories] == ["S1"]
+    assert "CONTENT_BLOCKED" in str(made.error)

@@ -13,7 +13,8 @@ from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.consistency import inconsistencies
 from mediagate_server.catalog.estimate import Expectation
-from mediagate_server.catalog.inputs import STRICT, InputSpec
+from mediagate_server.catalog.inputs import STRICT, InputSpec, InputType
+from mediagate_server.catalog.openapi import ANY_STEP, Path
 from mediagate_server.catalog.plan import OutputShape
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.catalog.request import Modality
@@ -145,6 +146,15 @@ class Model:
         if self.kind is ModelKind.COMMUNITY:
             return f"{self.slug}:{self.version}"
         return f"deployments/{self.slug}" if self.kind is ModelKind.DEPLOYMENT else self.slug
+
+    @property
+    def link_paths(self) -> frozenset[Path]:
+        """Where its inputs hold links and never any other text."""
+        return frozenset(
+            (name,) if spec.type is InputType.URI else (name, ANY_STEP)
+            for name, spec in self.inputs.items()
+            if spec.type in (InputType.URI, InputType.URIS)
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

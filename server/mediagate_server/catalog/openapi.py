@@ -151,8 +151,18 @@ class ModelSchema:
     @cached_property
     def link_paths(self) -> tuple[Path, ...]:
         """Where the output holds links to media, by its schema: keys and ANY_STEP, in order."""
+        return self._links(self._output)
+
+    @cached_property
+    def input_link_paths(self) -> frozenset[Path]:
+        """Where the inputs hold links and never any other text, by its schema."""
+        return frozenset(self._links(self._given, only=True))
+
+    def _links(self, root: Mapping[str, Any], *, only: bool = False) -> tuple[Path, ...]:
+        """Where there are links below a schema; `only`: and no other text in their place."""
         found: dict[Path, None] = {}
-        waiting: deque[tuple[Path, Any]] = deque([((), self._output)])
+        others: set[Path] = set()
+        waiting: deque[tuple[Path, Any]] = deque([((), root)])
         left = _MOST_SCHEMAS
         while waiting and left > 0:
             path, schema = waiting.popleft()
@@ -160,11 +170,13 @@ class ModelSchema:
                 left -= 1
                 if one.get("format") == "uri":
                     found[path] = None
+                elif "string" in _types(one.get("type")):
+                    others.add(path)
                 if len(path) < _DEEPEST:
                     room = max(_MOST_SCHEMAS - len(waiting), 0)
                     steps = islice(_inner(one), room)
                     waiting.extend((path + step, inner) for step, inner in steps)
-        return tuple(found)
+        return tuple(path for path in found if not (only and path in others))
 
 
 def by_input(problems: Iterable[Problem]) -> dict[str, str]:

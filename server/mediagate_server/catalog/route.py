@@ -12,7 +12,7 @@ from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import ModelRequest, RunRequest
-from mediagate_server.catalog.screening import screening_request
+from mediagate_server.catalog.screening import NOTHING_TO_SCREEN
 from mediagate_server.errors import MaxCostExceeded, PriceUnknown
 from mediagate_server.replacing import replace
 
@@ -20,10 +20,13 @@ Asked = TypeVar("Asked", ModelRequest, RunRequest)
 
 
 class Route(Struct, frozen=True):
-    """`screening` is the check that comes first; None where there is none."""
+    """`screening` is the check that comes first; None where there is none. `not_screened` says why
+    there is none although one was asked for.
+    """
 
     candidates: Candidates
     screening: Plan | None = None
+    not_screened: str = ""
 
     @property
     def plan(self) -> Plan:
@@ -46,17 +49,17 @@ class Route(Struct, frozen=True):
 
 def screened(
     request: Asked,
+    check: ModelRequest | None,
     plan_check: Callable[[ModelRequest], Plan],
     plan_chain: Callable[[Asked], Candidates],
 ) -> Route:
-    """The route of a request whose words are to be checked first.
+    """The route of a request whose words are to be checked first, by `check`: see `screening`.
 
     What the check may cost is taken off the bound that the rest is planned under. Raises what the
     two plans raise, and PriceUnknown or MaxCostExceeded where the check alone breaks the bound.
     """
-    check = screening_request(request)
     if check is None:
-        return Route(plan_chain(request))
+        return Route(plan_chain(request), not_screened=NOTHING_TO_SCREEN)
     screening = plan_check(check)
     if request.max_cost_nanos is None:
         return Route(plan_chain(request), screening)

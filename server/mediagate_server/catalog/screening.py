@@ -1,55 +1,154 @@
-"""What is looked at before a request is run: the words that would reach the model. Pure.
+"""Prompt screening: the words of a request that a safety model is asked about first. Pure.
 
-Screening is a check by the operator's safety model, planned like any other. All that a caller's
-user can have written is judged as one turn: of a conversation every turn of the user, because
-what is harmless alone may not be so as the answer to "go on".
+Screening is a check by the operator's safety model, planned like any other. Every text that can
+reach the model is judged, as one turn: of a conversation all turns, whoever is said to have
+written them, because what is harmless alone may not be so as the answer to "go on". Left out are
+links where the model's own schema takes links, and media that are no text.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import base64
+import binascii
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
-from mediagate_server.catalog.request import Message, Modality, ModelRequest, RunRequest, Value
+from mediagate_server.catalog.fields import FIELDS, FieldKind
+from mediagate_server.catalog.openapi import ANY_STEP, Path
+from mediagate_server.catalog.request import (
+    InlineSource,
+    MediaInput,
+    Message,
+    Modality,
+    ModelRequest,
+    ResponseFormat,
+    RunRequest,
+)
+from mediagate_server.errors import InvalidRequest
 
-_PROSE = ("prompt", "text", "lyrics")
-"""Parameters that say what is to be made. A negative prompt says what is not."""
-_LINKS = ("https://", "http://", "data:")
+MOST_CHARACTERS: Final = 100_000
+"""What a safety model is shown at once. More is refused: what it is not shown it does not judge."""
+NOTHING_TO_SCREEN: Final = "the request has no text that a safety model could read"
+
+_FREE_WORDS: Final = frozenset({"voice", "language"})
+"""Parameters that are a word as a rule, and whatever a caller writes."""
+_COMMON_KEYS: Final = frozenset(
+    {"role", "content", "type", "text", "parts", "name", "url", "image", "image_url"}
+)
+"""Keys of objects in a model's input that say nothing."""
+_LINK: Final = re.compile(r"(?:https?://|data:)[!-~]+")
+_DATA: Final = "data:"
+_LONG_NAME: Final = 32
+"""Characters of an input's name from which on it is more than a name."""
 
 
-def screening_request(request: ModelRequest | RunRequest) -> ModelRequest | None:
+def screening_request(
+    request: ModelRequest | RunRequest, link_paths: Collection[Path] = ()
+) -> ModelRequest | None:
     """The check that comes before `request`; None where it has no words to be checked.
 
-    It names no model: it is planned with the default safety model, and is bound by no
-    `max_cost_nanos` of its own, because the bound is on the sum.
+    `link_paths` is where the model's own inputs hold links, by its schema. The check names no
+    model: it is planned with the default safety model, and is bound by no `max_cost_nanos` of its
+    own, because the bound is on the sum. Raises InvalidRequest where there is more to be read than
+    a safety model is shown.
     """
     if isinstance(request, RunRequest):
-        words = list(_strings(request.input))
+        words = [*_run_texts(request, link_paths)]
     else:
-        words = list(_said(request.parameters))
+        words = [
+            *_parameter_texts(request),
+            *_own_texts(request.model_parameters, (), link_paths),
+        ]
     content = "\n\n".join(word for word in words if word.strip())
     if not content:
         return None
+    if len(content) > MOST_CHARACTERS:
+        raise InvalidRequest.of(
+            "options.screen_prompt",
+            f"cannot be set for more than {MOST_CHARACTERS:,} characters of text in all",
+        )
     return ModelRequest(Modality.SAFETY, "", {"content": content})
 
 
-def _said(parameters: Mapping[str, Value]) -> Iterator[str]:
-    for name in _PROSE:
-        value = parameters.get(name)
-        if isinstance(value, str):
-            yield value
-    messages = parameters.get("messages")
-    for message in messages if isinstance(messages, tuple) else ():
-        if isinstance(message, Message) and message.role == "user":
-            yield message.text
+def _parameter_texts(request: ModelRequest) -> Iterator[str]:
+    """The texts in the contract's own fields."""
+    if request.modality is Modality.SAFETY:
+        return
+    kinds = FIELDS[request.modality]
+    for name, value in request.parameters.items():
+        is_text = kinds.get(name) is FieldKind.PROSE or name in _FREE_WORDS
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Message):
+                yield one.text
+                yield from _media_texts(part for part in one.parts if not isinstance(part, str))
+            elif isinstance(one, MediaInput):
+                yield from _media_texts((one,))
+            elif isinstance(one, ResponseFormat):
+                yield from _own_texts(one.schema, (), ())
+            elif isinstance(one, str) and (is_text or kinds.get(name) is FieldKind.STRINGS):
+                yield one
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _run_texts(request: RunRequest, link_paths: Collection[Path]) -> Iterator[str]:
+    """The texts of a run by a model's own inputs."""
+    yield from _own_texts(request.input, (), link_paths)
+    for name, media in request.media.items():
+        if (name,) not in link_paths and (name, ANY_STEP) not in link_paths:
+            given = (medium.uri for medium in media if medium.source is None)
+            yield from (uri for uri in given if not uri.startswith(_DATA))
+        yield from _media_texts(media)
+
+
+def _own_texts(value: Any, path: Path, link_paths: Collection[Path]) -> Iterator[str]:
     """Every string in a model's own input, which may be a prompt whatever it is called."""
     if isinstance(value, str):
-        if not value.startswith(_LINKS):
+        if path in link_paths and _LINK.fullmatch(value):
+            yield from _data_texts(value)
+        else:
             yield value
+            yield from _data_texts(value)
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
+        for key, item in value.items():
+            if (path or len(key) > _LONG_NAME) and key not in _COMMON_KEYS:
+                yield key
+            inner = (*path, key)
+            if inner not in link_paths and (*path, ANY_STEP) in link_paths:
+                inner = (*path, ANY_STEP)
+            yield from _own_texts(item, inner, link_paths)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _strings(item)
+            yield from _own_texts(item, (*path, ANY_STEP), link_paths)
+
+
+def _media_texts(media: Iterator[MediaInput] | tuple[MediaInput, ...]) -> Iterator[str]:
+    """What is text among media that came within the request."""
+    for medium in media:
+        if isinstance(medium.source, InlineSource):
+            yield from _text(medium.source.data, medium.source.media_type)
+        else:
+            yield from _data_texts(medium.uri)
+
+
+def _data_texts(uri: str) -> Iterator[str]:
+    """The text in a data URI."""
+    if uri[: len(_DATA)].casefold() != _DATA:
+        return
+    head, _, content = uri[len(_DATA) :].partition(",")
+    data = unquote_to_bytes(content)
+    if head.casefold().endswith(";base64"):
+        try:
+            data = base64.b64decode(data + b"==")  # Others do not insist on it.
+        except binascii.Error:
+            return  # Nobody can read it.
+    yield from _text(data, head.partition(";")[0].casefold() or "text/plain")
+
+
+def _text(data: bytes, media_type: str) -> Iterator[str]:
+    """A file as text, where it is one: by what it is, or else by what it is said to be."""
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
+    except UnicodeDecodeError:
+        if not media_type.startswith("text/"):
+            return
+        text = data.decode(errors="replace")
+    yield text.replace("\0", "")

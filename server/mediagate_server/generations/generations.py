@@ -42,6 +42,7 @@ from mediagate_server.store.records import (
     Generation,
     Position,
     Purpose,
+    Verdict,
 )
 from mediagate_server.unexpected import broke
 
@@ -256,6 +257,9 @@ class Generations:
         shown = opened[1 if screens else 0].model
         first = next(plan for plan in planned.chain if plan.slug == shown)
         record = attempts.first_record(self._around, submission, first, tuple(opened))
+        if planned.not_screened:
+            verdict = Verdict(safe=False, model="", not_checked=planned.not_screened)
+            record = replace(record, verdict=verdict)
         life = Life(self._around, self._roll, record, planned, turns=turns)
         return life, tuple(reserved), work.dumps(planned)
 

@@ -25,14 +25,16 @@ class LaneWork(Struct, frozen=True):
     plans: tuple[Plan, ...]
 
 
-class Work(Struct, frozen=True):
+class Work(Struct, frozen=True, omit_defaults=True):
     """All lanes of one generation; a screening, where there is one, comes first.
 
     `after_content_refusal`: another model is tried also where one refuses the content.
+    `not_screened`: why there is no screening although one was asked for; the record says so.
     """
 
     lanes: tuple[LaneWork, ...]
-    after_content_refusal: bool = False
+    after_content_refusal: bool
+    not_screened: str = ""
 
     @classmethod
     def of(
@@ -40,6 +42,7 @@ class Work(Struct, frozen=True):
         *plans: Plan,
         screening: Plan | None = None,
         after_content_refusal: bool = False,
+        not_screened: str = "",
     ) -> "Work":
         """As many outputs as the first plan has runs, each by the first of the plans that succeeds.
 
@@ -53,7 +56,7 @@ class Work(Struct, frozen=True):
         ]
         if screening:
             lanes.insert(0, LaneWork(Purpose.SCREEN, 0, (screening,)))
-        return cls(tuple(lanes), after_content_refusal)
+        return cls(tuple(lanes), after_content_refusal, not_screened)
 
     @property
     def chain(self) -> tuple[Plan, ...]:
@@ -75,7 +78,7 @@ class Work(Struct, frozen=True):
         )
 
 
-NOTHING = Work(())
+NOTHING = Work((), after_content_refusal=False)
 """For a record whose inputs are not known any more."""
 
 

@@ -14,11 +14,13 @@ from mediagate_server.catalog.any_model import inputs_of, plan_run
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.forms import wanted_form
+from mediagate_server.catalog.openapi import Path
 from mediagate_server.catalog.published import PublishedModels, Runnable
 from mediagate_server.catalog.reference import Reference
 from mediagate_server.catalog.request import Modality, RunRequest
 from mediagate_server.catalog.route import Route, screened
 from mediagate_server.catalog.schema_checks import SchemaChecks
+from mediagate_server.catalog.screening import screening_request
 from mediagate_server.config.tenants import StoreInputs
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
@@ -133,11 +135,25 @@ class PaidCalls:
 
         async def route(asked_for: Any) -> Route:
             chain = await planner(asked_for)
-            if request.options.screen_prompt:
-                return screened(asked_for, self._catalog().plan, chain)
-            return Route(chain(asked_for))
+            if not request.options.screen_prompt:
+                return Route(chain(asked_for))
+            # Of the request as it came: a text among its media may by now be a link.
+            check = screening_request(wanted, await self._link_paths(request, wanted, chain))
+            return screened(asked_for, check, self._catalog().plan, chain)
 
         return wanted, route
+
+    async def _link_paths(
+        self, request: Any, wanted: Any, chain: Callable[[Any], Candidates]
+    ) -> frozenset[Path]:
+        """Where the model's own inputs hold links, by its schema."""
+        if isinstance(wanted, RunRequest):
+            runnable = await self._published.find(Reference.read(request.model))
+            return runnable.schema.input_link_paths
+        if not wanted.model_parameters:
+            return frozenset()
+        model = self._catalog().with_slug(chain(wanted).plans[0].slug)
+        return model.link_paths if model else frozenset()
 
     async def _planning(
         self, request: Any, modality: Modality
@@ -203,6 +219,7 @@ def _work_of(route: Route) -> Work:
         *route.candidates.plans,
         screening=route.screening,
         after_content_refusal=route.candidates.after_content_refusal,
+        not_screened=route.not_screened,
     )
 
 

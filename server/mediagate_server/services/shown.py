@@ -196,6 +196,8 @@ def verdict(found: Verdict | None) -> verdict_pb2.SafetyVerdict | None:
     """A safety model's verdict; unset where there is none."""
     if found is None:
         return None
+    if found.not_checked:
+        return verdict_pb2.SafetyVerdict(not_checked=found.not_checked)
     return verdict_pb2.SafetyVerdict(
         verdict=verdict_pb2.SafetyVerdict.VERDICT_SAFE
         if found.safe

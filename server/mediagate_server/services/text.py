@@ -45,4 +45,5 @@ def _completed(record: Generation) -> text_pb2.TextCompleted:
         finish_reason=generation_pb2.FINISH_REASON_UNSPECIFIED,
         usage=shown.usage(record.usage),
         cost=shown.cost(record.cost),
+        safety=shown.verdict(record.verdict),
     )

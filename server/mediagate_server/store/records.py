@@ -137,6 +137,7 @@ class Harm(Struct, frozen=True):
 class Verdict(Struct, frozen=True, omit_defaults=True):
     """What a safety model said. `unreadable`: its answer, or a part of it, could not be read;
     then it is never safe. `confidence` is 0 to 1; None where the model gives no figure.
+    `not_checked`: why no model was asked; then it is neither safe nor unsafe.
     """
 
     safe: bool
@@ -144,9 +145,10 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
     harms: tuple[Harm, ...] = ()
     unreadable: bool = False
     confidence: float | None = None
+    not_checked: str = ""
 
     def __post_init__(self) -> None:
-        if self.safe and (self.unreadable or self.harms):
+        if self.safe and (self.unreadable or self.harms or self.not_checked):
             raise ValueError("what was found or could not be read is not safe")
 
 

@@ -213,7 +213,10 @@ type GenerationOptions struct {
 	OnDisconnect OnDisconnect `protobuf:"varint,8,opt,name=on_disconnect,json=onDisconnect,proto3,enum=mediagate.v1.OnDisconnect" json:"on_disconnect,omitempty"`
 	// How long to wait for a caller to come back before cancelling; 0 to 5 min. Default 0.
 	DisconnectGrace *durationpb.Duration `protobuf:"bytes,9,opt,name=disconnect_grace,json=disconnectGrace,proto3" json:"disconnect_grace,omitempty"`
-	// Check what the user wrote with the operator's safety model first. Unless it is safe the
+	// Check every text in the request with the operator's safety model first: of a conversation all
+	// turns, negative and system prompts, the model's own inputs, media that are text. Not looked at
+	// are what links lead to, uploads, and media that are no text; where nothing is left,
+	// `safety.not_checked` says so. At most 100,000 characters. Unless it is safe the
 	// generation ends FAILED with CONTENT_BLOCKED, the verdict in it and nothing but the check paid.
 	ScreenPrompt bool `protobuf:"varint,10,opt,name=screen_prompt,json=screenPrompt,proto3" json:"screen_prompt,omitempty"`
 	// For your own filtering and bills: at most 16, keys of 1 to 63 of [a-z0-9_.-], values of at

@@ -87,7 +87,10 @@ type SafetyVerdict struct {
 	Model string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
 	// True where the model's answer, or a part of it, could not be read. Then it is VERDICT_UNSAFE,
 	// with the categories that could be read.
-	Unreadable    bool `protobuf:"varint,5,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Unreadable bool `protobuf:"varint,5,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// Why nothing was checked although it was asked for, for example that there is no text. Then it
+	// is VERDICT_UNSPECIFIED.
+	NotChecked    string `protobuf:"bytes,6,opt,name=not_checked,json=notChecked,proto3" json:"not_checked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +160,13 @@ func (x *SafetyVerdict) GetUnreadable() bool {
 	return false
 }
 
+func (x *SafetyVerdict) GetNotChecked() string {
+	if x != nil {
+		return x.NotChecked
+	}
+	return ""
+}
+
 // One kind of harm.
 type SafetyCategory struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -216,7 +226,7 @@ var File_mediagate_v1_verdict_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_verdict_proto_rawDesc = "" +
 	"\n" +
-	"\x1amediagate/v1/verdict.proto\x12\fmediagate.v1\"\xc0\x02\n" +
+	"\x1amediagate/v1/verdict.proto\x12\fmediagate.v1\"\xe1\x02\n" +
 	"\rSafetyVerdict\x12=\n" +
 	"\averdict\x18\x01 \x01(\x0e2#.mediagate.v1.SafetyVerdict.VerdictR\averdict\x12<\n" +
 	"\n" +
@@ -228,7 +238,9 @@ const file_mediagate_v1_verdict_proto_rawDesc = "" +
 	"\x05model\x18\x04 \x01(\tR\x05model\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x05 \x01(\bR\n" +
-	"unreadable\"H\n" +
+	"unreadable\x12\x1f\n" +
+	"\vnot_checked\x18\x06 \x01(\tR\n" +
+	"notChecked\"H\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fVERDICT_SAFE\x10\x01\x12\x12\n" +

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amediagate/v1/verdict.proto\x12\x0cmediagate.v1\"\x8c\x02\n\rSafetyVerdict\x12\x34\n\x07verdict\x18\x01 \x01(\x0e\x32#.mediagate.v1.SafetyVerdict.Verdict\x12\x30\n\ncategories\x18\x02 \x03(\x0b\x32\x1c.mediagate.v1.SafetyCategory\x12\x17\n\nconfidence\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\nunreadable\x18\x05 \x01(\x08\"H\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_SAFE\x10\x01\x12\x12\n\x0eVERDICT_UNSAFE\x10\x02\x42\r\n\x0b_confidence\",\n\x0eSafetyCategory\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\tBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amediagate/v1/verdict.proto\x12\x0cmediagate.v1\"\xa1\x02\n\rSafetyVerdict\x12\x34\n\x07verdict\x18\x01 \x01(\x0e\x32#.mediagate.v1.SafetyVerdict.Verdict\x12\x30\n\ncategories\x18\x02 \x03(\x0b\x32\x1c.mediagate.v1.SafetyCategory\x12\x17\n\nconfidence\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05model\x18\x04 \x01(\t\x12\x12\n\nunreadable\x18\x05 \x01(\x08\x12\x13\n\x0bnot_checked\x18\x06 \x01(\t\"H\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n\x0cVERDICT_SAFE\x10\x01\x12\x12\n\x0eVERDICT_UNSAFE\x10\x02\x42\r\n\x0b_confidence\",\n\x0eSafetyCategory\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\tBP\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.mediagate.v1P\001Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1'
   _globals['_SAFETYVERDICT']._serialized_start=45
-  _globals['_SAFETYVERDICT']._serialized_end=313
-  _globals['_SAFETYVERDICT_VERDICT']._serialized_start=226
-  _globals['_SAFETYVERDICT_VERDICT']._serialized_end=298
-  _globals['_SAFETYCATEGORY']._serialized_start=315
-  _globals['_SAFETYCATEGORY']._serialized_end=359
+  _globals['_SAFETYVERDICT']._serialized_end=334
+  _globals['_SAFETYVERDICT_VERDICT']._serialized_start=247
+  _globals['_SAFETYVERDICT_VERDICT']._serialized_end=319
+  _globals['_SAFETYCATEGORY']._serialized_start=336
+  _globals['_SAFETYCATEGORY']._serialized_end=380
 # @@protoc_insertion_point(module_scope)

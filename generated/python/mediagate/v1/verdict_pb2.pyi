@@ -53,6 +53,7 @@ class SafetyVerdict(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
+    NOT_CHECKED_FIELD_NUMBER: _builtins.int
     verdict: Global___SafetyVerdict.Verdict.ValueType
     """What it comes to."""
     confidence: _builtins.float
@@ -62,6 +63,10 @@ class SafetyVerdict(_message.Message):
     unreadable: _builtins.bool
     """True where the model's answer, or a part of it, could not be read. Then it is VERDICT_UNSAFE,
     with the categories that could be read.
+    """
+    not_checked: _builtins.str
+    """Why nothing was checked although it was asked for, for example that there is no text. Then it
+    is VERDICT_UNSPECIFIED.
     """
     @_builtins.property
     def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyCategory]:
@@ -75,10 +80,11 @@ class SafetyVerdict(_message.Message):
         confidence: _builtins.float | None = ...,
         model: _builtins.str = ...,
         unreadable: _builtins.bool = ...,
+        not_checked: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "categories", b"categories", "confidence", b"confidence", "model", b"model", "unreadable", b"unreadable", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "categories", b"categories", "confidence", b"confidence", "model", b"model", "not_checked", b"not_checked", "unreadable", b"unreadable", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015

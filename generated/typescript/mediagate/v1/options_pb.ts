@@ -91,7 +91,10 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
   disconnectGrace?: Duration | undefined;
 
   /**
-   * Check what the user wrote with the operator's safety model first. Unless it is safe the
+   * Check every text in the request with the operator's safety model first: of a conversation all
+   * turns, negative and system prompts, the model's own inputs, media that are text. Not looked at
+   * are what links lead to, uploads, and media that are no text; where nothing is left,
+   * `safety.not_checked` says so. At most 100,000 characters. Unless it is safe the
    * generation ends FAILED with CONTENT_BLOCKED, the verdict in it and nothing but the check paid.
    *
    * @generated from field: bool screen_prompt = 10;

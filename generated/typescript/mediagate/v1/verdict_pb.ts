@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/verdict.proto.
  */
 export const file_mediagate_v1_verdict: GenFile = /*@__PURE__*/
-  fileDesc("ChptZWRpYWdhdGUvdjEvdmVyZGljdC5wcm90bxIMbWVkaWFnYXRlLnYxIowCCg1TYWZldHlWZXJkaWN0EjQKB3ZlcmRpY3QYASABKA4yIy5tZWRpYWdhdGUudjEuU2FmZXR5VmVyZGljdC5WZXJkaWN0EjAKCmNhdGVnb3JpZXMYAiADKAsyHC5tZWRpYWdhdGUudjEuU2FmZXR5Q2F0ZWdvcnkSFwoKY29uZmlkZW5jZRgDIAEoAUgAiAEBEg0KBW1vZGVsGAQgASgJEhIKCnVucmVhZGFibGUYBSABKAgiSAoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASEAoMVkVSRElDVF9TQUZFEAESEgoOVkVSRElDVF9VTlNBRkUQAkINCgtfY29uZmlkZW5jZSIsCg5TYWZldHlDYXRlZ29yeRIMCgRjb2RlGAEgASgJEgwKBG5hbWUYAiABKAlCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM");
+  fileDesc("ChptZWRpYWdhdGUvdjEvdmVyZGljdC5wcm90bxIMbWVkaWFnYXRlLnYxIqECCg1TYWZldHlWZXJkaWN0EjQKB3ZlcmRpY3QYASABKA4yIy5tZWRpYWdhdGUudjEuU2FmZXR5VmVyZGljdC5WZXJkaWN0EjAKCmNhdGVnb3JpZXMYAiADKAsyHC5tZWRpYWdhdGUudjEuU2FmZXR5Q2F0ZWdvcnkSFwoKY29uZmlkZW5jZRgDIAEoAUgAiAEBEg0KBW1vZGVsGAQgASgJEhIKCnVucmVhZGFibGUYBSABKAgSEwoLbm90X2NoZWNrZWQYBiABKAkiSAoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASEAoMVkVSRElDVF9TQUZFEAESEgoOVkVSRElDVF9VTlNBRkUQAkINCgtfY29uZmlkZW5jZSIsCg5TYWZldHlDYXRlZ29yeRIMCgRjb2RlGAEgASgJEgwKBG5hbWUYAiABKAlCUAoQZGV2Lm1lZGlhZ2F0ZS52MVABWjpnaXRodWIuY29tL21lZGlhZ2F0ZS9tZWRpYWdhdGUtZ28vbWVkaWFnYXRlL3YxO21lZGlhZ2F0ZXYxYgZwcm90bzM");
 
 /**
  * A safety model's verdict.
@@ -53,6 +53,14 @@ export type SafetyVerdict = Message<"mediagate.v1.SafetyVerdict"> & {
    * @generated from field: bool unreadable = 5;
    */
   unreadable: boolean;
+
+  /**
+   * Why nothing was checked although it was asked for, for example that there is no text. Then it
+   * is VERDICT_UNSPECIFIED.
+   *
+   * @generated from field: string not_checked = 6;
+   */
+  notChecked: string;
 };
 
 /**
