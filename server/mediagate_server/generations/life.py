@@ -121,6 +121,7 @@ class Life:
         life = cls(around, places, record, lives=False)
         if record.output and not record.output.document:
             life.text.append(record.output.text or "")
+        life.part_with_all()
         return life
 
     @property

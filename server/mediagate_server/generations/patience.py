@@ -9,6 +9,10 @@ _AFTER_DEADLINE: Final = 30.0
 """Seconds that callers still wait for upstream to confirm an end that we asked for."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Patience:
     """`end` is called when the time is over, `tell` when nobody is to be kept waiting any more."""
 
@@ -25,10 +29,11 @@ class Patience:
             self._alarm = self._clock.call_later(max(seconds, 0.0), self._time_is_over)
 
     def part(self) -> None:
-        """Whatever it was for is over."""
+        """Whatever it was for is over, and is referred to no more: it refers to this."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        self._end = self._tell = _nothing
 
     def _time_is_over(self) -> None:
         self._alarm = self._clock.call_later(_AFTER_DEADLINE, self._give_up)
