@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.errors import StoreUnavailable
+from mediagate_server.errors import StoreUnavailable, TooManyInFlight
 from mediagate_server.replacing import replace
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import Bound, Checkpoint, Entry, Filter, Generation, State
@@ -204,27 +204,60 @@ async def test_a_failing_disk_still_fails_all_of_a_batch(tmp_path: Path) -> None
             await store.save(moved(first, State.SUCCEEDED))
 
 
-async def test_repeats_that_race_cost_no_second_try(tmp_path: Path) -> None:
-    """A hundred calls of one request_id, in one batch and in later ones: nothing is taken back."""
-    statements: list[str] = []
+class Traced:
+    """Connections whose statements are noted."""
 
-    def traced(path: Path) -> sqlite3.Connection:
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    def connect(self, path: Path) -> sqlite3.Connection:
+        """One more."""
         connection = connect(path)
-        connection.set_trace_callback(statements.append)
+        connection.set_trace_callback(self.statements.append)
         return connection
 
-    async with SqliteStore(tmp_path, connect=traced) as store:
-        for _ in range(3):
-            racing = [made(f"{n}-{_}", request_id="the same") for n in range(100)]
-            others = [made(f"other-{n}-{_}") for n in range(20)]
+    def check_nothing_was_taken_back(self) -> None:
+        """No job was run twice."""
+        assert not [one for one in self.statements if one.startswith(("ROLLBACK", "SAVEPOINT"))]
+
+
+async def test_refusals_cost_no_second_try(tmp_path: Path) -> None:
+    """Of a tenant that runs all it may, and of many who erase the same, between others' calls."""
+    traced = Traced()
+    async with SqliteStore(tmp_path, connect=traced.connect) as store:
+        full = made("full", tenant="full")
+        await store.accept(full, reservation(full), 1)
+        ended = moved(made("ended"), State.SUCCEEDED)
+        await store.accept(made("ended"), reservation(ended), 0)
+        await store.save(ended, settlement(ended))
+        several: list[Any] = []
+        for n in range(30):
+            one, more = made(f"{n}"), made(f"more-{n}", tenant="full")
+            several.append(store.accept(one, reservation(one), 0))
+            several.append(store.accept(more, reservation(more), 1))
+            several.append(store.past.erase(replace(ended, version=3, erased_at=NOON)))
+        outcomes = await asyncio.gather(*several, return_exceptions=True)
+        assert all(isinstance(one, int) for one in outcomes[::3])
+        assert {type(one) for one in outcomes[1::3]} == {TooManyInFlight}
+        assert [one for one in outcomes[2::3] if one is None] == [None]
+        assert {type(one) for one in outcomes[2::3]} == {type(None), StaleWrite}
+    traced.check_nothing_was_taken_back()
+
+
+async def test_repeats_that_race_cost_no_second_try(tmp_path: Path) -> None:
+    """A hundred calls of one request_id, in one batch and in later ones: nothing is taken back."""
+    traced = Traced()
+    async with SqliteStore(tmp_path, connect=traced.connect) as store:
+        for time in range(3):
+            racing = [made(f"{n}-{time}", request_id="the same") for n in range(100)]
+            others = [made(f"other-{n}-{time}") for n in range(20)]
             outcomes = await asyncio.gather(
                 *(store.accept(one, reservation(one), 0) for one in (*racing, *others))
             )
             bound = {one for one in outcomes[:100] if isinstance(one, Bound)}
             assert bound == {Bound("gen_0-0", "f")}
             assert all(isinstance(one, int) for one in outcomes[100:])
-    taken_back = [one for one in statements if one.startswith(("ROLLBACK", "SAVEPOINT"))]
-    assert not taken_back
+    traced.check_nothing_was_taken_back()
 
 
 async def test_a_binding_is_found_also_after_much_was_forgotten(store: SqliteStore) -> None:

@@ -89,6 +89,8 @@ class Eraser:
                 raise GenerationNotFound(generation_id)
             if not record.state.is_terminal:
                 raise NotTerminal(generation_id)
+            if record.erased_at:
+                return  # Nothing is left since then.
             try:
                 await self._erase(record)
             except StaleWrite:

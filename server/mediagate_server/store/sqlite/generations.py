@@ -9,7 +9,7 @@ import orjson
 from msgspec import json
 
 from mediagate_server.errors import TooManyInFlight
-from mediagate_server.store.port import AlreadyClaimed
+from mediagate_server.store.port import AlreadyClaimed, StaleWrite
 from mediagate_server.store.records import Bound, CostState, Entry, EntryKind, Generation
 from mediagate_server.store.sqlite.rows import Kind, Rows
 from mediagate_server.store.sqlite.standing import Standing
@@ -106,6 +106,16 @@ def insert(
     )
     _put_attempts(rows, generation)
     _append(rows, entries)
+
+
+def check_version(connection: sqlite3.Connection, generation: Generation) -> None:
+    """Raises StaleWrite where this is not the next version."""
+    row = connection.execute(
+        "SELECT 1 FROM generations WHERE id = ? AND version = ?",
+        (generation.id, generation.version - 1),
+    ).fetchone()
+    if row is None:
+        raise StaleWrite(generation.id)
 
 
 def update(rows: Rows, generation: Generation, entries: tuple[Entry, ...], change: int) -> None:

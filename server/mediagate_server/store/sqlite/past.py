@@ -36,6 +36,8 @@ class SqlitePast:
         """See past.Past."""
 
         def job(rows: Rows) -> None:
+            # Looked at before: of many who erase the same, all but one have written nothing.
+            generations.check_version(rows.written(), generation)
             generations.update(rows, generation, (), self._next_change())
             erasing.forget(rows.written(), generation.id)
 

@@ -102,11 +102,15 @@ class Rows:
         self._connection = connection
         self._put: defaultdict[Kind, list[tuple[object, ...]]] = defaultdict(list)
         self._count = 0
+        self._flushed = 0
 
     @property
     def changes(self) -> int:
-        """Grows with all that is written, or put down to be."""
-        return self._connection.total_changes + self._count
+        """Grows with all that is put down to be written, or written without that.
+
+        Not with the writing of what was put: whoever asks for it has changed nothing by that.
+        """
+        return self._connection.total_changes - self._flushed + self._count
 
     def put(self, kind: Kind, row: tuple[object, ...]) -> None:
         """Write a row. At once: raises StaleWrite for a version that is not the next."""
@@ -123,6 +127,7 @@ class Rows:
         """
         if self._put:
             put, self._put = self._put, defaultdict(list)
+            before = self._connection.total_changes
             try:
                 for kind in _IN_ORDER:
                     if kind in put:
@@ -131,6 +136,7 @@ class Rows:
                 if is_database_error(error, self._connection):
                     raise
                 raise HalfWritten from error
+            self._flushed += self._connection.total_changes - before
         return self._connection
 
     def _write(self, kind: Kind, rows: list[tuple[object, ...]]) -> None:
