@@ -18,7 +18,7 @@ from bench.contenders import Stage
 from bench.control import Control
 from bench.extent import FULL, QUICK, Extent
 from bench.measuring import Bench, WrongAnswer
-from bench.processes import Cores, python, running
+from bench.processes import Cores, NotServing, python, running
 from bench.ratio import LEAST_ROUNDS, Verdict
 from bench.rows import NAMES
 from bench.session import Session
@@ -70,7 +70,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     try:
         return _compare(asked, asked.extent) if asked.compare else _measure(asked, asked.extent)
-    except NoSide as error:
+    except (NoSide, NotServing) as error:
         print(error, file=sys.stderr)
         return 1
     except WrongAnswer as wrong:

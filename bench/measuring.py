@@ -133,12 +133,19 @@ class Bench:
         }
 
     def fill(self, server: Running, calls: int) -> None:
-        """So many generations, made as callers make them."""
-        script = Script(tokens=UNARY_TOKENS)
-        self.control.follow(script)
-        before = scraped(server)
-        outcome = load(self._generate(server), requests=calls, concurrency=128, folder=self.folder)
-        self.check(server, outcome, script, before, scraped(server))
+        """So many generations, made as callers make them.
+
+        Nothing is measured, so calls that a starved machine has timed out are made once more.
+        """
+        self.control.follow(Script(tokens=UNARY_TOKENS))
+        target, left = self._generate(server), calls
+        while left:
+            before = scraped(server)["ok"]
+            load(target, requests=left, concurrency=min(128, left), folder=self.folder)
+            good = round(scraped(server)["ok"] - before)
+            if good < left / 2:
+                raise WrongAnswer(f"{left} calls, {good} OK")
+            left -= good
 
     @contextmanager
     def held_streams(self, server: Running, streams: int) -> Iterator[None]:

@@ -23,6 +23,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _WHOLE_PROCESS = 2
 
 
+class NotServing(Exception):
+    """A server of the bench has not come up; it says what that one wrote."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cores:
     """Where the server under test runs, and where everything else does; None: anywhere."""
@@ -143,7 +147,7 @@ def _wait(process: subprocess.Popen[bytes], output: Path) -> tuple[str, str]:
         if process.poll() is not None:
             break
         time.sleep(_LOOK_EVERY)
-    raise RuntimeError(f"{process.args!r} does not serve:\n{output.read_text()[-2000:]}")
+    raise NotServing(f"{process.args!r} does not serve:\n{output.read_text()[-2000:]}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

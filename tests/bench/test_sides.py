@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import arguments
+from bench.__main__ import arguments, main
 from bench.interpreter import build_of, described, facts
+from bench.processes import Cores
 from bench.sides import CHECKOUTS, ROOT, NoSide, Side, commit_of, find_checkout, settings_of
-from tests.conftest import Missing
+from tests.conftest import Missing, Require
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_each_side_runs_its_own_code_with_its_own_settings(other: Path) -> None:
     assert Path(against.facts()["server"]).is_relative_to(other)
     assert against.environment()["MEDIAGATE_B"] == "x=y"
     assert this.environment().keys() == {"PYTHONPATH"}
+    assert list(other.rglob("__pycache__/*.pyc"))  # No start that is measured has to compile.
     told = against.document()
     assert told["settings"] == {"MEDIAGATE_A": "1", "MEDIAGATE_B": "x=y"}
     assert told["interpreter"]["version"] == platform.python_version()
@@ -96,6 +98,19 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         find_checkout("no-such-thing")
     with pytest.raises(NoSide, match="NAME=value: B"):
         settings_of("A=1 B")
+
+
+@pytest.mark.timeout(120)
+def test_a_gate_that_does_not_come_up_is_shown_with_what_it_wrote(
+    require: Require, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("h2load")
+    monkeypatch.setattr(Cores, "here", lambda: Cores(None, None))  # This process is not moved.
+    words = ["--against-settings", "MEDIAGATE_LOG_LEVEL=loud", "--rows", "fresh"]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "does not serve" in told
+    assert "MEDIAGATE_LOG_LEVEL" in told
 
 
 @pytest.mark.parametrize(
