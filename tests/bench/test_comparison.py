@@ -53,7 +53,7 @@ def document(found: Comparison) -> dict[str, Any]:
 
 
 @pytest.mark.needs_gate
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_round_measures_everything_of_both_sides(
     require: Require, control: Control, upstream: Running, tmp_path: Path, seed: int
 ) -> None:

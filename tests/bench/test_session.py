@@ -35,7 +35,7 @@ UNPINNED = Cores(None, None)
 
 
 @pytest.mark.needs_gate
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_small_run_has_every_figure_and_leaves_no_process(
     require: Require, control: Control, upstream: Running, tmp_path: Path
 ) -> None:
