@@ -82,3 +82,18 @@ async def test_what_could_not_be_looked_up_is_nobodys(tmp_path: Path) -> None:
         store.is_away = False
         both = await asyncio.gather(claims.claim("att_1", "p"), claims.claim("att_2", "p"))
     assert list(both) == [True, False]
+
+
+async def test_what_the_store_knows_as_anothers_is_not_held(tmp_path: Path) -> None:
+    """A claim that the commit refused is given up: nothing of it stays for the process's life."""
+    async with Asked(tmp_path) as store:
+        claims = Claims(store)
+        await claims.remember()
+        assert await claims.claim("att_1", "taken")
+        await has(store, "b", "taken")
+        claims.give_up("att_2", "taken")
+        assert not await claims.claim("att_2", "taken")
+        claims.give_up("att_1", "taken")
+        assert not claims._held
+        assert not await claims.claim("att_1", "taken")
+        assert not await claims.claim("att_2", "taken")

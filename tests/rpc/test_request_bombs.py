@@ -77,6 +77,11 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "200,000 keys": (RUN, lambda: run(**{f"k{n}": None for n in range(200_000)}), "input"),
     "500,000 nulls": (RUN, lambda: in_list(repeated(1, b"\x08\x00", 500_000)), "input"),
+    "more inputs than any model has": (
+        RUN,
+        lambda: run(**{f"k{n}": None for n in range(257)}),
+        "input",
+    ),
     "2,000,000 values of nothing": (RUN, lambda: in_list(b"\x0a\x00" * 2_000_000), "input"),
     "250,000 parts of a message": (
         TEXT,
@@ -261,11 +266,11 @@ async def test_as_many_entries_as_may_be(process: Gate, channel: grpc.aio.Channe
     stubs = Stubs.on(channel)
     request = text_pb2.GenerateTextRequest(prompt="x")
     request.options.model = "no-such-model"
-    request.options.model_parameters.update({f"k{n}": n for n in range(MOST_ENTRIES)})
+    request.options.model_parameters.update({"k": [1.5] * (MOST_ENTRIES - 1)})
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await stubs.text.GenerateText(request)
     assert reason_of(raised.value) == "MODEL_NOT_FOUND"
-    request.options.model_parameters.update({"one more": 1})
+    request.options.model_parameters.update({"one more": 1.5})
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await stubs.text.GenerateText(request)
     assert fields_of(raised.value) == {"options"}

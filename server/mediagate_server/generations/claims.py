@@ -88,6 +88,11 @@ class Claims:
         self._seen.add(prediction_id)
         return is_free
 
+    def give_up(self, attempt_id: str, prediction_id: str) -> None:
+        """The store knows it as another attempt's: nothing is held of it here."""
+        if self._held.get(prediction_id) == attempt_id:
+            del self._held[prediction_id]
+
     def saw(self, prediction_id: str) -> None:
         """A prediction is about to be written down as some attempt's, by a commit that looks."""
         self._seen.add(prediction_id)

@@ -353,6 +353,7 @@ class Lane:
                 raise AlreadyClaimed(prediction_id)
             await self._commit("adopt", adopted, claims=(prediction_id,))
         except AlreadyClaimed:
+            self._places.unclaim(adopted.id, prediction_id)
             self._found = ""
         self._noted.ring()
         self._noted = Bell()

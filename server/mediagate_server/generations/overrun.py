@@ -23,7 +23,7 @@ from mediagate_server.generations.stopping import Stop
 from mediagate_server.generations.waking import Wake
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
-from mediagate_server.store.port import AlreadyClaimed, StaleWrite
+from mediagate_server.store.port import AlreadyClaimed, StaleOwner, StaleWrite
 from mediagate_server.store.records import Attempt, Entry, Generation
 
 _log = structlog.get_logger()
@@ -103,6 +103,8 @@ class Overruns:
                 (entry,),
                 claims=(closed.prediction_id,),
             )
+        except StaleOwner:
+            raise  # It is its new owner's to settle.
         except (StoreUnavailable, StaleWrite):
             return False
         except AlreadyClaimed:

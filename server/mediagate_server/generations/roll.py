@@ -84,6 +84,10 @@ class Roll:
         """See whole.Places."""
         return await self.claims.claim(attempt_id, prediction_id)
 
+    def unclaim(self, attempt_id: str, prediction_id: str) -> None:
+        """See whole.Places."""
+        self.claims.give_up(attempt_id, prediction_id)
+
     def queued(self, attempt_id: str) -> None:
         """See whole.Places."""
         self._queue[attempt_id] = None

@@ -114,6 +114,10 @@ class Places(Protocol):
         """Whether a prediction is this attempt's from now on: see claims.Claims."""
         ...
 
+    def unclaim(self, attempt_id: str, prediction_id: str) -> None:
+        """It is another's after all: see claims.Claims."""
+        ...
+
     def queued(self, attempt_id: str) -> None:
         """An attempt waits for the account's rate, behind all who wait already."""
         ...

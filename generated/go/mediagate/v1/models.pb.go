@@ -1264,7 +1264,7 @@ type RunModelRequest struct {
 	// The model's own inputs, checked against its schema before anything is spent. A null is an
 	// input that is not given; a number without a fraction is an integer. Numbers here are doubles:
 	// beyond 2^53 - 1 they may have been another integer, and are refused. Where the model takes
-	// texts, such an integer can be given as one.
+	// texts, such an integer can be given as one. At most 256 inputs.
 	Input *structpb.Struct `protobuf:"bytes,11,opt,name=input,proto3" json:"input,omitempty"`
 	// Media for the inputs, by input name; at most 64.
 	Media         map[string]*RunModelMedia `protobuf:"bytes,12,rep,name=media,proto3" json:"media,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -1410,7 +1410,7 @@ type StreamModelRequest struct {
 	AfterSequence int64 `protobuf:"varint,5,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
 	// owner/name, owner/name:version, or deployments/owner/name.
 	Model string `protobuf:"bytes,10,opt,name=model,proto3" json:"model,omitempty"`
-	// The model's own inputs, checked against its schema before anything is spent.
+	// The model's own inputs, checked against its schema before anything is spent. At most 256.
 	Input *structpb.Struct `protobuf:"bytes,11,opt,name=input,proto3" json:"input,omitempty"`
 	// Media for the inputs, by input name.
 	Media         map[string]*RunModelMedia `protobuf:"bytes,12,rep,name=media,proto3" json:"media,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

@@ -697,7 +697,7 @@ class RunModelRequest(_message.Message):
         """The model's own inputs, checked against its schema before anything is spent. A null is an
         input that is not given; a number without a fraction is an integer. Numbers here are doubles:
         beyond 2^53 - 1 they may have been another integer, and are refused. Where the model takes
-        texts, such an integer can be given as one.
+        texts, such an integer can be given as one. At most 256 inputs.
         """
 
     @_builtins.property
@@ -796,7 +796,7 @@ class StreamModelRequest(_message.Message):
 
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
-        """The model's own inputs, checked against its schema before anything is spent."""
+        """The model's own inputs, checked against its schema before anything is spent. At most 256."""
 
     @_builtins.property
     def media(self) -> _containers.MessageMap[_builtins.str, Global___RunModelMedia]:

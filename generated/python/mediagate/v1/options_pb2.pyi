@@ -171,7 +171,9 @@ class GenerationOptions(_message.Message):
 
     @_builtins.property
     def model_parameters(self) -> _struct_pb2.Struct:
-        """Inputs of the model that this contract does not name, checked against the model's own schema."""
+        """Inputs of the model that this contract does not name, checked against the model's own schema.
+        At most 256.
+        """
 
     def __init__(
         self,

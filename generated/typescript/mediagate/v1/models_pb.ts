@@ -791,7 +791,7 @@ export type RunModelRequest = Message<"mediagate.v1.RunModelRequest"> & {
    * The model's own inputs, checked against its schema before anything is spent. A null is an
    * input that is not given; a number without a fraction is an integer. Numbers here are doubles:
    * beyond 2^53 - 1 they may have been another integer, and are refused. Where the model takes
-   * texts, such an integer can be given as one.
+   * texts, such an integer can be given as one. At most 256 inputs.
    *
    * @generated from field: google.protobuf.Struct input = 11;
    */
@@ -870,7 +870,7 @@ export type StreamModelRequest = Message<"mediagate.v1.StreamModelRequest"> & {
   model: string;
 
   /**
-   * The model's own inputs, checked against its schema before anything is spent.
+   * The model's own inputs, checked against its schema before anything is spent. At most 256.
    *
    * @generated from field: google.protobuf.Struct input = 11;
    */

@@ -129,6 +129,7 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
 
   /**
    * Inputs of the model that this contract does not name, checked against the model's own schema.
+   * At most 256.
    *
    * @generated from field: google.protobuf.Struct model_parameters = 14;
    */

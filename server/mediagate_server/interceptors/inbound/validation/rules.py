@@ -71,8 +71,10 @@ _TEXT: Final[Mapping[str, Constraint]] = {
     "seed": _NOT_NEGATIVE,
     "tools": Items(128),
 }
+_MODEL_INPUTS: Final = Items(256)
 _RUN: Final[Mapping[str, Constraint]] = {
     "request_id": _UUID,
+    "input": _MODEL_INPUTS,
     "model": Text(1, 400),
     "media": Items(64),
 }
@@ -83,6 +85,7 @@ _OPTIONS: Final[Mapping[str, Constraint]] = {
     "disconnect_grace": Span(0, 300),
     "labels": Labels(),
     "reuse_within": Span(0, None),
+    "model_parameters": _MODEL_INPUTS,
 }
 _PAGE: Final[Mapping[str, Constraint]] = {
     "page_size": _NOT_NEGATIVE,

@@ -119,6 +119,9 @@ def _struct_check(rule: Constraint | None) -> Check:
     """JSON cannot say NaN, and what is nested deeper than any parser reads is not meant."""
 
     def check(value: Any, path: Path, findings: Findings) -> None:
+        if rule is not None and (words := rule.broken_by(value)):
+            findings.add(path, words)
+            return
         waiting: list[tuple[Path, Any, int]] = []
         _wait_for_fields(value, path, 1, waiting, findings)
         while waiting:
@@ -137,8 +140,6 @@ def _struct_check(rule: Constraint | None) -> Check:
             elif kind == "list_value":
                 items = enumerate(inner.list_value.values)
                 waiting += [((at, index), item, depth + 1) for index, item in items]
-        if rule is not None and (words := rule.broken_by(value)):
-            findings.add(path, words)
 
     return check
 
