@@ -105,6 +105,7 @@ WRONG = {
     "a key of another": (f'{ACME}[tenants.b]\nkeys = ["env:ACME_KEY"]', 4, "a key of acme already"),
     "a key twice": ('[tenants.a]\nkeys = ["env:ACME_KEY", "env:ACME_KEY"]', 2, "of a already"),
     "keys that are no list": ('[tenants.a]\nkeys = "env:ACME_KEY"', 2, "list of texts"),
+    "a limit that nothing holds": (f"{ACME}max_in_flight = {10**30}", 3, "1000000000"),
     "no keys": ("[tenants.a]\nadmin = true", 1, "needs keys"),
     "a name": ("[tenants.Acme]\nkeys = []", 1, "must be 1 to 63 of a-z"),
     "no table": ("[tenants]\nacme = 3", 2, "must be a table"),
@@ -175,7 +176,13 @@ def test_the_last_tenant_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [("0", "more than 0"), ("x", "dollars as text"), ("-1", "from 0"), ("1e-10", "nine digits")],
+    [
+        ("0", "more than 0"),
+        ("x", "dollars as text"),
+        ("-1", "from 0"),
+        ("1e-10", "nine digits"),
+        ("1000001", "at most 1000000"),
+    ],
 )
 def test_what_is_assumed_is_money(value: str, words: str) -> None:
     """More than nothing: what is not known is never zero."""

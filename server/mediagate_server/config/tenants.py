@@ -35,6 +35,9 @@ _LEAST_KEY, _MOST_KEY = 16, 512
 _NANOS: Final = 10**9
 _MOST_USD: Final = Decimal(9_000_000_000)
 """What still is a 64-bit number of nano-dollars."""
+_MOST_ASSUMED_USD: Final = Decimal(1_000_000)
+"""No run is estimated at more (catalog/prices.py): sums over all that a call sets going stay within
+64 bits."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 """Of a tenant or a budget: it stands in records, logs and metrics."""
@@ -84,6 +87,8 @@ def _assumed(value: Any) -> Decimal | None:
     usd = None if value is None else _usd(value)
     if usd is not None and not usd:
         raise ValueError("must be more than 0")
+    if usd is not None and usd > _MOST_ASSUMED_USD:
+        raise ValueError(f"must be at most {_MOST_ASSUMED_USD}")
     return usd
 
 
@@ -112,7 +117,7 @@ def _webhook_url(value: str) -> str:
 Usd = Annotated[Decimal, BeforeValidator(_usd)]
 AssumedUsd = Annotated[Decimal | None, BeforeValidator(_assumed)]
 Label = Annotated[tuple[str, str], BeforeValidator(_label)]
-Limit = Annotated[int, Field(ge=0)]
+Limit = Annotated[int, Field(ge=0, le=1_000_000_000)]
 WebhookUrl = Annotated[str, Field(max_length=2_048), AfterValidator(_webhook_url)]
 
 
