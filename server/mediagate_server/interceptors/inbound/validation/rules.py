@@ -112,6 +112,7 @@ _FIXED: Final[Rules] = {
     "FallbackPolicy": {"models": Items(8, Text(1, 400))},
     "InlineMedia": {"data": FileSize(INLINE_BYTES), "media_type": _MEDIA_TYPE},
     "OutputRef": {"generation_id": _ID, "index": _NOT_NEGATIVE},
+    "DocumentRef": {"generation_id": _ID},
     "Size": {"width": _SIDE, "height": _SIDE},
     "StreamTextRequest": {**_TEXT, "after_sequence": _NOT_NEGATIVE},
     "GenerateTextRequest": {**_TEXT, "wait": _WAIT},
