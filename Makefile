@@ -52,7 +52,7 @@ test-interpreters: $(VENV)/.dev ## Run the quick tests on each other Python on t
 
 faults: $(VENV)/.dev ## Kill it, pause it, take its power: what is not green yet; GROUP=crashes, FRESH=1, STATUS=1, TESTS='-k kill'
 ifdef TESTS
-	$(BIN)/python -m pytest -m faults_full tests/faults $(TESTS)
+	$(BIN)/python -m pytest -m faults_full tests $(TESTS)
 else
 	@$(BIN)/python -m tests.faults.groups $(GROUP) $(if $(FRESH),--fresh) $(if $(STATUS),--status)
 endif

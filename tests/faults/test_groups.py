@@ -25,7 +25,11 @@ def test_quick():
     raise AssertionError("no long test")
 """
 CONFIG = '[tool.pytest.ini_options]\nmarkers = ["faults_full: long"]\n'
-TWO = {"one": ["test_one.py"], "two": ["test_two.py", "test_later.py"], "three": ["test_none.py"]}
+TWO = {
+    "one": ["faults/test_one.py"],
+    "two": ["faults/test_two.py", "faults/test_later.py"],
+    "three": ["faults/test_none.py"],
+}
 
 
 @pytest.fixture
@@ -77,13 +81,14 @@ def test_every_long_test_here_is_in_a_group() -> None:
 
 def test_a_long_test_that_no_run_comes_by_is_an_error(repository: Path) -> None:
     with pytest.raises(Misplaced, match="test_two"):
-        check_assignment(repository, {"one": ["test_one.py"]})
+        check_assignment(repository, {"one": ["faults/test_one.py"]})
     with pytest.raises(Misplaced, match="more than one"):
-        check_assignment(repository, TWO | {"again": ["test_one.py"]})
+        check_assignment(repository, TWO | {"again": ["faults/test_one.py"]})
     elsewhere = repository / "tests/test_elsewhere.py"
     elsewhere.write_text(LONG.format("elsewhere", "pass"))
     with pytest.raises(Misplaced, match="elsewhere"):
         check_assignment(repository, TWO)
+    check_assignment(repository, TWO | {"four": ["test_elsewhere.py"]})
     assert run(repository) == (1, [])
 
 
