@@ -3,11 +3,15 @@
 Each charge is looked for in the first pass after it was settled, and, like each prediction, in
 every pass for ten minutes, so that neither a lost pass nor clocks that differ hide one. What is
 found is found once, however often it is seen.
+
+A pass works in slices: a page of the list, or of the charges, at a time, and then lets others run.
+Between them it keeps ids, never predictions, so that its memory does not grow with what they hold.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,11 +26,11 @@ from mediagate_server.generations.reconciling import compare, of_charge, of_nobo
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.sweep import LATE
 from mediagate_server.generations.whole import Doubt
-from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import NoAnswer, Prediction, Refusal, Refused
 from mediagate_server.store.charges import ChargeFilter
 from mediagate_server.store.reconciliations import (
     Discrepancy,
+    DueCharges,
     Mismatch,
     Reconciliation,
     Settlement,
@@ -40,6 +44,10 @@ OVERLAP: Final = timedelta(minutes=10)
 _SETTLED_FOR: Final = 5.0
 """Seconds that a charge is left alone, so that a list that lags a little is no alarm."""
 _MOST_LINES: Final = 1_000
+_SLICE: Final = 500
+"""Charges that are looked at in one go."""
+_BREATH: Final = 0.02
+"""Seconds between one page and the next, for everybody else."""
 _UNSURE: Final = (AttemptState.SUBMITTING, AttemptState.UNCONFIRMED)
 
 _log = structlog.get_logger()
@@ -53,17 +61,25 @@ class _Look:
     begun: datetime
     since: datetime
     after: int
-    due: tuple[Settlement, ...]
-    line: int
+    due: DueCharges
+
+    @property
+    def line(self) -> int:
+        """Which charges it looks for ends here."""
+        return self.due.end
+
+    def is_fresh(self, one: Settlement) -> bool:
+        """Whether a charge is looked for in this pass for the first time."""
+        return self.after < one.line <= self.line
 
 
 @dataclass(slots=True)
 class _Found:
-    """What it has found so far: predictions that are there, those whose charges agree, cases."""
+    """What it has found so far: predictions that are there, charges that agree, cases by kind."""
 
-    seen: set[str]
-    matched: set[str]
-    cases: list[Discrepancy]
+    seen: set[str] = field(default_factory=set)
+    matched: int = 0
+    cases: Counter[Mismatch] = field(default_factory=Counter)
 
 
 class Reconciler:
@@ -94,31 +110,35 @@ class Reconciler:
 
     async def reconcile(self) -> Reconciliation:
         """One pass, told to the log, counted and written down."""
-        look = await self._look()
-        found = _Found(set(), set(), [])
-        free: dict[str, Prediction] = {}
+        look, found = await self._look(), _Found()
         complete = True
         try:
             async for page in pages(self._around.upstream, look.since, None):
-                await self._compare(page, found)
-                held = await self._around.store.claimed(one.id for one in page)
-                free |= {one.id: one for one in page if one.id not in held}
+                if found.seen:
+                    await self._let_others_run()
+                await self._compare(look, page, found)
+                await self._look_for_owners(page, found)
         except ListUnread:
             complete = False
-        found.cases += await self._of_nobody(free)
         listed = len(found.seen)
         if complete:
             complete = await self._look_again(look, found)
         return await self._write(look, found, listed, complete=complete)
 
-    async def _compare(self, predictions: Iterable[Prediction], found: _Found) -> None:
-        """Hold their charges against them; a page at a time, so that nobody waits for long."""
-        shown = {prediction.id: prediction for prediction in predictions}
+    async def _compare(self, look: _Look, predictions: Iterable[Prediction], found: _Found) -> None:
+        """Hold their charges against them, of each once."""
+        shown = {one.id: one for one in predictions if one.id not in found.seen}
         found.seen.update(shown)
         settled = await self._around.store.audit.settled(shown)
         compared = compare(settled, shown, self._around.clock.now())
-        found.matched |= compared.matched
-        found.cases += compared.differing
+        found.matched += sum(
+            one.prediction_id in compared.matched for one in settled if look.is_fresh(one)
+        )
+        await self._tell(compared.differing, found)
+
+    async def _let_others_run(self) -> None:
+        """A pass is in no hurry: it takes a part of the time only, however long the list is."""
+        await self._around.clock.wait(asyncio.Event(), _BREATH)
 
     # What there is to look at
 
@@ -135,7 +155,7 @@ class Reconciler:
         newest = await self._around.store.charges(ChargeFilter(), 1, None)
         line = newest[0].at.line if newest else 0
         start = Reconciliation(self._account, now, now, now, now, line, complete=True)
-        await self._around.store.audit.write(start, ())
+        await self._around.store.audit.write(start)
         return seconds
 
     async def _look(self) -> _Look:
@@ -146,8 +166,8 @@ class Reconciler:
         alone = min(_SETTLED_FOR, self._around.timing.reconcile)
         by = now - timedelta(seconds=alone)
         since = last.begun_at - OVERLAP
-        due, line = await self._around.store.audit.due(last.line, max(since, last.origin), by)
-        return _Look(last.origin, now, since, last.line, due, line)
+        due = await self._around.store.audit.due(last.line, max(since, last.origin), by)
+        return _Look(last.origin, now, since, last.line, due)
 
     async def _unsure(self) -> list[Doubt]:
         """Attempts of which a prediction may be that nobody is known to hold yet."""
@@ -167,8 +187,12 @@ class Reconciler:
             if attempt.id not in lives and attempt.state in (*_UNSURE, AttemptState.ABSENT)
         ]
 
-    async def _of_nobody(self, free: Mapping[str, Prediction]) -> list[Discrepancy]:
+    async def _look_for_owners(self, page: Iterable[Prediction], found: _Found) -> None:
         """Predictions that no attempt holds and that can be none's whose answer is still open."""
+        claimed = await self._around.store.claimed(one.id for one in page)
+        free = {one.id: one for one in page if one.id not in claimed}
+        if not free:
+            return
         unsure = await self._unsure()
         # First who lives here, then the store: whoever leaves in between is written down there.
         held = {lane.hinted for lane in self._roll.lanes()}
@@ -176,11 +200,12 @@ class Reconciler:
             held.update(attempt.prediction_id for attempt in life.record.attempts)
         held |= await self._around.store.claimed(free)
         now, timing = self._around.clock.now(), self._around.timing
-        return [
+        cases = tuple(
             of_nobody(prediction, now, exclusive=self._around.exclusive)
             for name, prediction in free.items()
             if name not in held and not any(fits(doubt, prediction, timing) for doubt in unsure)
-        ]
+        )
+        await self._tell(cases, found)
 
     # What was not in the list
 
@@ -190,28 +215,45 @@ class Reconciler:
         What was made since the list begins should have been in it: the list is read once more
         there. What is older, as a run of half an hour is at its end, is asked for by itself, once.
         """
-        absent = [one for one in look.due if one.prediction_id not in found.seen]
-        older = [one for one in absent if _is_older(one, look.since) and one.line > look.after]
-        younger = [one for one in absent if not _is_older(one, look.since)]
+        absent: dict[str, int] = {}
+        begins, ends = look.begun, look.since
         try:
-            for one in older:
-                if prediction := await self._ask(one):
-                    await self._compare((prediction,), found)
-            if younger:
-                begins = min(one.opened_at for one in younger) - CLOCKS_DIFFER
-                ends = max(one.settled_at for one in younger) + CLOCKS_DIFFER
-                wanted = {one.prediction_id for one in younger}
+            async for one in self._due(look):
+                if one.prediction_id in found.seen:
+                    continue
+                if _is_older(one, look.since):
+                    if not look.is_fresh(one):
+                        continue
+                    if prediction := await self._ask(one):
+                        await self._compare(look, (prediction,), found)
+                        continue
+                else:
+                    begins = min(begins, one.opened_at - CLOCKS_DIFFER)
+                    ends = max(ends, one.settled_at + CLOCKS_DIFFER)
+                absent[one.prediction_id] = one.line
+            if absent and begins < ends:
                 async for page in pages(self._around.upstream, begins, ends):
-                    await self._compare((one for one in page if one.id in wanted), found)
+                    there = [one for one in page if one.id in absent]
+                    await self._compare(look, there, found)
+                    await asyncio.sleep(0)
         except ListUnread:
             return False
-        now = self._around.clock.now()
-        found.cases += [
-            of_charge(Mismatch.MISSING, one, now)
-            for one in (*older, *younger)
-            if one.prediction_id not in found.seen
-        ]
+        missing = [line for name, line in absent.items() if name not in found.seen]
+        for at in range(0, len(missing), _SLICE):
+            charges = await self._around.store.audit.at_lines(missing[at : at + _SLICE])
+            now = self._around.clock.now()
+            cases = (of_charge(Mismatch.MISSING, one, now) for one in charges)
+            await self._tell(tuple(cases), found)
         return True
+
+    async def _due(self, look: _Look) -> AsyncIterator[Settlement]:
+        """The charges that are looked for, in slices."""
+        above = look.due.start
+        while charges := await self._around.store.audit.due_page(look.due, above, _SLICE):
+            for one in charges:
+                yield one
+            above = charges[-1].line
+            await asyncio.sleep(0)
 
     async def _ask(self, one: Settlement) -> Prediction | None:
         """The prediction of a charge; None where upstream says that there is none."""
@@ -226,11 +268,31 @@ class Reconciler:
 
     # What is told
 
+    async def _tell(self, cases: tuple[Discrepancy, ...], found: _Found) -> None:
+        """Write cases down; the new ones go to the metrics and, up to a number, to the log."""
+        if not cases:
+            return
+        new = await self._around.store.audit.write_cases(cases)
+        told = found.cases.total() - found.cases[Mismatch.FOREIGN]
+        alarms = [case for case in new if case.kind is not Mismatch.FOREIGN]
+        for case in alarms[: max(_MOST_LINES - told, 0)]:
+            _log.warning(
+                "ledger and upstream disagree",
+                kind=case.kind.value,
+                prediction=case.prediction_id,
+                model=case.model,
+                generation=case.generation_id,
+                ledger_usd_nanos=case.ledger_nanos,
+                upstream_usd_nanos=case.upstream_nanos,
+            )
+        for case in new:
+            found.cases[case.kind] += 1
+            telemetry.reconciled.labels(case.kind.value).inc()
+
     async def _write(
         self, look: _Look, found: _Found, listed: int, *, complete: bool
     ) -> Reconciliation:
         # A charge that is looked for again is counted then.
-        fresh = [one for one in look.due if complete and one.line > look.after]
         made = Reconciliation(
             self._account,
             look.origin,
@@ -240,11 +302,11 @@ class Reconciler:
             look.line,
             complete,
             listed,
-            sum(one.prediction_id in found.matched for one in fresh),
+            found.matched if complete else 0,
+            {kind: found.cases[kind] for kind in Mismatch},
         )
-        new = await self._around.store.audit.write(made, tuple(found.cases))
-        made = replace(made, found={kind: _number(new, kind) for kind in Mismatch})
-        _tell(made, new)
+        await self._around.store.audit.write(made)
+        _count(made)
         return made
 
 
@@ -253,26 +315,9 @@ def _is_older(one: Settlement, since: datetime) -> bool:
     return one.opened_at - CLOCKS_DIFFER < since
 
 
-def _number(cases: Iterable[Discrepancy], kind: Mismatch) -> int:
-    return sum(case.kind is kind for case in cases)
-
-
-def _tell(made: Reconciliation, new: Iterable[Discrepancy]) -> None:
+def _count(made: Reconciliation) -> None:
     """To the metrics and the log."""
     telemetry.reconciled.labels("matched").inc(made.matched)
-    for kind, number in made.found.items():
-        telemetry.reconciled.labels(kind.value).inc(number)
-    alarms = [case for case in new if case.kind is not Mismatch.FOREIGN]
-    for case in alarms[:_MOST_LINES]:
-        _log.warning(
-            "ledger and upstream disagree",
-            kind=case.kind.value,
-            prediction=case.prediction_id,
-            model=case.model,
-            generation=case.generation_id,
-            ledger_usd_nanos=case.ledger_nanos,
-            upstream_usd_nanos=case.upstream_nanos,
-        )
     counts = {kind.value: number for kind, number in made.found.items() if number}
     if made.complete:
         telemetry.reconciled_at.set(made.ended_at.timestamp())

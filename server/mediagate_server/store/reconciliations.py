@@ -87,6 +87,19 @@ class Reconciliation:
 
 
 @dataclass(frozen=True, slots=True)
+class DueCharges:
+    """Which charges a pass looks for: lines of the ledger above `start`, up to `end`.
+
+    Those above `after` for the first time; of the others those settled at `since` or later.
+    """
+
+    start: int
+    end: int
+    after: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What was found in some time: the last pass, sums over all of them, and the newest cases."""
 
@@ -97,16 +110,28 @@ class Findings:
 
 
 class Audit(Protocol):
-    """Durable, as the store is. Every method raises StoreUnavailable, `write` also StaleOwner."""
+    """Durable, as the store is. Every method raises StoreUnavailable; those that write, StaleOwner
+    too.
+    """
 
-    async def due(
-        self, after_line: int, since: datetime, settled_by: datetime
-    ) -> tuple[tuple[Settlement, ...], int]:
+    async def due(self, after_line: int, since: datetime, settled_by: datetime) -> DueCharges:
         """Charges behind a line of the ledger, up to the first that was settled after `settled_by`.
 
-        With them those before that line that were settled at `since` or later; and the line that
-        they reach: the next time begins there. Without their prices.
+        With them those before that line that were settled at `since` or later. The next time
+        begins at their end.
         """
+        ...
+
+    async def due_page(self, due: DueCharges, above: int, limit: int) -> tuple[Settlement, ...]:
+        """The first of them above a line, at most `limit`, without their prices."""
+        ...
+
+    async def at_lines(self, lines: Iterable[int]) -> tuple[Settlement, ...]:
+        """The charges at these lines, without their prices."""
+        ...
+
+    async def write_cases(self, cases: tuple[Discrepancy, ...]) -> tuple[Discrepancy, ...]:
+        """Keep what a pass has found by now; returns the cases that were not known before."""
         ...
 
     async def settled(self, prediction_ids: Iterable[str]) -> tuple[Settlement, ...]:
@@ -117,10 +142,8 @@ class Audit(Protocol):
         """The last complete pass over an account's list."""
         ...
 
-    async def write(
-        self, made: Reconciliation, cases: tuple[Discrepancy, ...]
-    ) -> tuple[Discrepancy, ...]:
-        """Keep a pass and what it found; returns the cases that were not known before."""
+    async def write(self, made: Reconciliation) -> None:
+        """Keep a pass."""
         ...
 
     async def findings(self, since: datetime, limit: int) -> Findings:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from mediagate_server.store.reconciliations import (
     Discrepancy,
+    DueCharges,
     Findings,
     Reconciliation,
     Settlement,
@@ -21,13 +22,27 @@ class SqliteAudit:
         self._writer = writer
         self._reader = reader
 
-    async def due(
-        self, after_line: int, since: datetime, settled_by: datetime
-    ) -> tuple[tuple[Settlement, ...], int]:
+    async def due(self, after_line: int, since: datetime, settled_by: datetime) -> DueCharges:
         """See reconciliations.Audit."""
         return await self._reader.read(
             lambda c: reconciliations.due(c, after_line, since, settled_by)
         )
+
+    async def due_page(self, due: DueCharges, above: int, limit: int) -> tuple[Settlement, ...]:
+        """See reconciliations.Audit."""
+        return await self._reader.read(lambda c: reconciliations.due_page(c, due, above, limit))
+
+    async def at_lines(self, lines: Iterable[int]) -> tuple[Settlement, ...]:
+        """See reconciliations.Audit."""
+        asked = tuple(lines)
+        return await self._reader.read(lambda c: reconciliations.at_lines(c, asked))
+
+    async def write_cases(self, cases: tuple[Discrepancy, ...]) -> tuple[Discrepancy, ...]:
+        """See reconciliations.Audit."""
+        new: tuple[Discrepancy, ...] = await self._writer.submit(
+            lambda c: reconciliations.write_cases(c, cases)
+        )
+        return new
 
     async def settled(self, prediction_ids: Iterable[str]) -> tuple[Settlement, ...]:
         """See reconciliations.Audit."""
@@ -38,14 +53,9 @@ class SqliteAudit:
         """See reconciliations.Audit."""
         return await self._reader.read(lambda c: reconciliations.last(c, account))
 
-    async def write(
-        self, made: Reconciliation, cases: tuple[Discrepancy, ...]
-    ) -> tuple[Discrepancy, ...]:
+    async def write(self, made: Reconciliation) -> None:
         """See reconciliations.Audit."""
-        new: tuple[Discrepancy, ...] = await self._writer.submit(
-            lambda c: reconciliations.write(c, made, cases)
-        )
-        return new
+        await self._writer.submit(lambda c: reconciliations.write(c, made))
 
     async def findings(self, since: datetime, limit: int) -> Findings:
         """See reconciliations.Audit."""

@@ -9,6 +9,7 @@ import orjson
 
 from mediagate_server.store.reconciliations import (
     Discrepancy,
+    DueCharges,
     Findings,
     Mismatch,
     Reconciliation,
@@ -45,23 +46,39 @@ _CASE: Final = (
 
 def due(
     connection: sqlite3.Connection, after: int, since: datetime, settled_by: datetime
-) -> tuple[tuple[Settlement, ...], int]:
-    """The charges behind a line up to the first that is younger, and the line of the last.
-
-    With them those before it that were settled since a time.
-    """
+) -> DueCharges:
+    """The charges behind a line up to the first that is younger; see reconciliations.Audit."""
     (end,) = connection.execute(
         "SELECT coalesce((SELECT min(line) - 1 FROM charges WHERE line > ? AND settled_us > ?),"
         " (SELECT max(line) FROM charges), 0)",
         (after, microseconds(settled_by)),
     ).fetchone()
+    (start,) = connection.execute(
+        "SELECT min(coalesce(min(line) - 1, ?), ?) FROM charges WHERE settled_us >= ?",
+        (after, after, microseconds(since)),
+    ).fetchone()
+    return DueCharges(start, max(after, end), after, since)
+
+
+def due_page(
+    connection: sqlite3.Connection, due: DueCharges, above: int, limit: int
+) -> tuple[Settlement, ...]:
+    """The first of them above a line, at most `limit`."""
     rows = connection.execute(
-        f"{_UNPRICED} WHERE charges.line <= ? AND charges.line IN"  # noqa: S608
-        " (SELECT line FROM charges WHERE line > ?"
-        " UNION SELECT line FROM charges WHERE settled_us >= ?) ORDER BY charges.line",
-        (end, after, microseconds(since)),
+        f"{_UNPRICED} WHERE charges.line > ? AND charges.line <= ?"
+        " AND (charges.line > ? OR charges.settled_us >= ?) ORDER BY charges.line LIMIT ?",
+        (max(above, due.start), due.end, due.after, microseconds(due.since), limit),
     ).fetchall()
-    return _settlements(rows), max(after, end)
+    return _settlements(rows)
+
+
+def at_lines(connection: sqlite3.Connection, lines: Iterable[int]) -> tuple[Settlement, ...]:
+    """The charges at these lines."""
+    rows = connection.execute(
+        f"{_UNPRICED} WHERE charges.line IN (SELECT value FROM json_each(?))",  # noqa: S608
+        (orjson.dumps(list(lines)).decode(),),
+    ).fetchall()
+    return _settlements(rows)
 
 
 def settled(
@@ -85,12 +102,16 @@ def last(connection: sqlite3.Connection, account: str) -> Reconciliation | None:
     return _pass(row) if row else None
 
 
-def write(
-    connection: sqlite3.Connection, made: Reconciliation, cases: Iterable[Discrepancy]
+def write_cases(
+    connection: sqlite3.Connection, cases: Iterable[Discrepancy]
 ) -> tuple[Discrepancy, ...]:
-    """A pass, with the count of what it found; returns what was not known before."""
-    new = tuple(case for case in cases if _insert(connection, case))
-    found = {kind.value: sum(case.kind is kind for case in new) for kind in Mismatch}
+    """What was found; returns what was not known before."""
+    return tuple(case for case in cases if _insert(connection, case))
+
+
+def write(connection: sqlite3.Connection, made: Reconciliation) -> None:
+    """A pass, with the count of what it found."""
+    found = {kind.value: made.found.get(kind, 0) for kind in Mismatch}
     connection.execute(
         f"INSERT INTO reconciliations ({_COLUMNS})"  # noqa: S608
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -110,7 +131,6 @@ def write(
     oldest = microseconds(made.ended_at - KEPT)
     connection.execute("DELETE FROM reconciliations WHERE begun_us < ?", (oldest,))
     connection.execute("DELETE FROM discrepancies WHERE found_us < ?", (oldest,))
-    return new
 
 
 def findings(connection: sqlite3.Connection, since: datetime, limit: int) -> Findings:
