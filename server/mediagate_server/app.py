@@ -218,13 +218,18 @@ class Gate:
                 create_timeout=settings.upstream_create_timeout,
                 read_timeout=settings.upstream_read_timeout,
                 upload_timeout=settings.upstream_upload_timeout,
+                max_streams=settings.upstream_max_streams,
                 body_folder=settings.data_dir / "answers",
             ),
             self._workers,
         )
         outbound = Outbound(
             await stack.enter_async_context(client),
-            OutboundSettings(settings.creates_per_minute, settings.reads_per_minute),
+            OutboundSettings(
+                settings.creates_per_minute,
+                settings.reads_per_minute,
+                settings.upstream_max_streams,
+            ),
             label=self._label,
         )
         return _Upstream(base_url, outbound, sandboxed)

@@ -209,6 +209,14 @@ upstream_seconds = Histogram(
     buckets=_FAST,
     registry=REGISTRY,
 )
+streams_open = Gauge(
+    "mediagate_upstream_streams_open", "Streams of texts open to upstream.", registry=REGISTRY
+)
+streams_not_opened = Counter(
+    "mediagate_upstream_streams_not_opened",
+    "Streams not opened because `upstream_max_streams` were: their texts are polled meanwhile.",
+    registry=REGISTRY,
+)
 upstream_retries = Counter(
     "mediagate_upstream_retries",
     "Requests sent again after a refusal or no answer.",

@@ -73,3 +73,33 @@ async def test_streams_beyond_the_bound_are_refused(sandbox: Sandbox, open_gate:
         assert metrics["mediagate_rpcs_open"] == 2
         for call in held:
             call.cancel()
+
+
+async def test_a_text_beyond_the_open_streams_says_that_it_is_polled(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """It is told, counted and made whole; once there is room it is streamed again."""
+    async with open_gate(sandbox.url, upstream_max_streams=1) as (stubs, gate):
+        held: Any = stubs.text.StreamText(_ENDLESS)
+        while not (await held.read()).delta.text:
+            pass
+        before = (await _metrics(gate))["mediagate_upstream_streams_not_opened_total"]
+        beyond = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="[[say=whole]] hello"))
+        events = [event async for event in beyond]
+        assert any(event.status.polled for event in events)
+        assert "".join(event.delta.text for event in events) == "whole"
+        metrics = await _metrics(gate)
+        assert metrics["mediagate_upstream_streams_not_opened_total"] > before
+        assert metrics["mediagate_upstream_streams_open"] == 1
+        assert not any(
+            value
+            for name, value in metrics.items()
+            if name.startswith("mediagate_upstream_requests_total")
+            and 'endpoint="stream"' in name
+            and 'outcome="unreachable"' in name
+        )
+        held.cancel()
+        waits: Any = stubs.text.StreamText(_ENDLESS)
+        while not (await waits.read()).delta.text:
+            pass
+        waits.cancel()

@@ -31,6 +31,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "exclusive": "upstream_exclusive",
             "creates_per_minute": "creates_per_minute",
             "reads_per_minute": "reads_per_minute",
+            "max_streams": "upstream_max_streams",
             "connect_timeout": "upstream_connect_timeout",
             "create_timeout": "upstream_create_timeout",
             "read_timeout": "upstream_read_timeout",

@@ -31,8 +31,8 @@ class Listener(Protocol):
         """Bytes."""
         ...
 
-    def standing(self, record: Generation) -> Awaitable[None]:
-        """How the generation stands."""
+    def standing(self, record: Generation, *, polled: bool) -> Awaitable[None]:
+        """How the generation stands. `polled`: nothing may be told of its text before its end."""
         ...
 
     def text(self, chunk: Chunk) -> Coroutine[Any, Any, None]:
@@ -103,13 +103,14 @@ class Attachment:
         life, after = self._life, listener.sequence
         if self.record.erased_at:
             raise StreamExpired("the text was erased", metadata={"id": self.record.id})
-        told: tuple[State, int] | None = None
+        told: tuple[State, int, bool] | None = None
         while not (life.text.sequence > after or self._is_over()):
             changed = life.changed
-            standing = (self.record.state, self.record.attempt.ordinal)
+            polled = life.text_is_polled
+            standing = (self.record.state, self.record.attempt.ordinal, polled)
             if told != standing:
                 told = standing
-                await listener.standing(self.record)
+                await listener.standing(self.record, polled=polled)
             elif life.text.sequence:
                 break
             else:

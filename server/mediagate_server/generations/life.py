@@ -89,6 +89,7 @@ class Life:
         self.stop = Stop(record.stop)
         self.text = TextBuffer()
         self.text_is_broken = False
+        self.text_is_polled = False
         self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
         self.changed = Bell()
         self.callers = Callers(around.clock, self._abandon, detached=recovered)
@@ -262,7 +263,14 @@ class Life:
             self._grow,
             last_id=self.checkpoints.event_id,
             unnumbered=self.checkpoints.unnumbered,
+            on_limit=self._is_polled,
         )
+
+    def _is_polled(self) -> None:
+        """Too many streams are open: callers are told that nothing may come before the end."""
+        if not self.text_is_polled:
+            self.text_is_polled = True
+            self.announce()
 
     def progress(self, prediction: Prediction) -> None:
         """An answer that is no end. Only the change to RUNNING is worth telling."""

@@ -19,19 +19,27 @@ from mediagate_server.replicate.port import (
     OutputEvent,
     Refused,
     StreamEvent,
+    StreamLimitReached,
 )
 
 TakesText = Callable[[str, str], None]
 """Gets what one socket read brought, and the id of its last event (empty where there is none)."""
 
 _DIGITS: Final = 18
+_UNTIL_A_PLACE: Final = 2.0
+"""Seconds between two looks for a free place among the open streams; it is polled as often."""
 _FIRST_REOPENING, _LONGEST_REOPENING = 0.05, 5.0
 _MOST_IDS = 4_096
+
+
+def _nothing() -> None:
+    pass
 
 
 class StreamReader:
     """`clean` tells afterwards whether the stream came to its own `done` without a gap.
 
+    `on_limit` is called whenever it cannot be opened because too many streams are.
     `last_id` is where an earlier reader came to; `unnumbered`: it has text that no id stands for.
     """
 
@@ -44,6 +52,7 @@ class StreamReader:
         *,
         last_id: str = "",
         unnumbered: bool = False,
+        on_limit: Callable[[], None] = _nothing,
     ) -> None:
         self._upstream = upstream
         self._clock = clock
@@ -55,6 +64,7 @@ class StreamReader:
         self._odd_ids: dict[str, None] = {last_id: None} if last_id else {}
         self._done = False
         self._left = MOST_KEPT
+        self._on_limit = on_limit
         self.clean = False
 
     async def read(self, stream_url: str, has_ended: Callable[[], Awaitable[bool]]) -> None:
@@ -67,6 +77,12 @@ class StreamReader:
                     stream_url, last_event_id=before or None, model=self._model
                 ) as events:
                     await events.into(self._take)
+            except StreamLimitReached:
+                self._on_limit()
+                if await has_ended():
+                    return
+                await self._clock.wait(asyncio.Event(), _UNTIL_A_PLACE)
+                continue
             except Refused:
                 return  # It cannot be opened: the polls tell the end.
             except NoAnswer:

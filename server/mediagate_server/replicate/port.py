@@ -148,6 +148,10 @@ class NoAnswer(UpstreamError):
         self.http_status = http_status
 
 
+class StreamLimitReached(UpstreamError):
+    """As many streams are open as may be: nothing was asked of upstream."""
+
+
 class UnreadableAnswer(NoAnswer):
     """An answer that is there, and that nothing can read: the next one may be the same.
 

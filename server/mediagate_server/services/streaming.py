@@ -44,9 +44,11 @@ class Telling:
         """Write one event by the name of its field, at the sequence that was reached."""
         await self._context.write(self._reply(sequence=self.sequence, **event))
 
-    async def standing(self, record: Generation) -> None:
+    async def standing(self, record: Generation, *, polled: bool) -> None:
         """Write how it stands, as `status`."""
-        await self.write(status=_status(record))
+        status = _status(record)
+        status.polled = polled
+        await self.write(status=status)
 
     def text(self, chunk: Chunk) -> Coroutine[Any, Any, None]:
         """Write a piece of text, as `delta`: what is done for each token."""

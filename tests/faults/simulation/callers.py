@@ -150,7 +150,7 @@ class _Reader:
         """See attachment.Listener."""
         return len(self._caller.text.encode())
 
-    async def standing(self, record: Generation) -> None:
+    async def standing(self, record: Generation, *, polled: bool) -> None:
         """See attachment.Listener."""
 
     async def text(self, chunk: Chunk) -> None:

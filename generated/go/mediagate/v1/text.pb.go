@@ -977,7 +977,10 @@ type TextStatus struct {
 	// Which attempt this is, from 1.
 	Attempt int32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// Slug of the attempt's model.
-	Model         string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
+	Model string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
+	// True where the text cannot be streamed from Replicate for now, because the server has as many
+	// streams open as it may have: it is asked for instead, and nothing may come before the end.
+	Polled        bool `protobuf:"varint,6,opt,name=polled,proto3" json:"polled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1045,6 +1048,13 @@ func (x *TextStatus) GetModel() string {
 		return x.Model
 	}
 	return ""
+}
+
+func (x *TextStatus) GetPolled() bool {
+	if x != nil {
+		return x.Polled
+	}
+	return false
 }
 
 // More of the output, to be appended to what came before.
@@ -1731,14 +1741,15 @@ const file_mediagate_v1_text_proto_rawDesc = "" +
 	"\x04seed\x18\a \x01(\x03H\x00R\x04seed\x88\x01\x01\x12\x18\n" +
 	"\asandbox\x18\b \x01(\bR\asandbox\x121\n" +
 	"\x06choice\x18\t \x01(\v2\x19.mediagate.v1.ModelChoiceR\x06choiceB\a\n" +
-	"\x05_seed\"\xf1\x01\n" +
+	"\x05_seed\"\x89\x02\n" +
 	"\n" +
 	"TextStatus\x124\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1e.mediagate.v1.Generation.StateR\x05state\x12*\n" +
 	"\x0equeue_position\x18\x02 \x01(\x05H\x00R\rqueuePosition\x88\x01\x01\x12>\n" +
 	"\rexpected_wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fexpectedWait\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\x05R\aattempt\x12\x14\n" +
-	"\x05model\x18\x05 \x01(\tR\x05modelB\x11\n" +
+	"\x05model\x18\x05 \x01(\tR\x05model\x12\x16\n" +
+	"\x06polled\x18\x06 \x01(\bR\x06polledB\x11\n" +
 	"\x0f_queue_position\"\x86\x01\n" +
 	"\tTextDelta\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x1e\n" +

@@ -481,6 +481,7 @@ class TextStatus(_message.Message):
     EXPECTED_WAIT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    POLLED_FIELD_NUMBER: _builtins.int
     state: _generation_pb2.Generation.State.ValueType
     """Where it stands."""
     queue_position: _builtins.int
@@ -489,6 +490,10 @@ class TextStatus(_message.Message):
     """Which attempt this is, from 1."""
     model: _builtins.str
     """Slug of the attempt's model."""
+    polled: _builtins.bool
+    """True where the text cannot be streamed from Replicate for now, because the server has as many
+    streams open as it may have: it is asked for instead, and nothing may come before the end.
+    """
     @_builtins.property
     def expected_wait(self) -> _duration_pb2.Duration:
         """When it is expected to start, while QUEUED."""
@@ -501,10 +506,11 @@ class TextStatus(_message.Message):
         expected_wait: _duration_pb2.Duration | None = ...,
         attempt: _builtins.int = ...,
         model: _builtins.str = ...,
+        polled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "expected_wait", b"expected_wait", "queue_position", b"queue_position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "expected_wait", b"expected_wait", "model", b"model", "queue_position", b"queue_position", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position", "attempt", b"attempt", "expected_wait", b"expected_wait", "model", b"model", "polled", b"polled", "queue_position", b"queue_position", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
     _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015

@@ -18,6 +18,7 @@ from mediagate_server.interceptors.outbound.observe import Observe
 from mediagate_server.interceptors.outbound.pace import Pace
 from mediagate_server.interceptors.outbound.retry import Retry
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
+from mediagate_server.interceptors.outbound.stream_limit import StreamLimit
 from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import (
     CreateRequest,
@@ -68,6 +69,7 @@ class Outbound(Upstream):
             Observe(),
         )
         self.create_policy = CreatePolicy(random)
+        self._streams = StreamLimit(settings.max_streams)
 
     def try_admit(self, model: str = OTHER) -> Turn | None:
         """Reserve a create's turn if one is free now: then `create` may follow. Never waits.
@@ -152,8 +154,12 @@ class Outbound(Upstream):
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str = OTHER
     ) -> AbstractAsyncContextManager[EventStream]:
-        """Open the stream; only the opening is tried again. See the port."""
+        """Open the stream; only the opening is tried again. See the port.
+
+        StreamLimitReached where as many are open as may be.
+        """
         return _Opening(
+            self._streams,
             lambda: self._upstream.stream(stream_url, last_event_id=last_event_id),
             lambda send: self._run("stream", model, send),
         )
@@ -175,19 +181,26 @@ class _Opening:
     No generator and no exit stack: a thousand silent streams may be open.
     """
 
-    __slots__ = ("_around", "_opened", "_stream")
+    __slots__ = ("_around", "_limit", "_opened", "_stream")
 
     def __init__(
         self,
+        limit: StreamLimit,
         stream: Callable[[], _Stream],
         around: Callable[[Callable[[], Awaitable[EventStream]]], Awaitable[EventStream]],
     ) -> None:
+        self._limit = limit
         self._stream = stream
         self._around = around
         self._opened: _Stream
 
     async def __aenter__(self) -> EventStream:
-        opened = await self._around(self._open)
+        self._limit.take()
+        try:
+            opened = await self._around(self._open)
+        except BaseException:
+            self._limit.give_back()
+            raise
         del self._stream, self._around  # Of no use any more, and half a KiB.
         return opened
 
@@ -197,7 +210,10 @@ class _Opening:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        return await self._opened.__aexit__(kind, error, trace)
+        try:
+            return await self._opened.__aexit__(kind, error, trace)
+        finally:
+            self._limit.give_back()
 
     async def _open(self) -> EventStream:
         """One try: a new stream each time."""
