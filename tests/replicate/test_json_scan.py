@@ -25,6 +25,7 @@ ANY_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every value lies across several windows."""
     monkeypatch.setattr(json_scan, "_WINDOW", 16)
+    monkeypatch.setattr(json_scan, "_FIRST_WINDOW", 4)
     monkeypatch.setattr(json_extraction, "_WINDOW", 24)
 
 

@@ -16,6 +16,8 @@ from typing import Final
 Data = bytes | mmap.mmap
 
 _WINDOW: Final = 1024 * 1024
+_FIRST_WINDOW: Final = 256
+"""Bytes: most values are short. Each further window is four times as long as the one before."""
 _LONGEST_KEY: Final = 1_024
 
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
@@ -99,8 +101,10 @@ def _container(data: Data, begin: int) -> Span:
     which it ends each bracket is looked at.
     """
     at, depth, entries, within = begin + 1, 1, 1, False
+    length = _FIRST_WINDOW
     while at < len(data):
-        window = _whole_escapes(data[at : at + _WINDOW])
+        window = _whole_escapes(data[at : at + length])
+        length = min(4 * length, _WINDOW)
         pieces = window.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         plain = b"".join(pieces[within::2])
         brackets = plain.translate(_AS_SQUARE, _NO_BRACKETS)
