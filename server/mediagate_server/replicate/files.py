@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 from urllib.parse import urlsplit
 
-import orjson
-
 from mediagate_server.replicate.decoding import instant_of
+from mediagate_server.replicate.json_parsing import parse_object
 from mediagate_server.replicate.port import FileToUpload, NoAnswer, UploadedFile
 
 _LONGEST_LINK: Final = 2_048
@@ -42,10 +41,10 @@ class Multipart:
 def decode_file(body: bytes) -> UploadedFile:
     """Where models find the file. NoAnswer where the answer does not say."""
     try:
-        document = orjson.loads(body)
+        document = parse_object(body).members
         link = document["urls"]["get"]
         expires_at = document.get("expires_at")
-        parts = urlsplit(link)
+        parts = urlsplit(link if isinstance(link, str) else "")
     except (ValueError, TypeError, KeyError) as unreadable:
         raise NoAnswer("the answer names no file") from unreadable
     if parts.scheme not in ("http", "https") or not parts.hostname or len(link) > _LONGEST_LINK:

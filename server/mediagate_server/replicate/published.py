@@ -6,10 +6,9 @@ version at all.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
-import orjson
-
+from mediagate_server.replicate.json_parsing import parse_object
 from mediagate_server.replicate.port import (
     NoAnswer,
     PublishedDeployment,
@@ -17,6 +16,8 @@ from mediagate_server.replicate.port import (
     PublishedVersion,
 )
 
+_LONGEST_EXAMPLE: Final = 86_400
+"""Seconds. No run takes longer than half an hour."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -24,13 +25,18 @@ def decode_model(body: bytes) -> PublishedModel:
     """A model object. NoAnswer where it names no model."""
     document = _object(body)
     example = _inner(_inner(document, "default_example"), "metrics").get("predict_time")
-    timed = isinstance(example, int | float) and not isinstance(example, bool) and example > 0
     return PublishedModel(
         slug=_slug(document),
         is_official=document.get("is_official") is True,
         latest=_version(_inner(document, "latest_version")),
-        example_seconds=float(example) if timed and example is not None else None,
+        example_seconds=_example_seconds(example),
     )
+
+
+def _example_seconds(told: object) -> float | None:
+    if not isinstance(told, int | float) or isinstance(told, bool):
+        return None
+    return float(told) if 0 < told <= _LONGEST_EXAMPLE else None
 
 
 def decode_version(body: bytes) -> PublishedVersion:
@@ -57,13 +63,8 @@ def decode_deployment(body: bytes) -> PublishedDeployment:
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as unreadable:
-        raise NoAnswer("the answer is not JSON") from unreadable
-    if not isinstance(document, dict):
-        raise NoAnswer("the answer is no object")
-    return document
+    """The document; a member that is nested too deep is as if it were null."""
+    return parse_object(body).members
 
 
 def _slug(document: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
-import orjson
 
 from mediagate_server.replicate.invalid_fields import invalid_fields
+from mediagate_server.replicate.json_parsing import parse_object
 from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UpstreamError
 
 _REFUSALS = {
@@ -69,10 +69,9 @@ def unanswered(failure: Exception) -> UpstreamError:
 def _document(body: bytes) -> dict[str, Any]:
     """The problem object; empty for HTML, an array or anything else that is not one."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        return parse_object(body).members
+    except NoAnswer:
         return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _retry_after(
