@@ -1,4 +1,7 @@
-"""Who is calling. The auth interceptor binds it; whoever needs it asks `current()`."""
+"""Who is calling. The auth interceptor binds it; whoever needs it asks `current()`.
+
+A generation goes on when its rpc has ended, and after a restart without any: it binds its tenant.
+"""
 
 from contextvars import ContextVar
 from dataclasses import dataclass

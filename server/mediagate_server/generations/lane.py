@@ -206,7 +206,7 @@ class Lane:
         if self.attempt.state is not AttemptState.QUEUED:
             return
         waiting = self.attempt.id
-        self._places.queued(waiting)
+        self._places.queued(waiting, self._whole.saved.current.tenant)
         try:
             self._reserved = await self._around.upstream.admit(plan.slug)
         finally:

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import structlog
 
-from mediagate_server import telemetry
+from mediagate_server import caller, telemetry
+from mediagate_server.caller import Caller
 from mediagate_server.generations import work
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.life import Life
@@ -63,6 +64,7 @@ class Living:
 
     async def live(self, life: Life) -> None:
         """A life, told to the metrics. After a bug it goes on from what is stored."""
+        caller.bind(Caller(life.record.tenant))
         gauge = telemetry.generations_in_flight.labels(life.record.modality)
         gauge.inc()
         lost, go_on = self._around.store.lost, partial(self._go_on, life)

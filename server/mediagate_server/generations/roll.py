@@ -1,6 +1,7 @@
 """Who lives in this process: generations by their id, lanes by their attempts."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
@@ -26,7 +27,8 @@ class Roll:
         self._now = now
         self._lives: dict[str, Life] = {}
         self._lanes: dict[str, HintTaker] = {}
-        self._queue: dict[str, None] = {}
+        self._queue: dict[str, str] = {}
+        """Attempts that wait for the account's rate, with their tenants."""
         self.doubt = asyncio.Event()
         self.change = asyncio.Event()
         self.draining = False
@@ -69,14 +71,29 @@ class Roll:
         """The record to be shown: while it waits, with its place in the queue."""
         if record.state is not State.QUEUED:
             return record
-        own = {attempt.id for attempt in record.attempts}
-        waiting = enumerate(self._queue, start=1)
-        position = next((number for number, one in waiting if one in own), None)
+        position = self._position({attempt.id for attempt in record.attempts})
         if position is None:
             return record
         seconds = position / self._creates_per_second
         at = self._now() + timedelta(seconds=seconds)
         return replace(record, place=Place(position, at, seconds))
+
+    def _position(self, attempts: set[str]) -> int | None:
+        """From 1, of the first of these that waits. The account serves one tenant after the other:
+        of each other tenant no more come before it than of its own, itself among those.
+        """
+        seen: Counter[str] = Counter()
+        own = ""
+        for attempt, tenant in self._queue.items():
+            seen[tenant] += 1
+            if attempt in attempts:
+                own = tenant
+                break
+        else:
+            return None
+        turn = seen[own]
+        waiting = Counter(self._queue.values())
+        return turn + sum(min(n, turn) for other, n in waiting.items() if other != own)
 
     # What lanes tell
 
@@ -88,9 +105,9 @@ class Roll:
         """See whole.Places."""
         self.claims.give_up(attempt_id, prediction_id)
 
-    def queued(self, attempt_id: str) -> None:
+    def queued(self, attempt_id: str, tenant: str) -> None:
         """See whole.Places."""
-        self._queue[attempt_id] = None
+        self._queue[attempt_id] = tenant
 
     def served(self, attempt_id: str) -> None:
         """See whole.Places."""

@@ -118,8 +118,8 @@ class Places(Protocol):
         """It is another's after all: see claims.Claims."""
         ...
 
-    def queued(self, attempt_id: str) -> None:
-        """An attempt waits for the account's rate, behind all who wait already."""
+    def queued(self, attempt_id: str, tenant: str) -> None:
+        """An attempt waits for the account's rate, behind all of its tenant's that wait already."""
         ...
 
     def served(self, attempt_id: str) -> None:

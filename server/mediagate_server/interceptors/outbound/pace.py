@@ -7,7 +7,7 @@ see `chain.Outbound`. Streams are not paced: they are opened on hosts of their o
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from mediagate_server import telemetry
+from mediagate_server import caller, telemetry
 from mediagate_server.interceptors.outbound.call import Call, T
 from mediagate_server.interceptors.outbound.rate import Rate
 from mediagate_server.interceptors.outbound.turn import Turn
@@ -35,8 +35,9 @@ class Pace:
         rate = self._creates if call.endpoint == "create" else self._reads
         if call.endpoint != "create":
             # A run that is to be cancelled is paid for while its cancel waits behind the polls.
-            take = rate.take_first if call.endpoint == "cancel" else rate.take
-            self._waits[call.endpoint].observe(await take())
+            first = call.endpoint == "cancel"
+            waited = await (rate.take_first() if first else rate.take(caller.tenant()))
+            self._waits[call.endpoint].observe(waited)
         try:
             return await proceed()
         except Refused as refused:
@@ -54,8 +55,8 @@ class Pace:
         return turn
 
     async def reserve_create(self) -> Turn:
-        """Wait for a create's turn, first come first served, and reserve it."""
+        """Wait for a create's turn, one tenant after the other, and reserve it."""
         started = asyncio.get_running_loop().time()
-        turn = await self._creates.reserve()
+        turn = await self._creates.reserve(caller.tenant())
         self._waits["create"].observe(asyncio.get_running_loop().time() - started)
         return turn

@@ -4,6 +4,7 @@ import asyncio
 import math
 from contextlib import suppress
 
+from mediagate_server.interceptors.outbound.fair_lock import FairLock
 from mediagate_server.interceptors.outbound.turn import Turn
 
 _MINUTE = 60.0
@@ -39,7 +40,9 @@ class _Bucket:
 
 
 class Rate:
-    """Turns of one kind of request, first come first served. For one event loop.
+    """Turns of one kind of request, for one tenant after the other. For one event loop.
+
+    Within a tenant first come, first served: a thousand that one has waiting keep nobody else's.
 
     At most `per_minute` turns are used in any 60 seconds. Up to a 20th of them (`burst`, at
     least one) may come at once after a quiet time; in return the steady rate is
@@ -52,7 +55,7 @@ class Rate:
         # A bucket of b that leaks r a second gives out at most b + r * 60 - 1 in 60 seconds.
         self._bucket = _Bucket(self.burst, (per_minute - self.burst + 1) / _MINUTE)
         self._steady = _Bucket(1, per_minute / _MINUTE)
-        self._turn = asyncio.Lock()
+        self._turn = FairLock()
         self._reserved = 0
         self._changed = asyncio.Event()
         """A reservation has ended: who waits for room reckons anew."""
@@ -65,12 +68,12 @@ class Rate:
             return None
         return self._reserve()
 
-    async def reserve(self) -> Turn:
-        """Wait for a turn, first come first served, and reserve it."""
+    async def reserve(self, tenant: str = "") -> Turn:
+        """Wait for a turn of this tenant's, and reserve it. Empty: the gate's own."""
         self._waiting += 1
         try:
             # Only one at a time waits for room: newcomers must not pass those who came before.
-            async with self._turn:
+            async with self._turn.held_for(tenant):
                 return await self._next()
         finally:
             self._waiting -= 1
@@ -82,10 +85,10 @@ class Rate:
         turn.use()
         return True
 
-    async def take(self) -> float:
+    async def take(self, tenant: str = "") -> float:
         """Wait for a turn and take it; the seconds waited."""
         started = _now()
-        (await self.reserve()).use()
+        (await self.reserve(tenant)).use()
         return _now() - started
 
     async def take_first(self) -> float:
