@@ -9,6 +9,7 @@ from mediagate_server.interceptors.outbound.turn import Turn
 
 _MINUTE = 60.0
 _BURST_SHARE = 20
+_TICK = 1e-4
 
 
 class _Bucket:
@@ -105,7 +106,8 @@ class Rate:
         while (left := self._seconds_until_free()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if math.isinf(left) else left):
+                # Less is nothing to a clock, and would be waited for again and again.
+                async with asyncio.timeout(None if math.isinf(left) else max(left, _TICK)):
                     await self._changed.wait()
         return self._reserve()
 
