@@ -245,6 +245,7 @@ class Gate:
             bucket=Bucket.of(settings),
             web=web_url,
             key=await self._store.key(_MEDIA_KEY),
+            workers=self._workers,
         )
         return await stack.enter_async_context(media)
 

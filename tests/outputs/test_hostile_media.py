@@ -17,6 +17,8 @@ from mediagate_server.outputs.bounded_file import (
     ReadLimitReached,
 )
 from mediagate_server.outputs.facts import Looks, looks_of, media_type_of
+from mediagate_server.outputs.inspector import MediaInspector
+from mediagate_server.worker_processes import WorkerProcesses
 
 from .test_facts import read, sound
 
@@ -119,6 +121,23 @@ def test_a_hostile_file_takes_few_reads(name: str, tmp_path: Path) -> None:
     assert looks == Looks()
     assert path.calls <= MOST_CALLS
     assert path.taken <= MOST_BYTES + 64 * 1024
+
+
+async def test_what_never_reads_is_killed(tmp_path: Path) -> None:
+    """An AVIF file that says it has 65,535 extents of no bytes in each of 60,000 items."""
+    item = struct.pack(">HHHH", 1, 0, 0, 0xFFFF)
+    locations = b"\1\0\0\0" + b"\0\0" + struct.pack(">H", 60_000) + item * 60_000
+    types = box(b"infe", b"\2\0\0\0" + struct.pack(">HH", 1, 0) + b"Exif\0")
+    iinf = box(b"iinf", b"\0\0\0\0" + struct.pack(">H", 1) + types)
+    meta = box(b"meta", b"\0\0\0\0" + iinf + box(b"iloc", locations))
+    (tmp_path / "file").write_bytes(box(b"ftyp", b"avif\0\0\0\0avif") + meta)
+    (tmp_path / "sound").write_bytes(sound("wav", "pcm_s16le"))
+    async with WorkerProcesses() as workers:
+        inspector = MediaInspector(workers)
+        assert await inspector.inspect(tmp_path / "file", "image/avif") == Looks()
+        heard = await inspector.inspect(tmp_path / "sound", "audio/wav")
+        assert heard.seconds == pytest.approx(2, abs=0.15)
+        inspector.close()
 
 
 def test_a_reader_is_ended_by_calls_bytes_or_time() -> None:

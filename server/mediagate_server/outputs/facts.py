@@ -6,6 +6,7 @@ a few thousand reads and 2 MiB at the most.
 """
 
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -75,6 +76,13 @@ def looks_of(path: Path, media_type: str) -> Looks:
     except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over, the file is kept
         _log.info("a medium could not be read", media_type=media_type, error=type(error).__name__)
         return Looks()
+
+
+def looks_task(payload: bytes) -> bytes:
+    """`[path, media type]` -> `[width, height, seconds]`: `looks_of` as a task of workers."""
+    path, media_type = json.loads(payload)
+    looks = looks_of(Path(path), media_type)
+    return json.dumps([looks.width, looks.height, looks.seconds]).encode()
 
 
 def _looks(file: BoundedFile, media_type: str) -> Looks:

@@ -1,18 +1,23 @@
-"""Media inspection off the event loop: a small thread pool of its own, with a time limit.
+"""Media inspection off the event loop: threads of its own, or processes that can be killed.
 
 The threads that everybody shares write to the disk for everybody: a file that is slow to be read
-must not hold one of them.
+must not hold one of them. Formats whose readers only read, and so are ended by a `BoundedFile`,
+are read in a thread. The others count in memory what a file says that it has, which nothing but
+the end of their process can end.
 """
 
 import asyncio
 import concurrent.futures
+import json
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from mediagate_server import caller
 from mediagate_server.outputs.bounded_file import LONGEST
 from mediagate_server.outputs.facts import Looks, looks_of
+from mediagate_server.worker_processes import Task, WorkerError, WorkerProcesses
 
 _THREADS: Final = 2
 _WAIT: Final = 4 * LONGEST
@@ -21,16 +26,39 @@ _WAIT: Final = 4 * LONGEST
 _log = structlog.get_logger()
 
 
-class MediaInspector:
-    """Tells what files look like. Never raises for what is in them."""
+_READ_IN_THREADS: Final = frozenset(
+    {
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "video/mp4",
+        "video/quicktime",
+        "video/webm",
+        "audio/mp4",
+    }
+)
+_LOOK: Final = Task("mediagate_server.outputs.facts:looks_task")
 
-    def __init__(self) -> None:
+
+class MediaInspector:
+    """Tells what files look like. Never raises for what is in them.
+
+    `workers` are the processes; None: threads do it all.
+    """
+
+    def __init__(self, workers: WorkerProcesses | None = None) -> None:
+        self._workers = workers
         self._threads = concurrent.futures.ThreadPoolExecutor(
             _THREADS, thread_name_prefix="media-inspector"
         )
 
     async def inspect(self, path: Path, media_type: str) -> Looks:
         """What the file looks like; nothing where that takes too long."""
+        if self._workers is not None and media_type not in _READ_IN_THREADS:
+            if not media_type.startswith(("image/", "audio/")):
+                return Looks()
+            return await self._inspect_apart(self._workers, path, media_type)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_WAIT):
@@ -38,6 +66,22 @@ class MediaInspector:
         except TimeoutError:
             _log.info("a medium took too long to be looked at", media_type=media_type)
             return Looks()
+
+    async def _inspect_apart(self, workers: WorkerProcesses, path: Path, media_type: str) -> Looks:
+        try:
+            answer = await workers.run(
+                _LOOK,
+                json.dumps([str(path), media_type]).encode(),
+                seconds=LONGEST,
+                tenant=caller.tenant(),
+            )
+        except WorkerError as error:
+            _log.info(
+                "a medium could not be read", media_type=media_type, error=type(error).__name__
+            )
+            return Looks()
+        width, height, seconds = json.loads(answer)
+        return Looks(width, height, seconds)
 
     def close(self) -> None:
         """Take no more work. What runs ends by itself within seconds."""

@@ -19,6 +19,7 @@ from mediagate_server.outputs.port import MediaStore
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.outputs.uploads import Uploads
 from mediagate_server.private_files import make_private, make_private_folder, tree
+from mediagate_server.worker_processes import WorkerProcesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Media:
 
     `upstream` is the base URL of the API whose outputs are kept. `limits` are asked at each use.
     `now` and `sleep` (seconds) are the clock by which what failed is tried again. `web` is the
-    URL of the web port as callers reach it, and `key` what links to it are signed with.
+    URL of the web port as callers reach it, and `key` what links to it are signed with. `workers`
+    look at files that could keep a thread for good.
     """
 
     def __init__(
@@ -54,13 +56,14 @@ class Media:
         bucket: Bucket | None,
         web: str,
         key: bytes,
+        workers: WorkerProcesses | None = None,
     ) -> None:
         make_private_folder(folder)
         make_private(tree(folder))
         self.store = _store(folder, bucket)
         self.fetcher = Fetcher(upstream, idle_timeout=lambda: limits().output_idle_timeout)
         spool = Spool(folder / "incoming")
-        self._inspector = MediaInspector()
+        self._inspector = MediaInspector(workers)
         self.keeper = OutputKeeper(
             self.store,
             spool,
