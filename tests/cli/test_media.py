@@ -112,7 +112,7 @@ def test_what_was_not_honoured_is_said(mediagate: Mediagate, scripted: Gate, fil
     end.parameters.add(
         parameter="size", handling=ParameterReport.HANDLING_ADJUSTED, sent="1:1", reason="a shape"
     )
-    missing = MissingOutput(index=1, error=status(C.INTERNAL, "RUN_FAILED", "it failed"))
+    missing = MissingOutput(index=1, error=status(C.FAILED_PRECONDITION, "RUN_FAILED", "it failed"))
     end.partial.CopyFrom(PartialOutput(missing=[missing]))
     begins(scripted, end)
     said = mediagate("image", "cat").stderr

@@ -91,7 +91,11 @@ def test_json_is_the_generation(mediagate: Mediagate, scripted: Gate) -> None:
             1,
             "mediagate: gone (MODEL_RETIRED, try again in 7 s)\n",
         ),
-        (status(C.INTERNAL, "RUN_FAILED", "it ran"), 3, "mediagate: it ran (RUN_FAILED)\n"),
+        (
+            status(C.FAILED_PRECONDITION, "RUN_FAILED", "it ran"),
+            3,
+            "mediagate: it ran (RUN_FAILED)\n",
+        ),
         (status(C.DATA_LOSS, "STREAM_INTERRUPTED", "cut"), 3, "(STREAM_INTERRUPTED)\n"),
         (status(C.DEADLINE_EXCEEDED, "DEADLINE", "too late"), 3, "(DEADLINE)\n"),
     ],
@@ -110,7 +114,9 @@ def test_a_failure_is_one_line_and_a_number(
 
 def test_what_came_before_a_failure_stays(mediagate: Mediagate, scripted: Gate) -> None:
     """Half an answer is shown, and not mistaken for a whole one."""
-    scripted.plays("StreamText", started(), delta("so far", 6), status(C.INTERNAL, "RUN_FAILED"))
+    scripted.plays(
+        "StreamText", started(), delta("so far", 6), status(C.FAILED_PRECONDITION, "RUN_FAILED")
+    )
     done = mediagate("text", "Why?")
     assert done.exit_code == 3
     assert done.stdout.startswith("so far")

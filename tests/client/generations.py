@@ -18,7 +18,7 @@ DONE = Generation(
 FAILED = Generation(
     id="gen-1",
     state=Generation.STATE_FAILED,
-    error=status(grpc.StatusCode.INTERNAL, "RUN_FAILED", "the model ran and failed"),
+    error=status(grpc.StatusCode.FAILED_PRECONDITION, "RUN_FAILED", "the model ran and failed"),
     cost=COST,
 )
 CANCELLED = Generation(

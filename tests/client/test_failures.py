@@ -46,9 +46,10 @@ FAMILIES: dict[str, tuple[C, type[errors.MediagateError]]] = {
     "SUBMIT_UNCONFIRMED": (C.UNAVAILABLE, errors.Unavailable),
     "STORE_UNAVAILABLE": (C.UNAVAILABLE, errors.Unavailable),
     "DRAINING": (C.UNAVAILABLE, errors.Unavailable),
-    "RUN_FAILED": (C.INTERNAL, errors.RunFailed),
-    "OUTPUT_INVALID": (C.INTERNAL, errors.RunFailed),
+    "RUN_FAILED": (C.FAILED_PRECONDITION, errors.RunFailed),
+    "OUTPUT_INVALID": (C.FAILED_PRECONDITION, errors.RunFailed),
     "OUTPUT_STORE_FAILED": (C.DATA_LOSS, errors.DataLost),
+    "OUTPUT_TOO_LARGE": (C.DATA_LOSS, errors.DataLost),
     "DEADLINE": (C.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
     "CANCELLED": (C.CANCELLED, errors.GenerationCancelled),
     "INTERNAL": (C.INTERNAL, errors.InternalError),
@@ -142,7 +143,7 @@ def test_a_failed_generation_comes_with_its_error() -> None:
         id="g",
         request_id="r",
         state=Generation.STATE_FAILED,
-        error=status(C.INTERNAL, "RUN_FAILED"),
+        error=status(C.FAILED_PRECONDITION, "RUN_FAILED"),
         cost=Cost(usd_nanos=5),
     )
     error = from_generation(generation)

@@ -96,7 +96,7 @@ def test_progress_begins_the_count_anew() -> None:
         (from_status(status(C.RESOURCE_EXHAUSTED, "BUDGET_EXCEEDED", retry_after=1)), False),
         (from_status(status(C.RESOURCE_EXHAUSTED, message="too large")), False),
         (from_status(status(C.INVALID_ARGUMENT, "INVALID_REQUEST")), False),
-        (from_status(status(C.INTERNAL, "RUN_FAILED")), False),
+        (from_status(status(C.FAILED_PRECONDITION, "RUN_FAILED")), False),
         (from_status(status(C.DATA_LOSS, "STREAM_INTERRUPTED")), False),
         (from_status(status(C.DEADLINE_EXCEEDED)), False),
     ],

@@ -85,7 +85,9 @@ def test_a_text_resumes_after_its_last_piece(client: Client, scripted: Gate) -> 
 
 def test_the_reason_of_a_failed_text_is_typed(client: Client, scripted: Gate) -> None:
     """A run that failed in mid-stream is not tried again."""
-    scripted.plays("StreamText", started(), delta("so", 2), status(C.INTERNAL, "RUN_FAILED"))
+    scripted.plays(
+        "StreamText", started(), delta("so", 2), status(C.FAILED_PRECONDITION, "RUN_FAILED")
+    )
     scripted.plays("GetGeneration", GetGenerationResponse(generation=FAILED))
     stream = client.stream_text("Why?")
     assert next(stream) == "so"
@@ -100,7 +102,7 @@ def test_a_failure_stays_one_where_its_generation_cannot_be_had(
     client: Client, scripted: Gate
 ) -> None:
     """What it cost is not known then; why it failed is."""
-    scripted.plays("StreamText", started(), status(C.INTERNAL, "RUN_FAILED"))
+    scripted.plays("StreamText", started(), status(C.FAILED_PRECONDITION, "RUN_FAILED"))
     scripted.plays("GetGeneration", status(C.UNAVAILABLE, "STORE_UNAVAILABLE"))
     with pytest.raises(RunFailed) as raised:
         client.stream_text("Why?").read()

@@ -187,7 +187,9 @@ def test_time_spent_counts(gate: Gate, background: Any) -> None:
 def test_a_failed_generation_raises_unless_told_otherwise(gate: Gate, background: Any) -> None:
     """The rpc was OK, the run was not: the typed error carries the generation with its cost."""
     failed = Generation(
-        id=GENERATION, state=Generation.STATE_FAILED, error=status(C.INTERNAL, "RUN_FAILED")
+        id=GENERATION,
+        state=Generation.STATE_FAILED,
+        error=status(C.FAILED_PRECONDITION, "RUN_FAILED"),
     )
     client = gate.client()
     for told, kind in (({}, RunFailed), ({"raise_on_failure": False}, type(None))):

@@ -141,7 +141,7 @@ async def test_a_cut_stream_of_a_failed_run_is_no_success(
     scripted.streams = [streams(token("half", 0))]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await read(stubs.text.StreamText(text()))
-    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert reason_of(caught.value) == "RUN_FAILED"
     assert "node-7" not in str(caught.value)
 

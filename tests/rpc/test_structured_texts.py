@@ -112,7 +112,7 @@ async def test_an_answer_that_does_not_fit_is_a_typed_failure(
     scripted.creates = [says(ended([answer]), 201)]
     made = (await stubs.text.GenerateText(text_pb2.GenerateTextRequest(**asked()))).generation
     assert made.state == generation_pb2.Generation.STATE_FAILED
-    assert made.error.code == grpc.StatusCode.INTERNAL.value[0]
+    assert made.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
     assert made.text.text == answer
     assert made.cost.usd_nanos == 650 + 2750
     kinds: list[str | None] = []
@@ -302,5 +302,5 @@ async def test_a_refusal_of_the_content_is_told_as_one(
     codes = {one.error.code for one in listed.generations}
     assert codes == {
         grpc.StatusCode.FAILED_PRECONDITION.value[0],
-        grpc.StatusCode.INTERNAL.value[0],
+        grpc.StatusCode.FAILED_PRECONDITION.value[0],
     }

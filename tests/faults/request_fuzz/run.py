@@ -63,8 +63,6 @@ WATCHED: Final = 0.2
 """Seconds that the watch of everything, which has no end, is watched for."""
 _NEVER_SENT: Final = "Internal error from Core"
 """What gRPC's client says by itself, now and then, where an answer meets a message on its way."""
-OF_THE_MODEL: Final = frozenset({"RUN_FAILED", "OUTPUT_INVALID"})
-"""What gRPC calls INTERNAL and is no bug: the model's own failure."""
 
 
 @dataclass
@@ -180,9 +178,7 @@ def _problem(sent: Sent, error: grpc.aio.AioRpcError) -> str:
     if len(infos) != 1 or infos[0].domain != "mediagate" or not infos[0].reason:
         return f"{code} without ErrorInfo: {error.details()}"
     reason = infos[0].reason
-    if reason == "INTERNAL" or code is grpc.StatusCode.UNKNOWN:
-        return f"{code} {reason}"
-    if code is grpc.StatusCode.INTERNAL and reason not in OF_THE_MODEL:
+    if reason == "INTERNAL" or code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
         return f"{code} {reason}"
     if reason in ("STORE_UNAVAILABLE", "UPSTREAM_UNAVAILABLE", "SUBMIT_UNCONFIRMED"):
         return f"{code} {reason}: nothing was out of order"

@@ -124,7 +124,7 @@ const (
 	// UNAVAILABLE. Retry: yes, with the same request_id. Paid: as its generation says.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 30
 	// The model ran and failed.
-	// INTERNAL. Retry: no. Paid: it may be: see the generation's cost.
+	// FAILED_PRECONDITION. Retry: no. Paid: it may be: see the generation's cost.
 	ErrorReason_ERROR_REASON_RUN_FAILED ErrorReason = 31
 	// The output was made but could not be kept; or an upload could not.
 	// DATA_LOSS. Retry: no. Paid: yes, where it is an output.
@@ -139,7 +139,7 @@ const (
 	// INTERNAL. Retry: no. Paid: as its generation says, if there is one.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 35
 	// The answer is not the JSON that response_format asked for; the generation has it as it is.
-	// INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
+	// FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: yes.
 	ErrorReason_ERROR_REASON_OUTPUT_INVALID ErrorReason = 37
 	// The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
 	// DATA_LOSS. Retry: no. Paid: yes.

@@ -148,7 +148,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_RUN_FAILED: _ErrorReason.ValueType  # 31
     """The model ran and failed.
-    INTERNAL. Retry: no. Paid: it may be: see the generation's cost.
+    FAILED_PRECONDITION. Retry: no. Paid: it may be: see the generation's cost.
     """
     ERROR_REASON_OUTPUT_STORE_FAILED: _ErrorReason.ValueType  # 32
     """The output was made but could not be kept; or an upload could not.
@@ -168,7 +168,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_OUTPUT_INVALID: _ErrorReason.ValueType  # 37
     """The answer is not the JSON that response_format asked for; the generation has it as it is.
-    INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
+    FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: yes.
     """
     ERROR_REASON_OUTPUT_TOO_LARGE: _ErrorReason.ValueType  # 38
     """The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
@@ -313,7 +313,7 @@ UNAVAILABLE. Retry: yes, with the same request_id. Paid: as its generation says.
 """
 ERROR_REASON_RUN_FAILED: ErrorReason.ValueType  # 31
 """The model ran and failed.
-INTERNAL. Retry: no. Paid: it may be: see the generation's cost.
+FAILED_PRECONDITION. Retry: no. Paid: it may be: see the generation's cost.
 """
 ERROR_REASON_OUTPUT_STORE_FAILED: ErrorReason.ValueType  # 32
 """The output was made but could not be kept; or an upload could not.
@@ -333,7 +333,7 @@ INTERNAL. Retry: no. Paid: as its generation says, if there is one.
 """
 ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 37
 """The answer is not the JSON that response_format asked for; the generation has it as it is.
-INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
+FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: yes.
 """
 ERROR_REASON_OUTPUT_TOO_LARGE: ErrorReason.ValueType  # 38
 """The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.

@@ -272,7 +272,7 @@ export enum ErrorReason {
 
   /**
    * The model ran and failed.
-   * INTERNAL. Retry: no. Paid: it may be: see the generation's cost.
+   * FAILED_PRECONDITION. Retry: no. Paid: it may be: see the generation's cost.
    *
    * @generated from enum value: ERROR_REASON_RUN_FAILED = 31;
    */
@@ -312,7 +312,7 @@ export enum ErrorReason {
 
   /**
    * The answer is not the JSON that response_format asked for; the generation has it as it is.
-   * INTERNAL. Retry: yes, as a new request: another answer may do. Paid: yes.
+   * FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: yes.
    *
    * @generated from enum value: ERROR_REASON_OUTPUT_INVALID = 37;
    */

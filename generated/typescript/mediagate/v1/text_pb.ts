@@ -1062,8 +1062,8 @@ export const TextService: GenService<{
    *   UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
    *   UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
    * After `started`, the end of a generation that did not succeed:
-   *   INTERNAL (RUN_FAILED, OUTPUT_INVALID), INVALID_ARGUMENT (INPUT_REJECTED), FAILED_PRECONDITION
-   *   (CONTENT_BLOCKED), DEADLINE_EXCEEDED (DEADLINE), CANCELLED (CANCELLED); UNAVAILABLE
+   *   FAILED_PRECONDITION (RUN_FAILED, OUTPUT_INVALID, CONTENT_BLOCKED), INVALID_ARGUMENT
+   *   (INPUT_REJECTED), DEADLINE_EXCEEDED (DEADLINE), CANCELLED (CANCELLED); UNAVAILABLE
    *   (SUBMIT_UNCONFIRMED, DRAINING): attach again with the same request_id; OUT_OF_RANGE
    *   (STREAM_EXPIRED): the text after that sequence is gone; DATA_LOSS (STREAM_INTERRUPTED):
    *   what was sent cannot be continued, GetGeneration has the whole text.
