@@ -280,6 +280,22 @@ async def test_a_gate_that_dies_over_it_goes_on(
         assert (await document(stubs, made.id))[1] == SMALL_VALUES["numbers"]
 
 
+async def test_a_page_is_no_larger_than_a_message(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+    """Of twenty texts of 250 KB it has a dozen; the next page has the rest."""
+    answer = {"status": "succeeded", "output": "x" * 250_000, "metrics": METRICS}
+    scripted.creates = [says({"id": ID, **answer}, 201)]
+    names = [(await stubs.text.GenerateText(text())).generation.id for _ in range(20)]
+    token, listed = "", []
+    for _ in range(2):
+        request = generations_pb2.ListGenerationsRequest(page_size=100, page_token=token)
+        page = await stubs.generations.ListGenerations(request)
+        assert page.ByteSize() < 4_000_000
+        token = page.next_page_token
+        listed += [one.id for one in page.generations]
+    assert not token
+    assert listed == names[::-1]
+
+
 async def test_what_was_erased_is_gone(scripted: ScriptedUpstream, stubs: Stubs) -> None:
     """Documents, too."""
     scripted.creates = [sends(*done(SMALL_VALUES["dense"], json.dumps("x" * MIB).encode()))]

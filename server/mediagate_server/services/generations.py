@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -15,6 +16,11 @@ from mediagate_server.services.paid import Context, report, waiting_time
 from mediagate_server.store.records import Filter, Generation, Position, State
 
 _STATES = {number: state for state, number in shown.STATES.items()}
+
+
+_MOST_OF_A_PAGE: Final = 3 * 1024 * 1024
+"""Bytes of a page of generations, unless one alone has more: clients take 4 MiB."""
+_READ_AT_ONCE: Final = 50
 
 
 class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
@@ -43,18 +49,27 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         """Lists generations, newest first."""
         tokens = self._tokens.of_request("ListGenerations", request.filter, request.view)
         size = paging.page_size(request.page_size)
-        after = tokens.read(request.page_token)
-        found = await self._generations.list_generations(
-            caller.current().tenant, _filter(request.filter), size + 1, _position(after)
-        )
-        page = found[:size]
+        position = _position(tokens.read(request.page_token))
+        tenant, wanted = caller.current().tenant, _filter(request.filter)
+        page: list[generation_pb2.Generation] = []
+        weight, more = 0, True
+        # A page is at most what a message may hold, and no more of it is read at a time.
+        while more and len(page) < size and weight <= _MOST_OF_A_PAGE:
+            wants = min(size - len(page), _READ_AT_ONCE)
+            found = await self._generations.list_generations(tenant, wanted, wants + 1, position)
+            more = len(found) > wants
+            for record in found[:wants]:
+                shown_record = await self._shown(record, request.view)
+                weight += shown_record.ByteSize()
+                if page and weight > _MOST_OF_A_PAGE:
+                    more = True
+                    break
+                page.append(shown_record)
+                position = Position(record.created_at, record.id)
         token = ""
-        if len(found) > size:
-            token = tokens.write([page[-1].created_at.isoformat(), page[-1].id])
-        return generations_pb2.ListGenerationsResponse(
-            generations=[await self._shown(record, request.view) for record in page],
-            next_page_token=token,
-        )
+        if more and position:
+            token = tokens.write([position.created_at.isoformat(), position.id])
+        return generations_pb2.ListGenerationsResponse(generations=page, next_page_token=token)
 
     async def WaitGeneration(
         self, request: generations_pb2.WaitGenerationRequest, context: Context

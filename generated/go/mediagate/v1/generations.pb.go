@@ -553,7 +553,7 @@ func (x *ListGenerationsRequest) GetView() GenerationView {
 // What ListGenerations answers.
 type ListGenerationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The generations of this page.
+	// The generations of this page: fewer than asked for where they would have more than 3 MiB.
 	Generations []*Generation `protobuf:"bytes,1,rep,name=generations,proto3" json:"generations,omitempty"`
 	// For the next page. Empty: this was the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`

@@ -302,7 +302,7 @@ class ListGenerationsResponse(_message.Message):
     """For the next page. Empty: this was the last."""
     @_builtins.property
     def generations(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Generation]:
-        """The generations of this page."""
+        """The generations of this page: fewer than asked for where they would have more than 3 MiB."""
 
     def __init__(
         self,

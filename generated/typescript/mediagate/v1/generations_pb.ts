@@ -319,7 +319,7 @@ export const ListGenerationsRequestSchema: GenMessage<ListGenerationsRequest> = 
  */
 export type ListGenerationsResponse = Message<"mediagate.v1.ListGenerationsResponse"> & {
   /**
-   * The generations of this page.
+   * The generations of this page: fewer than asked for where they would have more than 3 MiB.
    *
    * @generated from field: repeated mediagate.v1.Generation generations = 1;
    */
