@@ -229,11 +229,11 @@ async def test_deep_outputs_are_told_exactly(
     await everything_is_shown(stubs)
 
 
-@pytest.mark.parametrize("levels", [101, 990, 1_025, 100_000])
+@pytest.mark.parametrize("levels", [101, 990, 1_025, 20_000])
 async def test_outputs_that_are_too_deep_are_paid_and_invalid(
     scripted: ScriptedUpstream, stubs: Stubs, levels: int
 ) -> None:
-    """The same at every depth, whatever parsers there are."""
+    """The same at every depth, whatever parsers there are. What is larger is kept as a document."""
     made = [await run(stubs, scripted, '{"a":' * levels + "1" + "}" * levels)]
     scripted.creates = [says(body(output="=" + "[" * levels + "]" * levels), 201)]
     made.append(await text(stubs))

@@ -1191,7 +1191,7 @@ type RawOutput struct {
 	// stands as JSON in a string; integers beyond 2^53, of which a double does not hold all, as their
 	// digits in a string; NaN, Infinity and numbers beyond a double's range as they were
 	// written, in a string. Unset: none; null: the model gave none. An output that is nested deeper
-	// than 100 levels fails with OUTPUT_INVALID.
+	// than 100 levels fails with OUTPUT_INVALID, unless it is so large that it is kept as a document.
 	Value *structpb.Value `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	// The media in it.
 	Media []*Media `protobuf:"bytes,2,rep,name=media,proto3" json:"media,omitempty"`
