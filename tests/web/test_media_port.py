@@ -1,5 +1,6 @@
 """Kept media through the wire: whole, in ranges, and to nobody without a link that holds."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from mediagate_server.http import media as room
 from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.web import WebPort
 from mediagate_server.outputs.folder import Folder
@@ -246,3 +248,21 @@ async def test_only_what_is_kept_gets_a_link(tmp_path: Path) -> None:
     assert links.keys() == {1}
     assert links[1].uri.startswith("https://gate.example/x/media/gen_1/1?expires=")
     assert await unknown.of(both) == {}
+
+
+async def test_readers_that_take_nothing(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold places as long as nobody else wants them; who reads is never cut for another."""
+    monkeypatch.setattr(room, "_MOST_AT_ONCE", 2)
+    await door.keep("video/mp4", bytes(64 * 1024 * 1024))
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(door.link.host, door.link.port)
+            stack.callback(writer.close)
+            writer.write(f"GET {door.link.raw_path_qs} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        async with door.get() as answer:
+            assert answer.status == 503
+        monkeypatch.setattr(room, "_PATIENCE_WHEN_FULL", 0.0)
+        async with door.get(Range="bytes=0-9") as answer:
+            assert answer.status == 206
+            assert len(await answer.read()) == 10

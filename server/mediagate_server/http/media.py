@@ -22,6 +22,8 @@ from mediagate_server.outputs.port import MediaStore, StorageFailed, Stored
 _MOST_AT_ONCE: Final = 256
 _PATIENCE: Final = 60.0
 """Seconds that a reader may take for one piece."""
+_PATIENCE_WHEN_FULL: Final = 3.0
+"""The same while others wait for its place: readers that take nothing keep nobody else out."""
 _EXPIRES: Final = re.compile(r"[0-9]{1,12}")
 _INDEX: Final = re.compile(r"[0-9]{1,4}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -38,6 +40,8 @@ class MediaDoor:
         self._store = store
         self._now = now
         self._reading = 0
+        self._pieces: dict[asyncio.Transport, float] = {}
+        """Since when each reader's piece is on its way, the oldest first."""
 
     def routes(self) -> list[web.RouteDef]:
         """The one path, for the web port."""
@@ -45,7 +49,7 @@ class MediaDoor:
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         """One file, or a part of it."""
-        if self._reading >= _MOST_AT_ONCE:
+        if self._reading >= _MOST_AT_ONCE and not self._cut_slowest():
             return web.Response(status=503, headers={hdrs.RETRY_AFTER: "1"})
         self._reading += 1
         try:
@@ -56,6 +60,16 @@ class MediaDoor:
             self._reading -= 1
         telemetry.media_reads.labels(str(response.status)).inc()
         return response
+
+    def _cut_slowest(self) -> bool:
+        """End the reader that has taken nothing for longest. False: all of them do read."""
+        slowest, since = next(iter(self._pieces.items()), (None, 0.0))
+        late = asyncio.get_running_loop().time() - since >= _PATIENCE_WHEN_FULL
+        if slowest is None or not late:
+            return False
+        del self._pieces[slowest]
+        slowest.abort()
+        return True
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
         generation_id, index = request.match_info["generation"], request.match_info["index"]
@@ -101,8 +115,13 @@ class MediaDoor:
         self, request: web.Request, response: web.StreamResponse, key: str, part: range
     ) -> None:
         """The bytes. What breaks off is seen as such: the connection ends before its length."""
+        transport = request.transport
+        if transport is None:
+            return  # The reader has gone already.
         try:
             async for piece in self._store.read(key, part.start, len(part)):
+                self._pieces.pop(transport, None)
+                self._pieces[transport] = asyncio.get_running_loop().time()
                 async with asyncio.timeout(_PATIENCE):
                     await response.write(piece)
             await response.write_eof()
@@ -112,6 +131,8 @@ class MediaDoor:
             _log.warning("reading a medium broke off", output=key, error=type(error).__name__)
             if request.transport is not None:
                 request.transport.abort()
+        finally:
+            self._pieces.pop(transport, None)
 
 
 def _headers(stored: Stored, name: str) -> dict[str, str]:
