@@ -29,6 +29,7 @@ from mediagate_server.catalog.schema_checks import SchemaChecks
 from mediagate_server.config import Configuration, Settings
 from mediagate_server.config.address import listening
 from mediagate_server.config.limits import TenantLimits
+from mediagate_server.crash_marks import CrashMarks
 from mediagate_server.generations.answer_checks import AnswerChecks
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.generations.doors import Surroundings, no_webhook
@@ -268,6 +269,7 @@ class Gate:
             clock=self._clock,
             keeper=media.keeper,
             read_answer=AnswerChecks(self._workers).read,
+            crash_marks=stack.enter_context(CrashMarks(settings.data_dir / "crash-marks")),
             hash_key=await self._store.key(_HASH_KEY),
             timing=self._set.timing(),
             webhook_url=addresses.of if addresses else no_webhook,

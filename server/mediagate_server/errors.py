@@ -28,6 +28,7 @@ MediagateError                     every failure a caller can be told of
 ├── RunFailed                      the model ran and failed
 ├── OutputInvalid                  the answer is not the JSON that was asked for
 ├── OutputTooLarge                 the output is larger than what is kept
+├── Quarantined                    handling the output has brought the gate down
 ├── DeadlinePassed                 `timeout` was over before the end
 ├── Cancelled                      somebody asked for the end
 └── Internal                       a bug of ours; the text is fixed
@@ -379,6 +380,12 @@ class OutputTooLarge(MediagateError):
     """The model made more than is kept of any, or more than can be read. It is charged."""
 
     reason = Reason.OUTPUT_TOO_LARGE
+
+
+class Quarantined(MediagateError):
+    """Handling what the model made broke the gate again and again: it is passed over. Charged."""
+
+    reason = Reason.QUARANTINED
 
 
 class DeadlinePassed(MediagateError):

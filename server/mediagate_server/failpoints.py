@@ -26,6 +26,12 @@ Between the commits of one create:
     before_send   the right to send is durable, no byte was sent
     after_send    every byte is with the system, no answer was read
     after_answer  the answer was read, nothing of it is written
+
+While what upstream has said is handled, and a crash is blamed on its generation (crash_marks.py);
+not once its output is passed over:
+
+    while_decoding   an answer about a prediction is decoded
+    while_settling   what it made is checked and shaped
 """
 
 import os
@@ -51,7 +57,7 @@ STEPS: Final = (
 )
 NAMES: Final = frozenset(
     {f"{side}_{step}" for side in ("before", "after") for step in STEPS}
-    | {"before_send", "after_send", "after_answer"}
+    | {"before_send", "after_send", "after_answer", "while_decoding", "while_settling"}
 )
 
 _SIGNALS: Final = {"exit": signal.SIGKILL, "stop": signal.SIGSTOP}

@@ -85,14 +85,17 @@ def settle_by_tier(
     status: PredictionStatus,
     metrics: Metrics,
     *,
-    outputs: int = 0,
+    outputs: int | None = 0,
 ) -> tuple[Entry, Tier | None]:
-    """`settle`, and the tier of the price that it was reckoned by; None where there is none."""
+    """`settle`, and the tier of the price that it was reckoned by; None where there is none.
+
+    `outputs` None: nobody has counted them.
+    """
     if not status.is_terminal:
         raise ValueError(f"{status.value} is not an end")
     if status is PredictionStatus.ABORTED:
         return Entry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of), None
-    delivered: int | None = outputs
+    delivered = outputs
     if status is not PredictionStatus.SUCCEEDED:
         delivered = None if outputs else 0
         metrics = metrics if outputs else {**_NOTHING_CAME_OUT, **metrics}

@@ -58,6 +58,7 @@ CODES: Final[Mapping[Reason, StatusCode]] = MappingProxyType(
         Reason.INTERNAL: StatusCode.INTERNAL,
         Reason.OUTPUT_INVALID: StatusCode.FAILED_PRECONDITION,
         Reason.OUTPUT_TOO_LARGE: StatusCode.DATA_LOSS,
+        Reason.QUARANTINED: StatusCode.DATA_LOSS,
         Reason.UPLOAD_NOT_FOUND: StatusCode.NOT_FOUND,
     }
 )

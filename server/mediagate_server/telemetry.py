@@ -150,6 +150,13 @@ unexpected_errors = Counter(
     registry=REGISTRY,
 )
 
+generations_quarantined = Counter(
+    "mediagate_generations_quarantined",
+    "Generations whose output is passed over because handling it did harm: by crashes or errors. "
+    "Any is worth an alarm.",
+    ("cause",),
+    registry=REGISTRY,
+)
 worker_jobs_killed = Counter(
     "mediagate_worker_jobs_killed",
     "Jobs on outside data whose process was killed: expired, out_of_memory or crashed.",

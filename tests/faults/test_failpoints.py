@@ -55,6 +55,7 @@ FAULTS: Final[dict[str, dict[str, Any]]] = {
 
 ADOPTED: Final = (
     "after_answer",
+    "while_decoding",
     "before_accepted",
     "before_unconfirmed",
     "after_unconfirmed",
@@ -64,6 +65,7 @@ ADOPTED: Final = (
 TOLD: Final = (
     "after_accepted",
     "after_adopt",
+    "while_settling",
     "before_settle",
     "after_settle",
     "before_keep",

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mediagate_server.crash_marks import CURRENT, Handling
 from mediagate_server.replicate.decoding import decode_page, decode_prediction
 from mediagate_server.replicate.port import UNUSABLE, NoAnswer, Prediction, PredictionStatus
 
@@ -391,3 +392,56 @@ def test_the_last_page_has_no_cursor() -> None:
     """Null, empty or missing `next` is the end."""
     for body in (b'{"results":[],"next":null}', b'{"results":[],"next":""}', b'{"results":[]}'):
         assert decode_page(body).next_cursor is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        '"text"',
+        "[" * 5_000 + "]" * 5_000,
+        '["' + "x" * 1_000_000 + '"]',
+        "[NaN, Infinity, 1e999]",
+        '"\\ud800 \x01"',
+        '{"id": "another", "metrics": {"predict_time": 9}, "output": [{"id": 1}]}',
+        "9" * 10_000,
+    ],
+)
+def test_in_quarantine_all_is_read_but_what_was_made(output: str) -> None:
+    """How it ended and what it cost, exactly, whatever stands beside it."""
+    body = (
+        f'{{"id": "p", "input": {output}, "output": {output}, "logs": "l", "error": {output},'
+        f' "urls": {{"stream": "https://a.example"}}, "status": "succeeded",'
+        f' "metrics": {{"predict_time": 0.1}}, "completed_at": "2026-01-01T00:00:00Z"}}'
+    )
+    handling = Handling(None, "a")
+    handling.passes_over_output = True
+    token = CURRENT.set(handling)
+    try:
+        read = decode_prediction(body.encode())
+    finally:
+        CURRENT.reset(token)
+    assert (read.id, read.status) == ("p", PredictionStatus.SUCCEEDED)
+    assert read.metrics == {"predict_time": Decimal("0.1")}
+    assert read.completed_at is not None
+    assert (read.input, read.output, read.logs, read.error, read.stream_url) == (
+        None,
+        None,
+        "",
+        None,
+        None,
+    )
+
+
+def test_a_large_member_is_passed_over_in_quarantine() -> None:
+    """Metrics are small, or none."""
+    metrics = json.dumps({"predict_time": 1, "x": "y" * 100_000})
+    handling = Handling(None, "a")
+    handling.passes_over_output = True
+    token = CURRENT.set(handling)
+    try:
+        read = decode_prediction(
+            f'{{"id": "p", "status": "failed", "metrics": {metrics}}}'.encode()
+        )
+    finally:
+        CURRENT.reset(token)
+    assert read.metrics == {}

@@ -8,13 +8,14 @@ import pytest
 import structlog
 from prometheus_client import generate_latest
 
-from mediagate.v1 import generation_pb2, text_pb2
+from mediagate.v1 import cost_pb2, generation_pb2, text_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.generations import settling
 from mediagate_server.generations.bell import Happening
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.posting import Posting
 from mediagate_server.generations.reading import StreamReader
+from mediagate_server.replicate import decoding
 from mediagate_server.telemetry import REGISTRY
 
 from .asking import QUICK, bill
@@ -81,6 +82,57 @@ async def test_a_stream_goes_on_after_a_bug(
     assert told["at"].startswith("test_bugs.py:")
     assert "prompt" not in str(logs)
     assert b'mediagate_unexpected_errors_total{work="generation"}' in generate_latest(REGISTRY)
+
+
+def breaks_over(owner: Any, name: str, word: str) -> Callable[..., Any]:
+    """It falls over whatever it is given that has the word in it."""
+    place = getattr(owner, name)
+
+    def broken(given: bytes, *more: Any) -> Any:
+        if word.encode() in given:
+            raise RuntimeError("holds the prompt")
+        return place(given, *more)
+
+    return broken
+
+
+def always(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("holds the prompt")
+
+
+@pytest.mark.parametrize("where", ["decoding", "settling", "shaping", "reading of the cost"])
+async def test_what_breaks_again_and_again_is_put_into_quarantine(
+    sandbox: Sandbox, open_gate: Opener, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It ends, paid as billed, or as unknown where not even that can be read; an alarm says so."""
+    match where:
+        case "decoding":
+            broken = breaks_over(decoding, "parse_object", '"output":["')
+            monkeypatch.setattr(decoding, "parse_object", broken)
+        case "settling":
+            monkeypatch.setattr(settling, "settle", always)
+        case "shaping":
+            monkeypatch.setattr("mediagate_server.generations.finish._text", always)
+        case _:
+            monkeypatch.setattr("mediagate_server.generations.endings.usage_of", always)
+    with structlog.testing.capture_logs() as logs:
+        async with open_gate(sandbox.url, clock=Impatient(), **QUICK) as (stubs, _):
+            request = text_pb2.GenerateTextRequest(prompt="[[tokens=5]] Hello")
+            made = (await stubs.text.GenerateText(request)).generation
+    assert made.state == State.STATE_FAILED
+    assert "QUARANTINED" in str(made.error)
+    (billed,) = (await bill(sandbox))["entries"]
+    if where == "reading of the cost":
+        assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    else:
+        assert made.cost.usd_nanos == billed["nanos"] > 0
+    alarms = [entry for entry in logs if entry["event"] == "generation_quarantined"]
+    levels = ["without_output", "unread"] if where == "reading of the cost" else ["without_output"]
+    assert [(one["id"], one["cause"], one["reads"]) for one in alarms] == [
+        (made.id, "errors", level) for level in levels
+    ]
+    assert "the prompt" not in str(logs)
+    assert b'mediagate_generations_quarantined_total{cause="errors"}' in generate_latest(REGISTRY)
 
 
 async def test_an_unexpected_error_of_the_rest_is_begun_anew(

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from mediagate_server import identifiers
+from mediagate_server.crash_marks import CrashMarks
 from mediagate_server.generations.answer_checks import ReadsAnswer, read_here
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.interceptors.outbound.turn import Turn
@@ -182,10 +183,10 @@ class Surroundings:
     `account` names the upstream account; `exclusive`: nobody else uses it, so that what its list
     shows and no attempt holds must be ours. `sandbox`: the embedded sandbox answers.
     `webhook_url` gives the address by which upstream may tell of one attempt, or None. `draw`
-    makes the unguessable part of ids. `read_answer` reads answers that must be JSON. `hash_key`
-    is what hashes of inputs are keyed with, so that guesses cannot be tried out on them.
-    `creates_per_second` is the account's steady rate, to reckon by when something that waits will
-    be sent.
+    makes the unguessable part of ids. `read_answer` reads answers that must be JSON. `crash_marks`
+    remember whose data a process died of; None: nobody does. `hash_key` is what hashes of inputs
+    are keyed with, so that guesses cannot be tried out on them. `creates_per_second` is the
+    account's steady rate, to reckon by when something that waits will be sent.
     """
 
     store: Store
@@ -201,4 +202,5 @@ class Surroundings:
     draw: Callable[[], str] = identifiers.token
     creates_per_second: float = 10.0
     read_answer: ReadsAnswer = read_here
+    crash_marks: CrashMarks | None = None
     hash_key: bytes = b""

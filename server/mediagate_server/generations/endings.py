@@ -20,6 +20,7 @@ from mediagate_server.errors import (
     ModelRetired,
     OutputInvalid,
     OutputTooLarge,
+    Quarantined,
     RunFailed,
     StreamInterrupted,
     UpstreamAccount,
@@ -126,6 +127,12 @@ def output_too_large(model: str, prediction_id: str, cause: str) -> Failure:
     """More was made than is kept, or than can be read. `cause` is in our own words."""
     metadata = {"model": model, "prediction": prediction_id, "cause": cause}
     return OutputTooLarge(f"the output cannot be kept: {cause}", metadata=metadata).failure
+
+
+def quarantined(model: str, cause: str) -> Failure:
+    """Handling its output has done harm. `cause` is one of our own words."""
+    metadata = {"model": model, "cause": cause}
+    return Quarantined(f"the output is passed over: {cause}", metadata=metadata).failure
 
 
 def text_lost(model: str) -> Failure:

@@ -13,7 +13,7 @@ lane that is run again, by this process or the next, goes on from there:
 import asyncio
 from collections.abc import Mapping
 
-from mediagate_server import telemetry
+from mediagate_server import crash_marks, telemetry
 from mediagate_server.catalog import price_json
 from mediagate_server.catalog.chains import next_that_fits
 from mediagate_server.catalog.plan import Plan
@@ -172,8 +172,8 @@ class Lane:
     async def _take_turn(self) -> None:
         """Wait for the account's rate, then hold the right to send, durably."""
         plan = self.plan
-        if plan is None:
-            await self._end_unsent(endings.not_kept())
+        if plan is None or self._whole.quarantine:
+            await self._end_unsent(self._whole.quarantine or endings.not_kept())
             return
         try:
             if not await self._whole.stop.interrupts(self._turn(plan)):
@@ -306,13 +306,15 @@ class Lane:
         return next_that_fits(self._plans, self.attempt.model, left)
 
     def _has_tries_left(self) -> bool:
-        return len(attempts.of_lane(self._whole.saved.current, self.key)) < MOST_ATTEMPTS
+        tries = attempts.of_lane(self._whole.saved.current, self.key)
+        return len(tries) < MOST_ATTEMPTS and not self._whole.quarantine
 
     async def _fall_back(self, attempt: Attempt, end: Prediction) -> bool:
         """Where the model failed: settle that and let the next one try. False: nobody does."""
         if end.status is not PredictionStatus.FAILED or self._whole.may_have_told(end):
             return False
-        refusal = is_content_refusal(attempt.model, end.error)
+        with crash_marks.marked():
+            refusal = is_content_refusal(attempt.model, end.error)
         successor = self._successor()
         if successor is None or (refusal and not self._whole.after_content_refusal):
             return False
@@ -362,7 +364,9 @@ class Lane:
 
     async def _follow(self) -> None:
         attempt = self.attempt
-        if self._end is None:
+        if self._end is None and self._whole.is_unread:
+            self._end = End(None, clean=False)
+        elif self._end is None:
             reader = self._whole.reader(self.key)
             follower = Follower(
                 self._around.upstream,

@@ -12,10 +12,11 @@ from typing import Final, Self
 
 import structlog
 
+from mediagate_server import crash_marks, failpoints
 from mediagate_server.catalog import price_json
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure, StoreUnavailable
-from mediagate_server.generations import attempts, endings, parts, settling
+from mediagate_server.generations import attempts, endings, parts, quarantine, settling
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell, Signal
 from mediagate_server.generations.callers import Callers
@@ -30,8 +31,10 @@ from mediagate_server.generations.large_outputs import (
     stored_text,
 )
 from mediagate_server.generations.patience import Patience
+from mediagate_server.generations.quarantine import Quarantine
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.saving import Change, SavedRecord
+from mediagate_server.generations.settling import Settled
 from mediagate_server.generations.stopping import DEADLINE, Stop
 from mediagate_server.generations.structured import Reading
 from mediagate_server.generations.tally import count_cost, count_end, count_first_text
@@ -98,6 +101,8 @@ class Life:
         self.has_begun = False
         self._patience = Patience(around.clock, self._time_is_over, self.announce)
         self._recovered = recovered
+        self._quarantine = (Quarantine.NONE, "")
+        self._breaks = (0, 0)
         self._take_up(record, work, turns)
 
     def _take_up(self, record: Generation, work: Work, turns: Mapping[str, Turn]) -> None:
@@ -186,7 +191,7 @@ class Life:
         else:
             await self._run_all()
         if self.record.state is State.FINALIZING:
-            await self._insist(self._keep_outputs)
+            await self._insist(self._give_up_outputs if self.quarantine else self._keep_outputs)
 
     async def _run_all(self) -> None:
         try:
@@ -225,6 +230,33 @@ class Life:
             self._remember(self.stop.because)
         self.announce()
 
+    def put_into_quarantine(self, level: Quarantine, cause: str) -> None:
+        """What it makes does harm. Before it lives, or begins anew."""
+        if level > self._quarantine[0]:
+            self._quarantine = (level, cause)
+            quarantine.report(self.record.id, level, cause)
+
+    def count_break(self) -> int:
+        """An error that nobody expects has ended it: how many there were since its last progress.
+
+        That is a version of its record that became durable.
+        """
+        version = self.saved.durable.version
+        breaks, broken_at = self._breaks
+        self._breaks = (breaks + 1 if version == broken_at else 1, version)
+        return self._breaks[0]
+
+    @property
+    def quarantine(self) -> Failure | None:
+        """See whole.Whole."""
+        level, cause = self._quarantine
+        return endings.quarantined(self.record.model, cause) if level else None
+
+    @property
+    def is_unread(self) -> bool:
+        """See whole.Whole."""
+        return self._quarantine[0] is Quarantine.UNREAD
+
     def let_go(self) -> None:
         """Another process goes on with it: all who wait here are to ask there."""
         self.draining = True
@@ -254,7 +286,11 @@ class Life:
 
     def reader(self, lane: LaneKey) -> StreamReader | None:
         """What reads a lane's stream: only texts have one."""
-        if lane != attempts.FIRST_OUTPUT or self.record.shape["kind"] not in TEXTS:
+        if (
+            self.quarantine
+            or lane != attempts.FIRST_OUTPUT
+            or self.record.shape["kind"] not in TEXTS
+        ):
             return None
         return StreamReader(
             self._around.upstream,
@@ -301,20 +337,9 @@ class Life:
 
     async def settle(self, attempt: Attempt, end: End, price: PriceSchedule | None) -> None:
         """The lane's prediction is at its end: what came of it, cost and all, in one commit."""
-        reading = await self._read_answer(self._alone(attempt), end.prediction)
-        now, several = self._around.clock.now(), len(self.lanes) > 1
-        streams = attempt.purpose is Purpose.GENERATE
-        settled = settling.settle(
-            self._alone(attempt),
-            attempt,
-            end.prediction,
-            price or price_json.loads(attempt.price),
-            now=now,
-            streamed=Streamed(self.text.text if streams else "", end.clean),
-            stopped_because=self.stop.because,
-            reading=reading,
-        )
-        if streams and is_large(end.prediction):
+        settled = await self._settled(attempt, end, price or price_json.loads(attempt.price))
+        streams, several = attempt.purpose is Purpose.GENERATE, len(self.lanes) > 1
+        if streams and is_large(end.prediction) and not self.quarantine:
             self._answer = end
         if streams:
             self.text.append(settled.rest)
@@ -327,6 +352,33 @@ class Life:
             change = partial(attempts.with_others, settled.record, settled.closed)
             await self._finish("settle", change, (settled.entry,))
         count_cost(self.record.modality, attempt.model, settled.closed.cost)
+
+    async def _settled(self, attempt: Attempt, end: End, price: PriceSchedule) -> Settled:
+        """The end as a record. What was made is handled here: a crash in it is marked."""
+        text = self.text.text if attempt.purpose is Purpose.GENERATE else ""
+        if failure := self.quarantine:
+            return settling.settle_quarantined(
+                self._alone(attempt),
+                attempt,
+                end.prediction,
+                price,
+                failure,
+                now=self._around.clock.now(),
+                text=text,
+            )
+        reading = await self._read_answer(self._alone(attempt), end.prediction)
+        with crash_marks.marked():
+            failpoints.hit("while_settling")
+            return settling.settle(
+                self._alone(attempt),
+                attempt,
+                end.prediction,
+                price,
+                now=self._around.clock.now(),
+                streamed=Streamed(text, end.clean),
+                stopped_because=self.stop.because,
+                reading=reading,
+            )
 
     def _alone(self, attempt: Attempt) -> Generation:
         """The record; of several lanes as if the attempt's were all."""
@@ -428,6 +480,17 @@ class Life:
                 output=output,
                 completed_at=now,
                 logs_document=record.logs_document,
+            ),
+        )
+        self._count_end()
+
+    async def _give_up_outputs(self) -> None:
+        """Paid and settled, and what was made does harm."""
+        failure, now = self.quarantine, self._around.clock.now()
+        await self.saved.commit(
+            "keep",
+            lambda known: replace(
+                known, state=State.FAILED, failure=failure, output=None, completed_at=now
             ),
         )
         self._count_end()

@@ -8,14 +8,16 @@ from typing import Any, Self
 
 import structlog
 
-from mediagate_server import caller, telemetry
+from mediagate_server import caller, crash_marks, telemetry
 from mediagate_server.caller import Caller
-from mediagate_server.generations import work
+from mediagate_server.crash_marks import Handling
+from mediagate_server.generations import quarantine, work
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.persisting import until_done
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.work import Work
+from mediagate_server.store.port import StaleOwner
 
 _log = structlog.get_logger()
 
@@ -55,9 +57,15 @@ class Living:
 
     async def recover(self) -> None:
         """Take up what an earlier process left, from wherever each generation stands."""
-        for record in await self._around.store.unfinished():
+        marks = self._around.crash_marks
+        unfinished = await self._around.store.unfinished()
+        if marks:
+            marks.keep_only([record.id for record in unfinished])
+        for record in unfinished:
             waiting = await self._waiting(record.id)
             life = Life(self._around, self._roll, record, waiting, recovered=True)
+            if marks and (level := quarantine.after_blames(marks.blames(record.id))):
+                life.put_into_quarantine(level, quarantine.CRASHES)
             life.checkpoints.restore(await self._around.store.checkpoints(record.id))
             self._roll.add(life)
             self.begin(self.live(life))
@@ -67,31 +75,46 @@ class Living:
         caller.bind(Caller(life.record.tenant))
         gauge = telemetry.generations_in_flight.labels(life.record.modality)
         gauge.inc()
-        lost, go_on = self._around.store.lost, partial(self._go_on, life)
+        marks = self._around.crash_marks
+        handling = marks.handling(life.record.id) if marks else Handling(None, life.record.id)
+        crash_marks.CURRENT.set(handling)
+        lost, go_on = self._around.store.lost, partial(self._go_on, life, handling)
         try:
             await until_done("generation", go_on, self._around.clock, lost, life.record.id)
             if not life.over:
                 life.let_go()
+            elif marks:
+                marks.forget(life.record.id)
         finally:
             gauge.dec()
             self._roll.remove(life)
             life.part_with_all()
 
-    async def _go_on(self, life: Life) -> None:
+    async def _go_on(self, life: Life, handling: Handling) -> None:
         """As it was made, at first: it may hold the right to send, which is not stored.
 
         Later as another process would: what may have been sent is in doubt, never sent again.
         """
-        if not life.has_begun:
+        try:
+            if life.has_begun and not await self._begin_anew(life):
+                return
+            handling.passes_over_output = life.quarantine is not None
             await life.live()
-            return
+        except StaleOwner:
+            raise
+        except Exception:
+            life.put_into_quarantine(quarantine.after_breaks(life.count_break()), quarantine.ERRORS)
+            raise
+
+    async def _begin_anew(self, life: Life) -> bool:
+        """From what is stored. False: nothing is."""
         known = life.record
         record = await self._around.store.get(known.tenant, known.id)
         if record is None:
             life.never_was()
-            return
+            return False
         life.begin_anew(record, await self._waiting(known.id))
-        await life.live()
+        return True
 
     async def _waiting(self, generation_id: str) -> Work:
         """What an earlier process had still to send, as far as that can be read."""

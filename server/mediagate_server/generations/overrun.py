@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from mediagate_server import telemetry
+from mediagate_server import crash_marks, telemetry
 from mediagate_server.catalog import price_json
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations import attempts, settling, tally
@@ -70,6 +70,10 @@ class Overruns:
         self._keep("overrun", partial(self._settle, attempt, record, prediction_id))
 
     async def _settle(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
+        if marks := self._around.crash_marks:
+            handling = marks.handling(record.id)
+            handling.passes_over_output = True  # Nobody gets it.
+            crash_marks.CURRENT.set(handling)
         follower = Follower(
             self._around.upstream,
             self._around.clock,

@@ -18,6 +18,7 @@ from mediagate_server.store.records import (
     Charged,
     Entry,
     Generation,
+    Output,
     State,
     Usage,
 )
@@ -75,6 +76,30 @@ def settle(
     )
 
 
+def settle_quarantined(
+    record: Generation,
+    attempt: Attempt,
+    end: Prediction | None,
+    price: PriceSchedule,
+    failure: Failure,
+    *,
+    now: datetime,
+    text: str,
+) -> Settled:
+    """The same without a look at what was made; `text` is what callers were sent of it."""
+    ended = replace(
+        record,
+        state=State.FAILED,
+        failure=failure,
+        completed_at=now,
+        usage=endings.usage_of(end) if end else record.usage,
+        output=Output(text=text) if text else None,
+    )
+    entry, basis = reckoned(attempt, end, price, outputs=None)
+    closing = closed(attempt, end, entry, failure.reason.value, now, basis)
+    return Settled(attempts.with_attempt(ended, closing), closing, entry, rest="", broken=False)
+
+
 def closed(
     attempt: Attempt,
     end: Prediction | None,
@@ -104,18 +129,18 @@ def reckoned(
     end: Prediction | None,
     price: PriceSchedule,
     *,
-    outputs: int,
+    outputs: int | None,
     usage: Usage | None = None,
 ) -> tuple[Entry, Charged | None]:
     """What an attempt cost, by the price that it was sent under, and what that is reckoned from.
 
-    The latter is None where upstream lost the record that would say. `usage` is what the end says
-    was used, where somebody has read it already.
+    `outputs` None: nobody has counted them. The latter is None where upstream lost the record that
+    would say. `usage` is what the end says was used, where somebody has read it already.
     """
     if end is None:
         return ledger.lost(attempt.id, price), None
     line, tier = ledger.settle_by_tier(attempt.id, price, end.status, end.metrics, outputs=outputs)
-    return line, Charged(usage or endings.usage_of(end), outputs, tier.name if tier else "")
+    return line, Charged(usage or endings.usage_of(end), outputs or 0, tier.name if tier else "")
 
 
 def unsent(

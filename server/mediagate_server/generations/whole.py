@@ -40,6 +40,16 @@ class Whole(Protocol):
     stop: Stop
     draining: bool
 
+    @property
+    def quarantine(self) -> Failure | None:
+        """Why it ends without what it made; None: it is in no quarantine."""
+        ...
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nothing of its predictions is to be read any more."""
+        ...
+
     def seconds_left(self) -> float:
         """Until its timeout is over; may be negative."""
         ...

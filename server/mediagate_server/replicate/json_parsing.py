@@ -62,6 +62,15 @@ def parse_object(document: bytes) -> ParsedObject:
             raise NoAnswer("the answer is no object")
         return ParsedObject(parsed)
     members: dict[str, Any] = {}
+    texts = split_members(document)
+    too_deep = frozenset(name for name, text in texts.items() if is_too_deep(text))
+    for name, text in texts.items():
+        members[name] = None if name in too_deep else _parse(text)
+    return ParsedObject(members, too_deep, texts)
+
+
+def split_members(document: bytes) -> dict[str, bytes]:
+    """The members of an object as they were written. NoAnswer where it is none."""
     texts: dict[str, bytes] = {}
     for element in split_elements(document, b"{"):
         found = _MEMBER.match(element)
@@ -69,10 +78,7 @@ def parse_object(document: bytes) -> ParsedObject:
             raise NoAnswer("the answer is not JSON")
         # Of a name that is there twice the last one counts, as in every parser.
         texts[_parse(found[1])] = element[found.end() :]
-    too_deep = frozenset(name for name, text in texts.items() if is_too_deep(text))
-    for name, text in texts.items():
-        members[name] = None if name in too_deep else _parse(text)
-    return ParsedObject(members, too_deep, texts)
+    return texts
 
 
 def parse_exactly(document: bytes) -> Any:

@@ -144,6 +144,10 @@ const (
 	// The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
 	// DATA_LOSS. Retry: no. Paid: yes.
 	ErrorReason_ERROR_REASON_OUTPUT_TOO_LARGE ErrorReason = 38
+	// What the model made has brought the gate down, or was never handled without an error, several
+	// times: it is passed over, and what it cost is taken from upstream's record.
+	// DATA_LOSS. Retry: no. Paid: as its generation says.
+	ErrorReason_ERROR_REASON_QUARANTINED ErrorReason = 39
 	// No such upload, or another tenant's, or it has expired.
 	// NOT_FOUND. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 36
@@ -190,6 +194,7 @@ var (
 		35: "ERROR_REASON_INTERNAL",
 		37: "ERROR_REASON_OUTPUT_INVALID",
 		38: "ERROR_REASON_OUTPUT_TOO_LARGE",
+		39: "ERROR_REASON_QUARANTINED",
 		36: "ERROR_REASON_UPLOAD_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
@@ -231,6 +236,7 @@ var (
 		"ERROR_REASON_INTERNAL":              35,
 		"ERROR_REASON_OUTPUT_INVALID":        37,
 		"ERROR_REASON_OUTPUT_TOO_LARGE":      38,
+		"ERROR_REASON_QUARANTINED":           39,
 		"ERROR_REASON_UPLOAD_NOT_FOUND":      36,
 	}
 )
@@ -266,7 +272,7 @@ var File_mediagate_v1_errors_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19mediagate/v1/errors.proto\x12\fmediagate.v1*\xa4\n" +
+	"\x19mediagate/v1/errors.proto\x12\fmediagate.v1*\xc2\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
@@ -307,7 +313,8 @@ const file_mediagate_v1_errors_proto_rawDesc = "" +
 	"\x16ERROR_REASON_CANCELLED\x10\"\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10#\x12\x1f\n" +
 	"\x1bERROR_REASON_OUTPUT_INVALID\x10%\x12!\n" +
-	"\x1dERROR_REASON_OUTPUT_TOO_LARGE\x10&\x12!\n" +
+	"\x1dERROR_REASON_OUTPUT_TOO_LARGE\x10&\x12\x1c\n" +
+	"\x18ERROR_REASON_QUARANTINED\x10'\x12!\n" +
 	"\x1dERROR_REASON_UPLOAD_NOT_FOUND\x10$BP\n" +
 	"\x10dev.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3"
 

@@ -174,6 +174,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
     DATA_LOSS. Retry: no. Paid: yes.
     """
+    ERROR_REASON_QUARANTINED: _ErrorReason.ValueType  # 39
+    """What the model made has brought the gate down, or was never handled without an error, several
+    times: it is passed over, and what it cost is taken from upstream's record.
+    DATA_LOSS. Retry: no. Paid: as its generation says.
+    """
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 36
     """No such upload, or another tenant's, or it has expired.
     NOT_FOUND. Retry: no. Paid: no.
@@ -338,6 +343,11 @@ FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: 
 ERROR_REASON_OUTPUT_TOO_LARGE: ErrorReason.ValueType  # 38
 """The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
 DATA_LOSS. Retry: no. Paid: yes.
+"""
+ERROR_REASON_QUARANTINED: ErrorReason.ValueType  # 39
+"""What the model made has brought the gate down, or was never handled without an error, several
+times: it is passed over, and what it cost is taken from upstream's record.
+DATA_LOSS. Retry: no. Paid: as its generation says.
 """
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 36
 """No such upload, or another tenant's, or it has expired.

@@ -1,0 +1,121 @@
+"""Crash marks: what stands when a process dies is blamed, once, and nothing else is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mediagate_server import crash_marks
+from mediagate_server.crash_marks import CURRENT, CrashMarks, Handling
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from mediagate_server.crash_marks import CrashMarks
+
+marks = CrashMarks(Path(sys.argv[1])).__enter__()
+for name in sys.argv[2:]:
+    with marks.handling(name.removeprefix("in:")):
+        if name.startswith("in:"):
+            os.kill(os.getpid(), signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die(folder: Path, *names: str) -> None:
+    """A process that handles these in turn, and is killed within one of them, or after all."""
+    code = subprocess.run([sys.executable, "-c", DIES, str(folder), *names], check=False).returncode
+    assert code < 0
+
+
+def blames(folder: Path, *names: str) -> list[int]:
+    with CrashMarks(folder) as marks:
+        return [marks.blames(name) for name in names]
+
+
+def test_a_death_within_a_handling_is_blamed_on_it_alone(tmp_path: Path) -> None:
+    die(tmp_path, "a", "b", "in:c")
+    assert blames(tmp_path, "a", "b", "c") == [0, 0, 1]
+
+
+def test_a_death_outside_is_blamed_on_nobody(tmp_path: Path) -> None:
+    die(tmp_path, "a", "b")
+    assert blames(tmp_path, "a", "b") == [0, 0]
+
+
+def test_blames_add_up_over_processes_and_count_once(tmp_path: Path) -> None:
+    """However many processes read them."""
+    die(tmp_path, "in:a")
+    die(tmp_path, "in:a")
+    for _ in range(3):
+        assert blames(tmp_path, "a") == [2]
+    die(tmp_path, "in:b")
+    assert blames(tmp_path, "a", "b") == [2, 1]
+
+
+def test_a_process_that_dies_while_it_counts_counts_once(tmp_path: Path) -> None:
+    """The count is durable before the mark is gone."""
+    die(tmp_path, "in:a")
+    (mark,) = tmp_path.glob("*.mark")
+    left = mark.read_bytes()
+    assert blames(tmp_path, "a") == [1]
+    mark.write_bytes(left)
+    assert blames(tmp_path, "a") == [1]
+
+
+def test_what_has_ended_is_forgotten(tmp_path: Path) -> None:
+    die(tmp_path, "in:a")
+    die(tmp_path, "in:b")
+    with CrashMarks(tmp_path) as marks:
+        marks.forget("a")
+        marks.forget("never heard of")
+    assert blames(tmp_path, "a", "b") == [0, 1]
+    with CrashMarks(tmp_path) as marks:
+        marks.keep_only(["c"])
+    assert blames(tmp_path, "b") == [0]
+
+
+def test_an_error_within_a_handling_clears_its_mark(tmp_path: Path) -> None:
+    with CrashMarks(tmp_path) as marks:
+        with pytest.raises(LookupError), marks.handling("a"):
+            raise LookupError
+        (mark,) = tmp_path.glob("*.mark")
+        assert mark.read_bytes()[:1] == b"\0"
+
+
+@pytest.mark.parametrize("left", [b"", b"\0\0", b"\xff" * 4096, b"a b\n", b"a" * 4096])
+def test_a_broken_mark_is_nobodys(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "1-2.mark").write_bytes(left)
+    assert blames(tmp_path, "a") == [0]
+    assert list(tmp_path.glob("*.mark")) == []
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", "{}", '{"counted": 1, "blames": 2}'])
+def test_blames_that_cannot_be_read_are_none(tmp_path: Path, left: str) -> None:
+    """A gate that does not start for it would be worse."""
+    (tmp_path / "blames.json").write_text(left)
+    die(tmp_path, "in:a")
+    assert blames(tmp_path, "a") == [1]
+    assert json.loads((tmp_path / "blames.json").read_text())["blames"] == {"a": 1}
+
+
+def test_nobody_else_can_read_them(tmp_path: Path) -> None:
+    folder = tmp_path / "marks"
+    with CrashMarks(folder):
+        (mark,) = folder.glob("*.mark")
+        assert mark.stat().st_mode & 0o077 == 0
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_what_belongs_to_no_generation_is_not_marked(tmp_path: Path) -> None:
+    """Published models, say; and in a worker process nothing is."""
+    with crash_marks.marked():
+        assert not crash_marks.passes_over_output()
+    token = CURRENT.set(Handling(None, "a"))
+    try:
+        with crash_marks.marked():
+            assert not crash_marks.passes_over_output()
+    finally:
+        CURRENT.reset(token)
