@@ -24,6 +24,7 @@ _SLOT: Final = 64
 """Bytes of an id, padded with zeros. Handling is synchronous: one stands at a time."""
 _SIZE: Final = 4096
 _ID: Final = re.compile(rb"[0-9A-Za-z_-]{1,64}")
+_PRIVATE: Final = 0o600
 _PATTERN: Final = "*.mark"
 _BLAMES: Final = "blames.json"
 
@@ -87,7 +88,7 @@ class CrashMarks:
     def __enter__(self) -> Self:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._count_blames()
-        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE)
         try:
             os.write(descriptor, bytes(_SIZE))  # A full disk is to be noticed now, not in a store.
             self._map = mmap.mmap(descriptor, _SIZE)
@@ -151,7 +152,8 @@ class CrashMarks:
     def _write(self, counted: list[str]) -> None:
         """Durably, before a file whose mark was counted is removed."""
         new = self._folder / f"{_BLAMES}.new"
-        with new.open("w", encoding="ascii") as file:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
             json.dump({"counted": counted, "blames": self._blames}, file)
             file.flush()
             os.fsync(file.fileno())

@@ -445,3 +445,11 @@ def test_a_large_member_is_passed_over_in_quarantine() -> None:
     finally:
         CURRENT.reset(token)
     assert read.metrics == {}
+
+
+@pytest.mark.parametrize("escaped", [b'\\"', b'"\\', b'"', b"\\\\", b'\\""'])
+def test_a_deep_document_that_breaks_off_in_a_text_is_read_in_a_moment(escaped: bytes) -> None:
+    """Each quote was taken for the beginning of a text that has no end: minutes for 64 KiB."""
+    body = b'{"id":"p","output":' + b"[" * 200 + b'"' + escaped * 500_000
+    with pytest.raises(NoAnswer):
+        decode_prediction(body)
