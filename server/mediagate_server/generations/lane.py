@@ -256,6 +256,7 @@ class Lane:
         self._progress(prediction)
 
     def _progress(self, prediction: Prediction) -> None:
+        self._whole.answered()
         if self.key[0] is Purpose.GENERATE:
             self._whole.progress(prediction)
 

@@ -239,12 +239,17 @@ class Life:
     def count_break(self) -> int:
         """An error that nobody expects has ended it: how many there were since its last progress.
 
-        That is a version of its record that became durable.
+        That is a version of its record that became durable, or an answer of upstream's, no end,
+        that did no harm: one that runs for half an hour may meet as many errors of other causes.
         """
         version = self.saved.durable.version
         breaks, broken_at = self._breaks
         self._breaks = (breaks + 1 if version == broken_at else 1, version)
         return self._breaks[0]
+
+    def answered(self) -> None:
+        """See whole.Whole."""
+        self._breaks = (0, 0)
 
     @property
     def quarantine(self) -> Failure | None:

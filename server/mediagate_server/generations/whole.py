@@ -58,6 +58,10 @@ class Whole(Protocol):
         """What reads this lane's stream; None where it has none."""
         ...
 
+    def answered(self) -> None:
+        """An answer about any of its predictions, which is no end, did no harm."""
+        ...
+
     def progress(self, prediction: Prediction) -> None:
         """An answer that is no end."""
         ...
