@@ -50,6 +50,7 @@ FAMILIES: dict[str, tuple[C, type[errors.MediagateError]]] = {
     "OUTPUT_INVALID": (C.FAILED_PRECONDITION, errors.RunFailed),
     "RUN_FAILED": (C.INTERNAL, errors.RunFailed),
     "OUTPUT_INVALID": (C.INTERNAL, errors.RunFailed),
+    "OUTPUT_TOO_LARGE": (C.DATA_LOSS, errors.DataLost),
     "QUARANTINED": (C.DATA_LOSS, errors.DataLost),
     "OUTPUT_STORE_FAILED": (C.DATA_LOSS, errors.DataLost),
     "OUTPUT_TOO_LARGE": (C.DATA_LOSS, errors.DataLost),
