@@ -149,3 +149,21 @@ def test_a_prediction_is_cut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found == {"id": "p", "logs": "short", "metrics": {"a": 0.1}}
     begin, end, _ = json.loads(places)["output"]
     assert json.loads(path.read_bytes()[begin:end])[-1] == 2
+
+
+@pytest.mark.parametrize("shift", range(7))
+@pytest.mark.parametrize("escape", ["\\\\", '\\"', "\\u00e4", "\\n"])
+def test_a_long_error_is_cut_between_escapes(
+    shift: int, escape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is cut: half an escape would take the quote behind it, and the id with that."""
+    monkeypatch.setattr(json_reduction, "_MOST_OF_A_FIELD", 32)
+    monkeypatch.setattr(json_reduction, "MOST_INLINE", 32)
+    path = tmp_path / "body"
+    text = '"' + "x" * shift + escape * 50 + '"'
+    path.write_text(f'{{"error": {text}, "logs": {text}, "id": "p"}}')
+    _, _, document = json_reduction.reduce_prediction(str(path).encode()).partition(b"\n")
+    found = json.loads(document)
+    assert found["id"] == "p"
+    assert json.loads(text).startswith(found["error"])
+    assert json.loads(text).startswith(found["logs"].partition("\n\n[")[0])

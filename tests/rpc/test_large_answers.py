@@ -15,7 +15,9 @@ from mediagate.v1 import (
     media_pb2,
     models_pb2,
     options_pb2,
+    safety_pb2,
     text_pb2,
+    verdict_pb2,
 )
 from mediagate_server.replicate import large_bodies
 
@@ -125,7 +127,7 @@ async def test_a_text_in_many_pieces_is_shown_whole(
     scripted: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """A list of 50,000 tokens is more than is decoded at once, and no more text than is shown."""
-    pieces = ["to", "ken", " "] * 17_000
+    pieces = ["to", "ken", " ", "\r\n", "\r"] * 10_000
     scripted.creates = [sends(*done(json.dumps(pieces).encode()))]
     made = (await stubs.text.GenerateText(text())).generation
     assert made.text.text == "".join(pieces)
@@ -145,6 +147,25 @@ async def test_logs_of_thirty_megabytes(scripted: ScriptedUpstream, stubs: Stubs
     assert len(shown.logs) < 100_000
     assert (await document(stubs, made.id, LOGS))[1].decode() == logs
     assert not (await get(stubs, made.id)).HasField("logs_document")
+
+
+async def test_logs_of_a_run_without_an_output(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+    """It has succeeded all the same, and what it logged is kept."""
+    logs = "a line\n" * MIB
+    scripted.creates = [sends(*done(b"null", json.dumps(logs).encode()))]
+    made = (await stubs.models.RunModel(runnable(scripted))).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    assert (await document(stubs, made.id, LOGS))[1].decode() == logs
+
+
+async def test_logs_of_a_check(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+    """A verdict counts, whatever else the model has said."""
+    logs = json.dumps("a line\n" * MIB).encode()
+    scripted.creates = [sends(*done(b'"safe"', logs))]
+    request = safety_pb2.CheckSafetyRequest(content="Hello")
+    made = (await stubs.safety.CheckSafety(request)).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    assert made.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_SAFE
 
 
 async def test_logs_of_a_run_that_failed(scripted: ScriptedUpstream, stubs: Stubs) -> None:

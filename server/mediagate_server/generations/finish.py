@@ -120,11 +120,11 @@ def _large(record: Generation, end: Prediction, value: LargeValue) -> Finish:
 
 
 def _with_logs(finished: Finish, end: Prediction) -> Finish:
-    """The same; a long log is read afterwards, too."""
+    """The same; a long log is read afterwards, too. Of a verdict both its ends are enough."""
     record = finished.record
-    if end.large_logs is None or record.state is not State.SUCCEEDED:
+    if end.large_logs is None or record.output is None or record.state is not State.SUCCEEDED:
         return finished
-    output = replace(record.output or Output(), pending=True)
+    output = replace(record.output, pending=True)
     return replace(finished, record=replace(record, output=output))
 
 

@@ -89,7 +89,8 @@ class LargeOutputReader:
                 found = await self._read_output(answer, value)
             except ValueUnreadable:
                 found = ReadOutput(failure=self._too_large("it could not be read"))
-        elif not (found.output and found.output != Output()):
+        elif found.output in (None, Output()) and answer.large_logs is None:
+            # Were there logs still, there would be an output: a run may have none.
             return ReadOutput(failure=not_kept("upstream does not have it any more"))
         if answer.large_logs is not None and not answer.large_logs.is_over:
             logs = await self._read_logs(answer.large_logs)
@@ -119,7 +120,7 @@ class LargeOutputReader:
         elif self._streams and not broken:
             await self._tell_rest(path)
         if file.size <= MOST_INLINE:
-            text = await asyncio.to_thread(path.read_text, "utf-8")
+            text = await asyncio.to_thread(_text, path)
             return ReadOutput(output=Output(text=text), broken=broken)
         head = await asyncio.to_thread(_head, path)
         document = await self._keep("output", path, _TEXT)
@@ -129,14 +130,14 @@ class LargeOutputReader:
         """A text that is to be JSON: told once it is seen to be."""
         if size > _MOST_CHECKED:
             return ReadOutput(failure=self._too_large("it is too large to be checked"))
-        answer = await asyncio.to_thread(path.read_text, "utf-8")
+        answer = await asyncio.to_thread(_text, path)
         schema, tenant = self._record.shape["field"], self._record.tenant
         reading = await self._around.read_answer(answer, schema, tenant)
         if reading.problem:
             prediction_id = self._record.attempt.prediction_id
             failure = endings.output_invalid(self._record.model, prediction_id, reading.problem)
             return ReadOutput(failure=failure)
-        await asyncio.to_thread(path.write_text, reading.text, "utf-8")
+        await asyncio.to_thread(path.write_bytes, reading.text.encode())
         if self._streams and not self._told.sequence:
             await self._tell_rest(path)
         if len(reading.text.encode()) <= MOST_INLINE:
@@ -225,6 +226,11 @@ def is_large(answer: Prediction | None) -> bool:
     return answer is not None and (
         isinstance(answer.output, LargeValue) or answer.large_logs is not None
     )
+
+
+def _text(path: Path) -> str:
+    """All of a text, with the ends of its lines as they are."""
+    return path.read_bytes().decode()
 
 
 def _head(path: Path) -> str:

@@ -24,7 +24,7 @@ MOST_DATA_URIS: Final = 8 * 1024 * 1024
 _MOST_OF_A_FIELD: Final = 64 * 1024
 _MOST_OF_AN_INPUT: Final = 8 * 1024 * 1024
 _MOST_OF_ALL: Final = 24 * 1024 * 1024
-_CUT_ESCAPE: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?$")
+_WHOLE_ESCAPES: Final = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
 _BETWEEN_WORDS: Final = re.compile(rb"[ .,:;=]")
 _DATA_URI: Final = re.compile(rb'\[?[ \t\r\n]{0,16}"data:[a-z]')
 _LARGE: Final = ("output", "logs")
@@ -105,7 +105,7 @@ def _prediction(data: Data, spans: dict[str, Span]) -> Iterator[bytes]:
 def _ends(data: Data, value: Span) -> bytes:
     """Beginning and end of a long text, with what is between them named."""
     part = _MOST_OF_A_FIELD // 2
-    head = _CUT_ESCAPE.sub(b"", data[value.begin : value.begin + part])
+    head = _beginning(data, value, part)
     tail = data[value.end - part : value.end]
     # Behind a space or a sign that no escape ends with.
     cut = _BETWEEN_WORDS.search(tail)
@@ -174,8 +174,14 @@ def _field(data: Data, name: str, value: Span) -> bytes:
     if value.size <= _MOST_OF_A_FIELD and value.entries <= MOST_ENTRIES:
         return data[value.begin : value.end]
     if name == "error" and is_kind(data, value, b'"'):
-        return _CUT_ESCAPE.sub(b"", data[value.begin : value.begin + _MOST_OF_A_FIELD]) + b'"'
+        return _beginning(data, value, _MOST_OF_A_FIELD) + b'"'
     return b"null"
+
+
+def _beginning(data: Data, value: Span, size: int) -> bytes:
+    """The first bytes of a long text, without an escape that would be cut in two."""
+    found = _WHOLE_ESCAPES.match(data[value.begin : value.begin + size])
+    return found[0] if found else b'"'
 
 
 class _Members:
