@@ -1,7 +1,9 @@
 """Answers of any size: what is billed and how it ended is read, and none is ever an object."""
 
+import asyncio
 import gzip
 import json
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
@@ -13,6 +15,7 @@ from aiohttp import web
 
 from mediagate_server.replicate import large_bodies
 from mediagate_server.replicate.client import ReplicateClient
+from mediagate_server.replicate.large_bodies import LargeBodies
 from mediagate_server.replicate.port import (
     LargeValue,
     NoAnswer,
@@ -20,6 +23,7 @@ from mediagate_server.replicate.port import (
     UnreadableAnswer,
     ValueUnreadable,
 )
+from mediagate_server.worker_processes import WorkerProcesses
 
 from .calls import Serve, settings
 
@@ -214,3 +218,42 @@ async def test_what_breaks_off_is_no_answer(
     async with clients(await serve(says(*done(SMALL_VALUES["numbers"])[:2]))) as client:
         with pytest.raises(NoAnswer):
             await client.get("p1")
+
+
+async def test_who_leaves_amid_a_write_leaves_no_file_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that comes late finds its file closed, not whatever has its descriptor by then."""
+    write, began, go_on, ended = (
+        large_bodies._write,
+        threading.Event(),
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def late(*arguments: Any) -> None:
+        began.set()
+        go_on.wait(30)
+        try:
+            write(*arguments)
+        finally:
+            ended.set()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x" * MIB
+
+    monkeypatch.setattr(large_bodies, "_write", late)
+    async with WorkerProcesses() as workers:
+        large = LargeBodies(tmp_path / "bodies", workers)
+        receiving = asyncio.create_task(large.receive(b"", chunks(), 200))
+        await asyncio.to_thread(began.wait, 30)
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        others = [(tmp_path / str(number)).open("wb") for number in range(8)]
+        go_on.set()
+        await asyncio.to_thread(ended.wait, 30)
+        for file in others:
+            file.close()
+        assert not any((tmp_path / str(number)).stat().st_size for number in range(8))
+    assert not list((tmp_path / "bodies").iterdir())

@@ -1,6 +1,7 @@
 """What models put out may be of any size: settled first, kept up to 64 MiB, read in pieces."""
 
 import json
+import subprocess
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from mediagate.v1 import (
     text_pb2,
     verdict_pb2,
 )
+from mediagate_server import worker_processes
 from mediagate_server.replicate import large_bodies
 
 from .failures import reason_of
@@ -340,3 +342,27 @@ async def test_answers_that_nothing_can_read(
     assert made.state == State.STATE_FAILED
     assert not made.cost.HasField("usd_nanos")
     assert scripted.asked == 3
+
+
+async def test_no_process_can_be_started_for_a_while(
+    scripted: ScriptedUpstream, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is wrong with the answer: what is paid for is read as soon as one can."""
+    whole = "word \r\n" * MIB
+    start, failing = subprocess.Popen, [*[True] * 4, False, *[True] * 4]  # To reduce; to extract.
+
+    def starts(*arguments: Any, **options: Any) -> Any:
+        if failing and failing.pop(0):
+            raise BlockingIOError
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", starts)
+    monkeypatch.setattr(worker_processes, "_LARGEST_IDLE", 0)  # Each job needs one that is new.
+    monkeypatch.setattr(large_bodies, "_PAUSE", 0.0)
+    scripted.creates = [says({"id": ID, "status": "processing"}, 201)]
+    scripted.gets = [sends(*done(json.dumps(whole).encode()))]
+    made = (await stubs.text.GenerateText(text())).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    assert made.cost.usd_nanos == COST
+    assert (await document(stubs, made.id))[1].decode() == whole
+    assert not failing

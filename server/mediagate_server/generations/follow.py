@@ -163,6 +163,8 @@ class Follower:
 
     def _is_unreadable(self, prediction_id: str, unreadable: UnreadableAnswer) -> bool:
         """Whether nothing will ever be read of it."""
+        if unreadable.is_passing:
+            return False
         self._unreadable += 1
         if self._unreadable < _MOST_UNREADABLE:
             return False

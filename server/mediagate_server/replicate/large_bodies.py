@@ -14,7 +14,7 @@ import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import aiohttp
 import httpx
@@ -37,6 +37,8 @@ from mediagate_server.replicate.port import (
 from mediagate_server.worker_processes import (
     MIB,
     FairPlaces,
+    NotStarted,
+    QueueFull,
     Task,
     WorkerError,
     WorkerProcesses,
@@ -58,6 +60,8 @@ _LONGEST: Final = 300.0
 """Seconds in which all of it has to come."""
 _REDUCE_SECONDS: Final = 60.0
 _EXTRACT_SECONDS: Final = 60.0
+_PAUSE: Final = 1.0
+"""Seconds until what is paid for is given to a worker again, where none could take it."""
 # The file is mapped, which counts as memory; what a job allocates besides is a few MiB.
 _MEMORY: Final = MOST_READ + 256 * MIB
 _ROOM: Final = "mediagate_server.replicate"
@@ -119,7 +123,7 @@ class LargeBodies:
             try:
                 body.size = await _write_all(file, begun, chunks, status, within)
             finally:
-                await asyncio.shield(asyncio.to_thread(os.close, file))
+                await asyncio.shield(asyncio.to_thread(file.close))
         return body
 
     @asynccontextmanager
@@ -167,6 +171,9 @@ class LargeBodies:
                 tenant=caller.tenant(),
                 most_waiting=_MOST_WAITING,
             )
+        except (NotStarted, QueueFull) as error:
+            cause = f"reading the answer: {type(error).__name__}"
+            raise UnreadableAnswer(cause, is_passing=True) from None
         except WorkerError as error:
             raise UnreadableAnswer(f"reading the answer: {type(error).__name__}") from None
         places, _, document = answer.partition(b"\n")
@@ -181,30 +188,41 @@ class LargeBodies:
         body: BodyFile = value.file
         task = _TEXT if "prefix_size" in order else _JSON
         order = {"path": str(body.path), "target": str(target), **order}
-        try:
-            answer = await self._workers.run(
-                task,
-                orjson.dumps(order | {"begin": value.begin, "end": value.end}),
-                seconds=_EXTRACT_SECONDS,
-                tenant=caller.tenant(),
-                most_waiting=_MOST_WAITING,
-            )
-        except WorkerError as error:
-            raise ValueUnreadable(type(error).__name__) from None
-        found = orjson.loads(answer)
+        payload = orjson.dumps(order | {"begin": value.begin, "end": value.end})
+        found = orjson.loads(await self._extracted_by_worker(task, payload))
         if not found:
             raise ValueUnreadable("it is no text")
         if task is _TEXT:
             return TextFile(found["size"], begins_so=found["prefix"])
         return ValueFile(found["size"], tuple(found["links"]))
 
+    async def _extracted_by_worker(self, task: Task, payload: bytes) -> bytes:
+        """What the task answers, as soon as a worker can be had. Raises ValueUnreadable."""
+        while True:
+            try:
+                return await self._workers.run(
+                    task,
+                    payload,
+                    seconds=_EXTRACT_SECONDS,
+                    tenant=caller.tenant(),
+                    most_waiting=_MOST_WAITING,
+                )
+            except (NotStarted, QueueFull):
+                await asyncio.sleep(_PAUSE)
+            except WorkerError as error:
+                raise ValueUnreadable(type(error).__name__) from None
 
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+def _create(path: Path) -> BinaryIO:
+    return open(path, "xb", opener=_open_private)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 async def _write_all(
-    file: int,
+    file: BinaryIO,
     begun: bytes,
     chunks: AsyncIterator[bytes],
     status: int,
@@ -236,10 +254,12 @@ async def _write_all(
     return size
 
 
-def _write(file: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]
+def _write(file: BinaryIO, data: bytes) -> None:
+    """Not by the descriptor: a thread may come to it when whoever waited has left and closed it,
+    and by then it may be that of another file, or somebody's connection.
+    """
+    file.write(data)
+    file.flush()
 
 
 def _stretch(within: asyncio.Timeout | None, until: float) -> None:

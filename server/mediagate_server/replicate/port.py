@@ -155,8 +155,15 @@ class StreamLimitReached(UpstreamError):
 class UnreadableAnswer(NoAnswer):
     """An answer that is there, and that nothing can read: the next one may be the same.
 
-    It says nothing of upstream's health, and is not asked for again at once.
+    It says nothing of upstream's health, and is not asked for again at once. `is_passing`: nobody
+    could look at it now, and later somebody may.
     """
+
+    def __init__(
+        self, cause: str, *, http_status: int | None = None, is_passing: bool = False
+    ) -> None:
+        super().__init__(cause, http_status=http_status)
+        self.is_passing = is_passing
 
 
 class ValueUnreadable(Exception):
