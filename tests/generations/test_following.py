@@ -16,6 +16,7 @@ from mediagate_server.replicate.port import (
     PredictionStatus,
     Refusal,
     Refused,
+    UnreadableAnswer,
 )
 
 from .upstreams import NoUpstream
@@ -45,13 +46,16 @@ class Passing(SystemClock):
 class Told(NoUpstream):
     """Answers as it is told to: a list of what each GET says, an error for each cancel."""
 
-    def __init__(self, *gets: Prediction, refuses: int = 0) -> None:
+    def __init__(self, *gets: Prediction | Exception, refuses: int = 0) -> None:
         self.gets = list(gets)
         self.refuses = refuses
         self.opened = asyncio.Event()
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        return self.gets.pop(0) if len(self.gets) > 1 else self.gets[0]
+        told = self.gets.pop(0) if len(self.gets) > 1 else self.gets[0]
+        if isinstance(told, Exception):
+            raise told
+        return told
 
     async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
         if self.refuses:
@@ -102,3 +106,14 @@ async def test_news_ends_the_reading_of_a_silent_stream() -> None:
     assert await asyncio.wait_for(following, 10) == ENDED
     assert clock.timers == [GRACE, GRACE]
     assert not clock.pauses
+
+
+async def test_a_run_counts_as_lost_after_unreadable_answers_in_a_row() -> None:
+    """One now and then in half an hour is none of its end."""
+    clock, unreadable = Passing(), UnreadableAnswer("Expired")
+    now_and_then = (unreadable, unreadable, RUNNING) * 3
+    upstream = Told(*now_and_then, ENDED)
+    end = await follower(upstream, clock, Stop(), Wake(clock)).to_the_end(RUNNING, None)
+    assert end is ENDED
+    upstream = Told(*now_and_then, unreadable, unreadable, unreadable, ENDED)
+    assert await follower(upstream, clock, Stop(), Wake(clock)).to_the_end(RUNNING, None) is None

@@ -29,8 +29,8 @@ from mediagate_server.store.records import Attempt, Generation
 _FIRST, _GROWTH = 0.1, 1.5
 _LOST_AFTER: Final = timedelta(seconds=10)
 _MOST_UNREADABLE: Final = 3
-"""Answers about a prediction that nothing could read before it counts as lost: its cost is unknown,
-and asking for ever would find out nothing more."""
+"""Answers in a row about a prediction that nothing could read before it counts as lost: its cost is
+unknown, and asking for ever would find out nothing more."""
 
 _log = structlog.get_logger()
 
@@ -173,7 +173,7 @@ class Follower:
 
     async def _get(self, prediction_id: str) -> None:
         answer = await self._upstream.get(prediction_id, model=self._model)
-        self._answer, self._missing_since = answer, None
+        self._answer, self._missing_since, self._unreadable = answer, None, 0
         if not answer.status.is_terminal:
             self._on_progress(answer)
 
