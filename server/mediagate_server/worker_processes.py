@@ -248,11 +248,13 @@ class _Worker:
 
 
 class FairPlaces:
-    """A bounded number of places, given to tenants in turn."""
+    """A bounded number of places, given to tenants in turn: to one at most `share` of them, all but
+    one if nothing is said.
+    """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, share: int | None = None) -> None:
         self._free = size
-        self._share = max(1, size - 1)
+        self._share = max(1, size - 1) if share is None else share
         self._taken: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 

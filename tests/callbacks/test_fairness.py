@@ -1,19 +1,25 @@
 """One tenant's receivers, however slow, keep no other tenant's webhooks waiting."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from aiohttp import web
 
+from mediagate_server import caller
+from mediagate_server.callbacks.posting import Poster
+from mediagate_server.caller import Caller
 from mediagate_server.errors import NoSuch
 from mediagate_server.store.outbox import Callback, Places
 from mediagate_server.store.sqlite import SqliteStore
 from tests.store.samples import NOON
 
 from .ended import told
-from .played import PlayedClock, playing
+from .played import LOOPBACK, PlayedClock, playing
 from .receiver import Receiver
 
 
@@ -171,3 +177,35 @@ async def test_by_hand_one_post_at_a_time(
         receiver.status = 200
         done = await asyncio.gather(begin(), begin(), return_exceptions=True)
         assert sum(isinstance(one, NoSuch) for one in done) == 1
+
+
+async def test_names_that_nobody_answers_for(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lookup goes on when its post has given up: one tenant's take a part of the threads only."""
+    began, answered, look_up = threading.Semaphore(0), threading.Event(), socket.getaddrinfo
+
+    def slow(host: str, *rest: Any, **options: Any) -> Any:
+        if host.endswith(".silent.example"):
+            began.release()
+            answered.wait(60)
+            raise socket.gaierror
+        return look_up("127.0.0.1", *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    port = receiver.url.rsplit(":", 1)[1].removesuffix("/hook")
+    async with Poster(LOOPBACK) as poster:
+
+        async def post(tenant: str, host: str) -> int:
+            caller.bind(Caller(tenant))
+            return await poster.post(f"http://{host}.{tenant}.example:{port}/hook", {}, b"{}")
+
+        try:
+            given_up = [asyncio.create_task(post("silent", f"h{n}")) for n in range(100)]
+            for _ in range(16):
+                assert await asyncio.to_thread(began.acquire, timeout=30)
+            for task in given_up:
+                task.cancel()
+            assert await post("well", "hooks") == 200
+        finally:
+            answered.set()

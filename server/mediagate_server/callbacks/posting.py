@@ -21,17 +21,24 @@ import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from mediagate_server import caller
 from mediagate_server.internet import Reach
+from mediagate_server.worker_processes import FairPlaces, QueueFull
 
 _USER_AGENT: Final = f"mediagate/{version('mediagate')}"
 _CONNECT_SECONDS: Final = 5.0
 _MOST_CONNECTIONS: Final = 300
 """More than are posted at once: who posts has a place already, and waits for no other."""
+_Addresses = list[tuple[Any, Any, int, str, tuple[Any, ...]]]
+
 NO_ANSWER: Final = 0
 """In place of a status."""
 
 
 _LOOKUP_THREADS: Final = 64
+_OF_ONE_TENANT: Final = 16
+_MOST_LOOKUPS: Final = 256
+"""Names of one tenant that wait to be looked up."""
 
 
 class NotReachable(OSError):
@@ -121,33 +128,52 @@ class Poster:
 
 class _Resolver(AbstractResolver):
     """Looks names up in threads of its own: a name server that does not answer holds a thread for
-    half a minute, and the threads that all share have other work.
+    half a minute, and the threads that all share have other work. A part of them is all that one
+    tenant's names get, for as long as the lookups take: posts that wait for them give up earlier.
     """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, "webhook-names")
+        self._places = FairPlaces(_LOOKUP_THREADS, _OF_ONE_TENANT)
+        self._lookups: set[asyncio.Task[_Addresses]] = set()
 
     async def close(self) -> None:
         """See aiohttp.abc.AbstractResolver. It serves more than one session: see `end`."""
 
     def end(self) -> None:
         """Wait for no name any more."""
+        for lookup in self._lookups:
+            lookup.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """See aiohttp.abc.AbstractResolver."""
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM),
-        )
+        find = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+        lookup = asyncio.create_task(self._look_up(find, caller.tenant()))
+        self._lookups.add(lookup)
+        lookup.add_done_callback(self._ended)
+        found = await asyncio.shield(lookup)
         return [
             ResolveResult(
                 hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=0
             )
             for kind, _, protocol, _, address in found
         ]
+
+    async def _look_up(self, find: Callable[[], _Addresses], tenant: str) -> _Addresses:
+        """In a place that is given back when the thread is, whoever has left meanwhile."""
+        try:
+            async with self._places.place(tenant, _MOST_LOOKUPS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, find)
+        except QueueFull:
+            raise OSError("too many names of this tenant wait to be looked up") from None
+
+    def _ended(self, lookup: "asyncio.Task[_Addresses]") -> None:
+        self._lookups.discard(lookup)
+        if not lookup.cancelled():
+            lookup.exception()  # Who waited for it has it, if anybody does still.
 
 
 def _sockets(reach: Reach, *, plainly: bool) -> Callable[[Any], socket.socket]:

@@ -18,10 +18,11 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from mediagate_server import telemetry
+from mediagate_server import caller, telemetry
 from mediagate_server.callbacks.posting import NO_ANSWER, Poster
 from mediagate_server.callbacks.schedule import next_try
 from mediagate_server.callbacks.signing import signed_headers
+from mediagate_server.caller import Caller
 from mediagate_server.errors import NoSuch, StoreUnavailable
 from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.persisting import until_done
@@ -188,6 +189,7 @@ class Sender:
 
     async def _deliver(self, callback: Callback) -> None:
         """One event, once; and what became of it, durably."""
+        caller.bind(Caller(callback.tenant))
         try:
             delivery = await self._try(callback)
             if delivery.delivered:
