@@ -4,6 +4,7 @@ An answer is paid for when it is checked, so it is never refused for want of a p
 its tenant's turn. What cannot be checked in time is not the JSON that was asked for.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,7 +14,14 @@ import structlog
 from mediagate_server.catalog.schema_checks import MOST_WORK, SECONDS
 from mediagate_server.catalog.schema_size import harmless_steps
 from mediagate_server.generations.structured import Reading, read_json
-from mediagate_server.worker_processes import MIB, Crashed, Expired, Task, WorkerProcesses
+from mediagate_server.worker_processes import (
+    MIB,
+    Crashed,
+    Expired,
+    NotStarted,
+    Task,
+    WorkerProcesses,
+)
 
 _log = structlog.get_logger()
 
@@ -24,6 +32,8 @@ _READ: Final = Task("mediagate_server.generations.structured:read_json_task", 51
 _LONGEST: Final = 16 * 1024
 """Characters of an answer that is parsed in this process."""
 _NO_BOUND: Final = 1_000_000
+_PAUSE: Final = 1.0
+"""Seconds until a worker is asked for again, where none could be started."""
 
 
 async def read_here(answer: str, schema: str, _tenant: str) -> Reading:
@@ -38,18 +48,26 @@ class AnswerChecks:
         self._workers = workers
 
     async def read(self, answer: str, schema: str, tenant: str) -> Reading:
-        """See `structured.read_json`. Raises WorkerError only where no worker could do it."""
+        """See `structured.read_json`. Raises TaskFailed only."""
         if len(answer) <= _LONGEST and len(schema) <= _LONGEST:
             steps = harmless_steps(json.loads(schema))
             if steps is not None and steps * len(answer) <= MOST_WORK:
                 return read_json(answer, schema)
         payload = json.dumps([answer, schema]).encode()
         try:
-            result = await self._workers.run(
-                _READ, payload, seconds=SECONDS, tenant=tenant, most_waiting=_NO_BOUND
-            )
+            result = await self._read_by_worker(payload, tenant)
         except (Expired, Crashed) as error:
             _log.warning("answer_check_killed", cause=type(error).__name__, tenant=tenant)
             return Reading(problem="it took too much time or memory to be checked by the schema")
         text, problem = json.loads(result)
         return Reading(text, problem)
+
+    async def _read_by_worker(self, payload: bytes, tenant: str) -> bytes:
+        """As soon as a worker can be had: nothing is wrong with the answer where none can."""
+        while True:
+            try:
+                return await self._workers.run(
+                    _READ, payload, seconds=SECONDS, tenant=tenant, most_waiting=_NO_BOUND
+                )
+            except NotStarted:
+                await asyncio.sleep(_PAUSE)
