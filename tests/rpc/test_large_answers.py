@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from mediagate.v1 import (
     verdict_pb2,
 )
 from mediagate_server import worker_processes
+from mediagate_server.generations.text_buffer import TextBuffer
 from mediagate_server.replicate import large_bodies
 
 from .failures import reason_of
@@ -252,8 +254,19 @@ async def streamed(stubs: Stubs, request: text_pb2.StreamTextRequest) -> tuple[b
     return b"".join(pieces), last, longest
 
 
-async def test_a_stream_tells_it_all(scripted: ScriptedUpstream, open_gate: Opener) -> None:
-    """In pieces that messages hold; again from any place, by another process, too."""
+async def test_a_stream_tells_it_all(
+    scripted: ScriptedUpstream, open_gate: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces that messages hold, never as a whole in memory; again from any place, by another
+    process, too.
+    """
+    held, append = Counter[int](), TextBuffer.append
+
+    def counted(buffer: TextBuffer, piece: str) -> None:
+        held[id(buffer)] += len(piece)
+        append(buffer, piece)
+
+    monkeypatch.setattr(TextBuffer, "append", counted)
     whole = "word \u00e9\U0001f600\n" * (MIB // 2)
     scripted.creates = [sends(*done(json.dumps([*whole[:100], whole[100:]]).encode()))]
     request = text_pb2.StreamTextRequest(
@@ -267,6 +280,7 @@ async def test_a_stream_tells_it_all(scripted: ScriptedUpstream, open_gate: Open
         assert last.HasField("completed")
         assert longest <= 2 * MIB
         assert last.sequence == len(content)
+        assert held.total() < MIB
     async with open_gate(scripted.url) as (stubs, _):
         request.after_sequence = 5 * 1_000 + 5
         rest, last, longest = await streamed(stubs, request)

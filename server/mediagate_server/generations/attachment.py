@@ -115,17 +115,26 @@ class Attachment:
                 break
             else:
                 await changed.wait()
-        if (stored := life.stored_text(after)) is not None:
-            async for chunk in stored:
-                await listener.text(chunk)
+        if await self._tell_stored(listener):
             self._raise_unless_whole()
             return
         with Teller(life.text, after, listener.text, life.announce) as teller:
             while not (teller.has_failed or self._is_over()):
                 await life.changed.wait()
             await teller.told()
+            told_more = await self._tell_stored(listener)
             self._raise_unless_whole()
-            teller.check_reached()
+            if not told_more:
+                teller.check_reached()
+
+    async def _tell_stored(self, listener: Listener) -> bool:
+        """What is kept of a long text, and was never here. False: there is nothing like that."""
+        stored = self._life.stored_text(listener.sequence)
+        if stored is None:
+            return False
+        async for chunk in stored:
+            await listener.text(chunk)
+        return True
 
     def _is_over(self) -> bool:
         """Whether nothing more is to be waited for, whatever the reason."""

@@ -46,12 +46,15 @@ _TEXT, _JSON = "text/plain", "application/json"
 
 
 class ReadOutput(Struct, frozen=True):
-    """What was read. `broken`: callers were sent a text that it does not begin with."""
+    """What was read. `broken`: callers were sent a text that it does not begin with. `goes_on`:
+    they were sent a beginning of its document at the most, and are to read on there.
+    """
 
     output: Output | None = None
     failure: Failure | None = None
     logs_document: StoredMedia | None = None
     broken: bool = False
+    goes_on: bool = False
 
 
 class LargeOutputReader:
@@ -114,17 +117,19 @@ class LargeOutputReader:
         file = await value.write_text(path, prefix_size=size, prefix_sha256=prefix)
         if checked:
             return await self._read_checked(path, file.size)
-        broken = bool(size) and not file.begins_so
+        begins_so = not size or file.begins_so
+        broken = not begins_so
         if broken and self._clean:
             broken = not await asyncio.to_thread(_is_alike, path, list(told.pieces()))
-        elif self._streams and not broken:
-            await self._tell_rest(path)
         if file.size <= MOST_INLINE:
+            if self._streams and begins_so:
+                await self._tell_rest(path)
             text = await asyncio.to_thread(_text, path)
             return ReadOutput(output=Output(text=text), broken=broken)
         head = await asyncio.to_thread(_head, path)
         document = await self._keep("output", path, _TEXT)
-        return ReadOutput(output=Output(text=head, document=document), broken=broken)
+        output = Output(text=head, document=document)
+        return ReadOutput(output=output, broken=broken, goes_on=begins_so)
 
     async def _read_checked(self, path: Path, size: int) -> ReadOutput:
         """A text that is to be JSON: told once it is seen to be."""

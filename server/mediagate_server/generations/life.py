@@ -93,6 +93,7 @@ class Life:
         self.text = TextBuffer()
         self.text_is_broken = False
         self.text_is_polled = False
+        self._text_goes_on = False
         self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
         self.changed = Bell()
         self.callers = Callers(around.clock, self._abandon, detached=recovered)
@@ -148,9 +149,11 @@ class Life:
         )
 
     def stored_text(self, after: int) -> AsyncIterator[Chunk] | None:
-        """All of a long text after a byte, where it is kept and not here; None: there is none."""
-        output = self.record.output
-        if not self.over or self.text.sequence or not (output and output.document):
+        """A long text after a byte that is not here, where it is kept; None: there is none."""
+        output, here = self.record.output, self.text.sequence
+        if not self.over or not (output and output.document):
+            return None
+        if here and (after < here or not self._text_goes_on):
             return None
         key = document_key(self.record.id, "output")
         return stored_text(self._around.keeper, key, output.document, after)
@@ -513,6 +516,7 @@ class Life:
             self._read = await reader.read(self._answer.prediction if self._answer else None)
             self._answer = None
             self.text_is_broken = self.text_is_broken or self._read.broken
+            self._text_goes_on = self._read.goes_on
         read, now = self._read, self._around.clock.now()
         made = replace(record, output=read.output, logs_document=read.logs_document)
         if read.failure is None:
