@@ -29,6 +29,7 @@ from mediagate_server.generations.submission import Submission, canonical_reques
 from mediagate_server.generations.work import Work
 from mediagate_server.outputs.links import NO_LINKS, Link, MediaLinks
 from mediagate_server.services import asked, shown, stored_requests
+from mediagate_server.services.start_limit import StartLimit
 from mediagate_server.store.records import Generation
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -80,6 +81,7 @@ class PaidCalls:
         """To what is kept of a generation."""
         self._timeouts = timeouts
         self._store_inputs = store_inputs
+        self._starts = StartLimit()
 
     async def answer(
         self,
@@ -105,19 +107,21 @@ class PaidCalls:
 
         Raises what the rpc itself would raise before it is accepted, but for what passes by itself.
         """
-        submission = self._submission(request, method, modality)
-        wanted, route = await self._routing(request, modality)
-        taken = await route(wanted)
-        await self._media.check(submission.tenant, wanted)
-        await self._generations.check(submission, _work_of(taken))
-        return taken
+        async with self._starts.place(caller.current().tenant):
+            submission = self._submission(request, method, modality)
+            wanted, route = await self._routing(request, modality)
+            taken = await route(wanted)
+            await self._media.check(submission.tenant, wanted)
+            await self._generations.check(submission, _work_of(taken))
+            return taken
 
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
         """Bind the request, or attach to what it is bound to."""
-        return await self._generations.start(
-            self._submission(request, method, modality),
-            lambda: self._planned(request, modality),
-        )
+        async with self._starts.place(caller.current().tenant):
+            return await self._generations.start(
+                self._submission(request, method, modality),
+                lambda: self._planned(request, modality),
+            )
 
     async def _planned(self, request: Any, modality: Modality) -> Work:
         """What is to be done, with a link for each medium, had once the rest is seen to work."""

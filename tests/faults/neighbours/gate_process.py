@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -69,6 +70,7 @@ class SharedGate(MortalGate):
         }
         super().__init__(folder, upstream, **(own | settings))
         config.write_text(CONFIG)
+        self.upstream = upstream.url
         self.operations = operations
         self.web = web
 
@@ -109,6 +111,9 @@ class Usage:
         self._since = processor_seconds
         self._began = time.monotonic()
         self.processor_seconds = self.seconds = 0.0
+        self._seen = deque([(0.0, 0.0)])
+        self.busiest = 0.0
+        """Of a processor, in whichever second it took most of it."""
 
     @property
     def growth(self) -> int:
@@ -120,6 +125,11 @@ class Usage:
         self._most = max(self._most, gate.resident())
         self.processor_seconds = processor_seconds(gate.pid) - self._since
         self.seconds = time.monotonic() - self._began
+        self._seen.append((self.seconds, self.processor_seconds))
+        while self.seconds - self._seen[0][0] > 1.0:
+            since, taken = self._seen.popleft()
+            share = (self.processor_seconds - taken) / (self.seconds - since)
+            self.busiest = max(self.busiest, share)
 
     async def watch(self, gate: SharedGate) -> None:
         """Look again and again."""

@@ -137,6 +137,9 @@ async def stream_of(name: str) -> AsyncIterator[bytes]:
         page = b"".join(b"event: output\nid: 1:%d\ndata: x\n\n" % number for number in range(1_000))
         for _ in range(100):
             yield page
+    elif name == "streamed-chunks":
+        for number in range(2):
+            yield b"event: output\nid: 1:%d\ndata: " % number + b"x" * 16_384 + b"\n\n"
     elif name == "streamed-endless-line":
         for _ in range(64):
             yield b"x" * MEBIBYTE

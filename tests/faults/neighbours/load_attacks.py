@@ -49,14 +49,15 @@ async def flood_of_unary_calls(attacker: Attacker) -> None:
 
 @attack("each is answered, or refused as RESOURCE_EXHAUSTED; none is lost", *OVERLOADED)
 async def flood_of_paid_calls(attacker: Attacker) -> None:
-    request = text("[[tokens=1]]")
-    await attacker.hold(4_000, lambda: attacker.stubs.text.GenerateText(request))
+    request = run("hostile/plain", prompt="x")
+    await attacker.hold(4_000, lambda: attacker.stubs.models.RunModel(request))
 
 
 @attack("each keeps no more than its text; nobody is polled for in silence", *OVERLOADED)
 async def streams_that_nobody_reads(attacker: Attacker) -> None:
-    request = stream("[[tokens=2000]]" + "x" * 200)
-    calls = [attacker.stubs.text.StreamText(request) for _ in range(1_200)]
+    request = models_pb2.StreamModelRequest(model="hostile/streamed-chunks")
+    request.input.update({"prompt": "x"})
+    calls = [attacker.stubs.models.StreamModel(request) for _ in range(1_200)]
     await attacker.rest()
     for call in calls:
         call.cancel()
@@ -99,9 +100,9 @@ async def calls_over_the_budget(attacker: Attacker) -> None:
 
 @attack("queued in its own turn, behind nobody else's; refused above its own bound", *OVERLOADED)
 async def a_queue_full_of_its_own(attacker: Attacker) -> None:
-    request = text("[[tokens=1 first_ms=50]]")
+    request = run("hostile/plain", prompt="x")
     request.options.on_disconnect = options_pb2.ON_DISCONNECT_DETACH
-    await attacker.hold(450, lambda: attacker.stubs.text.GenerateText(request))
+    await attacker.hold(450, lambda: attacker.stubs.models.RunModel(request))
 
 
 @attack("each is sent a change once; what it watches is bounded", *OVERLOADED)

@@ -7,7 +7,10 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
+import httpx
+
 from .attack import Attack, Attacker, attack
+from .request_attacks import run
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -50,7 +53,7 @@ def webhook_head(token: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-@attack("no place is taken for an address that is none of ours", "connections", "200", "401")
+@attack("no place is taken for an address that is none of ours", "OK", "connections", "401")
 async def strangers_with_slow_bodies(attacker: Attacker) -> None:
     async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(webhook_head("x." + "0" * 64))
@@ -59,10 +62,15 @@ async def strangers_with_slow_bodies(attacker: Attacker) -> None:
             await writer.drain()
             await asyncio.sleep(0.2)
 
+    await attacker.answer(attacker.stubs.models.RunModel(run("hostile/plain", prompt="x")))
+    async with httpx.AsyncClient() as asking:
+        told = await asking.get(f"{attacker.target.upstream}/hostile/webhook")
+    token = told.text.rpartition("/")[2]
+
     async def true_webhook(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """As upstream's, but for the signature: it must be read, whoever else is there."""
         await asyncio.sleep(attacker.seconds_left / 2)
-        writer.write(webhook_head("x." + "0" * 64) + bytes(1_000))
+        writer.write(webhook_head(token) + bytes(1_000))
         answer = (await reader.readline()).split()
         attacker.answers[answer[1].decode() if answer else "connections"] += 1
         await attacker.rest()

@@ -46,8 +46,10 @@ async def _hostile(request: web.Request, handler: Handler) -> web.StreamResponse
         case ["v1", "models", owner, name] if owner == OWNER:
             return web.json_response(model_document(name))
         case ["v1", "models", owner, name, "predictions"] if owner == OWNER:
-            await request.read()
+            webhooks.append((await request.json()).get("webhook", ""))
             return web.json_response(_begun(_id(name), request), status=201)
+        case ["hostile", "webhook"]:
+            return web.Response(text=webhooks[-1])
         case ["v1", "predictions", prediction] if prediction.startswith(OWNER):
             return _body(prediction, request)
         case ["v1", "predictions", prediction, "cancel"] if prediction.startswith(OWNER):
@@ -59,6 +61,8 @@ async def _hostile(request: web.Request, handler: Handler) -> web.StreamResponse
     return await handler(request)
 
 
+webhooks: list[str] = []
+"""Where the gate wants to be told of the hostile models' predictions."""
 _count = 0
 
 

@@ -4,6 +4,7 @@ Bytes are read and written here and not by gRPC, so that a message that cannot b
 the same rules as any other bad request. Knows no concern by name.
 """
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
@@ -123,6 +124,10 @@ def _served(method: Method, proceed: Proceed) -> Handler:
             refusal.__traceback__ = None
             del call
             raise
+        except grpc.aio.InternalError:
+            # A read or write failed because the caller has gone. gRPC would write a traceback for
+            # each such call into the log, if it does not know that yet.
+            raise asyncio.CancelledError from None
 
     async def of_many(_: object, context: Context) -> bytes | None:
         call = Call(method, context, None)
@@ -133,6 +138,10 @@ def _served(method: Method, proceed: Proceed) -> Handler:
             refusal.__traceback__ = None
             del call
             raise
+        except grpc.aio.InternalError:
+            # A read or write failed because the caller has gone. gRPC would write a traceback for
+            # each such call into the log, if it does not know that yet.
+            raise asyncio.CancelledError from None
 
     if method.request_streaming:
         if method.response_streaming:
