@@ -6,19 +6,28 @@ copies in memory, and what stands there survives the process however that dies (
 power). The next process counts one blame for each mark left standing. A process that dies for any
 other reason leaves none, but for the chance of a `kill -9` that falls into a handling; the count
 is dropped when the generation ends.
+
+They protect the gate and are no reason to end it: where the disk takes none, or what is in the
+folder cannot be read, that is told in the log and the gate goes on without.
 """
 
+import errno
 import json
 import mmap
 import os
 import re
+import stat
 from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from uuid import uuid4
+
+import structlog
+
+from mediagate_server.private_files import write_private_file
 
 _SLOT: Final = 64
 """Bytes of an id, padded with zeros. Handling is synchronous: one stands at a time."""
@@ -27,6 +36,10 @@ _ID: Final = re.compile(rb"[0-9A-Za-z_-]{1,64}")
 _PRIVATE: Final = 0o600
 _PATTERN: Final = "*.mark"
 _BLAMES: Final = "blames.json"
+_LARGEST: Final = 4 * 1024 * 1024
+"""Bytes of what is read; of each generation there are some 50."""
+
+_log = structlog.get_logger()
 
 
 class Handling:
@@ -82,18 +95,18 @@ class CrashMarks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._blames: dict[str, int] = {}
+        self._counted: set[str] = set()
+        """Names of mark files that are still there, and are not to be counted again."""
         self._map: mmap.mmap | None = None
         self._file = folder / f"{os.getpid()}-{uuid4().hex}.mark"
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._count_blames()
-        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE)
         try:
-            os.write(descriptor, bytes(_SIZE))  # A full disk is to be noticed now, not in a store.
-            self._map = mmap.mmap(descriptor, _SIZE)
-        finally:
-            os.close(descriptor)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._count_blames()
+            self._map = self._mapped()
+        except OSError as error:
+            _log.error("crash_marks_unavailable", error=error.strerror)
         return self
 
     def __exit__(
@@ -104,7 +117,8 @@ class CrashMarks:
     ) -> None:
         # A view of the map may still be in some task's context: it is freed with the last one.
         self._map = None
-        self._file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.unlink()
 
     def handling(self, generation_id: str) -> Handling:
         """What marks this generation."""
@@ -117,7 +131,7 @@ class CrashMarks:
     def forget(self, generation_id: str) -> None:
         """It has come to its end."""
         if self._blames.pop(generation_id, None) is not None:
-            self._write([])
+            self._write()
 
     def keep_only(self, generation_ids: Collection[str]) -> None:
         """Forget all that are not among these, which are those that have not ended."""
@@ -125,36 +139,80 @@ class CrashMarks:
         for generation_id in gone:
             del self._blames[generation_id]
         if gone:
-            self._write([])
+            self._write()
+
+    def _mapped(self) -> mmap.mmap:
+        """The file of this process. Raises OSError."""
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE)
+        try:
+            # A full disk is to be noticed now, not in a store.
+            if os.write(descriptor, bytes(_SIZE)) < _SIZE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return mmap.mmap(descriptor, _SIZE)
+        except OSError:
+            self._file.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
 
     def _count_blames(self) -> None:
         """Each mark counts once, also where this process dies before it has removed the file."""
-        try:
-            known = json.loads((self._folder / _BLAMES).read_bytes())
-            counted, self._blames = set(known["counted"]), dict(known["blames"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            counted = set()
-        files = sorted(self._folder.glob(_PATTERN))
+        counted, self._blames = _known(self._folder / _BLAMES)
+        files = [file for file in sorted(self._folder.glob(_PATTERN)) if _is_file(file)]
         for file in files:
             if file.name not in counted:
                 self._count(file)
-        if files:
-            self._write([file.name for file in files])
-        for file in files:
-            file.unlink(missing_ok=True)
+        self._counted = {file.name for file in files}
+        if files and self._write():
+            for file in files:
+                with suppress(OSError):
+                    file.unlink()
+                    self._counted.remove(file.name)
 
     def _count(self, file: Path) -> None:
-        mark = file.read_bytes()[:_SLOT].rstrip(b"\0")
+        mark = _read(file, _SLOT).rstrip(b"\0")
         if _ID.fullmatch(mark):
             generation_id = mark.decode()
             self._blames[generation_id] = self.blames(generation_id) + 1
 
-    def _write(self, counted: list[str]) -> None:
-        """Durably, before a file whose mark was counted is removed."""
+    def _write(self) -> bool:
+        """Durably, before a file whose mark was counted is removed. False: it cannot be."""
         new = self._folder / f"{_BLAMES}.new"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            json.dump({"counted": counted, "blames": self._blames}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._folder / _BLAMES)
+        document = json.dumps({"counted": sorted(self._counted), "blames": self._blames})
+        try:
+            write_private_file(new, document.encode())
+            new.replace(self._folder / _BLAMES)
+        except OSError as error:
+            _log.error("crash_marks_not_written", error=error.strerror)
+            return False
+        return True
+
+
+def _known(file: Path) -> tuple[set[str], dict[str, int]]:
+    """The marks that were counted, and the blames. What is not as we write it is left out."""
+    try:
+        known: Any = json.loads(_read(file, _LARGEST))
+    except (ValueError, RecursionError):
+        known = None
+    told = known if isinstance(known, dict) else {}
+    counted, blames = told.get("counted"), told.get("blames")
+    return (
+        {name for name in counted if isinstance(name, str)} if isinstance(counted, list) else set(),
+        {name: count for name, count in blames.items() if type(count) is int and count > 0}
+        if isinstance(blames, dict)
+        else {},
+    )
+
+
+def _read(file: Path, size: int) -> bytes:
+    """The beginning of a file; nothing where there is none that can be read."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(size)
+    except OSError:
+        return b""
+
+
+def _is_file(path: Path) -> bool:
+    """Not a folder, a link or a pipe, which would be waited for."""
+    return stat.S_ISREG(path.lstat().st_mode)

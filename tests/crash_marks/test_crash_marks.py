@@ -1,11 +1,17 @@
 """Crash marks: what stands when a process dies is blamed, once, and nothing else is."""
 
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mediagate_server import crash_marks
 from mediagate_server.crash_marks import CURRENT, CrashMarks, Handling
@@ -92,13 +98,95 @@ def test_a_broken_mark_is_nobodys(tmp_path: Path, left: bytes) -> None:
     assert list(tmp_path.glob("*.mark")) == []
 
 
-@pytest.mark.parametrize("left", ["", "{", "[]", "{}", '{"counted": 1, "blames": 2}'])
+@pytest.mark.parametrize(
+    "left",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "5",
+        "\ud800",
+        "[" * 100_000,
+        '{"counted": 1, "blames": 2}',
+        '{"counted": [[], {}, 1], "blames": []}',
+        '{"counted": [], "blames": {"a": "1"}}',
+        '{"counted": [], "blames": {"a": null}}',
+        '{"counted": [], "blames": {"a": -7}}',
+        '{"counted": [], "blames": {"a": true}}',
+        '{"counted": [], "blames": {"a": 1.5}}',
+        '{"counted": [], "blames": [["a", 1]]}',
+        '{"counted": {"a": 1}, "blames": {"a": [1]}}',
+    ],
+)
 def test_blames_that_cannot_be_read_are_none(tmp_path: Path, left: str) -> None:
     """A gate that does not start for it would be worse."""
-    (tmp_path / "blames.json").write_text(left)
+    (tmp_path / "blames.json").write_bytes(left.encode("utf-8", "surrogatepass"))
     die(tmp_path, "in:a")
     assert blames(tmp_path, "a") == [1]
     assert json.loads((tmp_path / "blames.json").read_text())["blames"] == {"a": 1}
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    """Folders, links to nowhere and pipes by the names of marks, and one in the place of the list:
+    the marks count as long as the process lives.
+    """
+    (tmp_path / "0.mark").mkdir()
+    (tmp_path / "1.mark").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "2.mark")
+    (tmp_path / "blames.json").mkdir()
+    die(tmp_path, "in:a")
+    assert blames(tmp_path, "a") == [1]
+    assert blames(tmp_path, "a") == [1]
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file of this process may grow beyond its first byte."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, usual[1]))
+    try:
+        with capture_logs():  # They would go to a file of pytest's.
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_full_disk_ends_nothing(tmp_path: Path) -> None:
+    """What would be written is known as long as the process lives, and is counted once after it."""
+    die(tmp_path, "in:a")
+    die(tmp_path, "in:b")
+    with no_room(), CrashMarks(tmp_path) as marks:
+        assert [marks.blames(name) for name in "ab"] == [1, 1]
+        with marks.handling("a"):
+            pass
+        marks.forget("a")
+        marks.keep_only(["b"])
+        assert [marks.blames(name) for name in "ab"] == [0, 1]
+    assert blames(tmp_path, "b") == [1]
+
+
+def test_room_that_comes_later_counts_nothing_twice(tmp_path: Path) -> None:
+    die(tmp_path, "in:a")
+    die(tmp_path, "in:b")
+    with ExitStack() as stack:
+        with no_room():
+            marks = stack.enter_context(CrashMarks(tmp_path))
+        marks.forget("b")
+    assert blames(tmp_path, "a", "b") == [1, 0]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    die(tmp_path, "in:a")
+    tmp_path.chmod(0o500)
+    try:
+        assert blames(tmp_path, "a") == [1]
+        assert blames(tmp_path, "a") == [1]
+    finally:
+        tmp_path.chmod(0o700)
 
 
 def test_nobody_else_can_read_them(tmp_path: Path) -> None:
