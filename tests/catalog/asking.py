@@ -19,6 +19,7 @@ from mediagate_server.catalog.request import (
 )
 
 CANARY = "xyzzy"
+SUBJECT = {"prompt", "text", "lyrics"}
 EXCLUSIVE = ({"size", "aspect_ratio", "megapixels", "resolution"}, {"prompt", "text"})
 PROSE = st.text(max_size=40).map(lambda text: CANARY + text)
 MEDIUM = st.sampled_from(["https://example.com/xyzzy.png", "data:image/png;base64,xyzzy"]).map(
@@ -139,6 +140,8 @@ def requests(draw: st.DrawFn, model: Model, *, strict: bool = False) -> ModelReq
     if model.modality is Modality.AUDIO and needed & {"prompt", "text"}:
         spoken = draw(st.sampled_from(sorted(needed & {"prompt", "text"})))
         needed -= {"prompt", "text"} - {spoken}
+    if model.modality is Modality.AUDIO and not needed & SUBJECT:
+        needed |= SUBJECT & model.map.keys()  # One that takes words is told some.
     optional = draw(st.permutations(sorted(set(fields) - needed)))
     chosen = [*needed, *optional[: draw(st.integers(0, len(optional)))]]
     for group in EXCLUSIVE:

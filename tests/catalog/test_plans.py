@@ -220,6 +220,23 @@ def test_what_is_missing_is_named_in_the_contracts_words() -> None:
     assert refused(InvalidRequest, "video", "minimax-video") == ["prompt"]
 
 
+def test_words_are_not_dropped_by_a_model_that_works_from_words() -> None:
+    """A song from lyrics alone is sung of them, whatever else it is told; of none it would be
+    another song, paid for all the same.
+    """
+    song, text = MediaInput("https://example.com/a.mp3"), dict[str, Value](prompt="a waltz")
+    for words in (text, dict[str, Value](text="hello")):
+        for parameters in (words, {**words, "reference_audio": song}):
+            found = refused(ParameterUnsupported, "audio", "minimax/music-01", parameters)
+            assert found == list(words)
+    made = plan("audio", "minimax/music-01", {**text, "lyrics": "la"})
+    assert made.input["lyrics"] == "la"
+    assert {line.parameter: line.handling.value for line in made.report}["prompt"] == "dropped"
+    # It moves a picture, and takes no words at all.
+    moved = plan("video", "stable-video-diffusion", {"prompt": "x"}, first_frame=FRAME)
+    assert [line.handling.value for line in moved.report] == ["dropped", "honoured"]
+
+
 def test_another_kind_of_sound_is_not_made() -> None:
     """Speech is not asked of a model for music: it would be paid and worthless."""
     assert refused(InvalidRequest, "audio", "musicgen", kind="speech", text="x") == ["kind"]

@@ -40,6 +40,8 @@ _UNPRINTED = {
     for modality, kinds in FIELDS.items()
 }
 _NOTHING = dropped()
+_SUBJECT = frozenset({"prompt", "text", "lyrics"})
+"""Words that say what is to be made."""
 
 
 class Translation(Struct, frozen=True):
@@ -88,6 +90,7 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
     for name, default in model.defaults.items():
         draft.input.setdefault(name, default)
     _check_complete(model, draft)
+    _refuse_untold(model, parameters, outcomes)
     report = _report(model, parameters, outcomes)
     if request.strict:
         _refuse_unsupported(model, report)
@@ -163,6 +166,22 @@ def _refuse_tools(model: Model, parameters: Mapping[str, Value]) -> None:
     if "tools" in parameters or "tool_choice" in parameters:
         words = f"{model.slug} cannot be given tools"
         given = [name for name in ("tools", "tool_choice") if name in parameters]
+        raise ParameterUnsupported(*(Violation(name, words) for name in given))
+
+
+def _refuse_untold(
+    model: Model, parameters: Mapping[str, Value], outcomes: Mapping[str, Outcome]
+) -> None:
+    """A model that works from words, and would get none of the caller's, makes something else.
+
+    Some words may be dropped beside others, and all by a model that only moves a picture.
+    """
+    given = [name for name in parameters if name in _SUBJECT]
+    taken = [name for name in model.map if name in _SUBJECT]
+    reached = (name for name in given if name in outcomes)
+    told = any(outcomes[name].handling is not Handling.DROPPED for name in reached)
+    if given and taken and not told:
+        words = f"{model.slug} works from {' or '.join(taken)}"
         raise ParameterUnsupported(*(Violation(name, words) for name in given))
 
 

@@ -29,7 +29,6 @@ INNOCENT: Final = re.compile(r"innocent-(\d+)")
 CASE: Final = re.compile(r"case-(\d+)\b")
 _ID: Final = re.compile(r"fz(\d+)z")
 PICTURE: Final = "data:image/png;base64,iVBORw0KGgo="
-_WORDLESS: Final = 1_000_000
 _ODD_STATUSES: Final = (
     200, 202, 204, 206, 301, 302, 304, 307, 400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 418,
     422, 425, 429, 451, 499, 500, 501, 502, 503, 504, 520, 524, 599,
@@ -110,8 +109,8 @@ class FuzzedUpstream:
         if found := INNOCENT.search(body):
             return self._innocent(int(found[1]), "starting", 201)
         number = CASE.search(body)
-        # A model that takes no words is told none.
-        case = self.case(int(number[1]) if number else _WORDLESS + len(self.cases))
+        assert number, "a model was told none of the caller's words"
+        case = self.case(int(number[1]))
         told = json.loads(body)
         case.webhook, case.input = told.get("webhook", ""), json.dumps(told["input"])
         case.final = self._prediction(case, case.end, frozenset({"id", "status"}))
