@@ -271,13 +271,14 @@ class FairPlaces:
             await turn
             yield
         finally:
-            if turn in queue:
-                queue.remove(turn)
-            elif not turn.cancelled():
+            # Not looked for in the queue: a hundred thousand may wait there.
+            if turn.done() and not turn.cancelled():
                 self._free += 1
                 self._taken[tenant] -= 1
                 if not self._taken[tenant]:
                     del self._taken[tenant]
+            elif turn in queue:
+                queue.remove(turn)
             self._give()
 
     def _give(self) -> None:

@@ -1,5 +1,6 @@
 """Keeping outputs: what arrives whole is kept, what does not is told in our own words."""
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
+from mediagate_server import caller
 from mediagate_server.errors import Reason
 from mediagate_server.outputs.fetching import Fetcher
 from mediagate_server.outputs.folder import Folder
@@ -259,6 +261,29 @@ async def test_what_was_kept_before_a_crash_is_not_fetched_again(
         (second,) = await keeper.keep("gen_1", (medium,), ENDED, again=True)
         assert second == first
         assert len(served.requests) == 1
+
+
+async def test_files_that_never_end_hold_their_own_tenants_places(
+    folder: Folder, spool: Spool, served: Served
+) -> None:
+    """However many of one tenant's files come without end, another's is fetched at once."""
+    endless = StoredMedia(served.put("/endless", silent(PICTURE[:99])), "image/png", EXPIRES)
+    link = served.put("/picture", file(PICTURE))
+    async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher)
+
+        async def keep_of(tenant: str, *media: StoredMedia) -> tuple[StoredMedia, ...]:
+            caller.bind(caller.Caller(tenant))
+            return await keeper.keep(f"gen_{tenant}", media, ENDED)
+
+        hostile = asyncio.create_task(keep_of("hostile", *[endless] * 100))
+        async with asyncio.timeout(30):
+            # A task that is made later comes to its place later.
+            task = keep_of("working", StoredMedia(link, "image/png", EXPIRES))
+            (kept,) = await asyncio.create_task(task)
+        assert kept.kept
+        hostile.cancel()
+        await asyncio.gather(hostile, return_exceptions=True)
 
 
 def keeper_of(

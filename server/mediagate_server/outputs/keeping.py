@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from mediagate_server import telemetry
+from mediagate_server import caller, telemetry
 from mediagate_server.errors import Failure
 from mediagate_server.outputs import data_uri
 from mediagate_server.outputs.facts import Looks, is_damaged, media_type_of
@@ -21,6 +21,7 @@ from mediagate_server.outputs.port import MediaFacts, MediaStore, StorageFailed,
 from mediagate_server.outputs.spool import Incoming, OverLimit, Spool
 from mediagate_server.replacing import replace
 from mediagate_server.store.records import StoredMedia
+from mediagate_server.worker_processes import FairPlaces
 
 _log = structlog.get_logger()
 
@@ -36,8 +37,11 @@ _LONGEST_PAUSE: Final = 60.0
 """Seconds between the tries; each pause is twice the one before."""
 _MOST_ABSENCES: Final = 6
 """Tries for a file that is not there, or came damaged: one that is late appears within seconds."""
-_AT_ONCE: Final = 16
-"""How many outputs are fetched at a time."""
+_AT_ONCE: Final = 32
+_MOST_OF_ONE_TENANT: Final = 16
+"""Outputs that are fetched at a time. One may take as long as a fetch is let: a model whose files
+come byte by byte holds its tenant's places, and nobody else's."""
+_NO_BOUND: Final = 1_000_000_000
 
 
 def output_key(generation_id: str, index: int) -> str:
@@ -103,7 +107,7 @@ class OutputKeeper:
         self._timeout = timeout
         self._now = now
         self._sleep = sleep
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._places = FairPlaces(_AT_ONCE, _MOST_OF_ONE_TENANT)
 
     async def keep(
         self,
@@ -197,7 +201,7 @@ class OutputKeeper:
         while True:
             # What is damaged for good may be what the model made: better than nothing.
             is_last = self._left(wanted) <= 0 or absences + 1 >= _MOST_ABSENCES
-            async with self._places:
+            async with self._places.place(caller.tenant(), _NO_BOUND):
                 outcome = await self._try(wanted, take_damaged=is_last or not comes_again)
             if not isinstance(outcome, _Passing):
                 return outcome

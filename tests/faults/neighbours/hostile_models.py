@@ -78,6 +78,7 @@ BODIES: Mapping[str, Body] = {
     "one-long-key": lambda one: one.document('{"' + "k" * 50_000 + '": [' + "0," * 20_000 + "0]}"),
     "empty-segments": lambda one: one.document(one.file("segments.jpg")),
     "trickle": lambda one: one.document(one.file("trickle.png")),
+    "trickles": lambda one: one.document("[" + ",".join([one.file("trickle.png")] * 64) + "]"),
     "redirects": lambda one: one.document(one.file("around.png")),
 }
 """What GET answers, by the model's name."""
@@ -86,6 +87,7 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     "many-links": {"type": "array", "items": LINK},
     "empty-segments": LINK,
     "trickle": LINK,
+    "trickles": {"type": "array", "items": LINK},
     "redirects": LINK,
     "streamed": {
         "type": "array",
