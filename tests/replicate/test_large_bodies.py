@@ -18,6 +18,7 @@ from mediagate_server.replicate.client import ReplicateClient
 from mediagate_server.replicate.large_bodies import LargeBodies
 from mediagate_server.replicate.port import (
     LargeValue,
+    MediaPlaces,
     NoAnswer,
     PredictionStatus,
     UnreadableAnswer,
@@ -86,7 +87,9 @@ async def test_small_values_without_number(
         assert prediction.completed_at is not None
         assert isinstance(prediction.output, LargeValue)
         assert not prediction.output.is_over
-        written = await prediction.output.write_json(tmp_path / "out", lift=True)
+        written = await prediction.output.write_json(
+            tmp_path / "out", MediaPlaces((), anywhere=True)
+        )
         assert (tmp_path / "out").read_bytes() == SMALL_VALUES[name]
         assert written.size == len(SMALL_VALUES[name])
 

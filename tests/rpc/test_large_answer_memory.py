@@ -31,6 +31,8 @@ ANSWERS: dict[str, Any] = {
     "escapes": lambda: done(b'"' + b"\\u00e9" * (4 * MIB) + b'"'),
     "text": lambda: done(json.dumps("word " * (6 * MIB)).encode()),
     "tokens": lambda: done(b"[" + b'"a",' * (6 * MIB) + b'"b"]'),
+    "data URI": lambda: done(b'{"a":["data:x/y;base64,' + b"QUJD" * (6 * MIB) + b'"]}'),
+    "links": lambda: done(b"[" + b'"https://x.example/",' * MIB + b'""]'),
     "logs": lambda: done(b'"Hi"', json.dumps("line\n" * (6 * MIB)).encode()),
     "metrics": lambda: done(b"null" + b', "metrics": {' + b'"a":0,' * (4 * MIB) + b'"b":0}'),
     "unknown": lambda: done(b"null" + b', "x": [' + b"[]," * (8 * MIB) + b"0]"),
@@ -58,7 +60,7 @@ async def process(
             yield stubs, Memory(gate.process.pid)
 
 
-QUICK = ("numbers", "nested", "text", "logs")
+QUICK = ("numbers", "nested", "text", "logs", "data URI")
 
 
 @pytest.mark.parametrize(

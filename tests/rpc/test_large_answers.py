@@ -241,7 +241,7 @@ async def test_a_picture_that_is_none(scripted: ScriptedUpstream, stubs: Stubs) 
     )
     made = (await stubs.image.GenerateImage(request)).generation
     assert made.state == State.STATE_FAILED
-    assert reason_of_status(made.error) == "OUTPUT_TOO_LARGE"
+    assert reason_of_status(made.error) == "RUN_FAILED"
 
 
 async def streamed(stubs: Stubs, request: text_pb2.StreamTextRequest) -> tuple[bytes, Any, int]:

@@ -107,11 +107,23 @@ class Keeper(Protocol):
         ...
 
     def scratch_file(self) -> AbstractAsyncContextManager[Path]:
-        """A path at which a document may be written, before it is kept; erased at the end."""
+        """A path at which a document may be written, before it is kept; erased at the end.
+
+        So are all files whose names begin with that path's.
+        """
         ...
 
     async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
         """Keep what was written there, or say why not. Never fails."""
+        ...
+
+    async def keep_file(
+        self, generation_id: str, index: int, path: Path, declared: str, expected: str
+    ) -> StoredMedia:
+        """Keep an output that lies in a file, or say why not. Never fails.
+
+        `declared` is the type that it came with, `expected` the one to expect.
+        """
         ...
 
     def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
@@ -145,6 +157,12 @@ class NoKeeper:
     async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
         """See Keeper."""
         return StoredMedia("", media_type, failure=not_kept("there is no storage"))
+
+    async def keep_file(
+        self, generation_id: str, index: int, path: Path, declared: str, expected: str
+    ) -> StoredMedia:
+        """See Keeper."""
+        return StoredMedia("", expected, failure=not_kept("there is no storage"))
 
     async def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
         """See Keeper."""

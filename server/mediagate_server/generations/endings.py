@@ -39,6 +39,8 @@ _MOST: Final = 2**63 - 1
 _MOST_IMAGES: Final = 2**31 - 1
 _LONGEST: Final = 9_223_372_036
 """Seconds whose nanoseconds fit into 64 bits."""
+_PAGES: Final = "replicate.com"
+_LONGEST_PAGE: Final = 512
 _MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}", re.ASCII)
 
 
@@ -123,10 +125,29 @@ def output_too_deep(model: str, prediction_id: str) -> Failure:
     ).failure
 
 
-def output_too_large(model: str, prediction_id: str, cause: str) -> Failure:
-    """More was made than is kept, or than can be read. `cause` is in our own words."""
-    metadata = {"model": model, "prediction": prediction_id, "cause": cause}
+def output_too_large(model: str, end: Prediction, cause: str) -> Failure:
+    """More was made than is kept, or than can be read. `cause` is in our own words.
+
+    Whoever has the account upstream finds it there.
+    """
+    metadata = {"model": model, "prediction": end.id, "cause": cause}
+    if is_page(end.web_url):
+        metadata["prediction_url"] = end.web_url
     return OutputTooLarge(f"the output cannot be kept: {cause}", metadata=metadata).failure
+
+
+def is_page(url: str) -> bool:
+    """Whether that is a page of upstream's, and nothing besides its address is told by it."""
+    if len(url) > _LONGEST_PAGE or not url.isascii() or not url.isprintable():
+        return False
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    is_plain = "@" not in parts.netloc and not parts.query and not parts.fragment and port is None
+    is_upstreams = host == _PAGES or host.endswith(f".{_PAGES}")
+    return parts.scheme == "https" and is_plain and is_upstreams and host != f"api.{_PAGES}"
 
 
 def quarantined(model: str, cause: str) -> Failure:

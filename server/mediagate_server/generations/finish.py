@@ -112,10 +112,9 @@ def _large(record: Generation, end: Prediction, value: LargeValue) -> Finish:
     """An output that is settled first and read afterwards: see `large_outputs.py`."""
     if record.modality == "safety":
         return Finish(_verdict(record, replace(end, output=None)))
-    is_text = record.shape["kind"] in TEXTS or record.shape["kind"] == OutputKind.JSON_TEXT
-    if not value.is_over and (is_text or record.modality == "raw"):
+    if not value.is_over:
         return Finish(replace(record, state=State.SUCCEEDED, output=Output(pending=True)))
-    failure = endings.output_too_large(record.model, end.id, "it is too large")
+    failure = endings.output_too_large(record.model, end, "it is too large")
     return Finish(replace(record, state=State.FAILED, failure=failure))
 
 

@@ -8,23 +8,31 @@ nothing but the text is left of that; a longer one is kept beside the media, who
 import asyncio
 import codecs
 import hashlib
+import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from mediagate_server import crash_marks
 from mediagate_server.catalog.plan import OutputKind
 from mediagate_server.errors import Failure, StoredFailure
 from mediagate_server.generations import endings
 from mediagate_server.generations.doors import Keeper, Surroundings
-from mediagate_server.generations.finish import TEXTS
+from mediagate_server.generations.finish import TEXTS, within_run
+from mediagate_server.generations.raw import as_output
 from mediagate_server.generations.text_buffer import Chunk, TextBuffer, expired
 from mediagate_server.outputs.keeping import LINK_LIFE, document_key
 from mediagate_server.outputs.port import not_kept
 from mediagate_server.replacing import replace
+from mediagate_server.replicate.json_parsing import parse_json
+from mediagate_server.replicate.media_references import ITEM_STEP
 from mediagate_server.replicate.port import (
     LargeValue,
+    MediaPlaces,
+    MediumFound,
     NoAnswer,
     Prediction,
     PredictionStatus,
@@ -40,6 +48,7 @@ _HEAD: Final = 64 * 1024
 """Bytes of a longer one that are."""
 _MOST_CHECKED: Final = 4 * 1024 * 1024
 """Bytes of a text that is to be JSON."""
+_MOST_ENTRIES: Final = 20_000
 _PIECE: Final = 256 * 1024
 _PAUSE: Final = 5.0
 _TEXT, _JSON = "text/plain", "application/json"
@@ -61,7 +70,8 @@ class LargeOutputReader:
     """Reads what is pending of one generation.
 
     `told` is what callers were sent of its text, and gets the rest; `clean`: that stream came to
-    its own end. `streams`: somebody may ask for the rest.
+    its own end. `streams`: somebody may ask for the rest. `first_index` is where its first
+    medium stands among several.
     """
 
     def __init__(
@@ -72,6 +82,7 @@ class LargeOutputReader:
         *,
         clean: bool,
         streams: bool,
+        first_index: int = 0,
     ) -> None:
         self._around = around
         self._keeper = around.keeper
@@ -79,6 +90,7 @@ class LargeOutputReader:
         self._told = told
         self._clean = clean
         self._streams = streams
+        self._first_index = first_index
 
     async def read(self, answer: Prediction | None) -> ReadOutput:
         """All of it. `answer` None: it was lost with an earlier process, and is asked for again."""
@@ -91,7 +103,7 @@ class LargeOutputReader:
             try:
                 found = await self._read_output(answer, value)
             except ValueUnreadable:
-                found = ReadOutput(failure=self._too_large("it could not be read"))
+                found = ReadOutput(failure=self._too_large(answer, "it could not be read"))
         elif found.output in (None, Output()) and answer.large_logs is None:
             # Were there logs still, there would be an output: a run may have none.
             return ReadOutput(failure=not_kept("upstream does not have it any more"))
@@ -102,21 +114,21 @@ class LargeOutputReader:
 
     async def _read_output(self, answer: Prediction, value: LargeValue) -> ReadOutput:
         if value.is_over:
-            return ReadOutput(failure=self._too_large("it is too large"))
+            return ReadOutput(failure=self._too_large(answer, "it is too large"))
         kind = self._record.shape["kind"]
         if kind in TEXTS or kind == OutputKind.JSON_TEXT:
             async with self._keeper.scratch_file() as path:
-                return await self._read_text(value, path, checked=kind == OutputKind.JSON_TEXT)
-        return ReadOutput(output=await self._read_value(answer, value))
+                if kind == OutputKind.JSON_TEXT:
+                    return await self._read_checked(answer, value, path)
+                return await self._read_text(value, path)
+        return await self._read_value(answer, value)
 
-    async def _read_text(self, value: LargeValue, path: Path, *, checked: bool) -> ReadOutput:
+    async def _read_text(self, value: LargeValue, path: Path) -> ReadOutput:
         told = self._told
         # Off the loop: it may be as long as the text itself.
         prefix = await asyncio.to_thread(told.sha256)
         size = told.sequence
         file = await value.write_text(path, prefix_size=size, prefix_sha256=prefix)
-        if checked:
-            return await self._read_checked(path, file.size)
         begins_so = not size or file.begins_so
         broken = not begins_so
         if broken and self._clean:
@@ -131,10 +143,11 @@ class LargeOutputReader:
         output = Output(text=head, document=document)
         return ReadOutput(output=output, broken=broken, goes_on=begins_so)
 
-    async def _read_checked(self, path: Path, size: int) -> ReadOutput:
+    async def _read_checked(self, end: Prediction, value: LargeValue, path: Path) -> ReadOutput:
         """A text that is to be JSON: told once it is seen to be."""
-        if size > _MOST_CHECKED:
-            return ReadOutput(failure=self._too_large("it is too large to be checked"))
+        file = await value.write_text(path, prefix_size=0, prefix_sha256="")
+        if file.size > _MOST_CHECKED:
+            return ReadOutput(failure=self._too_large(end, "it is too large to be checked"))
         answer = await asyncio.to_thread(_text, path)
         schema, tenant = self._record.shape["field"], self._record.tenant
         reading = await self._around.read_answer(answer, schema, tenant)
@@ -158,14 +171,45 @@ class LargeOutputReader:
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             self._told.append(piece)
 
-    async def _read_value(self, answer: Prediction, value: LargeValue) -> Output:
-        ended_at = answer.completed_at or self._around.clock.now()
+    async def _read_value(self, answer: Prediction, value: LargeValue) -> ReadOutput:
         async with self._keeper.scratch_file() as path:
-            file = await value.write_json(path, lift=True)
-            document = await self._keep("output", path, _JSON)
-        media_type = self._record.shape["media_type"]
-        media = tuple(endings.medium_of(link, media_type, ended_at) for link in file.links)
-        return Output(media=media, document=document)
+            file = await value.write_json(path, media_places(self._record))
+            media = await self._media(answer, file.media)
+            if self._record.modality == "raw":
+                return ReadOutput(output=await self._raw(value, file.size, path, media))
+        if media:
+            return ReadOutput(output=Output(media=media))
+        return ReadOutput(failure=endings.run_failed(self._record.model, answer.id))
+
+    async def _raw(
+        self, value: LargeValue, size: int, path: Path, media: tuple[StoredMedia, ...]
+    ) -> Output:
+        """What is small without its media is shown as it would have been at once."""
+        if size <= MOST_INLINE and value.entries <= _MOST_ENTRIES:
+            content = await asyncio.to_thread(path.read_bytes)
+            with crash_marks.marked(), suppress(NoAnswer):
+                return as_output(parse_json(content), media)
+        return Output(media=media, document=await self._keep("output", path, _JSON))
+
+    async def _media(
+        self, answer: Prediction, found: tuple[MediumFound, ...]
+    ) -> tuple[StoredMedia, ...]:
+        """The media, those that came as long data URIs kept already."""
+        now = self._around.clock.now()
+        ended_at = within_run(self._record, answer.completed_at, now) or now
+        media: list[StoredMedia] = []
+        for index, one in enumerate(found, self._first_index):
+            medium = endings.medium_of(one.uri, self._record.shape["media_type"], ended_at)
+            if one.is_broken:
+                failure = not_kept("its data URI cannot be read")
+                medium = replace(medium, uri="", failure=failure)
+            elif one.file is not None:
+                declared, expected = medium.media_type, self._record.shape["media_type"]
+                medium = await self._keeper.keep_file(
+                    self._record.id, index, one.file, declared, expected
+                )
+            media.append(medium)
+        return tuple(media)
 
     async def _read_logs(self, value: LargeValue) -> StoredMedia | None:
         async with self._keeper.scratch_file() as path:
@@ -198,9 +242,35 @@ class LargeOutputReader:
             await self._around.clock.wait(asyncio.Event(), _PAUSE)
         return None
 
-    def _too_large(self, cause: str) -> Failure:
-        record = self._record
-        return endings.output_too_large(record.model, record.attempt.prediction_id, cause)
+    def _too_large(self, end: Prediction, cause: str) -> Failure:
+        return endings.output_too_large(self._record.model, end, cause)
+
+
+def media_places(record: Generation) -> MediaPlaces:
+    """Where media are in its output, by the same rule as in one that is decoded at once."""
+    shape = record.shape
+    if record.modality == "raw":
+        paths = tuple(map(tuple, json.loads(shape["field"])))
+        return MediaPlaces(paths, anywhere=True)
+    within = ((shape["field"],),) if shape["kind"] == OutputKind.MEDIA_FIELD else ()
+    places = tuple((*start, *step) for start in ((), *within) for step in ((), (ITEM_STEP,)))
+    return MediaPlaces(places, anywhere=False)
+
+
+async def count_media(record: Generation, end: Prediction | None) -> int | None:
+    """How many media there are in a large output, for a price that goes by them.
+
+    None: nobody can tell. 0 where it has none, or is not large.
+    """
+    value = end.output if end else None
+    if not isinstance(value, LargeValue) or record.modality in ("safety", "text"):
+        return 0
+    if record.shape["kind"] in TEXTS or record.shape["kind"] == OutputKind.JSON_TEXT:
+        return 0
+    try:
+        return await value.count_media(media_places(record))
+    except ValueUnreadable:
+        return None
 
 
 async def stored_text(

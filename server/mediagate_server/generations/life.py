@@ -27,6 +27,7 @@ from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.large_outputs import (
     LargeOutputReader,
     ReadOutput,
+    count_media,
     is_large,
     stored_text,
 )
@@ -111,7 +112,7 @@ class Life:
         around, places = self._around, self._places
         self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
         self._kept: tuple[StoredMedia, ...] | None = None
-        self._answer: End | None = None
+        self._answers: dict[LaneKey, End] = {}
         self._read: ReadOutput | None = None
         self._work = work
         self._screened = Signal()
@@ -348,7 +349,7 @@ class Life:
         settled = await self._settled(attempt, end, price or price_json.loads(attempt.price))
         streams, several = attempt.purpose is Purpose.GENERATE, len(self.lanes) > 1
         if streams and is_large(end.prediction) and not self.quarantine:
-            self._answer = end
+            self._answers[attempts.lane_of(attempt)] = end
         if streams:
             self.text.append(settled.rest)
             self.checkpoints.close()
@@ -375,6 +376,7 @@ class Life:
                 text=text,
             )
         reading = await self._read_answer(self._alone(attempt), end.prediction)
+        large_media = await count_media(self._alone(attempt), end.prediction)
         with crash_marks.marked():
             failpoints.hit("while_settling")
             return settling.settle(
@@ -386,6 +388,7 @@ class Life:
                 streamed=Streamed(text, end.clean),
                 stopped_because=self.stop.because,
                 reading=reading,
+                large_media=large_media,
             )
 
     def _alone(self, attempt: Attempt) -> Generation:
@@ -506,15 +509,8 @@ class Life:
     async def _read_pending(self, record: Generation) -> Generation:
         """Read what is large, once; the record with it. FAILED, and saved so, where it is lost."""
         if self._read is None:
-            reader = LargeOutputReader(
-                self._around,
-                record,
-                self.text,
-                clean=self._answer is not None and self._answer.clean,
-                streams=record.method in _STREAMED,
-            )
-            self._read = await reader.read(self._answer.prediction if self._answer else None)
-            self._answer = None
+            self._read = await self._read_all(record)
+            self._answers.clear()
             self.text_is_broken = self.text_is_broken or self._read.broken
             self._text_goes_on = self._read.goes_on
         read, now = self._read, self._around.clock.now()
@@ -529,6 +525,34 @@ class Life:
         await self.saved.commit("keep", failed)
         self._count_end()
         return failed(made)
+
+    async def _read_all(self, record: Generation) -> ReadOutput:
+        """What is large of its output; of several, one after the other."""
+        lanes = parts.pending_outputs(record)
+        if not lanes:
+            answer = next(iter(self._answers.values()), None)
+            reader = LargeOutputReader(
+                self._around,
+                record,
+                self.text,
+                clean=answer is not None and answer.clean,
+                streams=record.method in _STREAMED,
+            )
+            return await reader.read(answer.prediction if answer else None)
+        media = list(record.output.media) if record.output else []
+        for index, attempt in lanes.items():
+            answer = self._answers.get(attempts.lane_of(attempt))
+            reader = LargeOutputReader(
+                self._around,
+                self._alone(attempt),
+                TextBuffer(),
+                clean=True,
+                streams=False,
+                first_index=index,
+            )
+            read = await reader.read(answer.prediction if answer else None)
+            media[index] = parts.read_medium(read.output, read.failure)
+        return ReadOutput(output=Output(media=tuple(media)))
 
     # Text
 

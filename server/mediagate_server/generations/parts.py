@@ -133,7 +133,7 @@ def _ended(record: Generation, now: datetime) -> Generation:
     return replace(
         record,
         state=State.SUCCEEDED,
-        output=Output(media=tuple(map(_medium, outputs))),
+        output=Output(media=tuple(map(_medium, outputs)), pending=any(map(_is_pending, outputs))),
         missing=tuple(
             MissingOutput(part.output_index, part.failure)
             for part in outputs
@@ -155,6 +155,35 @@ def _medium(part: Part) -> StoredMedia:
     if part.state is State.SUCCEEDED and part.output and part.output.media:
         return part.output.media[0]
     return StoredMedia("", "", failure=part.failure)
+
+
+def _is_pending(part: Part) -> bool:
+    """Whether the medium is still to be read from upstream's answer."""
+    output = part.output
+    succeeded = part.state is State.SUCCEEDED
+    return succeeded and output is not None and output.pending and not output.media
+
+
+def pending_outputs(record: Generation) -> dict[int, Attempt]:
+    """The attempts whose media are still to be read, by their places among several outputs."""
+    outputs = sorted(
+        (part for part in record.parts if part.purpose is Purpose.GENERATE),
+        key=lambda part: part.output_index,
+    )
+    if len(outputs) < 2:
+        return {}
+    return {
+        place: attempts.newest(record, (part.purpose, part.output_index))
+        for place, part in enumerate(outputs)
+        if _is_pending(part)
+    }
+
+
+def read_medium(output: Output | None, failure: Failure | None) -> StoredMedia:
+    """The one medium of an output that was read late, or why there is none."""
+    if output and output.media:
+        return output.media[0]
+    return StoredMedia("", "", failure=failure)
 
 
 def _together(used: Iterable[Usage | None]) -> Usage | None:

@@ -8,18 +8,16 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from mediagate_server.generations import endings
+from mediagate_server.replicate.media_references import ANY_STEP, is_reference
 from mediagate_server.store.records import Output, StoredMedia
 
-ANY_STEP: Final = "*"
 _DEEPEST: Final = 24
 """Levels of JSON that a message can carry: parsers of protobuf stop at 100 levels of theirs, and
 one of JSON takes three. What lies deeper becomes its JSON as a text."""
 _LARGEST_INTEGER: Final = 2**53
 """The message has doubles alone; up to here they hold every integer."""
-_DELIVERY: Final = "replicate.delivery"
 
 
 def lift(
@@ -31,36 +29,42 @@ def lift(
     cannot say stands in the value as a text; then all of it is in `exact_json`, too.
     """
     media: list[StoredMedia] = []
-    is_exact = True
 
-    def with_places(value: Any, places: list[Sequence[str]], depth: int) -> Any:
-        nonlocal is_exact
+    def with_places(value: Any, places: list[Sequence[str]]) -> Any:
         if isinstance(value, str):
-            if value and (any(not place for place in places) or _is_delivered(value)):
+            if value and (any(not place for place in places) or is_reference(value)):
                 media.append(endings.medium_of(value, media_type, ended_at))
                 return f"media:{len(media) - 1}"
             return value
-        if isinstance(value, list | dict):
-            is_exact = is_exact and depth < _DEEPEST
-        elif type(value) is int:
-            is_exact = is_exact and abs(value) <= _LARGEST_INTEGER
         if isinstance(value, list):
-            return [with_places(item, _within(places, ANY_STEP), depth + 1) for item in value]
+            return [with_places(item, _within(places, ANY_STEP)) for item in value]
         if isinstance(value, dict):
-            return {
-                key: with_places(item, _within(places, key), depth + 1)
-                for key, item in value.items()
-            }
+            return {key: with_places(item, _within(places, key)) for key, item in value.items()}
         return value
 
-    lifted = with_places(output, list(paths), 0)
-    if is_exact:
-        return Output(value=lifted, media=tuple(media))
+    lifted = with_places(output, list(paths))
+    return as_output(lifted, tuple(media))
+
+
+def as_output(lifted: Any, media: tuple[StoredMedia, ...]) -> Output:
+    """An output whose links are lifted out already."""
+    if _is_exact(lifted, 0):
+        return Output(value=lifted, media=media)
     return Output(
         value=_as_carried(lifted, 0),
-        media=tuple(media),
+        media=media,
         exact_json=json.dumps(lifted, ensure_ascii=False),
     )
+
+
+def _is_exact(value: Any, depth: int) -> bool:
+    """Whether a message can carry the value as it is."""
+    if type(value) is int:
+        return abs(value) <= _LARGEST_INTEGER
+    if not isinstance(value, list | dict):
+        return True
+    inner = value if isinstance(value, list) else value.values()
+    return depth < _DEEPEST and all(_is_exact(item, depth + 1) for item in inner)
 
 
 def _as_carried(value: Any, depth: int) -> Any:
@@ -78,15 +82,3 @@ def _as_carried(value: Any, depth: int) -> Any:
 
 def _within(places: Sequence[Sequence[str]], step: str) -> list[Sequence[str]]:
     return [place[1:] for place in places if place and place[0] in (step, ANY_STEP)]
-
-
-def _is_delivered(value: str) -> bool:
-    if value.startswith("data:"):
-        return ";base64," in value[:128]
-    if not value.startswith("https://"):
-        return False
-    try:
-        host = urlsplit(value).hostname or ""
-    except ValueError:
-        return False
-    return host == _DELIVERY or host.endswith(f".{_DELIVERY}")

@@ -56,8 +56,12 @@ def settle(
     streamed: Streamed,
     stopped_because: str,
     reading: Reading | None = None,
+    large_media: int | None = 0,
 ) -> Settled:
-    """What becomes of a generation whose prediction is at its end; None: upstream lost it."""
+    """What becomes of a generation whose prediction is at its end; None: upstream lost it.
+
+    `large_media` is how many media there are in an output that is read later; None: unknown.
+    """
     finished = finish(
         record,
         end,
@@ -67,7 +71,7 @@ def settle(
         reading=reading,
     )
     ended = finished.record
-    delivered = len(ended.output.media) if ended.output else 0
+    delivered = len(ended.output.media) if ended.output and ended.output.media else large_media
     entry, basis = reckoned(attempt, end, price, outputs=delivered, usage=ended.usage)
     reason = ended.failure.reason.value if ended.failure else ""
     closing = closed(attempt, end, entry, reason, now, basis)

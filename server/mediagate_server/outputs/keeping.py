@@ -13,6 +13,7 @@ import structlog
 
 from mediagate_server import caller, telemetry
 from mediagate_server.errors import Failure
+from mediagate_server.media_type import HEAD_BYTES
 from mediagate_server.outputs import data_uri
 from mediagate_server.outputs.facts import Looks, is_damaged, media_type_of
 from mediagate_server.outputs.fetching import Fetcher, FetchFailed
@@ -146,8 +147,43 @@ class OutputKeeper:
     async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
         """Keep what was written there; `failure` says why it is not. Never raises."""
         size, sha256 = await asyncio.to_thread(_digested, path)
-        facts = MediaFacts(size, sha256, media_type)
         medium = StoredMedia("", media_type, size=size, sha256=sha256)
+        return await self._put(key, path, MediaFacts(size, sha256, media_type), medium)
+
+    async def keep_file(
+        self, generation_id: str, index: int, path: Path, declared: str, expected: str
+    ) -> StoredMedia:
+        """Keep an output that lies in a file already. Never raises.
+
+        `declared` is the type that it came with, `expected` the one to expect.
+        """
+        medium = StoredMedia("", expected)
+        size, sha256 = await asyncio.to_thread(_digested, path)
+        limit = self._max_bytes()
+        if not size or size > limit:
+            cause = f"it is over {limit:,} bytes" if size else "the file is empty"
+            telemetry.outputs.labels("failed").inc()
+            return replace(medium, failure=not_kept(cause))
+        head = await asyncio.to_thread(_head, path)
+        media_type = media_type_of(head, declared, expected)
+        looks = await self._inspector.inspect(path, media_type)
+        facts = MediaFacts(size, sha256, media_type, looks.width, looks.height, looks.seconds)
+        medium = replace(
+            medium,
+            media_type=media_type,
+            size=size,
+            sha256=sha256,
+            width=looks.width,
+            height=looks.height,
+            seconds=looks.seconds,
+        )
+        telemetry.output_bytes.inc(size)
+        return await self._put(output_key(generation_id, index), path, facts, medium)
+
+    async def _put(
+        self, key: str, path: Path, facts: MediaFacts, medium: StoredMedia
+    ) -> StoredMedia:
+        """Store a file; a storage that does not take it is asked again."""
         pause = _FIRST_PAUSE
         for left in reversed(range(_MOST_ABSENCES)):
             try:
@@ -269,6 +305,11 @@ def _digested(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return file.tell(), digest.hexdigest()
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def facts_of(incoming: Incoming, media_type: str, looks: Looks) -> MediaFacts:

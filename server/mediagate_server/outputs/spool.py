@@ -50,12 +50,15 @@ class Spool:
 
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Path]:
-        """A path at which somebody else may make a file; erased at the end unless it was taken."""
+        """A path at which somebody else may make a file, and others whose names begin so.
+
+        Erased at the end unless they were taken.
+        """
         path = self._folder / secrets.token_hex(16)
         try:
             yield path
         finally:
-            await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+            await asyncio.shield(asyncio.to_thread(_erase_all, path))
 
 
 class Incoming:
@@ -120,6 +123,11 @@ class Incoming:
                 self._is_open = False
                 os.close(self._file)
             self.path.unlink(missing_ok=True)
+
+
+def _erase_all(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink(missing_ok=True)
 
 
 async def _in_thread(work: Callable[[], None]) -> None:

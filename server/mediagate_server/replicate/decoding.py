@@ -175,7 +175,9 @@ def _prediction(document: ParsedObject, exact_metrics: Callable[[], object]) -> 
         return None
     discarded: set[str] = set()
     urls = members.get("urls")
-    stream_url = _text(urls.get("stream")) if isinstance(urls, dict) else ""
+    stream_url, web_url = "", ""
+    if isinstance(urls, dict):
+        stream_url, web_url = _text(urls.get("stream")), _text(urls.get("web"))
     prediction = Prediction(
         id=members["id"],
         status=_status(members.get("status")),
@@ -191,6 +193,7 @@ def _prediction(document: ParsedObject, exact_metrics: Callable[[], object]) -> 
         completed_at=_instant(members, "completed_at", discarded),
         data_removed=members.get("data_removed") is True,
         stream_url=stream_url if 0 < len(stream_url) <= _LONGEST_URL else None,
+        web_url=web_url if len(web_url) <= _LONGEST_URL else "",
     )
     if document.too_deep:
         discarded.add("depth")

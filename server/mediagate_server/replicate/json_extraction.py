@@ -1,10 +1,12 @@
 """Large values of an answer written to files of their own, for worker processes.
 
 A text is written as UTF-8, whether it came as a string or as a list of pieces; any other value as
-the JSON that it is, with `media:N` in place of the links in it. Memory is bounded by windows, not
+the JSON that it is, with `media:N` in place of the media in it; those that come as long data URIs
+are written to files, too. Memory is bounded by windows, not
 by the value.
 """
 
+import binascii
 import hashlib
 import json
 import os
@@ -12,20 +14,26 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
+from urllib.parse import unquote_to_bytes
 
 from mediagate_server.replicate.json_reduction import mapped
 from mediagate_server.replicate.json_scan import Data
+from mediagate_server.replicate.media_references import (
+    LONGEST_LINK,
+    beginning_of,
+    references,
+    text_of,
+)
 
 _WINDOW: Final = 1024 * 1024
-_MOST_LINKS: Final = 1_000
-_LONGEST_LINK: Final = 8_192
+_MOST_MEDIA: Final = 20_000
+"""As many as there can be in what is decoded where it arrives."""
+_MOST_OF_LINKS: Final = 1024 * 1024
+"""Bytes of all links, and of all data URIs that stay such."""
 _STRING: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _BETWEEN: Final = re.compile(rb"[ \t\r\n]*+([,\]])[ \t\r\n]*+")
 _PIECE: Final = re.compile(rb'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u]){1,262144}+', re.DOTALL)
 _SURROGATE: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}$")
-_LINK: Final = re.compile(
-    rb'(?<!\\)"(https://(?:[A-Za-z0-9-]+\.)*replicate\.delivery/[!#-\[\]-~]*)"(?!\s*:)'
-)
 
 
 def write_text(payload: bytes) -> bytes:
@@ -53,41 +61,119 @@ def write_text(payload: bytes) -> bytes:
 
 
 def write_json(payload: bytes) -> bytes:
-    """Write any value as the JSON that it is. Answers {"size": bytes, "links": [...]}."""
+    """Write any value as JSON, with `media:N` in place of the media in it.
+
+    Answers {"size": bytes, "media": [...]}: of each its {"uri"}, or {"file": its name behind the
+    target's, "uri": the beginning of its data URI}; an empty name: it cannot be read.
+    """
     order = json.loads(payload)
-    links: list[str] = []
-
-    def lifted(found: "re.Match[bytes]") -> bytes:
-        if len(links) >= _MOST_LINKS or len(found[1]) > _LONGEST_LINK:
-            return found[0]
-        links.append(found[1].decode("ascii"))
-        return b'"media:%d"' % (len(links) - 1)
-
-    count = 0
-    with mapped(Path(order["path"])) as data, _created(order["target"]) as target:
-        for window in _windows(data, order["begin"], order["end"]):
-            piece = _LINK.sub(lifted, window) if order["lift"] else window
-            count += target.write(piece)
+    path, begin, end = Path(order["path"]), order["begin"], order["end"]
+    with mapped(path) as data, _created(order["target"]) as target:
+        lifted, count = _Lifted(data, order["target"]), 0
+        found = references(data, begin, end, order["media"], anywhere=order["anywhere"])
+        for first, last in found:
+            if (index := lifted.add(first, last)) is not None:
+                count += _copy(data, begin, first, target)
+                count += target.write(b"media:%d" % index)
+                begin = last
+        count += _copy(data, begin, end, target)
         target.flush()
         os.fsync(target.fileno())
-    return json.dumps({"size": count, "links": links}).encode()
+    return json.dumps({"size": count, "media": lifted.media}).encode()
+
+
+def count_media(payload: bytes) -> bytes:
+    """How many media `write_json` would find. Answers {"count": number}."""
+    order = json.loads(payload)
+    with mapped(Path(order["path"])) as data:
+        found = references(
+            data, order["begin"], order["end"], order["media"], anywhere=order["anywhere"]
+        )
+        lifted = _Lifted(data, "")
+        count = sum(lifted.has_room(first, last) for first, last in found)
+    return json.dumps({"count": count}).encode()
+
+
+class _Lifted:
+    """The media of a value, as many as are kept of any."""
+
+    def __init__(self, data: Data, target: str) -> None:
+        self._data = data
+        self._target = target
+        self._links = self._uris = self._count = 0
+        self.media: list[dict[str, str]] = []
+
+    def has_room(self, begin: int, end: int) -> bool:
+        """Whether it is taken, as the next: links up to a number and a length."""
+        if self._count >= _MOST_MEDIA:
+            return False
+        if beginning_of(self._data, begin, end)[:5].lower() != "data:":
+            if end - begin > LONGEST_LINK or self._links + end - begin > _MOST_OF_LINKS:
+                return False
+            self._links += end - begin
+        self._count += 1
+        return True
+
+    def add(self, begin: int, end: int) -> int | None:
+        """Its index; None: it stays where it is."""
+        if not self.has_room(begin, end):
+            return None
+        head = beginning_of(self._data, begin, end)
+        index = len(self.media)
+        if head[:5].lower() != "data:":
+            self.media.append({"uri": text_of(self._data[begin:end])})
+        elif end - begin <= LONGEST_LINK and self._uris + end - begin <= _MOST_OF_LINKS:
+            self._uris += end - begin
+            self.media.append({"uri": text_of(self._data[begin:end])})
+        else:
+            self.media.append({"uri": head[:200].partition(",")[0] + ","})
+            name = f".{index}"
+            with Path(self._target + name).open("xb") as file:
+                is_whole = write_data_uri(_decoded(self._data, begin, end), file)
+            self.media[-1]["file"] = name if is_whole else ""
+        return index
+
+
+def write_data_uri(pieces: Iterator[bytes], file: BinaryIO) -> bool:
+    """Write the medium within a data URI, given as UTF-8. False where it cannot be read."""
+    begun = next(pieces, b"")
+    head, comma, rest = begun.partition(b",")
+    if not comma:
+        return False
+    is_base64 = head.lower().endswith(b";base64")
+    try:
+        while True:
+            following = next(pieces, None)
+            plain, rest = _unquoted(rest, is_last=following is None)
+            if is_base64:
+                whole = len(plain) if following is None else len(plain) // 4 * 4
+                file.write(binascii.a2b_base64(plain[:whole], strict_mode=True))
+                rest = plain[whole:] + rest
+            else:
+                file.write(plain)
+            if following is None:
+                return True
+            rest += following
+    except ValueError:
+        return False
+
+
+def _unquoted(text: bytes, *, is_last: bool) -> tuple[bytes, bytes]:
+    """The text without percent signs, and what may be half of one at its end."""
+    if b"%" not in text:
+        return text, b""
+    cut = len(text) if is_last else max(text.rfind(b"%", -2), -1)
+    cut = len(text) if cut < 0 else cut
+    return unquote_to_bytes(text[:cut]), text[cut:]
+
+
+def _copy(data: Data, begin: int, end: int, target: BinaryIO) -> int:
+    target.writelines(data[at : min(at + _WINDOW, end)] for at in range(begin, end, _WINDOW))
+    return end - begin
 
 
 def _created(path: str) -> BinaryIO:
     return Path(path).open("xb")
-
-
-def _windows(data: Data, begin: int, end: int) -> Iterator[bytes]:
-    """The bytes, cut where no link can be: behind a comma or a bracket, if there is one."""
-    at = begin
-    while at < end:
-        window = data[at : min(at + _WINDOW, end)]
-        if at + len(window) < end:
-            cut = max(window.rfind(mark, -2 * _LONGEST_LINK) for mark in (b'",', b'"]', b'"}'))
-            if cut > 0:
-                window = window[: cut + 1]
-        yield window
-        at += len(window)
 
 
 def _texts(data: Data, begin: int, end: int) -> Iterator[bytes]:

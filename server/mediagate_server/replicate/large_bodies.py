@@ -26,6 +26,8 @@ from mediagate_server.replicate.decoding import decode_page, decode_prediction
 from mediagate_server.replicate.port import (
     MOST_KEPT,
     LargeValue,
+    MediaPlaces,
+    MediumFound,
     NoAnswer,
     Prediction,
     PredictionPage,
@@ -70,6 +72,7 @@ _PAGE: Final = Task(f"{_ROOM}.json_reduction:reduce_page", _MEMORY)
 _DOCUMENT: Final = Task(f"{_ROOM}.json_reduction:reduce_document", _MEMORY)
 _TEXT: Final = Task(f"{_ROOM}.json_extraction:write_text", _MEMORY)
 _JSON: Final = Task(f"{_ROOM}.json_extraction:write_json", _MEMORY)
+_COUNT: Final = Task(f"{_ROOM}.json_extraction:count_media", _MEMORY)
 
 
 class BodyFile:
@@ -142,7 +145,7 @@ class LargeBodies:
         prediction = decode_prediction(document)
         is_over = file.size > MOST_KEPT
         found = {
-            name: LargeValue(file, begin, end, entries, self._extracted, is_over=is_over)
+            name: LargeValue(file, begin, end, entries, self, is_over=is_over)
             for name, (begin, end, entries) in places.items()
         }
         return replace(
@@ -181,20 +184,36 @@ class LargeBodies:
             raise NoAnswer("the answer is not JSON")
         return orjson.loads(places), document
 
-    async def _extracted(
-        self, value: LargeValue, target: Path, order: dict[str, Any]
-    ) -> TextFile | ValueFile:
+    async def write_text(
+        self, value: LargeValue, target: Path, prefix_size: int, prefix_sha256: str
+    ) -> TextFile:
         """See LargeValue."""
-        body: BodyFile = value.file
-        task = _TEXT if "prefix_size" in order else _JSON
-        order = {"path": str(body.path), "target": str(target), **order}
-        payload = orjson.dumps(order | {"begin": value.begin, "end": value.end})
-        found = orjson.loads(await self._extracted_by_worker(task, payload))
+        order = {"prefix_size": prefix_size, "prefix_sha256": prefix_sha256}
+        found = await self._extracted(_TEXT, value, {"target": str(target), **order})
         if not found:
             raise ValueUnreadable("it is no text")
-        if task is _TEXT:
-            return TextFile(found["size"], begins_so=found["prefix"])
-        return ValueFile(found["size"], tuple(found["links"]))
+        return TextFile(found["size"], begins_so=found["prefix"])
+
+    async def write_json(self, value: LargeValue, target: Path, places: MediaPlaces) -> ValueFile:
+        """See LargeValue."""
+        order = {"media": places.paths, "anywhere": places.anywhere}
+        found = await self._extracted(_JSON, value, {"target": str(target), **order})
+        return ValueFile(found["size"], tuple(_medium(one, target) for one in found["media"]))
+
+    async def count_media(self, value: LargeValue, places: MediaPlaces) -> int:
+        """See LargeValue."""
+        order = {"media": places.paths, "anywhere": places.anywhere}
+        return int((await self._extracted(_COUNT, value, order))["count"])
+
+    async def _extracted(
+        self, task: Task, value: LargeValue, order: dict[str, Any]
+    ) -> dict[str, Any]:
+        body: BodyFile = value.file
+        order = {"path": str(body.path), "begin": value.begin, "end": value.end, **order}
+        found: dict[str, Any] = orjson.loads(
+            await self._extracted_by_worker(task, orjson.dumps(order))
+        )
+        return found
 
     async def _extracted_by_worker(self, task: Task, payload: bytes) -> bytes:
         """What the task answers, as soon as a worker can be had. Raises ValueUnreadable."""
@@ -211,6 +230,12 @@ class LargeBodies:
                 await asyncio.sleep(_PAUSE)
             except WorkerError as error:
                 raise ValueUnreadable(type(error).__name__) from None
+
+
+def _medium(found: dict[str, str], target: Path) -> MediumFound:
+    name = found.get("file")
+    file = target.with_name(target.name + name) if name else None
+    return MediumFound(found["uri"], file, is_broken=name == "")
 
 
 def _create(path: Path) -> BinaryIO:

@@ -3,7 +3,7 @@
 Everything above this room speaks these types. Nothing here does I/O.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -59,6 +59,7 @@ class Prediction(Struct, frozen=True):
     `output_too_deep`: it is nested deeper than is read, and `output` is None.
     `output` is a LargeValue where it is too large to be decoded; so are `large_logs`, of which
     `logs` has both ends.
+    `web_url` is upstream's page about it, for people who are signed in there.
     `model` may be an internal name of Replicate's and is never shown to callers.
     """
 
@@ -75,6 +76,7 @@ class Prediction(Struct, frozen=True):
     completed_at: datetime | None = None
     data_removed: bool = False
     stream_url: str | None = None
+    web_url: str = ""
     output_too_deep: bool = False
     large_logs: "LargeValue | None" = None
 
@@ -177,14 +179,48 @@ class TextFile(Struct, frozen=True):
     begins_so: bool
 
 
+class MediumFound(Struct, frozen=True):
+    """A medium in a value: a link or a short data URI; of a long one `uri` is the beginning, up to
+    its comma, and `file` what was in it. `is_broken`: it could not be read.
+    """
+
+    uri: str
+    file: Path | None = None
+    is_broken: bool = False
+
+
 class ValueFile(Struct, frozen=True):
-    """A value as JSON in a file: `size` in bytes, and the links that `media:N` stands for in it."""
+    """A value as JSON in a file: `size` in bytes, and the media that `media:N` stands for in it."""
 
     size: int
-    links: tuple[str, ...]
+    media: tuple[MediumFound, ...]
 
 
-Extract = Callable[["LargeValue", Path, dict[str, Any]], Awaitable[TextFile | ValueFile]]
+class MediaPlaces(Struct, frozen=True):
+    """Where media are in a value: `paths` of keys and steps, see `media_references.py`; `anywhere`:
+    what looks like one is one in every other place, too.
+    """
+
+    paths: tuple[tuple[str | int, ...], ...]
+    anywhere: bool
+
+
+class ExtractValues(Protocol):
+    """Reads large values: see LargeValue."""
+
+    async def write_text(
+        self, value: "LargeValue", target: Path, prefix_size: int, prefix_sha256: str
+    ) -> TextFile:
+        """See LargeValue."""
+        ...
+
+    async def write_json(self, value: "LargeValue", target: Path, places: MediaPlaces) -> ValueFile:
+        """See LargeValue."""
+        ...
+
+    async def count_media(self, value: "LargeValue", places: MediaPlaces) -> int:
+        """See LargeValue."""
+        ...
 
 
 class LargeValue:
@@ -200,7 +236,7 @@ class LargeValue:
         begin: int,
         end: int,
         entries: int,
-        extract: Extract,
+        extract: ExtractValues,
         *,
         is_over: bool = False,
     ) -> None:
@@ -216,16 +252,17 @@ class LargeValue:
 
         The answer tells whether it begins with so many bytes of that SHA-256.
         """
-        order = {"prefix_size": prefix_size, "prefix_sha256": prefix_sha256}
-        found = await self._extract(self, target, order)
-        assert isinstance(found, TextFile)  # noqa: S101 - for the types
-        return found
+        return await self._extract.write_text(self, target, prefix_size, prefix_sha256)
 
-    async def write_json(self, target: Path, *, lift: bool) -> ValueFile:
-        """Write it as it is into a new file, `lift` with its links lifted out. Likewise."""
-        found = await self._extract(self, target, {"lift": lift})
-        assert isinstance(found, ValueFile)  # noqa: S101 - for the types
-        return found
+    async def write_json(self, target: Path, places: MediaPlaces) -> ValueFile:
+        """Write it as it is into a new file, with its media lifted out; long data URIs into files
+        beside it, whose names begin with the target's. Likewise.
+        """
+        return await self._extract.write_json(self, target, places)
+
+    async def count_media(self, places: MediaPlaces) -> int:
+        """How many media `write_json` would lift out. Likewise."""
+        return await self._extract.count_media(self, places)
 
 
 class OutputEvent(Struct, frozen=True):

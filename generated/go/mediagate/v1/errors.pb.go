@@ -142,6 +142,8 @@ const (
 	// FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: yes.
 	ErrorReason_ERROR_REASON_OUTPUT_INVALID ErrorReason = 37
 	// The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+	// `prediction_url` in the metadata is upstream's page about it, where upstream named one: whoever
+	// is signed in to that account finds the output there, for an hour as a rule.
 	// DATA_LOSS. Retry: no. Paid: yes.
 	ErrorReason_ERROR_REASON_OUTPUT_TOO_LARGE ErrorReason = 38
 	// What the model made has brought the gate down, or was never handled without an error, several

@@ -172,6 +172,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_OUTPUT_TOO_LARGE: _ErrorReason.ValueType  # 38
     """The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+    `prediction_url` in the metadata is upstream's page about it, where upstream named one: whoever
+    is signed in to that account finds the output there, for an hour as a rule.
     DATA_LOSS. Retry: no. Paid: yes.
     """
     ERROR_REASON_QUARANTINED: _ErrorReason.ValueType  # 39
@@ -342,6 +344,8 @@ FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: 
 """
 ERROR_REASON_OUTPUT_TOO_LARGE: ErrorReason.ValueType  # 38
 """The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+`prediction_url` in the metadata is upstream's page about it, where upstream named one: whoever
+is signed in to that account finds the output there, for an hour as a rule.
 DATA_LOSS. Retry: no. Paid: yes.
 """
 ERROR_REASON_QUARANTINED: ErrorReason.ValueType  # 39

@@ -320,6 +320,8 @@ export enum ErrorReason {
 
   /**
    * The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+   * `prediction_url` in the metadata is upstream's page about it, where upstream named one: whoever
+   * is signed in to that account finds the output there, for an hour as a rule.
    * DATA_LOSS. Retry: no. Paid: yes.
    *
    * @generated from enum value: ERROR_REASON_OUTPUT_TOO_LARGE = 38;

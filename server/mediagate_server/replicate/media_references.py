@@ -1,0 +1,127 @@
+"""Media references in a JSON value: which strings are links to media or media themselves.
+
+For worker processes: a large value is scanned for its strings and never decoded. A small one is
+decoded where it arrives; what counts as a reference is the same (`is_reference`).
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from mediagate_server.replicate.json_scan import Data, Unreadable
+
+ANY_STEP: Final = "*"
+"""In a path: any item or any member."""
+ITEM_STEP: Final = 0
+"""In a path: any item of a list."""
+LONGEST_LINK: Final = 256 * 1024
+
+Step = str | int
+Paths = Sequence[Sequence[Step]]
+
+_DELIVERY: Final = "replicate.delivery"
+_HEAD: Final = 1_024
+_LONGEST_KEY: Final = 1_024
+_TOKEN: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(?:[ \t\r\n]*+(:))?+|[\[\]{}]', re.DOTALL)
+_CANDIDATE: Final = re.compile(
+    rb'(?<!\\)"(?=[hd\\])((?:[^"\\]++|\\.)*+)"(?:[ \t\r\n]*+(:))?+', re.DOTALL
+)
+"""A string that may begin as a reference does: no other quote stands before these letters."""
+_WHOLE_ESCAPES: Final = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
+
+
+def is_reference(text: str) -> bool:
+    """Whether a string is a medium, wherever it stands: delivered by Replicate, or a data URI."""
+    if text.startswith("data:"):
+        return ";base64," in text[:128]
+    if not text.startswith("https://"):
+        return False
+    try:
+        host = urlsplit(text).hostname or ""
+    except ValueError:
+        return False
+    return host == _DELIVERY or host.endswith(f".{_DELIVERY}")
+
+
+def references(
+    data: Data, begin: int, end: int, paths: Paths, *, anywhere: bool
+) -> Iterator[tuple[int, int]]:
+    """Where the references in a value begin and end, within their quotes and in order.
+
+    `paths` are where any text is one; `anywhere`: so is what looks like one in another place.
+    """
+    if paths:
+        yield from _references_by_path(data, begin, end, paths, anywhere=anywhere)
+    elif anywhere:
+        for found in _CANDIDATE.finditer(data, begin, end):
+            if found.lastindex == 1 and _looks_like_one(data, *found.span(1)):
+                yield found.span(1)
+
+
+def _references_by_path(
+    data: Data, begin: int, end: int, paths: Paths, *, anywhere: bool
+) -> Iterator[tuple[int, int]]:
+    # `here`: what is left of the paths that lead to the next value. Below a container that no
+    # path leads into, levels are counted only.
+    here: Paths = [tuple(path) for path in paths]
+    above: list[tuple[Paths, Paths]] = []
+    within: Paths = ()
+    passed_over = 0
+    for found in _TOKEN.finditer(data, begin, end):
+        if found.lastindex == 2:
+            if not passed_over:
+                here = _inside(within, key_of(data, *found.span(1)))
+        elif found.lastindex == 1:
+            first, last = found.span(1)
+            is_there = not passed_over and first < last and any(not path for path in here)
+            if is_there or (anywhere and _looks_like_one(data, first, last)):
+                yield first, last
+        elif data[found.start()] in b"[{":
+            if passed_over or not any(here):
+                passed_over += 1
+                continue
+            above.append((within, here))
+            within = here
+            here = _inside(here, ITEM_STEP) if data[found.start()] == ord("[") else ()
+        elif passed_over:
+            passed_over -= 1
+        elif above:
+            within, here = above.pop()
+
+
+def _inside(paths: Paths, step: Step) -> Paths:
+    return [path[1:] for path in paths if path and path[0] in (step, ANY_STEP)]
+
+
+def key_of(data: Data, begin: int, end: int) -> str:
+    """A key; empty where it is too long for any that is looked for."""
+    return text_of(data[begin:end]) if end - begin <= _LONGEST_KEY else ""
+
+
+def text_of(literal: bytes) -> str:
+    """A string, from what stands within its quotes. Raises Unreadable."""
+    try:
+        text: str = json.loads(b'"' + literal + b'"', strict=False)
+    except ValueError:
+        raise Unreadable from None
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def beginning_of(data: Data, begin: int, end: int) -> str:
+    """The first letters of a string, some hundred at least."""
+    whole = _WHOLE_ESCAPES.match(data[begin : min(end, begin + _HEAD)])
+    literal = whole[0] if whole else b""
+    return text_of(literal.decode("utf-8", "ignore").encode())
+
+
+def _looks_like_one(data: Data, begin: int, end: int) -> bool:
+    if data[begin : begin + 1] not in (b"h", b"d", b"\\"):
+        return False
+    head = beginning_of(data, begin, end)
+    if head.startswith("data:"):
+        return is_reference(head)
+    if not head.startswith("https://") or end - begin > LONGEST_LINK:
+        return False
+    return is_reference(text_of(data[begin:end]))

@@ -1,0 +1,247 @@
+"""Media in large answers: what is kept of an output does not go by its size."""
+
+import base64
+import hashlib
+import json
+import random
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from google.rpc import error_details_pb2
+
+from mediagate.v1 import generation_pb2, image_pb2, media_pb2, medium_pb2, options_pb2
+
+from .gates import Stubs
+from .scripted import ID, ScriptedUpstream
+from .test_large_answers import MIB, SMALL_VALUES, VERSION, document, done, runnable, sends
+
+State = generation_pb2.Generation
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+SPACE = " " * 300_000
+"""Around an output: nothing changes but its size."""
+
+
+def data_uri(content: bytes = GIF) -> str:
+    """A picture within its link."""
+    return f"data:image/gif;base64,{base64.b64encode(content).decode()}"
+
+
+def picture(**options: Any) -> image_pb2.GenerateImageRequest:
+    """A request for an image, priced by how many there are."""
+    return image_pb2.GenerateImageRequest(
+        prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell"), **options
+    )
+
+
+async def read(stubs: Stubs, generation_id: str, index: int = 0) -> bytes:
+    """What is kept of a medium."""
+    ref = medium_pb2.OutputRef(generation_id=generation_id, index=index)
+    call = stubs.media.ReadMedia(media_pb2.ReadMediaRequest(output=ref))
+    return b"".join([message.chunk async for message in call])
+
+
+def info_of(status: Any) -> Any:
+    """The ErrorInfo in a generation's error."""
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return info
+
+
+@pytest.mark.parametrize("size", [MIB, 30 * MIB])
+@pytest.mark.parametrize("shape", ["string", "list"])
+async def test_a_picture_as_a_large_data_uri(
+    shape: str, size: int, scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """Kept as any other, and counted for its price."""
+    content = GIF + random.Random(1).randbytes(size)
+    output = json.dumps(data_uri(content) if shape == "string" else [data_uri(content)])
+    scripted.creates = [sends(*done(output.encode()))]
+    made = (await stubs.image.GenerateImage(picture())).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    (medium,) = made.images.images
+    assert (medium.media_type, medium.width, medium.uri) == ("image/gif", 1, "")
+    assert medium.sha256 == hashlib.sha256(content).hexdigest()
+    assert await read(stubs, made.id) == content
+    assert made.cost.usd_nanos == 3_000_000
+
+
+async def test_several_runs_with_large_data_uris(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+    """Each image of a run of its own is read from the answer of that run."""
+    contents = [GIF + bytes([number]) * 9 * MIB for number in range(2)]
+    answers = [
+        [piece.replace(ID.encode(), name) for piece in done(json.dumps([data_uri(one)]).encode())]
+        for one, name in zip(contents, (ID.encode(), ID.encode() + b"2"), strict=True)
+    ]
+    scripted.creates = [sends(*answer) for answer in answers]
+    request = picture(count=2)
+    request.options.model = "flux-1.1-pro"
+    made = (await stubs.image.GenerateImage(request)).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    assert len(scripted.posted) == 2
+    kept = [await read(stubs, made.id, index) for index in range(2)]
+    assert sorted(kept) == sorted(contents)
+
+
+@pytest.mark.parametrize("broken", ["data:image/gif;base64,%%%%", "data:image/gif;base64", "data:"])
+async def test_a_large_data_uri_that_cannot_be_read(
+    broken: str, scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """It is told of that medium."""
+    scripted.creates = [sends(*done(json.dumps([broken + "!" * 9 * MIB]).encode()))]
+    made = (await stubs.image.GenerateImage(picture())).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert made.images.images[0].error.message
+
+
+async def test_a_large_data_uri_within_an_object(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+    """What is left is shown as if it had been small at once."""
+    content = GIF + bytes(3 * MIB)
+    escaped = json.dumps({"a": [data_uri(content), 7, None], "b": "text"}).replace("/", "\\/")
+    scripted.creates = [sends(*done(escaped.encode()))]
+    made = (await stubs.models.RunModel(runnable(scripted))).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    assert MessageToDict(made.raw.value) == {"a": ["media:0", 7.0, None], "b": "text"}
+    assert made.raw.media[0].media_type == "image/gif"
+    assert await read(stubs, made.id) == content
+
+
+def outputs(seed: int) -> list[Any]:
+    """Outputs of every shape, with links and what only looks like one."""
+    chance = random.Random(seed)
+
+    def text() -> str:
+        return chance.choice(
+            [
+                data_uri(),
+                "data:text/plain,no",
+                "https://replicate.delivery.example/x",
+                "http://replicate.delivery/x",
+                "https://\u00e9/x",
+                "http://127.0.0.1:1/x.png",
+                'text \\ "https://replicate.delivery/x"',
+                "",
+                "\U0001f600\u20ac",
+            ]
+        )
+
+    def value(depth: int) -> Any:
+        kind = chance.choice(["text", "text", "number", "list", "object"]) if depth else "text"
+        if kind == "list":
+            return [value(depth - 1) for _ in range(chance.randrange(4))]
+        if kind == "object":
+            names = chance.sample(["file", "files", "x", "data:;base64,", "\u00e9"], 3)
+            return {name: value(depth - 1) for name in names}
+        return text() if kind == "text" else chance.choice([0, 1.5, True, None])
+
+    return [
+        [text() for _ in range(4)],
+        {"file": text(), "x": text(), "files": [text(), text()]},
+        {"files": {"a": text(), "b": [text()]}, "file": [text()]},
+        [value(4), value(3), value(2)],
+        {"files": value(3), "x": value(3)},
+    ]
+
+
+def padded(output: Any) -> bytes:
+    """The same value, large."""
+    written = json.dumps(output)
+    return (written[0] + SPACE + written[1:]).encode()
+
+
+LINK = {"type": "string", "format": "uri"}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "unknown": {"title": "Output"},
+    "list": {"type": "array", "items": LINK},
+    "object": {
+        "type": "object",
+        "properties": {"file": LINK, "files": {"type": "array", "items": LINK}},
+    },
+    "map": {
+        "type": "object",
+        "properties": {"files": {"type": "object", "additionalProperties": LINK}},
+    },
+}
+
+
+def seen(media: Any) -> list[Any]:
+    """What is told of media, but for times and names of this one generation."""
+    return [
+        (one.uri, one.media_type, one.sha256, one.size_bytes, one.width, one.error.message)
+        for one in media
+    ]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("seed", range(2))
+async def test_size_changes_nothing(
+    seed: int, schema: str, scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """The same output with a third of a megabyte of white space in it has the same media."""
+    print(f"seed {seed}")
+    request = runnable(scripted)
+    version = scripted.models[request.model]["latest_version"]
+    version["openapi_schema"]["components"]["schemas"]["Output"] = SCHEMAS[schema]
+    assert version["id"] == VERSION
+    for output in outputs(seed):
+        scripted.creates = [sends(*done(json.dumps(output).encode()))]
+        small = (await stubs.models.RunModel(request)).generation
+        scripted.creates = [sends(*done(padded(output)))]
+        large = (await stubs.models.RunModel(request)).generation
+        assert small.state == large.state == State.STATE_SUCCEEDED, (small.error, large.error)
+        assert seen(large.raw.media) == seen(small.raw.media), output
+        content = json.loads((await document(stubs, large.id))[1])
+        assert content == MessageToDict(small.raw.value), output
+        assert large.usage == small.usage
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_size_changes_no_picture(seed: int, scripted: ScriptedUpstream, stubs: Stubs) -> None:
+    """Neither what is kept of a model of media nor its price, whatever it has put out."""
+    print(f"seed {seed}")
+    for output in [[data_uri(), data_uri(), 5, [data_uri()]], *outputs(seed)]:
+        scripted.creates = [sends(*done(json.dumps(output).encode()))]
+        small = (await stubs.image.GenerateImage(picture())).generation
+        scripted.creates = [sends(*done(padded(output)))]
+        large = (await stubs.image.GenerateImage(picture())).generation
+        assert large.state == small.state, output
+        assert seen(large.images.images) == seen(small.images.images), output
+        assert large.cost.usd_nanos == small.cost.usd_nanos, output
+        assert large.error.code == small.error.code, output
+
+
+PAGES = {
+    f"https://replicate.com/p/{ID}": True,
+    f"https://eu.replicate.com/p/{ID}": True,
+    f"https://api.replicate.com/v1/predictions/{ID}": False,
+    f"http://replicate.com/p/{ID}": False,
+    f"https://replicate.com.example/p/{ID}": False,
+    f"https://user:r8_secret@replicate.com/p/{ID}": False,
+    f"https://replicate.com/p/{ID}?token=r8_secret": False,
+    f"https://replicate.com/p/{ID}#r8_secret": False,
+    "https://[replicate.com": False,
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_what_is_too_large_is_found_upstream(
+    page: str, scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """By upstream's page about it, and by no other address."""
+    links = json.dumps({"get": "https://api.replicate.com/x", "web": page}).encode()
+    head, output, *rest = done(b"[" + b"0," * (33 * MIB) + b"0]")
+    scripted.creates = [sends(head, output, b', "urls": ' + links, *rest)]
+    made = (await stubs.models.RunModel(runnable(scripted))).generation
+    info = info_of(made.error)
+    assert info.reason == "OUTPUT_TOO_LARGE"
+    assert info.metadata.get("prediction_url") == (page if PAGES[page] else None)
+    assert "r8_" not in str(made)
+
+
+async def test_a_picture_that_is_none_costs_as_a_small_one(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """A million objects are no picture."""
+    scripted.creates = [sends(*done(SMALL_VALUES["objects"]))]
+    made = (await stubs.image.GenerateImage(picture())).generation
+    assert info_of(made.error).reason == "RUN_FAILED"
