@@ -67,7 +67,7 @@ def settle(
     attempt_id: str,
     price: PriceSchedule,
     status: PredictionStatus,
-    metrics: Metrics,
+    metrics: Metrics | None,
     *,
     outputs: int = 0,
 ) -> Entry:
@@ -83,20 +83,23 @@ def settle_by_tier(
     attempt_id: str,
     price: PriceSchedule,
     status: PredictionStatus,
-    metrics: Metrics,
+    metrics: Metrics | None,
     *,
     outputs: int | None = 0,
 ) -> tuple[Entry, Tier | None]:
     """`settle`, and the tier of the price that it was reckoned by; None where there is none.
 
-    `outputs` None: nobody has counted them.
+    `outputs` None: nobody has counted them. `metrics` None: what upstream has told cannot be read,
+    and a count of our own would contradict it unseen.
     """
     if not status.is_terminal:
         raise ValueError(f"{status.value} is not an end")
     if status is PredictionStatus.ABORTED:
         return Entry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of), None
     delivered = outputs
-    if status is not PredictionStatus.SUCCEEDED:
+    if metrics is None:
+        metrics, delivered = {}, None
+    elif status is not PredictionStatus.SUCCEEDED:
         delivered = None if outputs else 0
         metrics = metrics if outputs else {**_NOTHING_CAME_OUT, **metrics}
     tier, amount = charge(price, metrics, outputs=delivered) or (None, None)

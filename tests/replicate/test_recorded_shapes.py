@@ -104,7 +104,7 @@ async def test_a_finished_language_model(serve: Serve) -> None:
 
     async with ReplicateClient(ReplicateSettings(base_url=await serve(upstream))) as client:
         prediction = await client.get("x")
-    assert {key: str(value) for key, value in prediction.metrics.items()} == {
+    assert {key: str(value) for key, value in (prediction.metrics or {}).items()} == {
         "input_token_count": "14",
         "output_token_count": "512",
         "predict_time": "4.938",
@@ -113,6 +113,6 @@ async def test_a_finished_language_model(serve: Serve) -> None:
         "tokens_per_second": "103.683072",
         "total_time": "4.97",
     }
-    assert prediction.metrics["predict_time"] == Decimal("4.938")
+    assert (prediction.metrics or {})["predict_time"] == Decimal("4.938")
     assert prediction.started_at == datetime(2024, 4, 18, 19, 1, 22, 600_000, tzinfo=UTC)
     assert prediction.completed_at == datetime(2024, 4, 18, 19, 1, 23, 123_456, tzinfo=UTC)

@@ -176,6 +176,42 @@ async def test_a_picture_count_that_is_absurd_is_not_our_own_count(
     await everything_is_shown(stubs)
 
 
+UNREADABLE = (
+    "=[1,2]",
+    "=[]",
+    "=5",
+    "=true",
+    "none",
+    "",
+    "=" + '{"a":' * 200 + "1" + "}" * 200,
+    "={" + ",".join(f'"m{n}":{n}' for n in range(1_001)) + "}",
+    '={"x":"' + "y" * 300_000 + '"}',
+    '={"image_output_count":1,"x":[' + "0," * 150_000 + "0]}",
+)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+@pytest.mark.parametrize("told", UNREADABLE, ids=lambda told: told[:12])
+async def test_metrics_that_cannot_be_read_settle_nothing(
+    scripted: ScriptedUpstream, stubs: Stubs, told: str, status: str
+) -> None:
+    """They are not as if there were none: neither our own count nor nothing is what it cost."""
+    picture = "data:image/png;base64,iVBORw0KGgo="
+    output = [picture] if status == "succeeded" else None
+    scripted.creates = [says(body(status=status, output=output, metrics=told), 201)]
+    answer = await stubs.image.GenerateImage(
+        image_pb2.GenerateImageRequest(
+            prompt="x",
+            options=options_pb2.GenerationOptions(
+                model="flux-schnell",
+                fallback=options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
+            ),
+        )
+    )
+    assert answer.generation.cost.state == UNKNOWN
+    await everything_is_shown(stubs)
+
+
 RAW = "someone/anything"
 
 

@@ -219,7 +219,7 @@ def usage_of(prediction: Prediction) -> Usage:
 
     What the contract has no room for, and what is negative, is not known.
     """
-    metrics = prediction.metrics
+    metrics = prediction.metrics or {}
     used = Usage(
         input_tokens=_whole(metrics, "token_input_count", "input_token_count"),
         output_tokens=_whole(metrics, "token_output_count", "output_token_count"),

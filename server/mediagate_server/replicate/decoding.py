@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -141,6 +140,8 @@ def _outline(body: bytes) -> bytes:
         members = {name: bytes(getattr(found, name)) for name in names}
     except (ValueError, RecursionError):  # Not strictly JSON, or deep: see json_parsing.
         members = split_members(body)
+    if len(members.get("metrics", b"")) > _LARGEST_MEMBER:
+        members["metrics"] = b"0"  # Told, and not read.
     small = [
         f'"{name}":'.encode() + members[name]
         for name in names
@@ -187,7 +188,9 @@ def _prediction(document: ParsedObject, exact_metrics: Callable[[], object]) -> 
         output_too_deep="output" in document.too_deep,
         error=_error(members.get("error")),
         logs=_text(members.get("logs")),
-        metrics=_metrics(members.get("metrics"), exact_metrics, discarded),
+        metrics=None
+        if "metrics" in document.too_deep
+        else _metrics(members.get("metrics"), exact_metrics, discarded),
         created_at=_instant(members, "created_at", discarded),
         started_at=_instant(members, "started_at", discarded),
         completed_at=_instant(members, "completed_at", discarded),
@@ -260,19 +263,25 @@ def instant_of(value: object) -> datetime | None:
     return moment if _EARLIEST <= moment < _LATEST else None
 
 
-def _metrics(told: object, exact_metrics: Callable[[], object], discarded: set[str]) -> _Metrics:
-    """What is no number, word or switch, or more than we hold, is UNUSABLE; null is not there."""
-    if not isinstance(told, dict) or not told:
+def _metrics(
+    told: object, exact_metrics: Callable[[], object], discarded: set[str]
+) -> _Metrics | None:
+    """What is no number, word or switch, or more than we hold, is UNUSABLE; null is not there.
+
+    None where something was told that holds none, or more of them than are read.
+    """
+    if told is None:
         return {}
+    if not isinstance(told, dict) or len(told) > _MOST_METRICS:
+        discarded.add("metrics")
+        return None
     if any(type(value) not in _EXACT_TYPES for value in told.values()):
         # Fractions, and texts that may have been written as numbers.
         told = exact_metrics()
         if not isinstance(told, dict):
-            return {}
-    if len(told) > _MOST_METRICS:
-        discarded.add("metrics")
+            return None
     metrics: dict[str, Decimal | int | str | bool] = {}
-    for name, value in islice(told.items(), _MOST_METRICS):
+    for name, value in told.items():
         if value is None:
             continue
         if len(name) > _LONGEST_METRIC:

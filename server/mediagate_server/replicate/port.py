@@ -54,7 +54,8 @@ class Prediction(Struct, frozen=True):
 
     `metrics` holds numbers as Decimal of the JSON literal (or int), because money is computed
     from them. What was told and is no number, string or bool, or more than can be held, is
-    UNUSABLE: a cost that goes by it is unknown. Integers in `input` and `output` are exact; NaN,
+    UNUSABLE: a cost that goes by it is unknown. None: they were told, and none can be read, which
+    is as if each were UNUSABLE. Integers in `input` and `output` are exact; NaN,
     infinities and what a double cannot hold are texts. Times are in UTC, and possible.
     `output_too_deep`: it is nested deeper than is read, and `output` is None.
     `output` is a LargeValue where it is too large to be decoded; so are `large_logs`, of which
@@ -70,7 +71,7 @@ class Prediction(Struct, frozen=True):
     output: Any = None
     error: str | None = None
     logs: str = ""
-    metrics: Mapping[str, Decimal | int | str | bool] = field(default_factory=dict)
+    metrics: Mapping[str, Decimal | int | str | bool] | None = field(default_factory=dict)
     created_at: datetime | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
