@@ -22,6 +22,11 @@ from mediagate_server.store.records import Generation, Output, State
 
 TEXTS = (OutputKind.TEXT, OutputKind.TEXT_CHUNKS, OutputKind.RAW_TEXT)
 """The shapes of output that are one text, which may be told while it is made."""
+_COMPARED_AT_ONCE = 64 * 1024
+_LONGEST_INLINE = 512 * 1024
+"""Characters of a streamed text that its record may hold, four bytes each at the most: it is sent
+in one message, and written in one commit with others'."""
+_HEAD = 64 * 1024
 
 
 class Streamed(Struct, frozen=True):
@@ -98,6 +103,21 @@ def _success(
     if record.modality == "raw":
         return Finish(_raw(record, end, now))
     return Finish(_media(record, end, now))
+
+
+def within_bounds(record: Generation, end: Prediction | None) -> Generation:
+    """The record without a streamed text that is longer than a record may hold: of it the beginning
+    stays, and a success is none. What upstream's own record has is at most 256 KiB here.
+    """
+    text = record.output.text if record.output else None
+    if not text or len(text) <= _LONGEST_INLINE:
+        return record
+    failure = record.failure
+    if failure is None and end is not None:
+        cause = "upstream has it as a stream only"
+        failure = endings.output_too_large(record.model, end, cause)
+    state = State.FAILED if record.state is State.SUCCEEDED else record.state
+    return replace(record, state=state, failure=failure, output=Output(text=text[:_HEAD]))
 
 
 def within_run(record: Generation, told: datetime | None, now: datetime) -> datetime | None:
@@ -208,6 +228,15 @@ def _text(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
     return Finish(lost, broken=True)
 
 
-def _alike(text: str, other: str) -> bool:
-    """Whether two texts are the same but for white space, which streams are careless with."""
-    return "".join(text.split()) == "".join(other.split())
+def _alike(text: str, told: str) -> bool:
+    """Whether two texts are the same but for white space, which streams are careless with.
+
+    What was told may be 64 MiB long: it is compared by pieces, and no further than they are alike.
+    """
+    words, at = "".join(text.split()), 0
+    for begin in range(0, len(told), _COMPARED_AT_ONCE):
+        piece = "".join(told[begin : begin + _COMPARED_AT_ONCE].split())
+        if not words.startswith(piece, at):
+            return False
+        at += len(piece)
+    return at == len(words)

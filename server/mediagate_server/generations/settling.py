@@ -8,7 +8,7 @@ from mediagate_server import ledger
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure
 from mediagate_server.generations import attempts, endings
-from mediagate_server.generations.finish import Streamed, finish
+from mediagate_server.generations.finish import Streamed, finish, within_bounds
 from mediagate_server.generations.structured import Reading
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
@@ -70,7 +70,7 @@ def settle(
         stopped_because=stopped_because,
         reading=reading,
     )
-    ended = finished.record
+    ended = within_bounds(finished.record, end)
     delivered = len(ended.output.media) if ended.output and ended.output.media else large_media
     entry, basis = reckoned(attempt, end, price, outputs=delivered, usage=ended.usage)
     reason = ended.failure.reason.value if ended.failure else ""
@@ -99,6 +99,7 @@ def settle_quarantined(
         usage=endings.usage_of(end) if end else record.usage,
         output=Output(text=text) if text else None,
     )
+    ended = within_bounds(ended, end)
     entry, basis = reckoned(attempt, end, price, outputs=None)
     closing = closed(attempt, end, entry, failure.reason.value, now, basis)
     return Settled(attempts.with_attempt(ended, closing), closing, entry, rest="", broken=False)

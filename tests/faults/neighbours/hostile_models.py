@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MEBIBYTE = 1024 * 1024
+WORDS = b"a " * 150_000
 LINK = {"type": "string", "format": "uri"}
 
 
@@ -71,6 +72,7 @@ BODIES: Mapping[str, Body] = {
         ' "image_output_count": 2147483648, "token_input_count": -5}'
     ),
     "long-integer": lambda one: one.document("1" * 400),
+    "streamed-alone": lambda one: one.document("null"),
     "not-a-number": lambda one: one.document("[NaN, Infinity, -1e400]", metrics='{"x": NaN}'),
     "many-links": lambda one: one.document(
         "[" + ",".join(one.file(f"{number}.png") for number in range(5_000)) + "]"
@@ -142,6 +144,8 @@ async def stream_of(name: str) -> AsyncIterator[bytes]:
     elif name == "streamed-chunks":
         for number in range(2):
             yield b"event: output\nid: 1:%d\ndata: " % number + b"x" * 16_384 + b"\n\n"
+    elif name in ("streamed-other-words", "streamed-alone"):
+        yield b"".join(b"event: output\nid: 1:%d\ndata: %s\n\n" % (n, WORDS) for n in range(20))
     elif name == "streamed-endless-line":
         for _ in range(64):
             yield b"x" * MEBIBYTE

@@ -12,7 +12,13 @@ from .attack import Attack, Attacker
 from .hostile_models import BODIES
 from .request_attacks import run
 
-STREAMED = ("streamed-tokens", "streamed-endless-line", "streamed-comments")
+STREAMED = (
+    "streamed-tokens",
+    "streamed-endless-line",
+    "streamed-comments",
+    "streamed-other-words",
+    "streamed-alone",
+)
 SCHEMAS = ("references", "wide")
 
 
@@ -39,6 +45,7 @@ ATTACKS: tuple[Attack, ...] = (
     *(
         Attack(f"model_{name.replace('-', '_')}", RIGHT, partial(_run, model=name))
         for name in (*BODIES, *SCHEMAS)
+        if name not in STREAMED
     ),
     *(
         Attack(f"model_{name.replace('-', '_')}", RIGHT, partial(_stream, model=name))
