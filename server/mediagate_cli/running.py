@@ -1,6 +1,7 @@
 """`run`: any model on Replicate, by its slug and with its own inputs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,13 @@ import typer
 from mediagate_cli import options as o
 from mediagate_cli.bundles import spread
 from mediagate_cli.connection import with_gate
+from mediagate_cli.exits import say
 from mediagate_cli.following import follow
 from mediagate_cli.saving import refuse_bad_output, save, tell
 from mediagate_cli.shown import print_made, to_json
 
 if TYPE_CHECKING:
+    from mediagate.v1.generation_pb2 import RawOutput
     from mediagate_client import AsyncClient, MediaSource
 
 
@@ -62,12 +65,28 @@ def run(
         if as_json:
             print_made(made, files)
             return
-        value = to_json(made.raw.value)
         if not files:
-            print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            await _print_output(client, made.raw)
         tell(made, files)
 
     with_gate(gate, work)
+
+
+async def _print_output(client: "AsyncClient", raw: "RawOutput") -> None:
+    """Print all of it, exactly: a large one is read piece by piece, and never held whole."""
+    if raw.document.id:
+        async for piece in client.read_media(raw.document):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.write(b"\n")
+        sys.stdout.buffer.flush()
+        return
+    if raw.document.HasField("error"):
+        say(f"  not all of the output is kept: {raw.document.error.message}")
+    value = to_json(raw.value)
+    if isinstance(value, str):
+        print(value)
+    else:
+        print(raw.exact_json or json.dumps(value, ensure_ascii=False))
 
 
 def _pairs(texts: Sequence[str] | None, option: str) -> list[tuple[str, str]]:

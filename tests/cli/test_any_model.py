@@ -9,6 +9,7 @@ from google.protobuf.struct_pb2 import Value
 
 from mediagate.v1.cost_pb2 import COST_STATE_ASSUMED, Cost
 from mediagate.v1.generation_pb2 import Generation, RawOutput
+from mediagate.v1.media_pb2 import ReadMediaResponse
 from mediagate.v1.medium_pb2 import Media
 from mediagate.v1.models_pb2 import RunModelResponse
 from mediagate.v1.safety_pb2 import CheckSafetyResponse
@@ -99,6 +100,39 @@ def test_a_text_is_printed_as_it_is(mediagate: Mediagate, scripted: Gate) -> Non
     """Without quotes."""
     scripted.plays("RunModel", put_out("Hello\nthere"))
     assert mediagate("run", "o/n").stdout == "Hello\nthere\n"
+
+
+def test_large_integers_are_printed_as_they_are(mediagate: Mediagate, scripted: Gate) -> None:
+    """Not as the texts that stand for them in a message."""
+    answer = put_out({"n": ["9007199254740993", 0.5]})
+    answer.generation.raw.exact_json = '{"n": [9007199254740993, 0.5]}'
+    scripted.plays("RunModel", answer)
+    assert mediagate("run", "o/n").stdout == '{"n": [9007199254740993, 0.5]}\n'
+
+
+def test_a_large_output_is_printed_to_its_end(mediagate: Mediagate, scripted: Gate) -> None:
+    """Of which the answer shows a beginning, or nothing."""
+    content = ('{"\u00e9": [' + "1, " * 300_000 + "2]}").encode()
+    for value in (None, "the beginning"):
+        answer = (
+            put_out(value)
+            if value
+            else RunModelResponse(
+                generation=Generation(id="gen-2", state=Generation.STATE_SUCCEEDED, model="o/n")
+            )
+        )
+        kept = Media(id="gen-2/output", media_type="application/json", size_bytes=len(content))
+        answer.generation.raw.document.CopyFrom(kept)
+        scripted.plays("RunModel", answer)
+        pieces = [content[at : at + 65_536] for at in range(0, len(content), 65_536)]
+        scripted.plays(
+            "ReadMedia",
+            [ReadMediaResponse(media=kept), *(ReadMediaResponse(chunk=one) for one in pieces)],
+        )
+        done = mediagate("run", "o/n")
+        assert done.exit_code == 0, done.output
+        assert done.stdout == content.decode() + "\n"
+        assert scripted.asked("ReadMedia")[-1].document.generation_id == "gen-2"
 
 
 def test_files_are_saved(mediagate: Mediagate, scripted: Gate, files: str) -> None:

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from mediagate.v1.generation_pb2 import Generation
-from mediagate.v1.media_pb2 import ReadMediaResponse, UploadMediaResponse
+from mediagate.v1.media_pb2 import DocumentRef, ReadMediaResponse, UploadMediaResponse
 from mediagate.v1.medium_pb2 import Media, OutputRef
 from mediagate_client import (
     AsyncClient,
@@ -155,6 +155,24 @@ async def test_reading(
     assert (part.offset, part.limit) == (10, 20)
     name = whole.upload_id or whole.output.generation_id
     assert name in ("upl_1", "gen_1")
+
+
+@pytest.mark.parametrize("name", ["output", "logs"])
+async def test_reading_documents(
+    name: str, scripted: Gate, client: Client, async_client: AsyncClient, tmp_path: Path
+) -> None:
+    """Texts, JSON and logs that are too large to be shown, by what is shown or by their names."""
+    ref = DocumentRef(generation_id="gen_1", kind=DocumentRef.Kind.Value(f"KIND_{name.upper()}"))
+    shown = Media(id=f"gen_1/{name}", size_bytes=len(FILE), sha256=SHA)
+    for _ in range(6):
+        scripted.plays("ReadMedia", sent(FILE))
+    for source in (ref, shown):
+        assert b"".join(client.read_media(source)) == FILE
+        assert await all_of(async_client.read_media(source)) == FILE
+    client.download(shown, tmp_path / "one")
+    await async_client.download(shown, tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == FILE
+    assert [request.document for request in scripted.asked("ReadMedia")] == [ref] * 6
 
 
 async def test_a_read_goes_on_after_a_cut(

@@ -11,7 +11,7 @@ from typing import Final
 import grpc
 
 from mediagate.v1.generation_pb2 import Generation
-from mediagate.v1.media_pb2 import UploadMediaResponse
+from mediagate.v1.media_pb2 import DocumentRef, UploadMediaResponse
 from mediagate.v1.medium_pb2 import InlineMedia, Media, MediaInput, OutputRef
 from mediagate_client.errors import Details, MediaTooLarge, Violation, refused_here
 
@@ -52,6 +52,8 @@ _SIGNATURES: Final = (
     (4, b"ftypqt", "video/quicktime"),
     (4, b"ftyp", "video/mp4"),
 )
+_DOCUMENTS: Final = {"output": DocumentRef.KIND_OUTPUT, "logs": DocumentRef.KIND_LOGS}
+"""How the id of a document ends."""
 _MPEG_LAYER_3: Final = (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
 
 
@@ -90,6 +92,14 @@ def output_ref(media: Media) -> OutputRef | None:
     if not (slash and generation_id and index.isdecimal()):
         return None
     return OutputRef(generation_id=generation_id, index=int(index))
+
+
+def kept_ref(media: Media) -> OutputRef | DocumentRef | None:
+    """Return the output or the document that a medium is; None where the gate keeps none."""
+    generation_id, slash, name = media.id.rpartition("/")
+    if slash and generation_id and name in _DOCUMENTS:
+        return DocumentRef(generation_id=generation_id, kind=_DOCUMENTS[name])
+    return output_ref(media)
 
 
 def sniff(data: bytes) -> str:

@@ -5,13 +5,20 @@ from typing import Final
 import grpc
 
 from mediagate.v1.generation_pb2 import Generation
-from mediagate.v1.media_pb2 import ReadMediaRequest, ReadMediaResponse, UploadMediaResponse
+from mediagate.v1.media_pb2 import (
+    DocumentRef,
+    ReadMediaRequest,
+    ReadMediaResponse,
+    UploadMediaResponse,
+)
 from mediagate.v1.medium_pb2 import Media, OutputRef
 from mediagate_client.errors import DataLost, Details, MediagateError, Unavailable, refused_here
-from mediagate_client.media import output_ref
+from mediagate_client.media import kept_ref
 
-MediaRef = Media | OutputRef | Generation | UploadMediaResponse | str
-"""A medium that a gate keeps; a generation is its first output, a string is an upload's id."""
+MediaRef = Media | OutputRef | DocumentRef | Generation | UploadMediaResponse | str
+"""A medium or a document that a gate keeps: `text.document`, say, where a text is too large to be
+shown whole. A generation is its first output, a string is an upload's id.
+"""
 
 _CUT: Final = "the stream of the medium ended before its end"
 
@@ -62,7 +69,7 @@ class ReadState:
 
 
 def _request_for(source: MediaRef) -> ReadMediaRequest:
-    ref: OutputRef | None
+    ref: OutputRef | DocumentRef | None
     match source:
         case str():
             return ReadMediaRequest(upload_id=source)
@@ -70,10 +77,12 @@ def _request_for(source: MediaRef) -> ReadMediaRequest:
             return ReadMediaRequest(upload_id=source.upload_id)
         case Generation():
             ref = OutputRef(generation_id=source.id)
-        case OutputRef():
+        case OutputRef() | DocumentRef():
             ref = source
         case Media():
-            ref = output_ref(source)
+            ref = kept_ref(source)
     if ref is None:
         raise refused_here("media", "the gate does not keep it: see its error, and its uri")
+    if isinstance(ref, DocumentRef):
+        return ReadMediaRequest(document=ref)
     return ReadMediaRequest(output=ref)

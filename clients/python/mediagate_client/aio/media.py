@@ -16,7 +16,7 @@ from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.generations import AsyncGenerationCalls
 from mediagate_client.errors import MediagateError, NotFound, refused_here
 from mediagate_client.failures import from_rpc_error
-from mediagate_client.media import output_ref
+from mediagate_client.media import kept_ref
 from mediagate_client.reading import MediaRef, ReadState
 from mediagate_client.retry import Deadline
 from mediagate_client.uploading import UPLOAD_SECONDS, Uploading
@@ -64,7 +64,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
     async def read_media(
         self, source: MediaRef, *, offset: int = 0, limit: int | None = None
     ) -> AsyncIterator[bytes]:
-        """Iterate over the bytes of a medium that the gate keeps, from `offset` on.
+        """Iterate over the bytes of what the gate keeps, a medium or a document, from `offset` on.
 
         Goes on by itself after a cut. Raises NotFound where there is none, DataLost where it
         could not be kept.
@@ -98,7 +98,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
         By its link, or from the gate where that is gone. Runs in a thread; a task that is
         cancelled stops it at its next chunk.
         """
-        kept = output_ref(media) if isinstance(media, Media) else None
+        kept = kept_ref(media) if isinstance(media, Media) else None
         if isinstance(media, str) or downloads.has_link(media) or kept is None:
             stop = threading.Event()
             try:

@@ -11,7 +11,7 @@ from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
 from mediagate_client.errors import MediagateError, NotFound, refused_here
 from mediagate_client.failures import from_rpc_error
-from mediagate_client.media import output_ref
+from mediagate_client.media import kept_ref
 from mediagate_client.reading import MediaRef, ReadState
 from mediagate_client.retry import Deadline
 from mediagate_client.sync.calls import Calls
@@ -62,7 +62,7 @@ class MediaCalls(GenerationCalls):
     def read_media(
         self, source: MediaRef, *, offset: int = 0, limit: int | None = None
     ) -> Iterator[bytes]:
-        """Iterate over the bytes of a medium that the gate keeps, from `offset` on.
+        """Iterate over the bytes of what the gate keeps, a medium or a document, from `offset` on.
 
         Goes on by itself after a cut. Raises NotFound where there is none, DataLost where it
         could not be kept.
@@ -95,7 +95,7 @@ class MediaCalls(GenerationCalls):
 
         By its link, or from the gate where that is gone.
         """
-        kept = output_ref(media) if isinstance(media, Media) else None
+        kept = kept_ref(media) if isinstance(media, Media) else None
         if isinstance(media, str) or downloads.has_link(media) or kept is None:
             try:
                 return downloads.download(media, path, max_bytes=max_bytes)
