@@ -52,12 +52,17 @@ async def accept(store: SqliteStore, clock: Jumping, name: str, modality: str) -
     return ended
 
 
+def _nobody(tenant: str) -> None:
+    """Nobody watches."""
+
+
 async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None:
     """Requests, texts and media; what runs still stays, whatever its age."""
     clock, keeper = Jumping(), Kept()
     async with SqliteStore(tmp_path) as store:
         life = Retention(requests=DAY, texts=2 * DAY, media=4 * DAY)
-        eraser = Eraser(surroundings(store, keeper, clock), lambda: life)
+        told: list[str] = []
+        eraser = Eraser(surroundings(store, keeper, clock), lambda: life, told.append)
         text = await accept(store, clock, "text", "text")
         image = await accept(store, clock, "image", "image")
         running = made("running", created_at=clock.now())
@@ -81,6 +86,7 @@ async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None
         await clock.sleep(2 * DAY)
         assert await left() == (False, False, False)
         assert keeper.erased == [text.id, image.id]
+        assert told == ["local"] * 2  # Those who watch the tenant's generations are to know.
         assert await eraser.clean() == 0
 
 
@@ -88,7 +94,7 @@ async def test_for_ever(tmp_path: Path) -> None:
     """0: nothing goes by itself."""
     clock, keeper = Jumping(), Kept()
     async with SqliteStore(tmp_path) as store:
-        eraser = Eraser(surroundings(store, keeper, clock), Retention)
+        eraser = Eraser(surroundings(store, keeper, clock), Retention, _nobody)
         record = await accept(store, clock, "1", "text")
         await clock.sleep(10_000 * DAY)
         assert await eraser.clean() == 0
@@ -99,7 +105,7 @@ async def test_media_that_could_not_be_erased_are_asked_for_again(tmp_path: Path
     """The record tells of them until they are gone."""
     clock, keeper = Jumping(), Kept()
     async with SqliteStore(tmp_path) as store:
-        eraser = Eraser(surroundings(store, keeper, clock), Retention)
+        eraser = Eraser(surroundings(store, keeper, clock), Retention, _nobody)
         record = await accept(store, clock, "1", "image")
         keeper.broken = True
         with pytest.raises(Exception, match="away"):
@@ -115,7 +121,7 @@ async def test_what_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> 
     """However many there are and however old: each is tried once at each look, some are named."""
     clock, keeper = Jumping(), Kept()
     async with SqliteStore(tmp_path) as store:
-        eraser = Eraser(surroundings(store, keeper, clock), lambda: Retention(media=DAY))
+        eraser = Eraser(surroundings(store, keeper, clock), lambda: Retention(media=DAY), _nobody)
         # More than two pages of them, the second page within those of one moment.
         old = [await accept(store, clock, f"{n:03}", "image") for n in range(150)]
         await clock.sleep(1)
@@ -156,7 +162,7 @@ async def test_one_that_changes_meanwhile_keeps_nothing_else_back(tmp_path: Path
                     await store.save(replace(first, version=3))
 
         keeper = Changing()
-        eraser = Eraser(surroundings(store, keeper, clock), lambda: Retention(media=DAY))
+        eraser = Eraser(surroundings(store, keeper, clock), lambda: Retention(media=DAY), _nobody)
         first = await accept(store, clock, "1", "image")
         await clock.sleep(1)
         second = await accept(store, clock, "2", "image")

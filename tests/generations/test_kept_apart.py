@@ -10,6 +10,7 @@ import pytest
 from mediagate_server.catalog import price_json
 from mediagate_server.catalog.plan import OutputKind
 from mediagate_server.errors import Draining, Internal, StoreUnavailable
+from mediagate_server.generations.change_feed import ChangeFeed
 from mediagate_server.generations.claims import Claims
 from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.finish import Streamed, answer_to_read, finish
@@ -146,7 +147,7 @@ async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) ->
         record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
         await store.save(record)
         kept: list[Callable[[], Awaitable[None]]] = []
-        roll = Roll(10.0, SystemClock().now, Claims(store))
+        roll = Roll(10.0, SystemClock().now, Claims(store), ChangeFeed(store))
         overruns = Overruns(around(store, Upstream()), roll, lambda _, act: kept.append(act))
         for _ in range(2):
             overruns.begin(absent, record, "late")

@@ -10,8 +10,8 @@ from mediagate_server.generations.roll import Roll
 
 def roll_of(*waiting: str) -> Roll:
     """These wait, in this order: a letter for the tenant, a number for the attempt."""
-    claims: Any = None  # Nobody asks for any here.
-    roll = Roll(10.0, lambda: datetime.now(UTC), claims)
+    unasked: Any = None  # Neither claims nor changes matter here.
+    roll = Roll(10.0, lambda: datetime.now(UTC), unasked, unasked)
     for attempt in waiting:
         roll.queued(attempt, attempt[0])
     return roll

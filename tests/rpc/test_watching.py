@@ -15,6 +15,7 @@ from mediagate.v1 import (
     text_pb2,
 )
 from mediagate_sandbox.server import Sandbox
+from mediagate_server.services import shown
 
 from .failures import reason_of
 from .gates import Opener, Stubs
@@ -98,6 +99,26 @@ async def test_a_sequence_that_was_never_given_out_is_refused(sandboxed: Stubs) 
         await (await watching(sandboxed, 10**12)).read()
     assert caught.value.code() is grpc.StatusCode.OUT_OF_RANGE
     assert reason_of(caught.value) == "STREAM_EXPIRED"
+
+
+async def test_a_change_is_shown_once_for_all_who_watch(
+    sandboxed: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many: each is sent the same, and another one costs the gate no more than sending."""
+    made: list[str] = []
+
+    def generation(record: Any, *rest: Any, **more: Any) -> generation_pb2.Generation:
+        made.append(record.state.name)
+        return show(record, *rest, **more)
+
+    show = shown.generation
+    monkeypatch.setattr(shown, "generation", generation)
+    watches = [await watching(sandboxed) for _ in range(30)]
+    await text(sandboxed, "a")
+    seen = await asyncio.gather(*(until(watch, 1) for watch in watches))
+    assert all(changes[-1] == seen[0][-1] for changes in seen)
+    # Who reads slowly may be told several changes as one, by a read of its own: never all of them.
+    assert len(made) < len(watches)
 
 
 async def test_draining_ends_a_watch(sandbox: Sandbox, open_gate: Opener) -> None:

@@ -73,11 +73,20 @@ def _without_words(failure: Failure) -> Failure:
 
 
 class Eraser:
-    """Erases when asked, and when its time has come. `retention` is asked at each look."""
+    """Erases when asked, and when its time has come. `retention` is asked at each look.
 
-    def __init__(self, around: Surroundings, retention: Callable[[], Retention]) -> None:
+    `changed` is told the tenant of each generation that is erased.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        retention: Callable[[], Retention],
+        changed: Callable[[str], None],
+    ) -> None:
         self._around = around
         self._retention = retention
+        self._changed = changed
 
     async def erase(self, tenant: str, generation_id: str) -> None:
         """Nothing is left on return. GenerationNotFound, NotTerminal, StoreUnavailable or
@@ -152,6 +161,7 @@ class Eraser:
         # The media first: as long as the record tells of them, asking again erases what is left.
         await self._around.keeper.delete(record.id)
         await self._around.store.past.erase(erased(record, self._around.clock.now()))
+        self._changed(record.tenant)
 
     def _before(self, life: float) -> datetime:
         return self._around.clock.now() - timedelta(seconds=life)

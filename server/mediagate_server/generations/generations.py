@@ -18,6 +18,7 @@ from mediagate_server.errors import (
 )
 from mediagate_server.generations import attempts, work
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
+from mediagate_server.generations.change_feed import ChangeFeed, SharedChange
 from mediagate_server.generations.claims import Claims
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.erasing import Eraser, Retention, is_whole
@@ -36,7 +37,6 @@ from mediagate_server.replacing import replace
 from mediagate_server.store.records import (
     Attempt,
     Bound,
-    Change,
     Entry,
     Filter,
     Generation,
@@ -65,11 +65,16 @@ class Generations:
     ) -> None:
         self._around = around
         self._max_in_flight = max_in_flight
-        self._roll = Roll(around.creates_per_second, around.clock.now, Claims(around.store))
+        self._roll = Roll(
+            around.creates_per_second,
+            around.clock.now,
+            Claims(around.store),
+            ChangeFeed(around.store),
+        )
         self._living = Living(around, self._roll)
         self._overruns = Overruns(around, self._roll, self._living.keep)
         self._sweeper = Sweeper(around, self._roll, self._overruns)
-        self._eraser = Eraser(around, retention)
+        self._eraser = Eraser(around, retention, self._roll.changed)
         self.hash_key = around.hash_key
         """What fingerprints are keyed with: nobody else can make them."""
 
@@ -175,7 +180,6 @@ class Generations:
         await self._eraser.erase(tenant, generation_id)
         if life := self._roll.get(generation_id):
             self._roll.remove(life)  # Over, and about to go by itself.
-        self._roll.changed()
 
     async def list_generations(
         self, tenant: str, wanted: Filter, limit: int, after: Position | None
@@ -195,13 +199,15 @@ class Generations:
         async for record in watch_one(life, after):
             yield self._roll.placed(record)
 
-    async def watch_all(self, tenant: str, wanted: Filter, after: int) -> AsyncIterator[Change]:
+    async def watch_all(
+        self, tenant: str, wanted: Filter, after: int
+    ) -> AsyncIterator[SharedChange]:
         """Every change above `after` of those that match; 0: from now on, the moment it returns.
 
         Never ends by itself. StreamExpired where `after` is none that can be gone on from.
         """
         start = await beginning(self._around.store, after)
-        return watch_all(self._around.store, self._roll, tenant, wanted, start)
+        return watch_all(self._roll.feed, tenant, wanted, start)
 
     async def cancel(self, tenant: str, generation_id: str) -> Generation:
         """Ask for the end; the generation as it stands now. What is asked is durable."""
@@ -343,7 +349,7 @@ class Generations:
             accepted.set_result(outcome)
         del accepted, turns
         if outcome is None:
-            self._roll.changed()
+            self._roll.changed(life.record.tenant)
             await self._living.live(life)
 
 

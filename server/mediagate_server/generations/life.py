@@ -110,7 +110,13 @@ class Life:
     def _take_up(self, record: Generation, work: Work, turns: Mapping[str, Turn]) -> None:
         """Stand where the record stands."""
         around, places = self._around, self._places
-        self.saved = SavedRecord(around.store, around.clock, record, self.announce, places.changed)
+        self.saved = SavedRecord(
+            around.store,
+            around.clock,
+            record,
+            self.announce,
+            partial(places.changed, record.tenant),
+        )
         self._kept: tuple[StoredMedia, ...] | None = None
         self._answers: dict[LaneKey, End] = {}
         self._read: ReadOutput | None = None

@@ -130,5 +130,9 @@ class Overruns:
         if life:
             return life.saved
         return SavedRecord(
-            self._around.store, self._around.clock, now, lambda: None, self._roll.changed
+            self._around.store,
+            self._around.clock,
+            now,
+            lambda: None,
+            partial(self._roll.changed, now.tenant),
         )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
+from mediagate_server.generations.change_feed import ChangeFeed
 from mediagate_server.generations.claims import Claims
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.life import Life
@@ -16,13 +17,18 @@ from mediagate_server.store.records import Generation, Place, State
 class Roll:
     """Implements whole.Places. `doubt` is set whenever an attempt comes into doubt.
 
-    `change` is set, and put in place anew, whenever a version of a generation becomes durable.
+    `feed` is told whenever a version of a generation becomes durable.
     """
 
     def __init__(
-        self, creates_per_second: float, now: Callable[[], datetime], claims: Claims
+        self,
+        creates_per_second: float,
+        now: Callable[[], datetime],
+        claims: Claims,
+        feed: ChangeFeed,
     ) -> None:
         self.claims = claims
+        self.feed = feed
         self._creates_per_second = creates_per_second
         self._now = now
         self._lives: dict[str, Life] = {}
@@ -30,7 +36,6 @@ class Roll:
         self._queue: dict[str, str] = {}
         """Attempts that wait for the account's rate, with their tenants."""
         self.doubt = asyncio.Event()
-        self.change = asyncio.Event()
         self.draining = False
 
     def __iter__(self) -> Iterator[Life]:
@@ -65,7 +70,7 @@ class Roll:
         self.draining = True
         for life in self:
             life.let_go()
-        self.changed()
+        self.feed.drain()
 
     def placed(self, record: Generation) -> Generation:
         """The record to be shown: while it waits, with its place in the queue."""
@@ -121,7 +126,6 @@ class Roll:
         """See whole.Places."""
         self.doubt.set()
 
-    def changed(self) -> None:
+    def changed(self, tenant: str) -> None:
         """See whole.Places."""
-        self.change.set()
-        self.change = asyncio.Event()
+        self.feed.publish(tenant)

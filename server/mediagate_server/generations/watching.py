@@ -3,17 +3,15 @@
 Changes that follow each other faster than somebody reads are told as one, as it stands then.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator
-from typing import Final
 
 from mediagate_server.errors import StreamExpired
 from mediagate_server.generations.attachment import draining
+from mediagate_server.generations.change_feed import ChangeFeed, SharedChange
 from mediagate_server.generations.life import Life
-from mediagate_server.generations.roll import Roll
 from mediagate_server.store.port import Store
-from mediagate_server.store.records import Change, Filter, Generation
-
-_AT_ONCE: Final = 100
+from mediagate_server.store.records import Filter, Generation
 
 
 async def watch_one(life: Life, after: int) -> AsyncIterator[Generation]:
@@ -46,17 +44,12 @@ async def beginning(store: Store, after: int) -> int:
 
 
 async def watch_all(
-    store: Store, roll: Roll, tenant: str, wanted: Filter, after: int
-) -> AsyncIterator[Change]:
+    feed: ChangeFeed, tenant: str, wanted: Filter, after: int
+) -> AsyncIterator[SharedChange]:
     """Every change above `after` of a tenant's generations that match. Raises Draining."""
     while True:
-        changed = roll.change
-        changes = await store.changed_since(tenant, wanted, after, _AT_ONCE)
-        for change in changes:
+        changes = deque(await feed.after(tenant, wanted, after))
+        while changes:  # Nothing is held of those that were told.
+            change = changes.popleft()
             after = change.sequence
             yield change
-        if changes:
-            continue
-        if roll.draining:
-            raise draining()
-        await changed.wait()

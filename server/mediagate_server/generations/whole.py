@@ -140,8 +140,8 @@ class Places(Protocol):
         """It waits no more."""
         ...
 
-    def changed(self) -> None:
-        """A new version of some generation is durable."""
+    def changed(self, tenant: str) -> None:
+        """A new version of a generation of this tenant's is durable."""
         ...
 
     def doubted(self) -> None:

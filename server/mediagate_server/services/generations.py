@@ -114,10 +114,15 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         # Who sees these knows that no change from now on is missed.
         await context.send_initial_metadata(())
         async for change in changes:
-            yield generations_pb2.WatchGenerationsResponse(
-                generation=await self._shown(change.generation, request.view),
-                sequence=change.sequence,
-            )
+            # One form for all who watch: made by each, a change would take as often as long.
+            reply = change.forms.get(request.view)
+            if reply is None:
+                reply = change.forms[request.view] = generations_pb2.WatchGenerationsResponse(
+                    generation=await self._shown(change.generation, request.view),
+                    sequence=change.sequence,
+                )
+            yield reply
+            del change, reply
 
     async def DeleteGeneration(
         self, request: generations_pb2.DeleteGenerationRequest, context: Context
