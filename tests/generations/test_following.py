@@ -117,3 +117,26 @@ async def test_a_run_counts_as_lost_after_unreadable_answers_in_a_row() -> None:
     assert end is ENDED
     upstream = Told(*now_and_then, unreadable, unreadable, unreadable, ENDED)
     assert await follower(upstream, clock, Stop(), Wake(clock)).to_the_end(RUNNING, None) is None
+
+
+async def test_an_end_is_asked_for_while_news_end_it() -> None:
+    """What ends already is not ended again: it was a traceback, and INTERNAL to whoever cancels."""
+    stop, wake = Stop(), Wake(Passing())
+    broken: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: broken.append(context["message"]))
+
+    async def reading() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            assert stop.ask("asked for")
+
+    wake.set()
+    wake.set()
+    task = asyncio.create_task(stop.interrupts(reading(), wake))
+    await asyncio.sleep(0)
+    wake.set()
+    wake.set()
+    assert await task is False
+    assert not broken

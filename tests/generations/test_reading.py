@@ -113,3 +113,13 @@ async def test_a_later_reader_goes_on_behind_the_last_id() -> None:
     )
     await reader.read("url", never)
     assert got == ["4", "5"]
+
+
+async def test_ids_too_long_to_remember_are_none() -> None:
+    """Four thousand of 50 KB are 200 MB for each stream."""
+    upstream = Repeating([OutputEvent("a", "i" * 50_000), OutputEvent("b", "j")], [(0, 1, False)])
+    got: list[tuple[str, str]] = []
+    reader = StreamReader(upstream, Instantly(), "m", lambda *told: got.append(told))
+    await reader.read("url", never)
+    assert got == [("a", "")]
+    assert upstream.opened == 1

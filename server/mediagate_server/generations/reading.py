@@ -30,6 +30,8 @@ _UNTIL_A_PLACE: Final = 2.0
 """Seconds between two looks for a free place among the open streams; it is polled as often."""
 _FIRST_REOPENING, _LONGEST_REOPENING = 0.05, 5.0
 _MOST_IDS = 4_096
+_LONGEST_ID = 256
+"""Characters of an id that is remembered: thousands are, for each stream, and one is sent back."""
 
 
 def _nothing() -> None:
@@ -125,6 +127,9 @@ class StreamReader:
             if number <= last:
                 return True
         elif not number:
+            if len(event_id) > _LONGEST_ID:
+                self._unnumbered = True
+                return False
             if event_id in self._odd_ids:
                 return True
             self._odd_ids[event_id] = None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mediagate_server.generations.waking import Wake
+from mediagate_server.generations.waking import Wake, end_now
 
 DEADLINE: Final = "deadline"
 """The word for an end that the generation's own timeout asked for."""
@@ -28,9 +28,8 @@ class Stop:
         if self.because:
             return False
         self.because = because
-        now = asyncio.get_running_loop().time()
         for scope in self._interrupted:
-            scope.reschedule(now)
+            end_now(scope)
         self._interrupted.clear()
         for tell in self._told:
             tell()
@@ -53,7 +52,7 @@ class Stop:
                 if wake is not None:
                     wake.ends(scope)
                 if self.because:
-                    scope.reschedule(asyncio.get_running_loop().time())
+                    end_now(scope)
                 await doing
         except TimeoutError:
             if not scope.expired():

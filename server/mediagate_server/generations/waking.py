@@ -10,6 +10,12 @@ GRACE: Final = 1.0
 """Seconds that a stream has to tell by itself what there is news of."""
 
 
+def end_now(scope: asyncio.Timeout) -> None:
+    """End what is done within a scope, which something else may be ending at this moment."""
+    if not scope.expired():
+        scope.reschedule(asyncio.get_running_loop().time())
+
+
 class Wake(Signal):
     """Set where there is news; it also ends the reading of a stream that does not tell it."""
 
@@ -35,6 +41,6 @@ class Wake(Signal):
     def _end_soon(self, scope: asyncio.Timeout) -> None:
         def end() -> None:
             if self._scope is scope:
-                scope.reschedule(asyncio.get_running_loop().time())
+                end_now(scope)
 
         self._clock.call_later(GRACE, end)

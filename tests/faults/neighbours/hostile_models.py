@@ -12,6 +12,12 @@ from typing import Any
 
 MEBIBYTE = 1024 * 1024
 WORDS = b"a " * 150_000
+EVENTS = {
+    "streamed-other-words": (b"1:", WORDS, 20),
+    "streamed-alone": (b"1:", WORDS, 20),
+    "streamed-long-ids": (b"i" * 50_000, b"x", 2_000),
+}
+"""How an event's id begins, what it says, and how many such a stream has."""
 LINK = {"type": "string", "format": "uri"}
 
 
@@ -144,8 +150,10 @@ async def stream_of(name: str) -> AsyncIterator[bytes]:
     elif name == "streamed-chunks":
         for number in range(2):
             yield b"event: output\nid: 1:%d\ndata: " % number + b"x" * 16_384 + b"\n\n"
-    elif name in ("streamed-other-words", "streamed-alone"):
-        yield b"".join(b"event: output\nid: 1:%d\ndata: %s\n\n" % (n, WORDS) for n in range(20))
+    elif name in EVENTS:
+        id_begins, data, count = EVENTS[name]
+        for number in range(count):
+            yield b"event: output\nid: %s%d\ndata: %s\n\n" % (id_begins, number, data)
     elif name == "streamed-endless-line":
         for _ in range(64):
             yield b"x" * MEBIBYTE

@@ -18,6 +18,7 @@ STREAMED = (
     "streamed-comments",
     "streamed-other-words",
     "streamed-alone",
+    "streamed-long-ids",
 )
 SCHEMAS = ("references", "wide")
 
