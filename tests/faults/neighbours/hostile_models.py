@@ -18,6 +18,11 @@ EVENTS = {
     "streamed-long-ids": (b"i" * 50_000, b"x", 2_000),
 }
 """How an event's id begins, what it says, and how many such a stream has."""
+PIECES = {
+    "streamed-endless-line": (b"x" * MEBIBYTE, 64),
+    "streamed-comments": (b": nothing\n" * 10_000, 200),
+}
+"""What is no event at all, and how often it comes."""
 LINK = {"type": "string", "format": "uri"}
 
 
@@ -154,12 +159,10 @@ async def stream_of(name: str) -> AsyncIterator[bytes]:
         id_begins, data, count = EVENTS[name]
         for number in range(count):
             yield b"event: output\nid: %s%d\ndata: %s\n\n" % (id_begins, number, data)
-    elif name == "streamed-endless-line":
-        for _ in range(64):
-            yield b"x" * MEBIBYTE
-    elif name == "streamed-comments":
-        for _ in range(200):
-            yield b": nothing\n" * 10_000
+    else:
+        piece, count = PIECES.get(name, (b"", 0))
+        for _ in range(count):
+            yield piece
     yield b"event: done\ndata: {}\n\n"
 
 
