@@ -159,6 +159,8 @@ class Gate:
         settings.check_public_url()
         store = self._store = await self._open_store(stack)
         self._workers = await stack.enter_async_context(WorkerProcesses())
+        # Apart: reading a large answer may take a minute, and a check that a caller waits for not.
+        self._body_workers = await stack.enter_async_context(WorkerProcesses())
         upstream = await self._open_upstream(stack)
         outbound, sandboxed = upstream.outbound, upstream.sandboxed
         port = self._web_port(stack, sandboxed=sandboxed)
@@ -222,7 +224,7 @@ class Gate:
                 max_streams=settings.upstream_max_streams,
                 body_folder=settings.data_dir / "answers",
             ),
-            self._workers,
+            self._body_workers,
         )
         outbound = Outbound(
             await stack.enter_async_context(client),

@@ -17,13 +17,13 @@ from struct import Struct
 from typing import Final
 
 JOB: Final = Struct("!HdQQ")
-"""The header of a job: length of the function's name, seconds, bytes of memory, payload length."""
+"""The header of a job: length of the function's name, seconds of CPU time, bytes of memory, payload
+length.
+"""
 ANSWER: Final = Struct("!BQQ")
 """The header of an answer: status, the process's resident memory in bytes, payload length."""
 READY, DONE, OUT_OF_MEMORY, FAILED = range(4)
 
-_GRACE: Final = 1.0
-"""Seconds after which a worker ends itself, where nobody was left to end it in time."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -38,10 +38,11 @@ def main() -> None:
             name_length, seconds, memory, length = JOB.unpack(header)
             name = _receive(connection, name_length).decode()
             payload = _receive(connection, length)
-            # The default action of SIGALRM ends the process even within a call into C or Rust.
-            signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
+            # The default action of SIGPROF ends the process even within a call into C or Rust. It
+            # comes by CPU time: a machine that stood still or had no time says nothing of the job.
+            signal.setitimer(signal.ITIMER_PROF, seconds)
             status, result = _run(name, payload, memory)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             _answer(connection, status, result)
             if status == OUT_OF_MEMORY:
                 return
@@ -83,7 +84,9 @@ def _memory() -> tuple[int, int]:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux for SIGKILL at the parent's death; elsewhere the timer of a job must do."""
+    """Ask Linux for SIGKILL at the parent's death; elsewhere a job's end or its timer must
+    do.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

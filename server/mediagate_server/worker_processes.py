@@ -1,9 +1,10 @@
 """A pool of worker processes for work on outside data that may hang, or eat all memory.
 
-What runs here can be killed: each job has a limit of wall time and one of memory, and a worker
-that exceeds either is killed and replaced. Workers are fresh interpreters (never forks of a
-process with gRPC's threads in it), started when first needed, without the parent's environment
-and so without its secrets; they end with their parent, however it ends.
+What runs here can be killed: each job has a limit of CPU time and one of memory, and a worker that
+exceeds either is killed and replaced. A limit of wall time ends what only sleeps. Workers are fresh
+interpreters (never forks of a process with gRPC's threads in it), started when first needed,
+without the parent's environment and so without its secrets; they end with their parent, however it
+ends.
 
 To add a task, write a function `bytes -> bytes` at the top of a module that imports little (a
 worker imports that module, and stays that large), and beside its caller a constant
@@ -17,6 +18,7 @@ as bytes and does not raise.
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +36,9 @@ from mediagate_server.worker_main import ANSWER, DONE, JOB, OUT_OF_MEMORY, READY
 MIB: Final = 1024 * 1024
 
 _START_SECONDS: Final = 30.0
+_WALL_PARTS: Final = 10
+"""How often a job's CPU time may pass on the wall."""
+_EXIT_POLLS: Final = 100
 _MOST_WAITING: Final = 64
 """Jobs of one tenant that may wait."""
 _LARGEST_IDLE: Final = 64 * MIB
@@ -48,7 +53,7 @@ class WorkerError(Exception):
 
 
 class Expired(WorkerError):
-    """The job took longer than it may; its process was killed."""
+    """The job took more CPU time than it may, or slept for long; its process was killed."""
 
 
 class Crashed(WorkerError):
@@ -83,7 +88,8 @@ class WorkerProcesses:
     """The pool: an async context manager, for one event loop. At most `size` processes.
 
     While others wait, a tenant's jobs take turns with theirs; and of several workers one tenant
-    never has all, so that nobody waits behind a row of jobs that all run into their limit.
+    never has all, so that nobody waits behind a row of jobs that all run into their limit. Jobs
+    that may take long have a pool of their own, apart from those that somebody waits for.
     """
 
     def __init__(self, size: int = 2) -> None:
@@ -118,7 +124,7 @@ class WorkerProcesses:
     ) -> bytes:
         """Run one job and return its result. Raises a WorkerError.
 
-        `seconds` count from when a worker takes the job, not while it waits for its turn.
+        `seconds` are CPU time: neither the wait for a turn counts nor a machine that is busy.
         """
         async with self._places.place(tenant, most_waiting):
             self._reap()
@@ -135,6 +141,9 @@ class WorkerProcesses:
                 telemetry.worker_jobs_killed.labels("expired").inc()
                 raise Expired from None
             except (EOFError, OSError):
+                if await worker.ran_out_of_time():
+                    telemetry.worker_jobs_killed.labels("expired").inc()
+                    raise Expired from None
                 telemetry.worker_jobs_killed.labels("crashed").inc()
                 raise Crashed from None
             finally:
@@ -231,10 +240,30 @@ class _Worker:
         """One job: status, resident memory and result. Raises as `become_ready` does."""
         name = task.function.encode()
         header = JOB.pack(len(name), seconds, task.memory, len(payload))
-        async with asyncio.timeout(seconds):
-            self._writer.writelines((header, name, payload))
-            await self._writer.drain()
-            return await self._answer()
+        self._writer.writelines((header, name, payload))
+        answer = asyncio.ensure_future(self._drained_answer())
+        try:
+            # In parts, and not cancelled by them: where this process stood still meanwhile, one
+            # part has passed, and what has come in the same moment is an answer.
+            for _ in range(_WALL_PARTS):
+                done, _ = await asyncio.wait((answer,), timeout=seconds)
+                if done:
+                    return answer.result()
+        finally:
+            answer.cancel()
+        raise TimeoutError
+
+    async def _drained_answer(self) -> tuple[int, int, bytes]:
+        await self._writer.drain()
+        return await self._answer()
+
+    async def ran_out_of_time(self) -> bool:
+        """Whether the process, whose socket is closed, was ended by its limit of CPU time."""
+        for _ in range(_EXIT_POLLS):  # The socket is closed a moment before the status is there.
+            if (status := self.process.poll()) is not None:
+                return status == -signal.SIGPROF
+            await asyncio.sleep(0.01)
+        return False
 
     async def _answer(self) -> tuple[int, int, bytes]:
         status, size, length = ANSWER.unpack(await self._reader.readexactly(ANSWER.size))

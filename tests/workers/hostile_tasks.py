@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 
 def echo(payload: bytes) -> bytes:
@@ -32,6 +33,15 @@ def never_end_in_c(payload: bytes) -> bytes:
 def wait(payload: bytes) -> bytes:
     time.sleep(float(payload))
     return b""
+
+
+def reduce_when_told(payload: bytes) -> bytes:
+    """Reads a large answer, once there is a file that says so."""
+    from mediagate_server.replicate.json_reduction import reduce_prediction
+
+    while not Path(os.environ["TMPDIR"], "told").exists():
+        time.sleep(0.01)
+    return reduce_prediction(payload)
 
 
 def eat(payload: bytes) -> bytes:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -93,6 +94,42 @@ async def test_what_does_not_end_is_killed(workers: WorkerProcesses, name: str) 
         await workers.run(task(name), b"", seconds=0.2)
     await until_gone(pid)
     assert await pid_of(workers) != pid
+
+
+async def test_only_cpu_time_counts(workers: WorkerProcesses) -> None:
+    """A machine that stands still for a while says nothing of what a job needs."""
+    pid = await pid_of(workers)
+    assert await workers.run(task("wait"), b"0.5", seconds=0.2) == b""
+    assert await workers.run(task("echo"), b"on", seconds=0.2) == b"on"
+    assert await pid_of(workers) == pid
+
+
+async def test_a_process_that_was_stopped_for_a_while_goes_on(workers: WorkerProcesses) -> None:
+    pid = await pid_of(workers)
+    os.kill(pid, signal.SIGSTOP)
+    running = asyncio.create_task(workers.run(task("echo"), b"on", seconds=0.2))
+    done, _ = await asyncio.wait((running,), timeout=0.5)
+    os.kill(pid, signal.SIGCONT)
+    assert not done
+    assert await running == b"on"
+
+
+async def test_what_sleeps_for_ever_is_killed(workers: WorkerProcesses) -> None:
+    pid = await pid_of(workers)
+    with pytest.raises(Expired):
+        await workers.run(task("wait"), b"1000", seconds=0.02)
+    await until_gone(pid)
+
+
+async def test_an_answer_is_taken_after_this_process_stood_still(
+    workers: WorkerProcesses,
+) -> None:
+    """However much time has passed here at once, it is a part of what a job has."""
+    await pid_of(workers)
+    running = asyncio.create_task(workers.run(task("wait"), b"0.1", seconds=0.02))
+    await asyncio.sleep(0)
+    time.sleep(0.5)  # noqa: ASYNC251 - that is the point
+    assert await running == b""
 
 
 async def test_what_needs_too_much_memory_is_ended(workers: WorkerProcesses) -> None:

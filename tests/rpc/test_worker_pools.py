@@ -1,0 +1,59 @@
+"""What reads large answers for a long time holds no process that a check by a schema waits for."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+
+from mediagate.v1 import options_pb2, text_pb2
+from mediagate_server.catalog.schema_size import harmless_steps
+from mediagate_server.replicate import large_bodies
+from mediagate_server.worker_processes import Task
+
+from .gates import Stubs
+from .scripted import ID, ScriptedUpstream, says
+
+ROOT = Path(__file__).parents[2]
+Form = text_pb2.ResponseFormat
+LLAMA = options_pb2.GenerationOptions(model="llama-70b")
+
+
+def asking(schema: object) -> text_pb2.GenerateTextRequest:
+    """A request for JSON by a schema, which is only checked."""
+    form = Form(kind=Form.KIND_JSON_SCHEMA, json_schema=ParseDict(schema, Struct()))
+    return text_pb2.GenerateTextRequest(
+        prompt="x", options=LLAMA, response_format=form, validate_only=True
+    )
+
+
+async def test_checks_wait_for_no_large_answer(
+    scripted: ScriptedUpstream, stubs: Stubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same tenant, and many of them."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
+    monkeypatch.setattr(large_bodies, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    received = asyncio.Event()
+    original = large_bodies.LargeBodies.receive
+
+    async def receive(*arguments: object, **options: object) -> large_bodies.BodyFile:
+        body = await original(*arguments, **options)  # type: ignore[arg-type]
+        received.set()
+        return body
+
+    monkeypatch.setattr(large_bodies.LargeBodies, "receive", receive)
+    metrics = {"input_token_count": 1, "output_token_count": 1}
+    ended = {"id": ID, "status": "succeeded", "output": ["word"] * 100_000, "metrics": metrics}
+    scripted.creates = [says(ended, 201)]
+    requests = [text_pb2.GenerateTextRequest(prompt="x", options=LLAMA) for _ in range(3)]
+    paid = [asyncio.ensure_future(stubs.text.GenerateText(one)) for one in requests]
+    await received.wait()
+    # By patterns, it is not checked within the gate itself.
+    schema = {"type": "object", "not": {"patternProperties": {"b": {}}}}
+    assert harmless_steps(schema) is None
+    await stubs.text.GenerateText(asking(schema))
+    assert not any(call.done() for call in paid)
+    (tmp_path / "told").touch()
+    await asyncio.gather(*paid)
