@@ -12,9 +12,12 @@ import signal
 import socket
 import sys
 import traceback
+from errno import ENOMEM
 from pathlib import Path
 from struct import Struct
 from typing import Final
+
+from mediagate_server.system_errors import is_system_error
 
 JOB: Final = Struct("!HdQQ")
 """The header of a job: length of the function's name, seconds of CPU time, bytes of memory, payload
@@ -22,7 +25,7 @@ length.
 """
 ANSWER: Final = Struct("!BQQ")
 """The header of an answer: status, the process's resident memory in bytes, payload length."""
-READY, DONE, OUT_OF_MEMORY, FAILED = range(4)
+READY, DONE, OUT_OF_MEMORY, FAILED, SYSTEM_ERROR = range(5)
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -65,6 +68,10 @@ def _run(name: str, payload: bytes, memory: int) -> tuple[int, bytes]:
     except MemoryError:
         return OUT_OF_MEMORY, b""
     except Exception as error:  # noqa: BLE001 - it is told to the parent
+        if isinstance(error, OSError) and is_system_error(error):
+            if error.errno == ENOMEM:
+                return OUT_OF_MEMORY, b""
+            return SYSTEM_ERROR, str(error.errno).encode()
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
         return FAILED, place.encode()

@@ -10,9 +10,9 @@ To add a task, write a function `bytes -> bytes` at the top of a module that imp
 worker imports that module, and stays that large), and beside its caller a constant
 `Task("package.module:function", memory=...)`; then `await workers.run(TASK, payload, seconds=2.0,
 tenant=...)`. The payload's form is the task's own. Expect `Expired`, `OutOfMemory` and `Crashed`
-(the data's fault, most likely), `TaskFailed` (the function raised: a bug), and `QueueFull` and
-`NotStarted` (later it may do). What the data may do wrong in a foreseen way, the function returns
-as bytes and does not raise.
+(the data's fault, most likely), `TaskFailed` (the function raised: a bug), and `QueueFull`,
+`NotStarted` and `SystemFailed` (later it may do). What the data may do wrong in a foreseen way, the
+function returns as bytes and does not raise.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mediagate_server import telemetry
-from mediagate_server.worker_main import ANSWER, DONE, JOB, OUT_OF_MEMORY, READY
+from mediagate_server.worker_main import ANSWER, DONE, JOB, OUT_OF_MEMORY, READY, SYSTEM_ERROR
 
 MIB: Final = 1024 * 1024
 
@@ -66,6 +66,14 @@ class OutOfMemory(Crashed):
 
 class TaskFailed(WorkerError):
     """The task's function raised: a bug of ours. The text is its type and place."""
+
+
+class SystemFailed(WorkerError):
+    """The disk did not take or give what the job asked for, say. Nothing is wrong with the job."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
 
 
 class NotStarted(WorkerError):
@@ -154,6 +162,8 @@ class WorkerProcesses:
         if status == OUT_OF_MEMORY:
             telemetry.worker_jobs_killed.labels("out_of_memory").inc()
             raise OutOfMemory
+        if status == SYSTEM_ERROR:
+            raise SystemFailed(int(result))
         if status != DONE:
             raise TaskFailed(result.decode())
         return result

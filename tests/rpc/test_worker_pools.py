@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
@@ -20,7 +21,7 @@ Form = text_pb2.ResponseFormat
 LLAMA = options_pb2.GenerationOptions(model="llama-70b")
 
 
-def asking(schema: object) -> text_pb2.GenerateTextRequest:
+def asking(schema: dict[str, Any]) -> text_pb2.GenerateTextRequest:
     """A request for JSON by a schema, which is only checked."""
     form = Form(kind=Form.KIND_JSON_SCHEMA, json_schema=ParseDict(schema, Struct()))
     return text_pb2.GenerateTextRequest(

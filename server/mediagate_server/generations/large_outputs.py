@@ -9,11 +9,13 @@ import asyncio
 import codecs
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+import structlog
 from msgspec import Struct
 
 from mediagate_server import crash_marks
@@ -40,7 +42,11 @@ from mediagate_server.replicate.port import (
     Refused,
     ValueUnreadable,
 )
-from mediagate_server.store.records import Generation, Output, Purpose, StoredMedia
+from mediagate_server.store.records import Attempt, Generation, Output, Purpose, StoredMedia
+from mediagate_server.system_errors import is_system_error
+
+_log = structlog.get_logger()
+_T = TypeVar("_T")
 
 MOST_INLINE: Final = 256 * 1024
 """Bytes of a text that is part of its record."""
@@ -51,6 +57,8 @@ _MOST_CHECKED: Final = 4 * 1024 * 1024
 _MOST_ENTRIES: Final = 20_000
 _PIECE: Final = 256 * 1024
 _PAUSE: Final = 5.0
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
 _TEXT, _JSON = "text/plain", "application/json"
 
 
@@ -101,16 +109,44 @@ class LargeOutputReader:
         value = answer.output
         if isinstance(value, LargeValue):
             try:
-                found = await self._read_output(answer, value)
+                read = await self._insist(lambda: self._read_output(answer, value))
+                found = read or ReadOutput(failure=not_kept("the disk does not take it"))
             except ValueUnreadable:
                 found = ReadOutput(failure=self._too_large(answer, "it could not be read"))
         elif found.output in (None, Output()) and answer.large_logs is None:
             # Were there logs still, there would be an output: a run may have none.
             return ReadOutput(failure=not_kept("upstream does not have it any more"))
         if answer.large_logs is not None and not answer.large_logs.is_over:
-            logs = await self._read_logs(answer.large_logs)
-            found = replace(found, logs_document=logs)
+            logs = answer.large_logs
+            kept = await self._insist(lambda: self._read_logs(logs))
+            found = replace(found, logs_document=kept)
         return found
+
+    async def _insist(self, read: Callable[[], Awaitable[_T]]) -> _T | None:
+        """What is read, as soon as the disk takes it; None: it has not for as long as outputs are
+        tried to be kept.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await read()
+            except OSError as error:
+                if not is_system_error(error):
+                    raise
+                _log.warning("large_output_not_written", id=self._record.id, errno=error.errno)
+            if self._around.clock.now() >= self._until():
+                return None
+            await self._around.clock.wait(asyncio.Event(), pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _until(self) -> datetime:
+        """When half of the time is over that upstream keeps outputs for."""
+        return (self._attempt().completed_at or self._around.clock.now()) + LINK_LIFE / 2
+
+    def _attempt(self) -> Attempt:
+        return next(
+            one for one in reversed(self._record.attempts) if one.purpose is Purpose.GENERATE
+        )
 
     async def _read_output(self, answer: Prediction, value: LargeValue) -> ReadOutput:
         if value.is_over:
@@ -225,10 +261,7 @@ class LargeOutputReader:
 
     async def _ask_again(self) -> Prediction | None:
         """Upstream's answer once more; None where it has none any more, or for too long."""
-        attempt = next(
-            one for one in reversed(self._record.attempts) if one.purpose is Purpose.GENERATE
-        )
-        until = (attempt.completed_at or self._around.clock.now()) + LINK_LIFE / 2
+        attempt, until = self._attempt(), self._until()
         while self._around.clock.now() < until:
             try:
                 answer = await self._around.upstream.get(attempt.prediction_id, model=attempt.model)

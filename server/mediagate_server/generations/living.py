@@ -18,6 +18,7 @@ from mediagate_server.generations.persisting import until_done
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.work import Work
 from mediagate_server.store.port import StaleOwner
+from mediagate_server.system_errors import is_system_error
 
 _log = structlog.get_logger()
 
@@ -102,7 +103,9 @@ class Living:
             await life.live()
         except StaleOwner:
             raise
-        except Exception:
+        except Exception as error:
+            if is_system_error(error):
+                raise  # As after any other: the same again later, whose fault it is not.
             life.put_into_quarantine(quarantine.after_breaks(life.count_break()), quarantine.ERRORS)
             raise
 

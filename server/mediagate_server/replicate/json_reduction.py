@@ -71,7 +71,7 @@ def _reduced(payload: bytes, reduce: _Reduce) -> bytes:
     try:
         with mapped(Path(os.fsdecode(payload))) as data:
             document = b"".join(reduce(data, spans))
-    except (Unreadable, OSError, ValueError):
+    except (Unreadable, ValueError):
         return b""
     if len(document) > _MOST_OF_ALL:
         return b""

@@ -41,6 +41,7 @@ from mediagate_server.worker_processes import (
     FairPlaces,
     NotStarted,
     QueueFull,
+    SystemFailed,
     Task,
     WorkerError,
     WorkerProcesses,
@@ -66,6 +67,7 @@ _PAUSE: Final = 1.0
 """Seconds until what is paid for is given to a worker again, where none could take it."""
 # The file is mapped, which counts as memory; what a job allocates besides is a few MiB.
 _MEMORY: Final = MOST_READ + 256 * MIB
+_NOT_WRITTEN: Final = "it could not be written down"
 _ROOM: Final = "mediagate_server.replicate"
 _PREDICTION: Final = Task(f"{_ROOM}.json_reduction:reduce_prediction", _MEMORY)
 _PAGE: Final = Task(f"{_ROOM}.json_reduction:reduce_page", _MEMORY)
@@ -121,7 +123,7 @@ class LargeBodies:
             try:
                 file = await asyncio.to_thread(_create, path)
             except OSError:
-                raise NoAnswer("the answer could not be written down") from None
+                raise UnreadableAnswer(_NOT_WRITTEN, is_passing=True) from None
             body = BodyFile(path, 0)
             try:
                 body.size = await _write_all(file, begun, chunks, status, within)
@@ -174,7 +176,7 @@ class LargeBodies:
                 tenant=caller.tenant(),
                 most_waiting=_MOST_WAITING,
             )
-        except (NotStarted, QueueFull) as error:
+        except (NotStarted, QueueFull, SystemFailed) as error:
             cause = f"reading the answer: {type(error).__name__}"
             raise UnreadableAnswer(cause, is_passing=True) from None
         except WorkerError as error:
@@ -216,7 +218,7 @@ class LargeBodies:
         return found
 
     async def _extracted_by_worker(self, task: Task, payload: bytes) -> bytes:
-        """What the task answers, as soon as a worker can be had. Raises ValueUnreadable."""
+        """The answer, as soon as a worker can be had. Raises ValueUnreadable, OSError."""
         while True:
             try:
                 return await self._workers.run(
@@ -228,6 +230,8 @@ class LargeBodies:
                 )
             except (NotStarted, QueueFull):
                 await asyncio.sleep(_PAUSE)
+            except SystemFailed as failed:
+                raise OSError(failed.number, "a worker could not write it down") from None
             except WorkerError as error:
                 raise ValueUnreadable(type(error).__name__) from None
 
@@ -271,11 +275,11 @@ async def _write_all(
     except (httpx.HTTPError, aiohttp.ClientError, ConnectionError):
         pass  # JSON says itself whether it is whole.
     except OSError:
-        raise NoAnswer("the answer could not be written down", http_status=status) from None
+        raise UnreadableAnswer(_NOT_WRITTEN, http_status=status, is_passing=True) from None
     try:
         await asyncio.to_thread(_write, file, bytes(waiting))
     except OSError:
-        raise NoAnswer("the answer could not be written down", http_status=status) from None
+        raise UnreadableAnswer(_NOT_WRITTEN, http_status=status, is_passing=True) from None
     return size
 
 

@@ -251,7 +251,8 @@ class LargeValue:
     async def write_text(self, target: Path, *, prefix_size: int, prefix_sha256: str) -> TextFile:
         """Write it as UTF-8 into a new file; a list of texts as one. Raises ValueUnreadable.
 
-        The answer tells whether it begins with so many bytes of that SHA-256.
+        OSError where the disk does not take it, which says nothing of the value. The answer tells
+        whether it begins with so many bytes of that SHA-256.
         """
         return await self._extract.write_text(self, target, prefix_size, prefix_sha256)
 

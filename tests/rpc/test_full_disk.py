@@ -1,0 +1,96 @@
+"""The disk takes nothing for a while: what is paid is not lost for it, and nobody is to blame."""
+
+import errno
+import resource
+import subprocess
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mediagate.v1 import generation_pb2, options_pb2, text_pb2
+from mediagate_server import worker_processes
+from mediagate_server.generations import large_outputs, settling
+
+from .gates import Opener
+from .scripted import ID, ScriptedUpstream, says
+from .test_bugs import Impatient
+
+State = generation_pb2.Generation
+METRICS = {"input_token_count": 12, "output_token_count": 34}
+WHOLE = "word \r\n" * 200_000
+REQUEST = text_pb2.GenerateTextRequest(
+    prompt="x", options=options_pb2.GenerationOptions(model="llama-70b")
+)
+MORE_THAN_QUARANTINE = 10
+
+
+@pytest.fixture(autouse=True)
+def _answers(scripted: ScriptedUpstream) -> None:
+    ended = {"id": ID, "status": "succeeded", "output": WHOLE, "metrics": METRICS}
+    scripted.creates = [says({"id": ID, "status": "processing"}, 201)]
+    scripted.gets = [says(ended)]
+
+
+def fill_disk_of_workers(monkeypatch: pytest.MonkeyPatch, count: int) -> list[None]:
+    """The next so many workers write no file; each job has one of its own."""
+    monkeypatch.setattr(worker_processes, "_LARGEST_IDLE", 0)
+    start, left = subprocess.Popen, [None] * count
+
+    def starts(*arguments: Any, **options: Any) -> Any:
+        process: Any = start(*arguments, **options)
+        if left:
+            left.pop()
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", starts)
+    return left
+
+
+async def test_a_worker_cannot_write_for_a_while(
+    scripted: ScriptedUpstream, open_gate: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = fill_disk_of_workers(monkeypatch, MORE_THAN_QUARANTINE)
+    async with open_gate(scripted.url, clock=Impatient()) as (stubs, _):
+        made = (await stubs.text.GenerateText(REQUEST)).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    assert made.cost.usd_nanos > 0
+    assert made.text.document.size_bytes == len(WHOLE)
+    assert not left
+
+
+async def test_a_worker_cannot_write_until_upstream_has_nothing_any_more(
+    scripted: ScriptedUpstream, open_gate: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_outputs, "LINK_LIFE", timedelta(0))
+    fill_disk_of_workers(monkeypatch, 1_000)
+    async with open_gate(scripted.url, clock=Impatient()) as (stubs, _):
+        made = (await stubs.text.GenerateText(REQUEST)).generation
+    assert made.state == State.STATE_FAILED
+    assert made.cost.usd_nanos > 0
+    assert "OUTPUT_STORE_FAILED" in str(made.error)
+
+
+@pytest.mark.parametrize("place", [(large_outputs, "_head"), (settling, "settle")])
+async def test_the_gate_cannot_write_for_a_while(
+    scripted: ScriptedUpstream,
+    open_gate: Opener,
+    monkeypatch: pytest.MonkeyPatch,
+    place: tuple[Any, str],
+) -> None:
+    """Wherever it meets that: tried again, and never put into quarantine."""
+    real, left = getattr(*place), [None] * MORE_THAN_QUARANTINE
+
+    def act(*arguments: Any, **options: Any) -> Any:
+        if left:
+            left.pop()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(*place, act)
+    async with open_gate(scripted.url, clock=Impatient()) as (stubs, _):
+        made = (await stubs.text.GenerateText(REQUEST)).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    assert made.cost.usd_nanos > 0
+    assert not left
