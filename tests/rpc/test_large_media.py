@@ -10,9 +10,16 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2
 
-from mediagate.v1 import generation_pb2, image_pb2, media_pb2, medium_pb2, options_pb2
+from mediagate.v1 import (
+    generation_pb2,
+    generations_pb2,
+    image_pb2,
+    media_pb2,
+    medium_pb2,
+    options_pb2,
+)
 
-from .gates import Stubs
+from .gates import Opener, Stubs
 from .scripted import ID, ScriptedUpstream
 from .test_large_answers import MIB, SMALL_VALUES, VERSION, document, done, runnable, sends
 
@@ -81,6 +88,44 @@ async def test_several_runs_with_large_data_uris(scripted: ScriptedUpstream, stu
     assert len(scripted.posted) == 2
     kept = [await read(stubs, made.id, index) for index in range(2)]
     assert sorted(kept) == sorted(contents)
+
+
+async def test_a_gate_that_dies_over_a_large_data_uri(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """Settled already, with its number of images; the next process asks for the answer again."""
+    content = GIF + bytes(20 * MIB)
+    answer = sends(*done(json.dumps([data_uri(content)]).encode()))
+    scripted.creates = [answer]
+    request = picture()
+    request.wait.seconds = 0
+    async with open_gate(scripted.url) as (stubs, _):
+        made = (await stubs.image.GenerateImage(request)).generation
+        watch = generations_pb2.WatchGenerationRequest(id=made.id)
+        async for change in stubs.generations.WatchGeneration(watch):
+            if change.generation.state == State.STATE_FINALIZING:
+                assert change.generation.cost.usd_nanos == 3_000_000
+                break
+        else:
+            pytest.fail("it was not seen before its output was read")
+    scripted.gets = [answer]
+    async with open_gate(scripted.url) as (stubs, _):
+        wait = generations_pb2.WaitGenerationRequest(id=made.id)
+        ended = (await stubs.generations.WaitGeneration(wait)).generation
+        assert ended.state == State.STATE_SUCCEEDED, ended.error
+        assert ended.cost.usd_nanos == 3_000_000
+        assert await read(stubs, made.id) == content
+
+
+async def test_a_picture_beside_more_logs_than_are_kept(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """It is small: kept whatever stands beside it."""
+    logs = b'"' + b"a" * (66 * MIB) + b'"'
+    scripted.creates = [sends(*done(json.dumps([data_uri()]).encode(), logs))]
+    made = (await stubs.image.GenerateImage(picture())).generation
+    assert made.state == State.STATE_SUCCEEDED, made.error
+    assert await read(stubs, made.id) == GIF
 
 
 @pytest.mark.parametrize("broken", ["data:image/gif;base64,%%%%", "data:image/gif;base64", "data:"])

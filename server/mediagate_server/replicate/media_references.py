@@ -23,10 +23,11 @@ Paths = Sequence[Sequence[Step]]
 
 _DELIVERY: Final = "replicate.delivery"
 _HEAD: Final = 1_024
+_SHORTEST: Final = len("data:;base64,")
 _LONGEST_KEY: Final = 1_024
 _TOKEN: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"(?:[ \t\r\n]*+(:))?+|[\[\]{}]', re.DOTALL)
 _CANDIDATE: Final = re.compile(
-    rb'(?<!\\)"(?=[hd\\])((?:[^"\\]++|\\.)*+)"(?:[ \t\r\n]*+(:))?+', re.DOTALL
+    rb'(?<!\\)"(?=https:|data:|[a-z:]{0,7}\\)((?:[^"\\]++|\\.)*+)"(?:[ \t\r\n]*+(:))?+', re.DOTALL
 )
 """A string that may begin as a reference does: no other quote stands before these letters."""
 _WHOLE_ESCAPES: Final = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
@@ -117,7 +118,7 @@ def beginning_of(data: Data, begin: int, end: int) -> str:
 
 
 def _looks_like_one(data: Data, begin: int, end: int) -> bool:
-    if data[begin : begin + 1] not in (b"h", b"d", b"\\"):
+    if end - begin < _SHORTEST or data[begin : begin + 1] not in (b"h", b"d", b"\\"):
         return False
     head = beginning_of(data, begin, end)
     if head.startswith("data:"):
