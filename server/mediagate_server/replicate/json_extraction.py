@@ -76,6 +76,8 @@ def write_json(payload: bytes) -> bytes:
                 count += _copy(data, begin, first, target)
                 count += target.write(b"media:%d" % index)
                 begin = last
+            if lifted.is_full:
+                break
         count += _copy(data, begin, end, target)
         target.flush()
         os.fsync(target.fileno())
@@ -90,8 +92,11 @@ def count_media(payload: bytes) -> bytes:
             data, order["begin"], order["end"], order["media"], anywhere=order["anywhere"]
         )
         lifted = _Lifted(data, "")
-        count = sum(lifted.has_room(first, last) for first, last in found)
-    return json.dumps({"count": count}).encode()
+        for first, last in found:
+            lifted.has_room(first, last)
+            if lifted.is_full:
+                break
+    return json.dumps({"count": lifted.count}).encode()
 
 
 class _Lifted:
@@ -100,18 +105,23 @@ class _Lifted:
     def __init__(self, data: Data, target: str) -> None:
         self._data = data
         self._target = target
-        self._links = self._uris = self._count = 0
+        self._links = self._uris = self.count = 0
         self.media: list[dict[str, str]] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many as are kept of any."""
+        return self.count >= _MOST_MEDIA
 
     def has_room(self, begin: int, end: int) -> bool:
         """Whether it is taken, as the next: links up to a number and a length."""
-        if self._count >= _MOST_MEDIA:
+        if self.is_full:
             return False
         if beginning_of(self._data, begin, end)[:5].lower() != "data:":
             if end - begin > LONGEST_LINK or self._links + end - begin > _MOST_OF_LINKS:
                 return False
             self._links += end - begin
-        self._count += 1
+        self.count += 1
         return True
 
     def add(self, begin: int, end: int) -> int | None:
