@@ -357,3 +357,9 @@ async def test_streams_cannot_keep_the_api_from_being_reached(serve: Serve) -> N
             await read_all(client, url)
         release.set()
     assert refused.value.refusal is Refusal.UNREACHABLE
+
+
+def test_events_that_never_end_are_given_up_soon() -> None:
+    """All streams that may be open hold less than 300 MiB of them, and not 19 GB."""
+    settings = ReplicateSettings()
+    assert settings.max_event_bytes * settings.max_streams <= 300 * 1024 * 1024

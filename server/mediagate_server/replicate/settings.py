@@ -42,7 +42,9 @@ class ReplicateSettings:
     max_connections: int = 400
     max_streams: int = 1_200
     keepalive: float = 15.0
-    max_event_bytes: int = 16 * _MIB
+    max_event_bytes: int = 256 * 1024
+    """Of one event that has no end yet. Each of a thousand open streams may hold so many;
+    what is longer comes with the terminal record."""
     body_folder: Path | None = None
 
     def __post_init__(self) -> None:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 MEBIBYTE = 1024 * 1024
-WORDS = b"a " * 150_000
+WORDS = b"a " * 100_000
 EVENTS = {
-    "streamed-other-words": (b"1:", WORDS, 20),
-    "streamed-alone": (b"1:", WORDS, 20),
+    "streamed-other-words": (b"1:", WORDS, 30),
+    "streamed-alone": (b"1:", WORDS, 30),
     "streamed-long-ids": (b"i" * 50_000, b"x", 2_000),
 }
 """How an event's id begins, what it says, and how many such a stream has."""
 PIECES = {
     "streamed-endless-line": (b"x" * MEBIBYTE, 64),
+    "streamed-no-end": (b"x" * MEBIBYTE, 12),
     "streamed-comments": (b": nothing\n" * 10_000, 200),
 }
 """What is no event at all, and how often it comes."""

@@ -30,7 +30,7 @@ async def _run(attacker: Attacker, *, model: str) -> None:
     await attacker.repeat(call, at_once=2)
 
 
-async def _stream(attacker: Attacker, *, model: str) -> None:
+async def _stream(attacker: Attacker, *, model: str, at_once: int = 2) -> None:
     request = models_pb2.StreamModelRequest(model=f"hostile/{model}")
     request.input.update({"prompt": "x"})
 
@@ -38,7 +38,7 @@ async def _stream(attacker: Attacker, *, model: str) -> None:
         async for _ in attacker.stubs.models.StreamModel(request, timeout=10):
             pass
 
-    await attacker.repeat(call, at_once=2)
+    await attacker.repeat(call, at_once=at_once)
 
 
 RIGHT = "settled or UNKNOWN, shown or refused by name; read, decoded and shaped in nobody's way"
@@ -51,5 +51,10 @@ ATTACKS: tuple[Attack, ...] = (
     *(
         Attack(f"model_{name.replace('-', '_')}", RIGHT, partial(_stream, model=name))
         for name in STREAMED
+    ),
+    Attack(
+        "model_events_without_end",
+        "given up at a quarter of a MiB each, and polled",
+        partial(_stream, model="streamed-no-end", at_once=40),
     ),
 )
