@@ -69,16 +69,20 @@ class Folder:
 
         return await self._in_thread(work)
 
-    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+    async def read(
+        self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
+    ) -> AsyncIterator[bytes]:
         """See port.MediaStore."""
         path = self._path(key)
         # Opened for each piece: a reader who goes away in the middle leaves nothing to be closed.
         while length > 0:
-            piece = await self._in_thread(partial(_piece, path, offset, min(length, CHUNK_BYTES)))
+            piece = await self._in_thread(partial(_piece, path, offset, min(length, piece_bytes)))
             if not piece:
                 return
             offset, length = offset + len(piece), length - len(piece)
-            yield piece
+            handed_out = [piece]
+            del piece  # It may wait for long at whoever reads slowly, and is not held here as well.
+            yield handed_out.pop()
 
     async def delete(self, key: str) -> None:
         """See port.MediaStore."""

@@ -116,7 +116,9 @@ class ObjectStorage:
         words.pop(_name(_CONTENT_TYPE), None)
         return Stored(found.meta["size"], words)
 
-    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+    async def read(
+        self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
+    ) -> AsyncIterator[bytes]:
         """See port.MediaStore."""
         stored = await self.find(key)
         if stored is None:
@@ -129,8 +131,8 @@ class ObjectStorage:
                 self._store, checked(key), options={"range": (offset, end)}
             )
             async for chunk in found.stream(min_chunk_size=CHUNK_BYTES // 4):
-                for start in range(0, len(chunk), CHUNK_BYTES):
-                    yield bytes(chunk[start : start + CHUNK_BYTES])
+                for start in range(0, len(chunk), piece_bytes):
+                    yield bytes(chunk[start : start + piece_bytes])
 
     async def delete(self, key: str) -> None:
         """See port.MediaStore."""

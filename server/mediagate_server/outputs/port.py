@@ -80,8 +80,10 @@ class MediaStore(Protocol):
         """What is kept under a key, if anything."""
         ...
 
-    def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
-        """`length` bytes from `offset` on, in pieces of at most CHUNK_BYTES.
+    def read(
+        self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
+    ) -> AsyncIterator[bytes]:
+        """`length` bytes from `offset` on, in pieces of at most `piece_bytes`.
 
         Fewer where the file ends before. Raises StorageFailed where there is none.
         """

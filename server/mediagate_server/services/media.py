@@ -1,6 +1,8 @@
 """MediaService: uploads, and reading what the gate keeps."""
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,7 +20,7 @@ from mediagate_server.errors import (
 from mediagate_server.generations.generations import Generations
 from mediagate_server.outputs.keeping import document_key, output_key
 from mediagate_server.outputs.links import MediaLinks
-from mediagate_server.outputs.port import MediaStore, storage_failed
+from mediagate_server.outputs.port import CHUNK_BYTES, MediaStore, storage_failed
 from mediagate_server.outputs.spool import Incoming, OverLimit
 from mediagate_server.outputs.uploads import Upload, Uploads
 from mediagate_server.services import shown
@@ -31,6 +33,10 @@ _LEAST_CHUNK: Final = 1_024
 """Bytes that chunks must have on average, but for the first `_FREE_CHUNKS`: each message costs the
 gate the same, whatever it holds."""
 
+_PIECES_BYTES: Final = 4 * 1024 * 1024
+"""Of a tenant's reads, that have a piece of full size."""
+_LEAST_PIECE: Final = 16 * 1024
+
 
 class MediaService(media_pb2_grpc.MediaServiceServicer):
     """See media.proto."""
@@ -42,6 +48,8 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self._uploads = uploads
         self._store = store
         self._links = links
+        self._reads: Counter[str] = Counter()
+        """Reads under way, of each tenant."""
 
     async def UploadMedia(
         self, request_iterator: Requests, context: Context
@@ -66,9 +74,9 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
             expire_time=_time_of(upload),
         )
 
-    async def ReadMedia(
+    async def ReadMedia(  # type: ignore[override]  # gRPC takes one that writes, too
         self, request: media_pb2.ReadMediaRequest, context: Context
-    ) -> AsyncIterator[media_pb2.ReadMediaResponse]:
+    ) -> None:
         """Streams a kept medium: first what it is, then its bytes."""
         if request.HasField("output"):
             media, key = await self._output(request.output)
@@ -85,12 +93,32 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         length = size - request.offset
         if request.HasField("limit"):
             length = min(length, request.limit)
-        yield media_pb2.ReadMediaResponse(media=media)
-        async for piece in self._store.read(key, request.offset, length):
-            length -= len(piece)
-            yield media_pb2.ReadMediaResponse(chunk=piece)
+        await context.write(media_pb2.ReadMediaResponse(media=media))
+        with self._reading() as piece_bytes:
+            async for piece in self._store.read(key, request.offset, length, piece_bytes):
+                length -= len(piece)
+                writing = context.write(media_pb2.ReadMediaResponse(chunk=piece))
+                # A caller who does not read holds what is on its way, and not this beside it.
+                del piece
+                await writing
         if length:
             raise storage_failed("the file is shorter than it was")
+
+    @contextmanager
+    def _reading(self) -> Iterator[int]:
+        """Count a read of the current tenant's; how large its pieces are to be (bytes).
+
+        A piece waits in memory for as long as its reader does not take it: the more reads a tenant
+        has under way, the smaller are those of the next one.
+        """
+        tenant = caller.current().tenant
+        self._reads[tenant] += 1
+        try:
+            yield max(_LEAST_PIECE, min(CHUNK_BYTES, _PIECES_BYTES // self._reads[tenant]))
+        finally:
+            self._reads[tenant] -= 1
+            if not self._reads[tenant]:
+                del self._reads[tenant]
 
     async def _output(self, wanted: medium_pb2.OutputRef) -> tuple[medium_pb2.Media, str]:
         """An output as it is shown, and where its bytes are."""

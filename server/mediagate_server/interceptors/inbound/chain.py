@@ -106,7 +106,10 @@ async def _serve(behaviour: Callable[..., Any], call: Call) -> bytes | None:
     request = wire if method.request_streaming else call.hand_over()
     async with aclosing(behaviour(request, wire)) as replies:
         async for reply in replies:
-            await wire.write(reply)
+            writing = wire.write(reply)
+            # Encoded by now: one who reads slowly does not hold it as well as its bytes.
+            del reply
+            await writing
     return None
 
 
