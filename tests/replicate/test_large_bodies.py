@@ -135,6 +135,20 @@ async def test_a_small_output_beside_large_logs(
         assert prediction.large_logs is not None
 
 
+async def test_what_runs_still_keeps_no_file(
+    serve: Serve, clients: Callable[[str], ReplicateClient], tmp_path: Path
+) -> None:
+    """Its end brings all of it again: until then the room on the disk is others'."""
+    pieces = [
+        piece.replace(b'"succeeded"', b'"processing"') for piece in done(SMALL_VALUES["numbers"])
+    ]
+    async with clients(await serve(says(*pieces))) as client:
+        prediction = await client.get("p1")
+        assert prediction.status is PredictionStatus.PROCESSING
+        assert prediction.output is None
+        assert not list((tmp_path / "bodies").iterdir())
+
+
 async def test_more_than_is_kept(serve: Serve, clients: Callable[[str], ReplicateClient]) -> None:
     """Beyond 64 MiB all is read but the output."""
     chunk = b"0," * (MIB // 2)

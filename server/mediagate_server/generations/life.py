@@ -354,7 +354,10 @@ class Life:
         """The lane's prediction is at its end: what came of it, cost and all, in one commit."""
         settled = await self._settled(attempt, end, price or price_json.loads(attempt.price))
         streams, several = attempt.purpose is Purpose.GENERATE, len(self.lanes) > 1
-        if streams and is_large(end.prediction) and not self.quarantine:
+        output = settled.record.output
+        # Of several runs none waits for another with a file on the disk: all of one tenant's room
+        # might be taken by such. They are asked for again, one after the other.
+        if streams and not several and output is not None and output.pending:
             self._answers[attempts.lane_of(attempt)] = end
         if streams:
             self.text.append(settled.rest)

@@ -23,6 +23,7 @@ import orjson
 from mediagate_server import caller
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.decoding import decode_page, decode_prediction
+from mediagate_server.replicate.disk_space import DiskSpace, give_back_later
 from mediagate_server.replicate.port import (
     MOST_KEPT,
     LargeValue,
@@ -52,6 +53,11 @@ MOST_INLINE: Final = 256 * 1024
 MOST_COMMAS: Final = 20_000
 MOST_READ: Final = 512 * MIB
 """Bytes of an answer that is read at all."""
+
+MOST_ON_DISK: Final = 4 * 1024 * MIB
+"""Bytes of all answers that lie in files, those that are received reckoned as the most they may be.
+One tenant has half of them at the most; whoever finds no room waits.
+"""
 
 _AT_ONCE: Final = 8
 """Large answers that are received at a time; one tenant has at most all but one of these places."""
@@ -106,6 +112,7 @@ class LargeBodies:
         self._folder = folder
         self._workers = workers
         self._places = FairPlaces(_AT_ONCE)
+        self._space = DiskSpace(MOST_ON_DISK)
 
     async def receive(
         self,
@@ -113,11 +120,33 @@ class LargeBodies:
         chunks: AsyncIterator[bytes],
         status: int,
         within: asyncio.Timeout | None = None,
+        most: int | None = None,
     ) -> BodyFile:
         """What has come of a body and all that follows, in a file. NoAnswer where it breaks off.
 
         `within` is the time of the whole request: it is stretched for as long as more comes.
+        `most` is how much it may become, MOST_READ if nothing is said.
         """
+        if within is not None:
+            within.reschedule(None)
+        tenant, left = caller.tenant(), MOST_READ if most is None else most
+        await self._space.take(tenant, left)
+        try:
+            body = await self._received(begun, chunks, status, within)
+            loop = asyncio.get_running_loop()
+            weakref.finalize(body, give_back_later, loop, self._space, tenant, body.size)
+            left -= body.size
+        finally:
+            self._space.give_back(tenant, left)
+        return body
+
+    async def _received(
+        self,
+        begun: bytes,
+        chunks: AsyncIterator[bytes],
+        status: int,
+        within: asyncio.Timeout | None,
+    ) -> BodyFile:
         async with self._place(within):
             path = self._folder / secrets.token_hex(16)
             try:
@@ -134,8 +163,6 @@ class LargeBodies:
     @asynccontextmanager
     async def _place(self, within: asyncio.Timeout | None) -> AsyncIterator[None]:
         """A place among those that are received. The wait for it is no time of upstream's."""
-        if within is not None:
-            within.reschedule(None)
         async with self._places.place(caller.tenant(), _MOST_WAITING):
             _stretch(within, asyncio.get_running_loop().time() + _LONGEST)
             yield
@@ -145,6 +172,8 @@ class LargeBodies:
         file = await self._filed(body)
         places, document = await self._reduced(_PREDICTION, file)
         prediction = decode_prediction(document)
+        if not prediction.status.is_terminal:
+            return prediction  # There will be more of it, and the file need not be kept for that.
         is_over = file.size > MOST_KEPT
         found = {
             name: LargeValue(file, begin, end, entries, self, is_over=is_over)
@@ -165,7 +194,9 @@ class LargeBodies:
         return (await self._reduced(_DOCUMENT, await self._filed(body)))[1]
 
     async def _filed(self, body: Body) -> BodyFile:
-        return body if isinstance(body, BodyFile) else await self.receive(body, _nothing(), 200)
+        if isinstance(body, BodyFile):
+            return body
+        return await self.receive(body, _nothing(), 200, most=len(body))
 
     async def _reduced(self, task: Task, file: BodyFile) -> tuple[dict[str, Any], bytes]:
         try:
