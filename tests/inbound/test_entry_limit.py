@@ -109,6 +109,19 @@ def test_the_limit_itself(number: int, name: str | None) -> None:
     assert crowded(request) == name
 
 
+def test_what_is_too_short_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry takes two bytes at least; where some may be packed, one."""
+    monkeypatch.setattr(entry_limit._Counting, "crowded_field", lambda *_: "looked at")
+    most = 2 * MOST_ENTRIES
+    for kind in (text_pb2.GenerateTextRequest, models_pb2.RunModelRequest):
+        descriptor: Descriptor = kind.DESCRIPTOR
+        assert crowded_field(bytes(most), descriptor) is None
+        assert crowded_field(bytes(most + 1), descriptor) == "looked at"
+    packed: Descriptor = usage_pb2.GetUsageRequest.DESCRIPTOR
+    assert crowded_field(bytes(MOST_ENTRIES), packed) is None
+    assert crowded_field(bytes(MOST_ENTRIES + 1), packed) == "looked at"
+
+
 def test_packed_numbers() -> None:
     """A list of numbers is one field on the wire."""
     assert (

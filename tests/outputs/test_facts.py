@@ -61,6 +61,11 @@ def picture(form: str) -> bytes:
     return buffer.getvalue()
 
 
+def box(kind: bytes, content: bytes = b"") -> bytes:
+    """A box of an MP4 file."""
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
 def read(content: bytes, folder: Path) -> tuple[str, Looks]:
     """Its type and its looks, as a file in the folder."""
     path = folder / "file"
@@ -102,6 +107,14 @@ def test_the_header_may_be_at_the_end_or_in_fragments(tmp_path: Path) -> None:
     assert early.seconds == pytest.approx(2, abs=0.2)
     split = read(film("mp4", "libx264", movflags="frag_keyframe+empty_moov"), tmp_path)[1]
     assert (split.width, split.height, split.seconds) == (64, 48, None)
+
+
+def test_a_long_film_in_fragments(tmp_path: Path) -> None:
+    """Two hours of them, and the header behind: as many boxes as a file may have."""
+    film_header = bytes(12) + (1_000).to_bytes(4, "big") + (7_200_000).to_bytes(4, "big")
+    header = box(b"moov", box(b"mvhd", film_header))
+    content = box(b"ftyp", b"isom" + bytes(4)) + (box(b"moof") + box(b"mdat")) * 3_600 + header
+    assert read(content, tmp_path)[1].seconds == 7_200
 
 
 @pytest.mark.parametrize(

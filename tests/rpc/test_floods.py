@@ -98,8 +98,10 @@ async def test_a_text_beyond_the_open_streams_says_that_it_is_polled(
             and 'endpoint="stream"' in name
             and 'outcome="unreachable"' in name
         )
-        held.cancel()
         waits: Any = stubs.text.StreamText(_ENDLESS)
-        while not (await waits.read()).delta.text:
+        while not (await waits.read()).status.polled:
             pass
+        held.cancel()
+        while not (event := await waits.read()).delta.text:
+            assert not event.status.polled
         waits.cancel()

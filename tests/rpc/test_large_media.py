@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2
 
@@ -81,6 +82,11 @@ async def test_several_runs_with_large_data_uris(scripted: ScriptedUpstream, stu
         for one, name in zip(contents, (ID.encode(), ID.encode() + b"2"), strict=True)
     ]
     scripted.creates = [sends(*answer) for answer in answers]
+
+    async def again(request: web.Request) -> web.StreamResponse:
+        return await sends(*answers[request.path.endswith("2")])(request)
+
+    scripted.gets = [again]  # Neither waits on the disk for the other: they are asked for again.
     request = picture(count=2)
     request.options.model = "flux-1.1-pro"
     made = (await stubs.image.GenerateImage(request)).generation

@@ -329,6 +329,12 @@ async def stored_text(
         yield Chunk(reached - waiting, text)
 
 
+def disk_size(answer: Prediction | None) -> int:
+    """Bytes of the file that an answer keeps on the disk."""
+    values = (answer.output, answer.large_logs) if answer else ()
+    return max((one.file.size for one in values if isinstance(one, LargeValue)), default=0)
+
+
 def is_large(answer: Prediction | None) -> bool:
     """Whether something of it lies in a file still."""
     return answer is not None and (

@@ -28,6 +28,7 @@ from mediagate_server.generations.large_outputs import (
     LargeOutputReader,
     ReadOutput,
     count_media,
+    disk_size,
     is_large,
     stored_text,
 )
@@ -60,6 +61,8 @@ from mediagate_server.store.records import (
 
 _log = structlog.get_logger()
 _STORE_PAUSE: Final = 1.0
+_MOST_HELD: Final = 1024 * 1024
+"""Bytes of an answer that may wait on the disk for those of other runs."""
 _STREAMED: Final = frozenset({"StreamText", "StreamModel"})
 """The methods whose callers come back for the middle of a text."""
 
@@ -314,13 +317,16 @@ class Life:
             self._grow,
             last_id=self.checkpoints.event_id,
             unnumbered=self.checkpoints.unnumbered,
-            on_limit=self._is_polled,
+            on_limit=partial(self._set_polled, polled=True),
+            on_open=partial(self._set_polled, polled=False),
         )
 
-    def _is_polled(self) -> None:
-        """Too many streams are open: callers are told that nothing may come before the end."""
-        if not self.text_is_polled:
-            self.text_is_polled = True
+    def _set_polled(self, *, polled: bool) -> None:
+        """Where too many streams are open callers are told that nothing may come before the end;
+        and that it is streamed after all.
+        """
+        if self.text_is_polled is not polled:
+            self.text_is_polled = polled
             self.announce()
 
     def progress(self, prediction: Prediction) -> None:
@@ -355,9 +361,10 @@ class Life:
         settled = await self._settled(attempt, end, price or price_json.loads(attempt.price))
         streams, several = attempt.purpose is Purpose.GENERATE, len(self.lanes) > 1
         output = settled.record.output
-        # Of several runs none waits for another with a file on the disk: all of one tenant's room
-        # might be taken by such. They are asked for again, one after the other.
-        if streams and not several and output is not None and output.pending:
+        # Of several runs none waits for another with a large file on the disk: all of a tenant's
+        # room might be taken by such. They are asked for again, one after the other.
+        may_wait = not several or disk_size(end.prediction) <= _MOST_HELD
+        if streams and output is not None and output.pending and may_wait:
             self._answers[attempts.lane_of(attempt)] = end
         if streams:
             self.text.append(settled.rest)

@@ -41,7 +41,8 @@ def _nothing() -> None:
 class StreamReader:
     """`clean` tells afterwards whether the stream came to its own `done` without a gap.
 
-    `on_limit` is called whenever it cannot be opened because too many streams are.
+    `on_limit` is called whenever it cannot be opened because too many streams are; `on_open`
+    whenever it is open.
     `last_id` is where an earlier reader came to; `unnumbered`: it has text that no id stands for.
     """
 
@@ -55,6 +56,7 @@ class StreamReader:
         last_id: str = "",
         unnumbered: bool = False,
         on_limit: Callable[[], None] = _nothing,
+        on_open: Callable[[], None] = _nothing,
     ) -> None:
         self._upstream = upstream
         self._clock = clock
@@ -67,6 +69,7 @@ class StreamReader:
         self._done = False
         self._left = MOST_KEPT
         self._on_limit = on_limit
+        self._on_open = on_open
         self.clean = False
 
     async def read(self, stream_url: str, has_ended: Callable[[], Awaitable[bool]]) -> None:
@@ -78,6 +81,7 @@ class StreamReader:
                 async with self._upstream.stream(
                     stream_url, last_event_id=before or None, model=self._model
                 ) as events:
+                    self._on_open()
                     await events.into(self._take)
             except StreamLimitReached:
                 self._on_limit()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 MOST_BYTES: Final = 2 * 1024 * 1024
-MOST_CALLS: Final = 8_192
+MOST_CALLS: Final = 32_768
 LONGEST: Final = 2.0
 """Seconds."""
 

@@ -9,7 +9,8 @@ from typing import Final
 
 from mediagate_server.outputs.bounded_file import BoundedFile
 
-_MOST_BOXES: Final = 2_000
+_MOST_BOXES: Final = 10_000
+"""A film of some hours in fragments has as many. Each takes two calls of what a file allows."""
 _HEADER_BYTES: Final = 128
 _HOLD_OTHERS: Final = ((b"moov",), (b"moov", b"trak"), (b"moov", b"mvex"))
 

@@ -10,7 +10,7 @@ from typing import Final
 from mediagate_server.outputs.bounded_file import BoundedFile
 from mediagate_server.outputs.mp4 import Movie
 
-_MOST_ELEMENTS: Final = 2_000
+_MOST_ELEMENTS: Final = 10_000
 _DEEPEST: Final = 8
 _VALUE_BYTES: Final = 8
 _SEGMENT, _INFO, _TRACKS = 0x18538067, 0x1549A966, 0x1654AE6B

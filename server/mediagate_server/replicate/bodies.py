@@ -9,7 +9,7 @@ import aiohttp
 import httpx
 
 from mediagate_server.replicate.large_bodies import MOST_INLINE, Body, LargeBodies
-from mediagate_server.replicate.port import MOST_KEPT, NoAnswer, UnreadableAnswer
+from mediagate_server.replicate.port import NoAnswer
 
 LARGEST_ERROR = 64 * 1024
 """Bytes of a body that is only read to see why something was refused."""
@@ -77,9 +77,10 @@ def unpacked(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator
 
 
 async def _unpacking(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A little at a time: a few bytes may stand for a thousand times as many."""
+    """A little at a time: a few bytes may stand for a thousand times as many. Whoever takes what
+    is unpacked bounds it, as all that comes as it is.
+    """
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    size = 0
     async for packed in chunks:
         data = packed
         while True:
@@ -88,9 +89,6 @@ async def _unpacking(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             except zlib.error:
                 raise NoAnswer("the answer cannot be unpacked") from None
             data = unpacker.unconsumed_tail
-            size += len(plain)
-            if size > MOST_KEPT:
-                raise UnreadableAnswer("the answer is too large")
             if plain:
                 yield plain
             if not data and len(plain) < _UNPACKED_AT_ONCE:

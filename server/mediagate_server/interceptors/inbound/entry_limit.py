@@ -73,7 +73,7 @@ def crowded_field(raw: bytes, kind: Descriptor) -> str | None:
 
     Raises NotAMessage.
     """
-    if len(raw) <= MOST_ENTRIES:  # No entry is encoded in less than a byte.
+    if len(raw) <= MOST_ENTRIES * _least_size(kind):
         return None
     return _Counting(raw).crowded_field(_fields_of(kind))
 
@@ -173,6 +173,25 @@ def _items(known: _Field | None, size: int) -> int:
     if not known.repeated:
         return 0
     return -(-size // known.packed) if known.packed else 1
+
+
+@lru_cache(maxsize=256)
+def _least_size(kind: Descriptor) -> int:
+    """Bytes that no entry of the message is encoded in less than: a tag and a value, or a length,
+    are two; an item of a packed field is one.
+    """
+    waiting, seen = [_fields_of(kind)], set[int]()
+    while waiting:
+        fields = waiting.pop()
+        if id(fields) in seen:
+            continue
+        seen.add(id(fields))
+        for one in fields.by_number.values():
+            if one.packed:
+                return 1
+            if one.message is not None:
+                waiting.append(one.message)
+    return 2
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,8 @@
 """Reservation of the right to send one create: used when it is sent, or given back."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Turn:
@@ -9,11 +11,12 @@ class Turn:
     While it is held nobody else has what is reserved; what `use` does counts from then on.
     """
 
-    __slots__ = ("_release", "_use")
+    __slots__ = ("_loop", "_release", "_use")
 
     def __init__(self, use: Callable[[], None], release: Callable[[], None]) -> None:
         self._use: Callable[[], None] | None = use
         self._release = release
+        self._loop = asyncio.get_running_loop()
 
     def use(self) -> None:
         """It is sent now. Nothing where the reservation has ended."""
@@ -28,4 +31,12 @@ class Turn:
             self._release()
 
     def __del__(self) -> None:
-        self.release()
+        if self._use is None:
+            return
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - there is no other question
+            self.release()
+            return
+        # Garbage is collected in any thread, and events and counts are the loop's alone.
+        self._use = None
+        with suppress(RuntimeError):  # The loop is closed: nobody waits for it any more.
+            self._loop.call_soon_threadsafe(self._release)
