@@ -11,8 +11,8 @@ from typing import Final
 
 import structlog
 
+from mediagate_server.catalog.schema_cache import harmless_schema
 from mediagate_server.catalog.schema_checks import MOST_WORK, SECONDS
-from mediagate_server.catalog.schema_size import harmless_steps
 from mediagate_server.generations.structured import Reading, read_json
 from mediagate_server.worker_processes import (
     MIB,
@@ -50,8 +50,8 @@ class AnswerChecks:
     async def read(self, answer: str, schema: str, tenant: str) -> Reading:
         """See `structured.read_json`. Raises TaskFailed only."""
         if len(answer) <= _LONGEST and len(schema) <= _LONGEST:
-            steps = harmless_steps(json.loads(schema))
-            if steps is not None and steps * len(answer) <= MOST_WORK:
+            found = harmless_schema(schema)
+            if found is not None and found[0] * len(answer) <= MOST_WORK:
                 return read_json(answer, schema)
         payload = json.dumps([answer, schema]).encode()
         try:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from mediagate_server.catalog.schema import Problem, Schema
+from mediagate_server.catalog.schema_cache import harmless_schema
 from mediagate_server.replicate.json_parsing import DEEPEST, is_too_deep
 
 _THOUGHT: Final = ("<think>", "</think>")
@@ -61,7 +62,8 @@ def _candidates(answer: str) -> list[str]:
 
 def _checked(text: str, value: Any, schema: str) -> Reading:
     try:
-        problems = Schema(json.loads(schema)).problems(value)
+        found = harmless_schema(schema)
+        problems = (found[1] if found else Schema(json.loads(schema))).problems(value)
     except ValueError:  # a lone surrogate, say
         return Reading(problem="it cannot be checked")
     return Reading(problem=_told(problems[0])) if problems else Reading(text)
