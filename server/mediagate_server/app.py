@@ -50,6 +50,7 @@ from mediagate_server.interceptors.inbound.metering import Metering
 from mediagate_server.interceptors.inbound.observe import Observe
 from mediagate_server.interceptors.inbound.rate_limit import RateLimit
 from mediagate_server.interceptors.inbound.validate import Validate
+from mediagate_server.interceptors.inbound.work_limit import WorkLimit
 from mediagate_server.interceptors.outbound.call import OTHER
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
@@ -64,7 +65,7 @@ from mediagate_server.services.admin import AdminService
 from mediagate_server.services.callbacks import EventTexts
 from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import PaidCalls
-from mediagate_server.services.served import SERVICES, add_services
+from mediagate_server.services.served import SERVICES, STORE_METHODS, add_services
 from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
 from mediagate_server.services.usage import UsageService
 from mediagate_server.store.budget_metrics import show_standing
@@ -406,6 +407,7 @@ class Gate:
             Auth(Keys(self._limits.tenants)),
             admission,
             RateLimit(self._limits.requests_per_minute),
+            WorkLimit(STORE_METHODS),
             Metering(),
             Validate(allow_http_loopback=sandboxed, webhooks=self._reach),
         )

@@ -19,6 +19,9 @@ from mediagate_server.interceptors.inbound.metering import Metering
 from mediagate_server.interceptors.inbound.observe import Observe
 from mediagate_server.interceptors.inbound.rate_limit import RateLimit
 from mediagate_server.interceptors.inbound.validate import Validate
+from mediagate_server.interceptors.inbound.work_limit import WorkLimit
+
+MOST_AT_WORK = 2
 
 REGISTER: dict[type[Any], Callable[[Any, grpc.aio.Server], None]] = {
     text_pb2_grpc.TextServiceServicer: text_pb2_grpc.add_TextServiceServicer_to_server,
@@ -54,6 +57,7 @@ async def start() -> AsyncIterator[Start]:
             clock: Callable[[], float] = time.time,
             not_built: tuple[str, ...] = (),
             handlers: tuple[grpc.GenericRpcHandler, ...] = (),
+            limited: tuple[str, ...] = (),
         ) -> Gate:
             observe = Observe()
             admission = Admission(lambda: max_open_rpcs)
@@ -64,6 +68,7 @@ async def start() -> AsyncIterator[Start]:
                     Auth(authenticate),
                     admission,
                     RateLimit(lambda _: requests_per_minute(), clock),
+                    WorkLimit(limited, MOST_AT_WORK),
                     Metering(),
                     Validate(),
                 ],

@@ -55,6 +55,17 @@ _CONTRACT: Final = (
     usage_pb2,
     admin_pb2,
 )
+STORE_METHODS: Final = tuple(
+    f"/mediagate.v1.{method}"
+    for method in (
+        "GenerationService/GetGeneration",
+        "GenerationService/ListGenerations",
+        "UsageService/GetUsage",
+        "UsageService/ListCharges",
+        "UsageService/GetReconciliation",
+    )
+)
+"""Paths of the rpcs that only read, and from the store alone."""
 SERVICES: Final = tuple(
     service.full_name for file in _CONTRACT for service in file.DESCRIPTOR.services_by_name.values()
 )
