@@ -110,10 +110,8 @@ def test_what_is_no_text(value: Any, tmp_path: Path) -> None:
     assert json_extraction.write_text(json.dumps(order).encode()) == b"{}"
 
 
-def test_links_are_lifted_out_of_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_are_lifted_out_of_a_value(tmp_path: Path) -> None:
     """Those at the host that delivers outputs, where they are values."""
-    monkeypatch.setattr(json_extraction, "_WINDOW", 200)
-    monkeypatch.setattr(json_extraction, "_LONGEST_LINK", 50)
     link = "https://replicate.delivery/a/b.png"
     value = {
         "a": [link, "https://pbxt.replicate.delivery/c", f'say "{link}"', "https://elsewhere/x"],
@@ -123,9 +121,15 @@ def test_links_are_lifted_out_of_a_value(tmp_path: Path, monkeypatch: pytest.Mon
     data = json.dumps(value).encode()
     (tmp_path / "body").write_bytes(data)
     order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
-    order |= {"begin": 0, "end": len(data), "lift": True}  # type: ignore[dict-item]
+    order |= {"begin": 0, "end": len(data), "media": [], "anywhere": True}  # type: ignore[dict-item]
     found = json.loads(json_extraction.write_json(json.dumps(order).encode()))
-    assert found["links"] == [link, "https://pbxt.replicate.delivery/c", link, link, link]
+    assert [medium["uri"] for medium in found["media"]] == [
+        link,
+        "https://pbxt.replicate.delivery/c",
+        link,
+        link,
+        link,
+    ]
     assert json.loads((tmp_path / "json").read_bytes()) == {
         "a": ["media:0", "media:1", f'say "{link}"', "https://elsewhere/x"],
         link: f"see {link}",
