@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
@@ -13,7 +14,7 @@ from mediagate_server.catalog.schema_size import harmless_steps
 from mediagate_server.replicate import large_bodies
 from mediagate_server.worker_processes import Task
 
-from .gates import Stubs
+from .gates import Opener, Stubs
 from .scripted import ID, ScriptedUpstream, says
 
 ROOT = Path(__file__).parents[2]
@@ -29,13 +30,8 @@ def asking(schema: dict[str, Any]) -> text_pb2.GenerateTextRequest:
     )
 
 
-async def test_checks_wait_for_no_large_answer(
-    scripted: ScriptedUpstream, stubs: Stubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the same tenant, and many of them."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
-    monkeypatch.setattr(large_bodies, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+def told_of_receiving(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Is set once a large answer was received whole, and is about to be read."""
     received = asyncio.Event()
     original = large_bodies.LargeBodies.receive
 
@@ -45,6 +41,17 @@ async def test_checks_wait_for_no_large_answer(
         return body
 
     monkeypatch.setattr(large_bodies.LargeBodies, "receive", receive)
+    return received
+
+
+async def test_checks_wait_for_no_large_answer(
+    scripted: ScriptedUpstream, stubs: Stubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same tenant, and many of them."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
+    monkeypatch.setattr(large_bodies, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    received = told_of_receiving(monkeypatch)
     metrics = {"input_token_count": 1, "output_token_count": 1}
     ended = {"id": ID, "status": "succeeded", "output": ["word"] * 100_000, "metrics": metrics}
     scripted.creates = [says(ended, 201)]
@@ -58,3 +65,24 @@ async def test_checks_wait_for_no_large_answer(
     assert not any(call.done() for call in paid)
     (tmp_path / "told").touch()
     await asyncio.gather(*paid)
+
+
+async def test_a_gate_ends_though_an_answer_is_read_for_ever(
+    scripted: ScriptedUpstream, open_gate: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the create's answer holds is not known then: the next gate looks for it."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
+    monkeypatch.setattr(large_bodies, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    received = told_of_receiving(monkeypatch)
+    ended = {"id": ID, "status": "succeeded", "output": ["word"] * 100_000, "metrics": {}}
+    scripted.creates = [says(ended, 201)]
+    async with asyncio.timeout(40):
+        async with open_gate(
+            scripted.url, upstream_create_timeout=2.0, upstream_connect_timeout=1.0
+        ) as (stubs, _):
+            request = text_pb2.GenerateTextRequest(prompt="x", options=LLAMA)
+            call = asyncio.ensure_future(stubs.text.GenerateText(request))
+            await received.wait()
+        (ended_by,) = await asyncio.gather(call, return_exceptions=True)
+    assert isinstance(ended_by, asyncio.CancelledError | grpc.aio.AioRpcError)

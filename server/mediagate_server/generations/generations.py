@@ -97,10 +97,21 @@ class Generations:
     ) -> None:
         """Let go: nothing is cancelled upstream, the next process follows on."""
         self.drain()
-        await asyncio.gather(*(life.not_sending() for life in self._roll))
+        await self._creates_answered()
         for life in self._roll:
             life.checkpoints.flush()
         await self._living.__aexit__(kind, error, trace)
+
+    async def _creates_answered(self) -> None:
+        """Until no create's answer would be lost; no longer than such an answer may take.
+
+        One that is being read for longer is in doubt then, and looked for by the next process.
+        """
+        waiting = [asyncio.ensure_future(life.not_sending()) for life in self._roll]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=self._around.timing.post_timeout)
+            for task in late:
+                task.cancel()
 
     def drain(self) -> None:
         """Accept nothing more, and let all who wait go with DRAINING."""
