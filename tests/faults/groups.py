@@ -38,6 +38,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "faults/test_kept_in_time.py",
         "faults/test_large_outputs.py",
         "rpc/test_large_answer_memory.py",
+        "rpc/test_reconciliation_memory.py",
     ),
     "replicas": ("faults/test_two_gates.py",),
     "money": (
