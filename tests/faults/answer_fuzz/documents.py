@@ -188,7 +188,7 @@ def spoiled(random: Random, members: Members, keep: frozenset[str] = frozenset()
 
 def _spoiled_metrics(random: Random, value: str) -> str:
     members = [(json.dumps(key), json.dumps(told)) for key, told in json.loads(value).items()]
-    for _ in range(random.randint(1, 3)):
+    for _ in range(random.randint(1, 3) if members else 0):
         at = random.randrange(len(members))
         members[at] = (members[at][0], literal(random))
     return written(members)
