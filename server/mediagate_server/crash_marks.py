@@ -27,7 +27,12 @@ from uuid import uuid4
 
 import structlog
 
-from mediagate_server.private_files import write_private_file
+from mediagate_server.private_files import (
+    make_private,
+    make_private_folder,
+    tree,
+    write_private_file,
+)
 
 _SLOT: Final = 64
 """Bytes of an id, padded with zeros. Handling is synchronous: one stands at a time."""
@@ -102,7 +107,8 @@ class CrashMarks:
 
     def __enter__(self) -> Self:
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            make_private_folder(self._folder)
+            make_private(tree(self._folder))
             self._count_blames()
             self._map = self._mapped()
         except OSError as error:

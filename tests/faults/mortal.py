@@ -151,7 +151,7 @@ class MortalGate:
         """Ask it to drain and go; it must end well."""
         self._running().terminate()
         code = await asyncio.to_thread(self._running().wait, SECONDS)
-        assert code == 0, self._last_words()
+        assert code == 0, f"exit status {code}: {self._last_words()}"
 
     def put_down(self) -> None:
         """After a test: nothing runs any more."""

@@ -314,7 +314,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 BreakerMachine.TestCase.settings = hypothesis_settings(deadline=None, stateful_step_count=40)
-TestBreakerMachine = BreakerMachine.TestCase
+TestBreakerMachine = pytest.mark.timeout(300)(BreakerMachine.TestCase)
 
 
 @pytest.fixture(autouse=True)

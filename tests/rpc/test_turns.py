@@ -205,8 +205,8 @@ async def test_who_is_refused_leaves_the_probe(
 ) -> None:
     """A model that failed is tried by the next who can pay, however many others ask for it."""
 
-    def quickly(creates: int, reads: int) -> OutboundSettings:
-        return OutboundSettings(creates, reads, breaker_least=2, breaker_pause=0.05)
+    def quickly(creates: int, reads: int, streams: int) -> OutboundSettings:
+        return OutboundSettings(creates, reads, streams, breaker_least=2, breaker_pause=0.05)
 
     monkeypatch.setattr(app, "OutboundSettings", quickly)
     scripted.creates = [says({}, 500), says({}, 500), says(RUNS)]

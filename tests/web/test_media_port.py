@@ -263,6 +263,10 @@ async def test_readers_that_take_nothing(door: Door, monkeypatch: pytest.MonkeyP
         async with door.get() as answer:
             assert answer.status == 503
         monkeypatch.setattr(room, "_PATIENCE_WHEN_FULL", 0.0)
-        async with door.get(Range="bytes=0-9") as answer:
-            assert answer.status == 206
-            assert len(await answer.read()) == 10
+        status = 503
+        while status == 503:  # Until both have been handed as much as they take unread.
+            async with door.get(Range="bytes=0-9") as answer:
+                status = answer.status
+                if status == 206:
+                    assert len(await answer.read()) == 10
+        assert status == 206

@@ -13,6 +13,7 @@ import shutil
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -149,8 +150,12 @@ class LargeBodies:
     ) -> BodyFile:
         async with self._place(within):
             path = self._folder / secrets.token_hex(16)
+            creating = asyncio.ensure_future(asyncio.to_thread(_create, path))
             try:
-                file = await asyncio.to_thread(_create, path)
+                file = await asyncio.shield(creating)
+            except asyncio.CancelledError:
+                creating.add_done_callback(partial(_discard, path))
+                raise
             except OSError:
                 raise UnreadableAnswer(_NOT_WRITTEN, is_passing=True) from None
             body = BodyFile(path, 0)
@@ -275,6 +280,14 @@ def _medium(found: dict[str, str], target: Path) -> MediumFound:
 
 def _create(path: Path) -> BinaryIO:
     return open(path, "xb", opener=_open_private)
+
+
+def _discard(path: Path, creating: "asyncio.Future[BinaryIO]") -> None:
+    """Of a file whose reader left while it was created nothing stays."""
+    if creating.cancelled() or creating.exception() is not None:
+        return
+    creating.result().close()
+    path.unlink(missing_ok=True)
 
 
 def _open_private(path: str, flags: int) -> int:

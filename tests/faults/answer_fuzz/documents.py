@@ -187,7 +187,11 @@ def spoiled(random: Random, members: Members, keep: frozenset[str] = frozenset()
 
 
 def _spoiled_metrics(random: Random, value: str) -> str:
-    members = [(json.dumps(key), json.dumps(told)) for key, told in json.loads(value).items()]
+    try:
+        metrics = json.loads(value)
+    except RecursionError:  # Spoiled before, and nested deeper than this parser goes.
+        return literal(random)
+    members = [(json.dumps(key), json.dumps(told)) for key, told in metrics.items()]
     for _ in range(random.randint(1, 3) if members else 0):
         at = random.randrange(len(members))
         members[at] = (members[at][0], literal(random))
