@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,6 +17,7 @@ from structlog.testing import capture_logs
 from mediagate_server import crash_marks
 from mediagate_server.crash_marks import CURRENT, CrashMarks, Handling
 
+NOBODY = 65_534
 DIES = """
 import os, signal, sys
 from pathlib import Path
@@ -178,15 +180,35 @@ def test_room_that_comes_later_counts_nothing_twice(tmp_path: Path) -> None:
     assert blames(tmp_path, "a", "b") == [1, 0]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
-    die(tmp_path, "in:a")
-    tmp_path.chmod(0o500)
+@contextmanager
+def not_root(folder: Path) -> Iterator[None]:
+    """Root may write everywhere; whoever else runs the tests stays who they are."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, NOBODY, -1)
+    os.seteuid(NOBODY)
     try:
-        assert blames(tmp_path, "a") == [1]
-        assert blames(tmp_path, "a") == [1]
+        yield
     finally:
-        tmp_path.chmod(0o700)
+        os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_written_ends_nothing() -> None:
+    # Not below pytest's folder, which is its user's alone.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        die(folder, "in:a")
+        folder.chmod(0o500)
+        try:
+            with not_root(folder):
+                with pytest.raises(PermissionError):
+                    (folder / "any").touch()
+                assert blames(folder, "a") == [1]
+                assert blames(folder, "a") == [1]
+        finally:
+            folder.chmod(0o700)
 
 
 def test_nobody_else_can_read_them(tmp_path: Path) -> None:

@@ -148,7 +148,11 @@ class MortalGate:
         await self.until_dead()
 
     async def stop(self) -> None:
-        """Ask it to drain and go; it must end well."""
+        """Ask it to drain and go, once it serves; it must end well.
+
+        Until its signal handlers are set, SIGTERM ends a process as it does any other: status -15.
+        """
+        await self.until_serving()
         self._running().terminate()
         code = await asyncio.to_thread(self._running().wait, SECONDS)
         assert code == 0, f"exit status {code}: {self._last_words()}"

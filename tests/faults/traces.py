@@ -7,7 +7,7 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +56,13 @@ def forms_of_the_mark() -> list[bytes]:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder, by its path in there."""
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+    """Everything in a folder, by its path in there. What goes away meanwhile is left out."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            with suppress(FileNotFoundError):
+                found[str(file.relative_to(folder))] = file.read_bytes()
+    return found
 
 
 def samples(contents: Iterable[bytes]) -> set[bytes]:

@@ -118,23 +118,9 @@ def _served(method: Method, proceed: Proceed) -> Handler:
 
     # gRPC keeps a refusal with its call. Did the refusal's traceback lead back to the call, the two
     # and the whole request with them would be garbage that only the collector finds.
-    async def of_one(raw: bytes, context: Context) -> bytes | None:
-        call = Call(method, context, raw)
-        del raw, context
-        try:
-            return await proceed(call)
-        except grpc.aio.AbortError as refusal:
-            refusal.__traceback__ = None
-            del call
-            raise
-        except grpc.aio.InternalError:
-            # A read or write failed because the caller has gone. gRPC would write a traceback for
-            # each such call into the log, if it does not know that yet.
-            raise asyncio.CancelledError from None
-
-    async def of_many(_: object, context: Context) -> bytes | None:
-        call = Call(method, context, None)
-        del context
+    async def handler(request: Any, context: Context) -> bytes | None:
+        call = Call(method, context, None if method.request_streaming else request)
+        del request, context
         try:
             return await proceed(call)
         except grpc.aio.AbortError as refusal:
@@ -148,8 +134,8 @@ def _served(method: Method, proceed: Proceed) -> Handler:
 
     if method.request_streaming:
         if method.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(of_many)
-        return grpc.stream_unary_rpc_method_handler(of_many)
+            return grpc.stream_stream_rpc_method_handler(handler)
+        return grpc.stream_unary_rpc_method_handler(handler)
     if method.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(of_one)
-    return grpc.unary_unary_rpc_method_handler(of_one)
+        return grpc.unary_stream_rpc_method_handler(handler)
+    return grpc.unary_unary_rpc_method_handler(handler)
