@@ -18,8 +18,7 @@ class AsSet:
 
     def store_inputs(self, tenant: str) -> StoreInputs:
         """How much of a tenant's requests is stored."""
-        own = self._limits.tenant(tenant)
-        return own.store_inputs if own else self._configuration.current.store_inputs
+        return self._limits.store_inputs(tenant)
 
     def retention(self) -> Retention:
         """How long things are kept."""

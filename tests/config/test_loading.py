@@ -224,12 +224,30 @@ def test_settings_that_do_not_fit_together() -> None:
 def test_secrets_by_reference(written: Any, tmp_path: Path) -> None:
     """`env:` and `file:`, the latter beside the configuration file; the variable beats both."""
     (tmp_path / "token").write_text("r8_from_file\n")
-    path = written("[upstream]\ntoken = 'file:token'\n[server]\nredis_url = 'env:THE_REDIS'\n")
-    settings = load_settings(path, {"THE_REDIS": "redis://user:word@host"})
+    path = written(
+        "[upstream]\ntoken = 'file:token'\n"
+        "[storage]\naccess_key_id = 'env:THE_ID'\nsecret_access_key = 'env:THE_KEY'\n"
+    )
+    settings = load_settings(path, {"THE_ID": "id", "THE_KEY": "word"})
     assert settings.replicate_api_token == SecretStr("r8_from_file")
-    assert settings.redis_url == SecretStr("redis://user:word@host")
-    settings = load_settings(path, {"THE_REDIS": "x", "REPLICATE_API_TOKEN": "r8_from_env"})
+    assert settings.storage_secret_access_key == SecretStr("word")
+    environ = {"THE_ID": "x", "THE_KEY": "x", "REPLICATE_API_TOKEN": "r8_from_env"}
+    settings = load_settings(path, environ)
     assert settings.replicate_api_token == SecretStr("r8_from_env")
+
+
+@pytest.mark.parametrize(("name", "key"), [("database_url", "DATABASE"), ("redis_url", "REDIS")])
+def test_what_is_not_built_is_refused(written: Any, name: str, key: str) -> None:
+    """By the variable or by the line of the file that sets it; an empty variable sets nothing."""
+    variable = f"MEDIAGATE_{key}_URL"
+    (problem,) = problems(None, **{variable: "kind://user:hush@host/0"})
+    assert problem.startswith(f"environment: {variable}: is not built yet: this gate keeps")
+    assert "Leave it unset" in problem
+    path = written(f"[server]\n{name} = 'env:OURS'\n")
+    (problem,) = problems(path, OURS="kind://user:hush@host/0")
+    assert problem.startswith(f"{path}, line 2: server.{name}: is not built yet")
+    assert "hush" not in problem
+    assert load_settings(None, {variable: ""}) == Settings()
 
 
 def test_a_secret_that_points_to_an_empty_file(written: Any, tmp_path: Path) -> None:
@@ -248,7 +266,7 @@ def test_a_token_that_no_header_takes(token: str) -> None:
 
 def test_secrets_are_never_shown() -> None:
     """Neither by the settings nor by the choice of upstream."""
-    environ = {"REPLICATE_API_TOKEN": "r8_hush", "MEDIAGATE_DATABASE_URL": "pg://u:hush@h"}
+    environ = {"REPLICATE_API_TOKEN": "r8_hush", "MEDIAGATE_WEBHOOK_SECRETS": "whsec_hush"}
     settings = load_settings(None, environ)
     shown = f"{settings} {settings!r} {settings.model_dump()} {settings.upstream_choice()!r}"
     assert "hush" not in shown

@@ -64,3 +64,10 @@ def test_every_variable_that_our_code_reads_is_known() -> None:
     found = {name for file in code for name in re.findall(words, file.read_text())}
     assert {"MEDIAGATE_API_KEY", "MEDIAGATE_FAILPOINT", "MEDIAGATE_CONFIG"} <= found
     assert not strays(dict.fromkeys(found, "x"))
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
+def test_a_database_that_is_not_used_is_told(name: str) -> None:
+    """By its usual name it may be another program's: no error, and not silent."""
+    (line,) = strays({name: "kind://user:hush@host"})
+    assert line == f"the variable {name} has no effect: what it asks for is not built yet"

@@ -68,7 +68,7 @@ def test_what_a_file_says(path: Path) -> None:
     )
     assert [budget.limit_nanos for budget in acme.budgets] == [100_050_000_000, 2_000_000_000]
     assert acme.budgets[1].label == ("team", "search=x")
-    assert (quiet.id, quiet.keys, quiet.admin, quiet.store_inputs) == ("quiet", (), False, "none")
+    assert (quiet.id, quiet.keys, quiet.admin, quiet.store_inputs) == ("quiet", (), False, None)
     assert KEY not in repr(settings)
     settings.check_exposure()
 

@@ -21,7 +21,7 @@ def test_every_setting_is_listed() -> None:
     """The table has a row for each setting that does something, and names the others below it."""
     working = {variable_of(name) for name in Settings.model_fields.keys() - NOT_BUILT - FILE_ONLY}
     assert {name for name, _ in ROW.findall(SETTINGS)} == working | {"MEDIAGATE_CONFIG"}
-    idle = SETTINGS[SETTINGS.index("without effect yet:") :].split("\n\n")[0]
+    idle = SETTINGS[SETTINGS.index("Not built yet, so") :].split("\n\n")[0]
     assert set(re.findall(r"`(\w+)`", idle)) == {variable_of(name) for name in NOT_BUILT}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from mediagate_server.config.live import Configuration
-from mediagate_server.config.tenants import Budget, Tenant
+from mediagate_server.config.tenants import Budget, StoreInputs, Tenant
 
 
 class TenantLimits:
@@ -37,6 +37,12 @@ class TenantLimits:
         own = self.tenant(tenant)
         usual = self._configuration.current.max_in_flight
         return usual if own is None or own.max_in_flight is None else own.max_in_flight
+
+    def store_inputs(self, tenant: str) -> StoreInputs:
+        """How much of a tenant's requests is stored."""
+        own = self.tenant(tenant)
+        usual = self._configuration.current.store_inputs
+        return usual if own is None or own.store_inputs is None else own.store_inputs
 
     def budgets(self, tenant: str) -> Sequence[Budget]:
         """What bounds a tenant's spending."""

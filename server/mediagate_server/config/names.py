@@ -130,7 +130,7 @@ NOT_BUILT: Final = frozenset(
         "redis_url",
     }
 )
-"""Settings that are accepted and checked, and change nothing yet."""
+"""Settings that are refused: what they ask for is not built, and must not look as if it were."""
 
 _OWN: Final[Mapping[str, str]] = MappingProxyType({"replicate_api_token": "REPLICATE_API_TOKEN"})
 

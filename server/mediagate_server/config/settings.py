@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mediagate_server.config.address import is_loopback, split_address, split_bucket_url
-from mediagate_server.config.names import NOT_BUILT
 from mediagate_server.config.problem import ConfigError
 from mediagate_server.config.tenants import AssumedUsd, StoreInputs, Tenant
 from mediagate_server.internet import Reach
@@ -76,10 +75,21 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _not_built(value: SecretStr | None) -> SecretStr | None:
+    """Nothing alone. Its words never repeat what was set: it may hold a password."""
+    if value is None or not value.get_secret_value():
+        return None
+    raise ValueError(
+        "is not built yet: this gate keeps its records in SQLite in data_dir, and its limits in "
+        "its own process. Leave it unset"
+    )
+
+
 TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
 Url = Annotated[str, AfterValidator(_url)]
 BucketUrl = Annotated[str, AfterValidator(_bucket_url)]
+NotBuilt = Annotated[SecretStr | None, AfterValidator(_not_built)]
 Token = Annotated[SecretStr | None, AfterValidator(_token)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Slug = Annotated[str, Field(min_length=1)]
@@ -105,10 +115,10 @@ class Settings(BaseModel):
     """How others reach the web port. Unset: upstream tells nothing, it is asked instead."""
     data_dir: Path = Path(".mediagate")
     """Where the store is."""
-    database_url: SecretStr | None = None
-    """Accepted; the store is SQLite in `data_dir`."""
-    redis_url: SecretStr | None = None
-    """Accepted; limits are kept in the process."""
+    database_url: NotBuilt = None
+    """Refused until it works: the store is SQLite in `data_dir`."""
+    redis_url: NotBuilt = None
+    """Refused until it works: limits are kept in the process."""
     lease_seconds: float = Field(default=15.0, ge=1, le=600)
     """How long a gate that stands still keeps the next one out of its data folder."""
     drain_seconds: float = Field(default=5.0, ge=0, le=600)
@@ -180,7 +190,7 @@ class Settings(BaseModel):
     upload_life: float = Field(default=86_400.0, ge=60, le=31_536_000)
     """How long an upload is kept."""
     store_inputs: StoreInputs = "none"
-    """How much of a request is stored to be shown again, where nobody configured a tenant."""
+    """How much of a request is stored to be shown again, where its tenant says nothing else."""
     inputs_life: Retention = 30 * 86_400.0
     """How long stored requests are kept; 0: for ever. So for the next two."""
     text_life: Retention = 30 * 86_400.0
@@ -280,13 +290,3 @@ class Settings(BaseModel):
                 "public_url must be https: Replicate posts webhooks to nothing else. Leave it "
                 "unset to do without webhooks; every end is found by asking as well"
             )
-
-    def without_effect(self) -> tuple[str, ...]:
-        """Settings that were set to something and change nothing yet: worth a word at start."""
-        return tuple(
-            sorted(
-                name
-                for name in NOT_BUILT & self.model_fields_set
-                if getattr(self, name) != type(self).model_fields[name].default
-            )
-        )

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from mediagate_server.config.names import FILE_ONLY, variable_of
+from mediagate_server.config.names import FILE_ONLY, NOT_BUILT, variable_of
 from mediagate_server.config.settings import Settings
 
 _PREFIX: Final = "MEDIAGATE_"
@@ -18,6 +18,8 @@ _OTHERS: Final = frozenset(
     }
 )
 """What other parts of this project read: the clients, the command line, the tests."""
+_WITHOUT_PREFIX: Final = frozenset(name.upper() for name in NOT_BUILT)
+"""What others read by these names, so that it is no error here; nor is it silent."""
 _OF_TESTS: Final = "MEDIAGATE_TEST_"
 _ALIKE: Final = 0.75
 
@@ -34,11 +36,15 @@ def strays(environ: Mapping[str, str], document: Mapping[str, Any] | None = None
     return [
         _line(name, known)
         for name in sorted(environ)
-        if name.upper().startswith(_PREFIX) and name not in read and not name.startswith(_OF_TESTS)
+        if (name.upper().startswith(_PREFIX) or name in _WITHOUT_PREFIX)
+        and name not in read
+        and not name.startswith(_OF_TESTS)
     ]
 
 
 def _line(name: str, known: set[str]) -> str:
+    if name in _WITHOUT_PREFIX:
+        return f"the variable {name} has no effect: what it asks for is not built yet"
     near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)
     meant = f"; is {near[0]} meant?" if near else ""
     return f"the variable {name} is not a setting and has no effect{meant}"

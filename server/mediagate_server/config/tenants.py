@@ -153,9 +153,9 @@ class Tenant(BaseModel):
     admin: bool = False
     """Whether it may call AdminService, and see what others spend."""
     requests_per_minute: Limit | None = None
-    """None: as for all; 0: no limit. So for the next."""
+    """None: as for all, like the next two; 0: no limit."""
     max_in_flight: Limit | None = None
-    store_inputs: StoreInputs = "none"
+    store_inputs: StoreInputs | None = None
     budgets: tuple[Budget, ...] = ()
     webhook_url: WebhookUrl = Field(default="", repr=False)
     """Told when a budget passes a threshold, as callers' webhooks are."""
