@@ -166,6 +166,33 @@ async def test_what_cannot_be_kept(
 
 @pytest.mark.parametrize(
     "uri",
+    ["data:,", "data:image/png;base64,", "data:image/png,", "DATA:;base64,", "data:;base64,%3D"],
+)
+async def test_what_cannot_change_is_not_tried_again(
+    uri: str, folder: Folder, spool: Spool, served: Served
+) -> None:
+    """All there is of an empty medium is within its URI: it is refused without a pause."""
+    clock = Jumping()
+    began = clock.now()
+    async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = OutputKeeper(
+            folder,
+            spool,
+            fetcher,
+            MediaInspector(),
+            max_bytes=lambda: 1_000_000,
+            timeout=lambda: 30.0,
+            now=clock.now,
+            sleep=clock.sleep,
+        )
+        (kept,) = await keeper.keep("gen_1", (StoredMedia(uri, "image/png", EXPIRES),), ENDED)
+    assert kept.failure is not None
+    assert kept.failure.metadata["cause"] in ("the file is empty", "its data URI cannot be read")
+    assert clock.now() == began
+
+
+@pytest.mark.parametrize(
+    "uri",
     [
         "http://localhost:{port}/a",
         "http://[::1]:{port}/a",

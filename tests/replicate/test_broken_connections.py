@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import zlib
 
 import pytest
 
@@ -75,6 +76,10 @@ async def test_a_kept_connection_that_dies_under_a_create_is_a_doubt(serve_raw: 
         (HEAD, b"\r\n", WHOLE),
         (HEAD, b"Content-Length: 31\r\nContent-Encoding: identity\r\n\r\n", WHOLE[:9], WHOLE[9:]),
         (HEAD, b"Content-Encoding: gzip\r\n\r\n", gzip.compress(WHOLE)),
+        (HEAD, b"Content-Encoding: gzip, gzip\r\n\r\n", gzip.compress(gzip.compress(WHOLE))),
+        (HEAD, b"Content-Encoding: deflate\r\n\r\n", zlib.compress(WHOLE)),
+        (HEAD, b"Content-Encoding: deflate\r\n\r\n", zlib.compress(WHOLE, wbits=-15)),
+        (HEAD, b"Content-Encoding: none\r\n\r\n", WHOLE),
         (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", HEAD, b"\r\n", WHOLE),
     ],
 )
@@ -84,6 +89,21 @@ async def test_whole_bodies_in_any_form_are_answers(
     """Ended by the connection's end, in pieces, or packed although that was not asked for."""
     async with ReplicateClient(settings(await serve_raw(answers(*pieces)))) as client:
         assert (await client.create(request())).id == "p1"
+
+
+@pytest.mark.parametrize("path", ["create", "list"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_refusal_is_read_though_it_is_encoded(
+    serve_raw: ServeRaw, coding: str, path: str
+) -> None:
+    """Which input is wrong, and how long to wait, stand in the body alone."""
+    pack = gzip.compress if coding == "gzip" else zlib.compress
+    body = pack(b'{"detail": "slow down, resets in ~7s"}')
+    head = f"HTTP/1.1 429 X\r\nContent-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with ReplicateClient(settings(await serve_raw(answers(head.encode(), body)))) as client:
+        with pytest.raises(Refused) as refused:
+            await (client.create(request()) if path == "create" else client.list_predictions())
+    assert refused.value.retry_after == 7
 
 
 async def test_a_refusal_stands_although_its_body_breaks(serve_raw: ServeRaw) -> None:

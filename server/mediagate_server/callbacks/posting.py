@@ -23,6 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mediagate_server import caller
 from mediagate_server.internet import Reach
+from mediagate_server.request_url import parse_request_url
 from mediagate_server.worker_processes import FairPlaces, QueueFull
 
 _USER_AGENT: Final = f"mediagate/{version('mediagate')}"
@@ -103,12 +104,14 @@ class Poster:
         if session is None:
             return NO_ANSWER
         try:
+            # Letter for letter: a receiver's URL may be signed.
+            target = parse_request_url(url)
             async with session.post(
-                url, headers=headers, data=body, allow_redirects=False
+                target, headers=headers, data=body, allow_redirects=False
             ) as answer:
                 return answer.status
         except (aiohttp.ClientError, OSError, ValueError):
-            # ValueError: a URL that the library cannot make anything of.
+            # ValueError: a URL that nothing can be sent to.
             return NO_ANSWER
 
     def _session(self, url: str) -> aiohttp.ClientSession | None:

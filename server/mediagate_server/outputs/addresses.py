@@ -2,6 +2,8 @@
 
 from yarl import URL
 
+from mediagate_server.request_url import parse_request_url, resolve_redirect
+
 _DELIVERY = "replicate.delivery"
 
 
@@ -12,24 +14,26 @@ class NotAllowed(Exception):
 def may_fetch(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
     """The link, parsed once; what redirects from `seen_from` may be relative. Raises NotAllowed.
 
+    Path and query are asked for letter for letter: links may be signed.
+
     Allowed: https on replicate.delivery and its subdomains, and where the configured upstream
     itself is: that host, that port, that scheme. What a model answers must not be able to point
     the gate at other machines, nor at what else listens on upstream's.
     """
     try:
-        url = seen_from.join(URL(link)) if seen_from else URL(link)
-        host, port = (url.host or "").lower(), url.port
+        url = resolve_redirect(seen_from, link) if seen_from else parse_request_url(link)
+        host, port = url.raw_host or "", url.port
     except ValueError as unreadable:
         raise NotAllowed from unreadable
-    if not host or not port or url.user is not None or url.password is not None:
+    if not port:
         raise NotAllowed
     delivered = url.scheme == "https" and (host == _DELIVERY or host.endswith(f".{_DELIVERY}"))
     own = url.scheme == upstream.scheme and is_upstreams(host, port, upstream)
     if not delivered and not own:
         raise NotAllowed
-    return url.with_fragment(None)
+    return url
 
 
 def is_upstreams(host: str, port: int, upstream: URL) -> bool:
-    """Whether that is where the configured upstream is."""
-    return (host.lower(), port) == ((upstream.host or "").lower(), upstream.port)
+    """Whether that is where the configured upstream is; `host` in ASCII, as it is looked up."""
+    return (host.lower(), port) == ((upstream.raw_host or "").lower(), upstream.port)

@@ -15,6 +15,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
+from mediagate_server.content_encoding import (
+    TruncatedContent,
+    UndecodableContent,
+    decode_content,
+    is_encoded,
+)
 from mediagate_server.internet import is_global
 from mediagate_server.outputs.addresses import NotAllowed, is_upstreams, may_fetch
 from mediagate_server.outputs.port import CHUNK_BYTES
@@ -47,7 +53,7 @@ class FetchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file that is coming. `size` in bytes, where the server says."""
+    """A file that is coming, decoded. `size` in bytes, where the server says."""
 
     media_type: str
     size: int | None
@@ -97,10 +103,11 @@ class Fetcher:
         """Begin to fetch. FetchFailed, also while the chunks are read."""
         with _told_as_failures():
             async with await self._follow("GET", link) as answer:
+                packing = ",".join(answer.headers.getall("Content-Encoding", ()))
                 yield Fetched(
                     answer.headers.get("Content-Type", ""),
-                    answer.content_length,
-                    answer.content.iter_chunked(CHUNK_BYTES),
+                    None if is_encoded(packing) else answer.content_length,
+                    decode_content(answer.content.iter_chunked(CHUNK_BYTES), packing),
                 )
 
     async def is_there(self, link: str) -> bool:
@@ -144,12 +151,28 @@ def _told_as_failures() -> Iterator[None]:
     """Whatever a fetch may raise, as FetchFailed."""
     try:
         yield
-    except NotAllowed as error:
+    except (NotAllowed, aiohttp.InvalidURL) as error:
         raise FetchFailed("its host is not one to fetch from", passing=False) from error
     except TimeoutError as error:
         raise FetchFailed("nothing more came", passing=True) from error
+    except TruncatedContent as error:
+        raise FetchFailed("the file is cut off", passing=True, absent=True) from error
+    except UndecodableContent as error:
+        # A server that encodes what nobody asked for may do so by turns: it is asked a few times.
+        raise FetchFailed(str(error), passing=True, absent=True) from error
+    except aiohttp.ClientConnectorDNSError as error:
+        if isinstance(error.os_error, _NotPublic):
+            cause = "its host leads to an address that is not public"
+            raise FetchFailed(cause, passing=False) from error
+        raise FetchFailed("the connection broke", passing=True) from error
     except (aiohttp.ClientError, OSError) as error:
         raise FetchFailed("the connection broke", passing=True) from error
+
+
+class _NotPublic(OSError):
+    """Nothing that is tried again may become something else: a name of Replicate's that leads
+    inside is somebody's doing, or the operator's network.
+    """
 
 
 class _PublicResolver(AbstractResolver):
@@ -169,7 +192,7 @@ class _PublicResolver(AbstractResolver):
         found = await self._inner.resolve(host, port, family)
         own = is_upstreams(host, port, self._upstream)
         if not own and not all(is_global(result["host"]) for result in found):
-            raise OSError(None, "the name leads to an address that is not public")
+            raise _NotPublic(None, "the name leads to an address that is not public")
         return found
 
     async def close(self) -> None:

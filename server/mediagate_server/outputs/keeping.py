@@ -276,7 +276,9 @@ class OutputKeeper:
         async with self._spool.incoming(self._max_bytes()) as incoming:
             declared = await self._receive(incoming, medium.uri)
             if not incoming.size:
-                raise FetchFailed("the file is empty", passing=True, absent=True)
+                # A link may lead to more later; what is within the URI itself is all there is.
+                may_come = not data_uri.is_data_uri(medium.uri)
+                raise FetchFailed("the file is empty", passing=may_come, absent=may_come)
             if not take_damaged and is_damaged(incoming.head, declared, medium.media_type):
                 raise FetchFailed("the file is damaged", passing=True, absent=True)
             await incoming.finish()

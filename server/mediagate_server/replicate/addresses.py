@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from yarl import URL
 
 from mediagate_server.replicate.port import NoAnswer, Refusal, Refused
+from mediagate_server.request_url import parse_request_url
 
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 _MODEL = re.compile(rf"{_NAME}/{_NAME}")
@@ -91,20 +92,19 @@ def instant(moment: datetime) -> str:
 
 
 def may_stream(stream_url: str, root: URL) -> URL:
-    """The stream's URL, parsed once by the library that will also connect to it.
+    """The stream's URL, parsed once by the library that will also connect to it; path and query
+    letter for letter.
 
     Allowed: upstream's own scheme, host and port, or https on Replicate's streaming hosts.
     Refused OTHER for the rest: an answer must not be able to point the gate at other machines.
     """
     try:
-        url = URL(stream_url)
-        host, port = (url.host or "").lower(), url.port
+        url = parse_request_url(stream_url)
+        host, port = url.raw_host or "", url.port
     except ValueError as unreadable:
         raise Refused(Refusal.OTHER) from unreadable
-    if url.user is not None or url.password is not None:
-        raise Refused(Refusal.OTHER)
-    own = (url.scheme, host, port) == (root.scheme, (root.host or "").lower(), root.port)
+    own = (url.scheme, host, port) == (root.scheme, (root.raw_host or "").lower(), root.port)
     replicate = url.scheme == "https" and port == 443 and host.endswith(_STREAM_DOMAINS)
-    if not host or not (own or replicate):
+    if not (own or replicate):
         raise Refused(Refusal.OTHER)
-    return url.with_fragment(None)
+    return url

@@ -1,21 +1,22 @@
 """Bodies of answers: bounded, whole as far as they came, unpacked where they must be."""
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator
-from typing import Final
 
 import aiohttp
 import httpx
 
+from mediagate_server.content_encoding import (
+    TruncatedContent,
+    UndecodableContent,
+    decode_content,
+    is_encoded,
+)
 from mediagate_server.replicate.large_bodies import MOST_INLINE, Body, LargeBodies
 from mediagate_server.replicate.port import NoAnswer
 
 LARGEST_ERROR = 64 * 1024
 """Bytes of a body that is only read to see why something was refused."""
-
-
-_UNPACKED_AT_ONCE: Final = 64 * 1024
 
 
 async def receive_body(
@@ -29,7 +30,7 @@ async def receive_body(
 
     One that breaks off is given as far as it came, if it is small.
     """
-    chunks = unpacked(chunks, packing)
+    chunks = _decoded(chunks, packing)
     read: list[bytes] = []
     size = 0
     try:
@@ -46,8 +47,10 @@ async def receive_body(
     return b"".join(read)
 
 
-async def read_body(chunks: AsyncIterator[bytes], status: int, largest: int) -> bytes:
-    """The body as sent. One that breaks off is given as far as it came.
+async def read_body(
+    chunks: AsyncIterator[bytes], status: int, packing: str | None, largest: int
+) -> bytes:
+    """The body, decoded. One that breaks off is given as far as it came.
 
     JSON says itself whether it is whole, and a prediction whose id was read is no doubt any more.
     NoAnswer where nothing came before it broke, or more than `largest` bytes.
@@ -55,7 +58,7 @@ async def read_body(chunks: AsyncIterator[bytes], status: int, largest: int) -> 
     read: list[bytes] = []
     size = 0
     try:
-        async for chunk in chunks:
+        async for chunk in _decoded(chunks, packing):
             size += len(chunk)
             if size > largest:
                 raise NoAnswer("the answer is too large", http_status=status)
@@ -66,30 +69,17 @@ async def read_body(chunks: AsyncIterator[bytes], status: int, largest: int) -> 
     return b"".join(read)
 
 
-def unpacked(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
-    """Asked for identity, some servers pack all the same. NoAnswer for an unknown way of it."""
-    packing = (packing or "identity").strip().lower()
-    if packing in ("", "identity"):
-        return chunks
-    if packing not in ("gzip", "x-gzip", "deflate"):
-        raise NoAnswer("the answer is packed in an unknown way")
-    return _unpacking(chunks)
+def _decoded(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
+    """Asked for identity, some servers encode all the same."""
+    return _decoding(chunks, packing) if is_encoded(packing) else chunks
 
 
-async def _unpacking(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A little at a time: a few bytes may stand for a thousand times as many. Whoever takes what
-    is unpacked bounds it, as all that comes as it is.
-    """
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    async for packed in chunks:
-        data = packed
-        while True:
-            try:
-                plain = unpacker.decompress(data, _UNPACKED_AT_ONCE)
-            except zlib.error:
-                raise NoAnswer("the answer cannot be unpacked") from None
-            data = unpacker.unconsumed_tail
-            if plain:
-                yield plain
-            if not data and len(plain) < _UNPACKED_AT_ONCE:
-                break
+async def _decoding(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
+    """What breaks off counts as far as it came, as a connection does."""
+    try:
+        async for chunk in decode_content(chunks, packing):
+            yield chunk
+    except TruncatedContent:
+        return
+    except UndecodableContent as undecodable:
+        raise NoAnswer(f"the answer cannot be read: {undecodable}") from None

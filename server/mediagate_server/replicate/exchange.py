@@ -156,7 +156,8 @@ class Exchange:
     ) -> UpstreamError:
         """The status alone decides what happened; the body, if it comes, only adds to it."""
         try:
-            body = await read_body(payload.iter_any(), message.code, LARGEST_ERROR)
+            packing = message.headers.get("Content-Encoding")
+            body = await read_body(payload.iter_any(), message.code, packing, LARGEST_ERROR)
         except NoAnswer:
             body = b""
         return failure_of(message.code, message.headers, body, self._now())

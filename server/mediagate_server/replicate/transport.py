@@ -63,7 +63,12 @@ class AnswerTransport(httpx.AsyncBaseTransport):
     async def _failure(self, response: httpx.Response) -> UpstreamError:
         """The status alone decides what happened; the body, if it comes, only adds to it."""
         try:
-            body = await read_body(_chunks(response), response.status_code, LARGEST_ERROR)
+            body = await read_body(
+                _chunks(response),
+                response.status_code,
+                response.headers.get("Content-Encoding"),
+                LARGEST_ERROR,
+            )
         except NoAnswer:
             body = b""
         return failure_of(response.status_code, response.headers, body, self._now())

@@ -1,0 +1,82 @@
+"""Request URLs, letter for letter: for links that others gave us and that may be signed.
+
+HTTP libraries normalise a URL (`%2C` becomes `,`), and a signature over its path or query is then
+wrong. Here only what no request line can hold is changed: a host that is not ASCII becomes its IDNA
+form, other letters that are not become percent-encoded UTF-8, and a fragment is left out. Host and
+port are read by the library that connects, so that what is looked at is what is connected to.
+"""
+
+import re
+from typing import Final
+
+from yarl import URL
+
+_PARTS: Final = re.compile(r"(?P<origin>[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*)(?P<target>[^#]*)")
+_STRIPPED: Final = "".join(map(chr, range(0x21)))
+"""Around a URL: control characters and spaces. What WHATWG says, as does yarl."""
+_REMOVED: Final = str.maketrans("", "", "\t\r\n")
+_NOT_SENDABLE: Final = re.compile(r"[^!-~]+")
+_HOST: Final = re.compile(r"[!-~]+")
+_HAS_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+
+def parse_request_url(text: str) -> URL:
+    """The URL that a request for `text` goes to. Raises ValueError where there is none."""
+    text = text.strip(_STRIPPED).translate(_REMOVED)
+    parts = _PARTS.match(text)
+    if parts is None:
+        raise ValueError("no absolute URL")
+    origin = URL(parts["origin"])
+    if not _HOST.fullmatch(origin.raw_host or ""):
+        raise ValueError("a URL without a host that can be sent")
+    if "@" in parts["origin"]:
+        raise ValueError("a URL with user info")
+    target = _NOT_SENDABLE.sub(_percent_encoded, parts["target"])
+    path, mark, query = target.partition("?")
+    return URL.build(
+        scheme=origin.scheme,
+        authority=origin.raw_authority,
+        # yarl knows no query that is there and empty.
+        path=(path or "/") + ("?" if mark and not query else ""),
+        query_string=query,
+        encoded=True,
+    )
+
+
+def resolve_redirect(seen_from: URL, location: str) -> URL:
+    """Where a redirect leads. Absolute ones are taken letter for letter; in the path of a relative
+    one dots are resolved. Raises ValueError.
+    """
+    location = location.strip(_STRIPPED).translate(_REMOVED)
+    if _HAS_SCHEME.match(location):
+        return parse_request_url(location)
+    if location.startswith("//"):
+        return parse_request_url(f"{seen_from.scheme}:{location}")
+    reference, mark, query = location.partition("#")[0].partition("?")
+    origin = f"{seen_from.scheme}://{seen_from.raw_authority}"
+    path = seen_from.raw_path.removesuffix("?")
+    if reference:
+        merged = f"{path.rpartition('/')[0]}/{reference}"
+        path = reference if reference.startswith("/") else _without_dot_segments(merged)
+    elif not mark:
+        query, mark = seen_from.raw_query_string, "?" if seen_from.raw_query_string else ""
+    return parse_request_url(f"{origin}{path}{mark}{query}")
+
+
+def _without_dot_segments(path: str) -> str:
+    """RFC 3986, 5.2.4. urllib's own joining also drops empty segments."""
+    made: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            del made[-1:]
+        elif segment != ".":
+            made.append(segment)
+    if segments[-1] in (".", ".."):
+        made.append("")
+    return "/" + "/".join(made)
+
+
+def _percent_encoded(found: re.Match[str]) -> str:
+    # Headers are read as UTF-8; bytes that are none stand in the text as surrogates.
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape"))
