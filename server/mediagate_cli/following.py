@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from mediagate_cli.exits import say
@@ -50,6 +52,8 @@ async def _watch(client: "AsyncClient", begun: "Generation") -> "Generation":
     ) as progress:
         bar = progress.add_task(state_in_words(begun), total=None)
         async for generation in client.watch(begun.id):
+            if progress.disable and generation.HasField("queue_position"):
+                say(state_in_words(generation))
             known = generation.HasField("progress")
             progress.update(
                 bar,
@@ -73,8 +77,15 @@ async def _cancel(client: "AsyncClient", generation_id: str) -> None:
 
 
 def state_in_words(generation: "Generation") -> str:
-    """Return where it stands: "running", or "queued at place 3"."""
+    """Return where it stands: "running", or "queued at place 3, starts in about 20 s"."""
     state = type(generation).State.Name(generation.state).removeprefix("STATE_").lower()
-    if generation.HasField("queue_position"):
-        return f"{state} at place {generation.queue_position}"
-    return state
+    if not generation.HasField("queue_position"):
+        return state
+    place = f"{state} at place {generation.queue_position}"
+    start = generation.expected_start_time.ToDatetime(UTC)
+    return f"{place}{start_in_words((start - datetime.now(UTC)).total_seconds())}"
+
+
+def start_in_words(seconds: float) -> str:
+    """Return in how long something that waits is expected to start; empty for hardly any."""
+    return f", starts in about {ceil(seconds)} s" if seconds > 1 else ""

@@ -8,6 +8,7 @@ from mediagate_cli import options as o
 from mediagate_cli.bundles import spread
 from mediagate_cli.connection import with_gate
 from mediagate_cli.exits import say
+from mediagate_cli.following import start_in_words
 
 if TYPE_CHECKING:
     from mediagate.v1.text_pb2 import TextStatus
@@ -79,4 +80,5 @@ async def _show(stream: "AsyncTextStream") -> None:
 
 def _tell_queue(status: "TextStatus") -> None:
     if status.HasField("queue_position"):
-        say(f"waiting at place {status.queue_position}")
+        wait = start_in_words(status.expected_wait.ToTimedelta().total_seconds())
+        say(f"waiting at place {status.queue_position}{wait}")

@@ -57,7 +57,7 @@ class Endless(Upstream):
     def try_admit(self, model: str) -> Turn | None:
         return free_turn() if self.admits else None
 
-    async def admit(self, model: str) -> Turn:
+    async def admit(self, model: str, *, again: bool = False) -> Turn:
         """At once, but not in the accepting commit."""
         return free_turn()
 

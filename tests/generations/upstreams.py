@@ -23,8 +23,12 @@ class NoUpstream:
     def try_admit(self, model: str) -> Turn | None:
         raise AssertionError(model)
 
-    async def admit(self, model: str) -> Turn:
+    async def admit(self, model: str, *, again: bool = False) -> Turn:
         raise AssertionError(model)
+
+    @property
+    def seconds_held(self) -> float:
+        return 0.0
 
     async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         raise AssertionError(model)

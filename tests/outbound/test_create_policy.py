@@ -24,24 +24,9 @@ def test_unreachable_gets_three_attempts(seed: int) -> None:
     assert third is None
 
 
-@given(st.integers(0, 2**32))
-def test_throttled_without_a_wait_gets_six_attempts(seed: int) -> None:
-    """Five more, 1 to 30 seconds later."""
-    policy = CreatePolicy(Random(seed))
-    waits = [policy.delay_before_retry(THROTTLED, ordinal) for ordinal in range(1, 7)]
-    assert waits[-1] is None
-    known = [wait for wait in waits if wait is not None]
-    assert len(known) == 5
-    assert all(1 <= wait <= 30 for wait in known)
-    assert known[0] <= 2 <= known[1] <= 4 <= known[2] <= 8 <= known[3] <= 16
-
-
-@pytest.mark.parametrize("told", [0.0, 0.25, 7.0, 300.0])
-def test_a_told_wait_is_kept_exactly(told: float) -> None:
-    """Not shortened, not spread."""
-    policy = CreatePolicy(Random(1))
-    refused = Refused(Refusal.THROTTLED, retry_after=told)
-    assert [policy.delay_before_retry(refused, n) for n in (1, 5, 6)] == [told, told, None]
+def test_throttled_waits_with_its_account() -> None:
+    """It is no try of this model's that failed: throttle.py has how long all wait."""
+    assert CreatePolicy(Random(1)).delay_before_retry(THROTTLED, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -55,7 +40,7 @@ def test_what_would_be_refused_again_is_not_tried(refusal: Refusal) -> None:
 def test_the_same_seed_waits_the_same() -> None:
     """Nothing random but what was handed in."""
     one, two = CreatePolicy(Random(9)), CreatePolicy(Random(9))
-    for ordinal in range(1, 6):
-        assert one.delay_before_retry(THROTTLED, ordinal) == two.delay_before_retry(
-            THROTTLED, ordinal
+    for ordinal in range(1, 4):
+        assert one.delay_before_retry(UNREACHABLE, ordinal) == two.delay_before_retry(
+            UNREACHABLE, ordinal
         )

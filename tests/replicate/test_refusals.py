@@ -75,8 +75,24 @@ LOW_CREDIT = (
         (
             b'{"detail":"Request was throttled. Your rate limit resets in ~30s."}',
             {"ratelimit_reset": "9"},
+            10.0,
+        ),
+        (b'{"detail":"Your rate limit resets in ~4s."}', {"ratelimit_reset": "9"}, 4.0),
+        (b"<html>", {"ratelimit_reset": "60"}, 10.0),
+        (b"", {"Retry_After": "Sun, 22 Nov 2026 12:20:00 GMT"}, 60.0),
+        (b"", {"Retry_After": "3600"}, 60.0),
+        (b'{"retry_after":7200}', {}, 60.0),
+        (
+            b"",
+            {
+                "Retry_After": "Sun, 22 Nov 2026 17:00:30 GMT",
+                "Date": "Sun, 22 Nov 2026 17:00:00 GMT",
+            },
             30.0,
         ),
+        (b"", {"Retry_After": "Mon, 99 Foo 99999 99:99:99 XXX", "Date": "yesterday"}, None),
+        (b"", {"Retry_After": "-5", "Date": ""}, None),
+        (b'{"retry_after":[5],"detail":{"resets in":"~5s"}}', {"Retry_After": "1e999"}, None),
         (b"<html>", {"ratelimit_reset": "9"}, 9.0),
         (b"", {}, None),
         (b'{"retry_after":true}', {}, None),
@@ -87,7 +103,10 @@ LOW_CREDIT = (
 def test_where_the_wait_is_read(
     body: bytes, headers: dict[str, str], seconds: float | None
 ) -> None:
-    """Header, then body, then text, then the reset header; never a wait that cannot be meant."""
+    """Header, then body, then text, then the reset header; never a wait that cannot be meant.
+
+    What is told to reset is full then: the next token comes within ten seconds.
+    """
     told = failure(429, body, **headers)
     assert isinstance(told, Refused)
     assert told.retry_after == seconds

@@ -190,7 +190,7 @@ async def test_redirects_are_not_followed(serve: Serve, status: int) -> None:
             None,
         ),
         (422, [1, 2], {}, Refusal.INPUT, None),
-        (429, {"detail": "Your rate limit resets in ~30s."}, {}, Refusal.THROTTLED, 30.0),
+        (429, {"detail": "Your rate limit resets in ~8s."}, {}, Refusal.THROTTLED, 8.0),
         (429, b"", {"Retry_After": "2"}, Refusal.THROTTLED, 2.0),
         (409, b"x" * 200_000, {}, Refusal.OTHER, None),
     ],

@@ -29,7 +29,8 @@ SHORTEST_RUN: Final = 5.0
 """Seconds: the shortest `Cancel-After` that Replicate takes."""
 
 MOST_ATTEMPTS: Final = 6
-"""Creates that one output of a generation may be sent with, over all its models."""
+"""Creates that one output of a generation may be sent with, over all its models; those apart that
+were answered 429."""
 
 
 NO_TURNS: Final[Mapping[str, Turn]] = MappingProxyType({})
@@ -43,8 +44,16 @@ class UpstreamDoor(Protocol):
         """Reserve the right to one create if there is one now. Raises errors.CircuitOpen."""
         ...
 
-    async def admit(self, model: str) -> Turn:
-        """Wait for the right to one create, and reserve it. Raises errors.CircuitOpen."""
+    async def admit(self, model: str, *, again: bool = False) -> Turn:
+        """Wait for the right to one create, and reserve it. Raises errors.CircuitOpen.
+
+        `again`: for one whose last create was answered 429: it goes ahead of those that had none.
+        """
+        ...
+
+    @property
+    def seconds_held(self) -> float:
+        """Until the wait is over that upstream has asked for before the next create."""
         ...
 
     async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:

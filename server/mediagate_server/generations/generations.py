@@ -70,6 +70,7 @@ class Generations:
             around.clock.now,
             Claims(around.store),
             ChangeFeed(around.store),
+            lambda: around.upstream.seconds_held,
         )
         self._living = Living(around, self._roll)
         self._overruns = Overruns(around, self._roll, self._living.keep)

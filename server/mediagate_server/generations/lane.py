@@ -33,6 +33,7 @@ from mediagate_server.generations.doors import (
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, poll_of
 from mediagate_server.generations.posting import Answer, Posting
+from mediagate_server.generations.stopping import DEADLINE
 from mediagate_server.generations.tally import count_cost
 from mediagate_server.generations.waking import Wake
 from mediagate_server.generations.whole import Doubt, End, Places, Whole
@@ -205,10 +206,10 @@ class Lane:
         await self._whole.cleared(self.key)
         if self.attempt.state is not AttemptState.QUEUED:
             return
-        waiting = self.attempt.id
-        self._places.queued(waiting, self._whole.saved.current.tenant)
+        waiting, again = self.attempt.id, self._is_throttled
+        self._places.queued(waiting, self._whole.saved.current.tenant, again=again)
         try:
-            self._reserved = await self._around.upstream.admit(plan.slug)
+            self._reserved = await self._around.upstream.admit(plan.slug, again=again)
         finally:
             self._places.served(waiting)
         if self._whole.draining:
@@ -263,14 +264,19 @@ class Lane:
     async def _refused(self, attempt: Attempt, refused: Refused) -> None:
         """A definite no: another attempt where that may help, another model, else the end."""
         reason = refused.refusal.value
-        tries = attempts.of_lane(self._whole.saved.current, self.key)
-        same_model = sum(other.model == attempt.model for other in tries)
+        failure = endings.refused_failure(refused, attempt.model)
+        left = self._whole.seconds_left()
+        if refused.refusal is Refusal.THROTTLED:
+            # The whole account waits, so no other model would be taken either; see Throttle.
+            may_wait = self._around.upstream.seconds_held < left
+            await self._not_taken(attempt, failure, reason, self.plan if may_wait else None)
+            return
+        same_model = sum(other.model == attempt.model for other in self._tries())
         delay = self._around.policy.delay_before_retry(refused, same_model)
-        if delay is not None and delay < self._whole.seconds_left() and self._has_tries_left():
-            await self._not_taken(attempt, endings.never_arrived(), reason, self.plan)
+        if delay is not None and delay < left and self._has_tries_left():
+            await self._not_taken(attempt, failure, reason, self.plan)
             self._not_before = delay
             return
-        failure = endings.refused_failure(refused, attempt.model)
         # Not where the account or upstream itself is the trouble, nor where the input is.
         theirs = refused.refusal in (Refusal.NOT_FOUND, Refusal.OTHER)
         successor = self._successor() if theirs else None
@@ -293,7 +299,10 @@ class Lane:
                 failure = error.failure
             else:
                 return
-        failure = self._stopped() if self._whole.stop.asked else failure
+        if self._whole.stop.asked and not (
+            reason == Refusal.THROTTLED.value and self._whole.stop.because == DEADLINE
+        ):
+            failure = self._stopped()
         await self._whole.unsent(self.key, closed, released, failure)
 
     # Another model
@@ -307,8 +316,19 @@ class Lane:
         return next_that_fits(self._plans, self.attempt.model, left)
 
     def _has_tries_left(self) -> bool:
+        return len(self._tries()) < MOST_ATTEMPTS and not self._whole.quarantine
+
+    def _tries(self) -> list[Attempt]:
+        """The attempts that count: a 429 says that upstream was busy, and nothing else."""
         tries = attempts.of_lane(self._whole.saved.current, self.key)
-        return len(tries) < MOST_ATTEMPTS and not self._whole.quarantine
+        return [one for one in tries if one.reason != Refusal.THROTTLED.value]
+
+    @property
+    def _is_throttled(self) -> bool:
+        """Whether the newest attempt waits because the one before it was answered 429."""
+        tries = attempts.of_lane(self._whole.saved.current, self.key)[-2:]
+        is_unsent = tries[-1].sent_at is None
+        return is_unsent and len(tries) > 1 and tries[0].reason == Refusal.THROTTLED.value
 
     async def _fall_back(self, attempt: Attempt, end: Prediction) -> bool:
         """Where the model failed: settle that and let the next one try. False: nobody does."""
@@ -423,4 +443,8 @@ class Lane:
         await self._not_taken(self.attempt, failure, _NOT_SENT, None)
 
     def _stopped(self) -> Failure:
+        if self._whole.stop.because == DEADLINE and self._is_throttled:
+            held = self._around.upstream.seconds_held
+            refused = Refused(Refusal.THROTTLED, retry_after=held or None)
+            return endings.refused_failure(refused, self.attempt.model)
         return stop_failure(self._whole.saved.current, self._whole.stop.because)

@@ -17,7 +17,8 @@ from mediagate_server.store.records import Generation, Place, State
 class Roll:
     """Implements whole.Places. `doubt` is set whenever an attempt comes into doubt.
 
-    `feed` is told whenever a version of a generation becomes durable.
+    `feed` is told whenever a version of a generation becomes durable. `seconds_held` tells how
+    long no create may be sent now, because upstream has asked for it.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class Roll:
         now: Callable[[], datetime],
         claims: Claims,
         feed: ChangeFeed,
+        seconds_held: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.claims = claims
         self.feed = feed
         self._creates_per_second = creates_per_second
         self._now = now
+        self._seconds_held = seconds_held
         self._lives: dict[str, Life] = {}
         self._lanes: dict[str, HintTaker] = {}
         self._queue: dict[str, str] = {}
@@ -79,7 +82,7 @@ class Roll:
         position = self._position({attempt.id for attempt in record.attempts})
         if position is None:
             return record
-        seconds = position / self._creates_per_second
+        seconds = self._seconds_held() + position / self._creates_per_second
         at = self._now() + timedelta(seconds=seconds)
         return replace(record, place=Place(position, at, seconds))
 
@@ -110,9 +113,12 @@ class Roll:
         """See whole.Places."""
         self.claims.give_up(attempt_id, prediction_id)
 
-    def queued(self, attempt_id: str, tenant: str) -> None:
+    def queued(self, attempt_id: str, tenant: str, *, again: bool = False) -> None:
         """See whole.Places."""
-        self._queue[attempt_id] = tenant
+        if again:
+            self._queue = {attempt_id: tenant, **self._queue}
+        else:
+            self._queue[attempt_id] = tenant
 
     def served(self, attempt_id: str) -> None:
         """See whole.Places."""

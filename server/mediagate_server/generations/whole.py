@@ -132,8 +132,11 @@ class Places(Protocol):
         """It is another's after all: see claims.Claims."""
         ...
 
-    def queued(self, attempt_id: str, tenant: str) -> None:
-        """An attempt waits for the account's rate, behind all of its tenant's that wait already."""
+    def queued(self, attempt_id: str, tenant: str, *, again: bool = False) -> None:
+        """An attempt waits for the account's rate, behind all of its tenant's that wait already.
+
+        `again`: ahead of them, as one that follows on a 429.
+        """
         ...
 
     def served(self, attempt_id: str) -> None:

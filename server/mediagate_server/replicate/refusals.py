@@ -31,12 +31,18 @@ _REFUSALS = {
 _IN_DOUBT = frozenset({408, 499})
 _RESETS_IN = re.compile(r"resets in ~?([0-9]{1,6}(?:\.[0-9]{1,6})?) ?s")
 _LONGEST_WAIT = 86_400.0
+_LONGEST_KEPT = 60.0
+"""Seconds. The limits are by the minute: who asks for more is kept waiting for no more."""
+_LONGEST_TOKEN = 10.0
+"""Seconds until the next token of the slowest account there is, which gets six a minute."""
 
 
 def failure_of(
     status: int, headers: Mapping[str, str], body: bytes, now: datetime
 ) -> UpstreamError:
-    """The exception for an answer outside 200-299. `now` is only for a Retry-After that is a date.
+    """The exception for an answer outside 200-299.
+
+    `now` is only for a Retry-After that is a date, where the answer has no date of its own.
 
     A redirect is never followed, so it answers nothing: after a create it is a doubt.
     """
@@ -77,30 +83,42 @@ def _document(body: bytes) -> dict[str, Any]:
 def _retry_after(
     headers: Mapping[str, str], document: Mapping[str, Any], now: datetime
 ) -> float | None:
-    """Seconds to wait, from the first place that says so. Not every 429 has the header."""
-    text = _RESETS_IN.search(str(document.get("detail", "")))
+    """Seconds to wait, from the first place that says so. Not every 429 has the header.
+
+    The limit is a token bucket, and what is told to reset, in words or by `ratelimit-reset`, is
+    full then: of a large bucket that is a minute away, and its next token a tenth of a second.
+    """
+    sent = _date(headers.get("Date")) or now
     for seconds in (
-        _header_seconds(headers.get("Retry-After"), now),
+        _header_seconds(headers.get("Retry-After"), sent),
         _seconds(document.get("retry_after")),
-        _seconds(text[1] if text else None),
-        _seconds(headers.get("ratelimit-reset")),
     ):
         if seconds is not None:
-            return seconds
+            return min(seconds, _LONGEST_KEPT)
+    text = _RESETS_IN.search(str(document.get("detail", "")))
+    for full in (_seconds(text[1] if text else None), _seconds(headers.get("ratelimit-reset"))):
+        if full is not None:
+            return min(full, _LONGEST_TOKEN)
     return None
 
 
-def _header_seconds(value: str | None, now: datetime) -> float | None:
-    """Retry-After is a number of seconds or an HTTP date; a date gone by means now."""
+def _header_seconds(value: str | None, sent: datetime) -> float | None:
+    """Retry-After is a number of seconds or an HTTP date; a date gone by means now.
+
+    The date is by upstream's clock, as is that of the answer.
+    """
     seconds = _seconds(value)
-    if seconds is not None or value is None:
-        return seconds
+    moment = None if seconds is not None else _date(value)
+    return seconds if moment is None else _seconds(max(0.0, (moment - sent).total_seconds()))
+
+
+def _date(value: str | None) -> datetime | None:
+    """An HTTP date; None for anything else."""
     try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
+        moment = parsedate_to_datetime(value) if value else None
+    except (ValueError, TypeError, OverflowError):
         return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return _seconds(max(0.0, (aware - now).total_seconds()))
+    return moment.replace(tzinfo=UTC) if moment and not moment.tzinfo else moment
 
 
 def _seconds(value: object) -> float | None:

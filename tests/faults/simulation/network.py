@@ -55,15 +55,21 @@ class Door:
         self._upstream = network.upstream
         self._is_alive = is_alive
         self._intends = intends
+        self._held_until = 0.0
 
     def try_admit(self, model: str) -> Turn | None:
         """See doors.UpstreamDoor."""
         return free_turn() if self._chance.random.random() < 0.8 else None
 
-    async def admit(self, model: str) -> Turn:
+    async def admit(self, model: str, *, again: bool = False) -> Turn:
         """See doors.UpstreamDoor."""
-        await self._pause(self._chance.random.choice((0.0, 0.1, 6.0)))
+        await self._pause(self._chance.random.choice((0.0, 0.1, 6.0)) + self.seconds_held)
         return free_turn()
+
+    @property
+    def seconds_held(self) -> float:
+        """See doors.UpstreamDoor."""
+        return max(self._held_until - asyncio.get_running_loop().time(), 0.0)
 
     async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         """See doors.UpstreamDoor."""
@@ -88,7 +94,8 @@ class Door:
             fate = ""
         if fate == "throttled":
             await self._pause(self._chance.latency())
-            raise Refused(Refusal.THROTTLED, retry_after=random.choice((None, 1.0, 5.0)))
+            self._held_until = loop.time() + random.choice((1.0, 5.0))
+            raise Refused(Refusal.THROTTLED)
         made: asyncio.Future[Run] = loop.create_future()
 
         def arrive() -> None:

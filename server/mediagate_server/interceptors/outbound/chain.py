@@ -82,10 +82,13 @@ class Outbound(Upstream):
             return None
         return self._pace.try_reserve_create()
 
-    async def admit(self, model: str = OTHER) -> Turn:
-        """Wait for a create's turn and reserve it. CircuitOpen at once, or after the wait."""
+    async def admit(self, model: str = OTHER, *, again: bool = False) -> Turn:
+        """Wait for a create's turn and reserve it. CircuitOpen at once, or after the wait.
+
+        `again`: for a call whose last create upstream's own limit has refused.
+        """
         self._breaker.check(model)
-        turn = await self._pace.reserve_create()
+        turn = await self._pace.reserve_create(again=again)
         try:
             lease = self._breaker.admit(model)
         except BaseException:
@@ -97,6 +100,11 @@ class Outbound(Upstream):
             self._breaker.give_back(model, lease)
 
         return Turn(turn.use, release)
+
+    @property
+    def seconds_held(self) -> float:
+        """Until the wait that upstream has asked for before the next create is over."""
+        return self._pace.seconds_held
 
     async def create(
         self, request: CreateRequest, *, model: str = OTHER, turn: Turn | None = None

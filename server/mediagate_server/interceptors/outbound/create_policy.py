@@ -2,7 +2,8 @@
 
 Each new try of a create is a new attempt with its own record, opened before anything is sent, so
 the loop is where records are made: in `generations`. Only its timing is decided here. A create
-that got no answer is not refused but in doubt, and never comes here.
+that got no answer is not refused but in doubt, and never comes here. One that upstream's limit
+refused waits with the whole account, for as long as its call may: see `throttle.py`.
 """
 
 from random import Random
@@ -14,17 +15,12 @@ from mediagate_server.replicate.port import Refusal, Refused
 
 
 class CreatePolicy:
-    """UNREACHABLE: 3 attempts, 0.2 to 2 s apart. THROTTLED: 6, after the wait that upstream told
-    (else 1 to 30 s). Anything else would be refused again.
-    """
+    """UNREACHABLE: 3 attempts, 0.2 to 2 s apart. Anything else would be refused again."""
 
     def __init__(self, random: Random) -> None:
         self._policies = {
             Refusal.UNREACHABLE: Retrying(
                 stop=stop_after_attempt(3), wait=Backoff(0.4, 2.0, random)
-            ),
-            Refusal.THROTTLED: Retrying(
-                stop=stop_after_attempt(6), wait=Backoff(2.0, 30.0, random)
             ),
         }
 

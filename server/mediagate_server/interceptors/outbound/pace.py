@@ -32,20 +32,38 @@ class Pace:
         """All but creates wait for their turn here; a throttled answer holds its whole kind."""
         if call.endpoint == "stream":
             return await proceed()
-        rate = self._creates if call.endpoint == "create" else self._reads
-        if call.endpoint != "create":
-            # A run that is to be cancelled is paid for while its cancel waits behind the polls.
-            first = call.endpoint == "cancel"
-            waited = await (rate.take_first() if first else rate.take(caller.tenant()))
-            self._waits[call.endpoint].observe(waited)
+        if call.endpoint == "create":
+            return await self._create(proceed)
+        # A run that is to be cancelled is paid for while its cancel waits behind the polls.
+        first, rate = call.endpoint == "cancel", self._reads
+        waited = await (rate.take_first() if first else rate.take(caller.tenant()))
+        self._waits[call.endpoint].observe(waited)
         try:
             return await proceed()
         except Refused as refused:
             if refused.refusal is Refusal.THROTTLED:
                 # The limit is the account's: whoever asks next would only be refused too.
-                told = refused.retry_after
-                rate.hold(_UNTOLD_HOLD if told is None else min(told, _LONGEST_HOLD))
+                told = _told(refused)
+                rate.hold(_UNTOLD_HOLD if told is None else told)
             raise
+
+    async def _create(self, proceed: Callable[[], Awaitable[T]]) -> T:
+        sent_at = asyncio.get_running_loop().time()
+        try:
+            answer = await proceed()
+        except BaseException as failure:
+            if isinstance(failure, Refused) and failure.refusal is Refusal.THROTTLED:
+                self._creates.refused(sent_at, _told(failure))
+            else:
+                self._creates.answered(sent_at)
+            raise
+        self._creates.answered(sent_at)
+        return answer
+
+    @property
+    def seconds_held(self) -> float:
+        """Until the wait that upstream has asked for before the next create is over."""
+        return self._creates.seconds_held
 
     def try_reserve_create(self) -> Turn | None:
         """Reserve a create's turn if it is free now and nobody waits for one."""
@@ -54,9 +72,17 @@ class Pace:
             self._waits["create"].observe(0.0)
         return turn
 
-    async def reserve_create(self) -> Turn:
-        """Wait for a create's turn, one tenant after the other, and reserve it."""
+    async def reserve_create(self, *, again: bool = False) -> Turn:
+        """Wait for a create's turn, one tenant after the other, and reserve it.
+
+        `again`: for one whose last turn upstream's own limit has refused.
+        """
         started = asyncio.get_running_loop().time()
-        turn = await self._creates.reserve(caller.tenant())
+        turn = await self._creates.reserve(caller.tenant(), again=again)
         self._waits["create"].observe(asyncio.get_running_loop().time() - started)
         return turn
+
+
+def _told(refused: Refused) -> float | None:
+    told = refused.retry_after
+    return None if told is None else min(told, _LONGEST_HOLD)

@@ -5,6 +5,7 @@ import math
 from contextlib import suppress
 
 from mediagate_server.interceptors.outbound.fair_lock import FairLock
+from mediagate_server.interceptors.outbound.throttle import Throttle
 from mediagate_server.interceptors.outbound.turn import Turn
 
 _MINUTE = 60.0
@@ -57,6 +58,7 @@ class Rate:
         self._bucket = _Bucket(self.burst, (per_minute - self.burst + 1) / _MINUTE)
         self._steady = _Bucket(1, per_minute / _MINUTE)
         self._turn = FairLock()
+        self._throttle = Throttle()
         self._reserved = 0
         self._changed = asyncio.Event()
         """A reservation has ended: who waits for room reckons anew."""
@@ -69,12 +71,15 @@ class Rate:
             return None
         return self._reserve()
 
-    async def reserve(self, tenant: str = "") -> Turn:
-        """Wait for a turn of this tenant's, and reserve it. Empty: the gate's own."""
+    async def reserve(self, tenant: str = "", *, again: bool = False) -> Turn:
+        """Wait for a turn of this tenant's, and reserve it. Empty: the gate's own.
+
+        `again`: ahead of the tenant's others, as one whose last turn upstream has refused.
+        """
         self._waiting += 1
         try:
             # Only one at a time waits for room: newcomers must not pass those who came before.
-            async with self._turn.held_for(tenant):
+            async with self._turn.held_for(tenant, first=again):
                 return await self._next()
         finally:
             self._waiting -= 1
@@ -102,6 +107,22 @@ class Rate:
         """Give no turn for this long. Never shortens a hold."""
         self._held_until = max(self._held_until, _now() + seconds)
 
+    @property
+    def seconds_held(self) -> float:
+        """Until the wait that upstream has asked for is over."""
+        return max(self._held_until - _now(), 0.0)
+
+    def refused(self, sent_at: float, told: float | None) -> None:
+        """A create that was sent then was refused by upstream's own limit: see Throttle."""
+        self.hold(self._throttle.refused(sent_at, _now(), told))
+        self._changed.set()
+
+    def answered(self, sent_at: float) -> None:
+        """A create that was sent then was not refused by it."""
+        if self._throttle.is_closed:
+            self._throttle.answered(sent_at)
+            self._changed.set()
+
     async def _next(self) -> Turn:
         while (left := self._seconds_until_free()) > 0:
             self._changed.clear()
@@ -114,11 +135,14 @@ class Rate:
     def _seconds_until_free(self) -> float:
         now = _now()
         room = (bucket.seconds_until_room(now, self._reserved) for bucket in self._buckets())
-        return max(self._held_until - now, *room)
+        return max(self._held_until - now, self._throttle.seconds_until_open(now), *room)
 
     def _reserve(self) -> Turn:
         self._reserved += 1
-        return Turn(self._use, self._release)
+        if not self._throttle.is_closed:
+            return Turn(self._use, self._release)
+        self._throttle.begin_probe()
+        return Turn(self._use, self._release_probe)
 
     def _use(self) -> None:
         self._reserved -= 1
@@ -129,6 +153,10 @@ class Rate:
     def _release(self) -> None:
         self._reserved -= 1
         self._changed.set()
+
+    def _release_probe(self) -> None:
+        self._throttle.give_up_probe()
+        self._release()
 
     def _buckets(self) -> tuple[_Bucket, ...]:
         """For a minute after a hold, turns come one by one.

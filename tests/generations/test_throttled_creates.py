@@ -1,0 +1,141 @@
+"""A create that is answered 429: the call waits, and ends as what it is where that was in vain."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace as replace_fields
+from pathlib import Path
+
+import pytest
+
+from mediagate_server.errors import Reason, StoredFailure
+from mediagate_server.generations.clock import SystemClock, Timer
+from mediagate_server.generations.generations import Generations
+from mediagate_server.interceptors.outbound.turn import Turn
+from mediagate_server.replacing import replace
+from mediagate_server.replicate.port import CreateRequest, Prediction, Refusal, Refused
+from mediagate_server.store.records import AttemptState, State
+from mediagate_server.store.sqlite import SqliteStore
+from tests.generations.surroundings import Upstream, around, submission, work
+from tests.generations.upstreams import free_turn
+
+
+class Hasty(SystemClock):
+    """Its timeouts are over soon."""
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        return super().call_later(min(seconds, 0.3), callback)
+
+
+class Throttled(Upstream):
+    """Answers 429 so many times, or refuses otherwise; `held` is what it asks to wait for."""
+
+    def __init__(self, *refusals: Refusal, held: float = 0.0, admits: bool = True) -> None:
+        super().__init__()
+        self.refusals = list(refusals)
+        self.held = held
+        self.admits = admits
+        self.again: list[bool] = []
+
+    @property
+    def seconds_held(self) -> float:
+        return self.held
+
+    async def admit(self, model: str, *, again: bool = False) -> Turn:
+        self.again.append(again)
+        if not self.admits:
+            await asyncio.Event().wait()
+        return free_turn()
+
+    async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
+        if self.refusals:
+            raise Refused(self.refusals.pop(0), http_status=429, retry_after=7.0)
+        return await super().create(request, model=model, turn=turn)
+
+
+async def test_any_number_of_429s_is_waited_out(tmp_path: Path) -> None:
+    """They do not count to the six creates, and each closes its attempt at no cost."""
+    upstream = Throttled(*[Refusal.THROTTLED] * 20)
+    async with (
+        SqliteStore(tmp_path) as store,
+        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+    ):
+        attached = await generations.start(submission(1), work)
+        record = await attached.until_settled(None)
+    assert record.state is State.SUCCEEDED
+    *refused, last = record.attempts
+    assert len(refused) == 20
+    assert {(one.state, one.reason) for one in refused} == {(AttemptState.REFUSED, "throttled")}
+    assert {one.cost.nanos for one in refused if one.cost} == {0}
+    assert last.ordinal == 21
+    assert len(upstream.created) == 1
+    assert upstream.again == [True] * 20
+
+
+async def test_what_else_is_refused_still_counts(tmp_path: Path) -> None:
+    """429s between them do not make more of the three tries at an upstream that is not there."""
+    limit, away = Refusal.THROTTLED, Refusal.UNREACHABLE
+    upstream = Throttled(limit, away, limit, limit, away, limit, away)
+    async with (
+        SqliteStore(tmp_path) as store,
+        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+    ):
+        attached = await generations.start(submission(1), work)
+        with pytest.raises(StoredFailure) as caught:
+            await attached.until_settled(None)
+    assert caught.value.failure.reason is Reason.UPSTREAM_UNAVAILABLE
+    assert not upstream.refusals
+    assert upstream.created == []
+
+
+@pytest.mark.parametrize("held", [30.0, 60.0])
+async def test_a_wait_beyond_the_timeout_is_not_begun(tmp_path: Path, held: float) -> None:
+    """It helps nobody: the caller is told at once when to come again, and nothing is bound."""
+    upstream = Throttled(Refusal.THROTTLED, held=held)
+    asked = replace(submission(1), timeout=30.0)
+    async with (
+        SqliteStore(tmp_path) as store,
+        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+    ):
+        attached = await generations.start(asked, work)
+        async with asyncio.timeout(20.0):
+            with pytest.raises(StoredFailure) as caught:
+                await attached.until_settled(None)
+        assert await store.bound(asked.tenant, asked.request_id) is None
+    failure = caught.value.failure
+    assert (failure.reason, failure.retry_after) == (Reason.UPSTREAM_UNAVAILABLE, 7.0)
+
+
+async def test_a_timeout_that_ends_the_wait_says_what_was_waited_for(tmp_path: Path) -> None:
+    """Upstream takes no more, with the time to come again: no bare DEADLINE."""
+    upstream = Throttled(Refusal.THROTTLED, held=0.1, admits=False)
+    async with (
+        SqliteStore(tmp_path) as store,
+        Generations(
+            replace_fields(around(store, upstream), clock=Hasty()), max_in_flight=lambda _: 0
+        ) as generations,
+    ):
+        attached = await generations.start(submission(1), work)
+        with pytest.raises(StoredFailure) as caught:
+            await attached.until_settled(None)
+    failure = caught.value.failure
+    assert (failure.reason, failure.retry_after) == (Reason.UPSTREAM_UNAVAILABLE, 0.1)
+
+
+async def test_who_cancels_while_it_waits_is_told_so(tmp_path: Path) -> None:
+    """Nothing was sent after the 429, and nothing is paid."""
+    upstream = Throttled(Refusal.THROTTLED, held=0.1, admits=False)
+    async with (
+        SqliteStore(tmp_path) as store,
+        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+    ):
+        attached = await generations.start(submission(1), work)
+        async with asyncio.timeout(10):
+            while attached.record.place is None:  # noqa: ASYNC110 - it is reckoned when asked for
+                await asyncio.sleep(0)
+        place = attached.record.place
+        assert place.position == 1
+        assert 0.1 < place.seconds <= 0.3
+        await generations.cancel("local", attached.record.id)
+        record = await generations.wait("local", attached.record.id, None)
+    assert record.state is State.CANCELLED
+    assert record.cost.nanos == 0

@@ -1,0 +1,155 @@
+"""A throttled account: one create at a time is a probe, whoever waits, until one is taken."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from mediagate_server.interceptors.outbound.rate import Rate
+from mediagate_server.interceptors.outbound.throttle import Throttle
+
+Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Account:
+    """Refuses creates until a moment, then takes all. An answer takes 0.3 s."""
+
+    def __init__(self, until: float, told: float | None, per_minute: int = 600) -> None:
+        self.rate = Rate(per_minute)
+        self.opens_at = now() + until
+        self.told = told
+        self.sent: list[tuple[float, str]] = []
+
+    async def create(self, name: str, tenant: str = "") -> int:
+        """The tries until it was taken."""
+        again = False
+        for number in range(1, 1_000):
+            turn = await self.rate.reserve(tenant, again=again)
+            turn.use()
+            sent_at = now()
+            self.sent.append((sent_at, name))
+            await asyncio.sleep(0.3)
+            if sent_at >= self.opens_at:
+                self.rate.answered(sent_at)
+                return number
+            self.rate.refused(sent_at, self.told)
+            again = True
+        raise AssertionError(name)
+
+
+@pytest.mark.parametrize("told", [None, 0.0, 1.0, 5.0])
+def test_a_crowd_sends_one_probe_for_each_wait(virtually: Virtually, told: float | None) -> None:
+    """However many wait: between the refusals there is one create, and no more after the end."""
+
+    async def main() -> None:
+        account = Account(60.0, told)
+        first = await account.rate.reserve()
+        first.use()
+        account.rate.refused(now(), told)
+        crowd = [asyncio.create_task(account.create(f"c{n}")) for n in range(50)]
+        tries = [await one for one in crowd]
+        probes = [at for at, _ in account.sent if at < account.opens_at]
+        assert sum(tries) == len(probes) + 50
+        assert len(probes) <= 60 / (told or 1)
+        assert min(b - a for a, b in pairwise(probes)) >= max(told or 0, 0.25)
+        assert now() <= account.opens_at + 20
+        # Whoever was refused comes first; the one who waits for the probe's answer may pass it.
+        taken = [int(name[1:]) for at, name in account.sent if at >= account.opens_at]
+        assert taken in (list(range(50)), [1, 0, *range(2, 50)])
+
+    virtually(main())
+
+
+def test_those_on_their_way_together_are_one_refusal(virtually: Virtually) -> None:
+    """A burst that is refused whole makes the next wait no longer than one refusal does."""
+
+    async def main() -> None:
+        account = Account(0.1, None)
+        tries = await asyncio.gather(*(account.create(str(n)) for n in range(30)))
+        assert set(tries) == {2}
+        assert account.sent[30][0] - account.sent[29][0] == pytest.approx(1.3, abs=0.01)
+
+    virtually(main())
+
+
+def test_a_refused_tenant_does_not_keep_others_waiting(virtually: Virtually) -> None:
+    """After the account opens each tenant is served in turn."""
+
+    async def main() -> None:
+        account = Account(10.0, 1.0)
+        crowd = [asyncio.create_task(account.create("a", "a")) for _ in range(40)]
+        await asyncio.sleep(1)
+        await account.create("b", "b")
+        order = [name for at, name in account.sent if at >= account.opens_at]
+        assert order.index("b") <= 2
+        await asyncio.gather(*crowd)
+
+    virtually(main())
+
+
+@pytest.mark.parametrize("end", ["released", "dropped"])
+def test_a_probe_that_is_not_sent_keeps_nobody(virtually: Virtually, end: str) -> None:
+    """Its caller is gone: the next may be the probe."""
+
+    async def main() -> None:
+        rate = Rate(600)
+        rate.refused(now(), 5.0)
+        turn = await rate.reserve(again=True)
+        waiting = asyncio.create_task(rate.reserve())
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        assert rate.try_reserve() is None
+        if end == "released":
+            turn.release()
+        del turn
+        (await waiting).use()
+        rate.answered(now())
+        await rate.reserve()
+
+    virtually(main())
+
+
+def test_one_that_waits_again_and_gives_up_keeps_nobody(virtually: Virtually) -> None:
+    """Cancelled in the midst of the wait."""
+
+    async def main() -> None:
+        rate = Rate(600)
+        rate.refused(now(), 5.0)
+        again = asyncio.create_task(rate.reserve(again=True))
+        waiting = asyncio.create_task(rate.reserve())
+        await asyncio.sleep(1)
+        again.cancel()
+        await waiting
+        assert now() - 1_000 == pytest.approx(5, abs=0.01)
+
+    virtually(main())
+
+
+def test_a_create_sent_before_says_nothing_of_the_limit() -> None:
+    """It was taken before the bucket was empty: its late answer opens nothing."""
+    throttle = Throttle()
+    throttle.refused(10.0, 11.0, 5.0)
+    throttle.answered(10.5)
+    assert throttle.is_closed
+    assert throttle.seconds_until_open(12.0) == 4.0
+    throttle.answered(16.0)
+    assert not throttle.is_closed
+    assert throttle.seconds_until_open(16.0) == 0.0
+
+
+def test_waits_that_are_kept_and_not_enough_grow() -> None:
+    """Up to 5 s where one is told, up to 10 s where none is: a call may wait for an hour."""
+    for told, most in ((0.0, 5.0), (1.0, 5.0), (None, 10.0), (30.0, 30.0)):
+        throttle, waits, moment = Throttle(), [], 0.0
+        for _ in range(12):
+            waits.append(throttle.refused(moment, moment, told))
+            moment = throttle.open_at
+        assert waits == sorted(waits)
+        assert waits[-1] == most
+        assert waits[0] >= (told or 0)

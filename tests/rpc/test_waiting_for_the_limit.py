@@ -1,0 +1,93 @@
+"""Upstream's limit is met: the caller waits, told its place and when it starts, and is served."""
+
+import asyncio
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2
+
+from .failures import reason_of, retry_after
+from .gates import Stubs
+from .scripted import ID, ScriptedUpstream, says
+
+State = generation_pb2.Generation
+DONE = {"id": ID, "status": "succeeded", "output": ["ok"], "metrics": {}}
+LIMIT = {"detail": "Request was throttled. Your rate limit resets in ~1s.", "status": 429}
+
+
+def text(seconds: int) -> text_pb2.StreamTextRequest:
+    """A request for a text that may take so long."""
+    options = options_pb2.GenerationOptions(model="llama-70b", timeout=Duration(seconds=seconds))
+    return text_pb2.StreamTextRequest(prompt="Hello", options=options)
+
+
+async def test_a_stream_tells_the_place_and_the_wait(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """For each refusal a status of the attempt that waits."""
+    scripted.creates = [says(LIMIT, 429), says(LIMIT, 429), says(DONE, 201)]
+    told, last = [], text_pb2.StreamTextResponse()
+    async for last in stubs.text.StreamText(text(60)):
+        if last.status.HasField("queue_position"):
+            told.append(last.status)
+    assert last.HasField("completed")
+    assert [one.attempt for one in told] == [2, 3]
+    assert {(one.state, one.queue_position) for one in told} == {(State.STATE_QUEUED, 1)}
+    assert all(0.5 < one.expected_wait.ToMilliseconds() / 1000 <= 1.2 for one in told)
+
+
+async def test_a_watch_tells_the_place_and_the_start(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """While it waits it is QUEUED, and starts after the wait that upstream has told."""
+    scripted.creates = [says(LIMIT, 429), says(DONE, 201)]
+    request = text_pb2.GenerateTextRequest(prompt="Hello", wait=Duration())
+    begun = (await stubs.text.GenerateText(request)).generation
+    seen = [
+        event.generation
+        async for event in stubs.generations.WatchGeneration(
+            generations_pb2.WatchGenerationRequest(id=begun.id)
+        )
+    ]
+    waiting = [one for one in seen if one.HasField("queue_position")]
+    assert waiting
+    for one in waiting:
+        start = one.expected_start_time.ToDatetime() - one.attempts[-1].create_time.ToDatetime()
+        assert (one.state, one.queue_position) == (State.STATE_QUEUED, 1)
+        assert 0.5 < start.total_seconds() < 2
+    assert seen[-1].state == State.STATE_SUCCEEDED
+
+
+async def test_a_crowd_behind_one_refusal_sends_one_probe(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """Ten that come while the account waits add no POST: one probe, and then one each."""
+    scripted.creates = [says(LIMIT, 429), says(DONE, 201)]
+    first = asyncio.ensure_future(stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="1")))
+    async with asyncio.timeout(10):
+        while not scripted.posted:  # noqa: ASYNC110 - it is the server's list
+            await asyncio.sleep(0)
+    crowd = [
+        stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt=f"Hello {n}"))
+        for n in range(10)
+    ]
+    answers = [await first, *[await one for one in crowd]]
+    assert {one.generation.state for one in answers} == {State.STATE_SUCCEEDED}
+    assert len(scripted.posted) == 12
+    assert sum(len(one.generation.attempts) for one in answers) == 12
+
+
+async def test_a_limit_that_outlasts_the_timeout_is_told_as_what_it_is(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """UNAVAILABLE with the time to come again; nothing was paid, and the id is free."""
+    scripted.creates = [says(LIMIT | {"retry_after": 2}, 429)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stubs.text.StreamText(text(5)):
+            pass
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(caught.value) == "UPSTREAM_UNAVAILABLE"
+    assert retry_after(caught.value)
+    assert len(scripted.posted) == 3
