@@ -28,6 +28,7 @@ MediagateError                     every failure a caller can be told of
 ├── RunFailed                      the model ran and failed
 ├── OutputInvalid                  the answer is not the JSON that was asked for
 ├── OutputTooLarge                 the output is larger than what is kept
+├── OutputLost                     the run succeeded, and upstream has nothing of what it made
 ├── Quarantined                    handling the output has brought the gate down
 ├── DeadlinePassed                 `timeout` was over before the end
 ├── Cancelled                      somebody asked for the end
@@ -380,6 +381,15 @@ class OutputTooLarge(MediagateError):
     """The model made more than is kept of any, or more than can be read. It is charged."""
 
     reason = Reason.OUTPUT_TOO_LARGE
+
+
+class OutputLost(MediagateError):
+    """The run succeeded, and its output is not there: removed, none, or none of its kind.
+
+    It may have been charged: what it cost is unknown where upstream's metrics do not say.
+    """
+
+    reason = Reason.OUTPUT_LOST
 
 
 class Quarantined(MediagateError):

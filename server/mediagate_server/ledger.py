@@ -7,7 +7,8 @@ What a terminal status costs:
 
     status     cost                        why
     succeeded  billed metrics x price      what Replicate bills by; outputs that were delivered
-                                           count where the price says so
+                                           count where the price says so. Without the metric and
+                                           without an output it is unknown, never free
     failed     billed metrics x price      a failed run may have used paid time or tokens, and
                                            nobody promises that it is free: without the metric it
                                            is unknown
@@ -89,14 +90,15 @@ def settle_by_tier(
 ) -> tuple[Entry, Tier | None]:
     """`settle`, and the tier of the price that it was reckoned by; None where there is none.
 
-    `outputs` None: nobody has counted them. `metrics` None: what upstream has told cannot be read,
-    and a count of our own would contradict it unseen.
+    `outputs` None, or 0 of a success: nobody has counted them. `metrics` None: what upstream has
+    told cannot be read, and a count of our own would contradict it unseen.
     """
     if not status.is_terminal:
         raise ValueError(f"{status.value} is not an end")
     if status is PredictionStatus.ABORTED:
         return Entry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of), None
-    delivered = outputs
+    # A success is never free for want of an output that was counted: it may be one that was lost.
+    delivered = outputs or None
     if metrics is None:
         metrics, delivered = {}, None
     elif status is not PredictionStatus.SUCCEEDED:

@@ -59,6 +59,7 @@ CODES: Final[Mapping[Reason, StatusCode]] = MappingProxyType(
         Reason.OUTPUT_INVALID: StatusCode.FAILED_PRECONDITION,
         Reason.OUTPUT_TOO_LARGE: StatusCode.DATA_LOSS,
         Reason.QUARANTINED: StatusCode.DATA_LOSS,
+        Reason.OUTPUT_LOST: StatusCode.DATA_LOSS,
         Reason.UPLOAD_NOT_FOUND: StatusCode.NOT_FOUND,
     }
 )

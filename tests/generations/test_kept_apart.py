@@ -13,7 +13,7 @@ from mediagate_server.errors import Draining, Internal, StoreUnavailable
 from mediagate_server.generations.change_feed import ChangeFeed
 from mediagate_server.generations.claims import Claims
 from mediagate_server.generations.clock import SystemClock
-from mediagate_server.generations.finish import Streamed, answer_to_read, finish
+from mediagate_server.generations.finish import Streamed, answers_to_read, finish
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.roll import Roll
@@ -161,7 +161,7 @@ def test_json_is_told_once_though_its_end_is_written_twice() -> None:
     shape = {"kind": OutputKind.JSON_TEXT.value, "field": "{}", "media_type": "text/plain"}
     record = made("a", shape=shape)
     end = Prediction("p", PredictionStatus.SUCCEEDED, output=["```json\n", "[1]", "\n```"])
-    answer = answer_to_read(record, end)
+    (answer,) = answers_to_read(record, end)
     assert answer is not None
     told = ""
     for _ in range(2):

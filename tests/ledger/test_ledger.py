@@ -1,6 +1,7 @@
 """The book: what each end of an attempt costs, and that unknown never counts as nothing."""
 
 import dataclasses
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -8,13 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_server import ledger
+from mediagate_server.catalog import price_json
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import PriceSchedule, Rate, Scalar, Tier
 from mediagate_server.catalog.request import Modality, ModelRequest
-from mediagate_server.replicate.port import PredictionStatus
+from mediagate_server.generations.reconciling import compare
+from mediagate_server.replacing import replace
+from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.store.reconciliations import Settlement
 from mediagate_server.store.records import CostState, Entry, EntryKind
 
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 CATALOG = Catalog.load()
 PER_IMAGE = PriceSchedule(
     (Tier((Rate(("image_output_count", "output_count"), Decimal("0.04"), 1),)),), "2026-10", "page"
@@ -37,6 +43,8 @@ def plan(model: str, modality: Modality = Modality.IMAGE) -> Plan:
     [
         (PER_IMAGE, "succeeded", {"image_output_count": 2}, 2, 80_000_000),
         (PER_IMAGE, "succeeded", {}, 3, 120_000_000),
+        (PER_IMAGE, "succeeded", {}, 0, None),
+        (PER_IMAGE, "succeeded", {"image_output_count": 0}, 0, 0),
         (PER_IMAGE, "failed", {"image_output_count": 0}, 0, 0),
         (PER_IMAGE, "failed", {}, 0, 0),
         (PER_FILM_SECOND, "failed", {}, 0, 0),
@@ -96,6 +104,18 @@ def test_a_reservation_holds_the_most_that_the_plan_may_cost() -> None:
     )
     unknown = ledger.reserve(plan("musicgen", Modality.AUDIO), "a2")
     assert (unknown.amount_nanos, unknown.state) == (None, CostState.UNKNOWN)
+
+
+def test_a_success_without_an_output_agrees_with_upstreams_list() -> None:
+    """Neither the charge nor a later look at the list takes it for free."""
+    end = Prediction("p", PredictionStatus.SUCCEEDED)
+    charge = Settlement(
+        1, "p", "a1", "g", 1, "t", "m", NOON, NOON, None, 0, price_json.dumps(PER_IMAGE)
+    )
+    assert compare([charge], {"p": end}, NOON).matched == {"p"}
+    told = replace(end, metrics={"image_output_count": 1})
+    (case,) = compare([charge], {"p": told}, NOON).differing
+    assert case.upstream_nanos == 40_000_000
 
 
 def test_a_release_and_a_loss() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mediagate_server.generations.raw import lift
 from mediagate_server.replicate import json_extraction, json_reduction, json_scan
 from mediagate_server.replicate.json_scan import Unreadable, items, members, value_at
+from mediagate_server.replicate.output_text import find_text
 
 TEXT = st.text(alphabet='ab"\\{}[],: \né😀漢', max_size=20)
 VALUES = st.recursive(
@@ -100,14 +103,38 @@ def test_a_text_is_written_as_it_is(
     assert found == {"size": len(text), "prefix": True}
 
 
-@pytest.mark.parametrize("value", [1, None, {"a": "b"}, ["a", 1], [["a"]], ["a", None]])
+@pytest.mark.parametrize("value", [None, {}, [None]])
 def test_what_is_no_text(value: Any, tmp_path: Path) -> None:
     """Nothing is taken for one."""
+    assert _written_text(value, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        {"a": "b"},
+        ["a", 1],
+        [["a"], ["b"]],
+        ["a", None, "b"],
+        {"text": "x" * 3_000},
+        [*["long " * 10] * 50, {"text": "é\U0001f600"}],
+    ],
+)
+def test_a_text_of_another_shape_is_the_same_as_in_a_small_answer(
+    value: Any, tmp_path: Path
+) -> None:
+    """What was written before the shape was seen is gone."""
+    assert _written_text(value, tmp_path) == find_text(value)
+
+
+def _written_text(value: Any, folder: Path) -> str | None:
     data = json.dumps(value).encode()
-    (tmp_path / "body").write_bytes(data)
-    order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "text")}
+    (folder / "body").write_bytes(data)
+    order = {"path": str(folder / "body"), "target": str(folder / "text")}
     order |= {"begin": 0, "end": len(data), "prefix_size": 0, "prefix_sha256": ""}  # type: ignore[dict-item]
-    assert json_extraction.write_text(json.dumps(order).encode()) == b"{}"
+    found = json.loads(json_extraction.write_text(json.dumps(order).encode()))
+    return (folder / "text").read_text() if found else None
 
 
 def test_links_are_lifted_out_of_a_value(tmp_path: Path) -> None:
@@ -135,6 +162,47 @@ def test_links_are_lifted_out_of_a_value(tmp_path: Path) -> None:
         link: f"see {link}",
         "more": ["media:2", "media:3", "media:4"],
     }
+
+
+def test_a_models_own_words_are_no_places(tmp_path: Path) -> None:
+    """However they are written; keys, and what only contains such words, are as they were."""
+    body = (
+        b'{"media:1": "media:0", "a": ["text:media:7", "text:words", "media:x", "t"],'
+        b'"b": "\\u006dedia:\\u0030", "c": "see media:0", "d": "https://replicate.delivery/a",'
+        b'"e": "say \\"media:0\\"", "t": "media:12"}'
+    )
+    (tmp_path / "body").write_bytes(body)
+    order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
+    order |= {"begin": 0, "end": len(body), "media": [], "anywhere": True}  # type: ignore[dict-item]
+    found = json.loads(json_extraction.write_json(json.dumps(order).encode()))
+    written = (tmp_path / "json").read_bytes()
+    assert found["size"] == len(written)
+    assert json.loads(written) == {
+        "media:1": "text:media:0",
+        "a": ["text:text:media:7", "text:words", "media:x", "t"],
+        "b": "text:media:0",
+        "c": "see media:0",
+        "d": "media:0",
+        "e": 'say "media:0"',
+        "t": "text:media:12",
+    }
+    small = lift(json.loads(body), [], "", datetime(2026, 1, 1, tzinfo=UTC))
+    assert small.value == json.loads(written)
+
+
+def test_words_where_links_are_to_be_are_words(tmp_path: Path) -> None:
+    """`format: uri` is a promise of the schema's, not of the model's."""
+    value = ["no link", "", "data: a, b", "https://a b", "HTTPS://x.example/a", "data:,x"]
+    data = json.dumps(value).encode()
+    (tmp_path / "body").write_bytes(data)
+    order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
+    order |= {"begin": 0, "end": len(data), "media": [["*"]], "anywhere": False}  # type: ignore[dict-item]
+    found = json.loads(json_extraction.write_json(json.dumps(order).encode()))
+    expected = [*value[:4], "media:0", "media:1"]
+    assert [one["uri"] for one in found["media"]] == value[4:]
+    assert json.loads((tmp_path / "json").read_bytes()) == expected
+    small = lift(value, [("*",)], "", datetime(2026, 1, 1, tzinfo=UTC))
+    assert small.value == expected
 
 
 def test_a_prediction_is_cut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

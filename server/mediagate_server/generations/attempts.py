@@ -156,8 +156,9 @@ def _report(plan: Plan) -> tuple[Mapping[str, str], ...]:
 
 
 def _shape(plan: Plan) -> Mapping[str, str]:
-    shape = plan.output
-    return {"kind": shape.kind.value, "field": shape.field, "media_type": shape.media_type}
+    shape, count = plan.output, plan.output_count
+    told = {"kind": shape.kind.value, "field": shape.field, "media_type": shape.media_type}
+    return {**told, "count": str(count)} if count > 1 else told
 
 
 def _standing(before: State, attempts: list[Attempt]) -> State:

@@ -1,14 +1,10 @@
 """How an end upstream becomes an end here: state, failure, output, usage. Pure; no I/O."""
 
-import mimetypes
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.catalog.refusals import is_content_refusal
 from mediagate_server.errors import (
     Cancelled,
@@ -19,6 +15,7 @@ from mediagate_server.errors import (
     MediagateError,
     ModelRetired,
     OutputInvalid,
+    OutputLost,
     OutputTooLarge,
     Quarantined,
     RunFailed,
@@ -27,13 +24,10 @@ from mediagate_server.errors import (
     UpstreamUnavailable,
     Violation,
 )
-from mediagate_server.outputs.keeping import LINK_LIFE
 from mediagate_server.replicate.json_parsing import DEEPEST
 from mediagate_server.replicate.port import Prediction, Refusal, Refused
-from mediagate_server.store.records import Output, StoredMedia, Usage
+from mediagate_server.store.records import Usage
 
-_REGISTERED_NAMES = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
-"""Media types that Python still calls by their old names."""
 _NUMBERS = (Decimal, int)
 _MOST: Final = 2**63 - 1
 _MOST_IMAGES: Final = 2**31 - 1
@@ -41,7 +35,6 @@ _LONGEST: Final = 9_223_372_036
 """Seconds whose nanoseconds fit into 64 bits."""
 _PAGES: Final = "replicate.com"
 _LONGEST_PAGE: Final = 512
-_MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}", re.ASCII)
 
 
 def refused_failure(refused: Refused, model: str) -> Failure:
@@ -136,6 +129,29 @@ def output_too_large(model: str, end: Prediction, cause: str) -> Failure:
     return OutputTooLarge(f"the output cannot be kept: {cause}", metadata=metadata).failure
 
 
+def output_lost(model: str, end: Prediction) -> Failure:
+    """It succeeded, so it may be paid, and what it made is not there to be had."""
+    if end.data_removed:
+        cause = "upstream has removed it"
+    elif end.output in (None, "", [], {}):
+        cause = "upstream's answer has none"
+    else:
+        cause = "there is none of its kind in upstream's answer"
+    metadata = {"model": model, "prediction": end.id, "cause": cause}
+    if is_page(end.web_url):
+        metadata["prediction_url"] = end.web_url
+    return OutputLost(
+        f"the run succeeded and its output is lost: {cause}", metadata=metadata
+    ).failure
+
+
+def output_missing(model: str, end: Prediction) -> Failure:
+    """It made fewer than were asked for, or said that one of them is not there."""
+    cause = "upstream's answer has none at its place"
+    metadata = {"model": model, "prediction": end.id, "cause": cause}
+    return OutputLost(f"the output is missing: {cause}", metadata=metadata).failure
+
+
 def is_page(url: str) -> bool:
     """Whether that is a page of upstream's, and nothing besides its address is told by it."""
     if len(url) > _LONGEST_PAGE or not url.isascii() or not url.isprintable():
@@ -176,7 +192,7 @@ def cancelled(why: str) -> Failure:
 
 
 def text_of(output: Any) -> str | None:
-    """A text model's output, whole; None where there is none."""
+    """A text in one of its two usual forms, whole; None where it is in neither."""
     if isinstance(output, str):
         return output
     if not isinstance(output, list):
@@ -185,33 +201,6 @@ def text_of(output: Any) -> str | None:
         return "".join(output)
     except TypeError:  # Not all of them are texts; a thousand tokens need not be asked one by one.
         return None
-
-
-def media_of(output: Any, shape: OutputShape, ended_at: datetime) -> Output:
-    """A media model's links, in order. Empty where the output holds none."""
-    if shape.kind is OutputKind.MEDIA_FIELD and isinstance(output, Mapping):
-        output = output.get(shape.field)
-    links = output if isinstance(output, list) else [output]
-    return Output(
-        media=tuple(
-            medium_of(link, shape.media_type, ended_at)
-            for link in links
-            if isinstance(link, str) and link
-        )
-    )
-
-
-def medium_of(uri: str, expected: str, ended_at: datetime) -> StoredMedia:
-    """One link of an output, with the media type that its name tells, else the expected one."""
-    if uri.startswith("data:"):
-        stated = uri[5:].split(",", 1)[0].split(";", 1)[0]
-        return StoredMedia(uri, stated if _MEDIA_TYPE.fullmatch(stated) else expected)
-    try:
-        guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
-    except ValueError:
-        guessed = None  # No address at all, which is found out where it is fetched.
-    media_type = _REGISTERED_NAMES.get(guessed or "", guessed) or expected
-    return StoredMedia(uri, media_type, ended_at + LINK_LIFE)
 
 
 def usage_of(prediction: Prediction) -> Usage:

@@ -12,11 +12,13 @@ from msgspec import Struct
 from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.errors import Failure
 from mediagate_server.generations import endings
+from mediagate_server.generations.media_discovery import find_media, missing_in, with_gaps
 from mediagate_server.generations.raw import lift
 from mediagate_server.generations.stopping import DEADLINE
 from mediagate_server.generations.structured import Reading
 from mediagate_server.generations.verdicts import read_verdict
 from mediagate_server.replacing import replace
+from mediagate_server.replicate.output_text import find_text, json_answers
 from mediagate_server.replicate.port import LargeValue, Prediction, PredictionStatus
 from mediagate_server.store.records import Generation, Output, State
 
@@ -56,7 +58,7 @@ def finish(
     """The end as a record. `end` None: upstream no longer knows the prediction.
 
     `stopped_because` says why we asked for the end; empty: we did not. `reading` is what was made
-    of `answer_to_read`.
+    of `answers_to_read`.
     """
     record = replace(record, completed_at=now)
     if end is None:
@@ -154,13 +156,15 @@ def stop_failure(record: Generation, because: str) -> Failure:
     return endings.cancelled(because)
 
 
-def answer_to_read(record: Generation, end: Prediction | None) -> str | None:
-    """The answer that must be JSON by the schema of the record's shape; None: there is none."""
+def answers_to_read(record: Generation, end: Prediction | None) -> tuple[str, ...]:
+    """What may be the answer that must be JSON by the schema of the record's shape, in the order
+    to be tried; none: there is none.
+    """
     if record.shape["kind"] != OutputKind.JSON_TEXT or end is None:
-        return None
-    if end.status is not PredictionStatus.SUCCEEDED:
-        return None
-    return endings.text_of(end.output)
+        return ()
+    if end.status is not PredictionStatus.SUCCEEDED or isinstance(end.output, LargeValue):
+        return ()
+    return json_answers(end.output)
 
 
 def _json(
@@ -199,15 +203,23 @@ def _media(record: Generation, end: Prediction, now: datetime) -> Generation:
     shape = OutputShape(
         OutputKind(record.shape["kind"]), record.shape["field"], record.shape["media_type"]
     )
-    output = endings.media_of(end.output, shape, within_run(record, end.completed_at, now) or now)
-    if output.media:
-        return replace(record, state=State.SUCCEEDED, output=output)
-    failure = endings.run_failed(record.model, end.id)
-    return replace(record, state=State.FAILED, failure=failure)
+    ended_at = within_run(record, end.completed_at, now) or now
+    found = find_media(end.output, shape, ended_at, outputs_asked(record))
+    if not found:
+        return replace(record, state=State.FAILED, failure=endings.output_lost(record.model, end))
+    output = Output(media=with_gaps(found, endings.output_missing(record.model, end)))
+    return replace(record, state=State.SUCCEEDED, output=output, missing=missing_in(record, output))
+
+
+def outputs_asked(record: Generation) -> int:
+    """How many outputs one run was asked for."""
+    return int(record.shape.get("count", "1"))
 
 
 def _text(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
-    whole = endings.text_of(end.output)
+    whole = find_text(end.output)
+    if not whole and end.data_removed:
+        whole = None
     if whole is not None and whole.startswith(streamed.text):
         made = replace(record, state=State.SUCCEEDED, output=Output(text=whole))
         return Finish(made, rest=whole[len(streamed.text) :])
@@ -219,6 +231,9 @@ def _text(record: Generation, end: Prediction, streamed: Streamed) -> Finish:
         # Where the two differ the record is what is paid for: a stream is early, never a proof.
         made = replace(record, state=State.SUCCEEDED, output=Output(text=whole))
         return Finish(made, broken=True)
+    if not streamed.text:
+        failure = endings.output_lost(record.model, end)
+        return Finish(replace(record, state=State.FAILED, failure=failure))
     lost = replace(
         record,
         state=State.FAILED,

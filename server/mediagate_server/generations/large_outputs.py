@@ -23,14 +23,15 @@ from mediagate_server.catalog.plan import OutputKind
 from mediagate_server.errors import Failure, StoredFailure
 from mediagate_server.generations import endings
 from mediagate_server.generations.doors import Keeper, Surroundings
-from mediagate_server.generations.finish import TEXTS, within_run
+from mediagate_server.generations.finish import TEXTS, outputs_asked, within_run
+from mediagate_server.generations.media_discovery import medium_of, places_filled, with_gaps
 from mediagate_server.generations.raw import as_output
 from mediagate_server.generations.text_buffer import Chunk, TextBuffer, expired
 from mediagate_server.outputs.keeping import LINK_LIFE, document_key
 from mediagate_server.outputs.port import not_kept
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.json_parsing import parse_json
-from mediagate_server.replicate.media_references import ITEM_STEP
+from mediagate_server.replicate.media_references import ANY_STEP
 from mediagate_server.replicate.port import (
     LargeValue,
     MediaPlaces,
@@ -54,6 +55,8 @@ _HEAD: Final = 64 * 1024
 """Bytes of a longer one that are."""
 _MOST_CHECKED: Final = 4 * 1024 * 1024
 """Bytes of a text that is to be JSON."""
+_DEEPEST_MEDIUM: Final = 4
+"""Levels of lists and objects below which an address is a medium by its host only."""
 _MOST_ENTRIES: Final = 20_000
 _PIECE: Final = 256 * 1024
 _PAUSE: Final = 5.0
@@ -213,9 +216,11 @@ class LargeOutputReader:
             media = await self._media(answer, file.media)
             if self._record.modality == "raw":
                 return ReadOutput(output=await self._raw(value, file.size, path, media))
-        if media:
+        model = self._record.model
+        if found := places_filled(media, outputs_asked(self._record)):
+            media = with_gaps(found, endings.output_missing(model, answer))
             return ReadOutput(output=Output(media=media))
-        return ReadOutput(failure=endings.run_failed(self._record.model, answer.id))
+        return ReadOutput(failure=endings.output_lost(model, answer))
 
     async def _raw(
         self, value: LargeValue, size: int, path: Path, media: tuple[StoredMedia, ...]
@@ -235,7 +240,7 @@ class LargeOutputReader:
         ended_at = within_run(self._record, answer.completed_at, now) or now
         media: list[StoredMedia] = []
         for index, one in enumerate(found, self._first_index):
-            medium = endings.medium_of(one.uri, self._record.shape["media_type"], ended_at)
+            medium = medium_of(one.uri, self._record.shape["media_type"], ended_at)
             if one.is_broken:
                 failure = not_kept("its data URI cannot be read")
                 medium = replace(medium, uri="", failure=failure)
@@ -285,9 +290,12 @@ def media_places(record: Generation) -> MediaPlaces:
     if record.modality == "raw":
         paths = tuple(map(tuple, json.loads(shape["field"])))
         return MediaPlaces(paths, anywhere=True)
-    within = ((shape["field"],),) if shape["kind"] == OutputKind.MEDIA_FIELD else ()
-    places = tuple((*start, *step) for start in ((), *within) for step in ((), (ITEM_STEP,)))
-    return MediaPlaces(places, anywhere=False)
+    within = (shape["field"],) if shape["kind"] == OutputKind.MEDIA_FIELD else ()
+    if within:
+        places: tuple[tuple[str, ...], ...] = (within, (*within, ANY_STEP))
+    else:
+        places = tuple((ANY_STEP,) * depth for depth in range(_DEEPEST_MEDIUM + 1))
+    return MediaPlaces(places, anywhere=not within)
 
 
 async def count_media(record: Generation, end: Prediction | None) -> int | None:

@@ -22,7 +22,7 @@ from mediagate_server.generations.bell import Bell, Signal
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
 from mediagate_server.generations.doors import NO_TURNS, Surroundings
-from mediagate_server.generations.finish import TEXTS, Streamed, answer_to_read, within_run
+from mediagate_server.generations.finish import TEXTS, Streamed, answers_to_read, within_run
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.large_outputs import (
     LargeOutputReader,
@@ -32,6 +32,7 @@ from mediagate_server.generations.large_outputs import (
     is_large,
     stored_text,
 )
+from mediagate_server.generations.media_discovery import missing_in
 from mediagate_server.generations.patience import Patience
 from mediagate_server.generations.quarantine import Quarantine
 from mediagate_server.generations.reading import StreamReader
@@ -416,10 +417,13 @@ class Life:
         return parts.alone(self.record, attempt, plan)
 
     async def _read_answer(self, record: Generation, end: Prediction | None) -> Reading | None:
-        answer = answer_to_read(record, end)
-        if answer is None:
-            return None
-        return await self._around.read_answer(answer, record.shape["field"], record.tenant)
+        reading: Reading | None = None
+        for answer in answers_to_read(record, end):
+            tried = await self._around.read_answer(answer, record.shape["field"], record.tenant)
+            if not tried.problem:
+                return tried
+            reading = reading or tried
+        return reading
 
     async def unsent(
         self, lane: LaneKey, closed: Attempt, released: Entry, failure: Failure
@@ -507,6 +511,7 @@ class Life:
                 output=output,
                 completed_at=now,
                 logs_document=record.logs_document,
+                missing=record.missing,
             ),
         )
         self._count_end()
@@ -530,7 +535,12 @@ class Life:
             self.text_is_broken = self.text_is_broken or self._read.broken
             self._text_goes_on = self._read.goes_on
         read, now = self._read, self._around.clock.now()
-        made = replace(record, output=read.output, logs_document=read.logs_document)
+        made = replace(
+            record,
+            output=read.output,
+            logs_document=read.logs_document,
+            missing=missing_in(record, read.output),
+        )
         if read.failure is None:
             return made
 

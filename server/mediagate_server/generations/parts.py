@@ -11,6 +11,7 @@ from typing import Any, Final
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import Failure
 from mediagate_server.generations import attempts, endings
+from mediagate_server.generations.media_discovery import main_index, missing_in
 from mediagate_server.generations.settling import NOT_TAKEN
 from mediagate_server.generations.verdicts import refusal_of
 from mediagate_server.replacing import replace
@@ -129,11 +130,19 @@ def _ended(record: Generation, now: datetime) -> Generation:
     if not made:
         return _failed(record, outputs[0])
     if len(outputs) == 1:
-        return replace(record, state=State.SUCCEEDED, output=made[0].output)
+        return replace(
+            record,
+            state=State.SUCCEEDED,
+            output=made[0].output,
+            missing=missing_in(record, made[0].output),
+        )
     return replace(
         record,
         state=State.SUCCEEDED,
-        output=Output(media=tuple(map(_medium, outputs)), pending=any(map(_is_pending, outputs))),
+        output=Output(
+            media=tuple(_medium(part, record.modality) for part in outputs),
+            pending=any(map(_is_pending, outputs)),
+        ),
         missing=tuple(
             MissingOutput(part.output_index, part.failure)
             for part in outputs
@@ -150,10 +159,10 @@ def _failed(record: Generation, part: Part) -> Generation:
     return replace(record, state=part.state, failure=failure, output=part.output)
 
 
-def _medium(part: Part) -> StoredMedia:
+def _medium(part: Part, kind: str) -> StoredMedia:
     """The one medium of an output; one without a link where it is missing."""
     if part.state is State.SUCCEEDED and part.output and part.output.media:
-        return part.output.media[0]
+        return part.output.media[main_index(part.output.media, kind)]
     return StoredMedia("", "", failure=part.failure)
 
 

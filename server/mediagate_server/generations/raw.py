@@ -9,8 +9,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from mediagate_server.generations import endings
-from mediagate_server.replicate.media_references import ANY_STEP, is_reference
+from mediagate_server.generations.media_discovery import medium_of
+from mediagate_server.replicate.media_references import (
+    ANY_STEP,
+    as_own_words,
+    is_link,
+    is_reference,
+)
 from mediagate_server.store.records import Output, StoredMedia
 
 _DEEPEST: Final = 24
@@ -25,17 +30,20 @@ def lift(
 ) -> Output:
     """The output with `media:N` in place of each link, and the media, in order.
 
-    `paths` are where links are: keys, and ANY_STEP for every item or property. What a message
+    `paths` are where links are: keys, and ANY_STEP for every item or property; words that stand
+    there are words. A string of the model's own that reads like a place is marked as such: see
+    `as_own_words`. What a message
     cannot say stands in the value as a text; then all of it is in `exact_json`, too.
     """
     media: list[StoredMedia] = []
 
     def with_places(value: Any, places: list[Sequence[str]]) -> Any:
         if isinstance(value, str):
-            if value and (any(not place for place in places) or is_reference(value)):
-                media.append(endings.medium_of(value, media_type, ended_at))
+            is_there = any(not place for place in places)
+            if (is_there and is_link(value)) or is_reference(value):
+                media.append(medium_of(value, media_type, ended_at))
                 return f"media:{len(media) - 1}"
-            return value
+            return as_own_words(value)
         if isinstance(value, list):
             return [with_places(item, _within(places, ANY_STEP)) for item in value]
         if isinstance(value, dict):

@@ -9,6 +9,7 @@ from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure
 from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.finish import Streamed, finish, within_bounds
+from mediagate_server.generations.media_discovery import count_of_kind
 from mediagate_server.generations.structured import Reading
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
@@ -71,7 +72,9 @@ def settle(
         reading=reading,
     )
     ended = within_bounds(finished.record, end)
-    delivered = len(ended.output.media) if ended.output and ended.output.media else large_media
+    made = ended.output.media if ended.output else ()
+    kind = record.shape.get("media_type", "").partition("/")[0]
+    delivered = count_of_kind(made, kind) if made else large_media
     entry, basis = reckoned(attempt, end, price, outputs=delivered, usage=ended.usage)
     reason = ended.failure.reason.value if ended.failure else ""
     closing = closed(attempt, end, entry, reason, now, basis)

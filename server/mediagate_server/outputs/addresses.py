@@ -2,9 +2,8 @@
 
 from yarl import URL
 
+from mediagate_server.replicate.media_references import is_delivery_place
 from mediagate_server.request_url import parse_request_url, resolve_redirect
-
-_DELIVERY = "replicate.delivery"
 
 
 class NotAllowed(Exception):
@@ -16,8 +15,9 @@ def may_fetch(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
 
     Path and query are asked for letter for letter: links may be signed.
 
-    Allowed: https on replicate.delivery and its subdomains, and where the configured upstream
-    itself is: that host, that port, that scheme. What a model answers must not be able to point
+    Allowed: https on replicate.delivery and its subdomains, in the bucket of Google's where
+    Replicate keeps files, and where the configured upstream itself is: that host, that port, that
+    scheme. What a model answers must not be able to point
     the gate at other machines, nor at what else listens on upstream's.
     """
     try:
@@ -27,7 +27,7 @@ def may_fetch(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
         raise NotAllowed from unreadable
     if not port:
         raise NotAllowed
-    delivered = url.scheme == "https" and (host == _DELIVERY or host.endswith(f".{_DELIVERY}"))
+    delivered = url.scheme == "https" and is_delivery_place(host, port, url.raw_path)
     own = url.scheme == upstream.scheme and is_upstreams(host, port, upstream)
     if not delivered and not own:
         raise NotAllowed

@@ -8,22 +8,26 @@ by the value.
 
 import binascii
 import hashlib
+import heapq
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import unquote_to_bytes
 
 from mediagate_server.replicate.json_reduction import mapped
 from mediagate_server.replicate.json_scan import Data
 from mediagate_server.replicate.media_references import (
     LONGEST_LINK,
+    OWN_WORDS,
     beginning_of,
+    own_words,
     references,
     text_of,
 )
+from mediagate_server.replicate.output_text import find_text
 
 _WINDOW: Final = 1024 * 1024
 _MOST_MEDIA: Final = 20_000
@@ -37,27 +41,41 @@ _SURROGATE: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}$")
 
 
 def write_text(payload: bytes) -> bytes:
-    """Write a text: a string, or a list of them. `payload` and the answer are JSON.
+    """Write a text: a string, a list of them, or what is found in another value. `payload` and the
+    answer are JSON.
 
     Answers {"size": bytes, "prefix": whether the file begins with a text of that SHA-256},
     or nothing where the value is no text.
     """
     order = json.loads(payload)
-    count, left, digest = 0, order["prefix_size"], hashlib.sha256()
+    begin, end = order["begin"], order["end"]
     with mapped(Path(order["path"])) as data, _created(order["target"]) as target:
         try:
-            for piece in _texts(data, order["begin"], order["end"]):
-                target.write(piece)
-                count += len(piece)
-                if left > 0:
-                    digest.update(piece[:left])
-                    left -= len(piece)
+            try:
+                written = _write_pieces(_texts(data, begin, end), target, order)
+            except _UnusualShape:
+                target.seek(0)
+                target.truncate()
+                written = _write_pieces(_found_text(data, begin, end), target, order)
         except ValueError:
             return b"{}"
         target.flush()
         os.fsync(target.fileno())
-    prefix = left <= 0 and digest.hexdigest() == order["prefix_sha256"]
-    return json.dumps({"size": count, "prefix": prefix}).encode()
+    return json.dumps(written).encode()
+
+
+def _write_pieces(
+    pieces: Iterator[bytes], target: BinaryIO, order: dict[str, Any]
+) -> dict[str, Any]:
+    count, left, digest = 0, order["prefix_size"], hashlib.sha256()
+    for piece in pieces:
+        target.write(piece)
+        count += len(piece)
+        if left > 0:
+            digest.update(piece[:left])
+            left -= len(piece)
+    begins_so = left <= 0 and digest.hexdigest() == order["prefix_sha256"]
+    return {"size": count, "prefix": begins_so}
 
 
 def write_json(payload: bytes) -> bytes:
@@ -71,13 +89,15 @@ def write_json(payload: bytes) -> bytes:
     with mapped(path) as data, _created(order["target"]) as target:
         lifted, count = _Lifted(data, order["target"]), 0
         found = references(data, begin, end, order["media"], anywhere=order["anywhere"])
-        for first, last in found:
-            if (index := lifted.add(first, last)) is not None:
+        own = ((at, at) for at in own_words(data, begin, end))
+        for first, last in heapq.merge(found, own):
+            if first == last:
+                count += _copy(data, begin, first, target) + target.write(OWN_WORDS.encode())
+                begin = last
+            elif (index := lifted.add(first, last)) is not None:
                 count += _copy(data, begin, first, target)
                 count += target.write(b"media:%d" % index)
                 begin = last
-            if lifted.is_full:
-                break
         count += _copy(data, begin, end, target)
         target.flush()
         os.fsync(target.fileno())
@@ -186,13 +206,27 @@ def _created(path: str) -> BinaryIO:
     return Path(path).open("xb")
 
 
+def _found_text(data: Data, begin: int, end: int) -> Iterator[bytes]:
+    """The text in a value of another shape, as UTF-8. ValueError where there is none."""
+    text = find_text(json.loads(data[begin:end], strict=False))
+    if text is None:
+        raise ValueError
+    for at in range(0, len(text), _WINDOW):
+        piece = text[at : at + _WINDOW]
+        yield piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+class _UnusualShape(Exception):
+    """It is neither a string nor a list of them."""
+
+
 def _texts(data: Data, begin: int, end: int) -> Iterator[bytes]:
-    """The text as UTF-8. ValueError where the value is neither a string nor a list of them."""
+    """A string or a list of them as UTF-8. _UnusualShape, perhaps after some of it."""
     if data[begin : begin + 1] == b'"':
         yield from _decoded(data, begin + 1, end - 1)
         return
     if data[begin : begin + 1] != b"[":
-        raise ValueError
+        raise _UnusualShape
     at = _BLANK.match(data, begin + 1)
     position = at.end() if at else begin + 1
     if data[position : position + 1] == b"]":
@@ -202,7 +236,7 @@ def _texts(data: Data, begin: int, end: int) -> Iterator[bytes]:
     while True:
         found = _STRING.match(data, position, end)
         if found is None:
-            raise ValueError
+            raise _UnusualShape
         if found.end() - found.start() > _WINDOW:
             yield _joined(joined)
             joined, size = [], 0
@@ -215,7 +249,7 @@ def _texts(data: Data, begin: int, end: int) -> Iterator[bytes]:
                 joined, size = [], 0
         between = _BETWEEN.match(data, found.end(), end)
         if between is None:
-            raise ValueError
+            raise _UnusualShape
         if between[1] == b"]":
             yield _joined(joined)
             return

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from mediagate_server.replicate.json_scan import Data, Unreadable
 
@@ -22,6 +22,17 @@ Step = str | int
 Paths = Sequence[Sequence[Step]]
 
 _DELIVERY: Final = "replicate.delivery"
+_BUCKET_HOST: Final = "storage.googleapis.com"
+_BUCKET_PATH: Final = "/replicate-files/"
+_MOST_DECODINGS: Final = 4
+OWN_WORDS: Final = "text:"
+"""Before a string of a model's own that reads like the place of a medium."""
+_PLACE: Final = re.compile(r"(?:text:)*media:[0-9]+")
+_PLAIN: Final = re.compile(
+    rb'(?<!\\)"(?=[mt]|\\u00[67])((?:[a-z0-9:]|\\u[0-9a-fA-F]{4})++)"(?![ \t\r\n]*+:)'
+)
+"""A string, and no key, that may read like a place."""
+_LINK: Final = re.compile(r"(?i:[a-z][a-z0-9+.-]*)://[^\s/?#]\S*|(?i:data):[^,\s]*,")
 _HEAD: Final = 1_024
 _SHORTEST: Final = len("data:;base64,")
 _LONGEST_KEY: Final = 1_024
@@ -33,17 +44,60 @@ _CANDIDATE: Final = re.compile(
 _WHOLE_ESCAPES: Final = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
 
 
+def as_own_words(text: str) -> str:
+    """A string of a model's own, so that nobody takes it for the place of a medium.
+
+    `media:0` stands for the first medium wherever an output is shown; where a model says so itself,
+    it becomes `text:media:0`, and what is such already gets one more `text:`.
+    """
+    return OWN_WORDS + text if _PLACE.fullmatch(text) else text
+
+
+def is_link(text: str) -> bool:
+    """Whether a string, where one is to be, is an address or a data URI; words are neither."""
+    found = _LINK.match(text)
+    return found is not None and (text[:5].lower() == "data:" or found.end() == len(text))
+
+
 def is_reference(text: str) -> bool:
     """Whether a string is a medium, wherever it stands: delivered by Replicate, or a data URI."""
     if text.startswith("data:"):
         return ";base64," in text[:128]
+    return is_delivered(text)
+
+
+def is_delivered(text: str) -> bool:
+    """Whether it is a data URI, or a link to where Replicate keeps what models make."""
+    if text.startswith("data:"):
+        return is_link(text)
     if not text.startswith("https://"):
         return False
     try:
-        host = urlsplit(text).hostname or ""
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return False
-    return host == _DELIVERY or host.endswith(f".{_DELIVERY}")
+    return is_delivery_place(host, port, parts.path)
+
+
+def is_delivery_place(host: str, port: int | None, path: str) -> bool:
+    """Whether Replicate keeps outputs there: on hosts of its own, and in one bucket of Google's.
+
+    `path` is as it is sent. The bucket's host is everybody's, so nothing in the path may lead out
+    of the bucket, however often whoever reads it decodes it.
+    """
+    if host == _DELIVERY or host.endswith(f".{_DELIVERY}"):
+        return True
+    if host != _BUCKET_HOST or port not in (None, 443) or not path.startswith(_BUCKET_PATH):
+        return False
+    for _ in range(_MOST_DECODINGS):
+        if "\\" in path or not {".", ".."}.isdisjoint(path.split("/")):
+            return False
+        decoded = unquote(path)
+        if decoded == path:
+            return True
+        path = decoded
+    return False
 
 
 def references(
@@ -51,7 +105,7 @@ def references(
 ) -> Iterator[tuple[int, int]]:
     """Where the references in a value begin and end, within their quotes and in order.
 
-    `paths` are where any text is one; `anywhere`: so is what looks like one in another place.
+    `paths` are where any address is one; `anywhere`: so is what looks like one in another place.
     """
     if paths:
         yield from _references_by_path(data, begin, end, paths, anywhere=anywhere)
@@ -77,7 +131,9 @@ def _references_by_path(
         elif found.lastindex == 1:
             first, last = found.span(1)
             is_there = not passed_over and first < last and any(not path for path in here)
-            if is_there or (anywhere and _looks_like_one(data, first, last)):
+            if (is_there and is_link(beginning_of(data, first, last, LONGEST_LINK))) or (
+                anywhere and _looks_like_one(data, first, last)
+            ):
                 yield first, last
         elif data[found.start()] in b"[{":
             if passed_over or not any(here):
@@ -110,9 +166,16 @@ def text_of(literal: bytes) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def beginning_of(data: Data, begin: int, end: int) -> str:
+def own_words(data: Data, begin: int, end: int) -> Iterator[int]:
+    """Where strings of the model's own begin that read like places: see `as_own_words`."""
+    for found in _PLAIN.finditer(data, begin, end):
+        if _PLACE.fullmatch(text_of(found[1])):
+            yield found.start(1)
+
+
+def beginning_of(data: Data, begin: int, end: int, most: int = _HEAD) -> str:
     """The first letters of a string, some hundred at least."""
-    whole = _WHOLE_ESCAPES.match(data[begin : min(end, begin + _HEAD)])
+    whole = _WHOLE_ESCAPES.match(data[begin : min(end, begin + most)])
     literal = whole[0] if whole else b""
     return text_of(literal.decode("utf-8", "ignore").encode())
 

@@ -18,6 +18,7 @@ from mediagate.v1 import (
     verdict_pb2,
 )
 from mediagate_server.catalog.route import Route
+from mediagate_server.generations.media_discovery import main_index
 from mediagate_server.outputs.links import NO_LINKS, Link
 from mediagate_server.status import status_of
 from mediagate_server.store.records import (
@@ -258,10 +259,12 @@ def _add_output(
     shown_media = _media(record.id, output, links, now)
     if record.modality == "image":
         shown.images.images.extend(shown_media)
-    elif record.modality == "video":
-        shown.video.video.CopyFrom(shown_media[0])
-    else:
-        shown.audio.audio.CopyFrom(shown_media[0])
+    elif shown_media:
+        main = shown_media.pop(main_index(output.media, record.modality))
+        if record.modality == "video":
+            shown.video.CopyFrom(generation_pb2.VideoOutput(video=main, other_media=shown_media))
+        else:
+            shown.audio.CopyFrom(generation_pb2.AudioOutput(audio=main, other_media=shown_media))
 
 
 def _media(

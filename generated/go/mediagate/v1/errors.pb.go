@@ -150,6 +150,11 @@ const (
 	// times: it is passed over, and what it cost is taken from upstream's record.
 	// DATA_LOSS. Retry: no. Paid: as its generation says.
 	ErrorReason_ERROR_REASON_QUARANTINED ErrorReason = 39
+	// The run succeeded, and what it made, or a part of it, is not in upstream's answer: it was
+	// removed there, or there is none, or nothing of the kind asked for. `cause` in the metadata says
+	// which; `prediction_url` is upstream's page about it, where upstream named one.
+	// DATA_LOSS. Retry: no. Paid: it may be: see the generation's cost, which may be unknown.
+	ErrorReason_ERROR_REASON_OUTPUT_LOST ErrorReason = 40
 	// No such upload, or another tenant's, or it has expired.
 	// NOT_FOUND. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 36
@@ -197,6 +202,7 @@ var (
 		37: "ERROR_REASON_OUTPUT_INVALID",
 		38: "ERROR_REASON_OUTPUT_TOO_LARGE",
 		39: "ERROR_REASON_QUARANTINED",
+		40: "ERROR_REASON_OUTPUT_LOST",
 		36: "ERROR_REASON_UPLOAD_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
@@ -239,6 +245,7 @@ var (
 		"ERROR_REASON_OUTPUT_INVALID":        37,
 		"ERROR_REASON_OUTPUT_TOO_LARGE":      38,
 		"ERROR_REASON_QUARANTINED":           39,
+		"ERROR_REASON_OUTPUT_LOST":           40,
 		"ERROR_REASON_UPLOAD_NOT_FOUND":      36,
 	}
 )
@@ -274,7 +281,7 @@ var File_mediagate_v1_errors_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19mediagate/v1/errors.proto\x12\fmediagate.v1*\xc2\n" +
+	"\x19mediagate/v1/errors.proto\x12\fmediagate.v1*\xe0\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
@@ -316,7 +323,8 @@ const file_mediagate_v1_errors_proto_rawDesc = "" +
 	"\x15ERROR_REASON_INTERNAL\x10#\x12\x1f\n" +
 	"\x1bERROR_REASON_OUTPUT_INVALID\x10%\x12!\n" +
 	"\x1dERROR_REASON_OUTPUT_TOO_LARGE\x10&\x12\x1c\n" +
-	"\x18ERROR_REASON_QUARANTINED\x10'\x12!\n" +
+	"\x18ERROR_REASON_QUARANTINED\x10'\x12\x1c\n" +
+	"\x18ERROR_REASON_OUTPUT_LOST\x10(\x12!\n" +
 	"\x1dERROR_REASON_UPLOAD_NOT_FOUND\x10$BP\n" +
 	"\x10dev.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3"
 

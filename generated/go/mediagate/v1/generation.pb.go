@@ -1048,7 +1048,7 @@ func (x *ToolCall) GetArguments() *structpb.Struct {
 // Pictures that were made.
 type ImageOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In the order asked for; a missing one leaves a Media without id and uri, see `partial`.
+	// In the model's order; a missing one leaves a Media without id and uri, see `partial`.
 	Images        []*Media `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1095,7 +1095,9 @@ func (x *ImageOutput) GetImages() []*Media {
 type VideoOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The video.
-	Video         *Media `protobuf:"bytes,1,opt,name=video,proto3" json:"video,omitempty"`
+	Video *Media `protobuf:"bytes,1,opt,name=video,proto3" json:"video,omitempty"`
+	// What the model made besides, in its order: a thumbnail, a second video.
+	OtherMedia    []*Media `protobuf:"bytes,2,rep,name=other_media,json=otherMedia,proto3" json:"other_media,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1137,11 +1139,20 @@ func (x *VideoOutput) GetVideo() *Media {
 	return nil
 }
 
+func (x *VideoOutput) GetOtherMedia() []*Media {
+	if x != nil {
+		return x.OtherMedia
+	}
+	return nil
+}
+
 // A sound that was made.
 type AudioOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sound.
-	Audio         *Media `protobuf:"bytes,1,opt,name=audio,proto3" json:"audio,omitempty"`
+	Audio *Media `protobuf:"bytes,1,opt,name=audio,proto3" json:"audio,omitempty"`
+	// What the model made besides, in its order: another track, a picture of the waves.
+	OtherMedia    []*Media `protobuf:"bytes,2,rep,name=other_media,json=otherMedia,proto3" json:"other_media,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1183,10 +1194,19 @@ func (x *AudioOutput) GetAudio() *Media {
 	return nil
 }
 
+func (x *AudioOutput) GetOtherMedia() []*Media {
+	if x != nil {
+		return x.OtherMedia
+	}
+	return nil
+}
+
 // The output of a model that was run by its slug.
 type RawOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. Of a
+	// The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. A
+	// string of the model's own that is "media:N", or that with "text:" before it once or more often,
+	// has one "text:" more in front, so that it is never taken for a medium. Of a
 	// model that makes one text in pieces it is the text. What is nested deeper than 24 levels
 	// stands as JSON in a string; integers beyond 2^53, of which a double does not hold all, as their
 	// digits in a string; NaN, Infinity and numbers beyond a double's range as they were
@@ -1474,11 +1494,15 @@ const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x125\n" +
 	"\targuments\x18\x03 \x01(\v2\x17.google.protobuf.StructR\targuments\":\n" +
 	"\vImageOutput\x12+\n" +
-	"\x06images\x18\x01 \x03(\v2\x13.mediagate.v1.MediaR\x06images\"8\n" +
+	"\x06images\x18\x01 \x03(\v2\x13.mediagate.v1.MediaR\x06images\"n\n" +
 	"\vVideoOutput\x12)\n" +
-	"\x05video\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05video\"8\n" +
+	"\x05video\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05video\x124\n" +
+	"\vother_media\x18\x02 \x03(\v2\x13.mediagate.v1.MediaR\n" +
+	"otherMedia\"n\n" +
 	"\vAudioOutput\x12)\n" +
-	"\x05audio\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05audio\"\xb4\x01\n" +
+	"\x05audio\x18\x01 \x01(\v2\x13.mediagate.v1.MediaR\x05audio\x124\n" +
+	"\vother_media\x18\x02 \x03(\v2\x13.mediagate.v1.MediaR\n" +
+	"otherMedia\"\xb4\x01\n" +
 	"\tRawOutput\x12,\n" +
 	"\x05value\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12)\n" +
 	"\x05media\x18\x02 \x03(\v2\x13.mediagate.v1.MediaR\x05media\x12\x1d\n" +
@@ -1585,17 +1609,19 @@ var file_mediagate_v1_generation_proto_depIdxs = []int32{
 	27, // 33: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
 	26, // 34: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
 	26, // 35: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
-	26, // 36: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
-	28, // 37: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
-	26, // 38: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
-	26, // 39: mediagate.v1.RawOutput.document:type_name -> mediagate.v1.Media
-	14, // 40: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
-	23, // 41: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	26, // 36: mediagate.v1.VideoOutput.other_media:type_name -> mediagate.v1.Media
+	26, // 37: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
+	26, // 38: mediagate.v1.AudioOutput.other_media:type_name -> mediagate.v1.Media
+	28, // 39: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
+	26, // 40: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
+	26, // 41: mediagate.v1.RawOutput.document:type_name -> mediagate.v1.Media
+	14, // 42: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
+	23, // 43: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_generation_proto_init() }

@@ -181,6 +181,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     times: it is passed over, and what it cost is taken from upstream's record.
     DATA_LOSS. Retry: no. Paid: as its generation says.
     """
+    ERROR_REASON_OUTPUT_LOST: _ErrorReason.ValueType  # 40
+    """The run succeeded, and what it made, or a part of it, is not in upstream's answer: it was
+    removed there, or there is none, or nothing of the kind asked for. `cause` in the metadata says
+    which; `prediction_url` is upstream's page about it, where upstream named one.
+    DATA_LOSS. Retry: no. Paid: it may be: see the generation's cost, which may be unknown.
+    """
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 36
     """No such upload, or another tenant's, or it has expired.
     NOT_FOUND. Retry: no. Paid: no.
@@ -352,6 +358,12 @@ ERROR_REASON_QUARANTINED: ErrorReason.ValueType  # 39
 """What the model made has brought the gate down, or was never handled without an error, several
 times: it is passed over, and what it cost is taken from upstream's record.
 DATA_LOSS. Retry: no. Paid: as its generation says.
+"""
+ERROR_REASON_OUTPUT_LOST: ErrorReason.ValueType  # 40
+"""The run succeeded, and what it made, or a part of it, is not in upstream's answer: it was
+removed there, or there is none, or nothing of the kind asked for. `cause` in the metadata says
+which; `prediction_url` is upstream's page about it, where upstream named one.
+DATA_LOSS. Retry: no. Paid: it may be: see the generation's cost, which may be unknown.
 """
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 36
 """No such upload, or another tenant's, or it has expired.

@@ -608,7 +608,7 @@ class ImageOutput(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_medium_pb2.Media]:
-        """In the order asked for; a missing one leaves a Media without id and uri, see `partial`."""
+        """In the model's order; a missing one leaves a Media without id and uri, see `partial`."""
 
     def __init__(
         self,
@@ -630,18 +630,24 @@ class VideoOutput(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VIDEO_FIELD_NUMBER: _builtins.int
+    OTHER_MEDIA_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def video(self) -> _medium_pb2.Media:
         """The video."""
+
+    @_builtins.property
+    def other_media(self) -> _containers.RepeatedCompositeFieldContainer[_medium_pb2.Media]:
+        """What the model made besides, in its order: a thumbnail, a second video."""
 
     def __init__(
         self,
         *,
         video: _medium_pb2.Media | None = ...,
+        other_media: _abc.Iterable[_medium_pb2.Media] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["other_media", b"other_media", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -654,18 +660,24 @@ class AudioOutput(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIO_FIELD_NUMBER: _builtins.int
+    OTHER_MEDIA_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def audio(self) -> _medium_pb2.Media:
         """The sound."""
+
+    @_builtins.property
+    def other_media(self) -> _containers.RepeatedCompositeFieldContainer[_medium_pb2.Media]:
+        """What the model made besides, in its order: another track, a picture of the waves."""
 
     def __init__(
         self,
         *,
         audio: _medium_pb2.Media | None = ...,
+        other_media: _abc.Iterable[_medium_pb2.Media] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "other_media", b"other_media"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -687,7 +699,9 @@ class RawOutput(_message.Message):
     """
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. Of a
+        """The output as JSON; links to media are replaced by "media:N", N counting `media` from 0. A
+        string of the model's own that is "media:N", or that with "text:" before it once or more often,
+        has one "text:" more in front, so that it is never taken for a medium. Of a
         model that makes one text in pieces it is the text. What is nested deeper than 24 levels
         stands as JSON in a string; integers beyond 2^53, of which a double does not hold all, as their
         digits in a string; NaN, Infinity and numbers beyond a double's range as they were

@@ -1,0 +1,68 @@
+"""The text in an output of any shape."""
+
+from typing import Any
+
+import pytest
+
+from mediagate_server.replicate.output_text import find_text, json_answers
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ("hello", "hello"),
+        ("", ""),
+        ([], ""),
+        (["he", "llo"], "hello"),
+        (["he", None, "llo"], "hello"),
+        ([["he"], ["llo"]], "hello"),
+        (["The answer is ", 42, "."], "The answer is 42."),
+        (42, "42"),
+        (0, "0"),
+        (2**70, str(2**70)),
+        (0.5, "0.5"),
+        (False, "false"),
+        ([1, 2, 3], "[1, 2, 3]"),
+        ([[0.1, 0.2]], "[0.1, 0.2]"),
+        ({"text": "hello"}, "hello"),
+        ([{"text": "he"}, {"text": "llo"}], "hello"),
+        ({"output": {"response": "hello"}}, "hello"),
+        ({"output": ["he", "llo"], "usage": {"tokens": 3}}, "hello"),
+        ({"content": [{"type": "text", "text": "hello"}]}, "hello"),
+        ({"choices": [{"message": {"role": "assistant", "content": "hello"}}, {}]}, "hello"),
+        (
+            [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}],
+            "hello",
+        ),
+        ({"text": None, "response": "hello"}, "hello"),
+        ({"text": ""}, ""),
+        ({"score": 0.5, "label": "é"}, '{"score": 0.5, "label": "é"}'),
+    ],
+)
+def test_the_text(output: Any, text: str) -> None:
+    """Whole, and nothing is thrown away."""
+    assert find_text(output) == text
+
+
+@pytest.mark.parametrize("output", [None, {}, [None], [None, None]])
+def test_no_text(output: Any) -> None:
+    """It is lost, not empty."""
+    assert find_text(output) is None
+    assert json_answers(output) == ()
+
+
+@pytest.mark.parametrize(
+    ("output", "answers"),
+    [
+        ('{"a": 1}', ('{"a": 1}',)),
+        (['{"a"', ": 1}"], ('{"a": 1}',)),
+        (["a", "b"], ("ab",)),
+        ({"a": 1}, ('{"a": 1}',)),
+        ({"text": "{}"}, ("{}", '{"text": "{}"}')),
+        ([{"a": 1}, {"a": 2}], ('{"a": 1}{"a": 2}', '[{"a": 1}, {"a": 2}]')),
+        (7, ("7",)),
+    ],
+)
+def test_what_may_be_the_json(output: Any, answers: tuple[str, ...]) -> None:
+    """The text, else the value itself; pieces of a text are no list that was asked for."""
+    assert json_answers(output) == answers
