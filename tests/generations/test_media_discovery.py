@@ -21,7 +21,7 @@ BARE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(90)).decode()
 def found(output: Any, media_type: str = "image/png", asked: int = 1) -> list[str | None]:
     """The links, None for a place that is empty."""
     shape = OutputShape(OutputKind.MEDIA_LIST, media_type=media_type)
-    return [one and one.uri for one in find_media(output, shape, ENDED, asked)]
+    return [one.uri if one else None for one in find_media(output, shape, ENDED, asked)]
 
 
 @pytest.mark.parametrize(

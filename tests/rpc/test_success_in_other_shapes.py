@@ -70,7 +70,7 @@ async def test_pictures_in_every_shape_are_kept(scripted: ScriptedUpstream, stub
     """And paid by their number where upstream reports none."""
     a = scripted.files.put("/a", file(PICTURE))
     b = scripted.files.put("/b.png", file(PICTURE))
-    for output, number in (
+    shapes: list[tuple[Any, int]] = [
         ({"images": [a, b]}, 2),
         ([{"url": a}, {"url": b}], 2),
         ([[a, b]], 2),
@@ -80,7 +80,8 @@ async def test_pictures_in_every_shape_are_kept(scripted: ScriptedUpstream, stub
         ({"images": [{"url": a, "content_type": "image/png"}], "prompt": "x"}, 1),
         ({"file": a, "logs_url": None}, 1),
         (json.dumps([a]), 1),
-    ):
+    ]
+    for output, number in shapes:
         ends(scripted, output)
         made = await pictures(stubs, number)
         assert made.state == State.STATE_SUCCEEDED, output
@@ -94,7 +95,8 @@ async def test_a_picture_that_is_not_there_is_lost(
     scripted: ScriptedUpstream, stubs: Stubs, metrics: dict[str, Any]
 ) -> None:
     """What it cost is what upstream says was made, else unknown; the model did not fail."""
-    for output in (None, [], {}, [None], {"images": []}, "I cannot draw that.", [{"url": None}]):
+    shapes: list[Any] = [None, [], {}, [None], {"images": []}, "I cannot draw.", [{"url": None}]]
+    for output in shapes:
         for removed in (True, False):
             ends(scripted, output, data_removed=removed, metrics=metrics)
             check_lost(await pictures(stubs), output)
@@ -152,7 +154,8 @@ async def test_large_answers_are_looked_at_alike(scripted: ScriptedUpstream, stu
 async def test_films_and_sounds_in_other_shapes(scripted: ScriptedUpstream, stubs: Stubs) -> None:
     """The one that was asked for, by what the files are; the others beside it."""
     film, thumb = scripted.files.put("/film", file(FILM)), scripted.files.put("/t", file(PICTURE))
-    for output in ([thumb, film], {"thumbnail": thumb, "video": film}, [[thumb], film]):
+    films: list[Any] = [[thumb, film], {"thumbnail": thumb, "video": film}, [[thumb], film]]
+    for output in films:
         ends(scripted, output)
         answer = await stubs.video.GenerateVideo(
             video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
@@ -163,12 +166,13 @@ async def test_films_and_sounds_in_other_shapes(scripted: ScriptedUpstream, stub
         name, _, index = shown.video.id.partition("/")
         assert (await read_output(stubs, name, index=int(index)))[1] == FILM
     sound = scripted.files.put("/s", file(SOUND))
-    for output, others in (
+    sounds: list[tuple[Any, int]] = [
         ({"vocals": sound, "no_vocals": sound + "?b"}, 1),
         ({"audio_out": sound, "prompt_npz": None}, 0),
         ([{"audio": sound}], 0),
         ({"waves": thumb, "audio": sound}, 1),
-    ):
+    ]
+    for output, others in sounds:
         ends(scripted, output)
         made = await stubs.audio.GenerateAudio(
             audio_pb2.GenerateAudioRequest(prompt="x", wait=WAIT)
@@ -179,13 +183,17 @@ async def test_films_and_sounds_in_other_shapes(scripted: ScriptedUpstream, stub
 
 async def test_films_and_sounds_that_are_lost(scripted: ScriptedUpstream, stubs: Stubs) -> None:
     """Their cost is unknown, or what the metrics say; never nothing."""
-    for output in (None, {}, [None]):
+    shapes: list[Any] = [None, {}, [None]]
+    for output in shapes:
         ends(scripted, output, data_removed=True)
-        for call, request in (
-            (stubs.video.GenerateVideo, video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)),
-            (stubs.audio.GenerateAudio, audio_pb2.GenerateAudioRequest(prompt="x", wait=WAIT)),
-        ):
-            check_lost((await call(request)).generation, output)  # type: ignore[operator]
+        film = await stubs.video.GenerateVideo(
+            video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
+        )
+        sound = await stubs.audio.GenerateAudio(
+            audio_pb2.GenerateAudioRequest(prompt="x", wait=WAIT)
+        )
+        check_lost(film.generation, output)
+        check_lost(sound.generation, output)
     listed = await stubs.generations.ListGenerations(ALL)
     assert {one.cost.state for one in listed.generations} <= {
         UNKNOWN,
@@ -253,10 +261,11 @@ async def test_a_raw_run_of_a_known_model_is_never_free(
         "name": "flux-dev",
         "is_official": True,
     }
-    for output in (None, {"images": []}, "words"):
+    shapes: list[Any] = [None, {"images": []}, "words"]
+    for output in shapes:
         ends(scripted, output)
-        made = await stubs.models.RunModel(
-            models_pb2.RunModelRequest(model="black-forest-labs/flux-dev", input={"prompt": "x"})
-        )
+        request = models_pb2.RunModelRequest(model="black-forest-labs/flux-dev")
+        request.input.update({"prompt": "x"})
+        made = await stubs.models.RunModel(request)
         assert made.generation.state == State.STATE_SUCCEEDED
         assert made.generation.cost.state == UNKNOWN

@@ -17,8 +17,8 @@ def may_fetch(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
 
     Allowed: https on replicate.delivery and its subdomains, in the bucket of Google's where
     Replicate keeps files, and where the configured upstream itself is: that host, that port, that
-    scheme. What a model answers must not be able to point
-    the gate at other machines, nor at what else listens on upstream's.
+    scheme. What a model answers must not be able to point the gate at other machines, nor at what
+    else listens on upstream's.
     """
     try:
         url = resolve_redirect(seen_from, link) if seen_from else parse_request_url(link)

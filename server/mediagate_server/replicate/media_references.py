@@ -32,7 +32,7 @@ _PLAIN: Final = re.compile(
     rb'(?<!\\)"(?=[mt]|\\u00[67])((?:[a-z0-9:]|\\u[0-9a-fA-F]{4})++)"(?![ \t\r\n]*+:)'
 )
 """A string, and no key, that may read like a place."""
-_LINK: Final = re.compile(r"(?i:[a-z][a-z0-9+.-]*)://[^\s/?#]\S*|(?i:data):[^,\s]*,")
+_LINK: Final = re.compile(r"\s*+(?i:[a-z][a-z0-9+.-]*+)://[^\s/?#]\S*+\s*+|(?i:data):[^,\s]*+,")
 _HEAD: Final = 1_024
 _SHORTEST: Final = len("data:;base64,")
 _LONGEST_KEY: Final = 1_024
@@ -56,7 +56,7 @@ def as_own_words(text: str) -> str:
 def is_link(text: str) -> bool:
     """Whether a string, where one is to be, is an address or a data URI; words are neither."""
     found = _LINK.match(text)
-    return found is not None and (text[:5].lower() == "data:" or found.end() == len(text))
+    return found is not None and (found.end() == len(text) or found[0].endswith(","))
 
 
 def is_reference(text: str) -> bool:
@@ -90,6 +90,7 @@ def is_delivery_place(host: str, port: int | None, path: str) -> bool:
         return True
     if host != _BUCKET_HOST or port not in (None, 443) or not path.startswith(_BUCKET_PATH):
         return False
+    path = path.partition("?")[0]
     for _ in range(_MOST_DECODINGS):
         if "\\" in path or not {".", ".."}.isdisjoint(path.split("/")):
             return False
