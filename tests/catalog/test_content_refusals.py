@@ -1,52 +1,79 @@
-"""A model's own refusal, told from a failure by what its vendor is known to say."""
+"""A model's refusal of the content, told from a failure by the words of the failed run."""
+
+from itertools import product
 
 import pytest
 
-from mediagate_server.catalog.refusals import is_content_refusal
+from mediagate_server.catalog.refusals import RunFailure, classify_failure
 
-REFUSALS = [
-    (
-        "bytedance/seedance-1-pro",
-        "The input or output was flagged as sensitive. Please try other inputs. (E005) (a1b2c3)",
-    ),
-    ("stability-ai/sdxl", "NSFW content detected. Try running it again, or try another prompt."),
-    ("qwen/qwen-image", "All generated images contained NSFW content."),
-    ("openai/gpt-image-1", "400: Your request was rejected by the safety system."),
-    ("openai/gpt-image-1", '{"code": "moderation_blocked"}'),
-    ("openai/dall-e", "content_policy_violation"),
-    ("anthropic/claude-4.5-sonnet", "Output blocked by content filtering policy"),
-    ("google/veo-3", "This prompt contains words that violate Vertex AI's usage guidelines."),
-    ("google/nano-banana", "finish reason: PROHIBITED_CONTENT"),
-    ("kwaivgi/kling-v2.1", "Failure to pass the risk control system"),
-    ("runwayml/gen4-turbo", "SAFETY.INPUT.TEXT"),
-    ("black-forest-labs/flux-1.1-pro", "Task failed: Content Moderated"),
-    ("minimax/video-01", "status: output new_sensitive"),
-    ("bytedance/seedream-4", "OutputImageSensitiveContentDetected"),
-    ("ideogram-ai/ideogram-v3-turbo", "Prompt provided failed safety check"),
-    ("stability-ai/sd3.5", "Your request was flagged by our content moderation system"),
-    ("nobody/fine-tune", "nsfw CONTENT detected"),
-]
-FAILURES = [
-    ("meta/llama", None),
-    ("meta/llama", ""),
-    ("meta/llama", "CUDA out of memory (E1001)"),
-    ("meta/llama", "Prediction interrupted; please retry (code: PA)"),
-    ("stability-ai/sdxl", "could not load the safety checker"),
-    ("google/veo-3", "content moderation service timed out"),
-    ("nobody/fine-tune", "Failure to pass the risk control system"),
-    ("kwaivgi/kling-v2.1", "Output blocked by content filtering policy"),
-    ("nobody/fine-tune", "this prompt is not allowed"),
+from .refusal_phrases import FAILURES, REFUSALS, UNCLEAR
+
+PHRASES = [
+    *((text, RunFailure.REFUSAL) for text in REFUSALS),
+    *((text, RunFailure.OTHER) for text in FAILURES),
+    *((text, RunFailure.UNCLEAR) for text in UNCLEAR),
 ]
 
 
-@pytest.mark.parametrize(("slug", "error"), REFUSALS)
-def test_refusals(slug: str, error: str) -> None:
+@pytest.mark.parametrize(("error", "meaning"), PHRASES)
+def test_phrases(error: str | None, meaning: RunFailure) -> None:
     """Whatever stands around the words, whatever their case."""
-    assert is_content_refusal(slug, error)
-    assert is_content_refusal(slug, f"Prediction failed: {error.upper()} :(")
+    assert classify_failure(error) is meaning
+    if error:
+        assert classify_failure(f"Prediction failed: {error.upper()} :(") is meaning
+    if error and " " in error:
+        assert classify_failure(f'{{"error": {{"message": "{error}", "code": 400}}}}') is meaning
 
 
-@pytest.mark.parametrize(("slug", "error"), FAILURES)
-def test_failures(slug: str, error: str | None) -> None:
-    """A filter that broke down, another vendor's words, and what nobody has seen yet."""
-    assert not is_content_refusal(slug, error)
+VERBS = ["violate", "violates", "violated", "violating", "are violating", "may violate",
+         "might have violated", "breach", "breached", "do not comply with", "did not adhere to",
+         "infringe", "is in violation of", "go against", "goes against"]  # fmt: skip
+OWNERS = ["", "our ", "Google's ", "the provider\u2019s ", "Vertex AI's ", "OpenAI's "]
+RULES = ["usage guidelines", "usage guideline", "content policy", "content policies",
+         "terms of service", "community standards", "acceptable use policy",
+         "Responsible AI practices"]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_rules_are_violated_in_every_number_and_tense(verb: str) -> None:
+    """The public report that began this said `they violated`; the table knew `violates`."""
+    for owner, rules in product(OWNERS, RULES):
+        text = f"Veo could not generate 2 videos because they {verb} {owner}{rules}."
+        assert classify_failure(text) is RunFailure.REFUSAL, text
+
+
+@pytest.mark.parametrize("guard", ["safety system", "safety filter", "safety filters",
+                                   "content filter", "moderation", "content moderation",
+                                   "safety checker", "NSFW filter", "risk control"])  # fmt: skip
+def test_whoever_judges_has_refused_or_has_broken(guard: str) -> None:
+    """A filter that broke down has refused nothing."""
+    for verb in ("rejected", "blocked", "flagged", "refused", "filtered out", "denied"):
+        text = f"Your request was {verb} by our {guard}."
+        assert classify_failure(text) is RunFailure.REFUSAL, text
+    for trouble in ("could not load the {}", "failed to initialize {}", "{}: connection refused",
+                    "{} service timed out", "CUDA error in {}"):  # fmt: skip
+        text = trouble.format(guard)
+        assert classify_failure(text) is RunFailure.OTHER, text
+
+
+def test_a_refusal_is_found_at_either_end_of_a_long_text() -> None:
+    """A traceback of a megabyte says what it comes to in its last line."""
+    assert classify_failure("x = 1\n" * 200_000 + "NSFW content detected") is RunFailure.REFUSAL
+    assert classify_failure("NSFW content detected\n" + "x = 1\n" * 200_000) is RunFailure.REFUSAL
+
+
+def test_invisible_and_wide_letters_hide_nothing() -> None:
+    """Words cut by what nobody sees, and letters as they are typed in other countries."""
+    assert classify_failure("NS\u200bFW content detected") is RunFailure.REFUSAL
+    wide = "".join(chr(ord(letter) + 0xFEE0) for letter in "Content") + " policy violation"
+    assert classify_failure(wide) is RunFailure.REFUSAL
+
+
+def test_logs_count_where_the_error_says_nothing() -> None:
+    """They may quote anything: a refusal in them is no more than unclear."""
+    logs = "100%|####| 50/50\nPotential NSFW content was detected in one or more images."
+    assert classify_failure(None, logs) is RunFailure.UNCLEAR
+    assert classify_failure("", logs) is RunFailure.UNCLEAR
+    assert classify_failure("Prediction failed.", logs) is RunFailure.UNCLEAR
+    assert classify_failure("CUDA out of memory", logs) is RunFailure.OTHER
+    assert classify_failure("Prediction failed.", "100%|####| 50/50") is RunFailure.OTHER

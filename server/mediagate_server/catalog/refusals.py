@@ -1,30 +1,109 @@
-"""Tells a model's refusal of the content from a failure: by what its vendor is known to say."""
+"""Content refusal detection: tells a model's refusal of the content from any other failed run.
 
+Refusals come as the free text of a failed run, in the words of whatever vendor stands behind the
+model. `refusals.toml` is the table of what they are known to say; where a text may be a refusal
+and may be none it is UNCLEAR, and whoever asks must not send the content to anybody else.
+"""
+
+import re
 import tomllib
+import unicodedata
+from collections.abc import Iterator, Mapping
+from enum import Enum
 from functools import cache
 from importlib.resources import files
+from typing import Any, Final
 
 
-def is_content_refusal(slug: str, error: str | None) -> bool:
-    """Whether the error of a failed run of this model means that it refused the content.
+class RunFailure(Enum):
+    """What the error text of a failed run means."""
 
-    A text that nobody has seen yet is a failure: it is said to be no more than that.
+    REFUSAL = "refusal"
+    """The model, or its vendor, refused the content."""
+    UNCLEAR = "unclear"
+    """It may be a refusal: the content is not to be sent to another model."""
+    OTHER = "other"
+    """Anything else: something broke, there was no room, an input could not be read."""
+
+
+_MOST_READ: Final = 8 * 1024
+"""Characters read at either end of a text. What a traceback comes to stands in its last line."""
+_JOINTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_BETWEEN: Final = re.compile(r"[\W_]+")
+_NEGATED: Final = re.compile(
+    r"\b(?:no|0|zero|without any) (?:nsfw|sensitive|unsafe|prohibited|inappropriate|explicit)"
+    r"(?: content| concepts?| words?| images?)?(?: was| were)? (?:found|detected)"
+    r"|\b(?:not|never|nothing)(?: been| was)? flagged"
+    r"|\bpass(?:ed|es) (?:\w+ ){0,3}(?:check|review|moderation)s?\b"
+)
+"""What says that there is nothing to refuse."""
+_PREFIX: Final = re.compile(
+    r"^(?:model error )?(?:prediction|generation|task|job|run) failed(?: with)?(?: error)?\b"
+)
+"""What wrappers put before a text: not this but what follows has failed."""
+_OTHER_LETTERS: Final = re.compile(r"[^\W\d_\u0000-\u024f]{2}")
+"""Two letters together that are not Latin."""
+_ORDER: Final = (
+    ("account", RunFailure.UNCLEAR),
+    ("refusal", RunFailure.REFUSAL),
+    ("failure", RunFailure.OTHER),
+    ("likely", RunFailure.REFUSAL),
+    ("doubt", RunFailure.UNCLEAR),
+)
+
+
+def classify_failure(error: str | None, logs: str = "") -> RunFailure:
+    """What a failed run means by its error text, and by its logs where that text says nothing.
+
+    `logs` count where no pattern at all is found in the text: a refusal in them is UNCLEAR,
+    because a log may quote anything.
     """
-    if not error:
-        return False
-    said = error.casefold()
-    owner = slug.partition("/")[0]
-    anyone, by_owner = _table()
-    return any(text in said for text in (*anyone, *by_owner.get(owner, ())))
+    if error and (found := _found(_plain_words(error))):
+        return found
+    table = _table()
+    words = _plain_words(logs[-_MOST_READ:]) if logs else ""
+    refused = any(pattern.search(words) for pattern in table["refusal"])
+    return RunFailure.UNCLEAR if refused else RunFailure.OTHER
+
+
+def _found(words: str) -> RunFailure | None:
+    """The first class with a pattern that is found; None where no pattern knows the text."""
+    table = _table()
+    for name, meaning in _ORDER:
+        if any(pattern.search(words) for pattern in table[name]):
+            return meaning
+    return RunFailure.UNCLEAR if _OTHER_LETTERS.search(words) else None
+
+
+def _plain_words(text: str) -> str:
+    """The text as the table's patterns expect it: see `refusals.toml`."""
+    if len(text) > 2 * _MOST_READ:
+        text = f"{text[:_MOST_READ]} {text[-_MOST_READ:]}"
+    text = unicodedata.normalize("NFKC", text)
+    text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    words = _BETWEEN.sub(" ", _JOINTS.sub(" ", text)).casefold().strip()
+    return _NEGATED.sub(" ", _PREFIX.sub("", words)).strip()
 
 
 @cache
-def _table() -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+def _table() -> Mapping[str, tuple[re.Pattern[str], ...]]:
     text = files(__package__).joinpath("refusals.toml").read_text(encoding="utf-8")
     document = tomllib.loads(text)
+    words: dict[str, str] = {}
+    for name, expression in document.pop("words").items():
+        words[name] = _filled(expression, words)
+    return {
+        name: tuple(re.compile(_filled(each, words)) for each in _patterns(families))
+        for name, families in document.items()
+    }
 
-    def folded(texts: list[str]) -> tuple[str, ...]:
-        return tuple(text.casefold() for text in texts)
 
-    owners = {owner: folded(texts) for owner, texts in document["owner"].items()}
-    return folded(document["any"]), owners
+def _patterns(families: Mapping[str, Any]) -> Iterator[str]:
+    for family in families.values():
+        yield from family
+
+
+def _filled(pattern: str, words: Mapping[str, str]) -> str:
+    for name, expression in words.items():
+        pattern = pattern.replace(f"<{name}>", expression)
+    return pattern

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mediagate_server.catalog.refusals import is_content_refusal
+from mediagate_server.catalog.refusals import RunFailure, classify_failure
 from mediagate_server.errors import (
     Cancelled,
     ContentBlocked,
@@ -18,6 +18,7 @@ from mediagate_server.errors import (
     OutputLost,
     OutputTooLarge,
     Quarantined,
+    Reason,
     RunFailed,
     StreamInterrupted,
     UpstreamAccount,
@@ -35,11 +36,17 @@ _LONGEST: Final = 9_223_372_036
 """Seconds whose nanoseconds fit into 64 bits."""
 _PAGES: Final = "replicate.com"
 _LONGEST_PAGE: Final = 512
+_UNCLEAR: Final = "may_be_content_refusal"
+"""In the metadata of a failure that may have been a refusal of the content."""
+_LEGAL_REASONS: Final = 451
 
 
 def refused_failure(refused: Refused, model: str) -> Failure:
     """What callers are told when Replicate took none of the attempts; never upstream's words."""
     metadata = {"model": model}
+    meaning = classify_failure(refused.error)
+    if meaning is RunFailure.REFUSAL or refused.http_status == _LEGAL_REASONS:
+        return _content_refused(model)
     error: MediagateError
     match refused.refusal:
         case Refusal.INPUT:
@@ -67,6 +74,8 @@ def refused_failure(refused: Refused, model: str) -> Failure:
                 "upstream cannot be reached", metadata=metadata, retry_after=5.0
             )
         case Refusal.OTHER:
+            if meaning is RunFailure.UNCLEAR:
+                metadata[_UNCLEAR] = "true"
             error = RunFailed("upstream refused the request", metadata=metadata)
     return error.failure
 
@@ -97,10 +106,27 @@ def run_failed(model: str, prediction_id: str) -> Failure:
 
 
 def model_failed(model: str, end: Prediction) -> Failure:
-    """A run that ended as failed: a refusal of the content, or no more than a failure."""
-    if not is_content_refusal(model, end.error):
-        return run_failed(model, end.id)
-    metadata = {"model": model, "prediction": end.id, "by": "model"}
+    """Failure of a run that ended as failed: a refusal of the content, perhaps one, or neither."""
+    match classify_failure(end.error, end.logs):
+        case RunFailure.REFUSAL:
+            return _content_refused(model, end.id)
+        case RunFailure.UNCLEAR:
+            metadata = {"model": model, "prediction": end.id, _UNCLEAR: "true"}
+            words = "the model failed, and may have refused the content"
+            return RunFailed(words, metadata=metadata).failure
+        case RunFailure.OTHER:
+            return run_failed(model, end.id)
+
+
+def is_content_failure(failure: Failure) -> bool:
+    """Whether the content was refused, or may have been: then no other model is asked."""
+    return failure.reason is Reason.CONTENT_BLOCKED or _UNCLEAR in failure.metadata
+
+
+def _content_refused(model: str, prediction_id: str = "") -> Failure:
+    metadata = {"model": model, "by": "model"}
+    if prediction_id:
+        metadata["prediction"] = prediction_id
     return ContentBlocked("the model refused the content", metadata=metadata).failure
 
 

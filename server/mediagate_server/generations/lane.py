@@ -18,7 +18,6 @@ from mediagate_server.catalog import price_json
 from mediagate_server.catalog.chains import next_that_fits
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import PriceSchedule
-from mediagate_server.catalog.refusals import is_content_refusal
 from mediagate_server.errors import BudgetExceeded, CircuitOpen, Failure, PriceUnknown
 from mediagate_server.generations import attempts, endings, settling
 from mediagate_server.generations.attempts import LaneKey
@@ -279,7 +278,8 @@ class Lane:
             return
         # Not where the account or upstream itself is the trouble, nor where the input is.
         theirs = refused.refusal in (Refusal.NOT_FOUND, Refusal.OTHER)
-        successor = self._successor() if theirs else None
+        may_go_on = theirs and not self._is_refused_content(failure)
+        successor = self._successor() if may_go_on else None
         await self._not_taken(attempt, failure, reason, successor)
 
     async def _not_taken(
@@ -330,18 +330,28 @@ class Lane:
         is_unsent = tries[-1].sent_at is None
         return is_unsent and len(tries) > 1 and tries[0].reason == Refusal.THROTTLED.value
 
+    def _is_refused_content(self, failure: Failure) -> bool:
+        """Whether the content must not be sent to another model.
+
+        Also where another output's run was refused: it is the same content.
+        """
+        if self._whole.after_content_refusal:
+            return False
+        parts = self._whole.saved.current.parts
+        others = (part.failure for part in parts if part.failure is not None)
+        return any(map(endings.is_content_failure, (failure, *others)))
+
     async def _fall_back(self, attempt: Attempt, end: Prediction) -> bool:
         """Where the model failed: settle that and let the next one try. False: nobody does."""
         if end.status is not PredictionStatus.FAILED or self._whole.may_have_told(end):
             return False
         with crash_marks.marked():
-            refusal = is_content_refusal(attempt.model, end.error)
+            failure = endings.model_failed(attempt.model, end)
         successor = self._successor()
-        if successor is None or (refusal and not self._whole.after_content_refusal):
+        if successor is None or self._is_refused_content(failure):
             return False
         price = self._price or price_json.loads(attempt.price)
         line, basis = settling.reckoned(attempt, end, price, outputs=0)
-        failure = endings.model_failed(attempt.model, end)
         now = self._around.clock.now()
         closed = settling.closed(attempt, end, line, failure.reason.value, now, basis)
         try:

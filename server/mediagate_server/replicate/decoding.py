@@ -229,10 +229,12 @@ def _text(value: object) -> str:
 
 
 def _error(value: object) -> str | None:
-    """Documented as a string, typed as anything: an object's `detail`, else its JSON."""
+    """Documented as a string, typed as anything: of an object that is more than a `detail` the
+    JSON, because it is only classified, and a code beside the words may say more than they do.
+    """
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, dict) and isinstance(value.get("detail"), str):
+    if isinstance(value, dict) and [*value] == ["detail"] and isinstance(value["detail"], str):
         return str(value["detail"])
     return json.dumps(value, ensure_ascii=False)
 

@@ -122,6 +122,7 @@ class Refused(UpstreamError):
     """Definitely not taken: nothing runs, nothing is charged, sending anew is safe.
 
     `invalid_fields` maps input names to upstream's description of what is wrong with them.
+    `error` is the beginning of upstream's own text, to be classified and never shown.
     """
 
     def __init__(
@@ -131,12 +132,14 @@ class Refused(UpstreamError):
         http_status: int | None = None,
         retry_after: float | None = None,
         invalid_fields: Mapping[str, str] | None = None,
+        error: str = "",
     ) -> None:
         super().__init__(f"upstream refused: {refusal.value} (http status {http_status})")
         self.refusal = refusal
         self.http_status = http_status
         self.retry_after = retry_after
         self.invalid_fields = dict(invalid_fields or {})
+        self.error = error
 
 
 class NoAnswer(UpstreamError):

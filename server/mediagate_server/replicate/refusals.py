@@ -35,6 +35,9 @@ _LONGEST_KEPT = 60.0
 """Seconds. The limits are by the minute: who asks for more is kept waiting for no more."""
 _LONGEST_TOKEN = 10.0
 """Seconds until the next token of the slowest account there is, which gets six a minute."""
+_MAY_REFUSE_CONTENT = frozenset({Refusal.INPUT, Refusal.OTHER})
+_MOST_TEXT = 8 * 1024
+"""Bytes of a body that are looked at for what it says of the content."""
 
 
 def failure_of(
@@ -57,6 +60,7 @@ def failure_of(
             _retry_after(headers, document, now) if refusal is Refusal.THROTTLED else None
         ),
         invalid_fields=invalid_fields(document) if refusal is Refusal.INPUT else None,
+        error=body[:_MOST_TEXT].decode(errors="replace") if refusal in _MAY_REFUSE_CONTENT else "",
     )
 
 

@@ -372,7 +372,8 @@ type FallbackPolicy struct {
 	Mode FallbackPolicy_Mode `protobuf:"varint,1,opt,name=mode,proto3,enum=mediagate.v1.FallbackPolicy_Mode" json:"mode,omitempty"`
 	// Slugs or aliases, at most 8; only with MODE_LIST.
 	Models []string `protobuf:"bytes,2,rep,name=models,proto3" json:"models,omitempty"`
-	// Go on to the next model also when one refuses the content. Only with MODE_LIST.
+	// Go on to the next model also when one refuses the content, or may have: its error says
+	// neither. Only with MODE_LIST.
 	AfterContentRefusal bool `protobuf:"varint,3,opt,name=after_content_refusal,json=afterContentRefusal,proto3" json:"after_content_refusal,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache

@@ -247,7 +247,9 @@ class FallbackPolicy(_message.Message):
     mode: Global___FallbackPolicy.Mode.ValueType
     """Where the models come from."""
     after_content_refusal: _builtins.bool
-    """Go on to the next model also when one refuses the content. Only with MODE_LIST."""
+    """Go on to the next model also when one refuses the content, or may have: its error says
+    neither. Only with MODE_LIST.
+    """
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Slugs or aliases, at most 8; only with MODE_LIST."""

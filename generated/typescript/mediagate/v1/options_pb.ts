@@ -164,7 +164,8 @@ export type FallbackPolicy = Message<"mediagate.v1.FallbackPolicy"> & {
   models: string[];
 
   /**
-   * Go on to the next model also when one refuses the content. Only with MODE_LIST.
+   * Go on to the next model also when one refuses the content, or may have: its error says
+   * neither. Only with MODE_LIST.
    *
    * @generated from field: bool after_content_refusal = 3;
    */
