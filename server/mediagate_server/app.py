@@ -49,6 +49,7 @@ from mediagate_server.interceptors.inbound.keys import Keys
 from mediagate_server.interceptors.inbound.metering import Metering
 from mediagate_server.interceptors.inbound.observe import Observe
 from mediagate_server.interceptors.inbound.rate_limit import RateLimit
+from mediagate_server.interceptors.inbound.receive import Receive
 from mediagate_server.interceptors.inbound.validate import Validate
 from mediagate_server.interceptors.inbound.work_limit import WorkLimit
 from mediagate_server.interceptors.outbound.call import OTHER
@@ -407,6 +408,7 @@ class Gate:
             Auth(Keys(self._limits.tenants)),
             admission,
             RateLimit(self._limits.requests_per_minute),
+            Receive(),
             WorkLimit(STORE_METHODS),
             Metering(),
             Validate(allow_http_loopback=sandboxed, webhooks=self._reach),

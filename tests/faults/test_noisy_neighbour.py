@@ -110,7 +110,7 @@ class Scene:
         async with self.gate.watched() as usage, self.tenant.working() as report:
             answers = (await self.attack([one.name], seconds))[one.name]
         self._note(one.name, report)
-        if usage.growth > growth:
+        if usage.growth > growth + one.grpc_growth:
             self.problems.append(f"{one.name}: grew by {usage.growth / MEBIBYTE:.0f} MiB")
         for code, count in one.wrong(answers.codes).items():
             words = answers.details.get(code, "")[:200]

@@ -18,6 +18,7 @@ from mediagate_server.interceptors.inbound.errors import Errors
 from mediagate_server.interceptors.inbound.metering import Metering
 from mediagate_server.interceptors.inbound.observe import Observe
 from mediagate_server.interceptors.inbound.rate_limit import RateLimit
+from mediagate_server.interceptors.inbound.receive import Receive
 from mediagate_server.interceptors.inbound.validate import Validate
 from mediagate_server.interceptors.inbound.work_limit import WorkLimit
 
@@ -58,6 +59,7 @@ async def start() -> AsyncIterator[Start]:
             not_built: tuple[str, ...] = (),
             handlers: tuple[grpc.GenericRpcHandler, ...] = (),
             limited: tuple[str, ...] = (),
+            receive: Receive | None = None,
         ) -> Gate:
             observe = Observe()
             admission = Admission(lambda: max_open_rpcs)
@@ -68,6 +70,7 @@ async def start() -> AsyncIterator[Start]:
                     Auth(authenticate),
                     admission,
                     RateLimit(lambda _: requests_per_minute(), clock),
+                    receive or Receive(),
                     WorkLimit(limited, MOST_AT_WORK),
                     Metering(),
                     Validate(),

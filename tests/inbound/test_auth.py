@@ -25,7 +25,7 @@ def call_of(path: str) -> Call:
     """A call of a method that exists."""
     handler: Any = grpc.unary_unary_rpc_method_handler(serve)
     context: Any = None
-    return Call(Method.of(path, handler, Standing.BUILT), context, b"")
+    return Call(Method.of(path, handler, Standing.BUILT), context)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,22 @@
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from aiohttp import ClientSession
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import generation_pb2, media_pb2, medium_pb2, options_pb2, video_pb2
+from mediagate.v1 import (
+    generation_pb2,
+    generations_pb2,
+    image_pb2,
+    media_pb2,
+    medium_pb2,
+    options_pb2,
+    video_pb2,
+)
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from tests.conftest import Missing
 from tests.gate import Gate, running_gate
@@ -22,6 +31,7 @@ MIB = 1024 * 1024
 MOST_GROWTH = 16 * MIB
 SIZE = 90 * MIB
 CHUNK = 2 * MIB
+WARM, WAITING = 4, 16
 
 
 @pytest.fixture
@@ -88,3 +98,42 @@ async def test_ninety_megabytes_in_and_out(process: Gate, sandbox: Sandbox) -> N
     ):
         sizes = sorted(file["size"] for file in (await answer.json())["results"])
     assert sizes == [4 * MIB + 28, SIZE + 28, SIZE + 28]
+
+
+async def test_calls_that_wait_hold_none_of_what_they_sent(process: Gate) -> None:
+    """Sixteen with 3 MB each: neither gRPC, nor a frame of ours, for the minutes of a run."""
+    request = image_pb2.GenerateImageRequest(
+        prompt="x [[hang]]", options=options_pb2.GenerationOptions(model="flux-dev")
+    )
+    medium = request.reference_images.add().inline
+    medium.data = b"\x89PNG\r\n\x1a\n" + bytes(3_000_000)
+    medium.media_type = "image/png"
+    async with grpc.aio.insecure_channel(process.address) as channel:
+        stubs = Stubs.on(channel)
+        memory = Memory(process.process.pid)
+        calls: list[Any] = []
+
+        async def more(count: int) -> None:
+            for _ in range(count):
+                calls.append(stubs.image.GenerateImage(request))
+                await until_running(stubs, len(calls))
+
+        await more(WARM)
+        before = memory.now()
+        await more(WAITING)
+        growth = memory.now() - before
+        for call in calls:
+            call.cancel()
+    print(f"memory grew by {growth / MIB:.1f} MiB")
+    assert growth <= WAITING * MIB, f"{growth / MIB:.1f} MiB"
+
+
+async def until_running(stubs: Stubs, count: int) -> None:
+    """Until so many generations run."""
+    running = generations_pb2.GenerationFilter(states=[generation_pb2.Generation.STATE_RUNNING])
+    watch = stubs.generations.WatchGenerations(generations_pb2.WatchGenerationsRequest())
+    request = generations_pb2.ListGenerationsRequest(filter=running)
+    async for _ in watch:
+        if len((await stubs.generations.ListGenerations(request)).generations) >= count:
+            break
+    watch.cancel()

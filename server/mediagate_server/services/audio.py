@@ -15,11 +15,9 @@ class AudioService(audio_pb2_grpc.AudioServiceServicer):
         self, request: audio_pb2.GenerateAudioRequest, context: Context
     ) -> audio_pb2.GenerateAudioResponse:
         """Makes it and answers once it is done, or after `wait`."""
-        answer = await self._calls.answer(
-            request,
-            context,
-            method="GenerateAudio",
-            modality=Modality.AUDIO,
-            wait_by_default=True,
+        begun = await self._calls.begin(
+            request, method="GenerateAudio", modality=Modality.AUDIO, wait_by_default=True
         )
+        del request  # It may be large, and is of no use any more.
+        answer = await begun.answer(context)
         return audio_pb2.GenerateAudioResponse(**answer.fields())

@@ -12,7 +12,7 @@ from mediagate_server.generations.generations import Generations
 from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.services import paging, shown, stored_requests
 from mediagate_server.services.paging import PageTokens
-from mediagate_server.services.paid import Context, report, waiting_time
+from mediagate_server.services.paid import Context, asked_wait, report, waiting_time
 from mediagate_server.store.records import Filter, Generation, Position, State
 
 _STATES = {number: state for state, number in shown.STATES.items()}
@@ -75,7 +75,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         self, request: generations_pb2.WaitGenerationRequest, context: Context
     ) -> generations_pb2.WaitGenerationResponse:
         """Answers once it is terminal, or after `wait`."""
-        seconds = waiting_time(request, context, wait_by_default=True)
+        seconds = waiting_time(asked_wait(request), context)
         record = await self._generations.wait(caller.current().tenant, request.id, seconds)
         report(record)
         return generations_pb2.WaitGenerationResponse(

@@ -15,11 +15,9 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
         self, request: image_pb2.GenerateImageRequest, context: Context
     ) -> image_pb2.GenerateImageResponse:
         """Makes it and answers once it is done, or after `wait`."""
-        answer = await self._calls.answer(
-            request,
-            context,
-            method="GenerateImage",
-            modality=Modality.IMAGE,
-            wait_by_default=True,
+        begun = await self._calls.begin(
+            request, method="GenerateImage", modality=Modality.IMAGE, wait_by_default=True
         )
+        del request  # It may be large, and is of no use any more.
+        answer = await begun.answer(context)
         return image_pb2.GenerateImageResponse(**answer.fields())

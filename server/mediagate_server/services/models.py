@@ -97,9 +97,11 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         self, request: models_pb2.RunModelRequest, context: Context
     ) -> models_pb2.RunModelResponse:
         """Runs any model by its slug and answers once it is done, or after `wait`."""
-        answer = await self._calls.answer(
-            request, context, method="RunModel", modality=Modality.RAW, wait_by_default=True
+        begun = await self._calls.begin(
+            request, method="RunModel", modality=Modality.RAW, wait_by_default=True
         )
+        del request  # It may be large, and is of no use any more.
+        answer = await begun.answer(context)
         return models_pb2.RunModelResponse(**answer.fields())
 
     async def StreamModel(  # type: ignore[override]  # gRPC takes one that writes, too

@@ -56,6 +56,25 @@ class Answer:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A unary paid rpc whose request is bound, or only planned. `wait`: seconds, None: no bound."""
+
+    links: MediaLinks
+    wait: float | None
+    attachment: Attachment | None = None
+    route: Route | None = None
+
+    async def answer(self, context: Context) -> Answer:
+        """Wait for the end, or for as long as was asked."""
+        if self.attachment is None:
+            return Answer(route=self.route)
+        async with self.attachment as attached:
+            record = await attached.until_settled(waiting_time(self.wait, context))
+        report(record)
+        return Answer(record, attached.replayed, links=await self.links.of(record))
+
+
 class PaidCalls:
     """What all paid rpcs share. `catalog`, `timeouts` (seconds) and `store_inputs`, which
     tells how much of a tenant's requests is stored, are asked at each call.
@@ -83,24 +102,22 @@ class PaidCalls:
         self._store_inputs = store_inputs
         self._starts = StartLimit()
 
-    async def answer(
-        self,
-        request: Any,
-        context: Context,
-        *,
-        method: str,
-        modality: Modality,
-        wait_by_default: bool,
-    ) -> Answer:
-        """Serve a unary paid rpc."""
+    async def begin(
+        self, request: Any, *, method: str, modality: Modality, wait_by_default: bool
+    ) -> "Begun":
+        """Bind the request of a unary paid rpc; under validate_only only plan it.
+
+        Handlers let go of the request then: it may be large, and the run may take minutes.
+        """
+        wait = asked_wait(request)
+        if wait is None and not wait_by_default:
+            wait = 0.0
         if request.validate_only:
-            return Answer(route=await self.route(request, method=method, modality=modality))
-        async with await self.attach(request, method=method, modality=modality) as attached:
-            record = await attached.until_settled(
-                waiting_time(request, context, wait_by_default=wait_by_default)
+            return Begun(
+                self.links, wait, route=await self.route(request, method=method, modality=modality)
             )
-        report(record)
-        return Answer(record, attached.replayed, links=await self.links.of(record))
+        attachment = await self.attach(request, method=method, modality=modality)
+        return Begun(self.links, wait, attachment)
 
     async def route(self, request: Any, *, method: str, modality: Modality) -> Route:
         """What the request would do and cost, by the code that admits it. Spends nothing.
@@ -227,11 +244,13 @@ def _work_of(route: Route) -> Work:
     )
 
 
-def waiting_time(request: Any, context: Context, *, wait_by_default: bool) -> float | None:
-    """Seconds to wait for the end; None: as long as it takes."""
-    wait: float | None = None if wait_by_default else 0.0
-    if request.HasField("wait"):
-        wait = asked.seconds_of(request.wait)
+def asked_wait(request: Any) -> float | None:
+    """Seconds of a request's `wait`; None where it has none."""
+    return asked.seconds_of(request.wait) if request.HasField("wait") else None
+
+
+def waiting_time(wait: float | None, context: Context) -> float | None:
+    """Seconds to wait for the end, `wait` at the most; None: as long as it takes."""
     remaining = context.time_remaining()
     if remaining is None:
         return wait

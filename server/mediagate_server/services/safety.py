@@ -16,12 +16,10 @@ class SafetyService(safety_pb2_grpc.SafetyServiceServicer):
         self, request: safety_pb2.CheckSafetyRequest, context: Context
     ) -> safety_pb2.CheckSafetyResponse:
         """Asks for the verdict and answers once there is one, or after `wait`."""
-        answer = await self._calls.answer(
-            request,
-            context,
-            method="CheckSafety",
-            modality=Modality.SAFETY,
-            wait_by_default=True,
+        begun = await self._calls.begin(
+            request, method="CheckSafety", modality=Modality.SAFETY, wait_by_default=True
         )
+        del request  # It may be large, and is of no use any more.
+        answer = await begun.answer(context)
         verdict = answer.record.verdict if answer.record else None
         return safety_pb2.CheckSafetyResponse(**answer.fields(), verdict=shown.verdict(verdict))

@@ -33,9 +33,11 @@ class TextService(text_pb2_grpc.TextServiceServicer):
         self, request: text_pb2.GenerateTextRequest, context: Context
     ) -> text_pb2.GenerateTextResponse:
         """Makes a text and answers once it is whole."""
-        answer = await self._calls.answer(
-            request, context, method="GenerateText", modality=Modality.TEXT, wait_by_default=True
+        begun = await self._calls.begin(
+            request, method="GenerateText", modality=Modality.TEXT, wait_by_default=True
         )
+        del request  # It may be large, and is of no use any more.
+        answer = await begun.answer(context)
         return text_pb2.GenerateTextResponse(**answer.fields())
 
 

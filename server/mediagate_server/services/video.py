@@ -15,11 +15,9 @@ class VideoService(video_pb2_grpc.VideoServiceServicer):
         self, request: video_pb2.GenerateVideoRequest, context: Context
     ) -> video_pb2.GenerateVideoResponse:
         """Makes it and answers at once, or after `wait`."""
-        answer = await self._calls.answer(
-            request,
-            context,
-            method="GenerateVideo",
-            modality=Modality.VIDEO,
-            wait_by_default=False,
+        begun = await self._calls.begin(
+            request, method="GenerateVideo", modality=Modality.VIDEO, wait_by_default=False
         )
+        del request  # It may be large, and is of no use any more.
+        answer = await begun.answer(context)
         return video_pb2.GenerateVideoResponse(**answer.fields())

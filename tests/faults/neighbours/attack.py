@@ -150,6 +150,8 @@ class Attack:
     right: str
     run: Run
     answers: frozenset[str] = frozenset()
+    grpc_growth: int = 0
+    """Bytes that gRPC takes for it however little is done with the messages, beside the bound."""
 
     def wrong(self, answers: dict[str, int]) -> dict[str, int]:
         """The answers that were not right, with their counts."""
@@ -162,11 +164,11 @@ class Attack:
         }
 
 
-def attack(right: str, *answers: str) -> Callable[[Run], Attack]:
+def attack(right: str, *answers: str, grpc_growth: int = 0) -> Callable[[Run], Attack]:
     """The attack that a function carries out, by its name."""
 
     def made(run: Run) -> Attack:
-        return Attack(run.__name__, right, run, frozenset(answers))
+        return Attack(run.__name__, right, run, frozenset(answers), grpc_growth)
 
     return made
 

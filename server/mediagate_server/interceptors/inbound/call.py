@@ -109,12 +109,12 @@ class Call:
         "sent",
     )
 
-    def __init__(self, method: Method, context: Context, raw: bytes | None) -> None:
+    def __init__(self, method: Method, context: Context) -> None:
         self.method = method
         self.context = context
-        self._raw = raw
+        self._raw: bytes | None = None
         self._request: Any = None
-        self.received = 0 if raw is None else 1
+        self.received = 0
         self.sent = 0
         self.caller: Caller | None = None
         """Who calls: set by `auth`."""
@@ -124,6 +124,11 @@ class Call:
         """Why it was refused, in the contract's word: set by `errors`."""
         self.check: Callable[[Any], None] | None = None
         """What each message of a request stream must pass: set by `validate`."""
+
+    def receive(self, raw: bytes) -> None:
+        """The bytes of the request of a call that has just one: given by `receive`."""
+        self._raw = raw
+        self.received += 1
 
     @property
     def request(self) -> Any:

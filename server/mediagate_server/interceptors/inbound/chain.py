@@ -114,13 +114,13 @@ async def _serve(behaviour: Callable[..., Any], call: Call) -> bytes | None:
 
 
 def _served(method: Method, proceed: Proceed) -> Handler:
-    """A handler for gRPC, of the same kind as the one it stands before."""
+    """A handler for gRPC, which leaves the request to be received by us (`receive.py`)."""
 
     # gRPC keeps a refusal with its call. Did the refusal's traceback lead back to the call, the two
     # and the whole request with them would be garbage that only the collector finds.
-    async def handler(request: Any, context: Context) -> bytes | None:
-        call = Call(method, context, None if method.request_streaming else request)
-        del request, context
+    async def handler(_: object, context: Context) -> bytes | None:
+        call = Call(method, context)
+        del context
         try:
             return await proceed(call)
         except grpc.aio.AbortError as refusal:
@@ -132,10 +132,6 @@ def _served(method: Method, proceed: Proceed) -> Handler:
             # each such call into the log, if it does not know that yet.
             raise asyncio.CancelledError from None
 
-    if method.request_streaming:
-        if method.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(handler)
-        return grpc.stream_unary_rpc_method_handler(handler)
     if method.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(handler)
-    return grpc.unary_unary_rpc_method_handler(handler)
+        return grpc.stream_stream_rpc_method_handler(handler)
+    return grpc.stream_unary_rpc_method_handler(handler)

@@ -48,5 +48,5 @@ class Metering:
             self._labelled[kind] = labelled
         if not labelled or not request.HasField("options"):
             return _NONE
-        labels: Mapping[str, str] = request.options.labels
-        return labels
+        # A map of protobuf's keeps the whole message, and a receipt lives as long as the run.
+        return dict(request.options.labels)

@@ -1,0 +1,69 @@
+"""Receives the request message of an rpc that has just one, once its caller is known and let in.
+
+gRPC itself would receive it before anybody was asked, whoever calls, and hold its bytes (up to
+4 MiB) for as long as the rpc lasts: for a waiting call, the minutes of a run. Every method is
+therefore a request stream to gRPC, which is the same on the wire, and is read here.
+
+A message takes some three times its size while it is received, all of it in gRPC. Few of a tenant's
+are received at the same time; whoever sends only half of one holds up nobody else's, and not his
+own for long.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final
+
+import grpc
+
+from mediagate_server.errors import InvalidRequest
+from mediagate_server.interceptors.inbound.call import Call, Proceed
+
+MOST_RECEIVING: Final = 16
+"""Messages of one tenant that are received at the same time."""
+RECEIVE_SECONDS: Final = 60.0
+"""In which a message has to come whole, at 70 KB/s for the largest."""
+
+
+class Receive:
+    """Places of each tenant. Stands behind `auth`, before whatever looks at the request.
+
+    Tenants are those that are configured: their number is bounded.
+    """
+
+    def __init__(self, most: int = MOST_RECEIVING, seconds: float = RECEIVE_SECONDS) -> None:
+        self._most: Final = most
+        self._seconds: Final = seconds
+        self._tenants: dict[str, asyncio.Semaphore] = {}
+
+    def around(self, call: Call, proceed: Proceed) -> Awaitable[bytes | None]:
+        """Receive the message; wait for a place first, where the tenant has taken all of them."""
+        if call.method.request_streaming:
+            return proceed(call)
+        return self._received(call, proceed)
+
+    async def _received(self, call: Call, proceed: Proceed) -> bytes | None:
+        if call.caller is None:
+            await self._receive(call)
+        else:
+            async with self._places(call.caller.tenant):
+                await self._receive(call)
+        return await proceed(call)
+
+    async def _receive(self, call: Call) -> None:
+        """Raises InvalidRequest where none comes."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                raw = await call.context.read()
+        except TimeoutError:
+            raise InvalidRequest.of(
+                "request", f"must come whole within {self._seconds:g} s"
+            ) from None
+        if raw is grpc.aio.EOF:
+            raise InvalidRequest.of("request", "must be sent")
+        call.receive(raw)
+
+    def _places(self, tenant: str) -> asyncio.Semaphore:
+        places = self._tenants.get(tenant)
+        if places is None:
+            places = self._tenants[tenant] = asyncio.Semaphore(self._most)
+        return places
