@@ -18,6 +18,9 @@ SANDBOX = URL("http://127.0.0.1:8787/v1")
         "https://a.b.REPLICATE.delivery:443/a.png?x=1",
         "https://api.replicate.com/v1/files/a/download",
         "https://api.replicate.com:443/v1/files/a/download",
+        "https://storage.googleapis.com/replicate-files/abc/file",
+        "https://storage.googleapis.com:443/replicate-files/a%20b/out-0.png?X-Goog-Signature=ab",
+        "https://storage.googleapis.com/replicate-files/a..b/.c",
     ],
 )
 def test_where_replicate_delivers(link: str) -> None:
@@ -48,6 +51,33 @@ def test_where_replicate_delivers(link: str) -> None:
         "https:///a",
         "https://replicate.delivery:0/a",
         "https://[bad/a",
+        "http://storage.googleapis.com/replicate-files/a",
+        "https://storage.googleapis.com:8443/replicate-files/a",
+        "https://storage.googleapis.com/",
+        "https://storage.googleapis.com/replicate-files",
+        "https://storage.googleapis.com/replicate-files?/a",
+        "https://storage.googleapis.com/other/a",
+        "https://storage.googleapis.com/Replicate-Files/a",
+        "https://storage.googleapis.com/replicate-files-2/a",
+        "https://storage.googleapis.com//replicate-files/a",
+        "https://storage.googleapis.com/other/replicate-files/a",
+        "https://storage.googleapis.com/replicate%2Dfiles/a",
+        "https://storage.googleapis.com/replicate-files%2Fa",
+        "https://storage.googleapis.com/replicate-files/../other/a",
+        "https://storage.googleapis.com/replicate-files/x/../../other/a",
+        "https://storage.googleapis.com/replicate-files/..?",
+        "https://storage.googleapis.com/replicate-files/%2e%2e/other/a",
+        "https://storage.googleapis.com/replicate-files/.%2E/other/a",
+        "https://storage.googleapis.com/replicate-files/%252e%252e/other/a",
+        "https://storage.googleapis.com/replicate-files/%25252e%25252e/other/a",
+        "https://storage.googleapis.com/replicate-files/..%2Fother/a",
+        "https://storage.googleapis.com/replicate-files/..%5Cother/a",
+        "https://storage.googleapis.com/replicate-files/..\\other\\a",
+        "https://storage.googleapis.com/replicate-files/./a",
+        "https://replicate-files.storage.googleapis.com/a",
+        "https://storage.googleapis.com.example.com/replicate-files/a",
+        "https://storage.googleapis.com@example.com/replicate-files/a",
+        "https://storage.googleapis.com./replicate-files/a",
         "",
         "data:image/png;base64,AAAA",
     ],
@@ -81,6 +111,11 @@ def test_a_redirect_may_be_relative() -> None:
     )
     with pytest.raises(NotAllowed):
         may_fetch("//example.com/c.png", REPLICATE, seen_from=seen)
+    stored = "https://storage.googleapis.com/replicate-files/a"
+    assert str(may_fetch(stored, REPLICATE, seen_from=seen)) == stored
+    for out in ("/other/a", "../other/a", "/replicate-files/%2e%2e/other", "//example.com/"):
+        with pytest.raises(NotAllowed):
+            may_fetch(out, REPLICATE, seen_from=URL(stored, encoded=True))
 
 
 @pytest.mark.parametrize(

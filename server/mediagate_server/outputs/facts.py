@@ -5,6 +5,7 @@ them decodes anything, and all read through a `BoundedFile`, so that a broken or
 a few thousand reads and 2 MiB at the most.
 """
 
+import codecs
 import io
 import json
 import re
@@ -24,6 +25,11 @@ from mediagate_server.outputs.bounded_file import BoundedFile, ReadLimitReached
 _log = structlog.get_logger()
 
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,63}")
+_PICTURES_AND_SOUNDS: Final = ("image/", "video/", "audio/")
+_DRAWING: Final = "image/svg+xml"
+_MARKUP: Final = re.compile(rb"<[a-z!?/]|\{\s*[\"}]|\[\s*[\"{\[\]]")
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_TEXT_TYPE: Final = re.compile(r"text/.*|application/(?:.*\+)?(?:json|xml)|application/xhtml.*")
 _WIDEST: Final = 1_000_000
 _LONGEST: Final = 1e8
 _OGG_ENDS: Final = 512 * 1024
@@ -60,6 +66,22 @@ def media_type_of(head: bytes, *declared: str) -> str:
 def is_damaged(head: bytes, *declared: str) -> bool:
     """Whether a file is certainly not what it is declared as, nor anything else that is known."""
     return rules_out(head, next(_named(declared), UNKNOWN))
+
+
+def is_error_page(head: bytes, declared: str, expected: str) -> bool:
+    """Whether a file that is to be a picture, a film or a sound is a page that says why it is not
+    there: HTML, XML or JSON, or any text that is declared as one. Drawings (SVG) are XML, too.
+    """
+    if not expected.startswith(_PICTURES_AND_SOUNDS) or sniff(head) != UNKNOWN:
+        return False
+    begin = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    types = {_plain(expected), _plain(declared)}
+    if b"<svg" in begin or (begin.startswith(b"<?xml") and _DRAWING in types):
+        return False
+    if _MARKUP.match(begin):
+        return True
+    is_text = not _CONTROLS.search(head)
+    return is_text and any(_TEXT_TYPE.fullmatch(one) for one in types)
 
 
 def looks_of(path: Path, media_type: str) -> Looks:

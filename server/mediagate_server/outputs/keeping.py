@@ -15,7 +15,7 @@ from mediagate_server import caller, telemetry
 from mediagate_server.errors import Failure
 from mediagate_server.media_type import HEAD_BYTES
 from mediagate_server.outputs import data_uri
-from mediagate_server.outputs.facts import Looks, is_damaged, media_type_of
+from mediagate_server.outputs.facts import Looks, is_damaged, is_error_page, media_type_of
 from mediagate_server.outputs.fetching import Fetcher, FetchFailed
 from mediagate_server.outputs.inspector import MediaInspector
 from mediagate_server.outputs.port import MediaFacts, MediaStore, StorageFailed, not_kept
@@ -38,6 +38,7 @@ _LONGEST_PAUSE: Final = 60.0
 """Seconds between the tries; each pause is twice the one before."""
 _MOST_ABSENCES: Final = 6
 """Tries for a file that is not there, or came damaged: one that is late appears within seconds."""
+_PAGE: Final = "a page with an error came instead of it"
 _AT_ONCE: Final = 32
 _MOST_OF_ONE_TENANT: Final = 16
 """Outputs that are fetched at a time. One may take as long as a fetch is let: a model whose files
@@ -165,6 +166,9 @@ class OutputKeeper:
             telemetry.outputs.labels("failed").inc()
             return replace(medium, failure=not_kept(cause))
         head = await asyncio.to_thread(_head, path)
+        if is_error_page(head, declared, declared or expected):
+            telemetry.outputs.labels("failed").inc()
+            return replace(medium, failure=not_kept(_PAGE))
         media_type = media_type_of(head, declared, expected)
         looks = await self._inspector.inspect(path, media_type)
         facts = MediaFacts(size, sha256, media_type, looks.width, looks.height, looks.seconds)
@@ -279,6 +283,9 @@ class OutputKeeper:
                 # A link may lead to more later; what is within the URI itself is all there is.
                 may_come = not data_uri.is_data_uri(medium.uri)
                 raise FetchFailed("the file is empty", passing=may_come, absent=may_come)
+            if is_error_page(incoming.head, declared, medium.media_type):
+                may_come = not data_uri.is_data_uri(medium.uri)
+                raise FetchFailed(_PAGE, passing=may_come, absent=may_come)
             if not take_damaged and is_damaged(incoming.head, declared, medium.media_type):
                 raise FetchFailed("the file is damaged", passing=True, absent=True)
             await incoming.finish()
