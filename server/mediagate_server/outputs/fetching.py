@@ -64,7 +64,8 @@ class Fetcher:
     """The token-free client. An async context manager; for one event loop.
 
     `upstream` is the configured API's base URL: its host and port are allowed besides
-    where Replicate keeps outputs. `idle_timeout` (seconds without a byte) is asked anew for each file.
+    where Replicate keeps outputs. `idle_timeout` (seconds without a byte) is asked anew for each
+    file.
     """
 
     def __init__(
