@@ -53,7 +53,8 @@ WHOLES = {
 
 def messages(model: Model) -> st.SearchStrategy[Value]:
     """A conversation that ends with the user, as the door lets it in and the model takes it."""
-    piece = PROSE | MEDIUM if model.chat and model.chat.images else PROSE
+    images = model.chat.images if model.chat else ""
+    piece = PROSE | MEDIUM if images and model.inputs[images].is_list else PROSE
     parts = st.lists(piece, min_size=1, max_size=2).map(tuple)
     turn = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), parts)
     last = st.builds(Message, st.just("user"), PROSE.map(lambda text: (text,)))

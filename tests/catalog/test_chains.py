@@ -98,16 +98,25 @@ def test_who_cannot_take_what_the_call_is_about_is_left_out() -> None:
         "runwayml/gen4-turbo": "first_frame: needed by this model",
         "christophy/stable-video-diffusion": "first_frame: needed by this model",
     }
-    painted = asking(IMAGE, "flux-dev", prompt="x", reference_images=(PICTURE,), mask=PICTURE)
-    painted = replace(painted, fallback=listed("flux-schnell", "sdxl"))
+    painted = asking(IMAGE, "sdxl", prompt="x", reference_images=(PICTURE,), mask=PICTURE)
+    painted = replace(painted, fallback=listed("flux-dev", "playground"))
     found = CATALOG.candidates(painted)
-    assert skipped(found) == {"flux-schnell": "cannot take reference_images"}
+    assert [*skipped(found)] == ["flux-dev"]
+    assert "mask" in skipped(found)["flux-dev"]
 
 
-def test_what_the_first_model_drops_too_is_no_reason() -> None:
-    """A last frame that the first model has no use for keeps nobody from taking over."""
-    frames = asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE, last_frame=PICTURE)
-    assert len(CATALOG.candidates(frames).plans) == 4
+def test_who_takes_over_may_move_a_picture_without_the_words() -> None:
+    """The film begins with the picture all the same, and its last frame is nobody's to drop."""
+    frames = asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE)
+    plans = CATALOG.candidates(frames).plans
+    assert plans[-1].slug == "christophy/stable-video-diffusion"
+    handlings = {line.parameter: line.handling.value for line in plans[-1].report}
+    assert handlings == {"prompt": "dropped", "first_frame": "honoured"}
+    both = asking(VIDEO, "luma-dream", prompt="x", first_frame=PICTURE, last_frame=PICTURE)
+    both = replace(both, fallback=listed("kling-v2.5", "minimax-video", "stable-video"))
+    found = CATALOG.candidates(both)
+    assert [plan.slug for plan in found.plans][1:] == ["kwaivgi/kling-v2.5-turbo-pro"]
+    assert all("last_frame" in reason for reason in skipped(found).values())
 
 
 def test_another_kind_of_sound_does_not_take_over() -> None:

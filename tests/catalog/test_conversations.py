@@ -118,15 +118,18 @@ def test_a_single_turn_is_a_prompt() -> None:
     assert fates(made) == {"messages": Handling.HONOURED}
 
 
-def test_pictures_go_to_their_input_and_the_rest_is_told() -> None:
-    """One where the model takes one, all where it takes a list."""
+def test_pictures_go_to_their_input_and_none_is_left_out() -> None:
+    """One where the model takes one, all where it takes a list; one more is refused."""
     messages = (said("user", "What is this?", CAT), said("assistant", "?"), said("user", DOG))
-    one = plan("claude", messages=messages)
+    one = plan("claude", messages=(*messages[:2], said("user", "And now?")))
     assert one.input["image"] == CAT.uri
     assert one.input["prompt"] == (
-        "User: What is this?[image]\n\nAssistant: ?\n\nUser: \n\nAssistant:"
+        "User: What is this?[image]\n\nAssistant: ?\n\nUser: And now?\n\nAssistant:"
     )
-    assert fates(one) == {"messages": Handling.ADJUSTED}
+    assert fates(one) == {"messages": Handling.EMULATED}
+    with pytest.raises(ParameterUnsupported) as refused:
+        plan("claude", messages=messages)
+    assert [one.field for one in refused.value.failure.violations] == ["messages[2].parts[0].image"]
     both = plan("openai/gpt-4o-mini", messages=messages)
     assert both.input["image_input"] == [CAT.uri, DOG.uri]
     assert "messages" not in both.input

@@ -35,9 +35,10 @@ def value_of(offer: Offer, word: str) -> Value:
 
 def needed(model: Model) -> dict[str, Value]:
     """Parameters that the model cannot do without, and a first frame where it takes one."""
-    parameters: dict[str, Value] = {"content" if model.guard else "prompt": "x"}
-    for field in ("text", "lyrics"):
-        if field in model.map:
+    parameters: dict[str, Value] = {"content": "x"} if model.guard else {}
+    words = "text" if "text" in model.map else "prompt"
+    for field in (words, "lyrics"):
+        if field in model.map or (model.chat and field == "prompt"):
             parameters[field] = "x"
     for field in ("first_frame", "source_video"):
         if field in model.map:

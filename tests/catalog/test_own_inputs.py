@@ -25,7 +25,8 @@ def asking(
     modality: Modality, model: str, own: dict[str, Any], **parameters: Value
 ) -> ModelRequest:
     """A request with inputs of the model's own."""
-    return ModelRequest(modality, model, {"prompt": "x", **parameters}, model_parameters=own)
+    words: dict[str, Value] = {} if "text" in parameters else {"prompt": "x"}
+    return ModelRequest(modality, model, {**words, **parameters}, model_parameters=own)
 
 
 def plan(modality: Modality, model: str, own: dict[str, Any], **parameters: Value) -> Plan:

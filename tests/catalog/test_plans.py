@@ -6,6 +6,7 @@ import pytest
 
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model import ModelStatus
+from mediagate_server.catalog.model_file import ModelFileError
 from mediagate_server.catalog.plan import OutputKind, Plan, Substitution
 from mediagate_server.catalog.prices import Estimate, cost
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Size, Value
@@ -175,7 +176,9 @@ def test_names_and_defaults() -> None:
     assert plan("text", "", prompt="x").slug == "meta/meta-llama-3-70b-instruct"
     own = Catalog.load(defaults={Modality.TEXT: "claude"})
     assert own.find(Modality.TEXT, "").slug == "anthropic/claude-4.5-sonnet"
-    assert own.find(Modality.IMAGE, "").slug == "black-forest-labs/flux-schnell"
+    assert own.find(Modality.IMAGE, "").slug == "black-forest-labs/flux-1.1-pro"
+    assert own.find(Modality.VIDEO, "").slug == "minimax/video-01"
+    assert own.find(Modality.AUDIO, "").slug == "meta/musicgen"
     for modality, name in ((Modality.TEXT, "no/such"), (Modality.IMAGE, "llama-70b")):
         with pytest.raises(ModelNotFound):
             CATALOG.find(modality, name)
@@ -213,6 +216,16 @@ def test_a_retired_model_names_its_successor() -> None:
         assert refusal.value.failure.metadata == {"model": "old", "successor": ""}
 
 
+def test_a_dearer_class_is_nobodys_successor() -> None:
+    """A call by the old name would buy it unasked."""
+    [sdxl, pro] = [CATALOG.named(name) for name in ("sdxl", "flux-pro")]
+    assert sdxl is not None
+    assert pro is not None
+    gone = replace(sdxl, status=ModelStatus.RETIRED, successor=pro.slug, fallbacks=())
+    with pytest.raises(ModelFileError, match="dearer quality"):
+        Catalog([gone, replace(pro, fallbacks=())], defaults={})
+
+
 def test_what_is_missing_is_named_in_the_contracts_words() -> None:
     """The picture that an image-to-video model starts from; the text that a voice says."""
     assert refused(InvalidRequest, "video", "kwaivgi/kling-v2.1", prompt="x") == ["first_frame"]
@@ -221,20 +234,19 @@ def test_what_is_missing_is_named_in_the_contracts_words() -> None:
 
 
 def test_words_are_not_dropped_by_a_model_that_works_from_words() -> None:
-    """A song from lyrics alone is sung of them, whatever else it is told; of none it would be
-    another song, paid for all the same.
-    """
+    """Without any of them it would be another song or film, paid for all the same."""
     song, text = MediaInput("https://example.com/a.mp3"), dict[str, Value](prompt="a waltz")
     for words in (text, dict[str, Value](text="hello")):
         for parameters in (words, {**words, "reference_audio": song}):
             found = refused(ParameterUnsupported, "audio", "minimax/music-01", parameters)
             assert found == list(words)
-    made = plan("audio", "minimax/music-01", {**text, "lyrics": "la"})
-    assert made.input["lyrics"] == "la"
-    assert {line.parameter: line.handling.value for line in made.report}["prompt"] == "dropped"
+    both = refused(ParameterUnsupported, "audio", "minimax/music-01", {**text, "lyrics": "la"})
+    assert both == ["prompt"]
+    sung = plan("audio", "minimax/music-01", {"prompt": "", "lyrics": "la"})
+    assert sung.input["lyrics"] == "la"
     # It moves a picture, and takes no words at all.
-    moved = plan("video", "stable-video-diffusion", {"prompt": "x"}, first_frame=FRAME)
-    assert [line.handling.value for line in moved.report] == ["dropped", "honoured"]
+    moving: dict[str, Value] = {"prompt": "x", "first_frame": FRAME}
+    assert refused(ParameterUnsupported, "video", "stable-video-diffusion", moving) == ["prompt"]
 
 
 def test_another_kind_of_sound_is_not_made() -> None:

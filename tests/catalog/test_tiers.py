@@ -7,12 +7,21 @@ from hypothesis import strategies as st
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model import Quality
 from mediagate_server.catalog.plan import Handling, Plan
-from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Value
-from mediagate_server.errors import MaxCostExceeded, NoModelFits
+from mediagate_server.catalog.request import (
+    MediaInput,
+    Message,
+    Modality,
+    ModelRequest,
+    Tools,
+    Value,
+)
+from mediagate_server.errors import InvalidRequest, MaxCostExceeded, MediagateError, NoModelFits
 from mediagate_server.replacing import replace
 
-CATALOG = Catalog.load()
+CATALOG = Catalog.load(optimises=True)
+PLAIN = Catalog.load(optimises=False)
 PICTURE = MediaInput("https://example.com/a.png")
+LOOKED_AT = Message("user", ("What is this?", PICTURE))
 TEXT, IMAGE, VIDEO, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO
 
 
@@ -120,20 +129,111 @@ def test_a_bound_of_cost_is_kept() -> None:
     assert "max_cost_usd_nanos" in str(refused.value.failure.metadata)
 
 
-def test_the_default_model_unless_the_operator_wants_the_cheapest() -> None:
-    """Neither model nor quality named: by the operator's word, of his default's quality."""
+def test_the_default_model_where_none_is_named() -> None:
+    """Whatever the operator's word on cost: he chose it. A model that is named stays."""
     plain = ModelRequest(VIDEO, "", {"prompt": "x"})
-    assert CATALOG.plan(plain).slug == "minimax/video-01"
-    assert CATALOG.plan(plain).choice is None
-    thrifty = Catalog.load(optimises=True)
-    made = thrifty.plan(plain)
+    for catalog in (PLAIN, CATALOG):
+        assert catalog.plan(plain).slug == "minimax/video-01"
+        assert catalog.plan(plain).choice is None
+        named = replace(plain, model="minimax-video")
+        assert catalog.plan(named).slug == "minimax/video-01"
+        with pytest.raises(MaxCostExceeded):
+            catalog.plan(replace(named, max_cost_nanos=1))
+
+
+def test_what_optimising_the_cost_changes() -> None:
+    """With a quality or a bound a cheaper model is taken; otherwise the default, or nobody."""
+    bounded = ModelRequest(VIDEO, "", {"prompt": "x"}, max_cost_nanos=300_000_000)
+    cheaper = CATALOG.plan(bounded)
+    assert cheaper.estimate.maximum is not None
+    assert cheaper.estimate.maximum <= 300_000_000
+    assert CATALOG.find(VIDEO, cheaper.slug).quality is Quality.STANDARD
+    assert cheaper.choice is not None
+    assert "max_cost_usd_nanos" in cheaper.choice.reason
+    with pytest.raises(MaxCostExceeded, match="video-01"):
+        PLAIN.plan(bounded)
+    with pytest.raises(MaxCostExceeded, match="video-01"):  # where nobody is within the bound
+        CATALOG.plan(replace(bounded, max_cost_nanos=1))
+    standard = asking(VIDEO, "standard", prompt="x")
+    assert PLAIN.plan(standard).slug == "minimax/video-01"
+    assert CATALOG.plan(standard).slug != "minimax/video-01"
+    assert PLAIN.plan(replace(standard, quality="economy")).choice is not None
+
+
+def nobody_named(modality: Modality, **parameters: Value) -> ModelRequest:
+    """Neither a model nor a quality."""
+    return ModelRequest(modality, "", parameters)
+
+
+@pytest.mark.parametrize("catalog", ["PLAIN", "CATALOG"])
+@pytest.mark.parametrize(
+    ("request_", "slug"),
+    [
+        (nobody_named(AUDIO, text="Hello"), "minimax/speech-02-hd"),
+        (nobody_named(AUDIO, text="Hello", kind="speech"), "minimax/speech-02-hd"),
+        (nobody_named(AUDIO, prompt="Rain", kind="sound_effect"), "stability-ai/stable-audio-2.5"),
+        (nobody_named(AUDIO, prompt="A waltz", lyrics="La la"), "minimax/music-1.5"),
+        (
+            nobody_named(IMAGE, prompt="x", reference_images=(PICTURE, PICTURE)),
+            "bytedance/seedream-4",
+        ),
+        (nobody_named(TEXT, messages=(LOOKED_AT,)), "openai/gpt-4.1"),
+        (
+            nobody_named(VIDEO, prompt="x", first_frame=PICTURE, last_frame=PICTURE),
+            "minimax/hailuo-02",
+        ),
+        (
+            nobody_named(VIDEO, prompt="x", first_frame=PICTURE, source_audio=PICTURE),
+            "wan-video/wan-2.5-i2v",
+        ),
+    ],
+    ids=str,
+)
+def test_the_default_gives_way_where_it_cannot(
+    catalog: str, request_: ModelRequest, slug: str
+) -> None:
+    """To the cheapest of its quality that can; the receipt says why, and names the default."""
+    made = {"PLAIN": PLAIN, "CATALOG": CATALOG}[catalog].plan(request_)
+    assert made.slug == slug
     assert made.choice is not None
-    assert thrifty.find(VIDEO, made.slug).quality is Quality.STANDARD
-    dear = CATALOG.plan(plain).estimate.expected
-    assert made.estimate.expected is not None
-    assert dear is not None
-    assert made.estimate.expected < dear
-    named = replace(plain, model="minimax-video")
-    assert thrifty.plan(named).slug == "minimax/video-01"
-    with pytest.raises(MaxCostExceeded):
-        thrifty.plan(replace(named, max_cost_nanos=1))
+    assert made.choice.reason.startswith("the default model cannot: ")
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "able"),
+    [
+        (
+            nobody_named(VIDEO, prompt="x", source_video=PICTURE),
+            "source_video",
+            "gen4-aleph (premium)",
+        ),
+        (
+            nobody_named(IMAGE, prompt="x", reference_images=(PICTURE,), mask=PICTURE),
+            "mask",
+            "sdxl (economy)",
+        ),
+        (nobody_named(AUDIO, text="Hi", lyrics="La", kind="speech"), "lyrics", ""),
+        (nobody_named(VIDEO, first_frame=PICTURE), "prompt", "stable-video-diffusion (economy)"),
+        (nobody_named(TEXT, prompt="x", tools=Tools(("f",))), "tools", ""),
+    ],
+    ids=str,
+)
+def test_where_nobody_of_the_quality_can_it_is_refused(
+    request_: ModelRequest, field: str, able: str
+) -> None:
+    """Naming the field, and who of another quality could be named."""
+    for quality in ("", "standard"):
+        with pytest.raises(MediagateError) as refused:
+            CATALOG.plan(replace(request_, quality=quality))
+        failure = refused.value.failure
+        assert field in [violation.field for violation in failure.violations], failure
+        assert able in failure.message
+    with pytest.raises(InvalidRequest):
+        CATALOG.plan(request_)
+
+
+def test_inputs_of_the_defaults_own_are_given_to_nobody_else() -> None:
+    """They are one model's: where that cannot do it, the call is refused."""
+    own = replace(nobody_named(AUDIO, text="Hello"), model_parameters={"top_k": 3})
+    with pytest.raises(InvalidRequest):
+        CATALOG.plan(own)

@@ -102,19 +102,33 @@ async def test_no_model_fits(sandboxed: Stubs) -> None:
     assert reason_of(refused.value) == "NO_MODEL_FITS"
 
 
-async def test_the_operator_may_want_the_cheapest(open_gate: Opener, sandbox: Any) -> None:
-    """Where a call names neither model nor quality."""
-    request = image_pb2.GenerateImageRequest(prompt="x", aspect_ratio="16:9", validate_only=True)
-    async with open_gate(sandbox.base_url, default_image_model="flux-dev") as (stubs, _):
-        plan = (await stubs.image.GenerateImage(request)).plan
-        assert plan.model == "black-forest-labs/flux-dev"
-        assert not plan.HasField("choice")
+async def test_the_operator_may_not_want_the_cheapest(open_gate: Opener, sandbox: Any) -> None:
+    """His default runs where a call names nobody, whatever it may cost; else what fits is taken."""
+    plain = image_pb2.GenerateImageRequest(prompt="x", aspect_ratio="16:9", validate_only=True)
+    economy = image_pb2.GenerateImageRequest()
+    economy.CopyFrom(plain)
+    economy.options.quality = modality_pb2.QUALITY_ECONOMY
+    bounded = image_pb2.GenerateImageRequest()
+    bounded.CopyFrom(plain)
+    bounded.options.max_cost_usd_nanos = 10_000_000
+    bounded.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
+    dev, schnell = "black-forest-labs/flux-dev", "black-forest-labs/flux-schnell"
     async with open_gate(
-        sandbox.base_url, default_image_model="flux-dev", enable_cost_optimization=True
+        sandbox.base_url, default_image_model="flux-dev", enable_cost_optimization=False
     ) as (stubs, _):
-        plan = (await stubs.image.GenerateImage(request)).plan
-        assert plan.model == "black-forest-labs/flux-schnell"
-        assert plan.choice.alternatives
+        for request in (plain, economy):
+            assert (await stubs.image.GenerateImage(request)).plan.model == dev
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stubs.image.GenerateImage(bounded)
+        assert reason_of(refused.value) == "MAX_COST_EXCEEDED"
+    async with open_gate(sandbox.base_url, default_image_model="flux-dev") as (stubs, _):
+        answer = (await stubs.image.GenerateImage(plain)).plan
+        assert answer.model == dev
+        assert not answer.HasField("choice")
+        for request in (economy, bounded):
+            answer = (await stubs.image.GenerateImage(request)).plan
+            assert answer.model == schnell
+            assert answer.choice.alternatives
 
 
 async def test_inputs_of_a_models_own(sandboxed: Stubs) -> None:

@@ -23,6 +23,7 @@ from mediagate_server.catalog.translation import DrawSeed, translate
 from mediagate_server.errors import (
     InvalidRequest,
     MaxCostExceeded,
+    MediagateError,
     ModelNotFound,
     ModelRetired,
     NotBuilt,
@@ -33,7 +34,7 @@ from mediagate_server.replacing import replace
 DEFAULTS: Mapping[Modality, str] = MappingProxyType(
     {
         Modality.TEXT: "llama-70b",
-        Modality.IMAGE: "flux-schnell",
+        Modality.IMAGE: "flux-pro",
         Modality.VIDEO: "minimax-video",
         Modality.AUDIO: "musicgen",
         Modality.SAFETY: "llama-guard",
@@ -76,8 +77,9 @@ class Catalog:
         `fans_out`: more outputs than one run makes are planned as several runs, not refused.
         `assume_unknown`: dollars that a run is taken to cost where nobody knows; None: unknown.
         `falls_back`: what a request means that says nothing about who takes over.
-        `optimises`: where neither model nor quality is named, choose the cheapest of the default
-        model's quality instead of taking that model.
+        `optimises`: where a quality is named and no model, choose the cheapest of that quality
+        also before the default model; and where no model is named and the cost is bounded, choose
+        the cheapest of the default model's quality where that model itself may cost more.
         """
         self._models = tuple(sorted(models, key=lambda model: (model.modality, model.slug)))
         self._by_name: dict[str, Model] = {}
@@ -146,21 +148,40 @@ class Catalog:
         return model if model and model.slug == slug else None
 
     def plan(self, request: ModelRequest) -> Plan:
-        """Decide the run: of the model that was named, of one chosen, or of the default.
+        """Decide the run: of the model that was named, of the default, or of one chosen.
 
         Raises what `find` and `translate` raise; ModelRetired where the model is gone and none may
         stand in for it; NoModelFits where one was to be chosen; and, where the request sets
         `max_cost_nanos`, PriceUnknown and MaxCostExceeded. A form that is wanted has been checked
         before: see schema_checks.
         """
-        quality = self._quality_to_choose_by(request)
-        if not quality:
+        if request.model:
             return self._named_plan(request)
+        if not request.quality:
+            return self._default_plan(request)
         if request.model_parameters:
             words = "must be set where options.model_parameters is: they are one model's inputs"
             raise InvalidRequest.of("options.model", words)
-        choosing = replace(request, quality=quality)
-        return tiers.choose(self._models, choosing, self._plan_of)
+        if not self._optimises and self._default_quality(request) == request.quality:
+            return self._default_plan(request)
+        return tiers.choose(self._models, request, self._plan_of)
+
+    def _default_plan(self, request: ModelRequest) -> Plan:
+        """The default model's plan; where it cannot do what was asked, that of the cheapest of its
+        quality that can.
+
+        Inputs of a model's own are the default's: with them nobody else is chosen. What is too dear
+        is only given to another where cost is optimised.
+        """
+        try:
+            tiers.check_kind(self.find(request.modality, ""), request)
+            return self._named_plan(request)
+        except MediagateError as error:
+            about_cost = isinstance(error, MaxCostExceeded | PriceUnknown)
+            if request.model_parameters or (about_cost and not self._optimises):
+                raise
+            choosing = replace(request, quality=self._default_quality(request))
+            return tiers.choose_instead(self._models, choosing, self._plan_of, error)
 
     def candidates(self, request: ModelRequest) -> Candidates:
         """The plan of `plan`, and behind it those of the models that take over where it fails.
@@ -173,12 +194,8 @@ class Catalog:
         each = chains.for_each_run(request, first.runs)
         return chains.candidates(first, head, links, each, lambda _, link: self._named_plan(link))
 
-    def _quality_to_choose_by(self, request: ModelRequest) -> str:
-        """The quality in which a model is to be chosen; empty: none is."""
-        if request.model:
-            return ""
-        if request.quality or not self._optimises:
-            return request.quality
+    def _default_quality(self, request: ModelRequest) -> str:
+        """The quality of the modality's default model."""
         return self.find(request.modality, "").quality.value
 
     def _links(self, request: ModelRequest, head: Model) -> list[tuple[str, Model]]:
@@ -267,6 +284,10 @@ class Catalog:
                 self._check_reference(model, "fallbacks", slug)
             if model.successor:
                 self._check_reference(model, "successor", model.successor)
+                successor = self._by_name[model.successor.casefold()]
+                if successor.quality.rank > model.quality.rank:
+                    where = f"{model.slug}: successor: {model.successor!r}"
+                    raise ModelFileError(f"{where} is of a dearer quality")
 
     def _check_reference(self, model: Model, field: str, slug: str) -> None:
         """What takes over must be there, be of the same kind, live, and no less safe."""

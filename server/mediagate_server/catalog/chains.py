@@ -1,33 +1,21 @@
 """Which models take over where one fails: the plans to try, in order, and who is left out and why.
 
-A link is left out where it cannot take what the call is about, is weaker in safety class, would
-not be over in time, or would go over the bound of cost. Nothing here runs anything.
+A link is left out where it cannot take the request, above all its media and words, is weaker in
+safety class, would not be over in time, or would go over the bound of cost. Nothing here runs
+anything.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from mediagate_server.catalog.fields import FIELDS, FieldKind
 from mediagate_server.catalog.model import Model
 from mediagate_server.catalog.own_inputs import PATH, dropped_own_inputs
-from mediagate_server.catalog.plan import Handling, Plan
+from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import Estimate
-from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest
+from mediagate_server.catalog.request import ModelRequest
 from mediagate_server.errors import MediagateError
 from mediagate_server.replacing import replace
-
-_MEDIA: Final = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA, FieldKind.LORAS, FieldKind.MESSAGES})
-_WORDS: Final[Mapping[Modality, frozenset[str]]] = MappingProxyType(
-    {
-        Modality.IMAGE: frozenset({"prompt"}),
-        Modality.VIDEO: frozenset({"prompt"}),
-        Modality.AUDIO: frozenset({"prompt", "text", "lyrics", "kind"}),
-    }
-)
-"""What a call is about, beside its media: a link that drops any of it would make something else."""
 
 PlanFor = Callable[[Model, ModelRequest], Plan]
 
@@ -116,7 +104,7 @@ def candidates(
 
 def _asked_of_others(request: ModelRequest, name: str) -> ModelRequest:
     """The request as it is put to a link: inputs of the first model's own mean nothing to it."""
-    return replace(request, model=name, max_cost_nanos=None, model_parameters={})
+    return replace(request, model=name, max_cost_nanos=None, model_parameters={}, takes_over=True)
 
 
 def _why_never(model: Model, head: Model, before: list[Plan]) -> str:
@@ -134,9 +122,6 @@ def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
         return "it is in the chain already"
     if request.strict and request.model_parameters:
         return f"cannot take {PATH}, which are of the model asked for"
-    lost = [*_lost(before[0], plan, request)]
-    if lost:
-        return f"cannot take {', '.join(lost)}"
     if request.timeout and not can_finish(plan, request.timeout):
         return f"takes {plan.usual_run} s as a rule, more than the timeout"
     if request.max_cost_nanos is None:
@@ -147,22 +132,3 @@ def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
     if sum(amount for amount in most if amount is not None) > request.max_cost_nanos:
         return "it could bring the cost of the call over max_cost_usd_nanos"
     return ""
-
-
-def _lost(first: Plan, plan: Plan, request: ModelRequest) -> Iterator[str]:
-    """What the first model uses of what the call is about and this one would not.
-
-    A film that begins with a picture is about the picture: a model that only moves it may do
-    without the words.
-    """
-    used = {line.parameter for line in first.report if line.handling is not Handling.DROPPED}
-    pictured = isinstance(request.parameters.get("first_frame"), MediaInput)
-    words = _WORDS.get(request.modality, frozenset())
-    for line in plan.report:
-        if line.handling is not Handling.DROPPED or line.parameter not in used:
-            continue
-        kind = FIELDS[request.modality].get(line.parameter)
-        if line.parameter == "prompt" and pictured:
-            continue
-        if kind in _MEDIA or line.parameter in words:
-            yield line.parameter

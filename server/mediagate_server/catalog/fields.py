@@ -7,6 +7,7 @@ map no other name, a rule says which kinds it takes, and a report prints by kind
 from collections.abc import Mapping
 from enum import Enum, auto
 from types import MappingProxyType
+from typing import Final
 
 from mediagate_server.catalog.request import Modality
 
@@ -30,6 +31,9 @@ class FieldKind(Enum):
     FORM = auto()
     TOOLS = auto()
 
+
+MEDIA_KINDS: Final = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA, FieldKind.LORAS})
+"""Parameters that hold media, the weights of an adapter among them."""
 
 _TEXT = {
     "prompt": FieldKind.PROSE,
@@ -98,13 +102,6 @@ _AUDIO = {
     "output_format": FieldKind.WORD,
     "seed": FieldKind.WHOLE,
 }
-_SAFETY = {
-    "content": FieldKind.PROSE,
-    "messages": FieldKind.MESSAGES,
-    "role": FieldKind.WORD,
-    "context": FieldKind.PROSE,
-}
-
 _SAFETY = {
     "content": FieldKind.PROSE,
     "messages": FieldKind.MESSAGES,

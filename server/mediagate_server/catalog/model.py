@@ -60,6 +60,11 @@ class Quality(StrEnum):
     STANDARD = "standard"
     PREMIUM = "premium"
 
+    @property
+    def rank(self) -> int:
+        """Their order: the higher, the dearer."""
+        return tuple(Quality).index(self)
+
 
 class ModelStatus(StrEnum):
     """Whether a model can be called."""

@@ -165,7 +165,7 @@ class ModelRequest(Struct, frozen=True):
     `quality` is what to choose by where no model is named: economy, standard or premium; empty:
     the modality's default model. `fallback` None: as the operator has it. `timeout` is how long the
     whole call may take, in seconds; 0: that is not known. `model_parameters` are inputs of the
-    model by its own names, as JSON.
+    model by its own names, as JSON. `takes_over`: it is put to a model that takes over.
     """
 
     modality: Modality
@@ -178,3 +178,4 @@ class ModelRequest(Struct, frozen=True):
     fallback: Fallback | None = None
     timeout: float = 0.0
     model_parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    takes_over: bool = False

@@ -4,20 +4,40 @@ A receipt goes with the choice. What a model is expected to cost for this very r
 not a price of a unit; a model whose price is not known is never the cheapest.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
-from mediagate_server.catalog.model import Model, ModelStatus
+from mediagate_server.catalog.model import Model, ModelStatus, Quality
 from mediagate_server.catalog.plan import Alternative, Choice, Handling, Plan
 from mediagate_server.catalog.prices import Estimate
 from mediagate_server.catalog.request import Modality, ModelRequest
-from mediagate_server.errors import MediagateError, NoModelFits
+from mediagate_server.errors import (
+    Failure,
+    InvalidRequest,
+    MediagateError,
+    NoModelFits,
+    Violation,
+)
 from mediagate_server.replacing import replace
 
 PlanFor = Callable[[Model, ModelRequest], Plan]
 """Plans a request for one model. Raises MediagateError where that model cannot take it."""
 
 _UNKNOWN = Estimate(None, None, None)
+_TELLING: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "text": "speech",
+        "lyrics": "music",
+        "voice": "speech",
+        "speed": "speech",
+        "language": "speech",
+    }
+)
+"""The parameters that tell a kind of sound where `kind` is not set, the clearest first."""
+_MOST_TOLD: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +66,75 @@ def choose(models: Iterable[Model], request: ModelRequest, plan_for: PlanFor) ->
     Honoured and emulated is as asked for. Where no model does all of it as asked, a lenient request
     gets the one that does the most; a strict one is refused. Raises NoModelFits.
     """
+    models = tuple(models)
+    offers, refused = _offers(models, request, plan_for)
+    if not offers or (request.strict and offers[0].unmet):
+        able = able_elsewhere(models, request, plan_for)
+        raise _no_model_fits(request, offers, refused, able)
+    best = offers[0]
+    others = [_passed_over(offer, best) for offer in offers[1:]]
+    passed = [Alternative(slug, _UNKNOWN, failure.message) for slug, failure in refused.items()]
+    return replace(best.plan, choice=Choice(_reason(request, best), (*others, *passed)))
+
+
+def choose_instead(
+    models: Iterable[Model], request: ModelRequest, plan_for: PlanFor, refusal: MediagateError
+) -> Plan:
+    """The plan of whoever does what the default model was asked for and refused.
+
+    Raises the refusal itself where nobody of the request's quality does; it then says which models
+    of another quality would.
+    """
+    models = tuple(models)
+    try:
+        plan = choose(models, request, plan_for)
+    except NoModelFits as nobody:
+        named = {violation.field for violation in refusal.failure.violations}
+        more = (each for each in nobody.failure.violations if named and each.field not in named)
+        able = able_elsewhere(models, request, plan_for)
+        failure = replace(refusal.failure, violations=(*refusal.failure.violations, *more))
+        refusal.failure = _told_who_can(failure, request, able)
+        raise refusal from None
+    if plan.choice is None:
+        return plan
+    reason = f"the default model cannot: {refusal.failure.message}. Instead {plan.choice.reason}"
+    return replace(plan, choice=replace(plan.choice, reason=reason))
+
+
+def check_kind(model: Model, request: ModelRequest) -> None:
+    """Raises InvalidRequest where a request says that it wants no sound of the model's kinds.
+
+    The kind may be said by a parameter that means nothing else: words to speak, a voice, lyrics.
+    """
+    if request.modality is not Modality.AUDIO or not model.makes:
+        return
+    field, kinds = _told_kinds(request)
+    if kinds and not kinds & {*model.makes}:
+        words = " and ".join(word.replace("_", " ") for word in model.makes)
+        raise InvalidRequest.of(field, f"{model.slug} makes {words}")
+
+
+def able_elsewhere(
+    models: Iterable[Model], request: ModelRequest, plan_for: PlanFor
+) -> tuple[Model, ...]:
+    """A few models of other qualities that can do what was asked, the cheapest first."""
+    models = tuple(models)
+    able: list[_Offer] = []
+    for quality in Quality:
+        if quality.value != request.quality:
+            offers, _ = _offers(models, replace(request, quality=quality.value), plan_for)
+            able += (offer for offer in offers if not (request.strict and offer.unmet))
+    able.sort(key=lambda offer: offer.rank)
+    by_slug = {model.slug: model for model in models}
+    return tuple(by_slug[offer.plan.slug] for offer in able[:_MOST_TOLD])
+
+
+def _offers(
+    models: tuple[Model, ...], request: ModelRequest, plan_for: PlanFor
+) -> tuple[list[_Offer], dict[str, Failure]]:
+    """Who can take the request, the best first; and why the others cannot, by slug."""
     offers: list[_Offer] = []
-    refused: list[Alternative] = []
+    refused: dict[str, Failure] = {}
     lenient = replace(request, strict=False)
     for model in models:
         if not _belongs(model, request):
@@ -55,15 +142,11 @@ def choose(models: Iterable[Model], request: ModelRequest, plan_for: PlanFor) ->
         try:
             plan = plan_for(model, lenient)
         except MediagateError as error:
-            refused.append(Alternative(model.slug, _UNKNOWN, error.failure.message))
+            refused[model.slug] = error.failure
         else:
             offers.append(_Offer(plan, _unmet(plan)))
     offers.sort(key=lambda offer: offer.rank)
-    if not offers or (request.strict and offers[0].unmet):
-        raise _no_model_fits(request, offers, refused)
-    best = offers[0]
-    others = [_passed_over(offer, best) for offer in offers[1:]]
-    return replace(best.plan, choice=Choice(_reason(request, best), (*others, *refused)))
+    return offers, refused
 
 
 def _belongs(model: Model, request: ModelRequest) -> bool:
@@ -77,10 +160,19 @@ def _kinds(request: ModelRequest) -> set[str]:
     """The kinds of sound that a request can mean; empty: any."""
     if request.modality is not Modality.AUDIO:
         return set()
+    _, kinds = _told_kinds(request)
+    return kinds or {"music", "sound_effect"}
+
+
+def _told_kinds(request: ModelRequest) -> tuple[str, set[str]]:
+    """The parameter that tells the kind of sound, and the kind; empty where none does."""
     asked = request.parameters.get("kind")
     if asked is not None:
-        return {str(asked)}
-    return {"speech"} if "text" in request.parameters else {"music", "sound_effect"}
+        return "kind", {str(asked)}
+    for field, kind in _TELLING.items():
+        if str(request.parameters.get(field, "")).strip():
+            return field, {kind}
+    return "", set()
 
 
 def _unmet(plan: Plan) -> tuple[str, ...]:
@@ -114,12 +206,55 @@ def _passed_over(offer: _Offer, best: _Offer) -> Alternative:
 
 
 def _no_model_fits(
-    request: ModelRequest, offers: list[_Offer], refused: list[Alternative]
+    request: ModelRequest,
+    offers: list[_Offer],
+    refused: Mapping[str, Failure],
+    able: tuple[Model, ...],
 ) -> NoModelFits:
-    """Names what each model cannot do."""
-    unmet = {offer.plan.slug: f"does not honour {', '.join(offer.unmet)}" for offer in offers}
-    reasons = {**unmet, **{alternative.model: alternative.reason for alternative in refused}}
-    return NoModelFits(
+    """Names what each model cannot do, and the fields that none of them can take."""
+    reasons = {offer.plan.slug: f"does not honour {', '.join(offer.unmet)}" for offer in offers}
+    reasons |= {slug: failure.message for slug, failure in refused.items()}
+    words = f"no {request.modality.value} model of quality {request.quality} can take it"
+    failure = Failure(
+        NoModelFits.reason,
         f"no {request.modality.value} model of quality {request.quality} can do what was asked",
-        metadata={"quality": request.quality, **reasons},
+        {"quality": request.quality, **reasons},
+        tuple(Violation(field, words) for field in _at_fault(request, offers, refused)),
+    )
+    error = NoModelFits(failure.message)
+    error.failure = _told_who_can(failure, request, able)
+    return error
+
+
+def _at_fault(
+    request: ModelRequest, offers: list[_Offer], refused: Mapping[str, Failure]
+) -> list[str]:
+    """The set fields that most models cannot take, else those that most need and have not got.
+
+    Where no model makes such a sound at all, the field that tells the kind.
+    """
+    if not offers and not refused:
+        return [_told_kinds(request)[0] or "options.quality"]
+    named = Counter(field for offer in offers for field in offer.unmet)
+    for failure in refused.values():
+        named.update({violation.field for violation in failure.violations})
+    given = {
+        field: count
+        for field, count in named.items()
+        if field.partition("[")[0] in request.parameters
+    }
+    found = given or named
+    most = max(found.values(), default=0)
+    return sorted(field for field, count in found.items() if count == most)
+
+
+def _told_who_can(failure: Failure, request: ModelRequest, able: tuple[Model, ...]) -> Failure:
+    """The same failure, with the models of another quality that a caller may name instead."""
+    names = ", ".join(f"{model.slug} ({model.quality.value})" for model in able)
+    if not names:
+        return failure
+    return replace(
+        failure,
+        message=f"{failure.message}; of another quality than {request.quality} there is {names}",
+        metadata={"able": names, **failure.metadata},
     )

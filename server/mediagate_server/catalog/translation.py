@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from mediagate_server.catalog.fields import FIELDS, FieldKind
+from mediagate_server.catalog.fields import FIELDS, MEDIA_KINDS, FieldKind
 from mediagate_server.catalog.forms import instructed, outcome_of, wanted_form
 from mediagate_server.catalog.model import Model
 from mediagate_server.catalog.own_inputs import set_own_inputs
@@ -61,7 +61,7 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
     """Build the input.
 
     Raises InvalidRequest; and ParameterUnsupported, in strict mode for all that is not
-    done as asked, always for tools and for pictures that the model cannot be shown.
+    done as asked, always for tools, and for media and words that would not reach the model.
     """
     parameters = request.parameters
     _check_values(model, parameters)
@@ -90,7 +90,7 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
     for name, default in model.defaults.items():
         draft.input.setdefault(name, default)
     _check_complete(model, draft)
-    _refuse_untold(model, parameters, outcomes)
+    _refuse_lost(model, request, outcomes)
     report = _report(model, parameters, outcomes)
     if request.strict:
         _refuse_unsupported(model, report)
@@ -169,20 +169,39 @@ def _refuse_tools(model: Model, parameters: Mapping[str, Value]) -> None:
         raise ParameterUnsupported(*(Violation(name, words) for name in given))
 
 
-def _refuse_untold(
-    model: Model, parameters: Mapping[str, Value], outcomes: Mapping[str, Outcome]
-) -> None:
-    """A model that works from words, and would get none of the caller's, makes something else.
+def _refuse_lost(model: Model, request: ModelRequest, outcomes: Mapping[str, Outcome]) -> None:
+    """A medium or words that would not reach the model: what was made without them, or without one
+    of several, would be something else than was asked for, at the same price.
 
-    Some words may be dropped beside others, and all by a model that only moves a picture.
+    Raises ParameterUnsupported in every mode. Only a model that takes over, and moves the picture
+    that a film begins with, may do without the words.
     """
-    given = [name for name in parameters if name in _SUBJECT]
-    taken = [name for name in model.map if name in _SUBJECT]
-    reached = (name for name in given if name in outcomes)
-    told = any(outcomes[name].handling is not Handling.DROPPED for name in reached)
-    if given and taken and not told:
-        words = f"{model.slug} works from {' or '.join(taken)}"
-        raise ParameterUnsupported(*(Violation(name, words) for name in given))
+    kinds = FIELDS[model.modality]
+    violations: list[Violation] = []
+    for name, value in request.parameters.items():
+        if kinds[name] not in MEDIA_KINDS and (name not in _SUBJECT or not str(value).strip()):
+            continue
+        outcome = outcomes.get(name, _NOTHING)
+        if outcome.handling is Handling.DROPPED:
+            if not (request.takes_over and name == "prompt" and "first_frame" in outcomes):
+                violations.append(Violation(name, _why_lost(model, name, outcome)))
+        elif outcome.left_out and isinstance(value, tuple):
+            first = len(value) - outcome.left_out
+            violations += [
+                Violation(f"{name}[{index}]", f"{model.slug} cannot be given it: {outcome.reason}")
+                for index in range(first, len(value))
+            ]
+    if violations:
+        raise ParameterUnsupported(*violations)
+
+
+def _why_lost(model: Model, name: str, outcome: Outcome) -> str:
+    """In words: a model that works from other words says from which."""
+    taken = [word for word in model.map if word in _SUBJECT]
+    if name in _SUBJECT and name not in taken:
+        what = " or ".join(taken) or "media alone"
+        return f"{model.slug} works from {what}"
+    return f"{model.slug} cannot be given it: {outcome.reason}"
 
 
 def _count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:

@@ -207,7 +207,7 @@ class Settings(BaseModel):
     storage_secret_access_key: Token = None
 
     default_text_model: Slug = "llama-70b"
-    default_image_model: Slug = "flux-schnell"
+    default_image_model: Slug = "flux-pro"
     default_video_model: Slug = "minimax-video"
     default_audio_model: Slug = "musicgen"
     default_safety_model: Slug = "llama-guard"
@@ -224,8 +224,10 @@ class Settings(BaseModel):
     """How often the catalog is compared with what upstream publishes; 0 is never."""
     use_fallback: bool = True
     """Whether another model takes over where one fails and the request says nothing about it."""
-    enable_cost_optimization: bool = False
-    """Where neither model nor quality is named: the cheapest of the default model's quality."""
+    enable_cost_optimization: bool = True
+    """Where no model is named, a cheaper one of the same quality than the default may be taken:
+    always where the quality is named, else where the default may cost more than the call's bound.
+    """
 
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Self:

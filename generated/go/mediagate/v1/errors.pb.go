@@ -34,8 +34,8 @@ const (
 	// The request can never work; BadRequest names the fields.
 	// INVALID_ARGUMENT. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 1
-	// The model cannot honour a parameter: any, in strict mode; tools and pictures in messages, in
-	// every mode.
+	// The model cannot honour a parameter: any, in strict mode; in every mode tools, a medium (one of
+	// several too), lyrics, and the words that say what to make.
 	// INVALID_ARGUMENT. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_PARAMETER_UNSUPPORTED ErrorReason = 2
 	// An inline medium is over 3 MiB, or an upload over 100 MB.
@@ -81,7 +81,8 @@ const (
 	// The model is gone from Replicate; metadata names the successor.
 	// FAILED_PRECONDITION. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_MODEL_RETIRED ErrorReason = 16
-	// No model of the quality asked for honours the request.
+	// No model of the quality asked for honours the request. `able` in the metadata names those of
+	// another quality that do.
 	// FAILED_PRECONDITION. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_NO_MODEL_FITS ErrorReason = 17
 	// The call may cost more than max_cost_usd_nanos.

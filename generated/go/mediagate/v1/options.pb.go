@@ -30,7 +30,8 @@ type ParameterMode int32
 const (
 	// Lenient.
 	ParameterMode_PARAMETER_MODE_UNSPECIFIED ParameterMode = 0
-	// Adjust or drop them, and say so in the parameter report.
+	// Adjust or drop them, and say so in the parameter report. Media, lyrics and the words to work
+	// from are never dropped, nor one of several: PARAMETER_UNSUPPORTED names what a model cannot take.
 	ParameterMode_PARAMETER_MODE_LENIENT ParameterMode = 1
 	// Refuse with PARAMETER_UNSUPPORTED before anything is spent.
 	ParameterMode_PARAMETER_MODE_STRICT ParameterMode = 2
@@ -192,7 +193,8 @@ func (FallbackPolicy_Mode) EnumDescriptor() ([]byte, []int) {
 type GenerationOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Slug or alias of a model, as ListModels shows them. Empty: chosen by `quality`, or the
-	// operator's default model of the modality.
+	// operator's default model of the modality. Where that cannot do what is asked (a film to change,
+	// words to speak), the cheapest of its quality that can is run, and `choice` says so.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// What to choose by when `model` is empty.
 	Quality Quality `protobuf:"varint,2,opt,name=quality,proto3,enum=mediagate.v1.Quality" json:"quality,omitempty"`

@@ -29,8 +29,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     INVALID_ARGUMENT. Retry: no. Paid: no.
     """
     ERROR_REASON_PARAMETER_UNSUPPORTED: _ErrorReason.ValueType  # 2
-    """The model cannot honour a parameter: any, in strict mode; tools and pictures in messages, in
-    every mode.
+    """The model cannot honour a parameter: any, in strict mode; in every mode tools, a medium (one of
+    several too), lyrics, and the words that say what to make.
     INVALID_ARGUMENT. Retry: no. Paid: no.
     """
     ERROR_REASON_MEDIA_TOO_LARGE: _ErrorReason.ValueType  # 3
@@ -91,7 +91,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     FAILED_PRECONDITION. Retry: no. Paid: no.
     """
     ERROR_REASON_NO_MODEL_FITS: _ErrorReason.ValueType  # 17
-    """No model of the quality asked for honours the request.
+    """No model of the quality asked for honours the request. `able` in the metadata names those of
+    another quality that do.
     FAILED_PRECONDITION. Retry: no. Paid: no.
     """
     ERROR_REASON_MAX_COST_EXCEEDED: _ErrorReason.ValueType  # 18
@@ -207,8 +208,8 @@ ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
 INVALID_ARGUMENT. Retry: no. Paid: no.
 """
 ERROR_REASON_PARAMETER_UNSUPPORTED: ErrorReason.ValueType  # 2
-"""The model cannot honour a parameter: any, in strict mode; tools and pictures in messages, in
-every mode.
+"""The model cannot honour a parameter: any, in strict mode; in every mode tools, a medium (one of
+several too), lyrics, and the words that say what to make.
 INVALID_ARGUMENT. Retry: no. Paid: no.
 """
 ERROR_REASON_MEDIA_TOO_LARGE: ErrorReason.ValueType  # 3
@@ -269,7 +270,8 @@ ERROR_REASON_MODEL_RETIRED: ErrorReason.ValueType  # 16
 FAILED_PRECONDITION. Retry: no. Paid: no.
 """
 ERROR_REASON_NO_MODEL_FITS: ErrorReason.ValueType  # 17
-"""No model of the quality asked for honours the request.
+"""No model of the quality asked for honours the request. `able` in the metadata names those of
+another quality that do.
 FAILED_PRECONDITION. Retry: no. Paid: no.
 """
 ERROR_REASON_MAX_COST_EXCEEDED: ErrorReason.ValueType  # 18

@@ -31,7 +31,9 @@ class _ParameterModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Paramet
     PARAMETER_MODE_UNSPECIFIED: _ParameterMode.ValueType  # 0
     """Lenient."""
     PARAMETER_MODE_LENIENT: _ParameterMode.ValueType  # 1
-    """Adjust or drop them, and say so in the parameter report."""
+    """Adjust or drop them, and say so in the parameter report. Media, lyrics and the words to work
+    from are never dropped, nor one of several: PARAMETER_UNSUPPORTED names what a model cannot take.
+    """
     PARAMETER_MODE_STRICT: _ParameterMode.ValueType  # 2
     """Refuse with PARAMETER_UNSUPPORTED before anything is spent."""
 
@@ -41,7 +43,9 @@ class ParameterMode(_ParameterMode, metaclass=_ParameterModeEnumTypeWrapper):
 PARAMETER_MODE_UNSPECIFIED: ParameterMode.ValueType  # 0
 """Lenient."""
 PARAMETER_MODE_LENIENT: ParameterMode.ValueType  # 1
-"""Adjust or drop them, and say so in the parameter report."""
+"""Adjust or drop them, and say so in the parameter report. Media, lyrics and the words to work
+from are never dropped, nor one of several: PARAMETER_UNSUPPORTED names what a model cannot take.
+"""
 PARAMETER_MODE_STRICT: ParameterMode.ValueType  # 2
 """Refuse with PARAMETER_UNSUPPORTED before anything is spent."""
 Global___ParameterMode: _TypeAlias = ParameterMode  # noqa: Y015
@@ -114,7 +118,8 @@ class GenerationOptions(_message.Message):
     MODEL_PARAMETERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Slug or alias of a model, as ListModels shows them. Empty: chosen by `quality`, or the
-    operator's default model of the modality.
+    operator's default model of the modality. Where that cannot do what is asked (a film to change,
+    words to speak), the cheapest of its quality that can is run, and `choice` says so.
     """
     quality: _modality_pb2.Quality.ValueType
     """What to choose by when `model` is empty."""

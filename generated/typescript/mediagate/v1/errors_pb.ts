@@ -37,8 +37,8 @@ export enum ErrorReason {
   INVALID_REQUEST = 1,
 
   /**
-   * The model cannot honour a parameter: any, in strict mode; tools and pictures in messages, in
-   * every mode.
+   * The model cannot honour a parameter: any, in strict mode; in every mode tools, a medium (one of
+   * several too), lyrics, and the words that say what to make.
    * INVALID_ARGUMENT. Retry: no. Paid: no.
    *
    * @generated from enum value: ERROR_REASON_PARAMETER_UNSUPPORTED = 2;
@@ -159,7 +159,8 @@ export enum ErrorReason {
   MODEL_RETIRED = 16,
 
   /**
-   * No model of the quality asked for honours the request.
+   * No model of the quality asked for honours the request. `able` in the metadata names those of
+   * another quality that do.
    * FAILED_PRECONDITION. Retry: no. Paid: no.
    *
    * @generated from enum value: ERROR_REASON_NO_MODEL_FITS = 17;

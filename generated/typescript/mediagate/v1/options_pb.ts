@@ -25,7 +25,8 @@ export const file_mediagate_v1_options: GenFile = /*@__PURE__*/
 export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
   /**
    * Slug or alias of a model, as ListModels shows them. Empty: chosen by `quality`, or the
-   * operator's default model of the modality.
+   * operator's default model of the modality. Where that cannot do what is asked (a film to change,
+   * words to speak), the cheapest of its quality that can is run, and `choice` says so.
    *
    * @generated from field: string model = 1;
    */
@@ -234,7 +235,8 @@ export enum ParameterMode {
   UNSPECIFIED = 0,
 
   /**
-   * Adjust or drop them, and say so in the parameter report.
+   * Adjust or drop them, and say so in the parameter report. Media, lyrics and the words to work
+   * from are never dropped, nor one of several: PARAMETER_UNSUPPORTED names what a model cannot take.
    *
    * @generated from enum value: PARAMETER_MODE_LENIENT = 1;
    */

@@ -12,13 +12,15 @@ from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.inputs import STRICT
 from mediagate_server.catalog.request import MediaInput, Message, Value
-from mediagate_server.catalog.rules.rule import Draft, Outcome, adjusted, emulated, honoured
+from mediagate_server.catalog.rules.rule import Draft, Outcome, emulated, honoured
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
+from mediagate_server.replacing import replace
 
 FIELDS = ("prompt", "messages", "system_prompt")
 """The parameters that a conversation is made of; no other rule touches them."""
 
 _NOTHING = "there is nothing in it that the model can read"
+_ONE = "the model looks at one picture"
 _TRANSCRIPT = "as a transcript in the prompt"
 _CHAT_FORMAT = "written out in the model's chat format"
 
@@ -60,7 +62,7 @@ class Chat:
         """Write the conversation and say what became of each of FIELDS that was set."""
         if "messages" not in parameters:
             return self._prompt_alone(parameters, draft)
-        self._refuse(_messages(parameters))
+        self._refuse(_messages(parameters), draft)
         turns, system = _split(parameters)
         outcomes: dict[str, Outcome] = {}
         if "prompt" in parameters:
@@ -75,7 +77,7 @@ class Chat:
         written = _written(turns, shown=len(images))
         if not any(text for _, text in written) and not images:
             raise InvalidRequest.of("messages", _NOTHING)
-        outcomes["messages"] = self._fate(turns, images)
+        outcomes["messages"] = self._fate(turns)
         if "system_prompt" in parameters:
             outcomes["system_prompt"] = self._system_fate()
         self._write(written, system, draft)
@@ -96,10 +98,14 @@ class Chat:
         self._write([("user", prompt)], system, draft)
         return outcomes
 
-    def _refuse(self, messages: Sequence[Message]) -> None:
+    def _refuse(self, messages: Sequence[Message], draft: Draft) -> None:
         """An answer that never saw the picture, or what a tool had said, would pass for one."""
+        unseen = pictures(messages)
+        if self.images:
+            takes_all = draft.specs[self.images].is_list
+            unseen = [] if takes_all else [replace(one, description=_ONE) for one in unseen[1:]]
         violations = [
-            *(() if self.images else pictures(messages)),
+            *unseen,
             *(
                 Violation(f"messages[{at}].{field}", "the model cannot be given tools")
                 for at, message in enumerate(messages)
@@ -126,11 +132,8 @@ class Chat:
         if not media or not self.images:
             return []
         shown = [medium.uri for medium in media]
-        if draft.specs[self.images].is_list:
-            draft.input[self.images] = shown
-            return shown
-        draft.input[self.images] = shown[0]
-        return shown[:1]
+        draft.input[self.images] = shown if draft.specs[self.images].is_list else shown[0]
+        return shown
 
     def _write(self, written: list[tuple[str, str]], system: str, draft: Draft) -> None:
         if self.style is ChatStyle.LLAMA3:
@@ -144,11 +147,7 @@ class Chat:
             prompt = f"{system}\n\n{prompt}"
         draft.input[self.prompt] = prompt
 
-    def _fate(self, turns: Sequence[Message], images: Sequence[str]) -> Outcome:
-        given = sum(isinstance(part, MediaInput) for turn in turns for part in turn.parts)
-        if given > len(images):
-            seen = f"only the first {len(images)} of" if images else "none of"
-            return adjusted("", f"the model was shown {seen} {given} pictures")
+    def _fate(self, turns: Sequence[Message]) -> Outcome:
         if len(turns) == 1 and turns[0].role == "user":
             return honoured()
         return emulated("", _CHAT_FORMAT if self.style is ChatStyle.LLAMA3 else _TRANSCRIPT)

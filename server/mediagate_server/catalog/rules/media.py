@@ -18,8 +18,8 @@ from mediagate_server.catalog.rules.rule import Draft, Outcome, Rule, adjusted, 
 class Media(Rule):
     """One medium or several, for an input that takes one or a list.
 
-    Where the model takes fewer than were given, the first ones are sent. `at_most` is how many a
-    list takes; 0: as many as are given.
+    Where the model takes fewer than were given, the outcome says how many are left out, and the
+    request is refused. `at_most` is how many a list takes; 0: as many as are given.
     """
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA})
@@ -34,7 +34,7 @@ class Media(Rule):
         return (self.to,)
 
     def apply(self, value: Value, draft: Draft) -> Outcome:
-        """HONOURED where all of them are sent, else ADJUSTED."""
+        """HONOURED where all of them are sent, else ADJUSTED with the number left out."""
         given = list(value) if isinstance(value, tuple) else [value]
         uris = [medium.uri for medium in given if isinstance(medium, MediaInput)]
         if not uris:
@@ -46,7 +46,7 @@ class Media(Rule):
             draft.input[self.to] = uris[: self.at_most or None]
             sent = len(draft.input[self.to])
         if sent < len(uris):
-            return adjusted(sent, f"the model takes {sent}: the first")
+            return adjusted(sent, _takes(sent), left_out=len(uris) - sent)
         return honoured(sent if isinstance(value, tuple) else "")
 
 
@@ -66,7 +66,7 @@ class Adapter(Rule):
         return (self.to, self.scale)
 
     def apply(self, value: Value, draft: Draft) -> Outcome:
-        """HONOURED for one adapter whose scale fits; of several, the first is sent."""
+        """HONOURED for one adapter whose scale fits; of several, the others are left out."""
         loras = (
             [lora for lora in value if isinstance(lora, Lora)] if isinstance(value, tuple) else []
         )
@@ -76,7 +76,11 @@ class Adapter(Rule):
         scale = fitted(draft.specs[self.scale], first.scale)
         draft.input[self.to], draft.input[self.scale] = first.uri, scale
         if len(loras) > 1:
-            return adjusted(1, "the model takes 1: the first")
+            return adjusted(1, _takes(1), left_out=len(loras) - 1)
         if scale != first.scale:
             return adjusted(1, f"its scale is {scale}, the nearest that the model takes")
         return honoured(1)
+
+
+def _takes(most: int) -> str:
+    return f"the model takes {most} of them"

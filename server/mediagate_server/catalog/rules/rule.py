@@ -21,11 +21,15 @@ NO_SUCH_INPUT = "the model has nothing like it"
 
 
 class Outcome(Struct, frozen=True):
-    """What became of a parameter. `sent` is in the contract's own unit, printed."""
+    """What became of a parameter. `sent` is in the contract's own unit, printed.
+
+    `left_out` is how many of several values, from the last one back, would not reach the model.
+    """
 
     handling: Handling
     sent: str = ""
     reason: str = ""
+    left_out: int = 0
 
 
 _HONOURED = Outcome(Handling.HONOURED)
@@ -38,9 +42,9 @@ def honoured(sent: Any = "") -> Outcome:
     return Outcome(Handling.HONOURED, printed(sent))
 
 
-def adjusted(sent: Any, reason: str) -> Outcome:
+def adjusted(sent: Any, reason: str, *, left_out: int = 0) -> Outcome:
     """Sent with another value."""
-    return Outcome(Handling.ADJUSTED, printed(sent), reason)
+    return Outcome(Handling.ADJUSTED, printed(sent), reason, left_out)
 
 
 def emulated(sent: Any, reason: str) -> Outcome:
