@@ -34,6 +34,8 @@ class ScriptedUpstream:
     last_event_ids: list[str | None] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
+    on_cancel: Answer | None = None
+    """What answers a cancel instead."""
     models: dict[str, Any] = field(default_factory=dict)
     files: Served = field(default_factory=Served)
     """What it serves besides: the files that its predictions point at."""
@@ -59,9 +61,11 @@ class ScriptedUpstream:
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """POST of a cancel: from then on the prediction is canceled."""
+        request[NAMED] = request.match_info["id"]
+        if self.on_cancel is not None:
+            return await self.on_cancel(request)
         self.gets = [says({"id": ID, "status": "canceled", "metrics": {}})]
         self.cancelled.set()
-        request[NAMED] = request.match_info["id"]
         return await self.gets[0](request)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:

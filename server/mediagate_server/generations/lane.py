@@ -16,10 +16,12 @@ from collections.abc import Mapping
 from mediagate_server import crash_marks, telemetry
 from mediagate_server.catalog import price_json
 from mediagate_server.catalog.chains import next_that_fits
+from mediagate_server.catalog.deadline_split import time_share
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import BudgetExceeded, CircuitOpen, Failure, PriceUnknown
 from mediagate_server.generations import attempts, endings, settling
+from mediagate_server.generations.attempt_limit import OUT_OF_TIME, AttemptLimit
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
 from mediagate_server.generations.claims import is_played_back, tell_of_mistake
@@ -42,6 +44,8 @@ from mediagate_server.replicate.port import Prediction, PredictionStatus, Refusa
 from mediagate_server.store.port import AlreadyClaimed
 from mediagate_server.store.records import Attempt, AttemptState, Entry, Generation, Purpose
 
+_FAILED = (PredictionStatus.FAILED,)
+_FAILED_OR_CUT = (*_FAILED, PredictionStatus.CANCELED, PredictionStatus.ABORTED)
 _NEVER_ARRIVED, _NOT_SENT = "never arrived", "not sent"
 
 
@@ -249,8 +253,9 @@ class Lane:
         self._answer, self._found = prediction, ""
         if prediction.status.is_terminal:
             # The settling commit writes all of it at once.
-            if not await self._fall_back(taken, prediction):
-                await self._whole.settle(taken, End(prediction, clean=False), self._price)
+            end = End(prediction, clean=False)
+            if not await self._fall_back(taken, end):
+                await self._whole.settle(taken, end, self._price)
             return
         self._whole.saved.tell(lambda record: attempts.with_attempt(record, taken), step="accepted")
         self._progress(prediction)
@@ -330,7 +335,7 @@ class Lane:
         is_unsent = tries[-1].sent_at is None
         return is_unsent and len(tries) > 1 and tries[0].reason == Refusal.THROTTLED.value
 
-    def _is_refused_content(self, failure: Failure) -> bool:
+    def _is_refused_content(self, *failures: Failure) -> bool:
         """Whether the content must not be sent to another model.
 
         Also where another output's run was refused: it is the same content.
@@ -339,11 +344,17 @@ class Lane:
             return False
         parts = self._whole.saved.current.parts
         others = (part.failure for part in parts if part.failure is not None)
-        return any(map(endings.is_content_failure, (failure, *others)))
+        return any(map(endings.is_content_failure, (*failures, *others)))
 
-    async def _fall_back(self, attempt: Attempt, end: Prediction) -> bool:
-        """Where the model failed: settle that and let the next one try. False: nobody does."""
-        if end.status is not PredictionStatus.FAILED or self._whole.may_have_told(end):
+    async def _fall_back(self, attempt: Attempt, ended: End) -> bool:
+        """Where the model failed, or its time was over: settle that and let the next one try.
+
+        False: nobody does.
+        """
+        end, cut = ended.prediction, ended.out_of_time
+        if end is None or end.status not in (_FAILED_OR_CUT if cut else _FAILED):
+            return False
+        if self._whole.may_have_told(end):
             return False
         with crash_marks.marked():
             failure = endings.model_failed(attempt.model, end)
@@ -352,8 +363,10 @@ class Lane:
             return False
         price = self._price or price_json.loads(attempt.price)
         line, basis = settling.reckoned(attempt, end, price, outputs=0)
+        is_failed = end.status is PredictionStatus.FAILED
+        reason = failure.reason.value if is_failed else OUT_OF_TIME
         now = self._around.clock.now()
-        closed = settling.closed(attempt, end, line, failure.reason.value, now, basis)
+        closed = settling.closed(attempt, end, line, reason, now, basis)
         try:
             await self._reopen(closed, line, successor)
         except (BudgetExceeded, PriceUnknown):
@@ -398,20 +411,46 @@ class Lane:
         if self._end is None and self._whole.is_unread:
             self._end = End(None, clean=False)
         elif self._end is None:
-            reader = self._whole.reader(self.key)
-            follower = Follower(
-                self._around.upstream,
-                self._around.clock,
-                self._whole.stop,
-                self._wake,
-                attempt.model,
-                self._progress,
-                poll_of(self._whole.saved.current, attempt, self._around.webhook_url),
-            )
-            ended = await follower.to_the_end(self._known(attempt), reader)
-            self._end = End(ended, reader is not None and reader.clean)
-        if not (self._end.prediction and await self._fall_back(attempt, self._end.prediction)):
+            self._end = await self._to_the_end(attempt)
+        if not await self._fall_back(attempt, self._end):
             await self._whole.settle(attempt, self._end, self._price)
+
+    async def _to_the_end(self, attempt: Attempt) -> End:
+        limit = self._time_limit(attempt)
+        reader = self._whole.reader(self.key)
+        follower = Follower(
+            self._around.upstream,
+            self._around.clock,
+            limit.stop if limit else self._whole.stop,
+            self._wake,
+            attempt.model,
+            self._progress,
+            poll_of(self._whole.saved.current, attempt, self._around.webhook_url),
+        )
+        try:
+            ended = await follower.to_the_end(self._known(attempt), reader)
+        finally:
+            if limit:
+                limit.close()
+        is_clean = reader is not None and reader.clean
+        return End(ended, is_clean, out_of_time=limit is not None and limit.is_over)
+
+    def _time_limit(self, attempt: Attempt) -> AttemptLimit | None:
+        """What keeps time for the next model of the chain; None where none could take over."""
+        if len(self._plans) == 1 or self._whole.has_told or not self._has_tries_left():
+            return None
+        sent = attempt.sent_at or attempt.created_at
+        seconds = (self._whole.saved.current.deadline_at - sent).total_seconds()
+        share = time_share(self._plans, attempt.model, seconds, shortest=SHORTEST_RUN)
+        if share is None:
+            return None
+        left = share - (self._around.clock.now() - sent).total_seconds()
+        clock, stop = self._around.clock, self._whole.stop
+        limit = AttemptLimit(
+            clock, stop, left, lambda: not (self._whole.has_told or self._is_refused_content())
+        )
+        limit.stop.tell(self._wake.set)
+        return limit
 
     def _known(self, attempt: Attempt) -> Prediction:
         """What to follow. It is given out: following may take long, and needs little of it."""

@@ -403,7 +403,7 @@ class Life:
                 price,
                 now=self._around.clock.now(),
                 streamed=Streamed(text, end.clean),
-                stopped_because=self.stop.because,
+                stopped_because=self.stop.because or (DEADLINE if end.out_of_time else ""),
                 reading=reading,
                 large_media=large_media,
             )

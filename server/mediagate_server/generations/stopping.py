@@ -16,7 +16,7 @@ class Stop:
     def __init__(self, because: str = "") -> None:
         self.because = because
         self._interrupted: list[asyncio.Timeout] = []
-        self._told: list[Callable[[], None]] = []
+        self._told: list[Callable[[], object]] = []
 
     @property
     def asked(self) -> bool:
@@ -38,6 +38,12 @@ class Stop:
     def tell(self, told: Callable[[], None]) -> None:
         """Have `told` called when the end is asked for."""
         self._told.append(told)
+
+    def child(self) -> "Stop":
+        """One that is asked for with this one, and may be asked for alone."""
+        child = Stop(self.because)
+        self._told.append(lambda: child.ask(self.because))
+        return child
 
     async def interrupts(self, doing: Awaitable[object], wake: Wake | None = None) -> bool:
         """Await it unless the end is asked for first, which cancels it. True where it ended.

@@ -27,10 +27,14 @@ class Doubt(Struct, frozen=True):
 
 
 class End(Struct, frozen=True):
-    """How a prediction ended. None: upstream lost it. `clean`: its stream came to its `done`."""
+    """How a prediction ended. None: upstream lost it. `clean`: its stream came to its `done`.
+
+    `out_of_time`: its end was asked for because its share of the timeout was over.
+    """
 
     prediction: Prediction | None
     clean: bool
+    out_of_time: bool = False
 
 
 class Whole(Protocol):

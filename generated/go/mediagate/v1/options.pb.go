@@ -198,7 +198,8 @@ type GenerationOptions struct {
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// What to choose by when `model` is empty.
 	Quality Quality `protobuf:"varint,2,opt,name=quality,proto3,enum=mediagate.v1.Quality" json:"quality,omitempty"`
-	// Which models take over when one fails before its first output. Unset: the operator's default.
+	// Which models take over when one fails before its first output, or has had its share of the
+	// timeout. Unset: the operator's default.
 	Fallback *FallbackPolicy `protobuf:"bytes,3,opt,name=fallback,proto3" json:"fallback,omitempty"`
 	// Whether a model of another vendor or generation may stand in for a retired one. Default true;
 	// it is reported on every call. False: MODEL_RETIRED.

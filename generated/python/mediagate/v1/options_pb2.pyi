@@ -149,7 +149,9 @@ class GenerationOptions(_message.Message):
     """
     @_builtins.property
     def fallback(self) -> Global___FallbackPolicy:
-        """Which models take over when one fails before its first output. Unset: the operator's default."""
+        """Which models take over when one fails before its first output, or has had its share of the
+        timeout. Unset: the operator's default.
+        """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:

@@ -40,7 +40,8 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
   quality: Quality;
 
   /**
-   * Which models take over when one fails before its first output. Unset: the operator's default.
+   * Which models take over when one fails before its first output, or has had its share of the
+   * timeout. Unset: the operator's default.
    *
    * @generated from field: mediagate.v1.FallbackPolicy fallback = 3;
    */

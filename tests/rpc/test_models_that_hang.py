@@ -1,0 +1,172 @@
+"""A model that hangs is cancelled and settled for the next of its chain, never both paid."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import cost_pb2, generation_pb2, image_pb2, options_pb2, text_pb2
+
+from .clocks import Accelerated
+from .failures import reason_of
+from .gates import Opener, Stubs
+from .scripted import ID, Answer, ScriptedUpstream, prediction, says, stays_open, token
+
+State = generation_pb2.Generation
+Tried = generation_pb2.Attempt
+RUNS = {"id": ID, "status": "processing"}
+MADE = {"id": ID, "status": "succeeded", "output": ["data:image/png;base64,iVBORw0KGgo="]}
+LINKS = ("black-forest-labs/flux-schnell", "prunaai/p-image")
+
+
+@pytest.fixture
+async def hurried(scripted: ScriptedUpstream, open_gate: Opener) -> AsyncIterator[Stubs]:
+    """A gate whose minutes are seconds."""
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+        yield stubs
+
+
+def picture(*links: str, seconds: int = 60) -> image_pb2.GenerateImageRequest:
+    """A picture by these models, one after the other."""
+    return image_pb2.GenerateImageRequest(
+        prompt="a lighthouse",
+        options=options_pb2.GenerationOptions(
+            model=links[0],
+            timeout=Duration(seconds=seconds),
+            fallback=options_pb2.FallbackPolicy(
+                mode=options_pb2.FallbackPolicy.MODE_LIST, models=list(links[1:])
+            )
+            if links[1:]
+            else options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
+        ),
+    )
+
+
+async def read_into(events: list[Any], call: Any) -> None:
+    """All events of a stream, as they come."""
+    async for event in call:
+        events.append(event)  # noqa: PERF401 - what came before a failure counts
+
+
+def ends_as(scripted: ScriptedUpstream, status: str, **fields: Any) -> None:
+    """What runs goes on until it is cancelled, and ends so."""
+    scripted.gets = [says(RUNS)]
+
+    async def cancel(request: Any) -> Any:
+        scripted.gets = [says({"id": ID, "status": status, **fields})]
+        scripted.cancelled.set()
+        return await says({})(request)
+
+    scripted.on_cancel = cancel
+
+
+def only_after_the_end(scripted: ScriptedUpstream, answer: Answer) -> Answer:
+    """A create that must not come while the one before it runs."""
+
+    async def create(request: Any) -> Any:
+        assert scripted.cancelled.is_set()
+        return await answer(request)
+
+    return create
+
+
+@pytest.mark.parametrize("status", ["canceled", "aborted"])
+async def test_the_next_model_takes_over_in_time(
+    scripted: ScriptedUpstream, hurried: Stubs, status: str
+) -> None:
+    """The one that hangs is cancelled after its share, and settled before the next is sent."""
+    ends_as(scripted, status, metrics={"image_count": 1})
+    scripted.creates = [says(RUNS, 201), only_after_the_end(scripted, says(MADE, 201))]
+    made = (await hurried.image.GenerateImage(picture(*LINKS))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    first, second = made.attempts
+    assert (first.model, second.model, made.model) == (*LINKS, LINKS[1])
+    assert first.state == getattr(
+        Tried, "STATE_CANCELLED" if status == "canceled" else "STATE_ABORTED"
+    )
+    assert first.reason == "out of time"
+    assert first.cost.state != cost_pb2.COST_STATE_ESTIMATED
+    took = first.complete_time.ToDatetime() - first.create_time.ToDatetime()
+    assert 5 <= took.total_seconds() < 55
+    assert len(scripted.posted) == 2
+
+
+async def test_every_link_hangs(scripted: ScriptedUpstream, hurried: Stubs) -> None:
+    """Each has its time, the last one the rest; the end is the timeout's own."""
+    links = (*LINKS, "black-forest-labs/flux-dev")
+
+    async def create(request: Any) -> Any:
+        ends_as(scripted, "canceled", metrics={})
+        return await says(RUNS, 201)(request)
+
+    scripted.creates = [create]
+    made = (await hurried.image.GenerateImage(picture(*links))).generation
+    assert made.state == State.STATE_FAILED
+    assert [one.model for one in made.attempts] == list(links)
+    assert {one.state for one in made.attempts} == {Tried.STATE_CANCELLED}
+    assert made.error.message == "the timeout was over before the end"
+
+
+async def test_a_model_alone_has_all_the_time(scripted: ScriptedUpstream, hurried: Stubs) -> None:
+    """Nobody takes over, so nothing is cut."""
+    ends_as(scripted, "canceled", metrics={})
+    scripted.creates = [says(RUNS, 201)]
+    made = (await hurried.image.GenerateImage(picture(LINKS[0], seconds=20))).generation
+    assert made.state == State.STATE_FAILED
+    took = made.complete_time.ToDatetime() - made.create_time.ToDatetime()
+    assert took.total_seconds() >= 20
+    assert len(made.attempts) == 1
+
+
+async def test_what_ends_well_while_it_is_cancelled_is_kept(
+    scripted: ScriptedUpstream, hurried: Stubs
+) -> None:
+    """It is paid: no second model is."""
+    ends_as(scripted, "succeeded", output=MADE["output"], metrics={"image_count": 1})
+    scripted.creates = [says(RUNS, 201)]
+    made = (await hurried.image.GenerateImage(picture(*LINKS))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert (made.model, len(scripted.posted)) == (LINKS[0], 1)
+
+
+async def test_a_text_that_was_begun_is_not_cut(scripted: ScriptedUpstream, hurried: Stubs) -> None:
+    """Nobody could go on with what its caller has: it may use the whole timeout."""
+    scripted.creates = [says(prediction(scripted, "starting"), 201)]
+    scripted.streams = [stays_open(token("Once", 0), until=asyncio.Event())]
+    ends_as(scripted, "canceled", output=["Once"], metrics={})
+    request = text_pb2.StreamTextRequest(
+        prompt="Hello",
+        options=options_pb2.GenerationOptions(model="llama-70b", timeout=Duration(seconds=100)),
+    )
+    events: list[text_pb2.StreamTextResponse] = []
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read_into(events, hurried.text.StreamText(request))
+    assert reason_of(caught.value) == "DEADLINE"
+    assert "".join(event.delta.text for event in events) == "Once"
+    assert len(scripted.posted) == 1
+
+
+async def test_a_text_that_does_not_begin_is_cut(
+    scripted: ScriptedUpstream, hurried: Stubs
+) -> None:
+    """Its stream is silent, and another model's text is told whole."""
+    done = {"id": ID, "status": "succeeded", "output": ["All", " of it"], "metrics": {}}
+    ends_as(scripted, "canceled", metrics={})
+    scripted.creates = [
+        says(prediction(scripted, "starting"), 201),
+        only_after_the_end(scripted, says(done, 201)),
+    ]
+    scripted.streams = [stays_open(until=asyncio.Event())]
+    request = text_pb2.StreamTextRequest(
+        prompt="Hello",
+        options=options_pb2.GenerationOptions(model="llama-70b", timeout=Duration(seconds=120)),
+    )
+    told, last = "", text_pb2.StreamTextResponse()
+    async for last in hurried.text.StreamText(request):
+        told += last.delta.text
+    assert told == "All of it"
+    assert last.completed.model != "meta/meta-llama-3-70b-instruct"
+    assert len(scripted.posted) == 2
