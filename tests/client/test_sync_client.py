@@ -153,7 +153,7 @@ def test_a_paid_call_survives_a_cut(client: Client, scripted: Gate) -> None:
     assert client.generate_text("Why?") == DONE
     first, second, third = scripted.asked("GenerateText")
     assert first == second == third
-    assert first.options.disconnect_grace.seconds == 5
+    assert first.options.disconnect_grace.seconds == 15
 
 
 @pytest.mark.parametrize(

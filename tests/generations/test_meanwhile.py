@@ -11,6 +11,7 @@ from mediagate_server.catalog import price_json
 from mediagate_server.errors import Failure, Reason
 from mediagate_server.generations import settling
 from mediagate_server.generations.generations import Generations
+from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction
 from mediagate_server.store.records import AttemptState, Entry, EntryKind, State
@@ -23,6 +24,7 @@ from tests.generations.surroundings import (
     submission,
     work,
 )
+from tests.generations.upstreams import free_turn
 from tests.store.samples import made
 
 
@@ -60,6 +62,42 @@ async def test_who_leaves_while_it_is_accepted(tmp_path: Path, *, cancels: bool)
         record = await generations.wait("local", bound.generation_id, 10)
     assert record.state is (State.CANCELLED if cancels else State.SUCCEEDED)
     assert len(upstream.created) == (0 if cancels else 1)
+
+
+class Admitting(Upstream):
+    """Has a turn for whoever waits for one."""
+
+    async def admit(self, model: str) -> Turn:
+        return free_turn()
+
+
+async def test_who_leaves_while_it_is_accepted_may_come_back(tmp_path: Path) -> None:
+    """Within the grace: not sent before, in nobody's turn meanwhile, and then sent once."""
+    upstream = Admitting()
+    asked = replace(submission(1), grace=30.0)
+    async with (
+        Held(tmp_path) as store,
+        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+    ):
+        caller = asyncio.create_task(generations.start(asked, work))
+        await asyncio.wait_for(store.asked.wait(), 10)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        store.let.set()
+        async with asyncio.timeout(10):
+            while (bound := await store.bound("local", asked.request_id)) is None:
+                pass
+            while True:
+                record = await store.get("local", bound.generation_id)
+                if record and record.attempt.state is AttemptState.QUEUED:
+                    break
+        assert (upstream.created, record.attempt.sent_at) == ([], None)
+        async with await generations.start(asked, work) as attached:
+            record = await attached.until_settled(10)
+    assert record.state is State.SUCCEEDED
+    assert [one.ordinal for one in record.attempts] == [1]
+    assert len(upstream.created) == 1
 
 
 class Slow(Upstream):

@@ -75,3 +75,57 @@ class Accelerated(SystemClock):
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         return super().call_later(seconds / self.FACTOR, callback)
+
+
+class _Alarm:
+    """A timer of `Advanced`."""
+
+    def __init__(self, due: float, seconds: float, callback: Callable[[], object]) -> None:
+        self.due = due
+        self.seconds = seconds
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Advanced(SystemClock):
+    """Timers and waits are due only once the test has advanced the time that far."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._alarms: list[_Alarm] = []
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.seconds)
+
+    def timer_of(self, seconds: float) -> "_Alarm":
+        """The newest timer that was set to so many seconds."""
+        return next(one for one in reversed(self._alarms) if one.seconds == seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        alarm = _Alarm(self.seconds + seconds, seconds, callback)
+        self._alarms.append(alarm)
+        return alarm
+
+    async def wait(self, event: Happening, seconds: float) -> bool:
+        over = asyncio.Event()
+        alarm = self.call_later(seconds, over.set)
+        waiting = [asyncio.ensure_future(each.wait()) for each in (event, over)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+            for each in waiting:
+                each.cancel()
+        return event.is_set()
+
+    def advance(self, seconds: float) -> None:
+        """So much later: whatever is due by then happens."""
+        self.seconds += seconds
+        due = [alarm for alarm in self._alarms if alarm.due <= self.seconds]
+        self._alarms = [alarm for alarm in self._alarms if alarm.due > self.seconds]
+        for alarm in due:
+            if not alarm.cancelled:
+                alarm.callback()

@@ -1,90 +1,90 @@
-"""Connections that are cut for their age: no unary call fails, watches and streams go on."""
+"""Connections that grow old: their clients are asked to connect anew, and no call is cut."""
 
 import asyncio
 from uuid import uuid4
 
-import grpc
 import pytest
-from google.protobuf.duration_pb2 import Duration
+from pydantic import ValidationError
 
-from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2, video_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, text_pb2, video_pb2
 from mediagate_sandbox.server import Sandbox
+from mediagate_server.config import Settings
+from mediagate_server.grpc_options import server_options
+from tests.inbound.http2 import Peer
 
+from .asking import bill
 from .gates import Opener, Stubs
 
 State = generation_pb2.Generation
-YOUNG = {"connection_age": 1.0, "connection_grace": 0.5}
+YOUNG = {"connection_age": 1.0}
+RUN = "[[run_ms=4000]] A dog"
+"""Several times as long as a connection lives, the tenth added that gRPC may give it more."""
 
 
-async def watched(stubs: Stubs, name: str) -> tuple[list[tuple[int, int]], list[grpc.StatusCode]]:
-    """Every change of a generation, over as many watches as it takes, and what cut them."""
-    seen: list[tuple[int, int]] = []
-    cuts: list[grpc.StatusCode] = []
-    while True:
-        after = seen[-1][0] if seen else 0
-        watch = stubs.generations.WatchGeneration(
-            generations_pb2.WatchGenerationRequest(id=name, after_sequence=after)
+async def until_old(address: str) -> None:
+    """Until a connection that is as old as this moment has been sent away."""
+    async with await Peer.of(address) as peer:
+        with pytest.raises(ConnectionError, match="max_age"):
+            await peer.receive(-1)
+
+
+async def streamed(stubs: Stubs) -> text_pb2.StreamTextResponse:
+    """The last event of a text of four seconds; it asks for no grace and comes back from no cut."""
+    last = text_pb2.StreamTextResponse()
+    async for event in stubs.text.StreamText(
+        text_pb2.StreamTextRequest(
+            prompt="[[tokens=100 interval_ms=40]] Hello", request_id=str(uuid4())
         )
-        try:
-            async for change in watch:
-                seen += [(change.sequence, change.generation.state)]
-        except grpc.aio.AioRpcError as error:
-            cuts.append(error.code())
-        else:
-            return seen, cuts
+    ):
+        last = event
+    return last
 
 
-async def test_watch_and_text_go_on_over_new_connections(
-    sandbox: Sandbox, open_gate: Opener
-) -> None:
-    """A watch longer than any connection, a text cut in its midst, and calls all the while."""
-    async with open_gate(sandbox.url, **YOUNG) as (stubs, _):
-        begun = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(prompt="[[run_ms=4000]] A dog")
-        )
-        watching = asyncio.create_task(watched(stubs, begun.generation.id))
-        request = text_pb2.StreamTextRequest(
-            prompt="[[tokens=100 interval_ms=40]] Hello",
-            request_id=str(uuid4()),
-            options=options_pb2.GenerationOptions(disconnect_grace=Duration(seconds=60)),
-        )
-        text, done = "", False
-        cuts: list[grpc.StatusCode] = []
-        while not done:
-            request.after_sequence = len(text.encode())
-            try:
-                async for event in stubs.text.StreamText(request):
-                    text += event.delta.text
-                    done = event.HasField("completed")
-            except grpc.aio.AioRpcError as error:
-                cuts.append(error.code())
-            answer = await stubs.generations.GetGeneration(
-                generations_pb2.GetGenerationRequest(id=begun.generation.id)
-            )
-            assert answer.generation.id == begun.generation.id
-        listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-        seen, watches = await watching
-    assert set(cuts) == {grpc.StatusCode.UNAVAILABLE}
-    assert set(watches) == {grpc.StatusCode.UNAVAILABLE}
-    assert text == next(one.text.text for one in listed.generations if one.text.text)
-    sequences = [sequence for sequence, _ in seen]
-    assert sequences == sorted(set(sequences))
-    assert seen[-1][1] == State.STATE_SUCCEEDED
+async def watched(stubs: Stubs) -> generation_pb2.Generation:
+    """A video as the one watch of it saw it last."""
+    begun = await stubs.video.GenerateVideo(video_pb2.GenerateVideoRequest(prompt=RUN))
+    last = begun.generation
+    async for change in stubs.generations.WatchGeneration(
+        generations_pb2.WatchGenerationRequest(id=last.id)
+    ):
+        last = change.generation
+    return last
+
+
+async def test_paid_calls_outlive_their_connection(sandbox: Sandbox, open_gate: Opener) -> None:
+    """Streams, unary calls and watches of raw stubs: none is cut, cancelled or made twice."""
+    async with open_gate(sandbox.url, **YOUNG) as (stubs, gate):
+        drawing = stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt=RUN))
+        running = [asyncio.create_task(each) for each in (streamed(stubs), watched(stubs))]
+        while (await bill(sandbox))["entries"] == []:
+            pass
+        for _ in range(2):
+            await until_old(gate.grpc_address)
+            assert not all(each.done() for each in running)
+            # A new call is taken on a new connection, whatever runs on the old one.
+            await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+        text, video = await running[0], await running[1]
+        image = (await drawing).generation
+    assert text.HasField("completed")
+    assert video.state == image.state == State.STATE_SUCCEEDED
+    assert len((await bill(sandbox))["entries"]) == 3
 
 
 async def test_unary_calls_never_notice(sandbox: Sandbox, open_gate: Opener) -> None:
     """Hundreds of calls over several connections, none refused."""
-    async with open_gate(sandbox.url, **YOUNG) as (stubs, _):
-        video = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(prompt="[[run_ms=3000]] A dog")
-        )
-        watching = asyncio.create_task(watched(stubs, video.generation.id))
-        while not watching.done():
-            await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stubs.generations.GetGeneration(
-                    generations_pb2.GetGenerationRequest(id="gen_none")
-                )
-            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-        _, cuts = await watching
-    assert set(cuts) == {grpc.StatusCode.UNAVAILABLE}
+    async with open_gate(sandbox.url, **YOUNG) as (stubs, gate):
+        ages = asyncio.create_task(until_old(gate.grpc_address))
+        for _ in range(2):
+            while not ages.done():
+                await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+            await ages
+            ages = asyncio.create_task(until_old(gate.grpc_address))
+        ages.cancel()
+
+
+def test_the_grace_is_longer_than_any_paid_call() -> None:
+    """24 h is the longest `timeout` there is; a shorter grace is refused by its name."""
+    longest = 24 * 3600 * 1000
+    assert dict(server_options(Settings()))["grpc.max_connection_age_grace_ms"] > longest
+    with pytest.raises(ValidationError, match="connection_grace"):
+        Settings(connection_grace=300.0)

@@ -1,4 +1,7 @@
-"""Callers that leave: upstream is cancelled at once, and what ran until then is what is paid."""
+"""Callers that leave without a grace: upstream is cancelled at once, and what ran is what is paid.
+
+What the grace does where the caller set none: test_disconnect_grace.py.
+"""
 
 import asyncio
 from typing import Any
@@ -17,6 +20,7 @@ from .gates import Opener, Stubs
 
 State = generation_pb2.Generation
 Options = options_pb2.GenerationOptions
+AT_ONCE = Options(disconnect_grace=Duration())
 CHUNKS = 16
 
 
@@ -29,7 +33,7 @@ async def leave_at(stubs: Stubs, chunk: int) -> str:
     """Read so many chunks of a stream, then be gone; the generation's id."""
     # Long enough: several tokens may come as one chunk, and whoever leaves does so before its end.
     prompt = f"[[tokens=4000 interval_ms=40 first_ms=40]] Hello {chunk}"
-    call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt=prompt))
+    call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt=prompt, options=AT_ONCE))
     name = ""
     async for event in call:
         name = name or event.started.generation_id
@@ -124,7 +128,9 @@ async def test_watchers_neither_keep_nor_end_anything(sandbox: Sandbox, open_gat
     """The paid call leaves while others wait and watch: it is cancelled, and they are told."""
     async with open_gate(sandbox.url) as (stubs, _):
         call = stubs.text.StreamText(
-            text_pb2.StreamTextRequest(prompt="[[tokens=500 interval_ms=50]] Hello")
+            text_pb2.StreamTextRequest(
+                prompt="[[tokens=500 interval_ms=50]] Hello", options=AT_ONCE
+            )
         )
         name = ""
         async for event in call:
@@ -144,7 +150,10 @@ async def test_a_deadline_of_the_rpc_is_leaving(sandbox: Sandbox, open_gate: Ope
     """A stream whose rpc deadline passes is cancelled upstream like any other that left."""
     async with open_gate(sandbox.url) as (stubs, _):
         call = stubs.text.StreamText(
-            text_pb2.StreamTextRequest(prompt="[[tokens=500 interval_ms=50]] Hello"), timeout=1.0
+            text_pb2.StreamTextRequest(
+                prompt="[[tokens=500 interval_ms=50]] Hello", options=AT_ONCE
+            ),
+            timeout=1.0,
         )
         first = await call.read()
         assert isinstance(first, text_pb2.StreamTextResponse)

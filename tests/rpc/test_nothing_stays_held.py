@@ -107,9 +107,9 @@ async def aborted(stubs: Stubs, sandbox: Sandbox) -> str:
 
 async def left(stubs: Stubs, _: Sandbox) -> str:
     """The only caller goes away in the midst of a stream."""
-    call: Any = stubs.text.StreamText(
-        text_pb2.StreamTextRequest(prompt="[[hang_after=3]] x", options=options("llama-70b"))
-    )
+    request = text_pb2.StreamTextRequest(prompt="[[hang_after=3]] x", options=options("llama-70b"))
+    request.options.disconnect_grace.FromSeconds(0)
+    call: Any = stubs.text.StreamText(request)
     events = aiter(call)
     name = str((await anext(events)).started.generation_id)
     while not (await anext(events)).delta.text:

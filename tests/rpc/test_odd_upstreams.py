@@ -249,7 +249,9 @@ async def test_the_last_caller_to_leave_cancels_upstream(
     scripted.creates = [says(prediction(scripted, "starting"), 201)]
     scripted.gets = [says(prediction(scripted, "processing"))]
     scripted.streams = [stays_open(token("a", 0), until=scripted.cancelled)]
-    call = stubs.text.StreamText(text())
+    request = text()
+    request.options.disconnect_grace.FromSeconds(0)
+    call = stubs.text.StreamText(request)
     async for event in call:
         if event.delta.text:
             break

@@ -137,7 +137,8 @@ async def left_before_it_was_sent(callers: Callers) -> None:
 
     store.accept = slow  # type: ignore[method-assign]
     try:
-        leaving = asyncio.create_task(callers.ask("well"))
+        at_once = {"disconnect_grace": Duration()}
+        leaving = asyncio.create_task(callers.ask("well", options=at_once))
         await reached.wait()
         leaving.cancel()
         await asyncio.wait([leaving])

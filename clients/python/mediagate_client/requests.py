@@ -17,14 +17,10 @@ from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate_client.conversion import fill
 from mediagate_client.errors import refused_here
 
-STREAM_GRACE_SECONDS: Final = 15
-"""How long a gate holds a stream for us after a cut, so that we can resume it."""
+GRACE_SECONDS: Final = 15
+"""How long a gate holds a paid call for us after a cut, so that we can send it again.
 
-WAIT_GRACE_SECONDS: Final = 5
-"""The same for a call that waits for its answer: enough to send it again after a cut.
-
-Shorter than for streams: a caller who cancels before the answer cannot name the generation, so
-this is how long it still runs.
+It is the contract's own default; said all the same, lest a gate that is older cancels at once.
 """
 
 _MARGIN_SECONDS: Final = 60.0
@@ -96,7 +92,7 @@ def paid_request(
         raise refused_here("validate_only", "this call makes something; plan() asks for the plan")
     request.request_id = request.request_id or str(uuid.uuid4())
     if not request.options.HasField("disconnect_grace"):
-        _set_grace(request)
+        request.options.disconnect_grace.seconds = GRACE_SECONDS
     return request
 
 
@@ -132,10 +128,3 @@ def rpc_seconds(request: StreamRequest | UnaryRequest) -> float:
     if request.options.HasField("timeout"):
         return request.options.timeout.ToTimedelta().total_seconds() + _MARGIN_SECONDS
     return _DEFAULT_TIMEOUT[type(request).__name__] + _MARGIN_SECONDS
-
-
-def _set_grace(request: StreamRequest | UnaryRequest) -> None:
-    stream = isinstance(request, StreamRequest)
-    request.options.disconnect_grace.seconds = (
-        STREAM_GRACE_SECONDS if stream else WAIT_GRACE_SECONDS
-    )

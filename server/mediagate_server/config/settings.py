@@ -126,8 +126,9 @@ class Settings(BaseModel):
     connection_age: float = Field(default=1_800.0, ge=1, le=86_400)
     """How old a connection grows before its client is asked to make a new one, so that calls
     spread over new replicas."""
-    connection_grace: float = Field(default=300.0, ge=0, le=86_400)
-    """How long calls on such a connection may still go on; streams are then cut, to be resumed."""
+    connection_grace: float = Field(default=90_000.0, ge=90_000, le=864_000)
+    """How long calls on such a connection may still go on: longer than a paid one can take, which
+    is 24 h and what it takes to end, so that age cuts watches alone; they are resumed."""
     reflection: bool = True
     """Whether callers may ask which services there are."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

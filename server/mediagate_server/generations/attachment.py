@@ -83,6 +83,9 @@ class Attachment:
 
     def left(self) -> None:
         """The rpc ended without an answer."""
+        if self._life.draining:
+            self._life.callers.let_go()
+            return
         self._life.callers.leave(cancel=self._cancel_on_leaving, grace=self._grace)
 
     async def until_settled(self, seconds: float | None) -> Generation:

@@ -6,6 +6,7 @@ normal answer the generation is detached for good: somebody knows of it and may 
 
 from collections.abc import Callable
 
+from mediagate_server.generations.bell import Bell
 from mediagate_server.generations.clock import Clock, Timer
 
 
@@ -17,6 +18,9 @@ class Callers:
     """Counts callers; calls `abandon` when the last one has left and the grace is over.
 
     `detached` from the beginning is what an earlier process left: it runs to its end.
+
+    Until the grace is over nothing is sent that is not sent yet: a cut is a fault of the network
+    far more often than a wish, but nobody may be there to want what would be paid for.
     """
 
     def __init__(
@@ -27,15 +31,35 @@ class Callers:
         self._attached = 0
         self._detached = detached
         self._timer: Timer | None = None
+        self._reconnected: Bell | None = None
+
+    @property
+    def all_disconnected(self) -> bool:
+        """Whether the last one has left, and may yet come back before the grace is over."""
+        return self._timer is not None
+
+    async def wait_for_reconnect(self) -> None:
+        """Until one has come back, or at once where nobody is missed."""
+        while self._timer is not None:
+            if self._reconnected is None:
+                self._reconnected = Bell()
+            await self._reconnected.wait()
 
     def part(self) -> None:
         """There is nothing left that could be abandoned."""
         self._abandon = _nothing
+        self._stop_timer()
 
     def arrive(self) -> None:
         """One more is attached; a generation that was about to be abandoned is kept."""
         self._attached += 1
-        if self._timer:
+        self._stop_timer()
+        if self._reconnected is not None:
+            self._reconnected.ring()
+            self._reconnected = None
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 

@@ -209,6 +209,14 @@ class Lane:
         await self._whole.cleared(self.key)
         if self.attempt.state is not AttemptState.QUEUED:
             return
+        callers = self._whole.callers
+        while self._reserved is None:
+            await callers.wait_for_reconnect()
+            await self._reserve(plan)
+            if callers.all_disconnected:
+                self._release()  # Not held for whoever may come back: others could send in it.
+
+    async def _reserve(self, plan: Plan) -> None:
         waiting, again = self.attempt.id, self._is_throttled
         self._places.queued(waiting, self._whole.saved.current.tenant, again=again)
         try:
@@ -227,6 +235,9 @@ class Lane:
                 self._posting.release()
                 await self._end_unsent(self._stopped())
                 return
+            if self._whole.callers.all_disconnected:
+                await self._requeue(attempt)
+                return
             left = self._whole.seconds_left()
             self._answer = await self._posting.send(attempt, plan, left)
         if isinstance(self._answer, Prediction):
@@ -239,6 +250,17 @@ class Lane:
         else:
             # Sent, and no answer: it may run and cost. No new attempt.
             await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
+
+    async def _requeue(self, attempt: Attempt) -> None:
+        """Its callers left before it was sent: it waits for one to come back, in nobody's turn.
+
+        Until that is durable a drain waits for it, as for a send: the next process would else find
+        it in doubt.
+        """
+        queued = replace(attempt, state=AttemptState.QUEUED, sent_at=None)
+        await self._commit("submitting", queued)
+        self._posting.may_send = ""
+        self._posting.release()
 
     async def _taken(self, attempt: Attempt, prediction: Prediction) -> None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""

@@ -8,6 +8,7 @@ from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.prices import PriceSchedule
 from mediagate_server.errors import Failure
 from mediagate_server.generations.attempts import LaneKey
+from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.reading import StreamReader
 from mediagate_server.generations.saving import SavedRecord
 from mediagate_server.generations.stopping import Stop
@@ -42,6 +43,7 @@ class Whole(Protocol):
 
     saved: SavedRecord
     stop: Stop
+    callers: Callers
     draining: bool
 
     @property

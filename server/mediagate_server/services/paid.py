@@ -37,6 +37,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 BEFORE_DEADLINE: Final = 0.2
 """Seconds before the rpc's deadline at which a waiting call answers with what there is."""
 
+DISCONNECT_GRACE: Final = 15.0
+"""Seconds for which a caller is waited for who left without an answer and set no grace: a cut is a
+fault of the network far more often than a wish.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -219,7 +224,7 @@ class PaidCalls:
             fingerprint=fingerprint,
             timeout=self._timeout(options, modality),
             cancel_on_leaving=options.on_disconnect != options_pb2.ON_DISCONNECT_DETACH,
-            grace=asked.seconds_of(options.disconnect_grace),
+            grace=_grace(options),
             labels=dict(options.labels),
             drawn=not request.request_id,
             webhook_url=options.webhook_url,
@@ -232,6 +237,12 @@ class PaidCalls:
         if options.HasField("timeout"):
             return asked.seconds_of(options.timeout)
         return self._timeouts()[modality]
+
+
+def _grace(options: options_pb2.GenerationOptions) -> float:
+    if options.HasField("disconnect_grace"):
+        return asked.seconds_of(options.disconnect_grace)
+    return DISCONNECT_GRACE
 
 
 def _work_of(route: Route) -> Work:

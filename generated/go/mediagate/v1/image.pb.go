@@ -89,8 +89,9 @@ type GenerateImageRequest struct {
 	// Check everything and answer with the plan and its cost; spend nothing, store nothing.
 	ValidateOnly bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// How long to wait for the end before answering with the generation as it stands; 0 to 24 h.
-	// Default: to the end. The answer comes 200 ms before the rpc's deadline at the latest, and
-	// coming early does not cancel anything.
+	// Default: to the end. Where the rpc's own deadline comes first the answer is the same, 200 ms
+	// before it, with status OK: look at `generation.state`. Coming early does not cancel anything:
+	// the generation goes on, and GenerationService has it.
 	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
 	// How it is run.
 	Options *GenerationOptions `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`

@@ -79,13 +79,15 @@ func (ParameterMode) EnumDescriptor() ([]byte, []int) {
 }
 
 // What happens when the last attached caller leaves before the end: its rpc was cancelled, cut or
-// ran into its deadline. Callers that got a normal answer have not left.
+// ran into its deadline. Callers that got a normal answer have not left, nor have those whom the
+// gate sent away itself, as it ends or as a connection grows old.
 type OnDisconnect int32
 
 const (
 	// Cancel.
 	OnDisconnect_ON_DISCONNECT_UNSPECIFIED OnDisconnect = 0
-	// Cancel upstream after `disconnect_grace`. What ran until then is paid.
+	// Cancel upstream after `disconnect_grace`, unless a caller comes back. What ran until then is
+	// paid.
 	OnDisconnect_ON_DISCONNECT_CANCEL OnDisconnect = 1
 	// Let it run to its end.
 	OnDisconnect_ON_DISCONNECT_DETACH OnDisconnect = 2
@@ -212,9 +214,11 @@ type GenerationOptions struct {
 	MaxCostUsdNanos *int64 `protobuf:"varint,6,opt,name=max_cost_usd_nanos,json=maxCostUsdNanos,proto3,oneof" json:"max_cost_usd_nanos,omitempty"`
 	// What to do with parameters that the model cannot honour. Default lenient.
 	ParameterMode ParameterMode `protobuf:"varint,7,opt,name=parameter_mode,json=parameterMode,proto3,enum=mediagate.v1.ParameterMode" json:"parameter_mode,omitempty"`
-	// What happens when the last caller leaves before the end. Default cancel.
+	// What happens when the last caller leaves without an answer. Default cancel.
 	OnDisconnect OnDisconnect `protobuf:"varint,8,opt,name=on_disconnect,json=onDisconnect,proto3,enum=mediagate.v1.OnDisconnect" json:"on_disconnect,omitempty"`
-	// How long to wait for a caller to come back before cancelling; 0 to 5 min. Default 0.
+	// How long to wait for a caller to come back, with the same request_id, before cancelling; 0 to
+	// 5 min. Default 15 s, on every paid rpc: a cut is a fault of the network far more often than a
+	// wish. 0: at once. What is not sent upstream yet is not sent while nobody is there.
 	DisconnectGrace *durationpb.Duration `protobuf:"bytes,9,opt,name=disconnect_grace,json=disconnectGrace,proto3" json:"disconnect_grace,omitempty"`
 	// Check every text in the request with the operator's safety model first: of a conversation all
 	// turns, negative and system prompts, the model's own inputs, media that are text. Not looked at

@@ -35,8 +35,9 @@ type TextServiceClient interface {
 	// then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
 	// status says why.
 	//
-	// To go on after a cut, send the same request with the same request_id and `after_sequence` set
-	// to the last sequence received.
+	// To go on after a cut, or after the rpc's own deadline (which leaves like a cut), send the same
+	// request with the same request_id and `after_sequence` set to the last sequence received, within
+	// `disconnect_grace`.
 	//
 	// Status codes before anything is accepted, with nothing stored or spent and the request_id free:
 	//
@@ -121,8 +122,9 @@ type TextServiceServer interface {
 	// then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
 	// status says why.
 	//
-	// To go on after a cut, send the same request with the same request_id and `after_sequence` set
-	// to the last sequence received.
+	// To go on after a cut, or after the rpc's own deadline (which leaves like a cut), send the same
+	// request with the same request_id and `after_sequence` set to the last sequence received, within
+	// `disconnect_grace`.
 	//
 	// Status codes before anything is accepted, with nothing stored or spent and the request_id free:
 	//

@@ -59,19 +59,24 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
     """Cancel."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
-    """Cancel upstream after `disconnect_grace`. What ran until then is paid."""
+    """Cancel upstream after `disconnect_grace`, unless a caller comes back. What ran until then is
+    paid.
+    """
     ON_DISCONNECT_DETACH: _OnDisconnect.ValueType  # 2
     """Let it run to its end."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
     """What happens when the last attached caller leaves before the end: its rpc was cancelled, cut or
-    ran into its deadline. Callers that got a normal answer have not left.
+    ran into its deadline. Callers that got a normal answer have not left, nor have those whom the
+    gate sent away itself, as it ends or as a connection grows old.
     """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 """Cancel."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
-"""Cancel upstream after `disconnect_grace`. What ran until then is paid."""
+"""Cancel upstream after `disconnect_grace`, unless a caller comes back. What ran until then is
+paid.
+"""
 ON_DISCONNECT_DETACH: OnDisconnect.ValueType  # 2
 """Let it run to its end."""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
@@ -134,7 +139,7 @@ class GenerationOptions(_message.Message):
     parameter_mode: Global___ParameterMode.ValueType
     """What to do with parameters that the model cannot honour. Default lenient."""
     on_disconnect: Global___OnDisconnect.ValueType
-    """What happens when the last caller leaves before the end. Default cancel."""
+    """What happens when the last caller leaves without an answer. Default cancel."""
     screen_prompt: _builtins.bool
     """Check every text in the request with the operator's safety model first: of a conversation all
     turns, negative and system prompts, the model's own inputs, media that are text. Not looked at
@@ -161,7 +166,10 @@ class GenerationOptions(_message.Message):
 
     @_builtins.property
     def disconnect_grace(self) -> _duration_pb2.Duration:
-        """How long to wait for a caller to come back before cancelling; 0 to 5 min. Default 0."""
+        """How long to wait for a caller to come back, with the same request_id, before cancelling; 0 to
+        5 min. Default 15 s, on every paid rpc: a cut is a fault of the network far more often than a
+        wish. 0: at once. What is not sent upstream yet is not sent while nobody is there.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

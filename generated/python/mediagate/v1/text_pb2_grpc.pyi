@@ -40,8 +40,9 @@ class TextServiceStub:
     then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
     status says why.
 
-    To go on after a cut, send the same request with the same request_id and `after_sequence` set
-    to the last sequence received.
+    To go on after a cut, or after the rpc's own deadline (which leaves like a cut), send the same
+    request with the same request_id and `after_sequence` set to the last sequence received, within
+    `disconnect_grace`.
 
     Status codes before anything is accepted, with nothing stored or spent and the request_id free:
       INVALID_ARGUMENT (INVALID_REQUEST, PARAMETER_UNSUPPORTED, MEDIA_TOO_LARGE): see the fields named.
@@ -84,8 +85,9 @@ class TextServiceAsyncStub(TextServiceStub):
     then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
     status says why.
 
-    To go on after a cut, send the same request with the same request_id and `after_sequence` set
-    to the last sequence received.
+    To go on after a cut, or after the rpc's own deadline (which leaves like a cut), send the same
+    request with the same request_id and `after_sequence` set to the last sequence received, within
+    `disconnect_grace`.
 
     Status codes before anything is accepted, with nothing stored or spent and the request_id free:
       INVALID_ARGUMENT (INVALID_REQUEST, PARAMETER_UNSUPPORTED, MEDIA_TOO_LARGE): see the fields named.
@@ -131,8 +133,9 @@ class TextServiceServicer(metaclass=_abc_1.ABCMeta):
         then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
         status says why.
 
-        To go on after a cut, send the same request with the same request_id and `after_sequence` set
-        to the last sequence received.
+        To go on after a cut, or after the rpc's own deadline (which leaves like a cut), send the same
+        request with the same request_id and `after_sequence` set to the last sequence received, within
+        `disconnect_grace`.
 
         Status codes before anything is accepted, with nothing stored or spent and the request_id free:
           INVALID_ARGUMENT (INVALID_REQUEST, PARAMETER_UNSUPPORTED, MEDIA_TOO_LARGE): see the fields named.

@@ -79,14 +79,16 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
   parameterMode: ParameterMode;
 
   /**
-   * What happens when the last caller leaves before the end. Default cancel.
+   * What happens when the last caller leaves without an answer. Default cancel.
    *
    * @generated from field: mediagate.v1.OnDisconnect on_disconnect = 8;
    */
   onDisconnect: OnDisconnect;
 
   /**
-   * How long to wait for a caller to come back before cancelling; 0 to 5 min. Default 0.
+   * How long to wait for a caller to come back, with the same request_id, before cancelling; 0 to
+   * 5 min. Default 15 s, on every paid rpc: a cut is a fault of the network far more often than a
+   * wish. 0: at once. What is not sent upstream yet is not sent while nobody is there.
    *
    * @generated from field: google.protobuf.Duration disconnect_grace = 9;
    */
@@ -259,7 +261,8 @@ export const ParameterModeSchema: GenEnum<ParameterMode> = /*@__PURE__*/
 
 /**
  * What happens when the last attached caller leaves before the end: its rpc was cancelled, cut or
- * ran into its deadline. Callers that got a normal answer have not left.
+ * ran into its deadline. Callers that got a normal answer have not left, nor have those whom the
+ * gate sent away itself, as it ends or as a connection grows old.
  *
  * @generated from enum mediagate.v1.OnDisconnect
  */
@@ -272,7 +275,8 @@ export enum OnDisconnect {
   UNSPECIFIED = 0,
 
   /**
-   * Cancel upstream after `disconnect_grace`. What ran until then is paid.
+   * Cancel upstream after `disconnect_grace`, unless a caller comes back. What ran until then is
+   * paid.
    *
    * @generated from enum value: ON_DISCONNECT_CANCEL = 1;
    */

@@ -48,8 +48,9 @@ export type CheckSafetyRequest = Message<"mediagate.v1.CheckSafetyRequest"> & {
 
   /**
    * How long to wait for the end before answering with the generation as it stands; 0 to 24 h.
-   * Default: to the end. The answer comes 200 ms before the rpc's deadline at the latest, and
-   * coming early does not cancel anything.
+   * Default: to the end. Where the rpc's own deadline comes first the answer is the same, 200 ms
+   * before it, with status OK: look at `generation.state`. Coming early does not cancel anything:
+   * the generation goes on, and GenerationService has it.
    *
    * @generated from field: google.protobuf.Duration wait = 3;
    */

@@ -180,8 +180,9 @@ export type GenerateTextRequest = Message<"mediagate.v1.GenerateTextRequest"> & 
 
   /**
    * How long to wait for the end before answering with the generation as it stands; 0 to 24 h.
-   * Default: to the end. The answer comes 200 ms before the rpc's deadline at the latest, and
-   * coming early does not cancel anything.
+   * Default: to the end. Where the rpc's own deadline comes first the answer is the same, 200 ms
+   * before it, with status OK: look at `generation.state`. Coming early does not cancel anything:
+   * the generation goes on, and GenerationService has it.
    *
    * @generated from field: google.protobuf.Duration wait = 3;
    */
@@ -1050,8 +1051,9 @@ export const TextService: GenService<{
    * then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
    * status says why.
    *
-   * To go on after a cut, send the same request with the same request_id and `after_sequence` set
-   * to the last sequence received.
+   * To go on after a cut, or after the rpc's own deadline (which leaves like a cut), send the same
+   * request with the same request_id and `after_sequence` set to the last sequence received, within
+   * `disconnect_grace`.
    *
    * Status codes before anything is accepted, with nothing stored or spent and the request_id free:
    *   INVALID_ARGUMENT (INVALID_REQUEST, PARAMETER_UNSUPPORTED, MEDIA_TOO_LARGE): see the fields named.

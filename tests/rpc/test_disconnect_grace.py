@@ -1,0 +1,257 @@
+"""Callers that leave without an answer, of every paid rpc: unset, the grace is 15 s; 0 is 0.
+
+Until it is over nothing is cancelled, whoever comes back gets what was begun, and what is not sent
+yet is not sent.
+"""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import ParseDict
+
+from mediagate.v1 import (
+    audio_pb2,
+    generation_pb2,
+    generations_pb2,
+    image_pb2,
+    models_pb2,
+    options_pb2,
+    safety_pb2,
+    text_pb2,
+    video_pb2,
+)
+from mediagate_server.app import Gate
+
+from .asking import ended
+from .clocks import Advanced
+from .gates import Opener, Stubs
+from .scripted import Answer, ScriptedUpstream, prediction, says
+from .test_stream_model import STREAMING
+from .uploading import until
+
+State = generation_pb2.Generation
+GRACE = 15.0
+LONG = Duration(seconds=60)
+METRICS = {"input_token_count": 12, "output_token_count": 34, "predict_time": 1.25}
+
+CALLS: dict[str, tuple[str, Any]] = {
+    "StreamText": ("text", text_pb2.StreamTextRequest(prompt="x")),
+    "GenerateText": ("text", text_pb2.GenerateTextRequest(prompt="x")),
+    "GenerateImage": ("image", image_pb2.GenerateImageRequest(prompt="x")),
+    "GenerateVideo": ("video", video_pb2.GenerateVideoRequest(prompt="x", wait=LONG)),
+    "GenerateAudio": ("audio", audio_pb2.GenerateAudioRequest(prompt="x")),
+    "CheckSafety": ("safety", safety_pb2.CheckSafetyRequest(content="x")),
+    "RunModel": ("models", ParseDict({"model": "o/n"}, models_pb2.RunModelRequest(wait=LONG))),
+    "StreamModel": ("models", models_pb2.StreamModelRequest(model="o/n")),
+}
+"""Every paid rpc, with the stub that has it and a request that waits."""
+
+
+class Caller:
+    """One paid rpc, again and again under one request_id."""
+
+    def __init__(self, stubs: Stubs, gate: Gate, method: str, **options: Any) -> None:
+        self.stubs = stubs
+        self._gate = gate
+        service, request = CALLS[method]
+        self._send = getattr(getattr(stubs, service), method)
+        self.request = type(request).FromString(request.SerializeToString())
+        self.request.request_id = str(uuid4())
+        self.request.options.MergeFrom(options_pb2.GenerationOptions(**options))
+        self.call: Any = None
+
+    async def begin(self) -> str:
+        """Call, and wait until the generation is there; its id."""
+        self.call = self._send(self.request)
+        if hasattr(self.call, "read"):
+            await self.call.read()
+        while not (found := await self._listed()):
+            pass
+        return found[0].id
+
+    async def leave(self) -> None:
+        """The rpc ends without an answer; until the gate knows of it."""
+        self.call.cancel()
+        await self._gate._observe.idle()
+
+    async def state(self, name: str) -> generation_pb2.Generation:
+        """The generation as it stands."""
+        asked = generations_pb2.GetGenerationRequest(id=name)
+        return (await self.stubs.generations.GetGeneration(asked)).generation
+
+    async def _listed(self) -> list[generation_pb2.Generation]:
+        asked = generations_pb2.ListGenerationsRequest()
+        return list((await self.stubs.generations.ListGenerations(asked)).generations)
+
+
+def runs(upstream: ScriptedUpstream) -> None:
+    """Whatever is made runs until somebody cancels it."""
+    upstream.models["o/n"] = STREAMING
+    upstream.creates = [says(prediction(upstream, "processing"), 201)]
+    upstream.gets = [says(prediction(upstream, "processing"))]
+    upstream.streams = [says({}, 404)]
+
+
+async def sent(upstream: ScriptedUpstream, number: int) -> None:
+    """Until so many creates have come."""
+    await until(lambda: len(upstream.posted) >= number)
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_unset_is_fifteen_seconds(
+    scripted: ScriptedUpstream, open_gate: Opener, method: str
+) -> None:
+    """Nothing is cancelled before, and upstream is told then."""
+    runs(scripted)
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        caller = Caller(stubs, gate, method)
+        name = await caller.begin()
+        await sent(scripted, 1)
+        await caller.leave()
+        clock.advance(GRACE - 0.1)
+        assert (await caller.state(name)).state in (State.STATE_STARTING, State.STATE_RUNNING)
+        assert not scripted.cancelled.is_set()
+        clock.advance(0.1)
+        async with asyncio.timeout(20):
+            await scripted.cancelled.wait()
+    assert len(scripted.posted) == 1
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_zero_is_at_once(scripted: ScriptedUpstream, open_gate: Opener, method: str) -> None:
+    """Whoever says 0 means it: no time has to pass."""
+    runs(scripted)
+    async with open_gate(scripted.url, clock=Advanced()) as (stubs, gate):
+        caller = Caller(stubs, gate, method, disconnect_grace=Duration())
+        await caller.begin()
+        await sent(scripted, 1)
+        await caller.leave()
+        async with asyncio.timeout(20):
+            await scripted.cancelled.wait()
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_who_comes_back_within_it_has_what_was_begun(
+    scripted: ScriptedUpstream, open_gate: Opener, method: str
+) -> None:
+    """The same request_id, however long it then takes: no second run, and nothing cancelled."""
+    runs(scripted)
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        caller = Caller(stubs, gate, method)
+        name = await caller.begin()
+        await sent(scripted, 1)
+        await caller.leave()
+        grace = clock.timer_of(GRACE)
+        clock.advance(GRACE - 0.1)
+        assert await caller.begin() == name
+        while not grace.cancelled:
+            await caller.state(name)
+        clock.advance(GRACE * 2)
+        await caller.state(name)
+        assert not scripted.cancelled.is_set()
+        caller.call.cancel()
+    assert len(scripted.posted) == 1
+
+
+def throttled() -> Answer:
+    """Come again in a while."""
+    return says({"detail": "Request was throttled."}, 429, {"Retry-After": "1"})
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_what_waits_is_not_sent_while_nobody_is_there(
+    scripted: ScriptedUpstream, open_gate: Opener, method: str
+) -> None:
+    """Its turn comes, and nobody wants it: at the grace's end it is over, and nothing was paid."""
+    runs(scripted)
+    scripted.creates = [throttled(), *scripted.creates]
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        caller = Caller(stubs, gate, method)
+        name = await caller.begin()
+        while (await caller.state(name)).attempts[-1].ordinal < 2:
+            pass
+        await caller.leave()
+        clock.advance(GRACE - 0.1)  # Whatever pause was asked for is over by now.
+        for _ in range(20):
+            assert (await caller.state(name)).state == State.STATE_QUEUED
+        clock.advance(0.1)
+        made = await ended(stubs, name)
+    assert made.state == State.STATE_CANCELLED
+    assert made.cost.usd_nanos == 0
+    assert len(scripted.posted) == 1
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_what_waits_is_sent_once_somebody_is_back(
+    scripted: ScriptedUpstream, open_gate: Opener, method: str
+) -> None:
+    """After its turn had come and gone."""
+    runs(scripted)
+    scripted.creates = [throttled(), *scripted.creates]
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        caller = Caller(stubs, gate, method)
+        name = await caller.begin()
+        while (await caller.state(name)).attempts[-1].ordinal < 2:
+            pass
+        await caller.leave()
+        grace = clock.timer_of(GRACE)
+        clock.advance(GRACE - 0.1)
+        for _ in range(20):
+            await caller.state(name)
+        assert len(scripted.posted) == 1
+        assert await caller.begin() == name
+        while not grace.cancelled:
+            await caller.state(name)
+        await sent(scripted, 2)
+        clock.advance(GRACE * 2)
+        await caller.state(name)
+        assert not scripted.cancelled.is_set()
+        caller.call.cancel()
+
+
+async def test_what_nobody_has_to_wait_for_is_sent_all_the_same(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """DETACH, and an answer before the end: neither needs a caller."""
+    runs(scripted)
+    scripted.creates = [throttled(), *scripted.creates]
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        detached = options_pb2.ON_DISCONNECT_DETACH
+        caller = Caller(stubs, gate, "GenerateImage", on_disconnect=detached)
+        name = await caller.begin()
+        while (await caller.state(name)).attempts[-1].ordinal < 2:
+            pass
+        await caller.leave()
+        clock.advance(GRACE - 0.1)
+        await sent(scripted, 2)
+    assert not scripted.cancelled.is_set()
+
+
+async def test_a_deadline_is_leaving_with_a_grace(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """A stream that reached its own deadline is held like one that was cut."""
+    runs(scripted)
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x"), timeout=0.5)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in call:
+                pass
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await gate._observe.idle()
+        assert not clock.timer_of(GRACE).cancelled
+        clock.advance(GRACE - 0.1)
+        assert not scripted.cancelled.is_set()
+        clock.advance(0.1)
+        async with asyncio.timeout(20):
+            await scripted.cancelled.wait()
