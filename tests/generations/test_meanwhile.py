@@ -67,7 +67,7 @@ async def test_who_leaves_while_it_is_accepted(tmp_path: Path, *, cancels: bool)
 class Admitting(Upstream):
     """Has a turn for whoever waits for one."""
 
-    async def admit(self, model: str) -> Turn:
+    async def admit(self, model: str, *, again: bool = False) -> Turn:
         return free_turn()
 
 
