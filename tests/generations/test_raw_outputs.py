@@ -14,6 +14,7 @@ from mediagate_server.outputs.keeping import LINK_LIFE
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 LINK = "https://x.example/a.png"
+BUCKET = "https://storage.googleapis.com/replicate-files"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,26 @@ LINK = "https://x.example/a.png"
         ("https://replicate.delivery.evil/x", [], "https://replicate.delivery.evil/x", []),
         ("http://replicate.delivery/x", [], "http://replicate.delivery/x", []),
         ("https://[", [], "https://[", []),
+        ("no link", [[]], "no link", []),
+        (["a word", LINK, "data: x, y"], [["*"]], ["a word", "media:0", "data: x, y"], [LINK]),
+        ("media:0", [[]], "text:media:0", []),
+        (["media:0", LINK], [["*"]], ["text:media:0", "media:0"], [LINK]),
+        ({"media:0": "text:media:12"}, [], {"media:0": "text:text:media:12"}, []),
+        (
+            ["media:x", "media:", "media:1 ", "MEDIA:1"],
+            [],
+            ["media:x", "media:", "media:1 ", "MEDIA:1"],
+            [],
+        ),
+        (
+            {"vocals": f"{BUCKET}/a/file", "no_vocals": f"{BUCKET}/b/file"},
+            [],
+            {"vocals": "media:0", "no_vocals": "media:1"},
+            [f"{BUCKET}/a/file", f"{BUCKET}/b/file"],
+        ),
+        (f"{BUCKET}/../x", [], f"{BUCKET}/../x", []),
+        (f"{BUCKET}/%2e%2e/x", [], f"{BUCKET}/%2e%2e/x", []),
+        (f"{BUCKET}-other/x", [], f"{BUCKET}-other/x", []),
     ],
 )
 def test_links_are_lifted(

@@ -29,7 +29,7 @@ def checked(generation: Generation, *, raise_on_failure: bool) -> Generation:
 
 
 def media_of(generation: Generation) -> list[Media]:
-    """Return the files that it made, those that are missing left out.
+    """Return the files that it made, the one asked for first, those that are missing left out.
 
     One without `uri` is kept by the gate: `read_media` and `download` have it.
     """
@@ -37,9 +37,9 @@ def media_of(generation: Generation) -> list[Media]:
         case "images":
             found = list(generation.images.images)
         case "video":
-            found = [generation.video.video]
+            found = [generation.video.video, *generation.video.other_media]
         case "audio":
-            found = [generation.audio.audio]
+            found = [generation.audio.audio, *generation.audio.other_media]
         case "raw":
             found = list(generation.raw.media)
         case _:

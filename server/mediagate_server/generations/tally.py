@@ -55,4 +55,5 @@ def _label(modality: str, model: str) -> str:
 
 
 def _media(record: Generation) -> tuple[object, ...]:
-    return record.output.media if record.output else ()
+    made = record.output.media if record.output else ()
+    return tuple(one for one in made if one.uri or one.kept)
