@@ -16,6 +16,7 @@ from mediagate.v1 import (
     generation_pb2,
     generations_pb2,
     image_pb2,
+    media_pb2,
     medium_pb2,
     options_pb2,
     text_pb2,
@@ -336,3 +337,21 @@ async def _input_of(sandbox: Sandbox, generation: Any) -> Any:
         session.get(f"{sandbox.base_url}/predictions/{attempt.prediction_id}") as answer,
     ):
         return (await answer.json())["input"]
+
+
+async def test_what_is_erased_while_it_is_read_is_not_there(
+    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+) -> None:
+    """It is no loss of data: somebody has asked for it."""
+    large = PICTURE + bytes(24 * 1024 * 1024)
+    outputs(scripted, served.put("/large.png", file(large)))
+    name = (await stubs.image.GenerateImage(picture())).generation.id
+    wanted = medium_pb2.OutputRef(generation_id=name, index=0)
+    call = stubs.media.ReadMedia(media_pb2.ReadMediaRequest(output=wanted))
+    await call.read()
+    await stubs.generations.DeleteGeneration(generations_pb2.DeleteGenerationRequest(id=name))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert reason_of(caught.value) == "GENERATION_NOT_FOUND"

@@ -105,11 +105,8 @@ async def test_nothing_is_an_output_before_the_end(
         says({**begun, "output": ["hello"]}),
         says({"id": ID, "status": "succeeded", "output": ["hello", " world"], "metrics": TOKENS}),
     ]
-    told = []
-    async for event in stubs.text.StreamText(
-        text_pb2.StreamTextRequest(prompt="x", options=Options(model="llama-70b"))
-    ):
-        told.append(event.delta.text)
+    request = text_pb2.StreamTextRequest(prompt="x", options=Options(model="llama-70b"))
+    told = [event.delta.text async for event in stubs.text.StreamText(request)]
     assert "".join(told) == "hello world"
 
 

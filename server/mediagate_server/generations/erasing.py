@@ -87,6 +87,11 @@ class Eraser:
         self._around = around
         self._retention = retention
         self._changed = changed
+        self._erasing: set[str] = set()
+
+    def is_erasing(self, generation_id: str) -> bool:
+        """Whether what is kept of it is being erased: its record still tells of it."""
+        return generation_id in self._erasing
 
     async def erase(self, tenant: str, generation_id: str) -> None:
         """Nothing is left on return. GenerationNotFound, NotTerminal, StoreUnavailable or
@@ -159,8 +164,12 @@ class Eraser:
 
     async def _erase(self, record: Generation) -> None:
         # The media first: as long as the record tells of them, asking again erases what is left.
-        await self._around.keeper.delete(record.id)
-        await self._around.store.past.erase(erased(record, self._around.clock.now()))
+        self._erasing.add(record.id)
+        try:
+            await self._around.keeper.delete(record.id)
+            await self._around.store.past.erase(erased(record, self._around.clock.now()))
+        finally:
+            self._erasing.discard(record.id)
         self._changed(record.tenant)
 
     def _before(self, life: float) -> datetime:

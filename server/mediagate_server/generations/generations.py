@@ -187,6 +187,10 @@ class Generations:
         """What was stored of the request that made it, if anything."""
         return await self._around.store.past.request(record.id)
 
+    def is_erasing(self, generation_id: str) -> bool:
+        """See erasing.Eraser."""
+        return self._eraser.is_erasing(generation_id)
+
     async def erase(self, tenant: str, generation_id: str) -> None:
         """Erase inputs and outputs; what it cost stays. NotTerminal before its end."""
         await self._eraser.erase(tenant, generation_id)

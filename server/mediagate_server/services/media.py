@@ -20,7 +20,7 @@ from mediagate_server.errors import (
 from mediagate_server.generations.generations import Generations
 from mediagate_server.outputs.keeping import document_key, output_key
 from mediagate_server.outputs.links import MediaLinks
-from mediagate_server.outputs.port import CHUNK_BYTES, MediaStore, storage_failed
+from mediagate_server.outputs.port import CHUNK_BYTES, MediaStore, StorageFailed, storage_failed
 from mediagate_server.outputs.spool import Incoming, OverLimit
 from mediagate_server.outputs.uploads import Upload, Uploads
 from mediagate_server.services import shown
@@ -78,12 +78,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         self, request: media_pb2.ReadMediaRequest, context: Context
     ) -> None:
         """Streams a kept medium: first what it is, then its bytes."""
-        if request.HasField("output"):
-            media, key = await self._output(request.output)
-        elif request.HasField("document"):
-            media, key = await self._document(request.document)
-        else:
-            media, key = await self._upload(request.upload_id)
+        media, key = await self._find(request)
         size = media.size_bytes
         if request.offset > size:
             raise StreamExpired(
@@ -94,8 +89,24 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         if request.HasField("limit"):
             length = min(length, request.limit)
         await context.write(media_pb2.ReadMediaResponse(media=media))
+        try:
+            await self._send(context, key, request.offset, length)
+        except StorageFailed:
+            # It may have been erased meanwhile: then it is not lost, and raises NotFound here.
+            await self._find(request)
+            raise
+
+    async def _find(self, request: media_pb2.ReadMediaRequest) -> tuple[medium_pb2.Media, str]:
+        """What is asked for as it is shown, and where its bytes are."""
+        if request.HasField("output"):
+            return await self._output(request.output)
+        if request.HasField("document"):
+            return await self._document(request.document)
+        return await self._upload(request.upload_id)
+
+    async def _send(self, context: Context, key: str, offset: int, length: int) -> None:
         with self._reading() as piece_bytes:
-            async for piece in self._store.read(key, request.offset, length, piece_bytes):
+            async for piece in self._store.read(key, offset, length, piece_bytes):
                 length -= len(piece)
                 writing = context.write(media_pb2.ReadMediaResponse(chunk=piece))
                 # A caller who does not read holds what is on its way, and not this beside it.
@@ -124,7 +135,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         """An output as it is shown, and where its bytes are."""
         record = await self._generations.get(caller.current().tenant, wanted.generation_id)
         outputs = record.output.media if record.output else ()
-        if wanted.index >= len(outputs):
+        if wanted.index >= len(outputs) or self._generations.is_erasing(record.id):
             raise OutputNotFound(record.id, wanted.index)
         medium = outputs[wanted.index]
         if medium.failure:
@@ -141,7 +152,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         name, document = "output", record.output.document if record.output else None
         if wanted.kind == media_pb2.DocumentRef.KIND_LOGS:
             name, document = "logs", record.logs_document
-        if document is None:
+        if document is None or self._generations.is_erasing(record.id):
             raise OutputNotFound(record.id, 0)
         if document.failure:
             raise StoredFailure(document.failure)
