@@ -339,6 +339,12 @@ async def _input_of(sandbox: Sandbox, generation: Any) -> Any:
         return (await answer.json())["input"]
 
 
+async def read_on(call: Any) -> None:
+    """To the end of a stream that has begun."""
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
 async def test_what_is_erased_while_it_is_read_is_not_there(
     scripted: ScriptedUpstream, served: Served, stubs: Stubs
 ) -> None:
@@ -351,7 +357,6 @@ async def test_what_is_erased_while_it_is_read_is_not_there(
     await call.read()
     await stubs.generations.DeleteGeneration(generations_pb2.DeleteGenerationRequest(id=name))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        while await call.read() is not grpc.aio.EOF:
-            pass
+        await read_on(call)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
