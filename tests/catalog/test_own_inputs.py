@@ -162,3 +162,36 @@ def test_seeds_begin_again_after_the_largest() -> None:
     assert [made.run(index).seed for index in range(3)] == [2**31 - 2, 2**31 - 1, 0]
     plain = catalog.plan(ModelRequest(IMAGE, "nano-banana", {"prompt": "x", "count": 2}))
     assert plain.run(1) == plain
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "weaker", "stricter"),
+    [
+        ("sdxl", "disable_safety_checker", True, False),
+        ("flux-pro", "safety_tolerance", 3, 1),
+        ("gpt-image-2", "moderation", "low", "auto"),
+        ("p-video", "disable_safety_filter", True, False),
+    ],
+)
+def test_safety_checks_are_the_operators_to_weaken(
+    model: str, name: str, weaker: Any, stricter: Any
+) -> None:
+    """Nobody else's; what is as strict as the default, or stricter, is anybody's."""
+    found = CATALOG.named(model)
+    assert found is not None
+    modality = found.modality
+    with pytest.raises(InvalidRequest, match="is not a caller's to set"):
+        plan(modality, model, {name: weaker})
+    assert plan(modality, model, {name: stricter}).input[name] == stricter
+    open_catalog = Catalog(CATALOG.models(), allow_weaker_safety=True)
+    request = asking(modality, model, {name: weaker})
+    if not found.inputs[name].problem(weaker):
+        assert open_catalog.plan(request).input[name] == weaker
+
+
+def test_the_operator_lets_out_no_more_than_safety() -> None:
+    """What changes who is paid, or what is made, stays where it is."""
+    catalog = Catalog(CATALOG.models(), allow_weaker_safety=True)
+    for model, own in (("seedream-4", {"max_images": 15}), ("gpt-image-2", {"user_id": "x"})):
+        with pytest.raises(InvalidRequest, match="is not a caller's to set"):
+            catalog.plan(asking(IMAGE, model, own))

@@ -21,11 +21,18 @@ from mediagate_server.catalog.published import Runnable
 from mediagate_server.catalog.request import MediaInput, Modality, RunRequest
 from mediagate_server.catalog.rules.plain import Count
 from mediagate_server.catalog.rules.rule import printed
+from mediagate_server.catalog.safety_inputs import (
+    REFUSED,
+    is_safety_input,
+    may_hold_safety_input,
+    weakens_safety,
+)
 from mediagate_server.errors import InvalidRequest, Violation
 
 LONGEST_RUN: Final = 1_800
 """Seconds. Upstream ends every run after half an hour."""
 _USUAL_RUN: Final = 30
+_KEPT_ON: Final = "sent by the gate: the model's own default would weaken its safety checks"
 _UNCHECKED: Final = "sent unchecked: the model publishes no schema"
 
 
@@ -36,11 +43,13 @@ def plan_run(
     assume_unknown: Decimal | None = None,
     *,
     problems: Mapping[str, str] | None = None,
+    allow_weaker_safety: bool = False,
 ) -> Plan:
     """Decide the run. `known` is the catalog's model of the same slug, for its price.
 
     `assume_unknown` is what it is taken to cost, in dollars, where nobody knows. `problems` is
     what is wrong with `inputs_of`, by path, where that was found out before: it may take long.
+    `allow_weaker_safety`: the operator lets callers weaken the model's safety checks.
 
     Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
     MaxCostExceeded where the request bounds its cost.
@@ -52,9 +61,13 @@ def plan_run(
         raise InvalidRequest(
             *(Violation(_path(name, request.media), words) for name, words in problems.items())
         )
+    if not allow_weaker_safety:
+        _refuse_weaker_safety(given, runnable, known)
+    kept_on = _safety_defaults(given, runnable, known)
+    sent = {**given, **kept_on}
     if runnable.is_deployment and not runnable.is_official:
         known = None  # It is billed by the machine that it was given, whatever the model costs.
-    price, estimate, max_run = _price(request, runnable, given, known)
+    price, estimate, max_run = _price(request, runnable, sent, known)
     price, estimate = assume(price, estimate, assume_unknown)
     check_cost(runnable.name, estimate, request.max_cost_nanos)
     streams = runnable.schema.streams_text
@@ -64,8 +77,14 @@ def plan_run(
         requested_model=request.model,
         slug=runnable.name,
         target=runnable.target,
-        input=given,
-        report=tuple(_line(runnable, name, given[name]) for name in given),
+        input=sent,
+        report=(
+            *(_line(runnable, name, given[name]) for name in given),
+            *(
+                ParameterReport(f"input.{name}", Handling.ADJUSTED, "", printed(value), _KEPT_ON)
+                for name, value in kept_on.items()
+            ),
+        ),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         streams=streams,
         output=OutputShape(
@@ -78,6 +97,36 @@ def plan_run(
         estimate=estimate,
         max_run=max_run,
     )
+
+
+def _refuse_weaker_safety(
+    given: Mapping[str, Any], runnable: Runnable, known: Model | None
+) -> None:
+    """Raises InvalidRequest naming each input that makes a check weaker than its default."""
+    weaker = []
+    for name, value in given.items():
+        if not may_hold_safety_input(name, value):
+            continue
+        spec = runnable.schema.inputs.get(name)
+        default = spec.default if spec else None
+        if known and name in known.inputs:
+            default = known.defaults.get(name, known.inputs[name].default)
+        if weakens_safety(name, value, default, allowed_values=spec.values if spec else ()):
+            weaker.append(Violation(f"input.{name}", REFUSED))
+    if weaker:
+        raise InvalidRequest(*weaker)
+
+
+def _safety_defaults(
+    given: Mapping[str, Any], runnable: Runnable, known: Model | None
+) -> dict[str, Any]:
+    """Safety inputs that were not given, and that the catalog has stricter than the model."""
+    defaults = known.defaults if known else {}
+    return {
+        name: value
+        for name, value in defaults.items()
+        if name not in given and is_safety_input(name) and name in runnable.schema.inputs
+    }
 
 
 def inputs_of(request: RunRequest, runnable: Runnable) -> dict[str, Any]:

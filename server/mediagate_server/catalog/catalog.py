@@ -71,10 +71,12 @@ class Catalog:
         fans_out: bool = False,
         falls_back: bool = True,
         assume_unknown: Decimal | None = None,
+        allow_weaker_safety: bool = False,
     ) -> None:
         """Raises ModelFileError where two models share a name or a default is not there.
 
         `fans_out`: more outputs than one run makes are planned as several runs, not refused.
+        `allow_weaker_safety`: callers may weaken the models' safety checks.
         `assume_unknown`: dollars that a run is taken to cost where nobody knows; None: unknown.
         `falls_back`: what a request means that says nothing about who takes over.
         `optimises`: where a quality is named and no model, choose the cheapest of that quality
@@ -101,6 +103,7 @@ class Catalog:
         self._fans_out = fans_out
         self._falls_back = falls_back
         self.assume_unknown = assume_unknown
+        self.allow_weaker_safety = allow_weaker_safety
 
     @classmethod
     def load(
@@ -227,7 +230,9 @@ class Catalog:
 
     def _plan_of(self, model: Model, request: ModelRequest) -> Plan:
         form = wanted_form(request.parameters)
-        made = translate(model, request, self._draw_seed)
+        made = translate(
+            model, request, self._draw_seed, allow_weaker_safety=self.allow_weaker_safety
+        )
         run = Run(made.input, model.inputs, model.max_run)
         try:
             foreseen = foresee(model.price, model.expects, run, made.output_count)

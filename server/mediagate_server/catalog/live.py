@@ -32,6 +32,7 @@ def catalog_of(settings: Settings) -> Catalog:
             fans_out=True,
             falls_back=settings.use_fallback,
             assume_unknown=settings.assume_unknown_usd,
+            allow_weaker_safety=settings.allow_weaker_safety,
         )
     except ModelFileError as error:
         raise ConfigError(str(error)) from None

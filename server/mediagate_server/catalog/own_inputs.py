@@ -1,8 +1,8 @@
 """Inputs of a model that the contract does not name, as a caller may set them: checked, then sent.
 
 A field of the contract goes before: what one of them sets is not to be set behind its back, for the
-report and the estimate are made of the fields. What turns a vendor's checks off, or changes who is
-paid, is no caller's to set.
+report and the estimate are made of the fields. What changes who is paid is no caller's to set; nor
+is what weakens a vendor's checks, where the operator does not let them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,7 @@ from mediagate_server.catalog.inputs import InputSpec, InputType
 from mediagate_server.catalog.model import Model, Schema
 from mediagate_server.catalog.plan import Handling, ParameterReport
 from mediagate_server.catalog.rules.rule import Draft, printed
+from mediagate_server.catalog.safety_inputs import REFUSED, is_safety_input, weakens_safety
 from mediagate_server.errors import InvalidRequest, Violation
 
 PATH: Final = "options.model_parameters"
@@ -20,10 +21,13 @@ PATH: Final = "options.model_parameters"
 _LINKS: Final = (InputType.URI, InputType.URIS)
 
 
-def set_own_inputs(model: Model, given: Mapping[str, Any], draft: Draft) -> list[ParameterReport]:
+def set_own_inputs(
+    model: Model, given: Mapping[str, Any], draft: Draft, *, allow_weaker_safety: bool = False
+) -> list[ParameterReport]:
     """Write them beside what the fields have written; each is HONOURED.
 
-    Raises InvalidRequest that names every one that cannot be sent as it is.
+    `allow_weaker_safety`: the operator lets callers weaken the model's safety checks. Raises
+    InvalidRequest that names every one that cannot be sent as it is.
     """
     if not given:
         return []
@@ -32,6 +36,7 @@ def set_own_inputs(model: Model, given: Mapping[str, Any], draft: Draft) -> list
         Violation(f"{PATH}.{name}", words)
         for name, value in given.items()
         if (words := _problem(model, name, value, owners, draft))
+        or (words := "" if allow_weaker_safety else _weakening(model, name, value))
     ]
     if violations:
         raise InvalidRequest(*violations)
@@ -57,7 +62,7 @@ def _problem(model: Model, name: str, value: Any, owners: Mapping[str, str], dra
     if spec is None:
         known = "" if model.inputs_from is Schema.VERIFIED else " that is known here"
         return f"{model.slug} has no such input{known}"
-    if spec.reserved:
+    if spec.reserved and not is_safety_input(name):
         return "is not a caller's to set"
     if name in owners:
         return f"is what {owners[name]!r} sets: use that field"
@@ -66,6 +71,12 @@ def _problem(model: Model, name: str, value: Any, owners: Mapping[str, str], dra
     if spec.type in _LINKS and any(each.startswith("http:") for each in _texts(value)):
         return "must be a link by https"
     return spec.problem(value)
+
+
+def _weakening(model: Model, name: str, value: Any) -> str:
+    spec = model.inputs[name]
+    default = model.defaults.get(name, spec.default)
+    return REFUSED if weakens_safety(name, value, default, allowed_values=spec.enum) else ""
 
 
 def _owners(model: Model) -> dict[str, str]:

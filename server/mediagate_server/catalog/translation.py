@@ -57,8 +57,10 @@ class Translation(Struct, frozen=True):
     runs: int
 
 
-def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Translation:
-    """Build the input.
+def translate(
+    model: Model, request: ModelRequest, draw_seed: DrawSeed, *, allow_weaker_safety: bool = False
+) -> Translation:
+    """Build the input. `allow_weaker_safety`: see own_inputs.
 
     Raises InvalidRequest; and ParameterUnsupported, in strict mode for all that is not
     done as asked, always for tools, and for media and words that would not reach the model.
@@ -85,7 +87,9 @@ def translate(model: Model, request: ModelRequest, draw_seed: DrawSeed) -> Trans
         outcomes["count"] = emulated(runs, f"by {runs} runs, each with a seed of its own")
     elif "count" in parameters and "count" not in model.map:
         outcomes["count"] = honoured(count)
-    own = set_own_inputs(model, request.model_parameters, draft)
+    own = set_own_inputs(
+        model, request.model_parameters, draft, allow_weaker_safety=allow_weaker_safety
+    )
     seed = _seed(model, draft, draw_seed)
     for name, default in model.defaults.items():
         draft.input.setdefault(name, default)

@@ -45,6 +45,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "max_in_flight": "max_in_flight",
             "max_open_rpcs": "max_open_rpcs",
             "assume_unknown_usd": "assume_unknown_usd",
+            "allow_weaker_safety": "allow_weaker_safety",
         },
         "media": {
             "output_max_bytes": "output_max_bytes",

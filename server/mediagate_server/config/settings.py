@@ -177,6 +177,9 @@ class Settings(BaseModel):
 
     assume_unknown_usd: AssumedUsd = None
     """What a run is taken to cost where nobody knows; unset: it is unknown."""
+    allow_weaker_safety: bool = False
+    """Whether callers may weaken or switch off the safety checks of models by the models' own
+    inputs."""
     tenants: tuple[Tenant, ...] = ()
     """Who may call. None: whoever can reach the gate, all as the one tenant `local`."""
 

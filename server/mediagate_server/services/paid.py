@@ -207,7 +207,15 @@ class PaidCalls:
         known, assumed = catalog.with_slug(runnable.model), catalog.assume_unknown
 
         def plan(wanted: RunRequest) -> Candidates:
-            return Candidates((plan_run(wanted, runnable, known, assumed, problems=problems),))
+            planned = plan_run(
+                wanted,
+                runnable,
+                known,
+                assumed,
+                problems=problems,
+                allow_weaker_safety=catalog.allow_weaker_safety,
+            )
+            return Candidates((planned,))
 
         return plan
 

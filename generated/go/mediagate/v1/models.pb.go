@@ -1265,7 +1265,8 @@ type RunModelRequest struct {
 	// The model's own inputs, checked against its schema before anything is spent. A null is an
 	// input that is not given; a number without a fraction is an integer. Numbers here are doubles:
 	// beyond 2^53 - 1 they may have been another integer, and are refused. Where the model takes
-	// texts, such an integer can be given as one. At most 256 inputs.
+	// texts, such an integer can be given as one. At most 256 inputs. One that would weaken the
+	// model's safety checks is refused, unless the operator lets callers.
 	Input *structpb.Struct `protobuf:"bytes,11,opt,name=input,proto3" json:"input,omitempty"`
 	// Media for the inputs, by input name; at most 64.
 	Media         map[string]*RunModelMedia `protobuf:"bytes,12,rep,name=media,proto3" json:"media,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

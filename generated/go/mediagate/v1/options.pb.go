@@ -238,6 +238,7 @@ type GenerationOptions struct {
 	// leaving may differ. At least 0. Unset: never.
 	ReuseWithin *durationpb.Duration `protobuf:"bytes,13,opt,name=reuse_within,json=reuseWithin,proto3" json:"reuse_within,omitempty"`
 	// Inputs of the model that this contract does not name, checked against the model's own schema.
+	// One that would weaken the model's safety checks is refused, unless the operator lets callers.
 	// At most 256.
 	ModelParameters *structpb.Struct `protobuf:"bytes,14,opt,name=model_parameters,json=modelParameters,proto3" json:"model_parameters,omitempty"`
 	unknownFields   protoimpl.UnknownFields

@@ -187,6 +187,7 @@ class GenerationOptions(_message.Message):
     @_builtins.property
     def model_parameters(self) -> _struct_pb2.Struct:
         """Inputs of the model that this contract does not name, checked against the model's own schema.
+        One that would weaken the model's safety checks is refused, unless the operator lets callers.
         At most 256.
         """
 

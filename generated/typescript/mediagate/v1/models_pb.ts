@@ -792,7 +792,8 @@ export type RunModelRequest = Message<"mediagate.v1.RunModelRequest"> & {
    * The model's own inputs, checked against its schema before anything is spent. A null is an
    * input that is not given; a number without a fraction is an integer. Numbers here are doubles:
    * beyond 2^53 - 1 they may have been another integer, and are refused. Where the model takes
-   * texts, such an integer can be given as one. At most 256 inputs.
+   * texts, such an integer can be given as one. At most 256 inputs. One that would weaken the
+   * model's safety checks is refused, unless the operator lets callers.
    *
    * @generated from field: google.protobuf.Struct input = 11;
    */

@@ -133,6 +133,7 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
 
   /**
    * Inputs of the model that this contract does not name, checked against the model's own schema.
+   * One that would weaken the model's safety checks is refused, unless the operator lets callers.
    * At most 256.
    *
    * @generated from field: google.protobuf.Struct model_parameters = 14;
