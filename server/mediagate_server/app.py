@@ -56,6 +56,7 @@ from mediagate_server.interceptors.outbound.call import OTHER
 from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.settings import OutboundSettings
 from mediagate_server.internet import Reach
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.media import Media
 from mediagate_server.replicate.client import ReplicateClient
@@ -114,6 +115,7 @@ class Gate:
         self._set = AsSet(configuration, self._limits)
         self._catalog = LiveCatalog(configuration)
         self._observe = Observe()
+        self._share = LoopShare()
         self._stop = asyncio.Event()
         self._ready = False
         self.grpc_address = ""
@@ -227,6 +229,7 @@ class Gate:
                 body_folder=settings.data_dir / "answers",
             ),
             self._body_workers,
+            self._share,
         )
         outbound = Outbound(
             await stack.enter_async_context(client),
@@ -408,10 +411,10 @@ class Gate:
             Auth(Keys(self._limits.tenants)),
             admission,
             RateLimit(self._limits.requests_per_minute),
-            Receive(),
+            Receive(self._share),
             WorkLimit(STORE_METHODS),
             Metering(),
-            Validate(allow_http_loopback=sandboxed, webhooks=self._reach),
+            Validate(allow_http_loopback=sandboxed, webhooks=self._reach, share=self._share),
         )
         return Chain(concerns, not_built=NOT_BUILT_METHODS)
 

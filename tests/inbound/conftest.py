@@ -21,6 +21,7 @@ from mediagate_server.interceptors.inbound.rate_limit import RateLimit
 from mediagate_server.interceptors.inbound.receive import Receive
 from mediagate_server.interceptors.inbound.validate import Validate
 from mediagate_server.interceptors.inbound.work_limit import WorkLimit
+from mediagate_server.loop_share import LoopShare
 
 MOST_AT_WORK = 2
 
@@ -70,7 +71,7 @@ async def start() -> AsyncIterator[Start]:
                     Auth(authenticate),
                     admission,
                     RateLimit(lambda _: requests_per_minute(), clock),
-                    receive or Receive(),
+                    receive or Receive(LoopShare()),
                     WorkLimit(limited, MOST_AT_WORK),
                     Metering(),
                     Validate(),

@@ -12,6 +12,7 @@ from mediagate_server.caller import Caller
 from mediagate_server.errors import KeyMissing
 from mediagate_server.interceptors.inbound.call import Call
 from mediagate_server.interceptors.inbound.receive import Receive
+from mediagate_server.loop_share import LoopShare
 
 from .conftest import Gate, Start
 from .servicers import Texts
@@ -52,7 +53,7 @@ async def test_no_message_at_all(start: Start) -> None:
 
 
 async def test_a_message_that_does_not_come(start: Start) -> None:
-    gate = await start(Texts(), receive=Receive(seconds=0.05))
+    gate = await start(Texts(), receive=Receive(LoopShare(), seconds=0.05))
     error = await refusal(call(gate, "a", more=asyncio.Event()))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "request: must come whole within 0.05 s" in str(error.details())
@@ -69,7 +70,7 @@ async def test_what_follows_the_message_is_not_read(start: Start) -> None:
 
 
 async def test_only_the_tenant_s_own_calls_wait_for_its_late_messages(start: Start) -> None:
-    gate = await start(Texts(), authenticate=by_metadata, receive=Receive(most=2))
+    gate = await start(Texts(), authenticate=by_metadata, receive=Receive(LoopShare(), most=2))
     more = asyncio.Event()
     late = [call(gate, "late", more=more) for _ in range(2)]
     for rpc in late:

@@ -20,6 +20,7 @@ import httpx
 import orjson
 from yarl import URL
 
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.replicate import addresses
 from mediagate_server.replicate.connection import Connection, connect
 from mediagate_server.replicate.decoding import decode_page, decode_prediction, decode_secret
@@ -62,8 +63,14 @@ class ReplicateClient(Upstream):
     Sends everything exactly once; retrying, pacing and counting are around it, not in it.
     """
 
-    def __init__(self, settings: ReplicateSettings, workers: WorkerProcesses | None = None) -> None:
-        """`workers` read large answers; None: some of its own."""
+    def __init__(
+        self,
+        settings: ReplicateSettings,
+        workers: WorkerProcesses | None = None,
+        share: LoopShare | None = None,
+    ) -> None:
+        """`workers` read large answers; None: some of its own. So with the `share` of the loop."""
+        self._share = share or LoopShare()
         self._settings = settings
         self._root = URL(api_root(settings.base_url))
         # Overall time is bounded in `_send`; these are the phases before a byte is sent.
@@ -195,7 +202,12 @@ class ReplicateClient(Upstream):
         """Open the stream once; see the port."""
         url = addresses.may_stream(stream_url, self._root)
         return OpenStream(
-            self._connection.streams, url, last_event_id, self._settings, self._silence
+            self._connection.streams,
+            url,
+            last_event_id,
+            self._settings,
+            self._silence,
+            self._share,
         )
 
     async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Body:

@@ -15,8 +15,10 @@ from mediagate_server.replicate.port import DoneEvent, ErrorEvent, OutputEvent, 
 
 _USUAL = "event: output\nid: "
 _USUAL_LENGTH = len(_USUAL)
-_ONE_USUAL = re.compile(r"event: output\nid: ([^\n\0]*)\ndata: ([^\n\0]+)\n\n")
-_ALL_USUAL = re.compile(r"event: output\nid: ([^\n]*)\ndata: ([^\n]*)\n\n")
+_ONE_USUAL = re.compile(r"event: output\nid: ([^\n\0]*+)\ndata: ([^\n\0]++)\n\n")
+_ALL_USUAL = re.compile(r"event: output\nid: ([^\n]*+)\ndata: ([^\n]*+)\n\n")
+_SHORT = 4_096
+"""Characters of what may be one token: more than that is many events, or a token like no other."""
 _DONE = "\n\nevent: done\n"
 _FRAME_LENGTH = len("event: output\nid: \ndata: \n\n")
 
@@ -90,7 +92,7 @@ def _events(text: str) -> Iterable[StreamEvent]:
 
     At the pace of a model it is one token, which is taken apart at once.
     """
-    if one := _ONE_USUAL.fullmatch(text):
+    if len(text) <= _SHORT and (one := _ONE_USUAL.fullmatch(text)):
         return (OutputEvent(one[2], one[1]),)
     end = text.rfind(_DONE) + 2
     tokens, rest = (text[:end], text[end:]) if end > 1 else (text, "")

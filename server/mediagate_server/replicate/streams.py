@@ -11,6 +11,8 @@ from typing import cast
 import aiohttp
 from yarl import URL
 
+from mediagate_server import caller
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.replicate.events import EventParser, EventTooLarge
 from mediagate_server.replicate.port import EventStream, NoAnswer, Refusal, Refused, TakesEvents
 from mediagate_server.replicate.pushing import PushingHandler
@@ -19,6 +21,8 @@ from mediagate_server.replicate.settings import ReplicateSettings
 from mediagate_server.replicate.silence import Silence
 
 _LARGEST_ERROR = 64 * 1024
+_MOST_AT_ONCE = 32 * 1024
+"""Bytes that are parsed within half a millisecond; of tokens there are seldom so many waiting."""
 
 
 class OpenStream:
@@ -27,7 +31,15 @@ class OpenStream:
     No generator: a thousand silent streams may be open, and each would keep its frame.
     """
 
-    __slots__ = ("_last_event_id", "_response", "_session", "_settings", "_silence", "_url")
+    __slots__ = (
+        "_last_event_id",
+        "_response",
+        "_session",
+        "_settings",
+        "_share",
+        "_silence",
+        "_url",
+    )
 
     def __init__(
         self,
@@ -36,7 +48,9 @@ class OpenStream:
         last_event_id: str | None,
         settings: ReplicateSettings,
         silence: Silence,
+        share: LoopShare,
     ) -> None:
+        self._share = share
         self._session = session
         self._url = url
         self._last_event_id = last_event_id
@@ -59,7 +73,7 @@ class OpenStream:
         except BaseException:
             self._close()
             raise
-        return OpenedStream(response, self._silence, self._settings.max_event_bytes)
+        return OpenedStream(response, self._silence, self._share, self._settings.max_event_bytes)
 
     async def __aexit__(
         self,
@@ -111,11 +125,29 @@ class OpenedStream:
     reader. Implements silence.Listening.
     """
 
-    __slots__ = ("_content", "_end", "_handler", "_loop", "_parser", "_silence", "_take", "last")
+    __slots__ = (
+        "_content",
+        "_end",
+        "_handler",
+        "_loop",
+        "_parser",
+        "_pause",
+        "_share",
+        "_silence",
+        "_take",
+        "last",
+    )
 
     def __init__(
-        self, response: aiohttp.ClientResponse, silence: Silence, max_event_bytes: int
+        self,
+        response: aiohttp.ClientResponse,
+        silence: Silence,
+        share: LoopShare,
+        max_event_bytes: int,
     ) -> None:
+        self._share = share
+        self._pause: asyncio.TimerHandle | None = None
+        """Until its tenant may hold the event loop again. What comes meanwhile waits upstream."""
         self._content = response.content
         connection = response.connection
         # None where all of the body came with the headers: then it is in `content`.
@@ -146,6 +178,9 @@ class OpenedStream:
     def _leave(self) -> None:
         """Nothing is taken from the connection any more, which may serve another request."""
         self._silence.forget(self)
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         if self._handler is not None:
             self._handler.on_read = None
             self._handler = None
@@ -162,15 +197,17 @@ class OpenedStream:
     def _read(self) -> None:
         """Take what has come."""
         self.last = self._loop.time()
+        if self._pause is not None:
+            return
         content, handler = self._content, self._handler
         held = True
         try:
             while held:
                 # What is taken from a reader that was full lets more of what has come into it.
                 held = handler is not None and handler.is_held
-                batch = self._parser.feed(content.read_nowait())
-                if batch and self._take(batch):
-                    self._over()
+                read = content.read_nowait()
+                take = self._take_long if len(read) > _MOST_AT_ONCE else self._take_short
+                if take(read):
                     return
         except EventTooLarge:
             self._over(NoAnswer("the stream holds an event without an end"))
@@ -181,3 +218,26 @@ class OpenedStream:
         else:
             if content.is_eof():
                 self._over()
+
+    def _take_short(self, read: bytes) -> bool:
+        """Take what has come; whether that was all that is wanted."""
+        batch = self._parser.feed(read)
+        if batch and self._take(batch):
+            self._over()
+            return True
+        return False
+
+    def _take_long(self, read: bytes) -> bool:
+        """The same with what may hold the event loop for long; also true where it is to wait."""
+        tenant, begun = caller.tenant(), self._share.clock()
+        if self._take_short(read):
+            return True
+        self._share.charge(tenant, self._share.clock() - begun)
+        delay = self._share.delay(tenant)
+        if delay:
+            self._pause = self._loop.call_later(delay, self._go_on)
+        return delay > 0
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._read()

@@ -137,10 +137,14 @@ class Call:
         Reading is left until somebody wants it, so that callers who may not call cost nothing.
         Raises InvalidRequest where the bytes are not such a message.
         """
-        if self._raw is not None:
-            self._request = decoded(self.method, self._raw)
-            self._raw = None
+        self.decode()
         return self._request
+
+    def decode(self) -> None:
+        """Read the request now. Raises InvalidRequest where the bytes are not such a message."""
+        if self._raw is not None:
+            raw, self._raw = self._raw, None
+            self._request = decoded(self.method, raw)
 
     def hand_over(self) -> Any:
         """The request, for the handler, and from now on its alone: it is held for a stream's life.

@@ -6,7 +6,7 @@ therefore a request stream to gRPC, which is the same on the wire, and is read h
 
 A message takes some three times its size while it is received, all of it in gRPC. Few of a tenant's
 are received at the same time; whoever sends only half of one holds up nobody else's, and not his
-own for long.
+own for long. A large one is decoded here as well, in turns that the event loop can stand.
 """
 
 import asyncio
@@ -17,9 +17,12 @@ import grpc
 
 from mediagate_server.errors import InvalidRequest
 from mediagate_server.interceptors.inbound.call import Call, Proceed
+from mediagate_server.loop_share import LoopShare
 
 MOST_RECEIVING: Final = 16
 """Messages of one tenant that are received at the same time."""
+MOST_AT_ONCE: Final = 16 * 1024
+"""Bytes of a message that takes no turn: it is decoded within half a millisecond."""
 RECEIVE_SECONDS: Final = 60.0
 """In which a message has to come whole, at 70 KB/s for the largest."""
 
@@ -30,7 +33,10 @@ class Receive:
     Tenants are those that are configured: their number is bounded.
     """
 
-    def __init__(self, most: int = MOST_RECEIVING, seconds: float = RECEIVE_SECONDS) -> None:
+    def __init__(
+        self, share: LoopShare, most: int = MOST_RECEIVING, seconds: float = RECEIVE_SECONDS
+    ) -> None:
+        self._share: Final = share
         self._most: Final = most
         self._seconds: Final = seconds
         self._tenants: dict[str, asyncio.Semaphore] = {}
@@ -44,13 +50,26 @@ class Receive:
     async def _received(self, call: Call, proceed: Proceed) -> bytes | None:
         if call.caller is None:
             await self._receive(call)
-        else:
-            async with self._places(call.caller.tenant):
-                await self._receive(call)
+            return await proceed(call)
+        tenant = call.caller.tenant
+        self._share.see(tenant)
+        async with self._places(tenant):
+            size = await self._receive(call)
+            if size > MOST_AT_ONCE:
+                await self._decode(call, tenant)
         return await proceed(call)
 
-    async def _receive(self, call: Call) -> None:
-        """Raises InvalidRequest where none comes."""
+    async def _decode(self, call: Call, tenant: str) -> None:
+        """Decode a large message when it is the tenant's turn. Raises InvalidRequest."""
+        await self._share.turn(tenant)
+        begun = self._share.clock()
+        try:
+            call.decode()
+        finally:
+            self._share.charge(tenant, self._share.clock() - begun)
+
+    async def _receive(self, call: Call) -> int:
+        """How large it is, in bytes. Raises InvalidRequest where none comes."""
         try:
             async with asyncio.timeout(self._seconds):
                 raw = await call.context.read()
@@ -61,6 +80,7 @@ class Receive:
         if raw is grpc.aio.EOF:
             raise InvalidRequest.of("request", "must be sent")
         call.receive(raw)
+        return len(raw)
 
     def _places(self, tenant: str) -> asyncio.Semaphore:
         places = self._tenants.get(tenant)

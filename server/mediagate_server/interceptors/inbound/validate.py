@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from mediagate_server import caller
 from mediagate_server.errors import DeadlineTooShort, InvalidRequest, NotBuilt, UnknownMethod
 from mediagate_server.interceptors.inbound.call import Call, Proceed, Standing
 from mediagate_server.interceptors.inbound.validation.rules import rules
 from mediagate_server.interceptors.inbound.validation.walk import Walk
 from mediagate_server.internet import Reach
+from mediagate_server.loop_share import LoopShare
 
 SHORTEST_TIMEOUT: Final = 5
 """Seconds. No run can be held to less upstream."""
@@ -32,7 +34,9 @@ class Validate:
         *,
         allow_http_loopback: bool = False,
         webhooks: Reach = Reach(),  # noqa: B008 - it never changes
+        share: LoopShare | None = None,
     ) -> None:
+        self._share: Final = share or LoopShare()
         self._walk: Final = Walk(rules(allow_http_loopback=allow_http_loopback, webhooks=webhooks))
         self._paid: dict[type[Any], bool] = {}
 
@@ -47,9 +51,17 @@ class Validate:
             if method.request_streaming:
                 call.check = self.check
             else:
-                self.check(call.request)
+                self._check_in_turn(call)
                 self._refuse_blind_retry(call)
         return proceed(call)
+
+    def _check_in_turn(self, call: Call) -> None:
+        """What a request takes of the event loop to be checked is charged to its tenant."""
+        share, begun = self._share, self._share.clock()
+        try:
+            self.check(call.request)
+        finally:
+            share.charge(caller.tenant(), share.clock() - begun)
 
     def check(self, request: object) -> None:
         """Hold one request message against the rules. Raises what is wrong with it."""

@@ -1,0 +1,69 @@
+"""Fair scheduling of the event loop: whoever held it for long waits before holding it again.
+
+A step of one task (a large request that is decoded, a piece of a stream that is parsed) keeps
+everybody else waiting for as long as it takes. It cannot be interrupted, so its tenant pays
+afterwards: of the time of the loop a tenant's long steps have at most a quarter, as long as
+somebody else is there to have the rest.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+LEAST: Final = 0.002
+"""Seconds of a step that is charged; shorter ones are part of any call."""
+PAUSE: Final = 3.0
+"""Seconds to wait for each second taken."""
+MOST: Final = 1.0
+"""Seconds that anybody waits."""
+PRESENT: Final = 1.0
+"""Seconds for which a tenant counts as being there, since its last request."""
+
+
+class LoopShare:
+    """What each tenant still has to wait. For one event loop; times are `clock`'s, in seconds.
+
+    Tenants are those that are configured: their number is bounded.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock: Final = clock
+        self._seen: dict[str, float] = {}
+        self._until: dict[str, float] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    def see(self, tenant: str) -> None:
+        """The tenant makes a request."""
+        self._seen[tenant] = self.clock()
+
+    def charge(self, tenant: str, seconds: float) -> None:
+        """The tenant's work held the loop for so long."""
+        if seconds >= LEAST:
+            now = self.clock()
+            until = max(self._until.get(tenant, now), now) + PAUSE * seconds
+            self._until[tenant] = min(until, now + MOST)
+
+    async def turn(self, tenant: str) -> None:
+        """Wait until the tenant may hold the loop. What follows at once, up to the next await, is
+        charged before any other of its steps has a turn.
+        """
+        lock = self._turns.get(tenant)
+        if lock is None:
+            lock = self._turns[tenant] = asyncio.Lock()
+        async with lock:
+            if delay := self.delay(tenant):
+                await asyncio.sleep(delay)
+
+    def delay(self, tenant: str) -> float:
+        """Seconds to wait before the tenant's next long step. 0 where nobody else is there."""
+        until = self._until.get(tenant)
+        if until is None:
+            return 0.0
+        now = self.clock()
+        if until <= now:
+            del self._until[tenant]
+            return 0.0
+        if any(name != tenant and now - seen < PRESENT for name, seen in self._seen.items()):
+            return until - now
+        return 0.0

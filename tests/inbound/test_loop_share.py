@@ -1,0 +1,73 @@
+"""Shares of the event loop: who held it for long waits, as long as somebody else is there."""
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from mediagate_server.loop_share import LEAST, MOST, PAUSE, PRESENT, LoopShare
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def share_of_two(clock: Clock) -> LoopShare:
+    share = LoopShare(clock)
+    share.see("a")
+    share.see("b")
+    return share
+
+
+def test_a_long_step_is_waited_for() -> None:
+    share = share_of_two(clock := Clock())
+    share.charge("a", 0.01)
+    assert share.delay("a") == pytest.approx(PAUSE * 0.01)
+    assert share.delay("b") == 0
+    clock.now += PAUSE * 0.01
+    assert share.delay("a") == 0
+
+
+def test_short_steps_are_free() -> None:
+    share = share_of_two(Clock())
+    share.charge("a", LEAST / 2)
+    assert share.delay("a") == 0
+
+
+def test_steps_add_up_to_a_bound() -> None:
+    share = share_of_two(Clock())
+    for _ in range(2):
+        share.charge("a", 0.01)
+    assert share.delay("a") == pytest.approx(2 * PAUSE * 0.01)
+    share.charge("a", 100.0)
+    assert share.delay("a") == pytest.approx(MOST)
+
+
+def test_nobody_waits_alone() -> None:
+    share = share_of_two(clock := Clock())
+    clock.now += PRESENT
+    share.see("a")
+    share.charge("a", 0.1)
+    assert share.delay("a") == 0
+    share.see("b")
+    assert share.delay("a") > 0
+
+
+async def test_turns_are_taken_one_after_the_other() -> None:
+    """Each waits for what the one before it has taken, though all of them came at once."""
+    share = LoopShare()
+    done: list[int] = []
+
+    async def step(number: int) -> None:
+        share.see("other")
+        await share.turn("a")
+        assert share.delay("a") < 0.001
+        done.append(number)
+        share.charge("a", 0.01)
+
+    await asyncio.gather(*map(step, range(4)))
+    assert done == [0, 1, 2, 3]
