@@ -1,10 +1,13 @@
-"""What a safety model's answer means. Pure, and strict: what cannot be read is never safe.
+"""What a safety model's answer means. Pure, and closed: what cannot be read is never safe.
 
 Llama Guard answers `safe`, or `unsafe` and, on the next line, the codes it found with commas
-between them. The whole answer must be one of these; a sentence that mentions safe is neither.
+between them. Only that one word is safe. What it found is read in whatever form it is told: codes
+in small letters, other signs between them, names beside or in place of codes, words around them.
 """
 
 import re
+import unicodedata
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mediagate_server.catalog.harms import HARMS
@@ -12,7 +15,12 @@ from mediagate_server.errors import ContentBlocked, Failure
 from mediagate_server.generations import endings
 from mediagate_server.store.records import Harm, Verdict
 
-_BETWEEN = re.compile(r"[,\s]+")
+_UNSAFE = re.compile(r"[\W_]*unsafe(?![^\W_])", re.IGNORECASE)
+"""The verdict, with or without marks around it, at the beginning of an answer."""
+_CODE = re.compile(r"(?<![^\W_])([A-Z])[ ._-]?0*(\d{1,3})(?![^\W_])", re.IGNORECASE)
+"""A letter and a number, as all generations of the model have them."""
+_LONGEST_READ = 64 * 1024
+_NOT_LETTERS = re.compile(r"[\W_]+")
 
 
 def refusal_of(verdict: Verdict) -> Failure | None:
@@ -36,15 +44,34 @@ def read_verdict(output: Any, harms: str, model: str) -> Verdict:
     or in part, is unsafe and says so; the categories are those that could be read.
     """
     text = endings.text_of(output)
-    if text is None:
-        return Verdict(safe=False, model=model, unreadable=True)
-    first, _, rest = text.strip().partition("\n")
-    first, rest = first.rstrip(), rest.strip()
-    if first == "safe" and not rest:
+    if text is not None and text.strip() == "safe":
         return Verdict(safe=True, model=model)
-    if first != "unsafe":
+    verdict = _UNSAFE.match(text) if text is not None else None
+    if text is None or verdict is None:
         return Verdict(safe=False, model=model, unreadable=True)
-    codes = dict.fromkeys(_BETWEEN.split(rest)) if rest else {}
+    told = text[verdict.end() :]
+    rest = unicodedata.normalize("NFKC", told[:_LONGEST_READ])
     known = HARMS[harms]
+    codes = dict.fromkeys(f"{code[1].upper()}{code[2]}" for code in _CODE.finditer(rest))
+    codes = codes or dict.fromkeys(_named_codes(rest, known))
     found = tuple(Harm(code, known[code]) for code in codes if code in known)
-    return Verdict(safe=False, harms=found, model=model, unreadable=len(found) < len(codes))
+    is_cut = len(told) > _LONGEST_READ
+    is_unread = is_cut or len(found) < len(codes) or bool(not codes and _plain(rest))
+    return Verdict(safe=False, harms=found, model=model, unreadable=is_unread)
+
+
+def _named_codes(text: str, known: Mapping[str, str]) -> Iterator[str]:
+    """Codes of the categories that are told by their names alone, in the order of the text."""
+    words = f" {_plain(text)} "
+    places = []
+    # The longer ones first: a name may be the end of another.
+    for code, name in sorted(known.items(), key=lambda item: -len(item[1])):
+        plain = f" {_plain(name)} "
+        if (at := words.find(plain)) >= 0:
+            places.append((at, code))
+            words = words.replace(plain, " " * len(plain))
+    yield from (code for _, code in sorted(places))
+
+
+def _plain(text: str) -> str:
+    return _NOT_LETTERS.sub(" ", text).strip().casefold()
