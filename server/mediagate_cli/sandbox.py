@@ -250,7 +250,8 @@ HOW_IT_IS_USED = """\
 [bold]What can happen[/bold]
 
   to requests     refuse, delay (ms, at), hang (at), throttle (retry_after),
-                  error (status, at), lose_answer, reset_body (after_bytes),
+                  error (status, at), accept_late (ms, status), list_late (ms),
+                  lose_answer, reset_body (after_bytes),
                   redirect (location, status), garbage (text, after_bytes),
                   cut_stream (after_bytes, how)
   to predictions  duplicate_id, fail (error, tokens), abort, empty_output,

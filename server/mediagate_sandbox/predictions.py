@@ -72,6 +72,8 @@ class Prediction:
         self.stream = StreamLog() if order.model.streams else None
         self.status: Status = "starting"
         self.created_at = now
+        self.listed_at = now
+        """From when on the list of predictions has it."""
         self.started_at: datetime | None = None
         self.completed_at: datetime | None = None
         self.tokens: list[str] = []

@@ -15,7 +15,6 @@ from typing import Self
 
 import aiohttp
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from mediagate_sandbox.beginning import Beginning
 from mediagate_sandbox.bill import Bill
@@ -155,8 +154,16 @@ class Sandbox:
         files = UploadRoutes(settings, clock, uploads)
         self.deliveries.fate = fate_by(self.faults, store)
         webhooks = WebhookRoutes(clock, self._signer)
-        doors = self._doors(turnstile, Occasions(catalog, store, settings.deployments))
+        occasions = Occasions(catalog, store, settings.deployments)
+        faults = FaultDoor(self.faults, occasions, clock)
+        # What every request passes, the outermost first.
+        doors = (
+            front_door(settings, observations),
+            turnstile.middleware(),
+            faults.middleware(),
+        )
         application = web.Application(middlewares=doors, client_max_size=settings.max_body_bytes)
+        application.on_shutdown.append(faults.stop)
         predictions = PredictionRoutes(
             settings,
             clock,
@@ -197,14 +204,6 @@ class Sandbox:
             application.add_routes(self._control_routes(beginning, bill))
             application.add_routes([*webhooks.control_routes(), *files.control_routes()])
         return application
-
-    def _doors(self, turnstile: Turnstile, occasions: Occasions) -> tuple[Middleware, ...]:
-        """What every request passes, the outermost first."""
-        return (
-            front_door(self.settings, self.observations),
-            turnstile.middleware(),
-            FaultDoor(self.faults, occasions, self._clock).middleware(),
-        )
 
     def _control_routes(self, beginning: Beginning, bill: Bill) -> list[web.RouteDef]:
         """What tests steer a sandbox by, and read of it."""

@@ -60,6 +60,7 @@ class AsSet:
         return Timing(
             post_timeout=settings.upstream_create_timeout,
             absent_margin=settings.absent_margin,
+            api_error_margin=settings.api_error_margin,
             sweep=settings.sweep_seconds,
             first_sweep=min(1.0, settings.sweep_seconds),
             reconcile=settings.reconcile_seconds,

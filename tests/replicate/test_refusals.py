@@ -56,6 +56,41 @@ def test_doubtful_statuses(status: int) -> None:
     assert told.http_status == status
 
 
+PROBLEM = b'{"title":"Internal server error","detail":"x","status":500}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "api_error"),
+    [
+        (500, PROBLEM, "application/problem+json", True),
+        (500, b'{"detail":"x"}', "application/json; charset=utf-8", True),
+        (500, b'{"title":"Internal server error"}', "application/json", True),
+        (503, b'{"detail":"busy","status":503,"retry_after":3}', "Application/JSON", True),
+        (500, PROBLEM, "text/html", False),
+        (500, PROBLEM, "", False),
+        (503, PROBLEM, "application/json", False),
+        (500, b"<html>", "application/json", False),
+        (500, b"", "application/json", False),
+        (500, b"{}", "application/json", False),
+        (500, b'["x"]', "application/json", False),
+        (500, b'{"detail":{"x":1}}', "application/json", False),
+        (500, b'{"message":"Internal server error"}', "application/json", False),
+        (500, b'{"detail":"x","status":500,"ray_id":"8f"}', "application/problem+json", False),
+        (502, b'{"detail":"x","status":502}', "application/json", False),
+        (504, b'{"detail":"x"}', "application/json", False),
+        (520, b'{"detail":"x"}', "application/json", False),
+        (408, b'{"detail":"x"}', "application/json", False),
+    ],
+)
+def test_only_the_api_itself_says_that_it_failed(
+    status: int, body: bytes, kind: str, *, api_error: bool
+) -> None:
+    """A 500 or 503 in its own JSON, and nothing that a proxy may have written."""
+    told = failure(status, body, **({"Content_Type": kind} if kind else {}))
+    assert isinstance(told, NoAnswer)
+    assert told.api_error is api_error
+
+
 LOW_CREDIT = (
     b'{"detail":"Your rate is reduced to 6 requests per minute with a burst of 1 requests while '
     b'you have less than $5.0 in credit. Your rate limit resets in ~5s.","status":429,'

@@ -63,6 +63,32 @@ async def test_lose_answer_does_it_and_says_nothing(caller: Caller, endpoint: st
     assert await creates(caller) == (endpoint == "create")
 
 
+async def test_accept_late_answers_an_error_and_does_it_all_the_same(caller: Caller) -> None:
+    """The error comes at once, in the API's own JSON; the prediction is made later, and billed."""
+    answer = await struck(caller, "create", {"do": "accept_late", "ms": 200, "status": 503})
+    assert answer.status == 503
+    assert answer.json["status"] == 503
+    assert await creates(caller) == 0
+    while not await creates(caller):
+        await asyncio.sleep(0.02)
+    assert await creates(caller) == 1
+
+
+async def test_list_late_hides_a_prediction_for_a_while(caller: Caller) -> None:
+    """It runs and is billed; only the list does not show it yet."""
+    answer = await struck(caller, "create", {"do": "list_late", "ms": 300})
+    assert answer.status == 201
+    assert await creates(caller) == 1
+
+    async def listed() -> list[str]:
+        page = await caller.get("/v1/predictions")
+        return [each["id"] for each in page.json["results"]]
+
+    assert answer.json["id"] not in await listed()
+    while answer.json["id"] not in await listed():
+        await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize("endpoint", ANSWERED)
 async def test_reset_body_breaks_an_answer_off(caller: Caller, endpoint: str) -> None:
     """Status, headers and the first bytes come, then the connection is reset."""

@@ -94,6 +94,25 @@ class Error:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptLate:
+    """Answers with an error status at once, and does what was asked for `ms` later."""
+
+    do: ClassVar[str] = "accept_late"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create",)
+    ms: float = _checked(checks.number(0, _MOST_MS))
+    status: int = _checked(checks.whole(400, 599), default=500)
+
+
+@dataclass(frozen=True, slots=True)
+class ListLate:
+    """Leaves the prediction out of the list until `ms` after it was made."""
+
+    do: ClassVar[str] = "list_late"
+    on: ClassVar[tuple[Endpoint, ...]] = ("create",)
+    ms: float = _checked(checks.number(0, _MOST_MS))
+
+
+@dataclass(frozen=True, slots=True)
 class LoseAnswer:
     """Does what was asked for, then closes the connection without a byte."""
 
@@ -269,6 +288,8 @@ Action = (
     | Hang
     | Throttle
     | Error
+    | AcceptLate
+    | ListLate
     | LoseAnswer
     | ResetBody
     | Redirect

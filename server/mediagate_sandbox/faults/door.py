@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 from mediagate_sandbox.clock import Clock
 from mediagate_sandbox.faults import wire
 from mediagate_sandbox.faults.actions import (
+    AcceptLate,
     Delay,
     Error,
     Garbage,
@@ -59,6 +60,13 @@ class FaultDoor:
         self._engine = engine
         self._occasions = occasions
         self._clock = clock
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def stop(self, _application: web.Application) -> None:
+        """Nothing that was still to be accepted is."""
+        for task in self._late:
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)
 
     def middleware(self) -> Middleware:
         """The middleware around all endpoints."""
@@ -73,14 +81,16 @@ class FaultDoor:
             firings = self._engine.fires(await self._occasions.of(request, endpoint))
             _FIRED.set(firings)
             for each in firings:
-                instead = await self._before(request, each)
+                instead = await self._before(request, each, handler)
                 if instead is not None:
                     return instead
             return await self._after_all(request, await _answer(request, handler), firings)
 
         return door
 
-    async def _before(self, request: web.Request, firing: Firing) -> web.StreamResponse | None:
+    async def _before(
+        self, request: web.Request, firing: Firing, handler: Handler
+    ) -> web.StreamResponse | None:
         """Strike before anything is done; what is answered instead, if anything is."""
         match firing.fault.action:
             case Refuse():
@@ -93,9 +103,19 @@ class FaultDoor:
                 return throttled(seconds)
             case Error(status=status, at="request"):
                 return failure(status)
+            case AcceptLate(ms=ms, status=status):
+                await request.read()  # While its connection is there.
+                task = asyncio.create_task(self._accept(request, handler, ms))
+                self._late.add(task)
+                task.add_done_callback(self._late.discard)
+                return failure(status)
             case Redirect(location=location, status=status):
                 return web.Response(status=status, headers={"Location": location})
         return None
+
+    async def _accept(self, request: web.Request, handler: Handler, ms: float) -> None:
+        await self._wait(ms)
+        await _answer(request, handler)
 
     async def _after_all(
         self, request: web.Request, response: web.StreamResponse, firings: Sequence[Firing]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from fractions import Fraction
 
 from mediagate_sandbox.faults.actions import (
@@ -13,6 +14,7 @@ from mediagate_sandbox.faults.actions import (
     EmptyOutput,
     Fail,
     ForeignOutput,
+    ListLate,
 )
 from mediagate_sandbox.faults.engine import Firing
 from mediagate_sandbox.plans import Plan, Step
@@ -43,6 +45,14 @@ def price_factor(firings: Sequence[Firing]) -> Fraction:
         if isinstance(firing.fault.action, DriftPrice):
             factor *= Fraction(firing.fault.action.factor)
     return factor
+
+
+def list_delay(firings: Sequence[Firing]) -> timedelta:
+    """How long after it was made the prediction is left out of the list."""
+    late = [
+        firing.fault.action.ms for firing in firings if isinstance(firing.fault.action, ListLate)
+    ]
+    return timedelta(milliseconds=max(late, default=0.0))
 
 
 def is_mistaken(firings: Sequence[Firing]) -> bool:

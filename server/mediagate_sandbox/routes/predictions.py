@@ -15,7 +15,7 @@ from mediagate_sandbox.documents import prediction_document
 from mediagate_sandbox.door import origin_of
 from mediagate_sandbox.faults.catalogs import as_struck
 from mediagate_sandbox.faults.door import fired
-from mediagate_sandbox.faults.runs import is_mistaken, misplanned, price_factor
+from mediagate_sandbox.faults.runs import is_mistaken, list_delay, misplanned, price_factor
 from mediagate_sandbox.links import Links
 from mediagate_sandbox.models import Catalog
 from mediagate_sandbox.moments import read_moment
@@ -98,6 +98,7 @@ class PredictionRoutes:
         order = self._links.followed(order, origin_of(request, self._settings))
         firings = fired()
         prediction = Prediction(self._store.next_number(), misplanned(order, firings), now)
+        prediction.listed_at = now + list_delay(firings)
         for each in firings:
             each.prediction = prediction.id
         self._store.add(prediction)
@@ -155,6 +156,7 @@ class PredictionRoutes:
     async def list(self, request: web.Request) -> web.Response:
         """`GET /v1/predictions`: newest first; nothing here was ever made on a web site."""
         query, origin = request.query, origin_of(request, self._settings)
+        now = self._clock.now()
         if query.get("source") not in (None, "web"):
             raise bad_request("source must be web if it is given")
         after, before = (
@@ -165,6 +167,7 @@ class PredictionRoutes:
             each
             for each in self._store.newest_first()
             if query.get("source") is None
+            and each.listed_at <= now
             and (after is None or each.created_at >= after)
             and (before is None or each.created_at < before)
         ]

@@ -38,6 +38,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "upload_timeout": "upstream_upload_timeout",
             "sweep_seconds": "sweep_seconds",
             "absent_margin": "absent_margin",
+            "api_error_margin": "api_error_margin",
             "reconcile_seconds": "reconcile_seconds",
         },
         "limits": {

@@ -163,6 +163,9 @@ class Settings(BaseModel):
     absent_margin: float = Field(default=60.0, gt=0, le=3_600)
     """How long after its create timed out one may be declared never to have arrived. Shorter than
     upstream needs to list a prediction, and what was paid may be paid again."""
+    api_error_margin: float = Field(default=20.0, gt=0, le=3_600)
+    """The same for a create that upstream's API answered with a 500 or 503 of its own, from that
+    answer on; never longer than the other."""
 
     webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that callers may have webhooks sent into, besides the public internet; also by plain

@@ -184,7 +184,9 @@ class Timing:
     """How long things may take. Seconds.
 
     `post_timeout` is how long a create waits for its answer. An attempt in doubt can only be
-    declared absent `absent_margin` after that, and then by two sweeps. `sweep` apart, what is in
+    declared absent `absent_margin` after that, and then by two sweeps; one that upstream's API has
+    answered with an error of its own already by two, the last `api_error_margin` after the answer.
+    `sweep` apart, what is in
     doubt is looked for in upstream's list; the first look comes `first_sweep` after the doubt.
     A create is only sent while the store is ours for `lease_margin` more. `reconcile` apart the
     ledger is compared with that list; 0: never.
@@ -192,6 +194,7 @@ class Timing:
 
     post_timeout: float = 30.0
     absent_margin: float = 60.0
+    api_error_margin: float = 20.0
     sweep: float = 30.0
     first_sweep: float = 1.0
     lease_margin: float = 0.2

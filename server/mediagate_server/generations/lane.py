@@ -12,6 +12,7 @@ lane that is run again, by this process or the next, goes on from there:
 
 import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 from mediagate_server import crash_marks, telemetry
 from mediagate_server.catalog import price_json
@@ -40,13 +41,21 @@ from mediagate_server.generations.waking import Wake
 from mediagate_server.generations.whole import Doubt, End, Places, Whole
 from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replacing import replace
-from mediagate_server.replicate.port import Prediction, PredictionStatus, Refusal, Refused
+from mediagate_server.replicate.port import (
+    NoAnswer,
+    Prediction,
+    PredictionStatus,
+    Refusal,
+    Refused,
+)
 from mediagate_server.store.port import AlreadyClaimed
 from mediagate_server.store.records import Attempt, AttemptState, Entry, Generation, Purpose
 
 _FAILED = (PredictionStatus.FAILED,)
 _FAILED_OR_CUT = (*_FAILED, PredictionStatus.CANCELED, PredictionStatus.ABORTED)
 _NEVER_ARRIVED, _NOT_SENT = "never arrived", "not sent"
+MOST_ABSENT: Final = 3
+"""Creates of a model without a successor that may be proven never to have arrived."""
 
 
 class Lane:
@@ -249,7 +258,10 @@ class Lane:
             await self._refused(attempt, self._answer)
         else:
             # Sent, and no answer: it may run and cost. No new attempt.
-            await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
+            failed = isinstance(self._answer, NoAnswer) and self._answer.api_error
+            error_at = self._around.clock.now() if failed else None
+            state = AttemptState.UNCONFIRMED
+            await self._commit("unconfirmed", replace(attempt, state=state, api_error_at=error_at))
 
     async def _requeue(self, attempt: Attempt) -> None:
         """Its callers left before it was sent: it waits for one to come back, in nobody's turn.
@@ -334,13 +346,16 @@ class Lane:
 
     # Another model
 
-    def _successor(self) -> Plan | None:
-        """Who takes over from the newest attempt's model; None where nobody can, or may."""
+    def _successor(self, hope: float = 1.0) -> Plan | None:
+        """Who takes over from the newest attempt's model; None where nobody can, or may.
+
+        Of a usual run `1 / hope` has to be over in what is left of the time.
+        """
         nobody = self._whole.has_told or self._whole.stop.asked or not self._has_tries_left()
         left = self._whole.seconds_left()
         if nobody or left < SHORTEST_RUN:
             return None
-        return next_that_fits(self._plans, self.attempt.model, left)
+        return next_that_fits(self._plans, self.attempt.model, left * hope)
 
     def _has_tries_left(self) -> bool:
         return len(self._tries()) < MOST_ATTEMPTS and not self._whole.quarantine
@@ -407,9 +422,24 @@ class Lane:
         if self._found:
             await self._adopt(self._found)
             return
+        failure = endings.never_arrived()
+        await self._not_taken(
+            self.attempt, failure, _NEVER_ARRIVED, self._after_absent(), AttemptState.ABSENT
+        )
+
+    def _after_absent(self) -> Plan | None:
+        """Who is sent where a create has never arrived: the next model of the chain.
+
+        What holds one model's creates up may hold up all that are sent for it. Only where there is
+        no other model is the same one sent again, a few times.
+        """
+        if len(self._plans) > 1:
+            # Nothing was paid yet: rather one that is only just over in time than none.
+            return self._successor() or self._successor(hope=2.0)
+        tries = attempts.of_lane(self._whole.saved.current, self.key)
+        absent = 1 + sum(other.state is AttemptState.ABSENT for other in tries)
         in_time = self._whole.seconds_left() >= SHORTEST_RUN and self._has_tries_left()
-        again, failure = self.plan if in_time else None, endings.never_arrived()
-        await self._not_taken(self.attempt, failure, _NEVER_ARRIVED, again, AttemptState.ABSENT)
+        return self.plan if in_time and absent < MOST_ABSENT else None
 
     async def _adopt(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction, unless another has it: then look on."""

@@ -2,6 +2,8 @@
 
 An attempt in doubt is adopted where the list has it. It is declared absent only where the list,
 read to its end, did not have it in two sweeps that began when its answer could not come any more.
+Where upstream's API itself has said that the create failed, nothing is on its way any more: two
+sweeps prove it of which the last began a while after that.
 What was declared absent is looked for a while longer: should it turn up, it was paid.
 """
 
@@ -17,7 +19,7 @@ from mediagate_server import telemetry
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations.adopt import Window, assign, fits
-from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.listing import ListUnread, pages
 from mediagate_server.generations.overrun import Overruns
@@ -31,6 +33,9 @@ _log = structlog.get_logger()
 
 BARREN_SWEEPS: Final = 2
 """Complete sweeps without a match that prove an attempt absent."""
+
+_SHORTEST_PAUSE: Final = 0.02
+"""Seconds, so that a timer that is early by nothing does not make for another list."""
 
 LATE: Final = timedelta(minutes=15)
 """How long after it was opened an absent attempt is still looked for."""
@@ -63,13 +68,15 @@ class Sweeper:
         self._roll = roll
         self._overruns = overruns
         self._barren: dict[str, int] = {}
+        self._late_plans: dict[str, Plan | None] = {}
+        """What was sent for those that were declared absent: their generations may be over."""
 
     async def sweep_for_ever(self) -> None:
         """A sweep soon after any new doubt, else every `timing.sweep` seconds."""
         clock, timing = self._around.clock, self._around.timing
         pause = timing.sweep
         while True:
-            if await clock.wait(self._roll.doubt, pause):
+            if await clock.wait(self._roll.doubt, min(pause, self._until_proof())):
                 self._roll.doubt.clear()
                 await clock.wait(asyncio.Event(), timing.first_sweep)
                 pause = timing.first_sweep
@@ -90,13 +97,54 @@ class Sweeper:
         everything = [*sweep.doubts.values(), *(doubt for doubt, _ in sweep.late.values())]
         sweep.listed = await self._list(everything)
         free = await self._free(sweep.listed.predictions)
-        # What may be a create's whose answer is still on its way is nobody's yet.
-        sending = [doubt for lane in self._roll.lanes() if (doubt := lane.sending())]
+        # What may be a create's whose answer is still on its way is nobody's yet; nor what may be
+        # one's that came into doubt while the list was read.
+        open_now = [lane.sending() or lane.in_doubt() for lane in self._roll.lanes()]
+        sending = [one for one in open_now if one and one.attempt.id not in sweep.doubts]
         timing = self._around.timing
         contested = {p.id for p in free if any(fits(doubt, p, timing) for doubt in sending)}
         settled = [prediction for prediction in free if prediction.id not in contested]
         found = assign(everything, settled, timing)
+        self._prefer_doubts(sweep, found)
         self._tell(sweep, found, free)
+
+    def _until_proof(self) -> float:
+        """Seconds until the next look that may prove one in doubt absent; inf: none in sight.
+
+        Only where the last look could read the list: one that cannot be read is asked for no more
+        often than always.
+        """
+        timing, now = self._around.timing, self._around.clock.now()
+        waits = [float("inf")]
+        for lane in self._roll.lanes():
+            if doubt := lane.in_doubt():
+                wait = (proof_time(doubt.attempt, timing) - now).total_seconds()
+                if wait > 0:
+                    waits.append(wait)
+                elif 0 < self._barren.get(doubt.attempt.id, 0) < BARREN_SWEEPS:
+                    waits.append(timing.first_sweep)
+        return max(min(waits), _SHORTEST_PAUSE)
+
+    def _prefer_doubts(self, sweep: _Sweep, found: dict[str, Prediction]) -> None:
+        """What may be an attempt's in doubt is not stopped as one's that was declared absent.
+
+        It may be either's, with the same input. The one in doubt takes it where nothing of its own
+        turns up in time; until then it is nobody's.
+        """
+        timing = self._around.timing
+        for name in found.keys() & sweep.late.keys():
+            prediction = found[name]
+            waiting = [
+                doubt.attempt
+                for doubt in sweep.doubts.values()
+                if doubt.attempt.id not in found and fits(doubt, prediction, timing)
+            ]
+            if waiting:
+                del found[name]
+            for attempt in waiting:
+                if sweep.begun >= proof_time(attempt, timing):
+                    found[attempt.id] = prediction
+                    break
 
     async def _begin(self) -> _Sweep:
         now = self._around.clock.now()
@@ -112,12 +160,15 @@ class Sweeper:
                 if late and not self._overruns.has(attempt.id):
                     doubt = Doubt(attempt, self._plan_of(attempt), self._around.hash_key)
                     sweep.late[attempt.id] = (doubt, record)
+        self._late_plans = {
+            name: doubt.plan for name, (doubt, _) in sweep.late.items()
+        } | {name: plan for name, plan in self._late_plans.items() if name in sweep.doubts}
         return sweep
 
     def _plan_of(self, attempt: Attempt) -> Plan | None:
-        """What an attempt sent, where its generation still lives here."""
+        """What an attempt sent, where that is still known here."""
         lane = self._roll.lane_of(attempt.id)
-        return lane.plan_of(attempt) if lane else None
+        return lane.plan_of(attempt) if lane else self._late_plans.get(attempt.id)
 
     async def _free(self, predictions: Iterable[Prediction]) -> list[Prediction]:
         """Those that no attempt holds, neither in the store nor on its way there."""
@@ -142,6 +193,7 @@ class Sweeper:
                 self._stays(doubt)
             elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
                 telemetry.attempts_absent.inc()
+                self._late_plans[name] = doubt.plan
                 lane.proven_absent()
         for name in self._barren.keys() - sweep.doubts.keys():
             del self._barren[name]
@@ -162,12 +214,12 @@ class Sweeper:
 
     def _is_proof(self, doubt: Doubt, begun: datetime) -> bool:
         """Whether one more list without the attempt proves that it never was."""
-        attempt, timing = doubt.attempt, self._around.timing
-        sent = attempt.sent_at or attempt.created_at
-        if begun < sent + timedelta(seconds=timing.post_timeout + timing.absent_margin):
+        attempt = doubt.attempt
+        in_time = begun >= proof_time(attempt, self._around.timing)
+        if attempt.api_error_at is None and not in_time:
             return False
         self._barren[attempt.id] = self._barren.get(attempt.id, 0) + 1
-        return self._barren[attempt.id] >= BARREN_SWEEPS
+        return in_time and self._barren[attempt.id] >= BARREN_SWEEPS
 
     # The list
 
@@ -182,6 +234,15 @@ class Sweeper:
             except ListUnread:
                 complete = False
         return Listed(tuple(predictions), complete)
+
+
+def proof_time(attempt: Attempt, timing: Timing) -> datetime:
+    """From when on a list without the attempt says that it never was."""
+    sent = attempt.sent_at or attempt.created_at
+    late = sent + timedelta(seconds=timing.post_timeout + timing.absent_margin)
+    if attempt.api_error_at is None:
+        return late
+    return min(late, attempt.api_error_at + timedelta(seconds=timing.api_error_margin))
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:

@@ -145,13 +145,17 @@ class Refused(UpstreamError):
 class NoAnswer(UpstreamError):
     """No readable answer: timeout, reset, 408, 499, 5xx, or a 2xx that cannot be understood.
 
-    After a create this means doubt: the prediction may exist and cost money.
+    After a create this means doubt: the prediction may exist and cost money. `api_error`: the API
+    itself said that it failed (a 500 or 503 with its own JSON), not something on the way to it.
     """
 
-    def __init__(self, cause: str, *, http_status: int | None = None) -> None:
+    def __init__(
+        self, cause: str, *, http_status: int | None = None, api_error: bool = False
+    ) -> None:
         super().__init__(f"no readable answer from upstream: {cause}")
         self.cause = cause
         self.http_status = http_status
+        self.api_error = api_error
 
 
 class StreamLimitReached(UpstreamError):

@@ -29,6 +29,11 @@ _REFUSALS = {
 # Client errors by number, but written by a machine on the way that gave up waiting: the request
 # may have been carried on behind it.
 _IN_DOUBT = frozenset({408, 499})
+_API_ERRORS = frozenset({500, 503})
+_PROBLEM_MEMBERS = frozenset(
+    {"title", "detail", "status", "type", "instance", "invalid_fields", "retry_after"}
+)
+"""What the API's own errors consist of. Those of proxies that write JSON have more, or other words."""
 _RESETS_IN = re.compile(r"resets in ~?([0-9]{1,6}(?:\.[0-9]{1,6})?) ?s")
 _LONGEST_WAIT = 86_400.0
 _LONGEST_KEPT = 60.0
@@ -50,7 +55,11 @@ def failure_of(
     A redirect is never followed, so it answers nothing: after a create it is a doubt.
     """
     if not 400 <= status < 500 or status in _IN_DOUBT:
-        return NoAnswer(f"http status {status}", http_status=status)
+        return NoAnswer(
+            f"http status {status}",
+            http_status=status,
+            api_error=status in _API_ERRORS and _is_api_error(status, headers, body),
+        )
     refusal = _REFUSALS.get(status, Refusal.OTHER)
     document = _document(body)
     return Refused(
@@ -74,6 +83,23 @@ def unanswered(failure: Exception) -> UpstreamError:
     if isinstance(told, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return Refused(Refusal.UNREACHABLE)
     return NoAnswer("the connection broke")
+
+
+def _is_api_error(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether the API wrote this error itself: then nobody behind it is still at work on the request.
+
+    Where that is not certain it is not so: the create is looked for a minute longer.
+    """
+    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type not in {"application/json", "application/problem+json"}:
+        return False
+    document = _document(body)
+    told = document.get("detail") or document.get("title")
+    return (
+        isinstance(told, str)
+        and document.keys() <= _PROBLEM_MEMBERS
+        and document.get("status", status) == status
+    )
 
 
 def _document(body: bytes) -> dict[str, Any]:

@@ -170,7 +170,8 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     `price` is the price list held at submit, as text of the catalog's; `input_hash` is a keyed
     hash of the input sent, to recognise it in upstream's list without keeping it. `sent_at` is the
     time of the commit that precedes the send; None while it waits. `cost` is what is held, then
-    what it cost; `charged` says what of, once it is settled on a terminal record.
+    what it cost; `charged` says what of, once it is settled on a terminal record. `api_error_at` is
+    when upstream's API answered it with an error of its own, which leaves it in doubt.
     """
 
     id: str
@@ -189,6 +190,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     completed_at: datetime | None = None
     sent_at: datetime | None = None
     charged: Charged | None = None
+    api_error_at: datetime | None = None
 
 
 class Place(Struct, frozen=True):

@@ -22,6 +22,8 @@ class Chance:
     seed: int
     bugs: float = 0.0
     """How often something raises that nobody expects."""
+    api_errors: bool = True
+    """Whether upstream's API answers creates with errors of its own."""
     now: Callable[[], float] = lambda: 0.0
     kill: Callable[[], None] = lambda: None
     trace: list[str] = field(default_factory=list)
@@ -32,6 +34,7 @@ class Chance:
         self.random = Random(self.seed)
         self._bugs = Random(f"bugs of {self.seed}")
         self._poison = Random(f"poison of {self.seed}")
+        self.api = Random(f"errors of the API of {self.seed}")
         self.trouble = self.random.choice((0.0, 0.02, 0.1, 0.3))
         deaths = self.random.choice((0, 1, 2, 4, 8))
         self._deaths = {self.random.randint(1, 60 + 60 * deaths) for _ in range(deaths)}
@@ -48,6 +51,11 @@ class Chance:
     def goes_wrong(self, share: float = 1.0) -> bool:
         """Whether this time it does."""
         return self.random.random() < self.trouble * share and not self.quiet
+
+    def api_fails(self) -> bool:
+        """Whether the API answers a create with an error of its own."""
+        fails = self.api.random() < self.trouble / 2
+        return fails and self.api_errors and not self.quiet
 
     def breaks(self) -> None:
         """Raise, now and then, what a bug of ours would."""

@@ -96,6 +96,8 @@ class Door:
             await self._pause(self._chance.latency())
             self._held_until = loop.time() + random.choice((1.0, 5.0))
             raise Refused(Refusal.THROTTLED)
+        if not fate and self._chance.api_fails():
+            return await self._fail(request, attempt)
         made: asyncio.Future[Run] = loop.create_future()
 
         def arrive() -> None:
@@ -118,6 +120,23 @@ class Door:
         await self._if_alive()
         self._chance.breaks()
         return self._upstream.show(run)
+
+    async def _fail(self, request: CreateRequest, attempt: str) -> Prediction:
+        """The API says that it failed. It may have made the prediction, or make it yet.
+
+        What it made is listed before nobody looks for it any more, but where it hides things.
+        """
+        random, hides = self._chance.api, self._upstream.hides
+        await self._pause(random.choice((0.02, 0.3, 20.0)))
+        if random.random() < 0.5:
+            after, lag = random.uniform(0, 8), random.uniform(0, 90 if hides else 10)
+
+            def arrive() -> None:
+                self._chance.event(f"taken {attempt} in spite of an error")
+                self._upstream.accept(request, attempt, lag)
+
+            asyncio.get_running_loop().call_later(after, arrive)
+        raise NoAnswer("http status 500", http_status=500, api_error=True)
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
         """See doors.UpstreamDoor."""

@@ -21,6 +21,7 @@ from .process import Died, Process
 from .upstream import Run, Upstream
 from .virtual_time import VirtualLoop
 
+_OVERRUN: Final = "an attempt declared absent was paid after all"
 HOUR: Final = 3_600.0
 LATE: Final = 20 * 60.0
 """Longer than what was declared absent is looked for."""
@@ -37,15 +38,16 @@ class Outcome:
     predictions: int
     deaths: int
     absent: int
+    overruns: int
     broken: int
 
 
 class World:
     """Everything that outlives a process."""
 
-    def __init__(self, seed: int, bugs: float) -> None:
+    def __init__(self, seed: int, bugs: float, *, api_errors: bool) -> None:
         loop = asyncio.get_running_loop()
-        self.chance = Chance(seed, bugs, loop.time, self._kill)
+        self.chance = Chance(seed, bugs, api_errors, loop.time, self._kill)
         self.upstream = Upstream(self.chance.random, loop.time)
         self.upstream.ended = self._ended
         self.network = Network(self.chance, self.upstream)
@@ -151,25 +153,26 @@ class World:
         task.add_done_callback(self._tasks.discard)
 
 
-def simulate(seed: int, *, bugs: float = 0.0) -> Outcome:
+def simulate(seed: int, *, bugs: float = 0.0, api_errors: bool = True) -> Outcome:
     """Run it; AssertionError where something does not hold.
 
-    `bugs` is the share of upstream's answers that something in the gate falls over.
+    `bugs` is the share of upstream's answers that something in the gate falls over. `api_errors`:
+    upstream's API answers creates with errors of its own.
     """
     with (
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
         structlog.testing.capture_logs() as logs,
     ):
-        return runner.run(_simulate(seed, logs, bugs))
+        return runner.run(_simulate(seed, logs, bugs, api_errors=api_errors))
 
 
-async def _simulate(seed: int, logs: list[Any], bugs: float) -> Outcome:
+async def _simulate(seed: int, logs: list[Any], bugs: float, *, api_errors: bool) -> Outcome:
     failures: list[BaseException] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(
         lambda _, context: failures.append(context.get("exception") or AssertionError(context))
     )
-    world = World(seed, bugs)
+    world = World(seed, bugs, api_errors=api_errors)
     await world.run()
     assert not failures, failures
     broken = [entry for entry in logs if entry["event"].endswith(" broke")]
@@ -183,6 +186,7 @@ async def _simulate(seed: int, logs: list[Any], bugs: float) -> Outcome:
         predictions=len(world.upstream.runs),
         deaths=sum(line.endswith(" death") for line in world.chance.trace),
         absent=attempts["absent"],
+        overruns=sum(entry["event"] == _OVERRUN for entry in logs),
         broken=sum(entry["event"] == "generation broke" for entry in broken),
     )
 

@@ -81,8 +81,8 @@ class Upstream:
         self._random = random
         self._now = now
 
-    def accept(self, request: CreateRequest, attempt: str) -> Run:
-        """A create has arrived: it will run and cost."""
+    def accept(self, request: CreateRequest, attempt: str, lag: float | None = None) -> Run:
+        """A create has arrived: it will run and cost. `lag` is when the list has it, in seconds."""
         random, now = self._random, self._now()
         begins = now + random.choice((0.1, 1.0, 20.0))
         letter = request.target[-6]
@@ -103,6 +103,8 @@ class Upstream:
             words=words,
             pace=pace,
         )
+        if lag is not None:
+            run.listed_from = now + lag
         deadline = now + request.cancel_after
         if deadline < run.ends:
             run.end("aborted" if deadline < begins else "canceled", max(deadline, now))

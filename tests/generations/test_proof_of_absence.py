@@ -1,0 +1,159 @@
+"""When a create in doubt is proven absent, in virtual time: to the second, from its answer on."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.work import Work
+from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
+from mediagate_server.interceptors.outbound.turn import Turn
+from mediagate_server.replicate.port import (
+    CreateRequest,
+    NoAnswer,
+    Prediction,
+    PredictionPage,
+    PredictionStatus,
+)
+from mediagate_server.store.records import AttemptState, Generation, State
+from tests.faults.simulation.chance import Chance
+from tests.faults.simulation.disk import DiskStore, new_disk
+from tests.faults.simulation.process import Clock
+from tests.faults.simulation.upstream import BEGIN
+from tests.faults.simulation.virtual_time import VirtualLoop
+from tests.generations.upstreams import NoUpstream, free_turn
+
+CATALOG = Catalog.load()
+FRAME = MediaInput("https://example.com/a.png")
+CHAINS: dict[str, tuple[ModelRequest, float]] = {
+    "text": (ModelRequest(Modality.TEXT, "llama-405b", {"prompt": "x"}), 600.0),
+    "image": (ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": "x"}), 300.0),
+    "video": (
+        ModelRequest(Modality.VIDEO, "minimax-video", {"prompt": "x", "first_frame": FRAME}),
+        1_800.0,
+    ),
+    "audio": (ModelRequest(Modality.AUDIO, "suno", {"prompt": "x", "kind": "music"}), 300.0),
+}
+"""The brief's chains, with the timeouts that a request has which names none."""
+
+ANSWERS: dict[str, tuple[float, bool, float]] = {
+    "500": (0.2, True, 20.2),
+    "a slow 503": (25.0, True, 45.0),
+    "504": (29.0, False, 91.0),
+    "reset": (0.1, False, 91.0),
+    "lost": (30.0, False, 91.0),
+}
+"""After how many seconds the answer comes, whether the API wrote it, and how long the doubt lasts."""
+
+
+class Upstream(NoUpstream):
+    """Its API fails for the first creates and takes the next; lists show `listed`."""
+
+    def __init__(self, failures: int, answer: tuple[float, bool, float]) -> None:
+        self.failures = failures
+        self.after, self.by_api, _ = answer
+        self.created: list[float] = []
+        self.lists: list[float] = []
+        self.unread = False
+
+    def try_admit(self, model: str) -> Turn | None:
+        return free_turn()
+
+    async def admit(self, *_: Any, **__: Any) -> Turn:
+        return free_turn()
+
+    async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
+        self.created.append(asyncio.get_running_loop().time())
+        if len(self.created) <= self.failures:
+            await asyncio.sleep(self.after)
+            raise NoAnswer("no", api_error=self.by_api)
+        return Prediction(
+            f"p{len(self.created)}",
+            PredictionStatus.SUCCEEDED,
+            output=["https://files.example/a.bin"],
+            metrics={"predict_time": 1},
+            created_at=BEGIN + timedelta(seconds=self.created[-1]),
+        )
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        self.lists.append(asyncio.get_running_loop().time())
+        if self.unread:
+            raise NoAnswer("no list")
+        return PredictionPage((), None)
+
+
+async def ended(upstream: Upstream, request: ModelRequest, timeout: float) -> Generation:
+    """The generation that this request makes, at its end."""
+
+    def is_alive() -> bool:
+        return True
+
+    submission = Submission("local", "Generate", "r", "f", timeout)
+    store = DiskStore(new_disk(), Chance(0), is_alive)
+    await store.__aenter__()
+    store._chance.quiet = True
+    around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
+    async with Generations(around, max_in_flight=lambda _: 0) as generations:
+
+        async def planned() -> Work:
+            return Work.of(*CATALOG.candidates(request).plans)
+
+        async with await generations.start(submission, planned) as attachment:
+            return await attachment.until_settled(None)
+
+
+def run(upstream: Upstream, kind: str) -> Generation:
+    """The same in virtual time."""
+    request, timeout = CHAINS[kind]
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(ended(upstream, request, timeout))
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("kind", CHAINS)
+def test_each_chain_reaches_its_last_link_within_its_timeout(kind: str, answer: str) -> None:
+    """With every wait as it really is; each model is sent to once."""
+    plans = CATALOG.candidates(CHAINS[kind][0]).plans
+    upstream = Upstream(len(plans) - 1, ANSWERS[answer])
+    done = run(upstream, kind)
+    assert [one.model for one in done.attempts] == [plan.slug for plan in plans]
+    assert done.state is State.SUCCEEDED
+    assert {one.state for one in done.attempts[:-1]} == {AttemptState.ABSENT}
+    waits = [after - before for before, after in zip(upstream.created, upstream.created[1:])]
+    for wait in waits:
+        assert ANSWERS[answer][2] <= wait < ANSWERS[answer][2] + 1.0
+
+
+def test_a_list_that_cannot_be_read_proves_nothing_and_is_not_asked_for_more_often() -> None:
+    """The doubt lasts until the list is there again; meanwhile it is asked for twice a minute."""
+    upstream = Upstream(1, ANSWERS["500"])
+    upstream.unread = True
+
+    async def heal() -> Generation:
+        request, timeout = CHAINS["video"]
+        making = asyncio.create_task(ended(upstream, request, timeout))
+        await asyncio.sleep(600)
+        assert len(upstream.created) == 1
+        assert len(upstream.lists) < 40
+        upstream.unread = False
+        return await making
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        done = runner.run(heal())
+    assert done.state is State.SUCCEEDED
+    assert 600 < upstream.created[1] < 635

@@ -1,0 +1,203 @@
+"""Creates that upstream fails to answer: the next model of the chain, and one paid create."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from mediagate.v1 import (
+    audio_pb2,
+    generation_pb2,
+    generations_pb2,
+    image_pb2,
+    medium_pb2,
+    options_pb2,
+    text_pb2,
+    video_pb2,
+)
+from mediagate_sandbox.server import Sandbox
+from mediagate_server import telemetry
+
+from .asking import QUICK, bill, order
+from .failures import reason_of, retry_after
+from .gates import Opener, Stubs
+
+State = generation_pb2.Generation
+Tried = generation_pb2.Attempt
+Options = options_pb2.GenerationOptions
+Policy = options_pb2.FallbackPolicy
+BRISK: dict[str, Any] = {**QUICK, "api_error_margin": 0.5}
+
+CHAINS = {
+    "text": [
+        "meta/llama-4-maverick-instruct",
+        "meta/meta-llama-3-70b-instruct",
+        "openai/gpt-4.1",
+    ],
+    "image": [
+        "black-forest-labs/flux-1.1-pro",
+        "black-forest-labs/flux-dev",
+        "stability-ai/sdxl",
+        "playgroundai/playground-v2.5-1024px-aesthetic",
+    ],
+    "video": [
+        "minimax/video-01",
+        "luma/ray-2-720p",
+        "runwayml/gen4-turbo",
+        "christophy/stable-video-diffusion",
+    ],
+    "audio": ["suno-ai/bark", "meta/musicgen", "lucataco/magnet"],
+}
+"""The chains of llama-405b, flux-pro, minimax-video and suno."""
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "500": {"do": "error", "status": 500},
+    "503": {"do": "error", "status": 503},
+    "504": {"do": "error", "status": 504},
+    "reset": {"do": "refuse"},
+}
+
+
+async def made(stubs: Stubs, kind: str) -> generation_pb2.Generation:
+    """Something of a kind by the default model of the brief, with its default timeout."""
+    answer: Any
+    if kind == "text":
+        answer = await stubs.text.GenerateText(
+            text_pb2.GenerateTextRequest(
+                prompt="[[tokens=5]] Hello", options=Options(model="llama-405b")
+            )
+        )
+    elif kind == "image":
+        answer = await stubs.image.GenerateImage(
+            image_pb2.GenerateImageRequest(prompt="A cat", options=Options(model="flux-pro"))
+        )
+    elif kind == "video":
+        request = video_pb2.GenerateVideoRequest(
+            prompt="A dog",
+            first_frame=medium_pb2.MediaInput(uri="https://example.com/dog.png"),
+            options=Options(model="minimax-video"),
+        )
+        request.wait.FromSeconds(120)
+        answer = await stubs.video.GenerateVideo(request)
+    else:
+        answer = await stubs.audio.GenerateAudio(
+            audio_pb2.GenerateAudioRequest(
+                prompt="A song",
+                kind=audio_pb2.AUDIO_KIND_MUSIC,
+                options=Options(model="suno"),
+            )
+        )
+    generation: generation_pb2.Generation = answer.generation
+    return generation
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_chains_end_on_each_of_their_links(
+    sandbox: Sandbox, open_gate: Opener, fault: str
+) -> None:
+    """However many creates before it never arrive: each model is tried once, one is paid."""
+    async with open_gate(sandbox.url, **BRISK) as (stubs, _):
+
+        async def end_on(kind: str, link: int) -> None:
+            done = await made(stubs, kind)
+            assert [one.model for one in done.attempts] == CHAINS[kind][: link + 1]
+            assert done.state == State.STATE_SUCCEEDED
+            assert [one.state for one in done.attempts] == [
+                *[Tried.STATE_ABSENT] * link,
+                Tried.STATE_SUCCEEDED,
+            ]
+            assert [one.cost.usd_nanos for one in done.attempts[:-1]] == [0] * link
+            paid.append(done.attempts[-1].prediction_id)
+
+        for link in range(1, 4):
+            paid: list[str] = []
+            kinds = {kind: models for kind, models in CHAINS.items() if len(models) > link}
+            failing = [model for models in kinds.values() for model in models[:link]]
+            await order(
+                sandbox, *({**FAULTS[fault], "on": "create", "model": one} for one in failing)
+            )
+            before = len((await bill(sandbox))["entries"])
+            await asyncio.gather(*(end_on(kind, link) for kind in kinds))
+            entries = (await bill(sandbox))["entries"][before:]
+            assert sorted(paid) == sorted(entry["id"] for entry in entries)
+
+
+async def test_where_no_link_is_taken_the_request_may_be_sent_again(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """UNAVAILABLE with a time to come back, at no cost, after each model was tried once."""
+    await order(sandbox, {"do": "error", "on": "create", "status": 500})
+    async with open_gate(sandbox.url, **BRISK) as (stubs, _):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await made(stubs, "text")
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(caught.value) == "UPSTREAM_UNAVAILABLE"
+    assert retry_after(caught.value)
+    assert not (await bill(sandbox))["entries"]
+
+
+async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """Two creates of three never arrive; of four none is sent after the third."""
+    fault = {"do": "error", "on": "create", "status": 503}
+    alone = text_pb2.GenerateTextRequest(
+        prompt="Hello", options=Options(fallback=Policy(mode=Policy.MODE_NONE))
+    )
+    await order(sandbox, {**fault, "times": 2})
+    async with open_gate(sandbox.url, **BRISK) as (stubs, _):
+        done = (await stubs.text.GenerateText(alone)).generation
+        assert [one.state for one in done.attempts] == [
+            Tried.STATE_ABSENT,
+            Tried.STATE_ABSENT,
+            Tried.STATE_SUCCEEDED,
+        ]
+        assert len({one.model for one in done.attempts}) == 1
+        await order(sandbox, {**fault, "times": 4})
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.text.GenerateText(alone)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert len((await bill(sandbox))["entries"]) == 1
+
+
+async def found(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
+    """The generation as it stands."""
+    request = generations_pb2.GetGenerationRequest(id=generation_id)
+    answer = await stubs.generations.GetGeneration(request)
+    generation: generation_pb2.Generation = answer.generation
+    return generation
+
+
+@pytest.mark.parametrize("lag", [0, 700, 4_500])
+async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarmed(
+    sandbox: Sandbox, open_gate: Opener, lag: int
+) -> None:
+    """What the list shows in time is adopted; later it is stopped, settled and counted.
+
+    Each is in the cost of its generation, which is the bill. Times are a twentieth of the real.
+    """
+    await order(
+        sandbox,
+        {"do": "accept_late", "on": "create", "ms": 50, "times": 1},
+        {"do": "list_late", "on": "create", "ms": lag, "times": 1},
+    )
+    before = telemetry.attempts_overrun._value.get()
+    margin = {**BRISK, "api_error_margin": 1.0, "sweep_seconds": 0.2}
+    async with open_gate(sandbox.url, **margin) as (stubs, _):
+        request = text_pb2.GenerateTextRequest(
+            prompt="[[run_ms=50]] Hello", options=Options(model="llama-405b")
+        )
+        done = (await stubs.text.GenerateText(request)).generation
+        assert done.state == State.STATE_SUCCEEDED
+        overruns = lag > 2_000
+        billed = await bill(sandbox)
+        assert len(billed["entries"]) == 1 + overruns
+        while overruns and not done.attempts[0].prediction_id:
+            await asyncio.sleep(0.1)
+            done = await found(stubs, done.id)
+        assert telemetry.attempts_overrun._value.get() - before == overruns
+        held = [one.prediction_id for one in done.attempts]
+        assert sorted(held) == sorted(entry["id"] for entry in billed["entries"])
+        assert done.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
