@@ -187,7 +187,7 @@ async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarm
     margin = {**BRISK, "api_error_margin": 1.0, "sweep_seconds": 0.2}
     async with open_gate(sandbox.url, **margin) as (stubs, _):
         request = text_pb2.GenerateTextRequest(
-            prompt="[[run_ms=50]] Hello", options=Options(model="llama-405b")
+            prompt="[[run_ms=50]] Hello", options=Options(model="openai/gpt-4o")
         )
         done = (await stubs.text.GenerateText(request)).generation
         assert done.state == State.STATE_SUCCEEDED
