@@ -160,9 +160,9 @@ class Sweeper:
                 if late and not self._overruns.has(attempt.id):
                     doubt = Doubt(attempt, self._plan_of(attempt), self._around.hash_key)
                     sweep.late[attempt.id] = (doubt, record)
-        self._late_plans = {
-            name: doubt.plan for name, (doubt, _) in sweep.late.items()
-        } | {name: plan for name, plan in self._late_plans.items() if name in sweep.doubts}
+        self._late_plans = {name: doubt.plan for name, (doubt, _) in sweep.late.items()} | {
+            name: plan for name, plan in self._late_plans.items() if name in sweep.doubts
+        }
         return sweep
 
     def _plan_of(self, attempt: Attempt) -> Plan | None:
