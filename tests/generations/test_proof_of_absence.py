@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -52,7 +53,7 @@ ANSWERS: dict[str, tuple[float, bool, float]] = {
     "reset": (0.1, False, 91.0),
     "lost": (30.0, False, 91.0),
 }
-"""After how many seconds the answer comes, whether the API wrote it, and how long the doubt lasts."""
+"""After how many seconds it comes, whether the API wrote it, and how long the doubt lasts."""
 
 
 class Upstream(NoUpstream):
@@ -97,13 +98,14 @@ class Upstream(NoUpstream):
         return PredictionPage((), None)
 
 
-async def ended(upstream: Upstream, request: ModelRequest, timeout: float) -> Generation:
-    """The generation that this request makes, at its end."""
+async def ended(upstream: Upstream, kind: str) -> Generation:
+    """The generation that this kind of request makes, at its end."""
+    request, seconds = CHAINS[kind]
 
     def is_alive() -> bool:
         return True
 
-    submission = Submission("local", "Generate", "r", "f", timeout)
+    submission = Submission("local", "Generate", "r", "f", seconds)
     store = DiskStore(new_disk(), Chance(0), is_alive)
     await store.__aenter__()
     store._chance.quiet = True
@@ -119,9 +121,8 @@ async def ended(upstream: Upstream, request: ModelRequest, timeout: float) -> Ge
 
 def run(upstream: Upstream, kind: str) -> Generation:
     """The same in virtual time."""
-    request, timeout = CHAINS[kind]
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(ended(upstream, request, timeout))
+        return runner.run(ended(upstream, kind))
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -134,9 +135,8 @@ def test_each_chain_reaches_its_last_link_within_its_timeout(kind: str, answer: 
     assert [one.model for one in done.attempts] == [plan.slug for plan in plans]
     assert done.state is State.SUCCEEDED
     assert {one.state for one in done.attempts[:-1]} == {AttemptState.ABSENT}
-    waits = [after - before for before, after in zip(upstream.created, upstream.created[1:])]
-    for wait in waits:
-        assert ANSWERS[answer][2] <= wait < ANSWERS[answer][2] + 1.0
+    for before, after in pairwise(upstream.created):
+        assert ANSWERS[answer][2] <= after - before < ANSWERS[answer][2] + 1.0
 
 
 def test_a_list_that_cannot_be_read_proves_nothing_and_is_not_asked_for_more_often() -> None:
@@ -145,8 +145,7 @@ def test_a_list_that_cannot_be_read_proves_nothing_and_is_not_asked_for_more_oft
     upstream.unread = True
 
     async def heal() -> Generation:
-        request, timeout = CHAINS["video"]
-        making = asyncio.create_task(ended(upstream, request, timeout))
+        making = asyncio.create_task(ended(upstream, "video"))
         await asyncio.sleep(600)
         assert len(upstream.created) == 1
         assert len(upstream.lists) < 40

@@ -63,30 +63,33 @@ async def test_lose_answer_does_it_and_says_nothing(caller: Caller, endpoint: st
     assert await creates(caller) == (endpoint == "create")
 
 
-async def test_accept_late_answers_an_error_and_does_it_all_the_same(caller: Caller) -> None:
+async def test_accept_late_answers_an_error_and_does_it_all_the_same(
+    still: Caller, clock: ManualClock
+) -> None:
     """The error comes at once, in the API's own JSON; the prediction is made later, and billed."""
-    answer = await struck(caller, "create", {"do": "accept_late", "ms": 200, "status": 503})
+    answer = await struck(still, "create", {"do": "accept_late", "ms": 20_000, "status": 503})
     assert answer.status == 503
     assert answer.json["status"] == 503
-    assert await creates(caller) == 0
-    while not await creates(caller):
-        await asyncio.sleep(0.02)
-    assert await creates(caller) == 1
+    await clock.advance(19.9)
+    assert await creates(still) == 0
+    await clock.advance(0.1)
+    assert await creates(still) == 1
 
 
-async def test_list_late_hides_a_prediction_for_a_while(caller: Caller) -> None:
+async def test_list_late_hides_a_prediction_for_a_while(still: Caller, clock: ManualClock) -> None:
     """It runs and is billed; only the list does not show it yet."""
-    answer = await struck(caller, "create", {"do": "list_late", "ms": 300})
+    answer = await struck(still, "create", {"do": "list_late", "ms": 90_000})
     assert answer.status == 201
-    assert await creates(caller) == 1
+    assert await creates(still) == 1
 
     async def listed() -> list[str]:
-        page = await caller.get("/v1/predictions")
+        page = await still.get("/v1/predictions")
         return [each["id"] for each in page.json["results"]]
 
+    await clock.advance(89.9)
     assert answer.json["id"] not in await listed()
-    while answer.json["id"] not in await listed():
-        await asyncio.sleep(0.02)
+    await clock.advance(0.1)
+    assert answer.json["id"] in await listed()
 
 
 @pytest.mark.parametrize("endpoint", ANSWERED)

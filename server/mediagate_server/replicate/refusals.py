@@ -33,7 +33,7 @@ _API_ERRORS = frozenset({500, 503})
 _PROBLEM_MEMBERS = frozenset(
     {"title", "detail", "status", "type", "instance", "invalid_fields", "retry_after"}
 )
-"""What the API's own errors consist of. Those of proxies that write JSON have more, or other words."""
+"""What the API's own errors consist of. Those of proxies that write JSON have more, or others."""
 _RESETS_IN = re.compile(r"resets in ~?([0-9]{1,6}(?:\.[0-9]{1,6})?) ?s")
 _LONGEST_WAIT = 86_400.0
 _LONGEST_KEPT = 60.0
@@ -86,7 +86,7 @@ def unanswered(failure: Exception) -> UpstreamError:
 
 
 def _is_api_error(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether the API wrote this error itself: then nobody behind it is still at work on the request.
+    """Whether the API wrote this error itself: then nothing behind it is still at work on it.
 
     Where that is not certain it is not so: the create is looked for a minute longer.
     """
