@@ -271,6 +271,7 @@ class Gate:
             upstream.outbound.create_policy,
             account=settings.upstream_account,
             exclusive=settings.upstream_exclusive,
+            playback=settings.upstream_playback,
             sandbox=upstream.sandboxed,
             creates_per_second=settings.creates_per_minute / 60,
             clock=self._clock,

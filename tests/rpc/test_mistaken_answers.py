@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import (
+    cost_pb2,
     generation_pb2,
     generations_pb2,
     image_pb2,
@@ -184,11 +185,19 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-@pytest.mark.parametrize("created", [{}, {"created_at": "2025-06-01T10:00:00.123456789Z"}])
+OLD_OR_NO_TIMES = [
+    {},
+    {"created_at": None},
+    {"created_at": "no time"},
+    {"created_at": "2025-06-01T10:00:00.123456789Z"},
+]
+
+
+@pytest.mark.parametrize("created", OLD_OR_NO_TIMES)
 async def test_a_server_that_plays_back_one_recording_is_followed(
-    scripted: ScriptedUpstream, stubs: Stubs, created: dict[str, str]
+    scripted: ScriptedUpstream, open_gate: Opener, created: dict[str, str]
 ) -> None:
-    """Ids and all: what is said to be of other days, or of none, is nobody's."""
+    """Ids and all, where the operator says that it is one."""
     metrics = {"input_token_count": 1, "output_token_count": 1, "predict_time": 1.0}
     done = {"status": "succeeded", "output": ["recorded"], "metrics": metrics, **created}
 
@@ -197,8 +206,50 @@ async def test_a_server_that_plays_back_one_recording_is_followed(
         return await says({"id": ID, **done, "status": "processing"}, 201)(request)
 
     scripted.creates, scripted.gets = [repeats], [says({"id": ID, **done})]
-    for number in range(3):
-        assert (await said(stubs, f"Question {number}")).text.text == "recorded"
+    async with open_gate(scripted.url, upstream_playback=True) as (stubs, _):
+        for number in range(3):
+            assert (await said(stubs, f"Question {number}")).text.text == "recorded"
+
+
+@pytest.mark.parametrize("created", OLD_OR_NO_TIMES)
+@pytest.mark.parametrize("status", ["succeeded", "processing"])
+async def test_what_an_answer_says_of_its_age_opens_nothing(
+    scripted: ScriptedUpstream, open_gate: Opener, status: str, created: dict[str, str]
+) -> None:
+    """One caller's prediction is told to no other, old, without a time or with none that is one."""
+    metrics = {"input_token_count": 1, "output_token_count": 1, "predict_time": 1.0}
+    done = {"status": "succeeded", "output": ["private"], "metrics": metrics, **created}
+    scripted.gets = [says({"id": ID, **done})]
+
+    async def repeats(request: Any) -> Any:
+        request[NAMED] = ID
+        return await says({"id": ID, **done, "status": status}, 201)(request)
+
+    scripted.creates = [repeats]
+    async with open_gate(scripted.url, **QUICK) as (stubs, _):
+        assert (await said(stubs, "One's own")).text.text == "private"
+        await check_in_doubt(stubs)
+    assert len(scripted.posted) == 2
+
+
+@pytest.mark.parametrize("again", [1, 99])
+async def test_a_poll_that_is_answered_with_another_prediction(
+    scripted: ScriptedUpstream, open_gate: Opener, again: int
+) -> None:
+    """It is asked once more; where nothing else comes, it is lost at an unknown cost."""
+    metrics = {"input_token_count": 1, "output_token_count": 1, "predict_time": 1.0}
+    others = says({"id": "another", "status": "succeeded", "output": ["private"]})
+    own = says({"id": ID, "status": "succeeded", "output": ["own"], "metrics": metrics})
+    scripted.creates = [says({"id": ID, "status": "processing"}, 201)]
+    scripted.gets = [*[others] * again, own]
+    async with open_gate(scripted.url) as (stubs, _):
+        made = await said(stubs, "x")
+    assert "private" not in str(made)
+    if again == 1:
+        assert (made.text.text, made.cost.state) == ("own", cost_pb2.COST_STATE_SETTLED)
+    else:
+        assert made.state == State.STATE_FAILED
+        assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
 
 
 async def check_in_doubt(stubs: Stubs) -> None:

@@ -29,6 +29,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "account": "upstream_account",
             "webhook_secrets": "webhook_secrets",
             "exclusive": "upstream_exclusive",
+            "playback": "upstream_playback",
             "creates_per_minute": "creates_per_minute",
             "reads_per_minute": "reads_per_minute",
             "max_streams": "upstream_max_streams",

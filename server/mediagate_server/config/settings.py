@@ -146,6 +146,9 @@ class Settings(BaseModel):
     """Secrets that webhooks may be signed with, besides the one that upstream tells when asked."""
     upstream_exclusive: bool = True
     """Whether nobody else uses this account: then a prediction that no attempt holds is ours."""
+    upstream_playback: bool = False
+    """Whether upstream plays recordings back, one id for all: then a create may be answered with a
+    prediction that another attempt has. Never so for an upstream that charges."""
     creates_per_minute: PerMinute = 600
     reads_per_minute: PerMinute = 3_000
     upstream_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_200

@@ -9,13 +9,11 @@ in there: it knows for sure of nearly all new ids that they are new.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from mediagate_server import telemetry
-from mediagate_server.replicate.port import Prediction
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import Attempt
 
@@ -23,8 +21,6 @@ _log = structlog.get_logger()
 
 _MOST: Final = 200_000
 """Ids that are read at the start. Where the store has more, it is asked about every id."""
-_RECENT: Final = timedelta(days=1)
-"""What was created longer ago is of a recording."""
 _BITS: Final = 1 << 22
 _PROBES: Final = range(4)
 """With 200,000 ids one new id in a thousand is asked about, with a million one in seven."""
@@ -102,15 +98,6 @@ class Claims:
         for attempt in attempts:
             if self._held.get(attempt.prediction_id) == attempt.id:
                 del self._held[attempt.prediction_id]
-
-
-def is_played_back(prediction: Prediction, now: datetime) -> bool:
-    """Whether a create's answer tells of a prediction of other days, or of none in particular.
-
-    So does a server that plays back recordings of Replicate, one id for all: there nothing is
-    anybody's, and every answer is followed. Replicate itself always says when it was created.
-    """
-    return prediction.created_at is None or now - prediction.created_at > _RECENT
 
 
 def tell_of_mistake(generation_id: str, attempt_id: str, prediction_id: str) -> None:

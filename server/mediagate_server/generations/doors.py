@@ -211,7 +211,8 @@ class Surroundings:
     """What every life works with.
 
     `account` names the upstream account; `exclusive`: nobody else uses it, so that what its list
-    shows and no attempt holds must be ours. `sandbox`: the embedded sandbox answers.
+    shows and no attempt holds must be ours. `playback`: it plays recordings back, so that one
+    prediction may answer many creates. `sandbox`: the embedded sandbox answers.
     `webhook_url` gives the address by which upstream may tell of one attempt, or None. `draw`
     makes the unguessable part of ids. `read_answer` reads answers that must be JSON. `crash_marks`
     remember whose data a process died of; None: nobody does. `hash_key` is what hashes of inputs
@@ -224,6 +225,7 @@ class Surroundings:
     policy: CreatePolicy
     account: str = "default"
     exclusive: bool = True
+    playback: bool = False
     sandbox: bool = False
     clock: Clock = field(default_factory=SystemClock)
     timing: Timing = field(default_factory=Timing)

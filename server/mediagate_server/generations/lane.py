@@ -25,7 +25,7 @@ from mediagate_server.generations import attempts, endings, settling
 from mediagate_server.generations.attempt_limit import OUT_OF_TIME, AttemptLimit
 from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell
-from mediagate_server.generations.claims import is_played_back, tell_of_mistake
+from mediagate_server.generations.claims import tell_of_mistake
 from mediagate_server.generations.doors import (
     MOST_ATTEMPTS,
     NO_TURNS,
@@ -276,8 +276,8 @@ class Lane:
 
     async def _taken(self, attempt: Attempt, prediction: Prediction) -> None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
-        free = is_played_back(prediction, self._around.clock.now())
-        if not free and not await self._places.claim(attempt.id, prediction.id):
+        anybodys = self._around.playback
+        if not anybodys and not await self._places.claim(attempt.id, prediction.id):
             tell_of_mistake(self._whole.saved.current.id, attempt.id, prediction.id)
             self._answer = None
             self._found = "" if self._found == prediction.id else self._found

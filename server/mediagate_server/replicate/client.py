@@ -38,6 +38,7 @@ from mediagate_server.replicate.port import (
     PublishedVersion,
     Refusal,
     Refused,
+    UnreadableAnswer,
     UploadedFile,
     Upstream,
 )
@@ -125,8 +126,13 @@ class ReplicateClient(Upstream):
         within = self._settings.read_timeout
         answer = await self._connection.exchange.send("GET", path, within=within)
         if isinstance(answer, bytes) and not is_dense(answer):
-            return decode_prediction(answer)
-        return await self._large.prediction(answer)
+            prediction = decode_prediction(answer)
+        else:
+            prediction = await self._large.prediction(answer)
+        if prediction.id != prediction_id:
+            # A cache that mixes up two answers shows what somebody else has paid for.
+            raise UnreadableAnswer("it is about another prediction")
+        return prediction
 
     async def cancel(self, prediction_id: str) -> Prediction | None:
         """Ask for the end. None where the answer does not tell how it stands: ask with `get`.
