@@ -183,7 +183,11 @@ class Gate:
             if addresses:
                 port.add(self._webhooks(outbound, addresses, generations).routes())
             await stack.enter_async_context(port)
-        published = PublishedModels(outbound)
+        published = PublishedModels(
+            outbound,
+            knows_official=lambda slug: self._catalog.current().has_official(slug),
+            suggest=lambda name: self._catalog.current().nearest(name, slugs=True),
+        )
         await self._watch_catalog(stack, published, clock)
         calls = self._paid_calls(outbound, published, generations, media)
         tokens = self._tokens = PageTokens(await store.key(_PAGE_KEY))

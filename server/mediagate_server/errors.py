@@ -35,7 +35,7 @@ MediagateError                     every failure a caller can be told of
 └── Internal                       a bug of ours; the text is fixed
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from msgspec import Struct, field
@@ -158,18 +158,28 @@ class NotFound(MediagateError):
     """The named thing does not exist, or belongs to another tenant: the two look the same."""
 
 
+def did_you_mean(nearest: Sequence[str]) -> str:
+    """Names that may have been meant, to be put behind what is wrong; empty where there is none."""
+    return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+
+
 class ModelNotFound(NotFound):
     """No model of this slug or alias in the catalog, or none of this modality."""
 
     reason = Reason.MODEL_NOT_FOUND
 
-    def __init__(self, model: str, modality: str = "") -> None:
+    def __init__(self, model: str, modality: str = "", *, nearest: Sequence[str] = ()) -> None:
+        """`nearest` are names of models that may have been meant."""
         kind = f"{modality} model" if modality else "model"
         field = "options.model" if modality else "model"
+        metadata = {"model": model, "modality": modality}
+        words = did_you_mean(nearest)
+        if nearest:
+            metadata["nearest"] = ", ".join(nearest)
         super().__init__(
-            f"no {kind} is called {model!r}",
-            metadata={"model": model, "modality": modality},
-            violations=(Violation(field, f"no {kind} of this name"),),
+            f"no {kind} is called {model!r}{words}",
+            metadata=metadata,
+            violations=(Violation(field, f"no {kind} of this name{words}"),),
         )
 
 

@@ -180,8 +180,10 @@ async def test_only_so_many_are_kept(bench: Bench) -> None:
         "o/",
         "/n",
         "o/n/x",
-        "o/n:",
+        "o/n::",
         "o/n:a/b",
+        "0" * 64,
+        f"o/n:{'0' * 64}::",
         "../n",
         "o/..",
         "deployments/o",
@@ -199,3 +201,9 @@ def test_what_is_no_name(text: str) -> None:
 def test_names_are_written_as_they_were_read(text: str) -> None:
     """All three forms."""
     assert str(Reference.read(text)) == text
+
+
+@pytest.mark.parametrize("text", ["o/n:", "deployments/o/n:"])
+def test_an_empty_version_is_none(text: str) -> None:
+    """As programs write it that do not know one."""
+    assert str(Reference.read(text)) == text[:-1]

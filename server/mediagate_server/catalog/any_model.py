@@ -68,6 +68,8 @@ def plan_run(
     if runnable.is_deployment and not runnable.is_official:
         known = None  # It is billed by the machine that it was given, whatever the model costs.
     price, estimate, max_run = _price(request, runnable, sent, known)
+    if runnable.bills_idle_time:
+        price = hardware.for_machine_of_its_own(price)
     price, estimate = assume(price, estimate, assume_unknown)
     check_cost(runnable.name, estimate, request.max_cost_nanos)
     streams = runnable.schema.streams_text

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 
-from mediagate_server.catalog import chains, tiers
+from mediagate_server.catalog import chains, hardware, tiers
 from mediagate_server.catalog.assuming import assume
 from mediagate_server.catalog.chains import Candidates
 from mediagate_server.catalog.estimate import Run, UnpricedInput, foresee
 from mediagate_server.catalog.forms import shape_of, wanted_form
-from mediagate_server.catalog.model import Model, ModelStatus
+from mediagate_server.catalog.model import Model, ModelKind, ModelStatus
 from mediagate_server.catalog.model_file import ModelFileError, shipped
+from mediagate_server.catalog.nearest_names import nearest_names
 from mediagate_server.catalog.own_inputs import PATH
 from mediagate_server.catalog.plan import OutputShape, Plan, Substitution
 from mediagate_server.catalog.prices import Estimate
@@ -28,6 +29,7 @@ from mediagate_server.errors import (
     ModelRetired,
     NotBuilt,
     PriceUnknown,
+    did_you_mean,
 )
 from mediagate_server.replacing import replace
 
@@ -83,7 +85,8 @@ class Catalog:
         also before the default model; and where no model is named and the cost is bounded, choose
         the cheapest of the default model's quality where that model itself may cost more.
         """
-        self._models = tuple(sorted(models, key=lambda model: (model.modality, model.slug)))
+        priced = map(_priced_as_it_is_billed, models)
+        self._models = tuple(sorted(priced, key=lambda model: (model.modality, model.slug)))
         self._by_name: dict[str, Model] = {}
         for model in self._models:
             for name in map(str.casefold, model.names):
@@ -132,7 +135,7 @@ class Catalog:
         wanted = name or self._defaults[modality]
         model = self.named(wanted)
         if model is None or model.modality is not modality:
-            raise ModelNotFound(wanted, modality.value)
+            raise ModelNotFound(wanted, modality.value, nearest=self.nearest(wanted, modality))
         return model
 
     def models(self, modality: Modality | None = None) -> tuple[Model, ...]:
@@ -143,7 +146,24 @@ class Catalog:
 
     def named(self, name: str) -> Model | None:
         """By any of its names, of whatever modality; None where there is none."""
-        return self._by_name.get(name.casefold())
+        # Programs write owner/name: before they know a version, which here is none.
+        return self._by_name.get(name.casefold().removesuffix(":"))
+
+    def nearest(
+        self, name: str, modality: Modality | None = None, *, slugs: bool = False
+    ) -> tuple[str, ...]:
+        """Names of models that can be called and are written alike, the likest first, one of each;
+        `slugs`: no aliases.
+        """
+        live = [one for one in self.models(modality) if one.status is ModelStatus.LIVE]
+        return nearest_names(
+            name, [(one.slug,) if slugs else (one.slug, *one.aliases) for one in live]
+        )
+
+    def has_official(self, slug: str) -> bool | None:
+        """Whether a model is one of Replicate's official ones; None: it is not in the catalog."""
+        model = self.with_slug(slug.casefold())
+        return model.kind is ModelKind.OFFICIAL if model else None
 
     def with_slug(self, slug: str) -> Model | None:
         """By slug alone: an alias may stand for another vendor's model."""
@@ -220,7 +240,8 @@ class Catalog:
     def _listed(self, modality: Modality, name: str, path: str) -> Model:
         model = self.named(name)
         if model is None or model.modality is not modality:
-            raise InvalidRequest.of(path, f"no {modality.value} model of this name")
+            words = did_you_mean(self.nearest(name, modality))
+            raise InvalidRequest.of(path, f"no {modality.value} model of this name{words}")
         return model
 
     def _named_plan(self, request: ModelRequest) -> Plan:
@@ -306,6 +327,13 @@ class Catalog:
             raise ModelFileError(f"{where} is retired")
         if other.safety.rank < model.safety.rank:
             raise ModelFileError(f"{where} is weaker in safety class")
+
+
+def _priced_as_it_is_billed(model: Model) -> Model:
+    if not model.bills_idle_time:
+        return model
+    price = hardware.for_machine_of_its_own(model.price)
+    return model if price is model.price else replace(model, price=price)
 
 
 def _seeding(model: Model) -> tuple[str, int | None]:

@@ -110,6 +110,8 @@ class Model:
     parameter sets them: those whose own default costs money or bounds it. `output_format` names
     the input that chooses the file format. `fallbacks` are the slugs that take over, in order.
 
+    `private`: it is the operator's own, and stands on a machine that is billed while it waits, too.
+
     `aliases` are other names of this very model. `stands_in_for` are names of models that are not
     on Replicate, each with the reason why this one is run instead.
     """
@@ -129,6 +131,7 @@ class Model:
     aliases: tuple[str, ...] = ()
     stands_in_for: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    private: bool = False
     status: ModelStatus = ModelStatus.LIVE
     successor: str = ""
     fallbacks: tuple[str, ...] = ()
@@ -151,6 +154,11 @@ class Model:
         if self.kind is ModelKind.COMMUNITY:
             return f"{self.slug}:{self.version}"
         return f"deployments/{self.slug}" if self.kind is ModelKind.DEPLOYMENT else self.slug
+
+    @property
+    def bills_idle_time(self) -> bool:
+        """Whether its machine is billed while it starts and waits, too."""
+        return self.kind is ModelKind.DEPLOYMENT or self.private
 
     @property
     def link_paths(self) -> frozenset[Path]:

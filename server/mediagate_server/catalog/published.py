@@ -62,8 +62,16 @@ class Runnable:
 
     `name` is what callers and records see, `target` what a create is addressed to, `model` the
     owner/name behind a deployment. `hardware` is a SKU; empty where upstream does not tell.
-    `usual_seconds` is how long the run shown as its example took.
+    `is_private`: only its owner may run it. `usual_seconds` is how long the run shown as its
+    example took.
     """
+
+    @property
+    def bills_idle_time(self) -> bool:
+        """Whether its machines are billed while they start and wait, too: run by run that is in
+        no metric. Official models are billed by what they make, wherever they stand.
+        """
+        return not self.is_official and (self.is_deployment or self.is_private)
 
     name: str
     target: str
@@ -71,6 +79,7 @@ class Runnable:
     schema: ModelSchema
     is_official: bool = False
     is_deployment: bool = False
+    is_private: bool = False
     hardware: str = ""
     usual_seconds: float | None = None
 
@@ -86,13 +95,24 @@ class _Entry:
 
 
 class PublishedModels:
-    """Finds any model by its reference. For one event loop; `clock` counts seconds."""
+    """Finds any model by its reference. For one event loop; `clock` counts seconds.
+
+    `knows_official` says of an owner/name whether the catalog has it as an official model; None:
+    the catalog does not have it. `suggest` names models that are called alike.
+    """
 
     def __init__(
-        self, publisher: Publisher, *, clock: Callable[[], float] = time.monotonic
+        self,
+        publisher: Publisher,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        knows_official: Callable[[str], bool | None] = lambda _: None,
+        suggest: Callable[[str], tuple[str, ...]] = lambda _: (),
     ) -> None:
         self._publisher = publisher
         self._clock = clock
+        self._knows_official = knows_official
+        self._suggest = suggest
         self._entries: OrderedDict[Reference, _Entry] = OrderedDict()
 
     async def find(self, reference: Reference) -> Runnable:
@@ -118,7 +138,7 @@ class PublishedModels:
         try:
             found = await self._look_up(reference)
         except (Refused, NoAnswer) as error:
-            failure, lost = _failure_of(reference, error)
+            failure, lost = self._failure_of(reference, error)
             entry.failure = failure.failure
             if lost:
                 entry.found = None
@@ -133,24 +153,53 @@ class PublishedModels:
         if reference.is_deployment:
             return await self._deployment(reference)
         if reference.version:
-            version = await self._publisher.get_version(reference.slug, reference.version)
-            return Runnable(
-                name=reference.slug,
-                target=str(reference),
-                model=reference.slug,
-                schema=_schema(version),
-            )
-        model = await self._publisher.get_model(reference.slug)
-        if not model.is_official and model.latest is None:
+            return await self._version(reference)
+        return self._newest(await self._publisher.get_model(reference.slug))
+
+    def _newest(self, model: PublishedModel) -> Runnable:
+        """A model as it is now."""
+        official = self._is_official(model)
+        if model.latest is None and not official:
             raise InvalidRequest.of("model", "has no version that can be run")
         newest = model.latest.id if model.latest else ""
         return Runnable(
             name=model.slug,
-            target=model.slug if model.is_official else f"{model.slug}:{newest}",
+            target=model.slug if official else f"{model.slug}:{newest}",
             model=model.slug,
             schema=_schema(model.latest),
-            is_official=model.is_official,
+            is_official=official,
+            is_private=model.is_private,
             usual_seconds=model.example_seconds,
+        )
+
+    def _is_official(self, model: PublishedModel) -> bool:
+        """Where its document does not say, the catalog may know; and only official models are
+        without versions.
+        """
+        if model.is_official is not None:
+            return model.is_official
+        known = self._knows_official(model.slug)
+        return model.latest is None if known is None else known
+
+    async def _version(self, reference: Reference) -> Runnable:
+        """A model at one version. Those of official models are not shown one by one."""
+        try:
+            version = await self._publisher.get_version(reference.slug, reference.version)
+        except Refused as refused:
+            if refused.refusal is not Refusal.NOT_FOUND:
+                raise
+            model = await self._publisher.get_model(reference.slug)
+            if model.latest and model.latest.id == reference.version:
+                return self._newest(model)
+            if not self._is_official(model):
+                raise
+            words = f"is an official model, which has no versions to choose: write {model.slug}"
+            raise InvalidRequest.of("model", words) from refused
+        return Runnable(
+            name=reference.slug,
+            target=str(reference),
+            model=reference.slug,
+            schema=_schema(version),
         )
 
     async def _deployment(self, reference: Reference) -> Runnable:
@@ -158,38 +207,49 @@ class PublishedModels:
         model = await self._publisher.get_model(deployment.model)
         version = model.latest
         if deployment.version and (version is None or version.id != deployment.version):
-            version = await self._publisher.get_version(deployment.model, deployment.version)
+            version = await self._deployed(model, deployment.version)
         return Runnable(
             name=str(reference),
             target=str(reference),
             model=model.slug,
             schema=_schema(version),
-            is_official=model.is_official,
+            is_official=self._is_official(model),
             is_deployment=True,
+            is_private=model.is_private,
             hardware=deployment.hardware,
             usual_seconds=model.example_seconds,
+        )
+
+    async def _deployed(self, model: PublishedModel, version: str) -> PublishedVersion | None:
+        """The version that a deployment runs; the model's newest where it is not shown."""
+        try:
+            return await self._publisher.get_version(model.slug, version)
+        except Refused as refused:
+            if refused.refusal is not Refusal.NOT_FOUND:
+                raise
+            return model.latest if self._is_official(model) else None
+
+    def _failure_of(
+        self, reference: Reference, error: Refused | NoAnswer
+    ) -> tuple[MediagateError, bool]:
+        """What callers are told, and whether that means that there is no such model."""
+        metadata = {"model": str(reference)}
+        if isinstance(error, Refused):
+            if error.refusal in (Refusal.NOT_FOUND, Refusal.INPUT):
+                return ModelNotFound(str(reference), nearest=self._suggest(reference.slug)), True
+            if error.refusal is Refusal.ACCOUNT:
+                message = "upstream refuses the gate's account"
+                return UpstreamAccount(message, metadata=metadata, retry_after=60.0), False
+        return (
+            UpstreamUnavailable(
+                "what the model takes cannot be read from upstream now",
+                metadata=metadata,
+                retry_after=(error.retry_after if isinstance(error, Refused) else None) or 5.0,
+            ),
+            False,
         )
 
 
 def _schema(version: PublishedVersion | None) -> ModelSchema:
     """What it takes; unknown where nothing is published."""
     return ModelSchema(version.schema if version else {})
-
-
-def _failure_of(reference: Reference, error: Refused | NoAnswer) -> tuple[MediagateError, bool]:
-    """What callers are told, and whether that means that there is no such model."""
-    metadata = {"model": str(reference)}
-    if isinstance(error, Refused):
-        if error.refusal in (Refusal.NOT_FOUND, Refusal.INPUT):
-            return ModelNotFound(str(reference)), True
-        if error.refusal is Refusal.ACCOUNT:
-            message = "upstream refuses the gate's account"
-            return UpstreamAccount(message, metadata=metadata, retry_after=60.0), False
-    return (
-        UpstreamUnavailable(
-            "what the model takes cannot be read from upstream now",
-            metadata=metadata,
-            retry_after=(error.retry_after if isinstance(error, Refused) else None) or 5.0,
-        ),
-        False,
-    )

@@ -346,12 +346,15 @@ class PublishedVersion(Struct, frozen=True):
 class PublishedModel(Struct, frozen=True):
     """A model, `slug` being owner/name. `latest` is None where no version is published.
 
-    `example_seconds` is how long the run shown as its example took; None where there is none.
+    `is_official` is None where its document does not say. `is_private`: only its owner may run it,
+    and pays for the machine it stands on. `example_seconds` is how long the run shown as its
+    example took; None where there is none.
     """
 
     slug: str
-    is_official: bool
+    is_official: bool | None
     latest: PublishedVersion | None = None
+    is_private: bool = False
     example_seconds: float | None = None
 
 

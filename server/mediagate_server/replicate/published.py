@@ -27,8 +27,9 @@ def decode_model(body: bytes) -> PublishedModel:
     example = _inner(_inner(document, "default_example"), "metrics").get("predict_time")
     return PublishedModel(
         slug=_slug(document),
-        is_official=document.get("is_official") is True,
+        is_official=_switch(document, "is_official"),
         latest=_version(_inner(document, "latest_version")),
+        is_private=_text(document, "visibility").lower() == "private",
         example_seconds=_example_seconds(example),
     )
 
@@ -82,6 +83,11 @@ def _version(document: Mapping[str, Any]) -> PublishedVersion | None:
 def _inner(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = document.get(key)
     return value if isinstance(value, dict) else _NOTHING
+
+
+def _switch(document: Mapping[str, Any], key: str) -> bool | None:
+    value = document.get(key)
+    return value if isinstance(value, bool) else None
 
 
 def _text(document: Mapping[str, Any], key: str) -> str:

@@ -74,7 +74,8 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         """Shows one model."""
         model = self._catalog().named(request.model)
         if model is None:
-            raise ModelNotFound(request.model)
+            nearest = self._catalog().nearest(request.model)
+            raise ModelNotFound(request.model, nearest=nearest)
         return models_pb2.GetModelResponse(model=_model(model))
 
     async def EstimateCost(

@@ -34,7 +34,9 @@ const (
 	CostState_COST_STATE_SETTLED CostState = 2
 	// The price or the billed metrics are not known. Unknown is not zero.
 	CostState_COST_STATE_UNKNOWN CostState = 3
-	// Settled by a price that was assumed, by the operator or from its like, for want of a list price.
+	// Settled by a price that was assumed, by the operator or from its like, for want of a list price;
+	// or by the running time alone where set-up and idle time are billed too (deployments and private
+	// models), of which no run's metrics tell.
 	CostState_COST_STATE_ASSUMED CostState = 4
 	// Confirmed by an imported invoice.
 	CostState_COST_STATE_RECONCILED CostState = 5

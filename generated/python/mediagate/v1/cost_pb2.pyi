@@ -33,7 +33,10 @@ class _CostStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CostState.V
     COST_STATE_UNKNOWN: _CostState.ValueType  # 3
     """The price or the billed metrics are not known. Unknown is not zero."""
     COST_STATE_ASSUMED: _CostState.ValueType  # 4
-    """Settled by a price that was assumed, by the operator or from its like, for want of a list price."""
+    """Settled by a price that was assumed, by the operator or from its like, for want of a list price;
+    or by the running time alone where set-up and idle time are billed too (deployments and private
+    models), of which no run's metrics tell.
+    """
     COST_STATE_RECONCILED: _CostState.ValueType  # 5
     """Confirmed by an imported invoice."""
 
@@ -49,7 +52,10 @@ COST_STATE_SETTLED: CostState.ValueType  # 2
 COST_STATE_UNKNOWN: CostState.ValueType  # 3
 """The price or the billed metrics are not known. Unknown is not zero."""
 COST_STATE_ASSUMED: CostState.ValueType  # 4
-"""Settled by a price that was assumed, by the operator or from its like, for want of a list price."""
+"""Settled by a price that was assumed, by the operator or from its like, for want of a list price;
+or by the running time alone where set-up and idle time are billed too (deployments and private
+models), of which no run's metrics tell.
+"""
 COST_STATE_RECONCILED: CostState.ValueType  # 5
 """Confirmed by an imported invoice."""
 Global___CostState: _TypeAlias = CostState  # noqa: Y015

@@ -182,7 +182,9 @@ export enum CostState {
   UNKNOWN = 3,
 
   /**
-   * Settled by a price that was assumed, by the operator or from its like, for want of a list price.
+   * Settled by a price that was assumed, by the operator or from its like, for want of a list price;
+   * or by the running time alone where set-up and idle time are billed too (deployments and private
+   * models), of which no run's metrics tell.
    *
    * @generated from enum value: COST_STATE_ASSUMED = 4;
    */
