@@ -1,9 +1,9 @@
 """A generation on its way: shown while it is made, cancelled by Ctrl-C."""
 
 import asyncio
+import math
 import sys
 from datetime import UTC, datetime
-from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from mediagate_cli.exits import say
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mediagate_client import AsyncClient
 
 _SCALE: Final = 100.0
+_MINUTE: Final = 60
+_ROUNDING: Final = 1e-9
+"""A percentage is cut, so that 100 is the end; 0.29 * 100 is a little less than 29."""
 _CANCEL_SECONDS: Final = 3.0
 
 
@@ -38,26 +41,28 @@ async def follow(client: "AsyncClient", begun: "Generation") -> "Generation":
 async def _watch(client: "AsyncClient", begun: "Generation") -> "Generation":
     """Return the generation at its end, its state shown meanwhile."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TimeElapsedColumn
+
+    from mediagate_cli.state_column import StateColumn
 
     generation = begun
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        StateColumn(),
         BarColumn(),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
-        bar = progress.add_task(state_in_words(begun), total=None)
+        bar = progress.add_task("", total=None, generation=begun)
         async for generation in client.watch(begun.id):
             if progress.disable and generation.HasField("queue_position"):
                 say(state_in_words(generation))
             known = generation.HasField("progress")
             progress.update(
                 bar,
-                description=state_in_words(generation),
+                generation=generation,
                 total=_SCALE if known else None,
                 completed=generation.progress * _SCALE if known else 0,
             )
@@ -76,16 +81,41 @@ async def _cancel(client: "AsyncClient", generation_id: str) -> None:
         say(f"could not cancel {generation_id}: {error}")
 
 
-def state_in_words(generation: "Generation") -> str:
-    """Return where it stands: "running", or "queued at place 3, starts in about 20 s"."""
+def state_in_words(generation: "Generation", now: datetime | None = None) -> str:
+    """Return where it stands.
+
+    As in "queued at place 3, starts in about 20 s", or "running, 45%, about 12 s left".
+    """
     state = type(generation).State.Name(generation.state).removeprefix("STATE_").lower()
-    if not generation.HasField("queue_position"):
-        return state
-    place = f"{state} at place {generation.queue_position}"
-    start = generation.expected_start_time.ToDatetime(UTC)
-    return f"{place}{start_in_words((start - datetime.now(UTC)).total_seconds())}"
+    if generation.HasField("queue_position"):
+        start = generation.expected_start_time.ToDatetime(UTC)
+        seconds = (start - (now or datetime.now(UTC))).total_seconds()
+        return f"{state} at place {generation.queue_position}{start_in_words(seconds)}"
+    words = [state]
+    if generation.HasField("progress"):
+        words.append(f"{int(generation.progress * 100 + _ROUNDING)}%")
+    if generation.HasField("expected_complete_time"):
+        words.append(_time_left(generation, now or datetime.now(UTC)))
+    return ", ".join(words)
 
 
 def start_in_words(seconds: float) -> str:
     """Return in how long something that waits is expected to start; empty for hardly any."""
-    return f", starts in about {ceil(seconds)} s" if seconds > 1 else ""
+    return f", starts in about {math.ceil(seconds)} s" if seconds > 1 else ""
+
+
+def _time_left(generation: "Generation", now: datetime) -> str:
+    """Return how long runs of its model last as a rule, as far as that lies ahead."""
+    for words, time in (
+        ("about", generation.expected_complete_time),
+        ("as a rule at most", generation.expected_complete_time_p90),
+    ):
+        seconds = (time.ToDatetime(UTC) - now).total_seconds()
+        if seconds > 0:
+            return f"{words} {_seconds_in_words(seconds)} left"
+    return "longer than usual"
+
+
+def _seconds_in_words(seconds: float) -> str:
+    whole = math.ceil(seconds)
+    return f"{whole} s" if whole < _MINUTE else f"{whole // _MINUTE} min {whole % _MINUTE} s"

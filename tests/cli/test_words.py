@@ -1,5 +1,6 @@
 """Money, sizes and file names as the command line writes them."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -82,3 +83,31 @@ def test_states_in_words() -> None:
     assert state_in_words(Generation(state=Generation.STATE_RUNNING)) == "running"
     queued = Generation(state=Generation.STATE_QUEUED, queue_position=3)
     assert state_in_words(queued) == "queued at place 3"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "running, 29%, about 1 min 30 s left"),
+        (78.5, "running, 29%, about 12 s left"),
+        (90, "running, 29%, as a rule at most 3 min 30 s left"),
+        (299.5, "running, 29%, as a rule at most 1 s left"),
+        (300, "running, 29%, longer than usual"),
+    ],
+)
+def test_a_run_is_shown_with_its_share_and_the_time_that_is_left(
+    seconds: float, words: str
+) -> None:
+    """By the median of earlier runs, then by what nine in ten of them took."""
+    begun = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    running = Generation(state=Generation.STATE_RUNNING, progress=0.29)
+    running.expected_complete_time.FromDatetime(begun + timedelta(seconds=90))
+    running.expected_complete_time_p90.FromDatetime(begun + timedelta(seconds=300))
+    assert state_in_words(running, begun + timedelta(seconds=seconds)) == words
+
+
+def test_a_share_is_never_rounded_up_to_the_end() -> None:
+    """99.9 % is not all of it."""
+    for progress, words in ((0.0, "0%"), (0.45, "45%"), (0.999, "99%"), (1.0, "100%")):
+        running = Generation(state=Generation.STATE_RUNNING, progress=progress)
+        assert state_in_words(running) == f"running, {words}"

@@ -71,6 +71,7 @@ class Unwilling(SqliteStore):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.refuses = False
+        self.refuses_as: Exception = StoreUnavailable("away", retry_after=1.0)
         self.held: asyncio.Event | None = None
         self.asked = asyncio.Event()
 
@@ -85,7 +86,7 @@ class Unwilling(SqliteStore):
             await self.held.wait()
             self.held = None
         if self.refuses:
-            raise StoreUnavailable("away", retry_after=1.0)
+            raise self.refuses_as
         return await super().save(*args, **more)
 
 

@@ -21,6 +21,7 @@ from mediagate_server.generations.structured import read_json
 from mediagate_server.generations.work import Work
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
 from tests.generations.surroundings import (
@@ -147,13 +148,31 @@ async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) ->
         record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
         await store.save(record)
         kept: list[Callable[[], Awaitable[None]]] = []
-        roll = Roll(10.0, SystemClock().now, Claims(store), ChangeFeed(store))
+        roll = Roll(10.0, SystemClock(), Claims(store), ChangeFeed(store))
         overruns = Overruns(around(store, Upstream()), roll, lambda _, act: kept.append(act))
         for _ in range(2):
             overruns.begin(absent, record, "late")
             await asyncio.wait_for(kept.pop()(), 10)
         settled = await store.entries(absent.id)
     assert [line.amount_nanos for line in settled] == [5, 2_000_000]
+
+
+async def test_an_overrun_whose_store_is_anothers_ends(tmp_path: Path) -> None:
+    """It is its new owner's to settle: this process would try every second until it ends."""
+    async with Unwilling(tmp_path) as store:
+        record = made("a")
+        await store.accept(record, reservation(record), 0)
+        absent = replace(record.attempt, state=AttemptState.ABSENT, price=price_json.dumps(PRICE))
+        record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
+        await store.save(record)
+        kept: list[Callable[[], Awaitable[None]]] = []
+        roll = Roll(10.0, SystemClock(), Claims(store), ChangeFeed(store))
+        overruns = Overruns(around(store, Upstream()), roll, lambda _, act: kept.append(act))
+        overruns.begin(absent, record, "late")
+        store.refuses, store.refuses_as = True, StaleOwner()
+        with pytest.raises(StaleOwner):
+            await asyncio.wait_for(kept.pop()(), 10)
+        assert [line.amount_nanos for line in await store.entries(absent.id)] == [5]
 
 
 def test_json_is_told_once_though_its_end_is_written_twice() -> None:

@@ -1,17 +1,17 @@
 """The place in the queue of one that waits, where several tenants have some waiting."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from mediagate_server.generations.clock import SystemClock
 from mediagate_server.generations.roll import Roll
 
 
 def roll_of(*waiting: str) -> Roll:
     """These wait, in this order: a letter for the tenant, a number for the attempt."""
     unasked: Any = None  # Neither claims nor changes matter here.
-    roll = Roll(10.0, lambda: datetime.now(UTC), unasked, unasked)
+    roll = Roll(10.0, SystemClock(), unasked, unasked)
     for attempt in waiting:
         roll.queued(attempt, attempt[0])
     return roll
@@ -24,12 +24,12 @@ def roll_of(*waiting: str) -> Roll:
 def test_the_account_goes_from_tenant_to_tenant(attempt: str, position: int | None) -> None:
     """Of the other no more come before it than of its own, counted with itself."""
     roll = roll_of("a1", "a2", "a3", "b1", "a4", "b2")
-    assert roll._position({attempt}) == position
+    assert roll.queue.position({attempt}) == position
 
 
 def test_one_tenant_alone_is_served_in_order() -> None:
     """As they came."""
     roll = roll_of("a1", "a2", "a3")
-    assert [roll._position({one}) for one in ("a1", "a2", "a3")] == [1, 2, 3]
+    assert [roll.queue.position({one}) for one in ("a1", "a2", "a3")] == [1, 2, 3]
     roll.served("a1")
-    assert roll._position({"a3"}) == 2
+    assert roll.queue.position({"a3"}) == 2

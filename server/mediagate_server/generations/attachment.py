@@ -16,6 +16,7 @@ from mediagate_server.errors import (
 )
 from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.life import Life
+from mediagate_server.generations.queue_positions import PositionWatch, QueuePositions
 from mediagate_server.generations.settling import never_taken
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.teller import Teller
@@ -48,6 +49,7 @@ class Attachment:
         life: Life,
         clock: Clock,
         placed: Callable[[Generation], Generation],
+        queue: QueuePositions,
         submission: Submission,
         *,
         replayed: bool,
@@ -55,6 +57,7 @@ class Attachment:
         self._life = life
         self._clock = clock
         self._placed = placed
+        self._queue = queue
         # Not all of it is to be held for as long as the rpc lives.
         self._cancel_on_leaving = submission.cancel_on_leaving
         self._grace = submission.grace
@@ -63,7 +66,7 @@ class Attachment:
     @property
     def record(self) -> Generation:
         """The generation as it stands; while it waits, with its place in the queue."""
-        return self._placed(self._life.record)
+        return self._placed(self._life.with_activity(self._life.record))
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,18 +109,7 @@ class Attachment:
         life, after = self._life, listener.sequence
         if self.record.erased_at:
             raise StreamExpired("the text was erased", metadata={"id": self.record.id})
-        told: tuple[State, int, bool] | None = None
-        while not (life.text.sequence > after or self._is_over()):
-            changed = life.changed
-            polled = life.text_is_polled
-            standing = (self.record.state, self.record.attempt.ordinal, polled)
-            if told != standing:
-                told = standing
-                await listener.standing(self.record, polled=polled)
-            elif life.text.sequence:
-                break
-            else:
-                await changed.wait()
+        await self._tell_standing(listener, after)
         if await self._tell_stored(listener):
             self._raise_unless_whole()
             return
@@ -129,6 +121,32 @@ class Attachment:
             self._raise_unless_whole()
             if not told_more:
                 teller.check_reached()
+
+    async def _tell_standing(self, listener: Listener, after: int) -> None:
+        """How it stands, whenever that changes, until there is text or nothing more to come."""
+        life = self._life
+        told: tuple[State, int, bool, int | None] | None = None
+        place: PositionWatch | None = None
+        try:
+            while not (life.text.sequence > after or self._is_over()):
+                changed = life.changed
+                polled = life.text_is_polled
+                record = self.record
+                if record.place and place is None:
+                    place = PositionWatch(life.attempt_ids, life.announce)
+                    self._queue.watch(place)
+                position = place.position if place and record.place else None
+                standing = (record.state, record.attempt.ordinal, polled, position)
+                if told != standing:
+                    told = standing
+                    await listener.standing(record, polled=polled)
+                elif life.text.sequence:
+                    break
+                else:
+                    await changed.wait()
+        finally:
+            if place:
+                self._queue.unwatch(place)
 
     async def _tell_stored(self, listener: Listener) -> bool:
         """What is kept of a long text, and was never here. False: there is nothing like that."""

@@ -13,6 +13,7 @@ from mediagate_server import identifiers
 from mediagate_server.crash_marks import CrashMarks
 from mediagate_server.generations.answer_checks import ReadsAnswer, read_here
 from mediagate_server.generations.clock import Clock, SystemClock
+from mediagate_server.generations.run_durations import RunDurations
 from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.outputs.port import not_kept, storage_failed
 from mediagate_server.replicate.port import (
@@ -217,7 +218,8 @@ class Surroundings:
     makes the unguessable part of ids. `read_answer` reads answers that must be JSON. `crash_marks`
     remember whose data a process died of; None: nobody does. `hash_key` is what hashes of inputs
     are keyed with, so that guesses cannot be tried out on them. `creates_per_second` is the
-    account's steady rate, to reckon by when something that waits will be sent.
+    account's steady rate, to reckon by when something that waits will be sent. `durations` has how
+    long earlier runs took.
     """
 
     store: Store
@@ -236,3 +238,4 @@ class Surroundings:
     read_answer: ReadsAnswer = read_here
     crash_marks: CrashMarks | None = None
     hash_key: bytes = b""
+    durations: RunDurations = field(default_factory=RunDurations)

@@ -56,7 +56,8 @@ def poll_of(
 
 
 class Follower:
-    """Follows one prediction. `on_progress` gets every answer that is no end.
+    """Follows one prediction. `on_progress` gets every answer that is no end. `is_watched`: it is
+    looked at often, also where webhooks come.
 
     `stop`, once asked, sends a cancel and turns to polling at once.
     """
@@ -70,6 +71,8 @@ class Follower:
         model: str,
         on_progress: Callable[[Prediction], None],
         poll: tuple[float, float],
+        *,
+        is_watched: Callable[[], bool] = lambda: False,
     ) -> None:
         self._upstream = upstream
         self._clock = clock
@@ -78,6 +81,7 @@ class Follower:
         self._model = model
         self._on_progress = on_progress
         self._first, self._longest = poll
+        self._is_watched = is_watched
         self._cancelled = False
         self._answer: Prediction | None = None
         self._missing_since: datetime | None = None
@@ -127,8 +131,12 @@ class Follower:
                 continue
             if await self._clock.wait(self._wake, interval):
                 interval = _FIRST
-            interval = min(interval * _GROWTH, self._longest)
+            interval = min(interval * _GROWTH, self._longest_now())
         return self._answer
+
+    def _longest_now(self) -> float:
+        """Webhooks tell of the end only: whoever watches wants to see how far it is."""
+        return min(self._longest, Poll.MINUTES[1]) if self._is_watched() else self._longest
 
     def _is_over(self) -> bool:
         return self._answer is not None and self._answer.status.is_terminal

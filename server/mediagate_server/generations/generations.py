@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
+
+import structlog
 
 from mediagate_server import failpoints
 from mediagate_server.catalog.plan import Plan
@@ -15,6 +18,7 @@ from mediagate_server.errors import (
     Internal,
     MediagateError,
     RequestIdReused,
+    StoreUnavailable,
 )
 from mediagate_server.generations import attempts, work
 from mediagate_server.generations.attachment import Attachment, draining, wait_for_end
@@ -27,6 +31,7 @@ from mediagate_server.generations.living import Living
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.reconciler import Reconciler
 from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.run_durations import MOST_RUNS
 from mediagate_server.generations.settling import NOT_TAKEN
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.sweep import Sweeper
@@ -46,6 +51,7 @@ from mediagate_server.store.records import (
 )
 from mediagate_server.unexpected import broke
 
+_log = structlog.get_logger()
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -67,7 +73,7 @@ class Generations:
         self._max_in_flight = max_in_flight
         self._roll = Roll(
             around.creates_per_second,
-            around.clock.now,
+            around.clock,
             Claims(around.store),
             ChangeFeed(around.store),
             lambda: around.upstream.seconds_held,
@@ -83,6 +89,7 @@ class Generations:
         await self._living.__aenter__()
         await self._roll.claims.remember()
         await self._living.recover()
+        self._living.begin(self._remember_durations())
         self._living.keep("sweep", self._sweeper.sweep_for_ever)
         self._living.keep("erasing", self._eraser.keep_clean)
         if self._around.timing.reconcile:
@@ -102,6 +109,16 @@ class Generations:
         for life in self._roll:
             life.checkpoints.flush()
         await self._living.__aexit__(kind, error, trace)
+
+    async def _remember_durations(self) -> None:
+        """How long runs took in earlier processes. Without it there is no expected end at first."""
+        past, durations = self._around.store.past, self._around.durations
+        try:
+            durations.remember(await past.recent_runs(MOST_RUNS, sandbox=self._around.sandbox))
+        except StoreUnavailable:
+            _log.warning("run_durations_unread")
+        except Exception as error:  # noqa: BLE001 - an estimate is not worth ending for
+            broke("reading run durations", error)
 
     async def _creates_answered(self) -> None:
         """Until no create's answer would be lost; no longer than such an answer may take.
@@ -149,7 +166,12 @@ class Generations:
         self._roll.add(life)
         life.callers.arrive()
         attachment = Attachment(
-            life, self._around.clock, self._roll.placed, submission, replayed=False
+            life,
+            self._around.clock,
+            self._roll.placed,
+            self._roll.queue,
+            submission,
+            replayed=False,
         )
         self._living.begin(self._accept(life, submission, reserved, pending, turns, accepted))
         try:
@@ -181,7 +203,7 @@ class Generations:
 
     async def get(self, tenant: str, generation_id: str) -> Generation:
         """The generation as it stands. GenerationNotFound also for another tenant's."""
-        return self._roll.placed((await self._find(tenant, generation_id)).record)
+        return self._shown(await self._find(tenant, generation_id))
 
     async def request(self, record: Generation) -> bytes | None:
         """What was stored of the request that made it, if anything."""
@@ -207,13 +229,19 @@ class Generations:
         """The generation once it is over, or as it stands after `seconds`."""
         life = await self._find(tenant, generation_id)
         await wait_for_end(life, self._around.clock, seconds)
-        return self._roll.placed(life.record)
+        return self._shown(life)
 
-    async def watch(self, tenant: str, generation_id: str, after: int) -> AsyncIterator[Generation]:
-        """The generation at every version above `after`, up to its end."""
+    async def watch(
+        self, tenant: str, generation_id: str, after: int, *, logs: bool
+    ) -> AsyncIterator[tuple[int, Generation]]:
+        """The generation at every change, with sequences above `after`, up to its end.
+
+        `logs`: it is told also when its log has grown.
+        """
         life = await self._find(tenant, generation_id)
-        async for record in watch_one(life, after):
-            yield self._roll.placed(record)
+        shown = partial(self._shown, life)
+        async for change in watch_one(life, self._roll.queue, shown, after, logs=logs):
+            yield change
 
     async def watch_all(
         self, tenant: str, wanted: Filter, after: int
@@ -228,6 +256,8 @@ class Generations:
     async def cancel(self, tenant: str, generation_id: str) -> Generation:
         """Ask for the end; the generation as it stands now. What is asked is durable."""
         life = await self._find(tenant, generation_id)
+        if life.is_elsewhere:
+            raise draining()  # Whoever has it hears the wish; a version of ours would be refused.
         life.end("asked for")
         await life.saved.written()
         return life.record
@@ -308,6 +338,10 @@ class Generations:
             return await store.past.bind(record, submission.request_id, submission.fingerprint)
         return None
 
+    def _shown(self, life: Life, record: Generation | None = None) -> Generation:
+        """A generation as it stands, or as it stood, with all that is known of it beside."""
+        return self._roll.placed(life.with_activity(record or life.record))
+
     async def _find(self, tenant: str, generation_id: str) -> Life:
         life = self._roll.get(generation_id)
         if life and life.record.tenant == tenant:
@@ -322,7 +356,9 @@ class Generations:
             raise RequestIdReused(submission.request_id)
         life = await self._find(submission.tenant, bound.generation_id)
         life.callers.arrive()
-        return Attachment(life, self._around.clock, self._roll.placed, submission, replayed=True)
+        return Attachment(
+            life, self._around.clock, self._roll.placed, self._roll.queue, submission, replayed=True
+        )
 
     async def _accept(
         self,

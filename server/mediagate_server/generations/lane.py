@@ -297,7 +297,7 @@ class Lane:
     def _progress(self, prediction: Prediction) -> None:
         self._whole.answered()
         if self.key[0] is Purpose.GENERATE:
-            self._whole.progress(prediction)
+            self._whole.progress(self.key, prediction)
 
     async def _refused(self, attempt: Attempt, refused: Refused) -> None:
         """A definite no: another attempt where that may help, another model, else the end."""
@@ -478,6 +478,7 @@ class Lane:
             attempt.model,
             self._progress,
             poll_of(self._whole.saved.current, attempt, self._around.webhook_url),
+            is_watched=lambda: self._whole.is_watched,
         )
         try:
             ended = await follower.to_the_end(self._known(attempt), reader)

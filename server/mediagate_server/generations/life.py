@@ -36,6 +36,7 @@ from mediagate_server.generations.media_discovery import missing_in
 from mediagate_server.generations.patience import Patience
 from mediagate_server.generations.quarantine import Quarantine
 from mediagate_server.generations.reading import StreamReader
+from mediagate_server.generations.run_activity import RunActivity
 from mediagate_server.generations.saving import Change, SavedRecord
 from mediagate_server.generations.settling import Settled
 from mediagate_server.generations.stopping import DEADLINE, Stop
@@ -64,6 +65,7 @@ _log = structlog.get_logger()
 _STORE_PAUSE: Final = 1.0
 _MOST_HELD: Final = 1024 * 1024
 """Bytes of an answer that may wait on the disk for those of other runs."""
+_SHOWS_ACTIVITY: Final = frozenset({State.RUNNING, State.FINALIZING, State.SUCCEEDED})
 _STREAMED: Final = frozenset({"StreamText", "StreamModel"})
 """The methods whose callers come back for the middle of a text."""
 
@@ -103,6 +105,11 @@ class Life:
         self.changed = Bell()
         self.callers = Callers(around.clock, self._abandon, detached=recovered)
         self.over = not lives
+        self.is_elsewhere = False
+        """Another process has it: nothing may be asked of it, or told to it, here."""
+        self.watchers = 0
+        """Who is told of each change."""
+        self._activity: RunActivity | None = None
         self.draining = False
         self.has_begun = False
         self._patience = Patience(around.clock, self._time_is_over, self.announce)
@@ -135,8 +142,13 @@ class Life:
 
     @classmethod
     def remembered(cls, around: Surroundings, places: Places, record: Generation) -> Self:
-        """A generation that does not live here, from its record, for those who come late."""
+        """A generation that does not live here, from its record, for those who come late.
+
+        One that is not terminal lives elsewhere, or nowhere: nobody can wait for its end here.
+        """
         life = cls(around, places, record, lives=False)
+        life.over = record.state.is_terminal
+        life.is_elsewhere = life.draining = not life.over
         if record.output and not record.output.document:
             life.text.append(record.output.text or "")
         life.part_with_all()
@@ -146,6 +158,19 @@ class Life:
     def record(self) -> Generation:
         """The generation as it stands."""
         return self.saved.current
+
+    def attempt_ids(self) -> tuple[str, ...]:
+        """Its attempts, as of now."""
+        return tuple(attempt.id for attempt in self.record.attempts)
+
+    def with_activity(self, record: Generation) -> Generation:
+        """The record, which is this generation's, with what is known of its run beside it."""
+        activity = self._activity
+        if activity is None or record.erased_at or record.state not in _SHOWS_ACTIVITY:
+            return record
+        if record.state is State.RUNNING:
+            return replace(record, progress=activity.progress, logs=activity.log)
+        return record if activity.progress is None else replace(record, progress=1.0)
 
     @property
     def waiting_is_over(self) -> bool:
@@ -330,10 +355,25 @@ class Life:
             self.text_is_polled = polled
             self.announce()
 
-    def progress(self, prediction: Prediction) -> None:
-        """An answer that is no end. Only the change to RUNNING is worth telling."""
+    @property
+    def is_watched(self) -> bool:
+        """See whole.Whole."""
+        return self.watchers > 0
+
+    def progress(self, lane: LaneKey, prediction: Prediction) -> None:
+        """An answer that is no end: that it runs, and what its log says."""
         if prediction.status is PredictionStatus.PROCESSING:
             self._running(prediction.started_at)
+        if not prediction.logs:
+            return
+        if self._activity is None:
+            keys = {attempts.lane_of(one) for one in self.record.attempts}
+            outputs = sum(purpose is Purpose.GENERATE for purpose, _ in keys)
+            self._activity = RunActivity(outputs)
+        with crash_marks.marked():
+            has_changed = self._activity.update(lane, prediction)
+        if has_changed:
+            self.announce()
 
     @property
     def after_content_refusal(self) -> bool:
@@ -377,6 +417,8 @@ class Life:
         else:
             change = partial(attempts.with_others, settled.record, settled.closed)
             await self._finish("settle", change, (settled.entry,))
+        if self._activity is not None:
+            self._activity.end(attempts.lane_of(attempt))
         count_cost(self.record.modality, attempt.model, settled.closed.cost)
 
     async def _settled(self, attempt: Attempt, end: End, price: PriceSchedule) -> Settled:
@@ -485,6 +527,8 @@ class Life:
     def _count_end(self) -> None:
         if self.record.state.is_terminal:
             count_end(self.record)
+            if (seconds := self.record.run_seconds) is not None:
+                self._around.durations.add(self.record.model, seconds)
 
     async def _keep_outputs(self) -> None:
         """Paid and settled: keep what was made, then say so."""
@@ -599,4 +643,9 @@ class Life:
             return
         now = self._around.clock.now()
         now = within_run(self.record, started_at, now) or now
-        self.saved.tell(lambda record: replace(record, state=State.RUNNING, started_at=now))
+        estimate = self._around.durations.estimate(self.record.model, now)
+        self.saved.tell(
+            lambda record: replace(
+                record, state=State.RUNNING, started_at=now, run_estimate=estimate
+            )
+        )

@@ -1,14 +1,15 @@
 """Who lives in this process: generations by their id, lanes by their attempts."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from mediagate_server.generations.change_feed import ChangeFeed
 from mediagate_server.generations.claims import Claims
+from mediagate_server.generations.clock import Clock
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.life import Life
+from mediagate_server.generations.queue_positions import QueuePositions
 from mediagate_server.generations.whole import HintTaker
 from mediagate_server.replacing import replace
 from mediagate_server.store.records import Generation, Place, State
@@ -24,7 +25,7 @@ class Roll:
     def __init__(
         self,
         creates_per_second: float,
-        now: Callable[[], datetime],
+        clock: Clock,
         claims: Claims,
         feed: ChangeFeed,
         seconds_held: Callable[[], float] = lambda: 0.0,
@@ -32,12 +33,12 @@ class Roll:
         self.claims = claims
         self.feed = feed
         self._creates_per_second = creates_per_second
-        self._now = now
+        self._clock = clock
         self._seconds_held = seconds_held
+        self.queue = QueuePositions(clock)
+        """Attempts that wait for the account's rate."""
         self._lives: dict[str, Life] = {}
         self._lanes: dict[str, HintTaker] = {}
-        self._queue: dict[str, str] = {}
-        """Attempts that wait for the account's rate, with their tenants."""
         self.doubt = asyncio.Event()
         self.draining = False
 
@@ -79,29 +80,12 @@ class Roll:
         """The record to be shown: while it waits, with its place in the queue."""
         if record.state is not State.QUEUED:
             return record
-        position = self._position({attempt.id for attempt in record.attempts})
+        position = self.queue.position(attempt.id for attempt in record.attempts)
         if position is None:
             return record
         seconds = self._seconds_held() + position / self._creates_per_second
-        at = self._now() + timedelta(seconds=seconds)
+        at = self._clock.now() + timedelta(seconds=seconds)
         return replace(record, place=Place(position, at, seconds))
-
-    def _position(self, attempts: set[str]) -> int | None:
-        """From 1, of the first of these that waits. The account serves one tenant after the other:
-        of each other tenant no more come before it than of its own, itself among those.
-        """
-        seen: Counter[str] = Counter()
-        own = ""
-        for attempt, tenant in self._queue.items():
-            seen[tenant] += 1
-            if attempt in attempts:
-                own = tenant
-                break
-        else:
-            return None
-        turn = seen[own]
-        waiting = Counter(self._queue.values())
-        return turn + sum(min(n, turn) for other, n in waiting.items() if other != own)
 
     # What lanes tell
 
@@ -115,14 +99,11 @@ class Roll:
 
     def queued(self, attempt_id: str, tenant: str, *, again: bool = False) -> None:
         """See whole.Places."""
-        if again:
-            self._queue = {attempt_id: tenant, **self._queue}
-        else:
-            self._queue[attempt_id] = tenant
+        self.queue.add(attempt_id, tenant, first=again)
 
     def served(self, attempt_id: str) -> None:
         """See whole.Places."""
-        self._queue.pop(attempt_id, None)
+        self.queue.remove(attempt_id)
 
     def opened(self, attempt_id: str, lane: HintTaker) -> None:
         """See whole.Places."""

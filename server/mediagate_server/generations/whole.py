@@ -68,8 +68,13 @@ class Whole(Protocol):
         """An answer about any of its predictions, which is no end, did no harm."""
         ...
 
-    def progress(self, prediction: Prediction) -> None:
-        """An answer that is no end."""
+    def progress(self, lane: LaneKey, prediction: Prediction) -> None:
+        """An answer about a lane's prediction, that is no end."""
+        ...
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody is told of each change, and is to be told soon."""
         ...
 
     @property

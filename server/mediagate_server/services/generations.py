@@ -87,13 +87,16 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncIterator[generations_pb2.WatchGenerationResponse]:
         """Streams it at every change, up to its end."""
         changes = self._generations.watch(
-            caller.current().tenant, request.id, request.after_sequence
+            caller.current().tenant,
+            request.id,
+            request.after_sequence,
+            logs=request.view == generation_pb2.GENERATION_VIEW_FULL,
         )
-        async for record in changes:
+        async for sequence, record in changes:
             report(record)
             yield generations_pb2.WatchGenerationResponse(
                 generation=await self._shown(record, request.view),
-                sequence=record.version,
+                sequence=sequence,
             )
 
     async def CancelGeneration(

@@ -97,6 +97,11 @@ def generation(
     if record.place:
         shown.queue_position = record.place.position
         shown.expected_start_time.FromDatetime(record.place.expected_at)
+    if record.progress is not None:
+        shown.progress = record.progress
+    if record.run_estimate and record.state is State.RUNNING:
+        shown.expected_complete_time.FromDatetime(record.run_estimate.median)
+        shown.expected_complete_time_p90.FromDatetime(record.run_estimate.p90)
     for missing in record.missing if record.state is not State.FINALIZING else ():
         shown.partial.missing.add(index=missing.index, error=status_of(missing.failure))
     return shown

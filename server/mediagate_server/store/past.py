@@ -41,6 +41,15 @@ class Past(Protocol):
         """
         ...
 
+    async def recent_runs(
+        self, most_of_a_model: int, *, sandbox: bool
+    ) -> tuple[tuple[str, float], ...]:
+        """Models and how many seconds they ran, of the last successes, the newest first.
+
+        Of `sandbox` alone, or of Replicate alone.
+        """
+        ...
+
     async def bind(self, generation: Generation, request_id: str, fingerprint: str) -> Bound:
         """Bind another request_id to a generation; the binding there is where there is one."""
         ...

@@ -204,6 +204,15 @@ class Place(Struct, frozen=True):
     seconds: float
 
 
+class RunEstimate(Struct, frozen=True):
+    """When a run is expected to end, by how long earlier ones of its model took: half of them, and
+    nine in ten, would have ended by then.
+    """
+
+    median: datetime
+    p90: datetime
+
+
 class Part(Struct, frozen=True, omit_defaults=True):
     """How one of several lanes of a generation ended: a screening, or one of its outputs."""
 
@@ -235,8 +244,9 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     words; empty: it was not. `parts` are the ends of its lanes, where it has several; `missing`
     says which outputs of a success are not there. `calls_back`: somebody is to be told of its end.
     `erased_at`: since when nothing is left of what it was asked and what it made. `place` is put in
-    where it is shown while it waits, and never stored. `logs_document` is all of the logs
-    where `logs` is not.
+    where it is shown while it waits, and `progress` (0 to 1) while it runs; they are never stored.
+    `logs_document` is all of the logs where `logs` is not. `run_estimate` is made when its run
+    begins, and stays as it is: an expected end that moves away with time says nothing.
     """
 
     id: str
@@ -274,6 +284,20 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     calls_back: bool = False
     erased_at: datetime | None = None
     logs_document: StoredMedia | None = None
+    run_estimate: RunEstimate | None = None
+    progress: float | None = None
+
+    @property
+    def run_seconds(self) -> float | None:
+        """How long a success has run, from its start to the end of its last attempt."""
+        ends = [
+            one.completed_at
+            for one in self.attempts
+            if one.completed_at and one.purpose is Purpose.GENERATE
+        ]
+        if self.state is not State.SUCCEEDED or self.started_at is None or not ends:
+            return None
+        return (max(ends) - self.started_at).total_seconds()
 
     @property
     def attempt(self) -> Attempt:
@@ -346,6 +370,15 @@ class Checkpoint(Struct, frozen=True):
     sequence: int
     event_id: str
     piece: str
+
+
+class Resumption(Struct, frozen=True):
+    """What a later process needs to go on with a generation: what is still to be sent, if anything,
+    and the pieces of its text that were kept, in order, up to the first that is missing.
+    """
+
+    pending: bytes | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
 
 
 class Change(Struct, frozen=True):

@@ -386,7 +386,9 @@ type Generation struct {
 	QueuePosition *int32 `protobuf:"varint,10,opt,name=queue_position,json=queuePosition,proto3,oneof" json:"queue_position,omitempty"`
 	// When it is expected to start, while QUEUED.
 	ExpectedStartTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expected_start_time,json=expectedStartTime,proto3" json:"expected_start_time,omitempty"`
-	// How far the run is, 0 to 1, where the model tells.
+	// How far the run is, 0 to 1, where the model tells: read from the progress bars and counters of its
+	// log. It never falls while a run lasts; a fallback's begins anew. Kept in memory alone: unset once
+	// the generation is no longer at work, and in lists.
 	Progress *float64 `protobuf:"fixed64,12,opt,name=progress,proto3,oneof" json:"progress,omitempty"`
 	// The seed used, where the model takes one.
 	Seed *int64 `protobuf:"varint,13,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
@@ -409,7 +411,7 @@ type Generation struct {
 	// The verdict on the prompt, where it was screened, or of CheckSafety.
 	Safety *SafetyVerdict `protobuf:"bytes,22,opt,name=safety,proto3" json:"safety,omitempty"`
 	// The model's log. Only with GENERATION_VIEW_FULL. One over 256 KiB: its beginning and its end,
-	// see `logs_document`.
+	// see `logs_document`. While RUNNING: its end so far, at most 32 KiB of each output.
 	Logs string `protobuf:"bytes,23,opt,name=logs,proto3" json:"logs,omitempty"`
 	// Why it FAILED or was CANCELLED; the same status that a stream ends with.
 	Error *status.Status `protobuf:"bytes,24,opt,name=error,proto3" json:"error,omitempty"`
@@ -433,9 +435,14 @@ type Generation struct {
 	EraseTime *timestamppb.Timestamp `protobuf:"bytes,33,opt,name=erase_time,json=eraseTime,proto3" json:"erase_time,omitempty"`
 	// Set where `logs` is not the whole log, and the whole one is kept: read it with
 	// MediaService.ReadMedia. Only of what SUCCEEDED, and only with GENERATION_VIEW_FULL.
-	LogsDocument  *Media `protobuf:"bytes,34,opt,name=logs_document,json=logsDocument,proto3" json:"logs_document,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LogsDocument *Media `protobuf:"bytes,34,opt,name=logs_document,json=logsDocument,proto3" json:"logs_document,omitempty"`
+	// When it is expected to end, while RUNNING: half of this model's last runs through this server took
+	// no longer. Fixed when the run begins, so that it never moves away. Unset: there were none.
+	ExpectedCompleteTime *timestamppb.Timestamp `protobuf:"bytes,35,opt,name=expected_complete_time,json=expectedCompleteTime,proto3" json:"expected_complete_time,omitempty"`
+	// The same, of nine in ten of those runs.
+	ExpectedCompleteTimeP90 *timestamppb.Timestamp `protobuf:"bytes,36,opt,name=expected_complete_time_p90,json=expectedCompleteTimeP90,proto3" json:"expected_complete_time_p90,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *Generation) Reset() {
@@ -719,6 +726,20 @@ func (x *Generation) GetEraseTime() *timestamppb.Timestamp {
 func (x *Generation) GetLogsDocument() *Media {
 	if x != nil {
 		return x.LogsDocument
+	}
+	return nil
+}
+
+func (x *Generation) GetExpectedCompleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpectedCompleteTime
+	}
+	return nil
+}
+
+func (x *Generation) GetExpectedCompleteTimeP90() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpectedCompleteTimeP90
 	}
 	return nil
 }
@@ -1388,7 +1409,7 @@ var File_mediagate_v1_generation_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmediagate/v1/generation.proto\x12\fmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\xc1\x0f\n" +
+	"\x1dmediagate/v1/generation.proto\x12\fmediagate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17mediagate/v1/cost.proto\x1a\x19mediagate/v1/medium.proto\x1a\x1bmediagate/v1/modality.proto\x1a\x17mediagate/v1/plan.proto\x1a\x1amediagate/v1/verdict.proto\"\xec\x10\n" +
 	"\n" +
 	"Generation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
@@ -1431,7 +1452,9 @@ const file_mediagate_v1_generation_proto_rawDesc = "" +
 	"\x0eskipped_models\x18  \x03(\v2\x1a.mediagate.v1.SkippedModelR\rskippedModels\x129\n" +
 	"\n" +
 	"erase_time\x18! \x01(\v2\x1a.google.protobuf.TimestampR\teraseTime\x128\n" +
-	"\rlogs_document\x18\" \x01(\v2\x13.mediagate.v1.MediaR\flogsDocument\x1a9\n" +
+	"\rlogs_document\x18\" \x01(\v2\x13.mediagate.v1.MediaR\flogsDocument\x12P\n" +
+	"\x16expected_complete_time\x18# \x01(\v2\x1a.google.protobuf.TimestampR\x14expectedCompleteTime\x12W\n" +
+	"\x1aexpected_complete_time_p90\x18$ \x01(\v2\x1a.google.protobuf.TimestampR\x17expectedCompleteTimeP90\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd6\x01\n" +
@@ -1598,30 +1621,32 @@ var file_mediagate_v1_generation_proto_depIdxs = []int32{
 	25, // 22: mediagate.v1.Generation.skipped_models:type_name -> mediagate.v1.SkippedModel
 	19, // 23: mediagate.v1.Generation.erase_time:type_name -> google.protobuf.Timestamp
 	26, // 24: mediagate.v1.Generation.logs_document:type_name -> mediagate.v1.Media
-	3,  // 25: mediagate.v1.Attempt.purpose:type_name -> mediagate.v1.Attempt.Purpose
-	4,  // 26: mediagate.v1.Attempt.state:type_name -> mediagate.v1.Attempt.State
-	21, // 27: mediagate.v1.Attempt.cost:type_name -> mediagate.v1.Cost
-	19, // 28: mediagate.v1.Attempt.create_time:type_name -> google.protobuf.Timestamp
-	19, // 29: mediagate.v1.Attempt.complete_time:type_name -> google.protobuf.Timestamp
-	8,  // 30: mediagate.v1.TextOutput.tool_calls:type_name -> mediagate.v1.ToolCall
-	0,  // 31: mediagate.v1.TextOutput.finish_reason:type_name -> mediagate.v1.FinishReason
-	26, // 32: mediagate.v1.TextOutput.document:type_name -> mediagate.v1.Media
-	27, // 33: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
-	26, // 34: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
-	26, // 35: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
-	26, // 36: mediagate.v1.VideoOutput.other_media:type_name -> mediagate.v1.Media
-	26, // 37: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
-	26, // 38: mediagate.v1.AudioOutput.other_media:type_name -> mediagate.v1.Media
-	28, // 39: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
-	26, // 40: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
-	26, // 41: mediagate.v1.RawOutput.document:type_name -> mediagate.v1.Media
-	14, // 42: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
-	23, // 43: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	19, // 25: mediagate.v1.Generation.expected_complete_time:type_name -> google.protobuf.Timestamp
+	19, // 26: mediagate.v1.Generation.expected_complete_time_p90:type_name -> google.protobuf.Timestamp
+	3,  // 27: mediagate.v1.Attempt.purpose:type_name -> mediagate.v1.Attempt.Purpose
+	4,  // 28: mediagate.v1.Attempt.state:type_name -> mediagate.v1.Attempt.State
+	21, // 29: mediagate.v1.Attempt.cost:type_name -> mediagate.v1.Cost
+	19, // 30: mediagate.v1.Attempt.create_time:type_name -> google.protobuf.Timestamp
+	19, // 31: mediagate.v1.Attempt.complete_time:type_name -> google.protobuf.Timestamp
+	8,  // 32: mediagate.v1.TextOutput.tool_calls:type_name -> mediagate.v1.ToolCall
+	0,  // 33: mediagate.v1.TextOutput.finish_reason:type_name -> mediagate.v1.FinishReason
+	26, // 34: mediagate.v1.TextOutput.document:type_name -> mediagate.v1.Media
+	27, // 35: mediagate.v1.ToolCall.arguments:type_name -> google.protobuf.Struct
+	26, // 36: mediagate.v1.ImageOutput.images:type_name -> mediagate.v1.Media
+	26, // 37: mediagate.v1.VideoOutput.video:type_name -> mediagate.v1.Media
+	26, // 38: mediagate.v1.VideoOutput.other_media:type_name -> mediagate.v1.Media
+	26, // 39: mediagate.v1.AudioOutput.audio:type_name -> mediagate.v1.Media
+	26, // 40: mediagate.v1.AudioOutput.other_media:type_name -> mediagate.v1.Media
+	28, // 41: mediagate.v1.RawOutput.value:type_name -> google.protobuf.Value
+	26, // 42: mediagate.v1.RawOutput.media:type_name -> mediagate.v1.Media
+	26, // 43: mediagate.v1.RawOutput.document:type_name -> mediagate.v1.Media
+	14, // 44: mediagate.v1.PartialOutput.missing:type_name -> mediagate.v1.MissingOutput
+	23, // 45: mediagate.v1.MissingOutput.error:type_name -> google.rpc.Status
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_generation_proto_init() }

@@ -50,11 +50,14 @@ type GenerationServiceClient interface {
 	// NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (DRAINING): ask again.
 	WaitGeneration(ctx context.Context, in *WaitGenerationRequest, opts ...grpc.CallOption) (*WaitGenerationResponse, error)
 	// Streams the generation as it stands, then at every change, and ends with OK after the terminal
-	// state.
+	// state. A change is also progress of the run, with GENERATION_VIEW_FULL a log that has grown, and
+	// a place in the queue that has moved, which is told at most once a second, and of places beyond
+	// 20 when they have moved by a tenth.
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (DRAINING): watch again from the last sequence.
 	WatchGeneration(ctx context.Context, in *WatchGenerationRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchGenerationResponse], error)
-	// Streams every change of all generations that a filter matches, until the caller leaves.
+	// Streams every change of all generations that a filter matches, until the caller leaves; without
+	// progress, logs and places in the queue.
 	//
 	// UNAVAILABLE (DRAINING): watch again from the last sequence. OUT_OF_RANGE (STREAM_EXPIRED):
 	// changes after that sequence are gone; list, then watch anew.
@@ -192,11 +195,14 @@ type GenerationServiceServer interface {
 	// NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (DRAINING): ask again.
 	WaitGeneration(context.Context, *WaitGenerationRequest) (*WaitGenerationResponse, error)
 	// Streams the generation as it stands, then at every change, and ends with OK after the terminal
-	// state.
+	// state. A change is also progress of the run, with GENERATION_VIEW_FULL a log that has grown, and
+	// a place in the queue that has moved, which is told at most once a second, and of places beyond
+	// 20 when they have moved by a tenth.
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (DRAINING): watch again from the last sequence.
 	WatchGeneration(*WatchGenerationRequest, grpc.ServerStreamingServer[WatchGenerationResponse]) error
-	// Streams every change of all generations that a filter matches, until the caller leaves.
+	// Streams every change of all generations that a filter matches, until the caller leaves; without
+	// progress, logs and places in the queue.
 	//
 	// UNAVAILABLE (DRAINING): watch again from the last sequence. OUT_OF_RANGE (STREAM_EXPIRED):
 	// changes after that sequence are gone; list, then watch anew.

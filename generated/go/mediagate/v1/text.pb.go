@@ -971,7 +971,7 @@ type TextStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where it stands.
 	State Generation_State `protobuf:"varint,1,opt,name=state,proto3,enum=mediagate.v1.Generation_State" json:"state,omitempty"`
-	// Place in the queue, from 1, while QUEUED.
+	// Place in the queue, from 1, while QUEUED. Told again when it has moved, as WatchGeneration does.
 	QueuePosition *int32 `protobuf:"varint,2,opt,name=queue_position,json=queuePosition,proto3,oneof" json:"queue_position,omitempty"`
 	// When it is expected to start, while QUEUED.
 	ExpectedWait *durationpb.Duration `protobuf:"bytes,3,opt,name=expected_wait,json=expectedWait,proto3" json:"expected_wait,omitempty"`

@@ -198,6 +198,8 @@ class Generation(_message.Message):
     SKIPPED_MODELS_FIELD_NUMBER: _builtins.int
     ERASE_TIME_FIELD_NUMBER: _builtins.int
     LOGS_DOCUMENT_FIELD_NUMBER: _builtins.int
+    EXPECTED_COMPLETE_TIME_FIELD_NUMBER: _builtins.int
+    EXPECTED_COMPLETE_TIME_P90_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Name of this generation, for GenerationService. Opaque."""
     modality: _modality_pb2.Modality.ValueType
@@ -213,12 +215,15 @@ class Generation(_message.Message):
     queue_position: _builtins.int
     """Place in the queue, from 1, while QUEUED."""
     progress: _builtins.float
-    """How far the run is, 0 to 1, where the model tells."""
+    """How far the run is, 0 to 1, where the model tells: read from the progress bars and counters of its
+    log. It never falls while a run lasts; a fallback's begins anew. Kept in memory alone: unset once
+    the generation is no longer at work, and in lists.
+    """
     seed: _builtins.int
     """The seed used, where the model takes one."""
     logs: _builtins.str
     """The model's log. Only with GENERATION_VIEW_FULL. One over 256 KiB: its beginning and its end,
-    see `logs_document`.
+    see `logs_document`. While RUNNING: its end so far, at most 32 KiB of each output.
     """
     sandbox: _builtins.bool
     """True where the embedded sandbox made this, not Replicate: nothing was paid."""
@@ -316,6 +321,16 @@ class Generation(_message.Message):
         MediaService.ReadMedia. Only of what SUCCEEDED, and only with GENERATION_VIEW_FULL.
         """
 
+    @_builtins.property
+    def expected_complete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is expected to end, while RUNNING: half of this model's last runs through this server took
+        no longer. Fixed when the run begins, so that it never moves away. Unset: there were none.
+        """
+
+    @_builtins.property
+    def expected_complete_time_p90(self) -> _timestamp_pb2.Timestamp:
+        """The same, of nine in ten of those runs."""
+
     def __init__(
         self,
         *,
@@ -353,10 +368,12 @@ class Generation(_message.Message):
         skipped_models: _abc.Iterable[_plan_pb2.SkippedModel] | None = ...,
         erase_time: _timestamp_pb2.Timestamp | None = ...,
         logs_document: _medium_pb2.Media | None = ...,
+        expected_complete_time: _timestamp_pb2.Timestamp | None = ...,
+        expected_complete_time_p90: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_start_time", b"expected_start_time", "images", b"images", "logs_document", b"logs_document", "output", b"output", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "safety", b"safety", "seed", b"seed", "start_time", b"start_time", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_complete_time", b"expected_complete_time", "expected_complete_time_p90", b"expected_complete_time_p90", "expected_start_time", b"expected_start_time", "images", b"images", "logs_document", b"logs_document", "output", b"output", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "safety", b"safety", "seed", b"seed", "start_time", b"start_time", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "attempts", b"attempts", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_start_time", b"expected_start_time", "id", b"id", "images", b"images", "labels", b"labels", "logs", b"logs", "logs_document", b"logs_document", "modality", b"modality", "model", b"model", "output", b"output", "parameters", b"parameters", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "request_id", b"request_id", "requested_model", b"requested_model", "safety", b"safety", "sandbox", b"sandbox", "seed", b"seed", "skipped_models", b"skipped_models", "start_time", b"start_time", "state", b"state", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "_queue_position", b"_queue_position", "_seed", b"_seed", "attempts", b"attempts", "audio", b"audio", "choice", b"choice", "complete_time", b"complete_time", "cost", b"cost", "create_time", b"create_time", "deadline_time", b"deadline_time", "erase_time", b"erase_time", "error", b"error", "expected_complete_time", b"expected_complete_time", "expected_complete_time_p90", b"expected_complete_time_p90", "expected_start_time", b"expected_start_time", "id", b"id", "images", b"images", "labels", b"labels", "logs", b"logs", "logs_document", b"logs_document", "modality", b"modality", "model", b"model", "output", b"output", "parameters", b"parameters", "partial", b"partial", "progress", b"progress", "queue_position", b"queue_position", "raw", b"raw", "request_id", b"request_id", "requested_model", b"requested_model", "safety", b"safety", "sandbox", b"sandbox", "seed", b"seed", "skipped_models", b"skipped_models", "start_time", b"start_time", "state", b"state", "substitution", b"substitution", "text", b"text", "usage", b"usage", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015

@@ -54,12 +54,15 @@ class GenerationServiceStub:
     """
     WatchGeneration: _grpc.UnaryStreamMultiCallable[_generations_pb2.WatchGenerationRequest, _generations_pb2.WatchGenerationResponse]
     """Streams the generation as it stands, then at every change, and ends with OK after the terminal
-    state.
+    state. A change is also progress of the run, with GENERATION_VIEW_FULL a log that has grown, and
+    a place in the queue that has moved, which is told at most once a second, and of places beyond
+    20 when they have moved by a tenth.
 
     NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (DRAINING): watch again from the last sequence.
     """
     WatchGenerations: _grpc.UnaryStreamMultiCallable[_generations_pb2.WatchGenerationsRequest, _generations_pb2.WatchGenerationsResponse]
-    """Streams every change of all generations that a filter matches, until the caller leaves.
+    """Streams every change of all generations that a filter matches, until the caller leaves; without
+    progress, logs and places in the queue.
 
     UNAVAILABLE (DRAINING): watch again from the last sequence. OUT_OF_RANGE (STREAM_EXPIRED):
     changes after that sequence are gone; list, then watch anew.
@@ -106,12 +109,15 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """
     WatchGeneration: _aio.UnaryStreamMultiCallable[_generations_pb2.WatchGenerationRequest, _generations_pb2.WatchGenerationResponse]  # type: ignore[assignment]
     """Streams the generation as it stands, then at every change, and ends with OK after the terminal
-    state.
+    state. A change is also progress of the run, with GENERATION_VIEW_FULL a log that has grown, and
+    a place in the queue that has moved, which is told at most once a second, and of places beyond
+    20 when they have moved by a tenth.
 
     NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (DRAINING): watch again from the last sequence.
     """
     WatchGenerations: _aio.UnaryStreamMultiCallable[_generations_pb2.WatchGenerationsRequest, _generations_pb2.WatchGenerationsResponse]  # type: ignore[assignment]
-    """Streams every change of all generations that a filter matches, until the caller leaves.
+    """Streams every change of all generations that a filter matches, until the caller leaves; without
+    progress, logs and places in the queue.
 
     UNAVAILABLE (DRAINING): watch again from the last sequence. OUT_OF_RANGE (STREAM_EXPIRED):
     changes after that sequence are gone; list, then watch anew.
@@ -179,7 +185,9 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generations_pb2.WatchGenerationResponse], _abc.AsyncIterator[_generations_pb2.WatchGenerationResponse]]:
         """Streams the generation as it stands, then at every change, and ends with OK after the terminal
-        state.
+        state. A change is also progress of the run, with GENERATION_VIEW_FULL a log that has grown, and
+        a place in the queue that has moved, which is told at most once a second, and of places beyond
+        20 when they have moved by a tenth.
 
         NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (DRAINING): watch again from the last sequence.
         """
@@ -190,7 +198,8 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generations_pb2.WatchGenerationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generations_pb2.WatchGenerationsResponse], _abc.AsyncIterator[_generations_pb2.WatchGenerationsResponse]]:
-        """Streams every change of all generations that a filter matches, until the caller leaves.
+        """Streams every change of all generations that a filter matches, until the caller leaves; without
+        progress, logs and places in the queue.
 
         UNAVAILABLE (DRAINING): watch again from the last sequence. OUT_OF_RANGE (STREAM_EXPIRED):
         changes after that sequence are gone; list, then watch anew.

@@ -486,7 +486,7 @@ class TextStatus(_message.Message):
     state: _generation_pb2.Generation.State.ValueType
     """Where it stands."""
     queue_position: _builtins.int
-    """Place in the queue, from 1, while QUEUED."""
+    """Place in the queue, from 1, while QUEUED. Told again when it has moved, as WatchGeneration does."""
     attempt: _builtins.int
     """Which attempt this is, from 1."""
     model: _builtins.str

@@ -649,7 +649,9 @@ export const GenerationService: GenService<{
   },
   /**
    * Streams the generation as it stands, then at every change, and ends with OK after the terminal
-   * state.
+   * state. A change is also progress of the run, with GENERATION_VIEW_FULL a log that has grown, and
+   * a place in the queue that has moved, which is told at most once a second, and of places beyond
+   * 20 when they have moved by a tenth.
    *
    * NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (DRAINING): watch again from the last sequence.
    *
@@ -661,7 +663,8 @@ export const GenerationService: GenService<{
     output: typeof WatchGenerationResponseSchema;
   },
   /**
-   * Streams every change of all generations that a filter matches, until the caller leaves.
+   * Streams every change of all generations that a filter matches, until the caller leaves; without
+   * progress, logs and places in the queue.
    *
    * UNAVAILABLE (DRAINING): watch again from the last sequence. OUT_OF_RANGE (STREAM_EXPIRED):
    * changes after that sequence are gone; list, then watch anew.

@@ -483,7 +483,7 @@ export type TextStatus = Message<"mediagate.v1.TextStatus"> & {
   state: Generation_State;
 
   /**
-   * Place in the queue, from 1, while QUEUED.
+   * Place in the queue, from 1, while QUEUED. Told again when it has moved, as WatchGeneration does.
    *
    * @generated from field: optional int32 queue_position = 2;
    */

@@ -67,6 +67,14 @@ class SqlitePast:
         """See past.Past."""
         return await self._reader.read(lambda c: searching.alike(c, tenant, likeness, since))
 
+    async def recent_runs(
+        self, most_of_a_model: int, *, sandbox: bool
+    ) -> tuple[tuple[str, float], ...]:
+        """See past.Past."""
+        return await self._searches.read(
+            lambda c: searching.recent_runs(c, most_of_a_model, sandbox=sandbox)
+        )
+
     async def bind(self, generation: Generation, request_id: str, fingerprint: str) -> Bound:
         """See past.Past."""
 

@@ -1,11 +1,18 @@
 """Finding generations: lists, changes, and those whose fate is open."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
 from mediagate_server.store.records import Change, Filter, Generation, Position, Sequences
 from mediagate_server.store.sqlite.generations import from_document, microseconds, shortened
+
+_MOST_RUNS: Final = 10_000
+"""Successes that are looked through for how long their models run."""
+_LONGEST_RUN: Final = 64 * 1024
+"""Characters of a record that is read for it."""
 
 
 def one(connection: sqlite3.Connection, tenant: str, generation_id: str) -> Generation | None:
@@ -64,6 +71,27 @@ def unfinished(connection: sqlite3.Connection) -> tuple[Generation, ...]:
         "SELECT document FROM generations WHERE terminal = 0 ORDER BY created_us, id"
     ).fetchall()
     return tuple(from_document(row[0]) for row in rows)
+
+
+def recent_runs(
+    connection: sqlite3.Connection, most_of_a_model: int, *, sandbox: bool
+) -> tuple[tuple[str, float], ...]:
+    """Models and how many seconds they ran, of the last successes, the newest first."""
+    rows = connection.execute(
+        "SELECT model, document FROM generations WHERE state = 'succeeded'"
+        " ORDER BY number DESC LIMIT ?",
+        (_MOST_RUNS,),
+    )
+    found: list[tuple[str, float]] = []
+    known: Counter[str] = Counter()
+    for model, text in rows:
+        if known[model] >= most_of_a_model or len(text) > _LONGEST_RUN:
+            continue
+        record = from_document(text)
+        if record.sandbox is sandbox and (seconds := record.run_seconds) is not None:
+            found.append((model, seconds))
+            known[model] += 1
+    return tuple(found)
 
 
 def in_doubt(

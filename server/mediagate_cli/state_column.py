@@ -1,0 +1,14 @@
+"""Progress column with the state of a generation, and the time it has left, as of each refresh."""
+
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+
+from mediagate_cli.following import state_in_words
+
+
+class StateColumn(ProgressColumn):
+    """Shows `generation`, a field of its task."""
+
+    def render(self, task: Task) -> Text:
+        """Return the state in words."""
+        return Text(state_in_words(task.fields["generation"]))

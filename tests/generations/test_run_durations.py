@@ -1,0 +1,54 @@
+"""Expected ends by how long a model's last runs took."""
+
+from datetime import UTC, datetime, timedelta
+
+from mediagate_server.generations.run_durations import MOST_MODELS, MOST_RUNS, RunDurations
+from mediagate_server.store.records import RunEstimate
+
+BEGUN = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+def after(median: float, p90: float) -> RunEstimate:
+    """An estimate of a run that has begun then."""
+    return RunEstimate(BEGUN + timedelta(seconds=median), BEGUN + timedelta(seconds=p90))
+
+
+def test_without_a_run_nothing_is_known() -> None:
+    """Neither of a model that nobody ran, nor of times that cannot be."""
+    durations = RunDurations()
+    durations.add("a", 5)
+    durations.add("b", -1)
+    durations.add("b", float("inf"))
+    durations.add("b", float("nan"))
+    assert durations.estimate("b", BEGUN) is None
+    assert durations.estimate("a", BEGUN) == after(5, 5)
+
+
+def test_half_and_nine_in_ten_took_no_longer() -> None:
+    """In whatever order they came."""
+    durations = RunDurations()
+    for seconds in (7, 1, 3, 10, 5, 2, 8, 4, 9, 6):
+        durations.add("a", seconds)
+    assert durations.estimate("a", BEGUN) == after(5, 9)
+
+
+def test_only_the_last_runs_and_models_are_kept() -> None:
+    """A model that became faster is known to be so; memory is bounded."""
+    durations = RunDurations()
+    for seconds in [100.0] * MOST_RUNS + [1.0] * MOST_RUNS:
+        durations.add("a", seconds)
+    assert durations.estimate("a", BEGUN) == after(1, 1)
+    for number in range(MOST_MODELS):
+        durations.add(f"m{number}", 1)
+    assert durations.estimate("a", BEGUN) is None
+    assert len(durations._models) == MOST_MODELS
+
+
+def test_runs_of_earlier_processes_come_before_this_ones() -> None:
+    """They are read while the first run may end already."""
+    durations = RunDurations()
+    durations.add("a", 1)
+    durations.remember((("a", 50.0),) * MOST_RUNS)
+    for _ in range(MOST_RUNS - 1):
+        durations.add("a", 1)
+    assert durations.estimate("a", BEGUN) == after(1, 1)

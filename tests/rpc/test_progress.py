@@ -1,0 +1,237 @@
+"""Progress, log, expected end and place in the queue, as those who watch are told of them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, text_pb2
+from mediagate_sandbox.server import Sandbox
+from mediagate_server.generations.log_progress import MOST_LOG
+from tests.outputs.served import file
+
+from .gates import Opener, Stubs
+from .scripted import ScriptedUpstream, prediction, says
+
+FULL = generation_pb2.GENERATION_VIEW_FULL
+State = generation_pb2.Generation
+Response = generations_pb2.WatchGenerationResponse
+CANARY = "a heron that nobody else may read of"
+
+
+class Run:
+    """What upstream says of a prediction; a test changes it while it runs."""
+
+    def __init__(self, upstream: ScriptedUpstream) -> None:
+        self._upstream = upstream
+        self.log = ""
+        self.status = "processing"
+        upstream.creates = [says(prediction(upstream, "starting"), 201)]
+        upstream.gets = [self.answer]
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """GET of the prediction."""
+        more: dict[str, Any] = {"logs": self.log}
+        if self.status == "succeeded":
+            picture = file(b"\x89PNG\r\n\x1a\n" + bytes(64), "image/png")
+            more["output"] = [self._upstream.files.put("/made.png", picture)]
+        return await says(prediction(self._upstream, self.status, **more))(request)
+
+
+@pytest.fixture
+def run(scripted: ScriptedUpstream) -> Run:
+    """One that is being made."""
+    return Run(scripted)
+
+
+async def begun(stubs: Stubs) -> str:
+    """A picture that is on its way; its generation's id."""
+    request = image_pb2.GenerateImageRequest(prompt=CANARY, wait=Duration())
+    return (await stubs.image.GenerateImage(request)).generation.id
+
+
+def watching(stubs: Stubs, name: str, after: int = 0, view: Any = FULL) -> AsyncIterator[Response]:
+    """All that is told of it."""
+    request = generations_pb2.WatchGenerationRequest(id=name, after_sequence=after, view=view)
+    watch: AsyncIterator[Response] = aiter(stubs.generations.WatchGeneration(request))
+    return watch
+
+
+async def until_progress(watch: AsyncIterator[Response], progress: float) -> list[Response]:
+    """What is told until it is so far."""
+    seen = []
+    async for change in watch:
+        seen.append(change)
+        told = change.generation
+        if told.HasField("progress") and told.progress == progress:
+            break
+    return seen
+
+
+async def test_progress_and_log_are_pushed_while_it_runs(
+    scripted: ScriptedUpstream, run: Run, stubs: Stubs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By each look at upstream; sequences grow, and only who asks for the log is shown it."""
+    name = await begun(stubs)
+    full, basic = watching(stubs, name), watching(stubs, name, view=0)
+    seen, plain = [], []
+    run.log = f"Prompt: {CANARY}\n"
+    for percent in (0, 45, 90):
+        run.log += f"\r{percent:3}%|{'█' * (percent // 10)} | {percent}/100 [00:03<00:04]"
+        seen += await until_progress(full, percent / 100)
+        plain += await until_progress(basic, percent / 100)
+        assert seen[-1].generation.logs == run.log
+        shown = generations_pb2.GetGenerationRequest(id=name)
+        assert (await stubs.generations.GetGeneration(shown)).generation.progress == percent / 100
+    run.log += "\nsaving\n"
+    async for change in full:
+        seen.append(change)
+        if change.generation.logs == run.log:
+            break
+    run.status = "succeeded"
+    seen += [change async for change in full]
+    plain += [change async for change in basic]
+    for changes in (seen, plain):
+        sequences = [change.sequence for change in changes]
+        assert sequences == sorted(set(sequences))
+        told = [one.generation.progress for one in changes if one.generation.HasField("progress")]
+        assert told == sorted(told)
+        assert set(told) == {0, 0.45, 0.9, 1}
+        assert changes[-1].generation.state == State.STATE_SUCCEEDED
+    assert not any(change.generation.logs for change in plain)
+    assert seen[-1].generation.logs == run.log
+    out, err = capfd.readouterr()
+    assert CANARY not in out + err
+    assert "saving" not in out + err
+
+
+async def test_a_watch_goes_on_from_any_sequence(
+    scripted: ScriptedUpstream, run: Run, open_gate: Opener
+) -> None:
+    """Also by the next gate: nothing is told twice, and sequences grow on."""
+    async with open_gate(scripted.url) as (stubs, _):
+        name = await begun(stubs)
+        watch = watching(stubs, name)
+        run.log = "step 1/10\n"
+        seen = await until_progress(watch, 0.1)
+    async with open_gate(scripted.url) as (stubs, _):
+        watch = watching(stubs, name, seen[-1].sequence)
+        run.log += "step 5/10\n"
+        seen += await until_progress(watch, 0.5)
+        run.status = "succeeded"
+        seen += [change async for change in watch]
+    sequences = [change.sequence for change in seen]
+    assert sequences == sorted(set(sequences))
+
+
+async def test_a_log_that_grows_without_end_is_told_in_part(
+    scripted: ScriptedUpstream, run: Run, stubs: Stubs
+) -> None:
+    """Its end, from the beginning of a line on."""
+    name = await begun(stubs)
+    watch = watching(stubs, name)
+    for percent in (10, 20):
+        run.log += "a line of many\n" * 30_000 + f"Progress: {percent}%\n"
+        seen = await until_progress(watch, percent / 100)
+        assert 0 < len(seen[-1].generation.logs) <= MOST_LOG
+        assert seen[-1].generation.logs.startswith("a line")
+        assert seen[-1].generation.logs.endswith(f"Progress: {percent}%\n")
+    run.status = "succeeded"
+    last = [change async for change in watch][-1]
+    assert last.generation.state == State.STATE_SUCCEEDED
+
+
+async def test_the_expected_end_is_that_of_earlier_runs_and_stays(
+    scripted: ScriptedUpstream, run: Run, open_gate: Opener
+) -> None:
+    """Unknown before there was one; also by what an earlier gate has run; over once it ends."""
+
+    async def made(stubs: Stubs) -> list[generation_pb2.Generation]:
+        run.status, run.log = "processing", "step 1/4\n"
+        watch = watching(stubs, await begun(stubs))
+        seen = await until_progress(watch, 0.25)
+        run.log += "step 2/4\n"
+        seen += await until_progress(watch, 0.5)
+        run.status = "succeeded"
+        seen += [change async for change in watch]
+        return [change.generation for change in seen]
+
+    async with open_gate(scripted.url) as (stubs, _):
+        first, second = await made(stubs), await made(stubs)
+    async with open_gate(scripted.url) as (stubs, _):
+        third = await made(stubs)
+    assert not any(one.HasField("expected_complete_time") for one in first)
+    for generations in (second, third):
+        running = [one for one in generations if one.state == State.STATE_RUNNING]
+        assert len({one.expected_complete_time.ToNanoseconds() for one in running}) == 1
+        assert len({one.expected_complete_time_p90.ToNanoseconds() for one in running}) == 1
+        for one in running:
+            begins = one.start_time.ToNanoseconds()
+            assert begins < one.expected_complete_time.ToNanoseconds()
+            assert (
+                one.expected_complete_time.ToNanoseconds()
+                <= one.expected_complete_time_p90.ToNanoseconds()
+            )
+        assert not generations[-1].HasField("expected_complete_time")
+
+
+async def test_places_in_the_queue_are_pushed_as_they_move(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """To who watches and to who streams: without asking again, and without another change."""
+    async with open_gate(sandbox.url, creates_per_minute=1) as (stubs, _):
+        names = [await begun(stubs) for _ in range(4)]
+        watch = watching(stubs, names[-1])
+        before = (await anext(watch)).generation
+        stream = aiter(stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="last")))
+        async for event in stream:
+            if event.status.queue_position:
+                break
+        assert event.status.queue_position == before.queue_position + 1
+        await stubs.generations.CancelGeneration(
+            generations_pb2.CancelGenerationRequest(id=names[-2])
+        )
+        after = (await anext(watch)).generation
+        assert after.state == before.state == State.STATE_QUEUED
+        assert after.queue_position == before.queue_position - 1
+        assert after.expected_start_time.ToDatetime() < before.expected_start_time.ToDatetime()
+        moved = (await anext(stream)).status
+        assert moved.queue_position == before.queue_position
+        assert moved.state == State.STATE_QUEUED
+
+
+async def test_the_sandbox_tells_how_far_it_is(sandboxed: Stubs) -> None:
+    """Its bars are read like any model's, and those of several outputs together."""
+    request = image_pb2.GenerateImageRequest(prompt="[[run_ms=2000]] A cat", wait=Duration())
+    made = (await sandboxed.image.GenerateImage(request)).generation
+    told = [
+        change.generation.progress
+        async for change in watching(sandboxed, made.id)
+        if change.generation.HasField("progress")
+    ]
+    assert told == sorted(told)
+    assert {0.25, 0.5, 0.75} & set(told)
+
+
+async def test_several_outputs_are_shown_as_one(
+    scripted: ScriptedUpstream, run: Run, stubs: Stubs
+) -> None:
+    """Each is a run of its own: two halves done are one half of all."""
+    request = image_pb2.GenerateImageRequest(
+        prompt=CANARY,
+        count=2,
+        wait=Duration(),
+        options=options_pb2.GenerationOptions(model="flux-pro"),
+    )
+    made = (await stubs.image.GenerateImage(request)).generation
+    assert len(made.attempts) == 2
+    watch = watching(stubs, made.id)
+    run.log = "step 1/2\n"
+    seen = await until_progress(watch, 0.5)
+    run.status = "succeeded"
+    seen += [change async for change in watch]
+    told = [one.generation.progress for one in seen if one.generation.HasField("progress")]
+    assert told == sorted(told)
+    assert {*told} <= {0.25, 0.5, 0.75, 1}
