@@ -42,16 +42,16 @@ async def test_checkpoints_follow_on_each_other_and_end_with_the_generation(
     for piece in (*pieces, Checkpoint(10, 12, "9:0", "no")):
         store.checkpoint(first.id, piece)
     await store.checkpoint("gen_none", pieces[0])
-    assert await store.checkpoints(first.id) == pieces
+    assert (await store.resumptions((first.id,)))[first.id].checkpoints == pieces
     over = (Checkpoint(9, 11, "8:5", "go"), Checkpoint(11, 14, "9:1", " on"))
     for piece in over:
         store.checkpoint(first.id, piece)
     await store.checkpoint(first.id, over[-1])
-    assert await store.checkpoints(first.id) == (*pieces, *over)
+    assert (await store.resumptions((first.id,)))[first.id].checkpoints == (*pieces, *over)
     ended = store.save(moved(first, State.SUCCEEDED))
     await store.checkpoint(first.id, Checkpoint(14, 15, "", "x"))
     await ended
-    assert await store.checkpoints(first.id) == ()
+    assert (await store.resumptions((first.id,)))[first.id].checkpoints == ()
 
 
 async def test_no_prompt_and_no_text_lies_on_disk_in_clear(tmp_path: Path) -> None:
@@ -70,20 +70,6 @@ async def test_no_prompt_and_no_text_lies_on_disk_in_clear(tmp_path: Path) -> No
         assert key not in content, name
     assert stat.S_IMODE((folder / "sealing.key").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-async def test_without_its_key_nothing_is_opened_and_everything_goes_on(tmp_path: Path) -> None:
-    """Inputs and texts count as not kept; a secret key is drawn anew."""
-    first = made("a")
-    async with SqliteStore(tmp_path) as store:
-        await store.accept(first, reservation(first), 0, pending=b"x")
-        await store.checkpoint(first.id, Checkpoint(0, 1, "", "x"))
-        before = await store.key("webhook-url")
-    (tmp_path / "sealing.key").unlink()
-    async with SqliteStore(tmp_path) as store:
-        assert await store.pending(first.id) is None
-        assert await store.checkpoints(first.id) == ()
-        assert await store.key("webhook-url") != before
 
 
 async def test_keys_are_drawn_once(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
             assert not successor.lost.is_set()
             assert await successor.unfinished() == (first,)
             assert await successor.entries(first.attempt.id) == reservation(first)
-            assert await successor.checkpoints(first.id) == ()
+            assert (await successor.resumptions((first.id,)))[first.id].checkpoints == ()
             assert await successor.claim_webhook("w", NOON)
             await successor.save(moved(first, State.RUNNING))
 

@@ -179,7 +179,9 @@ async def test_a_poisonous_checkpoint_is_told_once_and_harms_nothing(store: Sqli
     with pytest.raises(OverflowError):
         await bad
     await good
-    assert await store.checkpoints(first.id) == (Checkpoint(0, 1, "", "x"),)
+    assert (await store.resumptions((first.id,)))[first.id].checkpoints == (
+        Checkpoint(0, 1, "", "x"),
+    )
 
 
 async def test_a_failing_disk_still_fails_all_of_a_batch(tmp_path: Path) -> None:

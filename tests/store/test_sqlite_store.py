@@ -254,7 +254,7 @@ async def test_what_belongs_together_comes_in_order_within_one_commit(store: Sql
     assert await store.entries(one.attempt.id) == (*reservation(one), *settlement(one))
     assert await store.bound("local", "same") == Bound(second.id, "f")
     assert await store.pending(one.id) is None
-    assert await store.checkpoints(one.id) == ()
+    assert (await store.resumptions((one.id,)))[one.id].checkpoints == ()
     (charge,) = await store.charges(ChargeFilter(), 9, None)
     assert (charge.generation_id, charge.prediction_id) == (one.id, "p")
 

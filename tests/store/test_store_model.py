@@ -163,7 +163,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.call("get", one.tenant, name) == one
             assert self.call("entries", one.attempt.id) == self.lines[name]
             assert self.call("pending", name) == self.pending.get(name)
-            assert self.call("checkpoints", name) == tuple(self.texts.get(name, ()))
+            kept = self.call("resumptions", (name,))[name]
+            assert kept.checkpoints == tuple(self.texts.get(name, ()))
         going = [g for g in self.held.values() if not g.state.is_terminal]
         assert self.call("unfinished") == tuple(going)
         for (tenant, request_id), name in self.bound.items():

@@ -1,10 +1,10 @@
 """The tasks of this process: lives, and all else that goes on until it ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -18,7 +18,14 @@ from mediagate_server.generations.persisting import until_done
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.work import Work
 from mediagate_server.store.port import StaleOwner
+from mediagate_server.store.records import Generation, Resumption
 from mediagate_server.system_errors import is_system_error
+
+_READ_AT_ONCE: Final = 100
+"""Unfinished generations of which what is kept is read together."""
+_BEGUN_AT_ONCE: Final = 50
+_BEGIN_PAUSE: Final = 0.5
+"""Recovered generations that go on at once, and the seconds until as many more do."""
 
 _log = structlog.get_logger()
 
@@ -58,18 +65,38 @@ class Living:
 
     async def recover(self) -> None:
         """Take up what an earlier process left, from wherever each generation stands."""
-        marks = self._around.crash_marks
-        unfinished = await self._around.store.unfinished()
+        store, marks = self._around.store, self._around.crash_marks
+        unfinished = await store.unfinished()
         if marks:
             marks.keep_only([record.id for record in unfinished])
-        for record in unfinished:
-            waiting = await self._waiting(record.id)
-            life = Life(self._around, self._roll, record, waiting, recovered=True)
-            if marks and (level := quarantine.after_blames(marks.blames(record.id))):
-                life.put_into_quarantine(level, quarantine.CRASHES)
-            life.checkpoints.restore(await self._around.store.checkpoints(record.id))
-            self._roll.add(life)
+        lives: list[Life] = []
+        for first in range(0, len(unfinished), _READ_AT_ONCE):
+            page = unfinished[first : first + _READ_AT_ONCE]
+            kept = await store.resumptions([record.id for record in page])
+            lives += (self._recovered(record, kept[record.id]) for record in page)
+        # All are known before the first caller may ask for one. They do not all go on at once: each
+        # asks upstream how it stands, and new calls would wait behind thousands of such questions.
+        for life in lives[:_BEGUN_AT_ONCE]:
             self.begin(self.live(life))
+        if rest := lives[_BEGUN_AT_ONCE:]:
+            self.begin(self._begin_later(rest))
+
+    def _recovered(self, record: Generation, kept: Resumption) -> Life:
+        work_left = _work_of(record.id, kept.pending)
+        life = Life(self._around, self._roll, record, work_left, recovered=True)
+        marks = self._around.crash_marks
+        if marks and (level := quarantine.after_blames(marks.blames(record.id))):
+            life.put_into_quarantine(level, quarantine.CRASHES)
+        life.checkpoints.restore(kept.checkpoints)
+        self._roll.add(life)
+        return life
+
+    async def _begin_later(self, lives: Sequence[Life]) -> None:
+        """The oldest first."""
+        for first in range(0, len(lives), _BEGUN_AT_ONCE):
+            await self._around.clock.sleep(_BEGIN_PAUSE)
+            for life in lives[first : first + _BEGUN_AT_ONCE]:
+                self.begin(self.live(life))
 
     async def live(self, life: Life) -> None:
         """A life, told to the metrics. After a bug it goes on from what is stored."""
@@ -121,9 +148,12 @@ class Living:
 
     async def _waiting(self, generation_id: str) -> Work:
         """What an earlier process had still to send, as far as that can be read."""
-        pending = await self._around.store.pending(generation_id)
-        try:
-            return work.loads(pending) if pending else work.NOTHING
-        except ValueError as error:
-            _log.error("what was to be sent cannot be read", id=generation_id, error=str(error))
-            return work.NOTHING
+        return _work_of(generation_id, await self._around.store.pending(generation_id))
+
+
+def _work_of(generation_id: str, pending: bytes | None) -> Work:
+    try:
+        return work.loads(pending) if pending else work.NOTHING
+    except ValueError as error:
+        _log.error("what was to be sent cannot be read", id=generation_id, error=str(error))
+        return work.NOTHING

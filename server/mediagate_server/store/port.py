@@ -26,6 +26,7 @@ from mediagate_server.store.records import (
     Filter,
     Generation,
     Position,
+    Resumption,
     Sequences,
 )
 
@@ -185,15 +186,15 @@ class Store(Protocol):
         """What `accept` was given to keep; None where nothing was, or the generation has ended."""
         ...
 
+    async def resumptions(self, generation_ids: Sequence[str]) -> Mapping[str, Resumption]:
+        """What is kept of each of these that run, in one read; of one without anything too."""
+        ...
+
     def checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
         """Keep a piece of a text that is being streamed. Nobody needs to wait for it.
 
         Ignored for a generation that has ended. A failure is told to whoever awaits the future.
         """
-        ...
-
-    async def checkpoints(self, generation_id: str) -> tuple[Checkpoint, ...]:
-        """The pieces kept, in order, up to the first that is missing."""
         ...
 
     # Changes

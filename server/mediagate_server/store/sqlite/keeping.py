@@ -2,18 +2,22 @@
 
 import secrets
 import sqlite3
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
-from mediagate_server.store.records import Checkpoint
+from mediagate_server.store.records import Checkpoint, Resumption
 from mediagate_server.store.sealing import KEY_BYTES, Seal, SealBroken
 from mediagate_server.store.sqlite.generations import microseconds
 from mediagate_server.store.sqlite.rows import Kind, Rows
 
 WEBHOOK_IDS_LIVE: Final = timedelta(hours=25)
 """Longer than the day that is promised, and far longer than a signature is taken for fresh."""
+
+_Sealed = tuple[int, int, str, bytes]
+"""Of a piece of text: sequence, start, event id, and the piece."""
 
 _log = structlog.get_logger()
 
@@ -29,10 +33,12 @@ def pending(connection: sqlite3.Connection, seal: Seal, generation_id: str) -> b
         "SELECT sealed FROM generations JOIN pending USING (number) WHERE id = ?",
         (generation_id,),
     ).fetchone()
-    if row is None:
-        return None
+    return None if row is None else _opened(seal, row[0], generation_id)
+
+
+def _opened(seal: Seal, sealed: bytes, generation_id: str) -> bytes | None:
     try:
-        return seal.open(row[0], f"pending {generation_id}")
+        return seal.open(sealed, f"pending {generation_id}")
     except SealBroken:
         _log.warning("pending input cannot be opened: its key is gone", id=generation_id)
         return None
@@ -53,15 +59,36 @@ def keep_checkpoint(
     return kept.rowcount == 1
 
 
-def checkpoints(
-    connection: sqlite3.Connection, seal: Seal, generation_id: str
-) -> tuple[Checkpoint, ...]:
+def resumptions(
+    connection: sqlite3.Connection, seal: Seal, generation_ids: Sequence[str]
+) -> dict[str, Resumption]:
+    """What is kept of each of these. Of what cannot be opened nothing is."""
+    # Only question marks are put together here; every value is bound.
+    marks = ",".join("?" * len(generation_ids))
+    unsent: dict[str, bytes] = {}
+    for generation_id, sealed in connection.execute(
+        "SELECT id, sealed FROM generations JOIN pending USING (number)"  # noqa: S608
+        f" WHERE id IN ({marks})",
+        tuple(generation_ids),
+    ):
+        opened = _opened(seal, sealed, generation_id)
+        if opened is not None:
+            unsent[generation_id] = opened
+    pieces: dict[str, list[_Sealed]] = {}
+    for generation_id, *piece in connection.execute(
+        "SELECT generation_id, sequence, start, event_id, sealed FROM checkpoints"  # noqa: S608
+        f" WHERE generation_id IN ({marks}) ORDER BY generation_id, sequence",
+        tuple(generation_ids),
+    ):
+        pieces.setdefault(generation_id, []).append((piece[0], piece[1], piece[2], piece[3]))
+    return {
+        one: Resumption(unsent.get(one), _in_order(seal, one, pieces.get(one, ())))
+        for one in generation_ids
+    }
+
+
+def _in_order(seal: Seal, generation_id: str, rows: Iterable[_Sealed]) -> tuple[Checkpoint, ...]:
     """The pieces in order that follow on each other, up to the first that cannot be opened."""
-    rows = connection.execute(
-        "SELECT sequence, start, event_id, sealed FROM checkpoints WHERE generation_id = ?"
-        " ORDER BY sequence",
-        (generation_id,),
-    ).fetchall()
     pieces: list[Checkpoint] = []
     reached = 0
     for sequence, start, event_id, sealed in rows:
@@ -104,16 +131,17 @@ def saw_webhook(connection: sqlite3.Connection, webhook_id: str) -> bool:
 
 
 def key(connection: sqlite3.Connection, seal: Seal, name: str) -> bytes:
-    """The secret key of this name, drawn where there is none."""
+    """The secret key of this name, drawn where there is none.
+
+    Raises SealBroken where there is one that cannot be opened: whoever was given something that
+    was made with it would find it void, without a word.
+    """
     row = connection.execute("SELECT sealed FROM secrets WHERE name = ?", (name,)).fetchone()
     if row:
-        try:
-            return seal.open(row[0], f"secret {name}")
-        except SealBroken:
-            _log.warning("a secret cannot be opened: a new one is drawn", name=name)
+        return seal.open(row[0], f"secret {name}")
     drawn = secrets.token_bytes(KEY_BYTES)
     connection.execute(
-        "INSERT INTO secrets VALUES (?, ?) ON CONFLICT DO UPDATE SET sealed = excluded.sealed",
+        "INSERT INTO secrets VALUES (?, ?)",
         (name, seal.close(drawn, f"secret {name}")),
     )
     return drawn

@@ -40,9 +40,9 @@ from mediagate_server.store.records import (
     Filter,
     Generation,
     Position,
+    Resumption,
     Sequences,
 )
-from mediagate_server.store.sealing import Seal
 from mediagate_server.store.sqlite import (
     budget_rows,
     callbacks,
@@ -60,6 +60,7 @@ from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
 from mediagate_server.store.sqlite.past import SqlitePast
 from mediagate_server.store.sqlite.reader import Reader
 from mediagate_server.store.sqlite.rows import Rows
+from mediagate_server.store.sqlite.sealing_key import open_seal
 from mediagate_server.store.sqlite.standing import Standing
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 from mediagate_server.unexpected import broke
@@ -114,7 +115,7 @@ class SqliteStore:
         with contextlib.closing(self._connect(self._path)) as connection:
             self._lease = self._ownership.take(connection)
             try:
-                self._seal = Seal.of_file(self._folder / "sealing.key")
+                self._seal = open_seal(self._folder, connection)
                 self._change = searching.sequences(connection).newest
             except BaseException:
                 self._ownership.let_go()
@@ -319,6 +320,12 @@ class SqliteStore:
         """See port.Store."""
         return await self._reader.read(lambda c: keeping.pending(c, self._seal, generation_id))
 
+    async def resumptions(self, generation_ids: Sequence[str]) -> Mapping[str, Resumption]:
+        """See port.Store."""
+        return await self._searches.read(
+            lambda c: keeping.resumptions(c, self._seal, generation_ids)
+        )
+
     def checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
         """See port.Store."""
 
@@ -329,10 +336,6 @@ class SqliteStore:
         kept = self._writer.submit(job)
         kept.add_done_callback(_tell_of_checkpoint)
         return kept
-
-    async def checkpoints(self, generation_id: str) -> tuple[Checkpoint, ...]:
-        """See port.Store."""
-        return await self._reader.read(lambda c: keeping.checkpoints(c, self._seal, generation_id))
 
     # Changes
 
