@@ -329,6 +329,7 @@ class Gate:
             media.links,
             self._set.timeouts,
             self._set.store_inputs,
+            self._share,
         )
 
     async def _watch_catalog(

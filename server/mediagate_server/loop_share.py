@@ -38,15 +38,15 @@ class LoopShare:
         self._seen[tenant] = self.clock()
 
     def charge(self, tenant: str, seconds: float) -> None:
-        """The tenant's work held the loop for so long."""
-        if seconds >= LEAST:
+        """The tenant's work held the loop for so long. Nothing is charged to one who is alone."""
+        if seconds >= LEAST and self.others_than(tenant):
             now = self.clock()
             until = max(self._until.get(tenant, now), now) + PAUSE * seconds
             self._until[tenant] = min(until, now + MOST)
 
-    async def turn(self, tenant: str) -> None:
+    async def turn(self, tenant: str, seconds: float = 0.0) -> None:
         """Wait until the tenant may hold the loop. What follows at once, up to the next await, is
-        charged before any other of its steps has a turn.
+        charged before any other of its steps has a turn; `seconds` are those of several short ones.
         """
         lock = self._turns.get(tenant)
         if lock is None:
@@ -54,9 +54,12 @@ class LoopShare:
         async with lock:
             if delay := self.delay(tenant):
                 await asyncio.sleep(delay)
+            if seconds and self.others_than(tenant):
+                now = self.clock()
+                self._until[tenant] = max(self._until.get(tenant, now), now) + seconds
 
     def delay(self, tenant: str) -> float:
-        """Seconds to wait before the tenant's next long step. 0 where nobody else is there."""
+        """Seconds to wait before the tenant's next long step."""
         until = self._until.get(tenant)
         if until is None:
             return 0.0
@@ -64,6 +67,9 @@ class LoopShare:
         if until <= now:
             del self._until[tenant]
             return 0.0
-        if any(name != tenant and now - seen < PRESENT for name, seen in self._seen.items()):
-            return until - now
-        return 0.0
+        return until - now
+
+    def others_than(self, tenant: str) -> bool:
+        """Whether another tenant is there."""
+        now = self.clock()
+        return any(name != tenant and now - seen < PRESENT for name, seen in self._seen.items())

@@ -47,13 +47,14 @@ def test_steps_add_up_to_a_bound() -> None:
     assert share.delay("a") == pytest.approx(MOST)
 
 
-def test_nobody_waits_alone() -> None:
+def test_nobody_is_charged_alone() -> None:
     share = share_of_two(clock := Clock())
     clock.now += PRESENT
     share.see("a")
     share.charge("a", 0.1)
     assert share.delay("a") == 0
     share.see("b")
+    share.charge("a", 0.1)
     assert share.delay("a") > 0
 
 

@@ -27,6 +27,7 @@ from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.media_inputs import MediaInputs
 from mediagate_server.generations.submission import Submission, canonical_request_id
 from mediagate_server.generations.work import Work
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.outputs.links import NO_LINKS, Link, MediaLinks
 from mediagate_server.services import asked, shown, stored_requests
 from mediagate_server.services.start_limit import StartLimit
@@ -95,6 +96,7 @@ class PaidCalls:
         links: MediaLinks,
         timeouts: Callable[[], Mapping[Modality, float]],
         store_inputs: Callable[[str], StoreInputs],
+        share: LoopShare,
     ) -> None:
         self._catalog = catalog
         self._published = published
@@ -105,7 +107,7 @@ class PaidCalls:
         """To what is kept of a generation."""
         self._timeouts = timeouts
         self._store_inputs = store_inputs
-        self._starts = StartLimit()
+        self._starts = StartLimit(share)
 
     async def begin(
         self, request: Any, *, method: str, modality: Modality, wait_by_default: bool

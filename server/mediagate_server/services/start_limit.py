@@ -10,8 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from mediagate_server.loop_share import LoopShare
+
 MOST_STARTING: Final = 16
 """Enough to fill commits that are written together; waiting for the end of a run takes no place."""
+APART: Final = 0.002
+"""Seconds between the starts of one tenant's calls while another tenant is there: about what the
+steps of one take, so that the event loop is as much at the other's disposal.
+"""
 
 
 class StartLimit:
@@ -20,7 +26,8 @@ class StartLimit:
     Tenants are those that are configured: their number is bounded.
     """
 
-    def __init__(self, most: int = MOST_STARTING) -> None:
+    def __init__(self, share: LoopShare, most: int = MOST_STARTING) -> None:
+        self._share = share
         self._most = most
         self._tenants: dict[str, asyncio.Semaphore] = {}
 
@@ -31,4 +38,5 @@ class StartLimit:
         if places is None:
             places = self._tenants[tenant] = asyncio.Semaphore(self._most)
         async with places:
+            await self._share.turn(tenant, APART)
             yield

@@ -209,7 +209,9 @@ async def silent_webhook_receivers(attacker: Attacker) -> None:
 @attack("detached runs live on, within its own bound", *OVERLOADED, "CANCELLED")
 async def callers_that_leave_at_once(attacker: Attacker) -> None:
     async def call() -> None:
-        request = text("[[tokens=20 interval_ms=20]]")
+        # Few tokens: upstream is one process here, and what it takes to write many is not the
+        # gate's.
+        request = text("[[tokens=2 interval_ms=20]]")
         request.options.on_disconnect = options_pb2.ON_DISCONNECT_DETACH
         begun = attacker.stubs.text.GenerateText(request)
         await asyncio.sleep(0.01)
