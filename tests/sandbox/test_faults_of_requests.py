@@ -67,29 +67,30 @@ async def test_accept_late_answers_an_error_and_does_it_all_the_same(
     still: Caller, clock: ManualClock
 ) -> None:
     """The error comes at once, in the API's own JSON; the prediction is made later, and billed."""
-    answer = await struck(still, "create", {"do": "accept_late", "ms": 20_000, "status": 503})
+    await order(still, {"do": "accept_late", "on": "create", "ms": 20_000, "status": 503})
+    answer = await still.create(LLAMA, {"prompt": "x"})
     assert answer.status == 503
     assert answer.json["status"] == 503
-    await clock.advance(19.9)
-    assert await creates(still) == 0
-    await clock.advance(0.1)
-    assert await creates(still) == 1
+    await clock.advance(19.5)
+    assert not await bill(still)
+    await clock.advance(0.5)
+    assert len(await bill(still)) == 1
 
 
 async def test_list_late_hides_a_prediction_for_a_while(still: Caller, clock: ManualClock) -> None:
     """It runs and is billed; only the list does not show it yet."""
-    answer = await struck(still, "create", {"do": "list_late", "ms": 90_000})
-    assert answer.status == 201
-    assert await creates(still) == 1
+    await order(still, {"do": "list_late", "on": "create", "ms": 90_000})
+    made = await still.created(LLAMA, {"prompt": "[[hang]]"})
+    assert len(await bill(still)) == 1
 
     async def listed() -> list[str]:
         page = await still.get("/v1/predictions")
         return [each["id"] for each in page.json["results"]]
 
-    await clock.advance(89.9)
-    assert answer.json["id"] not in await listed()
-    await clock.advance(0.1)
-    assert answer.json["id"] in await listed()
+    await clock.advance(89)
+    assert made["id"] not in await listed()
+    await clock.advance(1)
+    assert made["id"] in await listed()
 
 
 @pytest.mark.parametrize("endpoint", ANSWERED)
