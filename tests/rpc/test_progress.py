@@ -235,3 +235,38 @@ async def test_several_outputs_are_shown_as_one(
     told = [one.generation.progress for one in seen if one.generation.HasField("progress")]
     assert told == sorted(told)
     assert {*told} <= {0.25, 0.5, 0.75, 1}
+
+
+async def test_what_is_cancelled_stays_as_far_as_it_came(
+    scripted: ScriptedUpstream, run: Run, stubs: Stubs
+) -> None:
+    """It neither falls to nothing, nor looks as if it were whole."""
+    name = await begun(stubs)
+    watch = watching(stubs, name)
+    run.log = "step 1/2\n"
+    seen = await until_progress(watch, 0.5)
+    await stubs.generations.CancelGeneration(generations_pb2.CancelGenerationRequest(id=name))
+    seen += [change async for change in watch]
+    assert seen[-1].generation.state == State.STATE_CANCELLED
+    assert seen[-1].generation.progress == 0.5
+
+
+async def test_a_model_that_takes_over_begins_anew(
+    scripted: ScriptedUpstream, run: Run, stubs: Stubs
+) -> None:
+    """Its run is another one: what the first has told is not its own."""
+    name = await begun(stubs)
+    watch = watching(stubs, name)
+    run.log = "step 9/10\n"
+    seen = await until_progress(watch, 0.9)
+    run.status = "failed"
+    async for change in watch:
+        if len(change.generation.attempts) > 1:
+            run.status, run.log = "processing", "step 1/10\n"
+            break
+    seen = await until_progress(watch, 0.1)
+    assert all(one.generation.progress in (0, 0.1) for one in seen[1:])
+    assert "step 9/10" not in seen[-1].generation.logs
+    run.status = "succeeded"
+    last = [change async for change in watch][-1]
+    assert last.generation.state == State.STATE_SUCCEEDED

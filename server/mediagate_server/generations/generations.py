@@ -112,9 +112,9 @@ class Generations:
 
     async def _remember_durations(self) -> None:
         """How long runs took in earlier processes. Without it there is no expected end at first."""
-        past, durations = self._around.store.past, self._around.durations
+        past, sandbox = self._around.store.past, self._around.sandbox
         try:
-            durations.remember(await past.recent_runs(MOST_RUNS, sandbox=self._around.sandbox))
+            self._around.durations.remember(await past.recent_runs(MOST_RUNS, sandbox=sandbox))
         except StoreUnavailable:
             _log.warning("run_durations_unread")
         except Exception as error:  # noqa: BLE001 - an estimate is not worth ending for

@@ -65,7 +65,8 @@ _log = structlog.get_logger()
 _STORE_PAUSE: Final = 1.0
 _MOST_HELD: Final = 1024 * 1024
 """Bytes of an answer that may wait on the disk for those of other runs."""
-_SHOWS_ACTIVITY: Final = frozenset({State.RUNNING, State.FINALIZING, State.SUCCEEDED})
+_HAS_RUN: Final = frozenset({State.FINALIZING, State.SUCCEEDED})
+_SHOWS_ACTIVITY: Final = _HAS_RUN | {State.RUNNING, State.FAILED, State.CANCELLED}
 _STREAMED: Final = frozenset({"StreamText", "StreamModel"})
 """The methods whose callers come back for the middle of a text."""
 
@@ -168,9 +169,12 @@ class Life:
         activity = self._activity
         if activity is None or record.erased_at or record.state not in _SHOWS_ACTIVITY:
             return record
+        progress = activity.progress
         if record.state is State.RUNNING:
-            return replace(record, progress=activity.progress, logs=activity.log)
-        return record if activity.progress is None else replace(record, progress=1.0)
+            return replace(record, progress=progress, logs=activity.log)
+        if progress is not None and record.state in _HAS_RUN:
+            progress = 1.0
+        return replace(record, progress=progress)
 
     @property
     def waiting_is_over(self) -> bool:
@@ -417,7 +421,7 @@ class Life:
         else:
             change = partial(attempts.with_others, settled.record, settled.closed)
             await self._finish("settle", change, (settled.entry,))
-        if self._activity is not None:
+        if several and self._activity is not None:
             self._activity.end(attempts.lane_of(attempt))
         count_cost(self.record.modality, attempt.model, settled.closed.cost)
 

@@ -12,6 +12,7 @@ from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.sealing import KEY_BYTES, Seal
 from mediagate_server.store.sqlite import SqliteStore, connection, searching
 from mediagate_server.store.sqlite.ownership import Lease
+from mediagate_server.store.sqlite.past import SqlitePast
 from mediagate_server.store.sqlite.rows import Kind
 from mediagate_server.store.sqlite.writer import (
     GroupCommitWriter,
@@ -167,14 +168,22 @@ class DiskStore(SqliteStore):
         self._lease = Lease(epoch, clock() + LEASE, LEASE, clock)
         self._seal = Seal(b"k" * KEY_BYTES)
         self._change = searching.sequences(self._disk).newest
-        self._reader: Any = Reader(self._disk, self._is_alive)
-        self._searches: Any = self._reader
-        self._writer = Writer(
+        reader: Any = Reader(self._disk, self._is_alive)
+        self._reader = self._searches = reader
+        self._writer: Any = Writer(
             self._disk,
             self._lease,
             self._chance,
             self._is_alive,
             lost=self.lost.set,
             undone=self._standing.forget,
+        )
+        self.past = SqlitePast(
+            self._writer,
+            reader,
+            reader,
+            self._seal,
+            self._standing,
+            self._next_change,
         )
         return self
