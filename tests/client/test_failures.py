@@ -51,6 +51,7 @@ FAMILIES: dict[str, tuple[C, type[errors.MediagateError]]] = {
     "QUARANTINED": (C.DATA_LOSS, errors.DataLost),
     "OUTPUT_STORE_FAILED": (C.DATA_LOSS, errors.DataLost),
     "OUTPUT_TOO_LARGE": (C.DATA_LOSS, errors.DataLost),
+    "OUTPUT_LOST": (C.DATA_LOSS, errors.DataLost),
     "DEADLINE": (C.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
     "CANCELLED": (C.CANCELLED, errors.GenerationCancelled),
     "INTERNAL": (C.INTERNAL, errors.InternalError),

@@ -148,7 +148,7 @@ def test_links_are_lifted_out_of_a_value(tmp_path: Path) -> None:
     data = json.dumps(value).encode()
     (tmp_path / "body").write_bytes(data)
     order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
-    order |= {"begin": 0, "end": len(data), "media": [], "anywhere": True}  # type: ignore[dict-item]
+    order |= {"begin": 0, "end": len(data), "media": [], "anywhere": True, "typed": False}  # type: ignore[dict-item]
     found = json.loads(json_extraction.write_json(json.dumps(order).encode()))
     assert [medium["uri"] for medium in found["media"]] == [
         link,
@@ -173,7 +173,7 @@ def test_a_models_own_words_are_no_places(tmp_path: Path) -> None:
     )
     (tmp_path / "body").write_bytes(body)
     order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
-    order |= {"begin": 0, "end": len(body), "media": [], "anywhere": True}  # type: ignore[dict-item]
+    order |= {"begin": 0, "end": len(body), "media": [], "anywhere": True, "typed": False}  # type: ignore[dict-item]
     found = json.loads(json_extraction.write_json(json.dumps(order).encode()))
     written = (tmp_path / "json").read_bytes()
     assert found["size"] == len(written)
@@ -196,7 +196,7 @@ def test_words_where_links_are_to_be_are_words(tmp_path: Path) -> None:
     data = json.dumps(value).encode()
     (tmp_path / "body").write_bytes(data)
     order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
-    order |= {"begin": 0, "end": len(data), "media": [["*"]], "anywhere": False}  # type: ignore[dict-item]
+    order |= {"begin": 0, "end": len(data), "media": [["*"]], "anywhere": False, "typed": False}  # type: ignore[dict-item]
     found = json.loads(json_extraction.write_json(json.dumps(order).encode()))
     expected = [*value[:4], "media:0", "media:1"]
     assert [one["uri"] for one in found["media"]] == value[4:]

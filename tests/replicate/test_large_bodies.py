@@ -115,7 +115,7 @@ async def test_what_is_no_text(
     serve: Serve, clients: Callable[[str], ReplicateClient], tmp_path: Path
 ) -> None:
     """It is not taken for one."""
-    async with clients(await serve(says(*done(SMALL_VALUES["numbers"])))) as client:
+    async with clients(await serve(says(*done(b"[" + b"null," * MIB + b"null]")))) as client:
         prediction = await client.get("p1")
         assert isinstance(prediction.output, LargeValue)
         with pytest.raises(ValueUnreadable):

@@ -234,14 +234,14 @@ def reason_of_status(status: Any) -> str:
 
 
 async def test_a_picture_that_is_none(scripted: ScriptedUpstream, stubs: Stubs) -> None:
-    """A model of media that puts out a million numbers has failed, and is paid."""
+    """A million numbers where a picture is to be: it is paid, perhaps, and it is lost."""
     scripted.creates = [sends(*done(SMALL_VALUES["objects"]))]
     request = image_pb2.GenerateImageRequest(
         prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell")
     )
     made = (await stubs.image.GenerateImage(request)).generation
     assert made.state == State.STATE_FAILED
-    assert reason_of_status(made.error) == "RUN_FAILED"
+    assert reason_of_status(made.error) == "OUTPUT_LOST"
 
 
 async def streamed(stubs: Stubs, request: text_pb2.StreamTextRequest) -> tuple[bytes, Any, int]:

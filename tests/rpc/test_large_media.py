@@ -295,4 +295,4 @@ async def test_a_picture_that_is_none_costs_as_a_small_one(
     """A million objects are no picture."""
     scripted.creates = [sends(*done(SMALL_VALUES["objects"]))]
     made = (await stubs.image.GenerateImage(picture())).generation
-    assert info_of(made.error).reason == "RUN_FAILED"
+    assert info_of(made.error).reason == "OUTPUT_LOST"

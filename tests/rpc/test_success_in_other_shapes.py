@@ -3,6 +3,7 @@
 Never a failure of the model, and never free where upstream does not say so.
 """
 
+import base64
 import json
 from typing import Any
 
@@ -145,6 +146,18 @@ async def test_large_answers_are_looked_at_alike(scripted: ScriptedUpstream, stu
     assert made.cost.usd_nanos == 25_000_000
     ends(scripted, {"images": [], **padding})
     check_lost(await pictures(stubs), "large")
+    content = PICTURE + bytes(600_000)
+    bare = base64.b64encode(content).decode()
+    for output in ({"b64_json": bare}, bare, [None, {"image": bare, **padding}]):
+        ends(scripted, output)
+        made = await pictures(stubs, 2)
+        there = next(at for at, one in enumerate(made.images.images) if one.sha256)
+        assert (await read_output(stubs, made.id, index=there))[1] == content
+        assert there == (1 if isinstance(output, list) else 0)
+        assert made.cost.usd_nanos == 25_000_000
+    ends(scripted, {"b64_json": base64.b64encode(PICTURE).decode()})
+    made = await pictures(stubs)
+    assert (await read_output(stubs, made.id))[1] == PICTURE
     ends(scripted, {"text": "word " * 80_000}, metrics=TOKENS)
     answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
     assert answer.generation.text.text.startswith("word word")
@@ -269,3 +282,7 @@ async def test_a_raw_run_of_a_known_model_is_never_free(
         made = await stubs.models.RunModel(request)
         assert made.generation.state == State.STATE_SUCCEEDED
         assert made.generation.cost.state == UNKNOWN
+    ends(scripted, None, data_removed=True)
+    request = models_pb2.RunModelRequest(model="black-forest-labs/flux-dev")
+    request.input.update({"prompt": "x"})
+    check_lost((await stubs.models.RunModel(request)).generation, None)

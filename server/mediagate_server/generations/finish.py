@@ -187,7 +187,9 @@ def _json(
 
 
 def _raw(record: Generation, end: Prediction, now: datetime) -> Generation:
-    """Whatever it is: a model without an output has succeeded too."""
+    """Whatever it is: a model without an output has succeeded too, unless it was removed."""
+    if end.data_removed and not end.output:
+        return replace(record, state=State.FAILED, failure=endings.output_lost(record.model, end))
     paths = json.loads(record.shape["field"])
     ended_at = within_run(record, end.completed_at, now) or now
     output = lift(end.output, paths, record.shape["media_type"], ended_at)
@@ -200,15 +202,18 @@ def _verdict(record: Generation, end: Prediction) -> Generation:
 
 
 def _media(record: Generation, end: Prediction, now: datetime) -> Generation:
-    shape = OutputShape(
-        OutputKind(record.shape["kind"]), record.shape["field"], record.shape["media_type"]
-    )
     ended_at = within_run(record, end.completed_at, now) or now
-    found = find_media(end.output, shape, ended_at, outputs_asked(record))
+    found = find_media(end.output, shape_of(record), ended_at, outputs_asked(record))
     if not found:
         return replace(record, state=State.FAILED, failure=endings.output_lost(record.model, end))
     output = Output(media=with_gaps(found, endings.output_missing(record.model, end)))
     return replace(record, state=State.SUCCEEDED, output=output, missing=missing_in(record, output))
+
+
+def shape_of(record: Generation) -> OutputShape:
+    """How its output is to be read."""
+    shape = record.shape
+    return OutputShape(OutputKind(shape["kind"]), shape["field"], shape["media_type"])
 
 
 def outputs_asked(record: Generation) -> int:

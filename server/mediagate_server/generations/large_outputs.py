@@ -9,11 +9,11 @@ import asyncio
 import codecs
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from msgspec import Struct
@@ -23,13 +23,19 @@ from mediagate_server.catalog.plan import OutputKind
 from mediagate_server.errors import Failure, StoredFailure
 from mediagate_server.generations import endings
 from mediagate_server.generations.doors import Keeper, Surroundings
-from mediagate_server.generations.finish import TEXTS, outputs_asked, within_run
-from mediagate_server.generations.media_discovery import medium_of, places_filled, with_gaps
+from mediagate_server.generations.finish import TEXTS, outputs_asked, shape_of, within_run
+from mediagate_server.generations.media_discovery import (
+    count_of_kind,
+    find_media,
+    medium_of,
+    with_gaps,
+)
 from mediagate_server.generations.raw import as_output
 from mediagate_server.generations.text_buffer import Chunk, TextBuffer, expired
 from mediagate_server.outputs.keeping import LINK_LIFE, document_key
 from mediagate_server.outputs.port import not_kept
 from mediagate_server.replacing import replace
+from mediagate_server.replicate.json_extraction import MOST_OUTLINED
 from mediagate_server.replicate.json_parsing import parse_json
 from mediagate_server.replicate.media_references import ANY_STEP
 from mediagate_server.replicate.port import (
@@ -63,6 +69,10 @@ _PAUSE: Final = 5.0
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 _TEXT, _JSON = "text/plain", "application/json"
+
+
+_Located = tuple[StoredMedia, MediumFound]
+"""A medium of an output, and where it was found."""
 
 
 class ReadOutput(Struct, frozen=True):
@@ -213,13 +223,19 @@ class LargeOutputReader:
     async def _read_value(self, answer: Prediction, value: LargeValue) -> ReadOutput:
         async with self._keeper.scratch_file() as path:
             file = await value.write_json(path, media_places(self._record))
-            media = await self._media(answer, file.media)
             if self._record.modality == "raw":
+                media = await self._media(answer, file.media)
                 return ReadOutput(output=await self._raw(value, file.size, path, media))
+            content = None
+            if file.size <= MOST_OUTLINED and value.entries <= _MOST_ENTRIES:
+                content = await asyncio.to_thread(path.read_bytes)
+            with crash_marks.marked():
+                found = _found(self._record, content, file.media, self._ended_at(answer))
+            kept = await self._kept(found)
         model = self._record.model
-        if found := places_filled(media, outputs_asked(self._record)):
-            media = with_gaps(found, endings.output_missing(model, answer))
-            return ReadOutput(output=Output(media=media))
+        if kept:
+            gaps = with_gaps(kept, endings.output_missing(model, answer))
+            return ReadOutput(output=Output(media=gaps))
         return ReadOutput(failure=endings.output_lost(model, answer))
 
     async def _raw(
@@ -232,22 +248,33 @@ class LargeOutputReader:
                 return as_output(parse_json(content), media)
         return Output(media=media, document=await self._keep("output", path, _JSON))
 
+    def _ended_at(self, answer: Prediction) -> datetime:
+        now = self._around.clock.now()
+        return within_run(self._record, answer.completed_at, now) or now
+
     async def _media(
         self, answer: Prediction, found: tuple[MediumFound, ...]
     ) -> tuple[StoredMedia, ...]:
-        """The media, those that came as long data URIs kept already."""
-        now = self._around.clock.now()
-        ended_at = within_run(self._record, answer.completed_at, now) or now
-        media: list[StoredMedia] = []
+        """The media of a raw output, those that came as long data URIs kept already."""
+        ended_at, expected = self._ended_at(answer), self._record.shape["media_type"]
+        media = [(medium_of(one.uri, expected, ended_at), one) for one in found]
+        return tuple(one for one in await self._kept(media) if one)
+
+    async def _kept(self, found: Sequence[_Located | None]) -> tuple[StoredMedia | None, ...]:
+        """The media, those kept already that lie in files; None for what is missing."""
+        media: list[StoredMedia | None] = []
         for index, one in enumerate(found, self._first_index):
-            medium = medium_of(one.uri, self._record.shape["media_type"], ended_at)
-            if one.is_broken:
+            if one is None:
+                media.append(None)
+                continue
+            medium, source = one
+            if source.is_broken:
                 failure = not_kept("its data URI cannot be read")
                 medium = replace(medium, uri="", failure=failure)
-            elif one.file is not None:
+            elif source.file is not None:
                 declared, expected = medium.media_type, self._record.shape["media_type"]
                 medium = await self._keeper.keep_file(
-                    self._record.id, index, one.file, declared, expected
+                    self._record.id, index, source.file, declared, expected
                 )
             media.append(medium)
         return tuple(media)
@@ -290,12 +317,46 @@ def media_places(record: Generation) -> MediaPlaces:
     if record.modality == "raw":
         paths = tuple(map(tuple, json.loads(shape["field"])))
         return MediaPlaces(paths, anywhere=True)
-    within = (shape["field"],) if shape["kind"] == OutputKind.MEDIA_FIELD else ()
-    if within:
-        places: tuple[tuple[str, ...], ...] = (within, (*within, ANY_STEP))
-    else:
-        places = tuple((ANY_STEP,) * depth for depth in range(_DEEPEST_MEDIUM + 1))
-    return MediaPlaces(places, anywhere=not within)
+    places = tuple((ANY_STEP,) * depth for depth in range(_DEEPEST_MEDIUM + 1))
+    return MediaPlaces(places, anywhere=True, typed=True)
+
+
+def _found(
+    record: Generation,
+    content: bytes | None,
+    media: tuple[MediumFound, ...],
+    ended_at: datetime,
+) -> tuple[_Located | None, ...]:
+    """The media in an output with `media:N` in their places, as they are found in a small one.
+
+    `content` None: it is too large without them to be looked at; then they are all there are.
+    """
+    shape, asked = shape_of(record), outputs_asked(record)
+    if content is not None:
+        with suppress(NoAnswer):
+            # What lies in a file has only the head of its data URI, which others may have, too.
+            uris = [f"{one.uri}{at}" if one.is_file else one.uri for at, one in enumerate(media)]
+            value = _with_uris(parse_json(content), uris)
+            sources = dict(zip(uris, media, strict=True))
+            return tuple(
+                (one, sources.get(one.uri, MediumFound(one.uri))) if one else None
+                for one in find_media(value, shape, ended_at, asked)
+            )
+    found = [(medium_of(one.uri, shape.media_type, ended_at), one) for one in media]
+    missing = max(asked - len(found), 0) if found else 0
+    return (*found, *[None] * missing)
+
+
+def _with_uris(value: Any, uris: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        return (
+            uris[int(value[6:])] if value.startswith("media:") and value[6:].isdecimal() else value
+        )
+    if isinstance(value, list):
+        return [_with_uris(item, uris) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_uris(item, uris) for key, item in value.items()}
+    return value
 
 
 async def count_media(record: Generation, end: Prediction | None) -> int | None:
@@ -309,9 +370,15 @@ async def count_media(record: Generation, end: Prediction | None) -> int | None:
     if record.shape["kind"] in TEXTS or record.shape["kind"] == OutputKind.JSON_TEXT:
         return 0
     try:
-        return await value.count_media(media_places(record))
+        outline = await value.outline_media(media_places(record))
     except ValueUnreadable:
         return None
+    if record.modality == "raw" or outline.value is None or value.entries > _MOST_ENTRIES:
+        return outline.count
+    with crash_marks.marked():
+        found = _found(record, outline.value.encode(), outline.media, record.created_at)
+    there = [one[0] for one in found if one]
+    return count_of_kind(there, shape_of(record).media_type.partition("/")[0])
 
 
 async def stored_text(

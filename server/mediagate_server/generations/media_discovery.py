@@ -4,7 +4,6 @@ Models answer with a link, a list, an object, or any of these within another, an
 between versions. A run that succeeded is paid, so what it made is looked for everywhere in it.
 """
 
-import binascii
 import json
 import mimetypes
 import re
@@ -17,9 +16,9 @@ from msgspec import Struct
 
 from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.errors import Failure, Reason
-from mediagate_server.media_type import HEAD_BYTES, UNKNOWN, sniff
+from mediagate_server.media_type import UNKNOWN
 from mediagate_server.outputs.keeping import LINK_LIFE
-from mediagate_server.replicate.media_references import is_delivered, is_link
+from mediagate_server.replicate.media_references import bare_media_type, is_delivered, is_medium
 from mediagate_server.store.records import Generation, MissingOutput, Output, StoredMedia
 
 _REGISTERED_NAMES: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
@@ -35,7 +34,6 @@ _MEDIA_KEYS: Final = re.compile(
     r"|outputs?|results?|data|media|contents?|artifacts?|samples?|frames?|b64_json|base64)(?:_.*)?",
     re.IGNORECASE,
 )
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/\s]{64,}+(?:=\s*+){0,2}")
 _KINDS: Final = frozenset({"image", "video", "audio"})
 _UNNAMED: Final = re.compile(r"[^a-z]+")
 
@@ -66,11 +64,6 @@ def find_media(
         if in_field:
             return in_field
     return _of(output, shape, ended_at, asked)
-
-
-def places_filled(found: Sequence[StoredMedia], asked: int) -> tuple[StoredMedia | None, ...]:
-    """The media with None for each that is missing behind them."""
-    return _padded(list(found), asked) if found else ()
 
 
 def _of(
@@ -156,20 +149,10 @@ def _in_members(value: Mapping[str, Any]) -> Iterator[FoundMedium | None]:
 
 
 def _uri_of(text: str) -> str:
-    """The link or data URI that a string is; a medium in bare base64 as a data URI; else empty."""
-    if is_link(text):
-        return text
-    if _BASE64.fullmatch(text):
-        try:
-            head = binascii.a2b_base64(
-                "".join(text[: 2 * HEAD_BYTES].split())[: HEAD_BYTES // 4 * 4]
-            )
-        except ValueError:
-            return ""
-        media_type = sniff(head)
-        if media_type != UNKNOWN:
-            return f"data:{media_type};base64,{''.join(text.split())}"
-    return ""
+    """The link or data URI that a string is; a file in bare base64 as a data URI; else empty."""
+    if bare := bare_media_type(text):
+        return f"data:{bare};base64,{''.join(text.split())}"
+    return text if is_medium(text) else ""
 
 
 def _is_companion(key: str) -> bool:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 from urllib.parse import unquote_to_bytes
@@ -22,7 +23,10 @@ from mediagate_server.replicate.json_scan import Data
 from mediagate_server.replicate.media_references import (
     LONGEST_LINK,
     OWN_WORDS,
+    bare_media_type,
     beginning_of,
+    is_link,
+    is_medium,
     own_words,
     references,
     text_of,
@@ -30,6 +34,8 @@ from mediagate_server.replicate.media_references import (
 from mediagate_server.replicate.output_text import find_text
 
 _WINDOW: Final = 1024 * 1024
+MOST_OUTLINED: Final = 4 * 1024 * 1024
+"""Bytes of a value without its media that is looked at as a whole."""
 _MOST_MEDIA: Final = 20_000
 """As many as there can be in what is decoded where it arrives."""
 _MOST_OF_LINKS: Final = 1024 * 1024
@@ -85,83 +91,102 @@ def write_json(payload: bytes) -> bytes:
     target's, "uri": the beginning of its data URI}; an empty name: it cannot be read.
     """
     order = json.loads(payload)
-    path, begin, end = Path(order["path"]), order["begin"], order["end"]
-    with mapped(path) as data, _created(order["target"]) as target:
-        lifted, count = _Lifted(data, order["target"]), 0
-        found = references(data, begin, end, order["media"], anywhere=order["anywhere"])
-        own = ((at, at) for at in own_words(data, begin, end))
-        for first, last in heapq.merge(found, own):
-            if first == last:
-                count += _copy(data, begin, first, target) + target.write(OWN_WORDS.encode())
-                begin = last
-            elif (index := lifted.add(first, last)) is not None:
-                count += _copy(data, begin, first, target)
-                count += target.write(b"media:%d" % index)
-                begin = last
-        count += _copy(data, begin, end, target)
+    with mapped(Path(order["path"])) as data, _created(order["target"]) as target:
+        lifted = _Lifted(data, order, order["target"])
+        count = sum(map(target.write, lifted.pieces()))
         target.flush()
         os.fsync(target.fileno())
     return json.dumps({"size": count, "media": lifted.media}).encode()
 
 
-def count_media(payload: bytes) -> bytes:
-    """How many media `write_json` would find. Answers {"count": number}."""
+def outline_media(payload: bytes) -> bytes:
+    """What `write_json` would write, where that is small, and no file of it.
+
+    Answers {"count": number of media, "value": JSON text or null, "media": [...] as there}.
+    """
     order = json.loads(payload)
     with mapped(Path(order["path"])) as data:
-        found = references(
-            data, order["begin"], order["end"], order["media"], anywhere=order["anywhere"]
-        )
-        lifted = _Lifted(data, "")
-        for first, last in found:
-            lifted.has_room(first, last)
-            if lifted.is_full:
-                break
-    return json.dumps({"count": lifted.count}).encode()
+        lifted = _Lifted(data, order)
+        kept: list[bytes] | None = []
+        size = 0
+        for piece in lifted.pieces():
+            size += len(piece)
+            if kept is not None:
+                kept.append(piece)
+                if size > MOST_OUTLINED:
+                    kept = None
+    value = None if kept is None else b"".join(kept).decode("utf-8", "replace")
+    media = [] if value is None else lifted.media
+    return json.dumps({"count": lifted.count, "value": value, "media": media}).encode()
 
 
 class _Lifted:
-    """The media of a value, as many as are kept of any."""
+    """The media of a value, as many as are kept of any; `target` empty: nothing is written."""
 
-    def __init__(self, data: Data, target: str) -> None:
+    def __init__(self, data: Data, order: dict[str, Any], target: str = "") -> None:
         self._data = data
+        self._order = order
         self._target = target
         self._links = self._uris = self.count = 0
         self.media: list[dict[str, str]] = []
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many as are kept of any."""
-        return self.count >= _MOST_MEDIA
+    def pieces(self) -> Iterator[bytes]:
+        """The value with the places of its media in it, in pieces."""
+        data, order = self._data, self._order
+        begin, end = order["begin"], order["end"]
+        found = references(
+            data,
+            begin,
+            end,
+            order["media"],
+            anywhere=order["anywhere"],
+            is_one=is_medium if order["typed"] else is_link,
+        )
+        own = ((at, at) for at in own_words(data, begin, end))
+        for first, last in heapq.merge(found, own):
+            if first == last:
+                place = OWN_WORDS.encode()
+            elif (index := self._add(first, last)) is not None:
+                place = b"media:%d" % index
+            else:
+                continue
+            yield from _windows(data, begin, first)
+            yield place
+            begin = last
+        yield from _windows(data, begin, end)
 
-    def has_room(self, begin: int, end: int) -> bool:
-        """Whether it is taken, as the next: links up to a number and a length."""
-        if self.is_full:
-            return False
-        if beginning_of(self._data, begin, end)[:5].lower() != "data:":
-            if end - begin > LONGEST_LINK or self._links + end - begin > _MOST_OF_LINKS:
-                return False
-            self._links += end - begin
-        self.count += 1
-        return True
-
-    def add(self, begin: int, end: int) -> int | None:
+    def _add(self, begin: int, end: int) -> int | None:
         """Its index; None: it stays where it is."""
-        if not self.has_room(begin, end):
-            return None
         head = beginning_of(self._data, begin, end)
-        index = len(self.media)
-        if head[:5].lower() != "data:":
+        is_data = head[:5].lower() == "data:"
+        bare = "" if is_data or not self._order["typed"] else bare_media_type(head)
+        size, index = end - begin, self.count
+        if index >= _MOST_MEDIA:
+            return None
+        if not is_data and not bare:
+            if size > LONGEST_LINK or self._links + size > _MOST_OF_LINKS:
+                return None
+            self._links += size
             self.media.append({"uri": text_of(self._data[begin:end])})
-        elif end - begin <= LONGEST_LINK and self._uris + end - begin <= _MOST_OF_LINKS:
-            self._uris += end - begin
+        elif is_data and size <= LONGEST_LINK and self._uris + size <= _MOST_OF_LINKS:
+            self._uris += size
             self.media.append({"uri": text_of(self._data[begin:end])})
         else:
-            self.media.append({"uri": head[:200].partition(",")[0] + ","})
-            name = f".{index}"
-            with Path(self._target + name).open("xb") as file:
-                is_whole = write_data_uri(_decoded(self._data, begin, end), file)
-            self.media[-1]["file"] = name if is_whole else ""
+            start = f"data:{bare};base64," if bare else head[:200].partition(",")[0] + ","
+            pieces = _decoded(self._data, begin, end)
+            if bare:
+                pieces = chain([start.encode()], (b"".join(one.split()) for one in pieces))
+            self.media.append({"uri": start, "file": self._write(index, pieces)})
+        self.count += 1
         return index
+
+    def _write(self, index: int, pieces: Iterator[bytes]) -> str:
+        """The name of the file with what is in a data URI; empty where that cannot be read."""
+        name = f".{index}"
+        if not self._target:
+            return name
+        with Path(self._target + name).open("xb") as file:
+            return name if write_data_uri(pieces, file) else ""
 
 
 def write_data_uri(pieces: Iterator[bytes], file: BinaryIO) -> bool:
@@ -197,9 +222,8 @@ def _unquoted(text: bytes, *, is_last: bool) -> tuple[bytes, bytes]:
     return unquote_to_bytes(text[:cut]), text[cut:]
 
 
-def _copy(data: Data, begin: int, end: int, target: BinaryIO) -> int:
-    target.writelines(data[at : min(at + _WINDOW, end)] for at in range(begin, end, _WINDOW))
-    return end - begin
+def _windows(data: Data, begin: int, end: int) -> Iterator[bytes]:
+    return (data[at : min(at + _WINDOW, end)] for at in range(begin, end, _WINDOW))
 
 
 def _created(path: str) -> BinaryIO:

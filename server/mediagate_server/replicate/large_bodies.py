@@ -28,6 +28,7 @@ from mediagate_server.replicate.disk_space import DiskSpace, give_back_later
 from mediagate_server.replicate.port import (
     MOST_KEPT,
     LargeValue,
+    MediaOutline,
     MediaPlaces,
     MediumFound,
     NoAnswer,
@@ -81,7 +82,7 @@ _PAGE: Final = Task(f"{_ROOM}.json_reduction:reduce_page", _MEMORY)
 _DOCUMENT: Final = Task(f"{_ROOM}.json_reduction:reduce_document", _MEMORY)
 _TEXT: Final = Task(f"{_ROOM}.json_extraction:write_text", _MEMORY)
 _JSON: Final = Task(f"{_ROOM}.json_extraction:write_json", _MEMORY)
-_COUNT: Final = Task(f"{_ROOM}.json_extraction:count_media", _MEMORY)
+_OUTLINE: Final = Task(f"{_ROOM}.json_extraction:outline_media", _MEMORY)
 
 
 class BodyFile:
@@ -234,14 +235,14 @@ class LargeBodies:
 
     async def write_json(self, value: LargeValue, target: Path, places: MediaPlaces) -> ValueFile:
         """See LargeValue."""
-        order = {"media": places.paths, "anywhere": places.anywhere}
-        found = await self._extracted(_JSON, value, {"target": str(target), **order})
+        found = await self._extracted(_JSON, value, {"target": str(target), **_order(places)})
         return ValueFile(found["size"], tuple(_medium(one, target) for one in found["media"]))
 
-    async def count_media(self, value: LargeValue, places: MediaPlaces) -> int:
+    async def outline_media(self, value: LargeValue, places: MediaPlaces) -> MediaOutline:
         """See LargeValue."""
-        order = {"media": places.paths, "anywhere": places.anywhere}
-        return int((await self._extracted(_COUNT, value, order))["count"])
+        found = await self._extracted(_OUTLINE, value, _order(places))
+        media = tuple(MediumFound(one["uri"], is_file="file" in one) for one in found["media"])
+        return MediaOutline(found["count"], found["value"], media)
 
     async def _extracted(
         self, task: Task, value: LargeValue, order: dict[str, Any]
@@ -272,10 +273,14 @@ class LargeBodies:
                 raise ValueUnreadable(type(error).__name__) from None
 
 
+def _order(places: MediaPlaces) -> dict[str, Any]:
+    return {"media": places.paths, "anywhere": places.anywhere, "typed": places.typed}
+
+
 def _medium(found: dict[str, str], target: Path) -> MediumFound:
     name = found.get("file")
     file = target.with_name(target.name + name) if name else None
-    return MediumFound(found["uri"], file, is_broken=name == "")
+    return MediumFound(found["uri"], file, is_broken=name == "", is_file="file" in found)
 
 
 def _create(path: Path) -> BinaryIO:

@@ -4,12 +4,14 @@ For worker processes: a large value is scanned for its strings and never decoded
 decoded where it arrives; what counts as a reference is the same (`is_reference`).
 """
 
+import binascii
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from mediagate_server.media_type import UNKNOWN, sniff
 from mediagate_server.replicate.json_scan import Data, Unreadable
 
 ANY_STEP: Final = "*"
@@ -33,6 +35,10 @@ _PLAIN: Final = re.compile(
 )
 """A string, and no key, that may read like a place."""
 _LINK: Final = re.compile(r"\s*+(?i:[a-z][a-z0-9+.-]*+)://[^\s/?#]\S*+\s*+|(?i:data):[^,\s]*+,")
+_BLANK: Final = re.compile(r"\s")
+_LONGEST_HEAD: Final = 128
+_BASE64_HEAD: Final = 64
+_BASE64: Final = re.compile(rf"[A-Za-z0-9+/]{{{_BASE64_HEAD}}}")
 _HEAD: Final = 1_024
 _SHORTEST: Final = len("data:;base64,")
 _LONGEST_KEY: Final = 1_024
@@ -57,6 +63,22 @@ def is_link(text: str) -> bool:
     """Whether a string, where one is to be, is an address or a data URI; words are neither."""
     found = _LINK.match(text)
     return found is not None and (found.end() == len(text) or found[0].endswith(","))
+
+
+def is_medium(text: str) -> bool:
+    """Whether a string in the output of a model of media is one: also a data URI that is broken,
+    or what has lost the head of its data URI. `text` may be the beginning of a long one.
+    """
+    is_data = text[:5].lower() == "data:" and not _BLANK.search(text, 0, _LONGEST_HEAD)
+    return is_data or is_link(text) or bool(bare_media_type(text))
+
+
+def bare_media_type(text: str) -> str:
+    """The media type of a file in base64 without a head, by its signature; empty: it is none."""
+    if not _BASE64.match(text):
+        return ""
+    media_type = sniff(binascii.a2b_base64(text[:_BASE64_HEAD]))
+    return "" if media_type == UNKNOWN else media_type
 
 
 def is_reference(text: str) -> bool:
@@ -102,14 +124,21 @@ def is_delivery_place(host: str, port: int | None, path: str) -> bool:
 
 
 def references(
-    data: Data, begin: int, end: int, paths: Paths, *, anywhere: bool
+    data: Data,
+    begin: int,
+    end: int,
+    paths: Paths,
+    *,
+    anywhere: bool,
+    is_one: Callable[[str], bool] = is_link,
 ) -> Iterator[tuple[int, int]]:
     """Where the references in a value begin and end, within their quotes and in order.
 
-    `paths` are where any address is one; `anywhere`: so is what looks like one in another place.
+    `paths` are where a string is one that is so by `is_one`; `anywhere`: so is what looks like one
+    in another place.
     """
     if paths:
-        yield from _references_by_path(data, begin, end, paths, anywhere=anywhere)
+        yield from _references_by_path(data, begin, end, paths, is_one, anywhere=anywhere)
     elif anywhere:
         for found in _CANDIDATE.finditer(data, begin, end):
             if found.lastindex == 1 and _looks_like_one(data, *found.span(1)):
@@ -117,7 +146,13 @@ def references(
 
 
 def _references_by_path(
-    data: Data, begin: int, end: int, paths: Paths, *, anywhere: bool
+    data: Data,
+    begin: int,
+    end: int,
+    paths: Paths,
+    is_one: Callable[[str], bool],
+    *,
+    anywhere: bool,
 ) -> Iterator[tuple[int, int]]:
     # `here`: what is left of the paths that lead to the next value. Below a container that no
     # path leads into, levels are counted only.
@@ -132,7 +167,7 @@ def _references_by_path(
         elif found.lastindex == 1:
             first, last = found.span(1)
             is_there = not passed_over and first < last and any(not path for path in here)
-            if (is_there and is_link(beginning_of(data, first, last, LONGEST_LINK))) or (
+            if (is_there and is_one(beginning_of(data, first, last, LONGEST_LINK))) or (
                 anywhere and _looks_like_one(data, first, last)
             ):
                 yield first, last

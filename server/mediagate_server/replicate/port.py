@@ -189,12 +189,14 @@ class TextFile(Struct, frozen=True):
 
 class MediumFound(Struct, frozen=True):
     """A medium in a value: a link or a short data URI; of a long one `uri` is the beginning, up to
-    its comma, and `file` what was in it. `is_broken`: it could not be read.
+    its comma, and `file` what was in it. `is_broken`: it could not be read. `is_file`: it is to be
+    in a file of its own.
     """
 
     uri: str
     file: Path | None = None
     is_broken: bool = False
+    is_file: bool = False
 
 
 class ValueFile(Struct, frozen=True):
@@ -206,11 +208,23 @@ class ValueFile(Struct, frozen=True):
 
 class MediaPlaces(Struct, frozen=True):
     """Where media are in a value: `paths` of keys and steps, see `media_references.py`; `anywhere`:
-    what looks like one is one in every other place, too.
+    what looks like one is one in every other place, too. `typed`: it is the output of a model of
+    media, where also a broken data URI is one, and one without its head.
     """
 
     paths: tuple[tuple[str | int, ...], ...]
     anywhere: bool
+    typed: bool = False
+
+
+class MediaOutline(Struct, frozen=True):
+    """How many media there are in a value, and the value as JSON with `media:N` for each; None: it
+    is too large for that. `media` are as in ValueFile, but that nothing lies in files.
+    """
+
+    count: int
+    value: str | None
+    media: tuple[MediumFound, ...]
 
 
 class ExtractValues(Protocol):
@@ -226,7 +240,7 @@ class ExtractValues(Protocol):
         """See LargeValue."""
         ...
 
-    async def count_media(self, value: "LargeValue", places: MediaPlaces) -> int:
+    async def outline_media(self, value: "LargeValue", places: MediaPlaces) -> MediaOutline:
         """See LargeValue."""
         ...
 
@@ -269,9 +283,9 @@ class LargeValue:
         """
         return await self._extract.write_json(self, target, places)
 
-    async def count_media(self, places: MediaPlaces) -> int:
-        """How many media `write_json` would lift out. Likewise."""
-        return await self._extract.count_media(self, places)
+    async def outline_media(self, places: MediaPlaces) -> MediaOutline:
+        """The media that `write_json` would lift out, and what is left. Likewise."""
+        return await self._extract.outline_media(self, places)
 
 
 class OutputEvent(Struct, frozen=True):
