@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
+from typing import Any
 
 from mediagate_server.catalog import chains, hardware, tiers
 from mediagate_server.catalog.assuming import assume
@@ -282,6 +283,7 @@ class Catalog:
             runs=made.runs,
             seed_input=seed_input,
             largest_seed=largest_seed,
+            token_limit=_token_limit(model, made.input),
         )
 
     def _chosen(self, request: ModelRequest) -> tuple[Model, Substitution | None]:
@@ -334,6 +336,16 @@ def _priced_as_it_is_billed(model: Model) -> Model:
         return model
     price = hardware.for_machine_of_its_own(model.price)
     return model if price is model.price else replace(model, price=price)
+
+
+def _token_limit(model: Model, given: Mapping[str, Any]) -> int | None:
+    """The most output tokens of this run: what is sent, else the model's own default."""
+    rule = model.map.get("max_output_tokens")
+    if rule is None:
+        return None
+    name = rule.targets[0]
+    limit = given.get(name, model.inputs[name].default)
+    return limit if isinstance(limit, int) else None
 
 
 def _seeding(model: Model) -> tuple[str, int | None]:

@@ -104,7 +104,8 @@ class Plan(Struct, frozen=True):
     where none was asked for.
 
     `runs` is how many runs like this one make what was asked for, each one output: `run` tells them
-    apart. `estimate` is of one of them, `whole` of all.
+    apart. `estimate` is of one of them, `whole` of all. `token_limit` is the most output tokens of
+    a text, as sent or as the model has it; None: there is none, or it is not known.
     """
 
     modality: Modality
@@ -126,6 +127,7 @@ class Plan(Struct, frozen=True):
     runs: int = 1
     seed_input: str = ""
     largest_seed: int | None = None
+    token_limit: int | None = None
 
     @property
     def whole(self) -> Estimate:

@@ -111,6 +111,7 @@ def first_record(
         substitution=plan.substitution.reason if plan.substitution else "",
         choice=to_builtins(plan.choice) if plan.choice else None,
         calls_back=bool(submission.webhook_url),
+        token_limit=plan.token_limit,
     )
     return with_attempt(record, *opened)
 
@@ -147,6 +148,7 @@ def with_plan(record: Generation, plan: Plan) -> Generation:
         parameters=_report(plan),
         shape=_shape(plan),
         seed=plan.seed,
+        token_limit=plan.token_limit,
     )
 
 

@@ -17,7 +17,7 @@ from mediagate_server.store.records import Harm, Verdict
 
 _UNSAFE = re.compile(r"[\W_]*unsafe(?![^\W_])", re.IGNORECASE)
 """The verdict, with or without marks around it, at the beginning of an answer."""
-_CODE = re.compile(r"(?<![^\W_])([A-Z])[ ._-]?0*(\d{1,3})(?![^\W_])", re.IGNORECASE)
+_CODE = re.compile(r"(?<![^\W_])([A-Z])(?:[ ._-]|)0*(\d{1,3})(?![^\W_])", re.IGNORECASE)
 """A letter and a number, as all generations of the model have them."""
 _LONGEST_READ = 64 * 1024
 _NOT_LETTERS = re.compile(r"[\W_]+")

@@ -20,6 +20,7 @@ from mediagate.v1 import (
 from mediagate_server.catalog.route import Route
 from mediagate_server.generations.media_discovery import main_index
 from mediagate_server.outputs.links import NO_LINKS, Link
+from mediagate_server.services.finish_reasons import finish_reason_of
 from mediagate_server.status import status_of
 from mediagate_server.store.records import (
     Attempt,
@@ -251,6 +252,9 @@ def _add_output(
     shown: generation_pb2.Generation, record: Generation, links: Mapping[int, Link], now: datetime
 ) -> None:
     output = record.output
+    is_text = record.modality == "text" and not record.erased_at
+    if is_text and (reason := finish_reason_of(record)):
+        shown.text.finish_reason = reason  # Also of one that came to no text.
     if output is None or record.state is State.FINALIZING:
         return  # What it made is told once it is known what it is and whether it was kept.
     if record.modality == "raw":

@@ -1,8 +1,9 @@
 """TextService: texts, streamed or whole."""
 
-from mediagate.v1 import generation_pb2, text_pb2, text_pb2_grpc
+from mediagate.v1 import text_pb2, text_pb2_grpc
 from mediagate_server.catalog.request import Modality
 from mediagate_server.services import shown, streaming
+from mediagate_server.services.finish_reasons import finish_reason_of
 from mediagate_server.services.paid import Context, PaidCalls, report
 from mediagate_server.store.records import Generation
 
@@ -44,7 +45,7 @@ class TextService(text_pb2_grpc.TextServiceServicer):
 def _completed(record: Generation) -> text_pb2.TextCompleted:
     return text_pb2.TextCompleted(
         model=record.model,
-        finish_reason=generation_pb2.FINISH_REASON_UNSPECIFIED,
+        finish_reason=finish_reason_of(record),
         usage=shown.usage(record.usage),
         cost=shown.cost(record.cost),
         safety=shown.verdict(record.verdict),

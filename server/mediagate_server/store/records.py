@@ -247,6 +247,7 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     where it is shown while it waits, and `progress` (0 to 1) while it runs; they are never stored.
     `logs_document` is all of the logs where `logs` is not. `run_estimate` is made when its run
     begins, and stays as it is: an expected end that moves away with time says nothing.
+    `token_limit` is the most output tokens that its model might write.
     """
 
     id: str
@@ -286,6 +287,7 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     logs_document: StoredMedia | None = None
     run_estimate: RunEstimate | None = None
     progress: float | None = None
+    token_limit: int | None = None
 
     @property
     def run_seconds(self) -> float | None:

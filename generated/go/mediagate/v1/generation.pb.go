@@ -28,11 +28,11 @@ const (
 type FinishReason int32
 
 const (
-	// Not known: Replicate does not say.
+	// Not known: Replicate does not say, and no tokens were counted; or it has not ended, or broke.
 	FinishReason_FINISH_REASON_UNSPECIFIED FinishReason = 0
 	// The model was done.
 	FinishReason_FINISH_REASON_STOP FinishReason = 1
-	// max_output_tokens was reached.
+	// max_output_tokens was reached, or the model's own default for it.
 	FinishReason_FINISH_REASON_LENGTH FinishReason = 2
 	// The model wants tools called.
 	FinishReason_FINISH_REASON_TOOL_CALLS FinishReason = 3
@@ -928,7 +928,8 @@ type TextOutput struct {
 	Reasoning string `protobuf:"bytes,2,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
 	// The tools it wants called.
 	ToolCalls []*ToolCall `protobuf:"bytes,3,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
-	// Why it ended.
+	// Why it ended; also where it came to no text, because the content was refused or it was
+	// cancelled.
 	FinishReason FinishReason `protobuf:"varint,4,opt,name=finish_reason,json=finishReason,proto3,enum=mediagate.v1.FinishReason" json:"finish_reason,omitempty"`
 	// Set where `text` is not the whole answer: all of it, to be read with MediaService.ReadMedia.
 	// StreamText tells it whole.

@@ -1240,7 +1240,7 @@ type TextCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Slug of the model that made it.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	// Why it ended.
+	// Why it ended: STOP or LENGTH, where that is known.
 	FinishReason FinishReason `protobuf:"varint,2,opt,name=finish_reason,json=finishReason,proto3,enum=mediagate.v1.FinishReason" json:"finish_reason,omitempty"`
 	// What it used.
 	Usage *Usage `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`

@@ -34,11 +34,11 @@ class _FinishReason:
 class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
-    """Not known: Replicate does not say."""
+    """Not known: Replicate does not say, and no tokens were counted; or it has not ended, or broke."""
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
     """The model was done."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """max_output_tokens was reached."""
+    """max_output_tokens was reached, or the model's own default for it."""
     FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 3
     """The model wants tools called."""
     FINISH_REASON_CONTENT: _FinishReason.ValueType  # 4
@@ -50,11 +50,11 @@ class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why a text ended."""
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
-"""Not known: Replicate does not say."""
+"""Not known: Replicate does not say, and no tokens were counted; or it has not ended, or broke."""
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
 """The model was done."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""max_output_tokens was reached."""
+"""max_output_tokens was reached, or the model's own default for it."""
 FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 3
 """The model wants tools called."""
 FINISH_REASON_CONTENT: FinishReason.ValueType  # 4
@@ -556,7 +556,9 @@ class TextOutput(_message.Message):
     reasoning: _builtins.str
     """What the model thought before it answered, where it tells."""
     finish_reason: Global___FinishReason.ValueType
-    """Why it ended."""
+    """Why it ended; also where it came to no text, because the content was refused or it was
+    cancelled.
+    """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
         """The tools it wants called."""

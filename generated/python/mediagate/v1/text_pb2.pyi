@@ -601,7 +601,7 @@ class TextCompleted(_message.Message):
     model: _builtins.str
     """Slug of the model that made it."""
     finish_reason: _generation_pb2.FinishReason.ValueType
-    """Why it ended."""
+    """Why it ended: STOP or LENGTH, where that is known."""
     @_builtins.property
     def usage(self) -> _cost_pb2.Usage:
         """What it used."""

@@ -635,7 +635,8 @@ export type TextOutput = Message<"mediagate.v1.TextOutput"> & {
   toolCalls: ToolCall[];
 
   /**
-   * Why it ended.
+   * Why it ended; also where it came to no text, because the content was refused or it was
+   * cancelled.
    *
    * @generated from field: mediagate.v1.FinishReason finish_reason = 4;
    */
@@ -876,7 +877,7 @@ export const MissingOutputSchema: GenMessage<MissingOutput> = /*@__PURE__*/
  */
 export enum FinishReason {
   /**
-   * Not known: Replicate does not say.
+   * Not known: Replicate does not say, and no tokens were counted; or it has not ended, or broke.
    *
    * @generated from enum value: FINISH_REASON_UNSPECIFIED = 0;
    */
@@ -890,7 +891,7 @@ export enum FinishReason {
   STOP = 1,
 
   /**
-   * max_output_tokens was reached.
+   * max_output_tokens was reached, or the model's own default for it.
    *
    * @generated from enum value: FINISH_REASON_LENGTH = 2;
    */

@@ -627,7 +627,7 @@ export type TextCompleted = Message<"mediagate.v1.TextCompleted"> & {
   model: string;
 
   /**
-   * Why it ended.
+   * Why it ended: STOP or LENGTH, where that is known.
    *
    * @generated from field: mediagate.v1.FinishReason finish_reason = 2;
    */
