@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mediagate_server.catalog.drift import Finding
     from mediagate_server.catalog.model import Model
     from mediagate_server.config import Settings
+    from mediagate_server.replicate.client import ReplicateClient
+
+_CONNECT_SECONDS: Final = 2.0
 
 catalog = typer.Typer(no_args_is_help=True, help="The models that the gate sells.")
 
@@ -91,9 +94,27 @@ async def _look(models: "list[Model]", settings: "Settings", *, offline: bool) -
             sandbox = await stack.enter_async_context(Sandbox(SandboxSettings(port=0)))
             base_url = sandbox.base_url
         client = await stack.enter_async_context(
-            ReplicateClient(ReplicateSettings(base_url=base_url, token=choice.token))
+            ReplicateClient(
+                ReplicateSettings(
+                    base_url=base_url, token=choice.token, connect_timeout=_CONNECT_SECONDS
+                )
+            )
         )
+        await _reach(client, models)
         return await checked(models, PublishedModels(client).find, today)
+
+
+async def _reach(client: "ReplicateClient", models: "list[Model]") -> None:
+    """End the command where upstream is not there: it would be told once for each model."""
+    from mediagate_server.replicate.port import Refusal, Refused, UpstreamError
+
+    try:
+        for model in models[:1]:
+            await client.get_model(model.slug)
+    except UpstreamError as error:
+        if isinstance(error, Refused) and error.refusal is Refusal.UNREACHABLE:
+            say("mediagate: upstream cannot be reached (UPSTREAM_UNAVAILABLE)")
+            raise typer.Exit(REFUSED) from None
 
 
 def _print(found: "list[Finding]") -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from mediagate_cli.exits import ending_well
+import typer
+
+from mediagate_cli.exits import REFUSED, ending_well, no_gate, say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
     from mediagate_client import AsyncClient
 
     Work = Callable[[AsyncClient], Awaitable[None]]
+
+
+_CONNECT_SECONDS: Final = 2.5
+"""A gate that hides behind a silent address would keep gRPC waiting for 20."""
+_LONGEST_RETRY_AFTER: Final = 2.0
 
 
 def with_gate(gate: "Gate", work: "Work") -> None:
@@ -27,9 +34,20 @@ def with_gate(gate: "Gate", work: "Work") -> None:
 
 
 async def _work(gate: "Gate", work: "Work") -> None:
-    from mediagate_client import AsyncClient
+    from mediagate_client import AsyncClient, RetryPolicy
 
-    async with AsyncClient(gate.target, api_key=gate.api_key or None, tls=gate.tls) as client:
+    # Whoever sits before a terminal is told what is wrong, and decides: where a gate says that
+    # upstream is away, the command does not wait for it to come back.
+    impatient = RetryPolicy(longest_retry_after=_LONGEST_RETRY_AFTER)
+    async with AsyncClient(
+        gate.target, api_key=gate.api_key or None, tls=gate.tls, retry=impatient
+    ) as client:
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await client.channel.channel_ready()
+        except TimeoutError:
+            say(f"mediagate: {no_gate(gate.target)}")
+            raise typer.Exit(REFUSED) from None
         await work(client)
 
 

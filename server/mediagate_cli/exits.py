@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 if TYPE_CHECKING:
+    from mediagate.v1.generation_pb2 import Generation
     from mediagate_client import MediagateError
 
 REFUSED: Final = 1
@@ -52,7 +53,10 @@ def ending_well(target: str) -> Iterator[None]:
 
 
 def code_of(error: "MediagateError") -> int:
-    """Return the exit code of an error: 3 where something had begun, else 1."""
+    """Return the exit code of an error: 3 where something had begun, else 1.
+
+    The same for the same thing, whether a generation tells of it or a status does.
+    """
     from mediagate_client import errors
 
     began = (
@@ -63,7 +67,26 @@ def code_of(error: "MediagateError") -> int:
         errors.RunFailed,
         errors.StreamLost,
     )
-    return FAILED if error.generation is not None or isinstance(error, began) else REFUSED
+    if isinstance(error, began) or error.reason == "SUBMIT_UNCONFIRMED":
+        return FAILED
+    return FAILED if error.generation is not None and _was_taken(error.generation) else REFUSED
+
+
+def _was_taken(generation: "Generation") -> bool:
+    """Whether upstream took any attempt of it, or may have: else it was refused."""
+    from mediagate.v1.generation_pb2 import Attempt
+
+    not_taken = (Attempt.STATE_QUEUED, Attempt.STATE_REFUSED, Attempt.STATE_ABSENT)
+    taken = (attempt.state not in not_taken for attempt in generation.attempts)
+    return any(taken) or not generation.attempts
+
+
+def no_gate(target: str) -> str:
+    """Return what is said where nothing answers there."""
+    return (
+        f"no gate answers at {target}: start one with `mediagate serve`, "
+        "or name another with --target"
+    )
 
 
 def told(error: "MediagateError", target: str) -> str:
@@ -71,10 +94,7 @@ def told(error: "MediagateError", target: str) -> str:
     from mediagate_client import Unavailable
 
     if isinstance(error, Unavailable) and not error.reason:
-        return (
-            f"no gate answers at {target}: start one with `mediagate serve`, "
-            "or name another with --target"
-        )
+        return no_gate(target)
     facts = [error.reason or error.code.name]
     facts += [violation.field for violation in error.violations if violation.field]
     if error.retry_after is not None:

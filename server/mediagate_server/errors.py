@@ -344,6 +344,11 @@ class UpstreamUnavailable(Unavailable):
 
     reason = Reason.UPSTREAM_UNAVAILABLE
 
+    @classmethod
+    def unreachable(cls, metadata: Mapping[str, str] | None = None) -> "UpstreamUnavailable":
+        """No connection came about, whatever was to be sent."""
+        return cls("upstream cannot be reached", metadata=metadata, retry_after=5.0)
+
 
 class CircuitOpen(Unavailable):
     """Too many requests to this model failed lately: none is sent for a while."""

@@ -24,6 +24,12 @@ def test_unreachable_gets_three_attempts(seed: int) -> None:
     assert third is None
 
 
+def test_a_connection_that_took_long_is_not_tried_again() -> None:
+    """Whoever waits is told so: the next one would take as long."""
+    slow = Refused(Refusal.UNREACHABLE, was_slow=True)
+    assert CreatePolicy(Random(1)).delay_before_retry(slow, 1) is None
+
+
 def test_throttled_waits_with_its_account() -> None:
     """It is no try of this model's that failed: throttle.py has how long all wait."""
     assert CreatePolicy(Random(1)).delay_before_retry(THROTTLED, 1) is None

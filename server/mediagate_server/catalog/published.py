@@ -240,6 +240,8 @@ class PublishedModels:
             if error.refusal is Refusal.ACCOUNT:
                 message = "upstream refuses the gate's account"
                 return UpstreamAccount(message, metadata=metadata, retry_after=60.0), False
+            if error.refusal is Refusal.UNREACHABLE:
+                return UpstreamUnavailable.unreachable(metadata), False
         return (
             UpstreamUnavailable(
                 "what the model takes cannot be read from upstream now",

@@ -153,7 +153,7 @@ class Settings(BaseModel):
     reads_per_minute: PerMinute = 3_000
     upstream_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_200
     """Streams of texts open to upstream at once; texts beyond it are polled until there is room."""
-    upstream_connect_timeout: WireTimeout = 5.0
+    upstream_connect_timeout: WireTimeout = 3.0
     """Shorter than the other two."""
     upstream_create_timeout: WireTimeout = 30.0
     upstream_read_timeout: WireTimeout = 10.0

@@ -70,9 +70,7 @@ def refused_failure(refused: Refused, model: str) -> Failure:
                 retry_after=refused.retry_after or 10.0,
             )
         case Refusal.UNREACHABLE:
-            error = UpstreamUnavailable(
-                "upstream cannot be reached", metadata=metadata, retry_after=5.0
-            )
+            error = UpstreamUnavailable.unreachable(metadata)
         case Refusal.OTHER:
             if meaning is RunFailure.UNCLEAR:
                 metadata[_UNCLEAR] = "true"

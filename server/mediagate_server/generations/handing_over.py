@@ -148,7 +148,9 @@ def _told(refused: Refused) -> MediaTooLarge | UpstreamUnavailable | UpstreamAcc
             return UpstreamAccount("upstream refuses the gate's account", retry_after=60.0)
         case Refusal.INPUT | Refusal.NOT_FOUND | Refusal.OTHER:
             return MediaTooLarge(Violation("", "is not taken by upstream; give a URL instead"))
-        case Refusal.THROTTLED | Refusal.UNREACHABLE:
+        case Refusal.UNREACHABLE:
+            return UpstreamUnavailable.unreachable()
+        case Refusal.THROTTLED:
             return UpstreamUnavailable(
                 "upstream takes no files now", retry_after=refused.retry_after or 5.0
             )

@@ -26,6 +26,7 @@ from mediagate_server.replicate.settings import ReplicateSettings, api_root
 
 _PATH: Final = re.compile(r"/[!-~]*")
 _BUFFER: Final = 64 * 1024
+_SLOW: Final = 1.0
 """Bytes of an answer that are held before upstream has to wait; twice that at the most."""
 
 
@@ -114,12 +115,15 @@ class Exchange:
 
     async def _connected(self) -> Borrowed:
         """A connection out of the pool, or a new one."""
+        started = asyncio.get_running_loop().time()
         try:
             return await self._pool.connect(self._like, traces=[], timeout=self._phases)
-        except TimeoutError as late:
-            raise Refused(Refusal.UNREACHABLE) from late
         except (aiohttp.ClientError, OSError) as failure:
-            raise unanswered(failure) from failure
+            is_late = isinstance(failure, TimeoutError)
+            told = Refused(Refusal.UNREACHABLE) if is_late else unanswered(failure)
+            if isinstance(told, Refused):
+                told.was_slow = asyncio.get_running_loop().time() - started > _SLOW
+            raise told from failure
 
     async def _answer(self, connection: Borrowed, request: bytes, timer: asyncio.Timeout) -> Body:
         """Send, once, and read what is answered."""

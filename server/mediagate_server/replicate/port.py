@@ -122,7 +122,8 @@ class Refused(UpstreamError):
     """Definitely not taken: nothing runs, nothing is charged, sending anew is safe.
 
     `invalid_fields` maps input names to upstream's description of what is wrong with them.
-    `error` is the beginning of upstream's own text, to be classified and never shown.
+    `error` is the beginning of upstream's own text, to be classified and never shown. `was_slow`:
+    it took longer than a second to find out that no connection comes about.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Refused(UpstreamError):
         retry_after: float | None = None,
         invalid_fields: Mapping[str, str] | None = None,
         error: str = "",
+        was_slow: bool = False,
     ) -> None:
         super().__init__(f"upstream refused: {refusal.value} (http status {http_status})")
         self.refusal = refusal
@@ -140,6 +142,7 @@ class Refused(UpstreamError):
         self.retry_after = retry_after
         self.invalid_fields = dict(invalid_fields or {})
         self.error = error
+        self.was_slow = was_slow
 
 
 class NoAnswer(UpstreamError):

@@ -18,7 +18,7 @@ class ReplicateSettings:
     `token`: goes to the host of `base_url` and nowhere else; None sends none.
     `connect_timeout`: waiting for a free connection, DNS, TCP and TLS together. It is the longest
     that a request can fail late and still be known not to have been sent, so it must stay below
-    the other timeouts.
+    the other timeouts; and callers are to know within five seconds that upstream is not there.
     `create_timeout`, `read_timeout`: a whole request, body included; `read_timeout` is for get,
     cancel, list and for opening a stream.
     `upload_timeout`: a whole upload of a file.
@@ -34,7 +34,7 @@ class ReplicateSettings:
 
     base_url: str = "https://api.replicate.com/v1"
     token: str | None = field(default=None, repr=False)
-    connect_timeout: float = 5.0
+    connect_timeout: float = 3.0
     create_timeout: float = 30.0
     read_timeout: float = 10.0
     upload_timeout: float = 300.0

@@ -15,7 +15,9 @@ from mediagate_server.replicate.port import Refusal, Refused
 
 
 class CreatePolicy:
-    """UNREACHABLE: 3 attempts, 0.2 to 2 s apart. Anything else would be refused again."""
+    """UNREACHABLE: 3 attempts, 0.2 to 2 s apart, where that was found out at once: whoever waits
+    is told within five seconds. Anything else would be refused again.
+    """
 
     def __init__(self, random: Random) -> None:
         self._policies = {
@@ -30,7 +32,7 @@ class CreatePolicy:
         `ordinal` is that of the attempt that was refused, from 1.
         """
         policy = self._policies.get(refused.refusal)
-        if policy is None:
+        if policy is None or refused.was_slow:
             return None
         state = RetryCallState(policy, fn=None, args=(), kwargs={})
         state.attempt_number = ordinal

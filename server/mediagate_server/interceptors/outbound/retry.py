@@ -34,12 +34,17 @@ _TRIES: dict[Endpoint, int] = {
 _CAUSES = {Refusal.UNREACHABLE: "unreachable", Refusal.THROTTLED: "throttled"}
 _NO_ANSWER = "no_answer"
 _FIRST, _LONGEST, _LONGEST_TOLD = 0.2, 5.0, 30.0
+_AWAITED = frozenset({"model", "upload"})
+"""What a caller waits for, to whom nothing is promised yet."""
+_SLOW = 1.0
+"""Seconds after which a connection that did not come about is not tried again for those."""
 
 
 class Retry:
     """At most two more tries for reads, uploads and opening a stream, four more for a cancel.
 
-    A cancel gets more because every second it is not heard is paid for.
+    A cancel gets more because every second it is not heard is paid for. Where no connection came
+    about for long, a caller who waits is told so: it would not come about the next time either.
     """
 
     def __init__(
@@ -57,11 +62,14 @@ class Retry:
         """The first answer, or the last failure once the tries are used up."""
         if call.endpoint == "create":
             return await proceed()
+        started = asyncio.get_running_loop().time()
         try:
             # Nearly every first try is the last, and needs no policy.
             return await proceed()
         except (Refused, NoAnswer) as failure:
-            if _cause(failure) is None:
+            took = asyncio.get_running_loop().time() - started
+            is_away = isinstance(failure, Refused) and failure.refusal is Refusal.UNREACHABLE
+            if _cause(failure) is None or (is_away and took > _SLOW and call.endpoint in _AWAITED):
                 raise
             return await self._again(call, proceed, failure)
 

@@ -1,0 +1,138 @@
+"""No gate, or no upstream: each command says so soon, in the same words, by the same exit code."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from mediagate.v1.generation_pb2 import Attempt, Generation
+from mediagate_cli import comparing, connection
+from mediagate_cli.exits import FAILED, REFUSED, code_of
+from mediagate_client import errors
+from mediagate_client.errors import MediagateError
+from mediagate_client.outcome import checked
+from mediagate_server.errors import UpstreamUnavailable
+from mediagate_server.status import status_of
+
+from .conftest import Mediagate
+
+COMMANDS = (
+    ("text", "Why?"),
+    ("image", "a cat"),
+    ("video", "a cat"),
+    ("audio", "a cat"),
+    ("check", "a cat"),
+    ("run", "owner/name", "-i", "prompt=x"),
+    ("models",),
+    ("show", "flux-schnell"),
+    ("reconcile",),
+    ("upload", "a.png"),
+    ("save", "gen_1"),
+    ("costs",),
+    ("costs", "compare", "invoice.csv"),
+    ("webhooks", "list"),
+    ("webhooks", "redeliver", "one"),
+    ("webhooks", "rotate-secret"),
+)
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """Where connections come about, and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """Where no connection comes about, and none is refused: nobody takes any out of the queue."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        waiting = [socket.socket() for _ in range(8)]
+        for one in waiting:
+            one.settimeout(0)
+            one.connect_ex(listening.getsockname())
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        for one in waiting:
+            one.close()
+
+
+@contextmanager
+def refused() -> Iterator[str]:
+    """Where nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+@contextmanager
+def unknown() -> Iterator[str]:
+    """A name that there is not."""
+    yield "no-such-host.invalid:50051"
+
+
+@pytest.mark.parametrize("place", [refused, silent, black_hole, unknown])
+def test_every_command_says_that_there_is_no_gate(
+    mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: object
+) -> None:
+    """It does not wait for one."""
+    assert connection._CONNECT_SECONDS <= 3
+    monkeypatch.setattr(connection, "_CONNECT_SECONDS", 0.2)
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "invoice.csv").write_text("model,amount_usd\na/b,1\n")
+    with place() as target:  # type: ignore[operator]
+        monkeypatch.setenv("MEDIAGATE_TARGET", target)
+        for command in COMMANDS:
+            done = mediagate(*command)
+            said = f"mediagate: no gate answers at {target}: start one with `mediagate serve`"
+            assert (done.exit_code, done.stderr.startswith(said)) == (REFUSED, True), command
+
+
+@pytest.mark.parametrize("place", [refused, black_hole])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_catalog_cannot_be_compared_with_nothing(
+    mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch, place: object, scheme: str
+) -> None:
+    """Said once, not for each model."""
+    assert comparing._CONNECT_SECONDS <= 3
+    monkeypatch.setattr(comparing, "_CONNECT_SECONDS", 0.2)
+    monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_any")
+    with place() as target:  # type: ignore[operator]
+        monkeypatch.setenv("MEDIAGATE_UPSTREAM_URL", f"{scheme}://{target}")
+        done = mediagate("catalog", "check")
+    assert done.exit_code == REFUSED
+    assert done.stderr == "mediagate: upstream cannot be reached (UPSTREAM_UNAVAILABLE)\n"
+
+
+def failed_with(*states: "Attempt.State.ValueType") -> MediagateError:
+    """The error of a generation whose attempts ended so."""
+    failure = status_of(UpstreamUnavailable.unreachable().failure)
+    generation = Generation(
+        state=Generation.STATE_FAILED,
+        attempts=[Attempt(state=state) for state in states],
+        error=failure,
+    )
+    with pytest.raises(MediagateError) as caught:
+        checked(generation, raise_on_failure=True)
+    return caught.value
+
+
+def status(reason: str) -> MediagateError:
+    """The error of an rpc that was refused for this reason."""
+    return errors.Unavailable(errors.Details(grpc.StatusCode.UNAVAILABLE, "", reason))
+
+
+def test_the_same_thing_has_the_same_exit_code() -> None:
+    """Whether a status tells of it or a generation does."""
+    refused_once, ran = Attempt.STATE_REFUSED, Attempt.STATE_FAILED
+    assert code_of(failed_with(refused_once)) == REFUSED
+    assert code_of(failed_with(refused_once, Attempt.STATE_ABSENT)) == REFUSED
+    assert code_of(status("UPSTREAM_UNAVAILABLE")) == REFUSED
+    assert code_of(failed_with(ran)) == FAILED
+    assert code_of(failed_with(ran, refused_once)) == FAILED
+    assert code_of(failed_with(Attempt.STATE_UNCONFIRMED)) == FAILED
+    assert code_of(status("SUBMIT_UNCONFIRMED")) == FAILED

@@ -1,0 +1,47 @@
+"""A connection that does not come about for seconds: who waits for the answer is told at once."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+import pytest
+
+from mediagate_server.interceptors.outbound.call import Call
+from mediagate_server.interceptors.outbound.retry import Retry
+from mediagate_server.replicate.port import Refusal, Refused
+
+from .scripted import DOUBT, DOWN
+
+Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "seconds", "failure", "tries"),
+    [
+        ("model", 3.0, DOWN, 1),
+        ("upload", 3.0, DOWN, 1),
+        ("model", 0.1, DOWN, 3),
+        ("model", 3.0, DOUBT, 3),
+        ("model", 3.0, Refused(Refusal.THROTTLED), 3),
+        ("get", 3.0, DOWN, 3),
+        ("cancel", 3.0, DOWN, 5),
+    ],
+)
+def test_what_a_caller_waits_for_is_not_tried_again(
+    virtually: Virtually, endpoint: Any, seconds: float, failure: Exception, tries: int
+) -> None:
+    """What is done behind their backs is: runs that are paid have to be followed."""
+    asked: list[float] = []
+
+    async def proceed() -> None:
+        asked.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(seconds)
+        raise failure
+
+    async def main() -> None:
+        with pytest.raises(type(failure)):
+            await Retry(Random(1))(Call(endpoint), proceed)
+
+    virtually(main())
+    assert len(asked) == tries

@@ -1,0 +1,113 @@
+"""No connection to upstream comes about: callers are told soon, and alike by every rpc."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import (
+    generations_pb2,
+    image_pb2,
+    models_pb2,
+    options_pb2,
+    safety_pb2,
+    text_pb2,
+)
+
+from .failures import reason_of, retry_after
+from .gates import Opener, Stubs
+
+
+@contextmanager
+def refused() -> Iterator[str]:
+    """Nobody listens there."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@contextmanager
+def no_tls() -> Iterator[str]:
+    """Connections come about, and no TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """Neither taken nor refused."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        waiting = [socket.socket() for _ in range(8)]
+        for one in waiting:
+            one.settimeout(0)
+            one.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        for one in waiting:
+            one.close()
+
+
+async def read(call: Any) -> None:
+    """A stream to its end."""
+    async for _ in call:
+        pass
+
+
+async def told(call: Any) -> tuple[grpc.StatusCode, str, str, float | None]:
+    """How a call is refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await (read(call) if hasattr(call, "__aiter__") else call)
+    error = caught.value
+    return error.code(), error.details() or "", reason_of(error), retry_after(error)
+
+
+def calls(stubs: Stubs) -> list[Any]:
+    """One of each kind."""
+    run = models_pb2.RunModelRequest(model="black-forest-labs/flux-schnell")
+    run.input["prompt"] = "x"
+    data = image_pb2.GenerateImageRequest(prompt="x")
+    data.options.fallback.mode = options_pb2.FallbackPolicy.MODE_CATALOG
+    return [
+        stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x")),
+        stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x")),
+        stubs.image.GenerateImage(data),
+        stubs.models.RunModel(run),
+        stubs.safety.CheckSafety(safety_pb2.CheckSafetyRequest(content="x")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "connect", "tries"), [(refused, 3.0, 3), (black_hole, 1.5, 1), (no_tls, 1.5, 1)]
+)
+async def test_every_rpc_says_so_alike(
+    open_gate: Opener, place: Any, connect: float, tries: int
+) -> None:
+    """A connection that is refused at once is tried for again, one that takes long is not."""
+    with place() as url:
+        async with open_gate(url, upstream_connect_timeout=connect) as (stubs, _):
+            outcomes = [await told(call) for call in calls(stubs)]
+            listed = await stubs.generations.ListGenerations(
+                generations_pb2.ListGenerationsRequest()
+            )
+    unavailable = grpc.StatusCode.UNAVAILABLE
+    expected = (unavailable, "upstream cannot be reached", "UPSTREAM_UNAVAILABLE", 5.0)
+    assert set(outcomes) == {expected}
+    assert {len(one.attempts) for one in listed.generations} == {tries}
+    assert {one.cost.usd_nanos for one in listed.generations} == {0}
+
+
+async def test_a_watched_generation_says_the_same(open_gate: Opener) -> None:
+    """It was accepted before anybody knew."""
+    with refused() as url:
+        async with open_gate(url) as (stubs, _):
+            request = image_pb2.GenerateImageRequest(prompt="x", wait=Duration())
+            begun = (await stubs.image.GenerateImage(request)).generation
+            ended = await stubs.generations.WaitGeneration(
+                generations_pb2.WaitGenerationRequest(id=begun.id)
+            )
+    assert ended.generation.error.message == "upstream cannot be reached"
