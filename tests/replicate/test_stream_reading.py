@@ -1,6 +1,7 @@
 """Streams against real sockets: batches as they come, no token, no foreign hosts, prompt ends."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from mediagate_server.replicate.port import (
     StreamEvent,
 )
 from mediagate_server.replicate.settings import ReplicateSettings
+from mediagate_server.replicate.streams import OpenedStream
 from tests.event_streams import taken
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -194,6 +196,20 @@ async def test_an_endless_event_breaks_the_stream(serve_raw: ServeRaw) -> None:
     async with ReplicateClient(settings(url, max_event_bytes=60_000)) as client:
         with pytest.raises(NoAnswer, match="without an end"):
             await read_all(client, url)
+
+
+async def test_what_broke_the_stream_keeps_nothing_of_it(serve_raw: ServeRaw) -> None:
+    """An error and its frames would keep each other, and all that had come with them."""
+    url = await serve_raw(writes(HEAD + b"\r\n", event("a", 1), b"data: " + b"x" * 70_000))
+    gc.collect()
+    gc.disable()
+    try:
+        async with ReplicateClient(settings(url, max_event_bytes=60_000)) as client:
+            with pytest.raises(NoAnswer):
+                await read_all(client, url)
+            assert not [one for one in gc.get_objects() if isinstance(one, OpenedStream)]
+    finally:
+        gc.enable()
 
 
 async def test_leaving_closes_the_connection_at_once(serve_raw: ServeRaw) -> None:

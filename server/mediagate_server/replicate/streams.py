@@ -128,6 +128,7 @@ class OpenedStream:
     __slots__ = (
         "_content",
         "_end",
+        "_failure",
         "_handler",
         "_loop",
         "_parser",
@@ -156,6 +157,7 @@ class OpenedStream:
         self._silence = silence
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[None] = self._loop.create_future()
+        self._failure: Exception | None = None
         self._take: TakesEvents
         self.last = self._loop.time()
 
@@ -170,6 +172,14 @@ class OpenedStream:
             await self._end
         finally:
             self._leave()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                # It refers to this frame. Did the frame refer to it, all that is here, a quarter of
+                # a MiB, would wait for the collector of cycles.
+                del failure
 
     def silent(self) -> None:
         """See silence.Listening."""
@@ -189,10 +199,8 @@ class OpenedStream:
         self._leave()
         if self._end.done():
             return
-        if failure is None:
-            self._end.set_result(None)
-        else:
-            self._end.set_exception(failure)
+        self._failure = failure
+        self._end.set_result(None)
 
     def _read(self) -> None:
         """Take what has come."""
