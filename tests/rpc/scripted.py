@@ -36,6 +36,8 @@ class ScriptedUpstream:
     asked: int = 0
     on_cancel: Answer | None = None
     """What answers a cancel instead."""
+    listed: list[dict[str, Any]] | None = None
+    """What its list of predictions holds; None: it has none."""
     models: dict[str, Any] = field(default_factory=dict)
     files: Served = field(default_factory=Served)
     """What it serves besides: the files that its predictions point at."""
@@ -53,6 +55,12 @@ class ScriptedUpstream:
         self.asked += 1
         request[NAMED] = request.match_info["id"]
         return await self._next(self.gets)(request)
+
+    async def predictions(self, request: web.Request) -> web.StreamResponse:
+        """GET of the list of predictions, all on one page."""
+        if self.listed is None:
+            return web.Response(status=404)
+        return await says({"results": self.listed, "next": None})(request)
 
     async def model(self, request: web.Request) -> web.StreamResponse:
         """GET of a model."""
@@ -143,6 +151,7 @@ async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
     app = web.Application()
     app.router.add_post("/v1/predictions", upstream.create)
     app.router.add_post("/v1/models/{owner}/{name}/predictions", upstream.create)
+    app.router.add_get("/v1/predictions", upstream.predictions)
     app.router.add_get("/v1/predictions/{id}", upstream.get)
     app.router.add_post("/v1/predictions/{id}/cancel", upstream.cancel)
     app.router.add_get("/v1/models/{owner}/{name}", upstream.model)

@@ -186,7 +186,7 @@ class PublishedModels:
         try:
             version = await self._publisher.get_version(reference.slug, reference.version)
         except Refused as refused:
-            if refused.refusal is not Refusal.NOT_FOUND:
+            if not refused.is_absent:
                 raise
             model = await self._publisher.get_model(reference.slug)
             if model.latest and model.latest.id == reference.version:
@@ -225,7 +225,7 @@ class PublishedModels:
         try:
             return await self._publisher.get_version(model.slug, version)
         except Refused as refused:
-            if refused.refusal is not Refusal.NOT_FOUND:
+            if not refused.is_absent:
                 raise
             return model.latest if self._is_official(model) else None
 
@@ -235,7 +235,7 @@ class PublishedModels:
         """What callers are told, and whether that means that there is no such model."""
         metadata = {"model": str(reference)}
         if isinstance(error, Refused):
-            if error.refusal in (Refusal.NOT_FOUND, Refusal.INPUT):
+            if error.is_absent or error.refusal is Refusal.INPUT:
                 return ModelNotFound(str(reference), nearest=self._suggest(reference.slug)), True
             if error.refusal is Refusal.ACCOUNT:
                 message = "upstream refuses the gate's account"

@@ -169,6 +169,13 @@ def output_lost(model: str, end: Prediction) -> Failure:
     ).failure
 
 
+def prediction_lost(model: str, prediction_id: str) -> Failure:
+    """Upstream has it no more: whether it ended, what it made and what it cost, nobody can say."""
+    cause = "upstream no longer knows the prediction"
+    metadata = {"model": model, "prediction": prediction_id, "cause": cause}
+    return OutputLost(f"the run is lost: {cause}", metadata=metadata).failure
+
+
 def output_missing(model: str, end: Prediction) -> Failure:
     """It made fewer than were asked for, or said that one of them is not there."""
     cause = "upstream's answer has none at its place"

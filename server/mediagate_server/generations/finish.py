@@ -62,8 +62,9 @@ def finish(
     """
     record = replace(record, completed_at=now)
     if end is None:
-        failure = endings.run_failed(record.model, record.attempt.prediction_id)
-        return Finish(replace(record, state=State.FAILED, failure=failure))
+        failure = endings.prediction_lost(record.model, record.attempt.prediction_id)
+        output = Output(text=streamed.text) if streamed.text else None
+        return Finish(replace(record, state=State.FAILED, failure=failure, output=output))
     record = replace(
         record,
         usage=endings.usage_of(end),

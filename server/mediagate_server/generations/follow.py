@@ -20,7 +20,6 @@ from mediagate_server.generations.waking import Wake
 from mediagate_server.replicate.port import (
     NoAnswer,
     Prediction,
-    Refusal,
     Refused,
     UnreadableAnswer,
 )
@@ -153,7 +152,7 @@ class Follower:
             else:
                 await self._stop.interrupts(asking)
         except Refused as refused:
-            return refused.refusal is not Refusal.NOT_FOUND or not self._is_lost()
+            return not refused.is_absent or not self._is_lost()
         except UnreadableAnswer as unreadable:
             return not self._is_unreadable(prediction_id, unreadable)
         except NoAnswer:

@@ -34,8 +34,9 @@ from mediagate_server.generations.doors import (
 )
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, poll_of
+from mediagate_server.generations.lost_predictions import find_listed
 from mediagate_server.generations.posting import Answer, Posting
-from mediagate_server.generations.stopping import DEADLINE
+from mediagate_server.generations.stopping import DEADLINE, Stop
 from mediagate_server.generations.tally import count_cost
 from mediagate_server.generations.waking import Wake
 from mediagate_server.generations.whole import Doubt, End, Places, Whole
@@ -470,23 +471,32 @@ class Lane:
     async def _to_the_end(self, attempt: Attempt) -> End:
         limit = self._time_limit(attempt)
         reader = self._whole.reader(self.key)
-        follower = Follower(
+        stop = limit.stop if limit else self._whole.stop
+        try:
+            ended = await self._follower(attempt, stop).to_the_end(self._known(attempt), reader)
+            while ended is None:
+                listed = await find_listed(self._around.upstream, attempt, attempt.prediction_id)
+                if listed is None or self._whole.seconds_left() <= 0:
+                    break
+                # It is there, and what asks for it by its id does not see it: look on.
+                ended = await self._follower(attempt, stop).to_the_end(listed, None)
+        finally:
+            if limit:
+                limit.close()
+        is_clean = reader is not None and reader.clean
+        return End(ended, is_clean, out_of_time=limit is not None and limit.is_over)
+
+    def _follower(self, attempt: Attempt, stop: Stop) -> Follower:
+        return Follower(
             self._around.upstream,
             self._around.clock,
-            limit.stop if limit else self._whole.stop,
+            stop,
             self._wake,
             attempt.model,
             self._progress,
             poll_of(self._whole.saved.current, attempt, self._around.webhook_url),
             is_watched=lambda: self._whole.is_watched,
         )
-        try:
-            ended = await follower.to_the_end(self._known(attempt), reader)
-        finally:
-            if limit:
-                limit.close()
-        is_clean = reader is not None and reader.clean
-        return End(ended, is_clean, out_of_time=limit is not None and limit.is_over)
 
     def _time_limit(self, attempt: Attempt) -> AttemptLimit | None:
         """What keeps time for the next model of the chain; None where none could take over."""

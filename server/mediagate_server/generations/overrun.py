@@ -17,6 +17,7 @@ from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations import attempts, settling, tally
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.follow import Follower, Poll
+from mediagate_server.generations.lost_predictions import find_listed
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.saving import SavedRecord
 from mediagate_server.generations.stopping import Stop
@@ -84,6 +85,9 @@ class Overruns:
             Poll.SHORT,
         )
         end = await follower.to_the_end(Prediction(prediction_id, PredictionStatus.UNKNOWN), None)
+        if end is None:
+            listed = await find_listed(self._around.upstream, attempt, prediction_id)
+            end = listed if listed and listed.status.is_terminal else None
         price = price_json.loads(attempt.price)
         entry, basis = settling.reckoned(attempt, end, price, outputs=0)
         now = self._around.clock.now()

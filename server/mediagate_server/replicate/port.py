@@ -118,6 +118,9 @@ class UpstreamError(Exception):
     """Base of what a request to upstream can end in besides an answer."""
 
 
+_GONE: Final = 410
+
+
 class Refused(UpstreamError):
     """Definitely not taken: nothing runs, nothing is charged, sending anew is safe.
 
@@ -143,6 +146,11 @@ class Refused(UpstreamError):
         self.invalid_fields = dict(invalid_fields or {})
         self.error = error
         self.was_slow = was_slow
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether what was asked for is not there (404), or not there any more (410)."""
+        return self.refusal is Refusal.NOT_FOUND or self.http_status == _GONE
 
 
 class NoAnswer(UpstreamError):

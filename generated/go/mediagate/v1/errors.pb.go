@@ -152,7 +152,8 @@ const (
 	// DATA_LOSS. Retry: no. Paid: as its generation says.
 	ErrorReason_ERROR_REASON_QUARANTINED ErrorReason = 39
 	// The run succeeded, and what it made, or a part of it, is not in upstream's answer: it was
-	// removed there, or there is none, or nothing of the kind asked for. `cause` in the metadata says
+	// removed there, or there is none, or nothing of the kind asked for. Or upstream no longer knows
+	// the run itself, by its id or in its list. `cause` in the metadata says
 	// which; `prediction_url` is upstream's page about it, where upstream named one.
 	// DATA_LOSS. Retry: no. Paid: it may be: see the generation's cost, which may be unknown.
 	ErrorReason_ERROR_REASON_OUTPUT_LOST ErrorReason = 40

@@ -184,7 +184,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_OUTPUT_LOST: _ErrorReason.ValueType  # 40
     """The run succeeded, and what it made, or a part of it, is not in upstream's answer: it was
-    removed there, or there is none, or nothing of the kind asked for. `cause` in the metadata says
+    removed there, or there is none, or nothing of the kind asked for. Or upstream no longer knows
+    the run itself, by its id or in its list. `cause` in the metadata says
     which; `prediction_url` is upstream's page about it, where upstream named one.
     DATA_LOSS. Retry: no. Paid: it may be: see the generation's cost, which may be unknown.
     """
@@ -363,7 +364,8 @@ DATA_LOSS. Retry: no. Paid: as its generation says.
 """
 ERROR_REASON_OUTPUT_LOST: ErrorReason.ValueType  # 40
 """The run succeeded, and what it made, or a part of it, is not in upstream's answer: it was
-removed there, or there is none, or nothing of the kind asked for. `cause` in the metadata says
+removed there, or there is none, or nothing of the kind asked for. Or upstream no longer knows
+the run itself, by its id or in its list. `cause` in the metadata says
 which; `prediction_url` is upstream's page about it, where upstream named one.
 DATA_LOSS. Retry: no. Paid: it may be: see the generation's cost, which may be unknown.
 """

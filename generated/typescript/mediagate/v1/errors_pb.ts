@@ -340,7 +340,8 @@ export enum ErrorReason {
 
   /**
    * The run succeeded, and what it made, or a part of it, is not in upstream's answer: it was
-   * removed there, or there is none, or nothing of the kind asked for. `cause` in the metadata says
+   * removed there, or there is none, or nothing of the kind asked for. Or upstream no longer knows
+   * the run itself, by its id or in its list. `cause` in the metadata says
    * which; `prediction_url` is upstream's page about it, where upstream named one.
    * DATA_LOSS. Retry: no. Paid: it may be: see the generation's cost, which may be unknown.
    *

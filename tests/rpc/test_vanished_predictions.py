@@ -1,0 +1,195 @@
+"""A prediction that upstream no longer knows is lost, at an unknown cost, and never free."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import pytest
+from aiohttp import web
+
+from mediagate.v1 import (
+    cost_pb2,
+    generation_pb2,
+    generations_pb2,
+    image_pb2,
+    options_pb2,
+    text_pb2,
+)
+
+from .asking import QUICK, ended
+from .clocks import Accelerated
+from .failures import status_of
+from .gates import Opener, Stubs
+from .scripted import ID, Answer, ScriptedUpstream, prediction, says, streams, token
+
+State, Tried = generation_pb2.Generation, generation_pb2.Attempt
+METRICS = {"input_token_count": 12, "output_token_count": 34, "predict_time": 1.25}
+COST = 12 * 650 + 34 * 2750
+
+
+def done(**more: Any) -> dict[str, Any]:
+    """The prediction at its end."""
+    return {"id": ID, "status": "succeeded", "output": ["a", "b"], "metrics": METRICS, **more}
+
+
+def running(**more: Any) -> dict[str, Any]:
+    """The prediction before it."""
+    return {"id": ID, "status": "processing", "created_at": now(), **more}
+
+
+def now() -> str:
+    """As Replicate writes it."""
+    return datetime.now(UTC).isoformat()
+
+
+def gone(status: int = 404) -> Answer:
+    """It is not there."""
+    return says({"detail": "The requested resource could not be found."}, status)
+
+
+async def said(stubs: Stubs) -> generation_pb2.Generation:
+    """A text, whole, whatever becomes of it."""
+    return (await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))).generation
+
+
+def check_lost(made: generation_pb2.Generation) -> None:
+    """It says so, and claims to know neither how it ended nor what it cost."""
+    assert made.state == State.STATE_FAILED
+    assert "OUTPUT_LOST" in str(made.error)
+    assert "the run is lost" in made.error.message
+    assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    assert not made.cost.HasField("usd_nanos")
+    (attempt,) = made.attempts
+    assert attempt.cost.state == cost_pb2.COST_STATE_UNKNOWN
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("listed", [None, [], [{"id": "another", "status": "succeeded"}]])
+async def test_one_that_vanishes_while_it_is_polled(
+    scripted: ScriptedUpstream, open_gate: Opener, status: int, listed: Any
+) -> None:
+    """By its id and in the list: lost, once, and nothing is sent again."""
+    scripted.creates = [says(running(), 201)]
+    scripted.gets = [says(running()), gone(status)]
+    scripted.listed = listed
+    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+        check_lost(await said(stubs))
+    assert len(scripted.posted) == 1
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_one_that_is_not_found_for_a_moment(
+    scripted: ScriptedUpstream, open_gate: Opener, status: int
+) -> None:
+    """It comes back, more than once, and is as any other."""
+    scripted.creates = [says(running(), 201)]
+    scripted.gets = [gone(status), says(running()), gone(status), gone(status), says(done())]
+    async with open_gate(scripted.url, **QUICK) as (stubs, _):
+        made = await said(stubs)
+    assert (made.state, made.text.text) == (State.STATE_SUCCEEDED, "ab")
+    assert (made.cost.state, made.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
+
+
+@pytest.mark.parametrize("end", [done(), done(status="failed", output=None, error="no")])
+async def test_the_list_may_still_have_it(
+    scripted: ScriptedUpstream, open_gate: Opener, end: dict[str, Any]
+) -> None:
+    """Settled by that, whatever its end was."""
+    scripted.creates = [says(running(), 201)]
+    scripted.gets = [gone()]
+    scripted.listed = [{"id": "another", "status": "succeeded"}, {**end, "created_at": now()}]
+    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+        made = await said(stubs)
+    first = made.attempts[0]  # Another model may have taken over.
+    succeeded = end["status"] == "succeeded"
+    expected = Tried.STATE_SUCCEEDED if succeeded else Tried.STATE_FAILED
+    assert (first.state, first.cost.state) == (expected, cost_pb2.COST_STATE_SETTLED)
+    assert first.cost.usd_nanos == COST
+
+
+async def test_one_that_the_list_shows_running_is_followed_on(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """Only what asks by its id does not see it."""
+    scripted.creates = [says(running(), 201)]
+    scripted.listed = [running()]
+
+    async def ends_later(request: web.Request) -> web.StreamResponse:
+        if scripted.asked == 30:
+            scripted.listed = [done(created_at=now())]
+        return await gone()(request)
+
+    scripted.gets = [ends_later]
+    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+        made = await said(stubs)
+    assert scripted.asked >= 30
+    assert (made.state, made.cost.usd_nanos) == (State.STATE_SUCCEEDED, COST)
+
+
+@pytest.mark.parametrize("seen", ["", "Hel"])
+async def test_one_that_vanishes_while_it_is_streamed(
+    scripted: ScriptedUpstream, open_gate: Opener, seen: str
+) -> None:
+    """By its stream, too: what was told of it stays, and the end says that it is lost."""
+    scripted.creates = [says(prediction(scripted, "starting"), 201)]
+    scripted.gets = [gone()]
+    scripted.streams = [streams(token(seen, 0)), gone()] if seen else [gone()]
+    request = text_pb2.StreamTextRequest(prompt="x")
+    told, generation_id, error = "", "", None
+    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+        try:
+            async for event in stubs.text.StreamText(request):
+                told += event.delta.text
+                generation_id = generation_id or event.started.generation_id
+        except grpc.aio.AioRpcError as failed:
+            error = failed
+        made = await ended(stubs, generation_id)
+    if error is not None:
+        assert "OUTPUT_LOST" in str(status_of(error))
+    assert told == seen
+    check_lost(made)
+
+
+async def test_one_that_vanished_while_no_gate_ran(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """Found out at recovery."""
+    polled = asyncio.Event()
+
+    async def runs(request: web.Request) -> web.StreamResponse:
+        polled.set()
+        return await says(running())(request)
+
+    scripted.creates, scripted.gets = [says(running(), 201)], [runs]
+    options = options_pb2.GenerationOptions(on_disconnect=options_pb2.ON_DISCONNECT_DETACH)
+    request = text_pb2.GenerateTextRequest(prompt="x", options=options)
+    request.wait.FromSeconds(0)
+    async with open_gate(scripted.url, **QUICK) as (stubs, _):
+        begun = (await stubs.text.GenerateText(request)).generation
+        await polled.wait()
+    scripted.gets = [gone()]
+    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+        check_lost(await ended(stubs, begun.id))
+    assert len(scripted.posted) == 1
+
+
+async def test_one_that_vanishes_when_it_is_cancelled(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """A cancel that is answered 404 is no proof of anything."""
+    scripted.creates, scripted.gets = [says(running(), 201)], [says(running())]
+
+    async def vanishes(request: web.Request) -> web.StreamResponse:
+        scripted.gets = [gone()]
+        return await gone()(request)
+
+    scripted.on_cancel = vanishes
+    request = image_pb2.GenerateImageRequest(prompt="x")
+    request.wait.FromSeconds(0)
+    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+        begun = (await stubs.image.GenerateImage(request)).generation
+        await stubs.generations.CancelGeneration(
+            generations_pb2.CancelGenerationRequest(id=begun.id)
+        )
+        check_lost(await ended(stubs, begun.id))
