@@ -17,7 +17,7 @@ from mediagate.v1 import (
     text_pb2,
 )
 
-from .asking import QUICK, ended
+from .asking import ended
 from .clocks import Accelerated
 from .failures import status_of
 from .gates import Opener, Stubs
@@ -73,7 +73,7 @@ async def test_one_that_vanishes_while_it_is_polled(
     scripted.creates = [says(running(), 201)]
     scripted.gets = [says(running()), gone(status)]
     scripted.listed = listed
-    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
         check_lost(await said(stubs))
     assert len(scripted.posted) == 1
 
@@ -85,7 +85,7 @@ async def test_one_that_is_not_found_for_a_moment(
     """It comes back, more than once, and is as any other."""
     scripted.creates = [says(running(), 201)]
     scripted.gets = [gone(status), says(running()), gone(status), gone(status), says(done())]
-    async with open_gate(scripted.url, **QUICK) as (stubs, _):
+    async with open_gate(scripted.url) as (stubs, _):
         made = await said(stubs)
     assert (made.state, made.text.text) == (State.STATE_SUCCEEDED, "ab")
     assert (made.cost.state, made.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
@@ -99,7 +99,7 @@ async def test_the_list_may_still_have_it(
     scripted.creates = [says(running(), 201)]
     scripted.gets = [gone()]
     scripted.listed = [{"id": "another", "status": "succeeded"}, {**end, "created_at": now()}]
-    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
         made = await said(stubs)
     first = made.attempts[0]  # Another model may have taken over.
     succeeded = end["status"] == "succeeded"
@@ -121,7 +121,7 @@ async def test_one_that_the_list_shows_running_is_followed_on(
         return await gone()(request)
 
     scripted.gets = [ends_later]
-    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
         made = await said(stubs)
     assert scripted.asked >= 30
     assert (made.state, made.cost.usd_nanos) == (State.STATE_SUCCEEDED, COST)
@@ -137,7 +137,7 @@ async def test_one_that_vanishes_while_it_is_streamed(
     scripted.streams = [streams(token(seen, 0)), gone()] if seen else [gone()]
     request = text_pb2.StreamTextRequest(prompt="x")
     told, generation_id, error = "", "", None
-    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
         try:
             async for event in stubs.text.StreamText(request):
                 told += event.delta.text
@@ -165,11 +165,11 @@ async def test_one_that_vanished_while_no_gate_ran(
     options = options_pb2.GenerationOptions(on_disconnect=options_pb2.ON_DISCONNECT_DETACH)
     request = text_pb2.GenerateTextRequest(prompt="x", options=options)
     request.wait.FromSeconds(0)
-    async with open_gate(scripted.url, **QUICK) as (stubs, _):
+    async with open_gate(scripted.url) as (stubs, _):
         begun = (await stubs.text.GenerateText(request)).generation
         await polled.wait()
     scripted.gets = [gone()]
-    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
         check_lost(await ended(stubs, begun.id))
     assert len(scripted.posted) == 1
 
@@ -187,7 +187,7 @@ async def test_one_that_vanishes_when_it_is_cancelled(
     scripted.on_cancel = vanishes
     request = image_pb2.GenerateImageRequest(prompt="x")
     request.wait.FromSeconds(0)
-    async with open_gate(scripted.url, clock=Accelerated(), **QUICK) as (stubs, _):
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
         begun = (await stubs.image.GenerateImage(request)).generation
         await stubs.generations.CancelGeneration(
             generations_pb2.CancelGenerationRequest(id=begun.id)
