@@ -70,6 +70,7 @@ class Gate(
         """The methods whose caller left before the end."""
         self.cancelled: queue.Queue[str] = queue.Queue()
         """The ids that CancelGeneration was asked for."""
+        self._calls = threading.Semaphore(0)
         self._scripts: defaultdict[str, queue.SimpleQueue[list[Answer]]] = defaultdict(
             queue.SimpleQueue
         )
@@ -85,9 +86,15 @@ class Gate(
         """The requests of that method so far."""
         return [heard.request for heard in self.heard if heard.method == method]
 
+    def until_called(self, times: int) -> None:
+        """Waits until so many calls have come, those apart that were waited for before."""
+        for _ in range(times):
+            assert self._calls.acquire(timeout=10)
+
     def _stream(self, method: str, request: Any, context: Any) -> Iterator[Any]:
         metadata = dict(context.invocation_metadata())
         self.heard.append(Heard(method, request, metadata, context.time_remaining()))
+        self._calls.release()
         steps = self._scripts[method].get_nowait()
         ended, gone = threading.Event(), threading.Event()
 
@@ -189,11 +196,12 @@ class Gate(
 
 
 @contextmanager
-def open_gate() -> Iterator[Gate]:
-    """Serves a gate on a free port of loopback."""
+def open_gate(**options: int) -> Iterator[Gate]:
+    """Serves a gate on a free port of loopback; options of gRPC's without their `grpc.`."""
     gate = Gate()
-    with ThreadPoolExecutor(8) as pool:
-        server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+    more = [(f"grpc.{name}", value) for name, value in options.items()]
+    with ThreadPoolExecutor(16) as pool:
+        server = grpc.server(pool, options=[("grpc.so_reuseport", 0), *more])
         audio_pb2_grpc.add_AudioServiceServicer_to_server(gate, server)
         generations_pb2_grpc.add_GenerationServiceServicer_to_server(gate, server)
         image_pb2_grpc.add_ImageServiceServicer_to_server(gate, server)

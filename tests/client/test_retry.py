@@ -32,14 +32,14 @@ def retries(
 
 def test_the_pauses_grow_to_their_bound() -> None:
     """Without jitter's luck the pauses double until they are at the longest."""
-    tries, _ = retries(RetryPolicy(max_attempts=6, initial_delay=1, max_delay=5), draw=1.0)
+    tries, _ = retries(RetryPolicy(attempts_without_gate=6, initial_delay=1, max_delay=5), draw=1.0)
     assert [tries.delay(DOWN) for _ in range(6)] == [1.0, 2.0, 4.0, 5.0, 5.0, None]
 
 
 @given(st.floats(0, 1), st.integers(1, 30))
 def test_a_pause_is_between_half_and_the_whole(draw: float, attempt: int) -> None:
     """Jitter shortens a pause by half at most, so that a crowd spreads and still backs off."""
-    policy = RetryPolicy(max_attempts=100)
+    policy = RetryPolicy(attempts_without_gate=100)
     tries, _ = retries(policy, draw=draw)
     delays = [tries.delay(DOWN) for _ in range(attempt)]
     whole = min(policy.initial_delay * policy.multiplier ** (attempt - 1), policy.max_delay)
@@ -75,7 +75,7 @@ def test_no_try_begins_after_the_deadline() -> None:
 
 def test_progress_begins_the_count_anew() -> None:
     """A stream that goes on after each of many cuts is never given up."""
-    tries, _ = retries(RetryPolicy(max_attempts=2, attempts_once_answered=2), draw=1.0)
+    tries, _ = retries(RetryPolicy(2, 2, 2), draw=1.0)
     for _ in range(20):
         assert tries.delay(DOWN) == 0.2
         tries.progressed()
@@ -117,8 +117,22 @@ def test_a_deadline_that_passed_is_an_error() -> None:
     assert Deadline.after(None, clock).remaining() is None
 
 
+@pytest.mark.parametrize(
+    "away",
+    [
+        DOWN,
+        from_status(status(C.UNAVAILABLE, message="failed to connect to all addresses")),
+        from_status(status(C.CANCELLED, message="CANCELLED")),
+    ],
+)
+def test_a_gate_that_is_away_is_waited_for_while_it_is_started_anew(away: MediagateError) -> None:
+    """By the least luck of jitter longer than the 10 s that a drain and a start may take."""
+    tries, _ = retries(RetryPolicy(), draw=0.0)
+    assert sum(_delays(tries, away)) > 10
+
+
 def test_a_gate_that_has_answered_is_waited_for_while_it_is_started_anew() -> None:
-    """Long enough for a drain and a start; not so for a gate that was never there."""
+    """Long enough for a drain and a start; not so for a gate that cannot now."""
     tries, _ = retries(RetryPolicy(), draw=0.0)
     lost = from_status(status(C.UNAVAILABLE, "INTERNAL"))
     assert len(_delays(tries, lost)) == 4

@@ -65,7 +65,9 @@ class Gate:
         self.time.sleep_for(seconds)
 
     def client(self) -> Client:
-        policy = RetryPolicy(max_attempts=4, initial_delay=1.0, max_delay=8.0)
+        policy = RetryPolicy(
+            max_attempts=4, attempts_without_gate=4, initial_delay=1.0, max_delay=8.0
+        )
         calls = Calls(
             metadata=(("authorization", "Bearer k"),),
             policy=policy,
@@ -201,17 +203,16 @@ def test_a_failed_generation_raises_unless_told_otherwise(gate: Gate, background
         assert (error.generation if error else asked.result()) == failed
 
 
-def test_a_read_is_left_to_the_channel(gate: Gate, background: Any) -> None:
-    """Reads are retried by the service config; this layer does not multiply that."""
+def test_a_read_is_sent_again_by_this_client_alone(gate: Gate, background: Any) -> None:
+    """By the same rule as what is paid: the channel, whose patience is another, does not retry."""
     asked = background(gate.client().model, "sdxl")
     _, rpc = gate.unary("ModelService", "GetModel")
     fail(rpc, C.UNAVAILABLE, "DRAINING")
-    assert isinstance(asked.exception(), Unavailable)
-    again = background(gate.client().model, "sdxl")
     request, rpc = gate.unary("ModelService", "GetModel")
     rpc.terminate(GetModelResponse(model=models_pb2.Model(slug="a/b")), (), C.OK, "")
     assert request.model == "sdxl"
-    assert again.result().slug == "a/b"
+    assert gate.slept == [1.0]
+    assert asked.result().slug == "a/b"
 
 
 def test_a_cut_text_goes_on_where_it_stood(gate: Gate, background: Any) -> None:

@@ -100,3 +100,20 @@ def test_the_client_ships_the_same_one() -> None:
     """The Python client carries a copy in its package; both are one."""
     shipped = ROOT / "clients" / "python" / "mediagate_client" / "service_config.json"
     assert shipped.read_text() == CONFIG
+
+
+def test_it_outlasts_a_gate_that_is_started_anew() -> None:
+    """A drain and a start take up to 10 s; gRPC takes five attempts at most, and a fifth off each
+    pause at worst (gRFC A6). All reads together stop at half of `maxTokens` failures.
+    """
+    config = json.loads(CONFIG)
+    assert config["retryThrottling"]["maxTokens"] == 1000
+    for method in config["methodConfig"]:
+        policy = method["retryPolicy"]
+        assert policy["maxAttempts"] <= 5
+        first, longest = (float(policy[f"{name}Backoff"][:-1]) for name in ("initial", "max"))
+        pauses = (
+            min(first * policy["backoffMultiplier"] ** number, longest)
+            for number in range(policy["maxAttempts"] - 1)
+        )
+        assert 0.8 * sum(pauses) > 10

@@ -7,7 +7,8 @@ import importlib.metadata
 import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -19,8 +20,34 @@ DEFAULT_TARGET: Final = "127.0.0.1:50051"
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """The largest message that a gate takes, or that this client reads."""
 
+ChannelType = TypeVar("ChannelType")
 Options = Sequence[tuple[str, str | int]]
 Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Channels(Generic[ChannelType]):
+    """One client's channels to a gate, by how long their calls are open.
+
+    A connection has room for 500 rpcs at once; a 501st waits at this end until one is over. On one
+    connection silent streams would keep out the very call that cancels them.
+    """
+
+    paid: ChannelType
+    """Paid calls, streams, and files."""
+    waits: ChannelType
+    """WaitGeneration and WatchGeneration."""
+    control: ChannelType
+    """What is answered at once: get, list, cancel, delete, and all other reads."""
+
+    @classmethod
+    def same(cls, channel: ChannelType) -> "Channels[ChannelType]":
+        """One for all, where the caller brings it along."""
+        return cls(channel, channel, channel)
+
+
+OWN_CONNECTION: Final[Mapping[str, str | int]] = {"grpc.use_local_subchannel_pool": 1}
+"""Channels with the same target and options share a connection otherwise."""
 
 
 def service_config() -> str:
@@ -46,6 +73,8 @@ def channel_options(extra: Mapping[str, str | int] | None = None) -> list[tuple[
         "grpc.keepalive_timeout_ms": 10_000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
+        # This client sends again what may be sent again, by one rule for reads and paid calls.
+        "grpc.enable_retries": 0,
         # After a restart of the gate the first second counts: do not wait long to connect again.
         "grpc.initial_reconnect_backoff_ms": 200,
         "grpc.max_reconnect_backoff_ms": 5_000,

@@ -59,7 +59,8 @@ class Details:
 class MediagateError(Exception):
     """A call that did not succeed.
 
-    `generation` is set where it was accepted and then ended badly: it says what was paid.
+    `generation` is set where it was accepted and then ended badly: it says what was paid. With
+    DeadlineExceeded it may not be over yet.
     `request_id` names the paid call: the same call with it never starts a second run.
     """
 
@@ -206,3 +207,13 @@ def refused_here(field_name: str, description: str) -> InvalidRequest:
 def out_of_time(message: str) -> DeadlineExceeded:
     """Return the error for a deadline that passed on this side."""
     return DeadlineExceeded(Details(grpc.StatusCode.DEADLINE_EXCEEDED, message))
+
+
+def still_running(generation: Generation) -> DeadlineExceeded:
+    """Return the error for a call that was over before its generation, which goes on."""
+    error = out_of_time(
+        f"the time given to this call is over, the generation goes on: {generation.id}"
+    )
+    error.generation = generation
+    error.request_id = generation.request_id
+    return error

@@ -4,7 +4,9 @@ from typing import Final
 
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.medium_pb2 import Media
+from mediagate_client.errors import still_running
 from mediagate_client.failures import from_generation
+from mediagate_client.requests import UnaryRequest, waits_for_end
 
 TERMINAL: Final = frozenset(
     {Generation.STATE_SUCCEEDED, Generation.STATE_FAILED, Generation.STATE_CANCELLED}
@@ -26,6 +28,19 @@ def checked(generation: Generation, *, raise_on_failure: bool) -> Generation:
     if raise_on_failure and has_ended_badly(generation):
         raise from_generation(generation)
     return generation
+
+
+def answered(
+    generation: Generation, request: UnaryRequest, *, raise_on_failure: bool
+) -> Generation:
+    """Return what a paid call was answered with, or raise why it FAILED or was CANCELLED.
+
+    Raises DeadlineExceeded, the generation attached, where the call was to wait for the end and its
+    own time was over before: the gate answers then with the generation as it stands.
+    """
+    if waits_for_end(request) and not is_terminal(generation):
+        raise still_running(generation)
+    return checked(generation, raise_on_failure=raise_on_failure)
 
 
 def media_of(generation: Generation) -> list[Media]:

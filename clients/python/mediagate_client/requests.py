@@ -115,6 +115,11 @@ def plan_request(request: Planned) -> Planned:
     return copy
 
 
+def waits_for_end(request: UnaryRequest) -> bool:
+    """Say whether the answer is to come at the end: no `wait` was asked for, and it is no video."""
+    return not (request.HasField("wait") or isinstance(request, GenerateVideoRequest))
+
+
 def rpc_seconds(request: StreamRequest | UnaryRequest) -> float:
     """Return how long the call may take with all its tries, where the caller did not say.
 

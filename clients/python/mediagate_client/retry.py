@@ -19,10 +19,12 @@ class RetryPolicy:
     """How patient a client is. All times in seconds."""
 
     max_attempts: int = 5
-    """Tries of a gate that has not answered yet, the first one included."""
+    """Tries of a gate that says it cannot now, the first one included."""
+    attempts_without_gate: int = 9
+    """Tries where the gate itself is away, which drains or cannot be reached: 10 to 21 s, in which
+    one is started anew."""
     attempts_once_answered: int = 9
-    """Tries without any progress in between, once it has: 10 to 21 s, in which a gate that drained
-    or died is started anew."""
+    """Tries without any progress in between, once it has begun to answer: as long."""
     initial_delay: float = 0.2
     multiplier: float = 2.0
     max_delay: float = 5.0
@@ -75,7 +77,7 @@ class Retries:
 
     def delay(self, failure: MediagateError) -> float | None:
         """Return the seconds to wait before the next try; None: there is none."""
-        if self._attempts >= self._most or not may_retry(failure):
+        if self._attempts >= self._most_after(failure) or not may_retry(failure):
             return None
         asked = failure.retry_after
         if asked is not None and asked > self._policy.longest_retry_after:
@@ -88,6 +90,12 @@ class Retries:
             return None
         self._attempts += 1
         return delay
+
+    def _most_after(self, failure: MediagateError) -> int:
+        """Return how many tries there may be, by what the last one came to."""
+        if is_cut(failure) or failure.reason == "DRAINING":
+            return max(self._most, self._policy.attempts_without_gate)
+        return self._most
 
     def progressed(self) -> None:
         """Forget the failures so far: something new came, so the gate is there."""

@@ -71,6 +71,15 @@ class AsyncCalls:
             except MediagateError as failure:
                 await self.pause(retries, failure)
 
+    async def read(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        seconds: float,
+    ) -> Response:
+        """Send what only looks until it is answered, in so many seconds with all its tries."""
+        return await self.retried(method, request, self.deadline(seconds))
+
     async def pause(self, retries: Retries, failure: MediagateError) -> None:
         """Sleep until the next try; raise the failure if there is none."""
         delay = retries.delay(failure)

@@ -16,6 +16,7 @@ from mediagate.v1.generations_pb2 import (
 from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.arguments import FilterArguments, Span
+from mediagate_client.channel import Channels
 from mediagate_client.conversion import seconds_of
 from mediagate_client.errors import MediagateError
 from mediagate_client.failures import from_rpc_error
@@ -30,10 +31,13 @@ _LAST_SECONDS: Final = 2.0
 class AsyncGenerationCalls:
     """The part of a client that deals with generations by their id."""
 
-    def __init__(self, calls: AsyncCalls, channel: grpc.aio.Channel, read_timeout: float) -> None:
-        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
+    def __init__(
+        self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
+    ) -> None:
+        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
         self._calls = calls
-        self._generations = GenerationServiceStub(channel)
+        self._generations = GenerationServiceStub(channels.control)
+        self._waits = GenerationServiceStub(channels.waits)
         self._read_timeout = read_timeout
 
     async def get(
@@ -42,7 +46,7 @@ class AsyncGenerationCalls:
         """Return a generation as it stands, failed ones too."""
         request = GetGenerationRequest(id=generation_id, view=view)
         method = self._generations.GetGeneration
-        return (await self._calls.once(method, request, self._read_timeout)).generation
+        return (await self._calls.read(method, request, self._read_timeout)).generation
 
     async def list(
         self,
@@ -55,7 +59,7 @@ class AsyncGenerationCalls:
         request = list_request(filters, page_size, view)
         while True:
             method = self._generations.ListGenerations
-            page = await self._calls.once(method, request, self._read_timeout)
+            page = await self._calls.read(method, request, self._read_timeout)
             for generation in page.generations:
                 yield generation
             if not page.next_page_token:
@@ -79,7 +83,7 @@ class AsyncGenerationCalls:
         while True:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
-            method = self._generations.WaitGeneration
+            method = self._waits.WaitGeneration
             generation = (await self._calls.retried(method, request, deadline)).generation
             if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
                 return checked(generation, raise_on_failure=raise_on_failure)
@@ -96,7 +100,7 @@ class AsyncGenerationCalls:
         retries = self._calls.retries(self._calls.deadline(None))
         while not state.over:
             metadata = self._calls.metadata
-            call = self._generations.WatchGeneration(state.next_request(), metadata=metadata)
+            call = self._waits.WatchGeneration(state.next_request(), metadata=metadata)
             failure: MediagateError = state.ended_early()
             try:
                 async for response in call:

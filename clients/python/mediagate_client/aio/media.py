@@ -14,6 +14,7 @@ from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.generations import AsyncGenerationCalls
+from mediagate_client.channel import Channels
 from mediagate_client.errors import MediagateError, NotFound, refused_here
 from mediagate_client.failures import from_rpc_error
 from mediagate_client.media import kept_ref
@@ -25,10 +26,12 @@ from mediagate_client.uploading import UPLOAD_SECONDS, Uploading
 class AsyncMediaCalls(AsyncGenerationCalls):
     """The part of a client that moves files."""
 
-    def __init__(self, calls: AsyncCalls, channel: grpc.aio.Channel, read_timeout: float) -> None:
-        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
-        super().__init__(calls, channel, read_timeout)
-        self._media = MediaServiceStub(channel)
+    def __init__(
+        self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
+    ) -> None:
+        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
+        super().__init__(calls, channels, read_timeout)
+        self._media = MediaServiceStub(channels.paid)
 
     async def upload(
         self,

@@ -15,16 +15,19 @@ from mediagate.v1.usage_pb2_grpc import UsageServiceStub
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.media import AsyncMediaCalls
 from mediagate_client.arguments import DimensionName, Moment, UsageArguments
+from mediagate_client.channel import Channels
 from mediagate_client.paging import charges_request, reconciliation_request, usage_request
 
 
 class AsyncUsageCalls(AsyncMediaCalls):
     """The part of a client that asks what was spent."""
 
-    def __init__(self, calls: AsyncCalls, channel: grpc.aio.Channel, read_timeout: float) -> None:
-        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
-        super().__init__(calls, channel, read_timeout)
-        self._usage = UsageServiceStub(channel)
+    def __init__(
+        self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
+    ) -> None:
+        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
+        super().__init__(calls, channels, read_timeout)
+        self._usage = UsageServiceStub(channels.control)
 
     async def get_usage(
         self,
@@ -39,7 +42,7 @@ class AsyncUsageCalls(AsyncMediaCalls):
         """
         request = usage_request(filters, group_by, label_key)
         method = self._usage.GetUsage
-        return tuple((await self._calls.once(method, request, self._read_timeout)).totals)
+        return tuple((await self._calls.read(method, request, self._read_timeout)).totals)
 
     async def list_charges(
         self, *, page_size: int = 0, **filters: Unpack[UsageArguments]
@@ -47,7 +50,7 @@ class AsyncUsageCalls(AsyncMediaCalls):
         """Iterate over all charges that the filters match, the last settled first."""
         request = charges_request(filters, page_size)
         while True:
-            page = await self._calls.once(self._usage.ListCharges, request, self._read_timeout)
+            page = await self._calls.read(self._usage.ListCharges, request, self._read_timeout)
             for charge in page.charges:
                 yield charge
             if not page.next_page_token:
@@ -63,4 +66,4 @@ class AsyncUsageCalls(AsyncMediaCalls):
         """
         request = reconciliation_request(start_time, page_size)
         method = self._usage.GetReconciliation
-        return await self._calls.once(method, request, self._read_timeout)
+        return await self._calls.read(method, request, self._read_timeout)

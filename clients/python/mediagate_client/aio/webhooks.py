@@ -14,15 +14,18 @@ from mediagate.v1.admin_pb2 import (
 from mediagate.v1.admin_pb2_grpc import AdminServiceStub
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.usage import AsyncUsageCalls
+from mediagate_client.channel import Channels
 
 
 class AsyncWebhookCalls(AsyncUsageCalls):
     """The part of a client that is for admins. How webhooks are verified: webhooks.py."""
 
-    def __init__(self, calls: AsyncCalls, channel: grpc.aio.Channel, read_timeout: float) -> None:
-        """Use the channel; `read_timeout` bounds each call, in seconds."""
-        super().__init__(calls, channel, read_timeout)
-        self._admin = AdminServiceStub(channel)
+    def __init__(
+        self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
+    ) -> None:
+        """Use the channels; `read_timeout` bounds each call, in seconds."""
+        super().__init__(calls, channels, read_timeout)
+        self._admin = AdminServiceStub(channels.control)
 
     async def rotate_webhook_secret(self, tenant: str = "local") -> RotateWebhookSecretResponse:
         """Make the first or a new secret for a tenant's webhooks; it is shown this once."""
@@ -37,7 +40,7 @@ class AsyncWebhookCalls(AsyncUsageCalls):
         request = ListUndeliveredWebhooksRequest(tenant=tenant, page_size=page_size)
         method = self._admin.ListUndeliveredWebhooks
         while True:
-            page = await self._calls.once(method, request, self._read_timeout)
+            page = await self._calls.read(method, request, self._read_timeout)
             for webhook in page.webhooks:
                 yield webhook
             if not page.next_page_token:

@@ -71,6 +71,15 @@ class Calls:
             except MediagateError as failure:
                 self.pause(retries, failure)
 
+    def read(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        seconds: float,
+    ) -> Response:
+        """Send what only looks until it is answered, in so many seconds with all its tries."""
+        return self.retried(method, request, self.deadline(seconds))
+
     def pause(self, retries: Retries, failure: MediagateError) -> None:
         """Sleep until the next try; raise the failure if there is none."""
         delay = retries.delay(failure)

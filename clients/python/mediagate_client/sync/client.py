@@ -36,12 +36,14 @@ from mediagate_client.arguments import (
 )
 from mediagate_client.channel import (
     DEFAULT_TARGET,
+    OWN_CONNECTION,
+    Channels,
     call_metadata,
     channel_credentials,
     channel_options,
 )
 from mediagate_client.errors import MediagateError
-from mediagate_client.outcome import checked
+from mediagate_client.outcome import answered
 from mediagate_client.paging import models_request
 from mediagate_client.requests import UnaryRequest, paid_request, plan_request, rpc_seconds
 from mediagate_client.retry import RetryPolicy
@@ -69,7 +71,8 @@ class Client(WebhookCalls):
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how
     many seconds a call may take with all its tries; unset, a little more than the gate itself
     gives the generation. It is not the field `timeout`, which is how long the generation may
-    take.
+    take: where a call ends first that was to wait for the end, DeadlineExceeded has the generation
+    as it stands, which goes on; with `wait` of your own it is returned.
     """
 
     def __init__(
@@ -93,11 +96,14 @@ class Client(WebhookCalls):
         clock, sleep and retry policy, for tests.
         """
         self._owned = channel is None
-        self.channel = channel or _open(target, tls=tls, options=options)
-        """The channel, for stubs that this client does not wrap."""
+        self._channels = (
+            Channels.same(channel) if channel else _open(target, tls=tls, options=options)
+        )
+        self.channel = self._channels.paid
+        """The channel of paid calls, for stubs that this client does not wrap."""
         super().__init__(
             calls or Calls(call_metadata(api_key), retry or RetryPolicy()),
-            self.channel,
+            self._channels,
             read_timeout,
         )
         self._texts = TextServiceStub(self.channel)
@@ -105,6 +111,7 @@ class Client(WebhookCalls):
         self._videos = VideoServiceStub(self.channel)
         self._audios = AudioServiceStub(self.channel)
         self._models = ModelServiceStub(self.channel)
+        self._catalog = ModelServiceStub(self._channels.control)
         self._safety = SafetyServiceStub(self.channel)
 
     def __enter__(self) -> Self:
@@ -121,9 +128,13 @@ class Client(WebhookCalls):
         self.close()
 
     def close(self) -> None:
-        """Close the channel, and with it every call that still runs."""
+        """Close the channels, and with them every call that still runs."""
         if self._owned:
-            within(_CLOSE_SECONDS, self.channel.close)
+            within(_CLOSE_SECONDS, self._close_all)
+
+    def _close_all(self) -> None:
+        for channel in (self._channels.paid, self._channels.waits, self._channels.control):
+            channel.close()
 
     def stream_text(
         self,
@@ -159,7 +170,7 @@ class Client(WebhookCalls):
         """Make a text; return its generation once it is whole, or after `wait`."""
         request = paid_request(GenerateTextRequest, prompt, arguments)
         response = self._paid(self._texts.GenerateText, request, rpc_timeout)
-        return checked(response.generation, raise_on_failure=raise_on_failure)
+        return answered(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_image(
         self,
@@ -172,7 +183,7 @@ class Client(WebhookCalls):
         """Make pictures; return the generation once they are done, or after `wait`."""
         request = paid_request(GenerateImageRequest, prompt, arguments)
         response = self._paid(self._images.GenerateImage, request, rpc_timeout)
-        return checked(response.generation, raise_on_failure=raise_on_failure)
+        return answered(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_video(
         self,
@@ -188,7 +199,7 @@ class Client(WebhookCalls):
         """
         request = paid_request(GenerateVideoRequest, prompt, arguments)
         response = self._paid(self._videos.GenerateVideo, request, rpc_timeout)
-        return checked(response.generation, raise_on_failure=raise_on_failure)
+        return answered(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_audio(
         self,
@@ -201,7 +212,7 @@ class Client(WebhookCalls):
         """Make music, an effect or (by `text`) speech; return once it is done, or after `wait`."""
         request = paid_request(GenerateAudioRequest, prompt, arguments)
         response = self._paid(self._audios.GenerateAudio, request, rpc_timeout)
-        return checked(response.generation, raise_on_failure=raise_on_failure)
+        return answered(response.generation, request, raise_on_failure=raise_on_failure)
 
     def check_safety(
         self,
@@ -214,7 +225,7 @@ class Client(WebhookCalls):
         """Ask whether content is safe; the verdict is the generation's `safety`."""
         request = paid_request(CheckSafetyRequest, content, arguments)
         response = self._paid(self._safety.CheckSafety, request, rpc_timeout)
-        return checked(response.generation, raise_on_failure=raise_on_failure)
+        return answered(response.generation, request, raise_on_failure=raise_on_failure)
 
     def run_model(
         self,
@@ -227,7 +238,7 @@ class Client(WebhookCalls):
         """Run any model by its slug, version or deployment, with `input` and `media` of its own."""
         request = paid_request(RunModelRequest, slug, arguments)
         response = self._paid(self._models.RunModel, request, rpc_timeout)
-        return checked(response.generation, raise_on_failure=raise_on_failure)
+        return answered(response.generation, request, raise_on_failure=raise_on_failure)
 
     def stream_model(
         self,
@@ -279,7 +290,7 @@ class Client(WebhookCalls):
         request = models_request(modality, quality)
         models: tuple[Model, ...] = ()
         while True:
-            page = self._calls.once(self._models.ListModels, request, self._read_timeout)
+            page = self._calls.read(self._catalog.ListModels, request, self._read_timeout)
             models += tuple(page.models)
             if not page.next_page_token:
                 return models
@@ -288,7 +299,7 @@ class Client(WebhookCalls):
     def model(self, name: str) -> Model:
         """Return one model by its slug or an alias."""
         request = GetModelRequest(model=name)
-        return self._calls.once(self._models.GetModel, request, self._read_timeout).model
+        return self._calls.read(self._catalog.GetModel, request, self._read_timeout).model
 
     def _paid(
         self,
@@ -307,8 +318,14 @@ class Client(WebhookCalls):
 
 def _open(
     target: str, *, tls: bool | grpc.ChannelCredentials, options: Mapping[str, str | int] | None
-) -> grpc.Channel:
+) -> Channels[grpc.Channel]:
+    """Open none of them yet: each connects at its first call."""
     credentials = channel_credentials(tls=tls)
-    if credentials is None:
-        return grpc.insecure_channel(target, channel_options(options))
-    return grpc.secure_channel(target, credentials, channel_options(options))
+
+    def one(more: Mapping[str, str | int]) -> grpc.Channel:
+        chosen = channel_options({**more, **(options or {})})
+        if credentials is None:
+            return grpc.insecure_channel(target, chosen)
+        return grpc.secure_channel(target, credentials, chosen)
+
+    return Channels(one({}), one(OWN_CONNECTION), one(OWN_CONNECTION))

@@ -14,6 +14,7 @@ from mediagate.v1.generations_pb2 import (
 )
 from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate_client.arguments import FilterArguments, Span
+from mediagate_client.channel import Channels
 from mediagate_client.conversion import seconds_of
 from mediagate_client.errors import MediagateError
 from mediagate_client.failures import from_rpc_error
@@ -30,10 +31,11 @@ _LAST_SECONDS: Final = 2.0
 class GenerationCalls:
     """The part of a client that deals with generations by their id."""
 
-    def __init__(self, calls: Calls, channel: grpc.Channel, read_timeout: float) -> None:
-        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
+    def __init__(self, calls: Calls, channels: Channels[grpc.Channel], read_timeout: float) -> None:
+        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
         self._calls = calls
-        self._generations = GenerationServiceStub(channel)
+        self._generations = GenerationServiceStub(channels.control)
+        self._waits = GenerationServiceStub(channels.waits)
         self._read_timeout = read_timeout
 
     def get(
@@ -42,7 +44,7 @@ class GenerationCalls:
         """Return a generation as it stands, failed ones too."""
         request = GetGenerationRequest(id=generation_id, view=view)
         method = self._generations.GetGeneration
-        return self._calls.once(method, request, self._read_timeout).generation
+        return self._calls.read(method, request, self._read_timeout).generation
 
     def list(
         self,
@@ -55,7 +57,7 @@ class GenerationCalls:
         request = list_request(filters, page_size, view)
         while True:
             method = self._generations.ListGenerations
-            page = self._calls.once(method, request, self._read_timeout)
+            page = self._calls.read(method, request, self._read_timeout)
             yield from page.generations
             if not page.next_page_token:
                 return
@@ -78,7 +80,7 @@ class GenerationCalls:
         while True:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
-            method = self._generations.WaitGeneration
+            method = self._waits.WaitGeneration
             generation = self._calls.retried(method, request, deadline).generation
             if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
                 return checked(generation, raise_on_failure=raise_on_failure)
@@ -95,7 +97,7 @@ class GenerationCalls:
         retries = self._calls.retries(self._calls.deadline(None))
         while not state.over:
             metadata = self._calls.metadata
-            call = self._generations.WatchGeneration(state.next_request(), metadata=metadata)
+            call = self._waits.WatchGeneration(state.next_request(), metadata=metadata)
             failure: MediagateError = state.ended_early()
             try:
                 for response in call:

@@ -9,6 +9,7 @@ from mediagate.v1.media_pb2 import UploadMediaResponse
 from mediagate.v1.media_pb2_grpc import MediaServiceStub
 from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
+from mediagate_client.channel import Channels
 from mediagate_client.errors import MediagateError, NotFound, refused_here
 from mediagate_client.failures import from_rpc_error
 from mediagate_client.media import kept_ref
@@ -22,10 +23,10 @@ from mediagate_client.uploading import UPLOAD_SECONDS, Uploading
 class MediaCalls(GenerationCalls):
     """The part of a client that moves files."""
 
-    def __init__(self, calls: Calls, channel: grpc.Channel, read_timeout: float) -> None:
-        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
-        super().__init__(calls, channel, read_timeout)
-        self._media = MediaServiceStub(channel)
+    def __init__(self, calls: Calls, channels: Channels[grpc.Channel], read_timeout: float) -> None:
+        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
+        super().__init__(calls, channels, read_timeout)
+        self._media = MediaServiceStub(channels.paid)
 
     def upload(
         self,

@@ -13,6 +13,7 @@ from mediagate.v1.usage_pb2 import (
 )
 from mediagate.v1.usage_pb2_grpc import UsageServiceStub
 from mediagate_client.arguments import DimensionName, Moment, UsageArguments
+from mediagate_client.channel import Channels
 from mediagate_client.paging import charges_request, reconciliation_request, usage_request
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.media import MediaCalls
@@ -21,10 +22,10 @@ from mediagate_client.sync.media import MediaCalls
 class UsageCalls(MediaCalls):
     """The part of a client that asks what was spent."""
 
-    def __init__(self, calls: Calls, channel: grpc.Channel, read_timeout: float) -> None:
-        """Use the channel; `read_timeout` bounds, in seconds, the calls that only look."""
-        super().__init__(calls, channel, read_timeout)
-        self._usage = UsageServiceStub(channel)
+    def __init__(self, calls: Calls, channels: Channels[grpc.Channel], read_timeout: float) -> None:
+        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
+        super().__init__(calls, channels, read_timeout)
+        self._usage = UsageServiceStub(channels.control)
 
     def get_usage(
         self,
@@ -39,7 +40,7 @@ class UsageCalls(MediaCalls):
         """
         request = usage_request(filters, group_by, label_key)
         method = self._usage.GetUsage
-        return tuple(self._calls.once(method, request, self._read_timeout).totals)
+        return tuple(self._calls.read(method, request, self._read_timeout).totals)
 
     def list_charges(
         self, *, page_size: int = 0, **filters: Unpack[UsageArguments]
@@ -47,7 +48,7 @@ class UsageCalls(MediaCalls):
         """Iterate over all charges that the filters match, the last settled first."""
         request = charges_request(filters, page_size)
         while True:
-            page = self._calls.once(self._usage.ListCharges, request, self._read_timeout)
+            page = self._calls.read(self._usage.ListCharges, request, self._read_timeout)
             yield from page.charges
             if not page.next_page_token:
                 return
@@ -62,4 +63,4 @@ class UsageCalls(MediaCalls):
         """
         request = reconciliation_request(start_time, page_size)
         method = self._usage.GetReconciliation
-        return self._calls.once(method, request, self._read_timeout)
+        return self._calls.read(method, request, self._read_timeout)

@@ -12,6 +12,7 @@ from mediagate.v1.admin_pb2 import (
     UndeliveredWebhook,
 )
 from mediagate.v1.admin_pb2_grpc import AdminServiceStub
+from mediagate_client.channel import Channels
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.usage import UsageCalls
 
@@ -19,10 +20,10 @@ from mediagate_client.sync.usage import UsageCalls
 class WebhookCalls(UsageCalls):
     """The part of a client that is for admins. How webhooks are verified: webhooks.py."""
 
-    def __init__(self, calls: Calls, channel: grpc.Channel, read_timeout: float) -> None:
-        """Use the channel; `read_timeout` bounds each call, in seconds."""
-        super().__init__(calls, channel, read_timeout)
-        self._admin = AdminServiceStub(channel)
+    def __init__(self, calls: Calls, channels: Channels[grpc.Channel], read_timeout: float) -> None:
+        """Use the channels; `read_timeout` bounds each call, in seconds."""
+        super().__init__(calls, channels, read_timeout)
+        self._admin = AdminServiceStub(channels.control)
 
     def rotate_webhook_secret(self, tenant: str = "local") -> RotateWebhookSecretResponse:
         """Make the first or a new secret for a tenant's webhooks; it is shown this once."""
@@ -37,7 +38,7 @@ class WebhookCalls(UsageCalls):
         request = ListUndeliveredWebhooksRequest(tenant=tenant, page_size=page_size)
         method = self._admin.ListUndeliveredWebhooks
         while True:
-            page = self._calls.once(method, request, self._read_timeout)
+            page = self._calls.read(method, request, self._read_timeout)
             yield from page.webhooks
             if not page.next_page_token:
                 return

@@ -66,6 +66,10 @@ type GenerationServiceClient interface {
 	// Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
 	// end. A terminal one is left as it is.
 	//
+	// A connection has room for 500 rpcs at once; gRPC keeps further ones at the client's end until
+	// one is over, silent streams and waits included. Call this on a connection of its own, with such
+	// others as are answered at once.
+	//
 	// NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
 	CancelGeneration(ctx context.Context, in *CancelGenerationRequest, opts ...grpc.CallOption) (*CancelGenerationResponse, error)
 	// Erases the inputs and outputs of a terminal generation: what it was asked, what it made, what
@@ -210,6 +214,10 @@ type GenerationServiceServer interface {
 	// Asks for the end of a generation, whoever else is attached. What ran until then is paid.
 	// Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
 	// end. A terminal one is left as it is.
+	//
+	// A connection has room for 500 rpcs at once; gRPC keeps further ones at the client's end until
+	// one is over, silent streams and waits included. Call this on a connection of its own, with such
+	// others as are answered at once.
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
 	CancelGeneration(context.Context, *CancelGenerationRequest) (*CancelGenerationResponse, error)

@@ -137,6 +137,10 @@ class GenerationServiceServicer(object):
         Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
         end. A terminal one is left as it is.
 
+        A connection has room for 500 rpcs at once; gRPC keeps further ones at the client's end until
+        one is over, silent streams and waits included. Call this on a connection of its own, with such
+        others as are answered at once.
+
         NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -72,6 +72,10 @@ class GenerationServiceStub:
     Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
     end. A terminal one is left as it is.
 
+    A connection has room for 500 rpcs at once; gRPC keeps further ones at the client's end until
+    one is over, silent streams and waits included. Call this on a connection of its own, with such
+    others as are answered at once.
+
     NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
     """
     DeleteGeneration: _grpc.UnaryUnaryMultiCallable[_generations_pb2.DeleteGenerationRequest, _generations_pb2.DeleteGenerationResponse]
@@ -126,6 +130,10 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """Asks for the end of a generation, whoever else is attached. What ran until then is paid.
     Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
     end. A terminal one is left as it is.
+
+    A connection has room for 500 rpcs at once; gRPC keeps further ones at the client's end until
+    one is over, silent streams and waits included. Call this on a connection of its own, with such
+    others as are answered at once.
 
     NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
     """
@@ -214,6 +222,10 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for the end of a generation, whoever else is attached. What ran until then is paid.
         Answers with the generation as it stands: it is CANCELLED once Replicate has confirmed the
         end. A terminal one is left as it is.
+
+        A connection has room for 500 rpcs at once; gRPC keeps further ones at the client's end until
+        one is over, silent streams and waits included. Call this on a connection of its own, with such
+        others as are answered at once.
 
         NOT_FOUND (GENERATION_NOT_FOUND). UNAVAILABLE (STORE_UNAVAILABLE): it may be lost; ask again.
         """

@@ -1,0 +1,55 @@
+"""Unary paid calls that reach the rpc's own deadline: an answer just before it, and no leaving."""
+
+from typing import Any
+
+import pytest
+
+from mediagate.v1 import generation_pb2, generations_pb2
+
+from .asking import ended
+from .clocks import Advanced
+from .gates import Opener
+from .scripted import ScriptedUpstream, prediction, says
+from .test_disconnect_grace import CALLS, METRICS, runs, sent
+
+State = generation_pb2.Generation
+UNARY = [method for method in CALLS if not method.startswith("Stream")]
+
+
+@pytest.mark.parametrize("method", UNARY)
+async def test_the_answer_is_the_generation_as_it_stands(
+    scripted: ScriptedUpstream, open_gate: Opener, method: str
+) -> None:
+    """With status OK; it goes on, longer than any grace, and nothing is cancelled."""
+    runs(scripted)
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        service, request = CALLS[method]
+        call: Any = getattr(getattr(stubs, service), method)(request, timeout=5.0)
+        await sent(scripted, 1)
+        clock.advance(4.0)
+        assert not call.done()
+        clock.advance(0.8)
+        made = (await call).generation
+        assert made.state < State.STATE_SUCCEEDED
+        await gate._observe.idle()
+        clock.advance(60.0)
+        found = await stubs.generations.GetGeneration(
+            generations_pb2.GetGenerationRequest(id=made.id)
+        )
+        assert found.generation.state < State.STATE_SUCCEEDED
+    assert not scripted.cancelled.is_set()
+    assert len(scripted.posted) == 1
+
+
+async def test_it_comes_to_its_end_for_whoever_asks_later(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """By its id."""
+    runs(scripted)
+    async with open_gate(scripted.url) as (stubs, _):
+        _, request = CALLS["GenerateText"]
+        made = (await stubs.text.GenerateText(request, timeout=0.7)).generation
+        done = prediction(scripted, "succeeded", output=["a"], metrics=METRICS)
+        scripted.gets = [says(done)]
+        assert (await ended(stubs, made.id)).state == State.STATE_SUCCEEDED
