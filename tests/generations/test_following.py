@@ -90,6 +90,24 @@ async def test_a_cancel_that_is_refused_is_tried_less_and_less_often() -> None:
     assert max(heard) < longest
 
 
+async def test_what_is_watched_is_asked_for_often_though_webhooks_come() -> None:
+    """They tell of the end alone: how far it is has to be asked. Unwatched, that is seldom."""
+    for watched, longest in ((True, Poll.MINUTES[1]), (False, Poll.TOLD[1])):
+        clock, upstream = Passing(), Told(*[RUNNING] * 20, ENDED)
+        following = Follower(
+            upstream,
+            clock,
+            Stop(),
+            Wake(clock),
+            "a/b",
+            lambda _: None,
+            Poll.TOLD,
+            is_watched=lambda watched=watched: watched,  # type: ignore[misc]
+        )
+        assert await following.to_the_end(RUNNING, None) == ENDED
+        assert max(clock.pauses) == longest
+
+
 async def test_news_ends_the_reading_of_a_silent_stream() -> None:
     """Upstream is asked; where it is not the end the stream is opened again."""
     clock = Passing()

@@ -1,6 +1,7 @@
 """Progress, log, expected end and place in the queue, as those who watch are told of them."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, text_pb2
 from mediagate_sandbox.server import Sandbox
+from mediagate_server.generations import news_limit
 from mediagate_server.generations.log_progress import MOST_LOG
 from tests.outputs.served import file
 
@@ -270,3 +272,42 @@ async def test_a_model_that_takes_over_begins_anew(
     run.status = "succeeded"
     last = [change async for change in watch][-1]
     assert last.generation.state == State.STATE_SUCCEEDED
+
+
+async def test_news_for_hundreds_of_watches_are_bounded_and_none_is_left_behind(
+    scripted: ScriptedUpstream, run: Run, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One tenant's are told so many a second; who had to wait is told as it stands then."""
+    monkeypatch.setattr(news_limit, "MOST_NEWS", 5)
+    name = await begun(stubs)
+    watches = [watching(stubs, name) for _ in range(12)]
+    run.log = "step 1/4\n"
+    for watch in watches:
+        await until_progress(watch, 0.25)
+    run.log += "step 2/4\n"
+    seen = [await until_progress(watch, 0.5) for watch in watches]
+    assert all(change.generation.state == State.STATE_RUNNING for each in seen for change in each)
+    run.status = "succeeded"
+    for watch in watches:
+        assert [change async for change in watch][-1].generation.progress == 1
+
+
+def test_only_so_many_are_told_in_a_second() -> None:
+    """Of each tenant's; the next second is a new one."""
+    clock = Stepping()
+    limit = news_limit.NewsLimit(clock)
+    for _ in range(2):
+        told = [limit.take("a") for _ in range(news_limit.MOST_NEWS + 50)]
+        assert told.count(True) == news_limit.MOST_NEWS
+        assert limit.take("b")
+        clock.now += timedelta(seconds=1)
+
+
+class Stepping:
+    """The time of day, as a test has it."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 30, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now

@@ -28,6 +28,7 @@ from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.erasing import Eraser, Retention, is_whole
 from mediagate_server.generations.life import Life
 from mediagate_server.generations.living import Living
+from mediagate_server.generations.news_limit import NewsLimit
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.reconciler import Reconciler
 from mediagate_server.generations.roll import Roll
@@ -82,6 +83,7 @@ class Generations:
         self._overruns = Overruns(around, self._roll, self._living.keep)
         self._sweeper = Sweeper(around, self._roll, self._overruns)
         self._eraser = Eraser(around, retention, self._roll.changed)
+        self._news_limit = NewsLimit(around.clock.now)
         self.hash_key = around.hash_key
         """What fingerprints are keyed with: nobody else can make them."""
 
@@ -240,7 +242,8 @@ class Generations:
         """
         life = await self._find(tenant, generation_id)
         shown = partial(self._shown, life)
-        async for change in watch_one(life, self._roll.queue, shown, after, logs=logs):
+        changes = watch_one(life, self._roll.queue, self._news_limit, shown, after, logs=logs)
+        async for change in changes:
             yield change
 
     async def watch_all(

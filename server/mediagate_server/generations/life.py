@@ -21,6 +21,7 @@ from mediagate_server.generations.attempts import LaneKey
 from mediagate_server.generations.bell import Bell, Signal
 from mediagate_server.generations.callers import Callers
 from mediagate_server.generations.checkpoints import Checkpoints
+from mediagate_server.generations.clock import Timer
 from mediagate_server.generations.doors import NO_TURNS, Surroundings
 from mediagate_server.generations.finish import TEXTS, Streamed, answers_to_read, within_run
 from mediagate_server.generations.lane import Lane
@@ -63,6 +64,7 @@ from mediagate_server.store.records import (
 
 _log = structlog.get_logger()
 _STORE_PAUSE: Final = 1.0
+_NEWS_PAUSE: Final = 1.0
 _MOST_HELD: Final = 1024 * 1024
 """Bytes of an answer that may wait on the disk for those of other runs."""
 _HAS_RUN: Final = frozenset({State.FINALIZING, State.SUCCEEDED})
@@ -111,6 +113,7 @@ class Life:
         self.watchers = 0
         """Who is told of each change."""
         self._activity: RunActivity | None = None
+        self._news: Timer | None = None
         self.draining = False
         self.has_begun = False
         self._patience = Patience(around.clock, self._time_is_over, self.announce)
@@ -224,6 +227,15 @@ class Life:
         self.over = self.over or self.saved.durable.state.is_terminal
         self.changed.ring()
         self.changed = Bell()
+
+    def announce_later(self) -> None:
+        """The same in a moment, once for all who ask for it until then."""
+        if self._news is None:
+            self._news = self._around.clock.call_later(_NEWS_PAUSE, self._announce_news)
+
+    def _announce_news(self) -> None:
+        self._news = None
+        self.announce()
 
     async def live(self) -> None:
         """To its end, from wherever its record stands. Raises StaleOwner."""

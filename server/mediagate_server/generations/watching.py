@@ -13,6 +13,7 @@ from mediagate_server.errors import StreamExpired
 from mediagate_server.generations.attachment import draining
 from mediagate_server.generations.change_feed import ChangeFeed, SharedChange
 from mediagate_server.generations.life import Life
+from mediagate_server.generations.news_limit import NewsLimit
 from mediagate_server.generations.queue_positions import PositionWatch, QueuePositions
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import Filter, Generation
@@ -24,6 +25,7 @@ _MOST_NEWS: Final = (1 << _NEWS_BITS) - 1
 async def watch_one(
     life: Life,
     queue: QueuePositions,
+    limit: NewsLimit,
     shown: Callable[[Generation], Generation],
     after: int,
     *,
@@ -33,7 +35,7 @@ async def watch_one(
 
     With sequences that grow, above `after`: the version, and behind it a count of the news that
     this watcher was told since then. `shown` adds what is not stored; `logs`: a log that grows is
-    news, too. Raises Draining.
+    news, too. News beyond the `limit` are told later. Raises Draining.
     """
     version, count = after >> _NEWS_BITS, after & _MOST_NEWS
     told = _news(shown(life.saved.durable), logs=logs)
@@ -54,7 +56,10 @@ async def watch_one(
                 return
             if life.draining:
                 raise draining()
-            if durable.version == version and news != told:
+            is_news = durable.version == version and news != told
+            if is_news and not limit.take(durable.tenant):
+                life.announce_later()
+            elif is_news:
                 count, told = min(count + 1, _MOST_NEWS), news
                 yield version << _NEWS_BITS | count, record
                 continue
