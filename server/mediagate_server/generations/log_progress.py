@@ -61,7 +61,7 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
             rf"{_GAP}[:=\-]?{_GAP}[\"'\[(]?{_GAP}{_PERCENT}"
         ),
         "Rendering... 45%, with nothing of what is rendered": (
-            rf"\b(?:{_ACTS})\b(?:[A-Za-z \-]{{0,40}}(?::|=|\.{{2,3}}|…))?"
+            rf"\b(?:{_ACTS})\b(?:[A-Za-z \-]{{0,40}}(?::|=|\.{{2,3}}|…|[\[(]))?"
             rf"{_GAP}[\[(]?{_PERCENT}{_GAP}(?:$|[)\],;|(\[])"
         ),
         "45% complete": rf"{_PERCENT}[)\]]?{_GAP}(?:{_STATES})\b",
@@ -74,6 +74,7 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "9/20 steps, 12 of 48 frames": rf"{_COUNT_ALONE}\s{{0,2}}(?:{_UNITS})\b",
         "9/20 [00:03<00:04": rf"{_COUNT_ALONE}{_GAP}\[[0-9]{{1,4}}:",
         "[9/20]": rf"[\[(]{_GAP}{_COUNT}{_GAP}[\])]",
+        "9/20 alone": rf"^{_COUNT}$",
         "progress: 0.45": (
             rf"\bprogress\b[\"']?{_GAP}[:=]{_GAP}[\"']?"
             r"(?P<share>0?\.[0-9]{1,9}|[01]\.0{1,9})(?![0-9%])"
