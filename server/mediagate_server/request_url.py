@@ -43,6 +43,18 @@ def parse_request_url(text: str) -> URL:
     )
 
 
+def ascii_url(text: str) -> str:
+    """A link as every model's HTTP library takes it: one with a host or path that is not ASCII by
+    its IDNA and percent-encoded form, any other text as it is.
+    """
+    if text.isascii() or not text.lower().startswith(("http://", "https://")):
+        return text
+    try:
+        return str(parse_request_url(text))
+    except ValueError:
+        return text
+
+
 def resolve_redirect(seen_from: URL, location: str) -> URL:
     """Where a redirect leads. Absolute ones are taken letter for letter; in the path of a relative
     one dots are resolved. Raises ValueError.

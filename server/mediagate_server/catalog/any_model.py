@@ -5,7 +5,7 @@ request is refused and the input named.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from math import ceil
 from typing import Any, Final
@@ -15,6 +15,7 @@ from mediagate_server.catalog.assuming import assume
 from mediagate_server.catalog.catalog import check_cost
 from mediagate_server.catalog.estimate import ByRunTime, Run, UnpricedInput, foresee
 from mediagate_server.catalog.model import Model
+from mediagate_server.catalog.openapi import ANY_STEP
 from mediagate_server.catalog.plan import Handling, OutputKind, OutputShape, ParameterReport, Plan
 from mediagate_server.catalog.prices import Estimate, PriceSchedule
 from mediagate_server.catalog.published import Runnable
@@ -28,6 +29,7 @@ from mediagate_server.catalog.safety_inputs import (
     weakens_safety,
 )
 from mediagate_server.errors import InvalidRequest, Violation
+from mediagate_server.request_url import ascii_url
 
 LONGEST_RUN: Final = 1_800
 """Seconds. Upstream ends every run after half an hour."""
@@ -143,7 +145,25 @@ def inputs_of(request: RunRequest, runnable: Runnable) -> dict[str, Any]:
                 _media_path(name), f"must not be set together with input.{name}"
             )
         given[name] = _medium(runnable, name, media)
+    for name, *rest in runnable.schema.input_link_paths:
+        if name in given:
+            given[name] = _with_sendable_links(given[name], rest)
     return given
+
+
+def _with_sendable_links(value: Any, path: Sequence[str]) -> Any:
+    """The value with the links below a path as they are sent in every rpc."""
+    if not path:
+        return ascii_url(value) if isinstance(value, str) else value
+    step, *rest = path
+    if isinstance(value, list):
+        return [_with_sendable_links(one, rest) for one in value] if step == ANY_STEP else value
+    if isinstance(value, Mapping):
+        return {
+            name: _with_sendable_links(one, rest) if step in (ANY_STEP, name) else one
+            for name, one in value.items()
+        }
+    return value
 
 
 def _medium(runnable: Runnable, name: str, media: tuple[MediaInput, ...]) -> Any:

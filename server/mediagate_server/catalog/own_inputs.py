@@ -14,6 +14,7 @@ from mediagate_server.catalog.plan import Handling, ParameterReport
 from mediagate_server.catalog.rules.rule import Draft, printed
 from mediagate_server.catalog.safety_inputs import REFUSED, is_safety_input, weakens_safety
 from mediagate_server.errors import InvalidRequest, Violation
+from mediagate_server.request_url import ascii_url
 
 PATH: Final = "options.model_parameters"
 """Where a request has them; the name of each, after a point, is its parameter in a report."""
@@ -40,7 +41,10 @@ def set_own_inputs(
     ]
     if violations:
         raise InvalidRequest(*violations)
-    draft.input.update(given)
+    draft.input.update(
+        (name, _sendable(value) if model.inputs[name].type in _LINKS else value)
+        for name, value in given.items()
+    )
     return [
         ParameterReport(f"{PATH}.{name}", Handling.HONOURED, shown, shown)
         for name, value in given.items()
@@ -71,6 +75,13 @@ def _problem(model: Model, name: str, value: Any, owners: Mapping[str, str], dra
     if spec.type in _LINKS and any(each.startswith("http:") for each in _texts(value)):
         return "must be a link by https"
     return spec.problem(value)
+
+
+def _sendable(value: Any) -> Any:
+    """Links as they are sent in every rpc."""
+    if isinstance(value, str):
+        return ascii_url(value)
+    return [_sendable(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _weakening(model: Model, name: str, value: Any) -> str:

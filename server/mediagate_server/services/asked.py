@@ -37,6 +37,7 @@ from mediagate_server.catalog.request import (
 )
 from mediagate_server.generations.hashing import keyed
 from mediagate_server.media_type import sniff
+from mediagate_server.request_url import ascii_url
 
 _NOT_PARAMETERS: Final = frozenset(
     {"request_id", "validate_only", "wait", "options", "after_sequence"}
@@ -190,7 +191,8 @@ def _from_message(value: Any, *, repeated: bool) -> Value:
         return Tools(tuple(item.name for item in value))
     if kinds == {image_pb2.Lora}:
         return tuple(
-            Lora(item.uri, item.scale if item.HasField("scale") else 1.0) for item in value
+            Lora(ascii_url(item.uri), item.scale if item.HasField("scale") else 1.0)
+            for item in value
         )
     return tuple(media_input(item) for item in value)
 
@@ -232,7 +234,7 @@ def media_input(media: medium_pb2.MediaInput) -> MediaInput:
     source: MediaSource
     match media.WhichOneof("source"):
         case "uri":
-            return MediaInput(media.uri)
+            return MediaInput(ascii_url(media.uri))
         case "upload_id":
             source = UploadSource(media.upload_id)
         case "output":

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from mediagate_server import labels
 from mediagate_server.internet import Reach, names_private_place
+from mediagate_server.request_url import parse_request_url
 
 
 class Constraint(Protocol):
@@ -159,6 +160,8 @@ class WebhookUrl:
         """Whether it is no such URL. Says nothing of what it is: a URL may hold a secret."""
         if words := Https(self.high, plain=bool(self.reach.networks)).broken_by(value):
             return words
+        if not _is_sendable(value):
+            return "must be an https URL"
         parts = urlsplit(value)
         plainly = parts.scheme != "https"
         if not self.reach.may_name(parts.hostname or "", plainly=plainly):
@@ -202,6 +205,8 @@ class Https:
             return "must not have user info"
         if not parts.hostname or port_is_wrong or not self._may_use(parts):
             return "must be an https URL"
+        if not value.isascii() and not _is_sendable(value):
+            return "must have a host that can be looked up"
         if self.public and self._is_private(parts):
             return "must not lead into a private network"
         return None
@@ -214,6 +219,14 @@ class Https:
         if parts.scheme == "https" or (self.plain and parts.scheme == "http"):
             return True
         return self.loopback and parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
+
+def _is_sendable(value: str) -> bool:
+    try:
+        parse_request_url(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:
