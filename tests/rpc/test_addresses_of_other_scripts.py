@@ -8,6 +8,7 @@ from google.protobuf.json_format import ParseDict
 
 from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2
 from mediagate_server.callbacks.posting import Poster
+from tests.callbacks.played import LOOPBACK
 
 from .failures import fields_of
 from .gates import Opener, Stubs
