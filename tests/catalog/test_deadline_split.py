@@ -66,6 +66,16 @@ def test_what_is_left_goes_by_the_longest_runs() -> None:
     assert first >= 60
 
 
+def test_a_gates_own_runs_count_more_than_the_catalog() -> None:
+    """By the catalog no other would be over in time; here they are."""
+    plans = chain((15, 600), (20, 600))
+    assert share(plans, "a", 30) is None
+    own = {"a": 3.0, "b": 4.0}
+    seen = time_share(plans, "a", 30, shortest=SHORTEST, usual=lambda one: own[one.slug])
+    assert seen
+    assert 5 < seen < 23
+
+
 times = st.lists(
     st.tuples(st.integers(1, 1_800), st.integers(5, 1_800)).map(lambda two: (min(two), max(two))),
     min_size=1,

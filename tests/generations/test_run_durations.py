@@ -2,7 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-from mediagate_server.generations.run_durations import MOST_MODELS, MOST_RUNS, RunDurations
+from mediagate_server.generations.run_durations import (
+    LEAST_RUNS,
+    MOST_MODELS,
+    MOST_RUNS,
+    RunDurations,
+)
 from mediagate_server.store.records import RunEstimate
 
 BEGUN = datetime(2026, 11, 30, tzinfo=UTC)
@@ -52,3 +57,15 @@ def test_runs_of_earlier_processes_come_before_this_ones() -> None:
     for _ in range(MOST_RUNS - 1):
         durations.add("a", 1)
     assert durations.estimate("a", BEGUN) == after(1, 1)
+
+
+def test_what_is_usual_is_said_of_enough_runs_only() -> None:
+    """Nine in ten took no longer; of seven nothing is said."""
+    durations = RunDurations()
+    for seconds in range(1, LEAST_RUNS):
+        durations.add("a", seconds)
+    assert durations.usual("a") is None
+    assert durations.usual("b") is None
+    for seconds in (8, 9, 100):
+        durations.add("a", seconds)
+    assert durations.usual("a") == 9

@@ -170,3 +170,41 @@ async def test_a_text_that_does_not_begin_is_cut(
     assert told == "All of it"
     assert last.completed.model != "meta/meta-llama-3-70b-instruct"
     assert len(scripted.posted) == 2
+
+
+def at_percent(*percents: int) -> list[Answer]:
+    """Looks at a run that says how far it is; the last one for ever."""
+    return [says(RUNS | {"logs": f"{done}%|###| {done}/100 [00:01<00:09]"}) for done in percents]
+
+
+async def test_a_run_that_says_it_will_end_in_time_goes_on(
+    scripted: ScriptedUpstream, hurried: Stubs
+) -> None:
+    """Its share is over, its log moves, and what is left by it fits into the timeout."""
+    begun = asyncio.get_running_loop().time()
+
+    async def look(request: Any) -> Any:
+        passed = (asyncio.get_running_loop().time() - begun) * Accelerated.FACTOR
+        if passed < 45:
+            return await at_percent(min(int(100 * passed / 50), 99))[0](request)
+        return await says(MADE)(request)
+
+    scripted.creates, scripted.gets = [says(RUNS, 201)], [look]
+    made = (await hurried.image.GenerateImage(picture(*LINKS, seconds=80))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert (made.model, len(scripted.posted)) == (LINKS[0], 1)
+    took = made.complete_time.ToDatetime() - made.create_time.ToDatetime()
+    assert took.total_seconds() >= 44
+
+
+async def test_a_run_whose_bar_stands_still_is_cut(
+    scripted: ScriptedUpstream, hurried: Stubs
+) -> None:
+    """It came to 60 %, and no further."""
+    ends_as(scripted, "canceled", metrics={})
+    scripted.gets = at_percent(20, 40, 60)
+    scripted.creates = [says(RUNS, 201), only_after_the_end(scripted, says(MADE, 201))]
+    made = (await hurried.image.GenerateImage(picture(*LINKS, seconds=200))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert made.model == LINKS[1]
+    assert made.attempts[0].reason == "out of time"

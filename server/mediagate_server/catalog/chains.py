@@ -48,18 +48,29 @@ class Candidates(Struct, frozen=True):
         return Estimate(first.low, first.expected, sum(known) if len(known) == len(most) else None)
 
 
-def can_finish(plan: Plan, seconds: float) -> bool:
+Usual = Callable[[Plan], float]
+"""How many seconds a run of a plan takes as a rule."""
+
+
+def usual_of(plan: Plan) -> float:
+    """By the catalog."""
+    return float(plan.usual_run)
+
+
+def can_finish(plan: Plan, seconds: float, usual: Usual = usual_of) -> bool:
     """Whether a run of this plan would be over, as a rule, within what is left of the timeout."""
-    return plan.usual_run <= seconds
+    return usual(plan) <= seconds
 
 
-def next_that_fits(plans: tuple[Plan, ...], model: str, seconds: float) -> Plan | None:
+def next_that_fits(
+    plans: tuple[Plan, ...], model: str, seconds: float, usual: Usual = usual_of
+) -> Plan | None:
     """Who takes over from this model's plan and would be over in time; None: nobody."""
     models = [plan.slug for plan in plans]
     if model not in models:
         return None
     behind = plans[models.index(model) + 1 :]
-    return next((plan for plan in behind if can_finish(plan, seconds)), None)
+    return next((plan for plan in behind if can_finish(plan, seconds, usual)), None)
 
 
 def for_each_run(request: ModelRequest, runs: int) -> ModelRequest:

@@ -12,6 +12,8 @@ lane that is run again, by this process or the next, goes on from there:
 
 import asyncio
 from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 from mediagate_server import crash_marks, telemetry
@@ -356,7 +358,12 @@ class Lane:
         left = self._whole.seconds_left()
         if nobody or left < SHORTEST_RUN:
             return None
-        return next_that_fits(self._plans, self.attempt.model, left * hope)
+        return next_that_fits(self._plans, self.attempt.model, left * hope, self._usual)
+
+    def _usual(self, plan: Plan) -> float:
+        """How long its runs take as a rule: by this gate's own, where there were enough."""
+        own = self._around.durations.usual(plan.slug)
+        return float(plan.usual_run) if own is None else own
 
     def _has_tries_left(self) -> bool:
         return len(self._tries()) < MOST_ATTEMPTS and not self._whole.quarantine
@@ -504,16 +511,32 @@ class Lane:
             return None
         sent = attempt.sent_at or attempt.created_at
         seconds = (self._whole.saved.current.deadline_at - sent).total_seconds()
-        share = time_share(self._plans, attempt.model, seconds, shortest=SHORTEST_RUN)
+        share = time_share(
+            self._plans, attempt.model, seconds, shortest=SHORTEST_RUN, usual=self._usual
+        )
         if share is None:
             return None
         left = share - (self._around.clock.now() - sent).total_seconds()
-        clock, stop = self._around.clock, self._whole.stop
         limit = AttemptLimit(
-            clock, stop, left, lambda: not (self._whole.has_told or self._is_refused_content())
+            self._around.clock, self._whole.stop, left, partial(self._more_time, sent)
         )
         limit.stop.tell(self._wake.set)
         return limit
+
+    def _more_time(self, sent: datetime, last: float) -> tuple[float, float] | None:
+        """See AttemptLimit: how long a run goes on whose share is over, and how far it is."""
+        left = self._whole.seconds_left()
+        if self._whole.has_told or self._is_refused_content():
+            return left, last
+        progress = self._whole.progress_of(self.key) or 0.0
+        if progress <= last:
+            return None
+        took = (self._around.clock.now() - sent).total_seconds()
+        remaining = took * (1 - progress) / progress
+        if remaining > left:
+            return None
+        self._wake.set()  # A look at it, so that the next time it is known how far it came.
+        return min(max(1.25 * remaining, SHORTEST_RUN), left), progress
 
     def _known(self, attempt: Attempt) -> Prediction:
         """What to follow. It is given out: following may take long, and needs little of it."""

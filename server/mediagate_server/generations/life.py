@@ -391,6 +391,10 @@ class Life:
         if has_changed:
             self.announce()
 
+    def progress_of(self, lane: LaneKey) -> float | None:
+        """See whole.Whole."""
+        return self._activity.progress_of(lane) if self._activity else None
+
     @property
     def after_content_refusal(self) -> bool:
         """See whole.Whole."""

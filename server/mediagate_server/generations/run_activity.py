@@ -25,6 +25,11 @@ class RunActivity:
             known = self._runs[lane] = (prediction.id, LogProgress())
         return known[1].look(prediction.logs)
 
+    def progress_of(self, lane: LaneKey) -> float | None:
+        """Of the run that makes one output, 0 to 1; None where it tells none."""
+        known = self._runs.get(lane)
+        return known[1].value if known else None
+
     def end(self, lane: LaneKey) -> None:
         """A run is over: of several the others may still go on."""
         if known := self._runs.get(lane):

@@ -11,6 +11,8 @@ from mediagate_server.store.records import RunEstimate
 MOST_MODELS: Final = 1_000
 MOST_RUNS: Final = 64
 """The last ones of a model that count."""
+LEAST_RUNS: Final = 8
+"""Runs of a model by which the time of others is split."""
 _LONGEST: Final = 7 * 86_400.0
 
 
@@ -47,6 +49,13 @@ class RunDurations:
         for model, own in known:
             for seconds in own:
                 self.add(model, seconds)
+
+    def usual(self, model: str) -> float | None:
+        """What nine in ten runs do not exceed; None where there were too few to tell."""
+        known = self._models.get(model)
+        if known is None or len(known[1]) < LEAST_RUNS:
+            return None
+        return known[1][-(-9 * len(known[1]) // 10) - 1]
 
     def estimate(self, model: str, started_at: datetime) -> RunEstimate | None:
         """When a run that has begun then is expected to end; None where there was none before."""

@@ -72,6 +72,10 @@ class Whole(Protocol):
         """An answer about a lane's prediction, that is no end."""
         ...
 
+    def progress_of(self, lane: LaneKey) -> float | None:
+        """How far a lane's run says that it is, 0 to 1; None: it says nothing."""
+        ...
+
     @property
     def is_watched(self) -> bool:
         """Whether somebody is told of each change, and is to be told soon."""

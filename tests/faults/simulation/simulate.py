@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from mediagate_server.errors import StoreUnavailable
+from mediagate_server.generations.attempt_limit import OUT_OF_TIME
 from mediagate_server.store.records import State
 
 from .callers import Caller
@@ -214,10 +216,13 @@ def check(world: World) -> Counter[str]:
         assert attempts[holder]["input_hash"] == made["input_hash"], "another's"
     _check_ledger(world, attempts)
     for record in records.values():
+        _check_cuts(record, runs)
         paid = Counter(
             (one["purpose"], one["output_index"])
             for one in record["attempts"]
-            if one["prediction_id"] and runs[one["prediction_id"]].status != "failed"
+            if one["prediction_id"]
+            and runs[one["prediction_id"]].status != "failed"
+            and one.get("reason") != OUT_OF_TIME
         )
         assert world.upstream.hides or set(paid.values()) <= {1}, "paid twice"
         known = sum(
@@ -247,6 +252,17 @@ def _check_callers(world: World, records: dict[str, Any]) -> None:
             else:
                 # Of what was not kept in time a record of no success may have less.
                 assert text.startswith(caller.text) or caller.text.startswith(text)
+
+
+def _check_cuts(record: dict[str, Any], runs: Mapping[str, Run]) -> None:
+    """A run that was cancelled for the next model is over before that is sent."""
+    lanes: dict[tuple[str, int], float] = {}
+    for one in record["attempts"]:
+        lane, run = (one["purpose"], one["output_index"]), runs.get(one["prediction_id"])
+        if run is not None and one["state"] != "absent":
+            assert run.made >= lanes.get(lane, 0.0), "two at once"
+        if run is not None and one.get("reason") == OUT_OF_TIME:
+            lanes[lane] = run.ends
 
 
 def _check_ledger(world: World, attempts: dict[str, Any]) -> None:
