@@ -101,7 +101,9 @@ async def _look(models: "list[Model]", settings: "Settings", *, offline: bool) -
             )
         )
         await _reach(client, models)
-        return await checked(models, PublishedModels(client).find, today)
+        official = {model.slug: model.kind.value == "official" for model in models}
+        published = PublishedModels(client, knows_official=official.get)
+        return await checked(models, published.find, today)
 
 
 async def _reach(client: "ReplicateClient", models: "list[Model]") -> None:

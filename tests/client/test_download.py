@@ -1,9 +1,11 @@
 """Finished media over http, to files."""
 
 import asyncio
+import gzip
 import hashlib
 import os
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +35,20 @@ class Files(BaseHTTPRequestHandler):
             self.send_error(404)
         elif self.path == "/broken":
             self.send_error(500)
+        elif self.path.startswith("/encoded/"):
+            _, _, coding, part = self.path.split("/")
+            body = (gzip if coding == "gzip" else zlib).compress(FILE)
+            body = body if part == "whole" else body[:-20]
+            self.send_response(200)
+            self.send_header("content-encoding", coding)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        elif self.path.startswith("/echo"):
+            self.send_response(200)
+            self.send_header("content-length", str(len(self.path)))
+            self.end_headers()
+            self.wfile.write(self.path.encode())
         elif self.path == "/elsewhere":
             self.send_response(302)
             self.send_header("location", "file:///etc/hostname")
@@ -99,6 +115,40 @@ def test_what_does_not_come_whole_leaves_nothing(
         download(whole(files + path), target)
     assert target.read_text() == "older"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_what_is_encoded_on_the_way_is_decoded(files: str, tmp_path: Path, coding: str) -> None:
+    """It is the file that is measured and bounded; one that breaks off is none."""
+    target = tmp_path / "out.bin"
+    download(whole(f"{files}/encoded/{coding}/whole"), target)
+    assert target.read_bytes() == FILE
+    target.unlink()
+    with pytest.raises(Unavailable):
+        download(f"{files}/encoded/{coding}/part", target)
+    with pytest.raises(ResourceExhausted):
+        download(f"{files}/encoded/{coding}/whole", target, max_bytes=len(FILE) - 1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("/echo%2C%2f%3A~%7E+%20;a?a=1&&b&c=%2F", "/echo%2C%2f%3A~%7E+%20;a?a=1&&b&c=%2F"),
+        ("/echo/ä%2C?ü=%2c", "/echo/%C3%A4%2C?%C3%BC=%2c"),
+    ],
+)
+def test_links_are_asked_for_letter_for_letter(
+    files: str, tmp_path: Path, given: str, asked: str
+) -> None:
+    """They may be signed; what no request can hold is percent-encoded."""
+    assert download(files + given, tmp_path / "out").read_text() == asked
+
+
+def test_a_host_that_nobody_can_look_up_is_refused(tmp_path: Path) -> None:
+    """In our words."""
+    with pytest.raises(InvalidRequest):
+        download(f"https://{'ü' * 80}.example/a", tmp_path / "out")
 
 
 @pytest.mark.parametrize("path", ["/file", "/endless"])

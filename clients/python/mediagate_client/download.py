@@ -3,10 +3,12 @@
 import hashlib
 import http.client
 import os
+import string
 import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,22 +99,65 @@ def _receive(uri: str, write: Callable[[bytes], None], stopped: Callable[[], boo
     """Write the bytes behind a link."""
     size = 0
     try:
-        with _opener().open(uri, timeout=_SOCKET_SECONDS) as answer:
+        with _opener().open(_in_ascii(uri), timeout=_SOCKET_SECONDS) as answer:
             announced = int(answer.headers.get("content-length") or 0)
+            decoder = _decoder(answer.headers.get("content-encoding"))
             while chunk := answer.read(_CHUNK_BYTES):
                 if stopped():
                     raise _failure(Unavailable, grpc.StatusCode.CANCELLED, "it was stopped")
                 size += len(chunk)
-                write(chunk)
+                _decode(decoder, chunk, write)
+            if decoder is not None and not decoder.eof:
+                raise http.client.IncompleteRead(b"")
             if size < announced:
                 # http.client tells of a short body only to those who read it in one go.
                 raise http.client.IncompleteRead(b"", announced - size)
     except urllib.error.HTTPError as error:
         with error:
             raise _http_failure(error.code) from error
+    except zlib.error as error:
+        message = "the file is not encoded as its server says"
+        raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, message) from error
+    except UnicodeError as error:
+        raise refused_here("media", "its link has a host that cannot be looked up") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
         message = "the server of the file cannot be reached, or stopped in the middle"
         raise _failure(Unavailable, grpc.StatusCode.UNAVAILABLE, message) from e
+
+
+def _decoder(content_encoding: str | None) -> "zlib._Decompress | None":
+    """Return what decodes the body; None where it is the file itself. Nothing was asked to encode
+    it, but storages give a file as it was put there.
+    """
+    coding = (content_encoding or "identity").strip().lower()
+    if coding in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    return None
+
+
+def _decode(
+    decoder: "zlib._Decompress | None", chunk: bytes, write: Callable[[bytes], None]
+) -> None:
+    """Write what a chunk stands for, a little at a time: it may be a thousand times as much."""
+    if decoder is None:
+        write(chunk)
+        return
+    is_full = False
+    while (chunk or is_full) and not decoder.eof:
+        data = decoder.decompress(chunk, _CHUNK_BYTES)
+        write(data)
+        chunk, is_full = decoder.unconsumed_tail, len(data) == _CHUNK_BYTES
+
+
+def _in_ascii(uri: str) -> str:
+    """Return the link as a request holds it. What is ASCII stays as it is: it may be signed."""
+    if uri.isascii():
+        return uri
+    parts = urllib.parse.urlsplit(uri)
+    host = parts.netloc.encode("idna").decode("ascii")
+    safe = string.punctuation
+    path, query = (urllib.parse.quote(part, safe=safe) for part in (parts.path, parts.query))
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
 def _refuse_another(expected: Media, size: int, sha256: str) -> None:
