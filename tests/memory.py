@@ -14,6 +14,10 @@ class Memory:
         """Resident now."""
         return self._read("VmRSS")
 
+    def anonymous(self) -> int:
+        """Resident now, without what is mapped from files: libraries, which processes share."""
+        return self._read("RssAnon") + self._read("RssShmem")
+
     def most(self) -> int:
         """At most, since the last `forget`."""
         return self._read("VmHWM")

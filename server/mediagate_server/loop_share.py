@@ -37,9 +37,12 @@ class LoopShare:
         """The tenant makes a request."""
         self._seen[tenant] = self.clock()
 
-    def charge(self, tenant: str, seconds: float) -> None:
-        """The tenant's work held the loop for so long. Nothing is charged to one who is alone."""
-        if seconds >= LEAST and self.others_than(tenant):
+    def charge(self, tenant: str, seconds: float, least: float = LEAST) -> None:
+        """The tenant's work held the loop for so long, where that is as much as `least`.
+
+        Nothing is charged to one who is alone.
+        """
+        if seconds >= least and self.others_than(tenant):
             now = self.clock()
             until = max(self._until.get(tenant, now), now) + PAUSE * seconds
             self._until[tenant] = min(until, now + MOST)

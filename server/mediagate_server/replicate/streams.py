@@ -240,7 +240,8 @@ class OpenedStream:
         tenant, begun = caller.tenant(), self._share.clock()
         if self._take_short(read):
             return True
-        self._share.charge(tenant, self._share.clock() - begun)
+        # Each is short, and a flood has thousands of them.
+        self._share.charge(tenant, self._share.clock() - begun, least=0.0)
         delay = self._share.delay(tenant)
         if delay:
             self._pause = self._loop.call_later(delay, self._go_on)

@@ -75,11 +75,11 @@ class SharedGate(MortalGate):
         self.web = web
 
     def resident(self) -> int:
-        """Bytes in memory, those of its children with them."""
+        """Bytes of its own in memory, those of its children with them."""
         total = 0
         for pid in processes_of(self.pid):
             with suppress(OSError, AssertionError):  # It has ended meanwhile.
-                total += Memory(pid).now()
+                total += Memory(pid).anonymous()
         return total
 
     def bugs(self) -> list[str]:
