@@ -93,7 +93,8 @@ def _print_model(model: "Model") -> None:
         if value:
             print(f"  {name}: {value}")
     dated = f", {model.price.price_date}" if model.price.price_date else ""
-    print(f"  price{dated}:" if model.price.tiers else "  price: not known")
+    assumed = f", {model.price.source}" if model.price.assumed else ""
+    print(f"  price{dated}{assumed}:" if model.price.tiers else "  price: not known")
     for tier in model.price.tiers:
         print(f"    {_tier(tier)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -128,7 +129,8 @@ def _price(model: "Model") -> str:
     if not model.price.tiers:
         return "not known"
     first = " + ".join(_rate(rate) for rate in model.price.tiers[0].rates)
-    return f"{first} …" if len(model.price.tiers) > 1 else first
+    more = " …" if len(model.price.tiers) > 1 else ""
+    return f"{first}{more}{' (assumed)' if model.price.assumed else ''}"
 
 
 def _tier(tier: "PriceTier") -> str:

@@ -18,10 +18,11 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mediagate_server import telemetry
+from mediagate_server import caller, telemetry
 from mediagate_server.as_set import AsSet
 from mediagate_server.callbacks.sender import sending
 from mediagate_server.catalog import ages
+from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.checking import CatalogWatch
 from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.published import PublishedModels
@@ -321,7 +322,7 @@ class Gate:
             now=now,
         )
         return PaidCalls(
-            self._catalog.current,
+            self._callers_catalog,
             published,
             SchemaChecks(self._workers),
             generations,
@@ -331,6 +332,11 @@ class Gate:
             self._set.store_inputs,
             self._share,
         )
+
+    def _callers_catalog(self) -> Catalog:
+        """The catalog as it counts for the tenant that calls."""
+        allowed = self._limits.allow_assumed_prices(caller.current().tenant)
+        return self._catalog.allowing(assumed=allowed)
 
     async def _watch_catalog(
         self, stack: AsyncExitStack, published: PublishedModels, clock: Clock
@@ -382,7 +388,7 @@ class Gate:
         )
         add_services(
             server,
-            catalog=self._catalog.current,
+            catalog=self._callers_catalog,
             calls=calls,
             generations=generations,
             media=media,

@@ -177,14 +177,20 @@ def test_the_cost_of_all_of_them_is_bounded() -> None:
 
 def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
     """Unknown is not zero, in a sum neither."""
-    music = asking(AUDIO, "elevenlabs-music", prompt="x")
-    music = replace(music, fallback=listed("lyria-3", "lyria-2"))
-    assert CATALOG.candidates(music).estimate.maximum is None
-    bounded = CATALOG.candidates(replace(music, max_cost_nanos=10**9))
-    assert [plan.slug for plan in bounded.plans] == ["elevenlabs/music", "google/lyria-2"]
+    film = asking(VIDEO, "kling-v2.5", prompt="x", first_frame=PICTURE)
+    film = replace(film, fallback=listed("wan-2.5-i2v", "hailuo"))
+    sure = Catalog.load(assumed=False)
+    assert sure.candidates(film).estimate.maximum is None
+    bounded = sure.candidates(replace(film, max_cost_nanos=10**10))
+    assert [plan.slug for plan in bounded.plans][1:] == ["minimax/hailuo-2.3"]
     reason = "what it may cost is not known, and the cost of the call is bounded"
-    assert skipped(bounded) == {"lyria-3": reason}
+    assert skipped(bounded) == {"wan-2.5-i2v": reason}
     assert bounded.estimate.maximum is not None
+    assumed = CATALOG.candidates(replace(film, max_cost_nanos=10**10))
+    assert [plan.slug for plan in assumed.plans][1:] == [
+        "wan-video/wan-2.5-i2v",
+        "minimax/hailuo-2.3",
+    ]
 
 
 def test_strict_and_stand_ins_hold_along_the_chain() -> None:

@@ -9,7 +9,6 @@ from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.live import LiveCatalog, catalog_of
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.config import ConfigError, Configuration, Settings, load_settings
-from mediagate_server.errors import PriceUnknown
 
 OURS = """
 [[model]]
@@ -47,7 +46,7 @@ def configuration(tmp_path: Path, models: Path) -> Configuration:
 
 
 def film(catalog: Catalog) -> ModelRequest:
-    """A request for the model whose price was not known."""
+    """A request for the model whose price is the operator's."""
     assert catalog.named("hailuo")
     return ModelRequest(Modality.VIDEO, "hailuo", {"prompt": "x"}, max_cost_nanos=10**9)
 
@@ -62,14 +61,16 @@ def test_a_model_of_ones_own(configuration: Configuration) -> None:
 
 
 def test_a_price_of_ones_own(configuration: Configuration) -> None:
-    """The rest of the model stays as it came; what is assumed is said to be."""
-    with pytest.raises(PriceUnknown):
-        Catalog.load().plan(film(Catalog.load()))
-    catalog = LiveCatalog(configuration).current()
-    made = catalog.plan(film(catalog))
-    assert made.estimate.maximum == 280_000_000
-    assert made.price.assumed
-    assert made.price.tiers[0].rates[0].usd == Decimal("0.28")
+    """The rest of the model stays as it came; what the operator assumes is said to be, and counts
+    though the catalog's own assumptions may not.
+    """
+    assert not Catalog.load().plan(film(Catalog.load())).price.assumed
+    live = LiveCatalog(configuration)
+    for catalog in (live.current(), live.allowing(assumed=False)):
+        made = catalog.plan(film(catalog))
+        assert made.estimate.maximum == 280_000_000
+        assert made.price.assumed
+        assert made.price.tiers[0].rates[0].usd == Decimal("0.28")
     model = catalog.named("hailuo-2.3")
     assert model is not None
     assert model.fallbacks == ("minimax/hailuo-02", "bytedance/seedance-1-pro")

@@ -308,9 +308,16 @@ def test_money_is_bounded_before_it_is_spent() -> None:
     with pytest.raises(MaxCostExceeded) as dear:
         plan("image", "flux-pro", most=39_999_999, prompt="x")
     assert dear.value.failure.metadata["maximum_usd_nanos"] == "40000000"
-    with pytest.raises(PriceUnknown):
-        plan("audio", "musicgen", most=USD, prompt="x")
     with pytest.raises(MaxCostExceeded):
         plan("image", "flux-pro", most=0, prompt="x")
-    unknown = plan("audio", "musicgen", prompt="x")
-    assert unknown.estimate == Estimate(None, None, None)
+    song = ModelRequest(Modality.AUDIO, "musicgen", {"prompt": "x"})
+    sure = Catalog.load(assumed=False)
+    assert sure.plan(song).estimate == Estimate(None, None, None)
+    with pytest.raises(PriceUnknown):
+        sure.plan(replace(song, max_cost_nanos=USD))
+    # The longest run on the dearest machine that it may be on.
+    most = plan("audio", "musicgen", prompt="x").estimate.maximum
+    assert most == 600 * 1_400_000
+    assert plan("audio", "musicgen", most=most, prompt="x").price.assumed
+    with pytest.raises(MaxCostExceeded):
+        plan("audio", "musicgen", most=most - 1, prompt="x")

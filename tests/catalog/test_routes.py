@@ -63,12 +63,15 @@ def test_what_the_check_may_cost_is_taken_off_the_bound() -> None:
 def test_an_unknown_part_makes_the_whole_unknown() -> None:
     """And a bound on it cannot be kept."""
     plan = CATALOG.plan(IMAGE)
-    unknown = Route(Candidates((plan,)), screening=CATALOG.plan(_music()))
+    sure = Catalog.load(assumed=False)
+    unknown = Route(Candidates((plan,)), screening=sure.plan(_music()))
     assert unknown.estimate == Estimate(None, None, None)
     asked = with_bound(10**12)
     check = screening_request(asked)
     with pytest.raises(PriceUnknown):
-        screened(asked, check, lambda _: CATALOG.plan(_music()), CATALOG.candidates)
+        screened(asked, check, lambda _: sure.plan(_music()), CATALOG.candidates)
+    assert Route(Candidates((plan,)), screening=CATALOG.plan(_music())).is_assumed
+    assert not Route(Candidates((plan,))).is_assumed
 
 
 def test_without_words_there_is_nothing_to_screen() -> None:

@@ -212,13 +212,13 @@ async def test_a_shadow_lets_pass_and_counts(sandbox: Sandbox, open_gate: Opener
 async def test_an_unknown_price_is_refused_before_it_is_paid(
     sandbox: Sandbox, open_gate: Opener
 ) -> None:
-    """Under a budget; without one it runs, and its cost is unknown."""
+    """Under a budget; without one it runs, and its cost is unknown. Only where none is assumed."""
     tenants = (tenant("acme", budgets=(budget("b", 1000),)), tenant("free"))
     request = audio_pb2.GenerateAudioRequest(
         prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
     )
     async with (
-        open_gate(sandbox.url, tenants=tenants) as (_, gate),
+        open_gate(sandbox.url, tenants=tenants, allow_assumed_prices=False) as (_, gate),
         channel_of(gate.grpc_address, "acme") as bounded,
         channel_of(gate.grpc_address, "free") as free,
     ):
@@ -263,8 +263,9 @@ async def test_a_dry_run_says_what_would_be_refused(sandbox: Sandbox, open_gate:
     """Both kinds of it, by the budget that is in the way; nothing is held, counted or stored."""
     shadow = budget("trial", 0, shadow=True)
     bounds = (budget("all", 3), budget("search", 1, label="team=search"), shadow)
+    acme = tenant("acme", budgets=bounds, allow_assumed_prices=False)
     async with (
-        open_gate(sandbox.url, tenants=(tenant("acme", budgets=bounds), BOSS)) as (_, gate),
+        open_gate(sandbox.url, tenants=(acme, BOSS)) as (_, gate),
         channel_of(gate.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)

@@ -118,10 +118,11 @@ class Catalog:
         optimises: bool = False,
         fans_out: bool = False,
         falls_back: bool = True,
+        assumed: bool = True,
     ) -> "Catalog":
-        """The catalog that comes with the server."""
+        """The catalog that comes with the server, with or without prices that are assumed."""
         return cls(
-            shipped(),
+            shipped(assumed=assumed),
             defaults={**DEFAULTS, **defaults},
             draw_seed=draw_seed,
             optimises=optimises,

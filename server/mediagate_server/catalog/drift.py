@@ -87,9 +87,11 @@ def newer_version(model: Model, newest: Runnable) -> Iterator[Finding]:
 
 
 def of_price(model: Model, today: date) -> Iterator[Finding]:
-    """That its price is unknown, or was read long ago."""
+    """That its price is unknown, assumed, or was read long ago."""
     if not is_priced(model):
         yield Finding(model.slug, Kind.PRICE, "has no known price")
+    elif model.price.assumed:
+        yield Finding(model.slug, Kind.PRICE, f"its price is {model.price.source}")
     elif is_old(model, today):
         as_of = model.price.as_of
         coarse = "" if as_of.count("-") == 2 else "up to "

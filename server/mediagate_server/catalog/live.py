@@ -1,5 +1,6 @@
 """The catalog in force: what comes with the server, the operator's own models, his defaults."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,13 +16,20 @@ def _shipped() -> Shelf:
     return Shelf.shipped()
 
 
-def catalog_of(settings: Settings) -> Catalog:
+def catalog_of(settings: Settings, *, assumed: bool | None = None) -> Catalog:
     """The catalog under these settings.
+
+    `assumed`: whether prices that it comes with may be assumed ones; None: as the settings say.
+    Where the operator himself says what a run of unknown cost is taken to cost, his word goes
+    before those. Prices in his own files are his in any case.
 
     Raises ConfigError: a file of models cannot be read or is wrong, with its line; two models share
     a name; a default is no model of its kind.
     """
+    allowed = settings.allow_assumed_prices if assumed is None else assumed
     shelf = _shipped().copy()
+    if not allowed or settings.assume_unknown_usd is not None:
+        shelf = shelf.without_assumed_prices()
     try:
         for path in settings.catalog_files:
             shelf.add(str(path), _text(path))
@@ -44,12 +52,16 @@ class LiveCatalog:
     def __init__(self, configuration: Configuration) -> None:
         """Raises ConfigError."""
         self._configuration = configuration
-        self._made: tuple[Settings, Catalog] | None = None
-        self._current: tuple[Settings, Catalog] | None = None
+        self._made: tuple[Settings, Mapping[bool, Catalog]] | None = None
+        self._current: tuple[Settings, Mapping[bool, Catalog]] | None = None
         configuration.check_with(self._make)
 
     def current(self) -> Catalog:
         """The catalog in force."""
+        return self.allowing(assumed=self._configuration.current.allow_assumed_prices)
+
+    def allowing(self, *, assumed: bool) -> Catalog:
+        """The catalog in force for whom it may or may not hold prices that are assumed."""
         settings = self._configuration.current
         if self._current is None or self._current[0] is not settings:
             if self._made is None or self._made[0] is not settings:
@@ -57,11 +69,12 @@ class LiveCatalog:
             self._current = self._made
         if self._current is None:
             raise RuntimeError("the catalog was not made")
-        return self._current[1]
+        return self._current[1][assumed]
 
     def _make(self, settings: Settings) -> None:
         """Read the files anew: they may have changed though no setting did."""
-        self._made = (settings, catalog_of(settings))
+        made = {assumed: catalog_of(settings, assumed=assumed) for assumed in (True, False)}
+        self._made = (settings, made)
 
 
 def _defaults(settings: Settings) -> dict[Modality, str]:

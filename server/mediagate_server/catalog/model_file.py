@@ -8,13 +8,14 @@ price_file.py).
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from mediagate_server.catalog import price_file
+from mediagate_server.catalog.hardware import UNKNOWN
 from mediagate_server.catalog.model import Model
 from mediagate_server.catalog.model_place import Place
 
@@ -32,6 +33,7 @@ OWN = (
 """What `like` does not take over."""
 
 _ADAPTER = TypeAdapter(Model)
+_NO_PRICE: Final = {"as_of": "", "source": ""}
 
 
 class ModelFileError(ValueError):
@@ -61,6 +63,11 @@ class Shelf:
     def copy(self) -> "Shelf":
         """Another one with the same models."""
         return Shelf(self._entries)
+
+    def without_assumed_prices(self) -> "Shelf":
+        """Another one in which a price that is assumed is not known."""
+        entries = {slug: entry.without_assumed_price() for slug, entry in self._entries.items()}
+        return Shelf(entries)
 
     def models(self) -> list[Model]:
         """All of them, in the order they were first named."""
@@ -95,10 +102,17 @@ class _Entry:
     table: Mapping[str, Any]
     model: Model
 
+    def without_assumed_price(self) -> "_Entry":
+        """The same where its price is no assumption; else without a price."""
+        if not self.model.price.assumed:
+            return self
+        return _Entry({**self.table, "price": _NO_PRICE}, replace(self.model, price=UNKNOWN))
 
-def shipped() -> list[Model]:
-    """The models that come with the server."""
-    return Shelf.shipped().models()
+
+def shipped(*, assumed: bool = True) -> list[Model]:
+    """The models that come with the server; not `assumed`: without prices that are."""
+    shelf = Shelf.shipped()
+    return (shelf if assumed else shelf.without_assumed_prices()).models()
 
 
 def read(file: str, text: str) -> list[Model]:

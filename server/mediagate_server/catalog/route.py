@@ -34,6 +34,12 @@ class Route(Struct, frozen=True):
         return self.candidates.plans[0]
 
     @property
+    def is_assumed(self) -> bool:
+        """Whether a price is among those of the estimate that is only assumed."""
+        screening = () if self.screening is None else (self.screening,)
+        return any(plan.price.assumed for plan in (*screening, *self.candidates.plans))
+
+    @property
     def estimate(self) -> Estimate:
         """The sum over screening, every output and every fallback."""
         chain = self.candidates.estimate

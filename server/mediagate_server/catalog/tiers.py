@@ -48,12 +48,16 @@ class _Offer:
     unmet: tuple[str, ...]
 
     @property
-    def rank(self) -> tuple[int, bool, int, int, str]:
-        """The best comes first: what does the most, then what costs the least."""
+    def rank(self) -> tuple[int, bool, bool, int, int, str]:
+        """The best comes first: what does the most, then what costs the least.
+
+        An assumption is never cheaper than a price that is known.
+        """
         estimate = self.plan.whole
         return (
             len(self.unmet),
             estimate.expected is None,
+            self.plan.price.assumed,
             estimate.expected or 0,
             estimate.maximum or 0,
             self.plan.slug,
@@ -198,9 +202,11 @@ def _passed_over(offer: _Offer, best: _Offer) -> Alternative:
         reason = f"does not honour {', '.join(offer.unmet)}"
     elif offer.plan.whole.expected is None:
         reason = "its price is not known"
+    elif offer.plan.price.assumed and not best.plan.price.assumed:
+        reason = "its price is only assumed"
     else:
         reason = "costs more"
-    if offer.rank[1:4] == best.rank[1:4] and len(offer.unmet) == len(best.unmet):
+    if offer.rank[1:5] == best.rank[1:5] and len(offer.unmet) == len(best.unmet):
         reason = "costs the same"
     return Alternative(offer.plan.slug, offer.plan.whole, reason)
 

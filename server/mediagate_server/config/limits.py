@@ -44,6 +44,13 @@ class TenantLimits:
         usual = self._configuration.current.store_inputs
         return usual if own is None or own.store_inputs is None else own.store_inputs
 
+    def allow_assumed_prices(self, tenant: str) -> bool:
+        """Whether a tenant's calls may be bounded and settled by prices that are assumed."""
+        own = self.tenant(tenant)
+        if own is None or own.allow_assumed_prices is None:
+            return self._configuration.current.allow_assumed_prices
+        return own.allow_assumed_prices
+
     def budgets(self, tenant: str) -> Sequence[Budget]:
         """What bounds a tenant's spending."""
         own = self.tenant(tenant)

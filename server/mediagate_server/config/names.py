@@ -48,6 +48,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "max_open_rpcs": "max_open_rpcs",
             "assume_unknown_usd": "assume_unknown_usd",
             "allow_weaker_safety": "allow_weaker_safety",
+            "allow_assumed_prices": "allow_assumed_prices",
         },
         "media": {
             "output_max_bytes": "output_max_bytes",

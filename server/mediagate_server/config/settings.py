@@ -182,7 +182,9 @@ class Settings(BaseModel):
     """Generations of a tenant at once; 0 is no limit."""
 
     assume_unknown_usd: AssumedUsd = None
-    """What a run is taken to cost where nobody knows; unset: it is unknown."""
+    """What a run is taken to cost where nobody knows; unset: as the catalog assumes, or unknown."""
+    allow_assumed_prices: bool = True
+    """Whether a price that the catalog only assumes may bound a call and settle it."""
     allow_weaker_safety: bool = False
     """Whether callers may weaken or switch off the safety checks of models by the models' own
     inputs."""

@@ -156,6 +156,8 @@ class Tenant(BaseModel):
     """None: as for all, like the next two; 0: no limit."""
     max_in_flight: Limit | None = None
     store_inputs: StoreInputs | None = None
+    allow_assumed_prices: bool | None = None
+    """None: as for all."""
     budgets: tuple[Budget, ...] = ()
     webhook_url: WebhookUrl = Field(default="", repr=False)
     """Told when a budget passes a threshold, as callers' webhooks are."""

@@ -192,6 +192,7 @@ def _price(schedule: PriceSchedule) -> models_pb2.PriceSchedule:
         tiers=[_tier(tier) for tier in schedule.tiers],
         price_date=schedule.as_of,
         source=schedule.source,
+        assumed=schedule.assumed,
     )
 
 

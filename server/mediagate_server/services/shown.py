@@ -154,6 +154,8 @@ def route(taken: Route) -> plan_pb2.Plan:
             expected_usd_nanos=whole.expected,
             maximum_usd_nanos=whole.maximum,
             price_date=planned.price.as_of,
+            state=_estimate_state(taken),
+            price_source=planned.price.source,
         ),
         fallback_models=[plan.slug for plan in taken.candidates.plans[1:]],
         target=planned.target,
@@ -163,6 +165,14 @@ def route(taken: Route) -> plan_pb2.Plan:
             for skipped in taken.candidates.skipped
         ],
     )
+
+
+def _estimate_state(taken: Route) -> cost_pb2.CostState.ValueType:
+    """How sure an estimate is; unset where it is unknown."""
+    if taken.estimate.expected is None:
+        return cost_pb2.COST_STATE_UNSPECIFIED
+    assumed = taken.is_assumed
+    return cost_pb2.COST_STATE_ASSUMED if assumed else cost_pb2.COST_STATE_ESTIMATED
 
 
 def choice(receipt: Mapping[str, Any] | None) -> plan_pb2.ModelChoice | None:

@@ -163,7 +163,11 @@ type CostEstimate struct {
 	// The most, in nano-dollars: what is reserved when the call is accepted.
 	MaximumUsdNanos *int64 `protobuf:"varint,3,opt,name=maximum_usd_nanos,json=maximumUsdNanos,proto3,oneof" json:"maximum_usd_nanos,omitempty"`
 	// The date of the list price used.
-	PriceDate     string `protobuf:"bytes,4,opt,name=price_date,json=priceDate,proto3" json:"price_date,omitempty"`
+	PriceDate string `protobuf:"bytes,4,opt,name=price_date,json=priceDate,proto3" json:"price_date,omitempty"`
+	// ESTIMATED by list prices, or ASSUMED where one of the prices is an assumption. Unset: unknown.
+	State CostState `protobuf:"varint,5,opt,name=state,proto3,enum=mediagate.v1.CostState" json:"state,omitempty"`
+	// Where the price of the model that would run was read, or what is assumed and why.
+	PriceSource   string `protobuf:"bytes,6,opt,name=price_source,json=priceSource,proto3" json:"price_source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,6 +226,20 @@ func (x *CostEstimate) GetMaximumUsdNanos() int64 {
 func (x *CostEstimate) GetPriceDate() string {
 	if x != nil {
 		return x.PriceDate
+	}
+	return ""
+}
+
+func (x *CostEstimate) GetState() CostState {
+	if x != nil {
+		return x.State
+	}
+	return CostState_COST_STATE_UNSPECIFIED
+}
+
+func (x *CostEstimate) GetPriceSource() string {
+	if x != nil {
+		return x.PriceSource
 	}
 	return ""
 }
@@ -328,13 +346,15 @@ const file_mediagate_v1_cost_proto_rawDesc = "" +
 	"\n" +
 	"price_date\x18\x03 \x01(\tR\tpriceDateB\f\n" +
 	"\n" +
-	"_usd_nanos\"\xf9\x01\n" +
+	"_usd_nanos\"\xcb\x02\n" +
 	"\fCostEstimate\x12'\n" +
 	"\rlow_usd_nanos\x18\x01 \x01(\x03H\x00R\vlowUsdNanos\x88\x01\x01\x121\n" +
 	"\x12expected_usd_nanos\x18\x02 \x01(\x03H\x01R\x10expectedUsdNanos\x88\x01\x01\x12/\n" +
 	"\x11maximum_usd_nanos\x18\x03 \x01(\x03H\x02R\x0fmaximumUsdNanos\x88\x01\x01\x12\x1d\n" +
 	"\n" +
-	"price_date\x18\x04 \x01(\tR\tpriceDateB\x10\n" +
+	"price_date\x18\x04 \x01(\tR\tpriceDate\x12-\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x17.mediagate.v1.CostStateR\x05state\x12!\n" +
+	"\fprice_source\x18\x06 \x01(\tR\vpriceSourceB\x10\n" +
 	"\x0e_low_usd_nanosB\x15\n" +
 	"\x13_expected_usd_nanosB\x14\n" +
 	"\x12_maximum_usd_nanos\"\xe9\x02\n" +
@@ -381,13 +401,14 @@ var file_mediagate_v1_cost_proto_goTypes = []any{
 }
 var file_mediagate_v1_cost_proto_depIdxs = []int32{
 	0, // 0: mediagate.v1.Cost.state:type_name -> mediagate.v1.CostState
-	4, // 1: mediagate.v1.Usage.media_duration:type_name -> google.protobuf.Duration
-	4, // 2: mediagate.v1.Usage.run_duration:type_name -> google.protobuf.Duration
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0, // 1: mediagate.v1.CostEstimate.state:type_name -> mediagate.v1.CostState
+	4, // 2: mediagate.v1.Usage.media_duration:type_name -> google.protobuf.Duration
+	4, // 3: mediagate.v1.Usage.run_duration:type_name -> google.protobuf.Duration
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_cost_proto_init() }

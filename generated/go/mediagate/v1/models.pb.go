@@ -574,8 +574,10 @@ type PriceSchedule struct {
 	Tiers []*PriceTier `protobuf:"bytes,1,rep,name=tiers,proto3" json:"tiers,omitempty"`
 	// The date of the price list, as coarse as it is known.
 	PriceDate string `protobuf:"bytes,2,opt,name=price_date,json=priceDate,proto3" json:"price_date,omitempty"`
-	// Where the prices were read.
-	Source        string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// Where the prices were read; of an assumed price, what is assumed and why.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// True where no list price is known: what it settles is ASSUMED.
+	Assumed       bool `protobuf:"varint,4,opt,name=assumed,proto3" json:"assumed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -629,6 +631,13 @@ func (x *PriceSchedule) GetSource() string {
 		return x.Source
 	}
 	return ""
+}
+
+func (x *PriceSchedule) GetAssumed() bool {
+	if x != nil {
+		return x.Assumed
+	}
+	return false
 }
 
 // Prices that hold under some criteria.
@@ -1792,12 +1801,13 @@ const file_mediagate_v1_models_proto_rawDesc = "" +
 	"\n" +
 	"\b_minimumB\n" +
 	"\n" +
-	"\b_maximum\"u\n" +
+	"\b_maximum\"\x8f\x01\n" +
 	"\rPriceSchedule\x12-\n" +
 	"\x05tiers\x18\x01 \x03(\v2\x17.mediagate.v1.PriceTierR\x05tiers\x12\x1d\n" +
 	"\n" +
 	"price_date\x18\x02 \x01(\tR\tpriceDate\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"t\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x18\n" +
+	"\aassumed\x18\x04 \x01(\bR\aassumed\"t\n" +
 	"\tPriceTier\x128\n" +
 	"\bcriteria\x18\x01 \x03(\v2\x1c.mediagate.v1.PriceCriterionR\bcriteria\x12-\n" +
 	"\x05rates\x18\x02 \x03(\v2\x17.mediagate.v1.PriceRateR\x05rates\"\x96\x01\n" +

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mediagate/v1/cost.proto\x12\x0cmediagate.v1\x1a\x1egoogle/protobuf/duration.proto\"h\n\x04\x43ost\x12\x16\n\tusd_nanos\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.mediagate.v1.CostState\x12\x12\n\nprice_date\x18\x03 \x01(\tB\x0c\n\n_usd_nanos\"\xbe\x01\n\x0c\x43ostEstimate\x12\x1a\n\rlow_usd_nanos\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12\x65xpected_usd_nanos\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11maximum_usd_nanos\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x12\n\nprice_date\x18\x04 \x01(\tB\x10\n\x0e_low_usd_nanosB\x15\n\x13_expected_usd_nanosB\x14\n\x12_maximum_usd_nanos\"\x99\x02\n\x05Usage\x12\x19\n\x0cinput_tokens\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1d\n\x10input_characters\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06images\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x31\n\x0emedia_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0crun_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x13\n\x11_input_charactersB\t\n\x07_images*\xa4\x01\n\tCostState\x12\x1a\n\x16\x43OST_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OST_STATE_ESTIMATED\x10\x01\x12\x16\n\x12\x43OST_STATE_SETTLED\x10\x02\x12\x16\n\x12\x43OST_STATE_UNKNOWN\x10\x03\x12\x16\n\x12\x43OST_STATE_ASSUMED\x10\x04\x12\x19\n\x15\x43OST_STATE_RECONCILED\x10\x05\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mediagate/v1/cost.proto\x12\x0cmediagate.v1\x1a\x1egoogle/protobuf/duration.proto\"h\n\x04\x43ost\x12\x16\n\tusd_nanos\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.mediagate.v1.CostState\x12\x12\n\nprice_date\x18\x03 \x01(\tB\x0c\n\n_usd_nanos\"\xfc\x01\n\x0c\x43ostEstimate\x12\x1a\n\rlow_usd_nanos\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12\x65xpected_usd_nanos\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11maximum_usd_nanos\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x12\n\nprice_date\x18\x04 \x01(\t\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.mediagate.v1.CostState\x12\x14\n\x0cprice_source\x18\x06 \x01(\tB\x10\n\x0e_low_usd_nanosB\x15\n\x13_expected_usd_nanosB\x14\n\x12_maximum_usd_nanos\"\x99\x02\n\x05Usage\x12\x19\n\x0cinput_tokens\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x1d\n\x10input_characters\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06images\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x31\n\x0emedia_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0crun_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x13\n\x11_input_charactersB\t\n\x07_images*\xa4\x01\n\tCostState\x12\x1a\n\x16\x43OST_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OST_STATE_ESTIMATED\x10\x01\x12\x16\n\x12\x43OST_STATE_SETTLED\x10\x02\x12\x16\n\x12\x43OST_STATE_UNKNOWN\x10\x03\x12\x16\n\x12\x43OST_STATE_ASSUMED\x10\x04\x12\x19\n\x15\x43OST_STATE_RECONCILED\x10\x05\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mediagate.v1.cost_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.mediagate.v1P\001Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1'
-  _globals['_COSTSTATE']._serialized_start=657
-  _globals['_COSTSTATE']._serialized_end=821
+  _globals['_COSTSTATE']._serialized_start=719
+  _globals['_COSTSTATE']._serialized_end=883
   _globals['_COST']._serialized_start=73
   _globals['_COST']._serialized_end=177
   _globals['_COSTESTIMATE']._serialized_start=180
-  _globals['_COSTESTIMATE']._serialized_end=370
-  _globals['_USAGE']._serialized_start=373
-  _globals['_USAGE']._serialized_end=654
+  _globals['_COSTESTIMATE']._serialized_end=432
+  _globals['_USAGE']._serialized_start=435
+  _globals['_USAGE']._serialized_end=716
 # @@protoc_insertion_point(module_scope)

@@ -102,6 +102,8 @@ class CostEstimate(_message.Message):
     EXPECTED_USD_NANOS_FIELD_NUMBER: _builtins.int
     MAXIMUM_USD_NANOS_FIELD_NUMBER: _builtins.int
     PRICE_DATE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PRICE_SOURCE_FIELD_NUMBER: _builtins.int
     low_usd_nanos: _builtins.int
     """The least, in nano-dollars."""
     expected_usd_nanos: _builtins.int
@@ -110,6 +112,10 @@ class CostEstimate(_message.Message):
     """The most, in nano-dollars: what is reserved when the call is accepted."""
     price_date: _builtins.str
     """The date of the list price used."""
+    state: Global___CostState.ValueType
+    """ESTIMATED by list prices, or ASSUMED where one of the prices is an assumption. Unset: unknown."""
+    price_source: _builtins.str
+    """Where the price of the model that would run was read, or what is assumed and why."""
     def __init__(
         self,
         *,
@@ -117,10 +123,12 @@ class CostEstimate(_message.Message):
         expected_usd_nanos: _builtins.int | None = ...,
         maximum_usd_nanos: _builtins.int | None = ...,
         price_date: _builtins.str = ...,
+        state: Global___CostState.ValueType = ...,
+        price_source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_usd_nanos", b"_expected_usd_nanos", "_low_usd_nanos", b"_low_usd_nanos", "_maximum_usd_nanos", b"_maximum_usd_nanos", "expected_usd_nanos", b"expected_usd_nanos", "low_usd_nanos", b"low_usd_nanos", "maximum_usd_nanos", b"maximum_usd_nanos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_usd_nanos", b"_expected_usd_nanos", "_low_usd_nanos", b"_low_usd_nanos", "_maximum_usd_nanos", b"_maximum_usd_nanos", "expected_usd_nanos", b"expected_usd_nanos", "low_usd_nanos", b"low_usd_nanos", "maximum_usd_nanos", b"maximum_usd_nanos", "price_date", b"price_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_usd_nanos", b"_expected_usd_nanos", "_low_usd_nanos", b"_low_usd_nanos", "_maximum_usd_nanos", b"_maximum_usd_nanos", "expected_usd_nanos", b"expected_usd_nanos", "low_usd_nanos", b"low_usd_nanos", "maximum_usd_nanos", b"maximum_usd_nanos", "price_date", b"price_date", "price_source", b"price_source", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_usd_nanos: _TypeAlias = _typing.Literal["expected_usd_nanos"]  # noqa: Y015
     _WhichOneofArgType__expected_usd_nanos: _TypeAlias = _typing.Literal["_expected_usd_nanos", b"_expected_usd_nanos"]  # noqa: Y015

@@ -321,10 +321,13 @@ class PriceSchedule(_message.Message):
     TIERS_FIELD_NUMBER: _builtins.int
     PRICE_DATE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    ASSUMED_FIELD_NUMBER: _builtins.int
     price_date: _builtins.str
     """The date of the price list, as coarse as it is known."""
     source: _builtins.str
-    """Where the prices were read."""
+    """Where the prices were read; of an assumed price, what is assumed and why."""
+    assumed: _builtins.bool
+    """True where no list price is known: what it settles is ASSUMED."""
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceTier]:
         """The first tier whose criteria all hold is used. None: the price is not known."""
@@ -335,10 +338,11 @@ class PriceSchedule(_message.Message):
         tiers: _abc.Iterable[Global___PriceTier] | None = ...,
         price_date: _builtins.str = ...,
         source: _builtins.str = ...,
+        assumed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["price_date", b"price_date", "source", b"source", "tiers", b"tiers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assumed", b"assumed", "price_date", b"price_date", "source", b"source", "tiers", b"tiers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,163 @@
+"""Prices that nobody publishes are assumed: they bound calls and budgets, and settle as ASSUMED."""
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import (
+    audio_pb2,
+    cost_pb2,
+    generation_pb2,
+    medium_pb2,
+    modality_pb2,
+    models_pb2,
+    options_pb2,
+    safety_pb2,
+)
+from mediagate_sandbox.server import Sandbox, SandboxSettings
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.model import Model, ModelStatus
+from mediagate_server.catalog.request import Modality
+from mediagate_server.config.tenants import Budget
+
+from .failures import reason_of
+from .gates import Opener, Stubs
+from .tenants import channel_of, tenant
+from .test_dropped_media_and_words import KINDS
+
+ASSUMED = [
+    model
+    for model in Catalog.load().models()
+    if model.price.assumed and model.status is ModelStatus.LIVE
+]
+AT_ONCE = SandboxSettings(
+    port=0,
+    time_scale=0,
+    token_time_scale=0,
+    creates_per_minute=None,
+    requests_per_minute=None,
+    small_files=True,
+)
+
+
+def call_of(model: Model, **options: Any) -> tuple[str, str, Any]:
+    """Its kind, its rpc, and a request that it takes."""
+    alone = options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE)
+    wanted = options_pb2.GenerationOptions(model=model.slug, fallback=alone, **options)
+    if model.modality is Modality.SAFETY:
+        request = safety_pb2.CheckSafetyRequest(content="Hello", options=wanted)
+        return "safety", "CheckSafety", request
+    kind = model.modality.value
+    made, method, _ = KINDS[kind]
+    parameters: dict[str, Any] = {}
+    if "text" in model.map:
+        parameters["text"] = "Good evening"
+    elif model.chat or "prompt" in model.map:
+        parameters["prompt"] = "a slow waltz"
+    for field in ("first_frame", "source_video"):
+        if field in model.map:
+            parameters[field] = medium_pb2.MediaInput(uri="https://example.com/a.png")
+    if kind != "text":
+        parameters["wait"] = Duration(seconds=60)
+    return kind, method, made(**parameters, options=wanted)
+
+
+def test_there_are_some() -> None:
+    """The default model of sounds among them; and of what can be called none has no price."""
+    assert "meta/musicgen" in [model.slug for model in ASSUMED]
+    live = [model for model in Catalog.load().models() if model.status is ModelStatus.LIVE]
+    assert [model.slug for model in live if not model.price.tiers] == []
+    assert all("assumed" in model.price.source for model in ASSUMED)
+
+
+async def test_each_is_foreseen_bounded_and_settled(open_gate: Opener) -> None:
+    """Told in the estimate, enough for a bound, and what it settles is no more than was held."""
+    async with Sandbox(AT_ONCE) as sandbox, open_gate(sandbox.url) as (stubs, _):
+        for model in ASSUMED:
+            kind, method, request = call_of(model)
+            asked = models_pb2.EstimateCostRequest(**{kind: request})
+            cost = (await stubs.models.EstimateCost(asked)).plan.cost
+            assert cost.state == cost_pb2.COST_STATE_ASSUMED, model.slug
+            assert "assumed" in cost.price_source
+            assert 0 <= cost.low_usd_nanos <= cost.expected_usd_nanos <= cost.maximum_usd_nanos
+            request.options.max_cost_usd_nanos = cost.maximum_usd_nanos
+            answer = await getattr(getattr(stubs, kind), method)(request)
+            made: generation_pb2.Generation = answer.generation
+            assert made.state == generation_pb2.Generation.STATE_SUCCEEDED, (model.slug, made.error)
+            assert made.cost.state == cost_pb2.COST_STATE_ASSUMED, (model.slug, made.cost)
+            assert cost.low_usd_nanos <= made.cost.usd_nanos <= cost.maximum_usd_nanos
+            request.options.max_cost_usd_nanos = cost.maximum_usd_nanos - 1
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await getattr(getattr(stubs, kind), method)(request)
+            assert reason_of(refused.value) == "MAX_COST_EXCEEDED"
+            shown = await stubs.models.GetModel(models_pb2.GetModelRequest(model=model.slug))
+            assert shown.model.price.assumed
+            assert shown.model.price.source == cost.price_source
+
+
+async def test_a_known_price_is_no_assumption(sandboxed: Stubs) -> None:
+    """The estimate says so; a fallback or a check whose price is assumed makes it one."""
+    kind, _, request = call_of(Catalog.load().find(Modality.IMAGE, "flux-pro"))
+    asked = models_pb2.EstimateCostRequest(**{kind: request})
+    assert (await sandboxed.models.EstimateCost(asked)).plan.cost.state == (
+        cost_pb2.COST_STATE_ESTIMATED
+    )
+    asked.image.options.screen_prompt = True
+    assert (await sandboxed.models.EstimateCost(asked)).plan.cost.state == (
+        cost_pb2.COST_STATE_ASSUMED
+    )
+
+
+async def refusal(call: Any) -> str:
+    """Why it is refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return reason_of(refused.value)
+
+
+async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_gate: Opener) -> None:
+    """For all, or for one tenant: then what has a bound is refused, and the rest costs UNKNOWN."""
+    song = audio_pb2.GenerateAudioRequest(
+        prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
+    )
+    bounded = audio_pb2.GenerateAudioRequest()
+    bounded.CopyFrom(song)
+    bounded.options.max_cost_usd_nanos = 10**9
+    tenants = (
+        tenant("plain"),
+        tenant("trusting", allow_assumed_prices=True),
+        tenant("saving", budgets=(Budget(name="b", period="month", limit_usd=10),)),  # type: ignore[arg-type]
+    )
+    for for_all in (True, False):
+        settings = {"tenants": tenants, "allow_assumed_prices": for_all}
+        async with open_gate(sandbox.url, **settings) as (_, gate):
+            answers = {}
+            for each in tenants:
+                async with channel_of(gate.grpc_address, each.id) as channel:
+                    audio = Stubs.on(channel).audio
+                    if for_all or each.id == "trusting":
+                        made = (await audio.GenerateAudio(bounded)).generation
+                        answers[each.id] = made.cost.state
+                    elif each.id == "plain":
+                        assert await refusal(audio.GenerateAudio(bounded)) == "PRICE_UNKNOWN"
+                        made = (await audio.GenerateAudio(song)).generation
+                        assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+                    else:
+                        assert await refusal(audio.GenerateAudio(song)) == "PRICE_UNKNOWN"
+            assert set(answers.values()) == {cost_pb2.COST_STATE_ASSUMED}
+
+
+@pytest.mark.parametrize("quality", ["ECONOMY", "STANDARD", "PREMIUM"])
+async def test_a_plain_prompt_finds_a_sound_of_each_quality(sandboxed: Stubs, quality: str) -> None:
+    """And its cost is known before."""
+    wanted = modality_pb2.Quality.Value(f"QUALITY_{quality}")
+    options = options_pb2.GenerationOptions(quality=wanted)
+    plan = (
+        await sandboxed.audio.GenerateAudio(
+            audio_pb2.GenerateAudioRequest(prompt="a waltz", validate_only=True, options=options)
+        )
+    ).plan
+    assert plan.model
+    assert plan.cost.HasField("maximum_usd_nanos")
