@@ -162,7 +162,8 @@ def check_refusal(error: grpc.aio.AioRpcError, kind: str, asked: dict[str, Any])
     assert error.code() in codes, error
     assert reason_of(error) in ("INVALID_REQUEST", "PARAMETER_UNSUPPORTED", "NO_MODEL_FITS"), error
     fields = {field.removeprefix(f"{kind}.").partition("[")[0] for field in fields_of(error)}
-    assert fields & {*asked, "prompt", "first_frame", "text", "lyrics"}
+    needed = {"prompt", "first_frame", "source_video", "source_audio", "text", "lyrics"}
+    assert fields & {*asked, *needed}
 
 
 async def estimated(stubs: Stubs, kind: str, request: Any) -> plan_pb2.Plan | None:
