@@ -30,6 +30,10 @@ class NoUpstream:
     def seconds_held(self) -> float:
         return 0.0
 
+    @property
+    def creates_per_second(self) -> float | None:
+        return None
+
     async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         raise AssertionError(model)
 

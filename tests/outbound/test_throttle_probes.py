@@ -153,3 +153,26 @@ def test_waits_that_are_kept_and_not_enough_grow() -> None:
         assert waits == sorted(waits)
         assert waits[-1] == most
         assert waits[0] >= (told or 0)
+
+
+def test_a_rate_that_upstream_tells_is_kept(virtually: Virtually) -> None:
+    """Six a minute, one at a time: after the first 429 there is no other; later all is tried."""
+
+    async def main() -> None:
+        rate = Rate(600)
+        rate.refused(now(), 5.0)
+        rate.reduce(6)
+        assert rate.reduced_to == 6
+        moments = []
+        for _ in range(12):
+            (await rate.reserve()).use()
+            moments.append(now())
+            rate.answered(now())
+        assert moments[0] - 1_000 == pytest.approx(5, abs=0.01)
+        assert min(b - a for a, b in pairwise(moments)) == pytest.approx(10, abs=0.01)
+        await asyncio.sleep(300)
+        assert rate.reduced_to is None
+        rate.reduce(6_000)
+        assert rate.reduced_to is None
+
+    virtually(main())

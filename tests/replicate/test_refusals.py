@@ -147,6 +147,28 @@ def test_where_the_wait_is_read(
     assert told.retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    ("body", "rate"),
+    [
+        (LOW_CREDIT, 6),
+        (b'{"detail":"Request was throttled. Your rate limit resets in ~30s."}', None),
+        (b'{"detail":"reduced to 0 requests per minute"}', None),
+        (b'{"detail":"reduced to 1234567 requests per minute"}', None),
+        (b'{"detail":["6 requests per minute"]}', 6),
+        (b'{"detail":null}', None),
+        (b"<html>6 requests per minute", None),
+    ],
+)
+def test_the_rate_that_an_account_is_reduced_to(body: bytes, rate: int | None) -> None:
+    """Only where a 429 of the API's own says so, and only what can be meant."""
+    told = failure(429, body)
+    assert isinstance(told, Refused)
+    assert told.per_minute == rate
+    other = failure(422, body)
+    assert isinstance(other, Refused)
+    assert other.per_minute is None
+
+
 def test_only_a_throttle_tells_to_wait() -> None:
     """A wait on any other refusal would be misread as a promise that it then works."""
     told = failure(422, b"{}", Retry_After="5")

@@ -1,6 +1,7 @@
 """Upstream's limit is met: the caller waits, told its place and when it starts, and is served."""
 
 import asyncio
+from itertools import pairwise
 
 import grpc
 import pytest
@@ -91,3 +92,30 @@ async def test_a_limit_that_outlasts_the_timeout_is_told_as_what_it_is(
     assert reason_of(caught.value) == "UPSTREAM_UNAVAILABLE"
     assert retry_after(caught.value)
     assert len(scripted.posted) == 3
+
+
+async def test_low_credit_is_waited_for_at_its_own_rate(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """Those behind are told when six a minute come to them, not when ten a second would."""
+    low = "Your rate is reduced to 6 requests per minute with a burst of 1 requests."
+    scripted.creates = [says(LIMIT | {"detail": low, "retry_after": 5}, 429), says(DONE, 201)]
+    names = []
+    for number in range(4):
+        request = text_pb2.GenerateTextRequest(prompt=f"Hello {number}", wait=Duration())
+        names.append((await stubs.text.GenerateText(request)).generation.id)
+        async with asyncio.timeout(10):
+            while not scripted.posted:  # noqa: ASYNC110 - it is the server's list
+                await asyncio.sleep(0)
+    waits: list[float] = []
+    async with asyncio.timeout(4):
+        while sorted(waits) != waits or len(waits) < 4:
+            found = [
+                await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=one))
+                for one in names
+            ]
+            shown = [one.generation for one in found if one.generation.queue_position]
+            shown.sort(key=lambda one: one.queue_position)
+            waits = [one.expected_start_time.ToDatetime().timestamp() for one in shown]
+    assert all(9.5 < b - a < 10.5 for a, b in pairwise(waits))
+    assert len(scripted.posted) == 1

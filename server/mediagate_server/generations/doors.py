@@ -57,6 +57,11 @@ class UpstreamDoor(Protocol):
         """Until the wait is over that upstream has asked for before the next create."""
         ...
 
+    @property
+    def creates_per_second(self) -> float | None:
+        """What upstream has reduced the account to; None: nothing of the kind."""
+        ...
+
     async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         """Exactly one POST, in this turn. Raises Refused or NoAnswer."""
         ...

@@ -78,6 +78,7 @@ class Generations:
             Claims(around.store),
             ChangeFeed(around.store),
             lambda: around.upstream.seconds_held,
+            lambda: around.upstream.creates_per_second,
         )
         self._living = Living(around, self._roll)
         self._overruns = Overruns(around, self._roll, self._living.keep)

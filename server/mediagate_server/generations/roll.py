@@ -19,7 +19,8 @@ class Roll:
     """Implements whole.Places. `doubt` is set whenever an attempt comes into doubt.
 
     `feed` is told whenever a version of a generation becomes durable. `seconds_held` tells how
-    long no create may be sent now, because upstream has asked for it.
+    long no create may be sent now, because upstream has asked for it, `reduced_rate` to how many a
+    second upstream has reduced the account, if it has.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class Roll:
         claims: Claims,
         feed: ChangeFeed,
         seconds_held: Callable[[], float] = lambda: 0.0,
+        reduced_rate: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.claims = claims
         self.feed = feed
         self._creates_per_second = creates_per_second
         self._clock = clock
         self._seconds_held = seconds_held
+        self._reduced_rate = reduced_rate
         self.queue = QueuePositions(clock)
         """Attempts that wait for the account's rate."""
         self._lives: dict[str, Life] = {}
@@ -83,7 +86,10 @@ class Roll:
         position = self.queue.position(attempt.id for attempt in record.attempts)
         if position is None:
             return record
-        seconds = self._seconds_held() + position / self._creates_per_second
+        rate, before = self._creates_per_second, position
+        if reduced := self._reduced_rate():
+            rate, before = reduced, position - 1  # The first goes as soon as the wait is over.
+        seconds = self._seconds_held() + before / rate
         at = self._clock.now() + timedelta(seconds=seconds)
         return replace(record, place=Place(position, at, seconds))
 

@@ -126,7 +126,8 @@ class Refused(UpstreamError):
 
     `invalid_fields` maps input names to upstream's description of what is wrong with them.
     `error` is the beginning of upstream's own text, to be classified and never shown. `was_slow`:
-    it took longer than a second to find out that no connection comes about.
+    it took longer than a second to find out that no connection comes about. `per_minute`: how many
+    creates upstream says that it grants now.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Refused(UpstreamError):
         invalid_fields: Mapping[str, str] | None = None,
         error: str = "",
         was_slow: bool = False,
+        per_minute: int | None = None,
     ) -> None:
         super().__init__(f"upstream refused: {refusal.value} (http status {http_status})")
         self.refusal = refusal
@@ -146,6 +148,7 @@ class Refused(UpstreamError):
         self.invalid_fields = dict(invalid_fields or {})
         self.error = error
         self.was_slow = was_slow
+        self.per_minute = per_minute
 
     @property
     def is_absent(self) -> bool:

@@ -34,7 +34,9 @@ _PROBLEM_MEMBERS = frozenset(
     {"title", "detail", "status", "type", "instance", "invalid_fields", "retry_after"}
 )
 """What the API's own errors consist of. Those of proxies that write JSON have more, or others."""
+_LONGEST_DETAIL = 1_000
 _RESETS_IN = re.compile(r"resets in ~?([0-9]{1,6}(?:\.[0-9]{1,6})?) ?s")
+_PER_MINUTE = re.compile(r"(?:^|[^0-9])([1-9][0-9]{0,4}) requests per minute")
 _LONGEST_WAIT = 86_400.0
 _LONGEST_KEPT = 60.0
 """Seconds. The limits are by the minute: who asks for more is kept waiting for no more."""
@@ -68,6 +70,7 @@ def failure_of(
         retry_after=(
             _retry_after(headers, document, now) if refusal is Refusal.THROTTLED else None
         ),
+        per_minute=_per_minute(document) if refusal is Refusal.THROTTLED else None,
         invalid_fields=invalid_fields(document) if refusal is Refusal.INPUT else None,
         error=body[:_MOST_TEXT].decode(errors="replace") if refusal in _MAY_REFUSE_CONTENT else "",
     )
@@ -108,6 +111,12 @@ def _document(body: bytes) -> dict[str, Any]:
         return parse_object(body).members
     except NoAnswer:
         return {}
+
+
+def _per_minute(document: Mapping[str, Any]) -> int | None:
+    """The rate that an account is reduced to, where a 429 says so: six a minute on low credit."""
+    told = _PER_MINUTE.search(str(document.get("detail", ""))[:_LONGEST_DETAIL])
+    return int(told[1]) if told else None
 
 
 def _retry_after(

@@ -71,6 +71,11 @@ class Door:
         """See doors.UpstreamDoor."""
         return max(self._held_until - asyncio.get_running_loop().time(), 0.0)
 
+    @property
+    def creates_per_second(self) -> float | None:
+        """See doors.UpstreamDoor."""
+        return None
+
     async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         """See doors.UpstreamDoor."""
         self._chance.breaks()

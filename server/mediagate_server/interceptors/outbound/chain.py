@@ -106,6 +106,11 @@ class Outbound(Upstream):
         """Until the wait that upstream has asked for before the next create is over."""
         return self._pace.seconds_held
 
+    @property
+    def creates_per_second(self) -> float | None:
+        """What upstream has reduced the account to; None: nothing of the kind."""
+        return self._pace.creates_per_second
+
     async def create(
         self, request: CreateRequest, *, model: str = OTHER, turn: Turn | None = None
     ) -> Prediction:

@@ -54,6 +54,8 @@ class Pace:
         except BaseException as failure:
             if isinstance(failure, Refused) and failure.refusal is Refusal.THROTTLED:
                 self._creates.refused(sent_at, _told(failure))
+                if failure.per_minute is not None:
+                    self._creates.reduce(failure.per_minute)
             else:
                 self._creates.answered(sent_at)
             raise
@@ -64,6 +66,12 @@ class Pace:
     def seconds_held(self) -> float:
         """Until the wait that upstream has asked for before the next create is over."""
         return self._creates.seconds_held
+
+    @property
+    def creates_per_second(self) -> float | None:
+        """What upstream has reduced the account to; None: nothing of the kind."""
+        reduced = self._creates.reduced_to
+        return None if reduced is None else reduced / 60.0
 
     def try_reserve_create(self) -> Turn | None:
         """Reserve a create's turn if it is free now and nobody waits for one."""

@@ -10,6 +10,8 @@ from mediagate_server.interceptors.outbound.turn import Turn
 
 _MINUTE = 60.0
 _BURST_SHARE = 20
+_REDUCED_FOR = 300.0
+"""Seconds until a rate that upstream has reduced is tried again: the account may be topped up."""
 _TICK = 1e-4
 
 
@@ -64,6 +66,10 @@ class Rate:
         """A reservation has ended: who waits for room reckons anew."""
         self._waiting = 0
         self._held_until = 0.0
+        self._per_minute = per_minute
+        self._reduced: tuple[int, _Bucket] | None = None
+        """What upstream said that it grants, where that is less."""
+        self._reduced_until = 0.0
 
     def try_reserve(self) -> Turn | None:
         """Reserve a turn if there is one now and nobody waits for it."""
@@ -117,6 +123,19 @@ class Rate:
         self.hold(self._throttle.refused(sent_at, _now(), told))
         self._changed.set()
 
+    def reduce(self, per_minute: int) -> None:
+        """Upstream says that it grants so many, one at a time: so many are sent for a while."""
+        if per_minute >= self._per_minute:
+            return
+        if self._reduced is None or self._reduced[0] != per_minute:
+            self._reduced = per_minute, _Bucket(1, per_minute / _MINUTE)
+        self._reduced_until = _now() + _REDUCED_FOR
+
+    @property
+    def reduced_to(self) -> int | None:
+        """What upstream said lately that it grants a minute, where that is less."""
+        return self._reduced[0] if self._reduced and _now() < self._reduced_until else None
+
     def answered(self, sent_at: float) -> None:
         """A create that was sent then was not refused by it."""
         if self._throttle.is_closed:
@@ -164,6 +183,8 @@ class Rate:
         Upstream's own limit was met, and it may be far below ours (6 a minute on low credit):
         a burst of all that waited would be refused whole, and each refusal costs an attempt.
         """
+        if self._reduced and _now() < self._reduced_until:
+            return (self._bucket, self._steady, self._reduced[1])
         if 0 < self._held_until > _now() - _MINUTE:
             return (self._bucket, self._steady)
         return (self._bucket,)
