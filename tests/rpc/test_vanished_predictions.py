@@ -16,6 +16,8 @@ from mediagate.v1 import (
     options_pb2,
     text_pb2,
 )
+from mediagate_sandbox.media import PictureRecipe, make
+from tests.outputs.served import file
 
 from .asking import ended
 from .clocks import Accelerated
@@ -125,6 +127,28 @@ async def test_one_that_the_list_shows_running_is_followed_on(
         made = await said(stubs)
     assert scripted.asked >= 30
     assert (made.state, made.cost.usd_nanos) == (State.STATE_SUCCEEDED, COST)
+
+
+async def test_one_of_several_may_vanish(scripted: ScriptedUpstream, open_gate: Opener) -> None:
+    """The others are kept; what they cost is known, and the whole is not."""
+    picture = make(PictureRecipe("a/b", "x", 1, 64, 64, "png"))
+    link = scripted.files.put("/a.png", file(picture, "image/png"))
+    metrics = {"image_output_count": 1, "predict_time": 1.0}
+    end = says({"id": ID, "status": "succeeded", "output": [link], "metrics": metrics}, 201)
+    scripted.creates, scripted.gets = [end, says(running(), 201), end], [gone()]
+    options = options_pb2.GenerationOptions(model="flux-pro")
+    request = image_pb2.GenerateImageRequest(prompt="x", count=3, options=options)
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+        made = (await stubs.image.GenerateImage(request)).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert made.HasField("partial")
+    errors = [image.error.message for image in made.images.images]
+    assert sum("the run is lost" in message for message in errors) == 1
+    assert errors.count("") == 2
+    assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    states = sorted(attempt.cost.state for attempt in made.attempts)
+    assert states == [cost_pb2.COST_STATE_SETTLED] * 2 + [cost_pb2.COST_STATE_UNKNOWN]
+    assert len(scripted.posted) == 3
 
 
 @pytest.mark.parametrize("seen", ["", "Hel"])
