@@ -52,6 +52,12 @@ GROUPS: Mapping[str, Sequence[str]] = {
 }
 """Which files under `tests` each group runs. A file may be named before it is there."""
 
+SHARED_OUT = frozenset(GROUPS) - {"noise"}
+"""Groups whose tests are shared out to WORKERS processes, for they wait most of their time. In the
+others it is measured how long things take: nothing may run beside a test.
+"""
+WORKERS = 2
+
 SECONDS_IN_ALL = 3_600
 """What all groups together may take on the machine that runs them for the record."""
 
@@ -139,7 +145,8 @@ def run_group(root: Path, group: str, files: Sequence[str], seed: int) -> Stamp:
     report.unlink(missing_ok=True)
     # Whoever interrupts this run leaves no stamp of an earlier one behind.
     (root / STAMPS / f"{group}.json").unlink(missing_ok=True)
-    status = _pytest(root, f"--junitxml={report}", *_there(root, files), seed=seed)
+    workers = ("-n", str(WORKERS), "--dist", "load") if group in SHARED_OUT else ()
+    status = _pytest(root, f"--junitxml={report}", *workers, *_there(root, files), seed=seed)
     stamp = Stamp(
         group=group,
         commit=before.commit,

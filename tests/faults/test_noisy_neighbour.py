@@ -35,7 +35,7 @@ from tests.faults.neighbours.upstream import running_upstream
 from tests.faults.neighbours.working_tenant import Report, WorkingTenant
 
 MEBIBYTE = 1024 * 1024
-QUICK_SECONDS, FULL_SECONDS = 0.3, 5.0
+QUICK_SECONDS, FULL_SECONDS = 0.3, 4.0
 STARTS_WORKERS = ("upload_of_empty_pieces_mp3", "model_small_values")
 """Attacks for which the gate starts the processes that work for it; they are counted from then on.
 """
