@@ -37,6 +37,7 @@ from mediagate_server.generations.doors import Surroundings, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
 from mediagate_server.generations.media_inputs import MediaInputs
+from mediagate_server.grpc_connections import close_connections, count_connections
 from mediagate_server.grpc_options import listen, server_options
 from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.operations import OperationsPort
@@ -86,6 +87,11 @@ _HASH_KEY: Final = "input-hash"
 _PAGE_KEY: Final = "page-token"
 """The same for the key that page tokens are signed with."""
 
+_QUIET_SECONDS: Final = 0.5
+"""At most so long, and a tenth of the drain, clients are given to learn of it: they have health
+checks, and whoever was told to come again later does."""
+_FLUSH_SECONDS: Final = 0.05
+"""gRPC writes the last answers once their handlers have ended."""
 _LAST_SECONDS: Final = 2.0
 """How long rpcs that were told to end may still take to do so."""
 
@@ -116,6 +122,7 @@ class Gate:
         self._set = AsSet(configuration, self._limits)
         self._catalog = LiveCatalog(configuration)
         self._observe = Observe()
+        self._errors = Errors()
         self._share = LoopShare()
         self._stop = asyncio.Event()
         self._ready = False
@@ -419,7 +426,7 @@ class Gate:
         telemetry.rpcs_open.set_function(lambda: admission.open)
         concerns = (
             self._observe,
-            Errors(),
+            self._errors,
             Auth(Keys(self._limits.tenants)),
             admission,
             RateLimit(self._limits.requests_per_minute),
@@ -435,12 +442,29 @@ class Gate:
         return model if self._catalog.current().with_slug(model) else OTHER
 
     async def _drain(self, server: grpc.aio.Server, generations: Generations) -> None:
-        """Say so, let nobody wait, end the rpcs. Nothing is cancelled upstream."""
+        """Say so, let nobody wait, end the rpcs with DRAINING. Nothing is cancelled upstream.
+
+        The server takes calls all the while, and refuses what would begin something: see
+        grpc_connections for what becomes of a call that it has not taken when it stops.
+        """
         self._ready = False
         await self._health.enter_graceful_shutdown()
         generations.drain()
-        await server.stop(self._configuration.current.drain_seconds)
+        if count_connections(self.grpc_address):
+            seconds = self._configuration.current.drain_seconds
+            quiet = min(seconds / 10, _QUIET_SECONDS)
+            await asyncio.sleep(quiet)
+            await self._until_idle(seconds - quiet)
+            self._errors.end_all()
+            await self._until_idle(_LAST_SECONDS)
+            await asyncio.sleep(_FLUSH_SECONDS)
+            close_connections(self.grpc_address)
+        await server.stop(_LAST_SECONDS)
         # `stop` does not wait for what handlers still have to close.
+        await self._until_idle(_LAST_SECONDS)
+
+    async def _until_idle(self, seconds: float) -> None:
+        """Until no rpc is open, or so long."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._observe.idle()

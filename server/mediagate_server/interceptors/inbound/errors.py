@@ -6,13 +6,13 @@ It knows the table of `status.py`, not what any failure means.
 import asyncio
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 import structlog
 from grpc_status import rpc_status
 
-from mediagate_server.errors import Failure, Internal, MediagateError
+from mediagate_server.errors import Draining, Failure, Internal, MediagateError
 from mediagate_server.interceptors.inbound.call import Call, Proceed
 from mediagate_server.status import code_for, status_of
 
@@ -25,19 +25,37 @@ _FRAMES: Final = 30
 class Errors:
     """Ends a failed rpc with a status and its typed details."""
 
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    def end_all(self) -> None:
+        """End every rpc that is open, and whichever still comes, with DRAINING.
+
+        gRPC would cancel them, and their callers would take that for somebody's wish.
+        """
+        self._draining = True
+        for task in tuple(self._tasks):
+            task.cancel()
+
     async def around(self, call: Call, proceed: Proceed) -> bytes | None:
         """Let a good end and a cancelled call pass; abort on anything else."""
+        task = asyncio.current_task()
+        if task is None or self._draining:
+            return await self._abort(call, _draining())
+        self._tasks.add(task)
         try:
             return await proceed(call)
         except (grpc.aio.AbortError, grpc.aio.InternalError):
             # Already answered, or nobody left to answer.
             raise
         except asyncio.CancelledError as stray:
-            if _is_cancelled():
+            if task.cancelling() > 1 or (task.cancelling() and not self._draining):
                 raise
             # A task that the handler waited for was cancelled, not the call. Passed on, gRPC
             # would leave the caller without any answer.
-            failure = _uncaught(call, stray)
+            failure = _draining() if task.cancelling() else _uncaught(call, stray)
+            task.uncancel()
             _let_go(stray)
         except MediagateError as error:
             failure = error.failure
@@ -45,6 +63,8 @@ class Errors:
         except Exception as error:  # noqa: BLE001 - total on purpose: nothing else may answer
             failure = _known_in(error) or _uncaught(call, error)
             _let_go(error)
+        finally:
+            self._tasks.discard(task)
         # Not within `except`: what is raised there refers to what was caught.
         return await self._abort(call, failure)
 
@@ -64,10 +84,10 @@ def _let_go(error: BaseException) -> None:
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
-def _is_cancelled() -> bool:
-    """Whether the call's own task was asked to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _draining() -> Failure:
+    return Draining(
+        "the gate is shutting down; send the same request again", retry_after=1.0
+    ).failure
 
 
 def _known_in(error: Exception) -> Failure | None:

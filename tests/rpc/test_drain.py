@@ -1,0 +1,123 @@
+"""A gate that ends sends every call away with DRAINING: none is cancelled, which says "my wish"."""
+
+import asyncio
+from collections import Counter
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mediagate.v1 import generations_pb2, media_pb2, text_pb2
+from mediagate_sandbox.server import Sandbox
+from mediagate_server.app import Gate
+
+from .asking import bill
+from .failures import reason_of
+from .gates import Opener, Stubs
+from .uploading import until
+
+OWN = (("grpc.use_local_subchannel_pool", 1),)
+CALLERS = 12
+
+
+async def ended(gate: Gate) -> None:
+    """End a gate while its callers are still there."""
+    await gate.__aexit__(None, None, None)
+
+
+async def ask_until(over: asyncio.Event, address: str, number: int, seen: Counter[str]) -> None:
+    """One raw stub that calls again and again on a connection of its own, and how that ended."""
+    async with grpc.aio.insecure_channel(address, options=OWN) as channel:
+        stubs = Stubs.on(channel)
+        while not over.is_set():
+            try:
+                match number % 3:
+                    case 0:
+                        await stubs.generations.ListGenerations(
+                            generations_pb2.ListGenerationsRequest(page_size=1)
+                        )
+                    case 1:
+                        await stubs.text.GenerateText(
+                            text_pb2.GenerateTextRequest(prompt="[[tokens=2]] x")
+                        )
+                    case _:
+                        request = text_pb2.StreamTextRequest(prompt="[[tokens=3 interval_ms=5]] x")
+                        async for _ in stubs.text.StreamText(request):
+                            pass
+            except grpc.aio.AioRpcError as error:
+                seen[error.code().name] += 1
+                has_details = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
+                if error.code() is grpc.StatusCode.UNAVAILABLE and not has_details:
+                    return  # The connection is closed: the gate has gone.
+                seen[reason_of(error)] += 1
+                await asyncio.sleep(0)
+            else:
+                seen["OK"] += 1
+
+
+@pytest.mark.parametrize("again", range(3))
+async def test_no_call_of_a_busy_gate_is_cancelled(
+    sandbox: Sandbox, open_gate: Opener, again: int
+) -> None:
+    """Whatever a call's place is when the gate ends: under way, within gRPC, on the wire."""
+    del again
+    seen: Counter[str] = Counter()
+    over = asyncio.Event()
+    async with open_gate(sandbox.url, creates_per_minute=60_000) as (_, gate):
+        callers = [
+            asyncio.create_task(ask_until(over, gate.grpc_address, number, seen))
+            for number in range(CALLERS)
+        ]
+        await until(lambda: seen["OK"] > 100)
+        await ended(gate)
+        over.set()
+        await asyncio.gather(*callers)
+    assert set(seen) <= {"OK", "UNAVAILABLE", "DRAINING"}
+    assert seen["DRAINING"] > 0
+
+
+async def test_what_heeds_no_drain_is_sent_away_at_its_end(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """An upload that stands still, and whoever watches the gate's health."""
+    async with open_gate(sandbox.url) as (stubs, gate):
+        upload = stubs.media.UploadMedia()
+        await upload.write(
+            media_pb2.UploadMediaRequest(metadata=media_pb2.UploadMetadata(media_type="text/plain"))
+        )
+        watch = health_pb2_grpc.HealthStub(stubs.channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await until(lambda: bool(gate._observe.in_flight))
+        await ended(gate)
+        for rest in (upload, _rest(watch)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await rest
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert reason_of(caught.value) == "DRAINING"
+
+
+async def _rest(call: grpc.aio.UnaryStreamCall[object, object]) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_a_waiting_paid_call_is_no_leaving(sandbox: Sandbox, open_gate: Opener) -> None:
+    """It is sent away, and what it began is cancelled by nobody, also with no grace at all."""
+    request = text_pb2.GenerateTextRequest(prompt="[[tokens=40 interval_ms=20]] x")
+    request.options.disconnect_grace.FromSeconds(0)
+    async with open_gate(sandbox.url) as (stubs, gate):
+        call = stubs.text.GenerateText(request)
+        while not (await bill(sandbox))["entries"]:
+            pass
+        await ended(gate)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert reason_of(caught.value) == "DRAINING"
+    async with open_gate(sandbox.url) as (stubs, _):
+        listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+        waited = await stubs.generations.WaitGeneration(
+            generations_pb2.WaitGenerationRequest(id=listed.generations[0].id)
+        )
+    assert waited.generation.text.text
+    (entry,) = (await bill(sandbox))["entries"]
+    assert entry["status"] == "succeeded"
