@@ -88,7 +88,7 @@ async def test_run_model_and_its_like(sandbox: Sandbox, sandboxed: Stubs, name: 
     assert not listed.generations
 
 
-@pytest.mark.parametrize("name", set(SWITCHES) - {"community"})
+@pytest.mark.parametrize("name", sorted(set(SWITCHES) - {"community"}))
 async def test_typed_rpcs(sandbox: Sandbox, sandboxed: Stubs, name: str) -> None:
     """The model's own inputs beside the contract's fields."""
     model, weaker = SWITCHES[name]
