@@ -136,6 +136,7 @@ def test_what_is_encoded_on_the_way_is_decoded(files: str, tmp_path: Path, codin
     [
         ("/echo%2C%2f%3A~%7E+%20;a?a=1&&b&c=%2F", "/echo%2C%2f%3A~%7E+%20;a?a=1&&b&c=%2F"),
         ("/echo/ä%2C?ü=%2c", "/echo/%C3%A4%2C?%C3%BC=%2c"),
+        ("/echo/a b%2C?c d", "/echo/a%20b%2C?c%20d"),
     ],
 )
 def test_links_are_asked_for_letter_for_letter(

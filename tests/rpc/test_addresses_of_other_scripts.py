@@ -30,6 +30,10 @@ INSIDE = [
     "https://127\u30020\u30020\u30021/ä",
     "https://\uff11\uff16\uff19.254.169.254/ä",
     "https://\uff4cocalhost/ä",
+    "https://\u2460\u2461\u2466.0.0.1/a",
+    "https://loc\u00adalhost/a",
+    "https://127.0.0.1\u200b/a",
+    "https://127.0.0\u2024\u0031/a",
     "https://[::ffff:127.0.0.1]/ä",
 ]
 LINK = {"type": "string", "format": "uri"}

@@ -151,7 +151,7 @@ def _decode(
 
 def _in_ascii(uri: str) -> str:
     """Return the link as a request holds it. What is ASCII stays as it is: it may be signed."""
-    if uri.isascii():
+    if uri.isascii() and " " not in uri:
         return uri
     parts = urllib.parse.urlsplit(uri)
     host = parts.netloc.encode("idna").decode("ascii")

@@ -47,7 +47,8 @@ const (
 	// The contract has it, this server does not yet.
 	// UNIMPLEMENTED. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_NOT_IMPLEMENTED ErrorReason = 5
-	// No model of this slug or alias.
+	// No model of this slug or alias. `nearest` in the metadata names those that may have been meant,
+	// where there are any, with commas between them.
 	// NOT_FOUND. Retry: no. Paid: no.
 	ErrorReason_ERROR_REASON_MODEL_NOT_FOUND ErrorReason = 6
 	// No such generation, or another tenant's.

@@ -46,7 +46,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     UNIMPLEMENTED. Retry: no. Paid: no.
     """
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 6
-    """No model of this slug or alias.
+    """No model of this slug or alias. `nearest` in the metadata names those that may have been meant,
+    where there are any, with commas between them.
     NOT_FOUND. Retry: no. Paid: no.
     """
     ERROR_REASON_GENERATION_NOT_FOUND: _ErrorReason.ValueType  # 7
@@ -226,7 +227,8 @@ ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 5
 UNIMPLEMENTED. Retry: no. Paid: no.
 """
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 6
-"""No model of this slug or alias.
+"""No model of this slug or alias. `nearest` in the metadata names those that may have been meant,
+where there are any, with commas between them.
 NOT_FOUND. Retry: no. Paid: no.
 """
 ERROR_REASON_GENERATION_NOT_FOUND: ErrorReason.ValueType  # 7

@@ -70,7 +70,8 @@ export enum ErrorReason {
   NOT_IMPLEMENTED = 5,
 
   /**
-   * No model of this slug or alias.
+   * No model of this slug or alias. `nearest` in the metadata names those that may have been meant,
+   * where there are any, with commas between them.
    * NOT_FOUND. Retry: no. Paid: no.
    *
    * @generated from enum value: ERROR_REASON_MODEL_NOT_FOUND = 6;

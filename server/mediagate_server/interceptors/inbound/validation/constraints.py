@@ -160,12 +160,11 @@ class WebhookUrl:
         """Whether it is no such URL. Says nothing of what it is: a URL may hold a secret."""
         if words := Https(self.high, plain=bool(self.reach.networks)).broken_by(value):
             return words
-        if not _is_sendable(value):
-            return "must be an https URL"
         parts = urlsplit(value)
         plainly = parts.scheme != "https"
-        if not self.reach.may_name(parts.hostname or "", plainly=plainly):
-            return "must not lead where this gate sends nothing"
+        for host in (parts.hostname or "", _sent_host(value)):
+            if not self.reach.may_name(host, plainly=plainly):
+                return "must not lead where this gate sends nothing"
         return None
 
 
@@ -205,14 +204,17 @@ class Https:
             return "must not have user info"
         if not parts.hostname or port_is_wrong or not self._may_use(parts):
             return "must be an https URL"
-        if not value.isascii() and not _is_sendable(value):
+        hosts = {parts.hostname}
+        if not value.isascii():
+            # As it will be sent: what a host of another script becomes is looked at, too.
+            hosts.add(_sent_host(value))
+        if not all(hosts):
             return "must have a host that can be looked up"
-        if self.public and self._is_private(parts):
+        if self.public and any(map(self._is_private, hosts)):
             return "must not lead into a private network"
         return None
 
-    def _is_private(self, parts: SplitResult) -> bool:
-        host = parts.hostname or ""
+    def _is_private(self, host: str) -> bool:
         return names_private_place(host) and not (self.loopback and _is_loopback(host))
 
     def _may_use(self, parts: SplitResult) -> bool:
@@ -221,12 +223,12 @@ class Https:
         return self.loopback and parts.scheme == "http" and _is_loopback(parts.hostname or "")
 
 
-def _is_sendable(value: str) -> bool:
+def _sent_host(value: str) -> str:
+    """The host of a URL in ASCII, as it is looked up; empty where there is none."""
     try:
-        parse_request_url(value)
+        return parse_request_url(value).raw_host or ""
     except ValueError:
-        return False
-    return True
+        return ""
 
 
 def _is_loopback(host: str) -> bool:
