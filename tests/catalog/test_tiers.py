@@ -232,6 +232,17 @@ def test_where_nobody_of_the_quality_can_it_is_refused(
         CATALOG.plan(request_)
 
 
+def test_the_default_gives_way_to_nobody_weaker() -> None:
+    """In safety class: who wants the others chooses by quality, or names one."""
+    guarded = Catalog.load(defaults={AUDIO: "speech-02-turbo"}, optimises=True)
+    like_this = nobody_named(AUDIO, text="Hello", reference_audio=PICTURE)
+    with pytest.raises(InvalidRequest) as refused:
+        guarded.plan(like_this)
+    assert [each.field for each in refused.value.failure.violations] == ["reference_audio"]
+    chosen = guarded.plan(replace(like_this, quality="economy"))
+    assert guarded.find(AUDIO, chosen.slug).safety.value == "open"
+
+
 def test_inputs_of_the_defaults_own_are_given_to_nobody_else() -> None:
     """They are one model's: where that cannot do it, the call is refused."""
     own = replace(nobody_named(AUDIO, text="Hello"), model_parameters={"top_k": 3})

@@ -20,6 +20,7 @@ from mediagate.v1 import (
     generations_pb2_grpc,
     image_pb2,
     image_pb2_grpc,
+    options_pb2,
     text_pb2,
     text_pb2_grpc,
 )
@@ -49,7 +50,12 @@ class Caller:
             self._texts.GenerateText(text_pb2.GenerateTextRequest(prompt="x"), wait_for_ready=True)
             if what == "text"
             else self._images.GenerateImage(
-                image_pb2.GenerateImageRequest(prompt="x", count=PICTURES), wait_for_ready=True
+                image_pb2.GenerateImageRequest(
+                    prompt="x",
+                    count=PICTURES,  # all by one run
+                    options=options_pb2.GenerationOptions(model="flux-schnell"),
+                ),
+                wait_for_ready=True,
             )
         )
         with contextlib.suppress(grpc.aio.AioRpcError):

@@ -193,20 +193,22 @@ class Catalog:
 
     def _default_plan(self, request: ModelRequest) -> Plan:
         """The default model's plan; where it cannot do what was asked, that of the cheapest of its
-        quality that can.
+        quality that can, and is no weaker in safety class.
 
         Inputs of a model's own are the default's: with them nobody else is chosen. What is too dear
         is only given to another where cost is optimised.
         """
+        default = self.find(request.modality, "")
         try:
-            tiers.check_kind(self.find(request.modality, ""), request)
+            tiers.check_kind(default, request)
             return self._named_plan(request)
         except MediagateError as error:
             about_cost = isinstance(error, MaxCostExceeded | PriceUnknown)
             if request.model_parameters or (about_cost and not self._optimises):
                 raise
-            choosing = replace(request, quality=self._default_quality(request))
-            return tiers.choose_instead(self._models, choosing, self._plan_of, error)
+            choosing = replace(request, quality=default.quality.value)
+            as_safe = (each for each in self._models if each.safety.rank >= default.safety.rank)
+            return tiers.choose_instead(as_safe, choosing, self._plan_of, error)
 
     def candidates(self, request: ModelRequest) -> Candidates:
         """The plan of `plan`, and behind it those of the models that take over where it fails.
