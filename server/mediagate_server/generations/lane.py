@@ -112,11 +112,16 @@ class Lane:
         return next((plan for plan in self._plans if plan.slug == attempt.model), None)
 
     async def run(self) -> None:
-        """To its end, from wherever it stands. Called again after StoreUnavailable."""
+        """To its end, from wherever it stands. Called again after StoreUnavailable.
+
+        While the gate drains, what waits to be sent ends as it stands: the next process sends it.
+        """
         while True:
             match self.attempt.state:
                 case AttemptState.QUEUED:
                     await self._take_turn()
+                    if self._is_left_waiting:
+                        return
                 case AttemptState.SUBMITTING:
                     await self._send()
                 case AttemptState.UNCONFIRMED:
@@ -202,11 +207,19 @@ class Lane:
         if self.attempt.state is not AttemptState.QUEUED:
             self._release()
             return  # The screening has ended it.
+        if self._is_left_waiting:
+            return
         now = self._around.clock.now()
         attempt = replace(self.attempt, state=AttemptState.SUBMITTING, sent_at=now)
         turn, self._reserved = self._reserved, None
         with self._posting.given(attempt.id, turn):
             await self._commit("submitting", attempt)
+
+    @property
+    def _is_left_waiting(self) -> bool:
+        """Whether it waits, without a turn, for the next process to send it."""
+        has_no_turn = self._reserved is None and self.attempt.state is AttemptState.QUEUED
+        return has_no_turn and self._whole.draining
 
     def _release(self) -> None:
         """Nothing is sent in the turn that was waited for."""
@@ -222,7 +235,7 @@ class Lane:
         if self.attempt.state is not AttemptState.QUEUED:
             return
         callers = self._whole.callers
-        while self._reserved is None:
+        while self._reserved is None and not self._whole.draining:
             await callers.wait_for_reconnect()
             await self._reserve(plan)
             if callers.all_disconnected:
@@ -236,8 +249,7 @@ class Lane:
         finally:
             self._places.served(waiting)
         if self._whole.draining:
-            self._release()
-            await asyncio.Event().wait()  # The next process sends it.
+            self._release()  # The next process sends it.
 
     async def _send(self) -> None:
         attempt, plan = self.attempt, self.plan
