@@ -169,7 +169,8 @@ def test_a_rate_that_upstream_tells_is_kept(virtually: Virtually) -> None:
             moments.append(now())
             rate.answered(now())
         assert moments[0] - 1_000 == pytest.approx(5, abs=0.01)
-        assert min(b - a for a, b in pairwise(moments)) == pytest.approx(10, abs=0.01)
+        assert {round(b - a, 1) for a, b in pairwise(moments)} == {10.5}
+        assert rate.seconds_held == pytest.approx(10 / 0.95, abs=0.01)
         await asyncio.sleep(300)
         assert rate.reduced_to is None
         rate.reduce(6_000)

@@ -64,7 +64,7 @@ class Pace:
 
     @property
     def seconds_held(self) -> float:
-        """Until the wait that upstream has asked for before the next create is over."""
+        """Until the wait before the next create is over that upstream has asked for."""
         return self._creates.seconds_held
 
     @property

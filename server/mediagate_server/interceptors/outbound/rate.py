@@ -10,6 +10,8 @@ from mediagate_server.interceptors.outbound.turn import Turn
 
 _MINUTE = 60.0
 _BURST_SHARE = 20
+_MARGIN = 0.95
+"""Of a reduced rate: what comes a moment before its token is refused, and waits for another."""
 _REDUCED_FOR = 300.0
 """Seconds until a rate that upstream has reduced is tried again: the account may be topped up."""
 _TICK = 1e-4
@@ -115,8 +117,12 @@ class Rate:
 
     @property
     def seconds_held(self) -> float:
-        """Until the wait that upstream has asked for is over."""
-        return max(self._held_until - _now(), 0.0)
+        """Until the wait is over that upstream has asked for, or that its reduced rate makes."""
+        held = max(self._held_until - _now(), 0.0)
+        if self.reduced_to is None:
+            return held
+        free = self._seconds_until_free()
+        return held if math.isinf(free) else max(held, free)
 
     def refused(self, sent_at: float, told: float | None) -> None:
         """A create that was sent then was refused by upstream's own limit: see Throttle."""
@@ -128,7 +134,7 @@ class Rate:
         if per_minute >= self._per_minute:
             return
         if self._reduced is None or self._reduced[0] != per_minute:
-            self._reduced = per_minute, _Bucket(1, per_minute / _MINUTE)
+            self._reduced = per_minute, _Bucket(1, per_minute * _MARGIN / _MINUTE)
         self._reduced_until = _now() + _REDUCED_FOR
 
     @property
