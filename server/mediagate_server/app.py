@@ -19,7 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mediagate_server import caller, telemetry
-from mediagate_server.as_set import AsSet
+from mediagate_server.as_set import AsSet, timing_of
 from mediagate_server.callbacks.sender import sending
 from mediagate_server.catalog import ages
 from mediagate_server.catalog.catalog import Catalog
@@ -291,7 +291,7 @@ class Gate:
             read_answer=AnswerChecks(self._workers).read,
             crash_marks=stack.enter_context(CrashMarks(settings.data_dir / "crash-marks")),
             hash_key=await self._store.key(_HASH_KEY),
-            timing=self._set.timing(),
+            timing=timing_of(settings),
             webhook_url=addresses.of if addresses else no_webhook,
         )
         generations = Generations(

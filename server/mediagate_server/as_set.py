@@ -1,7 +1,7 @@
 """What the parts of a gate ask its configuration, each time anew: it may be reloaded."""
 
 from mediagate_server.catalog.request import Modality
-from mediagate_server.config import Configuration
+from mediagate_server.config import Configuration, Settings
 from mediagate_server.config.limits import TenantLimits
 from mediagate_server.config.tenants import StoreInputs
 from mediagate_server.generations.doors import Timing
@@ -54,14 +54,14 @@ class AsSet:
             Modality.RAW: settings.run_timeout,
         }
 
-    def timing(self) -> Timing:
-        """How long creates may take."""
-        settings = self._configuration.current
-        return Timing(
-            post_timeout=settings.upstream_create_timeout,
-            absent_margin=settings.absent_margin,
-            api_error_margin=settings.api_error_margin,
-            sweep=settings.sweep_seconds,
-            first_sweep=min(1.0, settings.sweep_seconds),
-            reconcile=settings.reconcile_seconds,
-        )
+
+def timing_of(settings: Settings) -> Timing:
+    """How long creates may take. Read once, when a gate starts: no reload changes any of it."""
+    return Timing(
+        post_timeout=settings.upstream_create_timeout,
+        absent_margin=settings.absent_margin,
+        api_error_margin=settings.api_error_margin,
+        sweep=settings.sweep_seconds,
+        first_sweep=min(1.0, settings.sweep_seconds),
+        reconcile=settings.reconcile_seconds,
+    )

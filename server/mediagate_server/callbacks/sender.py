@@ -31,7 +31,7 @@ from mediagate_server.replacing import replace
 from mediagate_server.store.outbox import Callback, Outbox, Places
 from mediagate_server.store.port import StaleOwner
 from mediagate_server.store.records import Generation
-from mediagate_server.unexpected import broke
+from mediagate_server.unexpected import background_task, broke
 
 _AT_ONCE: Final = 64
 _OF_ONE_TENANT: Final = 16
@@ -96,8 +96,8 @@ class Sender:
         self._by_hand: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(
-            until_done("webhooks", self._run, self._clock, asyncio.Event())
+        self._running = background_task(
+            "webhooks", until_done("webhooks", self._run, self._clock, asyncio.Event())
         )
         return self
 
@@ -164,17 +164,14 @@ class Sender:
     def _begin(self, callback: Callback) -> None:
         self._tenants[callback.tenant] += 1
         self._hosts[_receiver(callback)] += 1
-        task = asyncio.create_task(self._deliver(callback))
+        task = background_task("webhook", self._deliver(callback))
         self._flying[callback.id] = task
-        task.add_done_callback(lambda task: self._landed(callback, task))
+        task.add_done_callback(lambda _: self._landed(callback))
 
-    def _landed(self, callback: Callback, task: "asyncio.Task[None]") -> None:
+    def _landed(self, callback: Callback) -> None:
         del self._flying[callback.id]
         _count_down(self._tenants, callback.tenant)
         _count_down(self._hosts, _receiver(callback))
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
-            broke("webhook", error, id=callback.id)
         self._outbox.changed.set()
 
     async def _pause(self, now: datetime) -> float:

@@ -14,7 +14,7 @@ from mediagate_server.catalog.model import Model, ModelKind, ModelStatus
 from mediagate_server.catalog.published import Runnable
 from mediagate_server.catalog.reference import Reference
 from mediagate_server.errors import InvalidRequest, MediagateError, ModelNotFound, Reason
-from mediagate_server.unexpected import broke
+from mediagate_server.unexpected import background_task, broke
 
 Find = Callable[[Reference], Awaitable[Runnable]]
 """Reads what upstream publishes. Raises MediagateError."""
@@ -99,7 +99,7 @@ class CatalogWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._watch(), name="catalog watch")
+        self._task = background_task("catalog watch", self._watch())
         return self
 
     async def __aexit__(

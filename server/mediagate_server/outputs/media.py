@@ -19,6 +19,7 @@ from mediagate_server.outputs.port import MediaStore
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.outputs.uploads import Uploads
 from mediagate_server.private_files import make_private, make_private_folder, tree
+from mediagate_server.unexpected import background_task
 from mediagate_server.worker_processes import WorkerProcesses
 
 
@@ -88,7 +89,7 @@ class Media:
     async def __aenter__(self) -> Self:
         self._stack.callback(self._inspector.close)
         await self._stack.enter_async_context(self.fetcher)
-        cleaning = asyncio.create_task(self.uploads.keep_clean())
+        cleaning = background_task("cleaning of uploads", self.uploads.keep_clean())
         self._stack.push_async_callback(_end, cleaning)
         return self
 
