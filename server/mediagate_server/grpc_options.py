@@ -12,9 +12,14 @@ from mediagate_server.config.address import listening, split_address
 _MOST_PENDING: Final = 16_000
 
 # Each figure was found by trying to break a server with it. More streams a connection let one peer
-# crowd out another's calls; a longer ping interval cuts clients that keep a silent stream alive;
-# sharing the port would let a second process take half of the calls unnoticed. Left to guess a
+# crowd out another's calls. A longer ping interval cuts clients that keep a silent stream alive: it
+# is half of the shortest that clients have (10 s), for pings that the network has moved together;
+# gRPC counts those for as long as a stream is silent, and the third is one too many. Sharing the
+# port would let a second process take half of the calls unnoticed. Left to guess a
 # connection's capacity, gRPC buffers 12 MB of a fast upload; half a MiB does as well.
+#
+# A peer whose network is gone is noticed by the keepalive timeout, which is TCP's alone
+# (TCP_USER_TIMEOUT); one that stands still, and whose kernel goes on answering, by the ping's.
 #
 # A burst of calls waits for the event loop inside gRPC, which by default begins to drop them at a
 # thousand, as CANCELLED and unseen by any handler; all streams of 32 connections may wait here.
@@ -33,8 +38,9 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.http2.lookahead_bytes", 512 * 1024),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.max_connection_idle_ms", 15 * 60_000),
     ("grpc.so_reuseport", 0),
 )

@@ -4,8 +4,9 @@ import asyncio
 import struct
 from typing import Final, Self
 
-SETTINGS, PING, GOAWAY = 4, 6, 7
+DATA, HEADERS, SETTINGS, PING, GOAWAY = 0, 1, 4, 6, 7
 ACK: Final = 1
+END_HEADERS: Final = 4
 MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE = 3, 4, 6
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -16,6 +17,8 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.seen: set[int] = set()
+        """Kinds of frames that the server has sent of its own accord."""
 
     @classmethod
     async def of(cls, address: str) -> Self:
@@ -31,10 +34,23 @@ class Peer:
     async def __aexit__(self, *_: object) -> None:
         self._writer.close()
 
-    def send(self, kind: int, flags: int, payload: bytes) -> None:
-        """A frame of the connection itself."""
+    def send(self, kind: int, flags: int, payload: bytes, *, stream: int = 0) -> None:
+        """A frame; without a stream, of the connection itself."""
         size = struct.pack(">I", len(payload))[1:]
-        self._writer.write(size + bytes((kind, flags)) + bytes(4) + payload)
+        head = size + bytes((kind, flags)) + stream.to_bytes(4)
+        self._writer.write(head + payload)
+
+    def call(self, path: str) -> None:
+        """Begin an rpc as stream 1; its message is what is sent as DATA."""
+
+        def literal(name: bytes, value: str) -> bytes:
+            return name + bytes((len(value),)) + value.encode()
+
+        # HPACK without a table of its own: POST, http, then names by the static table or in full.
+        named = bytes((0, 2)) + b"te"
+        headers = bytes((0x83, 0x86)) + literal(b"\x04", path) + literal(b"\x01", "x")
+        headers += literal(b"\x0f\x10", "application/grpc") + literal(named, "trailers")
+        self.send(HEADERS, END_HEADERS, headers, stream=1)
 
     async def receive(self, kind: int, flags: int = 0) -> bytes:
         """The next such frame; others are passed over. ConnectionError where GOAWAY comes."""
@@ -43,6 +59,8 @@ class Peer:
             payload = await self._reader.readexactly(int.from_bytes(head[:3]))
             if head[3] == GOAWAY:
                 raise ConnectionError(payload[8:].decode())
+            if not head[4] & ACK:
+                self.seen.add(head[3])
             if (head[3], head[4]) == (kind, flags):
                 return payload
 

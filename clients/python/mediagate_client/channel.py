@@ -70,7 +70,9 @@ def channel_options(extra: Mapping[str, str | int] | None = None) -> list[tuple[
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
         # A video is silent for minutes, and so is a queue: a dead connection must be noticed.
         "grpc.keepalive_time_ms": 30_000,
+        # The first is TCP's alone, for a network that is gone; the second for a gate that hangs.
         "grpc.keepalive_timeout_ms": 10_000,
+        "grpc.http2.ping_timeout_ms": 10_000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
         # This client sends again what may be sent again, by one rule for reads and paid calls.
@@ -79,8 +81,6 @@ def channel_options(extra: Mapping[str, str | int] | None = None) -> list[tuple[
         "grpc.initial_reconnect_backoff_ms": 200,
         "grpc.max_reconnect_backoff_ms": 5_000,
         "grpc.service_config": service_config(),
-        # The config above is the one that counts, whatever a name server may say.
-        "grpc.service_config_disable_resolution": 1,
     }
     options.update(extra or {})
     return list(options.items())
