@@ -108,6 +108,26 @@ async def test_an_empty_version_is_none(scripted: ScriptedUpstream, stubs: Stubs
     assert shown.model.slug == slug
 
 
+async def test_the_version_that_the_catalog_has_is_the_model(
+    scripted: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """By slug and version, or by the version alone; another version is none of the catalog's."""
+    slug = "stability-ai/sdxl"
+    shown = await stubs.models.GetModel(models_pb2.GetModelRequest(model=slug))
+    version = shown.model.version
+    for name in (f"{slug}:{version}", version, version.upper()):
+        found = await stubs.models.GetModel(models_pb2.GetModelRequest(model=name))
+        assert found.model.slug == slug
+        options = options_pb2.GenerationOptions(model=name)
+        request = image_pb2.GenerateImageRequest(prompt="x", options=options, validate_only=True)
+        assert (await stubs.image.GenerateImage(request)).plan.model == slug
+    options = options_pb2.GenerationOptions(model=f"{slug}:{'0' * 64}")
+    with pytest.raises(grpc.aio.AioRpcError, match=f"did you mean {slug}") as caught:
+        await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x", options=options))
+    assert reason_of(caught.value) == "MODEL_NOT_FOUND"
+    assert not scripted.posted
+
+
 @pytest.mark.parametrize("official", [True, None])
 async def test_versions_of_an_official_model_are_not_shown(
     scripted: ScriptedUpstream, stubs: Stubs, official: bool | None

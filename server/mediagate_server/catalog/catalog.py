@@ -90,7 +90,7 @@ class Catalog:
         self._models = tuple(sorted(priced, key=lambda model: (model.modality, model.slug)))
         self._by_name: dict[str, Model] = {}
         for model in self._models:
-            for name in map(str.casefold, model.names):
+            for name in map(str.casefold, (*model.names, *model.pinned_names)):
                 if name in self._by_name:
                     raise ModelFileError(f"two models are called {name!r}")
                 self._by_name[name] = model

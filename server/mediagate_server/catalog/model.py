@@ -175,6 +175,11 @@ class Model:
         return (self.slug, *self.aliases, *self.stands_in_for)
 
     @property
+    def pinned_names(self) -> tuple[str, ...]:
+        """How Replicate's own clients name the version that is run here."""
+        return (f"{self.slug}:{self.version}", self.version) if self.version else ()
+
+    @property
     def max_output_tokens(self) -> int | None:
         """The most tokens it writes, where its own input says so."""
         rule = self.map.get("max_output_tokens")

@@ -14,7 +14,8 @@ def nearest_names(wanted: str, models: Iterable[tuple[str, ...]]) -> tuple[str, 
     """At most three names that are most like `wanted`, the likest first, and one of each model,
     which is given by its names.
     """
-    text = wanted.casefold()[:_LONGEST]
+    # A version says nothing of the name before it.
+    text = wanted.casefold().partition(":")[0][:_LONGEST]
     best = (max((_likeness(text, name.casefold()), name) for name in names) for names in models)
     ranked = sorted((one for one in best if one[0] >= _LEAST_LIKENESS), key=lambda one: -one[0])
     return tuple(name for _, name in ranked[:_MOST])

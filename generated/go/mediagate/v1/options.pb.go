@@ -194,7 +194,8 @@ func (FallbackPolicy_Mode) EnumDescriptor() ([]byte, []int) {
 // What every paid request may say about how it is run. All of it is optional.
 type GenerationOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Slug or alias of a model, as ListModels shows them. Empty: chosen by `quality`, or the
+	// Slug or alias of a model, as ListModels shows them; of a community model slug:version, too, where
+	// that is the version of the catalog. Empty: chosen by `quality`, or the
 	// operator's default model of the modality. Where that cannot do what is asked (a film to change,
 	// words to speak), the cheapest of its quality that can is run, and `choice` says so.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`

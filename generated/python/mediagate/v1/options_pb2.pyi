@@ -122,7 +122,8 @@ class GenerationOptions(_message.Message):
     REUSE_WITHIN_FIELD_NUMBER: _builtins.int
     MODEL_PARAMETERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Slug or alias of a model, as ListModels shows them. Empty: chosen by `quality`, or the
+    """Slug or alias of a model, as ListModels shows them; of a community model slug:version, too, where
+    that is the version of the catalog. Empty: chosen by `quality`, or the
     operator's default model of the modality. Where that cannot do what is asked (a film to change,
     words to speak), the cheapest of its quality that can is run, and `choice` says so.
     """

@@ -24,7 +24,8 @@ export const file_mediagate_v1_options: GenFile = /*@__PURE__*/
  */
 export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
   /**
-   * Slug or alias of a model, as ListModels shows them. Empty: chosen by `quality`, or the
+   * Slug or alias of a model, as ListModels shows them; of a community model slug:version, too, where
+   * that is the version of the catalog. Empty: chosen by `quality`, or the
    * operator's default model of the modality. Where that cannot do what is asked (a film to change,
    * words to speak), the cheapest of its quality that can is run, and `choice` says so.
    *
