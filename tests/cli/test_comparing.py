@@ -18,11 +18,11 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_breaks_with_the_sandbox(mediagate: Mediagate) -> None:
-    """Exit 0, a line for each price that is unknown, and a count."""
-    done = mediagate("catalog", "check", "hailuo-2.3", "flux-dev", "imagen-4")
+    """Exit 0, a line for each price that is assumed, and a count."""
+    done = mediagate("catalog", "check", "musicgen", "flux-dev", "imagen-4")
     assert done.exit_code == 0, done.output
-    assert "minimax/hailuo-2.3" in done.stdout
-    assert "has no known price" in done.stdout
+    assert "meta/musicgen" in done.stdout
+    assert "assumed: A100 80GB" in done.stdout
     assert "3 models" in done.stderr
     assert "0 of which break something" in done.stderr
 
@@ -55,6 +55,13 @@ def test_prices_alone_need_nobody(mediagate: Mediagate, monkeypatch: pytest.Monk
     monkeypatch.setenv("MEDIAGATE_UPSTREAM_URL", "http://127.0.0.1:9")
     done = mediagate("catalog", "check", "--offline", "--json", "gpt-5.2")
     assert done.exit_code == 0
+    [found] = json.loads(done.stdout)
+    assert (found["kind"], found["what"]) == (
+        "price",
+        "its price is assumed: the vendor's own list",
+    )
+    monkeypatch.setenv("MEDIAGATE_ALLOW_ASSUMED_PRICES", "false")
+    done = mediagate("catalog", "check", "--offline", "--json", "gpt-5.2")
     [found] = json.loads(done.stdout)
     assert (found["kind"], found["what"]) == ("price", "has no known price")
     # An upstream that is not there ends the command as it ends every other.
