@@ -30,6 +30,9 @@ def count(name: str, **labels: str) -> float:
     return telemetry.REGISTRY.get_sample_value(f"mediagate_{name}", labels) or 0.0
 
 
+LIMIT = throttled(None)
+
+
 @pytest.mark.parametrize("endpoint", ANSWERS)
 def test_an_answer_passes_through(virtually: Virtually, endpoint: str) -> None:
     """One request, its answer, nothing waited, one count."""
@@ -48,7 +51,7 @@ def test_an_answer_passes_through(virtually: Virtually, endpoint: str) -> None:
     ("endpoint", "tries"),
     [("get", 3), ("list", 3), ("model", 3), ("stream", 3), ("cancel", 5), ("upload", 3)],
 )
-@pytest.mark.parametrize("end", [DOUBT, DOWN, throttled(None)])
+@pytest.mark.parametrize("end", [DOUBT, DOWN, LIMIT])
 def test_reads_and_cancels_are_tried_again(
     virtually: Virtually, endpoint: str, tries: int, end: BaseException
 ) -> None:
@@ -61,6 +64,8 @@ def test_reads_and_cancels_are_tried_again(
         assert len(set(upstream.times())) == tries
         assert upstream.times()[-1] < 30
 
+        if end is LIMIT and endpoint in {"model", "upload"}:
+            return  # Their callers wait for a minute: test_unreachable_is_told_soon.py.
         upstream = Scripted(*[end] * 9)
         with pytest.raises(type(end)) as told:
             await ask(outbound(upstream), endpoint)

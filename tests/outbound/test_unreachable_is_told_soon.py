@@ -23,7 +23,7 @@ Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
         ("upload", 3.0, DOWN, 1),
         ("model", 0.1, DOWN, 3),
         ("model", 3.0, DOUBT, 3),
-        ("model", 3.0, Refused(Refusal.THROTTLED), 3),
+        ("get", 3.0, Refused(Refusal.THROTTLED), 3),
         ("get", 3.0, DOWN, 3),
         ("cancel", 3.0, DOWN, 5),
     ],
@@ -45,3 +45,25 @@ def test_what_a_caller_waits_for_is_not_tried_again(
 
     virtually(main())
     assert len(asked) == tries
+
+
+@pytest.mark.parametrize(("told", "tries"), [(5.0, 13), (1.0, 61), (0.0, 61)])
+@pytest.mark.parametrize("endpoint", ["model", "upload"])
+def test_a_limit_is_waited_for(
+    virtually: Virtually, endpoint: Any, told: float, tries: int
+) -> None:
+    """For a minute, which is what limits are made of, and never faster than is told."""
+    asked: list[float] = []
+
+    async def proceed() -> None:
+        asked.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.05)
+        raise Refused(Refusal.THROTTLED, retry_after=told)
+
+    async def main() -> None:
+        with pytest.raises(Refused):
+            await Retry(Random(1))(Call(endpoint), proceed)
+
+    virtually(main())
+    assert 60 <= asked[-1] + 0.05 - asked[0] < 60 + max(told, 1) + 0.1
+    assert len(asked) <= tries

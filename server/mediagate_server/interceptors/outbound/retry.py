@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from mediagate_server import telemetry
 from mediagate_server.interceptors.outbound.backoff import Backoff
@@ -38,6 +38,10 @@ _AWAITED = frozenset({"model", "upload"})
 """What a caller waits for, to whom nothing is promised yet."""
 _SLOW = 1.0
 """Seconds after which a connection that did not come about is not tried again for those."""
+_LONGEST_THROTTLED = 60.0
+"""Seconds that those are tried for where upstream's limit is met: it is one by the minute."""
+_SHORTEST_THROTTLED = 1.0
+"""Seconds between such tries, however short a wait is told."""
 
 
 class Retry:
@@ -45,6 +49,7 @@ class Retry:
 
     A cancel gets more because every second it is not heard is paid for. Where no connection came
     about for long, a caller who waits is told so: it would not come about the next time either.
+    Where upstream's limit is met, what a caller waits for is tried for a minute.
     """
 
     def __init__(
@@ -71,10 +76,14 @@ class Retry:
             is_away = isinstance(failure, Refused) and failure.refusal is Refusal.UNREACHABLE
             if _cause(failure) is None or (is_away and took > _SLOW and call.endpoint in _AWAITED):
                 raise
-            return await self._again(call, proceed, failure)
+            return await self._again(call, proceed, failure, started)
 
     async def _again(
-        self, call: Call, proceed: Callable[[], Awaitable[T]], failure: UpstreamError
+        self,
+        call: Call,
+        proceed: Callable[[], Awaitable[T]],
+        failure: UpstreamError,
+        started: float,
     ) -> T:
         """All that follows a first try that ended in `failure`."""
         first: UpstreamError | None = failure
@@ -90,11 +99,25 @@ class Retry:
             failure = state.outcome.exception() if state.outcome is not None else None
             self._counts[call.endpoint, _cause(failure) or _NO_ANSWER].inc()
 
+        def is_awaited_limit(state: RetryCallState) -> bool:
+            failure = state.outcome.exception() if state.outcome is not None else None
+            is_limit = isinstance(failure, Refused) and failure.refusal is Refusal.THROTTLED
+            return is_limit and call.endpoint in _AWAITED
+
+        def is_used_up(state: RetryCallState) -> bool:
+            if is_awaited_limit(state):
+                return asyncio.get_running_loop().time() - started >= _LONGEST_THROTTLED
+            return state.attempt_number >= _TRIES[call.endpoint]
+
+        def wait(state: RetryCallState) -> float:
+            seconds = self._wait(state)
+            return max(seconds, _SHORTEST_THROTTLED) if is_awaited_limit(state) else seconds
+
         # Made anew for each call: tenacity keeps a call's state in it.
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda failure: _cause(failure) is not None),
-            stop=stop_after_attempt(_TRIES[call.endpoint]),
-            wait=self._wait,
+            stop=is_used_up,
+            wait=wait,
             sleep=self._sleep,
             before_sleep=count,
             reraise=True,
