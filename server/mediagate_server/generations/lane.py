@@ -368,7 +368,7 @@ class Lane:
         """
         nobody = self._whole.has_told or self._whole.stop.asked or not self._has_tries_left()
         left = self._whole.seconds_left()
-        if nobody or left < SHORTEST_RUN:
+        if nobody or self._is_refused_content() or left < SHORTEST_RUN:
             return None
         return next_that_fits(self._plans, self.attempt.model, left * hope, self._usual)
 
