@@ -338,6 +338,7 @@ class Gate:
             self._set.timeouts,
             self._set.store_inputs,
             self._share,
+            self._limits.allows_next_when_unconfirmed,
         )
 
     def _callers_catalog(self) -> Catalog:

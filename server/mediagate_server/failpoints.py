@@ -13,7 +13,7 @@ it is durable and nobody has been told. The steps:
     accepted      upstream's answer: the prediction's id
     unconfirmed   no answer: the attempt is in doubt
     adopt         the prediction of an attempt in doubt was found
-    reopen        closes an attempt that was not taken, opens the next
+    reopen        closes an attempt that makes nothing, opens the next; or one of both
     unsent        the end of a generation whose last attempt was not taken
     settle        the record as upstream ended it, its cost in the ledger
     keep          what was made is kept: the end of a generation with media

@@ -180,6 +180,11 @@ attempts_misanswered = Counter(
     "Creates that upstream answered with the id of another's prediction; then looked for.",
     registry=REGISTRY,
 )
+attempts_beside = Counter(
+    "mediagate_attempts_beside",
+    "Creates that were sent while another of the same output was in doubt, as its caller wished.",
+    registry=REGISTRY,
+)
 attempts_overrun = Counter(
     "mediagate_attempts_overrun",
     "Creates that were paid after they had been declared absent. Any is worth an alarm.",

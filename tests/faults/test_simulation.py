@@ -18,7 +18,7 @@ AGAIN = 20
 def run_all(seeds: Iterable[int]) -> None:
     """All of them; says which failed, and what was met on the way."""
     failed: dict[int, str] = {}
-    generations = predictions = deaths = absent = overruns = 0
+    generations = predictions = deaths = absent = overruns = beside = 0
     for seed in seeds:
         try:
             outcome = simulate(seed)
@@ -32,10 +32,11 @@ def run_all(seeds: Iterable[int]) -> None:
         deaths += outcome.deaths
         absent += outcome.absent
         overruns += outcome.overruns
-    print(f"{generations=} {predictions=} {deaths=} {absent=} {overruns=}")
+        beside += outcome.beside
+    print(f"{generations=} {predictions=} {deaths=} {absent=} {overruns=} {beside=}")
     assert not failed
     # Seeds under which nothing ever goes wrong would show nothing.
-    assert min(deaths, absent, overruns) > 0
+    assert min(deaths, absent, overruns, beside) > 0
 
 
 @pytest.mark.timeout(180)

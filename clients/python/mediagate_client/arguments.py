@@ -22,6 +22,7 @@ from mediagate.v1.options_pb2 import (
     GenerationOptions,
     OnDisconnect,
     ParameterMode,
+    WhenUnconfirmed,
 )
 from mediagate.v1.text_pb2 import (
     ChatMessage,
@@ -56,6 +57,7 @@ class OptionArguments(TypedDict, total=False):
     parameter_mode: Literal["lenient", "strict"] | ParameterMode.ValueType
     on_disconnect: Literal["cancel", "detach"] | OnDisconnect.ValueType
     disconnect_grace: Span
+    when_unconfirmed: Literal["wait", "next"] | WhenUnconfirmed.ValueType
     screen_prompt: bool
     labels: Mapping[str, str]
     webhook_url: str

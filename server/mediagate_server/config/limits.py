@@ -38,6 +38,14 @@ class TenantLimits:
         usual = self._configuration.current.max_in_flight
         return usual if own is None or own.max_in_flight is None else own.max_in_flight
 
+    def allows_next_when_unconfirmed(self, tenant: str) -> bool:
+        """Whether a tenant may risk paying twice where it is in doubt what was taken."""
+        own = self.tenant(tenant)
+        usual = self._configuration.current.allow_next_when_unconfirmed
+        if own is None or own.allow_next_when_unconfirmed is None:
+            return usual
+        return own.allow_next_when_unconfirmed
+
     def store_inputs(self, tenant: str) -> StoreInputs:
         """How much of a tenant's requests is stored."""
         own = self.tenant(tenant)

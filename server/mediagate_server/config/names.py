@@ -45,6 +45,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "limits": {
             "requests_per_minute": "requests_per_minute",
             "max_in_flight": "max_in_flight",
+            "allow_next_when_unconfirmed": "allow_next_when_unconfirmed",
             "max_open_rpcs": "max_open_rpcs",
             "assume_unknown_usd": "assume_unknown_usd",
             "allow_weaker_safety": "allow_weaker_safety",

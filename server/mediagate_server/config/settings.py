@@ -170,6 +170,10 @@ class Settings(BaseModel):
     """The same for a create that upstream's API answered with a 500 or 503 of its own, from that
     answer on; never longer than the other."""
 
+    allow_next_when_unconfirmed: bool = False
+    """Whether callers may have another model sent while it is in doubt whether one was taken, and
+    so risk paying twice."""
+
     webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that callers may have webhooks sent into, besides the public internet; also by plain
     http. None: no private network, and not this machine."""

@@ -153,8 +153,9 @@ class Tenant(BaseModel):
     admin: bool = False
     """Whether it may call AdminService, and see what others spend."""
     requests_per_minute: Limit | None = None
-    """None: as for all, like the next two; 0: no limit."""
+    """None: as for all, like the next three; 0: no limit."""
     max_in_flight: Limit | None = None
+    allow_next_when_unconfirmed: bool | None = None
     store_inputs: StoreInputs | None = None
     allow_assumed_prices: bool | None = None
     """None: as for all."""

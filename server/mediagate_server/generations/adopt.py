@@ -36,9 +36,9 @@ class Window:
     @classmethod
     def of(cls, doubt: Doubt, timing: Timing) -> "Window":
         """From a little before the send until after its answer could have come."""
-        sent = doubt.attempt.sent_at or doubt.attempt.created_at
+        first, last = doubt.sent_between
         longest = timedelta(seconds=timing.post_timeout + timing.absent_margin)
-        return cls(sent - CLOCKS_DIFFER, sent + longest)
+        return cls(first - CLOCKS_DIFFER, last + longest)
 
     def holds(self, moment: datetime | None) -> bool:
         """True also where upstream does not say when."""

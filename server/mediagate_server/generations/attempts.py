@@ -31,6 +31,8 @@ FIRST_OUTPUT: LaneKey = (Purpose.GENERATE, 0)
 
 _ACCEPTED = AttemptState.ACCEPTED
 _WAITING = (AttemptState.SUBMITTING, AttemptState.UNCONFIRMED, AttemptState.QUEUED)
+OPEN = frozenset({_ACCEPTED, *_WAITING})
+"""States of attempts that are not at their end."""
 
 
 def lane_of(attempt: Attempt) -> LaneKey:
@@ -44,6 +46,36 @@ def newest(record: Generation, lane: LaneKey) -> Attempt:
     if (last.purpose, last.output_index) == lane:
         return last  # As nearly always: most generations have one lane.
     return next(attempt for attempt in reversed(record.attempts) if lane_of(attempt) == lane)
+
+
+def current(record: Generation, lane: LaneKey) -> Attempt:
+    """The attempt that a lane goes on with: the newest that is open; where none is, the newest.
+
+    Of two that are open one is in doubt: what is known to run goes before it.
+    """
+    last = newest(record, lane)
+    if last.state is _ACCEPTED or len(record.attempts) == 1:
+        return last
+    still_open = [one for one in reversed(of_lane(record, lane)) if one.state in OPEN]
+    runs = (one for one in still_open if one.state is _ACCEPTED)
+    return next(runs, still_open[0] if still_open else last)
+
+
+def has_ended(record: Generation, lane: LaneKey) -> bool:
+    """Whether a lane is at its end, though an attempt of it may still be in doubt."""
+    if record.state.is_terminal or record.state is State.FINALIZING:
+        return True
+    return any((part.purpose, part.output_index) == lane for part in record.parts)
+
+
+def maker(record: Generation, lane: LaneKey) -> Attempt:
+    """The attempt that a lane's output is of; where none succeeded, the newest."""
+    made = (
+        one
+        for one in reversed(of_lane(record, lane))
+        if one.state is AttemptState.SUCCEEDED and not one.reason
+    )
+    return next(made, newest(record, lane))
 
 
 def of_lane(record: Generation, lane: LaneKey) -> tuple[Attempt, ...]:
@@ -165,9 +197,11 @@ def _shape(plan: Plan) -> Mapping[str, str]:
 
 def _standing(before: State, attempts: list[Attempt]) -> State:
     """How a generation stands by its lanes that are not at their end: as the foremost of them."""
-    lanes = {lane_of(attempt): attempt.state for attempt in attempts}
+    if before.is_terminal or before is State.FINALIZING:
+        return before
+    states = {attempt.state for attempt in attempts}
     for state in (_ACCEPTED, *_WAITING):
-        if state in lanes.values():
+        if state in states:
             if state is _ACCEPTED:
                 return State.RUNNING if before is State.RUNNING else State.STARTING
             return State(state.value)

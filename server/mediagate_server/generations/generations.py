@@ -42,6 +42,7 @@ from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replacing import replace
 from mediagate_server.store.records import (
     Attempt,
+    AttemptState,
     Bound,
     Entry,
     Filter,
@@ -283,7 +284,14 @@ class Generations:
         if attempt.state in NOT_TAKEN:
             self._overruns.begin(attempt, record, prediction_id)
             await self._overruns.settled(attempt_id)
+        elif attempt.state is AttemptState.UNCONFIRMED and self._is_unawaited(record, attempt):
+            self._overruns.follow(attempt, record, prediction_id)
         return True
+
+    def _is_unawaited(self, record: Generation, attempt: Attempt) -> bool:
+        """Whether another attempt makes, or has made, what this one in doubt was for."""
+        life = self._roll.get(record.id)
+        return life.is_unawaited(attempt) if life else record.state.is_terminal
 
     def _begin(
         self, submission: Submission, planned: Work, turns: dict[str, Turn]

@@ -37,6 +37,7 @@ from mediagate_server.generations.doors import (
 from mediagate_server.generations.finish import stop_failure
 from mediagate_server.generations.follow import Follower, poll_of
 from mediagate_server.generations.lost_predictions import find_listed
+from mediagate_server.generations.parts import is_open
 from mediagate_server.generations.posting import Answer, Posting
 from mediagate_server.generations.stopping import DEADLINE, Stop
 from mediagate_server.generations.tally import count_cost
@@ -56,9 +57,14 @@ from mediagate_server.store.records import Attempt, AttemptState, Entry, Generat
 
 _FAILED = (PredictionStatus.FAILED,)
 _FAILED_OR_CUT = (*_FAILED, PredictionStatus.CANCELED, PredictionStatus.ABORTED)
+_MADE_BY_ANOTHER, _GAVE_WAY = "another attempt made it", "another attempt goes on"
 _NEVER_ARRIVED, _NOT_SENT = "never arrived", "not sent"
 MOST_ABSENT: Final = 3
 """Creates of a model without a successor that may be proven never to have arrived."""
+
+
+class NobodyBeside(Exception):
+    """The attempt that a lane was to go on with has been closed."""
 
 
 class Lane:
@@ -82,7 +88,7 @@ class Lane:
         self._places = places
         self.key = key
         self._plans = plans
-        newest = attempts.newest(whole.saved.current, key).id
+        newest = attempts.current(whole.saved.current, key).id
         turn = turns.get(newest)
         self._posting = Posting(around, newest if turn else "", turn)
         self._reserved: Turn | None = None
@@ -93,18 +99,30 @@ class Lane:
         self._absent = False
         self._wake = Wake(around.clock)
         self._noted = Bell()
-        whole.stop.tell(self._wake.set)
+        self.over = Stop()
+        """Asked once this lane has ended: what still runs beside it is to end."""
+        self._winner = self._takes_over = ""
+        self._found_beside: dict[str, str] = {}
+        self._looked_for = False
+        self._stop = self._new_stop()
         for attempt in attempts.of_lane(whole.saved.current, key):
             places.opened(attempt.id, self)
 
     @property
     def attempt(self) -> Attempt:
-        """The newest attempt."""
-        return attempts.newest(self._whole.saved.current, self.key)
+        """The attempt that it is at: as a rule the newest; see attempts.current."""
+        if self._winner and (beside := self._by_id(self._winner)):
+            return beside
+        return attempts.current(self._whole.saved.current, self.key)
+
+    def _by_id(self, attempt_id: str) -> Attempt | None:
+        """An open attempt of this lane."""
+        tries = attempts.of_lane(self._whole.saved.current, self.key)
+        return next((one for one in tries if one.id == attempt_id and is_open(one)), None)
 
     @property
     def plan(self) -> Plan | None:
-        """What the newest attempt sends."""
+        """What that attempt sends."""
         return self.plan_of(self.attempt)
 
     def plan_of(self, attempt: Attempt) -> Plan | None:
@@ -116,7 +134,7 @@ class Lane:
 
         While the gate drains, what waits to be sent ends as it stands: the next process sends it.
         """
-        while True:
+        while not attempts.has_ended(self._whole.saved.current, self.key):
             match self.attempt.state:
                 case AttemptState.QUEUED:
                     await self._take_turn()
@@ -130,6 +148,7 @@ class Lane:
                     await self._follow()
                 case _:
                     return
+        self.over.ask(_MADE_BY_ANOTHER)
 
     # What others know of it
 
@@ -151,6 +170,10 @@ class Lane:
     def hinted(self) -> str:
         """The prediction that this lane was told is its own, and has not yet written down."""
         return self._found
+
+    def waits_for(self, attempt_id: str) -> bool:
+        """Whether this is an open attempt of this lane, and not the one that it is at."""
+        return self.attempt.id != attempt_id and self._by_id(attempt_id) is not None
 
     def sending(self) -> Doubt | None:
         """What upstream may already show, though what became of it is not written down yet.
@@ -183,6 +206,30 @@ class Lane:
         self._found = prediction_id
         self._wake.set()
 
+    def looked_for(self) -> None:
+        """Upstream's list did not show the attempt in doubt, or could not be read."""
+        self._looked_for = True
+        self._wake.set()
+
+    def found_beside(self, attempt_id: str) -> str:
+        """The prediction of an attempt in doubt that this lane did not wait for; empty: unknown."""
+        return self._found_beside.get(attempt_id, "")
+
+    def follow_beside(self, attempt_id: str, prediction_id: str) -> None:
+        """Such an attempt is this prediction; somebody else follows it."""
+        self._found_beside[attempt_id] = prediction_id
+
+    def take_over(self, attempt_id: str) -> bool:
+        """That attempt has succeeded first. False where it is too late for it."""
+        if self._whole.has_told or attempts.has_ended(self._whole.saved.current, self.key):
+            return False
+        if self.attempt.id == attempt_id:
+            return True
+        self._takes_over = attempt_id
+        self._stop.ask(_MADE_BY_ANOTHER)
+        self._wake.set()
+        return True
+
     def proven_absent(self) -> None:
         """The attempt in doubt never reached upstream."""
         self._absent = True
@@ -197,7 +244,7 @@ class Lane:
             await self._end_unsent(self._whole.quarantine or endings.not_kept())
             return
         try:
-            if not await self._whole.stop.interrupts(self._turn(plan)):
+            if not await self._stop.interrupts(self._turn(plan)):
                 self._release()
                 await self._end_unsent(self._stopped())
                 return
@@ -255,7 +302,7 @@ class Lane:
         attempt, plan = self.attempt, self.plan
         if self._posting.may_send == attempt.id and plan is not None:
             await self._posting.hold_the_lease()
-            if self._whole.stop.asked:
+            if self._stop.asked:
                 self._posting.release()
                 await self._end_unsent(self._stopped())
                 return
@@ -302,9 +349,7 @@ class Lane:
         self._answer, self._found = prediction, ""
         if prediction.status.is_terminal:
             # The settling commit writes all of it at once.
-            end = End(prediction, clean=False)
-            if not await self._fall_back(taken, end):
-                await self._whole.settle(taken, end, self._price)
+            await self._ended(taken, End(prediction, clean=False))
             return
         self._whole.saved.tell(lambda record: attempts.with_attempt(record, taken), step="accepted")
         self._progress(prediction)
@@ -346,13 +391,15 @@ class Lane:
     ) -> None:
         """Upstream never took it: try `plan`, else end with the failure, or as was asked for."""
         closed, released = attempts.close(attempt, state, reason, self._around.clock.now())
-        if plan and not self._whole.stop.asked:
+        if plan and not self._stop.asked:
             try:
                 await self._reopen(closed, released, plan)
             except (BudgetExceeded, PriceUnknown) as error:
                 failure = error.failure
             else:
                 return
+        if await self._close_beside(closed, released):
+            return
         if self._whole.stop.asked and not (
             reason == Refusal.THROTTLED.value and self._whole.stop.because == DEADLINE
         ):
@@ -434,11 +481,23 @@ class Lane:
     # In doubt
 
     async def _await_proof(self) -> None:
-        """Until the prediction was found, or proven never to have been made."""
+        """Until the prediction was found, or proven never to have been made.
+
+        Or, where that was asked for, until another model is sent beside it; or until the one that
+        it was sent beside has succeeded.
+        """
         self._places.doubted()
-        while not self._found and not self._absent:
+        self._looked_for = False
+        while self._is_open:
+            if self._takes_over and self._beside(self.attempt):
+                self._winner = self._takes_over
+                self._found = self.found_beside(self._winner)
+                return
+            if self._looked_for and await self._send_beside():
+                return
             self._wake.clear()
-            await self._wake.wait()
+            if self._is_open:
+                await self._wake.wait()
         if self._found:
             await self._adopt(self._found)
             return
@@ -446,6 +505,11 @@ class Lane:
         await self._not_taken(
             self.attempt, failure, _NEVER_ARRIVED, self._after_absent(), AttemptState.ABSENT
         )
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether nothing was found out of the attempt in doubt."""
+        return not self._found and not self._absent
 
     def _after_absent(self) -> Plan | None:
         """Who is sent where a create has never arrived: the next model of the chain.
@@ -469,7 +533,11 @@ class Lane:
         try:
             if not await self._places.claim(adopted.id, prediction_id):
                 raise AlreadyClaimed(prediction_id)
-            await self._commit("adopt", adopted, claims=(prediction_id,))
+            await self._whole.saved.commit(
+                "adopt",
+                lambda record: self._led_by(attempts.with_attempt(record, adopted), adopted),
+                claims=(prediction_id,),
+            )
         except AlreadyClaimed:
             self._places.unclaim(adopted.id, prediction_id)
             self._found = ""
@@ -484,13 +552,105 @@ class Lane:
             self._end = End(None, clean=False)
         elif self._end is None:
             self._end = await self._to_the_end(attempt)
-        if not await self._fall_back(attempt, self._end):
-            await self._whole.settle(attempt, self._end, self._price)
+        await self._ended(attempt, self._end)
+
+    async def _ended(self, attempt: Attempt, end: End) -> None:
+        """A prediction is over: settle it; with it ends the lane, unless somebody goes on."""
+        prediction = end.prediction
+        has_made = prediction is not None and prediction.status is PredictionStatus.SUCCEEDED
+        if not has_made and self._beside(attempt) and not self._must_end(attempt, prediction):
+            price = self._price or price_json.loads(attempt.price)
+            line, basis = settling.reckoned(attempt, prediction, price, outputs=0)
+            now = self._around.clock.now()
+            reason = _MADE_BY_ANOTHER if self._takes_over else _GAVE_WAY
+            closed = settling.closed(attempt, prediction, line, reason, now, basis)
+            if await self._close_beside(closed, line):
+                count_cost(self._whole.saved.current.modality, closed.model, closed.cost)
+                return
+        if not await self._fall_back(attempt, end):
+            await self._whole.settle(attempt, end, self._price)
+
+    # Two at a time
+
+    def _must_end(self, attempt: Attempt, prediction: Prediction | None) -> bool:
+        """Whether nobody else may make it: something of it was told, or its content is refused."""
+        if prediction is None:
+            return self._whole.has_told
+        with crash_marks.marked():
+            failure = endings.model_failed(attempt.model, prediction)
+        return self._whole.may_have_told(prediction) or self._is_refused_content(failure)
+
+    def _new_stop(self) -> Stop:
+        """Asks for the end of one attempt; the generation's own asks for it as well."""
+        stop = self._whole.stop.child()
+        stop.tell(self._wake.set)
+        return stop
+
+    def _beside(self, attempt: Attempt) -> Attempt | None:
+        """The attempt in doubt that this one was sent beside, while it is open."""
+        return self._by_id(attempt.beside) if attempt.beside else None
+
+    async def _send_beside(self) -> bool:
+        """Open an attempt of the next model, this one being in doubt still: once per output."""
+        self._looked_for = False
+        tries = attempts.of_lane(self._whole.saved.current, self.key)
+        if not self._whole.next_when_unconfirmed or any(one.beside for one in tries):
+            return False
+        plan = self._successor()
+        if plan is None:
+            return False
+        opened, reserved = attempts.open_attempt(
+            self._around, plan, self.key, ordinal=len(tries) + 1, queued=True
+        )
+        opened = replace(opened, beside=self.attempt.id)
+
+        def change(record: Generation) -> Generation:
+            record = attempts.with_attempt(record, opened)
+            return attempts.with_plan(record, plan) if self.key == attempts.FIRST_OUTPUT else record
+
+        try:
+            await self._whole.saved.commit("reopen", change, (reserved,))
+        except (BudgetExceeded, PriceUnknown):
+            return False  # Both do not fit: it is waited for.
+        telemetry.attempts_beside.inc()
+        self._places.opened(opened.id, self)
+        # What was found out of the first one meanwhile is not of the second.
+        if self._found:
+            self.follow_beside(opened.beside, self._found)
+        self._found, self._absent = "", False
+        self._answer = self._end = None
+        self._noted.ring()
+        self._noted = Bell()
+        self._places.doubted()
+        return True
+
+    async def _close_beside(self, closed: Attempt, line: Entry) -> bool:
+        """One of two has ended without an output: go on with the other one. False: there is none.
+
+        That one may be closed as well by a commit that is under way.
+        """
+        other = self._beside(closed)
+        if other is None:
+            return False
+
+        def change(record: Generation) -> Generation:
+            if all(one.id != other.id or not is_open(one) for one in record.attempts):
+                raise NobodyBeside
+            return self._led_by(attempts.with_attempt(record, closed), other)
+
+        try:
+            await self._whole.saved.commit("reopen", change, (line,))
+        except NobodyBeside:
+            return False
+        self._answer, self._end, self._absent = None, None, False
+        self._found, self._takes_over = self.found_beside(other.id), ""
+        self._stop = self._new_stop()
+        return True
 
     async def _to_the_end(self, attempt: Attempt) -> End:
         limit = self._time_limit(attempt)
         reader = self._whole.reader(self.key)
-        stop = limit.stop if limit else self._whole.stop
+        stop = limit.stop if limit else self._stop
         try:
             ended = await self._follower(attempt, stop).to_the_end(self._known(attempt), reader)
             while ended is None:
@@ -529,9 +689,7 @@ class Lane:
         if share is None:
             return None
         left = share - (self._around.clock.now() - sent).total_seconds()
-        limit = AttemptLimit(
-            self._around.clock, self._whole.stop, left, partial(self._more_time, sent)
-        )
+        limit = AttemptLimit(self._around.clock, self._stop, left, partial(self._more_time, sent))
         limit.stop.tell(self._wake.set)
         return limit
 
@@ -562,10 +720,15 @@ class Lane:
 
     # The record
 
-    async def _commit(self, step: str, attempt: Attempt, *, claims: tuple[str, ...] = ()) -> None:
-        await self._whole.saved.commit(
-            step, lambda record: attempts.with_attempt(record, attempt), claims=claims
-        )
+    async def _commit(self, step: str, attempt: Attempt) -> None:
+        await self._whole.saved.commit(step, lambda record: attempts.with_attempt(record, attempt))
+
+    def _led_by(self, record: Generation, attempt: Attempt) -> Generation:
+        """The record as this attempt's model makes it, where it shows this lane's."""
+        plan = self.plan_of(attempt)
+        if plan is None or plan.slug == record.model or self.key != attempts.FIRST_OUTPUT:
+            return record
+        return attempts.with_plan(record, plan)
 
     async def _reopen(self, closed: Attempt, line: Entry, plan: Plan) -> None:
         """Close the attempt and open the next in one commit.
@@ -575,6 +738,8 @@ class Lane:
         opened, reserved = attempts.open_attempt(
             self._around, plan, self.key, ordinal=closed.ordinal + 1, queued=True
         )
+        if self._beside(closed):
+            opened = replace(opened, beside=closed.beside)
 
         def change(record: Generation) -> Generation:
             record = attempts.with_attempt(record, closed, opened)

@@ -21,7 +21,7 @@ from msgspec import Struct
 from mediagate_server import crash_marks
 from mediagate_server.catalog.plan import OutputKind
 from mediagate_server.errors import Failure, StoredFailure
-from mediagate_server.generations import endings
+from mediagate_server.generations import attempts, endings
 from mediagate_server.generations.doors import Keeper, Surroundings
 from mediagate_server.generations.finish import TEXTS, outputs_asked, shape_of, within_run
 from mediagate_server.generations.media_discovery import (
@@ -201,7 +201,8 @@ class LargeOutputReader:
         schema, tenant = self._record.shape["field"], self._record.tenant
         reading = await self._around.read_answer(answer, schema, tenant)
         if reading.problem:
-            prediction_id = self._record.attempt.prediction_id
+            lane = attempts.lane_of(self._record.attempt)
+            prediction_id = attempts.maker(self._record, lane).prediction_id
             failure = endings.output_invalid(self._record.model, prediction_id, reading.problem)
             return ReadOutput(failure=failure)
         await asyncio.to_thread(path.write_bytes, reading.text.encode())

@@ -400,6 +400,18 @@ class Life:
         """See whole.Whole."""
         return self._work.after_content_refusal
 
+    def is_unawaited(self, attempt: Attempt) -> bool:
+        """Whether an open attempt is one that none of its lanes is at."""
+        key = attempts.lane_of(attempt)
+        if attempts.has_ended(self.record, key):
+            return True
+        return any(lane.key == key and lane.waits_for(attempt.id) for lane in self.lanes)
+
+    @property
+    def next_when_unconfirmed(self) -> bool:
+        """See whole.Whole."""
+        return self._work.next_when_unconfirmed
+
     @property
     def has_told(self) -> bool:
         """See whole.Whole."""
@@ -530,7 +542,10 @@ class Life:
             return (*entries, *(line for _, line in parts.never_sent(record, now)))
 
         def change(record: Generation) -> Generation:
-            if not parts.is_open(attempts.newest(record, attempts.lane_of(closed))):
+            lane = attempts.lane_of(closed)
+            if attempts.has_ended(record, lane) or not parts.is_open(
+                attempts.current(record, lane)
+            ):
                 raise LaneEnded
             others = () if lets_pass else (one for one, _ in parts.never_sent(record, now))
             record = attempts.with_attempt(record, closed, *others)

@@ -2,10 +2,13 @@
 
 By the rules this needs an upstream that hides a prediction from its own list for minutes. Still it
 is real money: it is stopped, settled on its terminal record, and an alarm is raised.
+
+Likewise those whose output another attempt makes, because its caller would rather pay twice than
+wait: followed while that one has not succeeded, then stopped and settled. That is no alarm.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -17,6 +20,7 @@ from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations import attempts, settling, tally
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.follow import Follower, Poll
+from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.lost_predictions import find_listed
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.saving import SavedRecord
@@ -25,11 +29,19 @@ from mediagate_server.generations.waking import Wake
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.port import AlreadyClaimed, StaleOwner, StaleWrite
-from mediagate_server.store.records import Attempt, Entry, Generation
+from mediagate_server.store.records import Attempt, AttemptState, Entry, Generation
 
 _log = structlog.get_logger()
 _PAUSE: Final = 1.0
 _UNWANTED: Final = "it was declared absent"
+_MADE_BY_ANOTHER: Final = "another attempt made it"
+_FAILED: Final = "failed"
+_NEVER_ARRIVED: Final = "never arrived"
+_UNSETTLED: Final = settling.NOT_TAKEN | {AttemptState.UNCONFIRMED}
+
+
+class _Awaited(Exception):
+    """Its lane is at this attempt by now, and settles it."""
 
 
 class Overruns:
@@ -45,10 +57,16 @@ class Overruns:
         self._roll = roll
         self._keep = keep
         self._attempts: dict[str, asyncio.Event] = {}
+        self._predictions: dict[str, str] = {}
 
     def has(self, attempt_id: str) -> bool:
         """Whether this attempt has turned up already."""
         return attempt_id in self._attempts
+
+    @property
+    def predictions(self) -> Iterable[str]:
+        """Those that are being settled: nobody else's, though nothing of it is written down yet."""
+        return self._predictions.values()
 
     async def settled(self, attempt_id: str) -> None:
         """Until one that has turned up is settled, durably."""
@@ -59,8 +77,7 @@ class Overruns:
         """An absent attempt has turned up: stop it, settle it, tell of it."""
         if self.has(attempt.id):
             return
-        self._attempts[attempt.id] = asyncio.Event()
-        self._roll.claims.saw(prediction_id)
+        self._start(attempt, prediction_id)
         telemetry.attempts_overrun.inc()
         _log.error(
             "an attempt declared absent was paid after all",
@@ -68,9 +85,55 @@ class Overruns:
             attempt=attempt.id,
             prediction=prediction_id,
         )
-        self._keep("overrun", partial(self._settle, attempt, record, prediction_id))
+        stop = Stop(_UNWANTED)
+        self._keep("overrun", partial(self._settle, attempt, record, prediction_id, stop))
 
-    async def _settle(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
+    def follow(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
+        """An attempt in doubt, whose output another one makes, is this prediction."""
+        if self.has(attempt.id):
+            return
+        lane = self._lane_of(record, attempt)
+        self._start(attempt, prediction_id)
+        telemetry.attempts_adopted.labels("list").inc()
+        stop = Stop(_MADE_BY_ANOTHER) if lane is None else lane.over.child()
+        if lane is not None:
+            lane.follow_beside(attempt.id, prediction_id)
+        self._keep("overrun", partial(self._settle, attempt, record, prediction_id, stop))
+
+    def release(self, attempt: Attempt, record: Generation) -> None:
+        """An attempt in doubt, whose output another one makes, has never reached upstream."""
+        if self.has(attempt.id):
+            return
+        self._start(attempt, "")
+        self._keep("overrun", partial(self._release, attempt, record))
+
+    def _start(self, attempt: Attempt, prediction_id: str) -> None:
+        self._attempts[attempt.id] = asyncio.Event()
+        if prediction_id:
+            self._predictions[attempt.id] = prediction_id
+            self._roll.claims.saw(prediction_id)
+
+    def _finish(self, attempt: Attempt) -> None:
+        self._predictions.pop(attempt.id, None)
+        self._attempts.pop(attempt.id).set()
+
+    def _lane_of(self, record: Generation, attempt: Attempt) -> Lane | None:
+        """The lane of an attempt, while it has not ended."""
+        life, key = self._roll.get(record.id), attempts.lane_of(attempt)
+        if life is None or attempts.has_ended(life.record, key):
+            return None
+        return next((lane for lane in life.lanes if lane.key == key), None)
+
+    async def _release(self, attempt: Attempt, record: Generation) -> None:
+        now = self._around.clock.now()
+        closed, line = attempts.close(attempt, AttemptState.ABSENT, _NEVER_ARRIVED, now)
+        while not await self._write(record, closed, line):
+            await self._around.clock.wait(asyncio.Event(), _PAUSE)
+        self._finish(attempt)
+
+    async def _settle(
+        self, attempt: Attempt, record: Generation, prediction_id: str, stop: Stop
+    ) -> None:
         if marks := self._around.crash_marks:
             handling = marks.handling(record.id)
             handling.passes_over_output = True  # Nobody gets it.
@@ -78,7 +141,7 @@ class Overruns:
         follower = Follower(
             self._around.upstream,
             self._around.clock,
-            Stop(_UNWANTED),
+            stop,
             Wake(self._around.clock),
             attempt.model,
             lambda _: None,
@@ -88,16 +151,21 @@ class Overruns:
         if end is None:
             listed = await find_listed(self._around.upstream, attempt, prediction_id)
             end = listed if listed and listed.status.is_terminal else None
+        lane = self._lane_of(record, attempt)
+        succeeded = end is not None and end.status is PredictionStatus.SUCCEEDED
+        if stop.because != _UNWANTED and lane and succeeded and lane.take_over(attempt.id):
+            self._finish(attempt)
+            return
         price = price_json.loads(attempt.price)
         entry, basis = settling.reckoned(attempt, end, price, outputs=0)
         now = self._around.clock.now()
         closed = replace(
-            settling.closed(attempt, end, entry, _UNWANTED, now, basis),
+            settling.closed(attempt, end, entry, stop.because or _FAILED, now, basis),
             prediction_id=prediction_id,
         )
         while not await self._write(record, closed, entry):
             await self._around.clock.wait(asyncio.Event(), _PAUSE)
-        self._attempts.pop(attempt.id).set()
+        self._finish(attempt)
 
     async def _write(self, record: Generation, closed: Attempt, entry: Entry) -> bool:
         """Into the generation as it stands, whether it lives here or is over. False: try again."""
@@ -107,10 +175,12 @@ class Overruns:
                 return True
             await saved.commit(
                 "overrun",
-                lambda now: attempts.with_attempt(now, closed),
+                partial(_with_closed, closed),
                 (entry,),
-                claims=(closed.prediction_id,),
+                claims=(closed.prediction_id,) if closed.prediction_id else (),
             )
+        except _Awaited:
+            return True
         except StaleOwner:
             raise  # It is its new owner's to settle.
         except (StoreUnavailable, StaleWrite):
@@ -128,7 +198,7 @@ class Overruns:
         life = self._roll.get(record.id)
         now = life.record if life else await self._around.store.get(record.tenant, record.id)
         if now is None or all(
-            one.id != attempt_id or one.state not in settling.NOT_TAKEN for one in now.attempts
+            one.id != attempt_id or one.state not in _UNSETTLED for one in now.attempts
         ):
             return None
         if life:
@@ -140,3 +210,13 @@ class Overruns:
             lambda: None,
             partial(self._roll.changed, now.tenant),
         )
+
+
+def _with_closed(closed: Attempt, record: Generation) -> Generation:
+    """The record with this attempt at its end; raises where its lane is at it."""
+    key = attempts.lane_of(closed)
+    was = next(one for one in record.attempts if one.id == closed.id)
+    is_awaited = was.state in attempts.OPEN and not attempts.has_ended(record, key)
+    if is_awaited and attempts.current(record, key).id == closed.id:
+        raise _Awaited
+    return attempts.with_attempt(record, closed)

@@ -30,22 +30,12 @@ from mediagate_server.store.records import (
     Verdict,
 )
 
-_OPEN = frozenset(
-    {
-        AttemptState.QUEUED,
-        AttemptState.SUBMITTING,
-        AttemptState.UNCONFIRMED,
-        AttemptState.ACCEPTED,
-    }
-)
-
-
 _SCREENED_OUT: Final = "screened out"
 
 
 def is_open(attempt: Attempt) -> bool:
     """Whether an attempt is not at its end."""
-    return attempt.state in _OPEN
+    return attempt.state in attempts.OPEN
 
 
 def alone(record: Generation, attempt: Attempt, plan: Plan | None) -> Generation:
@@ -80,8 +70,8 @@ def with_part(record: Generation, part: Part, now: datetime) -> Generation:
     """The record with one more lane at its end; and at its own, where that was the last."""
     verdict = part.verdict if part.purpose is Purpose.SCREEN else record.verdict
     record = replace(record, parts=(*record.parts, part), verdict=verdict)
-    newest = {attempts.lane_of(attempt): attempt for attempt in record.attempts}
-    if any(is_open(attempt) for attempt in newest.values()):
+    ended = {(one.purpose, one.output_index) for one in record.parts}
+    if any(is_open(one) and attempts.lane_of(one) not in ended for one in record.attempts):
         return record
     return _ended(record, now)
 
@@ -182,7 +172,7 @@ def pending_outputs(record: Generation) -> dict[int, Attempt]:
     if len(outputs) < 2:
         return {}
     return {
-        place: attempts.newest(record, (part.purpose, part.output_index))
+        place: attempts.maker(record, (part.purpose, part.output_index))
         for place, part in enumerate(outputs)
         if _is_pending(part)
     }

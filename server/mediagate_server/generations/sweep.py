@@ -18,6 +18,7 @@ import structlog
 from mediagate_server import telemetry
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import StoreUnavailable
+from mediagate_server.generations import attempts
 from mediagate_server.generations.adopt import Window, assign, fits
 from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.lane import Lane
@@ -25,6 +26,7 @@ from mediagate_server.generations.listing import ListUnread, pages
 from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.whole import Doubt
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction
 from mediagate_server.store.records import Attempt, AttemptState, Generation
 from mediagate_server.unexpected import broke
@@ -51,12 +53,15 @@ class Listed:
 
 @dataclass(slots=True)
 class _Sweep:
-    """One look at the list. `lanes` are in doubt, by attempt; `late` was declared absent before."""
+    """One look at the list. `lanes` are in doubt, by attempt; `late` was declared absent before;
+    `unawaited` are in doubt, and another attempt makes their output, or has made it.
+    """
 
     begun: datetime
     lanes: dict[str, Lane]
     doubts: dict[str, Doubt]
     late: dict[str, tuple[Doubt, Generation]]
+    unawaited: dict[str, tuple[Doubt, Generation]]
     listed: Listed = field(default_factory=lambda: Listed((), complete=False))
 
 
@@ -70,6 +75,8 @@ class Sweeper:
         self._barren: dict[str, int] = {}
         self._late_plans: dict[str, Plan | None] = {}
         """What was sent for those that were declared absent: their generations may be over."""
+        self._exchanged: dict[str, tuple[datetime, datetime]] = {}
+        """Of attempts that others may have taken the prediction of: when all of them were sent."""
 
     async def sweep_for_ever(self) -> None:
         """A sweep soon after any new doubt, else every `timing.sweep` seconds."""
@@ -91,10 +98,14 @@ class Sweeper:
     async def sweep(self) -> None:
         """One look at upstream's list for everything that is in doubt, or was."""
         sweep = await self._begin()
-        if not sweep.doubts and not sweep.late:
+        if not sweep.doubts and not sweep.late and not sweep.unawaited:
             self._barren.clear()
             return
-        everything = [*sweep.doubts.values(), *(doubt for doubt, _ in sweep.late.values())]
+        everything = [
+            *sweep.doubts.values(),
+            *(doubt for doubt, _ in sweep.unawaited.values()),
+            *(doubt for doubt, _ in sweep.late.values()),
+        ]
         sweep.listed = await self._list(everything)
         free = await self._free(sweep.listed.predictions)
         # What may be a create's whose answer is still on its way is nobody's yet; nor what may be
@@ -106,6 +117,7 @@ class Sweeper:
         settled = [prediction for prediction in free if prediction.id not in contested]
         found = assign(everything, settled, timing)
         self._prefer_doubts(sweep, found)
+        self._note_exchanges(sweep, found)
         self._tell(sweep, found, free)
 
     def _until_proof(self) -> float:
@@ -118,7 +130,7 @@ class Sweeper:
         waits = [float("inf")]
         for lane in self._roll.lanes():
             if doubt := lane.in_doubt():
-                wait = (proof_time(doubt.attempt, timing) - now).total_seconds()
+                wait = (proof_time(self._widened(doubt), timing) - now).total_seconds()
                 if wait > 0:
                     waits.append(wait)
                 elif 0 < self._barren.get(doubt.attempt.id, 0) < BARREN_SWEEPS:
@@ -135,35 +147,87 @@ class Sweeper:
         for name in found.keys() & sweep.late.keys():
             prediction = found[name]
             waiting = [
-                doubt.attempt
+                doubt
                 for doubt in sweep.doubts.values()
                 if doubt.attempt.id not in found and fits(doubt, prediction, timing)
             ]
             if waiting:
                 del found[name]
-            for attempt in waiting:
-                if sweep.begun >= proof_time(attempt, timing):
-                    found[attempt.id] = prediction
+            for doubt in waiting:
+                if sweep.begun >= proof_time(doubt, timing):
+                    found[doubt.attempt.id] = prediction
                     break
+
+    def _note_exchanges(self, sweep: _Sweep, found: dict[str, Prediction]) -> None:
+        """Whoever is given a prediction may have taken it from another that it fits as well.
+
+        With the same input they are interchangeable; but what is listed later may then be the
+        other one's although it was made, or is still to be made, for the one that has its own.
+        """
+        doubts = sweep.doubts | {
+            name: doubt for name, (doubt, _) in (sweep.unawaited | sweep.late).items()
+        }
+        for name, prediction in found.items():
+            first, last = doubts[name].sent_between
+            for other, doubt in doubts.items():
+                if other not in found and fits(doubt, prediction, self._around.timing):
+                    sent = doubt.sent_between
+                    self._exchanged[other] = (min(first, sent[0]), max(last, sent[1]))
+
+    def _widened(self, doubt: Doubt) -> Doubt:
+        """With the times of those that it may have been exchanged with."""
+        sent = self._exchanged.get(doubt.attempt.id)
+        return doubt if sent is None else replace(doubt, sent=sent)
 
     async def _begin(self) -> _Sweep:
         now = self._around.clock.now()
-        sweep = _Sweep(now, {}, {}, {})
+        sweep = _Sweep(now, {}, {}, {}, {})
         records = await self._around.store.in_doubt(now - LATE)
         for lane in self._roll.lanes():
             if doubt := lane.in_doubt():
                 sweep.lanes[doubt.attempt.id] = lane
-                sweep.doubts[doubt.attempt.id] = doubt
+                sweep.doubts[doubt.attempt.id] = self._widened(doubt)
         for record in records:
             for attempt in record.attempts:
                 late = attempt.state is AttemptState.ABSENT and attempt.created_at >= now - LATE
                 if late and not self._overruns.has(attempt.id):
                     doubt = Doubt(attempt, self._plan_of(attempt), self._around.hash_key)
-                    sweep.late[attempt.id] = (doubt, record)
-        self._late_plans = {name: doubt.plan for name, (doubt, _) in sweep.late.items()} | {
-            name: plan for name, plan in self._late_plans.items() if name in sweep.doubts
+                    sweep.late[attempt.id] = (self._widened(doubt), record)
+                elif self._is_unawaited(record, attempt):
+                    if known := self._known_beside(record, attempt):
+                        self._overruns.follow(attempt, record, known)
+                        continue
+                    doubt = Doubt(attempt, self._plan_of(attempt), self._around.hash_key)
+                    sweep.unawaited[attempt.id] = (self._widened(doubt), record)
+        self._exchanged = {
+            name: sent for name, sent in self._exchanged.items() if sent[1] >= now - LATE
         }
+        self._late_plans = (
+            {name: doubt.plan for name, (doubt, _) in sweep.unawaited.items()}
+            | {name: doubt.plan for name, (doubt, _) in sweep.late.items()}
+            | {name: plan for name, plan in self._late_plans.items() if name in sweep.doubts}
+        )
         return sweep
+
+    def _is_unawaited(self, record: Generation, attempt: Attempt) -> bool:
+        """Whether an attempt is in doubt that no lane is at: its output is made by another."""
+        if attempt.state is not AttemptState.UNCONFIRMED or self._overruns.has(attempt.id):
+            return False
+        life = self._roll.get(record.id)
+        if life is None:
+            return record.state.is_terminal
+        if all(
+            one.id != attempt.id or one.state is not attempt.state for one in life.record.attempts
+        ):
+            return False
+        return life.is_unawaited(attempt)
+
+    def _known_beside(self, record: Generation, attempt: Attempt) -> str:
+        """The prediction of such an attempt, where its lane was told of it in time."""
+        life = self._roll.get(record.id)
+        lanes = life.lanes if life else ()
+        key = attempts.lane_of(attempt)
+        return next((lane.found_beside(attempt.id) for lane in lanes if lane.key == key), "")
 
     def _plan_of(self, attempt: Attempt) -> Plan | None:
         """What an attempt sent, where that is still known here."""
@@ -177,6 +241,7 @@ class Sweeper:
         for life in self._roll:
             claimed.update(attempt.prediction_id for attempt in life.record.attempts)
         claimed.update(lane.hinted for lane in self._roll.lanes())
+        claimed.update(self._overruns.predictions)
         return [prediction for name, prediction in listed.items() if name not in claimed]
 
     def _tell(self, sweep: _Sweep, found: dict[str, Prediction], free: list[Prediction]) -> None:
@@ -186,21 +251,41 @@ class Sweeper:
             doubt = lane.in_doubt()
             if doubt is None or doubt.attempt.id != name:
                 continue  # It was found out otherwise while the list was read.
+            doubt = sweep.doubts[name]
             if name in found and self._around.exclusive:
                 telemetry.attempts_adopted.labels("list").inc()
                 lane.found(found[name].id)
             elif any(fits(doubt, prediction, timing) for prediction in free):
                 self._stays(doubt)
+                lane.looked_for()
             elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
                 telemetry.attempts_absent.inc()
                 self._late_plans[name] = doubt.plan
                 lane.proven_absent()
-        for name in self._barren.keys() - sweep.doubts.keys():
+            else:
+                lane.looked_for()
+        self._tell_unawaited(sweep, found, free)
+        for name in self._barren.keys() - sweep.doubts.keys() - sweep.unawaited.keys():
             del self._barren[name]
         if self._around.exclusive:
             for name, (doubt, record) in sweep.late.items():
                 if name in found:
                     self._overruns.begin(doubt.attempt, record, found[name].id)
+
+    def _tell_unawaited(
+        self, sweep: _Sweep, found: dict[str, Prediction], free: list[Prediction]
+    ) -> None:
+        """What was found out of those that no lane waits for."""
+        timing = self._around.timing
+        for name, (doubt, record) in sweep.unawaited.items():
+            if name in found and self._around.exclusive:
+                self._overruns.follow(doubt.attempt, record, found[name].id)
+            elif any(fits(doubt, prediction, timing) for prediction in free):
+                self._stays(doubt)
+            elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
+                telemetry.attempts_absent.inc()
+                self._late_plans[name] = doubt.plan
+                self._overruns.release(doubt.attempt, record)
 
     def _stays(self, doubt: Doubt) -> None:
         """There is a prediction that may be the attempt's, and no way to tell."""
@@ -214,12 +299,11 @@ class Sweeper:
 
     def _is_proof(self, doubt: Doubt, begun: datetime) -> bool:
         """Whether one more list without the attempt proves that it never was."""
-        attempt = doubt.attempt
-        in_time = begun >= proof_time(attempt, self._around.timing)
-        if attempt.api_error_at is None and not in_time:
+        name, in_time = doubt.attempt.id, begun >= proof_time(doubt, self._around.timing)
+        if doubt.attempt.api_error_at is None and not in_time:
             return False
-        self._barren[attempt.id] = self._barren.get(attempt.id, 0) + 1
-        return in_time and self._barren[attempt.id] >= BARREN_SWEEPS
+        self._barren[name] = self._barren.get(name, 0) + 1
+        return in_time and self._barren[name] >= BARREN_SWEEPS
 
     # The list
 
@@ -236,13 +320,13 @@ class Sweeper:
         return Listed(tuple(predictions), complete)
 
 
-def proof_time(attempt: Attempt, timing: Timing) -> datetime:
+def proof_time(doubt: Doubt, timing: Timing) -> datetime:
     """From when on a list without the attempt says that it never was."""
-    sent = attempt.sent_at or attempt.created_at
-    late = sent + timedelta(seconds=timing.post_timeout + timing.absent_margin)
-    if attempt.api_error_at is None:
+    late = doubt.sent_between[1] + timedelta(seconds=timing.post_timeout + timing.absent_margin)
+    error_at = doubt.attempt.api_error_at
+    if error_at is None or doubt.sent is not None:
         return late
-    return min(late, attempt.api_error_at + timedelta(seconds=timing.api_error_margin))
+    return min(late, error_at + timedelta(seconds=timing.api_error_margin))
 
 
 def merged(windows: Iterable[Window]) -> list[Window]:

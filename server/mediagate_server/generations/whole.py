@@ -1,5 +1,6 @@
 """What a lane and the generation that it belongs to know of each other."""
 
+from datetime import datetime
 from typing import Protocol
 
 from msgspec import Struct
@@ -19,12 +20,20 @@ from mediagate_server.store.records import Attempt, Entry
 class Doubt(Struct, frozen=True):
     """An attempt that was sent: what to look for in upstream's list. `plan` None: not kept.
 
-    `key` is what its input's hash is keyed with.
+    `key` is what its input's hash is keyed with. `sent` is when it, and any that it may have been
+    exchanged with, were sent: first and last; None: the attempt says so itself.
     """
 
     attempt: Attempt
     plan: Plan | None
     key: bytes
+    sent: tuple[datetime, datetime] | None = None
+
+    @property
+    def sent_between(self) -> tuple[datetime, datetime]:
+        """When it was sent: the first and the last moment."""
+        at = self.attempt.sent_at or self.attempt.created_at
+        return self.sent or (at, at)
 
 
 class End(Struct, frozen=True):
@@ -84,6 +93,11 @@ class Whole(Protocol):
     @property
     def after_content_refusal(self) -> bool:
         """Whether another model is tried also where one refuses the content."""
+        ...
+
+    @property
+    def next_when_unconfirmed(self) -> bool:
+        """Whether another model is sent while it is in doubt whether the first was taken."""
         ...
 
     @property

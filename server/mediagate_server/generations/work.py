@@ -30,11 +30,13 @@ class Work(Struct, frozen=True, omit_defaults=True):
 
     `after_content_refusal`: another model is tried also where one refuses the content.
     `not_screened`: why there is no screening although one was asked for; the record says so.
+    `next_when_unconfirmed`: another model is sent while it is in doubt whether one was taken.
     """
 
     lanes: tuple[LaneWork, ...]
     after_content_refusal: bool
     not_screened: str = ""
+    next_when_unconfirmed: bool = False
 
     @classmethod
     def of(
@@ -43,6 +45,7 @@ class Work(Struct, frozen=True, omit_defaults=True):
         screening: Plan | None = None,
         after_content_refusal: bool = False,
         not_screened: str = "",
+        next_when_unconfirmed: bool = False,
     ) -> "Work":
         """As many outputs as the first plan has runs, each by the first of the plans that succeeds.
 
@@ -56,7 +59,7 @@ class Work(Struct, frozen=True, omit_defaults=True):
         ]
         if screening:
             lanes.insert(0, LaneWork(Purpose.SCREEN, 0, (screening,)))
-        return cls(tuple(lanes), after_content_refusal, not_screened)
+        return cls(tuple(lanes), after_content_refusal, not_screened, next_when_unconfirmed)
 
     @property
     def chain(self) -> tuple[Plan, ...]:
@@ -98,7 +101,11 @@ def loads(document: bytes) -> Work:
         LaneWork(lane.purpose, lane.output_index, tuple(map(_plan, lane.plans)))
         for lane in stored.lanes
     )
-    return Work(tuple(lanes), stored.after_content_refusal)
+    return Work(
+        tuple(lanes),
+        stored.after_content_refusal,
+        next_when_unconfirmed=stored.next_when_unconfirmed,
+    )
 
 
 class _StoredPlan(Plan, frozen=True):
@@ -118,6 +125,7 @@ class _StoredLane(Struct):
 class _StoredWork(Struct):
     lanes: tuple[_StoredLane, ...]
     after_content_refusal: bool
+    next_when_unconfirmed: bool = False
 
 
 def _plan(stored: _StoredPlan) -> Plan:

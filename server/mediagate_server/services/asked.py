@@ -51,6 +51,7 @@ _OPTIONS_NOT_IN_LIKENESS: Final = (
     "labels",
     "webhook_url",
     "max_cost_usd_nanos",
+    "when_unconfirmed",
 )
 
 

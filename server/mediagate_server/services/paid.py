@@ -22,6 +22,7 @@ from mediagate_server.catalog.route import Route, screened
 from mediagate_server.catalog.schema_checks import SchemaChecks
 from mediagate_server.catalog.screening import screening_request
 from mediagate_server.config.tenants import StoreInputs
+from mediagate_server.errors import ScopeMissing
 from mediagate_server.generations.attachment import Attachment
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.media_inputs import MediaInputs
@@ -97,6 +98,7 @@ class PaidCalls:
         timeouts: Callable[[], Mapping[Modality, float]],
         store_inputs: Callable[[str], StoreInputs],
         share: LoopShare,
+        allows_next: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._catalog = catalog
         self._published = published
@@ -107,6 +109,7 @@ class PaidCalls:
         """To what is kept of a generation."""
         self._timeouts = timeouts
         self._store_inputs = store_inputs
+        self._allows_next = allows_next
         self._starts = StartLimit(share)
 
     async def begin(
@@ -133,10 +136,12 @@ class PaidCalls:
         """
         async with self._starts.place(caller.current().tenant):
             submission = self._submission(request, method, modality)
+            goes_next = self._goes_next(request.options)
             wanted, route = await self._routing(request, modality)
             taken = await route(wanted)
             await self._media.check(submission.tenant, wanted)
-            await self._generations.check(submission, _work_of(taken))
+            planned = _work_of(taken, next_when_unconfirmed=goes_next)
+            await self._generations.check(submission, planned)
             return taken
 
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
@@ -149,11 +154,12 @@ class PaidCalls:
 
     async def _planned(self, request: Any, modality: Modality) -> Work:
         """What is to be done, with a link for each medium, had once the rest is seen to work."""
+        goes_next = self._goes_next(request.options)
         wanted, route = await self._routing(request, modality)
         taken = await route(wanted)
         if media.missing(wanted):
             taken = await route(await self._media.resolve(caller.current().tenant, wanted))
-        return _work_of(taken)
+        return _work_of(taken, next_when_unconfirmed=goes_next)
 
     async def _routing(
         self, request: Any, modality: Modality
@@ -243,6 +249,17 @@ class PaidCalls:
             reuse_within=asked.seconds_of(options.reuse_within),
         )
 
+    def _goes_next(self, options: options_pb2.GenerationOptions) -> bool:
+        """Whether another model is sent while one is in doubt. Raises where that is not allowed."""
+        if options.when_unconfirmed != options_pb2.WHEN_UNCONFIRMED_NEXT:
+            return False
+        if not self._allows_next(caller.current().tenant):
+            raise ScopeMissing(
+                "options.when_unconfirmed: NEXT may pay twice, and is not allowed here",
+                metadata={"field": "options.when_unconfirmed"},
+            )
+        return True
+
     def _timeout(self, options: options_pb2.GenerationOptions, modality: Modality) -> float:
         if options.HasField("timeout"):
             return asked.seconds_of(options.timeout)
@@ -255,13 +272,14 @@ def _grace(options: options_pb2.GenerationOptions) -> float:
     return DISCONNECT_GRACE
 
 
-def _work_of(route: Route) -> Work:
+def _work_of(route: Route, *, next_when_unconfirmed: bool) -> Work:
     """What a route sets going."""
     return Work.of(
         *route.candidates.plans,
         screening=route.screening,
         after_content_refusal=route.candidates.after_content_refusal,
         not_screened=route.not_screened,
+        next_when_unconfirmed=next_when_unconfirmed,
     )
 
 

@@ -171,7 +171,8 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     hash of the input sent, to recognise it in upstream's list without keeping it. `sent_at` is the
     time of the commit that precedes the send; None while it waits. `cost` is what is held, then
     what it cost; `charged` says what of, once it is settled on a terminal record. `api_error_at` is
-    when upstream's API answered it with an error of its own, which leaves it in doubt.
+    when upstream's API answered it with an error of its own, which leaves it in doubt. `beside` is
+    the attempt in doubt of the same output that this one did not wait for; empty: it waited.
     """
 
     id: str
@@ -191,6 +192,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     sent_at: datetime | None = None
     charged: Charged | None = None
     api_error_at: datetime | None = None
+    beside: str = ""
 
 
 class Place(Struct, frozen=True):

@@ -13,6 +13,7 @@ from mediagate_server.errors import MediagateError, Reason
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.text_buffer import Chunk
 from mediagate_server.generations.work import Work
+from mediagate_server.replacing import replace
 from mediagate_server.store.records import Generation
 
 from .plans import draw_work
@@ -35,7 +36,12 @@ class Caller:
     """One call. `serving` gives the process that serves, once there is one."""
 
     def __init__(
-        self, random: Random, number: int, serving: Callable[[], Awaitable[Process]]
+        self,
+        random: Random,
+        number: int,
+        serving: Callable[[], Awaitable[Process]],
+        *,
+        goes_next: bool,
     ) -> None:
         self.ids: list[str] = []
         """Every generation that was named to it, in order."""
@@ -45,7 +51,8 @@ class Caller:
         self._serving = serving
         # Some ask for the very same thing.
         prompt = f"Prompt {number if random.random() < 0.7 else 0}"
-        self._work = draw_work(random, prompt)
+        work = draw_work(random, prompt)
+        self._work = replace(work, next_when_unconfirmed=goes_next)
         is_text = self._work.chain[0].modality is Modality.TEXT
         self.streams = is_text and random.random() < 0.6
         self._known = asyncio.Event()

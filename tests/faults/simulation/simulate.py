@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from mediagate_server.errors import StoreUnavailable
+from mediagate_server.errors import Reason, StoreUnavailable
 from mediagate_server.generations.attempt_limit import OUT_OF_TIME
 from mediagate_server.store.records import State
 
@@ -41,6 +41,7 @@ class Outcome:
     deaths: int
     absent: int
     overruns: int
+    beside: int
     broken: int
 
 
@@ -60,7 +61,13 @@ class World:
         self._process: Process | None = None
         count = self.chance.random.randint(1, 8)
         self.callers = [
-            Caller(self.chance.random, number, self._serving) for number in range(count)
+            Caller(
+                self.chance.random,
+                number,
+                self._serving,
+                goes_next=api_errors and self.chance.api.random() < 0.4,
+            )
+            for number in range(count)
         ]
 
     async def run(self) -> None:
@@ -78,6 +85,15 @@ class World:
     def unfinished(self) -> list[tuple[str, str]]:
         """Generations that are not at their end."""
         return self.disk.execute("SELECT id, state FROM generations WHERE terminal = 0").fetchall()
+
+    def beside(self) -> int:
+        """How many attempts were sent while another of the same output was in doubt."""
+        documents = self.disk.execute("SELECT document FROM generations")
+        return sum(
+            "beside" in attempt
+            for (document,) in documents
+            for attempt in json.loads(document)["attempts"]
+        )
 
     async def _until_all_ended(self, leaving: asyncio.Task[None]) -> None:
         await asyncio.sleep(HOUR)
@@ -189,6 +205,7 @@ async def _simulate(seed: int, logs: list[Any], bugs: float, *, api_errors: bool
         deaths=sum(line.endswith(" death") for line in world.chance.trace),
         absent=attempts["absent"],
         overruns=sum(entry["event"] == _OVERRUN for entry in logs),
+        beside=world.beside(),
         broken=sum(entry["event"] == "generation broke" for entry in broken),
     )
 
@@ -220,11 +237,13 @@ def check(world: World) -> Counter[str]:
         paid = Counter(
             (one["purpose"], one["output_index"])
             for one in record["attempts"]
+            # A model that failed, or whose share of the time was over, has a successor.
             if one["prediction_id"]
             and runs[one["prediction_id"]].status != "failed"
             and one.get("reason") != OUT_OF_TIME
         )
-        assert world.upstream.hides or set(paid.values()) <= {1}, "paid twice"
+        most = 2 if any("beside" in one for one in record["attempts"]) else 1
+        assert world.upstream.hides or all(each <= most for each in paid.values()), "paid twice"
         known = sum(
             runs[one["prediction_id"]].nanos for one in record["attempts"] if one["prediction_id"]
         )
@@ -247,6 +266,9 @@ def _check_callers(world: World, records: dict[str, Any]) -> None:
             final = records[caller.ids[-1]]
             text = final.get("output", {}).get("text", "")
             if final["state"] == State.SUCCEEDED:
+                # Of a run that was never written down, and that the list hid, a part may be told.
+                if world.upstream.hides and caller.outcome == Reason.STREAM_EXPIRED.value:
+                    continue
                 assert text.startswith(caller.text), "another text"
                 assert caller.text == text or caller.outcome != "OK", "a part of the text"
             else:

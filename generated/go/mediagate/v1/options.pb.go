@@ -24,6 +24,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What happens while it is in doubt whether upstream has taken a create.
+type WhenUnconfirmed int32
+
+const (
+	// Wait.
+	WhenUnconfirmed_WHEN_UNCONFIRMED_UNSPECIFIED WhenUnconfirmed = 0
+	// Wait until it is found or proven that it never arrived: nothing is paid twice.
+	WhenUnconfirmed_WHEN_UNCONFIRMED_WAIT WhenUnconfirmed = 1
+	// Send the next model of the chain as soon as one look at upstream's list has not found it, once
+	// per output. Both may run and be paid; until it is proven, both are held. The first success is
+	// the output, the other one is cancelled and settled in the same generation, also after its end.
+	// Needs `max_cost_usd_nanos`, which bounds all of it, else INVALID_REQUEST; and that the operator
+	// allows it, else SCOPE_MISSING. Without another model that fits it waits.
+	WhenUnconfirmed_WHEN_UNCONFIRMED_NEXT WhenUnconfirmed = 2
+)
+
+// Enum value maps for WhenUnconfirmed.
+var (
+	WhenUnconfirmed_name = map[int32]string{
+		0: "WHEN_UNCONFIRMED_UNSPECIFIED",
+		1: "WHEN_UNCONFIRMED_WAIT",
+		2: "WHEN_UNCONFIRMED_NEXT",
+	}
+	WhenUnconfirmed_value = map[string]int32{
+		"WHEN_UNCONFIRMED_UNSPECIFIED": 0,
+		"WHEN_UNCONFIRMED_WAIT":        1,
+		"WHEN_UNCONFIRMED_NEXT":        2,
+	}
+)
+
+func (x WhenUnconfirmed) Enum() *WhenUnconfirmed {
+	p := new(WhenUnconfirmed)
+	*p = x
+	return p
+}
+
+func (x WhenUnconfirmed) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WhenUnconfirmed) Descriptor() protoreflect.EnumDescriptor {
+	return file_mediagate_v1_options_proto_enumTypes[0].Descriptor()
+}
+
+func (WhenUnconfirmed) Type() protoreflect.EnumType {
+	return &file_mediagate_v1_options_proto_enumTypes[0]
+}
+
+func (x WhenUnconfirmed) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WhenUnconfirmed.Descriptor instead.
+func (WhenUnconfirmed) EnumDescriptor() ([]byte, []int) {
+	return file_mediagate_v1_options_proto_rawDescGZIP(), []int{0}
+}
+
 // What to do with parameters that a model cannot honour.
 type ParameterMode int32
 
@@ -62,11 +119,11 @@ func (x ParameterMode) String() string {
 }
 
 func (ParameterMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_mediagate_v1_options_proto_enumTypes[0].Descriptor()
+	return file_mediagate_v1_options_proto_enumTypes[1].Descriptor()
 }
 
 func (ParameterMode) Type() protoreflect.EnumType {
-	return &file_mediagate_v1_options_proto_enumTypes[0]
+	return &file_mediagate_v1_options_proto_enumTypes[1]
 }
 
 func (x ParameterMode) Number() protoreflect.EnumNumber {
@@ -75,7 +132,7 @@ func (x ParameterMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ParameterMode.Descriptor instead.
 func (ParameterMode) EnumDescriptor() ([]byte, []int) {
-	return file_mediagate_v1_options_proto_rawDescGZIP(), []int{0}
+	return file_mediagate_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
 // What happens when the last attached caller leaves before the end: its rpc was cancelled, cut or
@@ -118,11 +175,11 @@ func (x OnDisconnect) String() string {
 }
 
 func (OnDisconnect) Descriptor() protoreflect.EnumDescriptor {
-	return file_mediagate_v1_options_proto_enumTypes[1].Descriptor()
+	return file_mediagate_v1_options_proto_enumTypes[2].Descriptor()
 }
 
 func (OnDisconnect) Type() protoreflect.EnumType {
-	return &file_mediagate_v1_options_proto_enumTypes[1]
+	return &file_mediagate_v1_options_proto_enumTypes[2]
 }
 
 func (x OnDisconnect) Number() protoreflect.EnumNumber {
@@ -131,7 +188,7 @@ func (x OnDisconnect) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OnDisconnect.Descriptor instead.
 func (OnDisconnect) EnumDescriptor() ([]byte, []int) {
-	return file_mediagate_v1_options_proto_rawDescGZIP(), []int{1}
+	return file_mediagate_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
 // Where the models come from.
@@ -175,11 +232,11 @@ func (x FallbackPolicy_Mode) String() string {
 }
 
 func (FallbackPolicy_Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_mediagate_v1_options_proto_enumTypes[2].Descriptor()
+	return file_mediagate_v1_options_proto_enumTypes[3].Descriptor()
 }
 
 func (FallbackPolicy_Mode) Type() protoreflect.EnumType {
-	return &file_mediagate_v1_options_proto_enumTypes[2]
+	return &file_mediagate_v1_options_proto_enumTypes[3]
 }
 
 func (x FallbackPolicy_Mode) Number() protoreflect.EnumNumber {
@@ -242,6 +299,8 @@ type GenerationOptions struct {
 	// One that would weaken the model's safety checks is refused, unless the operator lets callers.
 	// At most 256.
 	ModelParameters *structpb.Struct `protobuf:"bytes,14,opt,name=model_parameters,json=modelParameters,proto3" json:"model_parameters,omitempty"`
+	// What happens while it is in doubt whether a create was taken. Default wait.
+	WhenUnconfirmed WhenUnconfirmed `protobuf:"varint,15,opt,name=when_unconfirmed,json=whenUnconfirmed,proto3,enum=mediagate.v1.WhenUnconfirmed" json:"when_unconfirmed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -374,6 +433,13 @@ func (x *GenerationOptions) GetModelParameters() *structpb.Struct {
 	return nil
 }
 
+func (x *GenerationOptions) GetWhenUnconfirmed() WhenUnconfirmed {
+	if x != nil {
+		return x.WhenUnconfirmed
+	}
+	return WhenUnconfirmed_WHEN_UNCONFIRMED_UNSPECIFIED
+}
+
 // Which models take over when one fails.
 type FallbackPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -443,7 +509,7 @@ var File_mediagate_v1_options_proto protoreflect.FileDescriptor
 
 const file_mediagate_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1amediagate/v1/options.proto\x12\fmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1bmediagate/v1/modality.proto\"\xc1\a\n" +
+	"\x1amediagate/v1/options.proto\x12\fmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1bmediagate/v1/modality.proto\"\x91\b\n" +
 	"\x11GenerationOptions\x12\x1a\n" +
 	"\x05model\x18\x01 \x01(\tB\x04\xe2A\x01\x01R\x05model\x125\n" +
 	"\aquality\x18\x02 \x01(\x0e2\x15.mediagate.v1.QualityB\x04\xe2A\x01\x01R\aquality\x12>\n" +
@@ -460,7 +526,8 @@ const file_mediagate_v1_options_proto_rawDesc = "" +
 	"\vwebhook_url\x18\f \x01(\tB\x04\xe2A\x01\x01R\n" +
 	"webhookUrl\x12B\n" +
 	"\freuse_within\x18\r \x01(\v2\x19.google.protobuf.DurationB\x04\xe2A\x01\x01R\vreuseWithin\x12H\n" +
-	"\x10model_parameters\x18\x0e \x01(\v2\x17.google.protobuf.StructB\x04\xe2A\x01\x01R\x0fmodelParameters\x1a9\n" +
+	"\x10model_parameters\x18\x0e \x01(\v2\x17.google.protobuf.StructB\x04\xe2A\x01\x01R\x0fmodelParameters\x12N\n" +
+	"\x10when_unconfirmed\x18\x0f \x01(\x0e2\x1d.mediagate.v1.WhenUnconfirmedB\x04\xe2A\x01\x01R\x0fwhenUnconfirmed\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x14\n" +
@@ -474,7 +541,11 @@ const file_mediagate_v1_options_proto_rawDesc = "" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fMODE_CATALOG\x10\x01\x12\r\n" +
 	"\tMODE_NONE\x10\x02\x12\r\n" +
-	"\tMODE_LIST\x10\x03*f\n" +
+	"\tMODE_LIST\x10\x03*i\n" +
+	"\x0fWhenUnconfirmed\x12 \n" +
+	"\x1cWHEN_UNCONFIRMED_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15WHEN_UNCONFIRMED_WAIT\x10\x01\x12\x19\n" +
+	"\x15WHEN_UNCONFIRMED_NEXT\x10\x02*f\n" +
 	"\rParameterMode\x12\x1e\n" +
 	"\x1aPARAMETER_MODE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16PARAMETER_MODE_LENIENT\x10\x01\x12\x19\n" +
@@ -497,35 +568,37 @@ func file_mediagate_v1_options_proto_rawDescGZIP() []byte {
 	return file_mediagate_v1_options_proto_rawDescData
 }
 
-var file_mediagate_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_mediagate_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_mediagate_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_mediagate_v1_options_proto_goTypes = []any{
-	(ParameterMode)(0),          // 0: mediagate.v1.ParameterMode
-	(OnDisconnect)(0),           // 1: mediagate.v1.OnDisconnect
-	(FallbackPolicy_Mode)(0),    // 2: mediagate.v1.FallbackPolicy.Mode
-	(*GenerationOptions)(nil),   // 3: mediagate.v1.GenerationOptions
-	(*FallbackPolicy)(nil),      // 4: mediagate.v1.FallbackPolicy
-	nil,                         // 5: mediagate.v1.GenerationOptions.LabelsEntry
-	(Quality)(0),                // 6: mediagate.v1.Quality
-	(*durationpb.Duration)(nil), // 7: google.protobuf.Duration
-	(*structpb.Struct)(nil),     // 8: google.protobuf.Struct
+	(WhenUnconfirmed)(0),        // 0: mediagate.v1.WhenUnconfirmed
+	(ParameterMode)(0),          // 1: mediagate.v1.ParameterMode
+	(OnDisconnect)(0),           // 2: mediagate.v1.OnDisconnect
+	(FallbackPolicy_Mode)(0),    // 3: mediagate.v1.FallbackPolicy.Mode
+	(*GenerationOptions)(nil),   // 4: mediagate.v1.GenerationOptions
+	(*FallbackPolicy)(nil),      // 5: mediagate.v1.FallbackPolicy
+	nil,                         // 6: mediagate.v1.GenerationOptions.LabelsEntry
+	(Quality)(0),                // 7: mediagate.v1.Quality
+	(*durationpb.Duration)(nil), // 8: google.protobuf.Duration
+	(*structpb.Struct)(nil),     // 9: google.protobuf.Struct
 }
 var file_mediagate_v1_options_proto_depIdxs = []int32{
-	6,  // 0: mediagate.v1.GenerationOptions.quality:type_name -> mediagate.v1.Quality
-	4,  // 1: mediagate.v1.GenerationOptions.fallback:type_name -> mediagate.v1.FallbackPolicy
-	7,  // 2: mediagate.v1.GenerationOptions.timeout:type_name -> google.protobuf.Duration
-	0,  // 3: mediagate.v1.GenerationOptions.parameter_mode:type_name -> mediagate.v1.ParameterMode
-	1,  // 4: mediagate.v1.GenerationOptions.on_disconnect:type_name -> mediagate.v1.OnDisconnect
-	7,  // 5: mediagate.v1.GenerationOptions.disconnect_grace:type_name -> google.protobuf.Duration
-	5,  // 6: mediagate.v1.GenerationOptions.labels:type_name -> mediagate.v1.GenerationOptions.LabelsEntry
-	7,  // 7: mediagate.v1.GenerationOptions.reuse_within:type_name -> google.protobuf.Duration
-	8,  // 8: mediagate.v1.GenerationOptions.model_parameters:type_name -> google.protobuf.Struct
-	2,  // 9: mediagate.v1.FallbackPolicy.mode:type_name -> mediagate.v1.FallbackPolicy.Mode
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	7,  // 0: mediagate.v1.GenerationOptions.quality:type_name -> mediagate.v1.Quality
+	5,  // 1: mediagate.v1.GenerationOptions.fallback:type_name -> mediagate.v1.FallbackPolicy
+	8,  // 2: mediagate.v1.GenerationOptions.timeout:type_name -> google.protobuf.Duration
+	1,  // 3: mediagate.v1.GenerationOptions.parameter_mode:type_name -> mediagate.v1.ParameterMode
+	2,  // 4: mediagate.v1.GenerationOptions.on_disconnect:type_name -> mediagate.v1.OnDisconnect
+	8,  // 5: mediagate.v1.GenerationOptions.disconnect_grace:type_name -> google.protobuf.Duration
+	6,  // 6: mediagate.v1.GenerationOptions.labels:type_name -> mediagate.v1.GenerationOptions.LabelsEntry
+	8,  // 7: mediagate.v1.GenerationOptions.reuse_within:type_name -> google.protobuf.Duration
+	9,  // 8: mediagate.v1.GenerationOptions.model_parameters:type_name -> google.protobuf.Struct
+	0,  // 9: mediagate.v1.GenerationOptions.when_unconfirmed:type_name -> mediagate.v1.WhenUnconfirmed
+	3,  // 10: mediagate.v1.FallbackPolicy.mode:type_name -> mediagate.v1.FallbackPolicy.Mode
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_mediagate_v1_options_proto_init() }
@@ -540,7 +613,7 @@ func file_mediagate_v1_options_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mediagate_v1_options_proto_rawDesc), len(file_mediagate_v1_options_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,

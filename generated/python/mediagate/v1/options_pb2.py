@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from mediagate.v1 import modality_pb2 as mediagate_dot_v1_dot_modality__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amediagate/v1/options.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1bmediagate/v1/modality.proto\"\x81\x06\n\x11GenerationOptions\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12,\n\x07quality\x18\x02 \x01(\x0e\x32\x15.mediagate.v1.QualityB\x04\xe2\x41\x01\x01\x12\x34\n\x08\x66\x61llback\x18\x03 \x01(\x0b\x32\x1c.mediagate.v1.FallbackPolicyB\x04\xe2\x41\x01\x01\x12$\n\x11\x61llow_substitutes\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x30\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12%\n\x12max_cost_usd_nanos\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x39\n\x0eparameter_mode\x18\x07 \x01(\x0e\x32\x1b.mediagate.v1.ParameterModeB\x04\xe2\x41\x01\x01\x12\x37\n\ron_disconnect\x18\x08 \x01(\x0e\x32\x1a.mediagate.v1.OnDisconnectB\x04\xe2\x41\x01\x01\x12\x39\n\x10\x64isconnect_grace\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x1b\n\rscreen_prompt\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x41\n\x06labels\x18\x0b \x03(\x0b\x32+.mediagate.v1.GenerationOptions.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x19\n\x0bwebhook_url\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0creuse_within\x18\r \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x37\n\x10model_parameters\x18\x0e \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_allow_substitutesB\x15\n\x13_max_cost_usd_nanos\"\xbe\x01\n\x0e\x46\x61llbackPolicy\x12/\n\x04mode\x18\x01 \x01(\x0e\x32!.mediagate.v1.FallbackPolicy.Mode\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x1d\n\x15\x61\x66ter_content_refusal\x18\x03 \x01(\x08\"L\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n\x0cMODE_CATALOG\x10\x01\x12\r\n\tMODE_NONE\x10\x02\x12\r\n\tMODE_LIST\x10\x03*f\n\rParameterMode\x12\x1e\n\x1aPARAMETER_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARAMETER_MODE_LENIENT\x10\x01\x12\x19\n\x15PARAMETER_MODE_STRICT\x10\x02*a\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x18\n\x14ON_DISCONNECT_DETACH\x10\x02\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amediagate/v1/options.proto\x12\x0cmediagate.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1bmediagate/v1/modality.proto\"\xc0\x06\n\x11GenerationOptions\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12,\n\x07quality\x18\x02 \x01(\x0e\x32\x15.mediagate.v1.QualityB\x04\xe2\x41\x01\x01\x12\x34\n\x08\x66\x61llback\x18\x03 \x01(\x0b\x32\x1c.mediagate.v1.FallbackPolicyB\x04\xe2\x41\x01\x01\x12$\n\x11\x61llow_substitutes\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x30\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12%\n\x12max_cost_usd_nanos\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x39\n\x0eparameter_mode\x18\x07 \x01(\x0e\x32\x1b.mediagate.v1.ParameterModeB\x04\xe2\x41\x01\x01\x12\x37\n\ron_disconnect\x18\x08 \x01(\x0e\x32\x1a.mediagate.v1.OnDisconnectB\x04\xe2\x41\x01\x01\x12\x39\n\x10\x64isconnect_grace\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x1b\n\rscreen_prompt\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x41\n\x06labels\x18\x0b \x03(\x0b\x32+.mediagate.v1.GenerationOptions.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x19\n\x0bwebhook_url\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0creuse_within\x18\r \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x37\n\x10model_parameters\x18\x0e \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12=\n\x10when_unconfirmed\x18\x0f \x01(\x0e\x32\x1d.mediagate.v1.WhenUnconfirmedB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_allow_substitutesB\x15\n\x13_max_cost_usd_nanos\"\xbe\x01\n\x0e\x46\x61llbackPolicy\x12/\n\x04mode\x18\x01 \x01(\x0e\x32!.mediagate.v1.FallbackPolicy.Mode\x12\x0e\n\x06models\x18\x02 \x03(\t\x12\x1d\n\x15\x61\x66ter_content_refusal\x18\x03 \x01(\x08\"L\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n\x0cMODE_CATALOG\x10\x01\x12\r\n\tMODE_NONE\x10\x02\x12\r\n\tMODE_LIST\x10\x03*i\n\x0fWhenUnconfirmed\x12 \n\x1cWHEN_UNCONFIRMED_UNSPECIFIED\x10\x00\x12\x19\n\x15WHEN_UNCONFIRMED_WAIT\x10\x01\x12\x19\n\x15WHEN_UNCONFIRMED_NEXT\x10\x02*f\n\rParameterMode\x12\x1e\n\x1aPARAMETER_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARAMETER_MODE_LENIENT\x10\x01\x12\x19\n\x15PARAMETER_MODE_STRICT\x10\x02*a\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x18\n\x14ON_DISCONNECT_DETACH\x10\x02\x42P\n\x10\x64\x65v.mediagate.v1P\x01Z:github.com/mediagate/mediagate-go/mediagate/v1;mediagatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,16 +66,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONOPTIONS'].fields_by_name['reuse_within']._serialized_options = b'\342A\001\001'
   _globals['_GENERATIONOPTIONS'].fields_by_name['model_parameters']._loaded_options = None
   _globals['_GENERATIONOPTIONS'].fields_by_name['model_parameters']._serialized_options = b'\342A\001\001'
-  _globals['_PARAMETERMODE']._serialized_start=1133
-  _globals['_PARAMETERMODE']._serialized_end=1235
-  _globals['_ONDISCONNECT']._serialized_start=1237
-  _globals['_ONDISCONNECT']._serialized_end=1334
+  _globals['_GENERATIONOPTIONS'].fields_by_name['when_unconfirmed']._loaded_options = None
+  _globals['_GENERATIONOPTIONS'].fields_by_name['when_unconfirmed']._serialized_options = b'\342A\001\001'
+  _globals['_WHENUNCONFIRMED']._serialized_start=1196
+  _globals['_WHENUNCONFIRMED']._serialized_end=1301
+  _globals['_PARAMETERMODE']._serialized_start=1303
+  _globals['_PARAMETERMODE']._serialized_end=1405
+  _globals['_ONDISCONNECT']._serialized_start=1407
+  _globals['_ONDISCONNECT']._serialized_end=1504
   _globals['_GENERATIONOPTIONS']._serialized_start=169
-  _globals['_GENERATIONOPTIONS']._serialized_end=938
-  _globals['_GENERATIONOPTIONS_LABELSENTRY']._serialized_start=848
-  _globals['_GENERATIONOPTIONS_LABELSENTRY']._serialized_end=893
-  _globals['_FALLBACKPOLICY']._serialized_start=941
-  _globals['_FALLBACKPOLICY']._serialized_end=1131
-  _globals['_FALLBACKPOLICY_MODE']._serialized_start=1055
-  _globals['_FALLBACKPOLICY_MODE']._serialized_end=1131
+  _globals['_GENERATIONOPTIONS']._serialized_end=1001
+  _globals['_GENERATIONOPTIONS_LABELSENTRY']._serialized_start=911
+  _globals['_GENERATIONOPTIONS_LABELSENTRY']._serialized_end=956
+  _globals['_FALLBACKPOLICY']._serialized_start=1004
+  _globals['_FALLBACKPOLICY']._serialized_end=1194
+  _globals['_FALLBACKPOLICY_MODE']._serialized_start=1118
+  _globals['_FALLBACKPOLICY_MODE']._serialized_end=1194
 # @@protoc_insertion_point(module_scope)

@@ -22,6 +22,40 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _WhenUnconfirmed:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WhenUnconfirmedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WhenUnconfirmed.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WHEN_UNCONFIRMED_UNSPECIFIED: _WhenUnconfirmed.ValueType  # 0
+    """Wait."""
+    WHEN_UNCONFIRMED_WAIT: _WhenUnconfirmed.ValueType  # 1
+    """Wait until it is found or proven that it never arrived: nothing is paid twice."""
+    WHEN_UNCONFIRMED_NEXT: _WhenUnconfirmed.ValueType  # 2
+    """Send the next model of the chain as soon as one look at upstream's list has not found it, once
+    per output. Both may run and be paid; until it is proven, both are held. The first success is
+    the output, the other one is cancelled and settled in the same generation, also after its end.
+    Needs `max_cost_usd_nanos`, which bounds all of it, else INVALID_REQUEST; and that the operator
+    allows it, else SCOPE_MISSING. Without another model that fits it waits.
+    """
+
+class WhenUnconfirmed(_WhenUnconfirmed, metaclass=_WhenUnconfirmedEnumTypeWrapper):
+    """What happens while it is in doubt whether upstream has taken a create."""
+
+WHEN_UNCONFIRMED_UNSPECIFIED: WhenUnconfirmed.ValueType  # 0
+"""Wait."""
+WHEN_UNCONFIRMED_WAIT: WhenUnconfirmed.ValueType  # 1
+"""Wait until it is found or proven that it never arrived: nothing is paid twice."""
+WHEN_UNCONFIRMED_NEXT: WhenUnconfirmed.ValueType  # 2
+"""Send the next model of the chain as soon as one look at upstream's list has not found it, once
+per output. Both may run and be paid; until it is proven, both are held. The first success is
+the output, the other one is cancelled and settled in the same generation, also after its end.
+Needs `max_cost_usd_nanos`, which bounds all of it, else INVALID_REQUEST; and that the operator
+allows it, else SCOPE_MISSING. Without another model that fits it waits.
+"""
+Global___WhenUnconfirmed: _TypeAlias = WhenUnconfirmed  # noqa: Y015
+
 class _ParameterMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -121,6 +155,7 @@ class GenerationOptions(_message.Message):
     WEBHOOK_URL_FIELD_NUMBER: _builtins.int
     REUSE_WITHIN_FIELD_NUMBER: _builtins.int
     MODEL_PARAMETERS_FIELD_NUMBER: _builtins.int
+    WHEN_UNCONFIRMED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Slug or alias of a model, as ListModels shows them; of a community model slug:version, too, where
     that is the version of the catalog. Empty: chosen by `quality`, or the
@@ -153,6 +188,8 @@ class GenerationOptions(_message.Message):
     replay posts nothing: the URL of the call that began the generation counts, and its end may be
     long past.
     """
+    when_unconfirmed: Global___WhenUnconfirmed.ValueType
+    """What happens while it is in doubt whether a create was taken. Default wait."""
     @_builtins.property
     def fallback(self) -> Global___FallbackPolicy:
         """Which models take over when one fails before its first output, or has had its share of the
@@ -209,10 +246,11 @@ class GenerationOptions(_message.Message):
         webhook_url: _builtins.str = ...,
         reuse_within: _duration_pb2.Duration | None = ...,
         model_parameters: _struct_pb2.Struct | None = ...,
+        when_unconfirmed: Global___WhenUnconfirmed.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_substitutes", b"_allow_substitutes", "_max_cost_usd_nanos", b"_max_cost_usd_nanos", "allow_substitutes", b"allow_substitutes", "disconnect_grace", b"disconnect_grace", "fallback", b"fallback", "max_cost_usd_nanos", b"max_cost_usd_nanos", "model_parameters", b"model_parameters", "reuse_within", b"reuse_within", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_substitutes", b"_allow_substitutes", "_max_cost_usd_nanos", b"_max_cost_usd_nanos", "allow_substitutes", b"allow_substitutes", "disconnect_grace", b"disconnect_grace", "fallback", b"fallback", "labels", b"labels", "max_cost_usd_nanos", b"max_cost_usd_nanos", "model", b"model", "model_parameters", b"model_parameters", "on_disconnect", b"on_disconnect", "parameter_mode", b"parameter_mode", "quality", b"quality", "reuse_within", b"reuse_within", "screen_prompt", b"screen_prompt", "timeout", b"timeout", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_substitutes", b"_allow_substitutes", "_max_cost_usd_nanos", b"_max_cost_usd_nanos", "allow_substitutes", b"allow_substitutes", "disconnect_grace", b"disconnect_grace", "fallback", b"fallback", "labels", b"labels", "max_cost_usd_nanos", b"max_cost_usd_nanos", "model", b"model", "model_parameters", b"model_parameters", "on_disconnect", b"on_disconnect", "parameter_mode", b"parameter_mode", "quality", b"quality", "reuse_within", b"reuse_within", "screen_prompt", b"screen_prompt", "timeout", b"timeout", "webhook_url", b"webhook_url", "when_unconfirmed", b"when_unconfirmed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_substitutes: _TypeAlias = _typing.Literal["allow_substitutes"]  # noqa: Y015
     _WhichOneofArgType__allow_substitutes: _TypeAlias = _typing.Literal["_allow_substitutes", b"_allow_substitutes"]  # noqa: Y015

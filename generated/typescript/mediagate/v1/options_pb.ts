@@ -15,7 +15,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file mediagate/v1/options.proto.
  */
 export const file_mediagate_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChptZWRpYWdhdGUvdjEvb3B0aW9ucy5wcm90bxIMbWVkaWFnYXRlLnYxIoEGChFHZW5lcmF0aW9uT3B0aW9ucxITCgVtb2RlbBgBIAEoCUIE4kEBARIsCgdxdWFsaXR5GAIgASgOMhUubWVkaWFnYXRlLnYxLlF1YWxpdHlCBOJBAQESNAoIZmFsbGJhY2sYAyABKAsyHC5tZWRpYWdhdGUudjEuRmFsbGJhY2tQb2xpY3lCBOJBAQESJAoRYWxsb3dfc3Vic3RpdHV0ZXMYBCABKAhCBOJBAQFIAIgBARIwCgd0aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgTiQQEBEiUKEm1heF9jb3N0X3VzZF9uYW5vcxgGIAEoA0IE4kEBAUgBiAEBEjkKDnBhcmFtZXRlcl9tb2RlGAcgASgOMhsubWVkaWFnYXRlLnYxLlBhcmFtZXRlck1vZGVCBOJBAQESNwoNb25fZGlzY29ubmVjdBgIIAEoDjIaLm1lZGlhZ2F0ZS52MS5PbkRpc2Nvbm5lY3RCBOJBAQESOQoQZGlzY29ubmVjdF9ncmFjZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBARIbCg1zY3JlZW5fcHJvbXB0GAogASgIQgTiQQEBEkEKBmxhYmVscxgLIAMoCzIrLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uT3B0aW9ucy5MYWJlbHNFbnRyeUIE4kEBARIZCgt3ZWJob29rX3VybBgMIAEoCUIE4kEBARI1CgxyZXVzZV93aXRoaW4YDSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQESNwoQbW9kZWxfcGFyYW1ldGVycxgOIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBOJBAQEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIUChJfYWxsb3dfc3Vic3RpdHV0ZXNCFQoTX21heF9jb3N0X3VzZF9uYW5vcyK+AQoORmFsbGJhY2tQb2xpY3kSLwoEbW9kZRgBIAEoDjIhLm1lZGlhZ2F0ZS52MS5GYWxsYmFja1BvbGljeS5Nb2RlEg4KBm1vZGVscxgCIAMoCRIdChVhZnRlcl9jb250ZW50X3JlZnVzYWwYAyABKAgiTAoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASEAoMTU9ERV9DQVRBTE9HEAESDQoJTU9ERV9OT05FEAISDQoJTU9ERV9MSVNUEAMqZgoNUGFyYW1ldGVyTW9kZRIeChpQQVJBTUVURVJfTU9ERV9VTlNQRUNJRklFRBAAEhoKFlBBUkFNRVRFUl9NT0RFX0xFTklFTlQQARIZChVQQVJBTUVURVJfTU9ERV9TVFJJQ1QQAiphCgxPbkRpc2Nvbm5lY3QSHQoZT05fRElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9OX0RJU0NPTk5FQ1RfQ0FOQ0VMEAESGAoUT05fRElTQ09OTkVDVF9ERVRBQ0gQAkJQChBkZXYubWVkaWFnYXRlLnYxUAFaOmdpdGh1Yi5jb20vbWVkaWFnYXRlL21lZGlhZ2F0ZS1nby9tZWRpYWdhdGUvdjE7bWVkaWFnYXRldjFiBnByb3RvMw", [file_google_api_field_behavior, file_google_protobuf_duration, file_google_protobuf_struct, file_mediagate_v1_modality]);
+  fileDesc("ChptZWRpYWdhdGUvdjEvb3B0aW9ucy5wcm90bxIMbWVkaWFnYXRlLnYxIsAGChFHZW5lcmF0aW9uT3B0aW9ucxITCgVtb2RlbBgBIAEoCUIE4kEBARIsCgdxdWFsaXR5GAIgASgOMhUubWVkaWFnYXRlLnYxLlF1YWxpdHlCBOJBAQESNAoIZmFsbGJhY2sYAyABKAsyHC5tZWRpYWdhdGUudjEuRmFsbGJhY2tQb2xpY3lCBOJBAQESJAoRYWxsb3dfc3Vic3RpdHV0ZXMYBCABKAhCBOJBAQFIAIgBARIwCgd0aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgTiQQEBEiUKEm1heF9jb3N0X3VzZF9uYW5vcxgGIAEoA0IE4kEBAUgBiAEBEjkKDnBhcmFtZXRlcl9tb2RlGAcgASgOMhsubWVkaWFnYXRlLnYxLlBhcmFtZXRlck1vZGVCBOJBAQESNwoNb25fZGlzY29ubmVjdBgIIAEoDjIaLm1lZGlhZ2F0ZS52MS5PbkRpc2Nvbm5lY3RCBOJBAQESOQoQZGlzY29ubmVjdF9ncmFjZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIE4kEBARIbCg1zY3JlZW5fcHJvbXB0GAogASgIQgTiQQEBEkEKBmxhYmVscxgLIAMoCzIrLm1lZGlhZ2F0ZS52MS5HZW5lcmF0aW9uT3B0aW9ucy5MYWJlbHNFbnRyeUIE4kEBARIZCgt3ZWJob29rX3VybBgMIAEoCUIE4kEBARI1CgxyZXVzZV93aXRoaW4YDSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBOJBAQESNwoQbW9kZWxfcGFyYW1ldGVycxgOIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCBOJBAQESPQoQd2hlbl91bmNvbmZpcm1lZBgPIAEoDjIdLm1lZGlhZ2F0ZS52MS5XaGVuVW5jb25maXJtZWRCBOJBAQEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIUChJfYWxsb3dfc3Vic3RpdHV0ZXNCFQoTX21heF9jb3N0X3VzZF9uYW5vcyK+AQoORmFsbGJhY2tQb2xpY3kSLwoEbW9kZRgBIAEoDjIhLm1lZGlhZ2F0ZS52MS5GYWxsYmFja1BvbGljeS5Nb2RlEg4KBm1vZGVscxgCIAMoCRIdChVhZnRlcl9jb250ZW50X3JlZnVzYWwYAyABKAgiTAoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASEAoMTU9ERV9DQVRBTE9HEAESDQoJTU9ERV9OT05FEAISDQoJTU9ERV9MSVNUEAMqaQoPV2hlblVuY29uZmlybWVkEiAKHFdIRU5fVU5DT05GSVJNRURfVU5TUEVDSUZJRUQQABIZChVXSEVOX1VOQ09ORklSTUVEX1dBSVQQARIZChVXSEVOX1VOQ09ORklSTUVEX05FWFQQAipmCg1QYXJhbWV0ZXJNb2RlEh4KGlBBUkFNRVRFUl9NT0RFX1VOU1BFQ0lGSUVEEAASGgoWUEFSQU1FVEVSX01PREVfTEVOSUVOVBABEhkKFVBBUkFNRVRFUl9NT0RFX1NUUklDVBACKmEKDE9uRGlzY29ubmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQARIYChRPTl9ESVNDT05ORUNUX0RFVEFDSBACQlAKEGRldi5tZWRpYWdhdGUudjFQAVo6Z2l0aHViLmNvbS9tZWRpYWdhdGUvbWVkaWFnYXRlLWdvL21lZGlhZ2F0ZS92MTttZWRpYWdhdGV2MWIGcHJvdG8z", [file_google_api_field_behavior, file_google_protobuf_duration, file_google_protobuf_struct, file_mediagate_v1_modality]);
 
 /**
  * What every paid request may say about how it is run. All of it is optional.
@@ -140,6 +140,13 @@ export type GenerationOptions = Message<"mediagate.v1.GenerationOptions"> & {
    * @generated from field: google.protobuf.Struct model_parameters = 14;
    */
   modelParameters?: JsonObject | undefined;
+
+  /**
+   * What happens while it is in doubt whether a create was taken. Default wait.
+   *
+   * @generated from field: mediagate.v1.WhenUnconfirmed when_unconfirmed = 15;
+   */
+  whenUnconfirmed: WhenUnconfirmed;
 };
 
 /**
@@ -227,6 +234,44 @@ export const FallbackPolicy_ModeSchema: GenEnum<FallbackPolicy_Mode> = /*@__PURE
   enumDesc(file_mediagate_v1_options, 1, 0);
 
 /**
+ * What happens while it is in doubt whether upstream has taken a create.
+ *
+ * @generated from enum mediagate.v1.WhenUnconfirmed
+ */
+export enum WhenUnconfirmed {
+  /**
+   * Wait.
+   *
+   * @generated from enum value: WHEN_UNCONFIRMED_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Wait until it is found or proven that it never arrived: nothing is paid twice.
+   *
+   * @generated from enum value: WHEN_UNCONFIRMED_WAIT = 1;
+   */
+  WAIT = 1,
+
+  /**
+   * Send the next model of the chain as soon as one look at upstream's list has not found it, once
+   * per output. Both may run and be paid; until it is proven, both are held. The first success is
+   * the output, the other one is cancelled and settled in the same generation, also after its end.
+   * Needs `max_cost_usd_nanos`, which bounds all of it, else INVALID_REQUEST; and that the operator
+   * allows it, else SCOPE_MISSING. Without another model that fits it waits.
+   *
+   * @generated from enum value: WHEN_UNCONFIRMED_NEXT = 2;
+   */
+  NEXT = 2,
+}
+
+/**
+ * Describes the enum mediagate.v1.WhenUnconfirmed.
+ */
+export const WhenUnconfirmedSchema: GenEnum<WhenUnconfirmed> = /*@__PURE__*/
+  enumDesc(file_mediagate_v1_options, 0);
+
+/**
  * What to do with parameters that a model cannot honour.
  *
  * @generated from enum mediagate.v1.ParameterMode
@@ -259,7 +304,7 @@ export enum ParameterMode {
  * Describes the enum mediagate.v1.ParameterMode.
  */
 export const ParameterModeSchema: GenEnum<ParameterMode> = /*@__PURE__*/
-  enumDesc(file_mediagate_v1_options, 0);
+  enumDesc(file_mediagate_v1_options, 1);
 
 /**
  * What happens when the last attached caller leaves before the end: its rpc was cancelled, cut or
@@ -296,5 +341,5 @@ export enum OnDisconnect {
  * Describes the enum mediagate.v1.OnDisconnect.
  */
 export const OnDisconnectSchema: GenEnum<OnDisconnect> = /*@__PURE__*/
-  enumDesc(file_mediagate_v1_options, 1);
+  enumDesc(file_mediagate_v1_options, 2);
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from mediagate.v1.options_pb2 import FallbackPolicy
+from mediagate.v1.options_pb2 import WHEN_UNCONFIRMED_NEXT, FallbackPolicy
 from mediagate.v1.text_pb2 import ChatMessage, ResponseFormat, ToolChoice
 from mediagate.v1.usage_pb2 import USAGE_DIMENSION_LABEL
 
@@ -115,6 +115,12 @@ def _a_run_names_its_model(message: Any) -> Broken:
         yield "options.model_parameters", "must not be set: all inputs are in `input`"
 
 
+def _who_may_pay_twice_bounds_the_cost(message: Any) -> Broken:
+    is_next = message.when_unconfirmed == WHEN_UNCONFIRMED_NEXT
+    if is_next and not message.HasField("max_cost_usd_nanos"):
+        yield "when_unconfirmed", "must only be NEXT where max_cost_usd_nanos is set"
+
+
 _TEXT: Final = (
     _exactly_one("prompt", "messages"),
     _last_turn_is_not_the_models,
@@ -170,6 +176,7 @@ RELATIONS: Final[Mapping[str, tuple[Relation, ...]]] = {
     "ChatMessage": (_only_tools_answer_calls,),
     "ResponseFormat": (_only_a_schema_has_a_schema,),
     "ToolChoice": (_only_a_named_tool_has_a_name,),
+    "GenerationOptions": (_who_may_pay_twice_bounds_the_cost,),
     "FallbackPolicy": (_only_a_list_has_models,),
     "GenerationFilter": (_what_was_created_after_comes_before,),
     "UsageFilter": (_a_time_begins_before_it_ends,),

@@ -1,0 +1,179 @@
+"""NEXT: another model is sent while it is in doubt whether one was taken; both are in the cost."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, image_pb2, options_pb2
+from mediagate_sandbox.server import Sandbox
+
+from .asking import QUICK, bill, order
+from .failures import reason_of
+from .gates import Opener, Stubs
+
+State = generation_pb2.Generation
+Tried = generation_pb2.Attempt
+NEXT = options_pb2.WHEN_UNCONFIRMED_NEXT
+PERMITTED: dict[str, Any] = {
+    **QUICK,
+    "allow_next_when_unconfirmed": True,
+    "absent_margin": 3.0,
+    "sweep_seconds": 0.2,
+}
+DOLLAR = 10**9
+NO_LIST = {"do": "error", "on": "list", "status": 500, "at": "request"}
+
+
+def request(**more: Any) -> image_pb2.GenerateImageRequest:
+    """A picture by flux-dev, of which sdxl is the next, for at most a dollar."""
+    options: dict[str, Any] = {
+        "model": "flux-dev",
+        "max_cost_usd_nanos": DOLLAR,
+        "when_unconfirmed": NEXT,
+        **more,
+    }
+    return image_pb2.GenerateImageRequest(
+        prompt="A cat",
+        request_id=str(uuid4()),
+        options=options_pb2.GenerationOptions(**options),
+    )
+
+
+async def settled(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
+    """The generation once none of its attempts is in doubt any more."""
+    asked = generations_pb2.GetGenerationRequest(id=generation_id)
+    while True:
+        found = (await stubs.generations.GetGeneration(asked)).generation
+        if all(one.state != Tried.STATE_UNCONFIRMED for one in found.attempts):
+            return found
+        await asyncio.sleep(0.1)
+
+
+async def test_the_next_model_answers_and_the_first_is_found_absent_later(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """Both holds stay until proof: the cost falls to what was billed."""
+    await order(
+        sandbox,
+        {"do": "error", "on": "create", "status": 502, "at": "request", "times": 1},
+    )
+    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+        plan = (await stubs.image.GenerateImage(_planned())).plan
+        done = (await stubs.image.GenerateImage(request())).generation
+        assert done.state == State.STATE_SUCCEEDED
+        first, second = done.attempts
+        assert first.state == Tried.STATE_UNCONFIRMED
+        assert second.state == Tried.STATE_SUCCEEDED
+        assert done.model == second.model != first.model
+        assert done.cost.state == cost_pb2.COST_STATE_ESTIMATED
+        held = first.cost.usd_nanos + second.cost.usd_nanos
+        assert done.cost.usd_nanos == held
+        assert held <= plan.cost.maximum_usd_nanos <= DOLLAR
+        end = await settled(stubs, done.id)
+        assert end.state == State.STATE_SUCCEEDED
+        assert end.attempts[0].state == Tried.STATE_ABSENT
+        assert end.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
+
+
+def _planned() -> image_pb2.GenerateImageRequest:
+    asked = request()
+    asked.validate_only = True
+    return asked
+
+
+async def test_both_were_taken_and_the_later_success_is_settled_in_the_same_generation(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """The list is away: the next model answers; then the first is found, stopped and paid."""
+    await order(sandbox, {"do": "lose_answer", "on": "create", "times": 1}, NO_LIST)
+    asked = request()
+    asked.prompt = "[[run_ms=1500]] A cat"
+    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+        done = (await stubs.image.GenerateImage(asked)).generation
+        assert done.state == State.STATE_SUCCEEDED
+        assert [one.state for one in done.attempts] == [
+            Tried.STATE_UNCONFIRMED,
+            Tried.STATE_SUCCEEDED,
+        ]
+        await order(sandbox)
+        end = await settled(stubs, done.id)
+        billed = await bill(sandbox)
+        assert {one.prediction_id for one in end.attempts} == {
+            entry["id"] for entry in billed["entries"]
+        }
+        assert end.cost.usd_nanos == billed["total_nanos"]
+        assert end.images == done.images
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_the_first_success_wins_also_where_it_is_the_first_attempts(
+    sandbox: Sandbox, open_gate: Opener, *, hangs: bool
+) -> None:
+    """Found while the second is sent, or runs, it is not stopped: that one is, and settled."""
+    await order(
+        sandbox,
+        {"do": "lose_answer", "on": "create", "times": 1},
+        {"do": "list_late", "on": "create", "ms": 600, "times": 1},
+        *([{"do": "hang", "on": "create", "at": "answer", "after": 1}] if hangs else []),
+    )
+    asked = request()
+    asked.prompt = "[[run_ms=900]] A cat"
+    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+        done = (await stubs.image.GenerateImage(asked)).generation
+        end = await settled(stubs, done.id)
+        billed = await bill(sandbox)
+    assert done.state == end.state == State.STATE_SUCCEEDED
+    assert len(end.attempts) == 2
+    if hangs:
+        assert end.model == end.attempts[0].model
+        assert end.attempts[0].state == Tried.STATE_SUCCEEDED
+    assert end.cost.usd_nanos == billed["total_nanos"]
+    assert {one.prediction_id for one in end.attempts} == {
+        entry["id"] for entry in billed["entries"]
+    }
+
+
+async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """Refused by the field's name, before anything is spent; without it nothing is sent twice."""
+    unbound = request()
+    unbound.options.ClearField("max_cost_usd_nanos")
+    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.image.GenerateImage(unbound)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "options.when_unconfirmed" in str(caught.value)
+        await order(
+            sandbox, {"do": "error", "on": "create", "status": 502, "at": "request", "times": 1}
+        )
+        waits = request(when_unconfirmed=options_pb2.WHEN_UNCONFIRMED_UNSPECIFIED)
+        done = (await stubs.image.GenerateImage(waits)).generation
+        assert done.attempts[0].state == Tried.STATE_ABSENT
+    async with open_gate(sandbox.url, **QUICK) as (stubs, _):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.image.GenerateImage(request())
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert reason_of(caught.value) == "SCOPE_MISSING"
+        assert "options.when_unconfirmed" in (caught.value.details() or "")
+    assert len((await bill(sandbox))["entries"]) == 1
+
+
+async def test_a_bound_for_one_model_only_means_waiting(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """The doubled cost does not fit: the next model is no part of the chain."""
+    await order(
+        sandbox, {"do": "error", "on": "create", "status": 502, "at": "request", "times": 1}
+    )
+    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+        asked = _planned()
+        asked.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
+        alone = (await stubs.image.GenerateImage(asked)).plan.cost.maximum_usd_nanos
+        bound = request(max_cost_usd_nanos=alone)
+        done = (await stubs.image.GenerateImage(bound)).generation
+    assert [one.state for one in done.attempts] == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED]
+    assert len({one.model for one in done.attempts}) == 1
