@@ -23,7 +23,7 @@ from mediagate_server.replicate.output_text import find_text, json_answers
         (0.5, "0.5"),
         (False, "false"),
         ([1, 2, 3], "[1, 2, 3]"),
-        ([[0.1, 0.2]], "[0.1, 0.2]"),
+        ([[0.1, 0.2]], "[[0.1, 0.2]]"),
         ({"text": "hello"}, "hello"),
         ([{"text": "he"}, {"text": "llo"}], "hello"),
         ({"output": {"response": "hello"}}, "hello"),
@@ -36,6 +36,20 @@ from mediagate_server.replicate.output_text import find_text, json_answers
         ),
         ({"text": None, "response": "hello"}, "hello"),
         ({"text": ""}, ""),
+        ({"text": "", "output": "hello"}, "hello"),
+        ([{"label": "cat"}, {"label": "dog"}], '[{"label": "cat"}, {"label": "dog"}]'),
+        ([{"type": "thinking", "thinking": "well"}, {"type": "text", "text": "hello"}], "hello"),
+        (
+            {
+                "output": [
+                    {"type": "reasoning", "summary": []},
+                    {"type": "message", "content": [{"type": "output_text", "text": "hello"}]},
+                ]
+            },
+            "hello",
+        ),
+        ({"candidates": [{"content": {"parts": [{"text": "hello"}], "role": "model"}}]}, "hello"),
+        ([[]], ""),
         ({"score": 0.5, "label": "é"}, '{"score": 0.5, "label": "é"}'),
     ],
 )
@@ -44,11 +58,12 @@ def test_the_text(output: Any, text: str) -> None:
     assert find_text(output) == text
 
 
-@pytest.mark.parametrize("output", [None, {}, [None], [None, None]])
+@pytest.mark.parametrize("output", [None, {}, [None], [[None]], [{}]])
 def test_no_text(output: Any) -> None:
     """It is lost, not empty."""
     assert find_text(output) is None
     assert json_answers(output) == ()
+    assert find_text({"text": output, "n": 1}) is None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +74,8 @@ def test_no_text(output: Any) -> None:
         (["a", "b"], ("ab",)),
         ({"a": 1}, ('{"a": 1}',)),
         ({"text": "{}"}, ("{}", '{"text": "{}"}')),
-        ([{"a": 1}, {"a": 2}], ('{"a": 1}{"a": 2}', '[{"a": 1}, {"a": 2}]')),
+        ([{"a": 1}, {"a": 2}], ('[{"a": 1}, {"a": 2}]',)),
+        ({"text": None, "a": 1}, ('{"text": null, "a": 1}',)),
         (7, ("7",)),
     ],
 )

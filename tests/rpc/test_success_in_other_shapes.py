@@ -183,7 +183,7 @@ async def test_films_and_sounds_in_other_shapes(scripted: ScriptedUpstream, stub
         ({"vocals": sound, "no_vocals": sound + "?b"}, 1),
         ({"audio_out": sound, "prompt_npz": None}, 0),
         ([{"audio": sound}], 0),
-        ({"waves": thumb, "audio": sound}, 1),
+        ({"waves_image": thumb, "audio": sound}, 1),
     ]
     for output, others in sounds:
         ends(scripted, output)

@@ -175,15 +175,16 @@ def _json(
 
     All of it was told already where this end could not be written at the first try.
     """
-    whole = _text(record, end, Streamed("", clean=False))
-    if whole.record.state is not State.SUCCEEDED:
-        return whole
+    answers = json_answers(end.output)
+    if not answers or (end.data_removed and not end.output):
+        return _text(record, end, Streamed("", clean=False))
     if reading is None:
         raise ValueError("an answer that must be JSON was not read")
     if reading.problem:
         failure = endings.output_invalid(record.model, end.id, reading.problem)
-        return Finish(replace(whole.record, state=State.FAILED, failure=failure))
-    made = replace(whole.record, output=Output(text=reading.text))
+        output = Output(text=answers[0])
+        return Finish(replace(record, state=State.FAILED, failure=failure, output=output))
+    made = replace(record, state=State.SUCCEEDED, output=Output(text=reading.text))
     return Finish(made, rest="" if streamed.text else reading.text)
 
 

@@ -71,7 +71,7 @@ def _of(
 ) -> tuple[StoredMedia | None, ...]:
     slots = _slots(_unpacked(output))
     # Of several kinds of places those that are meant: a page about the run is no output.
-    is_sure = any(one is not None and is_delivered(one.uri) for one in slots)
+    is_sure = any(one is not None and (one.by_name or is_delivered(one.uri)) for one in slots)
     main: list[StoredMedia | None] = []
     companions: list[StoredMedia] = []
     for one in slots:
@@ -140,11 +140,12 @@ def _in_members(value: Mapping[str, Any]) -> Iterator[FoundMedium | None]:
                     yield None
             elif slot.uri not in seen:
                 seen.add(slot.uri)
+                companion = _is_companion(key)
                 yield FoundMedium(
                     slot.uri,
                     slot.declared or declared,
-                    slot.by_name and _MEDIA_KEYS.fullmatch(key) is not None,
-                    slot.companion or _is_companion(key),
+                    slot.by_name and (companion or _MEDIA_KEYS.fullmatch(key) is not None),
+                    slot.companion or companion,
                 )
 
 

@@ -30,6 +30,7 @@ _MEMBERS: Final = (
 """Names under which models have their text, those that say it most plainly first."""
 _CHOICES: Final = ("choices", "candidates", "generations")
 """Names of lists of alternatives, of which the first is the answer."""
+_NAMES: Final = frozenset({*_MEMBERS, *_CHOICES})
 _SAID_BY_OTHERS: Final = frozenset({"user", "human", "system", "tool", "developer"})
 
 
@@ -42,23 +43,27 @@ def find_text(output: Any) -> str | None:
             return "".join(output)
         except TypeError:  # Not all of them are texts; a thousand tokens need not be asked singly.
             pass
-    return _found(output)
+    text = _text_in(output)
+    if text is not None or _is_void(output):
+        return text
+    if isinstance(output, Mapping) and not _NAMES.isdisjoint(output):
+        return None  # It is said where the text would be, and that there is none.
+    return _as_json(output)
 
 
 def json_answers(output: Any) -> tuple[str, ...]:
     """What may be the JSON that was asked for: the text in an output, and the output itself."""
     text = find_text(output)
-    if text is None:
-        return ()
+    answers = () if text is None else (text,)
     is_pieces = isinstance(output, list) and all(isinstance(item, str) for item in output)
-    if not isinstance(output, Mapping | list) or is_pieces:
-        return (text,)
+    if not isinstance(output, Mapping | list) or is_pieces or _is_void(output):
+        return answers
     whole = _as_json(output)
-    return (text, whole) if text != whole else (whole,)
+    return answers if text == whole else (*answers, whole)
 
 
-def _found(value: Any) -> str | None:
-    """The text in a value; None where it is null, or only null."""
+def _text_in(value: Any) -> str | None:
+    """The text in a value; None where there is none."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -69,25 +74,33 @@ def _found(value: Any) -> str | None:
 
 
 def _in_list(items: list[Any]) -> str | None:
-    if all(item is None or isinstance(item, int | float) for item in items):
-        # Numbers are no pieces of a text: put together they would be another number.
-        return _as_json(items) if any(item is not None for item in items) else None
+    if items and all(item is None or isinstance(item, int | float) for item in items):
+        return None  # Numbers are no pieces of a text: together they would be another number.
     if any(isinstance(item, Mapping) and "role" in item for item in items):
         items = [item for item in items if not _is_by_others(item)] or items
-    found = [_found(item) for item in items]
-    return "".join(text for text in found if text is not None)
+    # Objects without a text are about the others, or what was thought before.
+    found = [text for item in items if (text := _text_in(item)) is not None]
+    return "".join(found) if found or not items else None
 
 
 def _in_object(value: Mapping[str, Any]) -> str | None:
     for name in _CHOICES:
         choices = value.get(name)
         if isinstance(choices, list) and choices:
-            return _found(choices[0])
+            return _text_in(choices[0])
+    empty: str | None = None
     for name in _MEMBERS:
-        inner = value.get(name)
-        if inner is not None and (text := _found(inner)) is not None:
+        text = _text_in(value.get(name))
+        if text:
             return text
-    return _as_json(value) if value else None
+        empty = text if empty is None else empty
+    return empty
+
+
+def _is_void(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_void, value))
+    return value is None or value == {}
 
 
 def _is_by_others(item: Any) -> bool:
