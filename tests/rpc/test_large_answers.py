@@ -27,7 +27,7 @@ from mediagate_server.replicate import large_bodies
 
 from .failures import reason_of
 from .gates import Opener, Stubs
-from .scripted import ID, Answer, ScriptedUpstream, hangs_up, says
+from .scripted import ID, NAMED, Answer, ScriptedUpstream, hangs_up, says
 
 State = generation_pb2.Generation
 MIB = 1024 * 1024
@@ -50,12 +50,14 @@ def done(output: bytes, logs: bytes = b'""', status: str = "succeeded") -> tuple
 
 
 def sends(*pieces: bytes) -> Answer:
-    """Answer with these bytes."""
+    """Answer with these bytes, the first of which name the prediction that is asked about."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=201 if request.method == "POST" else 200)
         await response.prepare(request)
-        for piece in pieces:
+        head, *rest = pieces
+        await response.write(head.replace(ID.encode(), request.get(NAMED, ID).encode()))
+        for piece in rest:
             await response.write(piece)
         return response
 
