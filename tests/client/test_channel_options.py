@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,32 @@ class Server:
         self.refuses = False
         self.changed = asyncio.Event()
         self.closed = asyncio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+        self._taking: set[asyncio.Task[None]] = set()
 
-    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self._taking.add(asyncio.ensure_future(self._take(reader, writer)))
+
+    async def end(self) -> None:
+        for each in self._writers:
+            each.close()
+        await asyncio.gather(*self._taking)
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self.closed.set()
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = writer.get_extra_info("peername")
         self.connections.append(f"{host}:{port}")
         self.changed.set()
         if self.refuses:
-            writer.close()
             return
         writer.write(_frame(SETTINGS, 0, b""))
         try:
@@ -61,8 +81,6 @@ class Server:
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        writer.close()
-        self.closed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):  # A test's own may be shorter.
@@ -81,6 +99,9 @@ async def server() -> AsyncIterator[Server]:
     async with await asyncio.start_server(server.take, "127.0.0.1", 0) as listening:
         server.target = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         yield server
+        listening.close()
+        await asyncio.sleep(0)  # Whoever was taken in the last moment is told of.
+        await server.end()
 
 
 def connected(target: str, **quick: Any) -> grpc.aio.Channel:
@@ -113,13 +134,17 @@ async def test_pings_without_data_are_bounded_without(server: Server) -> None:
                 await server.until(lambda: server.pings > 8)
 
 
-async def test_without_the_permit_there_is_none(server: Server) -> None:
-    """A channel without calls does not ping, unless it may."""
-    quick = {"keepalive_time_ms": 100, "keepalive_permit_without_calls": 0}
-    async with connected(server.target, **quick):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
+@pytest.mark.parametrize("permit", [0, 1])
+async def test_a_channel_without_any_call_pings_by_its_permit(server: Server, permit: int) -> None:
+    """With our service config there is one: the watch of the gate's health."""
+    quick = {"keepalive_time_ms": 100, "keepalive_permit_without_calls": permit}
+    async with connected(server.target, service_config="{}", **quick):
+        try:
+            async with asyncio.timeout(2):
                 await server.until(lambda: server.pings > 0)
+        except TimeoutError:
+            pass
+    assert bool(server.pings) == bool(permit)
 
 
 async def test_a_gate_that_stands_still_is_noticed(server: Server) -> None:
