@@ -102,7 +102,10 @@ def test_a_reservation_holds_the_most_that_the_plan_may_cost() -> None:
     assert ledger.reserve(known, "a1") == Entry(
         "a1", EntryKind.RESERVE, 3_000_000, CostState.ESTIMATED, known.price.as_of
     )
-    unknown = ledger.reserve(plan("musicgen", Modality.AUDIO), "a2")
+    song = ModelRequest(Modality.AUDIO, "musicgen", {"prompt": "x"})
+    assumed = ledger.reserve(Catalog.load().plan(song), "a3")
+    assert (assumed.amount_nanos, assumed.state) == (840_000_000, CostState.ESTIMATED)
+    unknown = ledger.reserve(Catalog.load(assumed=False).plan(song), "a2")
     assert (unknown.amount_nanos, unknown.state) == (None, CostState.UNKNOWN)
 
 
