@@ -17,6 +17,7 @@ class Stop:
         self.because = because
         self._interrupted: list[asyncio.Timeout] = []
         self._told: list[Callable[[], object]] = []
+        self._children: list[Stop] = []
 
     @property
     def asked(self) -> bool:
@@ -33,6 +34,8 @@ class Stop:
         self._interrupted.clear()
         for tell in self._told:
             tell()
+        for child in self._children:
+            child.ask(because)
         return True
 
     def tell(self, told: Callable[[], None]) -> None:
@@ -42,7 +45,8 @@ class Stop:
     def child(self) -> "Stop":
         """One that is asked for with this one, and may be asked for alone."""
         child = Stop(self.because)
-        self._told.append(lambda: child.ask(self.because))
+        # No callable that holds this one: it would be freed by the collector alone.
+        self._children.append(child)
         return child
 
     async def interrupts(self, doing: Awaitable[object], wake: Wake | None = None) -> bool:
