@@ -262,7 +262,14 @@ def test_chains_are_checked_when_they_are_read(
     """Who is named must be there, live, of the same kind and no weaker."""
     others = [each for each in CATALOG.models() if each.slug != model("flux-pro").slug]
     others.append(
-        replace(model("sdxl"), slug="test/open", aliases=(), fallbacks=(), safety=SafetyClass.OPEN)
+        replace(
+            model("sdxl"),
+            slug="test/open",
+            version="",
+            aliases=(),
+            fallbacks=(),
+            safety=SafetyClass.OPEN,
+        )
     )
     with pytest.raises(ModelFileError, match=complaint):
         Catalog([*others, replace(model("flux-pro"), **changes)])  # type: ignore[arg-type]
