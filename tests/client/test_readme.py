@@ -90,13 +90,14 @@ def test_offers(
     """The third checks a text, asks for JSON, runs a model by its slug and streams another."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lighthouse.png").write_bytes(PNG)
+    succeeded = Generation.STATE_SUCCEEDED
     harm = SafetyCategory(code="S9", name="Indiscriminate Weapons")
-    judged = Generation(safety=SafetyVerdict(categories=[harm]))
-    answer = Generation(text=TextOutput(text='{"capital": "Paris"}'))
+    judged = Generation(state=succeeded, safety=SafetyVerdict(categories=[harm]))
+    answer = Generation(state=succeeded, text=TextOutput(text='{"capital": "Paris"}'))
     raw = RawOutput(value=Value(string_value="media:0"), media=[Media(uri=FILE)])
     scripted.plays("CheckSafety", CheckSafetyResponse(generation=judged))
     scripted.plays("GenerateText", GenerateTextResponse(generation=answer))
-    scripted.plays("RunModel", RunModelResponse(generation=Generation(raw=raw)))
+    scripted.plays("RunModel", RunModelResponse(generation=Generation(state=succeeded, raw=raw)))
     scripted.plays(
         "StreamModel",
         StreamModelResponse(started=TextStarted(generation_id="g-1")),
