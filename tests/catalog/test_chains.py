@@ -265,7 +265,7 @@ def test_chains_are_checked_when_they_are_read(
         replace(
             model("sdxl"),
             slug="test/open",
-            version="",
+            version="0" * 64,
             aliases=(),
             fallbacks=(),
             safety=SafetyClass.OPEN,
