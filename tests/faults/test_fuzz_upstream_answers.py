@@ -141,6 +141,7 @@ async def _gate(folder: Path, upstream: FuzzedUpstream) -> AsyncIterator[Gate]:
         upstream_connect_timeout=590,
         upstream_create_timeout=600,
         upstream_read_timeout=600,
+        receive_timeout=600,
         text_timeout=7_200,
         image_timeout=7_200,
         sweep_seconds=60,

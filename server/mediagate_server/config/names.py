@@ -47,6 +47,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "max_in_flight": "max_in_flight",
             "allow_next_when_unconfirmed": "allow_next_when_unconfirmed",
             "max_open_rpcs": "max_open_rpcs",
+            "receive_timeout": "receive_timeout",
             "assume_unknown_usd": "assume_unknown_usd",
             "allow_weaker_safety": "allow_weaker_safety",
             "allow_assumed_prices": "allow_assumed_prices",

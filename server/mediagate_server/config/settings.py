@@ -159,6 +159,8 @@ class Settings(BaseModel):
     upstream_read_timeout: WireTimeout = 10.0
     upstream_upload_timeout: WireTimeout = 300.0
     """For one file that is handed to upstream."""
+    receive_timeout: WireTimeout = 60.0
+    """In which the message of a request has to come whole."""
     sweep_seconds: float = Field(default=30.0, gt=0, le=300)
     """How often creates whose answers were lost are looked for in upstream's list."""
     reconcile_seconds: float = Field(default=300.0, ge=0, le=1_800)
