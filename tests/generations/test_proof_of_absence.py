@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
 from random import Random
@@ -106,17 +107,18 @@ async def ended(upstream: Upstream, kind: str) -> Generation:
         return True
 
     submission = Submission("local", "Generate", "r", "f", seconds)
-    store = DiskStore(new_disk(), Chance(0), is_alive)
-    await store.__aenter__()
-    store._chance.quiet = True
-    around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
-    async with Generations(around, max_in_flight=lambda _: 0) as generations:
+    with closing(new_disk()) as disk:
+        store = DiskStore(disk, Chance(0), is_alive)
+        await store.__aenter__()
+        store._chance.quiet = True
+        around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
+        async with Generations(around, max_in_flight=lambda _: 0) as generations:
 
-        async def planned() -> Work:
-            return Work.of(*CATALOG.candidates(request).plans)
+            async def planned() -> Work:
+                return Work.of(*CATALOG.candidates(request).plans)
 
-        async with await generations.start(submission, planned) as attachment:
-            return await attachment.until_settled(None)
+            async with await generations.start(submission, planned) as attachment:
+                return await attachment.until_settled(None)
 
 
 def run(upstream: Upstream, kind: str) -> Generation:

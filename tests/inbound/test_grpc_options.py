@@ -198,6 +198,10 @@ async def _is_probed(address: str) -> bool:
         peer.call("/mediagate.v1.TextService/GenerateText")
         peer.send(DATA, 0, bytes((0, 0, 1, 0, 0)) + bytes(16_000), stream=1)
         await peer.ping()
+        for _ in range(2):
+            # It probes once it has told the peer that it has read something.
+            peer.send(DATA, 0, bytes(16_000), stream=1)
+            await peer.ping()
         return PING in peer.seen
 
 
@@ -205,7 +209,9 @@ async def test_no_capacity_is_guessed(serve: Serve) -> None:
     """With the probe a fast upload is given 12 MB of room."""
     name = "grpc.http2.bdp_probe"
     assert not await _is_probed(await serve(options()))
-    assert await _is_probed(await serve({**options(), name: 1}))
+    # It probes where it reads data while it has nothing to answer: not at every try.
+    probing = await serve({**options(), name: 1})
+    assert any([await _is_probed(probing) for _ in range(10)])
 
 
 async def _burst(address: str, connections: int, calls: int) -> Counter[str]:
