@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from mediagate_server.generations import log_progress
 from mediagate_server.generations.log_progress import MOST_LOG, LogProgress
 
 
@@ -185,3 +186,22 @@ def test_any_log_is_read() -> None:
                 assert before <= run.value <= 1
                 before = run.value
         assert len(run._bars) <= 32
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "shape", ["#", "█=", "[#", "## ", "##>-. ", "[(", "1", "1 ", "1,", "9/", "1 of ", "1 %", "a-"]
+)
+@pytest.mark.parametrize("end", ["", " %", "]", " 1"])
+def test_no_line_costs_more_than_in_proportion_to_its_length(shape: str, end: str) -> None:
+    """Lines far longer than any that is looked at: a cost by the square takes minutes of them."""
+    line = shape * (200_000 // len(shape)) + end
+    for pattern in log_progress._PATTERNS:
+        for _ in pattern.finditer(line):
+            pass
+
+
+@pytest.mark.parametrize("log", ["PROGRESS: 45%", "Step 9/20", "9 OF 20 Frames", "RENDERING 45%"])
+def test_words_count_in_either_case(log: str) -> None:
+    """Capitals are no other words."""
+    assert told(log + "\n") == [0.45]

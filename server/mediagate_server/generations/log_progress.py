@@ -38,6 +38,8 @@ _COUNT: Final = rf"(?P<done>[0-9]{{1,9}}){_GAP}(?:/|of|out of){_GAP}(?P<total>[0
 _COUNT_ALONE: Final = rf"(?<![0-9./:,\-]){_COUNT}"
 _NO_MORE: Final = r"(?![0-9])(?!\s?[:/.,][0-9])"
 _BLOCKS: Final = "█▉▊▋▌▍▎▏░▒▓━╸╺■□▰▱⣿#="
+_BAR: Final = rf"(?<![{_BLOCKS}])[{_BLOCKS}]{{2,}}+"
+"""Tried at its beginning only, and given back by nothing: else a long one costs its square."""
 _BOX: Final = rf"[\[(][{_BLOCKS}>\-. *]{{3,200}}[\])]"
 _STATES: Final = "complete|completed|completion|done|finished"
 _ACTS: Final = (
@@ -53,7 +55,7 @@ _UNITS: Final = (
 _KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "45%|████▌     | 9/20 [00:03<00:04, 2.5it/s]": rf"{_PERCENT}\s?\|",
-        "━━━━━━ 45%": rf"[{_BLOCKS}]{{2,}}[>\-. ]{{0,200}}[\])|]?{_GAP}{_PERCENT}",
+        "━━━━━━ 45%": rf"{_BAR}[>\-. ]{{0,200}}[\])|]?{_GAP}{_PERCENT}",
         "[====>    ] 45%": rf"{_BOX}{_GAP}{_PERCENT}",
         "45% [#####-----]": rf"{_PERCENT}{_GAP}(?:[{_BLOCKS}]{{2,}}|{_BOX})",
         'Progress: 45%, "progress": "45%", done: 45.5 %': (
@@ -61,11 +63,11 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
             rf"{_GAP}[:=\-]?{_GAP}[\"'\[(]?{_GAP}{_PERCENT}"
         ),
         "Rendering... 45%, with nothing of what is rendered": (
-            rf"\b(?:{_ACTS})\b(?:[A-Za-z \-]{{0,40}}(?::|=|\.{{2,3}}|…|[\[(]))?"
+            rf"\b(?:{_ACTS})\b(?:[a-z \-]{{0,40}}(?::|=|\.{{2,3}}|…|[\[(]))?"
             rf"{_GAP}[\[(]?{_PERCENT}{_GAP}(?:$|[)\],;|(\[])"
         ),
         "45% complete": rf"{_PERCENT}[)\]]?{_GAP}(?:{_STATES})\b",
-        "45% alone": rf"^[^0-9A-Za-z]{{0,8}}{_PERCENT}[^0-9A-Za-z]{{0,8}}$",
+        "45% alone": rf"^[^0-9a-z]{{0,8}}{_PERCENT}[^0-9a-z]{{0,8}}$",
         "[ 45%] first in its line": rf"^[\[(]{_GAP}{_PERCENT}{_GAP}[\])]",
         "step 9/20, frame 12 of 48, Iteration: 3 out of 50": (
             rf"\b(?:progress|{_UNITS}|{_ACTS}|{_STATES})\b[\"']?"
@@ -81,10 +83,14 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
         ),
     }
 )
-"""What is read, by examples of it; the first that a line has counts."""
-_PATTERNS: Final = tuple(re.compile(kind, re.IGNORECASE) for kind in _KINDS.values())
-_MAY_TELL: Final = re.compile(r"%|[0-9]\s{0,3}/|\bof\b|progress", re.IGNORECASE)
-_NO_NAME: Final = re.compile(r"[^A-Za-z]+")
+"""What is read of a line in lower case, by examples of it; the first that a line has counts.
+
+Lines are any model's: none of these may cost more than in proportion to a line's length.
+"""
+_PATTERNS: Final = tuple(re.compile(kind) for kind in _KINDS.values())
+"""Without IGNORECASE, which makes looking for the words several times as dear."""
+_MAY_TELL: Final = re.compile(r"%|[0-9]\s{0,3}/|\bof\b|progress")
+_NO_NAME: Final = re.compile(r"[^a-z]+")
 
 _Bar = tuple[int, str, str]
 """What a bar is known by: its kind, its words, and of a counter what it counts to."""
@@ -191,7 +197,7 @@ class LogProgress:
 
 def _bars_in(segment: str, *, is_whole: bool) -> Iterator[tuple[_Bar, float]]:
     for text in _ESCAPES.sub(_without_colours, segment).split("\n")[-_MOST_LINES:]:
-        line = text[-_LONGEST_LINE:].strip()
+        line = text[-_LONGEST_LINE:].strip().lower()
         if _MAY_TELL.search(line) and (found := _bar_in(line, is_whole=is_whole)):
             yield found
 
