@@ -34,9 +34,17 @@ _NEGATED: Final = re.compile(
     r"\b(?:no|0|zero|without any) (?:nsfw|sensitive|unsafe|prohibited|inappropriate|explicit)"
     r"(?: content| concepts?| words?| images?)?(?: was| were)? (?:found|detected)"
     r"|\b(?:not|never|nothing)(?: been| was)? flagged"
-    r"|\bpass(?:ed|es) (?:\w+ ){0,3}(?:check|review|moderation)s?\b"
 )
 """What says that there is nothing to refuse."""
+_PASS: Final = re.compile(
+    r"(?P<reserve>\b(?:not|n?t|no|none|never|nothing|neither|nor|cannot|fail\w*|unable|without|yet"
+    r"|few|fewer|less|than|hardly|barely|zero|only|just|\d+|if|unless|until|before|must|should"
+    r"|could|would)(?: \w+){0,12} )?"
+    r"\bpass(?:ed|es) (?!(?:to|on|along|into|for|no|none|not|\d+|zero) )"
+    r"(?:\w+ ){0,3}(?:check|review|moderation)s?\b"
+    r"(?! (?:but|however|yet|except|only|though|although|while|whereas)\b)"
+)
+"""A check that was passed; with a `reserve` before it nobody knows whether it was."""
 _PREFIX: Final = re.compile(
     r"^(?:model error )?(?:prediction|generation|task|job|run) failed(?: with)?(?: error)?\b"
 )
@@ -82,7 +90,8 @@ def _plain_words(text: str) -> str:
     text = unicodedata.normalize("NFKC", text)
     text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     words = _BETWEEN.sub(" ", _JOINTS.sub(" ", text)).casefold().strip()
-    return _NEGATED.sub(" ", _PREFIX.sub("", words)).strip()
+    words = _NEGATED.sub(" ", _PREFIX.sub("", words))
+    return _PASS.sub(lambda found: found[0] if found["reserve"] else " ", words).strip()
 
 
 @cache
