@@ -24,6 +24,8 @@ PERMITTED: dict[str, Any] = {
     "sweep_seconds": 0.2,
 }
 DOLLAR = 10**9
+CHAIN = ["black-forest-labs/flux-1.1-pro", "black-forest-labs/flux-dev", "stability-ai/sdxl"]
+"""The first models of flux-pro's chain."""
 NO_LIST = {"do": "error", "on": "list", "status": 500, "at": "request"}
 
 
@@ -177,3 +179,25 @@ async def test_a_bound_for_one_model_only_means_waiting(
         done = (await stubs.image.GenerateImage(bound)).generation
     assert [one.state for one in done.attempts] == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED]
     assert len({one.model for one in done.attempts}) == 1
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
+    sandbox: Sandbox, open_gate: Opener, *, taken: bool
+) -> None:
+    """The bound is over each model once: after the first one's end it is the third one's turn."""
+    lost = {"do": "lose_answer"} if taken else {"do": "error", "status": 502, "at": "request"}
+    first = {"on": "create", "model": CHAIN[0], "times": 1}
+    await order(
+        sandbox,
+        {**lost, **first},
+        {"do": "list_late", "ms": 1_000, **first},
+        {"do": "fail", "error": "It broke.", **first},
+        {"do": "fail", "on": "create", "model": CHAIN[1], "error": "It broke."},
+    )
+    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+        done = (await stubs.image.GenerateImage(request(model="flux-pro"))).generation
+    assert done.state == State.STATE_SUCCEEDED
+    assert [one.model for one in done.attempts] == CHAIN
+    assert done.attempts[0].state == (Tried.STATE_FAILED if taken else Tried.STATE_ABSENT)
+    assert done.cost.usd_nanos == (await bill(sandbox))["total_nanos"]

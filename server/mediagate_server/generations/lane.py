@@ -409,7 +409,7 @@ class Lane:
     # Another model
 
     def _successor(self, hope: float = 1.0) -> Plan | None:
-        """Who takes over from the newest attempt's model; None where nobody can, or may.
+        """Who takes over from the last model that was tried; None where nobody can, or may.
 
         Of a usual run `1 / hope` has to be over in what is left of the time.
         """
@@ -417,7 +417,19 @@ class Lane:
         left = self._whole.seconds_left()
         if nobody or self._is_refused_content() or left < SHORTEST_RUN:
             return None
-        return next_that_fits(self._plans, self.attempt.model, left * hope, self._usual)
+        return next_that_fits(self._plans, self._last_tried, left * hope, self._usual)
+
+    @property
+    def _last_tried(self) -> str:
+        """The model furthest down the chain of which there is an attempt.
+
+        Not that of the attempt that it is at: that may be one that another was sent beside, whose
+        model would then be tried, and paid, a second time.
+        """
+        lane_attempts = attempts.of_lane(self._whole.saved.current, self.key)
+        tried = {one.model for one in lane_attempts}
+        in_order = (plan.slug for plan in reversed(self._plans))
+        return next((slug for slug in in_order if slug in tried), self.attempt.model)
 
     def _usual(self, plan: Plan) -> float:
         """How long its runs take as a rule: by this gate's own, where there were enough."""
