@@ -8,11 +8,14 @@ somebody else is there to have the rest.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 LEAST: Final = 0.002
 """Seconds of a step that is charged; shorter ones are part of any call."""
+MOST_AT_ONCE: Final = 16 * 1024
+"""Bytes of a message that takes no turn: it is decoded within half a millisecond."""
 PAUSE: Final = 3.0
 """Seconds to wait for each second taken."""
 MOST: Final = 1.0
@@ -60,6 +63,19 @@ class LoopShare:
             if seconds and self.others_than(tenant):
                 now = self.clock()
                 self._until[tenant] = max(self._until.get(tenant, now), now) + seconds
+
+    async def step(self, tenant: str) -> AbstractContextManager[None]:
+        """Wait for a turn; what is done within the result, without an await, is charged."""
+        await self.turn(tenant)
+        return self._charged(tenant)
+
+    @contextmanager
+    def _charged(self, tenant: str) -> Iterator[None]:
+        begun = self.clock()
+        try:
+            yield
+        finally:
+            self.charge(tenant, self.clock() - begun)
 
     def delay(self, tenant: str) -> float:
         """Seconds to wait before the tenant's next long step."""

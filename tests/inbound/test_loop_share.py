@@ -72,3 +72,15 @@ async def test_turns_are_taken_one_after_the_other() -> None:
 
     await asyncio.gather(*map(step, range(4)))
     assert done == [0, 1, 2, 3]
+
+
+async def test_short_steps_are_apart_while_others_are_there() -> None:
+    """The clock stands: each adds to what the next one waits for."""
+    share = LoopShare(Clock())
+    share.see("a")
+    await share.turn("a", 0.002)
+    assert share.delay("a") == 0
+    share.see("b")
+    await share.turn("a", 0.002)
+    assert share.delay("a") == pytest.approx(0.002)
+    assert share.delay("b") == 0

@@ -6,8 +6,9 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mediagate.v1 import text_pb2
+from mediagate.v1 import models_pb2, models_pb2_grpc, text_pb2
 from mediagate_server.caller import Caller
 from mediagate_server.errors import KeyMissing
 from mediagate_server.interceptors.inbound.call import Call
@@ -15,10 +16,23 @@ from mediagate_server.interceptors.inbound.receive import Receive
 from mediagate_server.loop_share import LoopShare
 
 from .conftest import Gate, Start
-from .servicers import Texts
+from .servicers import Context, Texts
 
 METHOD = "/mediagate.v1.TextService/GenerateText"
 MESSAGE = text_pb2.GenerateTextRequest(prompt="Hello").SerializeToString()
+
+
+async def _get_model(
+    self: object, request: models_pb2.GetModelRequest, context: Context
+) -> models_pb2.GetModelResponse:
+    return models_pb2.GetModelResponse()
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        return health_pb2.HealthCheckResponse()
 
 
 async def by_metadata(call: Call) -> Caller:
@@ -91,3 +105,24 @@ async def test_nothing_is_read_of_whoever_may_not_call(start: Start) -> None:
     gate = await start(Texts(), authenticate=nobody)
     error = await refusal(call(gate, "a", more=asyncio.Event()))
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_who_sends_slowly_waits_for_nothing_else(start: Start) -> None:
+    """A cancel, a look and a return have places of their own."""
+    models: Any = type("Models", (models_pb2_grpc.ModelServiceServicer,), {"GetModel": _get_model})
+    gate = await start(Texts(), models(), receive=Receive(LoopShare(), most=1))
+    more = asyncio.Event()
+    late = call(gate, "a", more=more)
+    await late.wait_for_connection()
+    stub: Any = models_pb2_grpc.ModelServiceStub(gate.channel)
+    await stub.GetModel(models_pb2.GetModelRequest(model="flux-dev"))
+    more.set()
+    await refusal(late)
+
+
+async def test_without_a_key_a_message_is_short(start: Start) -> None:
+    """It is counted and decoded for anybody."""
+    gate = await start(Health())
+    check: Any = gate.channel.unary_unary("/grpc.health.v1.Health/Check")
+    await check(b"\x0a\x00" * 2_000)
+    assert "at most 4,096 bytes" in str((await refusal(check(b"\x0a\x00" * 60_000))).details())

@@ -39,6 +39,9 @@ class ScriptedUpstream:
     listed: list[dict[str, Any]] | None = None
     """What its list of predictions holds; None: it has none."""
     models: dict[str, Any] = field(default_factory=dict)
+    models_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    models_answered: asyncio.Event | None = None
+    """Until when a model is not shown; None: it is at once."""
     files: Served = field(default_factory=Served)
     """What it serves besides: the files that its predictions point at."""
 
@@ -64,6 +67,9 @@ class ScriptedUpstream:
 
     async def model(self, request: web.Request) -> web.StreamResponse:
         """GET of a model."""
+        self.models_asked.set()
+        if self.models_answered is not None:
+            await self.models_answered.wait()
         found = self.models.get("{owner}/{name}".format(**request.match_info))
         return await says(found or {"detail": "nowhere"}, 200 if found else 404)(request)
 

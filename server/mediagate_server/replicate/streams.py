@@ -136,6 +136,7 @@ class OpenedStream:
         "_share",
         "_silence",
         "_take",
+        "_tenant",
         "last",
     )
 
@@ -147,6 +148,8 @@ class OpenedStream:
         max_event_bytes: int,
     ) -> None:
         self._share = share
+        # Asked for here: what a connection calls later runs as whoever opened it.
+        self._tenant = caller.tenant()
         self._pause: asyncio.TimerHandle | None = None
         """Until its tenant may hold the event loop again. What comes meanwhile waits upstream."""
         self._content = response.content
@@ -237,7 +240,7 @@ class OpenedStream:
 
     def _take_long(self, read: bytes) -> bool:
         """The same with what may hold the event loop for long; also true where it is to wait."""
-        tenant, begun = caller.tenant(), self._share.clock()
+        tenant, begun = self._tenant, self._share.clock()
         if self._take_short(read):
             return True
         # Each is short, and a flood has thousands of them.

@@ -31,7 +31,6 @@ from mediagate_server.generations.work import Work
 from mediagate_server.loop_share import LoopShare
 from mediagate_server.outputs.links import NO_LINKS, Link, MediaLinks
 from mediagate_server.services import asked, shown, stored_requests
-from mediagate_server.services.start_limit import StartLimit
 from mediagate_server.store.records import Generation
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,6 +41,12 @@ BEFORE_DEADLINE: Final = 0.2
 DISCONNECT_GRACE: Final = 15.0
 """Seconds for which a caller is waited for who left without an answer and set no grace: a cut is a
 fault of the network far more often than a wish.
+"""
+
+
+STEP_SECONDS: Final = 0.001
+"""Seconds between two steps of one tenant's paid calls while another tenant is there: each call has
+two or more, planned and bound; so the event loop is as much at the other's disposal.
 """
 
 
@@ -110,7 +115,7 @@ class PaidCalls:
         self._timeouts = timeouts
         self._store_inputs = store_inputs
         self._allows_next = allows_next
-        self._starts = StartLimit(share)
+        self._share = share
 
     async def begin(
         self, request: Any, *, method: str, modality: Modality, wait_by_default: bool
@@ -134,23 +139,34 @@ class PaidCalls:
 
         Raises what the rpc itself would raise before it is accepted, but for what passes by itself.
         """
-        async with self._starts.place(caller.current().tenant):
-            submission = self._submission(request, method, modality)
-            goes_next = self._goes_next(request.options)
-            wanted, route = await self._routing(request, modality)
-            taken = await route(wanted)
-            await self._media.check(submission.tenant, wanted)
-            planned = _work_of(taken, next_when_unconfirmed=goes_next)
-            await self._generations.check(submission, planned)
-            return taken
+        submission = await self._submitted(request, method, modality)
+        goes_next = self._goes_next(request.options)
+        wanted, route = await self._routing(request, modality)
+        taken = await route(wanted)
+        await self._media.check(submission.tenant, wanted)
+        planned = _work_of(taken, next_when_unconfirmed=goes_next)
+        await self._generations.check(submission, planned)
+        return taken
 
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
         """Bind the request, or attach to what it is bound to."""
-        async with self._starts.place(caller.current().tenant):
-            return await self._generations.start(
-                self._submission(request, method, modality),
-                lambda: self._planned(request, modality),
-            )
+        return await self._generations.start(
+            await self._submitted(request, method, modality),
+            lambda: self._planned(request, modality),
+        )
+
+    async def _submitted(self, request: Any, method: str, modality: Modality) -> Submission:
+        """The submission, made when it is the tenant's turn."""
+        await self._turn()
+        return self._submission(request, method, modality)
+
+    async def _turn(self) -> None:
+        """Wait for the tenant's turn at a step of some half a millisecond, which follows at once.
+
+        Nothing is held while upstream is asked about a model or handed a file: whoever comes back
+        to a run would wait for that, and lose it.
+        """
+        await self._share.turn(caller.current().tenant, STEP_SECONDS)
 
     async def _planned(self, request: Any, modality: Modality) -> Work:
         """What is to be done, with a link for each medium, had once the rest is seen to work."""
@@ -170,9 +186,11 @@ class PaidCalls:
         async def route(asked_for: Any) -> Route:
             chain = await planner(asked_for)
             if not request.options.screen_prompt:
+                await self._turn()
                 return Route(chain(asked_for))
             # Of the request as it came: a text among its media may by now be a link.
             check = screening_request(wanted, await self._link_paths(request, wanted, chain))
+            await self._turn()
             return screened(asked_for, check, self._catalog().plan, chain)
 
         return wanted, route

@@ -17,6 +17,7 @@ from mediagate_server.interceptors.inbound.entry_limit import (
     crowded_field,
     request_type,
 )
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.receipt import Receipt
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -66,6 +67,8 @@ class Method:
     decode: Callable[[bytes], Any] | None
     encode: Callable[[Any], bytes] | None
     request_type: Descriptor | None
+    paid: bool
+    """Whether its request is one that can spend, or holds one: those may be large."""
 
     @classmethod
     def of(
@@ -89,8 +92,15 @@ class Method:
             standing=standing,
             decode=handler.request_deserializer if handler else None,
             encode=handler.response_serializer if handler else None,
-            request_type=request_type(service, name) if handler else None,
+            request_type=(kind := request_type(service, name) if handler else None),
+            paid=kind is not None and _holds_options(kind),
         )
+
+
+def _holds_options(kind: Descriptor) -> bool:
+    """Whether a request has options, or is about one that has (EstimateCost)."""
+    inner = (field.message_type for field in kind.fields if field.message_type is not None)
+    return "options" in kind.fields_by_name or any("options" in one.fields_by_name for one in inner)
 
 
 class Call:
@@ -107,6 +117,7 @@ class Call:
         "receipt",
         "received",
         "sent",
+        "share",
     )
 
     def __init__(self, method: Method, context: Context) -> None:
@@ -122,6 +133,9 @@ class Call:
         """What there is to tell at the end: set by `metering`."""
         self.reason = ""
         """Why it was refused, in the contract's word: set by `errors`."""
+        self.share: LoopShare | None = None
+        """Of the event loop, of which large messages of a request stream take some: set by
+        `receive`."""
         self.check: Callable[[Any], None] | None = None
         """What each message of a request stream must pass: set by `validate`."""
 
@@ -166,6 +180,8 @@ class Call:
         self.context.set_trailing_metadata((*self.context.trailing_metadata(), (key, value)))
 
 
+MOST_PUBLIC: Final = 4_096
+"""Bytes of a message to a service that needs no key: it is counted and decoded for anybody."""
 _TOO_MANY: Final = f"must be smaller: a request has at most {MOST_ENTRIES:,} entries, at all depths"
 
 Proceed = Callable[[Call], Awaitable[bytes | None]]
@@ -187,6 +203,8 @@ def decoded(method: Method, raw: bytes) -> Any:
 
     Raises InvalidRequest where it is none, or holds more entries than may be looked at.
     """
+    if method.public and len(raw) > MOST_PUBLIC:
+        raise InvalidRequest.of("request", f"must have at most {MOST_PUBLIC:,} bytes")
     if method.decode is None:
         return raw
     try:

@@ -16,13 +16,11 @@ from typing import Final
 import grpc
 
 from mediagate_server.errors import InvalidRequest
-from mediagate_server.interceptors.inbound.call import Call, Proceed
-from mediagate_server.loop_share import LoopShare
+from mediagate_server.interceptors.inbound.call import Call, Method, Proceed
+from mediagate_server.loop_share import MOST_AT_ONCE, LoopShare
 
 MOST_RECEIVING: Final = 16
 """Messages of one tenant that are received at the same time."""
-MOST_AT_ONCE: Final = 16 * 1024
-"""Bytes of a message that takes no turn: it is decoded within half a millisecond."""
 RECEIVE_SECONDS: Final = 60.0
 """In which a message has to come whole, at 70 KB/s for the largest."""
 
@@ -39,11 +37,14 @@ class Receive:
         self._share: Final = share
         self._most: Final = most
         self._seconds: Final = seconds
-        self._tenants: dict[str, asyncio.Semaphore] = {}
+        self._places: dict[tuple[str, bool], asyncio.Semaphore] = {}
 
     def around(self, call: Call, proceed: Proceed) -> Awaitable[bytes | None]:
         """Receive the message; wait for a place first, where the tenant has taken all of them."""
+        if call.caller is not None:
+            self._share.see(call.caller.tenant)
         if call.method.request_streaming:
+            call.share = self._share
             return proceed(call)
         return self._received(call, proceed)
 
@@ -52,21 +53,12 @@ class Receive:
             await self._receive(call)
             return await proceed(call)
         tenant = call.caller.tenant
-        self._share.see(tenant)
-        async with self._places(tenant):
+        async with self._place(tenant, call.method):
             size = await self._receive(call)
             if size > MOST_AT_ONCE:
-                await self._decode(call, tenant)
+                with await self._share.step(tenant):
+                    call.decode()
         return await proceed(call)
-
-    async def _decode(self, call: Call, tenant: str) -> None:
-        """Decode a large message when it is the tenant's turn. Raises InvalidRequest."""
-        await self._share.turn(tenant)
-        begun = self._share.clock()
-        try:
-            call.decode()
-        finally:
-            self._share.charge(tenant, self._share.clock() - begun)
 
     async def _receive(self, call: Call) -> int:
         """How large it is, in bytes. Raises InvalidRequest where none comes."""
@@ -78,12 +70,18 @@ class Receive:
                 "request", f"must come whole within {self._seconds:g} s"
             ) from None
         if raw is grpc.aio.EOF:
+            # It is also what a caller that has left looks like; that is to be told as a cancel.
+            await asyncio.sleep(0)
             raise InvalidRequest.of("request", "must be sent")
         call.receive(raw)
         return len(raw)
 
-    def _places(self, tenant: str) -> asyncio.Semaphore:
-        places = self._tenants.get(tenant)
-        if places is None:
-            places = self._tenants[tenant] = asyncio.Semaphore(self._most)
-        return places
+    def _place(self, tenant: str, method: Method) -> asyncio.Semaphore:
+        """Cancels, looks and returns have places of their own, beside those of requests that may
+        be large: who sends these slowly waits for nothing else.
+        """
+        key = (tenant, method.paid)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = asyncio.Semaphore(self._most)
+        return place

@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 
 from mediagate_server.interceptors.inbound.call import Call, decoded
+from mediagate_server.loop_share import MOST_AT_ONCE
 
 
 class Wire:
@@ -40,11 +41,10 @@ class Wire:
             return raw
         call = self._call
         call.received += 1
-        message = decoded(call.method, raw)
-        del raw  # It may be large, and is not needed twice.
-        if call.check is not None:
-            call.check(message)
-        return message
+        if call.share is None or call.caller is None or len(raw) <= MOST_AT_ONCE:
+            return _checked(call, raw)
+        with await call.share.step(call.caller.tenant):
+            return _checked(call, raw)
 
     def write(self, message: Any) -> Awaitable[None]:
         """Send one reply. Waits while the caller is slow to read.
@@ -57,3 +57,10 @@ class Wire:
         writing: Awaitable[None]
         writing = self._context.write(message if encode is None else encode(message))
         return writing
+
+
+def _checked(call: Call, raw: bytes) -> Any:
+    message = decoded(call.method, raw)
+    if call.check is not None:
+        call.check(message)
+    return message
