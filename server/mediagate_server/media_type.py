@@ -2,8 +2,8 @@
 
 UNKNOWN = "application/octet-stream"
 
-HEAD_BYTES = 64
-"""How many of the first bytes are enough."""
+HEAD_BYTES = 1024
+"""How many of the first bytes are enough: signatures need few, the comments before markup more."""
 
 _SIGNATURES = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),

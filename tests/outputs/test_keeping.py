@@ -13,7 +13,6 @@ from aiohttp import web
 from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
 from mediagate_server import caller
 from mediagate_server.errors import Reason
-from mediagate_server.outputs.facts import is_error_page
 from mediagate_server.outputs.fetching import Fetcher
 from mediagate_server.outputs.folder import Folder
 from mediagate_server.outputs.inspector import MediaInspector
@@ -134,62 +133,6 @@ async def test_what_is_damaged_for_good_is_kept_as_what_it_is(
     other = await keep(served.put("/out", file(NOISE, "image/x-unheard-of")))
     assert (other.kept, other.media_type) == (True, "image/x-unheard-of")
     assert len(served.requests) == 7
-
-
-PAGES = (
-    (b"<!DOCTYPE html><html><body>Service unavailable</body></html>", "text/html; charset=utf-8"),
-    (b"\xef\xbb\xbf\r\n <HTML><head><title>502</title>", "text/html"),
-    (b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code></Error>', "image/png"),
-    (b"<Error><Code>NoSuchKey</Code></Error>", "application/xml"),
-    (b'{"error": "rate limited"}', "application/json"),
-    (b'{"detail":"gone"}', ""),
-    (b"[]", "binary/octet-stream"),
-    (b"error code: 1020", "text/plain"),
-)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=str)
-async def test_a_page_with_an_error_is_no_picture(
-    page: tuple[bytes, str], keep: Keep, served: Served, folder: Folder
-) -> None:
-    """Under status 200: the picture may come yet; if it does not, the page is not kept for it."""
-    late = await keep(served.put("/late.png", file(*page), file(*page), file(PICTURE)))
-    assert (late.kept, late.media_type) == (True, "image/png")
-    assert await content(folder) == PICTURE
-    served.requests.clear()
-    never = await keep(served.put("/never", file(*page)))
-    assert (never.kept, never.failure and never.failure.reason) == (
-        False,
-        Reason.OUTPUT_STORE_FAILED,
-    )
-    assert len(served.requests) == 6
-
-
-async def test_a_page_within_the_answer_is_not_tried_again(keep: Keep) -> None:
-    """There is nothing to come."""
-    for page, _ in PAGES[:-1]:
-        coded = base64.b64encode(page).decode()
-        inline = await keep(f"data:image/png;base64,{coded}")
-        assert not inline.kept
-
-
-def test_what_is_no_page() -> None:
-    """Drawings are XML, and documents may be what was made."""
-    svg = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
-    headed = b'<?xml version="1.0" encoding="UTF-8"?>' + b"<!-- by a tool, long -->" + svg
-    for head, declared, expected in (
-        (svg, "image/svg+xml", "image/png"),
-        (headed, "text/xml", "image/svg+xml"),
-        (headed, "image/svg+xml", "image/webp"),
-        (b'{"a": 1}', "application/json", "application/json"),
-        (b"<html></html>", "text/html", "text/html"),
-        (PICTURE, "text/html", "image/png"),
-        (b"\x01<html>", "", "video/mp4"),
-        (b"#!AMR\n\x00\x01", "text/plain", "audio/amr"),
-    ):
-        assert not is_error_page(head[:64], declared, expected), head
-    assert is_error_page(b"<html>", "", "image/svg+xml")
-    assert is_error_page(b"<Error><Code>", "image/svg+xml", "image/svg+xml")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,12 @@ _log = structlog.get_logger()
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,63}")
 _PICTURES_AND_SOUNDS: Final = ("image/", "video/", "audio/")
 _DRAWING: Final = "image/svg+xml"
+_PROLOG: Final = re.compile(
+    rb"(?:\s++|<\?.*?\?>|<!--.*?-->|<!doctype(?!\s++(?:[\w.-]++:)?svg\b)[^>\[]*+>)*+", re.DOTALL
+)
+"""What may stand before the root of XML: declarations, comments, and what the document type is."""
+_DRAWING_ROOT: Final = re.compile(rb"<(?:!doctype\s++)?(?:[\w.-]++:)?svg(?![\w.:-])")
+_UNENDED_PROLOG: Final = re.compile(rb"<\?|<!--|$")
 _MARKUP: Final = re.compile(rb"<[a-z!?/]|\{\s*[\"}]|\[\s*[\"{\[\]]")
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _TEXT_TYPE: Final = re.compile(r"text/.*|application/(?:.*\+)?(?:json|xml)|application/xhtml.*")
@@ -60,28 +66,43 @@ def media_type_of(head: bytes, *declared: str) -> str:
     found = sniff(head)
     if found != UNKNOWN:
         return found
-    return next((word for word in _named(declared) if not rules_out(head, word)), UNKNOWN)
+    otherwise = _DRAWING if _is_drawing(head) else UNKNOWN
+    return next((word for word in _named(declared) if not rules_out(head, word)), otherwise)
 
 
 def is_damaged(head: bytes, *declared: str) -> bool:
     """Whether a file is certainly not what it is declared as, nor anything else that is known."""
-    return rules_out(head, next(_named(declared), UNKNOWN))
+    return rules_out(head, next(_named(declared), UNKNOWN)) and not _is_drawing(head)
 
 
 def is_error_page(head: bytes, declared: str, expected: str) -> bool:
     """Whether a file that is to be a picture, a film or a sound is a page that says why it is not
-    there: HTML, XML or JSON, or any text that is declared as one. Drawings (SVG) are XML, too.
+    there: HTML, XML or JSON, or any text that is declared as one. Drawings (SVG) are XML, too:
+    they are known by their root, and where that is out of sight by their type.
     """
     if not expected.startswith(_PICTURES_AND_SOUNDS) or sniff(head) != UNKNOWN:
         return False
-    begin = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    begin, root = _xml(head)
     types = {_plain(expected), _plain(declared)}
-    if b"<svg" in begin or (begin.startswith(b"<?xml") and _DRAWING in types):
+    if _DRAWING_ROOT.match(root) or (
+        begin.startswith(b"<") and _UNENDED_PROLOG.match(root) and _DRAWING in types
+    ):
         return False
     if _MARKUP.match(begin):
         return True
     is_text = not _CONTROLS.search(head)
     return is_text and any(_TEXT_TYPE.fullmatch(one) for one in types)
+
+
+def _is_drawing(head: bytes) -> bool:
+    return bool(_DRAWING_ROOT.match(_xml(head)[1]))
+
+
+def _xml(head: bytes) -> tuple[bytes, bytes]:
+    """The beginning in lower case, and what of it stands behind the prolog: mostly the root."""
+    begin = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    prolog = _PROLOG.match(begin)
+    return begin, begin[prolog.end() if prolog else 0 :]
 
 
 def looks_of(path: Path, media_type: str) -> Looks:
