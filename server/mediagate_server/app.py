@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mediagate_server import caller, telemetry
@@ -37,7 +37,7 @@ from mediagate_server.generations.doors import Surroundings, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
 from mediagate_server.generations.media_inputs import MediaInputs
-from mediagate_server.grpc_connections import close_connections, count_connections
+from mediagate_server.grpc_connections import close_connections, has_connections
 from mediagate_server.grpc_options import listen, server_options
 from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.operations import OperationsPort
@@ -67,6 +67,7 @@ from mediagate_server.replicate.webhook_secrets import WebhookSecrets
 from mediagate_server.replicate.webhooks import WebhookAddresses
 from mediagate_server.services.admin import AdminService
 from mediagate_server.services.callbacks import EventTexts
+from mediagate_server.services.health import HealthService
 from mediagate_server.services.paging import PageTokens
 from mediagate_server.services.paid import PaidCalls
 from mediagate_server.services.served import SERVICES, STORE_METHODS, add_services
@@ -117,7 +118,7 @@ class Gate:
         self._clock = clock or SystemClock()
         self._reach = Reach(configuration.current.webhook_networks)
         self._stack = AsyncExitStack()
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService(SERVICES)
         self._limits = TenantLimits(configuration)
         self._set = AsSet(configuration, self._limits)
         self._catalog = LiveCatalog(configuration)
@@ -411,8 +412,6 @@ class Gate:
         self.grpc_address = listen(server, settings.grpc_address)
         await server.start()
         stack.push_async_callback(self._drain, server, generations)
-        for name in ("", *SERVICES):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def _open_operations(self, stack: AsyncExitStack) -> None:
         address = self._configuration.current.ops_address
@@ -449,20 +448,26 @@ class Gate:
         grpc_connections for what becomes of a call that it has not taken when it stops.
         """
         self._ready = False
-        await self._health.enter_graceful_shutdown()
+        self._health.enter_graceful_shutdown()
         generations.drain()
-        if count_connections(self.grpc_address):
-            seconds = self._configuration.current.drain_seconds
-            quiet = min(seconds / 10, _QUIET_SECONDS)
-            await asyncio.sleep(quiet)
-            await self._until_idle(seconds - quiet)
-            self._errors.end_all()
+        try:
+            if has_connections(self.grpc_address):
+                await self._send_away()
+        finally:
+            await server.stop(_LAST_SECONDS)
+            # `stop` does not wait for what handlers still have to close.
             await self._until_idle(_LAST_SECONDS)
-            await asyncio.sleep(_FLUSH_SECONDS)
-            close_connections(self.grpc_address)
-        await server.stop(_LAST_SECONDS)
-        # `stop` does not wait for what handlers still have to close.
+
+    async def _send_away(self) -> None:
+        """End whatever is not over in time with DRAINING, then close the connections."""
+        seconds = self._configuration.current.drain_seconds
+        quiet = min(seconds / 10, _QUIET_SECONDS)
+        await asyncio.sleep(quiet)
+        await self._until_idle(seconds - quiet)
+        self._errors.end_all()
         await self._until_idle(_LAST_SECONDS)
+        await asyncio.sleep(_FLUSH_SECONDS)
+        close_connections(self.grpc_address)
 
     async def _until_idle(self, seconds: float) -> None:
         """Until no rpc is open, or so long."""

@@ -6,6 +6,7 @@ somebody's wish, and no retry policy sends it again. gRPC has nothing that only 
 whose connection is closed ends as UNAVAILABLE, as in any other fault of the network.
 """
 
+import errno
 import os
 import socket
 import stat
@@ -13,38 +14,73 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Final
 
+import structlog
+
+_log = structlog.get_logger("mediagate.connections")
 _DESCRIPTORS: Final = "/dev/fd"
 
 
-def count_connections(address: str) -> int:
-    """How many there are to HOST:PORT or `unix:/path`, where this process listens."""
-    number = 0
-    for one in _connected_at(address):
-        one.close()
-        number += 1
-    return number
+def has_connections(address: str) -> bool:
+    """Whether there is one to HOST:PORT or `unix:/path`, where this process listens.
+
+    True where that cannot be told, such as without a descriptor left: whoever may be there is
+    better waited for than cut off.
+    """
+    try:
+        for one in _connected_at(address):
+            one.close()
+            return True
+    except OSError as error:
+        _log.warning("connections_unknown", error=error.strerror)
+        return True
+    return False
 
 
 def close_connections(address: str) -> None:
-    """Close all of them, both ways: nothing that comes is read, and nothing is written."""
-    for one in _connected_at(address):
-        with closing(one), suppress(OSError):  # It may have ended meanwhile.
-            one.shutdown(socket.SHUT_RDWR)
+    """Close all of them, both ways: nothing that comes is read, and nothing is written.
+
+    What cannot be closed is left to the end of the server.
+    """
+    try:
+        for one in _connected_at(address):
+            with closing(one), suppress(OSError):  # It may have ended meanwhile.
+                one.shutdown(socket.SHUT_RDWR)
+    except OSError as error:
+        _log.warning("connections_not_closed", error=error.strerror)
 
 
 def _connected_at(address: str) -> Iterator[socket.socket]:
-    """Duplicates of this process's connected sockets whose own end is the address."""
+    """Duplicates of this process's connected sockets whose own end is the address.
+
+    Raises OSError where they cannot be listed or duplicated.
+    """
     path = address.removeprefix("unix:") if address.startswith("unix:") else ""
     port = 0 if path else int(address.rpartition(":")[2])
     for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - names are all that is wanted
-        with suppress(OSError):  # It was closed meanwhile, such as the one that lists them.
-            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                continue
-            found = socket.socket(fileno=os.dup(int(name)))
-            if _is_connected_at(found, path, port):
-                yield found
-            else:
-                found.close()
+        found = _duplicate(int(name))
+        if found is None:
+            continue
+        if _is_connected_at(found, path, port):
+            yield found
+        else:
+            found.close()
+
+
+def _duplicate(descriptor: int) -> socket.socket | None:
+    """A socket's; None of what is no socket, or was closed meanwhile, as the one that lists was."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        copy = os.dup(descriptor)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            return None
+        raise
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:  # Another has the number by now, which is no socket.
+        os.close(copy)
+        return None
 
 
 def _is_connected_at(found: socket.socket, path: str, port: int) -> bool:

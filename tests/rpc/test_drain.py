@@ -1,6 +1,7 @@
 """A gate that ends sends every call away with DRAINING: none is cancelled, which says "my wish"."""
 
 import asyncio
+import resource
 from collections import Counter
 
 import grpc
@@ -94,6 +95,29 @@ async def test_what_heeds_no_drain_is_sent_away_at_its_end(
                 await rest
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             assert reason_of(caught.value) == "DRAINING"
+
+
+async def test_without_a_descriptor_left_calls_are_sent_away_all_the_same(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """Whether anybody is there cannot be found out then, and the server is stopped in any case."""
+    _, most = allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with open_gate(sandbox.url) as (stubs, gate):
+        upload = stubs.media.UploadMedia()
+        await upload.write(
+            media_pb2.UploadMediaRequest(metadata=media_pb2.UploadMetadata(media_type="text/plain"))
+        )
+        await until(lambda: bool(gate._observe.in_flight))
+        # What is open stays open; nothing more can be opened.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+        ending = asyncio.create_task(ended(gate))
+        try:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await upload
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+        assert reason_of(caught.value) == "DRAINING"
+        await ending
 
 
 async def _rest(call: grpc.aio.UnaryStreamCall[object, object]) -> None:
