@@ -1,16 +1,27 @@
 """A throttled account: one create at a time is a probe, whoever waits, until one is taken."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from random import Random
 
 import pytest
 
+from mediagate_server.interceptors.outbound.chain import Outbound
 from mediagate_server.interceptors.outbound.rate import Rate
 from mediagate_server.interceptors.outbound.throttle import Throttle
-
-Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
+from mediagate_server.interceptors.outbound.turn import Turn
+from mediagate_server.replicate.port import CreateRequest, Prediction, Refused
+from tests.outbound.scripted import (
+    DOUBT,
+    DOWN,
+    PREDICTION,
+    REQUEST,
+    Scripted,
+    Virtually,
+    outbound,
+    throttled,
+)
 
 
 def now() -> float:
@@ -35,6 +46,7 @@ class Account:
             sent_at = now()
             self.sent.append((sent_at, name))
             await asyncio.sleep(0.3)
+            turn.close()
             if sent_at >= self.opens_at:
                 self.rate.answered(sent_at)
                 return number
@@ -175,5 +187,120 @@ def test_a_rate_that_upstream_tells_is_kept(virtually: Virtually) -> None:
         assert rate.reduced_to is None
         rate.reduce(6_000)
         assert rate.reduced_to is None
+
+    virtually(main())
+
+
+class Slow(Scripted):
+    """Answers its creates one after the other as it was told: after so long, in this way."""
+
+    def __init__(self, *answers: tuple[float, Refused | None]) -> None:
+        super().__init__()
+        self.answers = iter(answers)
+
+    def next_answer(self) -> tuple[float, BaseException | None]:
+        return next(self.answers, (0.1, None))
+
+    async def create(self, request: CreateRequest) -> Prediction:
+        self.asked.append(("create", asyncio.get_running_loop().time()))
+        seconds, failure = self.next_answer()
+        await asyncio.sleep(seconds)
+        if failure is not None:
+            raise failure
+        return PREDICTION
+
+
+async def create(out: Outbound, turn: Turn | None = None) -> None:
+    with suppress(Refused):
+        await out.create(REQUEST, turn=turn or await out.admit())
+
+
+@pytest.mark.parametrize(("answer", "freed_at"), [(None, 2.3), (DOWN, 2.3), (throttled(None), 4.0)])
+def test_a_late_refusal_does_not_lose_the_probe(
+    virtually: Virtually, answer: Refused | None, freed_at: float
+) -> None:
+    """Of one that was sent before: it puts off the next create, and the probe still counts."""
+
+    async def main() -> None:
+        limit = throttled(None)
+        out = outbound(Slow((0.1, limit), (1.3, limit), (0.9, answer)))
+        first = [asyncio.create_task(create(out, out.try_admit())) for _ in range(2)]
+        await asyncio.sleep(0.5)
+        await asyncio.gather(create(out), *first)
+        async with asyncio.timeout(60):
+            await out.admit()
+        assert now() - 1_000 == pytest.approx(freed_at, abs=0.05)
+
+    virtually(main())
+
+
+def test_a_probe_that_is_stopped_in_its_send_keeps_nobody(virtually: Virtually) -> None:
+    """Cancelled before its request came to the limit at all, or while it was under way."""
+
+    async def main() -> None:
+        for seconds in (0.0, 0.5):
+            out = outbound(Slow((0.0, throttled(None)), (30.0, None)))
+            await create(out)
+            probe = asyncio.create_task(create(out, await out.admit()))
+            await asyncio.sleep(seconds)
+            probe.cancel()
+            with suppress(asyncio.CancelledError):
+                await probe
+            del probe
+            async with asyncio.timeout(20):
+                await out.admit()
+
+    virtually(main())
+
+
+class Moody(Slow):
+    """Answers at random, and after very different times."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.random = random
+
+    def next_answer(self) -> tuple[float, BaseException | None]:
+        told = self.random.choice([None, 0.0, 0.5, 3.0])
+        ends = [None, DOWN, DOUBT, throttled(told), throttled(told), throttled(told)]
+        return self.random.choice([0.01, 0.3, 1.5, 6.0]), self.random.choice(ends)
+
+
+async def come_and_go(out: Outbound, random: Random) -> None:
+    """One caller: its turn is used, given back or dropped, and it may leave at any moment."""
+    await asyncio.sleep(random.uniform(0, 20))
+    turn = out.try_admit() if random.random() < 0.5 else await out.admit()
+    if turn is None:
+        return
+    try:
+        await asyncio.sleep(random.choice([0.0, 0.0, 0.2, 2.0]))
+        if random.random() < 0.7:
+            with suppress(Refused, type(DOUBT)):
+                await out.create(REQUEST, turn=turn)
+    finally:
+        if random.random() < 0.5:
+            turn.release()
+        del turn
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_the_order_somebody_can_be_sent_in_the_end(
+    virtually: Virtually, seed: int
+) -> None:
+    """Once no create is under way the next is sent as soon as the wait is over that was told."""
+
+    async def main() -> None:
+        random = Random(seed)
+        # Nothing else is to open and close by these answers.
+        out = outbound(Moody(random), breaker_least=10_000)
+        callers = [asyncio.create_task(come_and_go(out, random)) for _ in range(30)]
+        for caller in random.sample(callers, 8):
+            await asyncio.sleep(random.uniform(0, 3))
+            caller.cancel()
+        async with asyncio.timeout(600):
+            await asyncio.gather(*callers, return_exceptions=True)
+        del callers, caller
+        async with asyncio.timeout(out.seconds_held + 6.1):  # 6.0: a steady turn's, at the most.
+            await out.admit()
 
     virtually(main())

@@ -99,7 +99,7 @@ class Outbound(Upstream):
             turn.release()
             self._breaker.give_back(model, lease)
 
-        return Turn(turn.use, release)
+        return Turn(turn.use, release, turn.close)
 
     @property
     def seconds_held(self) -> float:
@@ -115,9 +115,13 @@ class Outbound(Upstream):
         self, request: CreateRequest, *, model: str = OTHER, turn: Turn | None = None
     ) -> Prediction:
         """Send exactly one POST, at once. `turn` is what `admit` or `try_admit` has given."""
-        if turn is not None:
-            turn.use()
-        return await self._run("create", model, lambda: self._upstream.create(request))
+        if turn is None:
+            return await self._run("create", model, lambda: self._upstream.create(request))
+        turn.use()
+        try:
+            return await self._run("create", model, lambda: self._upstream.create(request))
+        finally:
+            turn.close()
 
     async def get(self, prediction_id: str, *, model: str = OTHER) -> Prediction:
         """The prediction as it stands."""

@@ -166,8 +166,17 @@ class Rate:
         self._reserved += 1
         if not self._throttle.is_closed:
             return Turn(self._use, self._release)
-        self._throttle.begin_probe()
-        return Turn(self._use, self._release_probe)
+        probe = self._throttle.begin_probe()
+
+        def release() -> None:
+            self._throttle.end_probe(probe)
+            self._release()
+
+        def over() -> None:
+            self._throttle.end_probe(probe)
+            self._changed.set()
+
+        return Turn(self._use, release, over)
 
     def _use(self) -> None:
         self._reserved -= 1
@@ -178,10 +187,6 @@ class Rate:
     def _release(self) -> None:
         self._reserved -= 1
         self._changed.set()
-
-    def _release_probe(self) -> None:
-        self._throttle.give_up_probe()
-        self._release()
 
     def _buckets(self) -> tuple[_Bucket, ...]:
         """For a minute after a hold, turns come one by one.

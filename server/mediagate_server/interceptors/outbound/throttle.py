@@ -14,19 +14,29 @@ _FIRST_DOUBTED, _LONGEST_DOUBTED = 0.25, 5.0
 enough."""
 
 
+class Probe:
+    """One create that is sent to find out whether the limit is over. `since` is when it was."""
+
+    __slots__ = ("since",)
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+
+
 class Throttle:
     """Whether upstream takes creates at the moment. Times are of one clock that never goes back.
 
     `open_at` is when the next one may be sent after a 429. It is a probe: no other is sent until
-    upstream has answered one that was sent after that, and with anything but a 429.
+    it is over, however it ends. Upstream takes creates again once it has answered one that was
+    sent after that with anything but a 429.
     """
 
-    __slots__ = ("_probe_is_out", "_refusals", "open_at")
+    __slots__ = ("_probe", "_refusals", "open_at")
 
     def __init__(self) -> None:
         self.open_at = -math.inf
         self._refusals = 0
-        self._probe_is_out = False
+        self._probe: Probe | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -34,18 +44,20 @@ class Throttle:
         return self._refusals > 0
 
     def seconds_until_open(self, now: float) -> float:
-        """Until one may be sent; infinite where the answer to a probe has to come first."""
+        """Until one may be sent; infinite where a probe has to be over first."""
         if not self._refusals:
             return 0.0
-        return math.inf if self._probe_is_out else max(self.open_at - now, 0.0)
+        return math.inf if self._probe else max(self.open_at - now, 0.0)
 
-    def begin_probe(self) -> None:
-        """One is to be sent."""
-        self._probe_is_out = True
+    def begin_probe(self) -> Probe:
+        """One is to be sent. It has to be ended, whatever becomes of it."""
+        self._probe = Probe(self.open_at)
+        return self._probe
 
-    def give_up_probe(self) -> None:
-        """It is not sent."""
-        self._probe_is_out = False
+    def end_probe(self, probe: Probe) -> None:
+        """It was answered, or got no answer, or was never sent. Nothing where another is out."""
+        if self._probe is probe:
+            self._probe = None
 
     def refused(self, sent_at: float, now: float, told: float | None) -> float:
         """A create that was sent then was answered 429 now; the seconds to wait.
@@ -53,21 +65,25 @@ class Throttle:
         `told` is how long upstream asks to wait. Creates that were on their way together are
         refused together, and count once.
         """
-        was_probe = self._was_probe(sent_at)
-        self._refusals = self._refusals + 1 if was_probe else max(self._refusals, 1)
-        if was_probe:
-            self._probe_is_out = False
+        is_news = self._is_news(sent_at)
+        self._refusals = self._refusals + 1 if is_news else max(self._refusals, 1)
         seconds = _pause(self._refusals, told)
         self.open_at = max(self.open_at, now + seconds)
         return seconds
 
     def answered(self, sent_at: float) -> None:
         """A create that was sent then was answered with anything else, or with nothing."""
-        if self._was_probe(sent_at):
-            self._refusals, self._probe_is_out = 0, False
+        if self._is_news(sent_at):
+            self._refusals, self._probe = 0, None
 
-    def _was_probe(self, sent_at: float) -> bool:
-        return self._refusals > 0 and sent_at >= self.open_at
+    def _is_news(self, sent_at: float) -> bool:
+        """Whether it was sent after the wait was over.
+
+        The late 429 of one that was sent before it can put `open_at` off while a probe is out:
+        the probe is judged by when it was sent itself.
+        """
+        since = self._probe.since if self._probe else self.open_at
+        return self._refusals > 0 and sent_at >= since
 
 
 def _pause(refusals: int, told: float | None) -> float:
