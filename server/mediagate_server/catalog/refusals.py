@@ -49,15 +49,22 @@ _PREFIX: Final = re.compile(
     r"^(?:model error )?(?:prediction|generation|task|job|run) failed(?: with)?(?: error)?\b"
 )
 """What wrappers put before a text: not this but what follows has failed."""
-_OTHER_LETTERS: Final = re.compile(r"[^\W\d_\u0000-\u024f]{2}")
-"""Two letters together that are not Latin."""
-_ORDER: Final = (
+_FOREIGN: Final = re.compile(
+    r"[^\W\d_\u0000-\u024f]{2}|[a-z][\u00df-\u024f\u1e00-\u1eff]|[\u00df-\u024f\u1e00-\u1eff][a-z]"
+)
+"""Two letters together that are not Latin, or a Latin one that English does not have."""
+_CLAUSE_END: Final = re.compile(r"[:;!?()\[\]{}\n]+|[.,]\s|\s[-\u2013\u2014]+\s")
+_MOST_CLAUSES: Final = 512
+_BEFORE: Final = (
     ("account", RunFailure.UNCLEAR),
     ("refusal", RunFailure.REFUSAL),
-    ("failure", RunFailure.OTHER),
+)
+_AFTER: Final = (
     ("likely", RunFailure.REFUSAL),
+    ("concern", RunFailure.UNCLEAR),
     ("doubt", RunFailure.UNCLEAR),
 )
+_BESIDE_A_FAILURE: Final = ("likely", "concern")
 
 
 def classify_failure(error: str | None, logs: str = "") -> RunFailure:
@@ -66,28 +73,54 @@ def classify_failure(error: str | None, logs: str = "") -> RunFailure:
     `logs` count where no pattern at all is found in the text: a refusal in them is UNCLEAR,
     because a log may quote anything.
     """
-    if error and (found := _found(_plain_words(error))):
+    if error and (found := _found(error)):
         return found
-    table = _table()
-    words = _plain_words(logs[-_MOST_READ:]) if logs else ""
-    refused = any(pattern.search(words) for pattern in table["refusal"])
-    return RunFailure.UNCLEAR if refused else RunFailure.OTHER
+    is_in_logs = bool(logs) and _matches("refusal", _plain_words(logs[-_MOST_READ:]))
+    return RunFailure.UNCLEAR if is_in_logs else RunFailure.OTHER
 
 
-def _found(words: str) -> RunFailure | None:
+def _found(text: str) -> RunFailure | None:
     """The first class with a pattern that is found; None where no pattern knows the text."""
-    table = _table()
-    for name, meaning in _ORDER:
-        if any(pattern.search(words) for pattern in table[name]):
+    words = _plain_words(text)
+    for name, meaning in _BEFORE:
+        if _matches(name, words):
             return meaning
-    return RunFailure.UNCLEAR if _OTHER_LETTERS.search(words) else None
+    if _matches("breakdown", words) or _is_judge_failure(text, words):
+        return RunFailure.OTHER
+    if _matches("failure", words):
+        names_content = any(_matches(name, words) for name in _BESIDE_A_FAILURE)
+        is_unclear = names_content or _FOREIGN.search(words)
+        return RunFailure.UNCLEAR if is_unclear else RunFailure.OTHER
+    for name, meaning in _AFTER:
+        if _matches(name, words):
+            return meaning
+    return RunFailure.UNCLEAR if _FOREIGN.search(words) else None
+
+
+def _is_judge_failure(text: str, words: str) -> bool:
+    """Whether what judges content broke, which only the words of one clause can tell.
+
+    "failed to load moderation" says so; "failed to load: moderation" may be a refusal.
+    """
+    if not _matches("judge_failure", words):
+        return False
+    clauses = _CLAUSE_END.split(_ends(text), maxsplit=_MOST_CLAUSES)
+    return any(_matches("judge_failure", _plain_words(clause)) for clause in clauses)
+
+
+def _matches(name: str, words: str) -> bool:
+    return any(pattern.search(words) for pattern in _table()[name])
+
+
+def _ends(text: str) -> str:
+    if len(text) > 2 * _MOST_READ:
+        return f"{text[:_MOST_READ]} {text[-_MOST_READ:]}"
+    return text
 
 
 def _plain_words(text: str) -> str:
     """The text as the table's patterns expect it: see `refusals.toml`."""
-    if len(text) > 2 * _MOST_READ:
-        text = f"{text[:_MOST_READ]} {text[-_MOST_READ:]}"
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", _ends(text))
     text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     words = _BETWEEN.sub(" ", _JOINTS.sub(" ", text)).casefold().strip()
     words = _NEGATED.sub(" ", _PREFIX.sub("", words))
