@@ -4,6 +4,7 @@ The gate asks for `identity`; some servers encode all the same, and storages kee
 that was put there so. What stands in the body is then not the file.
 """
 
+import asyncio
 import re
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,17 @@ from typing import Final
 _PIECE: Final = 64 * 1024
 """Bytes that are decoded at once: a few may stand for a thousand times as many. Whoever takes the
 pieces bounds their sum, as of all that comes as it is."""
+_PIECES_AT_A_TIME: Final = 16
+"""After so many the event loop gets its turn: what is decoded need not wait for the network, and
+a bound on the time holds only where something waits."""
+_FREE_BYTES: Final = 64 * 1024
+_MOST_FOR_A_BYTE: Final = 8
+_MEMBER_COST: Final = 1024
+"""How much of a coding may be read: so many bytes, and for each byte that comes out so many more.
+A member of gzip costs as much as so many bytes. Bounding what comes out bounds then also what is
+read, of each of several codings; a writer that flushes each byte stays below."""
+_MOST_PADDING: Final = 64 * 1024
+"""What is read behind the end, so that the connection can be used again."""
 _MOST_CODINGS: Final = 3
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
 _READABLE: Final = _GZIP | {"deflate"}
@@ -68,7 +80,11 @@ async def _inflated(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[
                 continue
             inflater, data = _Inflater(coding, head), head
         for piece in inflater.pieces(data):
-            yield piece
+            if piece:
+                yield piece
+            await inflater.after_piece()
+        if inflater.padding > _MOST_PADDING:
+            return
     if inflater is None:
         if head:
             yield head
@@ -89,6 +105,11 @@ class _Inflater:
             framed = head[0] & 0x0F == zlib.DEFLATED and int.from_bytes(head[:2], "big") % 31 == 0
             self._wbits = zlib.MAX_WBITS if framed else -zlib.MAX_WBITS
         self._current = self._new()
+        self.padding = 0
+        """Bytes that came behind the end."""
+        self._read = 0
+        self._made = 0
+        self._pieces = 0
 
     def _new(self) -> "zlib._Decompress | None":
         return zlib.decompressobj(wbits=self._wbits) if self._wbits else None
@@ -99,26 +120,41 @@ class _Inflater:
         return self._current is None or self._current.eof
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """What comes out of the next bytes."""
+        """What comes out of the next bytes, step by step; of some steps nothing."""
         if self._current is None:
             yield data
             return
         is_full = False
         while data or is_full:
             if self._current.eof and not self._begins_another(data):
+                self.padding += len(data)
                 return
             try:
                 plain = self._current.decompress(data, _PIECE)
             except zlib.error:
                 raise UndecodableContent("it cannot be decoded") from None
-            if plain:
-                yield plain
             is_full = len(plain) == _PIECE and not self._current.eof
-            data = self._current.unconsumed_tail or self._current.unused_data
+            rest = self._current.unconsumed_tail or self._current.unused_data
+            self._count(len(data) - len(rest), len(plain))
+            data = rest
+            yield plain
+
+    async def after_piece(self) -> None:
+        """Lets the event loop have its turn, every so often."""
+        self._pieces += 1
+        if self._pieces % _PIECES_AT_A_TIME == 0:
+            await asyncio.sleep(0)
+
+    def _count(self, read: int, made: int) -> None:
+        self._read += read
+        self._made += made
+        if self._read > _FREE_BYTES + _MOST_FOR_A_BYTE * self._made:
+            raise UndecodableContent("next to nothing is in it for its length")
 
     def _begins_another(self, data: bytes) -> bool:
         """A gzip file may have several members. What else comes behind the end is padding."""
-        if not (self._is_gzip and data.startswith(_GZIP_MAGIC[:1])):
+        if self.padding or not (self._is_gzip and data.startswith(_GZIP_MAGIC[:1])):
             return False
+        self._count(_MEMBER_COST, 0)
         self._current = zlib.decompressobj(wbits=self._wbits)
         return True
