@@ -375,9 +375,22 @@ class StoreUnavailable(Unavailable):
 
 
 class Draining(Unavailable):
-    """This process is shutting down; another one carries on with what was accepted."""
+    """This process is shutting down; another one carries on with what was accepted.
+
+    The metadata names what the call was bound to, or may have been.
+    """
 
     reason = Reason.DRAINING
+
+    @classmethod
+    def of(cls, *, request_id: str = "", generation_id: str = "") -> "Draining":
+        """What is empty is not known: without any, the call has begun nothing."""
+        known = {"request_id": request_id, "generation_id": generation_id}
+        return cls(
+            "the gate is shutting down; send the same request again",
+            metadata={name: value for name, value in known.items() if value},
+            retry_after=1.0,
+        )
 
 
 class RunFailed(MediagateError):

@@ -22,6 +22,8 @@ class Receipt:
     generation_id: str = ""
     model: str = ""
     cost_nanos: int | None = None
+    request_id: str = ""
+    """Set once the request may be bound to a generation."""
 
 
 _current: ContextVar[Receipt] = ContextVar("mediagate_receipt")
@@ -35,6 +37,16 @@ def bind(receipt: Receipt) -> None:
 def current() -> Receipt:
     """The receipt of the rpc being served. Raises LookupError outside an rpc."""
     return _current.get()
+
+
+def note_binding(request_id: str, generation_id: str = "") -> None:
+    """The request may be bound from now on; with the generation's id: it is. For generations.
+
+    Does nothing outside an rpc.
+    """
+    receipt = _current.get(None)
+    if receipt is not None:
+        receipt.request_id, receipt.generation_id = request_id, generation_id
 
 
 def report(

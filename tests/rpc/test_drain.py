@@ -3,6 +3,8 @@
 import asyncio
 import resource
 from collections import Counter
+from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -13,7 +15,7 @@ from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Gate
 
 from .asking import bill
-from .failures import reason_of
+from .failures import metadata_of, reason_of
 from .gates import Opener, Stubs
 from .uploading import until
 
@@ -97,23 +99,65 @@ async def test_what_heeds_no_drain_is_sent_away_at_its_end(
             assert reason_of(caught.value) == "DRAINING"
 
 
+def asked(kind: str, stubs: Stubs, request_id: str = "") -> Any:
+    """A text that takes a while, by a unary call or a stream, as one that ends with its last."""
+    fields = {"prompt": "[[tokens=40 interval_ms=20]] x", "request_id": request_id}
+    if kind == "unary":
+        return stubs.text.GenerateText(text_pb2.GenerateTextRequest(**fields))
+    return _rest(stubs.text.StreamText(text_pb2.StreamTextRequest(**fields)))
+
+
+@pytest.mark.parametrize("kind", ["unary", "stream"])
+@pytest.mark.parametrize("by", ["its own wait", "force"])
+async def test_who_drew_no_request_id_is_told_the_one_to_send_again_with(
+    sandbox: Sandbox, open_gate: Opener, kind: str, by: str
+) -> None:
+    """Else an accepted call that is sent again would be made, and paid, twice."""
+    async with open_gate(sandbox.url) as (stubs, gate):
+        call = asyncio.ensure_future(asked(kind, stubs))
+        while not (await bill(sandbox))["entries"]:
+            pass
+        if by == "force":
+            gate._errors.end_all()
+        else:
+            await ended(gate)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert reason_of(caught.value) == "DRAINING"
+        told = metadata_of(caught.value)
+    async with open_gate(sandbox.url) as (stubs, _):
+        await asked(kind, stubs, told["request_id"])
+        listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+        assert [one.id for one in listed.generations] == [told["generation_id"]]
+    assert len((await bill(sandbox))["entries"]) == 1
+
+
+async def test_what_was_not_accepted_is_told_no_request_id(
+    sandbox: Sandbox, open_gate: Opener
+) -> None:
+    """It has begun nothing, and its request_id is free."""
+    async with open_gate(sandbox.url) as (stubs, gate):
+        gate._errors.end_all()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asked("unary", stubs, str(uuid4()))
+        assert reason_of(caught.value) == "DRAINING"
+        assert metadata_of(caught.value) == {}
+
+
 async def test_without_a_descriptor_left_calls_are_sent_away_all_the_same(
     sandbox: Sandbox, open_gate: Opener
 ) -> None:
     """Whether anybody is there cannot be found out then, and the server is stopped in any case."""
     _, most = allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with open_gate(sandbox.url) as (stubs, gate):
-        upload = stubs.media.UploadMedia()
-        await upload.write(
-            media_pb2.UploadMediaRequest(metadata=media_pb2.UploadMetadata(media_type="text/plain"))
-        )
-        await until(lambda: bool(gate._observe.in_flight))
+        watch = health_pb2_grpc.HealthStub(stubs.channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         # What is open stays open; nothing more can be opened.
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
         ending = asyncio.create_task(ended(gate))
         try:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await upload
+                await _rest(watch)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
         assert reason_of(caught.value) == "DRAINING"

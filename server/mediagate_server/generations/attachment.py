@@ -166,7 +166,7 @@ class Attachment:
         """What a stream ends with, after all its text."""
         if not self._life.over:
             if self._life.draining:
-                raise draining()
+                raise draining(self.record)
             raise_if_unconfirmed(self.record)
             raise DeadlinePassed("the timeout was over before the end")
         if self._life.text_is_broken:
@@ -194,7 +194,7 @@ async def wait_for_end(life: Life, clock: Clock, seconds: float | None) -> None:
         while not life.over and not passed and not life.waiting_is_over:
             changed = life.changed
             if life.draining:
-                raise draining()
+                raise draining(life.record)
             await changed.wait()
     finally:
         if timer:
@@ -220,6 +220,8 @@ def raise_unless_succeeded(record: Generation) -> None:
         raise Internal  # It is not there any more: erased while its life began anew.
 
 
-def draining() -> Draining:
-    """This process is going; another carries on."""
-    return Draining("the gate is shutting down; send the same request again", retry_after=1.0)
+def draining(record: Generation | None = None) -> Draining:
+    """This process is going; another carries on with the generation, if the call has one."""
+    if record is None:
+        return Draining.of()
+    return Draining.of(request_id=record.request_id, generation_id=record.id)

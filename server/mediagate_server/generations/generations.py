@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import structlog
 
-from mediagate_server import failpoints
+from mediagate_server import failpoints, receipt
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import (
     CircuitOpen,
@@ -178,6 +178,7 @@ class Generations:
             replayed=False,
         )
         self._living.begin(self._accept(life, submission, reserved, pending, turns, accepted))
+        receipt.note_binding(submission.request_id)
         try:
             # A caller that leaves now leaves the future alone: the commit and the send go on.
             outcome = await accepted
@@ -186,7 +187,10 @@ class Generations:
             raise
         if isinstance(outcome, MediagateError):
             raise outcome
-        return await self._attach(submission, outcome) if outcome else attachment
+        if outcome:
+            return await self._attach(submission, outcome)
+        receipt.note_binding(submission.request_id, life.record.id)
+        return attachment
 
     async def check(self, submission: Submission, planned: Work) -> None:
         """Raise what `start` would for what was asked and what it may cost. Nothing is bound.
@@ -262,7 +266,8 @@ class Generations:
         """Ask for the end; the generation as it stands now. What is asked is durable."""
         life = await self._find(tenant, generation_id)
         if life.is_elsewhere:
-            raise draining()  # Whoever has it hears the wish; a version of ours would be refused.
+            # Whoever has it hears the wish; a version of ours would be refused.
+            raise draining(life.record)
         life.end("asked for")
         await life.saved.written()
         return life.record
@@ -367,6 +372,8 @@ class Generations:
         if bound.fingerprint != submission.fingerprint:
             raise RequestIdReused(submission.request_id)
         life = await self._find(submission.tenant, bound.generation_id)
+        # What was drawn just now is bound to nothing: this one was found by what it asked for.
+        receipt.note_binding("" if submission.drawn else submission.request_id, life.record.id)
         life.callers.arrive()
         return Attachment(
             life, self._around.clock, self._roll.placed, self._roll.queue, submission, replayed=True

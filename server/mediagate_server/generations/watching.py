@@ -55,7 +55,7 @@ async def watch_one(
             if life.over:
                 return
             if life.draining:
-                raise draining()
+                raise draining(life.record)
             is_news = durable.version == version and news != told
             if is_news and not limit.take(durable.tenant):
                 life.announce_later()

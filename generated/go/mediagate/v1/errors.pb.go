@@ -122,7 +122,9 @@ const (
 	// The store cannot commit, so nothing was sent.
 	// UNAVAILABLE. Retry: yes, after RetryInfo. Paid: no.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 29
-	// This process is going; what was accepted is carried on by another.
+	// This process is going; what was accepted is carried on by another. The metadata has `request_id`
+	// where the call was, or may have been, accepted, also where the server drew it, and
+	// `generation_id` where it is known to have been. With neither, the call has begun nothing.
 	// UNAVAILABLE. Retry: yes, with the same request_id. Paid: as its generation says.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 30
 	// The model ran and failed.

@@ -43,7 +43,7 @@ type ModelServiceClient interface {
 	// Says what a request would cost and how it would be run, without spending anything. The same
 	// code decides when the request is sent in earnest.
 	//
-	// The status codes of the request's own rpc before acceptance.
+	// The status codes of the request's own rpc before acceptance; UNAVAILABLE (DRAINING): ask again.
 	EstimateCost(ctx context.Context, in *EstimateCostRequest, opts ...grpc.CallOption) (*EstimateCostResponse, error)
 	// Runs any model on Replicate by its slug, with the same life, ledger and limits as the rest.
 	//
@@ -53,10 +53,12 @@ type ModelServiceClient interface {
 	//	NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
 	//	FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
 	//	DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-	//	BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+	//	BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
 	//	UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
 	//	UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
 	//
+	// Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+	// again with the same request_id only; the error's metadata has it where one was drawn.
 	// How a generation ended is in its state and error, with status OK.
 	RunModel(ctx context.Context, in *RunModelRequest, opts ...grpc.CallOption) (*RunModelResponse, error)
 	// Runs any model like RunModel and streams its text while it is made, where it makes one in
@@ -66,8 +68,8 @@ type ModelServiceClient interface {
 	// then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
 	// status says why. To go on after a cut: as with StreamText.
 	//
-	// Status codes before anything is accepted: those of RunModel. After `started`: those of
-	// StreamText.
+	// Status codes before anything is accepted, and DRAINING at any time: those of RunModel. After
+	// `started`: those of StreamText.
 	StreamModel(ctx context.Context, in *StreamModelRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamModelResponse], error)
 }
 
@@ -155,7 +157,7 @@ type ModelServiceServer interface {
 	// Says what a request would cost and how it would be run, without spending anything. The same
 	// code decides when the request is sent in earnest.
 	//
-	// The status codes of the request's own rpc before acceptance.
+	// The status codes of the request's own rpc before acceptance; UNAVAILABLE (DRAINING): ask again.
 	EstimateCost(context.Context, *EstimateCostRequest) (*EstimateCostResponse, error)
 	// Runs any model on Replicate by its slug, with the same life, ledger and limits as the rest.
 	//
@@ -165,10 +167,12 @@ type ModelServiceServer interface {
 	//	NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
 	//	FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
 	//	DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-	//	BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+	//	BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
 	//	UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
 	//	UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
 	//
+	// Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+	// again with the same request_id only; the error's metadata has it where one was drawn.
 	// How a generation ended is in its state and error, with status OK.
 	RunModel(context.Context, *RunModelRequest) (*RunModelResponse, error)
 	// Runs any model like RunModel and streams its text while it is made, where it makes one in
@@ -178,8 +182,8 @@ type ModelServiceServer interface {
 	// then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
 	// status says why. To go on after a cut: as with StreamText.
 	//
-	// Status codes before anything is accepted: those of RunModel. After `started`: those of
-	// StreamText.
+	// Status codes before anything is accepted, and DRAINING at any time: those of RunModel. After
+	// `started`: those of StreamText.
 	StreamModel(*StreamModelRequest, grpc.ServerStreamingServer[StreamModelResponse]) error
 	mustEmbedUnimplementedModelServiceServer()
 }

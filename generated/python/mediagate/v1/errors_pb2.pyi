@@ -145,7 +145,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     UNAVAILABLE. Retry: yes, after RetryInfo. Paid: no.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 30
-    """This process is going; what was accepted is carried on by another.
+    """This process is going; what was accepted is carried on by another. The metadata has `request_id`
+    where the call was, or may have been, accepted, also where the server drew it, and
+    `generation_id` where it is known to have been. With neither, the call has begun nothing.
     UNAVAILABLE. Retry: yes, with the same request_id. Paid: as its generation says.
     """
     ERROR_REASON_RUN_FAILED: _ErrorReason.ValueType  # 31
@@ -326,7 +328,9 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 29
 UNAVAILABLE. Retry: yes, after RetryInfo. Paid: no.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 30
-"""This process is going; what was accepted is carried on by another.
+"""This process is going; what was accepted is carried on by another. The metadata has `request_id`
+where the call was, or may have been, accepted, also where the server drew it, and
+`generation_id` where it is known to have been. With neither, the call has begun nothing.
 UNAVAILABLE. Retry: yes, with the same request_id. Paid: as its generation says.
 """
 ERROR_REASON_RUN_FAILED: ErrorReason.ValueType  # 31

@@ -47,7 +47,7 @@ class ModelServiceStub:
     """Says what a request would cost and how it would be run, without spending anything. The same
     code decides when the request is sent in earnest.
 
-    The status codes of the request's own rpc before acceptance.
+    The status codes of the request's own rpc before acceptance; UNAVAILABLE (DRAINING): ask again.
     """
     RunModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.RunModelRequest, _models_pb2.RunModelResponse]
     """Runs any model on Replicate by its slug, with the same life, ledger and limits as the rest.
@@ -57,9 +57,11 @@ class ModelServiceStub:
       NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
       FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
       DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
       UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
       UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+    Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+    again with the same request_id only; the error's metadata has it where one was drawn.
     How a generation ended is in its state and error, with status OK.
     """
     StreamModel: _grpc.UnaryStreamMultiCallable[_models_pb2.StreamModelRequest, _models_pb2.StreamModelResponse]
@@ -70,8 +72,8 @@ class ModelServiceStub:
     then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
     status says why. To go on after a cut: as with StreamText.
 
-    Status codes before anything is accepted: those of RunModel. After `started`: those of
-    StreamText.
+    Status codes before anything is accepted, and DRAINING at any time: those of RunModel. After
+    `started`: those of StreamText.
     """
 
 @_typing.type_check_only
@@ -93,7 +95,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Says what a request would cost and how it would be run, without spending anything. The same
     code decides when the request is sent in earnest.
 
-    The status codes of the request's own rpc before acceptance.
+    The status codes of the request's own rpc before acceptance; UNAVAILABLE (DRAINING): ask again.
     """
     RunModel: _aio.UnaryUnaryMultiCallable[_models_pb2.RunModelRequest, _models_pb2.RunModelResponse]  # type: ignore[assignment]
     """Runs any model on Replicate by its slug, with the same life, ledger and limits as the rest.
@@ -103,9 +105,11 @@ class ModelServiceAsyncStub(ModelServiceStub):
       NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
       FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
       DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
       UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
       UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+    Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+    again with the same request_id only; the error's metadata has it where one was drawn.
     How a generation ended is in its state and error, with status OK.
     """
     StreamModel: _aio.UnaryStreamMultiCallable[_models_pb2.StreamModelRequest, _models_pb2.StreamModelResponse]  # type: ignore[assignment]
@@ -116,8 +120,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
     status says why. To go on after a cut: as with StreamText.
 
-    Status codes before anything is accepted: those of RunModel. After `started`: those of
-    StreamText.
+    Status codes before anything is accepted, and DRAINING at any time: those of RunModel. After
+    `started`: those of StreamText.
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -154,7 +158,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says what a request would cost and how it would be run, without spending anything. The same
         code decides when the request is sent in earnest.
 
-        The status codes of the request's own rpc before acceptance.
+        The status codes of the request's own rpc before acceptance; UNAVAILABLE (DRAINING): ask again.
         """
 
     @_abc_1.abstractmethod
@@ -170,9 +174,11 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
           FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
           DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-          BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+          BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
           UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
           UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+        Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+        again with the same request_id only; the error's metadata has it where one was drawn.
         How a generation ended is in its state and error, with status OK.
         """
 
@@ -189,8 +195,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
         status says why. To go on after a cut: as with StreamText.
 
-        Status codes before anything is accepted: those of RunModel. After `started`: those of
-        StreamText.
+        Status codes before anything is accepted, and DRAINING at any time: those of RunModel. After
+        `started`: those of StreamText.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

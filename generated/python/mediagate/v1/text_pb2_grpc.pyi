@@ -49,13 +49,15 @@ class TextServiceStub:
       NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
       FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
       DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
       UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
       UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+    Before `started` or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes
+    on. Send it again with the same request_id only; the error's metadata has it where one was drawn.
     After `started`, the end of a generation that did not succeed:
       FAILED_PRECONDITION (RUN_FAILED, OUTPUT_INVALID, CONTENT_BLOCKED), INVALID_ARGUMENT
       (INPUT_REJECTED), DEADLINE_EXCEEDED (DEADLINE), CANCELLED (CANCELLED); UNAVAILABLE
-      (SUBMIT_UNCONFIRMED, DRAINING): attach again with the same request_id; OUT_OF_RANGE
+      (SUBMIT_UNCONFIRMED): attach again with the same request_id; OUT_OF_RANGE
       (STREAM_EXPIRED): the text after that sequence is gone; DATA_LOSS (STREAM_INTERRUPTED):
       what was sent cannot be continued, GetGeneration has the whole text.
     """
@@ -67,9 +69,11 @@ class TextServiceStub:
       NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
       FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
       DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
       UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
       UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+    Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+    again with the same request_id only; the error's metadata has it where one was drawn.
     How a generation ended is in its state and error, with status OK.
     """
 
@@ -94,13 +98,15 @@ class TextServiceAsyncStub(TextServiceStub):
       NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
       FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
       DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
       UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
       UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+    Before `started` or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes
+    on. Send it again with the same request_id only; the error's metadata has it where one was drawn.
     After `started`, the end of a generation that did not succeed:
       FAILED_PRECONDITION (RUN_FAILED, OUTPUT_INVALID, CONTENT_BLOCKED), INVALID_ARGUMENT
       (INPUT_REJECTED), DEADLINE_EXCEEDED (DEADLINE), CANCELLED (CANCELLED); UNAVAILABLE
-      (SUBMIT_UNCONFIRMED, DRAINING): attach again with the same request_id; OUT_OF_RANGE
+      (SUBMIT_UNCONFIRMED): attach again with the same request_id; OUT_OF_RANGE
       (STREAM_EXPIRED): the text after that sequence is gone; DATA_LOSS (STREAM_INTERRUPTED):
       what was sent cannot be continued, GetGeneration has the whole text.
     """
@@ -112,9 +118,11 @@ class TextServiceAsyncStub(TextServiceStub):
       NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
       FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
       DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+      BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
       UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
       UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+    Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+    again with the same request_id only; the error's metadata has it where one was drawn.
     How a generation ended is in its state and error, with status OK.
     """
 
@@ -142,13 +150,15 @@ class TextServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
           FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
           DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-          BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+          BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
           UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
           UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+        Before `started` or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes
+        on. Send it again with the same request_id only; the error's metadata has it where one was drawn.
         After `started`, the end of a generation that did not succeed:
           FAILED_PRECONDITION (RUN_FAILED, OUTPUT_INVALID, CONTENT_BLOCKED), INVALID_ARGUMENT
           (INPUT_REJECTED), DEADLINE_EXCEEDED (DEADLINE), CANCELLED (CANCELLED); UNAVAILABLE
-          (SUBMIT_UNCONFIRMED, DRAINING): attach again with the same request_id; OUT_OF_RANGE
+          (SUBMIT_UNCONFIRMED): attach again with the same request_id; OUT_OF_RANGE
           (STREAM_EXPIRED): the text after that sequence is gone; DATA_LOSS (STREAM_INTERRUPTED):
           what was sent cannot be continued, GetGeneration has the whole text.
         """
@@ -166,9 +176,11 @@ class TextServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
           FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
           DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-          BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+          BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
           UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
           UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+        Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+        again with the same request_id only; the error's metadata has it where one was drawn.
         How a generation ended is in its state and error, with status OK.
         """
 

@@ -265,7 +265,9 @@ export enum ErrorReason {
   STORE_UNAVAILABLE = 29,
 
   /**
-   * This process is going; what was accepted is carried on by another.
+   * This process is going; what was accepted is carried on by another. The metadata has `request_id`
+   * where the call was, or may have been, accepted, also where the server drew it, and
+   * `generation_id` where it is known to have been. With neither, the call has begun nothing.
    * UNAVAILABLE. Retry: yes, with the same request_id. Paid: as its generation says.
    *
    * @generated from enum value: ERROR_REASON_DRAINING = 30;

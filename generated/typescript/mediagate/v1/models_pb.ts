@@ -1051,7 +1051,7 @@ export const ModelService: GenService<{
    * Says what a request would cost and how it would be run, without spending anything. The same
    * code decides when the request is sent in earnest.
    *
-   * The status codes of the request's own rpc before acceptance.
+   * The status codes of the request's own rpc before acceptance; UNAVAILABLE (DRAINING): ask again.
    *
    * @generated from rpc mediagate.v1.ModelService.EstimateCost
    */
@@ -1068,9 +1068,11 @@ export const ModelService: GenService<{
    *   NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
    *   FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
    *   DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-   *   BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+   *   BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
    *   UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
    *   UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+   * Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+   * again with the same request_id only; the error's metadata has it where one was drawn.
    * How a generation ended is in its state and error, with status OK.
    *
    * @generated from rpc mediagate.v1.ModelService.RunModel
@@ -1088,8 +1090,8 @@ export const ModelService: GenService<{
    * then `delta`s; last `completed`. A stream that ends without `completed` has not succeeded: its
    * status says why. To go on after a cut: as with StreamText.
    *
-   * Status codes before anything is accepted: those of RunModel. After `started`: those of
-   * StreamText.
+   * Status codes before anything is accepted, and DRAINING at any time: those of RunModel. After
+   * `started`: those of StreamText.
    *
    * @generated from rpc mediagate.v1.ModelService.StreamModel
    */

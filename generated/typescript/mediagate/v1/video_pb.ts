@@ -242,9 +242,11 @@ export const VideoService: GenService<{
    *   NOT_FOUND (MODEL_NOT_FOUND). ALREADY_EXISTS (REQUEST_ID_REUSED): bound to another request.
    *   FAILED_PRECONDITION (MODEL_RETIRED, NO_MODEL_FITS, MAX_COST_EXCEEDED, PRICE_UNKNOWN,
    *   DEADLINE_TOO_SHORT). RESOURCE_EXHAUSTED (RATE_LIMITED, TOO_MANY_IN_FLIGHT, QUEUE_FULL,
-   *   BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE, DRAINING), and
+   *   BUDGET_EXCEEDED). UNAVAILABLE (CIRCUIT_OPEN, STORE_UNAVAILABLE), and
    *   UPSTREAM_UNAVAILABLE or UPSTREAM_ACCOUNT where Replicate took none of the attempts.
    *   UNIMPLEMENTED (NOT_IMPLEMENTED): a field that this server does not know how to serve yet.
+   * Before or after it, UNAVAILABLE (DRAINING): it may have been accepted, and then goes on. Send it
+   * again with the same request_id only; the error's metadata has it where one was drawn.
    * How a generation ended is in its state and error, with status OK.
    *
    * @generated from rpc mediagate.v1.VideoService.GenerateVideo

@@ -42,7 +42,7 @@ class Errors:
         """Let a good end and a cancelled call pass; abort on anything else."""
         task = asyncio.current_task()
         if task is None or self._draining:
-            return await self._abort(call, _draining())
+            return await self._abort(call, _draining(call))
         self._tasks.add(task)
         try:
             return await proceed(call)
@@ -54,7 +54,7 @@ class Errors:
                 raise
             # A task that the handler waited for was cancelled, not the call. Passed on, gRPC
             # would leave the caller without any answer.
-            failure = _draining() if task.cancelling() else _uncaught(call, stray)
+            failure = _draining(call) if task.cancelling() else _uncaught(call, stray)
             task.uncancel()
             _let_go(stray)
         except MediagateError as error:
@@ -84,10 +84,11 @@ def _let_go(error: BaseException) -> None:
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
-def _draining() -> Failure:
-    return Draining(
-        "the gate is shutting down; send the same request again", retry_after=1.0
-    ).failure
+def _draining(call: Call) -> Failure:
+    known = call.receipt
+    if known is None:
+        return Draining.of().failure
+    return Draining.of(request_id=known.request_id, generation_id=known.generation_id).failure
 
 
 def _known_in(error: Exception) -> Failure | None:
