@@ -241,7 +241,9 @@ async def test_what_can_be_seen_to_be_wrong_is_not_sent(
 
 
 async def test_a_deadline_passes(async_client: AsyncClient, scripted: Gate) -> None:
-    """rpc_timeout ends a stream that a gate does not feed."""
+    """rpc_timeout ends a stream that a gate does not feed; it can be gone on with."""
     scripted.plays("StreamText", started(), Held())
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as raised:
         await async_client.stream_text("Why?", rpc_timeout=0.05).read()
+    assert raised.value.generation is None
+    assert raised.value.request_id

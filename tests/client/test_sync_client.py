@@ -251,8 +251,10 @@ def test_what_a_gate_lacks_is_said(client: Client, scripted: Gate) -> None:
 def test_a_deadline_passes(client: Client, scripted: Gate) -> None:
     """rpc_timeout ends a call that a gate does not answer."""
     scripted.plays("GenerateText", Held())
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded) as raised:
         client.generate_text("Why?", rpc_timeout=0.05)
+    assert raised.value.generation is None
+    assert raised.value.request_id
     assert scripted.left.get(timeout=20) == "GenerateText"
 
 

@@ -101,7 +101,7 @@ async def test_what_heeds_no_drain_is_sent_away_at_its_end(
 
 def asked(kind: str, stubs: Stubs, request_id: str = "") -> Any:
     """A text that takes a while, by a unary call or a stream, as one that ends with its last."""
-    fields = {"prompt": "[[tokens=40 interval_ms=20]] x", "request_id": request_id}
+    fields: dict[str, Any] = {"prompt": "[[tokens=40 interval_ms=20]] x", "request_id": request_id}
     if kind == "unary":
         return stubs.text.GenerateText(text_pb2.GenerateTextRequest(**fields))
     return _rest(stubs.text.StreamText(text_pb2.StreamTextRequest(**fields)))
@@ -164,7 +164,7 @@ async def test_without_a_descriptor_left_calls_are_sent_away_all_the_same(
         await ending
 
 
-async def _rest(call: grpc.aio.UnaryStreamCall[object, object]) -> None:
+async def _rest(call: grpc.aio.UnaryStreamCall[Any, Any]) -> None:
     while await call.read() is not grpc.aio.EOF:
         pass
 
