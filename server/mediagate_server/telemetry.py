@@ -192,7 +192,7 @@ attempts_overrun = Counter(
 )
 attempts_undecided = Counter(
     "mediagate_attempts_undecided",
-    "Sweeps that found a prediction which may be ours, on an account that others use too.",
+    "Sweeps that found a prediction which may be ours, and could not tell whether it is.",
     registry=REGISTRY,
 )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.catalog.request import Modality, ModelRequest
-from mediagate_server.generations.adopt import assign, fits, same_value
+from mediagate_server.generations.adopt import assign, fits, same_value, without_media
 from mediagate_server.generations.doors import Timing
 from mediagate_server.generations.hashing import input_hash
 from mediagate_server.generations.whole import Doubt
@@ -145,6 +145,18 @@ def test_what_still_has_its_input_goes_before_what_has_lost_it() -> None:
 def test_values_as_upstream_shows_them(sent: Any, shown: Any, *, same: bool) -> None:
     """Bytes become links to files of its own; numbers may change their kind, flags may not."""
     assert same_value(sent, shown) is same
+
+
+def test_what_is_remembered_of_a_plan_holds_no_files_and_is_compared_alike() -> None:
+    """Inputs may be megabytes, and are looked for long after their generation is over."""
+    file = "data:image/png;base64,AAAA"
+    sent = {"prompt": "a", "image": file, "more": [file, {"b": file}], "count": 2}
+    link = "https://replicate.delivery/x/in.png"
+    kept = without_media(replace(PLANS["a"], input=sent))
+    assert "AAAA" not in repr(kept)
+    shown = {"prompt": "a", "image": link, "more": [link, {"b": link}], "count": 2}
+    assert fits(doubt(1, kept, 0), prediction(1, kept, 1, input=shown), TIMING)
+    assert not fits(doubt(1, kept, 0), prediction(1, kept, 1, input={**shown, "count": 3}), TIMING)
 
 
 def test_the_order_of_the_list_does_not_matter() -> None:

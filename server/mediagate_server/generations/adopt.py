@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import orjson
 
+from mediagate_server.catalog.plan import Plan
 from mediagate_server.generations.doors import Timing
 from mediagate_server.generations.hashing import input_hash
 from mediagate_server.generations.whole import Doubt
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction
 
 CLOCKS_DIFFER: Final = timedelta(seconds=5)
@@ -24,6 +26,7 @@ CLOCKS_DIFFER: Final = timedelta(seconds=5)
 _INTERNAL_OWNERS: Final = frozenset({"replicate", "replicate-internal"})
 """Under these owners official models have been shown by internal names."""
 _DEPLOYMENT: Final = "deployments/"
+_DATA: Final = "data:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,17 @@ def fits(doubt: Doubt, prediction: Prediction, timing: Timing) -> bool:
         and _same_model(doubt, prediction.model)
         and _same_input(doubt, prediction)
     )
+
+
+def may_be(doubt: Doubt, prediction: Prediction, timing: Timing) -> bool:
+    """Whether an attempt is not proven absent while nobody has this prediction.
+
+    Of one whose input is not known any more no comparison says no: upstream shows inputs otherwise
+    than they were sent.
+    """
+    if doubt.plan is None:
+        return Window.of(doubt, timing).holds(prediction.created_at)
+    return fits(doubt, prediction, timing)
 
 
 def assign(
@@ -116,11 +130,26 @@ def _same_input(doubt: Doubt, prediction: Prediction) -> bool:
     return all(name in shown and same_value(value, shown[name]) for name, value in sent.items())
 
 
+def without_media(plan: Plan) -> Plan:
+    """The plan as it is compared: what is in a data URI is not, and may be large."""
+    return replace(plan, input={name: _shortened(value) for name, value in plan.input.items()})
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return _DATA if value.startswith(_DATA) else value
+    if isinstance(value, Mapping):
+        return {name: _shortened(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(each) for each in value]
+    return value
+
+
 def same_value(sent: Any, shown: Any) -> bool:
     """Whether upstream shows what was sent. Data URIs may have become links to files of its own."""
     if isinstance(sent, str):
-        if sent.startswith("data:") and isinstance(shown, str):
-            return shown == sent or shown.startswith(("http://", "https://", "data:"))
+        if sent.startswith(_DATA) and isinstance(shown, str):
+            return shown.startswith(("http://", "https://", _DATA))
         return bool(sent == shown)
     if isinstance(sent, Mapping):
         return isinstance(shown, Mapping) and all(

@@ -75,7 +75,7 @@ def _without_words(failure: Failure) -> Failure:
 class Eraser:
     """Erases when asked, and when its time has come. `retention` is asked at each look.
 
-    `changed` is told the tenant of each generation that is erased.
+    `changed` is told the tenant of each generation that is erased, `forget` gets its record.
     """
 
     def __init__(
@@ -83,10 +83,12 @@ class Eraser:
         around: Surroundings,
         retention: Callable[[], Retention],
         changed: Callable[[str], None],
+        forget: Callable[[Generation], None] = lambda _: None,
     ) -> None:
         self._around = around
         self._retention = retention
         self._changed = changed
+        self._forget = forget
         self._erasing: set[str] = set()
 
     def is_erasing(self, generation_id: str) -> bool:
@@ -170,6 +172,7 @@ class Eraser:
             await self._around.store.past.erase(erased(record, self._around.clock.now()))
         finally:
             self._erasing.discard(record.id)
+        self._forget(record)
         self._changed(record.tenant)
 
     def _before(self, life: float) -> datetime:

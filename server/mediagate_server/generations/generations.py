@@ -84,7 +84,7 @@ class Generations:
         self._living = Living(around, self._roll)
         self._overruns = Overruns(around, self._roll, self._living.keep)
         self._sweeper = Sweeper(around, self._roll, self._overruns)
-        self._eraser = Eraser(around, retention, self._roll.changed)
+        self._eraser = Eraser(around, retention, self._roll.changed, self._sweeper.forget)
         self._news_limit = NewsLimit(around.clock.now)
         self.hash_key = around.hash_key
         """What fingerprints are keyed with: nobody else can make them."""

@@ -18,8 +18,8 @@ import structlog
 from mediagate_server import telemetry
 from mediagate_server.catalog.plan import Plan
 from mediagate_server.errors import StoreUnavailable
-from mediagate_server.generations import attempts
-from mediagate_server.generations.adopt import Window, assign, fits
+from mediagate_server.generations import attempts, work
+from mediagate_server.generations.adopt import Window, assign, fits, may_be, without_media
 from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.lane import Lane
 from mediagate_server.generations.listing import ListUnread, pages
@@ -74,7 +74,9 @@ class Sweeper:
         self._overruns = overruns
         self._barren: dict[str, int] = {}
         self._late_plans: dict[str, Plan | None] = {}
-        """What was sent for those that were declared absent: their generations may be over."""
+        """What was sent for those that no lane is at: their generations may be over."""
+        self._undecidable: set[str] = set()
+        """Attempts in doubt of which it was told that their input is not known any more."""
         self._exchanged: dict[str, tuple[datetime, datetime]] = {}
         """Of attempts that others may have taken the prediction of: when all of them were sent."""
 
@@ -188,6 +190,8 @@ class Sweeper:
                 sweep.lanes[doubt.attempt.id] = lane
                 sweep.doubts[doubt.attempt.id] = self._widened(doubt)
         for record in records:
+            if record.erased_at:
+                self.forget(record)
             for attempt in record.attempts:
                 late = attempt.state is AttemptState.ABSENT and attempt.created_at >= now - LATE
                 if late and not self._overruns.has(attempt.id):
@@ -197,17 +201,26 @@ class Sweeper:
                     if known := self._known_beside(record, attempt):
                         self._overruns.follow(attempt, record, known)
                         continue
-                    doubt = Doubt(attempt, self._plan_of(attempt), self._around.hash_key)
+                    plan = self._plan_of(attempt) or await self._stored_plan(record, attempt)
+                    doubt = Doubt(attempt, plan, self._around.hash_key)
                     sweep.unawaited[attempt.id] = (self._widened(doubt), record)
         self._exchanged = {
             name: sent for name, sent in self._exchanged.items() if sent[1] >= now - LATE
         }
-        self._late_plans = (
-            {name: doubt.plan for name, (doubt, _) in sweep.unawaited.items()}
-            | {name: doubt.plan for name, (doubt, _) in sweep.late.items()}
-            | {name: plan for name, plan in self._late_plans.items() if name in sweep.doubts}
-        )
+        late_plans = self._late_plans.items()
+        self._late_plans = {name: plan for name, plan in late_plans if name in sweep.doubts}
+        for name, (doubt, _) in (sweep.unawaited | sweep.late).items():
+            self._remember(name, doubt)
+        self._undecidable &= sweep.doubts.keys() | sweep.unawaited.keys()
         return sweep
+
+    def forget(self, record: Generation) -> None:
+        """Nothing is left of what was sent for it."""
+        for attempt in record.attempts:
+            self._late_plans.pop(attempt.id, None)
+
+    def _remember(self, name: str, doubt: Doubt) -> None:
+        self._late_plans[name] = without_media(doubt.plan) if doubt.plan else None
 
     def _is_unawaited(self, record: Generation, attempt: Attempt) -> bool:
         """Whether an attempt is in doubt that no lane is at: its output is made by another."""
@@ -234,6 +247,15 @@ class Sweeper:
         lane = self._roll.lane_of(attempt.id)
         return lane.plan_of(attempt) if lane else self._late_plans.get(attempt.id)
 
+    async def _stored_plan(self, record: Generation, attempt: Attempt) -> Plan | None:
+        """The same from the store, which keeps it while an attempt is in doubt."""
+        pending = await self._around.store.pending(record.id)
+        try:
+            plans = work.loads(pending).plans(attempts.lane_of(attempt)) if pending else ()
+        except ValueError:
+            return None  # Told in _stays, where it matters.
+        return next((plan for plan in plans if plan.slug == attempt.model), None)
+
     async def _free(self, predictions: Iterable[Prediction]) -> list[Prediction]:
         """Those that no attempt holds, neither in the store nor on its way there."""
         listed = {prediction.id: prediction for prediction in predictions}
@@ -255,12 +277,12 @@ class Sweeper:
             if name in found and self._around.exclusive:
                 telemetry.attempts_adopted.labels("list").inc()
                 lane.found(found[name].id)
-            elif any(fits(doubt, prediction, timing) for prediction in free):
+            elif any(may_be(doubt, prediction, timing) for prediction in free):
                 self._stays(doubt)
                 lane.looked_for()
             elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
                 telemetry.attempts_absent.inc()
-                self._late_plans[name] = doubt.plan
+                self._remember(name, doubt)
                 lane.proven_absent()
             else:
                 lane.looked_for()
@@ -280,11 +302,11 @@ class Sweeper:
         for name, (doubt, record) in sweep.unawaited.items():
             if name in found and self._around.exclusive:
                 self._overruns.follow(doubt.attempt, record, found[name].id)
-            elif any(fits(doubt, prediction, timing) for prediction in free):
+            elif any(may_be(doubt, prediction, timing) for prediction in free):
                 self._stays(doubt)
             elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
                 telemetry.attempts_absent.inc()
-                self._late_plans[name] = doubt.plan
+                self._remember(name, doubt)
                 self._overruns.release(doubt.attempt, record)
 
     def _stays(self, doubt: Doubt) -> None:
@@ -294,6 +316,13 @@ class Sweeper:
             telemetry.attempts_undecided.inc()
             _log.error(
                 "a prediction may be ours: the account is shared, so it is not adopted",
+                attempt=doubt.attempt.id,
+            )
+        elif doubt.plan is None and doubt.attempt.id not in self._undecidable:
+            self._undecidable.add(doubt.attempt.id)
+            telemetry.attempts_undecided.inc()
+            _log.error(
+                "a prediction may be ours: what was sent is not known any more, so it is not told",
                 attempt=doubt.attempt.id,
             )
 

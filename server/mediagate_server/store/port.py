@@ -85,7 +85,8 @@ class Store(Protocol):
     ) -> Bound | int:
         """Bind the request_id and write generation, attempt and reservation, in one commit.
 
-        `pending` is what a later process needs to send it; kept sealed until the generation ends.
+        `pending` is what a later process needs to send it; kept sealed until the generation
+        has ended and no attempt of it is in doubt any more: by it such a one is told in a list.
         `webhook_url` is told of the end by whoever empties the `outbox`; empty: nobody is told.
         `request` is what was asked, kept sealed until it is erased. By its `likeness` it is found
         again by another that asks the same.
@@ -111,9 +112,10 @@ class Store(Protocol):
         one before, and AlreadyClaimed where an attempt of another generation has one of the
         predictions in `claims`: those that are adopted. (What a create is answered with is claimed
         before, by the one process that writes: generations/claims.py.) A terminal
-        one loses its pending input and its checkpoints; where it `calls_back`, its event
-        is in the outbox with the same commit. It raises errors.BudgetExceeded or
-        errors.PriceUnknown as `accept` does, where it reserves more than it closes.
+        one loses its checkpoints, and its pending input once no attempt of it is in doubt; where
+        it `calls_back`, its event is in the outbox with the same commit. It raises
+        errors.BudgetExceeded or errors.PriceUnknown as `accept` does, where it reserves more
+        than it closes.
         """
         ...
 

@@ -304,6 +304,11 @@ class Generation(Struct, frozen=True, omit_defaults=True):
         return (max(ends) - self.started_at).total_seconds()
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether an attempt of it is in doubt still, though it may be over."""
+        return any(attempt.state is AttemptState.UNCONFIRMED for attempt in self.attempts)
+
+    @property
     def attempt(self) -> Attempt:
         """The newest attempt."""
         return self.attempts[-1]

@@ -44,11 +44,19 @@ def forget(connection: sqlite3.Connection, generation_id: str) -> None:
 
 
 def forget_before(connection: sqlite3.Connection, before: datetime) -> int:
-    """Nothing is left of requests accepted before that time; how many there were."""
+    """Nothing is left of requests accepted before that time; how many there were.
+
+    Nor of what is kept of those that are over because an attempt of theirs is in doubt still.
+    """
     erased = connection.execute(
         "DELETE FROM requests WHERE created_us < ?", (microseconds(before),)
     )
-    return erased.rowcount
+    sealed = connection.execute(
+        "DELETE FROM pending WHERE number IN (SELECT number FROM pending JOIN generations"
+        " USING (number) WHERE terminal = 1 AND created_us < ?)",
+        (microseconds(before),),
+    )
+    return erased.rowcount + sealed.rowcount
 
 
 def empty_log(connection: sqlite3.Connection) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from mediagate_server.store.records import Bound, Generation, Position
 from mediagate_server.store.sealing import Seal
-from mediagate_server.store.sqlite import erasing, generations, searching
+from mediagate_server.store.sqlite import erasing, generations, keeping, searching
 from mediagate_server.store.sqlite.reader import Reader
 from mediagate_server.store.sqlite.rows import Rows
 from mediagate_server.store.sqlite.standing import Standing
@@ -39,6 +39,7 @@ class SqlitePast:
             # Looked at before: of many who erase the same, all but one have written nothing.
             generations.check_version(rows.written(), generation)
             generations.update(rows, generation, (), self._next_change())
+            keeping.erase_pending(rows, generation.id)
             erasing.forget(rows.written(), generation.id)
 
         await self._writer.submit_rows(job)

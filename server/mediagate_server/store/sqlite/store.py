@@ -244,11 +244,7 @@ class SqliteStore:
                 self._standing.releases(generation)
             self._standing.saved(rows.written, generation)
             if generation.state.is_terminal:
-                keeping.erase_pending(rows, generation.id)
-                if self._standing.ends_a_stream(rows.written, generation.id):
-                    keeping.erase_checkpoints(rows.written(), generation.id)
-                if generation.calls_back:
-                    callbacks.ended(rows.written(), generation)
+                self._end(rows, generation)
             return change
 
         commit = self._writer.submit_rows(job)
@@ -258,6 +254,15 @@ class SqliteStore:
             commit.add_done_callback(lambda done: _tell(done, entered))
             commit.add_done_callback(lambda _: self._wake_for(entered))
         return commit
+
+    def _end(self, rows: Rows, generation: Generation) -> None:
+        """With a terminal version: nothing is kept that only one that runs needs."""
+        if not generation.in_doubt:
+            keeping.erase_pending(rows, generation.id)
+        if self._standing.ends_a_stream(rows.written, generation.id):
+            keeping.erase_checkpoints(rows.written(), generation.id)
+        if generation.calls_back:
+            callbacks.ended(rows.written(), generation)
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
         """See port.Store."""

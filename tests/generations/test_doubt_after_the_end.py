@@ -1,0 +1,177 @@
+"""Creates in doubt whose generation is over: what was sent is known until the doubt ends."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+import structlog
+
+from mediagate_server.catalog import price_json
+from mediagate_server.generations import work as stored_work
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.generations import Generations
+from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
+from mediagate_server.replacing import replace
+from mediagate_server.replicate.port import Prediction, PredictionPage, PredictionStatus
+from mediagate_server.store.port import Store
+from mediagate_server.store.records import (
+    AttemptState,
+    CostState,
+    Entry,
+    EntryKind,
+    Generation,
+    State,
+)
+from tests.faults.simulation.chance import Chance
+from tests.faults.simulation.disk import DiskStore, new_disk
+from tests.faults.simulation.process import Clock
+from tests.faults.simulation.upstream import BEGIN
+from tests.faults.simulation.virtual_time import VirtualLoop
+from tests.generations.surroundings import PRICE, Upstream, work
+from tests.store.samples import made, moved, reservation
+
+MINUTES = 10 * 60
+
+
+class Listing(Upstream):
+    """Its list shows what was made, with an input that upstream has filled in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed = True
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        late = Prediction(
+            "late",
+            PredictionStatus.SUCCEEDED,
+            model="a/b",
+            input={"prompt": "p", "top_k": 50},
+            created_at=BEGIN + timedelta(seconds=1),
+        )
+        return PredictionPage((late,) if self.listed else (), None)
+
+
+async def left_in_doubt(store: Store, *, is_known: bool) -> Generation:
+    """A success whose first create was never answered, as an earlier process left it."""
+    record = made("a", created_at=BEGIN, deadline_at=BEGIN + timedelta(minutes=10))
+    pending = stored_work.dumps(await work()) if is_known else None
+    first = replace(record.attempt, created_at=BEGIN, price=price_json.dumps(PRICE))
+    record = replace(record, attempts=(first,))
+    await store.accept(record, reservation(record), 0, pending=pending)
+    first = replace(first, state=AttemptState.UNCONFIRMED)
+    second = replace(
+        first,
+        id="att_b",
+        ordinal=2,
+        model="c/d",
+        state=AttemptState.SUCCEEDED,
+        prediction_id="made",
+        beside=first.id,
+    )
+    record = replace(
+        record, version=2, state=State.SUCCEEDED, attempts=(first, second), completed_at=BEGIN
+    )
+    lines = (
+        Entry("att_b", EntryKind.RESERVE, 5, CostState.ESTIMATED, "2026"),
+        Entry("att_b", EntryKind.SETTLE, 3, CostState.SETTLED, "2026"),
+    )
+    await store.save(record, lines)
+    return record
+
+
+def in_virtual_time(upstream: Listing, act: Any) -> Any:
+    """`act` with a store and the generations of a process on it."""
+
+    async def run() -> Any:
+        def is_alive() -> bool:
+            return True
+
+        with closing(new_disk()) as disk:
+            store = DiskStore(disk, Chance(0), is_alive)
+            await store.__aenter__()
+            store._chance.quiet = True
+            around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
+            return await act(store, Generations(around, max_in_flight=lambda _: 0))
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(run())
+
+
+def test_a_restart_does_not_prove_absent_what_runs() -> None:
+    """The next process knows what was sent: it finds, and settles, what the list has filled in."""
+
+    async def act(store: Store, generations: Generations) -> None:
+        record = await left_in_doubt(store, is_known=True)
+        assert await store.pending(record.id)
+        async with generations:
+            await asyncio.sleep(MINUTES)
+            first = (await kept(store, record)).attempts[0]
+        assert first.prediction_id == "late"
+        assert first.state is AttemptState.SUCCEEDED
+        kinds = [line.kind for line in await store.entries(first.id)]
+        assert kinds == [EntryKind.RESERVE, EntryKind.SETTLE]
+        assert await store.pending(record.id) is None
+
+    in_virtual_time(Listing(), act)
+
+
+@pytest.mark.parametrize("is_erased", [False, True])
+def test_where_what_was_sent_is_not_known_nothing_is_proven_while_there_is_a_prediction(
+    *, is_erased: bool
+) -> None:
+    """It stays in doubt, with its hold, and an alarm; it is absent once the list has nothing."""
+    upstream = Listing()
+
+    async def act(store: Store, generations: Generations) -> None:
+        record = await left_in_doubt(store, is_known=is_erased)
+        with structlog.testing.capture_logs() as logs:
+            async with generations:
+                if is_erased:
+                    await generations.erase(record.tenant, record.id)
+                    assert await store.pending(record.id) is None
+                await asyncio.sleep(MINUTES)
+                first = (await kept(store, record)).attempts[0]
+                assert first.state is AttemptState.UNCONFIRMED
+                assert len(await store.entries(first.id)) == 1
+                assert sum(entry["log_level"] == "error" for entry in logs) == 1
+                upstream.listed = False
+                await asyncio.sleep(MINUTES)
+                assert (await kept(store, record)).attempts[0].state is AttemptState.ABSENT
+
+    in_virtual_time(upstream, act)
+
+
+async def kept(store: Store, record: Generation) -> Generation:
+    """The generation as it is stored."""
+    found = await store.get(record.tenant, record.id)
+    assert found is not None
+    return found
+
+
+def test_what_is_in_doubt_keeps_its_input_until_requests_of_its_age_are_forgotten() -> None:
+    """It is no longer in doubt, or its time is over."""
+
+    async def act(store: Store, _: Generations) -> None:
+        record = await left_in_doubt(store, is_known=True)
+        await store.past.forget_requests(BEGIN)
+        assert await store.pending(record.id)
+        await store.past.forget_requests(BEGIN + timedelta(seconds=1))
+        assert await store.pending(record.id) is None
+        running = made("c", tenant="other")
+        await store.accept(running, reservation(running), 0, pending=b"{}")
+        await store.save(moved(running, State.UNCONFIRMED, AttemptState.UNCONFIRMED))
+        await store.past.forget_requests(BEGIN + timedelta(days=9_999))
+        assert await store.pending(running.id)
+
+    in_virtual_time(Listing(), act)
