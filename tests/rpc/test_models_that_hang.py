@@ -13,7 +13,16 @@ from mediagate.v1 import cost_pb2, generation_pb2, image_pb2, options_pb2, text_
 from .clocks import Accelerated
 from .failures import reason_of
 from .gates import Opener, Stubs
-from .scripted import ID, Answer, ScriptedUpstream, prediction, says, stays_open, token
+from .scripted import (
+    ID,
+    Answer,
+    ScriptedUpstream,
+    hangs_up,
+    prediction,
+    says,
+    stays_open,
+    token,
+)
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
@@ -208,3 +217,67 @@ async def test_a_run_whose_bar_stands_still_is_cut(
     assert made.state == State.STATE_SUCCEEDED
     assert made.model == LINKS[1]
     assert made.attempts[0].reason == "out of time"
+
+
+SLOW = "black-forest-labs/flux-2-max"
+"""A run of it takes 25 s as a rule."""
+
+
+def ends_after(seconds: float, end: Any, *, percent: int = 0) -> Answer:
+    """Looks at a run that ends so many seconds from now; its bar stands still."""
+    begun = asyncio.get_running_loop().time()
+
+    async def look(request: Any) -> Any:
+        passed = (asyncio.get_running_loop().time() - begun) * Accelerated.FACTOR
+        return await (says(end) if passed >= seconds else at_percent(percent)[0])(request)
+
+    return look
+
+
+async def test_a_run_that_nobody_could_follow_in_time_is_not_cut(
+    scripted: ScriptedUpstream, hurried: Stubs
+) -> None:
+    """It got more than its share, and no other model's run would be over any more."""
+    scripted.creates, scripted.gets = [says(RUNS, 201)], [ends_after(92, MADE, percent=33)]
+    made = (await hurried.image.GenerateImage(picture(LINKS[0], SLOW, seconds=100))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert (made.model, len(scripted.posted)) == (LINKS[0], 1)
+    assert not scripted.cancelled.is_set()
+
+
+async def test_one_that_was_cut_is_followed_though_its_end_took_long(
+    scripted: ScriptedUpstream, hurried: Stubs
+) -> None:
+    """Nobody else would have a usual run's time then: rather one that may not be over than none."""
+    scripted.gets = [ends_after(81, {"id": ID, "status": "canceled", "metrics": {}})]
+
+    async def cancel(request: Any) -> Any:
+        scripted.cancelled.set()
+        return await says({})(request)
+
+    scripted.on_cancel = cancel
+    scripted.creates = [says(RUNS, 201), only_after_the_end(scripted, says(MADE, 201))]
+    made = (await hurried.image.GenerateImage(picture(LINKS[0], SLOW, seconds=100))).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert made.model == SLOW
+    assert made.attempts[0].reason == "out of time"
+
+
+async def test_one_that_was_sent_beside_another_is_not_cut_for_that(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """Whether the first was taken is not known, and the list is away: this one surely runs."""
+    scripted.creates, scripted.gets = [hangs_up(), says(RUNS, 201)], [ends_after(88, MADE)]
+    request = picture(*LINKS, SLOW, seconds=100)
+    request.options.max_cost_usd_nanos = 10**9
+    request.options.when_unconfirmed = options_pb2.WHEN_UNCONFIRMED_NEXT
+    permitted = {"clock": Accelerated(), "allow_next_when_unconfirmed": True}
+    async with open_gate(scripted.url, **permitted) as (stubs, _):
+        made = (await stubs.image.GenerateImage(request)).generation
+    assert made.state == State.STATE_SUCCEEDED
+    assert made.model == LINKS[1]
+    assert [one.state for one in made.attempts] == [
+        Tried.STATE_UNCONFIRMED,
+        Tried.STATE_SUCCEEDED,
+    ]
+    assert not scripted.cancelled.is_set()

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from aiohttp import web
+from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import (
     cost_pb2,
@@ -127,6 +128,29 @@ async def test_one_that_the_list_shows_running_is_followed_on(
         made = await said(stubs)
     assert scripted.asked >= 30
     assert (made.state, made.cost.usd_nanos) == (State.STATE_SUCCEEDED, COST)
+
+
+async def test_an_end_that_the_list_shows_after_the_timeout_is_settled(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """It was paid, and what it made is there: late is not lost."""
+    scripted.creates, scripted.gets, scripted.listed = [says(running(), 201)], [gone()], [running()]
+
+    async def cancel(request: web.Request) -> web.StreamResponse:
+        scripted.listed = [done(created_at=now())]
+        return await says({})(request)
+
+    scripted.on_cancel = cancel
+    options = options_pb2.GenerationOptions(
+        timeout=Duration(seconds=25),
+        fallback=options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
+    )
+    request = text_pb2.GenerateTextRequest(prompt="x", options=options)
+    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+        made = (await stubs.text.GenerateText(request)).generation
+    (attempt,) = made.attempts
+    assert attempt.state == Tried.STATE_SUCCEEDED
+    assert (made.cost.state, made.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
 
 
 async def test_one_of_several_may_vanish(scripted: ScriptedUpstream, open_gate: Opener) -> None:

@@ -475,6 +475,9 @@ class Lane:
         with crash_marks.marked():
             failure = endings.model_failed(attempt.model, end)
         successor = self._successor()
+        if successor is None and cut:
+            # It had somebody to follow it when it was cut; to end it took some of the time.
+            successor = self._successor(hope=2.0)
         if successor is None or self._is_refused_content(failure):
             return False
         price = self._price or price_json.loads(attempt.price)
@@ -667,7 +670,10 @@ class Lane:
             ended = await self._follower(attempt, stop).to_the_end(self._known(attempt), reader)
             while ended is None:
                 listed = await find_listed(self._around.upstream, attempt, attempt.prediction_id)
-                if listed is None or self._whole.seconds_left() <= 0:
+                if listed is None:
+                    break
+                # An end that only the list knows was paid, however late it is seen.
+                if not listed.status.is_terminal and self._whole.seconds_left() <= 0:
                     break
                 # It is there, and what asks for it by its id does not see it: look on.
                 ended = await self._follower(attempt, stop).to_the_end(listed, None)
@@ -706,9 +712,15 @@ class Lane:
         return limit
 
     def _more_time(self, sent: datetime, last: float) -> tuple[float, float] | None:
-        """See AttemptLimit: how long a run goes on whose share is over, and how far it is."""
+        """See AttemptLimit: how long a run goes on whose share is over, and how far it is.
+
+        It is paid, so it is only cut where another model is sent at once.
+        """
         left = self._whole.seconds_left()
-        if self._whole.has_told or self._is_refused_content():
+        if self._beside(self.attempt):
+            # Once that is proven absent, the next model may take over.
+            return min(SHORTEST_RUN, left), last
+        if self._successor() is None:
             return left, last
         progress = self._whole.progress_of(self.key) or 0.0
         if progress <= last:
