@@ -7,9 +7,10 @@ as that default, or stricter, is anybody's.
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 REFUSED: Final = "is not a caller's to set so: it weakens the model's safety checks"
 
@@ -28,12 +29,13 @@ _HAZARD: Final = re.compile(
 """In the names of what is let through, or kept out."""
 _NEGATION: Final = re.compile(
     r"disable|skip|bypass|without|ignore|override|omit|deactivat|turnoff|remove|relax|suppress"
-    r"|un(?:censor|filter|moderat)"
+    r"|un(?:censor|filter|moderat)|optout|exempt|weaken|loosen|permissive|allow(?:all|any|every)"
 )
+_ONLY_NEGATION: Final = re.compile(rf"(?:{_NEGATION.pattern}|no|off)(?:d|ed|s|ped|ing|ping)?")
 _KEEPING_OUT: Final = re.compile(r"block|hide|exclude|reject|disallow|prevent|forbid|filter")
 _STATES: Final[Mapping[str, bool]] = {
-    **dict.fromkeys(("true", "on", "yes", "enabled", "1"), True),
-    **dict.fromkeys(("false", "no", "disabled", "0"), False),
+    **dict.fromkeys(("true", "t", "on", "yes", "y", "enable", "enabled"), True),
+    **dict.fromkeys(("false", "f", "off", "no", "n", "disable", "disabled"), False),
 }
 _SCALES: Final = (
     ("block_low_and_above", "block_medium_and_above", "block_only_high", "block_few",
@@ -44,7 +46,26 @@ _SCALES: Final = (
     ("dont_allow", "allow_adult", "allow_all"),
 )  # fmt: skip
 """Words that levels are set by, from the strictest to the weakest."""
+_CONTAINERS: Final = (Mapping, list, tuple)
 _LONGEST_NAME: Final = 128
+_LONGEST_PATH: Final = 512
+_MOST_WORDS: Final = 3
+"""Of a setting. Longer texts are written for people, or for a model, to read."""
+_DESCRIPTION: Final = frozenset(
+    (
+        "category",
+        "type",
+        "name",
+        "method",
+        "id",
+        "label",
+        "language",
+        "version",
+        "model",
+        "provider",
+    )
+)
+"""Names within a check's settings whose words say what it checks, not how strictly."""
 
 
 @lru_cache(4096)
@@ -64,40 +85,108 @@ def weakens_safety(
 ) -> bool:
     """Whether this value makes a check weaker than it is by `default`.
 
-    `default` None: it is not known, and only the strictest value is no weaker. Free text is none
-    of a check's settings, unless `allowed_values` says that there are only some. Values within
-    lists and objects are looked at by the names next to them.
+    `default` None: it is not known, and only the strictest value is no weaker. Texts are read as
+    the numbers and switches that models take them for; free text is none of a check's settings,
+    unless `allowed_values` says that there are only some. Values within lists and objects are
+    looked at by the names next to them, together with the name of the check that they lie in.
     """
-    if isinstance(value, Mapping | list | tuple):
+    if isinstance(value, _CONTAINERS):
         return value != default and any(
-            weakens_safety(inner, each, None) for inner, each in _within(name, value)
+            one.is_weaker() for one in _within(_Setting(name, value, default))
         )
     if value is None or not is_safety_input(name):
         return False
-    if value == default and isinstance(value, bool) is isinstance(default, bool):
-        return False
-    state = _state(value, default)
-    if state is not None:
-        return state is _weak_state(name)
-    if isinstance(value, int | float):
-        # A tolerance is strict where it is low. Of other figures nobody knows the direction.
-        return not ("tolerance" in name.casefold() and _is_number(default) and value < default)
-    return _is_weaker_word(str(value), default, is_listed=bool(allowed_values))
+    return _is_weaker(name, value, default, is_listed=bool(allowed_values))
 
 
-def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What lies within, however deep, each with the nearest name that is a safety input's."""
-    waiting = [(name, value)]
+class _Setting(NamedTuple):
+    """A value, or a container of some, with the names that lead to it."""
+
+    name: str
+    value: Any
+    default: Any = None
+    key: str = ""
+    """The last of the names, where it lies in an object."""
+    is_listed: bool = False
+    """It is one of several in a list."""
+    negated_name: str = ""
+    """The same with a negation around it: `disable.safety_checker`."""
+
+    def is_weaker(self) -> bool:
+        if isinstance(self.value, _CONTAINERS):
+            return _is_smaller(self.value, self.default)
+        is_description = self.key.casefold() in _DESCRIPTION
+        if self.value is None:
+            return not is_description
+        is_free = isinstance(self.value, str) and (is_description or self.is_listed)
+        # As if by default a text: what is no known setting is a word to look for, or its kind.
+        default = "" if is_free and self.default is None else self.default
+        return any(
+            _is_weaker(name, self.value, default, is_listed=False)
+            for name in {self.name, self.negated_name or self.name}
+        )
+
+    def within(self, key: str, value: Any, default: Any) -> "_Setting":
+        """What lies in it by this key."""
+        is_part = _is_safety_path(self.name) and not is_safety_input(key)
+        around = self.negated_name or self.name
+        return _Setting(
+            _shortened(f"{self.name}_{key}" if is_part else key),
+            value,
+            default,
+            key,
+            negated_name=_shortened(f"{around}_{key}") if _is_negation(around) else "",
+        )
+
+
+def _within(setting: _Setting) -> Iterator[_Setting]:
+    """What lies within, however deep, and is a check's setting by the names that lead to it.
+
+    Containers are among it. An object within a check is named by both: `safety.disabled`.
+    """
+    waiting = [setting]
     while waiting:
-        name, value = waiting.pop()
-        if not isinstance(value, Mapping | list | tuple):
-            yield name, value
-            continue
-        items = value.items() if isinstance(value, Mapping) else ((name, one) for one in value)
-        for inner, one in items:
-            nearest = inner if inner != name and is_safety_input(inner) else name
-            if may_hold_safety_input(nearest, one):
-                waiting.append((nearest, one))
+        outer = waiting.pop()
+        if _is_safety_path(outer.name):
+            yield outer
+        if isinstance(outer.value, Mapping):
+            usual = outer.default if isinstance(outer.default, Mapping) else {}
+            waiting.extend(
+                outer.within(key, one, usual.get(key)) for key, one in outer.value.items()
+            )
+        elif isinstance(outer.value, list | tuple):
+            waiting.extend(
+                outer._replace(value=one, default=None, is_listed=True) for one in outer.value
+            )
+
+
+def _shortened(name: str) -> str:
+    """With both of its ends: the check's name and the setting's."""
+    half = _LONGEST_PATH // 2
+    return name if len(name) <= _LONGEST_PATH else f"{name[:half]}_{name[-half:]}"
+
+
+def _is_safety_path(name: str) -> bool:
+    compact = "".join(_words(name))
+    return bool(_CHECK.search(compact) or _HAZARD.search(compact))
+
+
+def _is_negation(name: str) -> bool:
+    """Whether a name says nothing but to switch something off, or to switch a check off."""
+    compact = "".join(_words(name))
+    if _ONLY_NEGATION.fullmatch(compact):
+        return True
+    return bool(_CHECK.search(compact)) and _weak_state(name)
+
+
+def _is_smaller(value: Any, default: Any) -> bool:
+    """Whether a container is empty, or lacks something that it has by default."""
+    if not isinstance(default, _CONTAINERS):
+        return not value
+    if isinstance(default, Mapping):
+        return any(key not in value for key in default)
+    plain = [one for one in default if not isinstance(one, _CONTAINERS)]
+    return len(value) < len(default) or any(one not in value for one in plain)
 
 
 def _words(name: str) -> list[str]:
@@ -114,29 +203,70 @@ def _weak_state(name: str) -> bool:
     return not (is_negated or _KEEPING_OUT.search(compact))
 
 
-def _state(value: Any, default: Any) -> bool | None:
-    """A value as the state of a switch; None: it is none."""
-    if isinstance(value, bool):
+def _is_weaker(name: str, value: Any, default: Any, *, is_listed: bool) -> bool:
+    """Whether one plain value of a check's setting is weaker than its default."""
+    if (by_scale := _compared(value, default)) is not None:
+        return by_scale
+    given, usual = _parsed(value), _parsed(default)
+    if given == usual and isinstance(given, bool) is isinstance(usual, bool):
+        return False
+    given = _as_kind_of(usual, given)
+    if isinstance(given, bool):
+        is_figure = "tolerance" in name.casefold() or "threshold" in name.casefold()
+        return given is _weak_state(name) or (usual is None and is_figure)
+    if isinstance(given, int | float):
+        # A tolerance is strict where it is low. Of other figures nobody knows the direction.
+        is_tolerance = "tolerance" in name.casefold() and _is_number(usual)
+        return not (is_tolerance and 0 <= given < usual)
+    return _is_weaker_word(str(value), usual, is_listed=is_listed)
+
+
+def _parsed(value: Any) -> Any:
+    """A text as the number or the switch that a model may take it for; others as they are."""
+    if not isinstance(value, str):
         return value
-    if default is not None and not isinstance(default, bool):
-        return None
-    if isinstance(value, int | float):
-        return bool(value) if value in (0, 1) and isinstance(default, bool) else None
-    return _STATES.get(str(value).strip().casefold())
+    text = unicodedata.normalize("NFKC", value).strip().casefold()
+    if text in _STATES:
+        return _STATES[text]
+    try:
+        return float(text)
+    except ValueError:
+        return value
+
+
+def _as_kind_of(usual: Any, given: Any) -> Any:
+    """0 and 1 as a switch where the default is one, and a switch as a number where it is."""
+    if isinstance(usual, bool) and _is_number(given) and given in (0, 1):
+        return bool(given)
+    if isinstance(given, bool) and _is_number(usual) and usual not in (0, 1):
+        return int(given)
+    return given
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _compared(value: Any, default: Any) -> bool | None:
+    """Whether a word is weaker by the scales that both it and the default stand on, if any."""
+    if not (isinstance(value, str) and isinstance(default, str)):
+        return None
+    word, usual = _level(value), _level(default)
+    both = [scale for scale in _SCALES if word in scale and usual in scale]
+    return all(scale.index(word) > scale.index(usual) for scale in both) if both else None
+
+
 def _is_weaker_word(value: str, default: Any, *, is_listed: bool) -> bool:
-    word, usual = _level(value), _level(default) if isinstance(default, str) else ""
+    """A word that is neither a number nor a switch."""
+    word = _level(value)
     scales = [scale for scale in _SCALES if word in scale]
-    if both := [scale for scale in scales if usual in scale]:
-        return all(scale.index(word) > scale.index(usual) for scale in both)
-    if usual or is_listed:
-        return is_listed or bool(scales)
-    return bool(scales) and all(scale.index(word) for scale in scales)
+    if isinstance(default, str):
+        if default.strip():
+            return is_listed or bool(scales) or not value.strip()
+        return is_listed or (bool(scales) and all(scale.index(word) for scale in scales))
+    if scales:
+        return all(scale.index(word) for scale in scales)
+    return is_listed or default is not None or word.count("_") < _MOST_WORDS
 
 
 def _level(value: str) -> str:
