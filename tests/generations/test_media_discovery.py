@@ -1,13 +1,16 @@
 """The media in a typed output, whatever shape it comes in; places that are empty stay empty."""
 
 import base64
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from mediagate_server.catalog.plan import OutputKind, OutputShape
-from mediagate_server.generations.media_discovery import find_media, main_index
+from mediagate_server.generations.media_discovery import find_media, main_index, medium_of
 
 ENDED = datetime(2026, 1, 1, tzinfo=UTC)
 A, B, C = (f"https://replicate.delivery/x/{name}.png" for name in "abc")
@@ -87,6 +90,8 @@ def test_where_there_is_none(output: Any) -> None:
         ([{"url": A}, {"url": None, "error": "filtered"}], 2, [A, None]),
         ({"images": [A, None, B], "seed": None}, 3, [A, None, B]),
         ({"images": [None, A], "mask": B}, 2, [None, A, B]),
+        ({"output": {"images": [A, None, B]}}, 3, [A, None, B]),
+        ([None, A, "words", None, B, 5], 4, [None, A, None, B]),
         ([A, B, C], 2, [A, B, C]),
         (A, 2, [A, None]),
     ],
@@ -113,3 +118,93 @@ def test_the_field_that_the_catalog_names_comes_first() -> None:
     shape = OutputShape(OutputKind.MEDIA_FIELD, "audio_out", "audio/wav")
     for output in ({"audio_out": SOUND, "prompt_npz": B}, {"audio": SOUND}, [SOUND], SOUND):
         assert [one and one.uri for one in find_media(output, shape, ENDED, 1)] == [SOUND]
+
+
+_MANY = 20_000
+_LINKS = [f"https://a/{at}" for at in range(_MANY)]
+
+
+def nested(value: Any, levels: int, key: str = "") -> Any:
+    """The value in so many lists, or in objects under a key."""
+    for _ in range(levels):
+        value = {key: value} if key else [value]
+    return value
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """How many lines and calls of Python something takes: its cost, whatever the machine does."""
+    count = 0
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        count += event != "return"
+        if count > 100 * _MANY:
+            raise AssertionError("it takes more than 100 steps for each entry")
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("output", "links"),
+    [
+        ([A, *[0] * _MANY], [A]),
+        ([*[None] * _MANY, A], [A]),
+        (nested(_LINKS, 95), _LINKS),
+        (nested(_LINKS, 95, "images"), _LINKS),
+        (nested(_LINKS, 95, "other"), _LINKS),
+        ({f"k{at}": link for at, link in enumerate(_LINKS)}, _LINKS),
+    ],
+    ids=["words behind", "gaps before", "lists", "objects", "nameless objects", "members"],
+)
+def test_each_entry_is_looked_at_once(output: Any, links: list[str]) -> None:
+    """However many there are, and however deep they lie: the event loop does it."""
+    answers: list[list[str | None]] = []
+    lines_run(lambda: answers.append(found(output)))
+    assert answers == [links]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *['{"a":' * levels + f'"{A}"' + "}" * levels for levels in (350, 600, 950, 90_000)],
+        *["[" * levels + f'"{A}"' + "]" * levels for levels in (350, 600, 950, 90_000)],
+        "[" + "0," * _MANY + f'"{A}"]',
+        f'["{A}", "' + "x" * 4 * 1024 * 1024 + '"]',
+    ],
+    ids=lambda text: f"{text[:2]}{len(text)}",
+)
+def test_json_in_a_text_has_bounds(text: str) -> None:
+    """Those of every output; beyond them it is words."""
+    assert found(text) == []
+    field = OutputShape(OutputKind.MEDIA_FIELD, "audio_out", "audio/wav")
+    assert find_media({"audio_out": text}, field, ENDED, 1) == ()
+    assert found([text, A]) == [A]
+
+
+def test_long_keys_are_no_names() -> None:
+    """Which parts of a key name a medium is asked of no more than a name's length."""
+    for key in ("url_" * 60_000 + "\n", "_" * 250_000, "thumb-" * 40_000):
+        assert found({key: LOCAL, "image": A}) == [A]
+
+
+@pytest.mark.parametrize(
+    ("uri", "media_type"),
+    [
+        ("https://a.b/x.mp4?y=z.png", "video/mp4"),
+        ("https://a.b/x.v2.WAV#f.png", "audio/wav"),
+        ("https://a.b/x.png/y", "image/webp"),
+        ("https://a.png", "image/webp"),
+        ("https://[a/x", "image/webp"),
+        ("https://a.b/" + "x." * 60_000 + "flac", "audio/flac"),
+    ],
+)
+def test_the_type_that_a_name_tells(uri: str, media_type: str) -> None:
+    """By the end of the address's path; else the one that is expected."""
+    assert medium_of(uri, "image/webp", ENDED).media_type == media_type

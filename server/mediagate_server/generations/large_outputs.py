@@ -9,6 +9,7 @@ import asyncio
 import codecs
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -64,6 +65,7 @@ _MOST_CHECKED: Final = 4 * 1024 * 1024
 _DEEPEST_MEDIUM: Final = 4
 """Levels of lists and objects below which an address is a medium by its host only."""
 _MOST_ENTRIES: Final = 20_000
+_PLACE: Final = re.compile(r"media:([0-9]{1,9})")
 _PIECE: Final = 256 * 1024
 _PAUSE: Final = 5.0
 _FIRST_PAUSE: Final = 1.0
@@ -350,9 +352,9 @@ def _found(
 
 def _with_uris(value: Any, uris: Sequence[str]) -> Any:
     if isinstance(value, str):
-        return (
-            uris[int(value[6:])] if value.startswith("media:") and value[6:].isdecimal() else value
-        )
+        place = _PLACE.fullmatch(value)
+        at = int(place[1]) if place else len(uris)
+        return uris[at] if at < len(uris) else value
     if isinstance(value, list):
         return [_with_uris(item, uris) for item in value]
     if isinstance(value, dict):

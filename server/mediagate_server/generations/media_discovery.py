@@ -4,13 +4,12 @@ Models answer with a link, a list, an object, or any of these within another, an
 between versions. A run that succeeded is paid, so what it made is looked for everywhere in it.
 """
 
-import json
 import mimetypes
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, TypeGuard
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -18,24 +17,41 @@ from mediagate_server.catalog.plan import OutputKind, OutputShape
 from mediagate_server.errors import Failure, Reason
 from mediagate_server.media_type import UNKNOWN
 from mediagate_server.outputs.keeping import LINK_LIFE
+from mediagate_server.replicate.json_parsing import parse_json
 from mediagate_server.replicate.media_references import bare_media_type, is_delivered, is_medium
+from mediagate_server.replicate.port import NoAnswer
 from mediagate_server.store.records import Generation, MissingOutput, Output, StoredMedia
 
 _REGISTERED_NAMES: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/flac"}
 """Media types that Python still calls by their old names."""
 _MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}", re.ASCII)
 _TYPE_KEYS: Final = ("content_type", "mime_type", "media_type", "contentType", "mimeType")
+_PATH: Final = re.compile(r"\s*+[^:/?#]++://[^/?#]*+(/[^?#]*+)")
+_DELIVERED: Final = re.compile(r"https://(?:[a-z0-9-]++\.)??replicate\.delivery/")
 _ECHOES: Final = frozenset({"input", "inputs", "request"})
 """Members that repeat what was sent."""
-_COMPANIONS: Final = ("thumb", "preview", "poster", "cover", "mask")
-"""What begins the names of members that go along with a medium, and are not the one asked for."""
-_MEDIA_KEYS: Final = re.compile(
-    r"(?:.*_)?(?:ur[li]s?|href|src|links?|files?|paths?|images?|img|pictures?|videos?|audios?|audio_out"
-    r"|outputs?|results?|data|media|contents?|artifacts?|samples?|frames?|b64_json|base64)(?:_.*)?",
-    re.IGNORECASE,
+_COMPANIONS: Final = re.compile(
+    r"(?<![a-z])(?:thumb|preview|poster|cover|mask)", re.ASCII | re.IGNORECASE
 )
+"""What begins words in the names of members that go along with a medium, and are not the one asked
+for.
+"""
+_MEDIA_WORDS: Final = frozenset(
+    {
+        "url", "urls", "uri", "uris", "href", "src", "link", "links", "file", "files", "path",
+        "paths", "image", "images", "img", "picture", "pictures", "video", "videos", "audio",
+        "audios", "output", "outputs", "result", "results", "data", "media", "content",
+        "contents", "artifact", "artifacts", "sample", "samples", "frame", "frames", "b64",
+        "base64",
+    }
+)  # fmt: skip
+"""Words in the names of members that are media."""
+_LONGEST_NAME: Final = 128
+"""Letters of a key that is looked at; a longer one is no name."""
+_LONGEST_JSON: Final = 4 * 1024 * 1024
+"""Letters of a text that may be JSON."""
+_MOST_ENTRIES: Final = 20_000
 _KINDS: Final = frozenset({"image", "video", "audio"})
-_UNNAMED: Final = re.compile(r"[^a-z]+")
 
 
 class FoundMedium(Struct, frozen=True):
@@ -71,13 +87,14 @@ def _of(
 ) -> tuple[StoredMedia | None, ...]:
     slots = _slots(_unpacked(output))
     # Of several kinds of places those that are meant: a page about the run is no output.
-    is_sure = any(one is not None and (one.by_name or is_delivered(one.uri)) for one in slots)
+    meant = [one is not None and _is_meant(one) for one in slots]
+    is_sure = any(meant)
     main: list[StoredMedia | None] = []
     companions: list[StoredMedia] = []
-    for one in slots:
+    for one, is_meant in zip(slots, meant, strict=True):
         if one is None:
             main.append(None)
-        elif one.by_name or not is_sure or is_delivered(one.uri):
+        elif is_meant or not is_sure:
             expected = UNKNOWN if one.companion else shape.media_type
             medium = medium_of(one.uri, expected, ended_at, one.declared)
             (companions if one.companion else main).append(medium)
@@ -90,63 +107,120 @@ def _of(
     return (*_padded(main, asked), *companions)
 
 
+def _is_meant(one: FoundMedium) -> bool:
+    if one.by_name:
+        return True
+    if _DELIVERED.match(one.uri):
+        return True
+    # Few other addresses need to be taken apart to be seen not to be Replicate's.
+    may_be = one.uri.startswith("data:") or "replicate" in one.uri.lower()
+    return may_be and is_delivered(one.uri)
+
+
 def _padded(found: list[StoredMedia | None], asked: int) -> tuple[StoredMedia | None, ...]:
     """As many places as were asked for, or as there are media."""
     made = sum(one is not None for one in found)
-    while len(found) > max(asked, made):
-        # It was no place of a medium: words beside it, or its seed.
-        del found[max(at for at, one in enumerate(found) if one is None)]
-    return (*found, *[None] * (asked - len(found)))
+    surplus = len(found) - max(asked, made)
+    kept: list[StoredMedia | None] = []
+    for one in reversed(found):
+        if one is None and surplus > 0:
+            surplus -= 1  # It was no place of a medium: words beside it, or its seed.
+        else:
+            kept.append(one)
+    kept.reverse()
+    return (*kept, *[None] * (asked - len(kept)))
 
 
 def _unpacked(output: Any) -> Any:
-    """What a text that is JSON says; else the output as it is."""
-    if not isinstance(output, str) or output.lstrip()[:1] not in ("[", "{"):
+    """What a text that is JSON says; else the output as it is.
+
+    Such JSON has the bounds of any other that is decoded here; beyond them a text is words.
+    """
+    if not isinstance(output, str) or len(output) > _LONGEST_JSON:
+        return output
+    if output.lstrip()[:1] not in ("[", "{"):
+        return output
+    if sum(map(output.count, ",[{")) > _MOST_ENTRIES:
         return output
     try:
-        return json.loads(output)
-    except (ValueError, RecursionError):
+        return parse_json(output.encode(errors="replace"))
+    except NoAnswer:
         return output
 
 
 def _slots(value: Any) -> list[FoundMedium | None]:
     """The media within a value; None for an item of a list that should be one and is none."""
-    if isinstance(value, str):
-        uri = _uri_of(value)
-        return [FoundMedium(uri)] if uri else [None]
-    if isinstance(value, list):
-        return [slot for item in value for slot in _slots(item) or (None,)]
-    if isinstance(value, Mapping):
-        return list(_in_members(value))
-    return [None]
+    search = _MediaSearch()
+    search.visit(value, FoundMedium(""), None)
+    return search.slots
 
 
-def _in_members(value: Mapping[str, Any]) -> Iterator[FoundMedium | None]:
-    words = (value.get(key) for key in _TYPE_KEYS)
-    declared = next((word for word in words if _is_type(word)), "")
-    members = [(key, _slots(inner), inner) for key, inner in value.items()]
-    is_echo = [key.lower() in _ECHOES for key, _, _ in members]
-    has_others = any(
-        any(slots) and not echo for (_, slots, _), echo in zip(members, is_echo, strict=True)
-    )
-    seen: set[str] = set()
-    for (key, slots, inner), echo in zip(members, is_echo, strict=True):
-        if echo and has_others:
-            continue
-        for slot in slots:
-            if slot is None:
-                # A member that is no medium is something else; an item of a list of media is not.
-                if isinstance(inner, list) and any(slots):
-                    yield None
-            elif slot.uri not in seen:
-                seen.add(slot.uri)
-                companion = _is_companion(key)
-                yield FoundMedium(
-                    slot.uri,
-                    slot.declared or declared,
-                    slot.by_name and (companion or _MEDIA_KEYS.fullmatch(key) is not None),
-                    slot.companion or companion,
-                )
+class _MediaSearch:
+    """A walk through a value, each part of which is looked at once, however deep it lies.
+
+    `around` is what the objects around a value say of a medium there. `seen`: the media of the
+    outermost object; one that is there under several names is one. Answered is whether there is a
+    medium, seen before or not.
+    """
+
+    def __init__(self) -> None:
+        self.slots: list[FoundMedium | None] = []
+
+    def visit(self, value: Any, around: FoundMedium, seen: set[str] | None) -> bool:
+        if isinstance(value, str) and (uri := _uri_of(value)):
+            if seen is None or uri not in seen:
+                found = FoundMedium(uri, around.declared, around.by_name, around.companion)
+                self.slots.append(found)
+            if seen is not None:
+                seen.add(uri)
+            return True
+        if isinstance(value, list):
+            return self._visit_items(value, around, seen)
+        if isinstance(value, Mapping):
+            return self._visit_members(value, around, set() if seen is None else seen)
+        self.slots.append(None)
+        return False
+
+    def _visit_items(self, items: list[Any], around: FoundMedium, seen: set[str] | None) -> bool:
+        is_any = False
+        for item in items:
+            before = len(self.slots)
+            is_there = self.visit(item, around, seen)
+            if not is_there and len(self.slots) == before:
+                self.slots.append(None)
+            is_any = is_any or is_there
+        return is_any
+
+    def _visit_members(self, value: Mapping[str, Any], around: FoundMedium, seen: set[str]) -> bool:
+        words = (value.get(key) for key in _TYPE_KEYS)
+        declared = next((word for word in words if _is_type(word)), around.declared)
+        echoes = {key for key in value if len(key) <= _LONGEST_NAME and key.lower() in _ECHOES}
+        others = [key for key in value if key not in echoes]
+        for keys in (others, [key for key in value if key in echoes]):
+            is_any = False
+            for key in keys:
+                is_any |= self._visit_member(key, value[key], declared, around, seen)
+            if is_any:
+                return True
+        return False
+
+    def _visit_member(
+        self, key: str, inner: Any, declared: str, around: FoundMedium, seen: set[str]
+    ) -> bool:
+        if not inner or not isinstance(inner, str | list | Mapping):
+            return False
+        is_name = len(key) <= _LONGEST_NAME
+        companion = is_name and _is_companion(key)
+        by_name = companion or (is_name and not _MEDIA_WORDS.isdisjoint(key.lower().split("_")))
+        before = len(self.slots)
+        within = FoundMedium(
+            "", declared, around.by_name and by_name, around.companion or companion
+        )
+        is_there = self.visit(inner, within, seen)
+        if not is_there:
+            # A member that is no medium is something else; an item of a list of media is not.
+            del self.slots[before:]
+        return is_there
 
 
 def _uri_of(text: str) -> str:
@@ -157,7 +231,7 @@ def _uri_of(text: str) -> str:
 
 
 def _is_companion(key: str) -> bool:
-    return any(word.startswith(_COMPANIONS) for word in _UNNAMED.split(key.lower()))
+    return _COMPANIONS.search(key) is not None
 
 
 def _is_type(word: object) -> TypeGuard[str]:
@@ -171,12 +245,18 @@ def medium_of(uri: str, expected: str, ended_at: datetime, declared: str = "") -
     if uri[:5].lower() == "data:":
         stated = uri[5:].split(",", 1)[0].split(";", 1)[0]
         return StoredMedia(uri, stated if _MEDIA_TYPE.fullmatch(stated) else declared or expected)
-    try:
-        guessed, _ = mimetypes.guess_type(urlsplit(uri).path)
-    except ValueError:
-        guessed = None  # No address at all, which is found out where it is fetched.
-    media_type = _REGISTERED_NAMES.get(guessed or "", guessed) or declared or expected
+    path = _PATH.match(uri)
+    name = path[1].rpartition("/")[2] if path else ""
+    suffix = name[-_LONGEST_NAME:].partition(".")[2]
+    guessed = _type_by_suffix(suffix) if suffix else None
+    media_type = guessed or declared or expected
     return StoredMedia(uri, media_type, ended_at + LINK_LIFE)
+
+
+@lru_cache(maxsize=128)
+def _type_by_suffix(suffix: str) -> str | None:
+    guessed, _ = mimetypes.guess_type(f"/file.{suffix}")
+    return _REGISTERED_NAMES.get(guessed or "", guessed)
 
 
 def is_of_kind(medium: StoredMedia, kind: str) -> bool:

@@ -19,18 +19,26 @@ _MEMBERS: Final = (
     "content",
     "answer",
     "completion",
-    "message",
+    "transcription",
     "delta",
     "result",
     "results",
     "parts",
     "generation",
-    "transcription",
+    "message",
 )
-"""Names under which models have their text, those that say it most plainly first."""
+"""Names under which models have their text, those that say it most plainly first.
+
+The last one is as often about the run: `success`. Where it is one of a chat it comes first.
+"""
 _CHOICES: Final = ("choices", "candidates", "generations")
 """Names of lists of alternatives, of which the first is the answer."""
 _NAMES: Final = frozenset({*_MEMBERS, *_CHOICES})
+_WORDS, _NUMBER, _NOTHING, _FLAG = range(4)
+"""What is found where a text may be, the best first: beside words a number or a flag is about them,
+as a flag is beside an empty text."""
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
+_FoundText = tuple[int, str]
 _SAID_BY_OTHERS: Final = frozenset({"user", "human", "system", "tool", "developer"})
 
 
@@ -43,9 +51,9 @@ def find_text(output: Any) -> str | None:
             return "".join(output)
         except TypeError:  # Not all of them are texts; a thousand tokens need not be asked singly.
             pass
-    text = _text_in(output)
-    if text is not None or _is_void(output):
-        return text
+    found = _text_in(output)
+    if found is not None or _is_void(output):
+        return found[1] if found else None
     if isinstance(output, Mapping) and not _NAMES.isdisjoint(output):
         return None  # It is said where the text would be, and that there is none.
     return _as_json(output)
@@ -62,39 +70,53 @@ def json_answers(output: Any) -> tuple[str, ...]:
     return answers if text == whole else (*answers, whole)
 
 
-def _text_in(value: Any) -> str | None:
+def _text_in(value: Any) -> _FoundText | None:
     """The text in a value; None where there is none."""
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return (_WORDS if value else _NOTHING), value
     if isinstance(value, list):
         return _in_list(value)
     if isinstance(value, Mapping):
         return _in_object(value)
-    return _as_json(value)
+    return (_FLAG if isinstance(value, bool) else _NUMBER), _as_json(value)
 
 
-def _in_list(items: list[Any]) -> str | None:
-    if items and all(item is None or isinstance(item, int | float) for item in items):
+def _in_list(items: list[Any]) -> _FoundText | None:
+    if not items:
+        return _NOTHING, ""
+    if all(item is None or isinstance(item, int | float) for item in items):
         return None  # Numbers are no pieces of a text: together they would be another number.
     if any(isinstance(item, Mapping) and "role" in item for item in items):
         items = [item for item in items if not _is_by_others(item)] or items
     # Objects without a text are about the others, or what was thought before.
-    found = [text for item in items if (text := _text_in(item)) is not None]
-    return "".join(found) if found or not items else None
+    found = [one for item in items if (one := _text_in(item)) is not None]
+    if not found:
+        return None
+    return min(rank for rank, _ in found), "".join(text for _, text in found)
 
 
-def _in_object(value: Mapping[str, Any]) -> str | None:
-    for name in _CHOICES:
-        choices = value.get(name)
-        if isinstance(choices, list) and choices:
-            return _text_in(choices[0])
-    empty: str | None = None
-    for name in _MEMBERS:
-        text = _text_in(value.get(name))
-        if text:
-            return text
-        empty = text if empty is None else empty
-    return empty
+def _in_object(value: Mapping[str, Any]) -> _FoundText | None:
+    """The best that is there; of several as good the one whose name says it most plainly."""
+    alternatives = [value[name] for name in _CHOICES if name in value]
+    places = [items[0] for items in alternatives if isinstance(items, list) and items]
+    if _is_of_chat(value.get("message")):
+        places.append(value["message"])
+    places += [value[name] for name in _MEMBERS if name in value]
+    best: _FoundText | None = None
+    for place in places:
+        found = _text_in(place)
+        if found and found[0] == _WORDS:
+            return found
+        if found and (best is None or found[0] < best[0]):
+            best = found
+    return best
+
+
+def _is_of_chat(message: Any) -> bool:
+    is_chat = isinstance(message, Mapping) and "content" in message
+    return is_chat and not _is_by_others(message)
 
 
 def _is_void(value: Any) -> bool:
@@ -108,4 +130,4 @@ def _is_by_others(item: Any) -> bool:
 
 
 def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return _ENCODER.encode(value)
