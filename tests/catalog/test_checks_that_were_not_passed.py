@@ -27,10 +27,15 @@ NOT_PASSED = [
     "The output passes none of the safety checks",
     "The prompt passed moderation, but the image did not pass moderation",
     '{"safety_check": {"passed": false}}',
+    "Your prompt hasn't passed the safety review".replace("'", ""),
     "Ended without passing content moderation",
 ]
 UNSURE = [
     "0 of 4 images passed",
+    "passed 0 of 3 checks",
+    "Your image has failed to get past our content review",
+    "image did not make it through the review",
+    "image did not make it through review",
     "Your prompt did not pass",
     "Only 1 of 4 images passed the review",
     "The prompt passed the review but the image has not passed",

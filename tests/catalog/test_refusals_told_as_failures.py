@@ -12,7 +12,8 @@ FAILURES = ["Failed to get output", "Unable to open result", "Server error", "Fa
             "Permission denied", "Failed to call the model", "Bad gateway",
             "validation error"]  # fmt: skip
 REASONS = ["content moderation", "prohibited prompt", "content policy", "sensitive content",
-           "NSFW", "the request was declined", "inappropriate image", "unsafe output",
+           "NSFW", "your request has been denied", "the request was declined",
+           "inappropriate image", "unsafe output",
            "votre requête a été refusée", "abgelehnt"]  # fmt: skip
 OTHER_LANGUAGES = [
     "Votre requête a été refusée",

@@ -45,6 +45,9 @@ _PASS: Final = re.compile(
     r"(?! (?:but|however|yet|except|only|though|although|while|whereas)\b)"
 )
 """A check that was passed; with a `reserve` before it nobody knows whether it was."""
+_NO_APOSTROPHE: Final = re.compile(
+    r"\b((?:has|have|had|did|does|do|was|were|is|are|could|would|should|ca|wo)n)t\b"
+)
 _PREFIX: Final = re.compile(
     r"^(?:model error )?(?:prediction|generation|task|job|run) failed(?: with)?(?: error)?\b"
 )
@@ -123,6 +126,7 @@ def _plain_words(text: str) -> str:
     text = unicodedata.normalize("NFKC", _ends(text))
     text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     words = _BETWEEN.sub(" ", _JOINTS.sub(" ", text)).casefold().strip()
+    words = _NO_APOSTROPHE.sub(r"\1 t", words)
     words = _NEGATED.sub(" ", _PREFIX.sub("", words))
     return _PASS.sub(lambda found: found[0] if found["reserve"] else " ", words).strip()
 
