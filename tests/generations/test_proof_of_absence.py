@@ -19,6 +19,7 @@ from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.work import Work
 from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.interceptors.outbound.turn import Turn
+from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import (
     CreateRequest,
     NoAnswer,
@@ -101,12 +102,17 @@ class Upstream(NoUpstream):
 
 async def ended(upstream: Upstream, kind: str) -> Generation:
     """The generation that this kind of request makes, at its end."""
+    return (await all_ended(upstream, kind, 0.0))[0]
+
+
+async def all_ended(upstream: Upstream, kind: str, *starts: float) -> list[Generation]:
+    """The same of equal requests that come so many seconds from now."""
     request, seconds = CHAINS[kind]
+    plans = CATALOG.candidates(request).plans  # Once: they have a seed that is drawn.
 
     def is_alive() -> bool:
         return True
 
-    submission = Submission("local", "Generate", "r", "f", seconds)
     with closing(new_disk()) as disk:
         store = DiskStore(disk, Chance(0), is_alive)
         await store.__aenter__()
@@ -115,10 +121,15 @@ async def ended(upstream: Upstream, kind: str) -> Generation:
         async with Generations(around, max_in_flight=lambda _: 0) as generations:
 
             async def planned() -> Work:
-                return Work.of(*CATALOG.candidates(request).plans)
+                return Work.of(*plans)
 
-            async with await generations.start(submission, planned) as attachment:
-                return await attachment.until_settled(None)
+            async def one(start: float) -> Generation:
+                await asyncio.sleep(start)
+                submission = Submission("local", "Generate", f"r{start}", "f", seconds)
+                async with await generations.start(submission, planned) as attachment:
+                    return await attachment.until_settled(None)
+
+            return await asyncio.gather(*map(one, starts))
 
 
 def run(upstream: Upstream, kind: str) -> Generation:
@@ -141,14 +152,19 @@ def test_each_chain_reaches_its_last_link_within_its_timeout(kind: str, answer: 
         assert ANSWERS[answer][2] <= after - before < ANSWERS[answer][2] + 1.0
 
 
-def test_a_list_that_cannot_be_read_proves_nothing_and_is_not_asked_for_more_often() -> None:
+@pytest.mark.parametrize("readable_for", [0, 2])
+def test_a_list_that_cannot_be_read_proves_nothing_and_is_not_asked_for_more_often(
+    readable_for: int,
+) -> None:
     """The doubt lasts until the list is there again; meanwhile it is asked for twice a minute."""
     upstream = Upstream(1, ANSWERS["500"])
-    upstream.unread = True
 
     async def heal() -> Generation:
+        upstream.unread = not readable_for
         making = asyncio.create_task(ended(upstream, "video"))
-        await asyncio.sleep(600)
+        await asyncio.sleep(readable_for)
+        upstream.unread = True
+        await asyncio.sleep(600 - readable_for)
         assert len(upstream.created) == 1
         assert len(upstream.lists) < 40
         upstream.unread = False
@@ -158,3 +174,32 @@ def test_a_list_that_cannot_be_read_proves_nothing_and_is_not_asked_for_more_oft
         done = runner.run(heal())
     assert done.state is State.SUCCEEDED
     assert 600 < upstream.created[1] < 635
+
+
+class OneOfTwo(Upstream):
+    """Its API fails for one create; the answer to the next is lost, and the list shows it late."""
+
+    async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
+        made = await super().create(request, model=model, turn=turn)
+        if len(self.created) != 2:
+            return made
+        self.made = replace(made, id="late", model=request.target, input=request.input)
+        raise NoAnswer("reset")
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        return self.made
+
+    async def list_predictions(self, **asked: Any) -> PredictionPage:
+        page = await super().list_predictions(**asked)
+        return PredictionPage((self.made,), None) if self.lists[-1] > 10 else page
+
+
+def test_what_was_perhaps_exchanged_is_proven_by_two_late_lists() -> None:
+    """The one that is listed may be the one that failed: the other may be to come, until 95 s."""
+    upstream = OneOfTwo(1, ANSWERS["500"])
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(all_ended(upstream, "image", 0.0, 5.0))
+    late = [at for at in upstream.lists if at >= 95]
+    assert len(late) == 2
+    assert upstream.created[2] > late[1]

@@ -73,6 +73,8 @@ class Sweeper:
         self._roll = roll
         self._overruns = overruns
         self._barren: dict[str, int] = {}
+        self._is_read = True
+        """Whether the last look could read the whole list."""
         self._late_plans: dict[str, Plan | None] = {}
         """What was sent for those that no lane is at: their generations may be over."""
         self._undecidable: set[str] = set()
@@ -99,9 +101,11 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """One look at upstream's list for everything that is in doubt, or was."""
+        self._is_read = False
         sweep = await self._begin()
         if not sweep.doubts and not sweep.late and not sweep.unawaited:
             self._barren.clear()
+            self._is_read = True
             return
         everything = [
             *sweep.doubts.values(),
@@ -109,6 +113,7 @@ class Sweeper:
             *(doubt for doubt, _ in sweep.late.values()),
         ]
         sweep.listed = await self._list(everything)
+        self._is_read = sweep.listed.complete
         free = await self._free(sweep.listed.predictions)
         # What may be a create's whose answer is still on its way is nobody's yet; nor what may be
         # one's that came into doubt while the list was read.
@@ -135,7 +140,7 @@ class Sweeper:
                 wait = (proof_time(self._widened(doubt), timing) - now).total_seconds()
                 if wait > 0:
                     waits.append(wait)
-                elif 0 < self._barren.get(doubt.attempt.id, 0) < BARREN_SWEEPS:
+                elif self._is_read and 0 < self._barren.get(doubt.attempt.id, 0) < BARREN_SWEEPS:
                     waits.append(timing.first_sweep)
         return max(min(waits), _SHORTEST_PAUSE)
 
@@ -329,7 +334,9 @@ class Sweeper:
     def _is_proof(self, doubt: Doubt, begun: datetime) -> bool:
         """Whether one more list without the attempt proves that it never was."""
         name, in_time = doubt.attempt.id, begun >= proof_time(doubt, self._around.timing)
-        if doubt.attempt.api_error_at is None and not in_time:
+        # What the API said of one says nothing of those that it may have been exchanged with.
+        counts_early = doubt.attempt.api_error_at is not None and doubt.sent is None
+        if not in_time and not counts_early:
             return False
         self._barren[name] = self._barren.get(name, 0) + 1
         return in_time and self._barren[name] >= BARREN_SWEEPS
