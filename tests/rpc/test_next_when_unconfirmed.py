@@ -6,9 +6,11 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, image_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
+from mediagate_server import telemetry
 
 from .asking import QUICK, bill, order
 from .failures import reason_of
@@ -201,3 +203,51 @@ async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
     assert [one.model for one in done.attempts] == CHAIN
     assert done.attempts[0].state == (Tried.STATE_FAILED if taken else Tried.STATE_ABSENT)
     assert done.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
+
+
+@pytest.mark.parametrize("ends_by", ["a cancel", "its caller, who leaves"])
+async def test_the_end_of_the_whole_stops_the_first_attempt_as_well(
+    sandbox: Sandbox, open_gate: Opener, ends_by: str
+) -> None:
+    """Found, and running on, while the second is still in doubt: it is not waited for that."""
+    first, second = ({"on": "create", "model": model} for model in CHAIN[:2])
+    await order(
+        sandbox,
+        {"do": "lose_answer", **first},
+        {"do": "list_late", "ms": 1_000, **first},
+        {"do": "lose_answer", **second},
+        {"do": "list_late", "ms": 3_600_000, **second},
+    )
+    asked = request(model="flux-pro", disconnect_grace=Duration())
+    asked.prompt = "[[hang]] A cat"
+    asked.wait.FromSeconds(600)
+    settings = {**PERMITTED, "absent_margin": 60.0}
+    before = telemetry.attempts_adopted.labels("list")._value.get()
+    async with open_gate(sandbox.url, **settings) as (stubs, _):
+        call = stubs.image.GenerateImage(asked)
+        everything = generations_pb2.ListGenerationsRequest()
+        while True:
+            generations = (await stubs.generations.ListGenerations(everything)).generations
+            if telemetry.attempts_adopted.labels("list")._value.get() > before:
+                break
+            await asyncio.sleep(0.1)
+        (begun,) = generations
+        if ends_by != "a cancel":
+            call.cancel()
+        else:
+            await stubs.generations.CancelGeneration(
+                generations_pb2.CancelGenerationRequest(id=begun.id)
+            )
+        wanted = generations_pb2.GetGenerationRequest(id=begun.id)
+        while True:
+            found = (await stubs.generations.GetGeneration(wanted)).generation
+            if found.attempts[0].state != Tried.STATE_UNCONFIRMED:
+                break
+            await asyncio.sleep(0.1)
+    assert [one.state for one in found.attempts] == [
+        Tried.STATE_CANCELLED,
+        Tried.STATE_UNCONFIRMED,
+    ]
+    (entry,) = (one for one in (await bill(sandbox))["entries"] if one["model"] == CHAIN[0])
+    assert entry["id"] == found.attempts[0].prediction_id
+    assert entry["status"] == "canceled"

@@ -99,8 +99,8 @@ class Lane:
         self._absent = False
         self._wake = Wake(around.clock)
         self._noted = Bell()
-        self.over = Stop()
-        """Asked once this lane has ended: what still runs beside it is to end."""
+        self.over = whole.stop.child()
+        """Asked with the whole, and once this lane has ended: what runs beside it is to end."""
         self._winner = self._takes_over = ""
         self._found_beside: dict[str, str] = {}
         self._looked_for = False
