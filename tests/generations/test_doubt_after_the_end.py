@@ -15,6 +15,7 @@ from mediagate_server.catalog import price_json
 from mediagate_server.generations import work as stored_work
 from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.hashing import input_hash
 from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionPage, PredictionStatus
@@ -173,5 +174,28 @@ def test_what_is_in_doubt_keeps_its_input_until_requests_of_its_age_are_forgotte
         await store.save(moved(running, State.UNCONFIRMED, AttemptState.UNCONFIRMED))
         await store.past.forget_requests(BEGIN + timedelta(days=9_999))
         assert await store.pending(running.id)
+
+    in_virtual_time(Listing(), act)
+
+
+def test_one_declared_absent_is_looked_for_from_its_send_on() -> None:
+    """It waited for two hours for its turn: it is as new as one that was sent at once."""
+
+    async def act(store: Store, generations: Generations) -> None:
+        opened = BEGIN - timedelta(hours=2)
+        record = made("a", created_at=opened, deadline_at=BEGIN + timedelta(minutes=10))
+        first = replace(record.attempt, created_at=opened, price=price_json.dumps(PRICE))
+        record = replace(record, attempts=(first,))
+        await store.accept(record, reservation(record), 0)
+        shown = input_hash(b"", {"prompt": "p", "top_k": 50})
+        first = replace(first, state=AttemptState.ABSENT, sent_at=BEGIN, input_hash=shown)
+        record = replace(
+            record, version=2, state=State.FAILED, attempts=(first,), completed_at=BEGIN
+        )
+        released = Entry(first.id, EntryKind.RELEASE, 0, CostState.SETTLED, "2026")
+        await store.save(record, (released,))
+        async with generations:
+            await asyncio.sleep(MINUTES)
+            assert (await kept(store, record)).attempts[0].prediction_id == "late"
 
     in_virtual_time(Listing(), act)

@@ -86,6 +86,20 @@ async def test_doubts_are_found_again(store: SqliteStore) -> None:
     assert len(await store.in_doubt(NOON - timedelta(hours=3))) == 3
 
 
+async def test_one_that_waited_long_for_its_turn_may_still_turn_up(store: SqliteStore) -> None:
+    """It counts from its send: upstream cannot have made it before."""
+    before = NOON - timedelta(hours=2)
+    attempt = replace(made("waited").attempt, created_at=before, state=AttemptState.QUEUED)
+    (waited,) = await accepted(store, "waited", created_at=before, attempts=(attempt,))
+    sent = replace(attempt, state=AttemptState.SUBMITTING, sent_at=NOON)
+    waited = replace(waited, version=2, attempts=(sent,))
+    await store.save(waited)
+    waited = moved(waited, State.FAILED, AttemptState.ABSENT)
+    await store.save(waited)
+    assert await store.in_doubt(NOON) == (waited,)
+    assert await store.in_doubt(NOON + timedelta(seconds=1)) == ()
+
+
 async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
     """Of two that want it one is refused whole. Without a claim nothing is looked at."""
     a, b, c = await accepted(store, "a", "b", "c")

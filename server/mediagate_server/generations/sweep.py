@@ -40,7 +40,7 @@ _SHORTEST_PAUSE: Final = 0.02
 """Seconds, so that a timer that is early by nothing does not make for another list."""
 
 LATE: Final = timedelta(minutes=15)
-"""How long after it was opened an absent attempt is still looked for."""
+"""How long after it was sent an absent attempt is still looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,8 @@ class Sweeper:
             if record.erased_at:
                 self.forget(record)
             for attempt in record.attempts:
-                late = attempt.state is AttemptState.ABSENT and attempt.created_at >= now - LATE
+                sent = attempt.sent_at or attempt.created_at
+                late = attempt.state is AttemptState.ABSENT and sent >= now - LATE
                 if late and not self._overruns.has(attempt.id):
                     doubt = Doubt(attempt, self._plan_of(attempt), self._around.hash_key)
                     sweep.late[attempt.id] = (self._widened(doubt), record)

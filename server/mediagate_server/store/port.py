@@ -136,7 +136,7 @@ class Store(Protocol):
     async def in_doubt(self, absent_since: datetime | None = None) -> tuple[Generation, ...]:
         """All generations with an attempt that is UNCONFIRMED, oldest first.
 
-        With `absent_since` also those with one that is ABSENT and was opened at that time or
+        With `absent_since` also those with one that is ABSENT and was sent at that time or
         later: its prediction may still turn up.
         """
         ...

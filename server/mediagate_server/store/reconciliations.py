@@ -25,7 +25,8 @@ class Settlement:
     """A charge with all that it takes to reckon it anew.
 
     `line` is its place in the ledger; `price` is the price list held at submit, as text of the
-    catalog's, where that was asked for; `outputs` is how many outputs were counted.
+    catalog's, where that was asked for; `outputs` is how many outputs were counted. `opened_at` is
+    when the create was sent, where that is known.
     `amount_nanos` is None where unknown.
     """
 

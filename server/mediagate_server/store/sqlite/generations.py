@@ -196,7 +196,7 @@ def _put_attempts(rows: Rows, generation: Generation) -> None:
                 a.ordinal,
                 a.state,
                 a.prediction_id or None,
-                microseconds(a.created_at),
+                microseconds(a.sent_at or a.created_at),
             ),
         )
 

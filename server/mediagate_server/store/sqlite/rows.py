@@ -69,12 +69,15 @@ class Kind(StrEnum):
         " changed_seq = ?, erased = ? WHERE id = ? AND version = ?"
     )
     REQUEST_ID = "INSERT INTO request_ids VALUES (?, ?, ?, ?)"
-    # A row that is as it was is not written.
+    # A row that is as it was is not written. `created_us` is when it was sent, once it was: the
+    # prediction was made then, and one that waits for its turn may be opened hours before.
     ATTEMPT = (
         "INSERT INTO attempts (id, generation_id, ordinal, state, prediction_id, created_us)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
-        " SET state = excluded.state, prediction_id = excluded.prediction_id"
+        " SET state = excluded.state, prediction_id = excluded.prediction_id,"
+        " created_us = excluded.created_us"
         " WHERE state <> excluded.state OR prediction_id IS NOT excluded.prediction_id"
+        " OR created_us <> excluded.created_us"
     )
     LINE = (
         "INSERT INTO ledger (attempt_id, kind, amount_nanos, state, price_as_of)"

@@ -97,7 +97,7 @@ def recent_runs(
 def in_doubt(
     connection: sqlite3.Connection, absent_since: datetime | None
 ) -> tuple[Generation, ...]:
-    """All with an attempt that is UNCONFIRMED, or ABSENT and not opened before `absent_since`."""
+    """All with an attempt that is UNCONFIRMED, or ABSENT and not sent before `absent_since`."""
     query = "SELECT generation_id FROM attempts WHERE state = 'unconfirmed'"
     values: tuple[int, ...] = ()
     if absent_since:
