@@ -13,7 +13,7 @@ import structlog
 
 from mediagate_server.catalog import price_json
 from mediagate_server.generations import work as stored_work
-from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.hashing import input_hash
 from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
@@ -28,6 +28,7 @@ from mediagate_server.store.records import (
     Generation,
     State,
 )
+from mediagate_server.store.sqlite.audit import SqliteAudit
 from tests.faults.simulation.chance import Chance
 from tests.faults.simulation.disk import DiskStore, new_disk
 from tests.faults.simulation.process import Clock
@@ -45,6 +46,12 @@ class Listing(Upstream):
     def __init__(self) -> None:
         super().__init__()
         self.listed = True
+        self.runs = False
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        if self.runs:
+            return Prediction(prediction_id, PredictionStatus.PROCESSING)
+        return await super().get(prediction_id, model=model)
 
     async def list_predictions(
         self,
@@ -102,7 +109,9 @@ def in_virtual_time(upstream: Listing, act: Any) -> Any:
             store = DiskStore(disk, Chance(0), is_alive)
             await store.__aenter__()
             store._chance.quiet = True
+            store.audit = SqliteAudit(store._writer, store._searches)
             around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
+            around = replace(around, timing=Timing(reconcile=60))
             return await act(store, Generations(around, max_in_flight=lambda _: 0))
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -149,6 +158,27 @@ def test_where_what_was_sent_is_not_known_nothing_is_proven_while_there_is_a_pre
                 upstream.listed = False
                 await asyncio.sleep(MINUTES)
                 assert (await kept(store, record)).attempts[0].state is AttemptState.ABSENT
+
+    in_virtual_time(upstream, act)
+
+
+def test_what_is_followed_beside_a_success_is_nobodys_orphan() -> None:
+    """Nothing of it is written down while its end is waited for, and the ledger is compared."""
+    upstream = Listing()
+    upstream.runs = True
+
+    async def act(store: Store, generations: Generations) -> None:
+        record = await left_in_doubt(store, is_known=True)
+        with structlog.testing.capture_logs() as logs:
+            async with generations:
+                await asyncio.sleep(MINUTES)
+                assert (await kept(store, record)).attempts[0].state is AttemptState.UNCONFIRMED
+                upstream.runs = False
+                await asyncio.sleep(MINUTES)
+                assert (await kept(store, record)).attempts[0].prediction_id == "late"
+        passes = [entry for entry in logs if entry["event"] == "reconciled"]
+        assert len(passes) >= 10
+        assert not [entry for entry in passes if "orphan" in entry]
 
     in_virtual_time(upstream, act)
 

@@ -97,7 +97,7 @@ class Generations:
         self._living.keep("sweep", self._sweeper.sweep_for_ever)
         self._living.keep("erasing", self._eraser.keep_clean)
         if self._around.timing.reconcile:
-            reconciler = Reconciler(self._around, self._roll)
+            reconciler = Reconciler(self._around, self._roll, self._overruns)
             self._living.keep("reconciliation", reconciler.reconcile_for_ever)
         return self
 

@@ -167,9 +167,9 @@ class Lane:
         return Doubt(self.attempt, self.plan, self._around.hash_key)
 
     @property
-    def hinted(self) -> str:
-        """The prediction that this lane was told is its own, and has not yet written down."""
-        return self._found
+    def unwritten(self) -> tuple[str, ...]:
+        """Predictions that it was told are its attempts', and has perhaps not yet written down."""
+        return (self._found, *self._found_beside.values())
 
     def waits_for(self, attempt_id: str) -> bool:
         """Whether this is an open attempt of this lane, and not the one that it is at."""

@@ -19,9 +19,10 @@ import structlog
 
 from mediagate_server import telemetry
 from mediagate_server.errors import MediagateError, StoreUnavailable
-from mediagate_server.generations.adopt import CLOCKS_DIFFER, fits
-from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.adopt import CLOCKS_DIFFER, fits, may_be
+from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.listing import ListUnread, pages
+from mediagate_server.generations.overrun import Overruns
 from mediagate_server.generations.reconciling import compare, of_charge, of_nobody
 from mediagate_server.generations.roll import Roll
 from mediagate_server.generations.sweep import LATE
@@ -85,9 +86,10 @@ class _Found:
 class Reconciler:
     """Makes a pass every `timing.reconcile` seconds for as long as it is run."""
 
-    def __init__(self, around: Surroundings, roll: Roll) -> None:
+    def __init__(self, around: Surroundings, roll: Roll, overruns: Overruns) -> None:
         self._around = around
         self._roll = roll
+        self._overruns = overruns
         # What an embedded sandbox has made is gone with its process, and its list with it.
         self._account = "sandbox" if around.sandbox else around.account
 
@@ -195,7 +197,8 @@ class Reconciler:
             return
         unsure = await self._unsure()
         # First who lives here, then the store: whoever leaves in between is written down there.
-        held = {lane.hinted for lane in self._roll.lanes()}
+        held = {name for lane in self._roll.lanes() for name in lane.unwritten}
+        held.update(self._overruns.predictions)
         for life in self._roll:
             held.update(attempt.prediction_id for attempt in life.record.attempts)
         held |= await self._around.store.claimed(free)
@@ -203,7 +206,7 @@ class Reconciler:
         cases = tuple(
             of_nobody(prediction, now, exclusive=self._around.exclusive)
             for name, prediction in free.items()
-            if name not in held and not any(fits(doubt, prediction, timing) for doubt in unsure)
+            if name not in held and not any(_may_be(doubt, prediction, timing) for doubt in unsure)
         )
         await self._tell(cases, found)
 
@@ -308,6 +311,12 @@ class Reconciler:
         await self._around.store.audit.write(made)
         _count(made)
         return made
+
+
+def _may_be(doubt: Doubt, prediction: Prediction, timing: Timing) -> bool:
+    """Whether a prediction may turn out to be an attempt's: more may be of one in doubt still."""
+    is_absent = doubt.attempt.state is AttemptState.ABSENT
+    return (fits if is_absent else may_be)(doubt, prediction, timing)
 
 
 def _is_older(one: Settlement, since: datetime) -> bool:

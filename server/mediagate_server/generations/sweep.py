@@ -268,7 +268,7 @@ class Sweeper:
         claimed = set(await self._around.store.claimed(listed))
         for life in self._roll:
             claimed.update(attempt.prediction_id for attempt in life.record.attempts)
-        claimed.update(lane.hinted for lane in self._roll.lanes())
+        claimed.update(name for lane in self._roll.lanes() for name in lane.unwritten)
         claimed.update(self._overruns.predictions)
         return [prediction for name, prediction in listed.items() if name not in claimed]
 
