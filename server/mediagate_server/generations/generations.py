@@ -281,7 +281,8 @@ class Generations:
         lane = self._roll.lane_of(attempt_id)
         if lane is not None and lane.hint(attempt_id, prediction_id):
             await lane.noted()
-            return True
+            if not lane.was_not_taken(attempt_id):
+                return True
         record = await self._around.store.by_attempt(attempt_id)
         if record is None:
             return False

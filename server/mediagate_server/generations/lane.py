@@ -201,6 +201,16 @@ class Lane:
         while self._found and self.attempt.state is AttemptState.UNCONFIRMED:
             await self._noted.wait()
 
+    def _tell_noted(self) -> None:
+        """Whoever was told a prediction's id may look what became of its attempt."""
+        self._noted.ring()
+        self._noted = Bell()
+
+    def was_not_taken(self, attempt_id: str) -> bool:
+        """See HintTaker."""
+        tries = attempts.of_lane(self._whole.saved.current, self.key)
+        return any(one.id == attempt_id and one.state in settling.NOT_TAKEN for one in tries)
+
     def found(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction."""
         self._found = prediction_id
@@ -405,6 +415,7 @@ class Lane:
         ):
             failure = self._stopped()
         await self._whole.unsent(self.key, closed, released, failure)
+        self._tell_noted()
 
     # Another model
 
@@ -556,8 +567,7 @@ class Lane:
         except AlreadyClaimed:
             self._places.unclaim(adopted.id, prediction_id)
             self._found = ""
-        self._noted.ring()
-        self._noted = Bell()
+        self._tell_noted()
 
     # Following
 
@@ -634,8 +644,7 @@ class Lane:
             self.follow_beside(opened.beside, self._found)
         self._found, self._absent = "", False
         self._answer = self._end = None
-        self._noted.ring()
-        self._noted = Bell()
+        self._tell_noted()
         self._places.doubted()
         return True
 
@@ -660,6 +669,7 @@ class Lane:
         self._answer, self._end, self._absent = None, None, False
         self._found, self._takes_over = self.found_beside(other.id), ""
         self._stop = self._new_stop()
+        self._tell_noted()
         return True
 
     async def _to_the_end(self, attempt: Attempt) -> End:
@@ -773,6 +783,7 @@ class Lane:
         await self._whole.saved.commit("reopen", change, (line, reserved))
         self._answer, self._end, self._found, self._absent = None, None, "", False
         self._places.opened(opened.id, self)
+        self._tell_noted()
 
     async def _end_unsent(self, failure: Failure) -> None:
         """The end of a lane whose newest attempt was not sent."""

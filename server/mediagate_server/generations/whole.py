@@ -138,7 +138,14 @@ class HintTaker(Protocol):
         ...
 
     async def noted(self) -> None:
-        """Until it is durable which prediction an attempt in doubt is, where that was told."""
+        """Until it is durable which prediction an attempt in doubt is, where that was told.
+
+        Or that it was none: see `was_not_taken`.
+        """
+        ...
+
+    def was_not_taken(self, attempt_id: str) -> bool:
+        """Whether this attempt was closed as one that upstream never took."""
         ...
 
     def plan_of(self, attempt: Attempt) -> Plan | None:

@@ -1,0 +1,99 @@
+"""A webhook that comes while its attempt is being written down as absent: paid, and told."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+
+from mediagate_server.generations.doors import Surroundings
+from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.work import Work
+from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
+from mediagate_server.replicate.port import Prediction, PredictionStatus
+from mediagate_server.store.records import AttemptState, Generation
+from tests.faults.simulation.chance import Chance
+from tests.faults.simulation.disk import DiskStore, new_disk
+from tests.faults.simulation.process import Clock
+from tests.faults.simulation.upstream import BEGIN
+from tests.faults.simulation.virtual_time import VirtualLoop
+from tests.generations.test_proof_of_absence import ANSWERS, CATALOG, CHAINS, Upstream
+
+
+class Late(Upstream):
+    """What it was asked for first it makes, and shows nobody until it tells of it."""
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        return Prediction(
+            prediction_id,
+            PredictionStatus.SUCCEEDED,
+            output=["https://files.example/a.bin"],
+            metrics={"predict_time": 1},
+            created_at=BEGIN + timedelta(seconds=1),
+        )
+
+    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
+        return None
+
+
+class SlowStore(DiskStore):
+    """`proving` has the first attempt once its absence is being written, which takes a while."""
+
+    proving: asyncio.Future[str]
+
+    def save(self, generation: Generation, *args: Any, **more: Any) -> asyncio.Future[int]:
+        first = generation.attempts[0]
+        if first.state is not AttemptState.ABSENT or self.proving.done():
+            return super().save(generation, *args, **more)
+        self.proving.set_result(first.id)
+        return asyncio.ensure_future(self._later(generation, *args, **more))
+
+    async def _later(self, generation: Generation, *args: Any, **more: Any) -> int:
+        await asyncio.sleep(1)
+        return await super().save(generation, *args, **more)
+
+
+async def told_meanwhile(seconds: float) -> Generation:
+    """A picture within this timeout, as it is stored once the hint was taken."""
+
+    def is_alive() -> bool:
+        return True
+
+    with closing(new_disk()) as disk:
+        store = SlowStore(disk, Chance(0), is_alive)
+        store.proving = asyncio.get_running_loop().create_future()
+        await store.__aenter__()
+        store._chance.quiet = True
+        upstream = Late(1, ANSWERS["lost"])
+        around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
+        async with Generations(around, max_in_flight=lambda _: 0) as generations:
+
+            async def planned() -> Work:
+                return Work.of(*CATALOG.candidates(CHAINS["image"][0]).plans)
+
+            submission = Submission("local", "GenerateImage", "r", "f", seconds)
+            async with await generations.start(submission, planned) as attachment:
+                attempt_id = await store.proving
+                async with asyncio.timeout(15):
+                    assert await generations.hint(attempt_id, "late")
+                record = await store.get("local", attachment.record.id)
+                assert record is not None
+                return record
+
+
+@pytest.mark.parametrize("seconds", [300.0, 93.0])
+def test_a_hint_during_the_proof_is_answered_once_its_prediction_is_settled(
+    seconds: float,
+) -> None:
+    """Whether the next model takes over, or no time is left for it."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        record = runner.run(told_meanwhile(seconds))
+    assert record.attempts[0].prediction_id == "late"
+    assert record.attempts[0].state is AttemptState.SUCCEEDED
+    assert record.attempts[0].cost is not None
+    assert (len(record.attempts) > 1) == (seconds > 100)
