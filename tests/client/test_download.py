@@ -29,16 +29,16 @@ FILE = bytes(range(256)) * 4096
 
 class Files(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    encoded = ("identity", b"")
+    """The coding and the body of /encoded."""
 
     def do_GET(self) -> None:
         if self.path == "/gone":
             self.send_error(404)
         elif self.path == "/broken":
             self.send_error(500)
-        elif self.path.startswith("/encoded/"):
-            _, _, coding, part = self.path.split("/")
-            body = (gzip if coding == "gzip" else zlib).compress(FILE)
-            body = body if part == "whole" else body[:-20]
+        elif self.path == "/encoded":
+            coding, body = self.encoded
             self.send_response(200)
             self.send_header("content-encoding", coding)
             self.send_header("content-length", str(len(body)))
@@ -117,17 +117,70 @@ def test_what_does_not_come_whole_leaves_nothing(
     assert list(tmp_path.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_what_is_encoded_on_the_way_is_decoded(files: str, tmp_path: Path, coding: str) -> None:
+@pytest.mark.parametrize(
+    ("coding", "body"), [("gzip", gzip.compress(FILE)), ("deflate", zlib.compress(FILE))]
+)
+def test_what_is_encoded_on_the_way_is_decoded(
+    files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coding: str, body: bytes
+) -> None:
     """It is the file that is measured and bounded; one that breaks off is none."""
     target = tmp_path / "out.bin"
-    download(whole(f"{files}/encoded/{coding}/whole"), target)
+    monkeypatch.setattr(Files, "encoded", (coding, body))
+    download(whole(f"{files}/encoded"), target)
     assert target.read_bytes() == FILE
     target.unlink()
-    with pytest.raises(Unavailable):
-        download(f"{files}/encoded/{coding}/part", target)
     with pytest.raises(ResourceExhausted):
-        download(f"{files}/encoded/{coding}/whole", target, max_bytes=len(FILE) - 1)
+        download(f"{files}/encoded", target, max_bytes=len(FILE) - 1)
+    monkeypatch.setattr(Files, "encoded", (coding, body[:-20]))
+    with pytest.raises(Unavailable):
+        download(f"{files}/encoded", target)
+    assert not list(tmp_path.iterdir())
+
+
+def _raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+SMALL = FILE[:5_000]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+@pytest.mark.parametrize(
+    ("body", "codings"),
+    [
+        (gzip.compress(SMALL[:999]) + gzip.compress(SMALL[999:]), "gzip"),
+        (gzip.compress(SMALL) + bytes(512), "X-GZIP"),
+        (gzip.compress(gzip.compress(SMALL)), "gzip, gzip"),
+        (gzip.compress(zlib.compress(SMALL)), "deflate,gzip"),
+        (_raw_deflate(SMALL), "deflate"),
+        (gzip.compress(SMALL), "aws-chunked,gzip"),
+        (SMALL, "none"),
+        (SMALL, "gzip"),
+    ],
+)
+def test_every_coding_is_decoded(
+    files: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    body: bytes,
+    codings: str,
+    chunk: int,
+) -> None:
+    """Several members, several layers, other spellings, and what is only said to be encoded."""
+    monkeypatch.setattr("mediagate_client.download._CHUNK_BYTES", chunk)
+    monkeypatch.setattr(Files, "encoded", (codings, body))
+    assert download(f"{files}/encoded", tmp_path / "out.bin").read_bytes() == SMALL
+
+
+@pytest.mark.parametrize("codings", ["br", "zstd", "gzip,br", "compress"])
+def test_what_cannot_be_decoded_is_not_saved(
+    files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codings: str
+) -> None:
+    """Its bytes are not the file."""
+    monkeypatch.setattr(Files, "encoded", (codings, SMALL))
+    with pytest.raises(DataLost):
+        download(f"{files}/encoded", tmp_path / "out.bin")
     assert not list(tmp_path.iterdir())
 
 

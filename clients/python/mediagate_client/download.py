@@ -3,13 +3,14 @@
 import hashlib
 import http.client
 import os
+import re
 import string
 import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,12 @@ DEFAULT_MAX_BYTES: Final = 2 * 1024**3
 _CHUNK_BYTES: Final = 256 * 1024
 _SOCKET_SECONDS: Final = 60.0
 _GONE: Final = (403, 404, 410)
+_GZIP: Final = frozenset({"gzip", "x-gzip"})
+_GZIP_BEGIN: Final = 0x1F
+_NO_CODINGS: Final = frozenset(
+    {"", "identity", "none", "aws-chunked", "binary", "8bit", "utf-8", "utf8"}
+)
+"""What servers write as a content coding that says nothing of the body."""
 
 
 def download(
@@ -101,13 +108,14 @@ def _receive(uri: str, write: Callable[[bytes], None], stopped: Callable[[], boo
     try:
         with _opener().open(_in_ascii(uri), timeout=_SOCKET_SECONDS) as answer:
             announced = int(answer.headers.get("content-length") or 0)
-            decoder = _decoder(answer.headers.get("content-encoding"))
+            inflaters = _inflaters(answer.headers.get_all("content-encoding", ()), write)
+            take = inflaters[0].feed if inflaters else write
             while chunk := answer.read(_CHUNK_BYTES):
                 if stopped():
                     raise _failure(Unavailable, grpc.StatusCode.CANCELLED, "it was stopped")
                 size += len(chunk)
-                _decode(decoder, chunk, write)
-            if decoder is not None and not decoder.eof:
+                take(chunk)
+            if not all(each.is_whole for each in inflaters):
                 raise http.client.IncompleteRead(b"")
             if size < announced:
                 # http.client tells of a short body only to those who read it in one go.
@@ -125,28 +133,63 @@ def _receive(uri: str, write: Callable[[bytes], None], stopped: Callable[[], boo
         raise _failure(Unavailable, grpc.StatusCode.UNAVAILABLE, message) from e
 
 
-def _decoder(content_encoding: str | None) -> "zlib._Decompress | None":
-    """Return what decodes the body; None where it is the file itself. Nothing was asked to encode
-    it, but storages give a file as it was put there.
+class _Inflater:
+    """A streaming decoder of one HTTP content coding: gzip, also of several members, or deflate,
+    also without zlib's frame. What is only said to be gzip is given as it is.
     """
-    coding = (content_encoding or "identity").strip().lower()
-    if coding in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    return None
+
+    def __init__(self, coding: str, write: Callable[[bytes], None]) -> None:
+        self._is_gzip = coding in _GZIP
+        self._write = write
+        self._wbits: int | None = None
+        self._member: zlib._Decompress | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that has begun has ended."""
+        return self._member is None or self._member.eof
+
+    def feed(self, chunk: bytes) -> None:
+        """Write what some bytes stand for, a little at a time: it may be a thousand times more."""
+        if self._wbits is None:
+            self._wbits = self._wbits_of(chunk[0])
+            self._member = zlib.decompressobj(wbits=self._wbits) if self._wbits else None
+        if self._member is None:
+            self._write(chunk)
+            return
+        is_full = False
+        while chunk or is_full:
+            if self._member.eof:
+                if not self._is_gzip or chunk[0] != _GZIP_BEGIN:
+                    return  # Padding.
+                self._member = zlib.decompressobj(wbits=self._wbits)
+            data = self._member.decompress(chunk, _CHUNK_BYTES)
+            is_full = len(data) == _CHUNK_BYTES and not self._member.eof
+            chunk = self._member.unconsumed_tail or self._member.unused_data
+            if data:
+                self._write(data)
+
+    def _wbits_of(self, begin: int) -> int:
+        if self._is_gzip:
+            return zlib.MAX_WBITS | 16 if begin == _GZIP_BEGIN else 0
+        return zlib.MAX_WBITS if begin & 0x0F == zlib.DEFLATED else -zlib.MAX_WBITS
 
 
-def _decode(
-    decoder: "zlib._Decompress | None", chunk: bytes, write: Callable[[bytes], None]
-) -> None:
-    """Write what a chunk stands for, a little at a time: it may be a thousand times as much."""
-    if decoder is None:
-        write(chunk)
-        return
-    is_full = False
-    while (chunk or is_full) and not decoder.eof:
-        data = decoder.decompress(chunk, _CHUNK_BYTES)
-        write(data)
-        chunk, is_full = decoder.unconsumed_tail, len(data) == _CHUNK_BYTES
+def _inflaters(content_encodings: Sequence[str], write: Callable[[bytes], None]) -> list[_Inflater]:
+    """Return what decodes a body, the last that was applied first; empty where it is the file.
+
+    Nobody asks for an encoded body, but storages give a file as it was put there.
+    """
+    named = re.split(r"[\s,]+", ",".join(content_encodings).lower())
+    found: list[_Inflater] = []
+    for coding in named:  # In the order in which they were applied.
+        if coding in _NO_CODINGS:
+            continue
+        if coding not in _GZIP and coding != "deflate":
+            message = "the file is encoded in a way that was not asked for"
+            raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, message)
+        found.insert(0, _Inflater(coding, found[0].feed if found else write))
+    return found
 
 
 def _in_ascii(uri: str) -> str:
