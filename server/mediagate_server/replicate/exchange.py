@@ -21,12 +21,11 @@ from mediagate_server import failpoints
 from mediagate_server.replicate.bodies import LARGEST_ERROR, read_body, receive_body
 from mediagate_server.replicate.large_bodies import MOST_INLINE, Body, LargeBodies
 from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UpstreamError
-from mediagate_server.replicate.refusals import failure_of, unanswered
+from mediagate_server.replicate.refusals import failure_of, unanswered, unreachable
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 
 _PATH: Final = re.compile(r"/[!-~]*")
 _BUFFER: Final = 64 * 1024
-_SLOW: Final = 1.0
 """Bytes of an answer that are held before upstream has to wait; twice that at the most."""
 
 
@@ -119,11 +118,10 @@ class Exchange:
         try:
             return await self._pool.connect(self._like, traces=[], timeout=self._phases)
         except (aiohttp.ClientError, OSError) as failure:
-            is_late = isinstance(failure, TimeoutError)
-            told = Refused(Refusal.UNREACHABLE) if is_late else unanswered(failure)
-            if isinstance(told, Refused):
-                told.was_slow = asyncio.get_running_loop().time() - started > _SLOW
-            raise told from failure
+            took = asyncio.get_running_loop().time() - started
+            if isinstance(failure, TimeoutError):
+                raise unreachable(took) from failure
+            raise unanswered(failure, took) from failure
 
     async def _answer(self, connection: Borrowed, request: bytes, timer: asyncio.Timeout) -> Body:
         """Send, once, and read what is answered."""

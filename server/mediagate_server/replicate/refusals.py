@@ -37,6 +37,8 @@ _PROBLEM_MEMBERS = frozenset(
 _LONGEST_DETAIL = 1_000
 _RESETS_IN = re.compile(r"resets in ~?([0-9]{1,6}(?:\.[0-9]{1,6})?) ?s")
 _PER_MINUTE = re.compile(r"(?:^|[^0-9])([1-9][0-9]{0,4}) requests per minute")
+_SLOW = 1.0
+"""Seconds. Whoever waits for an answer is told within five that upstream is not there."""
 _LONGEST_WAIT = 86_400.0
 _LONGEST_KEPT = 60.0
 """Seconds. The limits are by the minute: who asks for more is kept waiting for no more."""
@@ -76,16 +78,21 @@ def failure_of(
     )
 
 
-def unanswered(failure: Exception) -> UpstreamError:
-    """Was anything sent? Only a failure to connect proves that nothing was.
+def unanswered(failure: Exception, took: float = 0.0) -> UpstreamError:
+    """Was anything sent? Only a failure to connect proves that nothing was. `took`: seconds.
 
     The adapter between httpx and aiohttp calls every broken connection a connect timeout, also
     one that broke after the request was written, so aiohttp's own exception is looked at.
     """
     told = failure if isinstance(failure, aiohttp.ClientError) else failure.__cause__
     if isinstance(told, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return Refused(Refusal.UNREACHABLE)
+        return unreachable(took)
     return NoAnswer("the connection broke")
+
+
+def unreachable(took: float) -> Refused:
+    """The exception for a connection that did not come about, after so many seconds."""
+    return Refused(Refusal.UNREACHABLE, was_slow=took > _SLOW)
 
 
 def _is_api_error(status: int, headers: Mapping[str, str], body: bytes) -> bool:

@@ -42,10 +42,12 @@ class AnswerTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange, sent once."""
+        started = asyncio.get_running_loop().time()
         try:
             response = await self._inner.handle_async_request(request)
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as failure:
-            raise unanswered(failure) from failure
+            took = asyncio.get_running_loop().time() - started
+            raise unanswered(failure, took) from failure
         try:
             if not response.is_success:
                 raise await self._failure(response)

@@ -36,8 +36,6 @@ _NO_ANSWER = "no_answer"
 _FIRST, _LONGEST, _LONGEST_TOLD = 0.2, 5.0, 30.0
 _AWAITED = frozenset({"model", "upload"})
 """What a caller waits for, to whom nothing is promised yet."""
-_SLOW = 1.0
-"""Seconds after which a connection that did not come about is not tried again for those."""
 _LONGEST_THROTTLED = 60.0
 """Seconds that those are tried for where upstream's limit is met: it is one by the minute."""
 _SHORTEST_THROTTLED = 1.0
@@ -72,9 +70,8 @@ class Retry:
             # Nearly every first try is the last, and needs no policy.
             return await proceed()
         except (Refused, NoAnswer) as failure:
-            took = asyncio.get_running_loop().time() - started
-            is_away = isinstance(failure, Refused) and failure.refusal is Refusal.UNREACHABLE
-            if _cause(failure) is None or (is_away and took > _SLOW and call.endpoint in _AWAITED):
+            is_away = isinstance(failure, Refused) and failure.was_slow
+            if _cause(failure) is None or (is_away and call.endpoint in _AWAITED):
                 raise
             return await self._again(call, proceed, failure, started)
 
