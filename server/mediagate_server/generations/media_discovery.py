@@ -27,7 +27,6 @@ _REGISTERED_NAMES: Final = {"audio/x-wav": "audio/wav", "audio/x-flac": "audio/f
 _MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}", re.ASCII)
 _TYPE_KEYS: Final = ("content_type", "mime_type", "media_type", "contentType", "mimeType")
 _PATH: Final = re.compile(r"\s*+[^:/?#]++://[^/?#]*+(/[^?#]*+)")
-_DELIVERED: Final = re.compile(r"https://(?:[a-z0-9-]++\.)??replicate\.delivery/")
 _ECHOES: Final = frozenset({"input", "inputs", "request"})
 """Members that repeat what was sent."""
 _COMPANIONS: Final = re.compile(
@@ -87,7 +86,7 @@ def _of(
 ) -> tuple[StoredMedia | None, ...]:
     slots = _slots(_unpacked(output))
     # Of several kinds of places those that are meant: a page about the run is no output.
-    meant = [one is not None and _is_meant(one) for one in slots]
+    meant = [one is not None and (one.by_name or is_delivered(one.uri)) for one in slots]
     is_sure = any(meant)
     main: list[StoredMedia | None] = []
     companions: list[StoredMedia] = []
@@ -105,16 +104,6 @@ def _of(
     if not any(main):
         return tuple(companions)
     return (*_padded(main, asked), *companions)
-
-
-def _is_meant(one: FoundMedium) -> bool:
-    if one.by_name:
-        return True
-    if _DELIVERED.match(one.uri):
-        return True
-    # Few other addresses need to be taken apart to be seen not to be Replicate's.
-    may_be = one.uri.startswith("data:") or "replicate" in one.uri.lower()
-    return may_be and is_delivered(one.uri)
 
 
 def _padded(found: list[StoredMedia | None], asked: int) -> tuple[StoredMedia | None, ...]:

@@ -24,6 +24,8 @@ Step = str | int
 Paths = Sequence[Sequence[Step]]
 
 _DELIVERY: Final = "replicate.delivery"
+_DELIVERED: Final = re.compile(r"https://(?:[a-z0-9-]++\.)??replicate\.delivery/")
+"""Nearly all of them, recognised for a tenth of what it costs to take a URL apart."""
 _BUCKET_HOST: Final = "storage.googleapis.com"
 _BUCKET_PATH: Final = "/replicate-files/"
 _MOST_DECODINGS: Final = 4
@@ -92,7 +94,9 @@ def is_delivered(text: str) -> bool:
     """Whether it is a data URI, or a link to where Replicate keeps what models make."""
     if text.startswith("data:"):
         return is_link(text)
-    if not text.startswith("https://"):
+    if _DELIVERED.match(text):
+        return True
+    if not text.startswith("https://") or "replicate" not in text.lower():
         return False
     try:
         parts = urlsplit(text)
