@@ -125,9 +125,10 @@ class Refused(UpstreamError):
     """Definitely not taken: nothing runs, nothing is charged, sending anew is safe.
 
     `invalid_fields` maps input names to upstream's description of what is wrong with them.
-    `error` is the beginning of upstream's own text, to be classified and never shown. `was_slow`:
-    it took longer than a second to find out that no connection comes about. `per_minute`: how many
-    creates upstream says that it grants now.
+    `retry_after` is what upstream asks for, up to a minute. `error` is the beginning of upstream's
+    own text, to be classified and never shown. `was_slow`: it took longer than a second to find
+    out that no connection comes about. `per_minute`: how many creates upstream says that it grants
+    now.
     """
 
     def __init__(

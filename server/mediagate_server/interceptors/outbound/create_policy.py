@@ -20,21 +20,16 @@ class CreatePolicy:
     """
 
     def __init__(self, random: Random) -> None:
-        self._policies = {
-            Refusal.UNREACHABLE: Retrying(
-                stop=stop_after_attempt(3), wait=Backoff(0.4, 2.0, random)
-            ),
-        }
+        self._policy = Retrying(stop=stop_after_attempt(3), wait=Backoff(0.4, 2.0, random))
 
     def delay_before_retry(self, refused: Refused, ordinal: int) -> float | None:
         """Seconds until a new attempt may be opened; None where there shall be none.
 
         `ordinal` is that of the attempt that was refused, from 1.
         """
-        policy = self._policies.get(refused.refusal)
-        if policy is None or refused.was_slow:
+        if refused.refusal is not Refusal.UNREACHABLE or refused.was_slow:
             return None
-        state = RetryCallState(policy, fn=None, args=(), kwargs={})
+        state = RetryCallState(self._policy, fn=None, args=(), kwargs={})
         state.attempt_number = ordinal
         state.outcome = Future.construct(ordinal, refused, has_exception=True)
-        return None if policy.stop(state) else float(policy.wait(state))
+        return None if self._policy.stop(state) else float(self._policy.wait(state))

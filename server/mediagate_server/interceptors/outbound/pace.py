@@ -14,7 +14,6 @@ from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import Refusal, Refused
 
 _UNTOLD_HOLD = 1.0
-_LONGEST_HOLD = 60.0  # the limits are by the minute: what asks for more cannot be meant
 
 
 class Pace:
@@ -43,7 +42,7 @@ class Pace:
         except Refused as refused:
             if refused.refusal is Refusal.THROTTLED:
                 # The limit is the account's: whoever asks next would only be refused too.
-                told = _told(refused)
+                told = refused.retry_after
                 rate.hold(_UNTOLD_HOLD if told is None else told)
             raise
 
@@ -53,7 +52,7 @@ class Pace:
             answer = await proceed()
         except BaseException as failure:
             if isinstance(failure, Refused) and failure.refusal is Refusal.THROTTLED:
-                self._creates.refused(sent_at, _told(failure))
+                self._creates.refused(sent_at, failure.retry_after)
                 if failure.per_minute is not None:
                     self._creates.reduce(failure.per_minute)
             else:
@@ -89,8 +88,3 @@ class Pace:
         turn = await self._creates.reserve(caller.tenant(), again=again)
         self._waits["create"].observe(asyncio.get_running_loop().time() - started)
         return turn
-
-
-def _told(refused: Refused) -> float | None:
-    told = refused.retry_after
-    return None if told is None else min(told, _LONGEST_HOLD)
