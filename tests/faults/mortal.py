@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
 
@@ -67,16 +67,18 @@ class MortalGate:
         self.data = folder / "data"
         self.log = folder / "gate.log"
         self._folder = folder
-        port, operations, web = steady_ports(3)
-        self.address = f"127.0.0.1:{port}"
+        self._ports = reserve_ports(3)
+        self.address, self.operations, self.web = (
+            f"127.0.0.1:{reserved.getsockname()[1]}" for reserved in self._ports
+        )
         self._environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
             "MEDIAGATE_GRPC_ADDRESS": self.address,
-            "MEDIAGATE_OPS_ADDRESS": f"127.0.0.1:{operations}",
-            "MEDIAGATE_WEB_ADDRESS": f"127.0.0.1:{web}",
+            "MEDIAGATE_OPS_ADDRESS": self.operations,
+            "MEDIAGATE_WEB_ADDRESS": self.web,
             "MEDIAGATE_DATA_DIR": str(self.data),
             "MEDIAGATE_UPSTREAM_URL": upstream.url,
             "REPLICATE_API_TOKEN": "r8_test",
-            "MEDIAGATE_PUBLIC_URL": f"http://127.0.0.1:{web}",
+            "MEDIAGATE_PUBLIC_URL": f"http://{self.web}",
             "MEDIAGATE_CONFIG": str(folder / "gate.toml"),
             "MEDIAGATE_ASSUME_UNKNOWN_USD": "0.0123",
             "MEDIAGATE_RECONCILE_SECONDS": "0.5",
@@ -158,10 +160,12 @@ class MortalGate:
         assert code == 0, f"exit status {code}: {self._last_words()}"
 
     def put_down(self) -> None:
-        """After a test: nothing runs any more."""
+        """After a test: nothing runs any more, and its ports are anybody's."""
         if self._process and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        for reserved in self._ports:
+            reserved.close()
 
     def check_log(self) -> None:
         """No gate has met a bug."""
@@ -177,16 +181,22 @@ class MortalGate:
         return self._process
 
 
-def steady_ports(count: int) -> list[int]:
-    """Free ports that the system gives to nobody by itself, so that they are free again later."""
-    found: set[int] = set()
-    while len(found) < count:
-        port = SystemRandom().randrange(12_000, 32_000)
-        with closing(socket.socket()) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                continue  # Somebody has it.
-        found.add(port)
-    return list(found)
+def reserve_ports(count: int) -> list[socket.socket]:
+    """Sockets bound to free ports on the loopback: nobody else gets these while they are open.
+
+    A gate that was killed is away for a second or two, hundreds of times in some tests: whoever
+    looked for a free port in one of them, in another run on this machine say, would take its own.
+    They do not listen and let the address be shared, so the gate can listen there. Not of the
+    range out of which the system gives ports to whoever names none.
+    """
+    reserved: list[socket.socket] = []
+    while len(reserved) < count:
+        one = socket.socket()
+        try:
+            one.bind(("127.0.0.1", SystemRandom().randrange(12_000, 32_000)))
+        except OSError:
+            one.close()
+            continue  # Somebody has it.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.append(one)
+    return reserved

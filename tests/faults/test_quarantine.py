@@ -171,9 +171,8 @@ def quarantined(gate: MortalGate) -> list[dict[str, str]]:
 
 async def read_metrics(gate: MortalGate) -> str:
     """What the operations port shows."""
-    address = gate._environment["MEDIAGATE_OPS_ADDRESS"]
     async with httpx.AsyncClient() as client:
-        return (await client.get(f"http://{address}/metrics")).text
+        return (await client.get(f"http://{gate.operations}/metrics")).text
 
 
 async def caller_sees(caller: Caller, generation_id: str) -> generation_pb2.Generation:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -175,6 +176,16 @@ async def test_a_worker_sees_no_secret(
     names = (await workers.run(task("environment"), b"", seconds=LONG)).decode().split()
     assert "PATH" in names
     assert not [name for name in names if "TOKEN" in name or name.startswith("MEDIAGATE")]
+
+
+async def test_a_worker_holds_no_socket_of_its_parent(workers: WorkerProcesses) -> None:
+    """The port of a gate that was killed would else be taken when the next one starts."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.set_inheritable(True)
+        ours = f"socket:[{os.fstat(listening.fileno()).st_ino}]"
+        held = (await workers.run(task("open_files"), b"", seconds=LONG)).decode().split("\n")
+    assert len(held) > 2  # Its job's socket, and the two that nobody reads.
+    assert ours not in held
 
 
 async def test_a_worker_imports_next_to_nothing(workers: WorkerProcesses) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from mediagate_sandbox.control import SandboxControl
-from tests.faults.mortal import MortalGate, steady_ports
+from tests.faults.mortal import MortalGate
 from tests.memory import Memory
 from tests.rpc.tenants import key_of
 
@@ -60,19 +60,11 @@ class SharedGate(MortalGate):
     """A gate for two tenants; killed and started again at the same addresses."""
 
     def __init__(self, folder: Path, upstream: SandboxControl, **settings: str) -> None:
-        operations, web = (f"127.0.0.1:{port}" for port in steady_ports(2))
         config = folder / "tenants.toml"
-        own = SETTINGS | {
-            "MEDIAGATE_CONFIG": str(config),
-            "MEDIAGATE_OPS_ADDRESS": operations,
-            "MEDIAGATE_WEB_ADDRESS": web,
-            "MEDIAGATE_PUBLIC_URL": f"http://{web}",
-        }
+        own = SETTINGS | {"MEDIAGATE_CONFIG": str(config)}
         super().__init__(folder, upstream, **(own | settings))
         config.write_text(CONFIG)
         self.upstream = upstream.url
-        self.operations = operations
-        self.web = web
 
     def resident(self) -> int:
         """Bytes of its own in memory, those of its children with them."""

@@ -1,0 +1,19 @@
+"""The ports of a gate that is killed and started again stay its own while it is away."""
+
+import socket
+
+import pytest
+
+from .mortal import reserve_ports
+
+
+def test_nobody_else_gets_a_port_whose_gate_is_away() -> None:
+    (reserved,) = reserve_ports(1)
+    with reserved:
+        address = reserved.getsockname()
+        for _ in range(2):
+            socket.create_server(address).close()  # A gate listens there, and goes.
+            with socket.socket() as other, pytest.raises(OSError, match="already in use"):
+                other.bind(address)
+    with socket.socket() as other:
+        other.bind(address)
