@@ -231,6 +231,58 @@ async def test_leaving_closes_the_connection_at_once(serve_raw: ServeRaw) -> Non
         await asyncio.wait_for(gone.wait(), 30)
 
 
+async def back_in_the_pool(client: ReplicateClient) -> None:
+    """Until a connection of streams is idle, which aiohttp shows in no other way."""
+    pool: Any = client._connection.streams.connector
+    async with asyncio.timeout(30):
+        while not pool._conns:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_a_stream_that_is_done_leaves_its_connection_to_the_next(serve: Serve) -> None:
+    """Also where the end of the body comes behind the last event."""
+    ports: list[int] = []
+
+    async def upstream(received: web.BaseRequest) -> web.StreamResponse:
+        assert received.transport is not None
+        ports.append(received.transport.get_extra_info("peername")[1])
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(received)
+        await answer.write(event("a", len(ports)) + b"event: done\ndata: {}\n\n")
+        ended.set()
+        await goes_on.wait()
+        return answer
+
+    url = await serve(upstream)
+    async with ReplicateClient(settings(url)) as client:
+        for number in range(1, 4):
+            ended, goes_on = asyncio.Event(), asyncio.Event()
+            assert len(await read_all(client, url)) == 2
+            await ended.wait()
+            goes_on.set()
+            await back_in_the_pool(client)
+            assert len(ports) == number
+    assert len(set(ports)) == 1
+
+
+async def test_a_stream_that_is_done_and_goes_on_is_closed(serve_raw: ServeRaw) -> None:
+    """Nobody reads what follows."""
+    gone = asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CHUNKED + chunk(b"event: done\ndata: {}\n\n") + chunk(event("b", 2) * 9_000))
+        try:
+            await reader.read(-1)
+        finally:
+            gone.set()
+
+    url = await serve_raw(handler)
+    async with ReplicateClient(settings(url)) as client:
+        assert (await read_all(client, url))[0] == DoneEvent()
+        await asyncio.wait_for(gone.wait(), 30)
+
+
 async def test_a_reader_that_is_cancelled_closes_the_connection(serve_raw: ServeRaw) -> None:
     """Cancelled while waiting for a token: the cancellation gets through, the socket is closed."""
     waiting, gone = asyncio.Event(), asyncio.Event()

@@ -49,7 +49,7 @@ from mediagate_server.replicate.published import (
 )
 from mediagate_server.replicate.settings import ReplicateSettings, api_root
 from mediagate_server.replicate.silence import Silence
-from mediagate_server.replicate.streams import OpenStream
+from mediagate_server.replicate.streams import DoneStreams, OpenStream
 from mediagate_server.replicate.transport import FILE, TIMER
 from mediagate_server.worker_processes import WorkerProcesses
 
@@ -79,6 +79,7 @@ class ReplicateClient(Upstream):
             None, connect=settings.connect_timeout, pool=settings.connect_timeout
         )
         self._silence = Silence(settings.stream_idle_timeout)
+        self._done = DoneStreams()
         self._workers = workers
         self._open = AsyncExitStack()
         self._connection: Connection
@@ -94,6 +95,7 @@ class ReplicateClient(Upstream):
         self._large = LargeBodies(folder, workers)
         connection = connect(self._settings, self._large)
         self._connection = await self._open.enter_async_context(connection)
+        self._open.callback(self._done.close)
         return self
 
     async def __aexit__(
@@ -214,6 +216,7 @@ class ReplicateClient(Upstream):
             self._settings,
             self._silence,
             self._share,
+            self._done,
         )
 
     async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Body:

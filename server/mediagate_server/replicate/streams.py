@@ -5,6 +5,7 @@ Which hosts may be asked is decided in `addresses.py` before this is called.
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import cast
 
@@ -14,13 +15,22 @@ from yarl import URL
 from mediagate_server import caller
 from mediagate_server.loop_share import LoopShare
 from mediagate_server.replicate.events import EventParser, EventTooLarge
-from mediagate_server.replicate.port import EventStream, NoAnswer, Refusal, Refused, TakesEvents
+from mediagate_server.replicate.port import (
+    DoneEvent,
+    EventStream,
+    NoAnswer,
+    Refusal,
+    Refused,
+    TakesEvents,
+)
 from mediagate_server.replicate.pushing import PushingHandler
 from mediagate_server.replicate.refusals import failure_of, unanswered
 from mediagate_server.replicate.settings import ReplicateSettings
 from mediagate_server.replicate.silence import Silence
 
 _LARGEST_ERROR = 64 * 1024
+_END_SECONDS = 1.0
+"""In which the end of a body comes behind its last event."""
 _MOST_AT_ONCE = 32 * 1024
 """Bytes that are parsed within half a millisecond; of tokens there are seldom so many waiting."""
 
@@ -28,11 +38,16 @@ _MOST_AT_ONCE = 32 * 1024
 class OpenStream:
     """See `port.Upstream.stream`. Leaving it closes the connection at once, read or not.
 
+    Where upstream has said that the stream is done, the end of the body is on its way: the
+    connection is kept for it, and serves the next stream. To make one costs more than a token.
+
     No generator: a thousand silent streams may be open, and each would keep its frame.
     """
 
     __slots__ = (
+        "_done",
         "_last_event_id",
+        "_opened",
         "_response",
         "_session",
         "_settings",
@@ -49,14 +64,17 @@ class OpenStream:
         settings: ReplicateSettings,
         silence: Silence,
         share: LoopShare,
+        done: "DoneStreams",
     ) -> None:
         self._share = share
+        self._done = done
         self._session = session
         self._url = url
         self._last_event_id = last_event_id
         self._settings = settings
         self._silence = silence
         self._response: aiohttp.ClientResponse | None = None
+        self._opened: OpenedStream | None = None
 
     async def __aenter__(self) -> EventStream:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
@@ -73,7 +91,10 @@ class OpenStream:
         except BaseException:
             self._close()
             raise
-        return OpenedStream(response, self._silence, self._share, self._settings.max_event_bytes)
+        self._opened = OpenedStream(
+            response, self._silence, self._share, self._settings.max_event_bytes
+        )
+        return self._opened
 
     async def __aexit__(
         self,
@@ -81,7 +102,11 @@ class OpenStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close()
+        response = self._response
+        if kind is None and response and self._opened and self._opened.is_done:
+            self._done.keep(response)
+        else:
+            self._close()
 
     def _close(self) -> None:
         if self._response is not None:
@@ -118,6 +143,33 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         raise NoAnswer("the stream's address answers something else", http_status=response.status)
 
 
+class DoneStreams:
+    """Streams whose last event has come, for as long as the end of the body is on its way."""
+
+    def __init__(self) -> None:
+        self._closing: dict[aiohttp.ClientResponse, asyncio.TimerHandle] = {}
+
+    def keep(self, response: aiohttp.ClientResponse) -> None:
+        """Until the body ends, when aiohttp takes the connection back, or does not in time."""
+        loop = asyncio.get_running_loop()
+        self._closing[response] = loop.call_later(_END_SECONDS, self._close, response)
+        response.content.on_eof(partial(self._forget, response))
+
+    def close(self) -> None:
+        """Close all of them, at the end of the client."""
+        for response in tuple(self._closing):
+            self._close(response)
+
+    def _close(self, response: aiohttp.ClientResponse) -> None:
+        self._forget(response)
+        response.close()
+
+    def _forget(self, response: aiohttp.ClientResponse) -> None:
+        closing = self._closing.pop(response, None)
+        if closing is not None:
+            closing.cancel()
+
+
 class OpenedStream:
     """The body of an open stream, handed on as it comes; see `port.EventStream`.
 
@@ -137,6 +189,7 @@ class OpenedStream:
         "_silence",
         "_take",
         "_tenant",
+        "is_done",
         "last",
     )
 
@@ -162,6 +215,8 @@ class OpenedStream:
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._failure: Exception | None = None
         self._take: TakesEvents
+        self.is_done = False
+        """Upstream has said that nothing will follow."""
         self.last = self._loop.time()
 
     async def into(self, take: TakesEvents) -> None:
@@ -234,6 +289,7 @@ class OpenedStream:
         """Take what has come; whether that was all that is wanted."""
         batch = self._parser.feed(read)
         if batch and self._take(batch):
+            self.is_done = isinstance(batch[-1], DoneEvent)
             self._over()
             return True
         return False
