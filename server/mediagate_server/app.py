@@ -424,6 +424,7 @@ class Gate:
     def _chain(self, *, sandboxed: bool) -> Chain:
         admission = Admission(lambda: self._configuration.current.max_open_rpcs)
         telemetry.rpcs_open.set_function(lambda: admission.open)
+        self._share.is_open_beside = admission.is_open_beside
         concerns = (
             self._observe,
             self._errors,
@@ -431,7 +432,7 @@ class Gate:
             admission,
             RateLimit(self._limits.requests_per_minute),
             Receive(self._share, seconds=self._configuration.current.receive_timeout),
-            WorkLimit(STORE_METHODS),
+            WorkLimit(self._share, STORE_METHODS),
             Metering(),
             Validate(allow_http_loopback=sandboxed, webhooks=self._reach, share=self._share),
         )

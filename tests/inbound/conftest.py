@@ -72,7 +72,7 @@ async def start() -> AsyncIterator[Start]:
                     admission,
                     RateLimit(lambda _: requests_per_minute(), clock),
                     receive or Receive(LoopShare()),
-                    WorkLimit(limited, MOST_AT_WORK),
+                    WorkLimit(LoopShare(), limited, MOST_AT_WORK),
                     Metering(),
                     Validate(),
                 ],

@@ -84,3 +84,26 @@ async def test_short_steps_are_apart_while_others_are_there() -> None:
     await share.turn("a", 0.002)
     assert share.delay("a") == pytest.approx(0.002)
     assert share.delay("b") == 0
+
+
+def test_whoever_waits_for_an_answer_is_there() -> None:
+    """A reader of a stream makes no requests, and feels the loop most."""
+    share = share_of_two(clock := Clock())
+    clock.now += 2 * PRESENT
+    share.see("a")
+    assert not share.others_than("a")
+    share.is_open_beside = lambda tenant: tenant == "a"
+    assert share.others_than("a")
+    assert share.others_than("b")  # It was "a" that has just called.
+
+
+def test_who_called_last_and_who_before() -> None:
+    share = LoopShare(clock := Clock())
+    for name in ("a", "b", "a", "a"):
+        share.see(name)
+    assert share.others_than("a")
+    clock.now += PRESENT / 2
+    share.see("a")
+    clock.now += PRESENT / 2
+    assert not share.others_than("a")
+    assert share.others_than("b")

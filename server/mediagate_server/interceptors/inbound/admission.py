@@ -46,6 +46,10 @@ class Admission:
             )
         return self._admitted(tenant, call, proceed)
 
+    def is_open_beside(self, tenant: str) -> bool:
+        """Whether any tenant but this one has an rpc that is open."""
+        return self.open > self._held.get(tenant, 0) + self._held.get(_ANYBODY, 0)
+
     async def _admitted(self, tenant: str, call: Call, proceed: Proceed) -> bytes | None:
         self.open += 1
         self._held[tenant] = self._held.get(tenant, 0) + 1

@@ -21,6 +21,8 @@ from mediagate_server.loop_share import MOST_AT_ONCE, LoopShare
 
 MOST_RECEIVING: Final = 16
 """Messages of one tenant that are received at the same time."""
+CALL_SECONDS: Final = 0.0005
+"""By which two calls of one tenant are apart while another tenant is there, whatever they ask."""
 RECEIVE_SECONDS: Final = 60.0
 """In which a message has to come whole, at 70 KB/s for the largest."""
 
@@ -55,6 +57,7 @@ class Receive:
         tenant = call.caller.tenant
         async with self._place(tenant, call.method):
             size = await self._receive(call)
+            await self._share.turn(tenant, CALL_SECONDS)
             if size > MOST_AT_ONCE:
                 with await self._share.step(tenant):
                     call.decode()

@@ -14,11 +14,15 @@ from collections.abc import Awaitable, Collection
 from typing import Final
 
 from mediagate_server.interceptors.inbound.call import Call, Proceed
+from mediagate_server.loop_share import LoopShare
 
 MOST_AT_WORK: Final = 2
 """Of one tenant: one is shown while another is read. The store reads lists in one thread, so that
 more of them would be done no sooner, and another tenant's call would be behind each of them.
 """
+
+READ_SECONDS: Final = 0.002
+"""By which two of them are apart while another tenant is there."""
 
 
 class WorkLimit:
@@ -27,7 +31,8 @@ class WorkLimit:
     Tenants are those that are configured: their number is bounded.
     """
 
-    def __init__(self, paths: Collection[str], most: int = MOST_AT_WORK) -> None:
+    def __init__(self, share: LoopShare, paths: Collection[str], most: int = MOST_AT_WORK) -> None:
+        self._share: Final = share
         self._paths: Final = frozenset(paths)
         self._most: Final = most
         self._tenants: dict[str, asyncio.Semaphore] = {}
@@ -40,9 +45,11 @@ class WorkLimit:
         places = self._tenants.get(tenant)
         if places is None:
             places = self._tenants[tenant] = asyncio.Semaphore(self._most)
-        return _in_place(places, call, proceed)
+        return self._in_place(tenant, places, call, proceed)
 
-
-async def _in_place(places: asyncio.Semaphore, call: Call, proceed: Proceed) -> bytes | None:
-    async with places:
-        return await proceed(call)
+    async def _in_place(
+        self, tenant: str, places: asyncio.Semaphore, call: Call, proceed: Proceed
+    ) -> bytes | None:
+        async with places:
+            await self._share.turn(tenant, READ_SECONDS)
+            return await proceed(call)
