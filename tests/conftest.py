@@ -1,5 +1,6 @@
 """What every room's tests may ask for: tools that must be there, a gate that runs, the seed."""
 
+import logging
 import os
 import random
 import shutil
@@ -8,6 +9,7 @@ from typing import NoReturn
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.gate import Gate, running_gate
 
@@ -36,6 +38,17 @@ def pytest_report_header() -> str:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     random.seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    """Logging is configured for the whole process: what a test sets ends with it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -112,17 +112,13 @@ async def test_a_refused_call(start: Start) -> None:
 async def test_the_access_line_follows_the_level_as_it_is_set(start: Start) -> None:
     """While the gate serves: its logger is kept only for as long as nothing is configured anew."""
     gate = await start(Texts())
-    before = structlog.get_config()["wrapper_class"]
     told = []
-    try:
-        for level in (logging.INFO, logging.ERROR, logging.INFO):
-            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-            with capture_logs() as lines:
-                await texts(gate).GenerateText(text_pb2.GenerateTextRequest(prompt=PROMPT))
-                await gate.observe.idle()
-            told.append(len(lines))
-    finally:
-        structlog.configure(wrapper_class=before)
+    for level in (logging.INFO, logging.ERROR, logging.INFO):
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+        with capture_logs() as lines:
+            await texts(gate).GenerateText(text_pb2.GenerateTextRequest(prompt=PROMPT))
+            await gate.observe.idle()
+        told.append(len(lines))
     assert told == [1, 0, 1]
 
 
