@@ -40,7 +40,7 @@ def open_gate(tmp_path: Path) -> Opener:
     async def opener(
         url: str, *, clock: Clock | None = None, **more: Any
     ) -> AsyncIterator[tuple[Stubs, Gate]]:
-        if "public_url" in more:
+        if {"public_url", "upstream"} & more.keys():  # Either opens the web port.
             more.setdefault("web_address", "127.0.0.1:0")
         settings = Settings(
             grpc_address="127.0.0.1:0",
