@@ -125,7 +125,7 @@ LOW_CREDIT = (
             },
             30.0,
         ),
-        (b"", {"Retry_After": "Mon, 99 Foo 99999 99:99:99 XXX", "Date": "yesterday"}, None),
+        (b"", {"Retry_After": "Mon, 99 Foo 99999 99:99:99 ZZZ", "Date": "yesterday"}, None),
         (b"", {"Retry_After": "-5", "Date": ""}, None),
         (b'{"retry_after":[5],"detail":{"resets in":"~5s"}}', {"Retry_After": "1e999"}, None),
         (b"<html>", {"ratelimit_reset": "9"}, 9.0),
