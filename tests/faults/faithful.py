@@ -21,6 +21,7 @@ from mediagate.v1 import (
     text_pb2_grpc,
     video_pb2_grpc,
 )
+from tests.rpc.asking import wait_until
 from tests.rpc.tenants import channel_of
 
 from .asked import Asked
@@ -121,27 +122,9 @@ class Faithful:
     ) -> generation_pb2.Generation:
         """A generation once this holds for it, also long after its end."""
         found: generation_pb2.Generation = await self._until_answered(
-            lambda: self._watch_until(name, holds)
+            lambda: wait_until(self._generations, name, holds)
         )
         return found
-
-    async def _watch_until(
-        self, name: str, holds: Callable[[generation_pb2.Generation], bool]
-    ) -> generation_pb2.Generation:
-        changes = self._generations.WatchGenerations(
-            generations_pb2.WatchGenerationsRequest(), wait_for_ready=True
-        )
-        await changes.initial_metadata()  # From now on no change is missed.
-        request = generations_pb2.GetGenerationRequest(id=name)
-        try:
-            while True:
-                answer = await self._generations.GetGeneration(request, wait_for_ready=True)
-                found: generation_pb2.Generation = answer.generation
-                if holds(found):
-                    return found
-                await changes.read()
-        finally:
-            changes.cancel()
 
     async def all_generations(self) -> list[generation_pb2.Generation]:
         """All that the gate knows, at their ends."""

@@ -1,9 +1,12 @@
 """What tests ask of a gate and of the sandbox behind it."""
 
+from __future__ import annotations
+
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-from mediagate.v1 import generation_pb2, generations_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc
 from mediagate_sandbox.control import SandboxControl
 from mediagate_sandbox.server import Sandbox
 
@@ -35,3 +38,24 @@ async def ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
         generations_pb2.WaitGenerationRequest(id=generation_id)
     )
     return answer.generation
+
+
+async def wait_until(
+    generations: generations_pb2_grpc.GenerationServiceAsyncStub,
+    generation_id: str,
+    condition: Callable[[generation_pb2.Generation], bool],
+) -> generation_pb2.Generation:
+    """The generation once the condition holds for it, also long after its end."""
+    changes: Any = generations.WatchGenerations(
+        generations_pb2.WatchGenerationsRequest(), wait_for_ready=True
+    )
+    await changes.initial_metadata()  # From now on no change is missed.
+    request = generations_pb2.GetGenerationRequest(id=generation_id)
+    try:
+        while True:
+            answer = await generations.GetGeneration(request, wait_for_ready=True)
+            if condition(answer.generation):
+                return answer.generation
+            await changes.read()
+    finally:
+        changes.cancel()

@@ -9,7 +9,6 @@ import pytest
 from mediagate.v1 import (
     audio_pb2,
     generation_pb2,
-    generations_pb2,
     image_pb2,
     medium_pb2,
     options_pb2,
@@ -19,7 +18,7 @@ from mediagate.v1 import (
 from mediagate_sandbox.server import Sandbox
 from mediagate_server import telemetry
 
-from .asking import QUICK, bill, order
+from .asking import QUICK, bill, order, wait_until
 from .failures import reason_of, retry_after
 from .gates import Opener, Stubs
 
@@ -162,14 +161,6 @@ async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
     assert len((await bill(sandbox))["entries"]) == 1
 
 
-async def found(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
-    """The generation as it stands."""
-    request = generations_pb2.GetGenerationRequest(id=generation_id)
-    answer = await stubs.generations.GetGeneration(request)
-    generation: generation_pb2.Generation = answer.generation
-    return generation
-
-
 @pytest.mark.parametrize("lag", [0, 700, 4_500])
 async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarmed(
     sandbox: Sandbox, open_gate: Opener, lag: int
@@ -194,9 +185,10 @@ async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarm
         overruns = lag > 2_000
         billed = await bill(sandbox)
         assert len(billed["entries"]) == 1 + overruns
-        while overruns and not done.attempts[0].prediction_id:
-            await asyncio.sleep(0.1)
-            done = await found(stubs, done.id)
+        if overruns:
+            done = await wait_until(
+                stubs.generations, done.id, lambda it: bool(it.attempts[0].prediction_id)
+            )
         assert telemetry.attempts_overrun._value.get() - before == overruns
         held = [one.prediction_id for one in done.attempts]
         assert sorted(held) == sorted(entry["id"] for entry in billed["entries"])

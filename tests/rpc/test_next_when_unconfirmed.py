@@ -12,7 +12,7 @@ from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, image_pb2, o
 from mediagate_sandbox.server import Sandbox
 from mediagate_server import telemetry
 
-from .asking import QUICK, bill, order
+from .asking import QUICK, bill, order, wait_until
 from .failures import reason_of
 from .gates import Opener, Stubs
 
@@ -48,12 +48,11 @@ def request(**more: Any) -> image_pb2.GenerateImageRequest:
 
 async def settled(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
     """The generation once none of its attempts is in doubt any more."""
-    asked = generations_pb2.GetGenerationRequest(id=generation_id)
-    while True:
-        found = (await stubs.generations.GetGeneration(asked)).generation
-        if all(one.state != Tried.STATE_UNCONFIRMED for one in found.attempts):
-            return found
-        await asyncio.sleep(0.1)
+
+    def is_settled(found: generation_pb2.Generation) -> bool:
+        return all(one.state != Tried.STATE_UNCONFIRMED for one in found.attempts)
+
+    return await wait_until(stubs.generations, generation_id, is_settled)
 
 
 async def test_the_next_model_answers_and_the_first_is_found_absent_later(
@@ -207,7 +206,7 @@ async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
 
 @pytest.mark.parametrize("ends_by", ["a cancel", "its caller, who leaves"])
 async def test_the_end_of_the_whole_stops_the_first_attempt_as_well(
-    sandbox: Sandbox, open_gate: Opener, ends_by: str
+    sandbox: Sandbox, open_gate: Opener, monkeypatch: pytest.MonkeyPatch, ends_by: str
 ) -> None:
     """Found, and running on, while the second is still in doubt: it is not waited for that."""
     first, second = ({"on": "create", "model": model} for model in CHAIN[:2])
@@ -222,28 +221,24 @@ async def test_the_end_of_the_whole_stops_the_first_attempt_as_well(
     asked.prompt = "[[hang]] A cat"
     asked.wait.FromSeconds(600)
     settings = {**PERMITTED, "absent_margin": 60.0}
-    before = telemetry.attempts_adopted.labels("list")._value.get()
+    is_found = asyncio.Event()
+    monkeypatch.setattr(telemetry.attempts_adopted.labels("list"), "inc", is_found.set)
     async with open_gate(sandbox.url, **settings) as (stubs, _):
         call = stubs.image.GenerateImage(asked)
+        await is_found.wait()
         everything = generations_pb2.ListGenerationsRequest()
-        while True:
-            generations = (await stubs.generations.ListGenerations(everything)).generations
-            if telemetry.attempts_adopted.labels("list")._value.get() > before:
-                break
-            await asyncio.sleep(0.1)
-        (begun,) = generations
+        (begun,) = (await stubs.generations.ListGenerations(everything)).generations
         if ends_by != "a cancel":
             call.cancel()
         else:
             await stubs.generations.CancelGeneration(
                 generations_pb2.CancelGenerationRequest(id=begun.id)
             )
-        wanted = generations_pb2.GetGenerationRequest(id=begun.id)
-        while True:
-            found = (await stubs.generations.GetGeneration(wanted)).generation
-            if found.attempts[0].state != Tried.STATE_UNCONFIRMED:
-                break
-            await asyncio.sleep(0.1)
+        found = await wait_until(
+            stubs.generations,
+            begun.id,
+            lambda it: it.attempts[0].state != Tried.STATE_UNCONFIRMED,
+        )
     assert [one.state for one in found.attempts] == [
         Tried.STATE_CANCELLED,
         Tried.STATE_UNCONFIRMED,
