@@ -30,6 +30,8 @@ class ScriptedUpstream:
     gets: list[Answer] = field(default_factory=list)
     streams: list[Answer] = field(default_factory=list)
     posted: list[dict[str, Any]] = field(default_factory=list)
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    """Of what was posted."""
     headers: list[dict[str, str]] = field(default_factory=list)
     last_event_ids: list[str | None] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,7 +53,15 @@ class ScriptedUpstream:
         self.headers.append(dict(request.headers))
         number = len(self.posted)
         request[NAMED] = ID if number == 1 else f"{ID}{number}"
-        return await self._next(self.creates)(request)
+        answer = self._next(self.creates)
+        async with self.news:
+            self.news.notify_all()
+        return await answer(request)
+
+    async def received(self, creates: int) -> None:
+        """Wait until so many creates have come."""
+        async with self.news:
+            await self.news.wait_for(lambda: len(self.posted) >= creates)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """GET of a prediction."""

@@ -5,50 +5,26 @@ yet is not sent.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import ParseDict
 
-from mediagate.v1 import (
-    audio_pb2,
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    models_pb2,
-    options_pb2,
-    safety_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2
 from mediagate_server.app import Gate
 
 from .asking import ended
 from .clocks import Advanced
 from .gates import Opener, Stubs
-from .scripted import Answer, ScriptedUpstream, prediction, says
-from .test_stream_model import STREAMING
-from .uploading import until
+from .paid_methods import CALLS, runs
+from .scripted import Answer, ScriptedUpstream, says
 
 State = generation_pb2.Generation
 GRACE = 15.0
-LONG = Duration(seconds=60)
-METRICS = {"input_token_count": 12, "output_token_count": 34, "predict_time": 1.25}
-
-CALLS: dict[str, tuple[str, Any]] = {
-    "StreamText": ("text", text_pb2.StreamTextRequest(prompt="x")),
-    "GenerateText": ("text", text_pb2.GenerateTextRequest(prompt="x")),
-    "GenerateImage": ("image", image_pb2.GenerateImageRequest(prompt="x")),
-    "GenerateVideo": ("video", video_pb2.GenerateVideoRequest(prompt="x", wait=LONG)),
-    "GenerateAudio": ("audio", audio_pb2.GenerateAudioRequest(prompt="x")),
-    "CheckSafety": ("safety", safety_pb2.CheckSafetyRequest(content="x")),
-    "RunModel": ("models", ParseDict({"model": "o/n"}, models_pb2.RunModelRequest(wait=LONG))),
-    "StreamModel": ("models", models_pb2.StreamModelRequest(model="o/n")),
-}
-"""Every paid rpc, with the stub that has it and a request that waits."""
 
 
 class Caller:
@@ -79,6 +55,20 @@ class Caller:
         self.call.cancel()
         await self._gate._observe.idle()
 
+    async def leave_queued(self, name: str) -> None:
+        """The same while its second create waits for its turn."""
+        while (await self.state(name)).attempts[-1].ordinal < 2:
+            pass
+        await self.leave()
+
+    async def return_late(self, name: str, clock: Advanced) -> None:
+        """Call again in the last moment of the grace, until it is no longer counted."""
+        grace = clock.timer_of(GRACE)
+        clock.advance(GRACE - 0.1)
+        assert await self.begin() == name
+        while not grace.cancelled:
+            await self.state(name)
+
     async def state(self, name: str) -> generation_pb2.Generation:
         """The generation as it stands."""
         asked = generations_pb2.GetGenerationRequest(id=name)
@@ -87,19 +77,6 @@ class Caller:
     async def _listed(self) -> list[generation_pb2.Generation]:
         asked = generations_pb2.ListGenerationsRequest()
         return list((await self.stubs.generations.ListGenerations(asked)).generations)
-
-
-def runs(upstream: ScriptedUpstream) -> None:
-    """Whatever is made runs until somebody cancels it."""
-    upstream.models["o/n"] = STREAMING
-    upstream.creates = [says(prediction(upstream, "processing"), 201)]
-    upstream.gets = [says(prediction(upstream, "processing"))]
-    upstream.streams = [says({}, 404)]
-
-
-async def sent(upstream: ScriptedUpstream, number: int) -> None:
-    """Until so many creates have come."""
-    await until(lambda: len(upstream.posted) >= number)
 
 
 @pytest.mark.parametrize("method", CALLS)
@@ -112,7 +89,7 @@ async def test_unset_is_fifteen_seconds(
     async with open_gate(scripted.url, clock=clock) as (stubs, gate):
         caller = Caller(stubs, gate, method)
         name = await caller.begin()
-        await sent(scripted, 1)
+        await scripted.received(1)
         await caller.leave()
         clock.advance(GRACE - 0.1)
         assert (await caller.state(name)).state in (State.STATE_STARTING, State.STATE_RUNNING)
@@ -130,7 +107,7 @@ async def test_zero_is_at_once(scripted: ScriptedUpstream, open_gate: Opener, me
     async with open_gate(scripted.url, clock=Advanced()) as (stubs, gate):
         caller = Caller(stubs, gate, method, disconnect_grace=Duration())
         await caller.begin()
-        await sent(scripted, 1)
+        await scripted.received(1)
         await caller.leave()
         async with asyncio.timeout(20):
             await scripted.cancelled.wait()
@@ -146,13 +123,9 @@ async def test_who_comes_back_within_it_has_what_was_begun(
     async with open_gate(scripted.url, clock=clock) as (stubs, gate):
         caller = Caller(stubs, gate, method)
         name = await caller.begin()
-        await sent(scripted, 1)
+        await scripted.received(1)
         await caller.leave()
-        grace = clock.timer_of(GRACE)
-        clock.advance(GRACE - 0.1)
-        assert await caller.begin() == name
-        while not grace.cancelled:
-            await caller.state(name)
+        await caller.return_late(name, clock)
         clock.advance(GRACE * 2)
         await caller.state(name)
         assert not scripted.cancelled.is_set()
@@ -165,26 +138,32 @@ def throttled() -> Answer:
     return says({"detail": "Request was throttled."}, 429, {"Retry-After": "1"})
 
 
+@asynccontextmanager
+async def left_queued(
+    scripted: ScriptedUpstream, open_gate: Opener, method: str
+) -> AsyncIterator[tuple[Caller, str, Advanced]]:
+    """One who left before its create's turn, its generation's id, and another who took the turn."""
+    runs(scripted, throttled())
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        caller, other = Caller(stubs, gate, method), Caller(stubs, gate, method)
+        name = await caller.begin()
+        await caller.leave_queued(name)
+        await other.begin()
+        await scripted.received(2)
+        yield caller, name, clock
+        other.call.cancel()
+
+
 @pytest.mark.parametrize("method", CALLS)
 async def test_what_waits_is_not_sent_while_nobody_is_there(
     scripted: ScriptedUpstream, open_gate: Opener, method: str
 ) -> None:
     """Its turn goes to others; at the grace's end it is over, and nothing was paid."""
-    runs(scripted)
-    scripted.creates = [throttled(), *scripted.creates]
-    clock = Advanced()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
-        caller, other = Caller(stubs, gate, method), Caller(stubs, gate, method)
-        name = await caller.begin()
-        while (await caller.state(name)).attempts[-1].ordinal < 2:
-            pass
-        await caller.leave()
-        await other.begin()
-        await sent(scripted, 2)
+    async with left_queued(scripted, open_gate, method) as (caller, name, clock):
         assert (await caller.state(name)).state == State.STATE_QUEUED
         clock.advance(GRACE)
-        made = await ended(stubs, name)
-        other.call.cancel()
+        made = await ended(caller.stubs, name)
     assert made.state == State.STATE_CANCELLED
     assert made.cost.usd_nanos == 0
     assert not any(attempt.prediction_id for attempt in made.attempts)
@@ -196,46 +175,28 @@ async def test_what_waits_is_sent_once_somebody_is_back(
     scripted: ScriptedUpstream, open_gate: Opener, method: str
 ) -> None:
     """After its turn had come and gone."""
-    runs(scripted)
-    scripted.creates = [throttled(), *scripted.creates]
-    clock = Advanced()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
-        caller, other = Caller(stubs, gate, method), Caller(stubs, gate, method)
-        name = await caller.begin()
-        while (await caller.state(name)).attempts[-1].ordinal < 2:
-            pass
-        await caller.leave()
-        grace = clock.timer_of(GRACE)
-        await other.begin()
-        await sent(scripted, 2)
-        clock.advance(GRACE - 0.1)
-        assert await caller.begin() == name
-        while not grace.cancelled:
-            await caller.state(name)
-        await sent(scripted, 3)
+    async with left_queued(scripted, open_gate, method) as (caller, name, clock):
+        await caller.return_late(name, clock)
+        await scripted.received(3)
         clock.advance(GRACE * 2)
         await caller.state(name)
         assert not scripted.cancelled.is_set()
         caller.call.cancel()
-        other.call.cancel()
 
 
 async def test_what_nobody_has_to_wait_for_is_sent_all_the_same(
     scripted: ScriptedUpstream, open_gate: Opener
 ) -> None:
     """DETACH, and an answer before the end: neither needs a caller."""
-    runs(scripted)
-    scripted.creates = [throttled(), *scripted.creates]
+    runs(scripted, throttled())
     clock = Advanced()
     async with open_gate(scripted.url, clock=clock) as (stubs, gate):
         detached = options_pb2.ON_DISCONNECT_DETACH
         caller = Caller(stubs, gate, "GenerateImage", on_disconnect=detached)
         name = await caller.begin()
-        while (await caller.state(name)).attempts[-1].ordinal < 2:
-            pass
-        await caller.leave()
+        await caller.leave_queued(name)
         clock.advance(GRACE - 0.1)
-        await sent(scripted, 2)
+        await scripted.received(2)
     assert not scripted.cancelled.is_set()
 
 

@@ -21,7 +21,6 @@ from .gates import Opener, Stubs
 from .scripted import ID, ScriptedUpstream, says
 from .tenants import channel_of, tenant
 from .test_budgets import budget
-from .uploading import until
 
 State = generation_pb2.Generation
 POOR = tenant("poor", budgets=(budget("none", 0),))
@@ -220,11 +219,11 @@ async def test_who_is_refused_leaves_the_probe(
     async with callers(open_gate, scripted, 600) as tenants:
         for _ in range(2):
             await tenants.ask("well", **none)
-        await until(lambda: len(scripted.posted) == 2)
+        await scripted.received(2)
         while await tenants.refused("poor", **none) == "CIRCUIT_OPEN":
             pass
         for _ in range(5):
             assert await tenants.refused("poor", **none) == "BUDGET_EXCEEDED"
         made = await tenants.ask("well", **none)
-        await until(lambda: len(scripted.posted) == 3)
+        await scripted.received(3)
         assert made.generation.id

@@ -9,9 +9,10 @@ from mediagate.v1 import generation_pb2, generations_pb2
 from .asking import ended
 from .clocks import Advanced
 from .gates import Opener
+from .paid_methods import CALLS, runs
 from .scripted import ScriptedUpstream, prediction, says
-from .test_disconnect_grace import CALLS, METRICS, runs, sent
 
+METRICS = {"input_token_count": 12, "output_token_count": 34, "predict_time": 1.25}
 State = generation_pb2.Generation
 UNARY = [method for method in CALLS if not method.startswith("Stream")]
 
@@ -26,7 +27,7 @@ async def test_the_answer_is_the_generation_as_it_stands(
     async with open_gate(scripted.url, clock=clock) as (stubs, gate):
         service, request = CALLS[method]
         call: Any = getattr(getattr(stubs, service), method)(request, timeout=5.0)
-        await sent(scripted, 1)
+        await scripted.received(1)
         clock.advance(4.0)
         assert not call.done()
         clock.advance(0.8)

@@ -67,9 +67,7 @@ async def test_a_crowd_behind_one_refusal_sends_one_probe(
     """Ten that come while the account waits add no POST: one probe, and then one each."""
     scripted.creates = [says(LIMIT, 429), says(DONE, 201)]
     first = asyncio.ensure_future(stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="1")))
-    async with asyncio.timeout(10):
-        while not scripted.posted:  # noqa: ASYNC110 - it is the server's list
-            await asyncio.sleep(0)
+    await scripted.received(1)
     crowd = [
         stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt=f"Hello {n}"))
         for n in range(10)
@@ -104,9 +102,7 @@ async def test_low_credit_is_waited_for_at_its_own_rate(
     for number in range(4):
         request = text_pb2.GenerateTextRequest(prompt=f"Hello {number}", wait=Duration())
         names.append((await stubs.text.GenerateText(request)).generation.id)
-        async with asyncio.timeout(10):
-            while not scripted.posted:  # noqa: ASYNC110 - it is the server's list
-                await asyncio.sleep(0)
+        await scripted.received(1)
     waits: list[float] = []
     async with asyncio.timeout(4):
         while sorted(waits) != waits or len(waits) < 4:
