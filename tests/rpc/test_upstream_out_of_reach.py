@@ -1,8 +1,5 @@
 """No connection to upstream comes about: callers are told soon, and alike by every rpc."""
 
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -17,39 +14,10 @@ from mediagate.v1 import (
     safety_pb2,
     text_pb2,
 )
+from tests.unreachable import black_hole, refused, silent
 
 from .failures import reason_of, retry_after
 from .gates import Opener, Stubs
-
-
-@contextmanager
-def refused() -> Iterator[str]:
-    """Nobody listens there."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-
-
-@contextmanager
-def no_tls() -> Iterator[str]:
-    """Connections come about, and no TLS."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"https://127.0.0.1:{listening.getsockname()[1]}"
-
-
-@contextmanager
-def black_hole() -> Iterator[str]:
-    """Neither taken nor refused."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        waiting = [socket.socket() for _ in range(8)]
-        for one in waiting:
-            one.settimeout(0)
-            one.connect_ex(listening.getsockname())
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        for one in waiting:
-            one.close()
 
 
 async def read(call: Any) -> None:
@@ -82,13 +50,15 @@ def calls(stubs: Stubs) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("place", "connect", "tries"), [(refused, 3.0, 3), (black_hole, 1.5, 1), (no_tls, 1.5, 1)]
+    ("place", "scheme", "connect", "tries"),
+    [(refused, "http", 3.0, 3), (black_hole, "http", 1.5, 1), (silent, "https", 1.5, 1)],
 )
 async def test_every_rpc_says_so_alike(
-    open_gate: Opener, place: Any, connect: float, tries: int
+    open_gate: Opener, place: Any, scheme: str, connect: float, tries: int
 ) -> None:
     """A connection that is refused at once is tried for again, one that takes long is not."""
-    with place() as url:
+    with place() as address:
+        url = f"{scheme}://{address}"
         async with open_gate(url, upstream_connect_timeout=connect) as (stubs, _):
             outcomes = [await told(call) for call in calls(stubs)]
             listed = await stubs.generations.ListGenerations(
@@ -103,8 +73,8 @@ async def test_every_rpc_says_so_alike(
 
 async def test_a_watched_generation_says_the_same(open_gate: Opener) -> None:
     """It was accepted before anybody knew."""
-    with refused() as url:
-        async with open_gate(url) as (stubs, _):
+    with refused() as address:
+        async with open_gate(f"http://{address}") as (stubs, _):
             request = image_pb2.GenerateImageRequest(prompt="x", wait=Duration())
             begun = (await stubs.image.GenerateImage(request)).generation
             ended = await stubs.generations.WaitGeneration(
