@@ -10,9 +10,19 @@ from threading import Thread
 from typing import IO
 
 from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.server import SandboxSettings
 
 UNLIMITED = ("--creates-per-minute", "0", "--requests-per-minute", "0")
 AT_ONCE = ("--time-scale", "0", "--token-time-scale", "0", "--small-files")
+INSTANT = SandboxSettings(
+    port=0,
+    time_scale=0,
+    token_time_scale=0,
+    small_files=True,
+    creates_per_minute=None,
+    requests_per_minute=None,
+)
+"""The same two of a sandbox in this process."""
 
 
 @contextmanager

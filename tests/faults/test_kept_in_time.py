@@ -20,13 +20,14 @@ import pytest
 from pydantic import SecretStr
 
 from mediagate_sandbox.control import SandboxControl
-from mediagate_sandbox.server import Sandbox, SandboxSettings
+from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Gate
 from mediagate_server.config import Configuration, Settings
 from tests.rpc.clocks import Stepped
 from tests.rpc.gates import Stubs
 from tests.rpc.outages import HALF_LIFE, OUTAGE, PICTURE, shown, storage, until_asleep
 from tests.rpc.uploading import read_output
+from tests.sandboxes import INSTANT
 
 pytestmark = [pytest.mark.faults_full, pytest.mark.timeout(600)]
 
@@ -90,14 +91,7 @@ async def kept_by_half(
 @pytest.fixture
 async def upstream() -> AsyncIterator[Sandbox]:
     """A sandbox that holds nobody up."""
-    settings = SandboxSettings(
-        port=0,
-        time_scale=0,
-        small_files=True,
-        creates_per_minute=None,
-        requests_per_minute=None,
-    )
-    async with Sandbox(settings) as sandbox:
+    async with Sandbox(INSTANT) as sandbox:
         yield sandbox
 
 

@@ -16,11 +16,12 @@ from mediagate.v1 import (
     options_pb2,
     safety_pb2,
 )
-from mediagate_sandbox.server import Sandbox, SandboxSettings
+from mediagate_sandbox.server import Sandbox
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config.tenants import Budget
+from tests.sandboxes import INSTANT
 
 from .failures import reason_of
 from .gates import Opener, Stubs
@@ -32,14 +33,6 @@ ASSUMED = [
     for model in Catalog.load().models()
     if model.price.assumed and model.status is ModelStatus.LIVE
 ]
-AT_ONCE = SandboxSettings(
-    port=0,
-    time_scale=0,
-    token_time_scale=0,
-    creates_per_minute=None,
-    requests_per_minute=None,
-    small_files=True,
-)
 
 
 def call_of(model: Model, **options: Any) -> tuple[str, str, Any]:
@@ -74,7 +67,7 @@ def test_there_are_some() -> None:
 
 async def test_each_is_foreseen_bounded_and_settled(open_gate: Opener) -> None:
     """Told in the estimate, enough for a bound, and what it settles is no more than was held."""
-    async with Sandbox(AT_ONCE) as sandbox, open_gate(sandbox.url) as (stubs, _):
+    async with Sandbox(INSTANT) as sandbox, open_gate(sandbox.url) as (stubs, _):
         for model in ASSUMED:
             kind, method, request = call_of(model)
             asked = models_pb2.EstimateCostRequest(**{kind: request})

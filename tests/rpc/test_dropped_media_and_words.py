@@ -27,12 +27,13 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
-from mediagate_sandbox.server import Sandbox, SandboxSettings
+from mediagate_sandbox.server import Sandbox
 from mediagate_server.catalog.catalog import DEFAULTS, Catalog
 from mediagate_server.catalog.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import MediagateError
 from mediagate_server.services.asked import model_request
+from tests.sandboxes import INSTANT
 
 from .asking import bill
 from .failures import fields_of, reason_of
@@ -270,15 +271,7 @@ def input_of(sandbox: Sandbox, prediction_id: str) -> Any:
 async def test_what_is_run_without_a_name_got_all_of_it(open_gate: Opener, kind: str) -> None:
     """In earnest: one prediction for each that is taken, with everything in its input."""
     _, method, _ = KINDS[kind]
-    at_once = SandboxSettings(
-        port=0,
-        time_scale=0,
-        token_time_scale=0,
-        creates_per_minute=None,
-        requests_per_minute=None,
-        small_files=True,
-    )
-    async with Sandbox(at_once) as sandbox, open_gate(sandbox.url) as (stubs, _):
+    async with Sandbox(INSTANT) as sandbox, open_gate(sandbox.url) as (stubs, _):
 
         async def run(asked: dict[str, Any]) -> generation_pb2.Generation | None:
             request = request_of(kind, asked)

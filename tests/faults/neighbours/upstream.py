@@ -22,7 +22,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mediagate_sandbox.control import SandboxControl
-from mediagate_sandbox.server import Sandbox, SandboxSettings
+from mediagate_sandbox.server import Sandbox
+from tests.sandboxes import INSTANT
 
 from .hostile_models import BODIES, Prediction, file_of, model_document, stream_of
 
@@ -157,15 +158,7 @@ def _copy(lines: IO[str], file: Path) -> None:
 async def _serve() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    settings = SandboxSettings(
-        port=0,
-        time_scale=0,
-        token_time_scale=0,
-        small_files=True,
-        creates_per_minute=None,
-        requests_per_minute=None,
-    )
-    async with HostileUpstream(settings):
+    async with HostileUpstream(INSTANT):
         await stop.wait()
 
 
