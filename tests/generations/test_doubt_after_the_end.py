@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from datetime import datetime, timedelta
-from random import Random
 from typing import Any
 
 import pytest
@@ -13,10 +11,9 @@ import structlog
 
 from mediagate_server.catalog import price_json
 from mediagate_server.generations import work as stored_work
-from mediagate_server.generations.doors import Surroundings, Timing
+from mediagate_server.generations.doors import Timing
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.hashing import input_hash
-from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction, PredictionPage, PredictionStatus
 from mediagate_server.store.port import Store
@@ -29,12 +26,10 @@ from mediagate_server.store.records import (
     State,
 )
 from mediagate_server.store.sqlite.audit import SqliteAudit
-from tests.faults.simulation.chance import Chance
-from tests.faults.simulation.disk import DiskStore, new_disk
-from tests.faults.simulation.process import Clock
+from tests.faults.simulation.disk import DiskStore
 from tests.faults.simulation.upstream import BEGIN
-from tests.faults.simulation.virtual_time import VirtualLoop
 from tests.generations.surroundings import PRICE, Upstream, work
+from tests.generations.virtual_time import memory_store, run_in_virtual_time
 from tests.store.samples import made, moved, reservation
 
 MINUTES = 10 * 60
@@ -102,20 +97,12 @@ def in_virtual_time(upstream: Listing, act: Any) -> Any:
     """`act` with a store and the generations of a process on it."""
 
     async def run() -> Any:
-        def is_alive() -> bool:
-            return True
-
-        with closing(new_disk()) as disk:
-            store = DiskStore(disk, Chance(0), is_alive)
-            await store.__aenter__()
-            store._chance.quiet = True
+        async with memory_store(DiskStore, upstream) as (store, around):
             store.audit = SqliteAudit(store._writer, store._searches)
-            around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
-            around = replace(around, timing=Timing(reconcile=60))
-            return await act(store, Generations(around, max_in_flight=lambda _: 0))
+            hurried = replace(around, timing=Timing(reconcile=60))
+            return await act(store, Generations(hurried, max_in_flight=lambda _: 0))
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(run())
+    return run_in_virtual_time(run())
 
 
 def test_a_restart_does_not_prove_absent_what_runs() -> None:

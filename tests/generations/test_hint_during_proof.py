@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from datetime import timedelta
-from random import Random
 from typing import Any
 
 import pytest
 
-from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.work import Work
-from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.replicate.port import Prediction, PredictionStatus
 from mediagate_server.store.records import AttemptState, Generation
-from tests.faults.simulation.chance import Chance
-from tests.faults.simulation.disk import DiskStore, new_disk
-from tests.faults.simulation.process import Clock
+from tests.faults.simulation.disk import DiskStore
 from tests.faults.simulation.upstream import BEGIN
-from tests.faults.simulation.virtual_time import VirtualLoop
 from tests.generations.test_proof_of_absence import ANSWERS, CATALOG, CHAINS, Upstream
+from tests.generations.virtual_time import memory_store, run_in_virtual_time
 
 
 class Late(Upstream):
@@ -60,17 +54,8 @@ class SlowStore(DiskStore):
 
 async def told_meanwhile(seconds: float) -> Generation:
     """A picture within this timeout, as it is stored once the hint was taken."""
-
-    def is_alive() -> bool:
-        return True
-
-    with closing(new_disk()) as disk:
-        store = SlowStore(disk, Chance(0), is_alive)
+    async with memory_store(SlowStore, Late(1, ANSWERS["lost"])) as (store, around):
         store.proving = asyncio.get_running_loop().create_future()
-        await store.__aenter__()
-        store._chance.quiet = True
-        upstream = Late(1, ANSWERS["lost"])
-        around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
         async with Generations(around, max_in_flight=lambda _: 0) as generations:
 
             async def planned() -> Work:
@@ -91,8 +76,7 @@ def test_a_hint_during_the_proof_is_answered_once_its_prediction_is_settled(
     seconds: float,
 ) -> None:
     """Whether the next model takes over, or no time is left for it."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        record = runner.run(told_meanwhile(seconds))
+    record = run_in_virtual_time(told_meanwhile(seconds))
     assert record.attempts[0].prediction_id == "late"
     assert record.attempts[0].state is AttemptState.SUCCEEDED
     assert record.attempts[0].cost is not None

@@ -139,40 +139,43 @@ async def test_a_drain_does_not_wait_for_what_cannot_be_sent(tmp_path: Path) -> 
     assert kept.attempt.state is AttemptState.QUEUED
 
 
+async def declared_absent(store: SqliteStore) -> tuple[Callable[[], Awaitable[None]], str]:
+    """An attempt of a generation that failed: what settles it as found after all, and its id."""
+    record = made("a")
+    await store.accept(record, reservation(record), 0)
+    absent = replace(record.attempt, state=AttemptState.ABSENT, price=price_json.dumps(PRICE))
+    record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
+    await store.save(record)
+    kept: list[Callable[[], Awaitable[None]]] = []
+    roll = Roll(10.0, SystemClock(), Claims(store), ChangeFeed(store))
+    overruns = Overruns(around(store, Upstream()), roll, lambda _, act: kept.append(act))
+
+    def find() -> Awaitable[None]:
+        overruns.begin(absent, record, "late")
+        return kept.pop()()
+
+    return find, absent.id
+
+
 async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) -> None:
     """A sweep may have begun before it was settled, and find it after."""
     async with SqliteStore(tmp_path) as store:
-        record = made("a")
-        await store.accept(record, reservation(record), 0)
-        absent = replace(record.attempt, state=AttemptState.ABSENT, price=price_json.dumps(PRICE))
-        record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
-        await store.save(record)
-        kept: list[Callable[[], Awaitable[None]]] = []
-        roll = Roll(10.0, SystemClock(), Claims(store), ChangeFeed(store))
-        overruns = Overruns(around(store, Upstream()), roll, lambda _, act: kept.append(act))
+        find, absent_id = await declared_absent(store)
         for _ in range(2):
-            overruns.begin(absent, record, "late")
-            await asyncio.wait_for(kept.pop()(), 10)
-        settled = await store.entries(absent.id)
+            await asyncio.wait_for(find(), 10)
+        settled = await store.entries(absent_id)
     assert [line.amount_nanos for line in settled] == [5, 2_000_000]
 
 
 async def test_an_overrun_whose_store_is_anothers_ends(tmp_path: Path) -> None:
     """It is its new owner's to settle: this process would try every second until it ends."""
     async with Unwilling(tmp_path) as store:
-        record = made("a")
-        await store.accept(record, reservation(record), 0)
-        absent = replace(record.attempt, state=AttemptState.ABSENT, price=price_json.dumps(PRICE))
-        record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
-        await store.save(record)
-        kept: list[Callable[[], Awaitable[None]]] = []
-        roll = Roll(10.0, SystemClock(), Claims(store), ChangeFeed(store))
-        overruns = Overruns(around(store, Upstream()), roll, lambda _, act: kept.append(act))
-        overruns.begin(absent, record, "late")
+        find, absent_id = await declared_absent(store)
+        settling = find()
         store.refuses, store.refuses_as = True, StaleOwner()
         with pytest.raises(StaleOwner):
-            await asyncio.wait_for(kept.pop()(), 10)
-        assert [line.amount_nanos for line in await store.entries(absent.id)] == [5]
+            await asyncio.wait_for(settling, 10)
+        assert [line.amount_nanos for line in await store.entries(absent_id)] == [5]
 
 
 def test_json_is_told_once_though_its_end_is_written_twice() -> None:

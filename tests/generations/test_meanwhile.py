@@ -1,6 +1,8 @@
 """What happens to a generation while something else of it is being written."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from mediagate_server.catalog import price_json
 from mediagate_server.errors import Failure, Reason
 from mediagate_server.generations import settling
 from mediagate_server.generations.generations import Generations
+from mediagate_server.generations.submission import Submission
 from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import Prediction
@@ -41,13 +44,13 @@ class Held(SqliteStore):
         return await super().accept(*args, **more)
 
 
-@pytest.mark.parametrize("cancels", [True, False])
-async def test_who_leaves_while_it_is_accepted(tmp_path: Path, *, cancels: bool) -> None:
-    """The commit is not torn: it is accepted, and then ended unsent, or run, as was asked for."""
-    upstream = Upstream()
-    asked = replace(submission(1), cancel_on_leaving=cancels)
+@asynccontextmanager
+async def left_while_accepted(
+    folder: Path, upstream: Upstream, asked: Submission
+) -> AsyncIterator[tuple[SqliteStore, Generations, str]]:
+    """Of a caller that left while it was accepted: what runs, and its generation's id."""
     async with (
-        Held(tmp_path) as store,
+        Held(folder) as store,
         Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
         caller = asyncio.create_task(generations.start(asked, work))
@@ -59,7 +62,16 @@ async def test_who_leaves_while_it_is_accepted(tmp_path: Path, *, cancels: bool)
         async with asyncio.timeout(10):
             while (bound := await store.bound("local", asked.request_id)) is None:
                 pass
-        record = await generations.wait("local", bound.generation_id, 10)
+        yield store, generations, bound.generation_id
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_who_leaves_while_it_is_accepted(tmp_path: Path, *, cancels: bool) -> None:
+    """The commit is not torn: it is accepted, and then ended unsent, or run, as was asked for."""
+    upstream = Upstream()
+    asked = replace(submission(1), cancel_on_leaving=cancels)
+    async with left_while_accepted(tmp_path, upstream, asked) as (_, generations, name):
+        record = await generations.wait("local", name, 10)
     assert record.state is (State.CANCELLED if cancels else State.SUCCEEDED)
     assert len(upstream.created) == (0 if cancels else 1)
 
@@ -75,21 +87,10 @@ async def test_who_leaves_while_it_is_accepted_may_come_back(tmp_path: Path) -> 
     """Within the grace: not sent before, in nobody's turn meanwhile, and then sent once."""
     upstream = Admitting()
     asked = replace(submission(1), grace=30.0)
-    async with (
-        Held(tmp_path) as store,
-        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
-    ):
-        caller = asyncio.create_task(generations.start(asked, work))
-        await asyncio.wait_for(store.asked.wait(), 10)
-        caller.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
-        store.let.set()
+    async with left_while_accepted(tmp_path, upstream, asked) as (store, generations, name):
         async with asyncio.timeout(10):
-            while (bound := await store.bound("local", asked.request_id)) is None:
-                pass
             while True:
-                record = await store.get("local", bound.generation_id)
+                record = await store.get("local", name)
                 if record and record.attempt.state is AttemptState.QUEUED:
                     break
         assert (upstream.created, record.attempt.sent_at) == ([], None)

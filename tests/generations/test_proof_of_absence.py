@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
-from random import Random
 from typing import Any
 
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest
-from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.submission import Submission
 from mediagate_server.generations.work import Work
-from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replacing import replace
 from mediagate_server.replicate.port import (
@@ -28,12 +24,10 @@ from mediagate_server.replicate.port import (
     PredictionStatus,
 )
 from mediagate_server.store.records import AttemptState, Generation, State
-from tests.faults.simulation.chance import Chance
-from tests.faults.simulation.disk import DiskStore, new_disk
-from tests.faults.simulation.process import Clock
+from tests.faults.simulation.disk import DiskStore
 from tests.faults.simulation.upstream import BEGIN
-from tests.faults.simulation.virtual_time import VirtualLoop
 from tests.generations.upstreams import NoUpstream, free_turn
+from tests.generations.virtual_time import memory_store, run_in_virtual_time
 
 CATALOG = Catalog.load()
 FRAME = MediaInput("https://example.com/a.png")
@@ -109,33 +103,21 @@ async def all_ended(upstream: Upstream, kind: str, *starts: float) -> list[Gener
     """The same of equal requests that come so many seconds from now."""
     request, seconds = CHAINS[kind]
     plans = CATALOG.candidates(request).plans  # Once: they have a seed that is drawn.
+    async with (
+        memory_store(DiskStore, upstream) as (_, around),
+        Generations(around, max_in_flight=lambda _: 0) as generations,
+    ):
 
-    def is_alive() -> bool:
-        return True
+        async def planned() -> Work:
+            return Work.of(*plans)
 
-    with closing(new_disk()) as disk:
-        store = DiskStore(disk, Chance(0), is_alive)
-        await store.__aenter__()
-        store._chance.quiet = True
-        around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
-        async with Generations(around, max_in_flight=lambda _: 0) as generations:
+        async def one(start: float) -> Generation:
+            await asyncio.sleep(start)
+            submission = Submission("local", "Generate", f"r{start}", "f", seconds)
+            async with await generations.start(submission, planned) as attachment:
+                return await attachment.until_settled(None)
 
-            async def planned() -> Work:
-                return Work.of(*plans)
-
-            async def one(start: float) -> Generation:
-                await asyncio.sleep(start)
-                submission = Submission("local", "Generate", f"r{start}", "f", seconds)
-                async with await generations.start(submission, planned) as attachment:
-                    return await attachment.until_settled(None)
-
-            return await asyncio.gather(*map(one, starts))
-
-
-def run(upstream: Upstream, kind: str) -> Generation:
-    """The same in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(ended(upstream, kind))
+        return await asyncio.gather(*map(one, starts))
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -144,7 +126,7 @@ def test_each_chain_reaches_its_last_link_within_its_timeout(kind: str, answer: 
     """With every wait as it really is; each model is sent to once."""
     plans = CATALOG.candidates(CHAINS[kind][0]).plans
     upstream = Upstream(len(plans) - 1, ANSWERS[answer])
-    done = run(upstream, kind)
+    done = run_in_virtual_time(ended(upstream, kind))
     assert [one.model for one in done.attempts] == [plan.slug for plan in plans]
     assert done.state is State.SUCCEEDED
     assert {one.state for one in done.attempts[:-1]} == {AttemptState.ABSENT}
@@ -170,8 +152,7 @@ def test_a_list_that_cannot_be_read_proves_nothing_and_is_not_asked_for_more_oft
         upstream.unread = False
         return await making
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        done = runner.run(heal())
+    done = run_in_virtual_time(heal())
     assert done.state is State.SUCCEEDED
     assert 600 < upstream.created[1] < 635
 
@@ -197,9 +178,7 @@ class OneOfTwo(Upstream):
 def test_what_was_perhaps_exchanged_is_proven_by_two_late_lists() -> None:
     """The one that is listed may be the one that failed: the other may be to come, until 95 s."""
     upstream = OneOfTwo(1, ANSWERS["500"])
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(all_ended(upstream, "image", 0.0, 5.0))
+    run_in_virtual_time(all_ended(upstream, "image", 0.0, 5.0))
     late = [at for at in upstream.lists if at >= 95]
     assert len(late) == 2
     assert upstream.created[2] > late[1]
