@@ -79,18 +79,27 @@ class Caller:
         return list((await self.stubs.generations.ListGenerations(asked)).generations)
 
 
+@asynccontextmanager
+async def left_running(
+    scripted: ScriptedUpstream, open_gate: Opener, method: str, **options: Any
+) -> AsyncIterator[tuple[Caller, str, Advanced]]:
+    """One who left while upstream runs what was asked for, and its generation's id."""
+    runs(scripted)
+    clock = Advanced()
+    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+        caller = Caller(stubs, gate, method, **options)
+        name = await caller.begin()
+        await scripted.received(1)
+        await caller.leave()
+        yield caller, name, clock
+
+
 @pytest.mark.parametrize("method", CALLS)
 async def test_unset_is_fifteen_seconds(
     scripted: ScriptedUpstream, open_gate: Opener, method: str
 ) -> None:
     """Nothing is cancelled before, and upstream is told then."""
-    runs(scripted)
-    clock = Advanced()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
-        caller = Caller(stubs, gate, method)
-        name = await caller.begin()
-        await scripted.received(1)
-        await caller.leave()
+    async with left_running(scripted, open_gate, method) as (caller, name, clock):
         clock.advance(GRACE - 0.1)
         assert (await caller.state(name)).state in (State.STATE_STARTING, State.STATE_RUNNING)
         assert not scripted.cancelled.is_set()
@@ -103,14 +112,12 @@ async def test_unset_is_fifteen_seconds(
 @pytest.mark.parametrize("method", CALLS)
 async def test_zero_is_at_once(scripted: ScriptedUpstream, open_gate: Opener, method: str) -> None:
     """Whoever says 0 means it: no time has to pass."""
-    runs(scripted)
-    async with open_gate(scripted.url, clock=Advanced()) as (stubs, gate):
-        caller = Caller(stubs, gate, method, disconnect_grace=Duration())
-        await caller.begin()
-        await scripted.received(1)
-        await caller.leave()
-        async with asyncio.timeout(20):
-            await scripted.cancelled.wait()
+    zero = Duration()
+    async with (
+        left_running(scripted, open_gate, method, disconnect_grace=zero),
+        asyncio.timeout(20),
+    ):
+        await scripted.cancelled.wait()
 
 
 @pytest.mark.parametrize("method", CALLS)
@@ -118,13 +125,7 @@ async def test_who_comes_back_within_it_has_what_was_begun(
     scripted: ScriptedUpstream, open_gate: Opener, method: str
 ) -> None:
     """The same request_id, however long it then takes: no second run, and nothing cancelled."""
-    runs(scripted)
-    clock = Advanced()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
-        caller = Caller(stubs, gate, method)
-        name = await caller.begin()
-        await scripted.received(1)
-        await caller.leave()
+    async with left_running(scripted, open_gate, method) as (caller, name, clock):
         await caller.return_late(name, clock)
         clock.advance(GRACE * 2)
         await caller.state(name)
