@@ -6,6 +6,7 @@ import json
 import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,29 @@ async def test_what_is_no_text(
         assert isinstance(prediction.output, LargeValue)
         with pytest.raises(ValueUnreadable):
             await prediction.output.write_text(tmp_path / "text", **NO_PREFIX)
+
+
+async def test_a_text_of_another_shape_has_the_memory_of_a_worker(
+    serve: Serve,
+    clients: Callable[[str], ReplicateClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is found in the whole value; one of more objects than fit is not read."""
+    task = replace(large_bodies._TEXT, memory=256 * MIB)
+    monkeypatch.setattr(large_bodies, "_TEXT", task)
+    words = "word " * MIB
+    large = json.dumps({"text": words}).encode()
+    for output, text in ((large, words), (b"[" + b"[[[[[[]]]]]]," * (MIB // 2) + b"[]]", None)):
+        async with clients(await serve(says(*done(output)))) as client:
+            prediction = await client.get("p1")
+            assert isinstance(prediction.output, LargeValue)
+            if text is None:
+                with pytest.raises(ValueUnreadable):
+                    await prediction.output.write_text(tmp_path / "none", **NO_PREFIX)
+            else:
+                await prediction.output.write_text(tmp_path / "text", **NO_PREFIX)
+                assert (tmp_path / "text").read_text() == text
 
 
 async def test_a_small_output_beside_large_logs(

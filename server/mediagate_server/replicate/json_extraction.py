@@ -1,9 +1,9 @@
 """Large values of an answer written to files of their own, for worker processes.
 
-A text is written as UTF-8, whether it came as a string or as a list of pieces; any other value as
-the JSON that it is, with `media:N` in place of the media in it; those that come as long data URIs
-are written to files, too. Memory is bounded by windows, not
-by the value.
+A text is written as UTF-8, whatever shape it came in; any other value as the JSON that it is, with
+`media:N` in place of the media in it; those that come as long data URIs are written to files, too.
+Memory is bounded by windows, not by the value, but for a text that is neither a string nor a list
+of strings: that value is decoded, and bounded by what a worker may have.
 """
 
 import binascii
