@@ -122,16 +122,17 @@ def test_grpc_knows_the_option(name: str) -> None:
 async def test_a_silent_connection_is_pinged_for_ever(server: Server) -> None:
     """Without a call, and more often than gRPC's own two pings without data."""
     async with connected(server.target, keepalive_time_ms=100):
-        await server.until(lambda: server.pings > 8)
+        await server.until(lambda: server.pings > 4)
 
 
 async def test_pings_without_data_are_bounded_without(server: Server) -> None:
     """By gRPC's own rule there are two, and then one a minute: the option is in force."""
     quick = {"keepalive_time_ms": 100, "http2__max_pings_without_data": 2}
     async with connected(server.target, **quick):
+        await server.until(lambda: server.pings == 2)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2):
-                await server.until(lambda: server.pings > 8)
+            async with asyncio.timeout(3):  # They are a second apart, however short we ask for.
+                await server.until(lambda: server.pings > 2)
 
 
 @pytest.mark.parametrize("permit", [0, 1])
@@ -139,11 +140,10 @@ async def test_a_channel_without_any_call_pings_by_its_permit(server: Server, pe
     """With our service config there is one: the watch of the gate's health."""
     quick = {"keepalive_time_ms": 100, "keepalive_permit_without_calls": permit}
     async with connected(server.target, service_config="{}", **quick):
-        try:
-            async with asyncio.timeout(2):
+        # That there is none can only be waited for; one that is to come may take its time.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(20 if permit else 2):
                 await server.until(lambda: server.pings > 0)
-        except TimeoutError:
-            pass
     assert bool(server.pings) == bool(permit)
 
 
@@ -165,7 +165,7 @@ async def test_a_network_that_is_gone_is_noticed(server: Server) -> None:
 
 
 async def test_a_gate_that_is_started_anew_is_soon_found(server: Server) -> None:
-    """Tries follow each other by our backoff: with a long first one there is no second in time."""
+    """Tries follow each other by our backoff: by gRPC's own there are six in the time."""
     server.refuses = True
     quick = {"initial_reconnect_backoff_ms": 100, "max_reconnect_backoff_ms": 100}
     async with connected(server.target, **quick) as channel:
@@ -176,7 +176,7 @@ async def test_a_gate_that_is_started_anew_is_soon_found(server: Server) -> None
                 await channel.wait_for_state_change(state)
 
         insisting = asyncio.create_task(insist())
-        await server.until(lambda: len(server.connections) > 5)
+        await server.until(lambda: len(server.connections) > 12)
         insisting.cancel()
 
 
