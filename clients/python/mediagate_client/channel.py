@@ -53,8 +53,8 @@ OWN_CONNECTION: Final[Mapping[str, str | int]] = {"grpc.use_local_subchannel_poo
 def service_config() -> str:
     """Return the service config as JSON: balancing, health checks, and retries of reads alone.
 
-    Paid methods are not in it: only a caller who named the call (request_id) may send it again,
-    so this client does that by itself.
+    Paid methods are not in it: only a caller who named the call (request_id) may send it again.
+    The retries are for other clients: this one sends reads and paid calls again by itself.
     """
     return (
         importlib.resources.files("mediagate_client")

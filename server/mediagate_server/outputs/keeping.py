@@ -279,12 +279,11 @@ class OutputKeeper:
         """One try: fetch, look at it, store."""
         async with self._spool.incoming(self._max_bytes()) as incoming:
             declared = await self._receive(incoming, medium.uri)
+            # A link may lead to more later; what is within the URI itself is all there is.
+            may_come = not data_uri.is_data_uri(medium.uri)
             if not incoming.size:
-                # A link may lead to more later; what is within the URI itself is all there is.
-                may_come = not data_uri.is_data_uri(medium.uri)
                 raise FetchFailed("the file is empty", passing=may_come, absent=may_come)
             if is_error_page(incoming.head, declared, medium.media_type):
-                may_come = not data_uri.is_data_uri(medium.uri)
                 raise FetchFailed(_PAGE, passing=may_come, absent=may_come)
             if not take_damaged and is_damaged(incoming.head, declared, medium.media_type):
                 raise FetchFailed("the file is damaged", passing=True, absent=True)
