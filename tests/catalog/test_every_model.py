@@ -200,7 +200,8 @@ def between(least: Scalar, most: Scalar, share: Fraction) -> Scalar:
     """What a run may report where this was foreseen."""
     if isinstance(least, int | Decimal) and isinstance(most, int | Decimal) and least < most:
         amount = Fraction(least) + (Fraction(most) - Fraction(least)) * share
-        return round(Decimal(amount.numerator) / amount.denominator, 3)
+        rounded = round(Decimal(amount.numerator) / amount.denominator, 3)
+        return min(max(rounded, least), most)
     return most
 
 
