@@ -431,7 +431,7 @@ class Gate:
             Auth(Keys(self._limits.tenants)),
             admission,
             RateLimit(self._limits.requests_per_minute),
-            Receive(self._share, seconds=self._configuration.current.receive_timeout),
+            Receive(self._share, seconds=lambda: self._configuration.current.receive_timeout),
             WorkLimit(self._share, STORE_METHODS),
             Metering(),
             Validate(allow_http_loopback=sandboxed, webhooks=self._reach, share=self._share),

@@ -67,7 +67,7 @@ async def test_no_message_at_all(start: Start) -> None:
 
 
 async def test_a_message_that_does_not_come(start: Start) -> None:
-    gate = await start(Texts(), receive=Receive(LoopShare(), seconds=0.05))
+    gate = await start(Texts(), receive=Receive(LoopShare(), seconds=lambda: 0.05))
     error = await refusal(call(gate, "a", more=asyncio.Event()))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "request: must come whole within 0.05 s" in str(error.details())

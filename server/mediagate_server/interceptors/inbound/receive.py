@@ -10,7 +10,7 @@ own for long. A large one is decoded here as well, in turns that the event loop 
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import grpc
@@ -30,15 +30,19 @@ RECEIVE_SECONDS: Final = 60.0
 class Receive:
     """Places of each tenant. Stands behind `auth`, before whatever looks at the request.
 
-    Tenants are those that are configured: their number is bounded.
+    Tenants are those that are configured: their number is bounded. `seconds`, in which a message
+    has to come whole, are asked for each.
     """
 
     def __init__(
-        self, share: LoopShare, most: int = MOST_RECEIVING, seconds: float = RECEIVE_SECONDS
+        self,
+        share: LoopShare,
+        most: int = MOST_RECEIVING,
+        seconds: Callable[[], float] = lambda: RECEIVE_SECONDS,
     ) -> None:
         self._share: Final = share
         self._most: Final = most
-        self._seconds: Final = seconds
+        self._seconds = seconds
         self._places: dict[tuple[str, bool], asyncio.Semaphore] = {}
 
     def around(self, call: Call, proceed: Proceed) -> Awaitable[bytes | None]:
@@ -65,13 +69,12 @@ class Receive:
 
     async def _receive(self, call: Call) -> int:
         """How large it is, in bytes. Raises InvalidRequest where none comes."""
+        seconds = self._seconds()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 raw = await call.context.read()
         except TimeoutError:
-            raise InvalidRequest.of(
-                "request", f"must come whole within {self._seconds:g} s"
-            ) from None
+            raise InvalidRequest.of("request", f"must come whole within {seconds:g} s") from None
         if raw is grpc.aio.EOF:
             # It is also what a caller that has left looks like; that is to be told as a cancel.
             await asyncio.sleep(0)
