@@ -56,13 +56,7 @@ def plan_run(
     Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
     MaxCostExceeded where the request bounds its cost.
     """
-    given = inputs_of(request, runnable)
-    if problems is None:
-        problems = runnable.schema.problems(given)
-    if problems:
-        raise InvalidRequest(
-            *(Violation(_path(name, request.media), words) for name, words in problems.items())
-        )
+    given = _checked_inputs(request, runnable, problems)
     if not allow_weaker_safety:
         _refuse_weaker_safety(given, runnable, known)
     kept_on = _safety_defaults(given, runnable, known)
@@ -82,13 +76,7 @@ def plan_run(
         slug=runnable.name,
         target=runnable.target,
         input=sent,
-        report=(
-            *(_line(runnable, name, given[name]) for name in given),
-            *(
-                ParameterReport(f"input.{name}", Handling.ADJUSTED, "", printed(value), _KEPT_ON)
-                for name, value in kept_on.items()
-            ),
-        ),
+        report=_report(runnable, given, kept_on),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         streams=streams,
         output=OutputShape(
@@ -103,6 +91,20 @@ def plan_run(
     )
 
 
+def _checked_inputs(
+    request: RunRequest, runnable: Runnable, problems: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """What `inputs_of` says. Raises InvalidRequest naming each that the schema does not allow."""
+    given = inputs_of(request, runnable)
+    if problems is None:
+        problems = runnable.schema.problems(given)
+    if problems:
+        raise InvalidRequest(
+            *(Violation(_path(name, request.media), words) for name, words in problems.items())
+        )
+    return given
+
+
 def _refuse_weaker_safety(
     given: Mapping[str, Any], runnable: Runnable, known: Model | None
 ) -> None:
@@ -111,7 +113,7 @@ def _refuse_weaker_safety(
     for name, value in given.items():
         if not may_hold_safety_input(name, value):
             continue
-        spec = runnable.schema.inputs.get(name)
+        spec = runnable.schema.input(name)
         default = spec.default if spec else None
         if known and name in known.inputs:
             default = known.defaults.get(name, known.inputs[name].default)
@@ -129,7 +131,7 @@ def _safety_defaults(
     return {
         name: value
         for name, value in defaults.items()
-        if name not in given and is_safety_input(name) and name in runnable.schema.inputs
+        if name not in given and is_safety_input(name) and runnable.schema.input(name)
     }
 
 
@@ -186,6 +188,19 @@ def _path(name: str, media: Mapping[str, Any]) -> str:
 
 def _media_path(name: str) -> str:
     return f"media[{json.dumps(name, ensure_ascii=False)}]"
+
+
+def _report(
+    runnable: Runnable, given: Mapping[str, Any], kept_on: Mapping[str, Any]
+) -> tuple[ParameterReport, ...]:
+    """A line for each input that was given, and for each safety input that the gate adds."""
+    return (
+        *(_line(runnable, name, value) for name, value in given.items()),
+        *(
+            ParameterReport(f"input.{name}", Handling.ADJUSTED, "", printed(value), _KEPT_ON)
+            for name, value in kept_on.items()
+        ),
+    )
 
 
 def _line(runnable: Runnable, name: str, value: Any) -> ParameterReport:

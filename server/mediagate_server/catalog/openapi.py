@@ -96,20 +96,13 @@ class ModelSchema:
     @property
     def inputs(self) -> dict[str, PublishedInput]:
         """Every input that it names."""
-        required = self._given.get("required")
-        required = required if isinstance(required, list) else ()
-        return {
-            name: self._input(schema, required=name in required)
-            for name, schema in self._properties.items()
-            if isinstance(schema, Mapping)
-        }
+        return {name: one for name in self._properties if (one := self.input(name))}
 
-    @property
-    def _properties(self) -> Mapping[str, Any]:
-        properties = self._given.get("properties")
-        return properties if isinstance(properties, Mapping) else {}
-
-    def _input(self, schema: Mapping[str, Any], *, required: bool) -> PublishedInput:
+    def input(self, name: str) -> PublishedInput | None:
+        """One input; None where it names none such."""
+        schema = self._properties.get(name)
+        if not isinstance(schema, Mapping):
+            return None
         parts = [*_alternatives(self._document, schema)]
         listed = [part["enum"] for part in parts if isinstance(part.get("enum"), list)]
         return PublishedInput(
@@ -118,8 +111,19 @@ class ModelSchema:
             least=_number(schema.get("minimum")),
             most=_number(schema.get("maximum")),
             default=schema.get("default"),
-            required=required,
+            required=name in self._required,
         )
+
+    @cached_property
+    def _required(self) -> frozenset[str]:
+        required = self._given.get("required")
+        names = required if isinstance(required, list) else ()
+        return frozenset(name for name in names if isinstance(name, str))
+
+    @property
+    def _properties(self) -> Mapping[str, Any]:
+        properties = self._given.get("properties")
+        return properties if isinstance(properties, Mapping) else {}
 
     def takes_list(self, name: str) -> bool | None:
         """Whether an input takes a list; None where its schema does not say."""

@@ -8,12 +8,13 @@ as that default, or stricter, is anybody's.
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 REFUSED: Final = "is not a caller's to set so: it weakens the model's safety checks"
 
+_SEPARATORS: Final = re.compile(r"[\W_]+")
 _JOINTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
 _CHECK: Final = re.compile(
     r"safety(?!identifier|id$|user)|(?<!un)safe(?:mode|prompt|search|check|guard|content|only|$)"
@@ -47,8 +48,11 @@ _SCALES: Final = (
 )  # fmt: skip
 """Words that levels are set by, from the strictest to the weakest."""
 _CONTAINERS: Final = (Mapping, list, tuple)
-_LONGEST_NAME: Final = 128
 _LONGEST_PATH: Final = 512
+_LONGEST_TEXT: Final = 512
+"""Characters of a text that may be a setting: no number, switch or level is so long."""
+_MOST_NAMES: Final = 1_024
+"""Names of which it is remembered what they say: a list of objects repeats those of its first."""
 _MOST_WORDS: Final = 3
 """Of a setting. Longer texts are written for people, or for a model, to read."""
 _DESCRIPTION: Final = frozenset(
@@ -68,16 +72,16 @@ _DESCRIPTION: Final = frozenset(
 """Names within a check's settings whose words say what it checks, not how strictly."""
 
 
-@lru_cache(4096)
+@lru_cache(_MOST_NAMES)
 def is_safety_input(name: str) -> bool:
-    """Whether an input of this name switches or tunes a check of the content."""
-    compact = "".join(_words(name)) if len(name) <= _LONGEST_NAME else ""
+    """Whether an input of this name, or of names that lead to it, tunes a check of the content."""
+    compact = _compact(name)
     return bool(_CHECK.search(compact) or _HAZARD.search(compact))
 
 
 def may_hold_safety_input(name: str, value: Any) -> bool:
     """Whether an input is one, or may hold one."""
-    return isinstance(value, Mapping | list | tuple) or is_safety_input(name)
+    return isinstance(value, _CONTAINERS) or is_safety_input(name)
 
 
 def weakens_safety(
@@ -128,7 +132,7 @@ class _Setting(NamedTuple):
 
     def within(self, key: str, value: Any, default: Any) -> "_Setting":
         """What lies in it by this key."""
-        is_part = _is_safety_path(self.name) and not is_safety_input(key)
+        is_part = is_safety_input(self.name) and not is_safety_input(key)
         around = self.negated_name or self.name
         return _Setting(
             _shortened(f"{self.name}_{key}" if is_part else key),
@@ -147,7 +151,8 @@ def _within(setting: _Setting) -> Iterator[_Setting]:
     waiting = [setting]
     while waiting:
         outer = waiting.pop()
-        if _is_safety_path(outer.name):
+        is_check = is_safety_input(outer.name)
+        if is_check:
             yield outer
         if isinstance(outer.value, Mapping):
             usual = outer.default if isinstance(outer.default, Mapping) else {}
@@ -156,7 +161,9 @@ def _within(setting: _Setting) -> Iterator[_Setting]:
             )
         elif isinstance(outer.value, list | tuple):
             waiting.extend(
-                outer._replace(value=one, default=None, is_listed=True) for one in outer.value
+                outer._replace(value=one, default=None, is_listed=True)
+                for one in outer.value
+                if is_check or isinstance(one, _CONTAINERS)
             )
 
 
@@ -166,14 +173,10 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_PATH else f"{name[:half]}_{name[-half:]}"
 
 
-def _is_safety_path(name: str) -> bool:
-    compact = "".join(_words(name))
-    return bool(_CHECK.search(compact) or _HAZARD.search(compact))
-
-
+@lru_cache(_MOST_NAMES)
 def _is_negation(name: str) -> bool:
     """Whether a name says nothing but to switch something off, or to switch a check off."""
-    compact = "".join(_words(name))
+    compact = _compact(name)
     if _ONLY_NEGATION.fullmatch(compact):
         return True
     return bool(_CHECK.search(compact)) and _weak_state(name)
@@ -185,19 +188,28 @@ def _is_smaller(value: Any, default: Any) -> bool:
         return not value
     if isinstance(default, Mapping):
         return any(key not in value for key in default)
-    plain = [one for one in default if not isinstance(one, _CONTAINERS)]
-    return len(value) < len(default) or any(one not in value for one in plain)
+    return len(value) < len(default) or not _plain(default) <= _plain(value)
+
+
+def _plain(container: Iterable[Any]) -> set[Any]:
+    """What it holds, or its keys, but for containers."""
+    return {one for one in container if not isinstance(one, _CONTAINERS)}
+
+
+def _compact(name: str) -> str:
+    """Without what stands between its words, in small letters."""
+    return _SEPARATORS.sub("", name).casefold()
 
 
 def _words(name: str) -> list[str]:
     return [word.casefold() for word in _JOINTS.split(name) if word]
 
 
+@lru_cache(_MOST_NAMES)
 def _weak_state(name: str) -> bool:
     """The state in which a switch of this name lets more through."""
-    words = _words(name)
-    compact = "".join(words)
-    is_negated = bool(_NEGATION.search(compact)) or not {"no", "off"}.isdisjoint(words)
+    compact = _compact(name)
+    is_negated = bool(_NEGATION.search(compact)) or not {"no", "off"}.isdisjoint(_words(name))
     if _CHECK.search(compact):
         return is_negated
     return not (is_negated or _KEEPING_OUT.search(compact))
@@ -223,7 +235,7 @@ def _is_weaker(name: str, value: Any, default: Any, *, is_listed: bool) -> bool:
 
 def _parsed(value: Any) -> Any:
     """A text as the number or the switch that a model may take it for; others as they are."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value.strip()) > _LONGEST_TEXT:
         return value
     text = unicodedata.normalize("NFKC", value).strip().casefold()
     if text in _STATES:
@@ -270,4 +282,6 @@ def _is_weaker_word(value: str, default: Any, *, is_listed: bool) -> bool:
 
 
 def _level(value: str) -> str:
-    return "_".join(_words(value.replace("'", "")))
+    """A word as the scales have it; of a long text the beginning, which is on none of them."""
+    level = "_".join(_words(value[:_LONGEST_TEXT].replace("'", "")))
+    return level if len(value) <= _LONGEST_TEXT else f"{level}_"
