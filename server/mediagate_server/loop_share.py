@@ -77,10 +77,11 @@ class LoopShare:
     async def step(self, tenant: str) -> AbstractContextManager[None]:
         """Wait for a turn; what is done within the result, without an await, is charged."""
         await self.turn(tenant)
-        return self._charged(tenant)
+        return self.charged(tenant)
 
     @contextmanager
-    def _charged(self, tenant: str) -> Iterator[None]:
+    def charged(self, tenant: str) -> Iterator[None]:
+        """Charge what is done within, without an await."""
         begun = self.clock()
         try:
             yield

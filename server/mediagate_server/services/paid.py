@@ -1,6 +1,7 @@
 """The way of every paid rpc through this room: check, plan, bind, attach, wait, answer."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -28,7 +29,7 @@ from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.media_inputs import MediaInputs
 from mediagate_server.generations.submission import Submission, canonical_request_id
 from mediagate_server.generations.work import Work
-from mediagate_server.loop_share import LoopShare
+from mediagate_server.loop_share import MOST_AT_ONCE, LoopShare
 from mediagate_server.outputs.links import NO_LINKS, Link, MediaLinks
 from mediagate_server.services import asked, shown, stored_requests
 from mediagate_server.store.records import Generation
@@ -42,7 +43,6 @@ DISCONNECT_GRACE: Final = 15.0
 """Seconds for which a caller is waited for who left without an answer and set no grace: a cut is a
 fault of the network far more often than a wish.
 """
-
 
 STEP_SECONDS: Final = 0.0025
 """By which two steps of one tenant's paid calls are apart while another tenant is there. Each call
@@ -119,7 +119,7 @@ class PaidCalls:
 
     async def begin(
         self, request: Any, *, method: str, modality: Modality, wait_by_default: bool
-    ) -> "Begun":
+    ) -> Begun:
         """Bind the request of a unary paid rpc; under validate_only only plan it.
 
         Handlers let go of the request then: it may be large, and the run may take minutes.
@@ -157,16 +157,20 @@ class PaidCalls:
 
     async def _submitted(self, request: Any, method: str, modality: Modality) -> Submission:
         """The submission, made when it is the tenant's turn."""
-        await self._turn()
-        return self._submission(request, method, modality)
+        with await self._step(request):
+            return self._submission(request, method, modality)
 
-    async def _turn(self) -> None:
-        """Wait for the tenant's turn at a step, which follows at once.
+    async def _step(self, request: Any) -> AbstractContextManager[None]:
+        """Wait for the tenant's turn at a step, which follows at once; with a large request it may
+        take much longer, and is charged.
 
         Nothing is held while upstream is asked about a model or handed a file: whoever comes back
         to a run would wait for that, and lose it.
         """
-        await self._share.turn(caller.current().tenant, STEP_SECONDS)
+        tenant = caller.current().tenant
+        await self._share.turn(tenant, STEP_SECONDS)
+        is_large = request.ByteSize() > MOST_AT_ONCE
+        return self._share.charged(tenant) if is_large else nullcontext()
 
     async def _planned(self, request: Any, modality: Modality) -> Work:
         """What is to be done, with a link for each medium, had once the rest is seen to work."""
@@ -186,12 +190,12 @@ class PaidCalls:
         async def route(asked_for: Any) -> Route:
             chain = await planner(asked_for)
             if not request.options.screen_prompt:
-                await self._turn()
-                return Route(chain(asked_for))
+                with await self._step(request):
+                    return Route(chain(asked_for))
             # Of the request as it came: a text among its media may by now be a link.
             check = screening_request(wanted, await self._link_paths(request, wanted, chain))
-            await self._turn()
-            return screened(asked_for, check, self._catalog().plan, chain)
+            with await self._step(request):
+                return screened(asked_for, check, self._catalog().plan, chain)
 
         return wanted, route
 
