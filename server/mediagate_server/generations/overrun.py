@@ -63,10 +63,21 @@ class Overruns:
         """Whether this attempt has turned up already."""
         return attempt_id in self._attempts
 
-    @property
-    def predictions(self) -> Iterable[str]:
-        """Those that are being settled: nobody else's, though nothing of it is written down yet."""
-        return self._predictions.values()
+    async def claimed(self, predictions: Iterable[str]) -> set[str]:
+        """Predictions that some attempt has, written down or not: of these, and others that are
+        known here. Whoever is sending meanwhile may come to hold one more of them.
+        """
+        # Known here before the store is asked: whoever leaves meanwhile is written down there. And
+        # after it: whoever is told meanwhile which one is its own has not written it down yet.
+        before = self._known()
+        return before | await self._around.store.claimed(predictions) | self._known()
+
+    def _known(self) -> set[str]:
+        found = {name for lane in self._roll.lanes() for name in lane.unwritten}
+        found.update(self._predictions.values())
+        for life in self._roll:
+            found.update(attempt.prediction_id for attempt in life.record.attempts)
+        return found
 
     async def settled(self, attempt_id: str) -> None:
         """Until one that has turned up is settled, durably."""

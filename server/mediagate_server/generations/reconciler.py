@@ -196,12 +196,7 @@ class Reconciler:
         if not free:
             return
         unsure = await self._unsure()
-        # First who lives here, then the store: whoever leaves in between is written down there.
-        held = {name for lane in self._roll.lanes() for name in lane.unwritten}
-        held.update(self._overruns.predictions)
-        for life in self._roll:
-            held.update(attempt.prediction_id for attempt in life.record.attempts)
-        held |= await self._around.store.claimed(free)
+        held = await self._overruns.claimed(free)
         now, timing = self._around.clock.now(), self._around.timing
         cases = tuple(
             of_nobody(prediction, now, exclusive=self._around.exclusive)

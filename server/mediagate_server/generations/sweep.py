@@ -114,11 +114,12 @@ class Sweeper:
         ]
         sweep.listed = await self._list(everything)
         self._is_read = sweep.listed.complete
-        free = await self._free(sweep.listed.predictions)
         # What may be a create's whose answer is still on its way is nobody's yet; nor what may be
-        # one's that came into doubt while the list was read.
+        # one's that came into doubt while the list was read. Looked at before the store is: whoever
+        # is answered while that is asked may be over by then, and have left.
         open_now = [lane.sending() or lane.in_doubt() for lane in self._roll.lanes()]
         sending = [one for one in open_now if one and one.attempt.id not in sweep.doubts]
+        free = await self._free(sweep.listed.predictions)
         timing = self._around.timing
         contested = {p.id for p in free if any(fits(doubt, p, timing) for doubt in sending)}
         settled = [prediction for prediction in free if prediction.id not in contested]
@@ -265,11 +266,7 @@ class Sweeper:
     async def _free(self, predictions: Iterable[Prediction]) -> list[Prediction]:
         """Those that no attempt holds, neither in the store nor on its way there."""
         listed = {prediction.id: prediction for prediction in predictions}
-        claimed = set(await self._around.store.claimed(listed))
-        for life in self._roll:
-            claimed.update(attempt.prediction_id for attempt in life.record.attempts)
-        claimed.update(name for lane in self._roll.lanes() for name in lane.unwritten)
-        claimed.update(self._overruns.predictions)
+        claimed = await self._overruns.claimed(listed)
         return [prediction for name, prediction in listed.items() if name not in claimed]
 
     def _tell(self, sweep: _Sweep, found: dict[str, Prediction], free: list[Prediction]) -> None:
