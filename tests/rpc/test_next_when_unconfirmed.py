@@ -1,11 +1,13 @@
 """NEXT: another model is sent while it is in doubt whether one was taken; both are in the cost."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
+from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, image_pb2, options_pb2
@@ -15,6 +17,7 @@ from mediagate_server import telemetry
 from .asking import QUICK, bill, order, wait_until
 from .failures import reason_of
 from .gates import Opener, Stubs
+from .scripted import ID, ScriptedUpstream, hangs_up, says
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
@@ -137,6 +140,44 @@ async def test_the_first_success_wins_also_where_it_is_the_first_attempts(
     assert {one.prediction_id for one in end.attempts} == {
         entry["id"] for entry in billed["entries"]
     }
+
+
+async def test_the_first_success_stops_the_other_run(
+    scripted: ScriptedUpstream, open_gate: Opener
+) -> None:
+    """The first was taken, is found and would run on: nobody wants it any more, and it is paid."""
+    first, followed = "first1", asyncio.Event()
+    metrics = {"image_count": 1, "predict_time": 1.0}
+
+    async def create(request: web.Request) -> web.StreamResponse:
+        made = {"id": first, "status": "processing", "created_at": datetime.now(UTC).isoformat()}
+        scripted.listed = [{**made, "input": scripted.posted[0]["input"]}]
+        return await says({"id": ID, "status": "processing"}, 201)(request)
+
+    async def get(request: web.Request) -> web.StreamResponse:
+        if request.match_info["id"] == first:
+            followed.set()
+            status = "canceled" if scripted.cancelled.is_set() else "processing"
+            return await says({"id": first, "status": status, "metrics": metrics})(request)
+        status = "succeeded" if followed.is_set() else "processing"
+        output = ["data:image/png;base64,iVBORw0KGgo="]
+        made = {"id": ID, "status": status, "output": output, "metrics": metrics}
+        return await says(made)(request)
+
+    async def cancel(request: web.Request) -> web.StreamResponse:
+        assert request.match_info["id"] == first
+        scripted.cancelled.set()
+        return await says({})(request)
+
+    scripted.creates, scripted.gets, scripted.on_cancel = [hangs_up(), create], [get], cancel
+    scripted.listed = []
+    async with open_gate(scripted.url, **PERMITTED) as (stubs, _):
+        done = (await stubs.image.GenerateImage(request())).generation
+        end = await settled(stubs, done.id)
+    assert done.state == end.state == State.STATE_SUCCEEDED
+    assert [one.state for one in end.attempts] == [Tried.STATE_CANCELLED, Tried.STATE_SUCCEEDED]
+    assert [one.cost.state for one in end.attempts] == [cost_pb2.COST_STATE_SETTLED] * 2
+    assert end.cost.usd_nanos == sum(one.cost.usd_nanos for one in end.attempts)
 
 
 async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(

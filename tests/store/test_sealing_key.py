@@ -9,7 +9,7 @@ from mediagate_server.store.records import Checkpoint
 from mediagate_server.store.sealing import SealBroken, SealKeyError
 from mediagate_server.store.sqlite import SqliteStore
 
-from .samples import made, reservation
+from .samples import NOON, made, reservation
 
 FIRST = made("a")
 SPOIL = "UPDATE secrets SET sealed = x'00'"
@@ -94,6 +94,25 @@ async def test_giving_up_what_is_not_lost_changes_nothing(tmp_path: Path) -> Non
     async with SqliteStore(tmp_path) as store:
         assert await store.key("webhook-url") == before
         assert await store.pending(FIRST.id) == b"x"
+
+
+@pytest.mark.parametrize("kind", ["a secret key", "a request", "a text", "a webhook's secret"])
+async def test_one_thing_that_is_sealed_is_enough(kind: str, tmp_path: Path) -> None:
+    """Whatever it is, it cannot be read without the key that it was sealed with."""
+    async with SqliteStore(tmp_path) as store:
+        if kind == "a secret key":
+            await store.key("media-url")
+        elif kind == "a webhook's secret":
+            await store.outbox.secrets("local", NOON)
+        else:
+            pending = b"x" if kind == "a request" else None
+            await store.accept(FIRST, reservation(FIRST), 0, pending=pending)
+        if kind == "a text":
+            await store.checkpoint(FIRST.id, Checkpoint(0, 1, "", "x"))
+    lose(tmp_path / "sealing.key")
+    with pytest.raises(SealKeyError):
+        async with SqliteStore(tmp_path):
+            pass
 
 
 async def test_a_store_with_nothing_sealed_draws_its_key(tmp_path: Path) -> None:
