@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test test-interpreters faults check lint generate check-generated bench clean
+.PHONY: help run demo test test-interpreters faults check lint generate check-generated bench properties clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -56,6 +56,9 @@ ifdef TESTS
 else
 	@$(BIN)/python -m tests.faults.groups $(GROUP) $(if $(FRESH),--fresh) $(if $(STATUS),--status)
 endif
+
+properties: $(VENV)/.dev ## Search the properties that tests state with many examples at random; TESTS=tests/ledger for some
+	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=random $(TESTS)
 
 check: lint test ## Everything that must hold before a change goes in
 

@@ -70,8 +70,6 @@ def schema_of(
 @each_model
 @settings(
     max_examples=50,
-    derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())

@@ -68,7 +68,7 @@ MODALITIES: dict[Modality, dict[str, Value]] = {
 }
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(
     modality=st.sampled_from(list(MODALITIES)),
     quality=st.sampled_from([quality.value for quality in Quality]),

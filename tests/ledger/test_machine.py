@@ -179,4 +179,4 @@ def _closed(record: Generation, attempt: Attempt, line: Entry, state: AttemptSta
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestLedger.settings = settings(max_examples=60, stateful_step_count=25)

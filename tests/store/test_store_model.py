@@ -176,5 +176,5 @@ class StoreMachine(RuleBasedStateMachine):
             assert sorted(expected.values()) == [c.sequence for c in changes]
 
 
-StoreMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+StoreMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=25)
 TestStore = StoreMachine.TestCase
