@@ -98,7 +98,9 @@ async def test_how_long_a_message_may_take(reloaded: Reloaded) -> None:
         grpc.aio.insecure_channel(gate.grpc_address) as channel,
     ):
         reloaded.set("receive_timeout = 0.1")
-        stub = channel.stream_unary("/mediagate.v1.ModelService/ListModels")
+        stub: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(
+            "/mediagate.v1.ModelService/ListModels"
+        )
         error = await refusal(stub(half()))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "must come whole within 0.1 s" in str(error.details())
