@@ -62,7 +62,7 @@ class LoopShare:
         """Wait until the tenant may hold the loop. What follows at once, up to the next await, is
         charged before any other of its steps has a turn. `seconds`: how far short ones are apart.
         """
-        if tenant not in self._until and not self.others_than(tenant):
+        if self.is_free(tenant):
             return
         lock = self._turns.get(tenant)
         if lock is None:
@@ -73,6 +73,10 @@ class LoopShare:
             if seconds and self.others_than(tenant):
                 now = self.clock()
                 self._until[tenant] = max(self._until.get(tenant, now), now) + seconds
+
+    def is_free(self, tenant: str) -> bool:
+        """Whether the tenant waits for no turn: nobody else is there."""
+        return tenant not in self._until and not self.others_than(tenant)
 
     async def step(self, tenant: str) -> AbstractContextManager[None]:
         """Wait for a turn; what is done within the result, without an await, is charged."""

@@ -7,6 +7,7 @@ port are read by the library that connects, so that what is looked at is what is
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from yarl import URL
@@ -17,6 +18,8 @@ _STRIPPED: Final = "".join(map(chr, range(0x21)))
 _REMOVED: Final = str.maketrans("", "", "\t\r\n")
 _NOT_SENDABLE: Final = re.compile(r"[^!-~]+")
 _HOST: Final = re.compile(r"[!-~]+")
+_MOST_ORIGINS: Final = 64
+"""Origins that are remembered: the streams of all models come from a few."""
 _HAS_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -26,21 +29,28 @@ def parse_request_url(text: str) -> URL:
     parts = _PARTS.match(text)
     if parts is None:
         raise ValueError("no absolute URL")
-    origin = URL(parts["origin"])
-    if not _HOST.fullmatch(origin.raw_host or ""):
-        raise ValueError("a URL without a host that can be sent")
-    if "@" in parts["origin"]:
-        raise ValueError("a URL with user info")
+    scheme, authority = _origin(parts["origin"])
     target = _NOT_SENDABLE.sub(_percent_encoded, parts["target"])
     path, mark, query = target.partition("?")
     return URL.build(
-        scheme=origin.scheme,
-        authority=origin.raw_authority,
+        scheme=scheme,
+        authority=authority,
         # yarl knows no query that is there and empty.
         path=(path or "/") + ("?" if mark and not query else ""),
         query_string=query,
         encoded=True,
     )
+
+
+@lru_cache(_MOST_ORIGINS)
+def _origin(text: str) -> tuple[str, str]:
+    """Scheme and authority as they are sent. Raises ValueError."""
+    origin = URL(text)
+    if not _HOST.fullmatch(origin.raw_host or ""):
+        raise ValueError("a URL without a host that can be sent")
+    if "@" in text:
+        raise ValueError("a URL with user info")
+    return origin.scheme, origin.raw_authority
 
 
 def ascii_url(text: str) -> str:

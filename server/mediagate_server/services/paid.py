@@ -168,6 +168,8 @@ class PaidCalls:
         to a run would wait for that, and lose it.
         """
         tenant = caller.current().tenant
+        if self._share.is_free(tenant):
+            return nullcontext()
         await self._share.turn(tenant, STEP_SECONDS)
         is_large = request.ByteSize() > MOST_AT_ONCE
         return self._share.charged(tenant) if is_large else nullcontext()

@@ -59,12 +59,17 @@ class Receive:
             await self._receive(call)
             return await proceed(call)
         tenant = call.caller.tenant
-        async with self._place(tenant, call.method):
+        place = self._place(tenant, call.method)
+        await place.acquire()
+        try:
             size = await self._receive(call)
-            await self._share.turn(tenant, CALL_SECONDS)
+            if not self._share.is_free(tenant):
+                await self._share.turn(tenant, CALL_SECONDS)
             if size > MOST_AT_ONCE:
                 with await self._share.step(tenant):
                     call.decode()
+        finally:
+            place.release()
         return await proceed(call)
 
     async def _receive(self, call: Call) -> int:

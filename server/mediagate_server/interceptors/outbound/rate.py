@@ -159,8 +159,10 @@ class Rate:
 
     def _seconds_until_free(self) -> float:
         now = _now()
-        room = (bucket.seconds_until_room(now, self._reserved) for bucket in self._buckets())
-        return max(self._held_until - now, self._throttle.seconds_until_open(now), *room)
+        seconds = max(self._held_until - now, self._throttle.seconds_until_open(now))
+        for bucket in self._buckets(now):
+            seconds = max(seconds, bucket.seconds_until_room(now, self._reserved))
+        return seconds
 
     def _reserve(self) -> Turn:
         self._reserved += 1
@@ -180,23 +182,24 @@ class Rate:
 
     def _use(self) -> None:
         self._reserved -= 1
-        for bucket in self._buckets():
-            bucket.add(_now())
+        now = _now()
+        for bucket in self._buckets(now):
+            bucket.add(now)
         self._changed.set()
 
     def _release(self) -> None:
         self._reserved -= 1
         self._changed.set()
 
-    def _buckets(self) -> tuple[_Bucket, ...]:
+    def _buckets(self, now: float) -> tuple[_Bucket, ...]:
         """For a minute after a hold, turns come one by one.
 
         Upstream's own limit was met, and it may be far below ours (6 a minute on low credit):
         a burst of all that waited would be refused whole, and each refusal costs an attempt.
         """
-        if self._reduced and _now() < self._reduced_until:
+        if self._reduced and now < self._reduced_until:
             return (self._bucket, self._steady, self._reduced[1])
-        if 0 < self._held_until > _now() - _MINUTE:
+        if 0 < self._held_until > now - _MINUTE:
             return (self._bucket, self._steady)
         return (self._bucket,)
 
