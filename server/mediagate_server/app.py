@@ -188,7 +188,7 @@ class Gate:
             addresses = WebhookAddresses(web_url, await store.key(_WEBHOOK_KEY))
         generations = await self._open_generations(stack, upstream, media, addresses)
         if port:
-            port.add(MediaDoor(media.links, media.store, clock.now).routes())
+            port.add(MediaDoor(media.links, media.store, clock.now, self._share).routes())
             if addresses:
                 port.add(self._webhooks(outbound, addresses, generations).routes())
             await stack.enter_async_context(port)
@@ -404,6 +404,7 @@ class Gate:
             usage=about_tenants[0],
             admin=about_tenants[1],
             tokens=self._tokens,
+            share=self._share,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:

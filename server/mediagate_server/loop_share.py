@@ -22,6 +22,12 @@ PAUSE: Final = 3.0
 """Seconds to wait for each second taken."""
 MOST: Final = 1.0
 """Seconds that anybody waits."""
+BYTE_SECONDS: Final = 1 / (64 * 1024 * 1024)
+"""By which the bytes of one tenant's streams are apart while another tenant is there: they are
+copied several times, by threads that share the processor with everybody's calls.
+"""
+MESSAGE_SECONDS: Final = 0.0002
+"""The same for each message, however small it is."""
 PRESENT: Final = 1.0
 """Seconds for which a tenant counts as being there, since its last request."""
 
@@ -107,3 +113,27 @@ class LoopShare:
         """Whether another tenant is there: it has just made a request, or waits for an answer."""
         seen = self._other_seen if tenant == self._last else self._last_seen
         return self.clock() - seen < PRESENT or self.is_open_beside(tenant)
+
+
+class Transfer:
+    """Bandwidth limit of one stream: its tenant takes turns by the bytes and messages that pass.
+
+    Nothing is limited while nobody else is there.
+    """
+
+    __slots__ = ("_owed", "_share", "_tenant")
+
+    def __init__(self, share: LoopShare, tenant: str) -> None:
+        self._share = share
+        self._tenant = tenant
+        self._owed = 0.0
+
+    def add(self, size: int) -> bool:
+        """One more message of so many bytes passes. Whether a turn is to be waited for by now."""
+        self._owed += MESSAGE_SECONDS + size * BYTE_SECONDS
+        return self._owed >= LEAST
+
+    async def turn(self) -> None:
+        """Wait for the turn of what has passed."""
+        owed, self._owed = self._owed, 0.0
+        await self._share.turn(self._tenant, owed)

@@ -9,6 +9,7 @@ import structlog
 
 from mediagate_server.app import Gate
 from mediagate_server.config import ConfigError, Configuration, FileWatch
+from mediagate_server.fair_thread_pool import FairThreadPool
 from mediagate_server.process import (
     allow_many_sockets,
     give_back_large_memory,
@@ -30,6 +31,7 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
     """
     gate = Gate(configuration)
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(FairThreadPool())
     # Before the doors open: whoever is answered may also ask for an orderly end.
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, gate.stop)

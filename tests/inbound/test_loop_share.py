@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from mediagate_server.loop_share import LEAST, MOST, PAUSE, PRESENT, LoopShare
+from mediagate_server.loop_share import (
+    BYTE_SECONDS,
+    LEAST,
+    MESSAGE_SECONDS,
+    MOST,
+    PAUSE,
+    PRESENT,
+    LoopShare,
+    Transfer,
+)
 
 
 @dataclass
@@ -64,7 +73,7 @@ async def test_turns_are_taken_one_after_the_other() -> None:
     done: list[int] = []
 
     async def step(number: int) -> None:
-        share.see("other")
+        share.see("b")
         await share.turn("a")
         assert share.delay("a") < 0.001
         done.append(number)
@@ -107,3 +116,34 @@ def test_who_called_last_and_who_before() -> None:
     clock.now += PRESENT / 2
     assert not share.others_than("a")
     assert share.others_than("b")
+
+
+async def test_bytes_of_a_stream_are_apart_while_others_are_there() -> None:
+    """A little passes at once; then a tenant's streams wait for what passed before, together."""
+    share = share_of_two(clock := Clock())
+    transfer, second = Transfer(share, "a"), Transfer(share, "a")
+    small = round(LEAST / BYTE_SECONDS / 8)
+    assert not any(transfer.add(small) for _ in range(4))
+    large = round(0.1 / BYTE_SECONDS)
+    assert transfer.add(large)
+    await transfer.turn()
+    assert share.delay("a") == pytest.approx(0.1, rel=0.1)
+    assert second.add(large)
+    assert not share.delay("b")
+    clock.now += 0.2
+    assert not share.delay("a")
+
+
+async def test_bytes_of_a_stream_pass_at_once_where_nobody_else_is() -> None:
+    share = share_of_two(clock := Clock())
+    clock.now += 2 * PRESENT
+    transfer = Transfer(share, "a")
+    assert transfer.add(round(10 / BYTE_SECONDS))
+    await transfer.turn()
+    assert not share.delay("a")
+
+
+def test_messages_count_however_small_they_are() -> None:
+    transfer = Transfer(share_of_two(Clock()), "a")
+    most = round(LEAST / MESSAGE_SECONDS)
+    assert [transfer.add(0) for _ in range(most + 1)].index(True) in (most - 1, most)

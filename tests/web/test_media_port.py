@@ -14,6 +14,7 @@ from yarl import URL
 from mediagate_server.http import media as room
 from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.web import WebPort
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.outputs.folder import Folder
 from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.outputs.port import MediaFacts
@@ -62,7 +63,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         stack.callback(port.close)
         clock, folder = Jumping(), Folder(tmp_path / "kept")
         links = MediaLinks(folder, port.near_url, KEY, now=clock.now, life=lambda: 600.0)
-        port.add(MediaDoor(links, folder, clock.now).routes())
+        port.add(MediaDoor(links, folder, clock.now, LoopShare()).routes())
         await stack.enter_async_context(port)
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
         medium = StoredMedia("https://replicate.delivery/a.mp4", "video/mp4", kept=True)

@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from mediagate_server import telemetry
 from mediagate_server.http.web import recognize
+from mediagate_server.loop_share import LoopShare, Transfer
 from mediagate_server.outputs.keeping import output_key
 from mediagate_server.outputs.links import PATH, MediaLinks
 from mediagate_server.outputs.port import MediaStore, StorageFailed, Stored
@@ -24,6 +25,8 @@ _PATIENCE: Final = 60.0
 """Seconds that a reader may take for one piece."""
 _PATIENCE_WHEN_FULL: Final = 3.0
 """The same while others wait for its place: readers that take nothing keep nobody else out."""
+_READERS: Final = "readers of links"
+"""Who reads here shows no key: all of them share the event loop's time as one tenant."""
 _EXPIRES: Final = re.compile(r"[0-9]{1,12}")
 _INDEX: Final = re.compile(r"[0-9]{1,4}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -35,8 +38,15 @@ _log = structlog.get_logger()
 class MediaDoor:
     """GET and HEAD of `/media/{generation}/{index}`. `now` gives the time of day, aware."""
 
-    def __init__(self, links: MediaLinks, store: MediaStore, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        links: MediaLinks,
+        store: MediaStore,
+        now: Callable[[], datetime],
+        share: LoopShare,
+    ) -> None:
         self._links = links
+        self._share = share
         self._store = store
         self._now = now
         self._reading = 0
@@ -118,8 +128,11 @@ class MediaDoor:
         transport = request.transport
         if transport is None:
             return  # The reader has gone already.
+        transfer = Transfer(self._share, _READERS)
         try:
             async for piece in self._store.read(key, part.start, len(part)):
+                if transfer.add(len(piece)):
+                    await transfer.turn()
                 self._pieces.pop(transport, None)
                 self._pieces[transport] = asyncio.get_running_loop().time()
                 async with asyncio.timeout(_PATIENCE):

@@ -18,6 +18,7 @@ from mediagate_server.errors import (
     Violation,
 )
 from mediagate_server.generations.generations import Generations
+from mediagate_server.loop_share import LoopShare, Transfer
 from mediagate_server.outputs.keeping import document_key, output_key
 from mediagate_server.outputs.links import MediaLinks
 from mediagate_server.outputs.port import CHUNK_BYTES, MediaStore, StorageFailed, storage_failed
@@ -42,12 +43,18 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     """See media.proto."""
 
     def __init__(
-        self, generations: Generations, uploads: Uploads, store: MediaStore, links: MediaLinks
+        self,
+        generations: Generations,
+        uploads: Uploads,
+        store: MediaStore,
+        links: MediaLinks,
+        share: LoopShare,
     ) -> None:
         self._generations = generations
         self._uploads = uploads
         self._store = store
         self._links = links
+        self._share = share
         self._reads: Counter[str] = Counter()
         """Reads under way, of each tenant."""
 
@@ -105,9 +112,12 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         return await self._upload(request.upload_id)
 
     async def _send(self, context: Context, key: str, offset: int, length: int) -> None:
+        transfer = Transfer(self._share, caller.current().tenant)
         with self._reading() as piece_bytes:
             async for piece in self._store.read(key, offset, length, piece_bytes):
                 length -= len(piece)
+                if transfer.add(len(piece)):
+                    await transfer.turn()
                 writing = context.write(media_pb2.ReadMediaResponse(chunk=piece))
                 # A caller who does not read holds what is on its way, and not this beside it.
                 del piece

@@ -29,6 +29,7 @@ from mediagate.v1 import (
 )
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.generations.generations import Generations
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.outputs.media import Media
 from mediagate_server.services.admin import AdminService
 from mediagate_server.services.audio import AudioService
@@ -82,6 +83,7 @@ def add_services(
     usage: UsageService,
     admin: AdminService,
     tokens: PageTokens,
+    share: LoopShare,
 ) -> None:
     """Register every service that is built."""
     text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
@@ -94,7 +96,7 @@ def add_services(
         GenerationService(generations, media.links, tokens), server
     )
     media_pb2_grpc.add_MediaServiceServicer_to_server(
-        MediaService(generations, media.uploads, media.store, media.links), server
+        MediaService(generations, media.uploads, media.store, media.links, share), server
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     usage_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)

@@ -17,7 +17,7 @@ import grpc
 
 from mediagate_server.errors import InvalidRequest
 from mediagate_server.interceptors.inbound.call import Call, Method, Proceed
-from mediagate_server.loop_share import MOST_AT_ONCE, LoopShare
+from mediagate_server.loop_share import BYTE_SECONDS, MOST_AT_ONCE, LoopShare
 
 MOST_RECEIVING: Final = 16
 """Messages of one tenant that are received at the same time."""
@@ -64,7 +64,7 @@ class Receive:
         try:
             size = await self._receive(call)
             if not self._share.is_free(tenant):
-                await self._share.turn(tenant, CALL_SECONDS)
+                await self._share.turn(tenant, CALL_SECONDS + size * BYTE_SECONDS)
             if size > MOST_AT_ONCE:
                 with await self._share.step(tenant):
                     call.decode()

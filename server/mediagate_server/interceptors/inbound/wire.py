@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 
 from mediagate_server.interceptors.inbound.call import Call, decoded
-from mediagate_server.loop_share import MOST_AT_ONCE
+from mediagate_server.loop_share import MOST_AT_ONCE, Transfer
 
 
 class Wire:
@@ -16,11 +16,14 @@ class Wire:
     garbage collector, whenever that may be.
     """
 
-    __slots__ = ("_call", "_context")
+    __slots__ = ("_call", "_context", "_transfer")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._context = call.context
+        self._transfer: Transfer | None = None
+        if call.share is not None and call.caller is not None:
+            self._transfer = Transfer(call.share, call.caller.tenant)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -41,6 +44,8 @@ class Wire:
             return raw
         call = self._call
         call.received += 1
+        if self._transfer is not None and self._transfer.add(len(raw)):
+            await self._transfer.turn()
         if call.share is None or call.caller is None or len(raw) <= MOST_AT_ONCE:
             return _checked(call, raw)
         with await call.share.step(call.caller.tenant):
