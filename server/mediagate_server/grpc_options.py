@@ -28,7 +28,7 @@ _MOST_PENDING: Final = 16_000
 # a burst over one connection.
 _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_concurrent_streams", 500),
-    ("grpc.http2.max_deallocating_streams", 500),
+    ("grpc.http2.max_deallocating_streams", 100),
     ("grpc.server.max_pending_requests", _MOST_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
