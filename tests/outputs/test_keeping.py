@@ -313,6 +313,28 @@ async def test_files_that_never_end_hold_their_own_tenants_places(
         await asyncio.gather(hostile, return_exceptions=True)
 
 
+async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
+    folder: Folder, spool: Spool, served: Served
+) -> None:
+    """All are kept, and only a part of them is under way: each task of 5,000 would take memory."""
+    link = served.put("/picture", file(PICTURE))
+    most = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal most
+        most = max(most, len(asyncio.all_tasks()))
+        return await file(PICTURE)(request)
+
+    served.put("/picture", answer)
+    before = len(asyncio.all_tasks())
+    async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        media = (StoredMedia(link, "image/png", EXPIRES),) * 600
+        kept = await keeper_of(folder, spool, fetcher).keep("gen_1", media, ENDED)
+    assert all(one.kept for one in kept)
+    assert len(kept) == len(served.requests) == 600
+    assert before < most < before + 350
+
+
 def keeper_of(
     folder: Folder,
     spool: Spool,

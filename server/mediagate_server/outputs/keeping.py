@@ -43,6 +43,8 @@ _AT_ONCE: Final = 32
 _MOST_OF_ONE_TENANT: Final = 16
 """Outputs that are fetched at a time. One may take as long as a fetch is let: a model whose files
 come byte by byte holds its tenant's places, and nobody else's."""
+_MOST_OF_ONE_GENERATION: Final = 256
+"""Media of one generation that are under way, most of them waiting: each takes some 3 KiB."""
 _NO_BOUND: Final = 1_000_000_000
 
 
@@ -125,20 +127,15 @@ class OutputKeeper:
         is tried until half of the time is over from `ended_at` to when upstream lets go of it.
         `again`: an earlier process may have kept some of them.
         """
+        places = asyncio.Semaphore(_MOST_OF_ONE_GENERATION)
+        keeping: list[asyncio.Task[StoredMedia]] = []
         async with asyncio.TaskGroup() as tasks:
-            keeping = [
-                tasks.create_task(
-                    self._keep(
-                        _Wanted(
-                            output_key(generation_id, index),
-                            medium,
-                            half_life(medium, ended_at),
-                            again,
-                        )
-                    )
-                )
-                for index, medium in enumerate(media)
-            ]
+            for index, medium in enumerate(media):
+                key, until = output_key(generation_id, index), half_life(medium, ended_at)
+                await places.acquire()
+                task = tasks.create_task(self._keep(_Wanted(key, medium, until, again)))
+                task.add_done_callback(lambda _: places.release())
+                keeping.append(task)
         return tuple(task.result() for task in keeping)
 
     def scratch_file(self) -> AbstractAsyncContextManager[Path]:
