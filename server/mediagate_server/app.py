@@ -266,6 +266,7 @@ class Gate:
             bucket=Bucket.of(settings),
             web=web_url,
             key=await self._store.key(_MEDIA_KEY),
+            share=self._share,
             workers=self._workers,
         )
         return await stack.enter_async_context(media)

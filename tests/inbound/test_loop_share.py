@@ -127,11 +127,12 @@ async def test_bytes_of_a_stream_are_apart_while_others_are_there() -> None:
     large = round(0.1 / BYTE_SECONDS)
     assert transfer.add(large)
     await transfer.turn()
-    assert share.delay("a") == pytest.approx(0.1, rel=0.1)
+    assert share.delay("a streams") == pytest.approx(0.1, rel=0.1)
     assert second.add(large)
-    assert not share.delay("b")
+    assert not share.delay("a")  # The same tenant's calls do not wait for it,
+    assert not share.delay("b")  # nor does anybody else.
     clock.now += 0.2
-    assert not share.delay("a")
+    assert not share.delay("a streams")
 
 
 async def test_bytes_of_a_stream_pass_at_once_where_nobody_else_is() -> None:
@@ -140,10 +141,20 @@ async def test_bytes_of_a_stream_pass_at_once_where_nobody_else_is() -> None:
     transfer = Transfer(share, "a")
     assert transfer.add(round(10 / BYTE_SECONDS))
     await transfer.turn()
-    assert not share.delay("a")
+    assert not share.delay("a streams")
 
 
 def test_messages_count_however_small_they_are() -> None:
     transfer = Transfer(share_of_two(Clock()), "a")
     most = round(LEAST / MESSAGE_SECONDS)
     assert [transfer.add(0) for _ in range(most + 1)].index(True) in (most - 1, most)
+
+
+async def test_queues_of_one_tenant_wait_apart() -> None:
+    """Its calls are not behind its thousand files."""
+    share = share_of_two(Clock())
+    await share.turn("a", 0.5, queue="outputs")
+    assert share.delay("a outputs") == pytest.approx(0.5)
+    await share.turn("a", 0.1)
+    assert share.delay("a") == pytest.approx(0.1)
+    assert share.delay("a outputs") == pytest.approx(0.5)

@@ -13,10 +13,11 @@ from aiohttp import web
 from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
 from mediagate_server import caller
 from mediagate_server.errors import Reason
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.outputs.fetching import Fetcher
 from mediagate_server.outputs.folder import Folder
 from mediagate_server.outputs.inspector import MediaInspector
-from mediagate_server.outputs.keeping import OutputKeeper
+from mediagate_server.outputs.keeping import OUTPUT_SECONDS, OutputKeeper
 from mediagate_server.outputs.spool import Spool
 from mediagate_server.store.records import StoredMedia
 
@@ -56,6 +57,7 @@ async def keep(folder: Folder, spool: Spool, served: Served) -> AsyncIterator[Ke
                 timeout=lambda: 30.0,
                 now=clock.now,
                 sleep=clock.sleep,
+                share=LoopShare(),
             )
             (kept,) = await keeper.keep("gen_1", (StoredMedia(uri, media_type, EXPIRES),), ENDED)
             return kept
@@ -184,6 +186,7 @@ async def test_what_cannot_change_is_not_tried_again(
             timeout=lambda: 30.0,
             now=clock.now,
             sleep=clock.sleep,
+            share=LoopShare(),
         )
         (kept,) = await keeper.keep("gen_1", (StoredMedia(uri, "image/png", EXPIRES),), ENDED)
     assert kept.failure is not None
@@ -335,11 +338,32 @@ async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
     assert before < most < before + 350
 
 
+async def test_outputs_are_apart_while_another_tenant_is_there(
+    folder: Folder, spool: Spool, served: Served
+) -> None:
+    """Thousands of one tenant's leave the others most of the processor; its calls wait for none."""
+    link = served.put("/picture", file(PICTURE))
+    share = LoopShare(lambda: 100.0)
+    async with Fetcher(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher, share=share)
+        caller.bind(caller.Caller("a"))
+        (alone,) = await keeper.keep("gen_1", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
+        assert share.delay("a outputs") == 0
+        share.see("a")
+        share.see("b")
+        (kept,) = await keeper.keep("gen_2", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
+    assert alone.kept
+    assert kept.kept
+    assert share.delay("a outputs") == pytest.approx(OUTPUT_SECONDS)
+    assert share.delay("a") == share.delay("b") == 0
+
+
 def keeper_of(
     folder: Folder,
     spool: Spool,
     fetcher: Fetcher,
     *,
+    share: LoopShare | None = None,
     seconds: float = 30.0,
     clock: Jumping | None = None,
 ) -> OutputKeeper:
@@ -354,4 +378,5 @@ def keeper_of(
         timeout=lambda: seconds,
         now=clock.now,
         sleep=clock.sleep,
+        share=share or LoopShare(),
     )

@@ -13,6 +13,7 @@ import structlog
 
 from mediagate_server import caller, telemetry
 from mediagate_server.errors import Failure
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.media_type import HEAD_BYTES
 from mediagate_server.outputs import data_uri
 from mediagate_server.outputs.facts import Looks, is_damaged, is_error_page, media_type_of
@@ -45,6 +46,10 @@ _MOST_OF_ONE_TENANT: Final = 16
 come byte by byte holds its tenant's places, and nobody else's."""
 _MOST_OF_ONE_GENERATION: Final = 256
 """Media of one generation that are under way, most of them waiting: each takes some 3 KiB."""
+OUTPUT_SECONDS: Final = 0.01
+"""Seconds between two outputs of one tenant while another tenant is there: each is fetched, looked
+at, hashed and synced, which takes some 10 ms of the processor however small it is.
+"""
 _NO_BOUND: Final = 1_000_000_000
 
 
@@ -102,6 +107,7 @@ class OutputKeeper:
         timeout: Callable[[], float],
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]],
+        share: LoopShare,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -111,6 +117,7 @@ class OutputKeeper:
         self._timeout = timeout
         self._now = now
         self._sleep = sleep
+        self._share = share
         self._places = FairPlaces(_AT_ONCE, _MOST_OF_ONE_TENANT)
 
     async def keep(
@@ -239,6 +246,7 @@ class OutputKeeper:
             # What is damaged for good may be what the model made: better than nothing.
             is_last = self._left(wanted) <= 0 or absences + 1 >= _MOST_ABSENCES
             async with self._places.place(caller.tenant(), _NO_BOUND):
+                await self._share.turn(caller.tenant(), OUTPUT_SECONDS, queue="outputs")
                 outcome = await self._try(wanted, take_damaged=is_last or not comes_again)
             if not isinstance(outcome, _Passing):
                 return outcome

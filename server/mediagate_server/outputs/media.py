@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mediagate_server.loop_share import LoopShare
 from mediagate_server.outputs.bucket import Bucket
 from mediagate_server.outputs.fetching import Fetcher
 from mediagate_server.outputs.folder import Folder
@@ -57,6 +58,7 @@ class Media:
         bucket: Bucket | None,
         web: str,
         key: bytes,
+        share: LoopShare,
         workers: WorkerProcesses | None = None,
     ) -> None:
         make_private_folder(folder)
@@ -74,6 +76,7 @@ class Media:
             timeout=lambda: limits().output_timeout,
             now=now,
             sleep=sleep,
+            share=share,
         )
         self.uploads = Uploads(
             self.store,
