@@ -37,7 +37,11 @@ from mediagate_server.generations.doors import Surroundings, no_webhook
 from mediagate_server.generations.generations import Generations
 from mediagate_server.generations.handing_over import HandingOver
 from mediagate_server.generations.media_inputs import MediaInputs
-from mediagate_server.grpc_connections import close_connections, has_connections
+from mediagate_server.grpc_connections import (
+    close_connections,
+    has_connections,
+    refuse_connections,
+)
 from mediagate_server.grpc_options import listen, server_options
 from mediagate_server.http.media import MediaDoor
 from mediagate_server.http.operations import OperationsPort
@@ -470,6 +474,7 @@ class Gate:
         self._errors.end_all()
         await self._until_idle(_LAST_SECONDS)
         await asyncio.sleep(_FLUSH_SECONDS)
+        refuse_connections(self.grpc_address)
         close_connections(self.grpc_address)
 
     async def _until_idle(self, seconds: float) -> None:
