@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,15 @@ def test_a_tree_that_differs_from_its_commit_is_never_green(
     assert stamp(repository, "one")["dirty"]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Control-C interrupts, also where tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_group_is_run_again(repository: Path) -> None:
     """Control-C reaches the run and its tests alike."""
     assert run(repository) == (0, ["one", "two"])
