@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import closing
 from datetime import datetime, timedelta
-from random import Random
 
 from mediagate_server import telemetry
-from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.generations import Generations
-from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import (
     CreateRequest,
@@ -21,12 +17,11 @@ from mediagate_server.replicate.port import (
     PredictionStatus,
 )
 from mediagate_server.store.records import AttemptState
-from tests.faults.simulation.chance import Chance
-from tests.faults.simulation.disk import DiskStore, new_disk
-from tests.faults.simulation.process import Clock
+from tests.faults.simulation.disk import DiskStore
 from tests.faults.simulation.upstream import BEGIN
-from tests.faults.simulation.virtual_time import VirtualLoop
 from tests.generations.surroundings import Upstream, submission, work
+from tests.generations.upstreams import free_turn
+from tests.generations.virtual_time import memory_store, run_in_virtual_time
 
 
 class SlowToAnswer(Upstream):
@@ -37,9 +32,7 @@ class SlowToAnswer(Upstream):
         self.answers = asyncio.Event()
 
     async def admit(self, model: str, *, again: bool = False) -> Turn:
-        turn = self.try_admit(model)
-        assert turn is not None
-        return turn
+        return free_turn()
 
     async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
         self.created.append(request)
@@ -82,16 +75,9 @@ class SlowToRead(DiskStore):
 
 async def states_of_first() -> list[AttemptState]:
     """Of the attempts of a generation whose first create was proven absent."""
-
-    def is_alive() -> bool:
-        return True
-
-    with closing(new_disk()) as disk:
-        store = SlowToRead(disk, Chance(0), is_alive)
-        await store.__aenter__()
-        store._chance.quiet = True
-        store.upstream = upstream = SlowToAnswer()
-        around = Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
+    upstream = SlowToAnswer()
+    async with memory_store(SlowToRead, upstream) as (store, around):
+        store.upstream = upstream
         async with Generations(around, max_in_flight=lambda _: 0) as generations:
             async with await generations.start(submission(1), work) as attached:
                 await attached.until_settled(None)
@@ -106,7 +92,6 @@ async def states_of_first() -> list[AttemptState]:
 
 def test_what_is_settled_meanwhile_is_not_taken_for_an_overrun() -> None:
     overruns = telemetry.attempts_overrun._value.get()
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        states = runner.run(states_of_first())
+    states = run_in_virtual_time(states_of_first())
     assert states == [AttemptState.ABSENT, AttemptState.SUCCEEDED]
     assert telemetry.attempts_overrun._value.get() == overruns
