@@ -25,7 +25,7 @@ _MOST_PENDING: Final = 16_000
 # thousand, as CANCELLED and unseen by any handler; all streams of 32 connections may wait here.
 # A stream that has ended counts until its memory is freed, lest a flood of resets grows without
 # bound; without room for those beside the open ones, gRPC refuses calls of well-behaved clients in
-# a burst over one connection.
+# a burst over one connection. All of them may wait ahead of others' calls of the same method.
 _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_concurrent_streams", 500),
     ("grpc.http2.max_deallocating_streams", 100),
