@@ -20,6 +20,8 @@ _NOT_SENDABLE: Final = re.compile(r"[^!-~]+")
 _HOST: Final = re.compile(r"[!-~]+")
 _MOST_ORIGINS: Final = 64
 """Origins that are remembered: the streams of all models come from a few."""
+_LONGEST_KNOWN: Final = 256
+"""Characters of such: others may be as long as a request."""
 _HAS_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -29,7 +31,9 @@ def parse_request_url(text: str) -> URL:
     parts = _PARTS.match(text)
     if parts is None:
         raise ValueError("no absolute URL")
-    scheme, authority = _origin(parts["origin"])
+    origin = parts["origin"]
+    is_short = len(origin) <= _LONGEST_KNOWN
+    scheme, authority = _known_origin(origin) if is_short else _origin(origin)
     target = _NOT_SENDABLE.sub(_percent_encoded, parts["target"])
     path, mark, query = target.partition("?")
     return URL.build(
@@ -42,7 +46,6 @@ def parse_request_url(text: str) -> URL:
     )
 
 
-@lru_cache(_MOST_ORIGINS)
 def _origin(text: str) -> tuple[str, str]:
     """Scheme and authority as they are sent. Raises ValueError."""
     origin = URL(text)
@@ -51,6 +54,9 @@ def _origin(text: str) -> tuple[str, str]:
     if "@" in text:
         raise ValueError("a URL with user info")
     return origin.scheme, origin.raw_authority
+
+
+_known_origin = lru_cache(_MOST_ORIGINS)(_origin)
 
 
 def ascii_url(text: str) -> str:

@@ -1,5 +1,6 @@
 """Which inputs of models are safety checks, and which values weaken them."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -138,3 +139,13 @@ def test_every_safety_input_of_the_catalogs_is_known_and_no_other() -> None:
         "safety_filter_level",
         "safety_tolerance",
     }
+
+
+def test_no_name_is_kept_that_is_as_long_as_a_request() -> None:
+    """What is remembered of names is bounded in bytes, and their ends say what they are."""
+    name = "x" * 1_000_000 + "_disable_safety_checker"
+    held = sys.getrefcount(name)
+    assert is_safety_input(name)
+    assert weakens_safety(name, value=True, default=False)
+    assert weakens_safety("options", {name: True}, {name: False})
+    assert sys.getrefcount(name) == held

@@ -13,6 +13,7 @@ from yarl import URL
 
 from mediagate.v1 import image_pb2
 from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_server import request_url
 from mediagate_server.callbacks.posting import Poster
 from mediagate_server.outputs.fetching import Fetcher, FetchFailed
 from mediagate_server.replicate.client import ReplicateClient
@@ -232,3 +233,11 @@ async def test_an_output_is_kept_from_a_link_as_given(
     assert asked == [target]
     assert image.uri == scripted.url + target
     assert image.id
+
+
+def test_no_origin_is_kept_that_is_as_long_as_a_request() -> None:
+    """Origins are remembered; how many bytes, nobody outside decides."""
+    before = request_url._known_origin.cache_info().currsize
+    for letter in "abc":
+        assert parse_request_url(f"https://{letter * 300}.example/x").raw_path == "/x"
+    assert request_url._known_origin.cache_info().currsize == before

@@ -52,7 +52,9 @@ _LONGEST_PATH: Final = 512
 _LONGEST_TEXT: Final = 512
 """Characters of a text that may be a setting: no number, switch or level is so long."""
 _MOST_NAMES: Final = 1_024
-"""Names of which it is remembered what they say: a list of objects repeats those of its first."""
+"""Names of which it is remembered what they say: a list of objects repeats those of its first. They
+are shortened before: a caller may write them as long as a request.
+"""
 _MOST_WORDS: Final = 3
 """Of a setting. Longer texts are written for people, or for a model, to read."""
 _DESCRIPTION: Final = frozenset(
@@ -72,9 +74,13 @@ _DESCRIPTION: Final = frozenset(
 """Names within a check's settings whose words say what it checks, not how strictly."""
 
 
-@lru_cache(_MOST_NAMES)
 def is_safety_input(name: str) -> bool:
     """Whether an input of this name, or of names that lead to it, tunes a check of the content."""
+    return _tunes_check(_shortened(name))
+
+
+@lru_cache(_MOST_NAMES)
+def _tunes_check(name: str) -> bool:
     compact = _compact(name)
     return bool(_CHECK.search(compact) or _HAZARD.search(compact))
 
@@ -94,6 +100,7 @@ def weakens_safety(
     unless `allowed_values` says that there are only some. Values within lists and objects are
     looked at by the names next to them, together with the name of the check that they lie in.
     """
+    name = _shortened(name)
     if isinstance(value, _CONTAINERS):
         return value != default and any(
             one.is_weaker() for one in _within(_Setting(name, value, default))
@@ -138,7 +145,7 @@ class _Setting(NamedTuple):
             _shortened(f"{self.name}_{key}" if is_part else key),
             value,
             default,
-            key,
+            _shortened(key),
             negated_name=_shortened(f"{around}_{key}") if _is_negation(around) else "",
         )
 
