@@ -25,7 +25,7 @@ from mediagate_server.app import Gate
 from mediagate_server.config import Configuration, Settings
 from tests.rpc.clocks import Stepped
 from tests.rpc.gates import Stubs
-from tests.rpc.outages import HALF_LIFE, OUTAGE, PICTURE, shown, storage, until_asleep
+from tests.rpc.outages import HALF_LIFE, OUTAGE, PICTURE, shown, storage, unkept, until_asleep
 from tests.rpc.uploading import read_output
 from tests.sandboxes import INSTANT
 
@@ -72,6 +72,9 @@ async def kept_by_half(
             assert await until_asleep(stubs, clock, names) == MANY
             await clock.step(STEP)
     async with opened(folder, upstream, clock, settings) as stubs:
+        # A new process takes up fifty generations, and more only after a pause by the clock.
+        while clock.sleeping != await unkept(stubs, names):
+            await clock.step(1)
         while clock.seconds < OUTAGE:
             assert await until_asleep(stubs, clock, names) == MANY
             await clock.step(STEP)
