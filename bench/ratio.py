@@ -3,7 +3,7 @@
 Every round measures both sides one after the other in an order that was drawn. Where there is no
 difference, each pair is as likely to be the other way round, so the signs of the log ratios are
 coin tosses, whatever the noise is like: the interval excludes 1 in at most 5 % of such cases,
-exactly, for any number of rounds (docs/decisions/0019).
+exactly, for any number of rounds (docs/decisions/0022).
 """
 
 import math

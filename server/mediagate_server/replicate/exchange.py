@@ -1,9 +1,9 @@
 """One HTTP exchange without the SDK between: what every paid call waits for, and nothing else.
 
-Create and get go this way because the SDK's half of them cost more than all of our own work
-(docs/decisions/0020), and the library's half of the rest (0065). Connecting, TLS, the pool of
-connections and the reading of answers stay aiohttp's; the request is put together here. What an
-answer means is decided in the same places as for the SDK's way.
+Create and get go this way because the SDK's half of them cost more than all of our own work, and
+the library's half of the rest (docs/decisions/0006). Connecting, TLS, the pool of connections and
+the reading of answers stay aiohttp's; the request is put together here. What an answer means is
+decided in the same places as for the SDK's way.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 Each commit has a price of its own: pages written whole, an fsync, threads that change places. While
 the loop is at work, what it does brings further jobs, and nobody could be told of a commit's end
-anyway; they are gathered until it is idle, and share one commit (docs/decisions/0064). A job that
+anyway; they are gathered until it is idle, and share one commit (docs/decisions/0017). A job that
 comes to an idle loop is committed at once. There is no timer: a loop that is never idle hands over
 what it has once it is enough, or has been waiting long.
 """

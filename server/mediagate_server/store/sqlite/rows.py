@@ -2,7 +2,7 @@
 
 A commit of twenty jobs writes a hundred rows, of eight kinds. A statement called anew for each of
 them has its price in Python, and each lets go of the interpreter's lock several times, which wakes
-the event loop's thread (docs/decisions/0064).
+the event loop's thread (docs/decisions/0017).
 """
 
 import sqlite3
