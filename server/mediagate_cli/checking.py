@@ -33,7 +33,7 @@ def check(
 
     async def work(client: "AsyncClient") -> None:
         from mediagate.v1.safety_pb2 import CheckSafetyRequest
-        from mediagate_cli.money import cost_in_words
+        from mediagate_cli.money import summary_line
         from mediagate_cli.shown import print_made
         from mediagate_client import paid_request
 
@@ -42,10 +42,7 @@ def check(
             print_made(made)
             return
         print(in_words(made.safety))
-        facts = [made.model, cost_in_words(made.cost)]
-        if made.sandbox:
-            facts.append("from the sandbox: nothing was paid")
-        say(", ".join(facts))
+        say(summary_line(made.id, made.model, made.cost, sandbox=made.sandbox))
 
     with_gate(gate, work)
 

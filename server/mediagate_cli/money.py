@@ -28,6 +28,19 @@ def cost_in_words(cost: "Cost") -> str:
     return f"{dollars(cost.usd_nanos)} {state}" if cost.state else dollars(cost.usd_nanos)
 
 
+def summary_line(
+    generation_id: str, model: str, cost: "Cost", *, sandbox: bool, tokens: int | None = None
+) -> str:
+    """Return one line about a finished generation: its id, its model, its cost."""
+    facts = [model]
+    if tokens is not None:
+        facts.append(f"{tokens} tokens")
+    facts.append(cost_in_words(cost))
+    if sandbox:
+        facts.append("from the sandbox: nothing was paid")
+    return f"{generation_id}: {', '.join(facts)}"
+
+
 def nanos_of(dollars_: str) -> int:
     """Return a sum in dollars, as typed, in nano-dollars. BadParameter if it is none."""
     try:

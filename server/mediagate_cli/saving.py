@@ -76,7 +76,7 @@ def format_of(output: str | None, known: "Collection[str]") -> str | None:
 
 def tell(generation: "Generation", files: "Sequence[Path]") -> None:
     """Print the files, one a line; say on stderr what they are and what they cost."""
-    from mediagate_cli.money import bytes_in_words, cost_in_words
+    from mediagate_cli.money import bytes_in_words, summary_line
     from mediagate_client import media_of
 
     for file, medium in zip(files, media_of(generation), strict=True):
@@ -95,10 +95,7 @@ def tell(generation: "Generation", files: "Sequence[Path]") -> None:
         say(f"  {report.parameter} {word}: {report.reason or report.sent}")
     for missing in generation.partial.missing:
         say(f"  output {missing.index} is missing: {missing.error.message}")
-    facts = [generation.model, cost_in_words(generation.cost)]
-    if generation.sandbox:
-        facts.append("from the sandbox: nothing was paid")
-    say(", ".join(facts))
+    say(summary_line(generation.id, generation.model, generation.cost, sandbox=generation.sandbox))
 
 
 def names(media: "Sequence[Media]", output: str | None, prompt: str) -> "list[Path]":

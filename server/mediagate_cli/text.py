@@ -59,8 +59,8 @@ def text(
 
 
 async def _show(stream: "AsyncTextStream") -> None:
-    """Print the answer as it comes, and in the end who gave it and for how much."""
-    from mediagate_cli.money import cost_in_words
+    """Print the answer as it comes; at the end, on stderr, its generation's id, model and cost."""
+    from mediagate_cli.money import summary_line
 
     last = "\n"
     async for piece in stream:
@@ -71,11 +71,16 @@ async def _show(stream: "AsyncTextStream") -> None:
         print()
     if stream.started is None or stream.completed is None:
         return
-    tokens = stream.completed.usage.output_tokens
-    facts = [stream.completed.model, f"{tokens} tokens", cost_in_words(stream.completed.cost)]
-    if stream.started.sandbox:
-        facts.append("from the sandbox: nothing was paid")
-    say(", ".join(facts))
+    completed = stream.completed
+    say(
+        summary_line(
+            stream.generation_id,
+            completed.model,
+            completed.cost,
+            sandbox=stream.started.sandbox,
+            tokens=completed.usage.output_tokens,
+        )
+    )
 
 
 def _tell_queue(status: "TextStatus") -> None:

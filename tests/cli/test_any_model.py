@@ -58,7 +58,7 @@ def test_a_verdict_is_a_line(mediagate: Mediagate, scripted: Gate) -> None:
         scripted.plays("CheckSafety", judged(verdict))
         done = mediagate("check", "some words")
         assert (done.exit_code, done.stdout) == (0, line), done.output
-        assert done.stderr == "meta/guard, $0.000001 assumed\n"
+        assert done.stderr == "gen-1: meta/guard, $0.000001 assumed\n"
     assert scripted.asked("CheckSafety")[0].content == "some words"
 
 

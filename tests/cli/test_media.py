@@ -57,7 +57,7 @@ def test_a_picture_is_saved_under_its_prompt(
     done = mediagate("image", "A lighthouse, at dawn!", "--size", "64x32", "--seed", "0")
     assert done.exit_code == 0, done.output
     assert done.stdout == "a-lighthouse-at-dawn.png\n"
-    assert done.stderr == "  image/png, 1.2 kB, 64x32\na/b, $0.003 settled\n"
+    assert done.stderr == "  image/png, 1.2 kB, 64x32\ngen-1: a/b, $0.003 settled\n"
     assert (tmp_path / "a-lighthouse-at-dawn.png").read_bytes() == FILE
     [sent] = scripted.asked("GenerateImage")
     assert (sent.size.width, sent.size.height) == (64, 32)

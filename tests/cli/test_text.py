@@ -25,7 +25,7 @@ def test_the_answer_is_on_stdout_and_the_bill_on_stderr(
     done = mediagate("text", "Why is the sky blue?")
     assert done.exit_code == 0, done.output
     assert done.stdout == "It scatters.\n"
-    assert done.stderr == "meta/llama, 3 tokens, $0.000012 settled\n"
+    assert done.stderr == "gen-1: meta/llama, 3 tokens, $0.000012 settled\n"
 
 
 def test_every_option_finds_its_field(mediagate: Mediagate, scripted: Gate) -> None:
