@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mediagate.v1.usage_pb2 import UsageTotal
-    from mediagate_cli.differences import Difference, PriceRow
+    from mediagate_cli.differences import Difference
     from mediagate_client import AsyncClient
     from mediagate_client.arguments import DimensionName
 
@@ -113,15 +113,13 @@ def compare(
 ) -> None:
     """Hold a month's invoice against the ledger, model by model. Ends with 1 where they differ.
 
-    CSV has the columns `model` and `amount_usd`, JSON a list of such objects; several lines of a
-    model are added up, by whatever names the catalog knows it. A column `month` (YYYY-MM) says
-    which month it is, unless --month does. For each model that differs, the row of the price list
-    is named that most likely is wrong. Of all tenants, unless one is named.
+    CSV has the columns model and amount_usd, and may have month (YYYY-MM); JSON is a list of
+    objects with these fields. Models go by slug or alias, and several lines of one are added up.
+    The month is that of --month, or else of the file. Of all tenants, unless one is named.
     """
     from mediagate_cli.differences import Verdict
     from mediagate_cli.differences import compare as compared
     from mediagate_cli.invoices import InvoiceError, read_invoice
-    from mediagate_cli.naming import Names
 
     allowed = _percent(tolerance)
     try:
@@ -135,19 +133,23 @@ def compare(
 
     async def work(client: "AsyncClient") -> None:
         totals = await client.get_usage(
-            group_by=("model", "price"),
+            group_by=("model",),
             start_time=period.start,
             end_time=period.end,
             tenant=tenant or _EVERYBODY,
         )
-        names = Names.of(await client.models())
-        found = compared(_rows(totals), invoice.amounts, allowed, names)
-        differing = [one for one in found if one.verdict is not Verdict.AGREES]
+        aliases = {
+            alias.casefold(): model.slug.casefold()
+            for model in await client.models()
+            for alias in model.aliases
+        }
+        found = compared(totals, invoice.amounts, allowed, aliases)
+        differing = sum(one.verdict is not Verdict.AGREES for one in found)
         if as_json:
             print_json([_plain(one) for one in found])
         else:
             _print_differences(found)
-        say(f"{period}: {len(found)} models, {len(differing)} further apart than {tolerance} %.")
+        say(f"{period}: {len(found)} models, {differing} further apart than {tolerance} %.")
         if differing:
             raise typer.Exit(REFUSED)
 
@@ -218,54 +220,24 @@ def _value(total: "UsageTotal", group: str) -> str:
             return str(getattr(total, group))
 
 
-def _rows(totals: "Sequence[UsageTotal]") -> "list[PriceRow]":
-    from mediagate_cli.differences import PriceRow
-
-    return [
-        PriceRow(
-            total.model,
-            total.price_tier,
-            total.price_date,
-            total.settled_usd_nanos + total.assumed_usd_nanos,
-            total.assumed_usd_nanos,
-            total.unknown_charges,
-        )
-        for total in totals
-    ]
-
-
 def _print_differences(found: "Sequence[Difference]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("MODEL", "LEDGER", "INVOICE", "OFF BY", "", "SUSPECT PRICE"):
-        right = heading in ("LEDGER", "INVOICE", "OFF BY")
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for heading in ("MODEL", "LEDGER", "ASSUMED", "UNKNOWN", "INVOICE", "OFF BY", ""):
+        left = heading in ("MODEL", "")
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
     for one in found:
         table.add_row(
-            f"{one.model} ({', '.join(one.called)})" if one.called else one.model,
+            one.model,
             dollars(one.ledger),
+            dollars(one.assumed) if one.assumed else "",
+            str(one.unknown) if one.unknown else "",
             _usd(one.invoice),
             f"{one.percent:+.2f} %",
             one.verdict.value,
-            _suspicion(one),
         )
     wide_console().print(table)
-
-
-def _suspicion(one: "Difference") -> str:
-    """Return the suspect row, and what would explain the difference."""
-    row = one.suspect
-    if row is None:
-        return ""
-    facts = [row.name]
-    if row.unknown:
-        facts.append(f"{row.unknown} charges are unknown")
-    if row.assumed:
-        facts.append("assumed")
-    if one.factor is not None and one.factor > 0:
-        facts.append(f"x{one.factor:.4f} would explain it")
-    return "; ".join(facts)
 
 
 def _usd(nanos: Decimal) -> str:
@@ -275,21 +247,12 @@ def _usd(nanos: Decimal) -> str:
 
 
 def _plain(one: "Difference") -> dict[str, object]:
-    row = one.suspect
     return {
         "model": one.model,
-        "called": list(one.called),
         "ledger_usd_nanos": one.ledger,
+        "assumed_usd_nanos": one.assumed,
+        "unknown_charges": one.unknown,
         "invoice_usd_nanos": int(one.invoice.to_integral_value()),
         "off_by_percent": float(round(one.percent, 4)),
         "verdict": one.verdict.value,
-        "unknown_charges": sum(each.unknown for each in one.rows),
-        "suspect": row
-        and {
-            "model": row.model,
-            "tier": row.tier,
-            "price_date": row.price_date,
-            "assumed": bool(row.assumed),
-            "factor": None if one.factor is None else float(round(one.factor, 6)),
-        },
     }
