@@ -64,6 +64,7 @@ check: lint test ## Everything that must hold before a change goes in
 
 lint: $(VENV)/.dev ## All of check but the tests
 	$(BIN)/python scripts/generate.py --check
+	$(BIN)/python scripts/generate_sync_client.py --check
 	$(BIN)/python scripts/lint_protos.py
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -71,11 +72,13 @@ lint: $(VENV)/.dev ## All of check but the tests
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-generate: $(VENV)/.dev ## Write the stubs of every language from protos/
+generate: $(VENV)/.dev ## Write the stubs of every language from protos/, and the blocking client from the asyncio one
 	$(BIN)/python scripts/generate.py
+	$(BIN)/python scripts/generate_sync_client.py
 
-check-generated: $(VENV)/.dev ## Compare the committed stubs with the contract
+check-generated: $(VENV)/.dev ## Compare what is generated with its sources
 	$(BIN)/python scripts/generate.py --check
+	$(BIN)/python scripts/generate_sync_client.py --check
 
 # Folders, revisions, settings and numbers of the bench, as its options take them.
 WITH = $(if $($(1)),$(2) '$($(1))')

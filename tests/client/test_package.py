@@ -10,7 +10,7 @@ import pytest
 
 from mediagate_client import AsyncClient, AsyncTextStream, Client, TextStream
 from mediagate_client.channel import call_metadata, channel_options, service_config
-from mediagate_client.sync.patience import within
+from mediagate_client.timeouts import run_with_timeout
 
 LIGHT = """
 import json, sys
@@ -72,8 +72,8 @@ def test_who_is_leaving_does_not_wait_for_ever() -> None:
     def hang() -> None:
         later.wait()
 
-    assert not within(0.01, hang)
+    assert not run_with_timeout(0.01, hang)
     later.set()
     done: list[int] = []
-    assert within(20, lambda: done.append(1))
+    assert run_with_timeout(20, lambda: done.append(1))
     assert done == [1]

@@ -1,6 +1,7 @@
 """One rpc with all its tries, on asyncio. Knows no particular rpc."""
 
-import asyncio
+from __future__ import annotations
+
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from mediagate_client.backends import asynchronous as backend
 from mediagate_client.channel import Metadata, refuse_too_large
 from mediagate_client.errors import MediagateError
 from mediagate_client.failures import from_rpc_error
@@ -27,7 +29,7 @@ class AsyncCalls:
     metadata: Metadata
     policy: RetryPolicy
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    sleep: Callable[[float], Awaitable[None]] = backend.sleep
     draw: Callable[[], float] = random.random
 
     def deadline(self, seconds: float | None) -> Deadline:
@@ -46,11 +48,11 @@ class AsyncCalls:
     ) -> Response:
         """Send the request once and return the answer, or raise the typed error.
 
-        Cancelling the task cancels the rpc: gRPC does that by itself.
+        Cancelling the task cancels the rpc.
         """
         refuse_too_large(request)
         try:
-            return await method(request, timeout=seconds, metadata=self.metadata)
+            return await backend.call_unary(method, request, seconds, self.metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 

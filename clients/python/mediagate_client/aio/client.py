@@ -1,5 +1,7 @@
 """The client for asyncio: one method for each thing a gate does."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -38,6 +40,7 @@ from mediagate_client.arguments import (
     TextArguments,
     VideoArguments,
 )
+from mediagate_client.backends import asynchronous as backend
 from mediagate_client.channel import (
     DEFAULT_TARGET,
     OWN_CONNECTION,
@@ -129,8 +132,9 @@ class AsyncClient(AsyncWebhookCalls):
     async def close(self) -> None:
         """Close the channels, and with them every call that still runs."""
         if self._owned:
-            for channel in (self._channels.paid, self._channels.waits, self._channels.control):
-                await channel.close()
+            await backend.close_channels(
+                (self._channels.paid, self._channels.waits, self._channels.control)
+            )
 
     def stream_text(
         self,
@@ -150,8 +154,8 @@ class AsyncClient(AsyncWebhookCalls):
             self._texts.StreamText,
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
-            cancel=self._cancel_quietly,
-            find=self._find_quietly,
+            cancel=self._cancel_on_leave,
+            find=self._get_if_failed,
             on_status=on_status,
         )
 
@@ -254,8 +258,8 @@ class AsyncClient(AsyncWebhookCalls):
             self._models.StreamModel,
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
-            cancel=self._cancel_quietly,
-            find=self._find_quietly,
+            cancel=self._cancel_on_leave,
+            find=self._get_if_failed,
             on_status=on_status,
         )
 
@@ -301,7 +305,9 @@ class AsyncClient(AsyncWebhookCalls):
     async def model(self, name: str) -> Model:
         """Return one model by its slug or an alias."""
         request = GetModelRequest(model=name)
-        return (await self._calls.read(self._catalog.GetModel, request, self._read_timeout)).model
+        method = self._catalog.GetModel
+        response = await self._calls.read(method, request, self._read_timeout)
+        return response.model
 
     async def _paid(
         self,

@@ -1,5 +1,7 @@
 """What became of paid calls, on asyncio: look, wait, watch, list, cancel, delete."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import AsyncIterator
 from typing import Final, Unpack
@@ -16,6 +18,7 @@ from mediagate.v1.generations_pb2 import (
 from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.arguments import FilterArguments, Span
+from mediagate_client.backends import asynchronous as backend
 from mediagate_client.channel import Channels
 from mediagate_client.conversion import seconds_of
 from mediagate_client.errors import MediagateError
@@ -46,7 +49,8 @@ class AsyncGenerationCalls:
         """Return a generation as it stands, failed ones too."""
         request = GetGenerationRequest(id=generation_id, view=view)
         method = self._generations.GetGeneration
-        return (await self._calls.read(method, request, self._read_timeout)).generation
+        response = await self._calls.read(method, request, self._read_timeout)
+        return response.generation
 
     async def list(
         self,
@@ -84,7 +88,8 @@ class AsyncGenerationCalls:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
             method = self._waits.WaitGeneration
-            generation = (await self._calls.retried(method, request, deadline)).generation
+            response = await self._calls.retried(method, request, deadline)
+            generation = response.generation
             if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
                 return checked(generation, raise_on_failure=raise_on_failure)
             await self._calls.sleep(PAUSE_SECONDS)
@@ -122,9 +127,9 @@ class AsyncGenerationCalls:
         """
         request = CancelGenerationRequest(id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
-        return (
-            await self._calls.retried(self._generations.CancelGeneration, request, deadline)
-        ).generation
+        method = self._generations.CancelGeneration
+        response = await self._calls.retried(method, request, deadline)
+        return response.generation
 
     async def delete(self, generation_id: str) -> None:
         """Erase what a generation that is over was asked and what it made; what it cost stays.
@@ -135,18 +140,22 @@ class AsyncGenerationCalls:
         deadline = self._calls.deadline(self._read_timeout)
         await self._calls.retried(self._generations.DeleteGeneration, request, deadline)
 
-    async def _cancel_quietly(self, generation_id: str) -> None:
+    async def _cancel_on_leave(self, generation_id: str) -> None:
         """Cancel for a caller who is leaving: briefly, and without complaint if it fails.
 
         The gate finds out by itself, after the grace that the request gave it.
         """
+        if not await backend.with_time_limit(_LAST_SECONDS, self._try_cancel, generation_id):
+            _log.debug("no answer to the cancel of %s", generation_id)
+
+    async def _try_cancel(self, generation_id: str) -> None:
         request = CancelGenerationRequest(id=generation_id)
         try:
             await self._calls.once(self._generations.CancelGeneration, request, _LAST_SECONDS)
         except MediagateError as failure:
             _log.debug("could not cancel %s: %s", generation_id, failure)
 
-    async def _find_quietly(self, generation_id: str) -> Generation | None:
+    async def _get_if_failed(self, generation_id: str) -> Generation | None:
         """Return a generation that ended badly, for the error that tells of it; None: not had."""
         request = GetGenerationRequest(id=generation_id)
         try:

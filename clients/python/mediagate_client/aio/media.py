@@ -1,19 +1,20 @@
 """Media in and out, on asyncio: upload, read, download."""
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
-from mediagate.v1.media_pb2 import UploadMediaRequest, UploadMediaResponse
+from mediagate.v1.media_pb2 import UploadMediaResponse
 from mediagate.v1.media_pb2_grpc import MediaServiceStub
 from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.generations import AsyncGenerationCalls
+from mediagate_client.backends import asynchronous as backend
 from mediagate_client.channel import Channels
 from mediagate_client.errors import MediagateError, NotFound, refused_here
 from mediagate_client.failures import from_rpc_error
@@ -44,7 +45,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
 
         The gate keeps it for a while: see `expire_time`. Files are read in a thread.
         """
-        uploading = await asyncio.to_thread(Uploading, source, media_type)
+        uploading = await backend.run_blocking(Uploading, source, media_type)
         deadline = self._calls.deadline(rpc_timeout)
         retries = self._calls.retries(deadline)
         while True:
@@ -54,13 +55,11 @@ class AsyncMediaCalls(AsyncGenerationCalls):
                 await self._calls.pause(retries, failure)
 
     async def _upload_once(self, uploading: Uploading, deadline: Deadline) -> UploadMediaResponse:
-        call = self._media.UploadMedia(
-            _in_threads(uploading.messages()),
-            timeout=deadline.remaining(),
-            metadata=self._calls.metadata,
-        )
+        messages, seconds = uploading.messages(), deadline.remaining()
         try:
-            return await call
+            return await backend.call_upload(
+                self._media.UploadMedia, messages, seconds, self._calls.metadata
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
@@ -103,25 +102,14 @@ class AsyncMediaCalls(AsyncGenerationCalls):
         """
         kept = kept_ref(media) if isinstance(media, Media) else None
         if isinstance(media, str) or downloads.has_link(media) or kept is None:
-            stop = threading.Event()
             try:
-                return await asyncio.to_thread(
-                    downloads.download, media, path, max_bytes=max_bytes, stopped=stop.is_set
-                )
+                return await backend.download(media, path, max_bytes)
             except NotFound:
                 if kept is None:
                     raise
-            finally:
-                stop.set()
         if isinstance(media, str):
             raise refused_here("media", "it is not kept by the gate")
         with downloads.saving(media, path, max_bytes) as write:
             async for piece in self.read_media(media):
-                await asyncio.to_thread(write, piece)
+                await backend.run_blocking(write, piece)
         return Path(path)
-
-
-async def _in_threads(messages: Iterator[UploadMediaRequest]) -> AsyncIterator[UploadMediaRequest]:
-    """Give what a blocking iterator gives, each item got in a thread."""
-    while (message := await asyncio.to_thread(next, messages, None)) is not None:
-        yield message

@@ -1,6 +1,7 @@
-"""Streamed texts and runs, on asyncio: read, resumed after a cut, cancelled when one leaves."""
+"""Streamed texts and runs, on asyncio: read, resumed after a cut, cancelled when left."""
 
-import asyncio
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -12,6 +13,7 @@ from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
 from mediagate_client.aio.calls import AsyncCalls
+from mediagate_client.backends import asynchronous as backend
 from mediagate_client.channel import refuse_too_large
 from mediagate_client.errors import MediagateError
 from mediagate_client.events import TextEvent
@@ -23,7 +25,7 @@ from mediagate_client.stream_facts import ModelFacts, StreamFacts, TextFacts
 Response = TypeVar("Response", bound=StreamTextResponse | StreamModelResponse)
 
 
-class AsyncPieceStream(StreamFacts[Request], Generic[Request, Response]):
+class AsyncResumableStream(StreamFacts[Request], Generic[Request, Response]):
     """An asynchronous iterator over the pieces of a text that is being made.
 
     It goes on by itself after a cut, without a byte lost or told twice. Cancelling the task that
@@ -98,19 +100,11 @@ class AsyncPieceStream(StreamFacts[Request], Generic[Request, Response]):
             if self._state.has_ended_by(failure):
                 failure.generation = await self._find(self._state.generation_id)
             raise self._state.signed(failure) from failure.__cause__
-        except asyncio.CancelledError:
-            if not self._closed_elsewhere():
+        except backend.INTERRUPTED:
+            if backend.was_interrupted(closed=self._over):
                 await self.aclose()
                 raise
         raise StopAsyncIteration
-
-    def _closed_elsewhere(self) -> bool:
-        """Say whether the read ended because another task closed the stream.
-
-        gRPC raises CancelledError then too, though nobody cancelled this task.
-        """
-        task = asyncio.current_task()
-        return self._over and task is not None and not task.cancelling()
 
     async def _step(self) -> TextEvent | None:
         """Take in one message, or go over to the next connection."""
@@ -120,11 +114,11 @@ class AsyncPieceStream(StreamFacts[Request], Generic[Request, Response]):
                 seconds = self._deadline.remaining()
                 metadata = self._calls.metadata
                 self._call = self._method(request, timeout=seconds, metadata=metadata)
-            response = await self._call.read()
+            response = await backend.next_message(self._call)
         except grpc.RpcError as error:
             await self._end_connection(from_rpc_error(error))
             return None
-        if not isinstance(response, StreamTextResponse | StreamModelResponse):
+        if response is None:
             await self._end_connection(self._state.ended_early())
             return None
         event = self._state.receive(response)
@@ -145,9 +139,9 @@ class AsyncPieceStream(StreamFacts[Request], Generic[Request, Response]):
         await self._calls.pause(self._retries, failure)
 
 
-class AsyncTextStream(AsyncPieceStream[StreamTextRequest, StreamTextResponse], TextFacts):
+class AsyncTextStream(AsyncResumableStream[StreamTextRequest, StreamTextResponse], TextFacts):
     """A text of a model of the catalog."""
 
 
-class AsyncModelStream(AsyncPieceStream[StreamModelRequest, StreamModelResponse], ModelFacts):
+class AsyncModelStream(AsyncResumableStream[StreamModelRequest, StreamModelResponse], ModelFacts):
     """A run of any model; one that makes no text in pieces has none, and its output at the end."""

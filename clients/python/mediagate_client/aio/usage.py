@@ -1,5 +1,7 @@
 """What was used and what it cost, on asyncio."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Sequence
 from typing import Unpack
 
@@ -42,7 +44,8 @@ class AsyncUsageCalls(AsyncMediaCalls):
         """
         request = usage_request(filters, group_by, label_key)
         method = self._usage.GetUsage
-        return tuple((await self._calls.read(method, request, self._read_timeout)).totals)
+        response = await self._calls.read(method, request, self._read_timeout)
+        return tuple(response.totals)
 
     async def list_charges(
         self, *, page_size: int = 0, **filters: Unpack[UsageArguments]

@@ -1,5 +1,7 @@
 """What admins do about webhooks, on asyncio."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 
 import grpc.aio
@@ -51,4 +53,5 @@ class AsyncWebhookCalls(AsyncUsageCalls):
         """Send one of them again, now; return it with the new try counted."""
         request = RedeliverWebhookRequest(id=webhook_id)
         method = self._admin.RedeliverWebhook
-        return (await self._calls.once(method, request, self._read_timeout)).webhook
+        response = await self._calls.once(method, request, self._read_timeout)
+        return response.webhook

@@ -1,1 +1,2 @@
-"""The client for programs without an event loop, on gRPC's own blocking stubs."""
+# Generated from aio/__init__.py by `make generate`. Do not edit.
+"""The client for programs without an event loop."""

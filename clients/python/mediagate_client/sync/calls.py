@@ -1,4 +1,7 @@
+# Generated from aio/calls.py by `make generate`. Do not edit.
 """One rpc with all its tries, blocking. Knows no particular rpc."""
+
+from __future__ import annotations
 
 import random
 import time
@@ -9,6 +12,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import Metadata, refuse_too_large
 from mediagate_client.errors import MediagateError
 from mediagate_client.failures import from_rpc_error
@@ -25,7 +29,7 @@ class Calls:
     metadata: Metadata
     policy: RetryPolicy
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = backend.sleep
     draw: Callable[[], float] = random.random
 
     def deadline(self, seconds: float | None) -> Deadline:
@@ -38,25 +42,23 @@ class Calls:
 
     def once(
         self,
-        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         seconds: float | None,
     ) -> Response:
-        """Send the request once and return the answer, or raise the typed error."""
+        """Send the request once and return the answer, or raise the typed error.
+
+        Ctrl-C cancels the rpc.
+        """
         refuse_too_large(request)
-        call = method.future(request, timeout=seconds, metadata=self.metadata)
         try:
-            return call.result()
+            return backend.call_unary(method, request, seconds, self.metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        except BaseException:
-            # Ctrl-C: without this the rpc would go on, and the gate would take us for present.
-            call.cancel()
-            raise
 
     def retried(
         self,
-        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         deadline: Deadline,
     ) -> Response:
@@ -73,7 +75,7 @@ class Calls:
 
     def read(
         self,
-        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         seconds: float,
     ) -> Response:

@@ -1,8 +1,11 @@
-"""The blocking client: one method for each thing a gate does, on gRPC's own blocking stubs."""
+# Generated from aio/client.py by `make generate`. Do not edit.
+"""The blocking client: one method for each thing a gate does."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import grpc
 from google.protobuf.message import Message
@@ -34,6 +37,7 @@ from mediagate_client.arguments import (
     TextArguments,
     VideoArguments,
 )
+from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import (
     DEFAULT_TARGET,
     OWN_CONNECTION,
@@ -48,7 +52,6 @@ from mediagate_client.paging import models_request
 from mediagate_client.requests import UnaryRequest, paid_request, plan_request, rpc_seconds
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
-from mediagate_client.sync.patience import within
 from mediagate_client.sync.streams import ModelStream, TextStream
 from mediagate_client.sync.webhooks import WebhookCalls
 
@@ -62,7 +65,6 @@ PaidRequest = TypeVar(
     RunModelRequest,
 )
 Response = TypeVar("Response", bound=Message)
-_CLOSE_SECONDS: Final = 5.0
 
 
 class Client(WebhookCalls):
@@ -130,11 +132,9 @@ class Client(WebhookCalls):
     def close(self) -> None:
         """Close the channels, and with them every call that still runs."""
         if self._owned:
-            within(_CLOSE_SECONDS, self._close_all)
-
-    def _close_all(self) -> None:
-        for channel in (self._channels.paid, self._channels.waits, self._channels.control):
-            channel.close()
+            backend.close_channels(
+                (self._channels.paid, self._channels.waits, self._channels.control)
+            )
 
     def stream_text(
         self,
@@ -154,8 +154,8 @@ class Client(WebhookCalls):
             self._texts.StreamText,
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
-            cancel=self._cancel_quietly,
-            find=self._find_quietly,
+            cancel=self._cancel_on_leave,
+            find=self._get_if_failed,
             on_status=on_status,
         )
 
@@ -258,8 +258,8 @@ class Client(WebhookCalls):
             self._models.StreamModel,
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
-            cancel=self._cancel_quietly,
-            find=self._find_quietly,
+            cancel=self._cancel_on_leave,
+            find=self._get_if_failed,
             on_status=on_status,
         )
 
@@ -268,17 +268,23 @@ class Client(WebhookCalls):
         seconds = self._read_timeout
         match request:
             case GenerateTextRequest():
-                return self._paid(self._texts.GenerateText, plan_request(request), seconds).plan
+                text = self._paid(self._texts.GenerateText, plan_request(request), seconds)
+                return text.plan
             case GenerateImageRequest():
-                return self._paid(self._images.GenerateImage, plan_request(request), seconds).plan
+                image = self._paid(self._images.GenerateImage, plan_request(request), seconds)
+                return image.plan
             case GenerateVideoRequest():
-                return self._paid(self._videos.GenerateVideo, plan_request(request), seconds).plan
+                video = self._paid(self._videos.GenerateVideo, plan_request(request), seconds)
+                return video.plan
             case GenerateAudioRequest():
-                return self._paid(self._audios.GenerateAudio, plan_request(request), seconds).plan
+                audio = self._paid(self._audios.GenerateAudio, plan_request(request), seconds)
+                return audio.plan
             case CheckSafetyRequest():
-                return self._paid(self._safety.CheckSafety, plan_request(request), seconds).plan
+                check = self._paid(self._safety.CheckSafety, plan_request(request), seconds)
+                return check.plan
             case RunModelRequest():
-                return self._paid(self._models.RunModel, plan_request(request), seconds).plan
+                run = self._paid(self._models.RunModel, plan_request(request), seconds)
+                return run.plan
 
     def models(
         self,
@@ -299,11 +305,13 @@ class Client(WebhookCalls):
     def model(self, name: str) -> Model:
         """Return one model by its slug or an alias."""
         request = GetModelRequest(model=name)
-        return self._calls.read(self._catalog.GetModel, request, self._read_timeout).model
+        method = self._catalog.GetModel
+        response = self._calls.read(method, request, self._read_timeout)
+        return response.model
 
     def _paid(
         self,
-        method: "grpc.UnaryUnaryMultiCallable[PaidRequest, Response]",
+        method: grpc.UnaryUnaryMultiCallable[PaidRequest, Response],
         request: PaidRequest,
         rpc_timeout: float | None,
     ) -> Response:

@@ -1,4 +1,7 @@
+# Generated from aio/generations.py by `make generate`. Do not edit.
 """What became of paid calls, blocking: look, wait, watch, list, cancel, delete."""
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from mediagate.v1.generations_pb2 import (
 )
 from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate_client.arguments import FilterArguments, Span
+from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import Channels
 from mediagate_client.conversion import seconds_of
 from mediagate_client.errors import MediagateError
@@ -21,7 +25,6 @@ from mediagate_client.failures import from_rpc_error
 from mediagate_client.outcome import checked, has_ended_badly, is_terminal
 from mediagate_client.paging import list_request
 from mediagate_client.sync.calls import Calls
-from mediagate_client.sync.patience import within
 from mediagate_client.waiting import PAUSE_SECONDS, WatchState, wait_slice
 
 _log: Final = logging.getLogger("mediagate_client")
@@ -44,7 +47,8 @@ class GenerationCalls:
         """Return a generation as it stands, failed ones too."""
         request = GetGenerationRequest(id=generation_id, view=view)
         method = self._generations.GetGeneration
-        return self._calls.read(method, request, self._read_timeout).generation
+        response = self._calls.read(method, request, self._read_timeout)
+        return response.generation
 
     def list(
         self,
@@ -58,7 +62,8 @@ class GenerationCalls:
         while True:
             method = self._generations.ListGenerations
             page = self._calls.read(method, request, self._read_timeout)
-            yield from page.generations
+            for generation in page.generations:
+                yield generation
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -81,7 +86,8 @@ class GenerationCalls:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
             method = self._waits.WaitGeneration
-            generation = self._calls.retried(method, request, deadline).generation
+            response = self._calls.retried(method, request, deadline)
+            generation = response.generation
             if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
                 return checked(generation, raise_on_failure=raise_on_failure)
             self._calls.sleep(PAUSE_SECONDS)
@@ -119,7 +125,9 @@ class GenerationCalls:
         """
         request = CancelGenerationRequest(id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
-        return self._calls.retried(self._generations.CancelGeneration, request, deadline).generation
+        method = self._generations.CancelGeneration
+        response = self._calls.retried(method, request, deadline)
+        return response.generation
 
     def delete(self, generation_id: str) -> None:
         """Erase what a generation that is over was asked and what it made; what it cost stays.
@@ -130,23 +138,22 @@ class GenerationCalls:
         deadline = self._calls.deadline(self._read_timeout)
         self._calls.retried(self._generations.DeleteGeneration, request, deadline)
 
-    def _cancel_quietly(self, generation_id: str) -> None:
+    def _cancel_on_leave(self, generation_id: str) -> None:
         """Cancel for a caller who is leaving: briefly, and without complaint if it fails.
 
         The gate finds out by itself, after the grace that the request gave it.
         """
-
-        def send() -> None:
-            request = CancelGenerationRequest(id=generation_id)
-            try:
-                self._calls.once(self._generations.CancelGeneration, request, _LAST_SECONDS)
-            except MediagateError as failure:
-                _log.debug("could not cancel %s: %s", generation_id, failure)
-
-        if not within(_LAST_SECONDS, send):
+        if not backend.with_time_limit(_LAST_SECONDS, self._try_cancel, generation_id):
             _log.debug("no answer to the cancel of %s", generation_id)
 
-    def _find_quietly(self, generation_id: str) -> Generation | None:
+    def _try_cancel(self, generation_id: str) -> None:
+        request = CancelGenerationRequest(id=generation_id)
+        try:
+            self._calls.once(self._generations.CancelGeneration, request, _LAST_SECONDS)
+        except MediagateError as failure:
+            _log.debug("could not cancel %s: %s", generation_id, failure)
+
+    def _get_if_failed(self, generation_id: str) -> Generation | None:
         """Return a generation that ended badly, for the error that tells of it; None: not had."""
         request = GetGenerationRequest(id=generation_id)
         try:

@@ -1,4 +1,7 @@
+# Generated from aio/media.py by `make generate`. Do not edit.
 """Media in and out, blocking: upload, read, download."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from mediagate.v1.media_pb2 import UploadMediaResponse
 from mediagate.v1.media_pb2_grpc import MediaServiceStub
 from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
+from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import Channels
 from mediagate_client.errors import MediagateError, NotFound, refused_here
 from mediagate_client.failures import from_rpc_error
@@ -39,7 +43,7 @@ class MediaCalls(GenerationCalls):
 
         The gate keeps it for a while: see `expire_time`.
         """
-        uploading = Uploading(source, media_type)
+        uploading = backend.run_blocking(Uploading, source, media_type)
         deadline = self._calls.deadline(rpc_timeout)
         retries = self._calls.retries(deadline)
         while True:
@@ -49,16 +53,13 @@ class MediaCalls(GenerationCalls):
                 self._calls.pause(retries, failure)
 
     def _upload_once(self, uploading: Uploading, deadline: Deadline) -> UploadMediaResponse:
-        call = self._media.UploadMedia.future(
-            uploading.messages(), timeout=deadline.remaining(), metadata=self._calls.metadata
-        )
+        messages, seconds = uploading.messages(), deadline.remaining()
         try:
-            return call.result()
+            return backend.call_upload(
+                self._media.UploadMedia, messages, seconds, self._calls.metadata
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-        except BaseException:
-            call.cancel()  # Ctrl-C: without this the upload would go on.
-            raise
 
     def read_media(
         self, source: MediaRef, *, offset: int = 0, limit: int | None = None
@@ -99,7 +100,7 @@ class MediaCalls(GenerationCalls):
         kept = kept_ref(media) if isinstance(media, Media) else None
         if isinstance(media, str) or downloads.has_link(media) or kept is None:
             try:
-                return downloads.download(media, path, max_bytes=max_bytes)
+                return backend.download(media, path, max_bytes)
             except NotFound:
                 if kept is None:
                     raise
@@ -107,5 +108,5 @@ class MediaCalls(GenerationCalls):
             raise refused_here("media", "it is not kept by the gate")
         with downloads.saving(media, path, max_bytes) as write:
             for piece in self.read_media(media):
-                write(piece)
+                backend.run_blocking(write, piece)
         return Path(path)

@@ -1,4 +1,7 @@
-"""Streamed texts and runs, blocking: read, resumed after a cut, cancelled when a caller leaves."""
+# Generated from aio/streams.py by `make generate`. Do not edit.
+"""Streamed texts and runs, blocking: read, resumed after a cut, cancelled when left."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
@@ -9,6 +12,7 @@ import grpc
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
+from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import refuse_too_large
 from mediagate_client.errors import MediagateError
 from mediagate_client.events import TextEvent
@@ -21,7 +25,7 @@ from mediagate_client.sync.calls import Calls
 Response = TypeVar("Response", bound=StreamTextResponse | StreamModelResponse)
 
 
-class PieceStream(StreamFacts[Request], Generic[Request, Response]):
+class ResumableStream(StreamFacts[Request], Generic[Request, Response]):
     """An iterator over the pieces of a text that is being made.
 
     It goes on by itself after a cut, without a byte lost or told twice. Closing it before the
@@ -31,8 +35,7 @@ class PieceStream(StreamFacts[Request], Generic[Request, Response]):
     def __init__(
         self,
         calls: Calls,
-        # Quoted: gRPC's own classes take no parameters at run time.
-        method: "grpc.UnaryStreamMultiCallable[Request, Response]",
+        method: grpc.UnaryStreamMultiCallable[Request, Response],
         request: Request,
         deadline: Deadline,
         *,
@@ -55,7 +58,7 @@ class PieceStream(StreamFacts[Request], Generic[Request, Response]):
 
     def read(self) -> str:
         """Return the rest of the answer, once it is whole."""
-        return "".join(self)
+        return "".join([event for event in self])
 
     def close(self) -> None:
         """End the stream; cancel the generation if it is not at its end. Takes 2 s at most."""
@@ -96,9 +99,10 @@ class PieceStream(StreamFacts[Request], Generic[Request, Response]):
             if self._state.has_ended_by(failure):
                 failure.generation = self._find(self._state.generation_id)
             raise self._state.signed(failure) from failure.__cause__
-        except KeyboardInterrupt:
-            self.close()
-            raise
+        except backend.INTERRUPTED:
+            if backend.was_interrupted(closed=self._over):
+                self.close()
+                raise
         raise StopIteration
 
     def _step(self) -> TextEvent | None:
@@ -109,12 +113,12 @@ class PieceStream(StreamFacts[Request], Generic[Request, Response]):
                 seconds = self._deadline.remaining()
                 metadata = self._calls.metadata
                 self._call = self._method(request, timeout=seconds, metadata=metadata)
-            response = next(self._call)
-        except StopIteration:
-            self._end_connection(self._state.ended_early())
-            return None
+            response = backend.next_message(self._call)
         except grpc.RpcError as error:
             self._end_connection(from_rpc_error(error))
+            return None
+        if response is None:
+            self._end_connection(self._state.ended_early())
             return None
         event = self._state.receive(response)
         if event is not None:
@@ -134,9 +138,9 @@ class PieceStream(StreamFacts[Request], Generic[Request, Response]):
         self._calls.pause(self._retries, failure)
 
 
-class TextStream(PieceStream[StreamTextRequest, StreamTextResponse], TextFacts):
+class TextStream(ResumableStream[StreamTextRequest, StreamTextResponse], TextFacts):
     """A text of a model of the catalog."""
 
 
-class ModelStream(PieceStream[StreamModelRequest, StreamModelResponse], ModelFacts):
+class ModelStream(ResumableStream[StreamModelRequest, StreamModelResponse], ModelFacts):
     """A run of any model; one that makes no text in pieces has none, and its output at the end."""

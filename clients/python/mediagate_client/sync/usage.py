@@ -1,4 +1,7 @@
+# Generated from aio/usage.py by `make generate`. Do not edit.
 """What was used and what it cost, blocking."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Unpack
@@ -40,7 +43,8 @@ class UsageCalls(MediaCalls):
         """
         request = usage_request(filters, group_by, label_key)
         method = self._usage.GetUsage
-        return tuple(self._calls.read(method, request, self._read_timeout).totals)
+        response = self._calls.read(method, request, self._read_timeout)
+        return tuple(response.totals)
 
     def list_charges(
         self, *, page_size: int = 0, **filters: Unpack[UsageArguments]
@@ -49,7 +53,8 @@ class UsageCalls(MediaCalls):
         request = charges_request(filters, page_size)
         while True:
             page = self._calls.read(self._usage.ListCharges, request, self._read_timeout)
-            yield from page.charges
+            for charge in page.charges:
+                yield charge
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token

@@ -1,4 +1,7 @@
+# Generated from aio/webhooks.py by `make generate`. Do not edit.
 """What admins do about webhooks, blocking."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 
@@ -39,7 +42,8 @@ class WebhookCalls(UsageCalls):
         method = self._admin.ListUndeliveredWebhooks
         while True:
             page = self._calls.read(method, request, self._read_timeout)
-            yield from page.webhooks
+            for webhook in page.webhooks:
+                yield webhook
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -48,4 +52,5 @@ class WebhookCalls(UsageCalls):
         """Send one of them again, now; return it with the new try counted."""
         request = RedeliverWebhookRequest(id=webhook_id)
         method = self._admin.RedeliverWebhook
-        return self._calls.once(method, request, self._read_timeout).webhook
+        response = self._calls.once(method, request, self._read_timeout)
+        return response.webhook

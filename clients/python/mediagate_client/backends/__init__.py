@@ -1,0 +1,1 @@
+"""What the two clients need of gRPC, the event loop and threads: the same functions twice."""
