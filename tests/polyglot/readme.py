@@ -1,9 +1,10 @@
-"""The examples of the README, by language, pointed at the gate that runs."""
+"""The examples of README.md and docs/clients.md, by language, pointed at the gate that runs."""
 
 import re
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "clients.md")
 ADDRESS = "127.0.0.1:50051"
 
 
@@ -11,7 +12,8 @@ def example(language: str, address: str) -> str:
     """The one example in a language that speaks to a gate."""
     found = [
         text
-        for text in re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+        for page in PAGES
+        for text in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
         if ADDRESS in text
     ]
     assert len(found) == 1, f"one example in {language}"
