@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+import pytest
+
 from mediagate_server import telemetry
 from mediagate_server.generations.generations import Generations
 from mediagate_server.interceptors.outbound.turn import Turn
@@ -60,9 +62,13 @@ class SlowToAnswer(Upstream):
 
 
 class SlowToRead(DiskStore):
-    """While it looks for the third prediction, that one's create is answered and settled."""
+    """While it looks for the third prediction, that one's create is answered and settled.
+
+    Or is looked up as well, for `claim_seconds`: longer than the sweep's own look takes.
+    """
 
     upstream: SlowToAnswer
+    claim_seconds = 0.0
 
     async def claimed(self, predictions: Iterable[str]) -> frozenset[str]:
         names = tuple(predictions)
@@ -70,13 +76,19 @@ class SlowToRead(DiskStore):
         if "p3" in names and not self.upstream.answers.is_set():
             self.upstream.answers.set()
             await asyncio.sleep(5)
+        elif "p3" in names:
+            await asyncio.sleep(self.claim_seconds)
         return found
 
 
-async def states_of_first() -> list[AttemptState]:
+class SlowerToClaim(SlowToRead):
+    claim_seconds = 15.0
+
+
+async def states_of_first(kind: type[SlowToRead]) -> list[AttemptState]:
     """Of the attempts of a generation whose first create was proven absent."""
     upstream = SlowToAnswer()
-    async with memory_store(SlowToRead, upstream) as (store, around):
+    async with memory_store(kind, upstream) as (store, around):
         store.upstream = upstream
         async with Generations(around, max_in_flight=lambda _: 0) as generations:
             async with await generations.start(submission(1), work) as attached:
@@ -90,8 +102,9 @@ async def states_of_first() -> list[AttemptState]:
             return [attempt.state for attempt in record.attempts]
 
 
-def test_what_is_settled_meanwhile_is_not_taken_for_an_overrun() -> None:
+@pytest.mark.parametrize("kind", [SlowToRead, SlowerToClaim])
+def test_what_is_settled_meanwhile_is_not_taken_for_an_overrun(kind: type[SlowToRead]) -> None:
     overruns = telemetry.attempts_overrun._value.get()
-    states = run_in_virtual_time(states_of_first())
+    states = run_in_virtual_time(states_of_first(kind))
     assert states == [AttemptState.ABSENT, AttemptState.SUCCEEDED]
     assert telemetry.attempts_overrun._value.get() == overruns

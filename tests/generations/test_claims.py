@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mediagate_server.errors import StoreUnavailable
-from mediagate_server.generations import claims as room
 from mediagate_server.generations.claims import Claims
 from mediagate_server.replacing import replace
+from mediagate_server.store.port import AlreadyClaimed
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
 from tests.store.samples import made, moved, reservation
@@ -35,41 +35,64 @@ async def has(store: SqliteStore, name: str, *predictions: str) -> None:
         await store.save(moved(one, State.STARTING, AttemptState.ACCEPTED, prediction))
 
 
-async def test_a_new_id_is_known_to_be_new_without_asking(tmp_path: Path) -> None:
-    """One that is stored is not; nor is one that was claimed since, and let go of."""
+async def test_a_prediction_is_the_first_ones(tmp_path: Path) -> None:
+    """Whether it is on its way to the store, or there, also from an earlier process."""
     async with Asked(tmp_path) as store:
         await has(store, "a", "old")
         claims = Claims(store)
-        await claims.remember()
+        assert not await claims.claim("att_1", "old")
         assert await claims.claim("att_1", "new")
         assert await claims.claim("att_1", "new")
         assert not await claims.claim("att_2", "new")
-        assert store.asked == 0
-        assert not await claims.claim("att_1", "old")
-        assert store.asked == 1
+        assert store.asked == 2
+        assert list(claims.pending) == ["new"]
         await has(store, "b", "new")
         claims.release([replace(made("x").attempt, id="att_1", prediction_id="new")])
+        assert not list(claims.pending)
         assert not await claims.claim("att_2", "new")
-        await has(store, "c", "seen")
-        claims.saw("seen")
-        assert not await claims.claim("att_2", "seen")
 
 
-async def test_before_anything_is_known_the_store_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it holds more than is read."""
-    monkeypatch.setattr(room, "_MOST", 1)
+async def test_of_two_at_once_one_gets_it(tmp_path: Path) -> None:
+    """The other one is turned away before the store has answered the first."""
     async with Asked(tmp_path) as store:
-        await has(store, "a", "p1", "p2")
-        for claims in (Claims(store), Claims(store)):
-            assert not await claims.claim("att_1", "p1")
-            assert not await claims.claim("att_1", "p2")
-            assert await claims.claim("att_1", "p3")
-            await claims.remember()
-            assert await claims.claim("att_1", "p4")
-            assert not await claims.claim("att_2", "p4")
-        assert store.asked == 8
+        claims = Claims(store)
+        both = await asyncio.gather(claims.claim("att_1", "p"), claims.claim("att_2", "p"))
+        assert list(both) == [True, False]
+        assert store.asked == 1
+        assert await claims.claim("att_1", "p")
+
+
+async def test_a_claim_stands_while_its_commit_is_on_its_way(tmp_path: Path) -> None:
+    """A batch that the writer has not committed is seen by no look-up: memory knows it."""
+    async with Asked(tmp_path) as store:
+        one = made("a")
+        await store.accept(one, reservation(one), 0)
+        claims = Claims(store)
+        assert await claims.claim("att_1", "p")
+        written = store.save(moved(one, State.STARTING, AttemptState.ACCEPTED, "p"))
+        assert not await claims.claim("att_2", "p")
+        await written
+        assert not await claims.claim("att_2", "p")
+
+
+async def test_a_claim_that_was_never_committed_ends_with_its_process(tmp_path: Path) -> None:
+    """Killed in between: the next process may claim it, for whichever attempt it finds it to be."""
+    async with Asked(tmp_path) as store:
+        assert await Claims(store).claim("att_1", "p")
+    async with Asked(tmp_path) as store:
+        assert await Claims(store).claim("att_2", "p")
+
+
+async def test_the_commit_of_an_adoption_has_the_last_word(tmp_path: Path) -> None:
+    """What came to the store past the claims, after the look-up, refuses it."""
+    async with Asked(tmp_path) as store:
+        late = made("b")
+        await store.accept(late, reservation(late), 0)
+        assert await Claims(store).claim("att_1", "p")
+        await has(store, "a", "p")
+        adopted = moved(late, State.STARTING, AttemptState.ACCEPTED, "p")
+        with pytest.raises(AlreadyClaimed):
+            await store.save(adopted, claims=("p",))
 
 
 async def test_what_could_not_be_looked_up_is_nobodys(tmp_path: Path) -> None:
@@ -88,12 +111,11 @@ async def test_what_the_store_knows_as_anothers_is_not_held(tmp_path: Path) -> N
     """A claim that the commit refused is given up: nothing of it stays for the process's life."""
     async with Asked(tmp_path) as store:
         claims = Claims(store)
-        await claims.remember()
         assert await claims.claim("att_1", "taken")
         await has(store, "b", "taken")
         claims.give_up("att_2", "taken")
         assert not await claims.claim("att_2", "taken")
         claims.give_up("att_1", "taken")
-        assert not claims._held
+        assert not list(claims.pending)
         assert not await claims.claim("att_1", "taken")
         assert not await claims.claim("att_2", "taken")

@@ -112,8 +112,6 @@ async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
     await store.save(moved(adopted, State.RUNNING), claims=("p1",))
     assert await store.claimed(("p1", "p2")) == {"p1"}
     assert await store.claimed(()) == frozenset()
-    assert await store.prediction_ids(9) == ("p1",)
-    assert await store.prediction_ids(0) == ()
     await store.save(moved(c, State.STARTING, AttemptState.ACCEPTED, "p1"))
 
 

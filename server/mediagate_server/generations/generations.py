@@ -91,7 +91,6 @@ class Generations:
 
     async def __aenter__(self) -> Self:
         await self._living.__aenter__()
-        await self._roll.claims.remember()
         await self._living.recover()
         self._living.begin(self._remember_durations())
         self._living.keep("sweep", self._sweeper.sweep_for_ever)

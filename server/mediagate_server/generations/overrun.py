@@ -75,6 +75,7 @@ class Overruns:
     def _known(self) -> set[str]:
         found = {name for lane in self._roll.lanes() for name in lane.unwritten}
         found.update(self._predictions.values())
+        found.update(self._roll.claims.pending)  # Answered, and looked up in the store right now.
         for life in self._roll:
             found.update(attempt.prediction_id for attempt in life.record.attempts)
         return found
@@ -122,7 +123,6 @@ class Overruns:
         self._attempts[attempt.id] = asyncio.Event()
         if prediction_id:
             self._predictions[attempt.id] = prediction_id
-            self._roll.claims.saw(prediction_id)
 
     def _finish(self, attempt: Attempt) -> None:
         self._predictions.pop(attempt.id, None)

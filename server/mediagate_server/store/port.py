@@ -156,10 +156,6 @@ class Store(Protocol):
         """Those of the predictions that are some attempt's."""
         ...
 
-    async def prediction_ids(self, most: int) -> tuple[str, ...]:
-        """The predictions that are some attempt's, at most so many, in no order."""
-        ...
-
     async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
         """The ledger's lines for an attempt, in the order written."""
         ...

@@ -187,14 +187,6 @@ def claimed(connection: sqlite3.Connection, prediction_ids: Iterable[str]) -> fr
     )
 
 
-def prediction_ids(connection: sqlite3.Connection, most: int) -> tuple[str, ...]:
-    """Those that are some attempt's, at most so many."""
-    rows = connection.execute(
-        "SELECT prediction_id FROM attempts WHERE prediction_id IS NOT NULL LIMIT ?", (most,)
-    )
-    return tuple(prediction_id for (prediction_id,) in rows)
-
-
 def _conditions(tenant: str, wanted: Filter) -> tuple[list[str], list[object]]:
     conditions = ["tenant = ?"]
     values: list[object] = [tenant]

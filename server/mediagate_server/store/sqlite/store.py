@@ -297,10 +297,6 @@ class SqliteStore:
         asked = frozenset(prediction_ids)
         return await self._reader.read(lambda c: searching.claimed(c, asked))
 
-    async def prediction_ids(self, most: int) -> tuple[str, ...]:
-        """See port.Store."""
-        return await self._searches.read(lambda c: searching.prediction_ids(c, most))
-
     async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
         """See port.Store."""
         return await self._reader.read(lambda c: generations.entries_of(c, attempt_id))
