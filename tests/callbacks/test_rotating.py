@@ -51,7 +51,7 @@ async def test_nothing_of_a_secret_lies_in_clear(store: SqliteStore, tmp_path: P
 
 @pytest.mark.parametrize("known", [0, 1])
 def test_either_secret_verifies(known: int) -> None:
-    """By a library of others, while there are two; a third does not."""
+    """By the library of the standard, while there are two; a third does not."""
     secrets = (b"n" * 32, b"o" * 32)
     body = '{"type":"ä"}'.encode()
     headers = signed_headers("evt_1", SystemClock().now(), body, secrets)

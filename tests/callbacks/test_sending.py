@@ -45,7 +45,7 @@ async def secret_of(store: SqliteStore) -> str:
 
 
 def their_view(secret: str, got: Received) -> Any:
-    """What a library of others makes of it. Raises where it is not signed with the secret."""
+    """What the library of the standard makes of it. Raises where the secret did not sign it."""
     return standardwebhooks.Webhook(secret).verify(got.body, dict(got.headers))
 
 

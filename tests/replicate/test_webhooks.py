@@ -81,13 +81,35 @@ def test_several_signatures_and_several_keys() -> None:
     assert not message.by([other], BODY)
 
 
-@given(st.binary(max_size=64), st.binary(min_size=1, max_size=64))
+@given(st.text(max_size=64).map(str.encode), st.binary(min_size=1, max_size=64))
 def test_only_who_has_the_key_can_sign(body: bytes, key: bytes) -> None:
     """A signature under another key is nobody's."""
     headers = {**HEADERS, "webhook-id": "msg_1", "webhook-signature": signed(key, body)}
     message = Signed.of(headers, NOW)
     assert message.by([key], body)
     assert not message.by([key + b"0"], body)
+
+
+@given(st.binary(max_size=64))
+def test_what_is_no_text_is_signed_by_nobody(body: bytes) -> None:
+    """It is refused, not failed on, whatever its signature."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        is_text = False
+    else:
+        is_text = True
+    headers = {**HEADERS, "webhook-id": "msg_1", "webhook-signature": signed(b"k", body)}
+    assert Signed.of(headers, NOW).by([b"k"], body) is is_text
+
+
+@pytest.mark.parametrize(
+    "given", ["v1,", "v1,%%", "v1,a,b", "v1,=", f"v1,{'A' * 9999}", "v1,AA v1"]
+)
+def test_a_signature_of_another_form_is_no_error(given: str) -> None:
+    """It is compared as it came, and decoded by nobody."""
+    message = Signed.of({**HEADERS, "webhook-signature": given}, NOW)
+    assert not message.by([key_of(SECRET)], BODY)
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_%%"])

@@ -1,9 +1,10 @@
-"""Webhooks signed as Standard Webhooks: HMAC-SHA256 over `<id>.<timestamp>.<body>`."""
+"""Standard Webhooks: signatures of the webhooks that are sent, by the library of the standard."""
 
 import base64
-import hmac
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
 
 
 def signed_headers(
@@ -11,15 +12,15 @@ def signed_headers(
 ) -> dict[str, str]:
     """The headers of one try, with a signature by each secret: receivers take any that they know.
 
-    `at` is when it is sent: receivers refuse what is older than a few minutes.
+    `at` is when it is sent: receivers refuse what is older than a few minutes. `body` is UTF-8.
     """
-    timestamp = str(int(at.timestamp()))
-    signed = f"{callback_id}.{timestamp}.".encode() + body
-    signatures = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in secrets)
+    text, at = body.decode(), at.astimezone(UTC)  # The library takes any zone for UTC.
     return {
         "webhook-id": callback_id,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(
+            Webhook(secret).sign(callback_id, at, text) for secret in secrets
+        ),
     }
 
 
