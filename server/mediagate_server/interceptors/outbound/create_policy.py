@@ -8,10 +8,10 @@ refused waits with the whole account, for as long as its call may: see `throttle
 
 from random import Random
 
-from tenacity import Future, RetryCallState, Retrying, stop_after_attempt
-
-from mediagate_server.interceptors.outbound.backoff import Backoff
+from mediagate_server.interceptors.outbound.backoff import backoff
 from mediagate_server.replicate.port import Refusal, Refused
+
+_TRIES, _FIRST, _LONGEST = 3, 0.4, 2.0
 
 
 class CreatePolicy:
@@ -20,16 +20,13 @@ class CreatePolicy:
     """
 
     def __init__(self, random: Random) -> None:
-        self._policy = Retrying(stop=stop_after_attempt(3), wait=Backoff(0.4, 2.0, random))
+        self._random = random
 
     def delay_before_retry(self, refused: Refused, ordinal: int) -> float | None:
         """Seconds until a new attempt may be opened; None where there shall be none.
 
         `ordinal` is that of the attempt that was refused, from 1.
         """
-        if refused.refusal is not Refusal.UNREACHABLE or refused.was_slow:
+        if refused.refusal is not Refusal.UNREACHABLE or refused.was_slow or ordinal >= _TRIES:
             return None
-        state = RetryCallState(self._policy, fn=None, args=(), kwargs={})
-        state.attempt_number = ordinal
-        state.outcome = Future.construct(ordinal, refused, has_exception=True)
-        return None if self._policy.stop(state) else float(self._policy.wait(state))
+        return backoff(ordinal, _FIRST, _LONGEST, self._random)

@@ -7,20 +7,15 @@ Outermost, so that every try is watched, paced and counted like the first.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from mediagate_server import telemetry
-from mediagate_server.interceptors.outbound.backoff import Backoff
+from mediagate_server.interceptors.outbound.backoff import backoff
 from mediagate_server.interceptors.outbound.call import Call, Endpoint, T
-from mediagate_server.replicate.port import (
-    NoAnswer,
-    Refusal,
-    Refused,
-    UnreadableAnswer,
-    UpstreamError,
-)
+from mediagate_server.replicate.port import NoAnswer, Refusal, Refused, UnreadableAnswer
 
 _TRIES: dict[Endpoint, int] = {
     "get": 3,
@@ -50,16 +45,8 @@ class Retry:
     Where upstream's limit is met, what a caller waits for is tried for a minute.
     """
 
-    def __init__(
-        self, random: Random, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> None:
-        self._wait = Backoff(_FIRST, _LONGEST, random, longest_told=_LONGEST_TOLD)
-        self._sleep = sleep
-        self._counts = {
-            (endpoint, cause): telemetry.upstream_retries.labels(endpoint, cause)
-            for endpoint in _TRIES
-            for cause in (*_CAUSES.values(), _NO_ANSWER)
-        }
+    def __init__(self, random: Random) -> None:
+        self._policies = {endpoint: _policy(endpoint, random) for endpoint in _TRIES}
 
     async def __call__(self, call: Call, proceed: Callable[[], Awaitable[T]]) -> T:
         """The first answer, or the last failure once the tries are used up."""
@@ -67,60 +54,68 @@ class Retry:
             return await proceed()
         started = asyncio.get_running_loop().time()
         try:
-            # Nearly every first try is the last, and needs no policy.
+            # Nearly every first try is the last, and a policy takes 20 us.
             return await proceed()
         except (Refused, NoAnswer) as failure:
             is_away = isinstance(failure, Refused) and failure.was_slow
             if _cause(failure) is None or (is_away and call.endpoint in _AWAITED):
                 raise
-            return await self._again(call, proceed, failure, started)
-
-    async def _again(
-        self,
-        call: Call,
-        proceed: Callable[[], Awaitable[T]],
-        failure: UpstreamError,
-        started: float,
-    ) -> T:
-        """All that follows a first try that ended in `failure`."""
-        first: UpstreamError | None = failure
-
-        async def attempt() -> T:
-            nonlocal first
-            if first is not None:
-                failed, first = first, None
-                raise failed
-            return await proceed()
-
-        def count(state: RetryCallState) -> None:
-            failure = state.outcome.exception() if state.outcome is not None else None
-            self._counts[call.endpoint, _cause(failure) or _NO_ANSWER].inc()
-
-        def is_awaited_limit(state: RetryCallState) -> bool:
-            failure = state.outcome.exception() if state.outcome is not None else None
-            is_limit = isinstance(failure, Refused) and failure.refusal is Refusal.THROTTLED
-            return is_limit and call.endpoint in _AWAITED
-
-        def is_used_up(state: RetryCallState) -> bool:
-            if is_awaited_limit(state):
-                return asyncio.get_running_loop().time() - started >= _LONGEST_THROTTLED
-            return state.attempt_number >= _TRIES[call.endpoint]
-
-        def wait(state: RetryCallState) -> float:
-            seconds = self._wait(state)
-            return max(seconds, _SHORTEST_THROTTLED) if is_awaited_limit(state) else seconds
-
-        # Made anew for each call: tenacity keeps a call's state in it.
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda failure: _cause(failure) is not None),
-            stop=is_used_up,
-            wait=wait,
-            sleep=self._sleep,
-            before_sleep=count,
-            reraise=True,
+            first = failure
+        # A copy for each call: tenacity keeps a call's state in it.
+        policy = self._policies[call.endpoint].copy(
+            stop=partial(_is_used_up, call.endpoint, started)
         )
-        answer: T = await retrying(attempt)
-        return answer
+        async for attempt in policy:
+            with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise first
+                return await proceed()
+        raise first  # Not reached: the policy ends in an answer or a failure.
+
+
+def _policy(endpoint: Endpoint, random: Random) -> AsyncRetrying:
+    """What is sent again, how long after, and how it is counted; until when, each call says."""
+    retries = {
+        cause: telemetry.upstream_retries.labels(endpoint, cause)
+        for cause in (*_CAUSES.values(), _NO_ANSWER)
+    }
+
+    def count(state: RetryCallState) -> None:
+        retries[_cause(_failure(state)) or _NO_ANSWER].inc()
+
+    return AsyncRetrying(
+        retry=retry_if_exception(lambda failure: _cause(failure) is not None),
+        wait=partial(_wait, endpoint, random),
+        sleep=asyncio.sleep,
+        before_sleep=count,
+        reraise=True,
+    )
+
+
+def _is_used_up(endpoint: Endpoint, started: float, state: RetryCallState) -> bool:
+    if _is_awaited_limit(endpoint, _failure(state)):
+        return asyncio.get_running_loop().time() - started >= _LONGEST_THROTTLED
+    return state.attempt_number >= _TRIES[endpoint]
+
+
+def _wait(endpoint: Endpoint, random: Random, state: RetryCallState) -> float:
+    """Seconds until the next try: those that upstream told, else an exponential backoff."""
+    failure = _failure(state)
+    if isinstance(failure, Refused) and failure.retry_after is not None:
+        seconds = min(failure.retry_after, _LONGEST_TOLD)
+    else:
+        seconds = backoff(state.attempt_number, _FIRST, _LONGEST, random)
+    is_limit = _is_awaited_limit(endpoint, failure)
+    return max(seconds, _SHORTEST_THROTTLED) if is_limit else seconds
+
+
+def _is_awaited_limit(endpoint: Endpoint, failure: BaseException | None) -> bool:
+    is_limit = isinstance(failure, Refused) and failure.refusal is Refusal.THROTTLED
+    return is_limit and endpoint in _AWAITED
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
 
 
 def _cause(failure: BaseException | None) -> str | None:
