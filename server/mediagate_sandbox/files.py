@@ -9,7 +9,14 @@ import asyncio
 import logging
 from collections import OrderedDict
 
-from mediagate_sandbox.media import Recipe, file_format, make, shrunk
+from mediagate_sandbox.media import (
+    FilmRecipe,
+    PictureRecipe,
+    Recipe,
+    SoundRecipe,
+    file_format,
+    shrunk,
+)
 from mediagate_sandbox.store import Store
 
 log = logging.getLogger("mediagate.sandbox")
@@ -24,6 +31,26 @@ def find_recipe(store: Store, key: str, name: str) -> Recipe | None:
         if name == f"out-{index}.{file_format(recipe)}":
             return recipe
     return None
+
+
+def make(recipe: Recipe) -> bytes:
+    """Return the bytes of the file. Takes up to seconds of CPU: call it off the event loop.
+
+    Pillow and PyAV are imported with the first file, so that a sandbox starts at once.
+    """
+    match recipe:
+        case PictureRecipe():
+            from mediagate_sandbox.pictures import make_picture  # noqa: PLC0415
+
+            return make_picture(recipe)
+        case SoundRecipe():
+            from mediagate_sandbox.sounds import make_sound  # noqa: PLC0415
+
+            return make_sound(recipe)
+        case FilmRecipe():
+            from mediagate_sandbox.films import make_film  # noqa: PLC0415
+
+            return make_film(recipe)
 
 
 class Files:

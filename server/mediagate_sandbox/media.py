@@ -1,8 +1,4 @@
-"""What a finished file is to be like, and how its bytes are made when someone reads it.
-
-A recipe is a small fact that fully decides the bytes. The makers, and with them Pillow and PyAV,
-are imported when the first file is made, so that a sandbox starts at once.
-"""
+"""Specification of a finished media file: a recipe is a small fact that fully decides the bytes."""
 
 from __future__ import annotations
 
@@ -109,20 +105,3 @@ def shrunk(recipe: Recipe) -> Recipe:
         return replace(recipe, width=width, height=height)
     seconds = min(recipe.seconds, _TINY_SECONDS)
     return replace(recipe, width=width, height=height, seconds=seconds)
-
-
-def make(recipe: Recipe) -> bytes:
-    """The bytes of the file. Takes up to seconds of CPU: call it off the event loop."""
-    match recipe:
-        case PictureRecipe():
-            from mediagate_sandbox.pictures import make_picture  # noqa: PLC0415
-
-            return make_picture(recipe)
-        case SoundRecipe():
-            from mediagate_sandbox.sounds import make_sound  # noqa: PLC0415
-
-            return make_sound(recipe)
-        case FilmRecipe():
-            from mediagate_sandbox.films import make_film  # noqa: PLC0415
-
-            return make_film(recipe)

@@ -1,77 +1,62 @@
-"""Paints the landscape that pictures and films of the sandbox show.
-
-It draws with Pillow and knows nothing of prompts, files or formats.
-"""
+"""Drawing of the landscape that the sandbox's pictures and films show, with Pillow."""
 
 from __future__ import annotations
 
 import colorsys
 import math
+import textwrap
 from random import Random
 
-from PIL import Image, ImageChops, ImageDraw
-
-Colour = tuple[int, int, int]
+from PIL import Image, ImageDraw, ImageFont
 
 _HILLS = 5
-_HALO_EDGE = 76
-"""A radial gradient still has this level in the middle of its sides; below it is no halo."""
+_SMALLEST_FONT = 9
+_MOST_LINES = 6
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def landscape(width: int, height: int, random: Random) -> Image.Image:
-    """A sky, a sun and hills in one family of colours."""
+def landscape(width: int, height: int, seed: int) -> Image.Image:
+    """Draw a sky, a sun and hills in one family of colours."""
+    random = Random(seed)
     hue = random.random()
-    sky = (_colour(hue, 0.62, 0.42), _colour(hue + 0.06, 0.5, 0.78), _colour(hue + 0.14, 0.36, 1))
-    strip = Image.new("RGB", (1, len(sky)))
-    for row, colour in enumerate(sky):
-        strip.putpixel((0, row), colour)
-    image = strip.resize((width, height), Image.Resampling.BICUBIC)
-    _sun(image, random, _colour(hue + 0.16, 0.22, 1.0))
-    for layer in range(_HILLS):
-        depth = (layer + 1) / _HILLS
-        colour = _colour(hue + 0.02 * layer, 0.34 + 0.3 * depth, 0.74 - 0.56 * depth)
-        _hill(image, random, depth, colour)
+    sky = Image.new("RGB", (1, 2), _colour(hue, 0.6, 0.4))
+    sky.putpixel((0, 1), _colour(hue + 0.14, 0.4, 1.0))
+    image = sky.resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    sun = (width * random.uniform(0.25, 0.75), height * random.uniform(0.2, 0.4))
+    draw.circle(sun, min(width, height) / 10, fill=_colour(hue + 0.16, 0.2, 1.0))
+    for number in range(1, _HILLS + 1):
+        near = number / _HILLS
+        top, swell = height * (0.4 + 0.5 * near), height * random.uniform(0.02, 0.06)
+        turns, start = math.tau * random.uniform(0.7, 2.5), math.tau * random.random()
+        ridge = [
+            (float(x), top + swell * math.sin(start + turns * x / width)) for x in range(width + 1)
+        ]
+        colour = _colour(hue + 0.1 * near, 0.3 + 0.3 * near, 0.8 - 0.6 * near)
+        draw.polygon([*ridge, (width, height), (0, height)], fill=colour)
     return image
 
 
-def _colour(hue: float, saturation: float, value: float) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 1.0), max(0.0, value))
-    return round(red * 255), round(green * 255), round(blue * 255)
+def write(image: Image.Image, bottom: int, note: str, prompt: str) -> None:
+    """Write a note and the beginning of a prompt, the last line ending above row `bottom`.
 
-
-def _sun(image: Image.Image, random: Random, colour: Colour) -> None:
-    """A sun with a halo, in the upper part of the sky."""
-    across = max(4, int(min(image.size) * 1.3))
-    x = int(image.width * random.uniform(0.25, 0.75))
-    y = int(image.height * random.uniform(0.26, 0.42))
-    halo = ImageChops.invert(Image.radial_gradient("L")).point(
-        lambda level: max(0, level - _HALO_EDGE) ** 2 // 160
+    The font is Pillow's own; scripts that it lacks show as boxes.
+    """
+    size = max(_SMALLEST_FONT, min(image.width, bottom) // 24)
+    columns = max(1, 2 * image.width // size - 4)
+    most = columns * _MOST_LINES
+    lines = textwrap.wrap(prompt[:most], columns, max_lines=_MOST_LINES, placeholder="")
+    ImageDraw.Draw(image).multiline_text(
+        (size, bottom - size),
+        "\n".join((note, *lines)),
+        fill=_WHITE,
+        font=ImageFont.load_default(size),
+        anchor="ld",
+        stroke_width=1,
+        stroke_fill=_BLACK,
     )
-    image.paste(colour, (x - across // 2, y - across // 2), halo.resize((across, across)))
-    radius = across // 14
-    box = (x - radius, y - radius, x + radius, y + radius)
-    ImageDraw.Draw(image, "RGBA").ellipse(box, fill=(*colour, 235))
 
 
-def _hill(image: Image.Image, random: Random, depth: float, colour: Colour) -> None:
-    """One ridge across the picture, from its line down to the bottom."""
-    width, height = image.size
-    line = height * (0.48 + 0.44 * depth)
-    waves = [
-        (
-            height * random.uniform(0.01, 0.06) / number,
-            number * random.uniform(0.7, 1.6),
-            random.uniform(0, math.tau),
-        )
-        for number in (1, 2, 5)
-    ]
-    step = max(1, width // 160)
-    points = [
-        (
-            float(x),
-            line
-            + sum(size * math.sin(math.tau * turns * x / width + at) for size, turns, at in waves),
-        )
-        for x in range(0, width + step, step)
-    ]
-    ImageDraw.Draw(image).polygon([*points, (width, height), (0, height)], fill=colour)
+def _colour(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)

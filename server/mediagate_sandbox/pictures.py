@@ -1,20 +1,18 @@
-"""Makes the sandbox's pictures: a seeded landscape with the prompt written into it."""
+"""Generator of the sandbox's pictures: a seeded landscape with the prompt written into it."""
 
 from __future__ import annotations
 
 import io
-from random import Random
 
-from mediagate_sandbox.lettering import sign
 from mediagate_sandbox.media import PictureRecipe
-from mediagate_sandbox.painting import landscape
+from mediagate_sandbox.painting import landscape, write
 
 
 def make_picture(recipe: PictureRecipe) -> bytes:
     """Draw and encode a picture of exactly the size asked for."""
-    image = landscape(recipe.width, recipe.height, Random(recipe.seed))
-    note = f"{recipe.width} x {recipe.height}   seed {recipe.seed}"
-    sign(image, recipe.prompt, recipe.slug, note)
+    image = landscape(recipe.width, recipe.height, recipe.seed)
+    note = f"sandbox  {recipe.slug}  {recipe.width} x {recipe.height}  seed {recipe.seed}"
+    write(image, recipe.height, note, recipe.prompt)
     buffer = io.BytesIO()
     match recipe.format:
         case "png":

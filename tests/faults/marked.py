@@ -21,7 +21,8 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
-from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import PictureRecipe
 from tests.rpc.failures import reason_of
 
 from .asked import MARK

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mediagate_sandbox.media import FilmRecipe, PictureRecipe, SoundRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import FilmRecipe, PictureRecipe, SoundRecipe
 from mediagate_server.outputs import mp4, webm
 from mediagate_server.outputs.bounded_file import BoundedFile
 from mediagate_server.outputs.facts import Looks, looks_of, media_type_of

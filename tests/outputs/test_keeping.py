@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 from aiohttp import web
 
-from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import FilmRecipe, PictureRecipe
 from mediagate_server import caller
 from mediagate_server.errors import Reason
 from mediagate_server.loop_share import LoopShare

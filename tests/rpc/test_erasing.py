@@ -24,7 +24,8 @@ from mediagate.v1 import (
     video_pb2,
 )
 from mediagate_sandbox.control import SandboxControl
-from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import PictureRecipe
 from mediagate_sandbox.server import Sandbox
 
 from .clocks import Stepped

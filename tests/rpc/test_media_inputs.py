@@ -13,7 +13,8 @@ import pytest
 from aiohttp import ClientSession
 
 from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2, video_pb2
-from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import PictureRecipe
 from mediagate_sandbox.server import Sandbox
 
 from .failures import fields_of, reason_of

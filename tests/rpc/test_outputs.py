@@ -23,7 +23,8 @@ from mediagate.v1 import (
     video_pb2,
 )
 from mediagate_sandbox.clock import SystemClock
-from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import FilmRecipe, PictureRecipe
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from tests.outputs.served import Served, file
 

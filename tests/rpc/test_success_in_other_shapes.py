@@ -23,7 +23,8 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
-from mediagate_sandbox.media import FilmRecipe, PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import FilmRecipe, PictureRecipe
 from tests.outputs.served import file
 
 from .failures import reason_of

@@ -13,7 +13,8 @@ import pytest
 import structlog
 
 from mediagate.v1 import media_pb2
-from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import PictureRecipe
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.errors import UploadNotFound
 from mediagate_server.outputs.folder import Folder

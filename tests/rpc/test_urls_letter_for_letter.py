@@ -12,7 +12,8 @@ from aiohttp import web
 from yarl import URL
 
 from mediagate.v1 import image_pb2
-from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import PictureRecipe
 from mediagate_server import request_url
 from mediagate_server.callbacks.posting import Poster
 from mediagate_server.outputs.fetching import Fetcher, FetchFailed

@@ -17,7 +17,8 @@ from mediagate.v1 import (
     options_pb2,
     text_pb2,
 )
-from mediagate_sandbox.media import PictureRecipe, make
+from mediagate_sandbox.files import make
+from mediagate_sandbox.media import PictureRecipe
 from tests.outputs.served import file
 
 from .asking import ended
