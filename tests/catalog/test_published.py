@@ -1,6 +1,7 @@
 """Models as upstream publishes them: read once, kept for a while, and told apart from failures."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from mediagate_server.replicate.port import (
     PublishedVersion,
     Refusal,
     Refused,
+    Upstream,
 )
 
 SCHEMA = {"components": {"schemas": {"Input": {"properties": {"a": {"type": "string"}}}}}}
@@ -60,7 +62,7 @@ class Bench:
     def __init__(self) -> None:
         self.now = 100.0
         self.publisher = Publisher()
-        self.models = PublishedModels(self.publisher, clock=lambda: self.now)
+        self.models = PublishedModels(cast("Upstream", self.publisher), clock=lambda: self.now)
 
     async def find(self, name: str = "o/n") -> Runnable:
         return await self.models.find(Reference.read(name))

@@ -17,6 +17,7 @@ from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.interceptors.outbound.turn import Turn
 from mediagate_server.replicate.port import CreateRequest, Prediction, PredictionStatus
 from mediagate_server.store.sqlite import SqliteStore
+from tests.generations.no_keeper import NoKeeper
 from tests.generations.upstreams import NoUpstream, free_turn
 
 PRICE = PriceSchedule((Tier((Rate(("predict_time",), Decimal("0.001"), 1),)),), "2026", "a test")
@@ -92,7 +93,7 @@ class Unwilling(SqliteStore):
 
 def around(store: SqliteStore, upstream: Upstream) -> Surroundings:
     """One account, whose creates are attempted anew by chance of a fixed seed."""
-    return Surroundings(store, upstream, CreatePolicy(Random(1)))
+    return Surroundings(store, upstream, CreatePolicy(Random(1)), NoKeeper())
 
 
 def submission(number: int) -> Submission:

@@ -8,13 +8,14 @@ import pytest
 import structlog
 
 from mediagate_server.errors import Failure, Reason, Violation
-from mediagate_server.generations.doors import NoKeeper, Surroundings
+from mediagate_server.generations.doors import Surroundings
 from mediagate_server.generations.erasing import Eraser, Retention, erased, is_whole
 from mediagate_server.outputs.port import storage_failed
 from mediagate_server.replacing import replace
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import Generation, Output, State, StoredMedia
 from mediagate_server.store.sqlite import SqliteStore
+from tests.generations.no_keeper import NoKeeper
 from tests.outputs.clocks import Jumping
 from tests.store.samples import made
 
@@ -40,7 +41,7 @@ class Kept(NoKeeper):
 def surroundings(store: Store, keeper: Kept, clock: Any) -> Surroundings:
     """No upstream: none is asked."""
     nobody: Any = None
-    return Surroundings(store, nobody, nobody, keeper=keeper, clock=clock)
+    return Surroundings(store, nobody, nobody, keeper, clock=clock)
 
 
 async def accept(store: SqliteStore, clock: Jumping, name: str, modality: str) -> Generation:

@@ -14,6 +14,7 @@ from tests.faults.simulation.chance import Chance
 from tests.faults.simulation.disk import DiskStore, new_disk
 from tests.faults.simulation.process import Clock
 from tests.faults.simulation.virtual_time import VirtualLoop
+from tests.generations.no_keeper import NoKeeper
 from tests.generations.upstreams import NoUpstream
 
 Result = TypeVar("Result")
@@ -39,4 +40,9 @@ async def memory_store(
         store = kind(disk, Chance(0), is_alive)
         await store.__aenter__()
         store._chance.quiet = True
-        yield store, Surroundings(store, upstream, CreatePolicy(Random(1)), clock=Clock(is_alive))
+        yield (
+            store,
+            Surroundings(
+                store, upstream, CreatePolicy(Random(1)), NoKeeper(), clock=Clock(is_alive)
+            ),
+        )

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from mediagate_server.catalog.openapi import ModelSchema
 from mediagate_server.catalog.reference import Reference
@@ -24,11 +24,11 @@ from mediagate_server.errors import (
 )
 from mediagate_server.replicate.port import (
     NoAnswer,
-    PublishedDeployment,
     PublishedModel,
     PublishedVersion,
     Refusal,
     Refused,
+    Upstream,
 )
 
 LIFE: Final = 600.0
@@ -38,22 +38,6 @@ _LIFE_OF_ABSENCE: Final = 30.0
 _LIFE_OF_FAILURE: Final = 2.0
 _MOST: Final = 256
 """Models kept; those not asked for longest go first. A document is about 50 kB."""
-
-
-class Publisher(Protocol):
-    """Where models are read. Every method raises Refused or NoAnswer."""
-
-    async def get_model(self, slug: str) -> PublishedModel:
-        """See replicate.port.Upstream."""
-        ...
-
-    async def get_version(self, slug: str, version: str) -> PublishedVersion:
-        """See replicate.port.Upstream."""
-        ...
-
-    async def get_deployment(self, name: str) -> PublishedDeployment:
-        """See replicate.port.Upstream."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +87,13 @@ class PublishedModels:
 
     def __init__(
         self,
-        publisher: Publisher,
+        upstream: Upstream,
         *,
         clock: Callable[[], float] = time.monotonic,
         knows_official: Callable[[str], bool | None] = lambda _: None,
         suggest: Callable[[str], tuple[str, ...]] = lambda _: (),
     ) -> None:
-        self._publisher = publisher
+        self._upstream = upstream
         self._clock = clock
         self._knows_official = knows_official
         self._suggest = suggest
@@ -154,7 +138,7 @@ class PublishedModels:
             return await self._deployment(reference)
         if reference.version:
             return await self._version(reference)
-        return self._newest(await self._publisher.get_model(reference.slug))
+        return self._newest(await self._upstream.get_model(reference.slug))
 
     def _newest(self, model: PublishedModel) -> Runnable:
         """A model as it is now."""
@@ -184,11 +168,11 @@ class PublishedModels:
     async def _version(self, reference: Reference) -> Runnable:
         """A model at one version. Those of official models are not shown one by one."""
         try:
-            version = await self._publisher.get_version(reference.slug, reference.version)
+            version = await self._upstream.get_version(reference.slug, reference.version)
         except Refused as refused:
             if not refused.is_absent:
                 raise
-            model = await self._publisher.get_model(reference.slug)
+            model = await self._upstream.get_model(reference.slug)
             if model.latest and model.latest.id == reference.version:
                 return self._newest(model)
             if not self._is_official(model):
@@ -203,8 +187,8 @@ class PublishedModels:
         )
 
     async def _deployment(self, reference: Reference) -> Runnable:
-        deployment = await self._publisher.get_deployment(reference.slug)
-        model = await self._publisher.get_model(deployment.model)
+        deployment = await self._upstream.get_deployment(reference.slug)
+        model = await self._upstream.get_model(deployment.model)
         version = model.latest
         if deployment.version and (version is None or version.id != deployment.version):
             version = await self._deployed(model, deployment.version)
@@ -223,7 +207,7 @@ class PublishedModels:
     async def _deployed(self, model: PublishedModel, version: str) -> PublishedVersion | None:
         """The version that a deployment runs; the model's newest where it is not shown."""
         try:
-            return await self._publisher.get_version(model.slug, version)
+            return await self._upstream.get_version(model.slug, version)
         except Refused as refused:
             if not refused.is_absent:
                 raise

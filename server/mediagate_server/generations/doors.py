@@ -1,11 +1,10 @@
 """What a generation's life needs from outside: upstream with everything around it, and time."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -14,14 +13,13 @@ from mediagate_server.crash_marks import CrashMarks
 from mediagate_server.generations.answer_checks import ReadsAnswer, read_here
 from mediagate_server.generations.clock import Clock, SystemClock
 from mediagate_server.generations.run_durations import RunDurations
+from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
 from mediagate_server.interceptors.outbound.turn import Turn
-from mediagate_server.outputs.port import not_kept, storage_failed
 from mediagate_server.replicate.port import (
     CreateRequest,
     EventStream,
     Prediction,
     PredictionPage,
-    Refused,
 )
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import StoredMedia
@@ -91,14 +89,6 @@ class UpstreamDoor(Protocol):
         ...
 
 
-class CreatePolicy(Protocol):
-    """When a refused create may be tried again, by a new attempt."""
-
-    def delay_before_retry(self, refused: Refused, ordinal: int) -> float | None:
-        """Seconds to wait before try `ordinal` + 1; None: that was the last."""
-        ...
-
-
 class Keeper(Protocol):
     """Keeps what was made, where upstream would let it go within the hour."""
 
@@ -146,45 +136,6 @@ class Keeper(Protocol):
         ...
 
 
-class NoKeeper:
-    """Keeps nothing: what was made is to be had from upstream as long as upstream has it."""
-
-    async def keep(
-        self,
-        generation_id: str,
-        media: tuple[StoredMedia, ...],
-        ended_at: datetime,
-        *,
-        again: bool = False,
-    ) -> tuple[StoredMedia, ...]:
-        """See Keeper."""
-        return media
-
-    async def delete(self, generation_id: str) -> None:
-        """See Keeper."""
-
-    @asynccontextmanager
-    async def scratch_file(self) -> AsyncIterator[Path]:
-        """See Keeper."""
-        with TemporaryDirectory() as folder:
-            yield Path(folder) / "document"
-
-    async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
-        """See Keeper."""
-        return StoredMedia("", media_type, failure=not_kept("there is no storage"))
-
-    async def keep_file(
-        self, generation_id: str, index: int, path: Path, declared: str, expected: str
-    ) -> StoredMedia:
-        """See Keeper."""
-        return StoredMedia("", expected, failure=not_kept("there is no storage"))
-
-    async def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
-        """See Keeper."""
-        raise storage_failed("there is none")
-        yield b""
-
-
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How long things may take. Seconds.
@@ -230,6 +181,7 @@ class Surroundings:
     store: Store
     upstream: UpstreamDoor
     policy: CreatePolicy
+    keeper: Keeper
     account: str = "default"
     exclusive: bool = True
     playback: bool = False
@@ -237,7 +189,6 @@ class Surroundings:
     clock: Clock = field(default_factory=SystemClock)
     timing: Timing = field(default_factory=Timing)
     webhook_url: Callable[[str], str | None] = no_webhook
-    keeper: Keeper = field(default_factory=NoKeeper)
     draw: Callable[[], str] = identifiers.token
     creates_per_second: float = 10.0
     read_answer: ReadsAnswer = read_here

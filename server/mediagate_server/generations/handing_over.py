@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol, Self
+from typing import Final, Self
 from weakref import WeakValueDictionary
 
 from mediagate_server.catalog.media import LARGEST_DATA_URI, data_uri
@@ -19,6 +19,7 @@ from mediagate_server.replicate.port import (
     Refusal,
     Refused,
     UploadedFile,
+    Upstream,
 )
 
 LARGEST_FILE: Final = 100_000_000
@@ -50,14 +51,6 @@ _ENDINGS: Final = {
 }
 
 
-class FileDoor(Protocol):
-    """Upstream's files API, behind retry, pace and observation."""
-
-    async def upload_file(self, file: FileToUpload) -> UploadedFile:
-        """Hand a file over. Raises Refused or NoAnswer."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class HandedFile:
     """A file to hand over. `key` names its content: the same key is never other bytes."""
@@ -80,7 +73,7 @@ class HandedFile:
 class HandingOver:
     """Remembers what upstream has. For one event loop and one upstream account."""
 
-    def __init__(self, upstream: FileDoor, now: Callable[[], datetime]) -> None:
+    def __init__(self, upstream: Upstream, now: Callable[[], datetime]) -> None:
         self._upstream = upstream
         self._now = now
         self._handed: OrderedDict[str, UploadedFile] = OrderedDict()

@@ -13,6 +13,7 @@ from mediagate_server.generations.clock import SystemClock, Timer
 from mediagate_server.generations.doors import Surroundings, Timing
 from mediagate_server.generations.generations import Generations
 from mediagate_server.interceptors.outbound.create_policy import CreatePolicy
+from tests.generations.no_keeper import NoKeeper
 
 from .disk import DiskStore
 from .network import Door, Network
@@ -57,6 +58,7 @@ class Process:
                 self._store,
                 Door(network, self.is_alive, self._intends),
                 CreatePolicy(Random(chance.seed)),
+                NoKeeper(),
                 clock=Clock(self.is_alive),
                 timing=Timing(),
                 webhook_url=lambda attempt: f"https://gate.example/{attempt}",

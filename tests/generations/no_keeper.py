@@ -1,0 +1,44 @@
+"""A keeper where there is no storage."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mediagate_server.outputs.port import not_kept, storage_failed
+from mediagate_server.store.records import StoredMedia
+
+
+class NoKeeper:
+    """Keeps nothing: what was made is to be had from upstream as long as upstream has it."""
+
+    async def keep(
+        self,
+        generation_id: str,
+        media: tuple[StoredMedia, ...],
+        ended_at: datetime,
+        *,
+        again: bool = False,
+    ) -> tuple[StoredMedia, ...]:
+        return media
+
+    async def delete(self, generation_id: str) -> None:
+        pass
+
+    @asynccontextmanager
+    async def scratch_file(self) -> AsyncIterator[Path]:
+        with TemporaryDirectory() as folder:
+            yield Path(folder) / "document"
+
+    async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
+        return StoredMedia("", media_type, failure=not_kept("there is no storage"))
+
+    async def keep_file(
+        self, generation_id: str, index: int, path: Path, declared: str, expected: str
+    ) -> StoredMedia:
+        return StoredMedia("", expected, failure=not_kept("there is no storage"))
+
+    async def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        raise storage_failed("there is none")
+        yield b""
