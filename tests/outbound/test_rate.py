@@ -243,7 +243,7 @@ def test_what_is_given_back_leaks_in_no_direction(
         for moment in sorted(used):  # Only what was sent.
             twin._bucket.add(moment)
         assert rate._reserved == 0
-        assert rate._bucket._level_at(now()) == pytest.approx(twin._bucket._level_at(now()))
+        assert rate._bucket._arrival == pytest.approx(twin._bucket._arrival)
 
     virtually(main())
     assert most_in_a_minute(used) <= per_minute

@@ -1,4 +1,4 @@
-"""How many calls a key has made lately: a sliding window of a minute, kept by two counters.
+"""Sliding window counter: how many calls a key has made in the last minute, by two counters.
 
 The calls of the last whole minute weigh as much as the part of it that is still in the window.
 In memory, for one process.

@@ -1,4 +1,7 @@
-"""One rate per minute that is never exceeded, in any 60 seconds, with a small burst."""
+"""Rate limiter by GCRA, with reservations and turns by tenant.
+
+One rate per minute that is never exceeded, in any 60 seconds, with a small burst.
+"""
 
 import asyncio
 import math
@@ -17,32 +20,30 @@ _REDUCED_FOR = 300.0
 _TICK = 1e-4
 
 
-class _Bucket:
-    """A leaky bucket: holds `capacity` requests, of which `leak` a second are forgotten.
+class _Gcra:
+    """The generic cell rate algorithm: `burst` requests at once, then `per_second` of them.
 
-    Its level is of what was sent alone. `reserved` is what may be sent at any moment: it takes
-    room, but nothing of it leaks before it is sent, so that giving it back gives nothing away.
+    A leaky bucket as a meter, whose state is one time. It is of what was sent alone. `reserved` is
+    what may be sent at any moment: it takes room, but nothing of it leaks before it is sent, so
+    that giving it back gives nothing away.
     """
 
-    def __init__(self, capacity: float, leak: float) -> None:
-        self._capacity = capacity
-        self._leak = leak
-        self._level = 0.0
-        self._checked_at = 0.0
+    def __init__(self, burst: int, per_second: float) -> None:
+        self._burst = burst
+        self._interval = 1 / per_second
+        self._arrival = 0.0
+        """The theoretical arrival time (TAT): when all that was sent has leaked."""
 
     def seconds_until_room(self, now: float, reserved: int) -> float:
         """Until there is room for one more beside those; infinite where they have to go first."""
-        if reserved + 1 > self._capacity:
+        if reserved + 1 > self._burst:
             return math.inf
-        over = self._level_at(now) + reserved + 1 - self._capacity
-        return max(over / self._leak, 0.0)
+        ahead = max(self._arrival - now, 0.0)
+        return max(ahead + (reserved + 1 - self._burst) * self._interval, 0.0)
 
     def add(self, now: float) -> None:
         """One is sent."""
-        self._level, self._checked_at = self._level_at(now) + 1, now
-
-    def _level_at(self, now: float) -> float:
-        return max(self._level - (now - self._checked_at) * self._leak, 0.0)
+        self._arrival = max(self._arrival, now) + self._interval
 
 
 class Rate:
@@ -59,8 +60,8 @@ class Rate:
     def __init__(self, per_minute: int) -> None:
         self.burst = max(1, per_minute // _BURST_SHARE)
         # A bucket of b that leaks r a second gives out at most b + r * 60 - 1 in 60 seconds.
-        self._bucket = _Bucket(self.burst, (per_minute - self.burst + 1) / _MINUTE)
-        self._steady = _Bucket(1, per_minute / _MINUTE)
+        self._bucket = _Gcra(self.burst, (per_minute - self.burst + 1) / _MINUTE)
+        self._steady = _Gcra(1, per_minute / _MINUTE)
         self._turn = FairLock()
         self._throttle = Throttle()
         self._reserved = 0
@@ -69,7 +70,7 @@ class Rate:
         self._waiting = 0
         self._held_until = 0.0
         self._per_minute = per_minute
-        self._reduced: tuple[int, _Bucket] | None = None
+        self._reduced: tuple[int, _Gcra] | None = None
         """What upstream said that it grants, where that is less."""
         self._reduced_until = 0.0
 
@@ -134,7 +135,7 @@ class Rate:
         if per_minute >= self._per_minute:
             return
         if self._reduced is None or self._reduced[0] != per_minute:
-            self._reduced = per_minute, _Bucket(1, per_minute * _MARGIN / _MINUTE)
+            self._reduced = per_minute, _Gcra(1, per_minute * _MARGIN / _MINUTE)
         self._reduced_until = _now() + _REDUCED_FOR
 
     @property
@@ -191,7 +192,7 @@ class Rate:
         self._reserved -= 1
         self._changed.set()
 
-    def _buckets(self, now: float) -> tuple[_Bucket, ...]:
+    def _buckets(self, now: float) -> tuple[_Gcra, ...]:
         """For a minute after a hold, turns come one by one.
 
         Upstream's own limit was met, and it may be far below ours (6 a minute on low credit):
