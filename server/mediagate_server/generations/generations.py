@@ -128,11 +128,13 @@ class Generations:
 
         One that is being read for longer is in doubt then, and looked for by the next process.
         """
-        waiting = [asyncio.ensure_future(life.not_sending()) for life in self._roll]
-        if waiting:
-            _, late = await asyncio.wait(waiting, timeout=self._around.timing.post_timeout)
-            for task in late:
-                task.cancel()
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(self._around.timing.post_timeout),
+                asyncio.TaskGroup() as group,
+            ):
+                for life in self._roll:
+                    group.create_task(life.not_sending())
 
     def drain(self) -> None:
         """Accept nothing more, and let all who wait go with DRAINING."""

@@ -93,6 +93,8 @@ class Lane:
         self._posting = Posting(around, newest if turn else "", turn)
         self._reserved: Turn | None = None
         self._answer: Answer | None = None
+        self._is_claiming = False
+        """Whose the prediction of a create's answer is, is looked up just now."""
         self._end: End | None = None
         self._not_before = 0.0
         self._found = ""
@@ -154,11 +156,12 @@ class Lane:
 
     @property
     def is_sending(self) -> bool:
-        """True while a create is about to be sent, or its answer awaited.
+        """True while a create is about to be sent, its answer awaited, or its prediction claimed.
 
         With the process the answer would be lost.
         """
-        return self._posting.under_way or self._posting.may_send == self.attempt.id
+        is_sent = self._posting.under_way or self._is_claiming
+        return is_sent or self._posting.may_send == self.attempt.id
 
     def in_doubt(self) -> Doubt | None:
         """What to look for, while the attempt is in doubt and nothing was found out."""
@@ -348,8 +351,13 @@ class Lane:
 
     async def _taken(self, attempt: Attempt, prediction: Prediction) -> None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
-        anybodys = self._around.playback
-        if not anybodys and not await self._places.claim(attempt.id, prediction.id):
+        self._is_claiming = True
+        try:
+            anybodys = self._around.playback
+            is_ours = anybodys or await self._places.claim(attempt.id, prediction.id)
+        finally:
+            self._is_claiming = False
+        if not is_ours:
             tell_of_mistake(self._whole.saved.current.id, attempt.id, prediction.id)
             self._answer = None
             self._found = "" if self._found == prediction.id else self._found
