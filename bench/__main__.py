@@ -13,18 +13,18 @@ from tempfile import mkdtemp
 from typing import Any
 
 from bench import comparison_report, report
+from bench.bench_run import BenchRun
 from bench.comparison import Rounds
-from bench.contenders import Stage
-from bench.control import Control
-from bench.extent import FULL, QUICK, Extent
-from bench.measuring import Bench, WrongAnswer
-from bench.processes import Cores, NotServing, python, running
+from bench.comparison_rows import NAMES
+from bench.measurements import Bench, WrongResponse
 from bench.ratio import LEAST_ROUNDS, Verdict
-from bench.rows import NAMES
-from bench.session import Session
-from bench.sides import NoSide, Side, described
-from bench.stores import StoreBench
-from mediagate_server.replacing import replace
+from bench.run_size import FULL, QUICK, RunSize
+from bench.server_processes import Cores, NotServing, python, running
+from bench.servers_under_test import ServersUnderTest
+from bench.store_bench import StoreBench
+from bench.upstream_control import UpstreamControl
+from bench.variants import Variant, VariantError, described
+from mediagate_server.structs import replace
 
 _OUT = Path(".build/bench")
 _KEPT = "\nAll of it: {}"
@@ -70,19 +70,19 @@ def main(words: Sequence[str]) -> int:
         return 1
     try:
         return _compare(asked, asked.extent) if asked.compare else _measure(asked, asked.extent)
-    except (NoSide, NotServing) as error:
+    except (VariantError, NotServing) as error:
         print(error, file=sys.stderr)
         return 1
-    except WrongAnswer as wrong:
+    except WrongResponse as wrong:
         print(f"No figures, for something did not work: {wrong}", file=sys.stderr)
         return 1
 
 
-def _measure(asked: argparse.Namespace, extent: Extent) -> int:
+def _measure(asked: argparse.Namespace, extent: RunSize) -> int:
     """The gate against the floor and an average gateway."""
-    side = Side.of("this", None, None, asked.settings)
+    side = Variant.of("this", None, None, asked.settings)
     with _stage(side) as (stage, bench):
-        results = Session(extent, stage, bench).measure_all()
+        results = BenchRun(extent, stage, bench).measure_all()
         told = report.document(results, **_run(asked, stage.cores), side=side.document())
     kept = _keep(told)
     print(described(told["side"]))
@@ -91,11 +91,11 @@ def _measure(asked: argparse.Namespace, extent: Extent) -> int:
     return 0
 
 
-def _compare(asked: argparse.Namespace, extent: Extent) -> int:
+def _compare(asked: argparse.Namespace, extent: RunSize) -> int:
     """One side against another."""
     sides = (
-        Side.of("this", None, None, asked.settings),
-        Side.of("against", asked.against, asked.against_python, asked.against_settings),
+        Variant.of("this", None, None, asked.settings),
+        Variant.of("against", asked.against, asked.against_python, asked.against_settings),
     )
     seed = SystemRandom().randrange(2**32) if asked.seed is None else asked.seed
     print(f"seed {seed}", file=sys.stderr)
@@ -120,16 +120,19 @@ def _count(word: str) -> int:
 
 
 @contextmanager
-def _stage(side: Side) -> Iterator[tuple[Stage, Bench]]:
+def _stage(side: Variant) -> Iterator[tuple[ServersUnderTest, Bench]]:
     """The upstream that runs, cores and a folder; nothing of it is left."""
     cores = Cores.here()
     cores.take_load_core()
     _OUT.mkdir(parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix="run-", dir=_OUT)).resolve()
     try:
-        with running("upstream", python("bench.upstream"), folder) as upstream:
-            control = Control(upstream.address)
-            yield Stage(cores, folder, control.url, side), Bench(control, upstream, folder)
+        with running("upstream", python("bench.fast_upstream"), folder) as upstream:
+            control = UpstreamControl(upstream.address)
+            yield (
+                ServersUnderTest(cores, folder, control.url, side),
+                Bench(control, upstream, folder),
+            )
     finally:
         shutil.rmtree(folder)
 

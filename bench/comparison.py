@@ -14,12 +14,12 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from bench.extent import Extent
-from bench.measuring import Bench, Figures, WrongAnswer
+from bench.comparison_rows import FRESH, JUDGED, RUNNING, SEPARATE, STORE, ComparisonRow
+from bench.measurements import Bench, Figures, WrongResponse
 from bench.ratio import Ratio, Verdict
-from bench.rows import FRESH, JUDGED, RUNNING, SEPARATE, STORE, Row
-from bench.sides import Side
-from bench.stores import WARM_UP, StoreBench
+from bench.run_size import RunSize
+from bench.store_bench import WARM_UP, StoreBench
+from bench.variants import Variant
 
 T = TypeVar("T")
 Pair = tuple[Figures, Figures]
@@ -64,10 +64,10 @@ class Rounds:
 
     def __init__(
         self,
-        sides: tuple[Side, Side],
+        sides: tuple[Variant, Variant],
         bench: Bench,
         store: StoreBench,
-        extent: Extent,
+        extent: RunSize,
         chosen: Sequence[str],
         seed: int,
     ) -> None:
@@ -107,19 +107,19 @@ class Rounds:
             for name, gate in gates.items():
                 try:
                     self._bench.fill(gate, WARM_UP)
-                except WrongAnswer as wrong:
+                except WrongResponse as wrong:
                     self._fail([row.name for row in self._rows], name, wrong)
                     return
             for row in self._shuffled(self._rows):
 
-                def measured(side: Side, row: Row = row) -> dict[str, Figures]:
+                def measured(side: Variant, row: ComparisonRow = row) -> dict[str, Figures]:
                     gate = gates[side.name]
                     return {row.name: row.measure(self._bench, self._extent, gate)}
 
                 self._pair(row.name, measured)
 
     def _fresh(self) -> None:
-        def measured(side: Side) -> dict[str, Figures]:
+        def measured(side: Variant) -> dict[str, Figures]:
             with self._store.stage.new_gate(side) as gate:
                 start = {
                     "ready_seconds": gate.ready_seconds,
@@ -131,19 +131,19 @@ class Rounds:
         self._pair(FRESH, measured)
 
     def _stored(self) -> None:
-        def measured(side: Side) -> dict[str, Figures]:
+        def measured(side: Variant) -> dict[str, Figures]:
             found = self._store.measure(side, self._data[side.name])
             return {f"store_{name}": figures for name, figures in found.items()}
 
         self._pair(STORE, measured)
 
-    def _pair(self, name: str, measured: Callable[[Side], dict[str, Figures]]) -> None:
+    def _pair(self, name: str, measured: Callable[[Variant], dict[str, Figures]]) -> None:
         """Both sides once. What does not work for one of them has no figure for either."""
         found: dict[str, dict[str, Figures]] = {}
         for side in self._shuffled(self._sides):
             try:
                 found[side.name] = measured(side)
-            except WrongAnswer as wrong:
+            except WrongResponse as wrong:
                 self._fail(SEPARATE.get(name, (name,)), side.name, wrong)
                 return
         this, other = (found[side.name] for side in self._sides)
@@ -155,7 +155,7 @@ class Rounds:
             )
             print(f"  {row:<14} {told}", file=sys.stderr, flush=True)
 
-    def _fail(self, rows: Iterable[str], side: str, wrong: WrongAnswer) -> None:
+    def _fail(self, rows: Iterable[str], side: str, wrong: WrongResponse) -> None:
         for row in rows:
             self._found.failed.setdefault(row, f"{side}: {wrong}")
         print(f"{', '.join(rows)}: {side}: {wrong}", file=sys.stderr, flush=True)

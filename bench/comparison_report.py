@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.comparison import Compared, Comparison
 from bench.ratio import CONFIDENCE
-from bench.sides import described
+from bench.variants import described
 
 
 def document(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from bench.contenders import AVERAGE, ECHO, GATE
+from bench.servers_under_test import AVERAGE, ECHO, GATE
 
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Measurement, then contender, then figure: medians over the rounds."""

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 import structlog
 
-from tests.gate import Gate, running_gate
+from tests.server_process import ServerProcess, running_server
 
 Missing = Callable[[str], NoReturn]
 """Skips the test, naming what is missing, or fails it where everything is required."""
@@ -82,9 +82,9 @@ def require(missing: Missing) -> Require:
 
 
 @pytest.fixture(scope="session")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One gate for all tests that want a real process, `mediagate serve` on the sandbox."""
-    with running_gate(tmp_path_factory.mktemp("gate")) as running:
+    with running_server(tmp_path_factory.mktemp("gate")) as running:
         yield running
 
 

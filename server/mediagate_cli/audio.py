@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.bundles import spread
-from mediagate_cli.media import Saving, make
-from mediagate_cli.saving import format_of
+from mediagate_cli.media_command import SaveOptions, run_media_command
+from mediagate_cli.option_groups import expand_option_groups
+from mediagate_cli.save_files import format_of
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _FORMATS: Final = ("wav", "mp3", "flac", "ogg")
 
 
-@spread
+@expand_option_groups
 def audio(
-    gate: o.Gate,
-    run: o.Run,
+    gate: o.ServerOptions,
+    run: o.RunOptions,
     prompt: o.Prompt = "",
     text: Annotated[str | None, typer.Option(help="What to say, for speech.")] = None,
     kind: Annotated[str | None, typer.Option(help="music, sound_effect or speech.")] = None,
@@ -63,4 +63,4 @@ def audio(
 
         return await client.generate_audio(paid_request(GenerateAudioRequest, wanted, fields))
 
-    make(gate, begin, Saving(output, wanted or text or "audio", as_json))
+    run_media_command(gate, begin, SaveOptions(output, wanted or text or "audio", as_json))

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.bundles import spread
-from mediagate_cli.connection import with_gate
-from mediagate_cli.exits import REFUSED, say
-from mediagate_cli.money import dollars
-from mediagate_cli.periods import Period
-from mediagate_cli.shown import print_json, to_json, wide_console, word_of
+from mediagate_cli.connection import run_with_client
+from mediagate_cli.date_range import DateRange
+from mediagate_cli.exit_codes import REFUSED, print_error
+from mediagate_cli.format import format_usd
+from mediagate_cli.option_groups import expand_option_groups
+from mediagate_cli.output import enum_word, print_json, to_json, wide_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mediagate.v1.usage_pb2 import UsageTotal
-    from mediagate_cli.differences import Difference
+    from mediagate_cli.invoice_comparison import Difference
     from mediagate_client import AsyncClient
     from mediagate_client.arguments import DimensionName
 
@@ -48,10 +48,10 @@ Everybody = Annotated[
 
 
 @costs.callback()
-@spread
+@expand_option_groups
 def _costs(
     context: typer.Context,
-    gate: o.Gate,
+    gate: o.ServerOptions,
     by: Annotated[
         list[Group] | None, typer.Option(help="Up to three; default: model.", metavar="GROUP")
     ] = None,
@@ -76,7 +76,7 @@ def _costs(
     """
     if context.invoked_subcommand:
         return
-    period = Period.of(month, since, until)
+    period = DateRange.of(month, since, until)
     groups: list[str] = [one.value for one in by or ()]
     if by_label:
         groups.append("label")
@@ -89,22 +89,22 @@ def _costs(
             start_time=period.start,
             end_time=period.end,
             models=model or (),
-            labels=o.labels_of(label) or {},
+            labels=o.parse_labels(label) or {},
             tenant=_EVERYBODY if all_tenants else tenant or "",
         )
         if as_json:
             print_json([to_json(total) for total in totals])
         else:
             _print_totals(totals, groups, by_label or "")
-            say(f"{period}.")
+            print_error(f"{period}.")
 
-    with_gate(gate, work)
+    run_with_client(gate, work)
 
 
 @costs.command()
-@spread
+@expand_option_groups
 def compare(
-    gate: o.Gate,
+    gate: o.ServerOptions,
     file: Annotated[Path, typer.Argument(help="The invoice's lines, CSV or JSON; `-` is stdin.")],
     month: Month = None,
     tolerance: Annotated[str, typer.Option(help="Percent that a model may be off.")] = "0.5",
@@ -117,8 +117,8 @@ def compare(
     objects with these fields. Models go by slug or alias, and several lines of one are added up.
     The month is that of --month, or else of the file. Of all tenants, unless one is named.
     """
-    from mediagate_cli.differences import Verdict
-    from mediagate_cli.differences import compare as compared
+    from mediagate_cli.invoice_comparison import ComparisonVerdict
+    from mediagate_cli.invoice_comparison import compare_invoice as compared
     from mediagate_cli.invoices import InvoiceError, read_invoice
 
     allowed = _percent(tolerance)
@@ -127,9 +127,9 @@ def compare(
     except InvoiceError as error:
         raise typer.BadParameter(str(error), param_hint="FILE") from None
     if invoice.month and not month:
-        period = Period.of_month(invoice.month, "FILE")
+        period = DateRange.of_month(invoice.month, "FILE")
     else:
-        period = Period.of(month or None, None, None)
+        period = DateRange.of(month or None, None, None)
 
     async def work(client: "AsyncClient") -> None:
         totals = await client.get_usage(
@@ -144,16 +144,16 @@ def compare(
             for alias in model.aliases
         }
         found = compared(totals, invoice.amounts, allowed, aliases)
-        differing = sum(one.verdict is not Verdict.AGREES for one in found)
+        differing = sum(one.verdict is not ComparisonVerdict.AGREES for one in found)
         if as_json:
             print_json([_plain(one) for one in found])
         else:
             _print_differences(found)
-        say(f"{period}: {len(found)} models, {differing} further apart than {tolerance} %.")
+        print_error(f"{period}: {len(found)} models, {differing} further apart than {tolerance} %.")
         if differing:
             raise typer.Exit(REFUSED)
 
-    with_gate(gate, work)
+    run_with_client(gate, work)
 
 
 def _percent(text: str) -> Decimal:
@@ -200,8 +200,8 @@ def _amounts(charges: int, settled: int, assumed: int, unknown: int) -> tuple[st
     """Return the numbers of a row. What is not there is left empty."""
     return (
         str(charges),
-        dollars(settled),
-        dollars(assumed) if assumed else "",
+        format_usd(settled),
+        format_usd(assumed) if assumed else "",
         str(unknown) if unknown else "",
     )
 
@@ -210,7 +210,7 @@ def _value(total: "UsageTotal", group: str) -> str:
     """Return what a total is of, in one of its groups."""
     match group:
         case "modality":
-            return word_of("Modality", total.modality)
+            return enum_word("Modality", total.modality)
         case "price":
             dated = total.price_date or "unknown"
             return f"{dated}: {total.price_tier}" if total.price_tier else dated
@@ -230,8 +230,8 @@ def _print_differences(found: "Sequence[Difference]") -> None:
     for one in found:
         table.add_row(
             one.model,
-            dollars(one.ledger),
-            dollars(one.assumed) if one.assumed else "",
+            format_usd(one.ledger),
+            format_usd(one.assumed) if one.assumed else "",
             str(one.unknown) if one.unknown else "",
             _usd(one.invoice),
             f"{one.percent:+.2f} %",
@@ -243,7 +243,7 @@ def _print_differences(found: "Sequence[Difference]") -> None:
 def _usd(nanos: Decimal) -> str:
     """Return nano-dollars as dollars; an invoice may also be below zero."""
     whole = int(nanos.to_integral_value())
-    return f"-{dollars(-whole)}" if whole < 0 else dollars(whole)
+    return f"-{format_usd(-whole)}" if whole < 0 else format_usd(whole)
 
 
 def _plain(one: "Difference") -> dict[str, object]:

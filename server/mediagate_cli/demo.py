@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.bundles import spread
-from mediagate_cli.connection import quiet_grpc, with_gate
-from mediagate_cli.exits import FAILED, say
-from mediagate_cli.money import nanos_of
+from mediagate_cli.connection import run_with_client, silence_grpc_logs
+from mediagate_cli.exit_codes import FAILED, print_error
+from mediagate_cli.format import parse_usd_nanos
+from mediagate_cli.option_groups import expand_option_groups
 
 if TYPE_CHECKING:
-    from mediagate_cli.tour import Asked, Step
+    from mediagate_cli.tour import TourRequest, TourStep
     from mediagate_client import AsyncClient
 
 
-@spread
+@expand_option_groups
 def demo(
-    gate: o.Gate,
+    gate: o.ServerOptions,
     out: Annotated[Path, typer.Option(help="Folder for what is made.")] = Path("out"),
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture.")] = "512x512",
     video_seconds: Annotated[float, typer.Option(help="Length of the video.")] = 5,
@@ -32,36 +32,36 @@ def demo(
 
     Where no gate answers, it starts one on the sandbox, which costs nothing, and stops it again.
     """
-    from mediagate_cli.own_gate import GateDidNotStart, answers, own_gate
-    from mediagate_cli.tour import Asked
+    from mediagate_cli.temporary_server import ServerDidNotStart, is_serving, temporary_server
+    from mediagate_cli.tour import TourRequest
 
-    quiet_grpc()
+    silence_grpc_logs()
     width, height = _pixels(size)
-    asked = Asked(out, width, height, video_seconds, audio_seconds, nanos_of(max_cost))
+    asked = TourRequest(out, width, height, video_seconds, audio_seconds, parse_usd_nanos(max_cost))
     out.mkdir(parents=True, exist_ok=True)
-    if answers(gate.target, tls=gate.tls):
+    if is_serving(gate.target, tls=gate.tls):
         _take_tour(gate, asked)
         return
-    say(f"No gate answers at {gate.target}: starting one, on the sandbox.")
+    print_error(f"No gate answers at {gate.target}: starting one, on the sandbox.")
     try:
-        with own_gate() as target:
-            _take_tour(o.Gate(target), asked)
-    except GateDidNotStart as error:
-        say(f"mediagate: the gate did not start:\n{error}")
+        with temporary_server() as target:
+            _take_tour(o.ServerOptions(target), asked)
+    except ServerDidNotStart as error:
+        print_error(f"mediagate: the gate did not start:\n{error}")
         raise typer.Exit(FAILED) from None
 
 
-def _take_tour(gate: o.Gate, asked: "Asked") -> None:
+def _take_tour(gate: o.ServerOptions, asked: "TourRequest") -> None:
     """Walk, print the table, and end as the worst step deserves."""
     from mediagate_cli.tour import Tour
 
-    steps: list[Step] = []
+    steps: list[TourStep] = []
 
     async def work(client: "AsyncClient") -> None:
         steps.extend(await Tour(client, gate.target, asked).walk())
         _print_table(steps)
 
-    with_gate(gate, work)
+    run_with_client(gate, work)
     if worst := max(step.code for step in steps):
         raise typer.Exit(worst)
 
@@ -74,11 +74,11 @@ def _pixels(size: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _print_table(steps: "Sequence[Step]") -> None:
+def _print_table(steps: "Sequence[TourStep]") -> None:
     """Print what each step made, by which model, and for how much."""
     from rich.table import Table
 
-    from mediagate_cli.shown import wide_console
+    from mediagate_cli.output import wide_console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("STEP", "MODEL", "COST", "SECONDS", "RESULT"):

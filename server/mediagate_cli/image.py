@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.bundles import spread
-from mediagate_cli.media import Saving, make
-from mediagate_cli.saving import format_of
+from mediagate_cli.media_command import SaveOptions, run_media_command
+from mediagate_cli.option_groups import expand_option_groups
+from mediagate_cli.save_files import format_of
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _FORMATS: Final = ("png", "jpeg", "webp")
 
 
-@spread
+@expand_option_groups
 def image(
-    gate: o.Gate,
-    run: o.Run,
+    gate: o.ServerOptions,
+    run: o.RunOptions,
     prompt: o.Prompt,
     size: o.Size = None,
     aspect_ratio: o.AspectRatio = None,
@@ -62,4 +62,4 @@ def image(
 
         return await client.generate_image(paid_request(GenerateImageRequest, wanted, fields))
 
-    make(gate, begin, Saving(output, wanted, as_json))
+    run_media_command(gate, begin, SaveOptions(output, wanted, as_json))

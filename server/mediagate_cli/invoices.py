@@ -34,7 +34,7 @@ class InvoiceError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class InvoiceAmount:
     """Sum of lines in nano-dollars.
 
     `slack` is how far it may be off by the rounding of its lines alone: half a unit of the last
@@ -45,11 +45,11 @@ class Amount:
     nanos: Decimal
     slack: Decimal
 
-    def __add__(self, other: "Amount") -> "Amount":
-        return Amount(self.nanos + other.nanos, self.slack + other.slack)
+    def __add__(self, other: "InvoiceAmount") -> "InvoiceAmount":
+        return InvoiceAmount(self.nanos + other.nanos, self.slack + other.slack)
 
 
-NOTHING: Final = Amount(Decimal(0), Decimal(0))
+NOTHING: Final = InvoiceAmount(Decimal(0), Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Invoice:
     """Amounts by slug or alias, in lower case and without a version. `month`: empty if unsaid."""
 
     month: str
-    amounts: Mapping[str, Amount]
+    amounts: Mapping[str, InvoiceAmount]
 
 
 def read_invoice(text: str) -> Invoice:
@@ -65,7 +65,7 @@ def read_invoice(text: str) -> Invoice:
     text = text.removeprefix("\ufeff")
     lines = _json_lines(text) if text.lstrip()[:1] in ("[", "{") else _csv_lines(text)
     months: set[str] = set()
-    amounts: defaultdict[str, Amount] = defaultdict(lambda: NOTHING)
+    amounts: defaultdict[str, InvoiceAmount] = defaultdict(lambda: NOTHING)
     for place, line in lines:
         stated = "month" in line
         months.add(_field(place, line, "month", _MONTH, "a month like 2026-10") if stated else "")
@@ -135,7 +135,7 @@ def _field(
     return value
 
 
-def _amount(place: str, line: Mapping[str, object]) -> Amount:
+def _amount(place: str, line: Mapping[str, object]) -> InvoiceAmount:
     text = _field(place, line, "amount_usd", _AMOUNT, "an amount in dollars like 12.50")
     places = max(len(text.partition(".")[2]), _CENT_PLACES)
-    return Amount(Decimal(text) * _NANOS, Decimal(5).scaleb(-places - 1) * _NANOS)
+    return InvoiceAmount(Decimal(text) * _NANOS, Decimal(5).scaleb(-places - 1) * _NANOS)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mediagate_cli.money import nanos_of
+from mediagate_cli.format import parse_usd_nanos
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 
@@ -51,7 +51,7 @@ Reference = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class ServerOptions:
     """Which gate is called, and with which key."""
 
     target: Annotated[
@@ -77,7 +77,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunOptions:
     """By which model something is made, how long it may take, and for how much."""
 
     model: Annotated[
@@ -136,8 +136,8 @@ class Run:
             "model": self.model,
             "quality": self.quality,
             "timeout": self.timeout,
-            "max_cost_usd_nanos": None if self.max_cost is None else nanos_of(self.max_cost),
-            "labels": labels_of(self.label),
+            "max_cost_usd_nanos": None if self.max_cost is None else parse_usd_nanos(self.max_cost),
+            "labels": parse_labels(self.label),
             "webhook_url": self.webhook_url,
             "parameter_mode": "strict" if self.strict else None,
         }
@@ -159,7 +159,7 @@ def read_text(file: Path) -> str:
         raise typer.BadParameter(f"{file}: {problem}", param_hint="FILE") from None
 
 
-def labels_of(pairs: Sequence[str] | None) -> dict[str, str] | None:
+def parse_labels(pairs: Sequence[str] | None) -> dict[str, str] | None:
     """Return KEY=VALUE pairs as labels. BadParameter for what is no pair."""
     if not pairs:
         return None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mediagate_cli.bundles import spread
-from mediagate_cli.exits import say
+from mediagate_cli.exit_codes import print_error
+from mediagate_cli.option_groups import expand_option_groups
 
 if TYPE_CHECKING:
     from mediagate_sandbox.server import Sandbox
@@ -157,7 +157,7 @@ class Faults:
     ] = None
 
 
-@spread
+@expand_option_groups
 def sandbox(
     runs: Runs,
     door: Door,
@@ -194,7 +194,7 @@ def sandbox(
 
 def _settings(given: dict[str, Any]) -> "SandboxSettings":
     """Return what was given as settings. BadParameter for what no sandbox can run with."""
-    from mediagate_sandbox.faults.reading import FaultPlan, read_plan_file
+    from mediagate_sandbox.faults.plan_parser import FaultPlan, load_plan_file
     from mediagate_sandbox.settings import SandboxSettings
 
     for name in ("public_url", "token", "webhook_secret"):
@@ -202,7 +202,7 @@ def _settings(given: dict[str, Any]) -> "SandboxSettings":
     for name in ("creates_per_minute", "requests_per_minute"):
         given[name] = given[name] or None
     try:
-        plan = FaultPlan() if given["faults"] is None else read_plan_file(given["faults"])
+        plan = FaultPlan() if given["faults"] is None else load_plan_file(given["faults"])
         return SandboxSettings(**given | {"faults": plan})
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
@@ -215,18 +215,18 @@ def _serve(settings: "SandboxSettings") -> None:
 
     def started(running: "Sandbox") -> None:
         seeds = f"seed {running.settings.seed}, fault seed {running.faults.seed}"
-        say(f"The sandbox answers at {running.url} ({seeds}).")
+        print_error(f"The sandbox answers at {running.url} ({seeds}).")
         if running.settings.control:
-            say(f"What it did and what it would have cost: {running.url}/sandbox/bill")
+            print_error(f"What it did and what it would have cost: {running.url}/sandbox/bill")
 
     try:
         asyncio.run(run(settings, started=started))
     except (OSError, ValueError) as error:
-        say(f"the sandbox cannot serve: {error}")
+        print_error(f"the sandbox cannot serve: {error}")
         raise typer.Exit(1) from None
 
 
-HOW_IT_IS_USED = """\
+USAGE_EXAMPLES = """\
 [bold]Examples[/bold]
 
   mediagate sandbox --time-scale 0 --token-time-scale 0

@@ -3,7 +3,7 @@
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
-from mediagate_cli.following import state_in_words
+from mediagate_cli.progress import format_state
 
 
 class StateColumn(ProgressColumn):
@@ -11,4 +11,4 @@ class StateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Return the state in words."""
-        return Text(state_in_words(task.fields["generation"]))
+        return Text(format_state(task.fields["generation"]))

@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.bundles import spread
-from mediagate_cli.connection import with_gate
-from mediagate_cli.exits import say
-from mediagate_cli.following import start_in_words
+from mediagate_cli.connection import run_with_client
+from mediagate_cli.exit_codes import print_error
+from mediagate_cli.option_groups import expand_option_groups
+from mediagate_cli.progress import format_start_time
 
 if TYPE_CHECKING:
     from mediagate.v1.text_pb2 import TextStatus
     from mediagate_client import AsyncClient, AsyncTextStream
 
 
-@spread
+@expand_option_groups
 def text(
-    gate: o.Gate,
-    run: o.Run,
+    gate: o.ServerOptions,
+    run: o.RunOptions,
     prompt: o.Prompt,
     system: Annotated[str | None, typer.Option(help="How the model should behave.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The most tokens to write.")] = None,
@@ -48,19 +48,19 @@ def text(
         request = paid_request(StreamTextRequest, wanted, fields)
         async with client.stream_text(request, on_status=_tell_queue) as stream:
             if as_json:
-                from mediagate_cli.shown import print_made
+                from mediagate_cli.output import print_outputs
 
                 await stream.read()
-                print_made(await client.get(stream.generation_id))
+                print_outputs(await client.get(stream.generation_id))
             else:
                 await _show(stream)
 
-    with_gate(gate, work)
+    run_with_client(gate, work)
 
 
 async def _show(stream: "AsyncTextStream") -> None:
     """Print the answer as it comes; at the end, on stderr, its generation's id, model and cost."""
-    from mediagate_cli.money import summary_line
+    from mediagate_cli.format import summary_line
 
     last = "\n"
     async for piece in stream:
@@ -72,7 +72,7 @@ async def _show(stream: "AsyncTextStream") -> None:
     if stream.started is None or stream.completed is None:
         return
     completed = stream.completed
-    say(
+    print_error(
         summary_line(
             stream.generation_id,
             completed.model,
@@ -85,5 +85,5 @@ async def _show(stream: "AsyncTextStream") -> None:
 
 def _tell_queue(status: "TextStatus") -> None:
     if status.HasField("queue_position"):
-        wait = start_in_words(status.expected_wait.ToTimedelta().total_seconds())
-        say(f"waiting at place {status.queue_position}{wait}")
+        wait = format_start_time(status.expected_wait.ToTimedelta().total_seconds())
+        print_error(f"waiting at place {status.queue_position}{wait}")

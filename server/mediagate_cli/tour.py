@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mediagate_cli.choosing import choose, makes_wav, parameter, takes, takes_pixels
-from mediagate_cli.exits import code_of, say, told
-from mediagate_cli.following import follow
-from mediagate_cli.money import cost_in_words
-from mediagate_cli.saving import suffix_of
+from mediagate_cli.exit_codes import error_message, exit_code_of, print_error
+from mediagate_cli.format import format_cost
+from mediagate_cli.model_choice import choose_model, makes_wav, parameter, takes, takes_pixels
+from mediagate_cli.progress import show_progress
+from mediagate_cli.save_files import suffix_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +25,7 @@ AUDIO_PROMPT: Final = "slow waves and a distant fog horn"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TourRequest:
     """What the tour is to make."""
 
     folder: Path
@@ -38,7 +38,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TourStep:
     """What became of one step, for the table in the end."""
 
     name: str
@@ -53,7 +53,7 @@ class Step:
 class Tour:
     """One way through a gate."""
 
-    def __init__(self, client: "AsyncClient", target: str, asked: Asked) -> None:
+    def __init__(self, client: "AsyncClient", target: str, asked: TourRequest) -> None:
         self._client = client
         self._target = target
         self._asked = asked
@@ -61,7 +61,7 @@ class Tour:
         self._models: Sequence[Model] | None = None
         self._bound: int | None = asked.max_cost_usd_nanos
 
-    async def walk(self) -> list[Step]:
+    async def walk(self) -> list[TourStep]:
         """Take all steps; one that goes wrong does not keep the next ones from being taken."""
         steps = (
             ("text", self._text),
@@ -74,20 +74,22 @@ class Tour:
 
     async def _take(
         self, name: str, step: "Callable[[], Awaitable[tuple[Generation, Path | str]]]"
-    ) -> Step:
+    ) -> TourStep:
         from mediagate_client import MediagateError, NotBuilt
 
-        say(f"── {name}")
+        print_error(f"── {name}")
         begun = time.monotonic()
         try:
             generation, file = await step()
         except NotBuilt:
-            return Step(name, "", "", 0, "left out: this gate does not do it yet")
+            return TourStep(name, "", "", 0, "left out: this gate does not do it yet")
         except MediagateError as error:
             seconds = time.monotonic() - begun
-            return Step(name, "", "", seconds, told(error, self._target), code_of(error))
+            return TourStep(
+                name, "", "", seconds, error_message(error, self._target), exit_code_of(error)
+            )
         seconds = time.monotonic() - begun
-        return Step(name, generation.model, cost_in_words(generation.cost), seconds, str(file))
+        return TourStep(name, generation.model, format_cost(generation.cost), seconds, str(file))
 
     async def _text(self) -> "tuple[Generation, Path]":
         from mediagate.v1.text_pb2 import StreamTextRequest
@@ -112,7 +114,7 @@ class Tour:
         from mediagate_client import paid_request
 
         width, height = self._asked.width, self._asked.height
-        model = choose(
+        model = choose_model(
             await self._of("MODALITY_IMAGE"), lambda found: takes_pixels(found, width, height)
         )
         fields = {"model": model, "size": (width, height), "output_format": "png", "wait": 0}
@@ -125,7 +127,7 @@ class Tour:
         from mediagate_client import paid_request
 
         seconds = self._asked.video_seconds
-        model = choose(
+        model = choose_model(
             await self._of("MODALITY_VIDEO"),
             lambda found: (
                 takes(found, "duration", seconds) and parameter(found, "first_frame") is not None
@@ -142,19 +144,19 @@ class Tour:
         seconds = self._asked.audio_seconds
         sounds = await self._of("MODALITY_AUDIO")
         fitting = [model for model in sounds if takes(model, "duration", seconds)]
-        model = choose(fitting, makes_wav) or choose(fitting, lambda _: True)
+        model = choose_model(fitting, makes_wav) or choose_model(fitting, lambda _: True)
         fields = {"model": model, "duration": seconds, "output_format": "wav", "wait": 0}
         request = paid_request(GenerateAudioRequest, AUDIO_PROMPT, fields | self._bounds())
         return await self._keep(await self._client.generate_audio(request))
 
     async def _check(self) -> "tuple[Generation, str]":
         from mediagate.v1.safety_pb2 import CheckSafetyRequest
-        from mediagate_cli.checking import in_words
+        from mediagate_cli.check import format_verdict
         from mediagate_client import paid_request
 
         request = paid_request(CheckSafetyRequest, IMAGE_PROMPT, self._bounds())
         made = await self._client.check_safety(request)
-        print(verdict := in_words(made.safety))
+        print(verdict := format_verdict(made.safety))
         return made, f"the picture's prompt is {verdict}"
 
     def _bounds(self) -> dict[str, object]:
@@ -173,7 +175,7 @@ class Tour:
         """Follow a generation to its end and save its output."""
         from mediagate_client import media_of
 
-        generation = await follow(self._client, begun)
+        generation = await show_progress(self._client, begun)
         [medium] = media_of(generation)
         file = self._asked.folder / f"lighthouse{suffix_of(medium)}"
         await self._client.download(medium, file)

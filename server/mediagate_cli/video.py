@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.bundles import spread
-from mediagate_cli.media import Saving, make
+from mediagate_cli.media_command import SaveOptions, run_media_command
+from mediagate_cli.option_groups import expand_option_groups
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
     from mediagate_client import AsyncClient
 
 
-@spread
+@expand_option_groups
 def video(
-    gate: o.Gate,
-    run: o.Run,
+    gate: o.ServerOptions,
+    run: o.RunOptions,
     prompt: o.Prompt = "",
     first_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of a picture.")] = None,
     last_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of a picture.")] = None,
@@ -63,4 +63,4 @@ def video(
 
         return await client.generate_video(paid_request(GenerateVideoRequest, wanted, fields))
 
-    make(gate, begin, Saving(output, wanted or "video", as_json))
+    run_media_command(gate, begin, SaveOptions(output, wanted or "video", as_json))

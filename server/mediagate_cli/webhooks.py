@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.bundles import spread
-from mediagate_cli.connection import with_gate
-from mediagate_cli.exits import FAILED, say
-from mediagate_cli.shown import print_json, to_json, wide_console
+from mediagate_cli.connection import run_with_client
+from mediagate_cli.exit_codes import FAILED, print_error
+from mediagate_cli.option_groups import expand_option_groups
+from mediagate_cli.output import print_json, to_json, wide_console
 
 if TYPE_CHECKING:
     from mediagate.v1.admin_pb2 import UndeliveredWebhook
@@ -21,9 +21,9 @@ webhooks = typer.Typer(
 
 
 @webhooks.command(name="list")
-@spread
+@expand_option_groups
 def list_webhooks(
-    gate: o.Gate,
+    gate: o.ServerOptions,
     tenant: Annotated[str, typer.Option(help="Whose; default: everybody's.")] = "",
     as_json: o.Json = False,
 ) -> None:
@@ -36,15 +36,15 @@ def list_webhooks(
         elif found:
             _print_table(found)
         else:
-            say("Every webhook was delivered, or is still being tried.")
+            print_error("Every webhook was delivered, or is still being tried.")
 
-    with_gate(gate, work)
+    run_with_client(gate, work)
 
 
 @webhooks.command()
-@spread
+@expand_option_groups
 def redeliver(
-    gate: o.Gate,
+    gate: o.ServerOptions,
     webhook_id: Annotated[str, typer.Argument(help="Its id, as `webhooks list` shows it.")],
     as_json: o.Json = False,
 ) -> None:
@@ -56,17 +56,19 @@ def redeliver(
             print_json(to_json(sent))
         taken = 200 <= sent.http_status < 300
         answer = f"status {sent.http_status}" if sent.http_status else "no answer"
-        say(f"{sent.id}: {'delivered' if taken else 'not delivered'}, {answer}, try {sent.tries}")
+        print_error(
+            f"{sent.id}: {'delivered' if taken else 'not delivered'}, {answer}, try {sent.tries}"
+        )
         if not taken:
             raise typer.Exit(FAILED)
 
-    with_gate(gate, work)
+    run_with_client(gate, work)
 
 
 @webhooks.command(name="rotate-secret")
-@spread
+@expand_option_groups
 def rotate_secret(
-    gate: o.Gate,
+    gate: o.ServerOptions,
     tenant: Annotated[str, typer.Argument(help="Whose webhooks.")] = "local",
     as_json: o.Json = False,
 ) -> None:
@@ -80,9 +82,9 @@ def rotate_secret(
         print(made.secret)
         if made.HasField("previous_expire_time"):
             until = made.previous_expire_time.ToDatetime().isoformat(" ", "minutes")
-            say(f"  webhooks are signed with the one before, too, until {until} UTC")
+            print_error(f"  webhooks are signed with the one before, too, until {until} UTC")
 
-    with_gate(gate, work)
+    run_with_client(gate, work)
 
 
 def _print_table(found: "list[UndeliveredWebhook]") -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 import orjson
 
-from mediagate_sandbox.observations import input_sha256
 from mediagate_sandbox.predictions import Prediction, Status
 from mediagate_sandbox.price_list import PriceList
+from mediagate_sandbox.request_log import input_sha256
 from mediagate_sandbox.settings import Billing, SandboxSettings
 
 log = logging.getLogger("mediagate.sandbox")
@@ -90,7 +90,7 @@ class Bill:
         )
         self._entries.append(entry)
         self._running[prediction.id] = (entry, prediction)
-        prediction.when_ended(self._close)
+        prediction.wait_for_end(self._close)
 
     def _close(self, prediction: Prediction) -> None:
         entry, _ = self._running.pop(prediction.id)

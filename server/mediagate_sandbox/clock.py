@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from mediagate_sandbox.pulse import Pulse
+from mediagate_sandbox.broadcast_event import BroadcastEvent
 
 _TURNS = 30
 """Turns of the event loop that are enough for a woken run to act and to sleep again."""
@@ -59,7 +59,7 @@ class ManualClock:
         self._elapsed = 0.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
-        self._lying_down = Pulse()
+        self._lying_down = BroadcastEvent()
 
     def now(self) -> datetime:
         """The time it was last advanced to."""
@@ -76,7 +76,7 @@ class ManualClock:
             return
         waker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (moment, next(self._numbers), waker))
-        self._lying_down.beat()
+        self._lying_down.notify()
         await waker
 
     async def sleeping(self, count: int) -> None:

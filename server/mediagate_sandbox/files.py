@@ -9,13 +9,13 @@ import asyncio
 import logging
 from collections import OrderedDict
 
-from mediagate_sandbox.media import (
-    FilmRecipe,
-    PictureRecipe,
+from mediagate_sandbox.generators.spec import (
+    AudioRecipe,
+    ImageRecipe,
     Recipe,
-    SoundRecipe,
+    VideoRecipe,
     file_format,
-    shrunk,
+    shrink_to_tiny,
 )
 from mediagate_sandbox.store import Store
 
@@ -39,21 +39,21 @@ def make(recipe: Recipe) -> bytes:
     Pillow and PyAV are imported with the first file, so that a sandbox starts at once.
     """
     match recipe:
-        case PictureRecipe():
-            from mediagate_sandbox.pictures import make_picture  # noqa: PLC0415
+        case ImageRecipe():
+            from mediagate_sandbox.generators.image import render_image  # noqa: PLC0415
 
-            return make_picture(recipe)
-        case SoundRecipe():
-            from mediagate_sandbox.sounds import make_sound  # noqa: PLC0415
+            return render_image(recipe)
+        case AudioRecipe():
+            from mediagate_sandbox.generators.audio import render_audio  # noqa: PLC0415
 
-            return make_sound(recipe)
-        case FilmRecipe():
-            from mediagate_sandbox.films import make_film  # noqa: PLC0415
+            return render_audio(recipe)
+        case VideoRecipe():
+            from mediagate_sandbox.generators.video import render_video  # noqa: PLC0415
 
-            return make_film(recipe)
+            return render_video(recipe)
 
 
-class Files:
+class OutputFiles:
     """Bytes by recipe."""
 
     def __init__(self, most_bytes: int, *, small: bool = False) -> None:
@@ -67,7 +67,7 @@ class Files:
     async def read(self, recipe: Recipe) -> bytes:
         """The file's bytes, made now if need be; the same recipe always gives the same."""
         if self._small:
-            recipe = shrunk(recipe)
+            recipe = shrink_to_tiny(recipe)
         found = self._find(recipe)
         if found is not None:
             return found

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from yarl import URL
 
-from mediagate_sandbox.problems import bad_request
+from mediagate_sandbox.api_errors import bad_request
 
 Entry = TypeVar("Entry")
 
 
-def page_document(
+def page_json(
     entries: Sequence[Entry],
     number: Callable[[Entry], int],
     show: Callable[[Entry], dict[str, Any]],

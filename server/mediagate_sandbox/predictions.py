@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from mediagate_sandbox.metrics import Metrics, run_metrics
+from mediagate_sandbox.broadcast_event import BroadcastEvent
 from mediagate_sandbox.models import Model
-from mediagate_sandbox.plans import Plan, Step
-from mediagate_sandbox.pulse import Pulse
+from mediagate_sandbox.run_metrics import Metrics, run_metrics
+from mediagate_sandbox.run_script import RunScript, ScriptStep
 from mediagate_sandbox.streams import StreamLog
 
 Status = Literal["starting", "processing", "succeeded", "failed", "canceled", "aborted"]
@@ -45,12 +45,12 @@ def new_id(length: int = _ID_LENGTH) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PredictionRequest:
     """What a caller asked for when it created a prediction."""
 
     model: Model
     input: Mapping[str, Any]
-    plan: Plan
+    plan: RunScript
     size: int = 0
     """Bytes of the request body: what keeping this prediction costs in memory."""
     deadline: datetime | None = None
@@ -60,9 +60,9 @@ class Order:
 
 
 class Prediction:
-    """A prediction as it stands. Outputs are kept apart from their URLs (see documents.py)."""
+    """A prediction and its state. Outputs are kept apart from their URLs (`prediction_json.py`)."""
 
-    def __init__(self, number: int, order: Order, now: datetime) -> None:
+    def __init__(self, number: int, order: PredictionRequest, now: datetime) -> None:
         """A prediction that is `starting`; `number` counts up in order of creation."""
         self.number = number
         self.order = order
@@ -85,7 +85,7 @@ class Prediction:
         """Whether all output is there."""
         self._boot_seconds = 0.0
         self._run_seconds = 0.0
-        self._changed = Pulse()
+        self._changed = BroadcastEvent()
         self._when_ended: list[Callable[[Prediction], None]] = []
         self._listeners: list[Listener] = []
 
@@ -94,7 +94,7 @@ class Prediction:
         """Whether the status is final."""
         return self.status not in _NEXT
 
-    def when_ended(self, act: Callable[[Prediction], None]) -> None:
+    def wait_for_end(self, act: Callable[[Prediction], None]) -> None:
         """Have `act` called in the step that ends it, before anyone can see the end."""
         self._when_ended.append(act)
 
@@ -114,7 +114,7 @@ class Prediction:
         self._move("processing")
         self._tell("start")
 
-    def put_out(self, step: Step, now: datetime) -> None:
+    def add_output(self, step: ScriptStep, now: datetime) -> None:
         """The run has reached a step."""
         self._run_seconds += step.after.model
         self.logs += step.logs
@@ -122,7 +122,7 @@ class Prediction:
             self.tokens.append(step.token)
             if self.stream is not None:
                 self.stream.output(now, step.token)
-        self._changed.beat()
+        self._changed.notify()
         happened: list[Happening] = ["logs"] if step.logs else []
         if step.token is not None:
             happened.append("output")
@@ -198,4 +198,4 @@ class Prediction:
         if status not in _NEXT.get(self.status, ()):
             raise RuntimeError(f"a prediction cannot go from {self.status} to {status}")
         self.status = status
-        self._changed.beat()
+        self._changed.notify()

@@ -29,7 +29,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mediagate_sandbox.metrics import Metrics
+from mediagate_sandbox.run_metrics import Metrics
 
 NANOS_PER_DOLLAR = 10**9
 

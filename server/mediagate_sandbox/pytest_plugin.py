@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.control_client import SandboxControl
 
 _START_SECONDS = 30
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from mediagate_sandbox.clock import Clock, in_time
-from mediagate_sandbox.plans import Span
 from mediagate_sandbox.predictions import Prediction
+from mediagate_sandbox.run_script import TimeSpan
 
 
 class Runner:
@@ -51,7 +51,7 @@ class _Run:
         self._prediction = prediction
         self._clock = clock
         self._due = clock.monotonic()
-        self._span: Span | None = None
+        self._span: TimeSpan | None = None
 
     async def play(self) -> None:
         """Play the plan to its end or to the deadline, whichever comes first."""
@@ -89,7 +89,7 @@ class _Run:
             await self._wait(step.after)
             if prediction.ended:
                 return
-            prediction.put_out(step, clock.now())
+            prediction.add_output(step, clock.now())
         match plan.ending:
             case "succeed":
                 prediction.succeed(clock.now())
@@ -99,7 +99,7 @@ class _Run:
                 self._span = None
                 await asyncio.Event().wait()
 
-    async def _wait(self, span: Span) -> None:
+    async def _wait(self, span: TimeSpan) -> None:
         """Wait on a schedule rather than from now on, so that delays do not add up."""
         self._span = span
         self._due += span.real

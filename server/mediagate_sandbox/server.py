@@ -16,43 +16,43 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
-from mediagate_sandbox.beginning import Beginning
 from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, SystemClock
-from mediagate_sandbox.cuts import Cut, StreamCuts
-from mediagate_sandbox.deliveries import Deliveries
-from mediagate_sandbox.door import front_door
-from mediagate_sandbox.faults.door import FaultDoor
+from mediagate_sandbox.create_requests import CreateRequestParser
 from mediagate_sandbox.faults.engine import FaultEngine
-from mediagate_sandbox.faults.occasions import Occasions
-from mediagate_sandbox.faults.webhooks import fate_by
-from mediagate_sandbox.files import Files
-from mediagate_sandbox.links import Links
+from mediagate_sandbox.faults.fault_context import RequestClassifier
+from mediagate_sandbox.faults.http_faults import FaultMiddleware
+from mediagate_sandbox.faults.webhook_faults import choose_delivery_policy
+from mediagate_sandbox.files import OutputFiles
+from mediagate_sandbox.input_links import InputLinks
+from mediagate_sandbox.middleware.auth import auth_middleware
+from mediagate_sandbox.middleware.rate_limit import RateLimitMiddleware
 from mediagate_sandbox.models import load_catalog
-from mediagate_sandbox.observations import Observations
-from mediagate_sandbox.orders import OrderDesk
 from mediagate_sandbox.price_list import load_price_list
+from mediagate_sandbox.request_log import RequestLog
+from mediagate_sandbox.reset import SandboxReset
 from mediagate_sandbox.routes.accounts import AccountRoutes
 from mediagate_sandbox.routes.bills import BillRoutes
 from mediagate_sandbox.routes.control import ControlRoutes
 from mediagate_sandbox.routes.faults import FaultRoutes
 from mediagate_sandbox.routes.files import FileRoutes
+from mediagate_sandbox.routes.html_pages import HtmlPageRoutes
+from mediagate_sandbox.routes.model_search import ModelSearchRoutes
 from mediagate_sandbox.routes.models import ModelRoutes
-from mediagate_sandbox.routes.pages import PageRoutes
+from mediagate_sandbox.routes.prediction_edits import PredictionEditRoutes
 from mediagate_sandbox.routes.predictions import PredictionRoutes
-from mediagate_sandbox.routes.rates import RateRoutes
-from mediagate_sandbox.routes.searches import SearchRoutes
+from mediagate_sandbox.routes.rate_limits import RateLimitRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
-from mediagate_sandbox.routes.tampering import TamperingRoutes
 from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
 from mediagate_sandbox.server_log import ServerLog
 from mediagate_sandbox.settings import SandboxSettings
-from mediagate_sandbox.signing import Signer, new_secret
 from mediagate_sandbox.store import Store
-from mediagate_sandbox.turnstile import Turnstile
+from mediagate_sandbox.stream_cuts import StreamCut, StreamCuts
 from mediagate_sandbox.uploads import Uploads
+from mediagate_sandbox.webhook_delivery import WebhookDeliverer
+from mediagate_sandbox.webhook_signing import WebhookSigner, new_secret
 
 __all__ = ["Sandbox", "SandboxSettings", "run"]
 
@@ -73,12 +73,12 @@ class Sandbox:
     ) -> None:
         """Describe a sandbox; entering it starts it. Tests may give it a clock of their own."""
         self.settings = settings or SandboxSettings()
-        self.observations = Observations()
-        self.deliveries: Deliveries
+        self.observations = RequestLog()
+        self.deliveries: WebhookDeliverer
         """Webhooks; there once the sandbox was entered."""
         self._clock = clock or SystemClock()
         self.faults = FaultEngine(self._clock, self.settings.faults, self.settings.fault_seed)
-        self._signer = Signer(self.settings.webhook_secret or new_secret())
+        self._signer = WebhookSigner(self.settings.webhook_secret or new_secret())
         self._stack = AsyncExitStack()
         self._port = 0
 
@@ -112,7 +112,7 @@ class Sandbox:
             group = await stack.enter_async_context(asyncio.TaskGroup())
             runner = Runner(group, self._clock)
             stack.callback(runner.stop)
-            self.deliveries = Deliveries(
+            self.deliveries = WebhookDeliverer(
                 group, session, self._clock, self._signer, self.settings, self.observations
             )
             stack.callback(self.deliveries.stop)
@@ -149,16 +149,16 @@ class Sandbox:
         settings, clock, observations = self.settings, self._clock, self.observations
         catalog, store = load_catalog(), _store(settings, clock)
         cuts = StreamCuts(_ordered_cut(settings))
-        turnstile = Turnstile(settings.rates, clock)
-        desk = OrderDesk(settings, catalog)
+        turnstile = RateLimitMiddleware(settings.rates, clock)
+        desk = CreateRequestParser(settings, catalog)
         files = UploadRoutes(settings, clock, uploads)
-        self.deliveries.fate = fate_by(self.faults, store)
+        self.deliveries.fate = choose_delivery_policy(self.faults, store)
         webhooks = WebhookRoutes(clock, self._signer)
-        occasions = Occasions(catalog, store, settings.deployments)
-        faults = FaultDoor(self.faults, occasions, clock)
+        occasions = RequestClassifier(catalog, store, settings.deployments)
+        faults = FaultMiddleware(self.faults, occasions, clock)
         # What every request passes, the outermost first.
         doors = (
-            front_door(settings, observations),
+            auth_middleware(settings, observations),
             turnstile.middleware(),
             faults.middleware(),
         )
@@ -170,26 +170,26 @@ class Sandbox:
             catalog,
             desk,
             store,
-            Links(store, uploads),
+            InputLinks(store, uploads),
             runner,
             self.deliveries,
             observations,
             bill,
         )
         for part in (
-            PageRoutes(settings, catalog, store),
+            HtmlPageRoutes(settings, catalog, store),
             predictions,
             webhooks,
             files,
             ModelRoutes(settings, catalog, observations),
-            SearchRoutes(settings, catalog, observations),
+            ModelSearchRoutes(settings, catalog, observations),
             AccountRoutes(),
             StreamRoutes(settings, clock, store, cuts, observations),
-            FileRoutes(store, Files(settings.media_cache_bytes, small=settings.small_files)),
+            FileRoutes(store, OutputFiles(settings.media_cache_bytes, small=settings.small_files)),
         ):
             application.add_routes(part.routes())
         if settings.control:
-            beginning = Beginning(
+            beginning = SandboxReset(
                 runner,
                 self.deliveries,
                 store,
@@ -205,14 +205,14 @@ class Sandbox:
             application.add_routes([*webhooks.control_routes(), *files.control_routes()])
         return application
 
-    def _control_routes(self, beginning: Beginning, bill: Bill) -> list[web.RouteDef]:
+    def _control_routes(self, beginning: SandboxReset, bill: Bill) -> list[web.RouteDef]:
         """What tests steer a sandbox by, and read of it."""
         return [
             *ControlRoutes(self.settings, beginning).routes(),
             *BillRoutes(bill).routes(),
             *FaultRoutes(self.faults).routes(),
-            *RateRoutes(beginning.turnstile).routes(),
-            *TamperingRoutes(beginning.store).routes(),
+            *RateLimitRoutes(beginning.turnstile).routes(),
+            *PredictionEditRoutes(beginning.store).routes(),
         ]
 
 
@@ -257,7 +257,7 @@ def _store(settings: SandboxSettings, clock: Clock) -> Store:
     return Store(settings.keep_predictions, settings.keep_bytes, clock, settings.data_retention)
 
 
-def _ordered_cut(settings: SandboxSettings) -> Cut | None:
+def _ordered_cut(settings: SandboxSettings) -> StreamCut | None:
     if settings.cut_streams_after_bytes is None:
         return None
-    return Cut(settings.cut_streams_after_bytes, settings.cut_streams_times)
+    return StreamCut(settings.cut_streams_after_bytes, settings.cut_streams_times)

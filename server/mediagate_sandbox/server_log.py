@@ -12,7 +12,7 @@ from traceback import extract_tb
 
 from aiohttp.http_exceptions import HttpProcessingError
 
-from mediagate_sandbox.observations import Observations
+from mediagate_sandbox.request_log import RequestLog
 
 log = logging.getLogger("mediagate.sandbox")
 
@@ -20,7 +20,7 @@ log = logging.getLogger("mediagate.sandbox")
 class ServerLog(logging.Logger):
     """Counts malformed requests and says where a bug is; nothing else is told."""
 
-    def __init__(self, observations: Observations) -> None:
+    def __init__(self, observations: RequestLog) -> None:
         super().__init__("mediagate.sandbox.http", logging.DEBUG)
         self._observations = observations
 

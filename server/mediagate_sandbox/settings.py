@@ -12,10 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from mediagate_sandbox.faults.reading import FaultPlan
-from mediagate_sandbox.origins import is_origin
-from mediagate_sandbox.rates import Credit, Rates
-from mediagate_sandbox.signing import key_of
+from mediagate_sandbox.faults.plan_parser import FaultPlan
+from mediagate_sandbox.token_bucket import Credit, RateLimits
+from mediagate_sandbox.urls import is_origin
+from mediagate_sandbox.webhook_signing import key_of
 
 MEBIBYTE = 1024 * 1024
 _LAST_PORT = 65535
@@ -68,7 +68,7 @@ class SandboxSettings:
     """The one token to accept under `auth="token"`; None accepts any that is not empty."""
 
     directives: bool = True
-    """Whether `[[...]]` directives in prompts are obeyed (see directives.py)."""
+    """Whether `[[...]]` directives in prompts are obeyed (see prompt_directives.py)."""
 
     refuse_unknown_inputs: bool = False
     """Whether an input the model does not name is a 422 (what Replicate does is not known)."""
@@ -182,7 +182,7 @@ class SandboxSettings:
     """A file that each closed entry of the bill is appended to, as a line of JSON."""
 
     faults: FaultPlan = field(default_factory=FaultPlan)
-    """What goes wrong on purpose (faults/reading.py says how a plan is written)."""
+    """What goes wrong on purpose (faults/plan_parser.py says how a plan is written)."""
 
     fault_seed: int | None = None
     """Seed of the plan's draws where the plan names none; None draws one, which is logged."""
@@ -191,9 +191,9 @@ class SandboxSettings:
     """Whether the `/sandbox/...` endpoints for tests exist."""
 
     @property
-    def rates(self) -> Rates:
+    def rates(self) -> RateLimits:
         """The limits as one fact. Raises ValueError for a limit that makes no sense."""
-        return Rates(self.creates_per_minute, self.requests_per_minute, self.credit)
+        return RateLimits(self.creates_per_minute, self.requests_per_minute, self.credit)
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later and less clearly."""

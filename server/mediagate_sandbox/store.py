@@ -44,7 +44,7 @@ class Store:
         self._by_id[prediction.id] = prediction
         self._by_stream[prediction.stream_key] = prediction
         self._by_file[prediction.file_key] = prediction
-        prediction.when_ended(self._end)
+        prediction.wait_for_end(self._end)
         self._forget()
 
     def by_id(self, prediction_id: str) -> Prediction | None:

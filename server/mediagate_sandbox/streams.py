@@ -14,8 +14,8 @@ from typing import Literal
 
 import orjson
 
+from mediagate_sandbox.broadcast_event import BroadcastEvent
 from mediagate_sandbox.clock import Clock, in_time
-from mediagate_sandbox.pulse import Pulse
 
 OPENING = b": hi\n\n"
 DONE = b"event: done\n"
@@ -46,7 +46,7 @@ class StreamLog:
     def __init__(self) -> None:
         """A stream that has put out nothing yet."""
         self._events: list[StreamEvent] = []
-        self._grown = Pulse()
+        self._grown = BroadcastEvent()
         self._second = 0
         self._count = 0
 
@@ -106,4 +106,4 @@ class StreamLog:
         self._count = self._count + 1 if second == self._second else 0
         self._second = second
         self._events.append(StreamEvent(name, f"{second}:{self._count}", data))
-        self._grown.beat()
+        self._grown.notify()

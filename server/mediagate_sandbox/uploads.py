@@ -49,7 +49,7 @@ class FileTooLargeError(Exception):
     """More bytes than a file may have."""
 
 
-class Incoming:
+class IncomingUpload:
     """A file that is being written. It is gone at the end, unless it was kept."""
 
     def __init__(self, path: Path, most_bytes: int) -> None:
@@ -112,13 +112,13 @@ class Uploads:
         self._last = 0
 
     @contextmanager
-    def incoming(self) -> Iterator[Incoming]:
+    def incoming(self) -> Iterator[IncomingUpload]:
         """A file to write to."""
-        with Incoming(self._folder / uuid.uuid4().hex, self._most_bytes) as incoming:
+        with IncomingUpload(self._folder / uuid.uuid4().hex, self._most_bytes) as incoming:
             yield incoming
 
     async def keep(
-        self, incoming: Incoming, name: str, content_type: str, metadata: Mapping[str, Any]
+        self, incoming: IncomingUpload, name: str, content_type: str, metadata: Mapping[str, Any]
     ) -> Upload:
         """Make an upload of what was written. The oldest ones go if there is too much."""
         await incoming.flush()

@@ -12,8 +12,8 @@ from typing import Any
 
 from yarl import URL
 
+from mediagate_sandbox.api_errors import InvalidField
 from mediagate_sandbox.models import InputField, Model
-from mediagate_sandbox.problems import InvalidField
 
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:.+", re.DOTALL)
 _UNPRINTED = re.compile(r"[\x00-\x20\x7f]")
@@ -29,7 +29,7 @@ _JSON_TYPES = {
 }
 
 
-def input_faults(
+def input_errors(
     model: Model, given: Mapping[str, Any], *, refuse_unknown: bool
 ) -> list[InvalidField]:
     """What is wrong with `given`; empty if it may run. A null counts as not given."""
@@ -48,7 +48,7 @@ def input_faults(
     return faults
 
 
-def webhook_faults(url: str | None, *, anywhere: bool) -> list[InvalidField]:
+def webhook_errors(url: str | None, *, anywhere: bool) -> list[InvalidField]:
     """What is wrong with a webhook's URL: it must be https, or http on this machine.
 
     `anywhere` lets http go to any host.

@@ -18,68 +18,72 @@ import structlog
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mediagate_server import caller, telemetry
-from mediagate_server.as_set import AsSet, timing_of
-from mediagate_server.callbacks.sender import sending
-from mediagate_server.catalog import ages
-from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.checking import CatalogWatch
-from mediagate_server.catalog.live import LiveCatalog
-from mediagate_server.catalog.published import PublishedModels
-from mediagate_server.catalog.schema_checks import SchemaChecks
-from mediagate_server.config import Configuration, Settings
-from mediagate_server.config.address import listening
-from mediagate_server.config.limits import TenantLimits
-from mediagate_server.crash_marks import CrashMarks
-from mediagate_server.generations.answer_checks import AnswerChecks
-from mediagate_server.generations.clock import Clock, SystemClock
-from mediagate_server.generations.doors import Surroundings, no_webhook
-from mediagate_server.generations.generations import Generations
-from mediagate_server.generations.handing_over import HandingOver
-from mediagate_server.generations.media_inputs import MediaInputs
-from mediagate_server.grpc_connections import (
+from mediagate_server.api.billable_calls import BillableCallHandler
+from mediagate_server.api.convert.responses import WebhookEventEncoder
+from mediagate_server.api.grpc_server import (
     close_connections,
     has_connections,
+    listen,
     refuse_connections,
+    server_options,
 )
-from mediagate_server.grpc_options import listen, server_options
-from mediagate_server.http.media import MediaDoor
-from mediagate_server.http.operations import OperationsPort
-from mediagate_server.http.web import WebPort
-from mediagate_server.http.webhooks import Webhooks
-from mediagate_server.interceptors.inbound.admission import Admission
-from mediagate_server.interceptors.inbound.auth import Auth
-from mediagate_server.interceptors.inbound.chain import Chain
-from mediagate_server.interceptors.inbound.errors import Errors
-from mediagate_server.interceptors.inbound.keys import Keys
-from mediagate_server.interceptors.inbound.metering import Metering
-from mediagate_server.interceptors.inbound.observe import Observe
-from mediagate_server.interceptors.inbound.rate_limit import RateLimit
-from mediagate_server.interceptors.inbound.receive import Receive
-from mediagate_server.interceptors.inbound.validate import Validate
-from mediagate_server.interceptors.inbound.work_limit import WorkLimit
-from mediagate_server.interceptors.outbound.call import OTHER
-from mediagate_server.interceptors.outbound.chain import Outbound
-from mediagate_server.interceptors.outbound.settings import OutboundSettings
-from mediagate_server.internet import Reach
-from mediagate_server.loop_share import LoopShare
-from mediagate_server.outputs.bucket import Bucket
-from mediagate_server.outputs.media import Media
-from mediagate_server.replicate.client import ReplicateClient
-from mediagate_server.replicate.settings import ReplicateSettings
-from mediagate_server.replicate.webhook_secrets import WebhookSecrets
-from mediagate_server.replicate.webhooks import WebhookAddresses
-from mediagate_server.services.admin import AdminService
-from mediagate_server.services.callbacks import EventTexts
-from mediagate_server.services.health import HealthService
-from mediagate_server.services.paging import PageTokens
-from mediagate_server.services.paid import PaidCalls
-from mediagate_server.services.served import SERVICES, STORE_METHODS, add_services
-from mediagate_server.services.unbuilt import NOT_BUILT_METHODS
-from mediagate_server.services.usage import UsageService
-from mediagate_server.store.budget_metrics import show_standing
+from mediagate_server.api.interceptors.admission import (
+    AdmissionInterceptor,
+    ConcurrencyLimitInterceptor,
+    ReceiveLimitInterceptor,
+)
+from mediagate_server.api.interceptors.authentication import ApiKeyAuthenticator, AuthInterceptor
+from mediagate_server.api.interceptors.chain import InterceptorChain
+from mediagate_server.api.interceptors.error_handler import ErrorInterceptor
+from mediagate_server.api.interceptors.metering import MeteringInterceptor
+from mediagate_server.api.interceptors.rate_limit import RateLimitInterceptor
+from mediagate_server.api.interceptors.request_validation import ValidationInterceptor
+from mediagate_server.api.interceptors.rpc_metrics import RpcMetricsInterceptor
+from mediagate_server.api.page_tokens import PageTokens
+from mediagate_server.api.registration import (
+    SERVICES,
+    STORE_BOUND_METHODS,
+    UNIMPLEMENTED_METHODS,
+    register_services,
+)
+from mediagate_server.api.services.admin import AdminService
+from mediagate_server.api.services.health import HealthService
+from mediagate_server.api.services.usage import UsageService
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.drift_monitor import CatalogDriftMonitor
+from mediagate_server.catalog.live import LiveCatalog
+from mediagate_server.catalog.planning.schema_validation import SchemaValidator
+from mediagate_server.catalog.published import drift
+from mediagate_server.catalog.published.model_registry import PublishedModels
+from mediagate_server.config import Configuration, Settings
+from mediagate_server.config.address import explain_listen_error
+from mediagate_server.config.tenant_limits import TenantLimits
+from mediagate_server.context import caller
+from mediagate_server.generations.dependencies import EngineDeps, no_webhook_url
+from mediagate_server.generations.engine import GenerationEngine
+from mediagate_server.generations.inputs.input_files import InputFileUploader
+from mediagate_server.generations.inputs.media_inputs import MediaInputs
+from mediagate_server.generations.outputs.json_output_validation import JsonAnswerValidator
+from mediagate_server.http.media_routes import MediaRoutes
+from mediagate_server.http.replicate_webhooks import ReplicateWebhookRoutes
+from mediagate_server.http.servers import OperationsHttpServer, PublicHttpServer
+from mediagate_server.media.module import MediaModule
+from mediagate_server.media.object_storage import BucketSettings
+from mediagate_server.network.egress_policy import EgressPolicy
+from mediagate_server.observability import metrics
+from mediagate_server.observability.metrics import OTHER_MODEL
+from mediagate_server.runtime.clock import Clock, SystemClock
+from mediagate_server.runtime.crash_marks import CrashMarks
+from mediagate_server.runtime.fair_scheduler import FairScheduler
+from mediagate_server.store.budget_metrics import refresh_budget_gauges
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
-from mediagate_server.worker_processes import WorkerProcesses
+from mediagate_server.upstream.policies.resilient_upstream import ResilientUpstream
+from mediagate_server.upstream.replicate.client import ReplicateClient
+from mediagate_server.upstream.replicate.webhook_verification import WebhookSecrets, WebhookUrls
+from mediagate_server.upstream.settings import ReplicateSettings, UpstreamLimits
+from mediagate_server.webhooks.dispatcher import running_dispatcher
+from mediagate_server.wiring.live_settings import LiveSettings, engine_timeouts
+from mediagate_server.workers.worker_pool import WorkerPool
 
 _log = structlog.get_logger()
 
@@ -102,15 +106,15 @@ _LAST_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Upstream:
+class UpstreamSetup:
     """Who answers: where, by which way, and whether nothing of it is real."""
 
     base_url: str
-    outbound: Outbound
+    outbound: ResilientUpstream
     sandboxed: bool
 
 
-class Gate:
+class Server:
     """One running gate. `async with Gate(configuration) as gate: await gate.until_stopped()`, and
     then `gate.check_hold()`.
 
@@ -120,15 +124,15 @@ class Gate:
     def __init__(self, configuration: Configuration, clock: Clock | None = None) -> None:
         self._configuration = configuration
         self._clock = clock or SystemClock()
-        self._reach = Reach(configuration.current.webhook_networks)
+        self._reach = EgressPolicy(configuration.current.webhook_networks)
         self._stack = AsyncExitStack()
         self._health = HealthService(SERVICES)
         self._limits = TenantLimits(configuration)
-        self._set = AsSet(configuration, self._limits)
+        self._set = LiveSettings(configuration, self._limits)
         self._catalog = LiveCatalog(configuration)
-        self._observe = Observe()
-        self._errors = Errors()
-        self._share = LoopShare()
+        self._observe = RpcMetricsInterceptor()
+        self._errors = ErrorInterceptor()
+        self._share = FairScheduler()
         self._stop = asyncio.Event()
         self._ready = False
         self.grpc_address = ""
@@ -165,7 +169,7 @@ class Gate:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
 
-    def check_hold(self) -> None:
+    def check_ownership(self) -> None:
         """Raises DataFolderLost where another gate took over."""
         if self._store.lost.is_set():
             raise DataFolderLost(self._configuration.current.data_dir)
@@ -175,24 +179,26 @@ class Gate:
         self._configuration.check_with(Settings.check_exposure)
         settings.check_public_url()
         store = self._store = await self._open_store(stack)
-        self._workers = await stack.enter_async_context(WorkerProcesses())
+        self._workers = await stack.enter_async_context(WorkerPool())
         # Apart: reading a large answer may take a minute, and a check that a caller waits for not.
-        self._body_workers = await stack.enter_async_context(WorkerProcesses())
+        self._body_workers = await stack.enter_async_context(WorkerPool())
         upstream = await self._open_upstream(stack)
         outbound, sandboxed = upstream.outbound, upstream.sandboxed
         port = self._web_port(stack, sandboxed=sandboxed)
         web_url = (settings.public_url or port.near_url) if port else ""
         media = await self._open_media(stack, upstream.base_url, web_url)
         sender = await stack.enter_async_context(
-            sending(store.outbox, store, EventTexts(media.links).render, self._reach, clock)
+            running_dispatcher(
+                store.outbox, store, WebhookEventEncoder(media.links).encode, self._reach, clock
+            )
         )
         addresses = None
         if settings.public_url or sandboxed:
             # Without a public URL only the embedded sandbox reaches the port, by loopback.
-            addresses = WebhookAddresses(web_url, await store.key(_WEBHOOK_KEY))
+            addresses = WebhookUrls(web_url, await store.secret_key(_WEBHOOK_KEY))
         generations = await self._open_generations(stack, upstream, media, addresses)
         if port:
-            port.add(MediaDoor(media.links, media.store, clock.now, self._share).routes())
+            port.add(MediaRoutes(media.links, media.store, clock.now, self._share).routes())
             if addresses:
                 port.add(self._webhooks(outbound, addresses, generations).routes())
             await stack.enter_async_context(port)
@@ -203,7 +209,7 @@ class Gate:
         )
         await self._watch_catalog(stack, published, clock)
         calls = self._paid_calls(outbound, published, generations, media)
-        tokens = self._tokens = PageTokens(await store.key(_PAGE_KEY))
+        tokens = self._tokens = PageTokens(await store.secret_key(_PAGE_KEY))
         usage = UsageService(store, tokens, clock.now)
         admin = AdminService(store, self._limits, sender, tokens, clock.now)
         await self._open_grpc(stack, generations, calls, media, (usage, admin), sandboxed=sandboxed)
@@ -220,7 +226,7 @@ class Gate:
         )
         return await stack.enter_async_context(store)
 
-    async def _open_upstream(self, stack: AsyncExitStack) -> _Upstream:
+    async def _open_upstream(self, stack: AsyncExitStack) -> UpstreamSetup:
         """Who answers, and everything that stands around each request to it."""
         settings = self._configuration.current
         choice = settings.upstream_choice()
@@ -248,28 +254,28 @@ class Gate:
             self._body_workers,
             self._share,
         )
-        outbound = Outbound(
+        outbound = ResilientUpstream(
             await stack.enter_async_context(client),
-            OutboundSettings(
+            UpstreamLimits(
                 settings.creates_per_minute,
                 settings.reads_per_minute,
                 settings.upstream_max_streams,
             ),
-            label=self._label,
+            label=self._register_model_labels,
         )
-        return _Upstream(base_url, outbound, sandboxed)
+        return UpstreamSetup(base_url, outbound, sandboxed)
 
-    async def _open_media(self, stack: AsyncExitStack, base_url: str, web_url: str) -> Media:
+    async def _open_media(self, stack: AsyncExitStack, base_url: str, web_url: str) -> MediaModule:
         settings, clock = self._configuration.current, self._clock
-        media = Media(
+        media = MediaModule(
             settings.data_dir / "media",
             base_url,
             self._set.media_limits,
             now=clock.now,
             sleep=clock.sleep,
-            bucket=Bucket.of(settings),
+            bucket=BucketSettings.from_settings(settings),
             web=web_url,
-            key=await self._store.key(_MEDIA_KEY),
+            key=await self._store.secret_key(_MEDIA_KEY),
             share=self._share,
             workers=self._workers,
         )
@@ -278,66 +284,66 @@ class Gate:
     async def _open_generations(
         self,
         stack: AsyncExitStack,
-        upstream: _Upstream,
-        media: Media,
-        addresses: WebhookAddresses | None,
-    ) -> Generations:
+        upstream: UpstreamSetup,
+        media: MediaModule,
+        addresses: WebhookUrls | None,
+    ) -> GenerationEngine:
         settings = self._configuration.current
-        around = Surroundings(
+        around = EngineDeps(
             self._store,
             upstream.outbound,
             upstream.outbound.create_policy,
             media.keeper,
             account=settings.upstream_account,
-            exclusive=settings.upstream_exclusive,
-            playback=settings.upstream_playback,
-            sandbox=upstream.sandboxed,
+            is_account_exclusive=settings.upstream_exclusive,
+            is_playback=settings.upstream_playback,
+            is_sandbox=upstream.sandboxed,
             creates_per_second=settings.creates_per_minute / 60,
             clock=self._clock,
-            read_answer=AnswerChecks(self._workers).read,
+            read_json_answer=JsonAnswerValidator(self._workers).read,
             crash_marks=stack.enter_context(CrashMarks(settings.data_dir / "crash-marks")),
-            hash_key=await self._store.key(_HASH_KEY),
-            timing=timing_of(settings),
-            webhook_url=addresses.of if addresses else no_webhook,
+            hash_key=await self._store.secret_key(_HASH_KEY),
+            timeouts=engine_timeouts(settings),
+            webhook_url=addresses.url_for if addresses else no_webhook_url,
         )
-        generations = Generations(
+        generations = GenerationEngine(
             around, max_in_flight=self._limits.max_in_flight, retention=self._set.retention
         )
         return await stack.enter_async_context(generations)
 
     def _webhooks(
-        self, outbound: Outbound, addresses: WebhookAddresses, generations: Generations
-    ) -> Webhooks:
+        self, outbound: ResilientUpstream, addresses: WebhookUrls, generations: GenerationEngine
+    ) -> ReplicateWebhookRoutes:
         """Where upstream tells of what it has done."""
-        return Webhooks(
+        return ReplicateWebhookRoutes(
             addresses,
             WebhookSecrets(outbound.webhook_secret, self._set.webhook_secrets),
-            self._store.saw_webhook,
+            self._store.has_webhook,
             self._store.claim_webhook,
-            generations.hint,
+            generations.on_webhook,
             self._clock.now,
         )
 
     def _paid_calls(
         self,
-        outbound: Outbound,
+        outbound: ResilientUpstream,
         published: PublishedModels,
-        generations: Generations,
-        media: Media,
-    ) -> PaidCalls:
+        generations: GenerationEngine,
+        media: MediaModule,
+    ) -> BillableCallHandler:
         now = self._clock.now
         inputs = MediaInputs(
             media.uploads,
             media.store,
             media.fetcher,
-            HandingOver(outbound, now),
+            InputFileUploader(outbound, now),
             generation=generations.get,
             now=now,
         )
-        return PaidCalls(
+        return BillableCallHandler(
             self._callers_catalog,
             published,
-            SchemaChecks(self._workers),
+            SchemaValidator(self._workers),
             generations,
             inputs,
             media.links,
@@ -349,8 +355,8 @@ class Gate:
 
     def _callers_catalog(self) -> Catalog:
         """The catalog as it counts for the tenant that calls."""
-        allowed = self._limits.allow_assumed_prices(caller.current().tenant)
-        return self._catalog.allowing(assumed=allowed)
+        allowed = self._limits.allow_assumed_prices(caller.current_caller().tenant)
+        return self._catalog.for_assumed_prices(assumed=allowed)
 
     async def _watch_catalog(
         self, stack: AsyncExitStack, published: PublishedModels, clock: Clock
@@ -361,27 +367,27 @@ class Gate:
             return clock.now().date()
 
         def priced() -> tuple[int, int]:
-            return ages.counts(self._catalog.current().models(), today())
+            return drift.count_price_ages(self._catalog.current().models(), today())
 
-        telemetry.catalog_old_prices.set_function(lambda: priced()[0])
-        telemetry.catalog_unknown_prices.set_function(lambda: priced()[1])
+        metrics.catalog_old_prices.set_function(lambda: priced()[0])
+        metrics.catalog_unknown_prices.set_function(lambda: priced()[1])
         await stack.enter_async_context(
-            CatalogWatch(
+            CatalogDriftMonitor(
                 self._catalog.current,
                 published.find,
                 hours=lambda: self._configuration.current.catalog_check_hours,
                 today=today,
-                count=lambda kind, found: telemetry.catalog_findings.labels(kind.value).set(found),
+                count=lambda kind, found: metrics.catalog_findings.labels(kind.value).set(found),
             )
         )
 
-    def _web_port(self, stack: AsyncExitStack, *, sandboxed: bool) -> WebPort | None:
+    def _web_port(self, stack: AsyncExitStack, *, sandboxed: bool) -> PublicHttpServer | None:
         """The web port; None where nobody would know of it: no address of it was set."""
         settings = self._configuration.current
         if not (settings.public_url or sandboxed or "web_address" in settings.model_fields_set):
             return None
-        with listening("web_address", settings.web_address):
-            port = WebPort(settings.web_address)
+        with explain_listen_error("web_address", settings.web_address):
+            port = PublicHttpServer(settings.web_address)
         stack.callback(port.close)
         self.web_address = port.address
         return port
@@ -389,9 +395,9 @@ class Gate:
     async def _open_grpc(
         self,
         stack: AsyncExitStack,
-        generations: Generations,
-        calls: PaidCalls,
-        media: Media,
+        generations: GenerationEngine,
+        calls: BillableCallHandler,
+        media: MediaModule,
         about_tenants: tuple[UsageService, AdminService],
         *,
         sandboxed: bool,
@@ -400,7 +406,7 @@ class Gate:
         server = grpc.aio.server(
             interceptors=[self._chain(sandboxed=sandboxed)], options=server_options(settings)
         )
-        add_services(
+        register_services(
             server,
             catalog=self._callers_catalog,
             calls=calls,
@@ -417,55 +423,59 @@ class Gate:
             reflection.enable_server_reflection(names, server)
         self.grpc_address = listen(server, settings.grpc_address)
         await server.start()
-        stack.push_async_callback(self._drain, server, generations)
+        stack.push_async_callback(self.drain_calls, server, generations)
 
     async def _open_operations(self, stack: AsyncExitStack) -> None:
         address = self._configuration.current.ops_address
-        refresh = partial(show_standing, self._store, self._limits.tenants, self._clock.now)
-        port = OperationsPort(address, lambda: "" if self._ready else "not ready", refresh)
-        with listening("ops_address", address):
+        refresh = partial(refresh_budget_gauges, self._store, self._limits.tenants, self._clock.now)
+        port = OperationsHttpServer(address, lambda: "" if self._ready else "not ready", refresh)
+        with explain_listen_error("ops_address", address):
             await stack.enter_async_context(port)
         self.operations_address = port.address
 
-    def _chain(self, *, sandboxed: bool) -> Chain:
-        admission = Admission(lambda: self._configuration.current.max_open_rpcs)
-        telemetry.rpcs_open.set_function(lambda: admission.open)
-        self._share.is_open_beside = admission.is_open_beside
+    def _chain(self, *, sandboxed: bool) -> InterceptorChain:
+        admission = AdmissionInterceptor(lambda: self._configuration.current.max_open_rpcs)
+        metrics.rpcs_open.set_function(lambda: admission.open)
+        self._share.is_open_beside = admission.has_other_open_rpcs
         concerns = (
             self._observe,
             self._errors,
-            Auth(Keys(self._limits.tenants)),
+            AuthInterceptor(ApiKeyAuthenticator(self._limits.tenants)),
             admission,
-            RateLimit(self._limits.requests_per_minute),
-            Receive(self._share, seconds=lambda: self._configuration.current.receive_timeout),
-            WorkLimit(self._share, STORE_METHODS),
-            Metering(),
-            Validate(allow_http_loopback=sandboxed, webhooks=self._reach, share=self._share),
+            RateLimitInterceptor(self._limits.requests_per_minute),
+            ReceiveLimitInterceptor(
+                self._share, seconds=lambda: self._configuration.current.receive_timeout
+            ),
+            ConcurrencyLimitInterceptor(self._share, STORE_BOUND_METHODS),
+            MeteringInterceptor(),
+            ValidationInterceptor(
+                allow_http_loopback=sandboxed, webhooks=self._reach, share=self._share
+            ),
         )
-        return Chain(concerns, not_built=NOT_BUILT_METHODS)
+        return InterceptorChain(concerns, not_built=UNIMPLEMENTED_METHODS)
 
-    def _label(self, model: str) -> str:
+    def _register_model_labels(self, model: str) -> str:
         """What a metric calls a model: its slug, if the catalog has it."""
-        return model if self._catalog.current().with_slug(model) else OTHER
+        return model if self._catalog.current().with_slug(model) else OTHER_MODEL
 
-    async def _drain(self, server: grpc.aio.Server, generations: Generations) -> None:
+    async def drain_calls(self, server: grpc.aio.Server, generations: GenerationEngine) -> None:
         """Say so, let nobody wait, end the rpcs with DRAINING. Nothing is cancelled upstream.
 
         The server takes calls all the while, and refuses what would begin something: see
-        grpc_connections for what becomes of a call that it has not taken when it stops.
+        grpc_server for what becomes of a call that it has not taken when it stops.
         """
         self._ready = False
         self._health.enter_graceful_shutdown()
         generations.drain()
         try:
             if has_connections(self.grpc_address):
-                await self._send_away()
+                await self._disconnect_callers()
         finally:
             await server.stop(_LAST_SECONDS)
             # `stop` does not wait for what handlers still have to close.
             await self._until_idle(_LAST_SECONDS)
 
-    async def _send_away(self) -> None:
+    async def _disconnect_callers(self) -> None:
         """End whatever is not over in time with DRAINING, then close the connections."""
         seconds = self._configuration.current.drain_seconds
         quiet = min(seconds / 10, _QUIET_SECONDS)
@@ -481,4 +491,4 @@ class Gate:
         """Until no rpc is open, or so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._observe.idle()
+                await self._observe.wait_until_idle()

@@ -12,8 +12,8 @@ MediagateError                     every failure a caller can be told of
 │   ├── GenerationNotFound
 │   │   └── OutputNotFound
 │   ├── UploadNotFound
-│   └── NoSuch                     what an admin named
-├── KeyMissing, KeyInvalid         who is calling?
+│   └── ResourceNotFound                     what an admin named
+├── ApiKeyMissing, ApiKeyInvalid         who is calling?
 ├── ScopeMissing                   the key may not do this
 ├── QuotaExceeded                  carries retry_after where waiting helps
 │   ├── RateLimited, TooManyInFlight, BudgetExceeded
@@ -23,14 +23,14 @@ MediagateError                     every failure a caller can be told of
 ├── StreamExpired                  the text asked for is gone or was never there
 ├── StreamInterrupted              the bytes already sent cannot be continued
 ├── Unavailable                    carries retry_after
-│   ├── UpstreamUnavailable, CircuitOpen, UpstreamAccount
+│   ├── UpstreamUnavailable, CircuitOpen, UpstreamAccountError
 │   ├── SubmitUnconfirmed, StoreUnavailable, Draining
 ├── RunFailed                      the model ran and failed
 ├── OutputInvalid                  the answer is not the JSON that was asked for
 ├── OutputTooLarge                 the output is larger than what is kept
 ├── OutputLost                     the run succeeded, and upstream has nothing of what it made
 ├── Quarantined                    handling the output has brought the gate down
-├── DeadlinePassed                 `timeout` was over before the end
+├── DeadlineExceeded                 `timeout` was over before the end
 ├── Cancelled                      somebody asked for the end
 └── Internal                       a bug of ours; the text is fixed
 """
@@ -41,7 +41,7 @@ from typing import ClassVar
 from msgspec import Struct, field
 
 from mediagate_server.reasons import Reason as Reason  # noqa: PLC0414 - told along with them
-from mediagate_server.replacing import replace
+from mediagate_server.structs import replace
 
 
 class Violation(Struct, frozen=True):
@@ -134,7 +134,7 @@ class InputRejected(InvalidRequest):
     reason = Reason.INPUT_REJECTED
 
 
-class NotBuilt(MediagateError):
+class NotImplementedYet(MediagateError):
     """The contract has it, this version of the server does not. Nothing was stored or spent."""
 
     reason = Reason.NOT_IMPLEMENTED
@@ -158,7 +158,7 @@ class NotFound(MediagateError):
     """The named thing does not exist, or belongs to another tenant: the two look the same."""
 
 
-def did_you_mean(nearest: Sequence[str]) -> str:
+def suggestion_text(nearest: Sequence[str]) -> str:
     """Names that may have been meant, to be put behind what is wrong; empty where there is none."""
     return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
 
@@ -173,7 +173,7 @@ class ModelNotFound(NotFound):
         kind = f"{modality} model" if modality else "model"
         field = "options.model" if modality else "model"
         metadata = {"model": model, "modality": modality}
-        words = did_you_mean(nearest)
+        words = suggestion_text(nearest)
         if nearest:
             metadata["nearest"] = ", ".join(nearest)
         super().__init__(
@@ -210,7 +210,7 @@ class UploadNotFound(NotFound):
         super().__init__("no such upload", metadata={"upload_id": upload_id})
 
 
-class NoSuch(NotFound):
+class ResourceNotFound(NotFound):
     """What an admin named is not there: a tenant, a budget, a webhook. `field` is where it stood.
 
     It has the reason of a request that is wrong, and the code of what is missing.
@@ -224,13 +224,13 @@ class NoSuch(NotFound):
         self.failure = replace(self.failure, absent=True)
 
 
-class KeyMissing(MediagateError):
+class ApiKeyMissing(MediagateError):
     """The call carries no API key and one is needed."""
 
     reason = Reason.KEY_MISSING
 
 
-class KeyInvalid(MediagateError):
+class ApiKeyInvalid(MediagateError):
     """The call carries an API key that is not valid."""
 
     reason = Reason.KEY_INVALID
@@ -280,7 +280,7 @@ class ModelRetired(PreconditionFailed):
     reason = Reason.MODEL_RETIRED
 
 
-class NoModelFits(PreconditionFailed):
+class NoMatchingModel(PreconditionFailed):
     """No model was named, and none of the quality asked for can do what was asked."""
 
     reason = Reason.NO_MODEL_FITS
@@ -356,7 +356,7 @@ class CircuitOpen(Unavailable):
     reason = Reason.CIRCUIT_OPEN
 
 
-class UpstreamAccount(Unavailable):
+class UpstreamAccountError(Unavailable):
     """Replicate refuses the operator's account (token or credit). Callers cannot mend it."""
 
     reason = Reason.UPSTREAM_ACCOUNT
@@ -374,7 +374,7 @@ class StoreUnavailable(Unavailable):
     reason = Reason.STORE_UNAVAILABLE
 
 
-class Draining(Unavailable):
+class ServerDraining(Unavailable):
     """This process is shutting down; another one carries on with what was accepted.
 
     The metadata names what the call was bound to, or may have been.
@@ -383,7 +383,7 @@ class Draining(Unavailable):
     reason = Reason.DRAINING
 
     @classmethod
-    def of(cls, *, request_id: str = "", generation_id: str = "") -> "Draining":
+    def of(cls, *, request_id: str = "", generation_id: str = "") -> "ServerDraining":
         """What is empty is not known: without any, the call has begun nothing."""
         known = {"request_id": request_id, "generation_id": generation_id}
         return cls(
@@ -420,28 +420,38 @@ class OutputLost(MediagateError):
     reason = Reason.OUTPUT_LOST
 
 
-class Quarantined(MediagateError):
+class GenerationQuarantined(MediagateError):
     """Handling what the model made broke the gate again and again: it is passed over. Charged."""
 
     reason = Reason.QUARANTINED
 
 
-class DeadlinePassed(MediagateError):
+class DeadlineExceeded(MediagateError):
     """The generation's `timeout` was over before its end."""
 
     reason = Reason.DEADLINE
 
 
-class Cancelled(MediagateError):
+class GenerationCancelled(MediagateError):
     """The generation was cancelled: asked for, or its last caller left."""
 
     reason = Reason.CANCELLED
 
 
-class Internal(MediagateError):
+class InternalError(MediagateError):
     """A bug of ours. The text never holds anything of the exception behind it."""
 
     reason = Reason.INTERNAL
 
     def __init__(self) -> None:
         super().__init__("internal error")
+
+
+class StaleOwner(StoreUnavailable):
+    """Another process has taken the store over. Nothing was written, nor ever will be by this one.
+
+    To callers it is a store that cannot be written: the same call works with the new owner.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("another process has taken over", retry_after=1.0)

@@ -25,10 +25,10 @@ What comes to more nano-dollars than 64 bits hold (nine thousand million dollars
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mediagate_server.catalog.plan import Plan
-from mediagate_server.catalog.prices import Metrics, PriceSchedule, Tier, charge
-from mediagate_server.replicate.port import PredictionStatus
-from mediagate_server.store.records import LARGEST_NANOS, CostState, Entry, EntryKind
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.pricing.prices import Metrics, PriceSchedule, Tier, compute_charge
+from mediagate_server.store.records import LARGEST_NANOS, CostState, LedgerEntry, LedgerEntryKind
+from mediagate_server.upstream.port import PredictionStatus
 
 _LEAST_SURE_FIRST = (CostState.UNKNOWN, CostState.ESTIMATED, CostState.ASSUMED)
 _NOTHING_CAME_OUT: Metrics = {
@@ -39,11 +39,11 @@ _NOTHING_CAME_OUT: Metrics = {
     "audio_output_duration_seconds": 0,
 }
 """What measures the output itself, of a run that did not come to one."""
-_WEIGHT = {EntryKind.RESERVE: 0, EntryKind.RELEASE: 1, EntryKind.SETTLE: 2}
+_WEIGHT = {LedgerEntryKind.RESERVE: 0, LedgerEntryKind.RELEASE: 1, LedgerEntryKind.SETTLE: 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class AttemptsTotal:
     """Several attempts together.
 
     `amount_nanos` is None where any of them is unknown; `known_nanos` adds up those that are
@@ -57,37 +57,37 @@ class Total:
     price_as_of: str
 
 
-def reserve(plan: Plan, attempt_id: str) -> Entry:
+def reserve_entry(plan: Plan, attempt_id: str) -> LedgerEntry:
     """Before the send: hold the most that the planned run may cost."""
     most = plan.estimate.maximum
     state = CostState.UNKNOWN if most is None else CostState.ESTIMATED
-    return Entry(attempt_id, EntryKind.RESERVE, most, state, plan.price.as_of)
+    return LedgerEntry(attempt_id, LedgerEntryKind.RESERVE, most, state, plan.price.as_of)
 
 
-def settle(
+def settle_entry(
     attempt_id: str,
     price: PriceSchedule,
     status: PredictionStatus,
     metrics: Metrics | None,
     *,
     outputs: int = 0,
-) -> Entry:
+) -> LedgerEntry:
     """At the proven end: what it cost, by the price held at submit.
 
     `outputs` is how many outputs the terminal record holds. Raises ValueError for a status that
     is not an end: nothing may be settled on less.
     """
-    return settle_by_tier(attempt_id, price, status, metrics, outputs=outputs)[0]
+    return settle_with_tier(attempt_id, price, status, metrics, outputs=outputs)[0]
 
 
-def settle_by_tier(
+def settle_with_tier(
     attempt_id: str,
     price: PriceSchedule,
     status: PredictionStatus,
     metrics: Metrics | None,
     *,
     outputs: int | None = 0,
-) -> tuple[Entry, Tier | None]:
+) -> tuple[LedgerEntry, Tier | None]:
     """`settle`, and the tier of the price that it was reckoned by; None where there is none.
 
     `outputs` None, or 0 of a success: nobody has counted them. `metrics` None: what upstream has
@@ -96,7 +96,9 @@ def settle_by_tier(
     if not status.is_terminal:
         raise ValueError(f"{status.value} is not an end")
     if status is PredictionStatus.ABORTED:
-        return Entry(attempt_id, EntryKind.SETTLE, 0, CostState.SETTLED, price.as_of), None
+        return LedgerEntry(
+            attempt_id, LedgerEntryKind.SETTLE, 0, CostState.SETTLED, price.as_of
+        ), None
     # A success is never free for want of an output that was counted: it may be one that was lost.
     delivered = outputs or None
     if metrics is None:
@@ -104,32 +106,32 @@ def settle_by_tier(
     elif status is not PredictionStatus.SUCCEEDED:
         delivered = None if outputs else 0
         metrics = metrics if outputs else {**_NOTHING_CAME_OUT, **metrics}
-    tier, amount = charge(price, metrics, outputs=delivered) or (None, None)
+    tier, amount = compute_charge(price, metrics, outputs=delivered) or (None, None)
     if amount is not None and amount > LARGEST_NANOS:
         amount = None
     if amount is None:
         state = CostState.UNKNOWN
     else:
         state = CostState.ASSUMED if price.assumed else CostState.SETTLED
-    return Entry(attempt_id, EntryKind.SETTLE, amount, state, price.as_of), tier
+    return LedgerEntry(attempt_id, LedgerEntryKind.SETTLE, amount, state, price.as_of), tier
 
 
-def lost(attempt_id: str, price: PriceSchedule) -> Entry:
+def settle_unknown(attempt_id: str, price: PriceSchedule) -> LedgerEntry:
     """Upstream no longer has the record that would say what it cost: unknown for good."""
-    return Entry(attempt_id, EntryKind.SETTLE, None, CostState.UNKNOWN, price.as_of)
+    return LedgerEntry(attempt_id, LedgerEntryKind.SETTLE, None, CostState.UNKNOWN, price.as_of)
 
 
-def release(attempt_id: str, price: PriceSchedule) -> Entry:
+def release_entry(attempt_id: str, price: PriceSchedule) -> LedgerEntry:
     """Nothing was ever taken upstream: refused, or proven absent. It cost nothing."""
-    return Entry(attempt_id, EntryKind.RELEASE, 0, CostState.SETTLED, price.as_of)
+    return LedgerEntry(attempt_id, LedgerEntryKind.RELEASE, 0, CostState.SETTLED, price.as_of)
 
 
-def standing(entries: Iterable[Entry]) -> dict[str, Entry]:
+def current_entry_by_attempt(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
     """The entry that counts for each attempt: its end where there is one, else what is held.
 
     A SETTLE beats a RELEASE: a prediction that turns up after its release was paid after all.
     """
-    counting: dict[str, Entry] = {}
+    counting: dict[str, LedgerEntry] = {}
     for entry in entries:
         other = counting.get(entry.attempt_id)
         if other is None or _WEIGHT[entry.kind] > _WEIGHT[other.kind]:
@@ -137,13 +139,13 @@ def standing(entries: Iterable[Entry]) -> dict[str, Entry]:
     return counting
 
 
-def total(entries: Iterable[Entry]) -> Total:
+def total_cost(entries: Iterable[LedgerEntry]) -> AttemptsTotal:
     """What several attempts cost together, as far as it is known by now.
 
     The least sure state wins: UNKNOWN, ESTIMATED, ASSUMED, SETTLED. The price date is that of
     the last attempt that has one.
     """
-    counting = standing(entries).values()
+    counting = current_entry_by_attempt(entries).values()
     known = [entry.amount_nanos for entry in counting if entry.amount_nanos is not None]
     unknown = len(counting) - len(known)
     states = {entry.state for entry in counting}
@@ -152,7 +154,7 @@ def total(entries: Iterable[Entry]) -> Total:
     whole: int | None = None if unknown else sum(known)
     if whole is not None and whole > LARGEST_NANOS:
         whole, state = None, CostState.UNKNOWN
-    return Total(
+    return AttemptsTotal(
         amount_nanos=whole,
         state=state,
         known_nanos=sum(known),
@@ -161,7 +163,7 @@ def total(entries: Iterable[Entry]) -> Total:
     )
 
 
-def overrun(held: Entry, settled: Entry) -> int:
+def cost_overrun(held: LedgerEntry, settled: LedgerEntry) -> int:
     """How far a settled cost went over what was held, in nano-dollars; 0 where not known."""
     if held.amount_nanos is None or settled.amount_nanos is None:
         return 0

@@ -37,6 +37,6 @@ def sniff(data: bytes) -> str:
     return UNKNOWN
 
 
-def rules_out(head: bytes, media_type: str) -> bool:
+def contradicts(head: bytes, media_type: str) -> bool:
     """Whether a file that begins so is certainly not of the type, nor of any other known here."""
     return media_type in _ALWAYS_SIGNED and sniff(head) == UNKNOWN

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.control import Control
-from bench.processes import Running, python, running
+from bench.server_processes import RunningServer, python, running
+from bench.upstream_control import UpstreamControl
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[Running]:
-    with running("upstream", python("bench.upstream"), tmp_path) as started:
+def upstream(tmp_path: Path) -> Iterator[RunningServer]:
+    with running("upstream", python("bench.fast_upstream"), tmp_path) as started:
         yield started
 
 
 @pytest.fixture
-def control(upstream: Running) -> Control:
-    return Control(upstream.address)
+def control(upstream: RunningServer) -> UpstreamControl:
+    return UpstreamControl(upstream.address)

@@ -9,15 +9,15 @@ import pytest
 
 from bench import comparison_report
 from bench.comparison import Comparison, Rounds
-from bench.contenders import Stage
-from bench.control import Control
-from bench.extent import QUICK
-from bench.measuring import Bench
-from bench.processes import Cores, Running
-from bench.rows import JUDGED, NAMES
-from bench.sides import Side
-from bench.stores import StoreBench
-from mediagate_server.replacing import replace
+from bench.comparison_rows import JUDGED, NAMES
+from bench.measurements import Bench
+from bench.run_size import QUICK
+from bench.server_processes import Cores, RunningServer
+from bench.servers_under_test import ServersUnderTest
+from bench.store_bench import StoreBench
+from bench.upstream_control import UpstreamControl
+from bench.variants import Variant
+from mediagate_server.structs import replace
 from tests.conftest import Require
 
 SMALL = replace(
@@ -34,14 +34,14 @@ REFUSING = {"MEDIAGATE_REQUESTS_PER_MINUTE": "1"}
 
 
 def rounds(
-    control: Control,
-    upstream: Running,
+    control: UpstreamControl,
+    upstream: RunningServer,
     folder: Path,
-    sides: tuple[Side, Side],
+    sides: tuple[Variant, Variant],
     chosen: tuple[str, ...],
     seed: int,
 ) -> Rounds:
-    stage = Stage(Cores(None, None), folder, control.url)
+    stage = ServersUnderTest(Cores(None, None), folder, control.url)
     bench = Bench(control, upstream, folder)
     store = StoreBench(stage, bench, SMALL.unary_seconds, SMALL.unfinished)
     return Rounds(sides, bench, store, SMALL, chosen, seed)
@@ -54,18 +54,18 @@ def children() -> list[str]:
 
 
 def document(found: Comparison) -> dict[str, Any]:
-    sides = [Side("this").document(), Side("against").document()]
+    sides = [Variant("this").document(), Variant("against").document()]
     return comparison_report.document(found, sides, {"seed": 1, "rounds": 1})
 
 
 @pytest.mark.needs_gate
 @pytest.mark.timeout(300)
 def test_a_round_measures_everything_of_both_sides(
-    require: Require, control: Control, upstream: Running, tmp_path: Path, seed: int
+    require: Require, control: UpstreamControl, upstream: RunningServer, tmp_path: Path, seed: int
 ) -> None:
     require("h2load")
     before = children()
-    sides = Side("this"), Side("against")
+    sides = Variant("this"), Variant("against")
     found = rounds(control, upstream, tmp_path, sides, NAMES, seed).run(1)
     assert not found.failed
     assert found.pairs.keys() == JUDGED.keys()
@@ -85,11 +85,11 @@ def test_a_round_measures_everything_of_both_sides(
 @pytest.mark.needs_gate
 @pytest.mark.timeout(120)
 def test_a_side_that_does_not_answer_gives_no_figure(
-    require: Require, control: Control, upstream: Running, tmp_path: Path, seed: int
+    require: Require, control: UpstreamControl, upstream: RunningServer, tmp_path: Path, seed: int
 ) -> None:
     """Its settings are the other side's alone: only that one refuses."""
     require("h2load")
-    sides = Side("this"), Side("against", settings=REFUSING)
+    sides = Variant("this"), Variant("against", settings=REFUSING)
     found = rounds(control, upstream, tmp_path, sides, ("calls_c1",), seed).run(1)
     assert found.failed["calls_c1"].startswith("against: ")
     assert found.compared() == []

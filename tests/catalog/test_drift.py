@@ -9,23 +9,30 @@ from typing import Any
 import pytest
 import structlog
 
+from mediagate_sandbox.model_json import openapi_document
 from mediagate_sandbox.models import load_catalog
-from mediagate_sandbox.schemas import openapi_document
-from mediagate_server.catalog.ages import age_in_days, counts, is_old, read_on
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.checking import CatalogWatch, check
-from mediagate_server.catalog.drift import Finding, Kind, compared, of_price
-from mediagate_server.catalog.model import Model
-from mediagate_server.catalog.openapi import ModelSchema
-from mediagate_server.catalog.published import Runnable
-from mediagate_server.catalog.reference import Reference
+from mediagate_server.catalog.drift_monitor import CatalogDriftMonitor, check_catalog
+from mediagate_server.catalog.models.model import Model
+from mediagate_server.catalog.published.drift import (
+    CatalogFinding,
+    FindingKind,
+    age_in_days,
+    check_price,
+    compare_inputs,
+    count_price_ages,
+    has_old_price,
+    price_date,
+)
+from mediagate_server.catalog.published.model_registry import ModelReference, PublishedModelVersion
+from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import ModelNotFound, UpstreamUnavailable
-from mediagate_server.replacing import replace
+from mediagate_server.structs import replace
 
 CATALOG = Catalog.load()
 SANDBOX = load_catalog()
 TODAY = date(2026, 11, 24)
-Find = Callable[[Reference], Awaitable[Runnable]]
+Find = Callable[[ModelReference], Awaitable[PublishedModelVersion]]
 
 
 def model(name: str) -> Model:
@@ -35,14 +42,16 @@ def model(name: str) -> Model:
     return found
 
 
-def published(slug: str, change: Callable[[Any], object] = dict) -> Runnable:
+def published(slug: str, change: Callable[[Any], object] = dict) -> PublishedModelVersion:
     """What upstream publishes of a model, after a change of its schemas."""
     there = SANDBOX.by_slug(slug)
     assert there is not None
     document = deepcopy(openapi_document(there))
     change(document["components"]["schemas"])
     target = slug if there.official else f"{slug}:{there.version}"
-    return Runnable(slug, target, slug, ModelSchema(document), is_official=there.official)
+    return PublishedModelVersion(
+        slug, target, slug, ModelSchema(document), is_official=there.official
+    )
 
 
 @pytest.mark.parametrize("sold", CATALOG.models(), ids=lambda each: each.slug)
@@ -51,7 +60,7 @@ def test_nothing_breaks_against_the_sandbox(sold: Model) -> None:
     if SANDBOX.by_slug(sold.slug) is None:
         assert sold.successor
         return
-    assert [found for found in compared(sold, published(sold.slug)) if found.breaks] == []
+    assert [found for found in compare_inputs(sold, published(sold.slug)) if found.breaks] == []
 
 
 DEV = "black-forest-labs/flux-dev"
@@ -126,16 +135,16 @@ DEV = "black-forest-labs/flux-dev"
 )
 def test_a_change_is_named(change: Callable[[Any], object], what: str, breaks: bool) -> None:
     """What it is, and whether calls go wrong by it."""
-    [found] = compared(model("flux-dev"), published(DEV, change))
-    assert found.kind is Kind.SCHEMA
+    [found] = compare_inputs(model("flux-dev"), published(DEV, change))
+    assert found.kind is FindingKind.SCHEMA
     assert what in found.what
     assert found.breaks is breaks
 
 
 def test_another_kind_of_model() -> None:
     """One that is not official any more can only be called by its version."""
-    found = [*compared(model("flux-dev"), replace(published(DEV), is_official=False))]
-    assert [(each.kind, each.breaks) for each in found] == [(Kind.OFFICE, True)]
+    found = [*compare_inputs(model("flux-dev"), replace(published(DEV), is_official=False))]
+    assert [(each.kind, each.breaks) for each in found] == [(FindingKind.OFFICE, True)]
 
 
 @pytest.mark.parametrize(
@@ -151,11 +160,11 @@ def test_another_kind_of_model() -> None:
 )
 def test_prices_grow_old_after_sixty_days(as_of: str, day: date, age: int) -> None:
     """A coarse date counts from its first day."""
-    assert read_on(as_of) == day
+    assert price_date(as_of) == day
     assert age_in_days(as_of, TODAY) == age
     sold = replace(model("flux-dev"), price=replace(model("flux-dev").price, as_of=as_of))
-    assert is_old(sold, TODAY) is (age > 60)
-    assert bool([*of_price(sold, TODAY)]) is (age > 60)
+    assert has_old_price(sold, TODAY) is (age > 60)
+    assert bool([*check_price(sold, TODAY)]) is (age > 60)
 
 
 def test_unknown_prices_are_found_and_counted() -> None:
@@ -163,26 +172,26 @@ def test_unknown_prices_are_found_and_counted() -> None:
     sure = Catalog.load(assumed=False)
     music = sure.named("musicgen")
     assert music is not None
-    assert [found.what for found in of_price(music, TODAY)] == ["has no known price"]
-    assert "assumed: A100" in next(iter(of_price(model("musicgen"), TODAY))).what
-    old, unknown = counts(CATALOG.models(), TODAY)
+    assert [found.what for found in check_price(music, TODAY)] == ["has no known price"]
+    assert "assumed: A100" in next(iter(check_price(model("musicgen"), TODAY))).what
+    old, unknown = count_price_ages(CATALOG.models(), TODAY)
     assert unknown == 0
-    unknown = counts(sure.models(), TODAY)[1]
+    unknown = count_price_ages(sure.models(), TODAY)[1]
     assert unknown == len([each for each in sure.models() if not each.price.tiers]) - 3 > 0
-    assert counts(CATALOG.models(), date(2025, 1, 1))[0] == 0 < old
+    assert count_price_ages(CATALOG.models(), date(2025, 1, 1))[0] == 0 < old
 
 
-async def found_by(find: Find, *names: str) -> list[Finding]:
+async def found_by(find: Find, *names: str) -> list[CatalogFinding]:
     """What a check of these models finds, prices apart."""
-    findings = await check([model(name) for name in names], find, TODAY)
-    return [found for found in findings if found.kind is not Kind.PRICE]
+    findings = await check_catalog([model(name) for name in names], find, TODAY)
+    return [found for found in findings if found.kind is not FindingKind.PRICE]
 
 
 async def test_models_that_are_gone_back_or_newer() -> None:
     """By what upstream answers; what cannot be read is said to be unread, and breaks nothing."""
     newest = "f" * 64
 
-    async def find(reference: Reference) -> Runnable:
+    async def find(reference: ModelReference) -> PublishedModelVersion:
         if reference.slug == DEV:
             raise ModelNotFound(str(reference))
         if reference.slug == "black-forest-labs/flux-schnell":
@@ -196,10 +205,10 @@ async def test_models_that_are_gone_back_or_newer() -> None:
 
     found = await found_by(find, "flux-dev", "flux-schnell", "imagen-4", "sdxl")
     assert [(each.kind, each.breaks) for each in found] == [
-        (Kind.GONE, True),
-        (Kind.UNREAD, False),
-        (Kind.BACK, False),
-        (Kind.VERSION, False),
+        (FindingKind.GONE, True),
+        (FindingKind.UNREAD, False),
+        (FindingKind.BACK, False),
+        (FindingKind.VERSION, False),
     ]
     assert newest in found[-1].what
 
@@ -207,24 +216,24 @@ async def test_models_that_are_gone_back_or_newer() -> None:
 async def test_the_watch_looks_when_told_and_counts() -> None:
     """Once for each span; what breaks is counted by kind."""
     looked = asyncio.Event()
-    counted: dict[Kind, int] = {}
+    counted: dict[FindingKind, int] = {}
 
-    def count(kind: Kind, number: int) -> None:
+    def count(kind: FindingKind, number: int) -> None:
         counted[kind] = number
-        if len(counted) == len(Kind):
+        if len(counted) == len(FindingKind):
             looked.set()
 
-    async def find(reference: Reference) -> Runnable:
+    async def find(reference: ModelReference) -> PublishedModelVersion:
         raise ModelNotFound(str(reference))
 
-    watch = CatalogWatch(
+    watch = CatalogDriftMonitor(
         lambda: CATALOG, find, hours=lambda: 1e-6, today=lambda: TODAY, count=count
     )
     async with watch:
         await asyncio.wait_for(looked.wait(), 20)
     live = [each for each in CATALOG.models() if each.status.value == "live"]
-    assert counted[Kind.GONE] == len(live)
-    assert counted[Kind.BACK] == 0
+    assert counted[FindingKind.GONE] == len(live)
+    assert counted[FindingKind.BACK] == 0
 
 
 async def test_a_look_that_breaks_is_not_the_last() -> None:
@@ -232,12 +241,12 @@ async def test_a_look_that_breaks_is_not_the_last() -> None:
     looked = asyncio.Event()
     first = iter([True])
 
-    async def find(reference: Reference) -> Runnable:
+    async def find(reference: ModelReference) -> PublishedModelVersion:
         if next(first, False):
             raise ZeroDivisionError
         raise ModelNotFound(str(reference))
 
-    watch = CatalogWatch(
+    watch = CatalogDriftMonitor(
         lambda: CATALOG,
         find,
         hours=lambda: 1e-6,

@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 
 from mediagate_server.catalog.catalog import DEFAULTS, Catalog
-from mediagate_server.catalog.model import Model, ModelKind, Quality
-from mediagate_server.catalog.model_file import ModelFileError, read
-from mediagate_server.catalog.prices import Rate
+from mediagate_server.catalog.models.model import Model, ModelKind, Quality
+from mediagate_server.catalog.models.model_file import ModelFileError, read_models
+from mediagate_server.catalog.pricing.prices import PriceRate
 from mediagate_server.catalog.request import Modality
 
 SMALL = """
@@ -38,14 +38,14 @@ tiers = [{ rates = [{ metrics = ["image_output_count"], usd = "0.003", per = 1 }
 
 def test_a_model_is_read_as_written() -> None:
     """Facts arrive as facts, a price digit for digit."""
-    [model] = read("some.toml", SMALL)
+    [model] = read_models("some.toml", SMALL)
     assert isinstance(model, Model)
     assert (model.slug, model.kind, model.quality) == (
         "maker/small",
         ModelKind.OFFICIAL,
         Quality.ECONOMY,
     )
-    assert model.price.tiers[0].rates == (Rate(("image_output_count",), Decimal("0.003"), 1),)
+    assert model.price.tiers[0].rates == (PriceRate(("image_output_count",), Decimal("0.003"), 1),)
     assert model.inputs["steps"].max == 8
     assert model.map["steps"].targets == ("steps",)
 
@@ -68,7 +68,7 @@ source = "model page"
 tiers = []
 """
     )
-    small, large = read("some.toml", like)
+    small, large = read_models("some.toml", like)
     assert large.quality is Quality.PREMIUM
     assert large.aliases == ()
     assert large.inputs["steps"].max == 50
@@ -76,7 +76,7 @@ tiers = []
     assert large.map == small.map
     assert large.price.tiers == ()
     with pytest.raises(ModelFileError, match=r"some\.toml: maker/large: price"):
-        read("some.toml", like.split('[model.price]\nas_of = "2025"')[0])
+        read_models("some.toml", like.split('[model.price]\nas_of = "2025"')[0])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_mistake_is_named_by_file_model_and_field(old: str, new: str, complain
     """Nothing is guessed and nothing unknown is passed over."""
     assert old in SMALL
     with pytest.raises(ModelFileError) as wrong:
-        read("some.toml", SMALL.replace(old, new, 1))
+        read_models("some.toml", SMALL.replace(old, new, 1))
     text = str(wrong.value)
     assert text.startswith("some.toml: ")
     assert complaint in text
@@ -135,27 +135,27 @@ def test_a_mistake_is_named_by_file_model_and_field(old: str, new: str, complain
 def test_broken_toml_names_the_line() -> None:
     """A file that cannot be read at all."""
     with pytest.raises(ModelFileError, match=r"some\.toml: .*line 2"):
-        read("some.toml", "[[model]]\nslug = \n")
+        read_models("some.toml", "[[model]]\nslug = \n")
     with pytest.raises(ModelFileError, match="nothing but"):
-        read("some.toml", "[models]\n")
+        read_models("some.toml", "[models]\n")
 
 
 def test_a_likeness_must_come_before() -> None:
     """No search, no cycles."""
     with pytest.raises(ModelFileError, match="like: no model 'maker/none'"):
-        read("some.toml", '[[model]]\nslug = "maker/one"\nlike = "maker/none"\n')
+        read_models("some.toml", '[[model]]\nslug = "maker/one"\nlike = "maker/none"\n')
 
 
 def test_names_are_unique_and_references_lead_somewhere() -> None:
     """Two models of one name, a default that is none: the catalog does not come about."""
-    models = read("some.toml", SMALL)
+    models = read_models("some.toml", SMALL)
     with pytest.raises(ModelFileError, match="two models"):
         Catalog([*models, *models], defaults={})
     with pytest.raises(ModelFileError, match=r"defaults\.image_model: no image model"):
         Catalog(models, defaults={Modality.IMAGE: "large"})
     with pytest.raises(ModelFileError, match=r"defaults\.video_model: no video model"):
         Catalog(models, defaults={Modality.VIDEO: "small"})
-    [orphan] = read(
+    [orphan] = read_models(
         "some.toml",
         SMALL.replace("max_run = 60", "max_run = 60\nstatus = 'retired'\nsuccessor = 'a/b'"),
     )

@@ -5,10 +5,11 @@ from decimal import Decimal
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.model import ModelStatus
-from mediagate_server.catalog.model_file import ModelFileError
-from mediagate_server.catalog.plan import OutputKind, Plan, Substitution
-from mediagate_server.catalog.prices import Estimate, cost
+from mediagate_server.catalog.models.model import ModelStatus
+from mediagate_server.catalog.models.model_file import ModelFileError
+from mediagate_server.catalog.models.output_shape import OutputKind
+from mediagate_server.catalog.planning.plan import Plan, Substitution
+from mediagate_server.catalog.pricing.prices import Estimate, compute_cost
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Size, Value
 from mediagate_server.errors import (
     InvalidRequest,
@@ -16,11 +17,11 @@ from mediagate_server.errors import (
     MediagateError,
     ModelNotFound,
     ModelRetired,
-    NotBuilt,
+    NotImplementedYet,
     ParameterUnsupported,
     PriceUnknown,
 )
-from mediagate_server.replacing import replace
+from mediagate_server.structs import replace
 
 CATALOG = Catalog.load(draw_seed=lambda: 7)
 FRAME = MediaInput("https://example.com/a.png")
@@ -116,11 +117,13 @@ def test_videos_cost_by_length_and_tier(
 def test_the_held_price_remembers_what_was_sent() -> None:
     """Upstream reports only seconds: the tier is still the one that was ordered."""
     made = plan("video", "bytedance/seedance-1-pro", prompt="x", resolution="480p")
-    assert cost(made.price, {"video_output_duration_seconds": Decimal("5.0")}) == 150_000_000
-    assert cost(made.price, {"video_output_duration_seconds": 5, "resolution_target": "1080p"}) == (
-        750_000_000
+    assert (
+        compute_cost(made.price, {"video_output_duration_seconds": Decimal("5.0")}) == 150_000_000
     )
-    assert cost(made.price, {}) is None
+    assert compute_cost(
+        made.price, {"video_output_duration_seconds": 5, "resolution_target": "1080p"}
+    ) == (750_000_000)
+    assert compute_cost(made.price, {}) is None
 
 
 def test_sound_is_off_unless_asked_for() -> None:
@@ -273,8 +276,8 @@ def test_what_no_model_could_take_is_refused(name: str, value: Value) -> None:
 
 def test_more_outputs_than_one_run_makes_are_not_built() -> None:
     """Refused, never cut down; one is always fine, and native counts are native."""
-    assert refused(NotBuilt, "image", "flux-pro", prompt="x", count=2) == ["count"]
-    assert refused(NotBuilt, "image", "flux-dev", prompt="x", count=5) == ["count"]
+    assert refused(NotImplementedYet, "image", "flux-pro", prompt="x", count=2) == ["count"]
+    assert refused(NotImplementedYet, "image", "flux-dev", prompt="x", count=5) == ["count"]
     assert plan("image", "flux-pro", prompt="x", count=1).output_count == 1
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.any_model import plan_run
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.estimate import MOST_UNITS
-from mediagate_server.catalog.model import Model
-from mediagate_server.catalog.openapi import ModelSchema
-from mediagate_server.catalog.plan import Plan
-from mediagate_server.catalog.prices import MOST_NANOS
-from mediagate_server.catalog.published import Runnable
+from mediagate_server.catalog.models.model import Model
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.planning.run_any_model import plan_model_run
+from mediagate_server.catalog.pricing.cost_estimate import MAX_UNITS
+from mediagate_server.catalog.pricing.prices import MOST_NANOS
+from mediagate_server.catalog.published.model_registry import PublishedModelVersion
 from mediagate_server.catalog.request import Modality, ModelRequest, RunRequest
+from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import InvalidRequest
 
 LLAMA = "meta/meta-llama-3-70b-instruct"
@@ -57,13 +57,15 @@ PRICED = tuple(model for model in Catalog.load().models() if model.price.tiers)
 
 def run_of(model: Model, given: dict[str, Any]) -> Plan:
     """The plan of a run of it, by a schema that says nothing."""
-    runnable = Runnable(model.slug, model.target, model.slug, ModelSchema({}), is_official=True)
-    return plan_run(RunRequest(model.slug, given, {}, 600.0), runnable, model)
+    runnable = PublishedModelVersion(
+        model.slug, model.target, model.slug, ModelSchema({}), is_official=True
+    )
+    return plan_model_run(RunRequest(model.slug, given, {}, 600.0), runnable, model)
 
 
 def numbers_in(plan: Plan) -> Iterator[int]:
     """What is known of its cost."""
-    estimate = plan.whole
+    estimate = plan.total_estimate
     yield from (
         one for one in (estimate.low, estimate.expected, estimate.maximum) if one is not None
     )
@@ -96,7 +98,7 @@ def test_more_tokens_than_anything_holds_are_refused_by_name() -> None:
         run_of(model, {"prompt": "x", "max_tokens": int(9e15)})
     assert [one.field for one in refused.value.failure.violations] == ["input.max_tokens"]
     with pytest.raises(InvalidRequest, match="more than 1,000,000 dollars"):
-        run_of(model, {"prompt": "x", "max_tokens": MOST_UNITS})
+        run_of(model, {"prompt": "x", "max_tokens": MAX_UNITS})
     plan = run_of(model, {"prompt": "x", "max_tokens": 4_096})
     assert plan.estimate.maximum
 

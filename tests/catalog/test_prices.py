@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate_server.catalog import price_json
-from mediagate_server.catalog.prices import (
+from mediagate_server.catalog.pricing import prices
+from mediagate_server.catalog.pricing.prices import (
     Criterion,
+    PriceRate,
     PriceSchedule,
-    Rate,
     Scalar,
     Tier,
-    cost,
-    quantity,
+    compute_cost,
     to_nanos,
+    to_quantity,
 )
 
 AMOUNTS = st.integers(0, 10**15) | st.decimals(
     0, 10**12, allow_nan=False, allow_infinity=False, places=None
-).filter(lambda number: quantity(number) is not None)
+).filter(lambda number: to_quantity(number) is not None)
 PRICES = st.decimals(0, 1000, places=9, allow_nan=False, allow_infinity=False)
 PERS = st.sampled_from([1, 10, 1000, 10**6])
 NAMES = st.sampled_from(["tokens_in", "tokens_out", "seconds", "lines", "sound"])
@@ -39,7 +39,7 @@ def criteria(draw: st.DrawFn) -> Criterion:
 
 
 RATES = st.builds(
-    Rate, st.lists(NAMES, min_size=1, max_size=2, unique=True).map(tuple), PRICES, PERS
+    PriceRate, st.lists(NAMES, min_size=1, max_size=2, unique=True).map(tuple), PRICES, PERS
 )
 TIERS = st.builds(
     Tier,
@@ -56,14 +56,14 @@ SCHEDULES = st.builds(
 )
 
 
-def flat(*rates: Rate, **words: Scalar) -> PriceSchedule:
+def flat(*rates: PriceRate, **words: Scalar) -> PriceSchedule:
     """One tier that always holds."""
     return PriceSchedule((Tier(rates),), as_of="2026", source="model page", sent=words)
 
 
 def by_lines(lines: str, usd: str) -> Tier:
     """A price per second for one resolution."""
-    rate = Rate(("seconds",), Decimal(usd), 1)
+    rate = PriceRate(("seconds",), Decimal(usd), 1)
     return Tier((rate,), (Criterion("lines", equals=lines),))
 
 
@@ -72,10 +72,10 @@ def test_a_charge_is_the_exact_sum_rounded_half_up_once(
     parts: list[tuple[Decimal | int, Decimal, int]],
 ) -> None:
     """Against fractions, which cannot round."""
-    schedule = flat(*(Rate((f"m{n}",), usd, per) for n, (_, usd, per) in enumerate(parts)))
+    schedule = flat(*(PriceRate((f"m{n}",), usd, per) for n, (_, usd, per) in enumerate(parts)))
     metrics = {f"m{n}": amount for n, (amount, _, _) in enumerate(parts)}
     exact = sum(Fraction(amount) * Fraction(usd) / per for amount, usd, per in parts)
-    assert cost(schedule, metrics) == floor(exact * 10**9 + Fraction(1, 2))
+    assert compute_cost(schedule, metrics) == floor(exact * 10**9 + Fraction(1, 2))
 
 
 @given(
@@ -88,21 +88,21 @@ def test_whole_numbers_at_whole_nanos_cost_what_fractions_say(
 ) -> None:
     """Their way is another one, up to where an amount is none any more."""
     rates = [
-        Rate((f"m{n}",), Decimal(nanos * per).scaleb(-9), per)
+        PriceRate((f"m{n}",), Decimal(nanos * per).scaleb(-9), per)
         for n, (_, nanos, per) in enumerate(parts)
     ]
     metrics = {f"m{n}": amount for n, (amount, _, _) in enumerate(parts)}
     billed = all(amount < 10**60 for amount in metrics.values())
     exact = sum(amount * nanos for amount, nanos, _ in parts)
-    assert cost(flat(*rates), metrics) == (exact if billed else None)
+    assert compute_cost(flat(*rates), metrics) == (exact if billed else None)
 
 
 def test_half_a_nano_rounds_up_and_parts_are_not_rounded() -> None:
     """Two halves make one nano, not two."""
-    half = Rate(("m",), Decimal("0.0000000005"), 1)
-    assert cost(flat(half), {"m": 1}) == 1
-    assert cost(flat(half, half), {"m": 1}) == 1
-    assert cost(flat(half), {"m": Decimal("0.999")}) == 0
+    half = PriceRate(("m",), Decimal("0.0000000005"), 1)
+    assert compute_cost(flat(half), {"m": 1}) == 1
+    assert compute_cost(flat(half, half), {"m": 1}) == 1
+    assert compute_cost(flat(half), {"m": Decimal("0.999")}) == 0
 
 
 @given(SCHEDULES, st.dictionaries(NAMES, SELECTORS, max_size=5), st.none() | st.integers(0, 9))
@@ -110,9 +110,9 @@ def test_a_cost_is_unknown_or_a_whole_number_that_is_not_negative(
     schedule: PriceSchedule, metrics: dict[str, Scalar], outputs: int | None
 ) -> None:
     """Never a fraction, never a float, and the same each time."""
-    amount = cost(schedule, metrics, outputs=outputs)
+    amount = compute_cost(schedule, metrics, outputs=outputs)
     assert amount is None or (type(amount) is int and amount >= 0)
-    assert amount == cost(schedule, metrics, outputs=outputs)
+    assert amount == compute_cost(schedule, metrics, outputs=outputs)
 
 
 @given(SCHEDULES, st.dictionaries(NAMES, SELECTORS, max_size=5))
@@ -120,19 +120,19 @@ def test_a_stored_price_settles_the_same(
     schedule: PriceSchedule, metrics: dict[str, Scalar]
 ) -> None:
     """Written and read back it is equal, digit for digit."""
-    text = price_json.dumps(schedule)
-    again = price_json.loads(text)
+    text = prices.dump_price(schedule)
+    again = prices.load_price(text)
     assert again == schedule
-    assert price_json.dumps(again) == text
-    assert cost(again, metrics) == cost(schedule, metrics)
+    assert prices.dump_price(again) == text
+    assert compute_cost(again, metrics) == compute_cost(schedule, metrics)
 
 
 @given(AMOUNTS.map(Decimal), AMOUNTS.map(Decimal))
 def test_more_use_never_costs_less(one: Decimal, other: Decimal) -> None:
     """A charge grows with the metric."""
-    schedule = flat(Rate(("m",), Decimal("0.65"), 10**6))
+    schedule = flat(PriceRate(("m",), Decimal("0.65"), 10**6))
     low, high = sorted([one, other])
-    cheap, dear = cost(schedule, {"m": low}), cost(schedule, {"m": high})
+    cheap, dear = compute_cost(schedule, {"m": low}), compute_cost(schedule, {"m": high})
     assert cheap is not None
     assert dear is not None
     assert cheap <= dear
@@ -140,12 +140,12 @@ def test_more_use_never_costs_less(one: Decimal, other: Decimal) -> None:
 
 def test_unknown_is_not_zero() -> None:
     """No price, no metric, or a metric that is no amount: None; a metric of zero costs zero."""
-    rates = flat(Rate(("a",), Decimal(1), 1), Rate(("b",), Decimal(1), 1))
-    assert cost(PriceSchedule((), "", ""), {"a": 1}) is None
-    assert cost(rates, {"a": 1}) is None
-    assert cost(rates, {}) is None
-    assert cost(rates, {"a": 1, "b": 0}) == 10**9
-    assert cost(rates, {"a": 0, "b": 0}) == 0
+    rates = flat(PriceRate(("a",), Decimal(1), 1), PriceRate(("b",), Decimal(1), 1))
+    assert compute_cost(PriceSchedule((), "", ""), {"a": 1}) is None
+    assert compute_cost(rates, {"a": 1}) is None
+    assert compute_cost(rates, {}) is None
+    assert compute_cost(rates, {"a": 1, "b": 0}) == 10**9
+    assert compute_cost(rates, {"a": 0, "b": 0}) == 0
 
 
 @pytest.mark.parametrize(
@@ -154,61 +154,63 @@ def test_unknown_is_not_zero() -> None:
 )
 def test_garbage_is_no_amount(garbage: Scalar) -> None:
     """Upstream may send anything: it makes the cost unknown, not wrong, and nothing breaks."""
-    assert cost(flat(Rate(("m",), Decimal(1), 1)), {"m": garbage}) is None
+    assert compute_cost(flat(PriceRate(("m",), Decimal(1), 1)), {"m": garbage}) is None
 
 
 def test_a_float_is_a_bug() -> None:
     """A float has lost digits already."""
     with pytest.raises(TypeError):
-        cost(flat(Rate(("m",), Decimal(1), 1)), {"m": 0.1})  # type: ignore[dict-item]
+        compute_cost(flat(PriceRate(("m",), Decimal(1), 1)), {"m": 0.1})  # type: ignore[dict-item]
 
 
 def test_the_first_present_spelling_counts() -> None:
     """Two spellings of one metric are charged once, the newer one first."""
-    schedule = flat(Rate(("new", "old"), Decimal(1), 1))
-    assert cost(schedule, {"old": 3}) == 3 * 10**9
-    assert cost(schedule, {"old": 3, "new": 2}) == 2 * 10**9
-    assert cost(schedule, {"old": 3, "new": "many"}) is None
+    schedule = flat(PriceRate(("new", "old"), Decimal(1), 1))
+    assert compute_cost(schedule, {"old": 3}) == 3 * 10**9
+    assert compute_cost(schedule, {"old": 3, "new": 2}) == 2 * 10**9
+    assert compute_cost(schedule, {"old": 3, "new": "many"}) is None
 
 
 def test_delivered_outputs_count_only_where_the_price_says_so() -> None:
     """Our own count comes last, only where named, and upstream cannot forge it."""
-    named = flat(Rate(("image_output_count", "output_count"), Decimal("0.04"), 1))
-    unnamed = flat(Rate(("image_output_count",), Decimal("0.04"), 1))
-    assert cost(named, {}, outputs=3) == 120_000_000
-    assert cost(named, {"image_output_count": 2}, outputs=3) == 80_000_000
-    assert cost(named, {}) is None
-    assert cost(named, {"output_count": 9}) is None
-    assert cost(named, {"output_count": 9}, outputs=3) == 120_000_000
-    assert cost(unnamed, {}, outputs=3) is None
+    named = flat(PriceRate(("image_output_count", "output_count"), Decimal("0.04"), 1))
+    unnamed = flat(PriceRate(("image_output_count",), Decimal("0.04"), 1))
+    assert compute_cost(named, {}, outputs=3) == 120_000_000
+    assert compute_cost(named, {"image_output_count": 2}, outputs=3) == 80_000_000
+    assert compute_cost(named, {}) is None
+    assert compute_cost(named, {"output_count": 9}) is None
+    assert compute_cost(named, {"output_count": 9}, outputs=3) == 120_000_000
+    assert compute_cost(unnamed, {}, outputs=3) is None
 
 
 def test_tiers_are_chosen_by_what_upstream_reports_before_what_was_sent() -> None:
     """What was sent stands in only where upstream is silent."""
     tiers = (by_lines("480p", "0.03"), by_lines("1080p", "0.15"))
     schedule = PriceSchedule(tiers, "2026", "model page", sent={"lines": "480p"})
-    assert cost(schedule, {"seconds": 5}) == 150_000_000
-    assert cost(schedule, {"seconds": 5, "lines": "1080P"}) == 750_000_000
+    assert compute_cost(schedule, {"seconds": 5}) == 150_000_000
+    assert compute_cost(schedule, {"seconds": 5, "lines": "1080P"}) == 750_000_000
 
 
 def test_the_dearest_tier_stands_in_where_none_holds() -> None:
     """A resolution that is not on the list is not sold at the lowest price."""
     tiers = (by_lines("480p", "0.03"), by_lines("1080p", "0.15"), by_lines("720p", "0.06"))
     schedule = PriceSchedule(tiers, "2026", "model page")
-    assert cost(schedule, {"seconds": 2, "lines": "4k"}) == 300_000_000
-    assert cost(schedule, {"seconds": 2}) == 300_000_000
-    other = Tier((Rate(("frames",), Decimal(9), 1),), (Criterion("lines", equals="8k"),))
+    assert compute_cost(schedule, {"seconds": 2, "lines": "4k"}) == 300_000_000
+    assert compute_cost(schedule, {"seconds": 2}) == 300_000_000
+    other = Tier((PriceRate(("frames",), Decimal(9), 1),), (Criterion("lines", equals="8k"),))
     partly = PriceSchedule((*tiers, other), "2026", "model page")
-    assert cost(partly, {"seconds": 2, "lines": "4k"}) is None, "a tier that cannot be compared"
+    assert compute_cost(partly, {"seconds": 2, "lines": "4k"}) is None, (
+        "a tier that cannot be compared"
+    )
 
 
 def test_what_was_sent_is_never_charged_for() -> None:
     """A length that was sent chooses a tier, but only a reported length is paid."""
-    rate = Rate(("seconds",), Decimal(1), 1)
+    rate = PriceRate(("seconds",), Decimal(1), 1)
     tier = Tier((rate,), (Criterion("seconds", over=Decimal(0), up_to=Decimal(6)),))
     schedule = PriceSchedule((tier,), "2026", "model page", sent={"seconds": 5})
-    assert cost(schedule, {}) is None
-    assert cost(schedule, {"seconds": 6}) == 6 * 10**9
+    assert compute_cost(schedule, {}) is None
+    assert compute_cost(schedule, {"seconds": 6}) == 6 * 10**9
 
 
 @pytest.mark.parametrize(
@@ -233,14 +235,14 @@ def test_switches_select_as_words() -> None:
 def test_a_price_is_for_a_power_of_ten(per: int) -> None:
     """Anything else could not be divided exactly."""
     with pytest.raises(ValueError, match="power of ten"):
-        Rate(("m",), Decimal(1), per)
+        PriceRate(("m",), Decimal(1), per)
 
 
 @pytest.mark.parametrize("usd", ["-1", "NaN", "Infinity"])
 def test_a_price_is_an_amount(usd: str) -> None:
     """Not negative, not endless."""
     with pytest.raises(ValueError, match="usd"):
-        Rate(("m",), Decimal(usd), 1)
+        PriceRate(("m",), Decimal(usd), 1)
 
 
 @given(st.decimals(0, 10**9, places=12, allow_nan=False, allow_infinity=False))

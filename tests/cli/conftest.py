@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mediagate_cli.commands import app
-from tests.client.gate import Gate, open_gate
+from mediagate_cli.app import app
+from tests.client.scripted_server import ScriptedServer, open_gate
 
 Mediagate = Callable[..., Result]
 """Runs `mediagate ARGUMENTS…` in an empty folder; `input` is its stdin."""
@@ -18,17 +18,17 @@ FILE = b"\x89PNG\r\n\x1a\n" + bytes(1192)
 
 
 @pytest.fixture
-def scripted() -> Iterator[Gate]:
+def scripted_server() -> Iterator[ScriptedServer]:
     with open_gate() as gate:
         yield gate
 
 
 @pytest.fixture
 def mediagate(
-    scripted: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scripted_server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEDIAGATE_TARGET", scripted.target)
+    monkeypatch.setenv("MEDIAGATE_TARGET", scripted_server.target)
     monkeypatch.delenv("MEDIAGATE_API_KEY", raising=False)
 
     def run(*arguments: str, input: str | None = None) -> Result:  # noqa: A002 - typer's own name

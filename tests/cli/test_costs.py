@@ -12,9 +12,9 @@ import pytest
 from mediagate.v1.models_pb2 import ListModelsResponse
 from mediagate.v1.usage_pb2 import GetUsageResponse, UsageTotal
 from mediagate_client import Client
-from tests.client.gate import Gate
-from tests.gate import running_gate
-from tests.sandboxes import AT_ONCE, UNLIMITED, running_sandbox
+from tests.client.scripted_server import ScriptedServer
+from tests.sandbox_process import AT_ONCE, UNLIMITED, running_sandbox
+from tests.server_process import running_server
 
 from .conftest import Mediagate
 
@@ -30,7 +30,7 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[
             "MEDIAGATE_UPSTREAM_URL": sandbox.url,
             "REPLICATE_API_TOKEN": "r8_test",
         }
-        with running_gate(folder, **environment) as gate, Client(gate.address) as client:
+        with running_server(folder, **environment) as gate, Client(gate.address) as client:
             for team in ("a", "b", "b"):
                 client.generate_image("a lighthouse", model="flux-dev", labels={"team": team})
             client.generate_text("Why?", model="claude")
@@ -223,7 +223,9 @@ def test_a_month_comes_from_the_file_or_the_command_line(
     assert costs("compare", "-", "--month", month, input=text).exit_code == 0
 
 
-def test_what_is_unknown_and_assumed_is_apart(scripted: Gate, mediagate: Mediagate) -> None:
+def test_what_is_unknown_and_assumed_is_apart(
+    scripted_server: ScriptedServer, mediagate: Mediagate
+) -> None:
     """In the totals, and beside an invoice."""
     totals = [
         UsageTotal(model="a/b", price_date="2026-10-07", charges=1, settled_usd_nanos=10**9),
@@ -231,8 +233,8 @@ def test_what_is_unknown_and_assumed_is_apart(scripted: Gate, mediagate: Mediaga
         UsageTotal(model="c/d", price_date="2026", charges=1, assumed_usd_nanos=5 * 10**9),
     ]
     for _ in range(2):
-        scripted.plays("GetUsage", GetUsageResponse(totals=totals))
-    scripted.plays("ListModels", ListModelsResponse())
+        scripted_server.plays("GetUsage", GetUsageResponse(totals=totals))
+    scripted_server.plays("ListModels", ListModelsResponse())
     done = mediagate("costs", "--all-tenants", "--by", "price")
     assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -244,5 +246,5 @@ def test_what_is_unknown_and_assumed_is_apart(scripted: Gate, mediagate: Mediaga
     rows = [line.split() for line in found.stdout.splitlines()]
     assert ["a/b", "$1.00", "2", "$2.00", "+50.00", "%", "differs"] in rows
     assert ["c/d", "$5.00", "$5.00", "$6.00", "+16.67", "%", "differs"] in rows
-    first, second = scripted.asked("GetUsage")
+    first, second = scripted_server.asked("GetUsage")
     assert first.filter.tenant == second.filter.tenant == "*"

@@ -15,11 +15,11 @@ from mediagate.v1.generation_pb2 import Generation, TextOutput
 from mediagate.v1.generations_pb2 import GetGenerationResponse
 from mediagate.v1.modality_pb2 import QUALITY_ECONOMY, QUALITY_PREMIUM
 from mediagate.v1.models_pb2 import ListModelsResponse, Model, ModelParameter
-from mediagate_cli.choosing import choose, makes_wav, takes, takes_pixels
-from tests.client.gate import Gate as Scripted
-from tests.client.statuses import status
-from tests.client.texts import told
-from tests.gate import Gate
+from mediagate_cli.model_choice import choose_model, makes_wav, takes, takes_pixels
+from tests.client.rpc_statuses import status
+from tests.client.scripted_server import ScriptedServer as Scripted
+from tests.client.stream_events import told
+from tests.server_process import ServerProcess
 
 from .conftest import Mediagate
 
@@ -57,9 +57,9 @@ def check_files(folder: Path) -> None:
 
 @pytest.mark.needs_gate
 @pytest.mark.timeout(180)
-def test_a_tour_of_a_running_gate(gate: Gate, tmp_path: Path) -> None:
+def test_a_tour_of_a_running_gate(server_process: ServerProcess, tmp_path: Path) -> None:
     """A text, a picture of that size, a video and a sound of that length, and a table of costs."""
-    done = demo(gate.address, tmp_path)
+    done = demo(server_process.address, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "starting one" not in done.stderr
     check_files(tmp_path / "out")
@@ -86,23 +86,25 @@ def test_a_tour_with_a_gate_of_its_own(tmp_path: Path) -> None:
     check_files(tmp_path / "out")
 
 
-def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted: Scripted) -> None:
+def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted_server: Scripted) -> None:
     """A young gate gets a shorter tour; what fails for another reason counts."""
     made = Generation(
         id="gen-1", model="meta/llama", text=TextOutput(text="ok"), cost=Cost(usd_nanos=1)
     )
-    scripted.plays("StreamText", told(["ok"]))
-    scripted.plays("GetGeneration", GetGenerationResponse(generation=made))
-    scripted.plays("ListModels", ListModelsResponse())
-    scripted.plays("GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
-    scripted.plays("GenerateVideo", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
-    scripted.plays("CheckSafety", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
-    scripted.plays("GenerateAudio", status(C.FAILED_PRECONDITION, "PRICE_UNKNOWN", "no price"))
+    scripted_server.plays("StreamText", told(["ok"]))
+    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=made))
+    scripted_server.plays("ListModels", ListModelsResponse())
+    scripted_server.plays("GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
+    scripted_server.plays("GenerateVideo", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
+    scripted_server.plays("CheckSafety", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
+    scripted_server.plays(
+        "GenerateAudio", status(C.FAILED_PRECONDITION, "PRICE_UNKNOWN", "no price")
+    )
     done = mediagate("demo")
     assert done.exit_code == 1
     assert done.stdout.count("left out: this gate does not do it yet") == 3
     assert "no price (PRICE_UNKNOWN)" in done.stdout
-    [audio] = scripted.asked("GenerateAudio")
+    [audio] = scripted_server.asked("GenerateAudio")
     assert audio.options.max_cost_usd_nanos == 1_000_000_000
 
 
@@ -118,9 +120,12 @@ def test_the_model_that_makes_it_exactly_is_chosen() -> None:
     cheap = model("z/cheap", ModelParameter(parameter="duration"), quality=QUALITY_ECONOMY)
     retired = Model(slug="a/gone", status=Model.STATUS_RETIRED, parameters=ranged.parameters)
     for seconds, chosen in ((5, "a/listed"), (6, "b/ranged"), (10, "a/listed"), (11, "")):
-        found = choose([listed, ranged, retired], lambda m, s=seconds: takes(m, "duration", s))  # type: ignore[misc]
+        found = choose_model(
+            [listed, ranged, retired],
+            lambda m, s=seconds: takes(m, "duration", s),  # type: ignore[misc]
+        )
         assert found == chosen
-    assert choose([dear, cheap], lambda m: takes(m, "duration", 60)) == "z/cheap"
+    assert choose_model([dear, cheap], lambda m: takes(m, "duration", 60)) == "z/cheap"
 
 
 def test_a_size_in_pixels_is_not_a_shape() -> None:

@@ -12,9 +12,9 @@ import pytest
 from mediagate.v1.generations_pb2 import WatchGenerationResponse
 from mediagate.v1.image_pb2 import GenerateImageResponse
 from mediagate.v1.text_pb2 import StreamTextResponse
-from tests.client.gate import Gate, Held
-from tests.client.generations import RUNNING
-from tests.client.texts import delta, started
+from tests.client.sample_generations import RUNNING
+from tests.client.scripted_server import HeldCall, ScriptedServer
+from tests.client.stream_events import delta, started
 
 Process = subprocess.Popen[bytes]
 SECONDS = 30
@@ -26,7 +26,7 @@ HEARS_CTRL_C = (
 
 
 @pytest.fixture
-def start(scripted: Gate, tmp_path: Path) -> Iterator[Callable[..., Process]]:
+def start(scripted_server: ScriptedServer, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts `mediagate ARGUMENTS…` as a process of its own."""
     running: list[Process] = []
 
@@ -34,7 +34,7 @@ def start(scripted: Gate, tmp_path: Path) -> Iterator[Callable[..., Process]]:
         process = subprocess.Popen(
             [sys.executable, "-c", HEARS_CTRL_C, *arguments],
             cwd=tmp_path,
-            env={**os.environ, "MEDIAGATE_TARGET": scripted.target},
+            env={**os.environ, "MEDIAGATE_TARGET": scripted_server.target},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -48,14 +48,16 @@ def start(scripted: Gate, tmp_path: Path) -> Iterator[Callable[..., Process]]:
         process.communicate()
 
 
-def test_ctrl_c_cancels_a_text(start: Callable[..., Process], scripted: Gate) -> None:
+def test_ctrl_c_cancels_a_text(
+    start: Callable[..., Process], scripted_server: ScriptedServer
+) -> None:
     """The gate is told by name; what came stays on the screen; the number is 130."""
-    scripted.plays("StreamText", started(), delta("so far", 6), Held())
+    scripted_server.plays("StreamText", started(), delta("so far", 6), HeldCall())
     process = start("text", "Why?")
     assert process.stdout is not None
     assert process.stdout.read(6) == b"so far"
     process.send_signal(signal.SIGINT)
-    assert scripted.cancelled.get(timeout=SECONDS) == "gen-1"
+    assert scripted_server.cancelled.get(timeout=SECONDS) == "gen-1"
     _, said = process.communicate(timeout=SECONDS)
     assert said.decode().endswith("mediagate: interrupted\n")
     assert b"Traceback" not in said
@@ -63,41 +65,45 @@ def test_ctrl_c_cancels_a_text(start: Callable[..., Process], scripted: Gate) ->
 
 
 def test_ctrl_c_cancels_a_picture(
-    start: Callable[..., Process], scripted: Gate, tmp_path: Path
+    start: Callable[..., Process], scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
     """While it is followed its id is known, so it ends at once and nothing is saved."""
 
-    def watched(_request: object) -> Held:
+    def watched(_request: object) -> HeldCall:
         process.send_signal(signal.SIGINT)
-        return Held()
+        return HeldCall()
 
-    scripted.plays("GenerateImage", GenerateImageResponse(generation=RUNNING))
+    scripted_server.plays("GenerateImage", GenerateImageResponse(generation=RUNNING))
     first = WatchGenerationResponse(generation=RUNNING, sequence=1)
-    scripted.plays("WatchGeneration", first, watched)
+    scripted_server.plays("WatchGeneration", first, watched)
     process = start("image", "cat")
-    assert scripted.cancelled.get(timeout=SECONDS) == "gen-1"
+    assert scripted_server.cancelled.get(timeout=SECONDS) == "gen-1"
     out, said = process.communicate(timeout=SECONDS)
     assert (out, said) == (b"", "cancelling …\nmediagate: interrupted\n".encode())
     assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_before_anything_is_accepted(start: Callable[..., Process], scripted: Gate) -> None:
+def test_ctrl_c_before_anything_is_accepted(
+    start: Callable[..., Process], scripted_server: ScriptedServer
+) -> None:
     """The rpc ends; there is no id to cancel, the gate sees its caller leave."""
 
-    def reached(_request: object) -> Held:
+    def reached(_request: object) -> HeldCall:
         process.send_signal(signal.SIGINT)
-        return Held()
+        return HeldCall()
 
-    scripted.plays("GenerateImage", reached)
+    scripted_server.plays("GenerateImage", reached)
     process = start("image", "cat")
-    assert scripted.left.get(timeout=SECONDS) == "GenerateImage"
+    assert scripted_server.left.get(timeout=SECONDS) == "GenerateImage"
     process.communicate(timeout=SECONDS)
     assert process.returncode == 130
-    assert scripted.cancelled.empty()
+    assert scripted_server.cancelled.empty()
 
 
-def test_a_reader_that_has_enough_cancels(start: Callable[..., Process], scripted: Gate) -> None:
+def test_a_reader_that_has_enough_cancels(
+    start: Callable[..., Process], scripted_server: ScriptedServer
+) -> None:
     """`mediagate text … | head` stops paying when head stops reading."""
 
     def more_after_closing(_request: object) -> StreamTextResponse:
@@ -106,9 +112,11 @@ def test_a_reader_that_has_enough_cancels(start: Callable[..., Process], scripte
         process.stdout.close()
         return delta("more\n", 12)
 
-    scripted.plays("StreamText", started(), delta("so far\n", 7), more_after_closing, Held())
+    scripted_server.plays(
+        "StreamText", started(), delta("so far\n", 7), more_after_closing, HeldCall()
+    )
     process = start("text", "Why?")
-    assert scripted.cancelled.get(timeout=SECONDS) == "gen-1"
+    assert scripted_server.cancelled.get(timeout=SECONDS) == "gen-1"
     assert process.stderr is not None
     assert process.stderr.read().count(b"Traceback") == 0
     assert process.wait(SECONDS) == 1

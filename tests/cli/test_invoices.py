@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate.v1.usage_pb2 import UsageTotal
-from mediagate_cli.differences import Difference, Verdict, compare
-from mediagate_cli.invoices import Amount, InvoiceError, read_invoice
+from mediagate_cli.invoice_comparison import ComparisonVerdict, Difference, compare_invoice
+from mediagate_cli.invoices import InvoiceAmount, InvoiceError, read_invoice
 
 names = st.from_regex(r"[a-z][a-z0-9.-]{0,9}/[a-z][a-z0-9.-]{0,9}", fullmatch=True)
 sums = st.decimals("-1000000", "1000000", places=4)
@@ -26,8 +26,8 @@ def total(nanos: int, model: str = "a/b") -> UsageTotal:
 def only(nanos: int | None, usd: str | None, tolerance: Decimal = HALF) -> Difference:
     """The comparison of one model, without rounding."""
     totals = [] if nanos is None else [total(nanos)]
-    amounts = {} if usd is None else {"a/b": Amount(Decimal(usd) * 10**9, Decimal(0))}
-    (found,) = compare(totals, amounts, tolerance, {})
+    amounts = {} if usd is None else {"a/b": InvoiceAmount(Decimal(usd) * 10**9, Decimal(0))}
+    (found,) = compare_invoice(totals, amounts, tolerance, {})
     return found
 
 
@@ -45,7 +45,7 @@ def test_what_is_written_is_read(lines: list[tuple[str, Decimal]], form: str) ->
     assert read.amounts.keys() == {model for model, _ in lines}
     for model, amount in read.amounts.items():
         mine = [usd for name, usd in lines if name == model]
-        assert amount == Amount(sum(mine, Decimal(0)) * 10**9, Decimal(len(mine) * 50_000))
+        assert amount == InvoiceAmount(sum(mine, Decimal(0)) * 10**9, Decimal(len(mine) * 50_000))
 
 
 @given(st.lists(sums.map(float), min_size=1))
@@ -61,8 +61,8 @@ def test_rounding_hides_half_a_cent_a_line_and_no_more(amounts: list[float]) -> 
 def test_what_was_not_billed_at_all_differs(lines: list[object]) -> None:
     """Zero does not agree with what the ledger has, be it written with one place or with none."""
     text = json.dumps([{"model": "a/b", "amount_usd": usd} for usd in lines])
-    (found,) = compare([total(15_000_000)], read_invoice(text).amounts, HALF, {})
-    assert found.verdict is Verdict.DIFFERS
+    (found,) = compare_invoice([total(15_000_000)], read_invoice(text).amounts, HALF, {})
+    assert found.verdict is ComparisonVerdict.DIFFERS
 
 
 def test_a_spreadsheets_file_is_read() -> None:
@@ -70,7 +70,7 @@ def test_a_spreadsheets_file_is_read() -> None:
     text = '\ufeffmodel,month,amount_usd\r\n"A/b:123",2026-10,-12.5\r\n\r\na/b,2026-10,0.123\r\n'
     read = read_invoice(text)
     assert read.month == "2026-10"
-    assert read.amounts == {"a/b": Amount(Decimal(-12_377_000_000), Decimal(5_500_000))}
+    assert read.amounts == {"a/b": InvoiceAmount(Decimal(-12_377_000_000), Decimal(5_500_000))}
 
 
 @pytest.mark.parametrize(
@@ -141,27 +141,27 @@ def test_numbers_of_json_are_read_to_the_last_digit() -> None:
 
 def test_up_to_the_tolerance_they_agree() -> None:
     """Half a percent of the larger of the two, to the nano-dollar, either way."""
-    assert only(10**12, "1005.025125628").verdict is Verdict.AGREES
-    assert only(10**12, "1005.025125629").verdict is Verdict.DIFFERS
-    assert only(10**12, "995").verdict is Verdict.AGREES
-    assert only(10**12, "994.999999999").verdict is Verdict.DIFFERS
-    assert only(1, "0.000000002", Decimal(0)).verdict is Verdict.DIFFERS
-    assert only(0, "0").verdict is Verdict.AGREES
+    assert only(10**12, "1005.025125628").verdict is ComparisonVerdict.AGREES
+    assert only(10**12, "1005.025125629").verdict is ComparisonVerdict.DIFFERS
+    assert only(10**12, "995").verdict is ComparisonVerdict.AGREES
+    assert only(10**12, "994.999999999").verdict is ComparisonVerdict.DIFFERS
+    assert only(1, "0.000000002", Decimal(0)).verdict is ComparisonVerdict.DIFFERS
+    assert only(0, "0").verdict is ComparisonVerdict.AGREES
 
 
 def test_what_rounding_does_is_no_difference() -> None:
     """A line of two places is true to half a cent, and not to more."""
-    for usd, verdict in (("0.01", Verdict.AGREES), ("0.02", Verdict.DIFFERS)):
+    for usd, verdict in (("0.01", ComparisonVerdict.AGREES), ("0.02", ComparisonVerdict.DIFFERS)):
         amounts = read_invoice(f"model,amount_usd\na/b,{usd}\n").amounts
-        (found,) = compare([total(12_000_000)], amounts, HALF, {})
+        (found,) = compare_invoice([total(12_000_000)], amounts, HALF, {})
         assert found.verdict is verdict
 
 
 def test_what_only_one_side_has() -> None:
     """Is said."""
-    assert only(5, None).verdict is Verdict.NOT_ON_INVOICE
+    assert only(5, None).verdict is ComparisonVerdict.NOT_ON_INVOICE
     foreign = only(None, "3")
-    assert foreign.verdict is Verdict.NOT_IN_LEDGER
+    assert foreign.verdict is ComparisonVerdict.NOT_IN_LEDGER
     assert foreign.ledger == 0
     assert foreign.percent == Decimal(100)
 
@@ -174,11 +174,13 @@ def test_every_planted_drift_is_found_and_nothing_else(
     drifted = data.draw(st.sets(st.sampled_from(sorted(ledger))))
     totals = [total(nanos, f"{model}:v1") for model, nanos in ledger.items()]
     invoice = {
-        model: Amount(Decimal(nanos) * (Decimal("1.01") if model in drifted else 1), Decimal(0))
+        model: InvoiceAmount(
+            Decimal(nanos) * (Decimal("1.01") if model in drifted else 1), Decimal(0)
+        )
         for model, nanos in ledger.items()
     }
-    found = compare(totals, invoice, HALF, {})
-    assert {one.model for one in found if one.verdict is Verdict.DIFFERS} == drifted
+    found = compare_invoice(totals, invoice, HALF, {})
+    assert {one.model for one in found if one.verdict is ComparisonVerdict.DIFFERS} == drifted
     sizes = [abs(one.nanos) for one in found]
     assert sizes == sorted(sizes, reverse=True)
 
@@ -188,8 +190,10 @@ def test_lines_under_slug_and_alias_are_added_up() -> None:
     text = "model,amount_usd\nSDXL,1.00\nacme/sdxl:77,2.000\nacme/SDXL,0.5\na/b,1\nunheard,1\n"
     totals = [total(3_500_000_000, "acme/sdxl"), total(1_000_000_000)]
     aliases = {"sdxl": "acme/sdxl", "a/b": "acme/sdxl"}
-    found = {one.model: one for one in compare(totals, read_invoice(text).amounts, HALF, aliases)}
+    found = {
+        one.model: one for one in compare_invoice(totals, read_invoice(text).amounts, HALF, aliases)
+    }
     assert found.keys() == {"acme/sdxl", "a/b", "unheard"}
-    assert found["acme/sdxl"].verdict is found["a/b"].verdict is Verdict.AGREES
+    assert found["acme/sdxl"].verdict is found["a/b"].verdict is ComparisonVerdict.AGREES
     assert found["acme/sdxl"].invoice == 3_500_000_000
-    assert found["unheard"].verdict is Verdict.NOT_IN_LEDGER
+    assert found["unheard"].verdict is ComparisonVerdict.NOT_IN_LEDGER

@@ -9,7 +9,7 @@ from mediagate.v1.usage_pb2 import (
     ReconciliationCounts,
     ReconciliationPass,
 )
-from tests.client.gate import Gate
+from tests.client.scripted_server import ScriptedServer
 
 from .conftest import Mediagate
 
@@ -37,9 +37,9 @@ def found() -> GetReconciliationResponse:
     return made
 
 
-def test_as_a_table(scripted: Gate, mediagate: Mediagate) -> None:
+def test_as_a_table(scripted_server: ScriptedServer, mediagate: Mediagate) -> None:
     """Cases to stdout, sums to people; of the last day."""
-    scripted.plays("GetReconciliation", found())
+    scripted_server.plays("GetReconciliation", found())
     done = mediagate("reconcile")
     assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -47,15 +47,15 @@ def test_as_a_table(scripted: Gate, mediagate: Mediagate) -> None:
     assert rows[2][:6] == ["cost", "p2", "c/d", "gen_1", "$0.025", "$0.05"]
     assert "2026-11-24 12:00:00 UTC, read 7 predictions: 5 matched" in done.stderr
     assert "40 matched, 0 missing upstream, 1 not ours, 1 of another cost" in done.stderr
-    [asked] = scripted.asked("GetReconciliation")
+    [asked] = scripted_server.asked("GetReconciliation")
     since = datetime.now(UTC) - asked.start_time.ToDatetime(UTC)
     assert timedelta(hours=23) < since < timedelta(hours=25)
 
 
-def test_for_programs(scripted: Gate, mediagate: Mediagate) -> None:
+def test_for_programs(scripted_server: ScriptedServer, mediagate: Mediagate) -> None:
     """JSON, and a number at the end where that is asked for."""
     for response in (found(), GetReconciliationResponse()):
-        scripted.plays("GetReconciliation", response)
+        scripted_server.plays("GetReconciliation", response)
     done = mediagate("reconcile", "--json", "--check", "--hours", "1")
     assert done.exit_code == 1
     assert json.loads(done.stdout)["counts"] == {

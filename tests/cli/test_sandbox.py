@@ -9,7 +9,7 @@ import pytest
 from mediagate_cli.sandbox import Bill, Door, Faults, Runs
 from mediagate_sandbox.faults.actions import ACTIONS, ENDPOINTS
 from mediagate_sandbox.settings import SandboxSettings
-from tests.sandboxes import running_sandbox
+from tests.sandbox_process import running_sandbox
 
 from .conftest import Mediagate
 

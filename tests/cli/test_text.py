@@ -6,11 +6,11 @@ import grpc
 import pytest
 
 from mediagate.v1.generations_pb2 import GetGenerationResponse
-from tests.client.gate import Gate
-from tests.client.generations import DONE
-from tests.client.statuses import status
-from tests.client.texts import delta, started, told
-from tests.client.texts import status as queued
+from tests.client.rpc_statuses import status
+from tests.client.sample_generations import DONE
+from tests.client.scripted_server import ScriptedServer
+from tests.client.stream_events import delta, started, told
+from tests.client.stream_events import status as queued
 
 from .conftest import Mediagate
 
@@ -18,19 +18,21 @@ C = grpc.StatusCode
 
 
 def test_the_answer_is_on_stdout_and_the_bill_on_stderr(
-    mediagate: Mediagate, scripted: Gate
+    mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """So that the answer can be piped on as it is."""
-    scripted.plays("StreamText", told(["It ", "scatters."]))
+    scripted_server.plays("StreamText", told(["It ", "scatters."]))
     done = mediagate("text", "Why is the sky blue?")
     assert done.exit_code == 0, done.output
     assert done.stdout == "It scatters.\n"
     assert done.stderr == "gen-1: meta/llama, 3 tokens, $0.000012 settled\n"
 
 
-def test_every_option_finds_its_field(mediagate: Mediagate, scripted: Gate) -> None:
+def test_every_option_finds_its_field(
+    mediagate: Mediagate, scripted_server: ScriptedServer
+) -> None:
     """What is typed is what is asked, and nothing that was not typed."""
-    scripted.plays("StreamText", told(["ok"]))
+    scripted_server.plays("StreamText", told(["ok"]))
     done = mediagate(
         *("text", "-", "--model", "claude", "--quality", "premium", "--system", "Be brief."),
         *("--max-tokens", "9", "--temperature", "0", "--top-p", "0.5", "--seed", "0"),
@@ -40,7 +42,7 @@ def test_every_option_finds_its_field(mediagate: Mediagate, scripted: Gate) -> N
         input="From stdin\n",
     )
     assert done.exit_code == 0, done.output
-    [heard] = scripted.heard
+    [heard] = scripted_server.heard
     sent = heard.request
     assert (sent.prompt, sent.system_prompt) == ("From stdin", "Be brief.")
     assert (sent.max_output_tokens, sent.top_p, sent.reasoning_effort) == (9, 0.5, 3)
@@ -56,16 +58,18 @@ def test_every_option_finds_its_field(mediagate: Mediagate, scripted: Gate) -> N
     assert heard.metadata["authorization"] == "Bearer k-9"
 
 
-def test_a_place_in_the_queue_is_told(mediagate: Mediagate, scripted: Gate) -> None:
+def test_a_place_in_the_queue_is_told(
+    mediagate: Mediagate, scripted_server: ScriptedServer
+) -> None:
     """Somebody who waits sees that it goes on."""
-    scripted.plays("StreamText", started(), queued(3), list(told(["ok"]))[1:])
+    scripted_server.plays("StreamText", started(), queued(3), list(told(["ok"]))[1:])
     assert "waiting at place 3\n" in mediagate("text", "Why?").stderr
 
 
-def test_json_is_the_generation(mediagate: Mediagate, scripted: Gate) -> None:
+def test_json_is_the_generation(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
     """For programs: one document with the contract's own field names, nothing beside it."""
-    scripted.plays("StreamText", told(["because"]))
-    scripted.plays("GetGeneration", GetGenerationResponse(generation=DONE))
+    scripted_server.plays("StreamText", told(["because"]))
+    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=DONE))
     done = mediagate("text", "Why?", "--json")
     made = json.loads(done.stdout)
     assert made["generation"]["text"]["text"] == "because"
@@ -101,10 +105,10 @@ def test_json_is_the_generation(mediagate: Mediagate, scripted: Gate) -> None:
     ],
 )
 def test_a_failure_is_one_line_and_a_number(
-    mediagate: Mediagate, scripted: Gate, made: object, code: int, line: str
+    mediagate: Mediagate, scripted_server: ScriptedServer, made: object, code: int, line: str
 ) -> None:
     """What, why in a word, which field; 1 where nothing began, 3 where it failed."""
-    scripted.plays("StreamText", made)  # type: ignore[arg-type]
+    scripted_server.plays("StreamText", made)  # type: ignore[arg-type]
     done = mediagate("text", "Why?")
     assert done.exit_code == code
     assert done.stderr.endswith(line)
@@ -112,9 +116,11 @@ def test_a_failure_is_one_line_and_a_number(
     assert done.stdout == ""
 
 
-def test_what_came_before_a_failure_stays(mediagate: Mediagate, scripted: Gate) -> None:
+def test_what_came_before_a_failure_stays(
+    mediagate: Mediagate, scripted_server: ScriptedServer
+) -> None:
     """Half an answer is shown, and not mistaken for a whole one."""
-    scripted.plays(
+    scripted_server.plays(
         "StreamText", started(), delta("so far", 6), status(C.FAILED_PRECONDITION, "RUN_FAILED")
     )
     done = mediagate("text", "Why?")
@@ -142,8 +148,8 @@ def test_nobody_there(mediagate: Mediagate) -> None:
     ],
 )
 def test_a_wrong_command_line_is_refused_as_such(
-    mediagate: Mediagate, scripted: Gate, wrong: list[str]
+    mediagate: Mediagate, scripted_server: ScriptedServer, wrong: list[str]
 ) -> None:
     """Exit code 2, and nothing sent."""
     assert mediagate(*wrong).exit_code == 2
-    assert scripted.heard == []
+    assert scripted_server.heard == []

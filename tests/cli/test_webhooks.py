@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.callbacks.signing import secret_text
-from mediagate_server.store.outbox import Places
+from mediagate_server.store.outbox import DeliverySlots
 from mediagate_server.store.sqlite import SqliteStore
-from tests.callbacks.ended import told
-from tests.gate import MEDIAGATE, free_ports, running_gate
-from tests.store.samples import NOON
+from mediagate_server.webhooks.http_client import format_secret
+from tests.server_process import MEDIAGATE, free_ports, running_server
+from tests.store.records import NOON
+from tests.webhooks.ended_generations import told
 
 
 def run(target: str, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -32,14 +32,14 @@ async def test_what_an_admin_does(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     async with SqliteStore(tmp_path / "data") as store:
         await told(store, "a", f"http://127.0.0.1:{port}/")
-        (callback,) = await store.outbox.due(NOON, Places(1, 0, 1), not_ids=(), not_hosts=())
-        await store.outbox.failed(callback, None)
-        (drawn,) = await store.outbox.secrets("local", NOON)
-    with running_gate(tmp_path) as gate:
+        (callback,) = await store.outbox.due(NOON, DeliverySlots(1, 0, 1), not_ids=(), not_hosts=())
+        await store.outbox.mark_failed(callback, None)
+        (drawn,) = await store.outbox.get_or_create_secrets("local", NOON)
+    with running_server(tmp_path) as gate:
         shown = run(gate.address, "rotate-secret")
-        assert (shown.returncode, shown.stdout.strip()) == (0, secret_text(drawn))
+        assert (shown.returncode, shown.stdout.strip()) == (0, format_secret(drawn))
         again = run(gate.address, "rotate-secret", "local", "--json")
-        assert json.loads(again.stdout)["secret"] != secret_text(drawn)
+        assert json.loads(again.stdout)["secret"] != format_secret(drawn)
         listed = run(gate.address, "list")
         assert "evt_a" in listed.stdout
         assert "gen_a" in listed.stdout

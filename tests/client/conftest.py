@@ -6,24 +6,24 @@ import pytest
 
 from mediagate_client import AsyncClient, Client, RetryPolicy
 
-from .gate import Gate, open_gate
+from .scripted_server import ScriptedServer, open_gate
 
 HASTY = RetryPolicy(initial_delay=0.001, max_delay=0.002)
 
 
 @pytest.fixture
-def scripted() -> Iterator[Gate]:
+def scripted_server() -> Iterator[ScriptedServer]:
     with open_gate() as scripted:
         yield scripted
 
 
 @pytest.fixture
-def client(scripted: Gate) -> Iterator[Client]:
-    with Client(scripted.target, api_key="k-1", retry=HASTY) as client:
+def client(scripted_server: ScriptedServer) -> Iterator[Client]:
+    with Client(scripted_server.target, api_key="k-1", retry=HASTY) as client:
         yield client
 
 
 @pytest.fixture
-async def async_client(scripted: Gate) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(scripted.target, api_key="k-1", retry=HASTY) as client:
+async def async_client(scripted_server: ScriptedServer) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(scripted_server.target, api_key="k-1", retry=HASTY) as client:
         yield client

@@ -31,20 +31,20 @@ from mediagate_client import (
     user,
 )
 
-from .gate import Gate, Held
-from .generations import CANCELLED, DONE, FAILED, RUNNING
-from .statuses import status
-from .texts import completed, delta, started, told
-from .texts import status as queued
+from .rpc_statuses import status
+from .sample_generations import CANCELLED, DONE, FAILED, RUNNING
+from .scripted_server import HeldCall, ScriptedServer
+from .stream_events import completed, delta, started, told
+from .stream_events import status as queued
 
 C = grpc.StatusCode
 CUT = status(C.UNAVAILABLE, message="Socket closed")
 
 
-async def test_a_text_streams(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_a_text_streams(async_client: AsyncClient, scripted_server: ScriptedServer) -> None:
     """Pieces as they come, the queue before, the cost after."""
     places: list[int] = []
-    scripted.plays(
+    scripted_server.plays(
         "StreamText", started(), queued(2), delta("The ", 4), delta("sky", 7), completed(7)
     )
     stream = async_client.stream_text(
@@ -56,7 +56,7 @@ async def test_a_text_streams(async_client: AsyncClient, scripted: Gate) -> None
     assert places == [2]
     assert stream.cost is not None
     assert stream.cost.usd_nanos == 12_000
-    [heard] = scripted.heard
+    [heard] = scripted_server.heard
     assert heard.request.messages[0].parts[0].text == "Why?"
     assert str(uuid.UUID(heard.request.request_id)) == stream.request_id
     assert heard.request.options.disconnect_grace.seconds == 15
@@ -64,36 +64,36 @@ async def test_a_text_streams(async_client: AsyncClient, scripted: Gate) -> None
 
 
 async def test_a_text_resumes_after_its_last_piece(
-    async_client: AsyncClient, scripted: Gate
+    async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
     """Cut twice, told once."""
     pieces = ["one ", "two ", "three"]
-    scripted.plays("StreamText", list(told(pieces))[:3], CUT)
-    scripted.plays("StreamText", status(C.UNAVAILABLE, "DRAINING"))
-    scripted.plays("StreamText", told(pieces, after=8))
+    scripted_server.plays("StreamText", list(told(pieces))[:3], CUT)
+    scripted_server.plays("StreamText", status(C.UNAVAILABLE, "DRAINING"))
+    scripted_server.plays("StreamText", told(pieces, after=8))
     assert await async_client.stream_text("Count").read() == "one two three"
-    sent = scripted.asked("StreamText")
+    sent = scripted_server.asked("StreamText")
     assert [request.after_sequence for request in sent] == [0, 8, 8]
     assert len({request.request_id for request in sent}) == 1
 
 
 async def test_a_text_without_completion_is_no_success(
-    async_client: AsyncClient, scripted: Gate
+    async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
     """As many connections as are tried that end well without `completed` are one failure."""
     tries = RetryPolicy().attempts_once_answered
     for _ in range(tries):
-        scripted.plays("StreamText", started())
+        scripted_server.plays("StreamText", started())
     with pytest.raises(Unavailable):
         await async_client.stream_text("Why?").read()
-    assert len(scripted.heard) == tries
+    assert len(scripted_server.heard) == tries
 
 
 async def test_cancelling_the_reader_cancels_the_generation(
-    async_client: AsyncClient, scripted: Gate
+    async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
     """A task that is cancelled in mid-stream tells the gate, then ends as cancelled."""
-    scripted.plays("StreamText", started(), delta("so", 2), Held())
+    scripted_server.plays("StreamText", started(), delta("so", 2), HeldCall())
     stream = async_client.stream_text("Why?")
     assert await anext(stream) == "so"
     reader = asyncio.create_task(anext(stream))
@@ -101,22 +101,26 @@ async def test_cancelling_the_reader_cancels_the_generation(
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    assert await asyncio.to_thread(scripted.cancelled.get, timeout=20) == "gen-1"
-    assert await asyncio.to_thread(scripted.left.get, timeout=20) == "StreamText"
+    assert await asyncio.to_thread(scripted_server.cancelled.get, timeout=20) == "gen-1"
+    assert await asyncio.to_thread(scripted_server.left.get, timeout=20) == "StreamText"
 
 
-async def test_leaving_a_text_cancels_it(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_leaving_a_text_cancels_it(
+    async_client: AsyncClient, scripted_server: ScriptedServer
+) -> None:
     """So does leaving its block."""
-    scripted.plays("StreamText", started(), delta("so", 2), Held())
+    scripted_server.plays("StreamText", started(), delta("so", 2), HeldCall())
     async with async_client.stream_text("Why?") as stream:
         assert await anext(stream) == "so"
-    assert await asyncio.to_thread(scripted.cancelled.get, timeout=20) == "gen-1"
+    assert await asyncio.to_thread(scripted_server.cancelled.get, timeout=20) == "gen-1"
     assert [piece async for piece in stream] == []
 
 
-async def test_another_task_may_close_a_text(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_another_task_may_close_a_text(
+    async_client: AsyncClient, scripted_server: ScriptedServer
+) -> None:
     """A reader that waits for a piece ends quietly, not as cancelled."""
-    scripted.plays("StreamText", started(), delta("so", 2), Held())
+    scripted_server.plays("StreamText", started(), delta("so", 2), HeldCall())
     stream = async_client.stream_text("Why?")
     assert await anext(stream) == "so"
     async with asyncio.TaskGroup() as group:
@@ -124,58 +128,66 @@ async def test_another_task_may_close_a_text(async_client: AsyncClient, scripted
         await asyncio.sleep(0)
         group.create_task(stream.aclose())
     assert rest.result() == ""
-    assert scripted.cancelled.get_nowait() == "gen-1"
+    assert scripted_server.cancelled.get_nowait() == "gen-1"
 
 
-async def test_a_complete_text_cancels_nothing(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_a_complete_text_cancels_nothing(
+    async_client: AsyncClient, scripted_server: ScriptedServer
+) -> None:
     """Closing after the end is free."""
-    scripted.plays("StreamText", told(["ok"]))
+    scripted_server.plays("StreamText", told(["ok"]))
     async with async_client.stream_text("Why?") as stream:
         assert await stream.read() == "ok"
-    assert scripted.cancelled.empty()
+    assert scripted_server.cancelled.empty()
 
 
 async def test_cancelling_a_paid_call_ends_its_rpc(
-    async_client: AsyncClient, scripted: Gate
+    async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
     """The gate sees the caller leave; the rest is up to its grace."""
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def hold(_request: object) -> Held:
+    def hold(_request: object) -> HeldCall:
         loop.call_soon_threadsafe(reached.set)
-        return Held()
+        return HeldCall()
 
-    scripted.plays("GenerateImage", hold)
+    scripted_server.plays("GenerateImage", hold)
     asked = asyncio.create_task(async_client.generate_image("a cat"))
     await reached.wait()
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
-    assert await asyncio.to_thread(scripted.left.get, timeout=20) == "GenerateImage"
+    assert await asyncio.to_thread(scripted_server.left.get, timeout=20) == "GenerateImage"
 
 
-async def test_a_paid_call_survives_a_cut(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_a_paid_call_survives_a_cut(
+    async_client: AsyncClient, scripted_server: ScriptedServer
+) -> None:
     """Sent again under the same request_id, after the pause that the gate asked for."""
-    scripted.plays("GenerateText", CUT)
-    scripted.plays("GenerateText", status(C.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_after=0.001))
-    scripted.plays("GenerateText", GenerateTextResponse(generation=DONE))
+    scripted_server.plays("GenerateText", CUT)
+    scripted_server.plays(
+        "GenerateText", status(C.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_after=0.001)
+    )
+    scripted_server.plays("GenerateText", GenerateTextResponse(generation=DONE))
     assert await async_client.generate_text("Why?") == DONE
-    first, second, third = scripted.asked("GenerateText")
+    first, second, third = scripted_server.asked("GenerateText")
     assert first == second == third
 
 
-async def test_each_kind_of_medium(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_each_kind_of_medium(
+    async_client: AsyncClient, scripted_server: ScriptedServer
+) -> None:
     """Fields by the contract's names, with the options among them."""
-    scripted.plays("GenerateImage", GenerateImageResponse(generation=DONE))
-    scripted.plays("GenerateVideo", GenerateVideoResponse(generation=RUNNING))
-    scripted.plays("GenerateAudio", GenerateAudioResponse(generation=DONE))
+    scripted_server.plays("GenerateImage", GenerateImageResponse(generation=DONE))
+    scripted_server.plays("GenerateVideo", GenerateVideoResponse(generation=RUNNING))
+    scripted_server.plays("GenerateAudio", GenerateAudioResponse(generation=DONE))
     await async_client.generate_image("a cat", size=(512, 256), output_format="png", count=2)
     await async_client.generate_video("waves", duration=5, resolution="720p", wait=0)
     await async_client.generate_audio(text="Good morning", kind="speech", max_cost_usd_nanos=0)
-    [image] = scripted.asked("GenerateImage")
-    [video] = scripted.asked("GenerateVideo")
-    [audio] = scripted.asked("GenerateAudio")
+    [image] = scripted_server.asked("GenerateImage")
+    [video] = scripted_server.asked("GenerateVideo")
+    [audio] = scripted_server.asked("GenerateAudio")
     assert (image.size.width, image.size.height, image.count) == (512, 256, 2)
     assert (video.duration.seconds, video.resolution) == (5, "720p")
     assert video.HasField("wait")
@@ -183,44 +195,51 @@ async def test_each_kind_of_medium(async_client: AsyncClient, scripted: Gate) ->
     assert audio.options.HasField("max_cost_usd_nanos")
 
 
-async def test_waiting_and_watching(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_waiting_and_watching(
+    async_client: AsyncClient, scripted_server: ScriptedServer
+) -> None:
     """Both go on after a cut, and end at the terminal state."""
-    scripted.plays("WaitGeneration", status(C.UNAVAILABLE, "DRAINING"))
-    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=DONE))
+    scripted_server.plays("WaitGeneration", status(C.UNAVAILABLE, "DRAINING"))
+    scripted_server.plays("WaitGeneration", WaitGenerationResponse(generation=DONE))
     assert await async_client.wait("gen-1") == DONE
-    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=RUNNING, sequence=3), CUT)
-    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=FAILED, sequence=9))
+    scripted_server.plays(
+        "WatchGeneration", WatchGenerationResponse(generation=RUNNING, sequence=3), CUT
+    )
+    scripted_server.plays("WatchGeneration", WatchGenerationResponse(generation=FAILED, sequence=9))
     assert [change async for change in async_client.watch("gen-1")] == [RUNNING, FAILED]
-    assert [request.after_sequence for request in scripted.asked("WatchGeneration")] == [0, 3]
-    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=FAILED))
+    assert [request.after_sequence for request in scripted_server.asked("WatchGeneration")] == [
+        0,
+        3,
+    ]
+    scripted_server.plays("WaitGeneration", WaitGenerationResponse(generation=FAILED))
     with pytest.raises(RunFailed):
         await async_client.wait("gen-1")
-    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=RUNNING))
+    scripted_server.plays("WaitGeneration", WaitGenerationResponse(generation=RUNNING))
     assert await async_client.wait("gen-1", wait=0) == RUNNING
 
 
-async def test_lists_and_models(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_lists_and_models(async_client: AsyncClient, scripted_server: ScriptedServer) -> None:
     """All pages, and single things."""
     page = ListGenerationsResponse(generations=[RUNNING], next_page_token="2")
-    scripted.plays("ListGenerations", page)
-    scripted.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
+    scripted_server.plays("ListGenerations", page)
+    scripted_server.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
     assert [found async for found in async_client.list(labels={"team": "a"})] == [RUNNING, DONE]
-    scripted.plays(
+    scripted_server.plays(
         "ListModels", ListModelsResponse(models=[Model(slug="a/b")], next_page_token="n")
     )
-    scripted.plays("ListModels", ListModelsResponse(models=[Model(slug="c/d")]))
+    scripted_server.plays("ListModels", ListModelsResponse(models=[Model(slug="c/d")]))
     assert [model.slug for model in await async_client.models()] == ["a/b", "c/d"]
-    scripted.plays("GetModel", GetModelResponse(model=Model(slug="a/b")))
+    scripted_server.plays("GetModel", GetModelResponse(model=Model(slug="a/b")))
     assert (await async_client.model("b")).slug == "a/b"
-    scripted.plays("GetGeneration", GetGenerationResponse(generation=DONE))
+    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=DONE))
     assert await async_client.get("gen-1") == DONE
     assert (await async_client.cancel("gen-1")).state == CANCELLED.state
-    scripted.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
+    scripted_server.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
     assert (await async_client.plan(GenerateImageRequest(prompt="x"))).model == "a/b"
 
 
 async def test_what_can_be_seen_to_be_wrong_is_not_sent(
-    async_client: AsyncClient, scripted: Gate, tmp_path: Path
+    async_client: AsyncClient, scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
     """Too large, contradictory or unreadable: refused here, the field named."""
     with pytest.raises(RequestTooLarge):
@@ -237,12 +256,14 @@ async def test_what_can_be_seen_to_be_wrong_is_not_sent(
         "first_frame",
         "aspect_ratio",
     ]
-    assert scripted.heard == []
+    assert scripted_server.heard == []
 
 
-async def test_a_deadline_passes(async_client: AsyncClient, scripted: Gate) -> None:
+async def test_a_deadline_passes(
+    async_client: AsyncClient, scripted_server: ScriptedServer
+) -> None:
     """rpc_timeout ends a stream that a gate does not feed; it can be gone on with."""
-    scripted.plays("StreamText", started(), Held())
+    scripted_server.plays("StreamText", started(), HeldCall())
     with pytest.raises(DeadlineExceeded) as raised:
         await async_client.stream_text("Why?", rpc_timeout=0.05).read()
     assert raised.value.generation is None

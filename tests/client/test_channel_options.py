@@ -16,13 +16,13 @@ from mediagate.v1.generations_pb2 import GetGenerationRequest, GetGenerationResp
 from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate.v1.text_pb2 import GenerateTextRequest
 from mediagate.v1.text_pb2_grpc import TextServiceStub
-from mediagate_client.channel import OWN_CONNECTION, channel_options
-from tests.inbound.http2 import ACK, GOAWAY, PING, SETTINGS
-from tests.inbound.test_grpc_options import user_timeouts
+from mediagate_client.channel import SEPARATE_CONNECTION, channel_options
+from tests.api.http2_peer import ACK, GOAWAY, PING, SETTINGS
+from tests.api.test_grpc_server import user_timeouts
 
-from .gate import Gate
-from .generations import DONE
-from .statuses import status
+from .rpc_statuses import status
+from .sample_generations import DONE
+from .scripted_server import ScriptedServer
 
 C = grpc.StatusCode
 _PREFACE = 24
@@ -108,12 +108,12 @@ def connected(target: str, **quick: Any) -> grpc.aio.Channel:
     """A channel with our options, some of them quicker; it connects without a call."""
     given = {f"grpc.{name.replace('__', '.')}": value for name, value in quick.items()}
     assert set(given) <= set(dict(channel_options()))
-    channel = grpc.aio.insecure_channel(target, channel_options({**OWN_CONNECTION, **given}))
+    channel = grpc.aio.insecure_channel(target, channel_options({**SEPARATE_CONNECTION, **given}))
     channel.get_state(try_to_connect=True)
     return channel
 
 
-@pytest.mark.parametrize("name", [*dict(channel_options()), *OWN_CONNECTION])
+@pytest.mark.parametrize("name", [*dict(channel_options()), *SEPARATE_CONNECTION])
 def test_grpc_knows_the_option(name: str) -> None:
     """One that is misspelt is ignored in silence."""
     assert name.encode() + b"\0" in Path(cygrpc.__file__).read_bytes()
@@ -181,38 +181,42 @@ async def test_a_gate_that_is_started_anew_is_soon_found(server: Server) -> None
 
 
 @pytest.fixture
-def channel(scripted: Gate) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(scripted.target, channel_options()) as channel:
+def channel(scripted_server: ScriptedServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(scripted_server.target, channel_options()) as channel:
         yield channel
 
 
-def test_the_channel_itself_sends_nothing_again(channel: grpc.Channel, scripted: Gate) -> None:
+def test_the_channel_itself_sends_nothing_again(
+    channel: grpc.Channel, scripted_server: ScriptedServer
+) -> None:
     """This client does, by its own rule; with gRPC's there would be five times as many."""
-    scripted.plays("GetGeneration", status(C.UNAVAILABLE, "DRAINING"))
-    scripted.plays("GetGeneration", GetGenerationResponse(generation=DONE))
+    scripted_server.plays("GetGeneration", status(C.UNAVAILABLE, "DRAINING"))
+    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=DONE))
     with pytest.raises(grpc.RpcError) as raised:
         GenerationServiceStub(channel).GetGeneration(GetGenerationRequest(id="x"), timeout=20)
     assert raised.value.code() is C.UNAVAILABLE
-    again = [("grpc.enable_retries", 1), *OWN_CONNECTION.items()]
+    again = [("grpc.enable_retries", 1), *SEPARATE_CONNECTION.items()]
     options = channel_options(dict(again))
-    scripted.plays("GetGeneration", status(C.UNAVAILABLE, "DRAINING"))
-    with grpc.insecure_channel(scripted.target, options) as retrying:
+    scripted_server.plays("GetGeneration", status(C.UNAVAILABLE, "DRAINING"))
+    with grpc.insecure_channel(scripted_server.target, options) as retrying:
         found = GenerationServiceStub(retrying).GetGeneration(
             GetGenerationRequest(id="x"), timeout=20
         )
     assert found.generation == DONE
 
 
-def test_messages_are_bounded_both_ways(channel: grpc.Channel, scripted: Gate) -> None:
+def test_messages_are_bounded_both_ways(
+    channel: grpc.Channel, scripted_server: ScriptedServer
+) -> None:
     """By what a gate takes; nothing larger is sent, nothing larger is read."""
     large = "x" * (4 * 1024 * 1024)
     with pytest.raises(grpc.RpcError) as raised:
         TextServiceStub(channel).GenerateText(GenerateTextRequest(prompt=large), timeout=20)
     assert raised.value.code() is C.RESOURCE_EXHAUSTED
-    assert not scripted.heard
+    assert not scripted_server.heard
     answer = GetGenerationResponse(generation=DONE)
     answer.generation.text.text = large
-    scripted.plays("GetGeneration", answer)
+    scripted_server.plays("GetGeneration", answer)
     with pytest.raises(grpc.RpcError) as raised:
         GenerationServiceStub(channel).GetGeneration(GetGenerationRequest(id="x"), timeout=20)
     assert raised.value.code() is C.RESOURCE_EXHAUSTED

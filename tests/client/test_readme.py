@@ -31,14 +31,14 @@ from mediagate.v1.usage_pb2 import (
 from mediagate.v1.verdict_pb2 import SafetyCategory, SafetyVerdict
 from mediagate.v1.video_pb2 import GenerateVideoResponse
 from mediagate_client import Client
-from mediagate_server.callbacks.signing import signed_headers
+from mediagate_server.webhooks.http_client import signed_headers
 
-from .gate import Gate
-from .generations import DONE
-from .statuses import status
-from .test_failures import C
-from .test_inputs import PNG
-from .texts import told
+from .rpc_statuses import status
+from .sample_generations import DONE
+from .scripted_server import ScriptedServer
+from .stream_events import told
+from .test_error_mapping import C
+from .test_request_conversion import PNG
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
 TEXT, MEDIA, OFFERS, SPENT, ASYNCIO, WEBHOOKS, ERRORS = re.findall(
@@ -47,20 +47,22 @@ TEXT, MEDIA, OFFERS, SPENT, ASYNCIO, WEBHOOKS, ERRORS = re.findall(
 FILE = "http://127.0.0.1:1/file"
 
 
-def run(example: str, scripted: Gate) -> None:
+def run(example: str, scripted: ScriptedServer) -> None:
     here = example.replace("Client()", f"Client({scripted.target!r})")
     assert here != example
     exec(compile(here, str(README), "exec"), {"__name__": "example"})  # noqa: S102 - our own page
 
 
-def test_text(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The first example streams a text and prints its cost."""
-    scripted.plays("StreamText", told(["It ", "scatters."]))
-    run(TEXT, scripted)
+    scripted_server.plays("StreamText", told(["It ", "scatters."]))
+    run(TEXT, scripted_server)
     assert capsys.readouterr().out == "It scatters.\nmeta/llama: 0.000012 USD\n"
 
 
-def test_media(scripted: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_media(
+    scripted_server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The second makes a picture and hands it on to a video."""
     saved: list[str] = []
 
@@ -73,16 +75,16 @@ def test_media(scripted: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     succeeded = Generation.STATE_SUCCEEDED
     picture = Generation(id="g-1", state=succeeded, images=ImageOutput(images=[Media(uri=FILE)]))
     video = Generation(id="g-2", state=succeeded, video=VideoOutput(video=Media(uri=FILE)))
-    scripted.plays("GenerateImage", GenerateImageResponse(generation=picture))
-    scripted.plays("GenerateVideo", GenerateVideoResponse(generation=Generation(id="g-2")))
-    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=video, sequence=1))
-    run(MEDIA, scripted)
+    scripted_server.plays("GenerateImage", GenerateImageResponse(generation=picture))
+    scripted_server.plays("GenerateVideo", GenerateVideoResponse(generation=Generation(id="g-2")))
+    scripted_server.plays("WatchGeneration", WatchGenerationResponse(generation=video, sequence=1))
+    run(MEDIA, scripted_server)
     assert saved == ["lighthouse.png", "waves.mp4"]
-    assert scripted.asked("GenerateVideo")[0].first_frame.output.generation_id == "g-1"
+    assert scripted_server.asked("GenerateVideo")[0].first_frame.output.generation_id == "g-1"
 
 
 def test_offers(
-    scripted: Gate,
+    scripted_server: ScriptedServer,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -95,10 +97,12 @@ def test_offers(
     judged = Generation(state=succeeded, safety=SafetyVerdict(categories=[harm]))
     answer = Generation(state=succeeded, text=TextOutput(text='{"capital": "Paris"}'))
     raw = RawOutput(value=Value(string_value="media:0"), media=[Media(uri=FILE)])
-    scripted.plays("CheckSafety", CheckSafetyResponse(generation=judged))
-    scripted.plays("GenerateText", GenerateTextResponse(generation=answer))
-    scripted.plays("RunModel", RunModelResponse(generation=Generation(state=succeeded, raw=raw)))
-    scripted.plays(
+    scripted_server.plays("CheckSafety", CheckSafetyResponse(generation=judged))
+    scripted_server.plays("GenerateText", GenerateTextResponse(generation=answer))
+    scripted_server.plays(
+        "RunModel", RunModelResponse(generation=Generation(state=succeeded, raw=raw))
+    )
+    scripted_server.plays(
         "StreamModel",
         StreamModelResponse(started=TextStarted(generation_id="g-1")),
         StreamModelResponse(sequence=3, delta=TextDelta(text="It.")),
@@ -106,38 +110,38 @@ def test_offers(
             completed=ModelCompleted(generation=Generation(cost=Cost(usd_nanos=7)))
         ),
     )
-    run(OFFERS, scripted)
+    run(OFFERS, scripted_server)
     expected = f"['Indiscriminate Weapons']\nParis\nmedia:0 {FILE}\nIt.7\n"
     assert capsys.readouterr().out == expected
-    [sent] = scripted.asked("RunModel")
+    [sent] = scripted_server.asked("RunModel")
     assert sent.media["image"].media[0].inline.data == PNG
 
 
-def test_spent(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_spent(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     """What was spent, added up and one by one."""
     total = UsageTotal(day="2026-11-24", model="a/b", settled_usd_nanos=7, unknown_charges=1)
     charge = Charge(generation_id="g-1", cost=Cost(usd_nanos=7))
-    scripted.plays("GetUsage", GetUsageResponse(totals=[total]))
-    scripted.plays("ListCharges", ListChargesResponse(charges=[charge]))
-    run(SPENT, scripted)
+    scripted_server.plays("GetUsage", GetUsageResponse(totals=[total]))
+    scripted_server.plays("ListCharges", ListChargesResponse(charges=[charge]))
+    run(SPENT, scripted_server)
     assert capsys.readouterr().out == "2026-11-24 a/b 7 1\ng-1 7\n"
-    [asked] = scripted.asked("ListCharges")
+    [asked] = scripted_server.asked("ListCharges")
     assert asked.filter.labels == {"team": "a"}
 
 
-def test_asyncio(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_asyncio(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The next does it with asyncio."""
-    scripted.plays("StreamText", told(["Elbe"]))
-    scripted.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
-    run(ASYNCIO, scripted)
+    scripted_server.plays("StreamText", told(["Elbe"]))
+    scripted_server.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
+    run(ASYNCIO, scripted_server)
     assert capsys.readouterr().out == "Elbegen-1 \n"
 
 
-def test_errors(scripted: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The last shows what was wrong."""
     refusal = status(C.INVALID_ARGUMENT, "INVALID_REQUEST", fields=["temperature"])
-    scripted.plays("GenerateText", refusal)
-    run(ERRORS, scripted)
+    scripted_server.plays("GenerateText", refusal)
+    run(ERRORS, scripted_server)
     assert capsys.readouterr().out == "['temperature']\n"
 
 

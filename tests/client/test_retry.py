@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mediagate_client.error_mapping import from_status
 from mediagate_client.errors import DeadlineExceeded, MediagateError
-from mediagate_client.failures import from_status
 from mediagate_client.retry import Deadline, Retries, RetryPolicy, may_retry
 
-from .statuses import status
+from .rpc_statuses import status
 
 C = grpc.StatusCode
 DOWN = from_status(status(C.UNAVAILABLE, "DRAINING"))
 
 
-class Clock:
+class FakeMonotonicClock:
     def __init__(self) -> None:
         self.now = 100.0
 
@@ -25,8 +25,8 @@ class Clock:
 
 def retries(
     policy: RetryPolicy, *, seconds: float | None = None, draw: float = 0.0
-) -> tuple[Retries, Clock]:
-    clock = Clock()
+) -> tuple[Retries, FakeMonotonicClock]:
+    clock = FakeMonotonicClock()
     return Retries(policy, Deadline.after(seconds, clock), lambda: draw), clock
 
 
@@ -108,7 +108,7 @@ def test_only_what_can_pass_is_tried_again(failure: MediagateError, expected: bo
 
 def test_a_deadline_that_passed_is_an_error() -> None:
     """GRPC would take a negative timeout for a call that has none left."""
-    clock = Clock()
+    clock = FakeMonotonicClock()
     deadline = Deadline.after(5, clock)
     assert deadline.remaining() == 5
     clock.now += 5

@@ -29,25 +29,25 @@ from mediagate_client import (
     Unavailable,
 )
 
-from .gate import Gate, Held
-from .generations import CANCELLED, DONE, FAILED, RUNNING
-from .statuses import status
-from .texts import delta, started, told
+from .rpc_statuses import status
+from .sample_generations import CANCELLED, DONE, FAILED, RUNNING
+from .scripted_server import HeldCall, ScriptedServer
+from .stream_events import delta, started, told
 
 C = grpc.StatusCode
 CUT = status(C.UNAVAILABLE, message="Socket closed")
 
 
-def test_a_text_streams(client: Client, scripted: Gate) -> None:
+def test_a_text_streams(client: Client, scripted_server: ScriptedServer) -> None:
     """Pieces as they come, the cost at the end, and every field where it belongs."""
-    scripted.plays("StreamText", told(["The ", "sky"]))
+    scripted_server.plays("StreamText", told(["The ", "sky"]))
     stream = client.stream_text(
         "Why?", model="llama-70b", temperature=0.0, seed=0, labels={"team": "a"}, timeout=30
     )
     assert [str(piece) for piece in stream] == ["The ", "sky"]
     assert stream.completed is not None
     assert stream.completed.cost.usd_nanos == 12_000
-    [heard] = scripted.heard
+    [heard] = scripted_server.heard
     assert heard.request.prompt == "Why?"
     assert heard.request.HasField("temperature")
     assert heard.request.HasField("seed")
@@ -61,67 +61,71 @@ def test_a_text_streams(client: Client, scripted: Gate) -> None:
     assert 30 < heard.seconds <= 90
 
 
-def test_a_cut_text_is_whole(client: Client, scripted: Gate) -> None:
+def test_a_cut_text_is_whole(client: Client, scripted_server: ScriptedServer) -> None:
     """Cut before the first word and in the middle, yet every byte is told once."""
     pieces = ["Grün", "e ", "Wiesen", " und ", "Wälder"]
     whole = list(told(pieces))
-    scripted.plays("StreamText", CUT)
-    scripted.plays("StreamText", whole[:1], CUT)
-    scripted.plays("StreamText", whole[:3], CUT)
-    scripted.plays("StreamText", whole)  # a gate that begins anew instead of going on
+    scripted_server.plays("StreamText", CUT)
+    scripted_server.plays("StreamText", whole[:1], CUT)
+    scripted_server.plays("StreamText", whole[:3], CUT)
+    scripted_server.plays("StreamText", whole)  # a gate that begins anew instead of going on
     assert client.stream_text("Dichte").read() == "".join(pieces)
-    assert len({request.request_id for request in scripted.asked("StreamText")}) == 1
+    assert len({request.request_id for request in scripted_server.asked("StreamText")}) == 1
 
 
-def test_a_text_resumes_after_its_last_piece(client: Client, scripted: Gate) -> None:
+def test_a_text_resumes_after_its_last_piece(
+    client: Client, scripted_server: ScriptedServer
+) -> None:
     """The next connection asks for what comes after the last piece told."""
     pieces = ["one ", "two ", "three"]
-    scripted.plays("StreamText", list(told(pieces))[:3], CUT)
-    scripted.plays("StreamText", told(pieces, after=8))
+    scripted_server.plays("StreamText", list(told(pieces))[:3], CUT)
+    scripted_server.plays("StreamText", told(pieces, after=8))
     stream = client.stream_text("Count")
     assert [str(piece) for piece in stream] == ["one ", "two ", "three"]
-    assert [request.after_sequence for request in scripted.asked("StreamText")] == [0, 8]
+    assert [request.after_sequence for request in scripted_server.asked("StreamText")] == [0, 8]
 
 
-def test_the_reason_of_a_failed_text_is_typed(client: Client, scripted: Gate) -> None:
+def test_the_reason_of_a_failed_text_is_typed(
+    client: Client, scripted_server: ScriptedServer
+) -> None:
     """A run that failed in mid-stream is not tried again."""
-    scripted.plays(
+    scripted_server.plays(
         "StreamText", started(), delta("so", 2), status(C.FAILED_PRECONDITION, "RUN_FAILED")
     )
-    scripted.plays("GetGeneration", GetGenerationResponse(generation=FAILED))
+    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=FAILED))
     stream = client.stream_text("Why?")
     assert next(stream) == "so"
     with pytest.raises(RunFailed) as raised:
         next(stream)
     assert raised.value.request_id == stream.request_id
     assert raised.value.generation == FAILED
-    assert [heard.method for heard in scripted.heard] == ["StreamText", "GetGeneration"]
+    assert [heard.method for heard in scripted_server.heard] == ["StreamText", "GetGeneration"]
 
 
 def test_a_failure_stays_one_where_its_generation_cannot_be_had(
-    client: Client, scripted: Gate
+    client: Client, scripted_server: ScriptedServer
 ) -> None:
     """What it cost is not known then; why it failed is."""
-    scripted.plays("StreamText", started(), status(C.FAILED_PRECONDITION, "RUN_FAILED"))
-    scripted.plays("GetGeneration", status(C.UNAVAILABLE, "STORE_UNAVAILABLE"))
+    scripted_server.plays("StreamText", started(), status(C.FAILED_PRECONDITION, "RUN_FAILED"))
+    scripted_server.plays("GetGeneration", status(C.UNAVAILABLE, "STORE_UNAVAILABLE"))
     with pytest.raises(RunFailed) as raised:
         client.stream_text("Why?").read()
     assert raised.value.generation is None
 
 
-def test_leaving_a_text_cancels_it(client: Client, scripted: Gate) -> None:
+def test_leaving_a_text_cancels_it(client: Client, scripted_server: ScriptedServer) -> None:
     """The gate sees the stream go, and is told by name to stop."""
-    scripted.plays("StreamText", started(), delta("so", 2), Held())
+    scripted_server.plays("StreamText", started(), delta("so", 2), HeldCall())
     with client.stream_text("Why?") as stream:
         assert next(stream) == "so"
-    assert scripted.cancelled.get(timeout=20) == "gen-1"
-    assert scripted.left.get(timeout=20) == "StreamText"
+    assert scripted_server.cancelled.get(timeout=20) == "gen-1"
+    assert scripted_server.left.get(timeout=20) == "StreamText"
     assert list(stream) == []
 
 
-def test_another_thread_may_close_a_text(client: Client, scripted: Gate) -> None:
+def test_another_thread_may_close_a_text(client: Client, scripted_server: ScriptedServer) -> None:
     """A reader that waits for a piece ends quietly when the stream is closed elsewhere."""
-    scripted.plays("StreamText", started(), delta("so", 2), Held())
+    scripted_server.plays("StreamText", started(), delta("so", 2), HeldCall())
     stream = client.stream_text("Why?")
     assert next(stream) == "so"
     rest: list[str] = []
@@ -131,27 +135,29 @@ def test_another_thread_may_close_a_text(client: Client, scripted: Gate) -> None
     reader.join(20)
     assert not reader.is_alive()
     assert rest == []
-    assert scripted.cancelled.get(timeout=20) == "gen-1"
+    assert scripted_server.cancelled.get(timeout=20) == "gen-1"
 
 
-def test_a_ready_made_request_is_sent_as_it_is(client: Client, scripted: Gate) -> None:
+def test_a_ready_made_request_is_sent_as_it_is(
+    client: Client, scripted_server: ScriptedServer
+) -> None:
     """Only what must be there is added, and the caller's own message is left alone."""
-    scripted.plays("GenerateImage", GenerateImageResponse(generation=DONE))
+    scripted_server.plays("GenerateImage", GenerateImageResponse(generation=DONE))
     mine = GenerateImageRequest(prompt="a cat", aspect_ratio="1:1")
     assert client.generate_image(mine) == DONE
-    [sent] = scripted.asked("GenerateImage")
+    [sent] = scripted_server.asked("GenerateImage")
     assert sent.request_id
     assert not mine.request_id
     assert (sent.prompt, sent.aspect_ratio) == ("a cat", "1:1")
 
 
-def test_a_paid_call_survives_a_cut(client: Client, scripted: Gate) -> None:
+def test_a_paid_call_survives_a_cut(client: Client, scripted_server: ScriptedServer) -> None:
     """Sent again under the same request_id, with time for the gate to hold the run."""
-    scripted.plays("GenerateText", CUT)
-    scripted.plays("GenerateText", status(C.CANCELLED, message="not taken"))
-    scripted.plays("GenerateText", GenerateTextResponse(generation=DONE))
+    scripted_server.plays("GenerateText", CUT)
+    scripted_server.plays("GenerateText", status(C.CANCELLED, message="not taken"))
+    scripted_server.plays("GenerateText", GenerateTextResponse(generation=DONE))
     assert client.generate_text("Why?") == DONE
-    first, second, third = scripted.asked("GenerateText")
+    first, second, third = scripted_server.asked("GenerateText")
     assert first == second == third
     assert first.options.disconnect_grace.seconds == 15
 
@@ -160,73 +166,80 @@ def test_a_paid_call_survives_a_cut(client: Client, scripted: Gate) -> None:
     ("generation", "kind"), [(FAILED, RunFailed), (CANCELLED, GenerationCancelled)]
 )
 def test_a_bad_end_raises(
-    client: Client, scripted: Gate, generation: object, kind: type[Exception]
+    client: Client, scripted_server: ScriptedServer, generation: object, kind: type[Exception]
 ) -> None:
     """FAILED and CANCELLED are errors of their own kind, with the generation on them."""
-    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=generation))  # type: ignore[arg-type]
+    scripted_server.plays("WaitGeneration", WaitGenerationResponse(generation=generation))  # type: ignore[arg-type]
     with pytest.raises(kind) as raised:
         client.wait("gen-1")
     assert raised.value.generation == generation  # type: ignore[attr-defined]
-    scripted.plays("WaitGeneration", WaitGenerationResponse(generation=generation))  # type: ignore[arg-type]
+    scripted_server.plays("WaitGeneration", WaitGenerationResponse(generation=generation))  # type: ignore[arg-type]
     assert client.wait("gen-1", raise_on_failure=False) == generation
 
 
-def test_a_video_is_begun_and_watched(client: Client, scripted: Gate) -> None:
+def test_a_video_is_begun_and_watched(client: Client, scripted_server: ScriptedServer) -> None:
     """generate_video comes back at once; watch tells each change to the end."""
-    scripted.plays("GenerateVideo", GenerateVideoResponse(generation=RUNNING))
-    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=RUNNING, sequence=3), CUT)
-    scripted.plays("WatchGeneration", WatchGenerationResponse(generation=DONE, sequence=9))
+    scripted_server.plays("GenerateVideo", GenerateVideoResponse(generation=RUNNING))
+    scripted_server.plays(
+        "WatchGeneration", WatchGenerationResponse(generation=RUNNING, sequence=3), CUT
+    )
+    scripted_server.plays("WatchGeneration", WatchGenerationResponse(generation=DONE, sequence=9))
     video = client.generate_video("waves", duration=5, first_frame=DONE)
     assert [change.state for change in client.watch(video.id)] == [RUNNING.state, DONE.state]
-    [sent] = scripted.asked("GenerateVideo")
+    [sent] = scripted_server.asked("GenerateVideo")
     assert sent.duration.seconds == 5
     assert sent.first_frame.output.generation_id == "gen-1"
-    assert [request.after_sequence for request in scripted.asked("WatchGeneration")] == [0, 3]
+    assert [request.after_sequence for request in scripted_server.asked("WatchGeneration")] == [
+        0,
+        3,
+    ]
 
 
-def test_lists_are_read_page_by_page(client: Client, scripted: Gate) -> None:
+def test_lists_are_read_page_by_page(client: Client, scripted_server: ScriptedServer) -> None:
     """All pages, one request each, with the same filter."""
     first = ListGenerationsResponse(generations=[RUNNING], next_page_token="2")
-    scripted.plays("ListGenerations", first)
-    scripted.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
+    scripted_server.plays("ListGenerations", first)
+    scripted_server.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
     found = list(client.list(states=["running", "succeeded"], modality="text", page_size=1))
     assert found == [RUNNING, DONE]
-    one, two = scripted.asked("ListGenerations")
+    one, two = scripted_server.asked("ListGenerations")
     assert (one.page_token, two.page_token) == ("", "2")
     assert one.filter == two.filter
     assert list(one.filter.states) == [RUNNING.state, DONE.state]
 
 
-def test_models_and_one_model(client: Client, scripted: Gate) -> None:
+def test_models_and_one_model(client: Client, scripted_server: ScriptedServer) -> None:
     """The catalog over all pages, and a single model by its alias."""
-    scripted.plays(
+    scripted_server.plays(
         "ListModels", ListModelsResponse(models=[Model(slug="a/b")], next_page_token="n")
     )
-    scripted.plays("ListModels", ListModelsResponse(models=[Model(slug="c/d")]))
-    scripted.plays("GetModel", GetModelResponse(model=Model(slug="a/b")))
+    scripted_server.plays("ListModels", ListModelsResponse(models=[Model(slug="c/d")]))
+    scripted_server.plays("GetModel", GetModelResponse(model=Model(slug="a/b")))
     assert [model.slug for model in client.models(modality="image")] == ["a/b", "c/d"]
     assert client.model("b").slug == "a/b"
 
 
-def test_get_and_cancel(client: Client, scripted: Gate) -> None:
+def test_get_and_cancel(client: Client, scripted_server: ScriptedServer) -> None:
     """A failed generation can be looked at without an error; a running one can be ended."""
-    scripted.plays("GetGeneration", GetGenerationResponse(generation=FAILED))
+    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=FAILED))
     assert client.get("gen-1") == FAILED
     assert client.cancel("gen-1").state == CANCELLED.state
 
 
-def test_a_plan_spends_nothing(client: Client, scripted: Gate) -> None:
+def test_a_plan_spends_nothing(client: Client, scripted_server: ScriptedServer) -> None:
     """plan() asks under validate_only; the calls that make something refuse it."""
-    scripted.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
+    scripted_server.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
     request = GenerateImageRequest(prompt="a cat")
     assert client.plan(request).model == "a/b"
-    assert scripted.asked("GenerateImage")[0].validate_only
+    assert scripted_server.asked("GenerateImage")[0].validate_only
     request.validate_only = True
     with pytest.raises(InvalidRequest):
         client.generate_image(request)
 
 
-def test_a_message_that_is_too_large_is_refused_here(client: Client, scripted: Gate) -> None:
+def test_a_message_that_is_too_large_is_refused_here(
+    client: Client, scripted_server: ScriptedServer
+) -> None:
     """40 MB are not sent to find out: the typed error says how large and how large it may be."""
     with pytest.raises(RequestTooLarge) as raised:
         client.generate_text("x" * 40_000_000)
@@ -234,13 +247,15 @@ def test_a_message_that_is_too_large_is_refused_here(client: Client, scripted: G
         client.stream_text("x" * 40_000_000)
     assert raised.value.metadata["limit_bytes"] == str(4 * 1024 * 1024)
     assert raised.value.code is C.RESOURCE_EXHAUSTED
-    assert scripted.heard == []
+    assert scripted_server.heard == []
 
 
-def test_what_a_gate_lacks_is_said(client: Client, scripted: Gate) -> None:
+def test_what_a_gate_lacks_is_said(client: Client, scripted_server: ScriptedServer) -> None:
     """UNIMPLEMENTED and NOT_FOUND are told apart."""
-    scripted.plays("GetModel", status(C.NOT_FOUND, "MODEL_NOT_FOUND"))
-    scripted.plays("GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED", fields=["mask"]))
+    scripted_server.plays("GetModel", status(C.NOT_FOUND, "MODEL_NOT_FOUND"))
+    scripted_server.plays(
+        "GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED", fields=["mask"])
+    )
     with pytest.raises(NotFound):
         client.model("none")
     with pytest.raises(NotBuilt) as raised:
@@ -248,14 +263,14 @@ def test_what_a_gate_lacks_is_said(client: Client, scripted: Gate) -> None:
     assert raised.value.violations[0].field == "mask"
 
 
-def test_a_deadline_passes(client: Client, scripted: Gate) -> None:
+def test_a_deadline_passes(client: Client, scripted_server: ScriptedServer) -> None:
     """rpc_timeout ends a call that a gate does not answer."""
-    scripted.plays("GenerateText", Held())
+    scripted_server.plays("GenerateText", HeldCall())
     with pytest.raises(DeadlineExceeded) as raised:
         client.generate_text("Why?", rpc_timeout=0.05)
     assert raised.value.generation is None
     assert raised.value.request_id
-    assert scripted.left.get(timeout=20) == "GenerateText"
+    assert scripted_server.left.get(timeout=20) == "GenerateText"
 
 
 def test_nobody_there() -> None:

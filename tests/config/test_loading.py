@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from mediagate_server.config import ConfigError, Settings, load_settings
-from mediagate_server.config.names import (
+from mediagate_server.config.setting_names import (
     FILE_ONLY,
-    LIVE,
-    NOT_BUILT,
-    SECRETS,
+    RELOADABLE,
+    SECRET_SETTINGS,
     SECTIONS,
-    variable_of,
+    UNIMPLEMENTED,
+    environment_variable,
 )
 
 NAMES_OF_THE_DESIGN = (
@@ -66,10 +66,10 @@ def test_every_name_is_there() -> None:
     """Each setting can be set in one place of the file and by one variable."""
     in_file = [name for keys in SECTIONS.values() for name in keys.values()]
     assert sorted([*in_file, *FILE_ONLY]) == sorted(Settings.model_fields)
-    variables = {variable_of(name) for name in Settings.model_fields}
+    variables = {environment_variable(name) for name in Settings.model_fields}
     assert {f"MEDIAGATE_{name}" for name in NAMES_OF_THE_DESIGN} <= variables
     assert "REPLICATE_API_TOKEN" in variables
-    assert set(Settings.model_fields) >= LIVE | SECRETS | NOT_BUILT
+    assert set(Settings.model_fields) >= RELOADABLE | SECRET_SETTINGS | UNIMPLEMENTED
 
 
 def test_the_file(written: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from mediagate_server import serving
+from mediagate_server import main
 from mediagate_server.config import ConfigError, Configuration, Settings, load_settings
 
 
@@ -99,7 +99,7 @@ def test_a_bug_in_a_reload_ends_no_gate(tmp_path: Path, monkeypatch: pytest.Monk
     configuration = Configuration(Settings(data_dir=tmp_path))
     monkeypatch.setattr(Configuration, "reload", broken)
     with structlog.testing.capture_logs() as logs:
-        serving._reload(configuration)
+        main._reload(configuration)
     (told,) = logs
     assert told["event"] == "reload broke"
     assert told["at"].startswith("test_reload.py:")

@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from mediagate_server.config import REPLICATE_API, ConfigError, Settings, is_loopback
-from mediagate_server.config.names import NOT_BUILT
+from mediagate_server.config.setting_names import UNIMPLEMENTED
 
 TOKEN = SecretStr("r8_token")
 OTHER = "http://127.0.0.1:8787"
@@ -142,7 +142,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
         settings.max_in_flight = 1
 
 
-@pytest.mark.parametrize("name", sorted(NOT_BUILT))
+@pytest.mark.parametrize("name", sorted(UNIMPLEMENTED))
 def test_what_is_not_built_cannot_be_set(name: str) -> None:
     """It is refused: a gate that took it would run on something else, and look as if it did not."""
     with pytest.raises(ValueError, match="is not built yet") as raised:

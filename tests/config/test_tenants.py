@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mediagate_server.api.validation.constraints import Labels
 from mediagate_server.config import Budget, ConfigError, Configuration, FileWatch, load_settings
-from mediagate_server.interceptors.inbound.validation.constraints import Labels
 
 KEY = "acme-key-0123456789"
 OTHER = "other-key-0123456789"
@@ -90,7 +90,7 @@ def test_what_a_request_can_carry_a_budget_can_count(path: Path, label: str) -> 
     found = load_settings(path, {"ACME_KEY": KEY}).tenants[0].budgets[1].label
     key, _, value = label.partition("=")
     assert found == (key, value)
-    assert Labels().broken_by_entry(key, value) is None
+    assert Labels().entry_violation(key, value) is None
 
 
 ACME = '[tenants.acme]\nkeys = ["env:ACME_KEY"]\n'

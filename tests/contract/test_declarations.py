@@ -11,7 +11,7 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
-from .declarations import Declaration, declarations
+from .proto_declarations import Declaration, declarations
 
 # What every rpc that spends carries, by number: a caller's helper for one fits them all.
 PAID = {

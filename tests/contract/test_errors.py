@@ -6,7 +6,7 @@ import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from .declarations import declarations
+from .proto_declarations import declarations
 
 PREFIX = "mediagate.v1.ErrorReason.ERROR_REASON_"
 FACTS = re.compile(r"^ *([A-Z_]+)\. Retry: (yes|no)[^.]*\. Paid: [^.]+\.$", re.MULTILINE)

@@ -17,7 +17,7 @@ CONFIG = (ROOT / "protos" / "service_config.json").read_text()
 READING = ("Estimate", "Get", "List", "Read", "Wait", "Watch")
 
 
-class Failing(grpc.GenericRpcHandler):
+class FailingServicer(grpc.GenericRpcHandler):
     """Is unavailable the first two times, whatever it is asked, and counts."""
 
     def __init__(self) -> None:
@@ -38,12 +38,12 @@ class Failing(grpc.GenericRpcHandler):
 
 
 @pytest.fixture
-def failing() -> Failing:
-    return Failing()
+def failing() -> FailingServicer:
+    return FailingServicer()
 
 
 @pytest.fixture
-def channel(failing: Failing) -> Iterator[grpc.Channel]:
+def channel(failing: FailingServicer) -> Iterator[grpc.Channel]:
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool)
         server.add_generic_rpc_handlers((failing,))
@@ -55,7 +55,7 @@ def channel(failing: Failing) -> Iterator[grpc.Channel]:
         server.stop(0).wait()
 
 
-def test_reads_are_retried(channel: grpc.Channel, failing: Failing) -> None:
+def test_reads_are_retried(channel: grpc.Channel, failing: FailingServicer) -> None:
     """GRPC itself takes the config and repeats a read that was UNAVAILABLE."""
     models_pb2_grpc.ModelServiceStub(channel).GetModel(
         models_pb2.GetModelRequest(model="x"), timeout=20
@@ -63,7 +63,7 @@ def test_reads_are_retried(channel: grpc.Channel, failing: Failing) -> None:
     assert failing.calls == ["GetModel"] * 3
 
 
-def test_what_spends_is_not_retried(channel: grpc.Channel, failing: Failing) -> None:
+def test_what_spends_is_not_retried(channel: grpc.Channel, failing: FailingServicer) -> None:
     """A paid call that was UNAVAILABLE comes back to its caller after one try."""
     with pytest.raises(grpc.RpcError) as raised:
         text_pb2_grpc.TextServiceStub(channel).GenerateText(

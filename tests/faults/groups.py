@@ -31,24 +31,24 @@ STAMPS = Path(".build/faults")
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "crashes": ("faults/test_failpoints.py",),
-    "kills": ("faults/test_killed.py", "faults/test_resuming.py"),
+    "kills": ("faults/test_process_kill.py", "faults/test_stream_resumption.py"),
     "power": ("faults/test_power_loss.py",),
     "answers": (
-        "faults/test_unclear_answers.py",
-        "faults/test_kept_in_time.py",
+        "faults/test_lost_responses.py",
+        "faults/test_archiving_deadline.py",
         "faults/test_large_outputs.py",
-        "rpc/test_large_answer_memory.py",
+        "rpc/test_large_response_memory.py",
         "rpc/test_reconciliation_memory.py",
     ),
-    "replicas": ("faults/test_two_gates.py",),
+    "replicas": ("faults/test_two_servers.py",),
     "money": (
         "faults/test_budget_race.py",
-        "faults/test_every_cent.py",
-        "faults/test_reconciled.py",
+        "faults/test_cost_accounting.py",
+        "faults/test_reconciliation.py",
     ),
     "simulation": ("faults/test_simulation.py",),
     "noise": ("faults/test_noisy_neighbour.py",),
-    "fuzz": ("faults/test_fuzz_upstream_answers.py", "faults/test_fuzz_requests.py"),
+    "fuzz": ("faults/test_fuzz_upstream_responses.py", "faults/test_fuzz_requests.py"),
 }
 """Which files under `tests` each group runs. A file may be named before it is there."""
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_sandbox.control import SandboxControl
-from mediagate_server.store.budgets import span_of
+from mediagate_sandbox.control_client import SandboxControl
+from mediagate_server.store.budgets import period_of
 from mediagate_server.store.sqlite import budget_rows, connect
-from mediagate_server.store.sqlite.budget_rows import Scope
-from tests.gate import running_gate
-from tests.sandboxes import AT_ONCE, UNLIMITED, running_sandbox
+from mediagate_server.store.sqlite.budget_rows import BudgetRowKey
+from tests.sandbox_process import AT_ONCE, UNLIMITED, running_sandbox
+from tests.server_process import running_server
 from tests.store import budget_race
-from tests.store.samples import NOON
-from tests.store.test_budget_race import raced
+from tests.store.records import NOON
+from tests.store.test_budget_race import race_results
 
 pytestmark = [pytest.mark.faults_full, pytest.mark.timeout(600)]
 
@@ -61,16 +61,16 @@ def test_callers_in_eight_processes(tmp_path: Path) -> None:
     }
     with running_sandbox(tmp_path, *UNLIMITED, *AT_ONCE) as sandbox:
         settings["MEDIAGATE_UPSTREAM_URL"] = sandbox.url
-        with running_gate(tmp_path / "gate", **settings) as gate:
+        with running_server(tmp_path / "gate", **settings) as gate:
             told = _call(gate.address)
         bill = SandboxControl(sandbox.url).bill()
     assert {reason for _, reason in told} == {"BUDGET_EXCEEDED"}
     assert sum(paid for paid, _ in told) == UNITS * UNIT
     assert (bill["predictions"], bill["total_nanos"]) == (UNITS, UNITS * UNIT)
     connection = connect(tmp_path / "gate" / "data" / "mediagate.sqlite3")
-    scope = Scope("acme", span_of("total", NOON), "", "")
-    assert budget_rows.use_of(connection, scope) == (UNITS * UNIT, 0)
-    assert budget_rows.from_the_ledger(connection, scope) == (UNITS * UNIT, 0)
+    scope = BudgetRowKey("acme", period_of("total", NOON), "", "")
+    assert budget_rows.read_usage(connection, scope) == (UNITS * UNIT, 0)
+    assert budget_rows.sum_ledger(connection, scope) == (UNITS * UNIT, 0)
     connection.close()
 
 
@@ -96,5 +96,5 @@ def test_the_races_again(turn: int, tmp_path: Path) -> None:
     for take in (budget_race.by_accepting, budget_race.by_statement):
         folder = tmp_path / take.__name__
         folder.mkdir()
-        assert raced(folder, take)[0] == budget_race.UNITS
-    assert raced(tmp_path, budget_race.naively)[0] > budget_race.UNITS
+        assert race_results(folder, take)[0] == budget_race.UNITS
+    assert race_results(tmp_path, budget_race.naively)[0] > budget_race.UNITS

@@ -16,18 +16,18 @@ from typing import Any, Final
 import pytest
 
 from mediagate.v1 import generation_pb2
-from mediagate_sandbox.control import SandboxControl
-from mediagate_server import failpoints
-from mediagate_server.failpoints import NAMES
-from mediagate_server.replicate.port import Refusal
-from tests.sandboxes import UNLIMITED, running_sandbox
+from mediagate_sandbox.control_client import SandboxControl
+from mediagate_server.runtime import failpoints
+from mediagate_server.runtime.failpoints import FAILPOINT_NAMES
+from mediagate_server.upstream.port import RefusalReason
+from tests.sandbox_process import UNLIMITED, running_sandbox
 
-from .asked import Asked, film, named, picture, text
-from .books import Books, check_books
-from .faithful import Faithful, Told
-from .mortal import MortalGate
-from .places import FOLDER, Place
-from .relay import Relay
+from .crashing_process import CrashingProcess
+from .delaying_proxy import DelayingProxy
+from .ledger_book import LedgerBook, check_books
+from .media_locations import FOLDER, MediaLocation
+from .retrying_caller import CallerRecord, RetryingCaller
+from .sample_requests import SampleRequest, film, named, picture, text
 
 Tried = generation_pb2.Attempt
 
@@ -87,7 +87,7 @@ OTHERS: Final = (
     "before_submitting",
     "after_unsent",
 )
-WRITING: Final = {"commit", "_commit", "_finish", "_end_lane", "tell"}
+WRITING: Final = {"commit", "_commit", "_finish", "_end_lane", "update_async"}
 """What is called with the name of a step."""
 OVERRUN: Final = ("before_overrun", "after_overrun")
 """Upstream makes what it was declared not to have, once another attempt has done the work."""
@@ -97,7 +97,7 @@ KEEPING: Final = ("before_keep", "after_keep")
 """Where an output is, or is about to be, kept; with or without the record saying so."""
 
 
-def asked_at(name: str, random: Random, number: int) -> Asked:
+def asked_at(name: str, random: Random, number: int) -> SampleRequest:
     """A call by which a gate comes by a place."""
     words = f"{name} {number} {random.getrandbits(64):x}"
     match name.partition("_")[2]:
@@ -115,13 +115,13 @@ def asked_at(name: str, random: Random, number: int) -> Asked:
 class Chain:
     """Gates on one folder, each of which dies at the next place."""
 
-    gate: MortalGate
+    gate: CrashingProcess
     sandbox: SandboxControl
-    faithful: Faithful
+    faithful: RetryingCaller
     random: Random
-    told: list[Told] = field(default_factory=list)
+    told: list[CallerRecord] = field(default_factory=list)
 
-    async def die_at(self, name: str) -> Told:
+    async def die_at(self, name: str) -> CallerRecord:
         """A call, a death in it, and the next gate, which answers it.
 
         Where one commit takes another along, a gate may pass a place by: then it is tried again.
@@ -153,23 +153,25 @@ class Chain:
         return int(state["requests"].get("GET /v1/predictions", 0))
 
 
-def attempts_of(told: Told) -> list[int]:
+def attempts_of(told: CallerRecord) -> list[int]:
     """How the attempts of a call ended of which upstream can have seen anything.
 
     On a busy machine half a second may pass between a commit and the first byte, or a connection
     may not come about in time. Then nothing is sent, and the next attempt is opened.
     """
     assert told.ended is not None
-    unsent = Refusal.UNREACHABLE.value
+    unsent = RefusalReason.UNREACHABLE.value
     return [attempt.state for attempt in told.ended.attempts if attempt.reason != unsent]
 
 
-async def die_at_each(folder: Path, seed: int, names: Sequence[str], place: Place = FOLDER) -> None:
+async def die_at_each(
+    folder: Path, seed: int, names: Sequence[str], place: MediaLocation = FOLDER
+) -> None:
     """One chain through these places, and all that must hold after it."""
     with running_sandbox(folder, "--time-scale", "0.01", "--small-files", *UNLIMITED) as sandbox:
         async with (
-            MortalGate.of(folder / "gate", sandbox, **SURE_AT_ONCE, **place.settings) as gate,
-            Faithful.of(gate.address) as faithful,
+            CrashingProcess.of(folder / "gate", sandbox, **SURE_AT_ONCE, **place.settings) as gate,
+            RetryingCaller.of(gate.address) as faithful,
         ):
             chain = Chain(gate, sandbox, faithful, Random(seed))
             for name in names:
@@ -184,7 +186,7 @@ async def die_at_each(folder: Path, seed: int, names: Sequence[str], place: Plac
             await check_books(gate.data, sandbox, chain.told, place)
 
 
-async def _check(chain: Chain, name: str, told: Told, sweeps_before: int) -> None:
+async def _check(chain: Chain, name: str, told: CallerRecord, sweeps_before: int) -> None:
     """What became of the attempts."""
     ended = attempts_of(told)
     if name in ADOPTED:
@@ -200,14 +202,14 @@ async def _check(chain: Chain, name: str, told: Told, sweeps_before: int) -> Non
 
 def test_every_place_is_died_at() -> None:
     """None is forgotten here."""
-    assert sorted((*ADOPTED, *TOLD, *ABSENT, *OTHERS, *OVERRUN)) == sorted(NAMES)
+    assert sorted((*ADOPTED, *TOLD, *ABSENT, *OTHERS, *OVERRUN)) == sorted(FAILPOINT_NAMES)
 
 
 def test_every_place_in_the_code_has_a_name() -> None:
     """Whoever adds a commit adds it to the list, and so has to die at it here."""
     places: set[str] = set()
     steps: set[str] = set()
-    for file in Path(failpoints.__file__).parent.rglob("*.py"):
+    for file in Path(failpoints.__file__).parents[1].rglob("*.py"):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call):
                 name = getattr(call.func, "attr", "")
@@ -216,7 +218,7 @@ def test_every_place_in_the_code_has_a_name() -> None:
                 places |= said if name in {"hit", "is_armed"} else set()
                 steps |= said if name in WRITING else set()
     places |= {f"{side}_{step}" for side in ("before", "after") for step in steps}
-    assert places == NAMES
+    assert places == FAILPOINT_NAMES
 
 
 @pytest.mark.timeout(300)
@@ -233,7 +235,7 @@ async def test_die_once_everywhere(tmp_path: Path, seed: int) -> None:
 @pytest.mark.timeout(120)
 async def test_die_while_keeping_in_a_bucket(tmp_path: Path, seed: int, s3: str) -> None:
     """What had got there is found again; what had not is fetched again."""
-    await die_at_each(tmp_path, seed, KEEPING, Place.in_a_bucket(s3))
+    await die_at_each(tmp_path, seed, KEEPING, MediaLocation.in_a_bucket(s3))
 
 
 @pytest.mark.timeout(180)
@@ -248,9 +250,9 @@ async def die_at_an_overrun(folder: Path, name: str) -> None:
     """A create that upstream gets once another one has done the work; it tells of its end."""
     with running_sandbox(folder, "--time-scale", "0.01", *UNLIMITED) as sandbox:
         async with (
-            Relay.to(sandbox.url) as relay,
-            MortalGate.of(folder / "gate", SandboxControl(relay.url), **SURE_AT_ONCE) as gate,
-            Faithful.of(gate.address) as faithful,
+            DelayingProxy.to(sandbox.url) as relay,
+            CrashingProcess.of(folder / "gate", SandboxControl(relay.url), **SURE_AT_ONCE) as gate,
+            RetryingCaller.of(gate.address) as faithful,
         ):
             gate.start(name)
             told = await faithful.call(asked_at(name, Random(1), 0))
@@ -265,7 +267,7 @@ async def die_at_an_overrun(folder: Path, name: str) -> None:
     assert billed == {one.prediction_id: one.cost.usd_nanos for one in settled.attempts}
     assert len(billed) == 2
     assert settled.cost.usd_nanos == bill["total_nanos"]
-    lines = Books.of(gate.data).ledger.values()
+    lines = LedgerBook.of(gate.data).ledger.values()
     assert sorted(line["settle"][0] or 0 for line in lines) == sorted(billed.values())
 
 

@@ -12,9 +12,15 @@ import pytest
 from mediagate.v1.text_pb2 import GenerateTextRequest
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from tests.conftest import Missing
-from tests.faults.paused import Folder, all_ended, check_paid_once, until_created, until_idle
-from tests.gate import Gate
-from tests.sandboxes import UNLIMITED, running_sandbox
+from tests.faults.paused_process import (
+    Folder,
+    all_ended,
+    check_paid_once,
+    until_created,
+    until_idle,
+)
+from tests.sandbox_process import UNLIMITED, running_sandbox
+from tests.server_process import ServerProcess
 
 SECONDS = 60
 CALLS = 20
@@ -22,7 +28,7 @@ LONG = "[[tokens=20 interval_ms=100]]"
 
 
 @contextmanager
-def no_room(gate: Gate) -> Iterator[None]:
+def no_room(gate: ServerProcess) -> Iterator[None]:
     """No file of the gate's may grow or be written beyond its first byte: the system says EFBIG."""
     usual = resource.prlimit(gate.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(gate.process.pid, resource.RLIMIT_FSIZE, (1, usual[1]))

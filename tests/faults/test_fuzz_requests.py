@@ -14,12 +14,12 @@ import pytest
 
 from mediagate.v1 import generations_pb2, generations_pb2_grpc, usage_pb2, usage_pb2_grpc
 from mediagate.v1.generation_pb2 import Generation
-from tests.rpc.tenants import bearer
+from tests.rpc.tenant_keys import tenant_metadata
 
-from .mortal import MortalGate
+from .crashing_process import CrashingProcess
+from .request_fuzz.fuzz_run import BOSS, FUZZ, KEYS, TENANTS, send_all
 from .request_fuzz.permissive_upstream import permissive_upstream
-from .request_fuzz.requests import METHODS
-from .request_fuzz.run import BOSS, FUZZ, KEYS, TENANTS, send_all
+from .request_fuzz.random_requests import METHODS
 
 ENDED = (Generation.STATE_SUCCEEDED, Generation.STATE_FAILED, Generation.STATE_CANCELLED)
 
@@ -37,7 +37,7 @@ async def fuzz(folder: Path, seed: int, count: int) -> None:
     }
     async with (
         permissive_upstream() as upstream,
-        MortalGate.of(folder / "gate", upstream, **KEYS, **settings) as gate,  # type: ignore[arg-type]
+        CrashingProcess.of(folder / "gate", upstream, **KEYS, **settings) as gate,  # type: ignore[arg-type]
     ):
         gate.start()
         await gate.until_serving()
@@ -68,18 +68,20 @@ async def check_afterwards(address: str) -> None:
             listed = 0
             asked = generations_pb2.ListGenerationsRequest(page_size=200)
             while True:
-                page = await generations.ListGenerations(asked, metadata=bearer(name))
+                page = await generations.ListGenerations(asked, metadata=tenant_metadata(name))
                 listed += len(page.generations)
                 for one in page.generations:
                     if one.state not in ENDED:
                         waited = generations_pb2.WaitGenerationRequest(id=one.id)
-                        await generations.WaitGeneration(waited, metadata=bearer(name), timeout=60)
+                        await generations.WaitGeneration(
+                            waited, metadata=tenant_metadata(name), timeout=60
+                        )
                 asked.page_token = page.next_page_token
                 if not page.next_page_token:
                     break
             assert listed
-            await usage.GetUsage(usage_pb2.GetUsageRequest(), metadata=bearer(name))
-            await usage.ListCharges(usage_pb2.ListChargesRequest(), metadata=bearer(name))
+            await usage.GetUsage(usage_pb2.GetUsageRequest(), metadata=tenant_metadata(name))
+            await usage.ListCharges(usage_pb2.ListChargesRequest(), metadata=tenant_metadata(name))
 
 
 @pytest.mark.timeout(120)

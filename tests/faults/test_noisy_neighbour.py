@@ -21,18 +21,18 @@ from random import Random
 
 import pytest
 
-from tests.faults.neighbours.attack import (
-    Answers,
+from tests.faults.noisy_neighbour.attack import (
     Attack,
+    ResponseTally,
     Target,
     become_elsewhere,
     carry_out,
 )
-from tests.faults.neighbours.attacks import GROUPS
-from tests.faults.neighbours.gate_process import SharedGate, Usage, processor_seconds
-from tests.faults.neighbours.harmless_load import harmless_load
-from tests.faults.neighbours.upstream import running_upstream
-from tests.faults.neighbours.working_tenant import Report, WorkingTenant
+from tests.faults.noisy_neighbour.attack_registry import GROUPS
+from tests.faults.noisy_neighbour.baseline_load import harmless_load
+from tests.faults.noisy_neighbour.hostile_upstream import running_upstream
+from tests.faults.noisy_neighbour.shared_server import SharedServer, Usage, processor_seconds
+from tests.faults.noisy_neighbour.working_tenant import Report, WorkingTenant
 
 MEBIBYTE = 1024 * 1024
 QUICK_SECONDS, FULL_SECONDS = 0.3, 4.0
@@ -55,7 +55,7 @@ LEAST_SHARE = 0.2
 class Scene:
     """A gate, the tenant that works at it, and the process that the other attacks from."""
 
-    gate: SharedGate
+    gate: SharedServer
     tenant: WorkingTenant
     attackers: Executor
     random: Random
@@ -73,8 +73,8 @@ class Scene:
             running_upstream(folder / "upstream") as upstream,
             ProcessPoolExecutor(1, context, become_elsewhere) as attackers,
         ):
-            async with SharedGate.of(folder / "gate", upstream) as gate:
-                assert isinstance(gate, SharedGate)
+            async with SharedServer.of(folder / "gate", upstream) as gate:
+                assert isinstance(gate, SharedServer)
                 gate.start()
                 await gate.until_serving()
                 async with WorkingTenant.of(gate.address, random) as tenant:
@@ -92,7 +92,7 @@ class Scene:
 
     async def attack(
         self, names: Sequence[str], seconds: float, share: float = LEAST_SHARE
-    ) -> dict[str, Answers]:
+    ) -> dict[str, ResponseTally]:
         """Attack in these ways, all at once; share: see Target."""
         gate = self.gate
         target = Target(

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from tests.store.power import Verdict, judge, write_down
+from tests.store.power_loss import Verdict, judge, write_down
 
 STATES = 600
 RUNS = 12

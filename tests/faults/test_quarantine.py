@@ -24,19 +24,19 @@ from mediagate.v1 import (
     text_pb2,
     text_pb2_grpc,
 )
-from mediagate_sandbox.control import SandboxControl
-from tests.rpc.tenants import channel_of
-from tests.sandboxes import UNLIMITED, running_sandbox
+from mediagate_sandbox.control_client import SandboxControl
+from tests.rpc.tenant_keys import channel_of
+from tests.sandbox_process import UNLIMITED, running_sandbox
 
-from .faithful import OPTIONS
-from .mortal import CALLER, MortalGate
+from .crashing_process import CALLER, CrashingProcess
+from .retrying_caller import OPTIONS
 
 FAILED = generation_pb2.Generation.STATE_FAILED
 SILENT = {"do": "lose_webhook"}
 PICTURES = 3
 
 
-class Caller:
+class QuarantineCaller:
     """One tenant's calls to a gate that dies under them."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -85,13 +85,13 @@ async def mortal(folder: Path, sandbox: SandboxControl) -> Any:
     """A gate that is not started yet, and its caller."""
     await asyncio.to_thread(sandbox.faults, SILENT)
     async with (
-        MortalGate.of(folder / "gate", sandbox) as gate,
+        CrashingProcess.of(folder / "gate", sandbox) as gate,
         channel_of(gate.address, CALLER, OPTIONS) as channel,
     ):
-        yield gate, Caller(channel)
+        yield gate, QuarantineCaller(channel)
 
 
-async def until_stopped(gate: MortalGate) -> None:
+async def until_stopped(gate: CrashingProcess) -> None:
     """Until it stands still, as a loop does that a bomb has frozen."""
     await asyncio.to_thread(
         os.waitid, os.P_PID, gate._running().pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT
@@ -162,20 +162,20 @@ async def test_one_death_is_no_reason(tmp_path: Path) -> None:
     assert made.text.text
 
 
-def quarantined(gate: MortalGate) -> list[dict[str, str]]:
+def quarantined(gate: CrashingProcess) -> list[dict[str, str]]:
     """The alarms in the log."""
     lines = [line for line in gate.log.read_text().splitlines() if line.startswith("{")]
     said = [json.loads(line) for line in lines]
     return [one for one in said if one["event"] == "generation_quarantined"]
 
 
-async def read_metrics(gate: MortalGate) -> str:
+async def read_metrics(gate: CrashingProcess) -> str:
     """What the operations port shows."""
     async with httpx.AsyncClient() as client:
         return (await client.get(f"http://{gate.operations}/metrics")).text
 
 
-async def caller_sees(caller: Caller, generation_id: str) -> generation_pb2.Generation:
+async def caller_sees(caller: QuarantineCaller, generation_id: str) -> generation_pb2.Generation:
     """One generation, as a later gate shows it."""
     answer = await caller._generations.GetGeneration(
         generations_pb2.GetGenerationRequest(id=generation_id), wait_for_ready=True

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from .mortal import reserve_ports
+from .crashing_process import reserve_ports
 
 
 def test_nobody_else_gets_a_port_whose_gate_is_away() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from .simulation.simulate import simulate
+from .simulation.simulation import simulate
 
 AGAIN = 20
 """Every so many seeds one is run a second time."""

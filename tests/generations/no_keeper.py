@@ -6,14 +6,14 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mediagate_server.outputs.port import not_kept, storage_failed
+from mediagate_server.media.port import output_not_kept, storage_failed
 from mediagate_server.store.records import StoredMedia
 
 
 class NoKeeper:
     """Keeps nothing: what was made is to be had from upstream as long as upstream has it."""
 
-    async def keep(
+    async def archive(
         self,
         generation_id: str,
         media: tuple[StoredMedia, ...],
@@ -31,13 +31,13 @@ class NoKeeper:
         with TemporaryDirectory() as folder:
             yield Path(folder) / "document"
 
-    async def keep_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
-        return StoredMedia("", media_type, failure=not_kept("there is no storage"))
+    async def archive_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
+        return StoredMedia("", media_type, failure=output_not_kept("there is no storage"))
 
-    async def keep_file(
+    async def archive_file(
         self, generation_id: str, index: int, path: Path, declared: str, expected: str
     ) -> StoredMedia:
-        return StoredMedia("", expected, failure=not_kept("there is no storage"))
+        return StoredMedia("", expected, failure=output_not_kept("there is no storage"))
 
     async def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
         raise storage_failed("there is none")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.errors import Draining, StoredFailure, StoreUnavailable
-from mediagate_server.generations.change_feed import WOKEN_PER_TURN, ChangeFeed
-from mediagate_server.store.records import Change, Filter
+from mediagate_server.errors import ServerDraining, StoredFailure, StoreUnavailable
+from mediagate_server.generations.change_feed import WAKEUPS_PER_TURN, ChangeFeed
+from mediagate_server.store.records import GenerationChange, GenerationFilter
 from mediagate_server.store.sqlite import SqliteStore
-from tests.store.samples import made, reservation
+from tests.store.records import made, reservation
 
-ALL = Filter()
+ALL = GenerationFilter()
 
 
 class CountingStore(SqliteStore):
@@ -23,8 +23,8 @@ class CountingStore(SqliteStore):
     broken = False
 
     async def changed_since(
-        self, tenant: str, wanted: Filter, after: int, limit: int
-    ) -> tuple[Change, ...]:
+        self, tenant: str, wanted: GenerationFilter, after: int, limit: int
+    ) -> tuple[GenerationChange, ...]:
         self.reads += 1
         if self.broken:
             raise StoreUnavailable("no disk", retry_after=1.0)
@@ -45,13 +45,13 @@ async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
 
 def waiting(feed: ChangeFeed, tenant: str, count: int) -> "list[asyncio.Task[object]]":
     """So many who wait for the first changes of a tenant's."""
-    return [asyncio.create_task(feed.after(tenant, ALL, 0)) for _ in range(count)]
+    return [asyncio.create_task(feed.next_changes(tenant, ALL, 0)) for _ in range(count)]
 
 
 async def settled(store: CountingStore) -> None:
     """What is under way in the store is done, and whoever waited for it went on."""
     for _ in range(5):
-        await store.sequences()
+        await store.change_range()
         await store.list_generations("", ALL, 1, None)
 
 
@@ -72,13 +72,13 @@ async def test_few_are_woken_in_one_turn(store: CountingStore) -> None:
     """Between them the event loop is free for others."""
     feed = ChangeFeed(store)
     await store.accept_one("one", "a")
-    watchers = waiting(feed, "a", 5 * WOKEN_PER_TURN)
+    watchers = waiting(feed, "a", 5 * WAKEUPS_PER_TURN)
     woken = []
     while not all(task.done() for task in watchers):
         before = sum(task.done() for task in watchers)
         await asyncio.sleep(0)
         woken.append(sum(task.done() for task in watchers) - before)
-    assert max(woken) <= WOKEN_PER_TURN
+    assert max(woken) <= WAKEUPS_PER_TURN
     assert sum(woken) == len(watchers)
 
 
@@ -125,7 +125,7 @@ async def test_a_store_that_fails_is_told_to_each(store: CountingStore) -> None:
             await asyncio.wait_for(task, 10)
     store.broken = False
     await store.accept_one("one", "a")
-    assert await asyncio.wait_for(feed.after("a", ALL, 0), 10)
+    assert await asyncio.wait_for(feed.next_changes("a", ALL, 0), 10)
 
 
 async def test_a_drain_lets_all_go(store: CountingStore) -> None:
@@ -137,4 +137,4 @@ async def test_a_drain_lets_all_go(store: CountingStore) -> None:
     for task in (early, *waiting(feed, "a", 1)):
         with pytest.raises(StoredFailure) as caught:
             await asyncio.wait_for(task, 10)
-        assert caught.value.failure.reason is Draining.reason
+        assert caught.value.failure.reason is ServerDraining.reason

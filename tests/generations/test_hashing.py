@@ -5,14 +5,14 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate_server.generations.hashing import input_hash, keyed
+from mediagate_server.generations.submission import input_hash, keyed_hash
 
 
 @given(key=st.binary(min_size=1, max_size=100), content=st.binary(max_size=5_000))
 def test_hmac_sha_256(key: bytes, content: bytes) -> None:
     """Whatever was hashed before, under this key or another."""
-    assert keyed(key, content) == hmac.digest(key, content, "sha256").hex()
-    assert keyed(key, content) == keyed(key, content)
+    assert keyed_hash(key, content) == hmac.digest(key, content, "sha256").hex()
+    assert keyed_hash(key, content) == keyed_hash(key, content)
 
 
 def test_an_input_has_one_hash_under_one_key() -> None:

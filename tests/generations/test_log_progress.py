@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from mediagate_server.generations import log_progress
-from mediagate_server.generations.log_progress import MOST_LOG, LogProgress
+from mediagate_server.generations.execution import run_progress
+from mediagate_server.generations.execution.run_progress import MAX_LOG_CHARACTERS, LogProgress
 
 
 def told(*logs: str) -> list[float | None]:
@@ -13,7 +13,7 @@ def told(*logs: str) -> list[float | None]:
     run = LogProgress()
     values = []
     for log in logs:
-        run.look(log)
+        run.update(log)
         values.append(run.value)
     return values
 
@@ -148,12 +148,14 @@ def test_a_value_that_trembles_is_no_new_bar() -> None:
 def test_the_end_of_the_log_is_kept() -> None:
     """So much of it, from the beginning of a line on."""
     run = LogProgress()
-    assert run.look("x" * 100)
-    assert not run.look("x" * 100)
-    assert run.look("line\n" * MOST_LOG)
-    assert 0 < len(run.log) <= MOST_LOG
+    assert run.update("x" * 100)
+    assert not run.update("x" * 100)
+    assert run.update("line\n" * MAX_LOG_CHARACTERS)
+    assert 0 < len(run.log) <= MAX_LOG_CHARACTERS
     assert run.log.startswith("line\n")
-    assert run.look("line\n" * (MOST_LOG - 1) + "step 9/20\n")  # Both ends of a long one.
+    assert run.update(
+        "line\n" * (MAX_LOG_CHARACTERS - 1) + "step 9/20\n"
+    )  # Both ends of a long one.
     assert run.value == 0.45
 
 
@@ -181,7 +183,7 @@ def test_any_log_is_read() -> None:
         run, log, before = LogProgress(), "", 0.0
         for _ in range(30):
             log += "".join(chance.choices(words, k=chance.randrange(20)))
-            run.look(log[chance.randrange(10) :] if chance.random() < 0.1 else log)
+            run.update(log[chance.randrange(10) :] if chance.random() < 0.1 else log)
             if run.value is not None:
                 assert before <= run.value <= 1
                 before = run.value
@@ -196,7 +198,7 @@ def test_any_log_is_read() -> None:
 def test_no_line_costs_more_than_in_proportion_to_its_length(shape: str, end: str) -> None:
     """Lines far longer than any that is looked at: a cost by the square takes minutes of them."""
     line = shape * (200_000 // len(shape)) + end
-    for pattern in log_progress._PATTERNS:
+    for pattern in run_progress._PATTERNS:
         for _ in pattern.finditer(line):
             pass
 

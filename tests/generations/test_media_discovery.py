@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.plan import OutputKind, OutputShape
-from mediagate_server.generations.media_discovery import find_media, main_index, medium_of
+from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
+from mediagate_server.generations.outputs.media_discovery import (
+    find_media,
+    main_output_index,
+    to_medium,
+)
 
 ENDED = datetime(2026, 1, 1, tzinfo=UTC)
 A, B, C = (f"https://replicate.delivery/x/{name}.png" for name in "abc")
@@ -108,7 +112,7 @@ def test_a_film_before_its_thumbnail() -> None:
     assert found({"thumbnail": A, "video": FILM, "audio": SOUND}, "video/mp4") == [FILM, A, SOUND]
     nameless = find_media([LOCAL, LOCAL + "b"], shape, ENDED, 1)
     kept = [one for one in nameless if one]
-    assert main_index(kept, "video") == 0
+    assert main_output_index(kept, "video") == 0
     sniffed = find_media([A, LOCAL], shape, ENDED, 1)
     assert [one.uri for one in sniffed if one] == [LOCAL, A]
 
@@ -207,4 +211,4 @@ def test_long_keys_are_no_names() -> None:
 )
 def test_the_type_that_a_name_tells(uri: str, media_type: str) -> None:
     """By the end of the address's path; else the one that is expected."""
-    assert medium_of(uri, "image/webp", ENDED).media_type == media_type
+    assert to_medium(uri, "image/webp", ENDED).media_type == media_type

@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.generations.clock import SystemClock
-from mediagate_server.generations.roll import Roll
+from mediagate_server.generations.registry import ActiveGenerations
+from mediagate_server.runtime.clock import SystemClock
 
 
-def roll_of(*waiting: str) -> Roll:
+def roll_of(*waiting: str) -> ActiveGenerations:
     """These wait, in this order: a letter for the tenant, a number for the attempt."""
     unasked: Any = None  # Neither claims nor changes matter here.
-    roll = Roll(10.0, SystemClock(), unasked, unasked)
+    roll = ActiveGenerations(10.0, SystemClock(), unasked, unasked)
     for attempt in waiting:
-        roll.queued(attempt, attempt[0])
+        roll.enqueue(attempt, attempt[0])
     return roll
 
 
@@ -31,5 +31,5 @@ def test_one_tenant_alone_is_served_in_order() -> None:
     """As they came."""
     roll = roll_of("a1", "a2", "a3")
     assert [roll.queue.position({one}) for one in ("a1", "a2", "a3")] == [1, 2, 3]
-    roll.served("a1")
+    roll.dequeue("a1")
     assert roll.queue.position({"a3"}) == 2

@@ -2,12 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from mediagate_server.generations.run_durations import (
-    LEAST_RUNS,
-    MOST_MODELS,
-    MOST_RUNS,
-    RunDurations,
-)
+from mediagate_server.generations.run_durations import MAX_MODELS, MAX_RUNS, MIN_RUNS, RunDurations
 from mediagate_server.store.records import RunEstimate
 
 BEGUN = datetime(2026, 11, 30, tzinfo=UTC)
@@ -40,21 +35,21 @@ def test_half_and_nine_in_ten_took_no_longer() -> None:
 def test_only_the_last_runs_and_models_are_kept() -> None:
     """A model that became faster is known to be so; memory is bounded."""
     durations = RunDurations()
-    for seconds in [100.0] * MOST_RUNS + [1.0] * MOST_RUNS:
+    for seconds in [100.0] * MAX_RUNS + [1.0] * MAX_RUNS:
         durations.add("a", seconds)
     assert durations.estimate("a", BEGUN) == after(1, 1)
-    for number in range(MOST_MODELS):
+    for number in range(MAX_MODELS):
         durations.add(f"m{number}", 1)
     assert durations.estimate("a", BEGUN) is None
-    assert len(durations._models) == MOST_MODELS
+    assert len(durations._models) == MAX_MODELS
 
 
 def test_runs_of_earlier_processes_come_before_this_ones() -> None:
     """They are read while the first run may end already."""
     durations = RunDurations()
     durations.add("a", 1)
-    durations.remember((("a", 50.0),) * MOST_RUNS)
-    for _ in range(MOST_RUNS - 1):
+    durations.load((("a", 50.0),) * MAX_RUNS)
+    for _ in range(MAX_RUNS - 1):
         durations.add("a", 1)
     assert durations.estimate("a", BEGUN) == after(1, 1)
 
@@ -62,7 +57,7 @@ def test_runs_of_earlier_processes_come_before_this_ones() -> None:
 def test_what_is_usual_is_said_of_enough_runs_only() -> None:
     """Nine in ten took no longer; of seven nothing is said."""
     durations = RunDurations()
-    for seconds in range(1, LEAST_RUNS):
+    for seconds in range(1, MIN_RUNS):
         durations.add("a", seconds)
     assert durations.usual("a") is None
     assert durations.usual("b") is None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_server.errors import StreamExpired
-from mediagate_server.generations.text_buffer import TextBuffer
+from mediagate_server.generations.streaming.text_buffer import TextBuffer
 
 PIECES = st.lists(st.text(min_size=1, max_size=12), max_size=12)
 

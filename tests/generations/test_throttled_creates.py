@@ -8,15 +8,20 @@ from pathlib import Path
 import pytest
 
 from mediagate_server.errors import Reason, StoredFailure
-from mediagate_server.generations.clock import SystemClock, Timer
-from mediagate_server.generations.generations import Generations
-from mediagate_server.interceptors.outbound.turn import Turn
-from mediagate_server.replacing import replace
-from mediagate_server.replicate.port import CreateRequest, Prediction, Refusal, Refused
+from mediagate_server.generations.engine import GenerationEngine
+from mediagate_server.runtime.clock import SystemClock, Timer
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
-from tests.generations.surroundings import Upstream, around, submission, work
-from tests.generations.upstreams import free_turn
+from mediagate_server.structs import replace
+from mediagate_server.upstream.port import (
+    CreateRequest,
+    CreateReservation,
+    Prediction,
+    RefusalReason,
+    RequestRefused,
+)
+from tests.generations.engine_deps import AcceptingUpstream, engine_deps, submission, work
+from tests.generations.fake_upstream import free_turn
 
 
 class Hasty(SystemClock):
@@ -26,10 +31,10 @@ class Hasty(SystemClock):
         return super().call_later(min(seconds, 0.3), callback)
 
 
-class Throttled(Upstream):
+class Throttled(AcceptingUpstream):
     """Answers 429 so many times, or refuses otherwise; `held` is what it asks to wait for."""
 
-    def __init__(self, *refusals: Refusal, held: float = 0.0, admits: bool = True) -> None:
+    def __init__(self, *refusals: RefusalReason, held: float = 0.0, admits: bool = True) -> None:
         super().__init__()
         self.refusals = list(refusals)
         self.held = held
@@ -37,30 +42,32 @@ class Throttled(Upstream):
         self.again: list[bool] = []
 
     @property
-    def seconds_held(self) -> float:
+    def backoff_seconds(self) -> float:
         return self.held
 
-    async def admit(self, model: str, *, again: bool = False) -> Turn:
+    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
         self.again.append(again)
         if not self.admits:
             await asyncio.Event().wait()
         return free_turn()
 
-    async def create(self, request: CreateRequest, *, model: str, turn: Turn | None) -> Prediction:
+    async def create(
+        self, request: CreateRequest, *, model: str, turn: CreateReservation | None
+    ) -> Prediction:
         if self.refusals:
-            raise Refused(self.refusals.pop(0), http_status=429, retry_after=7.0)
+            raise RequestRefused(self.refusals.pop(0), http_status=429, retry_after=7.0)
         return await super().create(request, model=model, turn=turn)
 
 
 async def test_any_number_of_429s_is_waited_out(tmp_path: Path) -> None:
     """They do not count to the six creates, and each closes its attempt at no cost."""
-    upstream = Throttled(*[Refusal.THROTTLED] * 20)
+    upstream = Throttled(*[RefusalReason.THROTTLED] * 20)
     async with (
         SqliteStore(tmp_path) as store,
-        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+        GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.start(submission(1), work)
-        record = await attached.until_settled(None)
+        attached = await generations.submit(submission(1), work)
+        record = await attached.wait(None)
     assert record.state is State.SUCCEEDED
     *refused, last = record.attempts
     assert len(refused) == 20
@@ -73,15 +80,15 @@ async def test_any_number_of_429s_is_waited_out(tmp_path: Path) -> None:
 
 async def test_what_else_is_refused_still_counts(tmp_path: Path) -> None:
     """429s between them do not make more of the three tries at an upstream that is not there."""
-    limit, away = Refusal.THROTTLED, Refusal.UNREACHABLE
+    limit, away = RefusalReason.THROTTLED, RefusalReason.UNREACHABLE
     upstream = Throttled(limit, away, limit, limit, away, limit, away)
     async with (
         SqliteStore(tmp_path) as store,
-        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+        GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.start(submission(1), work)
+        attached = await generations.submit(submission(1), work)
         with pytest.raises(StoredFailure) as caught:
-            await attached.until_settled(None)
+            await attached.wait(None)
     assert caught.value.failure.reason is Reason.UPSTREAM_UNAVAILABLE
     assert not upstream.refusals
     assert upstream.created == []
@@ -90,45 +97,45 @@ async def test_what_else_is_refused_still_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("held", [30.0, 60.0])
 async def test_a_wait_beyond_the_timeout_is_not_begun(tmp_path: Path, held: float) -> None:
     """It helps nobody: the caller is told at once when to come again, and nothing is bound."""
-    upstream = Throttled(Refusal.THROTTLED, held=held)
+    upstream = Throttled(RefusalReason.THROTTLED, held=held)
     asked = replace(submission(1), timeout=30.0)
     async with (
         SqliteStore(tmp_path) as store,
-        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+        GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.start(asked, work)
+        attached = await generations.submit(asked, work)
         async with asyncio.timeout(20.0):
             with pytest.raises(StoredFailure) as caught:
-                await attached.until_settled(None)
-        assert await store.bound(asked.tenant, asked.request_id) is None
+                await attached.wait(None)
+        assert await store.find_binding(asked.tenant, asked.request_id) is None
     failure = caught.value.failure
     assert (failure.reason, failure.retry_after) == (Reason.UPSTREAM_UNAVAILABLE, 7.0)
 
 
 async def test_a_timeout_that_ends_the_wait_says_what_was_waited_for(tmp_path: Path) -> None:
     """Upstream takes no more, with the time to come again: no bare DEADLINE."""
-    upstream = Throttled(Refusal.THROTTLED, held=0.1, admits=False)
+    upstream = Throttled(RefusalReason.THROTTLED, held=0.1, admits=False)
     async with (
         SqliteStore(tmp_path) as store,
-        Generations(
-            replace_fields(around(store, upstream), clock=Hasty()), max_in_flight=lambda _: 0
+        GenerationEngine(
+            replace_fields(engine_deps(store, upstream), clock=Hasty()), max_in_flight=lambda _: 0
         ) as generations,
     ):
-        attached = await generations.start(submission(1), work)
+        attached = await generations.submit(submission(1), work)
         with pytest.raises(StoredFailure) as caught:
-            await attached.until_settled(None)
+            await attached.wait(None)
     failure = caught.value.failure
     assert (failure.reason, failure.retry_after) == (Reason.UPSTREAM_UNAVAILABLE, 0.1)
 
 
 async def test_who_cancels_while_it_waits_is_told_so(tmp_path: Path) -> None:
     """Nothing was sent after the 429, and nothing is paid."""
-    upstream = Throttled(Refusal.THROTTLED, held=0.1, admits=False)
+    upstream = Throttled(RefusalReason.THROTTLED, held=0.1, admits=False)
     async with (
         SqliteStore(tmp_path) as store,
-        Generations(around(store, upstream), max_in_flight=lambda _: 0) as generations,
+        GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.start(submission(1), work)
+        attached = await generations.submit(submission(1), work)
         async with asyncio.timeout(10):
             while attached.record.place is None:  # noqa: ASYNC110 - it is reckoned when asked for
                 await asyncio.sleep(0)

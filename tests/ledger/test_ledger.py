@@ -9,25 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_server import ledger
-from mediagate_server.catalog import price_json
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.plan import Plan
-from mediagate_server.catalog.prices import PriceSchedule, Rate, Scalar, Tier
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.pricing import prices
+from mediagate_server.catalog.pricing.prices import PriceRate, PriceSchedule, Scalar, Tier
 from mediagate_server.catalog.request import Modality, ModelRequest
-from mediagate_server.generations.reconciling import compare
-from mediagate_server.replacing import replace
-from mediagate_server.replicate.port import Prediction, PredictionStatus
-from mediagate_server.store.reconciliations import Settlement
-from mediagate_server.store.records import CostState, Entry, EntryKind
+from mediagate_server.generations.recovery.reconciler import compare_charges
+from mediagate_server.store.reconciliations import SettledCharge
+from mediagate_server.store.records import CostState, LedgerEntry, LedgerEntryKind
+from mediagate_server.structs import replace
+from mediagate_server.upstream.port import Prediction, PredictionStatus
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 CATALOG = Catalog.load()
 PER_IMAGE = PriceSchedule(
-    (Tier((Rate(("image_output_count", "output_count"), Decimal("0.04"), 1),)),), "2026-10", "page"
+    (Tier((PriceRate(("image_output_count", "output_count"), Decimal("0.04"), 1),)),),
+    "2026-10",
+    "page",
 )
-PER_SECOND = PriceSchedule((Tier((Rate(("predict_time",), Decimal("0.001"), 1),)),), "2026", "page")
+PER_SECOND = PriceSchedule(
+    (Tier((PriceRate(("predict_time",), Decimal("0.001"), 1),)),), "2026", "page"
+)
 PER_FILM_SECOND = PriceSchedule(
-    (Tier((Rate(("video_output_duration_seconds",), Decimal("0.1"), 1),)),), "2026", "page"
+    (Tier((PriceRate(("video_output_duration_seconds",), Decimal("0.1"), 1),)),), "2026", "page"
 )
 NO_PRICE = PriceSchedule((), "", "")
 ENDS = [status for status in PredictionStatus if status.is_terminal]
@@ -73,64 +77,64 @@ def test_what_an_end_costs(
     amount: int | None,
 ) -> None:
     """The table at the head of the module, row by row."""
-    entry = ledger.settle("a1", price, PredictionStatus(status), metrics, outputs=outputs)
+    entry = ledger.settle_entry("a1", price, PredictionStatus(status), metrics, outputs=outputs)
     state = CostState.UNKNOWN if amount is None else CostState.SETTLED
-    assert entry == Entry("a1", EntryKind.SETTLE, amount, state, price.as_of)
+    assert entry == LedgerEntry("a1", LedgerEntryKind.SETTLE, amount, state, price.as_of)
 
 
 @pytest.mark.parametrize("status", sorted(set(PredictionStatus) - set(ENDS)))
 def test_nothing_settles_before_its_end(status: PredictionStatus) -> None:
     """A status that is not terminal, or not known, proves nothing."""
     with pytest.raises(ValueError, match="not an end"):
-        ledger.settle("a1", PER_IMAGE, status, {"image_output_count": 1}, outputs=1)
+        ledger.settle_entry("a1", PER_IMAGE, status, {"image_output_count": 1}, outputs=1)
 
 
 def test_an_assumed_price_never_settles() -> None:
     """It settles as ASSUMED; what is free is free for sure."""
     assumed = dataclasses.replace(PER_SECOND, assumed=True)
-    end = ledger.settle("a1", assumed, PredictionStatus.SUCCEEDED, {"predict_time": 1})
+    end = ledger.settle_entry("a1", assumed, PredictionStatus.SUCCEEDED, {"predict_time": 1})
     assert (end.amount_nanos, end.state) == (1_000_000, CostState.ASSUMED)
-    missing = ledger.settle("a1", assumed, PredictionStatus.SUCCEEDED, {})
+    missing = ledger.settle_entry("a1", assumed, PredictionStatus.SUCCEEDED, {})
     assert missing.state is CostState.UNKNOWN
-    free = ledger.settle("a1", assumed, PredictionStatus.ABORTED, {})
+    free = ledger.settle_entry("a1", assumed, PredictionStatus.ABORTED, {})
     assert free.state is CostState.SETTLED
 
 
 def test_a_reservation_holds_the_most_that_the_plan_may_cost() -> None:
     """And says so where that is not known."""
     known = plan("flux-schnell")
-    assert ledger.reserve(known, "a1") == Entry(
-        "a1", EntryKind.RESERVE, 3_000_000, CostState.ESTIMATED, known.price.as_of
+    assert ledger.reserve_entry(known, "a1") == LedgerEntry(
+        "a1", LedgerEntryKind.RESERVE, 3_000_000, CostState.ESTIMATED, known.price.as_of
     )
     song = ModelRequest(Modality.AUDIO, "musicgen", {"prompt": "x"})
-    assumed = ledger.reserve(Catalog.load().plan(song), "a3")
+    assumed = ledger.reserve_entry(Catalog.load().plan(song), "a3")
     assert (assumed.amount_nanos, assumed.state) == (840_000_000, CostState.ESTIMATED)
-    unknown = ledger.reserve(Catalog.load(assumed=False).plan(song), "a2")
+    unknown = ledger.reserve_entry(Catalog.load(assumed=False).plan(song), "a2")
     assert (unknown.amount_nanos, unknown.state) == (None, CostState.UNKNOWN)
 
 
 def test_a_success_without_an_output_agrees_with_upstreams_list() -> None:
     """Neither the charge nor a later look at the list takes it for free."""
     end = Prediction("p", PredictionStatus.SUCCEEDED)
-    charge = Settlement(
-        1, "p", "a1", "g", 1, "t", "m", NOON, NOON, None, 0, price_json.dumps(PER_IMAGE)
+    charge = SettledCharge(
+        1, "p", "a1", "g", 1, "t", "m", NOON, NOON, None, 0, prices.dump_price(PER_IMAGE)
     )
-    assert compare([charge], {"p": end}, NOON).matched == {"p"}
+    assert compare_charges([charge], {"p": end}, NOON).matched == {"p"}
     told = replace(end, metrics={"image_output_count": 1})
-    (case,) = compare([charge], {"p": told}, NOON).differing
+    (case,) = compare_charges([charge], {"p": told}, NOON).differing
     assert case.upstream_nanos == 40_000_000
 
 
 def test_a_release_and_a_loss() -> None:
     """Never taken: nothing. No record left: unknown."""
-    assert ledger.release("a1", PER_IMAGE).amount_nanos == 0
-    assert ledger.release("a1", NO_PRICE).state is CostState.SETTLED
-    assert ledger.lost("a1", PER_IMAGE).state is CostState.UNKNOWN
+    assert ledger.release_entry("a1", PER_IMAGE).amount_nanos == 0
+    assert ledger.release_entry("a1", NO_PRICE).state is CostState.SETTLED
+    assert ledger.settle_unknown("a1", PER_IMAGE).state is CostState.UNKNOWN
 
 
 AMOUNTS = st.none() | st.integers(0, 10**15)
 ENTRIES = st.builds(
-    lambda attempt, kind, amount, date: Entry(
+    lambda attempt, kind, amount, date: LedgerEntry(
         attempt,
         kind,
         amount,
@@ -138,17 +142,17 @@ ENTRIES = st.builds(
         date,
     ),
     st.sampled_from(["a1", "a2", "a3", "a4"]),
-    st.sampled_from(EntryKind),
+    st.sampled_from(LedgerEntryKind),
     AMOUNTS,
     st.sampled_from(["", "2026"]),
 )
 
 
 @given(st.lists(ENTRIES, max_size=8, unique_by=lambda entry: (entry.attempt_id, entry.kind)))
-def test_unknown_never_sums_as_nothing(entries: list[Entry]) -> None:
+def test_unknown_never_sums_as_nothing(entries: list[LedgerEntry]) -> None:
     """A total is known only where every attempt is; what is known still adds up."""
-    total = ledger.total(entries)
-    counting = list(ledger.standing(entries).values())
+    total = ledger.total_cost(entries)
+    counting = list(ledger.current_entry_by_attempt(entries).values())
     assert total.unknown == sum(entry.amount_nanos is None for entry in counting)
     assert (total.amount_nanos is None) == (total.unknown > 0)
     assert (total.state is CostState.UNKNOWN) == (total.unknown > 0)
@@ -157,26 +161,26 @@ def test_unknown_never_sums_as_nothing(entries: list[Entry]) -> None:
         assert total.amount_nanos == total.known_nanos
 
 
-@given(st.permutations([EntryKind.RESERVE, EntryKind.RELEASE, EntryKind.SETTLE]))
-def test_the_end_counts_and_a_late_settle_beats_a_release(kinds: list[EntryKind]) -> None:
+@given(st.permutations([LedgerEntryKind.RESERVE, LedgerEntryKind.RELEASE, LedgerEntryKind.SETTLE]))
+def test_the_end_counts_and_a_late_settle_beats_a_release(kinds: list[LedgerEntryKind]) -> None:
     """In whatever order the lines are read."""
-    amounts = {EntryKind.RESERVE: 9, EntryKind.RELEASE: 0, EntryKind.SETTLE: 7}
-    entries = [Entry("a1", kind, amounts[kind], CostState.SETTLED, "2026") for kind in kinds]
-    assert ledger.total(entries).amount_nanos == 7
-    assert ledger.total(entry for entry in entries if entry.kind is not EntryKind.SETTLE) == (
-        ledger.Total(0, CostState.SETTLED, 0, 0, "2026")
-    )
+    amounts = {LedgerEntryKind.RESERVE: 9, LedgerEntryKind.RELEASE: 0, LedgerEntryKind.SETTLE: 7}
+    entries = [LedgerEntry("a1", kind, amounts[kind], CostState.SETTLED, "2026") for kind in kinds]
+    assert ledger.total_cost(entries).amount_nanos == 7
+    assert ledger.total_cost(
+        entry for entry in entries if entry.kind is not LedgerEntryKind.SETTLE
+    ) == (ledger.AttemptsTotal(0, CostState.SETTLED, 0, 0, "2026"))
 
 
 def test_the_least_sure_part_names_the_whole() -> None:
     """UNKNOWN before ESTIMATED before ASSUMED before SETTLED; nothing at all is settled at 0."""
     order = [CostState.SETTLED, CostState.ASSUMED, CostState.ESTIMATED, CostState.UNKNOWN]
-    entries: list[Entry] = []
-    assert ledger.total(entries).state is CostState.SETTLED
+    entries: list[LedgerEntry] = []
+    assert ledger.total_cost(entries).state is CostState.SETTLED
     for number, state in enumerate(order):
         amount = None if state is CostState.UNKNOWN else 1
-        entries.append(Entry(f"a{number}", EntryKind.SETTLE, amount, state, "2026"))
-        assert ledger.total(entries).state is state
+        entries.append(LedgerEntry(f"a{number}", LedgerEntryKind.SETTLE, amount, state, "2026"))
+        assert ledger.total_cost(entries).state is state
 
 
 @pytest.mark.parametrize(
@@ -185,13 +189,13 @@ def test_the_least_sure_part_names_the_whole() -> None:
 def test_an_overrun_is_what_went_over(held: int | None, paid: int | None, over: int) -> None:
     """Never negative, and not guessed where either side is unknown."""
     entries = [
-        Entry(
+        LedgerEntry(
             "a1",
             kind,
             amount,
             CostState.UNKNOWN if amount is None else CostState.SETTLED,
             "2026",
         )
-        for kind, amount in ((EntryKind.RESERVE, held), (EntryKind.SETTLE, paid))
+        for kind, amount in ((LedgerEntryKind.RESERVE, held), (LedgerEntryKind.SETTLE, paid))
     ]
-    assert ledger.overrun(*entries) == over
+    assert ledger.cost_overrun(*entries) == over

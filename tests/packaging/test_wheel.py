@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.gate import Gate
+from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOTS = {
@@ -85,11 +85,15 @@ def test_asks_for_little(wheel: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_calls_a_gate_from_a_clean_environment(outside: Path, gate: Gate, tmp_path: Path) -> None:
+def test_calls_a_gate_from_a_clean_environment(
+    outside: Path, server_process: ServerProcess, tmp_path: Path
+) -> None:
     """Stubs and client import and call a running gate with nothing of the server's installed."""
-    caller = tmp_path / "caller.py"
-    caller.write_bytes((Path(__file__).parent / "caller.py").read_bytes())
-    said: dict[str, Any] = json.loads(run(str(outside), str(caller), gate.address, cwd=tmp_path))
+    caller = tmp_path / "installed_client.py"
+    caller.write_bytes((Path(__file__).parent / "installed_client.py").read_bytes())
+    said: dict[str, Any] = json.loads(
+        run(str(outside), str(caller), server_process.address, cwd=tmp_path)
+    )
 
     assert set(said["installed"]) - ALONG == LIGHT
     assert not {"mediagate_server", "mediagate_sandbox", "mediagate_cli"} & set(said["loaded"])

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Require
-from tests.gate import Gate
+from tests.server_process import ServerProcess
 
-from .outcome import RUN_SECONDS, run
-from .readme import example
+from .program_result import RUN_SECONDS, run
+from .readme_examples import example
 
 Ask = Callable[..., str]
 
 
 @pytest.fixture
-def ask(require: Require, gate: Gate, tmp_path: Path) -> Ask:
+def ask(require: Require, server_process: ServerProcess, tmp_path: Path) -> Ask:
     grpcurl = require("grpcurl")
 
     def call(*arguments: str, data: str | None = None) -> str:
         body = [] if data is None else ["-d", data]
-        command = [grpcurl, "-plaintext", *body, gate.address, *arguments]
+        command = [grpcurl, "-plaintext", *body, server_process.address, *arguments]
         return run(command, tmp_path, RUN_SECONDS)
 
     return call
@@ -43,9 +43,11 @@ def test_a_call_through_reflection(ask: Ask) -> None:
     assert {"MODALITY_TEXT", "MODALITY_IMAGE", "MODALITY_VIDEO", "MODALITY_AUDIO"} <= modalities
 
 
-def test_the_example_of_the_readme(require: Require, gate: Gate, tmp_path: Path) -> None:
+def test_the_example_of_the_readme(
+    require: Require, server_process: ServerProcess, tmp_path: Path
+) -> None:
     """Both lines work as they stand; the second streams a text."""
     require("grpcurl")
-    printed = run(["sh", "-ec", example("sh", gate.address)], tmp_path, RUN_SECONDS)
+    printed = run(["sh", "-ec", example("sh", server_process.address)], tmp_path, RUN_SECONDS)
     assert "mediagate.v1.TextService" in printed
     assert '"completed"' in printed

@@ -10,7 +10,7 @@ import pytest
 from mediagate_sandbox.pytest_plugin import ReplicateSandbox
 from tests.conftest import Missing, Require
 
-from .outcome import BUILD_SECONDS, RUN_SECONDS, fetch, run
+from .program_result import BUILD_SECONDS, RUN_SECONDS, fetch, run
 
 HERE = Path(__file__).parent / "replicate"
 PARTS = ["run", "stream", "predictions", "files", "webhooks", "models", "refused", "failed"]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Missing, Require
-from tests.gate import Gate
+from tests.server_process import ServerProcess
 
-from .outcome import BUILD_SECONDS, RUN_SECONDS, assert_served, fetch, run
-from .readme import example
+from .program_result import BUILD_SECONDS, RUN_SECONDS, assert_served, fetch, run
+from .readme_examples import example
 
 HERE = Path(__file__).parent
 GENERATED = HERE.parents[1] / "generated" / "typescript"
@@ -17,7 +17,10 @@ GENERATED = HERE.parents[1] / "generated" / "typescript"
 
 @pytest.fixture(scope="module")
 def programs(
-    require: Require, missing: Missing, gate: Gate, tmp_path_factory: pytest.TempPathFactory
+    require: Require,
+    missing: Missing,
+    server_process: ServerProcess,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The folder of the compiled programs, with the stubs from the package to be published."""
     npm = require("npm")
@@ -30,16 +33,16 @@ def programs(
     fetch(install, stubs, missing)
     packed = run([npm, "pack", "--silent"], stubs, BUILD_SECONDS).split()[-1]
     (stubs / packed).rename(stubs / "mediagate-client.tgz")
-    (program / "readme.ts").write_text(example("ts", gate.address))
+    (program / "readme.ts").write_text(example("ts", server_process.address))
     fetch(install, program, missing)
     run([npm, "run", "build"], program, BUILD_SECONDS)
     return program / "dist"
 
 
 @pytest.mark.timeout(3 * BUILD_SECONDS)
-def test_typescript(programs: Path, gate: Gate, require: Require) -> None:
+def test_typescript(programs: Path, server_process: ServerProcess, require: Require) -> None:
     """It streams a text, makes an image and understands a refusal, through Connect's gRPC."""
-    assert_served(run([require("node"), "main.js", gate.address], programs, RUN_SECONDS))
+    assert_served(run([require("node"), "main.js", server_process.address], programs, RUN_SECONDS))
 
 
 @pytest.mark.timeout(3 * BUILD_SECONDS)

@@ -10,18 +10,18 @@ import pytest
 from pydantic import SecretStr
 
 from mediagate_sandbox.server import Sandbox, SandboxSettings
-from mediagate_server.app import Gate
+from mediagate_server.app import Server
 from mediagate_server.config import Configuration, Settings
-from mediagate_server.generations.clock import Clock
+from mediagate_server.runtime.clock import Clock
 
-from .gates import Opener, Stubs
-from .scripted import ScriptedUpstream, scripted_upstream
+from .scripted_upstream import ScriptedUpstream, open_scripted_upstream
+from .stubs import OpenServer, Stubs
 
 
 @pytest.fixture
-async def scripted() -> AsyncIterator[ScriptedUpstream]:
+async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
     """An upstream that says what the test tells it to."""
-    async with scripted_upstream() as upstream:
+    async with open_scripted_upstream() as upstream:
         yield upstream
 
 
@@ -33,13 +33,13 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-def open_gate(tmp_path: Path) -> Opener:
+def open_server(tmp_path: Path) -> OpenServer:
     """Opens a gate on free ports; always the same data folder. More settings may be named."""
 
     @asynccontextmanager
     async def opener(
         url: str, *, clock: Clock | None = None, **more: Any
-    ) -> AsyncIterator[tuple[Stubs, Gate]]:
+    ) -> AsyncIterator[tuple[Stubs, Server]]:
         if {"public_url", "upstream"} & more.keys():  # Either opens the web port.
             more.setdefault("web_address", "127.0.0.1:0")
         settings = Settings(
@@ -52,7 +52,7 @@ def open_gate(tmp_path: Path) -> Opener:
             **more,
         )
         async with (
-            Gate(Configuration(settings), clock) as gate,
+            Server(Configuration(settings), clock) as gate,
             grpc.aio.insecure_channel(gate.grpc_address) as channel,
         ):
             yield Stubs.on(channel), gate
@@ -61,14 +61,16 @@ def open_gate(tmp_path: Path) -> Opener:
 
 
 @pytest.fixture
-async def stubs(scripted: ScriptedUpstream, open_gate: Opener) -> AsyncIterator[Stubs]:
+async def stubs(
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
+) -> AsyncIterator[Stubs]:
     """Stubs of a gate in front of the scripted upstream."""
-    async with open_gate(scripted.url) as (opened, _):
+    async with open_server(scripted_upstream.url) as (opened, _):
         yield opened
 
 
 @pytest.fixture
-async def sandboxed(sandbox: Sandbox, open_gate: Opener) -> AsyncIterator[Stubs]:
+async def sandbox_stubs(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[Stubs]:
     """Stubs of a gate in front of the sandbox."""
-    async with open_gate(sandbox.url) as (opened, _):
+    async with open_server(sandbox.url) as (opened, _):
         yield opened

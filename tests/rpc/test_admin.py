@@ -10,20 +10,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mediagate.v1 import admin_pb2
 from mediagate_sandbox.server import Sandbox
 
-from .failures import fields_of, reason_of
-from .gates import Opener, Stubs
-from .tenants import channel_of, tenant
+from .grpc_errors import fields_of, reason_of
+from .stubs import OpenServer, Stubs
+from .tenant_keys import channel_of, tenant
 from .test_budgets import BOSS, UNIT, budget, picture, refused
 
 Period = admin_pb2.Budget
 
 
-async def test_tenants_with_limits_and_spend(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_tenants_with_limits_and_spend(sandbox: Sandbox, open_server: OpenServer) -> None:
     """What is configured, and what came of it."""
     budgets = (budget("b", 10, "month"), budget("team", 5, "day", label="team=a", shadow=True))
     acme = tenant("acme", requests_per_minute=100, max_in_flight=0, budgets=budgets)
     async with (
-        open_gate(sandbox.url, tenants=(BOSS, acme), max_in_flight=7) as (_, gate),
+        open_server(sandbox.url, tenants=(BOSS, acme), max_in_flight=7) as (_, gate),
         channel_of(gate.grpc_address, "acme") as own,
         channel_of(gate.grpc_address, "boss") as boss,
     ):
@@ -49,12 +49,12 @@ async def test_tenants_with_limits_and_spend(sandbox: Sandbox, open_gate: Opener
         assert fields_of(error) == {"id"}
 
 
-async def test_tenants_are_paged(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_tenants_are_paged(sandbox: Sandbox, open_server: OpenServer) -> None:
     """By their ids, each once; a token that is none is refused."""
     names = [f"t{number:02}" for number in range(7)]
     tenants = (BOSS, *(tenant(name) for name in reversed(names)))
     async with (
-        open_gate(sandbox.url, tenants=tenants) as (_, gate),
+        open_server(sandbox.url, tenants=tenants) as (_, gate),
         channel_of(gate.grpc_address, "boss") as channel,
     ):
         admin = Stubs.on(channel).admin
@@ -73,7 +73,7 @@ async def test_tenants_are_paged(sandbox: Sandbox, open_gate: Opener) -> None:
             assert fields_of(await refused(admin.ListTenants(bad))) == {"page_token"}
 
 
-async def test_a_budget_is_another_for_a_while(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_a_budget_is_another_for_a_while(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Raised it lets pass at once, lowered to nothing it lets nothing pass."""
     acme = tenant("acme", budgets=(budget("b", 1),))
     later = Timestamp()
@@ -82,7 +82,7 @@ async def test_a_budget_is_another_for_a_while(sandbox: Sandbox, open_gate: Open
         tenant="acme", budget="b", limit_usd_nanos=2 * UNIT, expire_time=later
     )
     async with (
-        open_gate(sandbox.url, tenants=(BOSS, acme)) as (_, gate),
+        open_server(sandbox.url, tenants=(BOSS, acme)) as (_, gate),
         channel_of(gate.grpc_address, "acme") as own,
         channel_of(gate.grpc_address, "boss") as boss,
     ):
@@ -123,7 +123,7 @@ WRONG: dict[str, tuple[dict[str, Any], grpc.StatusCode, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_what_is_wrong_is_named(case: str, sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_what_is_wrong_is_named(case: str, sandbox: Sandbox, open_server: OpenServer) -> None:
     """By the field, and nothing is changed."""
     change, code, field = WRONG[case]
     later = Timestamp()
@@ -131,7 +131,7 @@ async def test_what_is_wrong_is_named(case: str, sandbox: Sandbox, open_gate: Op
     fields = {"tenant": "acme", "budget": "b", "limit_usd_nanos": 5, "expire_time": later}
     request = admin_pb2.OverrideBudgetRequest(**{**fields, **change})
     async with (
-        open_gate(sandbox.url, tenants=(BOSS, tenant("acme", budgets=(budget("b", 1),)))) as (
+        open_server(sandbox.url, tenants=(BOSS, tenant("acme", budgets=(budget("b", 1),)))) as (
             _,
             gate,
         ),
@@ -145,7 +145,7 @@ async def test_what_is_wrong_is_named(case: str, sandbox: Sandbox, open_gate: Op
         assert shown.budgets[0].limit_usd_nanos == UNIT
 
 
-async def test_without_tenants_there_is_one(sandboxed: Stubs) -> None:
+async def test_without_tenants_there_is_one(sandbox_stubs: Stubs) -> None:
     """The local one, who is nobody's key and everybody."""
-    listed = (await sandboxed.admin.ListTenants(admin_pb2.ListTenantsRequest())).tenants
+    listed = (await sandbox_stubs.admin.ListTenants(admin_pb2.ListTenantsRequest())).tenants
     assert [one.id for one in listed] == ["local"]

@@ -18,15 +18,15 @@ from mediagate.v1 import (
 )
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.model import Model, ModelStatus
+from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config.tenants import Budget
-from tests.sandboxes import INSTANT
+from tests.sandbox_process import INSTANT
 
-from .failures import reason_of
-from .gates import Opener, Stubs
-from .tenants import channel_of, tenant
-from .test_dropped_media_and_words import KINDS
+from .grpc_errors import reason_of
+from .stubs import OpenServer, Stubs
+from .tenant_keys import channel_of, tenant
+from .test_input_completeness import KINDS
 
 ASSUMED = [
     model
@@ -65,9 +65,9 @@ def test_there_are_some() -> None:
     assert all("assumed" in model.price.source for model in ASSUMED)
 
 
-async def test_each_is_foreseen_bounded_and_settled(open_gate: Opener) -> None:
+async def test_each_is_foreseen_bounded_and_settled(open_server: OpenServer) -> None:
     """Told in the estimate, enough for a bound, and what it settles is no more than was held."""
-    async with Sandbox(INSTANT) as sandbox, open_gate(sandbox.url) as (stubs, _):
+    async with Sandbox(INSTANT) as sandbox, open_server(sandbox.url) as (stubs, _):
         for model in ASSUMED:
             kind, method, request = call_of(model)
             asked = models_pb2.EstimateCostRequest(**{kind: request})
@@ -90,15 +90,15 @@ async def test_each_is_foreseen_bounded_and_settled(open_gate: Opener) -> None:
             assert shown.model.price.source == cost.price_source
 
 
-async def test_a_known_price_is_no_assumption(sandboxed: Stubs) -> None:
+async def test_a_known_price_is_no_assumption(sandbox_stubs: Stubs) -> None:
     """The estimate says so; a fallback or a check whose price is assumed makes it one."""
     kind, _, request = call_of(Catalog.load().find(Modality.IMAGE, "flux-pro"))
     asked = models_pb2.EstimateCostRequest(**{kind: request})
-    assert (await sandboxed.models.EstimateCost(asked)).plan.cost.state == (
+    assert (await sandbox_stubs.models.EstimateCost(asked)).plan.cost.state == (
         cost_pb2.COST_STATE_ESTIMATED
     )
     asked.image.options.screen_prompt = True
-    assert (await sandboxed.models.EstimateCost(asked)).plan.cost.state == (
+    assert (await sandbox_stubs.models.EstimateCost(asked)).plan.cost.state == (
         cost_pb2.COST_STATE_ASSUMED
     )
 
@@ -110,7 +110,7 @@ async def refusal(call: Any) -> str:
     return reason_of(refused.value)
 
 
-async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_server: OpenServer) -> None:
     """For all, or for one tenant: then what has a bound is refused, and the rest costs UNKNOWN."""
     song = audio_pb2.GenerateAudioRequest(
         prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
@@ -125,7 +125,7 @@ async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_gate: Open
     )
     for for_all in (True, False):
         settings = {"tenants": tenants, "allow_assumed_prices": for_all}
-        async with open_gate(sandbox.url, **settings) as (_, gate):
+        async with open_server(sandbox.url, **settings) as (_, gate):
             answers = {}
             for each in tenants:
                 async with channel_of(gate.grpc_address, each.id) as channel:
@@ -143,12 +143,14 @@ async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_gate: Open
 
 
 @pytest.mark.parametrize("quality", ["ECONOMY", "STANDARD", "PREMIUM"])
-async def test_a_plain_prompt_finds_a_sound_of_each_quality(sandboxed: Stubs, quality: str) -> None:
+async def test_a_plain_prompt_finds_a_sound_of_each_quality(
+    sandbox_stubs: Stubs, quality: str
+) -> None:
     """And its cost is known before."""
     wanted = modality_pb2.Quality.Value(f"QUALITY_{quality}")
     options = options_pb2.GenerationOptions(quality=wanted)
     plan = (
-        await sandboxed.audio.GenerateAudio(
+        await sandbox_stubs.audio.GenerateAudio(
             audio_pb2.GenerateAudioRequest(prompt="a waltz", validate_only=True, options=options)
         )
     ).plan

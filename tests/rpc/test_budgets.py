@@ -25,14 +25,14 @@ from mediagate.v1 import (
     text_pb2,
 )
 from mediagate_sandbox.server import Sandbox, SandboxSettings
-from mediagate_server.app import Gate
+from mediagate_server.app import Server
 from mediagate_server.config import Budget
-from mediagate_server.generations.clock import SystemClock
-from mediagate_server.telemetry import REGISTRY
+from mediagate_server.observability.metrics import REGISTRY
+from mediagate_server.runtime.clock import SystemClock
 
-from .failures import metadata_of, reason_of, retry_after, status_of
-from .gates import Opener, Stubs
-from .tenants import channel_of, tenant
+from .grpc_errors import metadata_of, reason_of, retry_after, status_of
+from .stubs import OpenServer, Stubs
+from .tenant_keys import channel_of, tenant
 
 Estimate = models_pb2.EstimateCostRequest
 BOSS = tenant("boss", admin=True)
@@ -40,7 +40,7 @@ UNIT = 3_000_000
 """Nano-dollars: what one picture of flux-schnell costs, and the most that it may cost."""
 
 
-class Tomorrow(SystemClock):
+class ClockAhead(SystemClock):
     """The same time of the next day."""
 
     def now(self) -> datetime:
@@ -76,7 +76,7 @@ def subject_of(error: grpc.aio.AioRpcError) -> str:
     return str(found.violations[0].subject)
 
 
-async def stands(gate: Gate, name: str = "acme") -> admin_pb2.Budget:
+async def stands(gate: Server, name: str = "acme") -> admin_pb2.Budget:
     """How the only budget of a tenant stands, as an admin sees it."""
     async with channel_of(gate.grpc_address, "boss") as channel:
         answer = await Stubs.on(channel).admin.GetTenant(admin_pb2.GetTenantRequest(id=name))
@@ -84,7 +84,7 @@ async def stands(gate: Gate, name: str = "acme") -> admin_pb2.Budget:
     return found
 
 
-async def gauges(gate: Gate) -> dict[tuple[str, str, str], float]:
+async def gauges(gate: Server) -> dict[tuple[str, str, str], float]:
     """How budgets stand, as a scrape sees it, by tenant, budget and amount."""
     url = f"http://{gate.operations_address}/metrics"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
@@ -102,7 +102,7 @@ def metric(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-async def test_a_budget_is_never_overrun(open_gate: Opener) -> None:
+async def test_a_budget_is_never_overrun(open_server: OpenServer) -> None:
     """300 calls at once by eight channels: 200 are paid, the others are told by what."""
     sandbox = SandboxSettings(
         port=0, time_scale=0, creates_per_minute=None, requests_per_minute=None
@@ -110,7 +110,7 @@ async def test_a_budget_is_never_overrun(open_gate: Opener) -> None:
     acme = tenant("acme", budgets=(budget("monthly", 200),), max_in_flight=0)
     async with (
         Sandbox(sandbox) as upstream,
-        open_gate(upstream.url, tenants=(acme, BOSS), creates_per_minute=1_000_000) as (_, gate),
+        open_server(upstream.url, tenants=(acme, BOSS), creates_per_minute=1_000_000) as (_, gate),
     ):
         channels = [channel_of(gate.grpc_address, "acme") for _ in range(8)]
         calls = (
@@ -142,12 +142,14 @@ async def test_a_budget_is_never_overrun(open_gate: Opener) -> None:
     assert b"mgk_acme" not in generate_latest(REGISTRY)
 
 
-async def test_a_scrape_shows_how_budgets_stand_now(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_a_scrape_shows_how_budgets_stand_now(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """After a restart, an override, a reload that takes one away, and midnight; without a call."""
     daily = tenant("acme", budgets=(budget("daily", 5, "day"), budget("total", 9, "total")))
     total = tenant("acme", budgets=(budget("total", 9, "total"),))
     async with (
-        open_gate(sandbox.url, tenants=(daily, BOSS)) as (_, gate),
+        open_server(sandbox.url, tenants=(daily, BOSS)) as (_, gate),
         channel_of(gate.grpc_address, "acme") as own,
         channel_of(gate.grpc_address, "boss") as boss,
     ):
@@ -167,21 +169,21 @@ async def test_a_scrape_shows_how_budgets_stand_now(sandbox: Sandbox, open_gate:
         ("acme", "total", "spent"): UNIT,
         ("acme", "total", "held"): 0,
     }
-    async with open_gate(sandbox.url, tenants=(daily, BOSS)) as (_, gate):
+    async with open_server(sandbox.url, tenants=(daily, BOSS)) as (_, gate):
         assert await gauges(gate) == before
-    async with open_gate(sandbox.url, tenants=(daily, BOSS), clock=Tomorrow()) as (_, gate):
+    async with open_server(sandbox.url, tenants=(daily, BOSS), clock=ClockAhead()) as (_, gate):
         tomorrow = await gauges(gate)
         assert tomorrow["acme", "daily", "spent"] == 0
         assert tomorrow["acme", "total", "spent"] == UNIT
-    async with open_gate(sandbox.url, tenants=(total, BOSS)) as (_, gate):
+    async with open_server(sandbox.url, tenants=(total, BOSS)) as (_, gate):
         assert {name for _, name, _ in await gauges(gate)} == {"total"}
 
 
-async def test_only_what_a_label_says_counts(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_only_what_a_label_says_counts(sandbox: Sandbox, open_server: OpenServer) -> None:
     """The others go on; a repeat of what was accepted is no new call."""
     bound = budget("search", 1, "day", label="team=search")
     async with (
-        open_gate(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
+        open_server(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
         channel_of(gate.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)
@@ -196,12 +198,12 @@ async def test_only_what_a_label_says_counts(sandbox: Sandbox, open_gate: Opener
         assert (again.replayed, again.generation.id) == (True, made.id)
 
 
-async def test_a_shadow_lets_pass_and_counts(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_a_shadow_lets_pass_and_counts(sandbox: Sandbox, open_server: OpenServer) -> None:
     """What it would have refused."""
     bound = budget("trial", 1, shadow=True)
     shown = {"tenant": "shady", "budget": "trial", "shadow": "true"}
     async with (
-        open_gate(sandbox.url, tenants=(tenant("shady", budgets=(bound,)),)) as (_, gate),
+        open_server(sandbox.url, tenants=(tenant("shady", budgets=(bound,)),)) as (_, gate),
         channel_of(gate.grpc_address, "shady") as channel,
     ):
         for _ in range(3):
@@ -210,7 +212,7 @@ async def test_a_shadow_lets_pass_and_counts(sandbox: Sandbox, open_gate: Opener
 
 
 async def test_an_unknown_price_is_refused_before_it_is_paid(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Under a budget; without one it runs, and its cost is unknown. Only where none is assumed."""
     tenants = (tenant("acme", budgets=(budget("b", 1000),)), tenant("free"))
@@ -218,7 +220,7 @@ async def test_an_unknown_price_is_refused_before_it_is_paid(
         prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
     )
     async with (
-        open_gate(sandbox.url, tenants=tenants, allow_assumed_prices=False) as (_, gate),
+        open_server(sandbox.url, tenants=tenants, allow_assumed_prices=False) as (_, gate),
         channel_of(gate.grpc_address, "acme") as bounded,
         channel_of(gate.grpc_address, "free") as free,
     ):
@@ -231,7 +233,7 @@ async def test_an_unknown_price_is_refused_before_it_is_paid(
 
 
 async def test_an_assumed_price_is_held_and_settles_as_assumed(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """A run is taken to cost so much, in every way that money is bounded; a known price stays."""
     acme = tenant("acme", budgets=(budget("b", 10),))
@@ -239,7 +241,7 @@ async def test_an_assumed_price_is_held_and_settles_as_assumed(
     request = audio_pb2.GenerateAudioRequest(prompt="rain", options=bounded)
     usd = Decimal(4 * UNIT).scaleb(-9)
     async with (
-        open_gate(sandbox.url, tenants=(acme, BOSS), assume_unknown_usd=usd) as (_, gate),
+        open_server(sandbox.url, tenants=(acme, BOSS), assume_unknown_usd=usd) as (_, gate),
         channel_of(gate.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)
@@ -259,13 +261,15 @@ async def test_an_assumed_price_is_held_and_settles_as_assumed(
         assert (known.cost.state, known.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, UNIT)
 
 
-async def test_a_dry_run_says_what_would_be_refused(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_a_dry_run_says_what_would_be_refused(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """Both kinds of it, by the budget that is in the way; nothing is held, counted or stored."""
     shadow = budget("trial", 0, shadow=True)
     bounds = (budget("all", 3), budget("search", 1, label="team=search"), shadow)
     acme = tenant("acme", budgets=bounds, allow_assumed_prices=False)
     async with (
-        open_gate(sandbox.url, tenants=(acme, BOSS)) as (_, gate),
+        open_server(sandbox.url, tenants=(acme, BOSS)) as (_, gate),
         channel_of(gate.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)
@@ -302,12 +306,12 @@ async def test_a_dry_run_says_what_would_be_refused(sandbox: Sandbox, open_gate:
 
 
 async def test_a_dry_run_that_would_be_an_earlier_answer(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """It would cost nothing, so no budget is in its way."""
     acme = tenant("acme", budgets=(budget("all", 1),))
     async with (
-        open_gate(sandbox.url, tenants=(acme, BOSS)) as (_, gate),
+        open_server(sandbox.url, tenants=(acme, BOSS)) as (_, gate),
         channel_of(gate.grpc_address, "acme") as channel,
     ):
         image = Stubs.on(channel).image
@@ -322,12 +326,12 @@ async def test_a_dry_run_that_would_be_an_earlier_answer(
         assert (await image.GenerateImage(dry)).replayed
 
 
-async def test_a_fallback_must_fit(open_gate: Opener) -> None:
+async def test_a_fallback_must_fit(open_server: OpenServer) -> None:
     """Where the next model does not fit any more, the failed run is the end, and is paid."""
     bound = budget("b", 2)
     async with (
         Sandbox(SandboxSettings(port=0)) as upstream,
-        open_gate(upstream.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
+        open_server(upstream.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
         channel_of(gate.grpc_address, "acme") as channel,
     ):
         fallback = options_pb2.FallbackPolicy(
@@ -344,11 +348,11 @@ async def test_a_fallback_must_fit(open_gate: Opener) -> None:
         assert use.spent_usd_nanos == made.cost.usd_nanos
 
 
-async def test_several_outputs_hold_together(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_several_outputs_hold_together(sandbox: Sandbox, open_server: OpenServer) -> None:
     """A call whose runs do not all fit is refused whole; one that fits is spent by its parts."""
     bound = budget("b", 40, "total")
     async with (
-        open_gate(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
+        open_server(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
         channel_of(gate.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, text_pb2, video_pb2
 from mediagate_sandbox.server import Sandbox
+from mediagate_server.api.grpc_server import server_options
 from mediagate_server.config import Settings
-from mediagate_server.grpc_options import server_options
-from tests.inbound.http2 import Peer
+from tests.api.http2_peer import Peer
 
-from .asking import bill
-from .gates import Opener, Stubs
+from .generation_waits import bill
+from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
 YOUNG = {"connection_age": 1.0}
@@ -51,9 +51,11 @@ async def watched(stubs: Stubs) -> generation_pb2.Generation:
     return last
 
 
-async def test_paid_calls_outlive_their_connection(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_paid_calls_outlive_their_connection(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """Streams, unary calls and watches of raw stubs: none is cut, cancelled or made twice."""
-    async with open_gate(sandbox.url, **YOUNG) as (stubs, gate):
+    async with open_server(sandbox.url, **YOUNG) as (stubs, gate):
         drawing = stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt=RUN))
         reading = asyncio.create_task(streamed(stubs))
         watching = asyncio.create_task(watched(stubs))
@@ -71,9 +73,9 @@ async def test_paid_calls_outlive_their_connection(sandbox: Sandbox, open_gate: 
     assert len((await bill(sandbox))["entries"]) == 3
 
 
-async def test_unary_calls_never_notice(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_unary_calls_never_notice(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Hundreds of calls over several connections, none refused."""
-    async with open_gate(sandbox.url, **YOUNG) as (stubs, gate):
+    async with open_server(sandbox.url, **YOUNG) as (stubs, gate):
         ages = asyncio.create_task(until_old(gate.grpc_address))
         for _ in range(2):
             while not ages.done():

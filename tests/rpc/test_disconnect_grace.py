@@ -15,22 +15,22 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2
-from mediagate_server.app import Gate
+from mediagate_server.app import Server
 
-from .asking import ended
-from .clocks import Advanced
-from .gates import Opener, Stubs
-from .paid_methods import CALLS, runs
-from .scripted import Answer, ScriptedUpstream, says
+from .billable_methods import CALLS, runs
+from .fake_clocks import ManualTimerClock
+from .generation_waits import ended
+from .scripted_upstream import Answer, ScriptedUpstream, says
+from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
 GRACE = 15.0
 
 
-class Caller:
+class LeavingCaller:
     """One paid rpc, again and again under one request_id."""
 
-    def __init__(self, stubs: Stubs, gate: Gate, method: str, **options: Any) -> None:
+    def __init__(self, stubs: Stubs, gate: Server, method: str, **options: Any) -> None:
         self.stubs = stubs
         self._gate = gate
         service, request = CALLS[method]
@@ -53,7 +53,7 @@ class Caller:
     async def leave(self) -> None:
         """The rpc ends without an answer; until the gate knows of it."""
         self.call.cancel()
-        await self._gate._observe.idle()
+        await self._gate._observe.wait_until_idle()
 
     async def leave_queued(self, name: str) -> None:
         """The same while its second create waits for its turn."""
@@ -61,7 +61,7 @@ class Caller:
             pass
         await self.leave()
 
-    async def return_late(self, name: str, clock: Advanced) -> None:
+    async def return_late(self, name: str, clock: ManualTimerClock) -> None:
         """Call again in the last moment of the grace, until it is no longer counted."""
         grace = clock.timer_of(GRACE)
         clock.advance(GRACE - 0.1)
@@ -81,13 +81,13 @@ class Caller:
 
 @asynccontextmanager
 async def left_running(
-    scripted: ScriptedUpstream, open_gate: Opener, method: str, **options: Any
-) -> AsyncIterator[tuple[Caller, str, Advanced]]:
+    scripted: ScriptedUpstream, open_gate: OpenServer, method: str, **options: Any
+) -> AsyncIterator[tuple[LeavingCaller, str, ManualTimerClock]]:
     """One who left while upstream runs what was asked for, and its generation's id."""
     runs(scripted)
-    clock = Advanced()
+    clock = ManualTimerClock()
     async with open_gate(scripted.url, clock=clock) as (stubs, gate):
-        caller = Caller(stubs, gate, method, **options)
+        caller = LeavingCaller(stubs, gate, method, **options)
         name = await caller.begin()
         await scripted.received(1)
         await caller.leave()
@@ -96,42 +96,44 @@ async def left_running(
 
 @pytest.mark.parametrize("method", CALLS)
 async def test_unset_is_fifteen_seconds(
-    scripted: ScriptedUpstream, open_gate: Opener, method: str
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """Nothing is cancelled before, and upstream is told then."""
-    async with left_running(scripted, open_gate, method) as (caller, name, clock):
+    async with left_running(scripted_upstream, open_server, method) as (caller, name, clock):
         clock.advance(GRACE - 0.1)
         assert (await caller.state(name)).state in (State.STATE_STARTING, State.STATE_RUNNING)
-        assert not scripted.cancelled.is_set()
+        assert not scripted_upstream.cancelled.is_set()
         clock.advance(0.1)
         async with asyncio.timeout(20):
-            await scripted.cancelled.wait()
-    assert len(scripted.posted) == 1
+            await scripted_upstream.cancelled.wait()
+    assert len(scripted_upstream.posted) == 1
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_zero_is_at_once(scripted: ScriptedUpstream, open_gate: Opener, method: str) -> None:
+async def test_zero_is_at_once(
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
+) -> None:
     """Whoever says 0 means it: no time has to pass."""
     zero = Duration()
     async with (
-        left_running(scripted, open_gate, method, disconnect_grace=zero),
+        left_running(scripted_upstream, open_server, method, disconnect_grace=zero),
         asyncio.timeout(20),
     ):
-        await scripted.cancelled.wait()
+        await scripted_upstream.cancelled.wait()
 
 
 @pytest.mark.parametrize("method", CALLS)
 async def test_who_comes_back_within_it_has_what_was_begun(
-    scripted: ScriptedUpstream, open_gate: Opener, method: str
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """The same request_id, however long it then takes: no second run, and nothing cancelled."""
-    async with left_running(scripted, open_gate, method) as (caller, name, clock):
+    async with left_running(scripted_upstream, open_server, method) as (caller, name, clock):
         await caller.return_late(name, clock)
         clock.advance(GRACE * 2)
         await caller.state(name)
-        assert not scripted.cancelled.is_set()
+        assert not scripted_upstream.cancelled.is_set()
         caller.call.cancel()
-    assert len(scripted.posted) == 1
+    assert len(scripted_upstream.posted) == 1
 
 
 def throttled() -> Answer:
@@ -141,13 +143,13 @@ def throttled() -> Answer:
 
 @asynccontextmanager
 async def left_queued(
-    scripted: ScriptedUpstream, open_gate: Opener, method: str
-) -> AsyncIterator[tuple[Caller, str, Advanced]]:
+    scripted: ScriptedUpstream, open_gate: OpenServer, method: str
+) -> AsyncIterator[tuple[LeavingCaller, str, ManualTimerClock]]:
     """One who left before its create's turn, its generation's id, and another who took the turn."""
     runs(scripted, throttled())
-    clock = Advanced()
+    clock = ManualTimerClock()
     async with open_gate(scripted.url, clock=clock) as (stubs, gate):
-        caller, other = Caller(stubs, gate, method), Caller(stubs, gate, method)
+        caller, other = LeavingCaller(stubs, gate, method), LeavingCaller(stubs, gate, method)
         name = await caller.begin()
         await caller.leave_queued(name)
         await other.begin()
@@ -158,65 +160,65 @@ async def left_queued(
 
 @pytest.mark.parametrize("method", CALLS)
 async def test_what_waits_is_not_sent_while_nobody_is_there(
-    scripted: ScriptedUpstream, open_gate: Opener, method: str
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """Its turn goes to others; at the grace's end it is over, and nothing was paid."""
-    async with left_queued(scripted, open_gate, method) as (caller, name, clock):
+    async with left_queued(scripted_upstream, open_server, method) as (caller, name, clock):
         assert (await caller.state(name)).state == State.STATE_QUEUED
         clock.advance(GRACE)
         made = await ended(caller.stubs, name)
     assert made.state == State.STATE_CANCELLED
     assert made.cost.usd_nanos == 0
     assert not any(attempt.prediction_id for attempt in made.attempts)
-    assert len(scripted.posted) == 2
+    assert len(scripted_upstream.posted) == 2
 
 
 @pytest.mark.parametrize("method", CALLS)
 async def test_what_waits_is_sent_once_somebody_is_back(
-    scripted: ScriptedUpstream, open_gate: Opener, method: str
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """After its turn had come and gone."""
-    async with left_queued(scripted, open_gate, method) as (caller, name, clock):
+    async with left_queued(scripted_upstream, open_server, method) as (caller, name, clock):
         await caller.return_late(name, clock)
-        await scripted.received(3)
+        await scripted_upstream.received(3)
         clock.advance(GRACE * 2)
         await caller.state(name)
-        assert not scripted.cancelled.is_set()
+        assert not scripted_upstream.cancelled.is_set()
         caller.call.cancel()
 
 
 async def test_what_nobody_has_to_wait_for_is_sent_all_the_same(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """DETACH, and an answer before the end: neither needs a caller."""
-    runs(scripted, throttled())
-    clock = Advanced()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+    runs(scripted_upstream, throttled())
+    clock = ManualTimerClock()
+    async with open_server(scripted_upstream.url, clock=clock) as (stubs, gate):
         detached = options_pb2.ON_DISCONNECT_DETACH
-        caller = Caller(stubs, gate, "GenerateImage", on_disconnect=detached)
+        caller = LeavingCaller(stubs, gate, "GenerateImage", on_disconnect=detached)
         name = await caller.begin()
         await caller.leave_queued(name)
         clock.advance(GRACE - 0.1)
-        await scripted.received(2)
-    assert not scripted.cancelled.is_set()
+        await scripted_upstream.received(2)
+    assert not scripted_upstream.cancelled.is_set()
 
 
 async def test_a_deadline_is_leaving_with_a_grace(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """A stream that reached its own deadline is held like one that was cut."""
-    runs(scripted)
-    clock = Advanced()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+    runs(scripted_upstream)
+    clock = ManualTimerClock()
+    async with open_server(scripted_upstream.url, clock=clock) as (stubs, gate):
         call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x"), timeout=0.5)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             async for _ in call:
                 pass
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        await gate._observe.idle()
+        await gate._observe.wait_until_idle()
         assert not clock.timer_of(GRACE).cancelled
         clock.advance(GRACE - 0.1)
-        assert not scripted.cancelled.is_set()
+        assert not scripted_upstream.cancelled.is_set()
         clock.advance(0.1)
         async with asyncio.timeout(20):
-            await scripted.cancelled.wait()
+            await scripted_upstream.cancelled.wait()

@@ -12,18 +12,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mediagate.v1 import generations_pb2, media_pb2, text_pb2
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.app import Gate
+from mediagate_server.app import Server
 
-from .asking import bill
-from .failures import metadata_of, reason_of
-from .gates import Opener, Stubs
-from .uploading import until
+from .generation_waits import bill
+from .grpc_errors import metadata_of, reason_of
+from .media_transfers import until
+from .stubs import OpenServer, Stubs
 
 OWN = (("grpc.use_local_subchannel_pool", 1),)
 CALLERS = 12
 
 
-async def ended(gate: Gate) -> None:
+async def ended(gate: Server) -> None:
     """End a gate while its callers are still there."""
     await gate.__aexit__(None, None, None)
 
@@ -60,13 +60,13 @@ async def ask_until(over: asyncio.Event, address: str, number: int, seen: Counte
 
 @pytest.mark.parametrize("again", range(3))
 async def test_no_call_of_a_busy_gate_is_cancelled(
-    sandbox: Sandbox, open_gate: Opener, again: int
+    sandbox: Sandbox, open_server: OpenServer, again: int
 ) -> None:
     """Whatever a call's place is when the gate ends: under way, within gRPC, on the wire."""
     del again
     seen: Counter[str] = Counter()
     over = asyncio.Event()
-    async with open_gate(sandbox.url, creates_per_minute=60_000) as (_, gate):
+    async with open_server(sandbox.url, creates_per_minute=60_000) as (_, gate):
         callers = [
             asyncio.create_task(ask_until(over, gate.grpc_address, number, seen))
             for number in range(CALLERS)
@@ -80,10 +80,10 @@ async def test_no_call_of_a_busy_gate_is_cancelled(
 
 
 async def test_what_heeds_no_drain_is_sent_away_at_its_end(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """An upload that stands still, and whoever watches the gate's health."""
-    async with open_gate(sandbox.url) as (stubs, gate):
+    async with open_server(sandbox.url) as (stubs, gate):
         upload = stubs.media.UploadMedia()
         await upload.write(
             media_pb2.UploadMediaRequest(metadata=media_pb2.UploadMetadata(media_type="text/plain"))
@@ -110,10 +110,10 @@ def asked(kind: str, stubs: Stubs, request_id: str = "") -> Any:
 @pytest.mark.parametrize("kind", ["unary", "stream"])
 @pytest.mark.parametrize("by", ["its own wait", "force"])
 async def test_who_drew_no_request_id_is_told_the_one_to_send_again_with(
-    sandbox: Sandbox, open_gate: Opener, kind: str, by: str
+    sandbox: Sandbox, open_server: OpenServer, kind: str, by: str
 ) -> None:
     """Else an accepted call that is sent again would be made, and paid, twice."""
-    async with open_gate(sandbox.url) as (stubs, gate):
+    async with open_server(sandbox.url) as (stubs, gate):
         call = asyncio.ensure_future(asked(kind, stubs))
         while not (await bill(sandbox))["entries"]:
             pass
@@ -125,7 +125,7 @@ async def test_who_drew_no_request_id_is_told_the_one_to_send_again_with(
             await call
         assert reason_of(caught.value) == "DRAINING"
         told = metadata_of(caught.value)
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         await asked(kind, stubs, told["request_id"])
         listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
         assert [one.id for one in listed.generations] == [told["generation_id"]]
@@ -133,10 +133,10 @@ async def test_who_drew_no_request_id_is_told_the_one_to_send_again_with(
 
 
 async def test_what_was_not_accepted_is_told_no_request_id(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """It has begun nothing, and its request_id is free."""
-    async with open_gate(sandbox.url) as (stubs, gate):
+    async with open_server(sandbox.url) as (stubs, gate):
         gate._errors.end_all()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await asked("unary", stubs, str(uuid4()))
@@ -145,11 +145,11 @@ async def test_what_was_not_accepted_is_told_no_request_id(
 
 
 async def test_without_a_descriptor_left_calls_are_sent_away_all_the_same(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Whether anybody is there cannot be found out then, and the server is stopped in any case."""
     _, most = allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with open_gate(sandbox.url) as (stubs, gate):
+    async with open_server(sandbox.url) as (stubs, gate):
         watch = health_pb2_grpc.HealthStub(stubs.channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         # What is open stays open; nothing more can be opened.
@@ -169,11 +169,11 @@ async def _rest(call: grpc.aio.UnaryStreamCall[Any, Any]) -> None:
         pass
 
 
-async def test_a_waiting_paid_call_is_no_leaving(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_a_waiting_paid_call_is_no_leaving(sandbox: Sandbox, open_server: OpenServer) -> None:
     """It is sent away, and what it began is cancelled by nobody, also with no grace at all."""
     request = text_pb2.GenerateTextRequest(prompt="[[tokens=40 interval_ms=20]] x")
     request.options.disconnect_grace.FromSeconds(0)
-    async with open_gate(sandbox.url) as (stubs, gate):
+    async with open_server(sandbox.url) as (stubs, gate):
         call = stubs.text.GenerateText(request)
         while not (await bill(sandbox))["entries"]:
             pass
@@ -181,7 +181,7 @@ async def test_a_waiting_paid_call_is_no_leaving(sandbox: Sandbox, open_gate: Op
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert reason_of(caught.value) == "DRAINING"
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
         waited = await stubs.generations.WaitGeneration(
             generations_pb2.WaitGenerationRequest(id=listed.generations[0].id)

@@ -28,10 +28,10 @@ from mediagate.v1 import (
 )
 from mediagate_server.config import Budget
 
-from .failures import fields_of
-from .gates import Opener, Stubs
-from .scripted import ID, ScriptedUpstream, says
-from .tenants import channel_of, tenant
+from .grpc_errors import fields_of
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import OpenServer, Stubs
+from .tenant_keys import channel_of, tenant
 
 State = generation_pb2.Generation
 UNKNOWN, SETTLED = cost_pb2.COST_STATE_UNKNOWN, cost_pb2.COST_STATE_SETTLED
@@ -107,11 +107,11 @@ async def text(stubs: Stubs) -> generation_pb2.Generation:
     ],
 )
 async def test_a_run_ends_and_everything_can_be_shown(
-    scripted: ScriptedUpstream, stubs: Stubs, told: dict[str, Any], cost: int | None
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, told: dict[str, Any], cost: int | None
 ) -> None:
     """At its exact cost, or at one that is said to be unknown: never at none."""
-    scripted.creates = [says({"id": ID, "status": "starting"}, 201)]
-    scripted.gets = [says(body(**told))]
+    scripted_upstream.creates = [says({"id": ID, "status": "starting"}, 201)]
+    scripted_upstream.gets = [says(body(**told))]
     made = await text(stubs)
     assert made.state == State.STATE_SUCCEEDED
     assert made.text.text == "a"
@@ -123,23 +123,23 @@ async def test_a_run_ends_and_everything_can_be_shown(
 
 
 async def test_those_who_are_written_with_it_are_not_harmed(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Many end at once, every other one with what cannot be written: the rest end as ever."""
-    scripted.creates = [says({"id": ID, "status": "starting"}, 201)]
+    scripted_upstream.creates = [says({"id": ID, "status": "starting"}, 201)]
     absurd = body(metrics=metrics(output_token_count=str(2**63), predict_time="1e13"))
-    scripted.gets = [says(absurd if number % 2 else body()) for number in range(40)]
+    scripted_upstream.gets = [says(absurd if number % 2 else body()) for number in range(40)]
     made = await asyncio.gather(*(text(stubs) for _ in range(40)))
     assert all(one.state == State.STATE_SUCCEEDED for one in made)
     assert sorted(one.cost.usd_nanos for one in made) == [0] * 20 + [COST] * 20
     await everything_is_shown(stubs)
 
 
-async def test_sums_beyond_64_bits(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_sums_beyond_64_bits(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
     """Each figure can be held, and their sums cannot: they are left out, the others are exact."""
     most = 2**63 - 1
     told = {"input_token_count": most, "output_token_count": 0, "predict_time": 9e9}
-    scripted.creates = [says(body(metrics={**told, "image_output_count": 2**31 - 1}), 201)]
+    scripted_upstream.creates = [says(body(metrics={**told, "image_output_count": 2**31 - 1}), 201)]
     for _ in range(3):
         assert (await text(stubs)).usage.input_tokens == most
     (total,) = (await stubs.usage.GetUsage(usage_pb2.GetUsageRequest())).totals
@@ -149,7 +149,9 @@ async def test_sums_beyond_64_bits(scripted: ScriptedUpstream, stubs: Stubs) -> 
     assert total.usage.output_tokens == 0
     assert total.usage.run_duration.ToNanoseconds() == 3 * 9 * 10**18
     near = 3 * 10**15
-    scripted.creates = [says(body(metrics={"input_token_count": 0, "output_token_count": near}))]
+    scripted_upstream.creates = [
+        says(body(metrics={"input_token_count": 0, "output_token_count": near}))
+    ]
     for _ in range(2):
         assert (await text(stubs)).cost.usd_nanos == near * 2750
     (total,) = (await stubs.usage.GetUsage(usage_pb2.GetUsageRequest())).totals
@@ -158,7 +160,7 @@ async def test_sums_beyond_64_bits(scripted: ScriptedUpstream, stubs: Stubs) -> 
 
 
 async def test_a_picture_count_that_is_absurd_is_not_our_own_count(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """What upstream told and nobody can reckon with is no reason to guess."""
     picture = "data:image/png;base64,iVBORw0KGgo="
@@ -166,7 +168,7 @@ async def test_a_picture_count_that_is_absurd_is_not_our_own_count(
         told = body(
             output=[picture], metrics=metrics(image_output_count=literal, image_count=literal)
         )
-        scripted.creates = [says(told, 201)]
+        scripted_upstream.creates = [says(told, 201)]
         answer = await stubs.image.GenerateImage(
             image_pb2.GenerateImageRequest(
                 prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell")
@@ -193,12 +195,12 @@ UNREADABLE = (
 @pytest.mark.parametrize("status", ["succeeded", "failed"])
 @pytest.mark.parametrize("told", UNREADABLE, ids=lambda told: told[:12])
 async def test_metrics_that_cannot_be_read_settle_nothing(
-    scripted: ScriptedUpstream, stubs: Stubs, told: str, status: str
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, told: str, status: str
 ) -> None:
     """They are not as if there were none: neither our own count nor nothing is what it cost."""
     picture = "data:image/png;base64,iVBORw0KGgo="
     output = [picture] if status == "succeeded" else None
-    scripted.creates = [says(body(status=status, output=output, metrics=told), 201)]
+    scripted_upstream.creates = [says(body(status=status, output=output, metrics=told), 201)]
     answer = await stubs.image.GenerateImage(
         image_pb2.GenerateImageRequest(
             prompt="x",
@@ -242,10 +244,10 @@ async def run(stubs: Stubs, scripted: ScriptedUpstream, output: str) -> generati
     ],
 )
 async def test_outputs_are_exact_or_texts(
-    scripted: ScriptedUpstream, stubs: Stubs, output: str, value: Any, exact: str
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, output: str, value: Any, exact: str
 ) -> None:
     """No integer becomes another one, and what is no number of a message is told as it was."""
-    made = await run(stubs, scripted, output)
+    made = await run(stubs, scripted_upstream, output)
     assert made.state == State.STATE_SUCCEEDED
     assert MessageToDict(made.raw.value) == value
     assert made.raw.exact_json == exact
@@ -256,22 +258,22 @@ async def test_outputs_are_exact_or_texts(
 
 @pytest.mark.parametrize("levels", [25, 100])
 async def test_deep_outputs_are_told_exactly(
-    scripted: ScriptedUpstream, stubs: Stubs, levels: int
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, levels: int
 ) -> None:
     """What is too deep for messages is JSON in a text, and all of it in one."""
     nested = "[" * levels + "]" * levels
-    made = await run(stubs, scripted, nested)
+    made = await run(stubs, scripted_upstream, nested)
     assert made.raw.exact_json == nested
     await everything_is_shown(stubs)
 
 
 @pytest.mark.parametrize("levels", [101, 990, 1_025, 20_000])
 async def test_outputs_that_are_too_deep_are_paid_and_invalid(
-    scripted: ScriptedUpstream, stubs: Stubs, levels: int
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, levels: int
 ) -> None:
     """The same at every depth, whatever parsers there are. What is larger is kept as a document."""
-    made = [await run(stubs, scripted, '{"a":' * levels + "1" + "}" * levels)]
-    scripted.creates = [says(body(output="=" + "[" * levels + "]" * levels), 201)]
+    made = [await run(stubs, scripted_upstream, '{"a":' * levels + "1" + "}" * levels)]
+    scripted_upstream.creates = [says(body(output="=" + "[" * levels + "]" * levels), 201)]
     made.append(await text(stubs))
     for one in made:
         assert one.state == State.STATE_FAILED
@@ -283,10 +285,10 @@ async def test_outputs_that_are_too_deep_are_paid_and_invalid(
 
 @pytest.mark.parametrize("number", [2.0**53, -(2.0**53), 2.0**60, 1e300, 2.0**53 + 1])
 async def test_integers_that_a_struct_cannot_hold_are_refused_by_name(
-    scripted: ScriptedUpstream, stubs: Stubs, number: float
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, number: float
 ) -> None:
     """2^53 + 1 arrives as 2^53: which one was meant nobody can tell, and nothing is sent."""
-    scripted.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
+    scripted_upstream.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
     given = Struct()
     given.update({"seed": number, "list": [{"n": number}], "fine": 2**53 - 1})
     with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -302,19 +304,19 @@ async def test_integers_that_a_struct_cannot_hold_are_refused_by_name(
             )
         )
     assert sorted(fields_of(raised.value)) == ["options.model_parameters.seed"]
-    assert not scripted.posted
+    assert not scripted_upstream.posted
 
 
 async def test_integers_that_are_exact_are_sent_exactly(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """In a Struct up to 2^53 - 1, as a text whatever they are, in a field of their own 64 bits."""
-    scripted.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
-    scripted.creates = [says(body(), 201)]
+    scripted_upstream.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
+    scripted_upstream.creates = [says(body(), 201)]
     given = Struct()
     given.update({"a": 2**53 - 1, "b": -(2**53) + 1, "c": "9007199254740993", "d": 0.5})
     await stubs.models.RunModel(models_pb2.RunModelRequest(model=RAW, input=given))
-    assert scripted.posted[0]["input"] == {
+    assert scripted_upstream.posted[0]["input"] == {
         "a": 2**53 - 1,
         "b": -(2**53) + 1,
         "c": "9007199254740993",
@@ -325,20 +327,20 @@ async def test_integers_that_are_exact_are_sent_exactly(
             prompt="x", seed=2**53 + 1, options=options_pb2.GenerationOptions(model="flux-dev")
         )
     )
-    assert scripted.posted[1]["input"]["seed"] == 2**53 + 1
+    assert scripted_upstream.posted[1]["input"]["seed"] == 2**53 + 1
     assert answer.generation.seed == 2**53 + 1
 
 
 async def test_a_budget_holds_what_64_bits_hold(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Costs at the edge, one after another: the sum stays at the most, and nobody fails."""
     told = {"input_token_count": 0, "output_token_count": 3 * 10**15}
-    scripted.creates = [says(body(metrics=told), 201)]
+    scripted_upstream.creates = [says(body(metrics=told), 201)]
     shadow = Budget(name="all", period="total", limit_usd=Decimal(1), shadow=True)
     boss = tenant("boss", admin=True, budgets=(shadow,))
     async with (
-        open_gate(scripted.url, tenants=(boss,)) as (_, gate),
+        open_server(scripted_upstream.url, tenants=(boss,)) as (_, gate),
         channel_of(gate.grpc_address, "boss") as channel,
     ):
         stubs = Stubs.on(channel)

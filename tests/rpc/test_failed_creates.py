@@ -16,11 +16,11 @@ from mediagate.v1 import (
     video_pb2,
 )
 from mediagate_sandbox.server import Sandbox
-from mediagate_server import telemetry
+from mediagate_server.observability import metrics
 
-from .asking import QUICK, bill, order, wait_until
-from .failures import reason_of, retry_after
-from .gates import Opener, Stubs
+from .generation_waits import QUICK, bill, order, wait_until
+from .grpc_errors import reason_of, retry_after
+from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
@@ -94,10 +94,10 @@ async def made(stubs: Stubs, kind: str) -> generation_pb2.Generation:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_chains_end_on_each_of_their_links(
-    sandbox: Sandbox, open_gate: Opener, fault: str
+    sandbox: Sandbox, open_server: OpenServer, fault: str
 ) -> None:
     """However many creates before it never arrive: each model is tried once, one is paid."""
-    async with open_gate(sandbox.url, **BRISK) as (stubs, _):
+    async with open_server(sandbox.url, **BRISK) as (stubs, _):
 
         async def end_on(kind: str, link: int) -> None:
             done = await made(stubs, kind)
@@ -124,11 +124,11 @@ async def test_chains_end_on_each_of_their_links(
 
 
 async def test_where_no_link_is_taken_the_request_may_be_sent_again(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """UNAVAILABLE with a time to come back, at no cost, after each model was tried once."""
     await order(sandbox, {"do": "error", "on": "create", "status": 500})
-    async with open_gate(sandbox.url, **BRISK) as (stubs, _):
+    async with open_server(sandbox.url, **BRISK) as (stubs, _):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await made(stubs, "text")
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -138,7 +138,7 @@ async def test_where_no_link_is_taken_the_request_may_be_sent_again(
 
 
 async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Two creates of three never arrive; of four none is sent after the third."""
     fault = {"do": "error", "on": "create", "status": 503}
@@ -146,7 +146,7 @@ async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
         prompt="Hello", options=Options(fallback=Policy(mode=Policy.MODE_NONE))
     )
     await order(sandbox, {**fault, "times": 2})
-    async with open_gate(sandbox.url, **BRISK) as (stubs, _):
+    async with open_server(sandbox.url, **BRISK) as (stubs, _):
         done = (await stubs.text.GenerateText(alone)).generation
         assert [one.state for one in done.attempts] == [
             Tried.STATE_ABSENT,
@@ -163,7 +163,7 @@ async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
 
 @pytest.mark.parametrize("lag", [0, 700, 4_500])
 async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarmed(
-    sandbox: Sandbox, open_gate: Opener, lag: int
+    sandbox: Sandbox, open_server: OpenServer, lag: int
 ) -> None:
     """What the list shows in time is adopted; later it is stopped, settled and counted.
 
@@ -174,9 +174,9 @@ async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarm
         {"do": "accept_late", "on": "create", "ms": 50, "times": 1},
         {"do": "list_late", "on": "create", "ms": lag, "times": 1},
     )
-    before = telemetry.attempts_overrun._value.get()
+    before = metrics.attempts_late._value.get()
     margin = {**BRISK, "api_error_margin": 1.0, "sweep_seconds": 0.2}
-    async with open_gate(sandbox.url, **margin) as (stubs, _):
+    async with open_server(sandbox.url, **margin) as (stubs, _):
         request = text_pb2.GenerateTextRequest(
             prompt="[[run_ms=50]] Hello", options=Options(model="openai/gpt-4o")
         )
@@ -189,7 +189,7 @@ async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarm
             done = await wait_until(
                 stubs.generations, done.id, lambda it: bool(it.attempts[0].prediction_id)
             )
-        assert telemetry.attempts_overrun._value.get() - before == overruns
+        assert metrics.attempts_late._value.get() - before == overruns
         held = [one.prediction_id for one in done.attempts]
         assert sorted(held) == sorted(entry["id"] for entry in billed["entries"])
         assert done.cost.usd_nanos == (await bill(sandbox))["total_nanos"]

@@ -10,8 +10,8 @@ import pytest
 from mediagate.v1 import generations_pb2, image_pb2
 from mediagate_sandbox.server import Sandbox
 
-from .gates import Opener
-from .uploading import upload
+from .media_transfers import upload
+from .stubs import OpenServer
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def open_to_others(folder: Path) -> dict[str, str]:
 
 @pytest.mark.usefixtures("_open_umask")
 async def test_all_that_is_kept_is_its_owners_alone(
-    sandbox: Sandbox, open_gate: Opener, tmp_path: Path
+    sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """The database, its log, keys, locks, uploads and outputs, while it runs and afterwards."""
     data = tmp_path / "data"
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         made = await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="a"))
         await upload(stubs, b"\x89PNG\r\n\x1a\n" + bytes(100))
         wait = generations_pb2.WaitGenerationRequest(id=made.generation.id)
@@ -55,11 +55,11 @@ async def test_all_that_is_kept_is_its_owners_alone(
 
 @pytest.mark.usefixtures("_open_umask")
 async def test_what_an_older_version_left_open_is_closed(
-    sandbox: Sandbox, open_gate: Opener, tmp_path: Path
+    sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """Before anything else is done; what a link leads to is let alone."""
     data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="a"))
         await upload(stubs, b"\x89PNG\r\n\x1a\n" + bytes(100))
     for path in everything(data):
@@ -67,7 +67,7 @@ async def test_what_an_older_version_left_open_is_closed(
     (data / "mediagate.sqlite3-wal").touch(0o666)
     elsewhere.touch(0o644)
     (data / "media" / "link.notes").symlink_to(elsewhere)
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         (data / "media" / "link.notes").unlink(missing_ok=True)
         assert open_to_others(data) == {}
         await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from mediagate.v1 import generation_pb2, options_pb2, text_pb2
-from mediagate_server import worker_processes
-from mediagate_server.generations import large_outputs, settling
+from mediagate_server.generations.execution import large_outputs
+from mediagate_server.generations.transitions import settlement
+from mediagate_server.workers import worker_pool
 
-from .gates import Opener
-from .scripted import ID, ScriptedUpstream, says
-from .test_bugs import Impatient
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import OpenServer
+from .test_internal_errors import InstantRetryClock
 
 State = generation_pb2.Generation
 METRICS = {"input_token_count": 12, "output_token_count": 34}
@@ -26,15 +27,15 @@ MORE_THAN_QUARANTINE = 10
 
 
 @pytest.fixture(autouse=True)
-def _answers(scripted: ScriptedUpstream) -> None:
+def _answers(scripted_upstream: ScriptedUpstream) -> None:
     ended = {"id": ID, "status": "succeeded", "output": WHOLE, "metrics": METRICS}
-    scripted.creates = [says({"id": ID, "status": "processing"}, 201)]
-    scripted.gets = [says(ended)]
+    scripted_upstream.creates = [says({"id": ID, "status": "processing"}, 201)]
+    scripted_upstream.gets = [says(ended)]
 
 
 def fill_disk_of_workers(monkeypatch: pytest.MonkeyPatch, count: int) -> list[None]:
     """The next so many workers write no file; each job has one of its own."""
-    monkeypatch.setattr(worker_processes, "_LARGEST_IDLE", 0)
+    monkeypatch.setattr(worker_pool, "_LARGEST_IDLE", 0)
     start, left = subprocess.Popen, [None] * count
 
     def starts(*arguments: Any, **options: Any) -> Any:
@@ -49,10 +50,10 @@ def fill_disk_of_workers(monkeypatch: pytest.MonkeyPatch, count: int) -> list[No
 
 
 async def test_a_worker_cannot_write_for_a_while(
-    scripted: ScriptedUpstream, open_gate: Opener, monkeypatch: pytest.MonkeyPatch
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = fill_disk_of_workers(monkeypatch, MORE_THAN_QUARANTINE)
-    async with open_gate(scripted.url, clock=Impatient()) as (stubs, _):
+    async with open_server(scripted_upstream.url, clock=InstantRetryClock()) as (stubs, _):
         made = (await stubs.text.GenerateText(REQUEST)).generation
     assert made.state == State.STATE_SUCCEEDED, made.error
     assert made.cost.usd_nanos > 0
@@ -61,21 +62,21 @@ async def test_a_worker_cannot_write_for_a_while(
 
 
 async def test_a_worker_cannot_write_until_upstream_has_nothing_any_more(
-    scripted: ScriptedUpstream, open_gate: Opener, monkeypatch: pytest.MonkeyPatch
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large_outputs, "LINK_LIFE", timedelta(0))
+    monkeypatch.setattr(large_outputs, "UPSTREAM_LINK_LIFETIME", timedelta(0))
     fill_disk_of_workers(monkeypatch, 1_000)
-    async with open_gate(scripted.url, clock=Impatient()) as (stubs, _):
+    async with open_server(scripted_upstream.url, clock=InstantRetryClock()) as (stubs, _):
         made = (await stubs.text.GenerateText(REQUEST)).generation
     assert made.state == State.STATE_FAILED
     assert made.cost.usd_nanos > 0
     assert "OUTPUT_STORE_FAILED" in str(made.error)
 
 
-@pytest.mark.parametrize("place", [(large_outputs, "_head"), (settling, "settle")])
+@pytest.mark.parametrize("place", [(large_outputs, "_head"), (settlement, "settle")])
 async def test_the_gate_cannot_write_for_a_while(
-    scripted: ScriptedUpstream,
-    open_gate: Opener,
+    scripted_upstream: ScriptedUpstream,
+    open_server: OpenServer,
     monkeypatch: pytest.MonkeyPatch,
     place: tuple[Any, str],
 ) -> None:
@@ -89,7 +90,7 @@ async def test_the_gate_cannot_write_for_a_while(
         return real(*arguments, **options)
 
     monkeypatch.setattr(*place, act)
-    async with open_gate(scripted.url, clock=Impatient()) as (stubs, _):
+    async with open_server(scripted_upstream.url, clock=InstantRetryClock()) as (stubs, _):
         made = (await stubs.text.GenerateText(REQUEST)).generation
     assert made.state == State.STATE_SUCCEEDED, made.error
     assert made.cost.usd_nanos > 0

@@ -20,9 +20,9 @@ from mediagate.v1 import (
     options_pb2,
 )
 
-from .gates import Opener, Stubs
-from .scripted import ID, ScriptedUpstream
-from .test_large_answers import MIB, SMALL_VALUES, VERSION, document, done, runnable, sends
+from .scripted_upstream import ID, ScriptedUpstream
+from .stubs import OpenServer, Stubs
+from .test_large_responses import MIB, SMALL_VALUES, VERSION, document, done, runnable, sends
 
 State = generation_pb2.Generation
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -59,12 +59,12 @@ def info_of(status: Any) -> Any:
 @pytest.mark.parametrize("size", [MIB, 30 * MIB])
 @pytest.mark.parametrize("shape", ["string", "list"])
 async def test_a_picture_as_a_large_data_uri(
-    shape: str, size: int, scripted: ScriptedUpstream, stubs: Stubs
+    shape: str, size: int, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Kept as any other, and counted for its price."""
     content = GIF + random.Random(1).randbytes(size)
     output = json.dumps(data_uri(content) if shape == "string" else [data_uri(content)])
-    scripted.creates = [sends(*done(output.encode()))]
+    scripted_upstream.creates = [sends(*done(output.encode()))]
     made = (await stubs.image.GenerateImage(picture())).generation
     assert made.state == State.STATE_SUCCEEDED, made.error
     (medium,) = made.images.images
@@ -74,35 +74,39 @@ async def test_a_picture_as_a_large_data_uri(
     assert made.cost.usd_nanos == 3_000_000
 
 
-async def test_several_runs_with_large_data_uris(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_several_runs_with_large_data_uris(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """Each image of a run of its own is read from the answer of that run."""
     contents = [GIF + bytes([number]) * 9 * MIB for number in range(2)]
     answers = [done(json.dumps([data_uri(one)]).encode()) for one in contents]
-    scripted.creates = [sends(*answer) for answer in answers]
+    scripted_upstream.creates = [sends(*answer) for answer in answers]
 
     async def again(request: web.Request) -> web.StreamResponse:
         return await sends(*answers[request.path.endswith("2")])(request)
 
-    scripted.gets = [again]  # Neither waits on the disk for the other: they are asked for again.
+    scripted_upstream.gets = [
+        again
+    ]  # Neither waits on the disk for the other: they are asked for again.
     request = picture(count=2)
     request.options.model = "flux-1.1-pro"
     made = (await stubs.image.GenerateImage(request)).generation
     assert made.state == State.STATE_SUCCEEDED, made.error
-    assert len(scripted.posted) == 2
+    assert len(scripted_upstream.posted) == 2
     kept = [await read(stubs, made.id, index) for index in range(2)]
     assert sorted(kept) == sorted(contents)
 
 
 async def test_a_gate_that_dies_over_a_large_data_uri(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Settled already, with its number of images; the next process asks for the answer again."""
     content = GIF + bytes(20 * MIB)
     answer = sends(*done(json.dumps([data_uri(content)]).encode()))
-    scripted.creates = [answer]
+    scripted_upstream.creates = [answer]
     request = picture()
     request.wait.seconds = 0
-    async with open_gate(scripted.url) as (stubs, _):
+    async with open_server(scripted_upstream.url) as (stubs, _):
         made = (await stubs.image.GenerateImage(request)).generation
         watch = generations_pb2.WatchGenerationRequest(id=made.id)
         async for change in stubs.generations.WatchGeneration(watch):
@@ -111,8 +115,8 @@ async def test_a_gate_that_dies_over_a_large_data_uri(
                 break
         else:
             pytest.fail("it was not seen before its output was read")
-    scripted.gets = [answer]
-    async with open_gate(scripted.url) as (stubs, _):
+    scripted_upstream.gets = [answer]
+    async with open_server(scripted_upstream.url) as (stubs, _):
         wait = generations_pb2.WaitGenerationRequest(id=made.id)
         ended = (await stubs.generations.WaitGeneration(wait)).generation
         assert ended.state == State.STATE_SUCCEEDED, ended.error
@@ -121,11 +125,11 @@ async def test_a_gate_that_dies_over_a_large_data_uri(
 
 
 async def test_a_picture_beside_more_logs_than_are_kept(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It is small: kept whatever stands beside it."""
     logs = b'"' + b"a" * (66 * MIB) + b'"'
-    scripted.creates = [sends(*done(json.dumps([data_uri()]).encode(), logs))]
+    scripted_upstream.creates = [sends(*done(json.dumps([data_uri()]).encode(), logs))]
     made = (await stubs.image.GenerateImage(picture())).generation
     assert made.state == State.STATE_SUCCEEDED, made.error
     assert await read(stubs, made.id) == GIF
@@ -133,21 +137,23 @@ async def test_a_picture_beside_more_logs_than_are_kept(
 
 @pytest.mark.parametrize("broken", ["data:image/gif;base64,%%%%", "data:image/gif;base64", "data:"])
 async def test_a_large_data_uri_that_cannot_be_read(
-    broken: str, scripted: ScriptedUpstream, stubs: Stubs
+    broken: str, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It is told of that medium."""
-    scripted.creates = [sends(*done(json.dumps([broken + "!" * 9 * MIB]).encode()))]
+    scripted_upstream.creates = [sends(*done(json.dumps([broken + "!" * 9 * MIB]).encode()))]
     made = (await stubs.image.GenerateImage(picture())).generation
     assert made.state == State.STATE_SUCCEEDED
     assert made.images.images[0].error.message
 
 
-async def test_a_large_data_uri_within_an_object(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_a_large_data_uri_within_an_object(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """What is left is shown as if it had been small at once."""
     content = GIF + bytes(3 * MIB)
     escaped = json.dumps({"a": [data_uri(content), 7, None], "b": "text"}).replace("/", "\\/")
-    scripted.creates = [sends(*done(escaped.encode()))]
-    made = (await stubs.models.RunModel(runnable(scripted))).generation
+    scripted_upstream.creates = [sends(*done(escaped.encode()))]
+    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
     assert made.state == State.STATE_SUCCEEDED, made.error
     assert MessageToDict(made.raw.value) == {"a": ["media:0", 7.0, None], "b": "text"}
     assert made.raw.media[0].media_type == "image/gif"
@@ -223,18 +229,18 @@ def seen(media: Any) -> list[Any]:
 @pytest.mark.parametrize("schema", SCHEMAS)
 @pytest.mark.parametrize("seed", range(2))
 async def test_size_changes_nothing(
-    seed: int, schema: str, scripted: ScriptedUpstream, stubs: Stubs
+    seed: int, schema: str, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """The same output with a third of a megabyte of white space in it has the same media."""
     print(f"seed {seed}")
-    request = runnable(scripted)
-    version = scripted.models[request.model]["latest_version"]
+    request = runnable(scripted_upstream)
+    version = scripted_upstream.models[request.model]["latest_version"]
     version["openapi_schema"]["components"]["schemas"]["Output"] = SCHEMAS[schema]
     assert version["id"] == VERSION
     for output in outputs(seed):
-        scripted.creates = [sends(*done(json.dumps(output).encode()))]
+        scripted_upstream.creates = [sends(*done(json.dumps(output).encode()))]
         small = (await stubs.models.RunModel(request)).generation
-        scripted.creates = [sends(*done(padded(output)))]
+        scripted_upstream.creates = [sends(*done(padded(output)))]
         large = (await stubs.models.RunModel(request)).generation
         assert small.state == large.state == State.STATE_SUCCEEDED, (small.error, large.error)
         assert seen(large.raw.media) == seen(small.raw.media), output
@@ -244,13 +250,15 @@ async def test_size_changes_nothing(
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_size_changes_no_picture(seed: int, scripted: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_size_changes_no_picture(
+    seed: int, scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """Neither what is kept of a model of media nor its price, whatever it has put out."""
     print(f"seed {seed}")
     for output in [[data_uri(), data_uri(), 5, [data_uri()]], *outputs(seed)]:
-        scripted.creates = [sends(*done(json.dumps(output).encode()))]
+        scripted_upstream.creates = [sends(*done(json.dumps(output).encode()))]
         small = (await stubs.image.GenerateImage(picture())).generation
-        scripted.creates = [sends(*done(padded(output)))]
+        scripted_upstream.creates = [sends(*done(padded(output)))]
         large = (await stubs.image.GenerateImage(picture())).generation
         assert large.state == small.state, output
         assert seen(large.images.images) == seen(small.images.images), output
@@ -273,13 +281,13 @@ PAGES = {
 
 @pytest.mark.parametrize("page", PAGES)
 async def test_what_is_too_large_is_found_upstream(
-    page: str, scripted: ScriptedUpstream, stubs: Stubs
+    page: str, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """By upstream's page about it, and by no other address."""
     links = json.dumps({"get": "https://api.replicate.com/x", "web": page}).encode()
     head, output, *rest = done(b"[" + b"0," * (33 * MIB) + b"0]")
-    scripted.creates = [sends(head, output, b', "urls": ' + links, *rest)]
-    made = (await stubs.models.RunModel(runnable(scripted))).generation
+    scripted_upstream.creates = [sends(head, output, b', "urls": ' + links, *rest)]
+    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
     info = info_of(made.error)
     assert info.reason == "OUTPUT_TOO_LARGE"
     assert info.metadata.get("prediction_url") == (page if PAGES[page] else None)
@@ -287,9 +295,9 @@ async def test_what_is_too_large_is_found_upstream(
 
 
 async def test_a_picture_that_is_none_costs_as_a_small_one(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """A million objects are no picture."""
-    scripted.creates = [sends(*done(SMALL_VALUES["objects"]))]
+    scripted_upstream.creates = [sends(*done(SMALL_VALUES["objects"]))]
     made = (await stubs.image.GenerateImage(picture())).generation
     assert info_of(made.error).reason == "OUTPUT_LOST"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Missing
-from tests.outputs.large import MIB, check_growth, settings_to_keep_in
+from tests.media.large_output_memory import MIB, check_growth, settings_to_keep_in
 
 
 @pytest.mark.parametrize("place", ["folder", "s3"])

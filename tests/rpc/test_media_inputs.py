@@ -14,16 +14,16 @@ from aiohttp import ClientSession
 
 from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2, video_pb2
 from mediagate_sandbox.files import make
-from mediagate_sandbox.media import PictureRecipe
+from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_sandbox.server import Sandbox
 
-from .failures import fields_of, reason_of
-from .gates import Opener, Stubs
-from .scripted import ScriptedUpstream, prediction, says
-from .uploading import upload
+from .grpc_errors import fields_of, reason_of
+from .media_transfers import upload
+from .scripted_upstream import ScriptedUpstream, prediction, says
+from .stubs import OpenServer, Stubs
 
-SMALL = make(PictureRecipe("a/b", "x", 1, 320, 192, "jpg"))
-LARGE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png")) + bytes(300_000)
+SMALL = make(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
+LARGE = make(ImageRecipe("a/b", "x", 1, 320, 192, "png")) + bytes(300_000)
 TOKEN = {"Authorization": "Bearer r8_test_token"}
 
 Input = medium_pb2.MediaInput
@@ -60,22 +60,22 @@ def picture(*references: Input, **fields: Any) -> image_pb2.GenerateImageRequest
     )
 
 
-async def test_a_small_upload_travels_within_the_request(sandboxed: Stubs, seen: Seen) -> None:
+async def test_a_small_upload_travels_within_the_request(sandbox_stubs: Stubs, seen: Seen) -> None:
     """As a data URI, which costs no upload."""
-    uploaded = await upload(sandboxed, SMALL)
-    made = await sandboxed.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
+    uploaded = await upload(sandbox_stubs, SMALL)
+    made = await sandbox_stubs.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
     expected = f"data:image/jpeg;base64,{base64.b64encode(SMALL).decode()}"
     assert (await seen(made.generation))["image"] == expected
 
 
 async def test_a_larger_one_is_handed_over_once(
-    sandboxed: Stubs, sandbox: Sandbox, seen: Seen
+    sandbox_stubs: Stubs, sandbox: Sandbox, seen: Seen
 ) -> None:
     """By the files API; who asks for it again, and at the same time, gets the same link."""
-    uploaded = await upload(sandboxed, LARGE)
+    uploaded = await upload(sandbox_stubs, LARGE)
     answers = await asyncio.gather(
         *(
-            sandboxed.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
+            sandbox_stubs.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
             for _ in range(3)
         )
     )
@@ -87,36 +87,38 @@ async def test_a_larger_one_is_handed_over_once(
     assert len((await file_at(f"{sandbox.base_url}/files"))["results"]) == 1
 
 
-async def test_inline_bytes_of_some_size_are_handed_over_too(sandboxed: Stubs, seen: Seen) -> None:
+async def test_inline_bytes_of_some_size_are_handed_over_too(
+    sandbox_stubs: Stubs, seen: Seen
+) -> None:
     """Replicate wants no large data URIs; few bytes still travel as one."""
     for data, is_link in ((SMALL, False), (LARGE, True)):
         medium = Input(inline=medium_pb2.InlineMedia(data=data))
-        made = await sandboxed.image.GenerateImage(picture(medium))
+        made = await sandbox_stubs.image.GenerateImage(picture(medium))
         given = (await seen(made.generation))["image"]
         assert given.startswith("http") is is_link
 
 
-async def test_a_list_and_a_mask(sandboxed: Stubs, seen: Seen) -> None:
+async def test_a_list_and_a_mask(sandbox_stubs: Stubs, seen: Seen) -> None:
     """Each of several media, wherever it stands."""
-    one, two = await upload(sandboxed, SMALL), await upload(sandboxed, LARGE)
+    one, two = await upload(sandbox_stubs, SMALL), await upload(sandbox_stubs, LARGE)
     request = picture(Input(upload_id=two.upload_id), mask=Input(upload_id=one.upload_id))
     request.options.model = "sdxl"
-    given = await seen((await sandboxed.image.GenerateImage(request)).generation)
+    given = await seen((await sandbox_stubs.image.GenerateImage(request)).generation)
     assert given["image"].startswith("http://127.0.0.1")
     assert given["mask"].startswith("data:image/jpeg;base64,")
 
 
-async def test_a_model_that_is_run_by_its_slug(sandboxed: Stubs, seen: Seen) -> None:
+async def test_a_model_that_is_run_by_its_slug(sandbox_stubs: Stubs, seen: Seen) -> None:
     """Its media by name: an output is enlarged, an upload too; what is missing is named."""
-    made = await sandboxed.image.GenerateImage(picture())
+    made = await sandbox_stubs.image.GenerateImage(picture())
     ref = medium_pb2.OutputRef(generation_id=made.generation.id)
-    uploaded = await upload(sandboxed, LARGE)
+    uploaded = await upload(sandbox_stubs, LARGE)
     for medium in (Input(output=ref), Input(upload_id=uploaded.upload_id)):
-        answer = await sandboxed.models.RunModel(enlarge(medium))
+        answer = await sandbox_stubs.models.RunModel(enlarge(medium))
         assert (await seen(answer.generation))["image"].startswith("http://127.0.0.1")
         assert answer.generation.raw.media[0].width > 0
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.models.RunModel(enlarge(Input(upload_id="upl_0")))
+        await sandbox_stubs.models.RunModel(enlarge(Input(upload_id="upl_0")))
     assert reason_of(caught.value) == "UPLOAD_NOT_FOUND"
     assert fields_of(caught.value) == {'media["image"].media[0].upload_id'}
 
@@ -128,11 +130,11 @@ def enlarge(medium: Input) -> models_pb2.RunModelRequest:
 
 
 async def test_a_repeat_needs_no_upload_any_more(
-    sandbox: Sandbox, open_gate: Opener, tmp_path: Path
+    sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """The same request_id finds its generation, whatever has become of the media meanwhile."""
     folder = tmp_path / "data" / "media" / "kept" / "uploads"
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         uploaded = await upload(stubs, LARGE)
         request = picture(Input(upload_id=uploaded.upload_id), request_id=str(uuid4()))
         first = await stubs.image.GenerateImage(request)
@@ -178,65 +180,67 @@ MISSING: dict[str, tuple[Input, str, str, str]] = {
 @pytest.mark.parametrize("case", sorted(MISSING))
 @pytest.mark.parametrize("validate_only", [False, True])
 async def test_media_that_are_not_there(
-    case: str, validate_only: bool, sandboxed: Stubs, sandbox: Sandbox
+    case: str, validate_only: bool, sandbox_stubs: Stubs, sandbox: Sandbox
 ) -> None:
     """Told before anything is bound or spent, with the field; also by validate_only."""
     medium, code, reason, field = MISSING[case]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.image.GenerateImage(picture(medium, validate_only=validate_only))
+        await sandbox_stubs.image.GenerateImage(picture(medium, validate_only=validate_only))
     assert (caught.value.code().name, reason_of(caught.value)) == (code, reason)
     assert fields_of(caught.value) == {field}
     assert (await file_at(f"{sandbox.base_url}/predictions"))["results"] == []
 
 
-async def test_an_output_of_a_text_or_of_another_index(sandboxed: Stubs) -> None:
+async def test_an_output_of_a_text_or_of_another_index(sandbox_stubs: Stubs) -> None:
     """There is no such output: told with the field."""
-    text = await sandboxed.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
-    image = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    text = await sandbox_stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
+    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
     for made, index in ((text, 0), (image, 1)):
         ref = medium_pb2.OutputRef(generation_id=made.generation.id, index=index)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await sandboxed.image.GenerateImage(picture(Input(output=ref)))
+            await sandbox_stubs.image.GenerateImage(picture(Input(output=ref)))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
         assert fields_of(caught.value) == {"reference_images[0].output"}
 
 
-async def test_an_output_that_is_not_made_yet(sandboxed: Stubs) -> None:
+async def test_an_output_that_is_not_made_yet(sandbox_stubs: Stubs) -> None:
     """Refused: what it will be nobody knows."""
-    begun = await sandboxed.video.GenerateVideo(
+    begun = await sandbox_stubs.video.GenerateVideo(
         video_pb2.GenerateVideoRequest(prompt="[[seconds=30]] x")
     )
     ref = medium_pb2.OutputRef(generation_id=begun.generation.id)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.image.GenerateImage(picture(Input(output=ref)))
+        await sandbox_stubs.image.GenerateImage(picture(Input(output=ref)))
     assert reason_of(caught.value) == "INVALID_REQUEST"
     assert fields_of(caught.value) == {"reference_images[0].output"}
 
 
-async def test_validate_only_sends_no_file(sandboxed: Stubs, sandbox: Sandbox) -> None:
+async def test_validate_only_sends_no_file(sandbox_stubs: Stubs, sandbox: Sandbox) -> None:
     """It looks whether the upload is there, and that is all."""
-    uploaded = await upload(sandboxed, LARGE)
-    planned = await sandboxed.image.GenerateImage(
+    uploaded = await upload(sandbox_stubs, LARGE)
+    planned = await sandbox_stubs.image.GenerateImage(
         picture(Input(upload_id=uploaded.upload_id), validate_only=True)
     )
     assert planned.plan.model
     assert (await file_at(f"{sandbox.base_url}/files"))["results"] == []
 
 
-async def test_an_upstream_without_a_files_api(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_an_upstream_without_a_files_api(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """What fits goes within the request all the same; what does not is refused, unbound."""
-    scripted.creates = [says(prediction(scripted, "failed", metrics={}), 201)]
-    scripted.gets = [says(prediction(scripted, "failed", metrics={}))]
+    scripted_upstream.creates = [says(prediction(scripted_upstream, "failed", metrics={}), 201)]
+    scripted_upstream.gets = [says(prediction(scripted_upstream, "failed", metrics={}))]
     name = (await upload(stubs, LARGE)).upload_id
     asked = picture(Input(upload_id=name))
     asked.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
     await stubs.image.GenerateImage(asked)
-    sent = scripted.posted[0]["input"]["image"]
+    sent = scripted_upstream.posted[0]["input"]["image"]
     assert sent == f"data:image/png;base64,{base64.b64encode(LARGE).decode()}"
     huge = (await upload(stubs, bytes(3 * 1024 * 1024 + 1), media_type="image/png")).upload_id
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stubs.image.GenerateImage(picture(Input(upload_id=huge)))
     assert reason_of(caught.value) == "MEDIA_TOO_LARGE"
     assert fields_of(caught.value) == {"reference_images[0].upload_id"}
-    assert len(scripted.posted) == 1
+    assert len(scripted_upstream.posted) == 1

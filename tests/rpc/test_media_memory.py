@@ -21,11 +21,11 @@ from mediagate.v1 import (
 )
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from tests.conftest import Missing
-from tests.gate import Gate, running_gate
-from tests.memory import Memory
+from tests.process_memory import Memory
+from tests.server_process import ServerProcess, running_server
 
-from .gates import Stubs
-from .uploading import messages
+from .media_transfers import messages
+from .stubs import Stubs
 
 MIB = 1024 * 1024
 MOST_GROWTH = 16 * MIB
@@ -42,12 +42,12 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-def process(sandbox: Sandbox, tmp_path: Path, missing: Missing) -> Iterator[Gate]:
+def process(sandbox: Sandbox, tmp_path: Path, missing: Missing) -> Iterator[ServerProcess]:
     """A gate in front of it."""
     if not Path("/proc/self/clear_refs").exists():
         missing("/proc/PID/clear_refs, to measure memory")
     settings = {"MEDIAGATE_UPSTREAM_URL": sandbox.url, "REPLICATE_API_TOKEN": "r8_test_token"}
-    with running_gate(tmp_path, **settings) as gate:
+    with running_server(tmp_path, **settings) as gate:
         yield gate
 
 
@@ -78,7 +78,7 @@ async def turn(stubs: Stubs, number: int, size: int) -> video_pb2.GenerateVideoR
     return made
 
 
-async def test_ninety_megabytes_in_and_out(process: Gate, sandbox: Sandbox) -> None:
+async def test_ninety_megabytes_in_and_out(process: ServerProcess, sandbox: Sandbox) -> None:
     """Streamed to the disk, streamed to upstream, streamed back: at most 16 MiB more."""
     async with grpc.aio.insecure_channel(process.address) as channel:
         stubs = Stubs.on(channel)
@@ -100,7 +100,7 @@ async def test_ninety_megabytes_in_and_out(process: Gate, sandbox: Sandbox) -> N
     assert sizes == [4 * MIB + 28, SIZE + 28, SIZE + 28]
 
 
-async def test_calls_that_wait_hold_none_of_what_they_sent(process: Gate) -> None:
+async def test_calls_that_wait_hold_none_of_what_they_sent(process: ServerProcess) -> None:
     """Sixteen with 3 MB each: neither gRPC, nor a frame of ours, for the minutes of a run."""
     request = image_pb2.GenerateImageRequest(
         prompt="x [[hang]]", options=options_pb2.GenerationOptions(model="flux-dev")

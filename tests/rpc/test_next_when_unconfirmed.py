@@ -12,12 +12,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, image_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
-from mediagate_server import telemetry
+from mediagate_server.observability import metrics as telemetry
 
-from .asking import QUICK, bill, order, wait_until
-from .failures import reason_of
-from .gates import Opener, Stubs
-from .scripted import ID, ScriptedUpstream, hangs_up, says
+from .generation_waits import QUICK, bill, order, wait_until
+from .grpc_errors import reason_of
+from .scripted_upstream import ID, ScriptedUpstream, hangs_up, says
+from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
@@ -59,14 +59,14 @@ async def settled(stubs: Stubs, generation_id: str) -> generation_pb2.Generation
 
 
 async def test_the_next_model_answers_and_the_first_is_found_absent_later(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Both holds stay until proof: the cost falls to what was billed."""
     await order(
         sandbox,
         {"do": "error", "on": "create", "status": 502, "at": "request", "times": 1},
     )
-    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+    async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
         plan = (await stubs.image.GenerateImage(_planned())).plan
         done = (await stubs.image.GenerateImage(request())).generation
         assert done.state == State.STATE_SUCCEEDED
@@ -91,13 +91,13 @@ def _planned() -> image_pb2.GenerateImageRequest:
 
 
 async def test_both_were_taken_and_the_later_success_is_settled_in_the_same_generation(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The list is away: the next model answers; then the first is found, stopped and paid."""
     await order(sandbox, {"do": "lose_answer", "on": "create", "times": 1}, NO_LIST)
     asked = request()
     asked.prompt = "[[run_ms=1500]] A cat"
-    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+    async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
         done = (await stubs.image.GenerateImage(asked)).generation
         assert done.state == State.STATE_SUCCEEDED
         assert [one.state for one in done.attempts] == [
@@ -116,7 +116,7 @@ async def test_both_were_taken_and_the_later_success_is_settled_in_the_same_gene
 
 @pytest.mark.parametrize("hangs", [True, False])
 async def test_the_first_success_wins_also_where_it_is_the_first_attempts(
-    sandbox: Sandbox, open_gate: Opener, *, hangs: bool
+    sandbox: Sandbox, open_server: OpenServer, *, hangs: bool
 ) -> None:
     """Found while the second is sent, or runs, it is not stopped: that one is, and settled."""
     await order(
@@ -127,7 +127,7 @@ async def test_the_first_success_wins_also_where_it_is_the_first_attempts(
     )
     asked = request()
     asked.prompt = "[[run_ms=900]] A cat"
-    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+    async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
         done = (await stubs.image.GenerateImage(asked)).generation
         end = await settled(stubs, done.id)
         billed = await bill(sandbox)
@@ -143,7 +143,7 @@ async def test_the_first_success_wins_also_where_it_is_the_first_attempts(
 
 
 async def test_the_first_success_stops_the_other_run(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """The first was taken, is found and would run on: nobody wants it any more, and it is paid."""
     first, followed = "first1", asyncio.Event()
@@ -151,13 +151,13 @@ async def test_the_first_success_stops_the_other_run(
 
     async def create(request: web.Request) -> web.StreamResponse:
         made = {"id": first, "status": "processing", "created_at": datetime.now(UTC).isoformat()}
-        scripted.listed = [{**made, "input": scripted.posted[0]["input"]}]
+        scripted_upstream.listed = [{**made, "input": scripted_upstream.posted[0]["input"]}]
         return await says({"id": ID, "status": "processing"}, 201)(request)
 
     async def get(request: web.Request) -> web.StreamResponse:
         if request.match_info["id"] == first:
             followed.set()
-            status = "canceled" if scripted.cancelled.is_set() else "processing"
+            status = "canceled" if scripted_upstream.cancelled.is_set() else "processing"
             return await says({"id": first, "status": status, "metrics": metrics})(request)
         status = "succeeded" if followed.is_set() else "processing"
         output = ["data:image/png;base64,iVBORw0KGgo="]
@@ -166,12 +166,16 @@ async def test_the_first_success_stops_the_other_run(
 
     async def cancel(request: web.Request) -> web.StreamResponse:
         assert request.match_info["id"] == first
-        scripted.cancelled.set()
+        scripted_upstream.cancelled.set()
         return await says({})(request)
 
-    scripted.creates, scripted.gets, scripted.on_cancel = [hangs_up(), create], [get], cancel
-    scripted.listed = []
-    async with open_gate(scripted.url, **PERMITTED) as (stubs, _):
+    scripted_upstream.creates, scripted_upstream.gets, scripted_upstream.on_cancel = (
+        [hangs_up(), create],
+        [get],
+        cancel,
+    )
+    scripted_upstream.listed = []
+    async with open_server(scripted_upstream.url, **PERMITTED) as (stubs, _):
         done = (await stubs.image.GenerateImage(request())).generation
         end = await settled(stubs, done.id)
     assert done.state == end.state == State.STATE_SUCCEEDED
@@ -181,12 +185,12 @@ async def test_the_first_success_stops_the_other_run(
 
 
 async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Refused by the field's name, before anything is spent; without it nothing is sent twice."""
     unbound = request()
     unbound.options.ClearField("max_cost_usd_nanos")
-    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+    async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stubs.image.GenerateImage(unbound)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -197,7 +201,7 @@ async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(
         waits = request(when_unconfirmed=options_pb2.WHEN_UNCONFIRMED_UNSPECIFIED)
         done = (await stubs.image.GenerateImage(waits)).generation
         assert done.attempts[0].state == Tried.STATE_ABSENT
-    async with open_gate(sandbox.url, **QUICK) as (stubs, _):
+    async with open_server(sandbox.url, **QUICK) as (stubs, _):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stubs.image.GenerateImage(request())
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -207,13 +211,13 @@ async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(
 
 
 async def test_a_bound_for_one_model_only_means_waiting(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The doubled cost does not fit: the next model is no part of the chain."""
     await order(
         sandbox, {"do": "error", "on": "create", "status": 502, "at": "request", "times": 1}
     )
-    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+    async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
         asked = _planned()
         asked.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
         alone = (await stubs.image.GenerateImage(asked)).plan.cost.maximum_usd_nanos
@@ -225,7 +229,7 @@ async def test_a_bound_for_one_model_only_means_waiting(
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
-    sandbox: Sandbox, open_gate: Opener, *, taken: bool
+    sandbox: Sandbox, open_server: OpenServer, *, taken: bool
 ) -> None:
     """The bound is over each model once: after the first one's end it is the third one's turn."""
     lost = {"do": "lose_answer"} if taken else {"do": "error", "status": 502, "at": "request"}
@@ -237,7 +241,7 @@ async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
         {"do": "fail", "error": "It broke.", **first},
         {"do": "fail", "on": "create", "model": CHAIN[1], "error": "It broke."},
     )
-    async with open_gate(sandbox.url, **PERMITTED) as (stubs, _):
+    async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
         done = (await stubs.image.GenerateImage(request(model="flux-pro"))).generation
     assert done.state == State.STATE_SUCCEEDED
     assert [one.model for one in done.attempts] == CHAIN
@@ -247,7 +251,7 @@ async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
 
 @pytest.mark.parametrize("ends_by", ["a cancel", "its caller, who leaves"])
 async def test_the_end_of_the_whole_stops_the_first_attempt_as_well(
-    sandbox: Sandbox, open_gate: Opener, monkeypatch: pytest.MonkeyPatch, ends_by: str
+    sandbox: Sandbox, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, ends_by: str
 ) -> None:
     """Found, and running on, while the second is still in doubt: it is not waited for that."""
     first, second = ({"on": "create", "model": model} for model in CHAIN[:2])
@@ -263,8 +267,8 @@ async def test_the_end_of_the_whole_stops_the_first_attempt_as_well(
     asked.wait.FromSeconds(600)
     settings = {**PERMITTED, "absent_margin": 60.0}
     is_found = asyncio.Event()
-    monkeypatch.setattr(telemetry.attempts_adopted.labels("list"), "inc", is_found.set)
-    async with open_gate(sandbox.url, **settings) as (stubs, _):
+    monkeypatch.setattr(telemetry.attempts_matched.labels("list"), "inc", is_found.set)
+    async with open_server(sandbox.url, **settings) as (stubs, _):
         call = stubs.image.GenerateImage(asked)
         await is_found.wait()
         everything = generations_pb2.ListGenerationsRequest()

@@ -24,25 +24,25 @@ from mediagate.v1 import (
 )
 from mediagate_sandbox.clock import SystemClock
 from mediagate_sandbox.files import make
-from mediagate_sandbox.media import FilmRecipe, PictureRecipe
+from mediagate_sandbox.generators.spec import ImageRecipe, VideoRecipe
 from mediagate_sandbox.server import Sandbox, SandboxSettings
-from tests.outputs.served import Served, file
+from tests.media.file_server import FileServer, file
 
-from .failures import reason_of
-from .gates import Opener, Stubs
-from .scripted import ID, ScriptedUpstream, says
-from .uploading import read_output
+from .grpc_errors import reason_of
+from .media_transfers import read_output
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
-PICTURE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png"))
-FILM = make(FilmRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
+PICTURE = make(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
+FILM = make(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
 WAIT = Duration(seconds=30)
 
 
 @pytest.fixture
-def served(scripted: ScriptedUpstream) -> Served:
+def served(scripted_upstream: ScriptedUpstream) -> FileServer:
     """Upstream's files."""
-    return scripted.files
+    return scripted_upstream.files
 
 
 def outputs(scripted: ScriptedUpstream, *links: str, **fields: Any) -> None:
@@ -68,13 +68,13 @@ def facts_of(content: bytes, media_type: str) -> tuple[str, int, str]:
     return media_type, len(content), hashlib.sha256(content).hexdigest()
 
 
-async def test_all_kinds_of_media_are_kept(sandboxed: Stubs) -> None:
+async def test_all_kinds_of_media_are_kept(sandbox_stubs: Stubs) -> None:
     """What each of them is, read from the file; the link is still upstream's, with its end."""
-    image = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
-    video = await sandboxed.video.GenerateVideo(
+    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    video = await sandbox_stubs.video.GenerateVideo(
         video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
     )
-    audio = await sandboxed.audio.GenerateAudio(
+    audio = await sandbox_stubs.audio.GenerateAudio(
         audio_pb2.GenerateAudioRequest(prompt="x", duration=Duration(seconds=3))
     )
     (shown,) = image.generation.images.images
@@ -88,35 +88,35 @@ async def test_all_kinds_of_media_are_kept(sandboxed: Stubs) -> None:
         assert medium.uri.startswith("http://127.0.0.1")
         assert medium.uri_expire_time.seconds > made.generation.complete_time.seconds + 3_000
         assert not medium.HasField("error")
-        again, content = await read_output(sandboxed, made.generation.id)
+        again, content = await read_output(sandbox_stubs, made.generation.id)
         assert again == medium
         assert facts(medium) == facts_of(content, medium.media_type)
 
 
-async def test_an_object_with_the_sound_in_it(sandboxed: Stubs) -> None:
+async def test_an_object_with_the_sound_in_it(sandbox_stubs: Stubs) -> None:
     """Bark answers with an object; what is kept is the sound."""
     options = options_pb2.GenerationOptions(model="suno")
-    made = await sandboxed.audio.GenerateAudio(
+    made = await sandbox_stubs.audio.GenerateAudio(
         audio_pb2.GenerateAudioRequest(text="Hello there.", options=options)
     )
-    medium, content = await read_output(sandboxed, made.generation.id)
+    medium, content = await read_output(sandbox_stubs, made.generation.id)
     assert medium.media_type == "audio/wav"
     assert content[:4] == b"RIFF"
 
 
-async def test_reading_a_part(sandboxed: Stubs) -> None:
+async def test_reading_a_part(sandbox_stubs: Stubs) -> None:
     """From anywhere, so that a read that was cut goes on."""
-    made = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    made = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
     name = made.generation.id
-    medium, whole = await read_output(sandboxed, name)
+    medium, whole = await read_output(sandbox_stubs, name)
     for offset, limit in ((0, 100), (100, 100), (len(whole) - 3, 100), (len(whole), 1)):
-        told, part = await read_output(sandboxed, name, offset=offset, limit=limit)
+        told, part = await read_output(sandbox_stubs, name, offset=offset, limit=limit)
         assert told == medium
         assert part == whole[offset : offset + limit]
 
 
 async def test_nobody_hears_of_the_end_before_it_is_kept(
-    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
 ) -> None:
     """FINALIZING is paid and settled, and shows no output yet."""
     fetched = asyncio.Event()
@@ -125,7 +125,7 @@ async def test_nobody_hears_of_the_end_before_it_is_kept(
         await fetched.wait()
         return web.Response(body=PICTURE)
 
-    outputs(scripted, served.put("/a.png", late))
+    outputs(scripted_upstream, served.put("/a.png", late))
     begun = await stubs.image.GenerateImage(picture(wait=Duration(nanos=1)))
     name = begun.generation.id
     watching = stubs.generations.WatchGeneration(generations_pb2.WatchGenerationRequest(id=name))
@@ -144,7 +144,7 @@ async def test_nobody_hears_of_the_end_before_it_is_kept(
 
 
 async def test_a_crash_while_it_is_kept(
-    scripted: ScriptedUpstream, served: Served, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, served: FileServer, open_server: OpenServer
 ) -> None:
     """The next process keeps it; it is settled once and never asked of upstream again."""
     asked = asyncio.Event()
@@ -154,25 +154,25 @@ async def test_a_crash_while_it_is_kept(
         await asyncio.Event().wait()
         return web.Response()
 
-    outputs(scripted, served.put("/a.png", never))
-    async with open_gate(scripted.url) as (stubs, _):
+    outputs(scripted_upstream, served.put("/a.png", never))
+    async with open_server(scripted_upstream.url) as (stubs, _):
         begun = await stubs.image.GenerateImage(picture(wait=Duration(nanos=1)))
         await asked.wait()
     served.put("/a.png", file(PICTURE))
-    before = scripted.asked
-    async with open_gate(scripted.url) as (stubs, _):
+    before = scripted_upstream.asked
+    async with open_server(scripted_upstream.url) as (stubs, _):
         ended = await stubs.generations.WaitGeneration(
             generations_pb2.WaitGenerationRequest(id=begun.generation.id)
         )
         assert ended.generation.state == State.STATE_SUCCEEDED
         assert ended.generation.cost.usd_nanos == 3_000_000
         assert (await read_output(stubs, begun.generation.id))[1] == PICTURE
-    assert scripted.asked == before
-    assert len(scripted.posted) == 1
+    assert scripted_upstream.asked == before
+    assert len(scripted_upstream.posted) == 1
 
 
 async def test_what_cannot_be_kept_is_told_and_the_link_stays(
-    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
 ) -> None:
     """The generation succeeded and is paid; each output says for itself what became of it."""
     good = served.put("/a.png", file(PICTURE))
@@ -180,7 +180,7 @@ async def test_what_cannot_be_kept_is_told_and_the_link_stays(
     absent = served.put("/c.png", file(b"", status=403))
     far = "http://localhost:9/d.png"
     unreadable = "https://["
-    outputs(scripted, good, gone, absent, far, unreadable)
+    outputs(scripted_upstream, good, gone, absent, far, unreadable)
     made = await stubs.image.GenerateImage(picture(count=4))
     assert made.generation.state == State.STATE_SUCCEEDED
     media = made.generation.images.images
@@ -201,12 +201,12 @@ async def test_what_cannot_be_kept_is_told_and_the_link_stays(
 
 
 async def test_a_large_data_uri_is_read_from_the_gate(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It would make answers too large for callers' channels; small ones stay as they are."""
     for content, stays in ((PICTURE[:99], True), (PICTURE + bytes(5_000_000), False)):
         uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-        outputs(scripted, uri)
+        outputs(scripted_upstream, uri)
         made = await stubs.image.GenerateImage(picture())
         (medium,) = made.generation.images.images
         assert medium.uri == (uri if stays else "")
@@ -214,11 +214,11 @@ async def test_a_large_data_uri_is_read_from_the_gate(
         assert (await read_output(stubs, made.generation.id))[1] == content
 
 
-async def test_outputs_that_are_not_there(sandboxed: Stubs) -> None:
+async def test_outputs_that_are_not_there(sandbox_stubs: Stubs) -> None:
     """No such generation, no such output, none at all, none yet: all the same."""
-    text = await sandboxed.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
-    image = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
-    begun = await sandboxed.video.GenerateVideo(
+    text = await sandbox_stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
+    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    begun = await sandbox_stubs.video.GenerateVideo(
         video_pb2.GenerateVideoRequest(prompt="[[seconds=60]] x")
     )
     for name, index in (
@@ -229,16 +229,16 @@ async def test_outputs_that_are_not_there(sandboxed: Stubs) -> None:
         (begun.generation.id, 0),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await read_output(sandboxed, name, index)
+            await read_output(sandbox_stubs, name, index)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
 
 
-async def test_an_image_becomes_a_video(sandboxed: Stubs, sandbox: Sandbox) -> None:
+async def test_an_image_becomes_a_video(sandbox_stubs: Stubs, sandbox: Sandbox) -> None:
     """By upstream's own link while that lives: no byte of it goes anywhere."""
-    image = await sandboxed.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
     ref = medium_pb2.OutputRef(generation_id=image.generation.id)
-    video = await sandboxed.video.GenerateVideo(
+    video = await sandbox_stubs.video.GenerateVideo(
         video_pb2.GenerateVideoRequest(
             prompt="x", first_frame=medium_pb2.MediaInput(output=ref), wait=WAIT
         )
@@ -248,7 +248,7 @@ async def test_an_image_becomes_a_video(sandboxed: Stubs, sandbox: Sandbox) -> N
     assert given["first_frame_image"] == image.generation.images.images[0].uri
 
 
-class Ahead(SystemClock):
+class ClockAhead(SystemClock):
     """The machine's time and some hours more."""
 
     hours = 0.0
@@ -260,12 +260,12 @@ class Ahead(SystemClock):
         return super().monotonic() + self.hours * 3_600
 
 
-async def test_an_hour_later(open_gate: Opener) -> None:
+async def test_an_hour_later(open_server: OpenServer) -> None:
     """The sandbox forgets outputs as Replicate does; the kept copy becomes the first frame."""
-    clock = Ahead()
+    clock = ClockAhead()
     async with (
         Sandbox(SandboxSettings(port=0), clock=clock) as sandbox,
-        open_gate(sandbox.url) as (stubs, _),
+        open_server(sandbox.url) as (stubs, _),
     ):
         image = await stubs.image.GenerateImage(
             image_pb2.GenerateImageRequest(
@@ -295,11 +295,11 @@ async def test_an_hour_later(open_gate: Opener) -> None:
 
 
 async def test_also_after_its_link_has_died(
-    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
 ) -> None:
     """Upstream forgot it earlier than it said: the copy is handed over instead."""
     link = served.put("/a.png", file(PICTURE))
-    outputs(scripted, link)
+    outputs(scripted_upstream, link)
     image = await stubs.image.GenerateImage(picture())
     served.put("/a.png", file(b"", status=404))
     options = options_pb2.GenerationOptions(model="flux-dev")
@@ -310,14 +310,14 @@ async def test_also_after_its_link_has_died(
         )
     )
     expected = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
-    assert scripted.posted[-1]["input"]["image"] == expected
+    assert scripted_upstream.posted[-1]["input"]["image"] == expected
 
 
 async def test_a_dead_link_without_a_copy(
-    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
 ) -> None:
     """There is nothing left to give the model: refused before anything is spent."""
-    outputs(scripted, served.put("/a.png", file(b"", status=410)))
+    outputs(scripted_upstream, served.put("/a.png", file(b"", status=410)))
     image = await stubs.image.GenerateImage(picture())
     ref = medium_pb2.OutputRef(generation_id=image.generation.id)
     options = options_pb2.GenerationOptions(model="flux-dev")
@@ -328,7 +328,7 @@ async def test_a_dead_link_without_a_copy(
             )
         )
     assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
-    assert len(scripted.posted) == 1
+    assert len(scripted_upstream.posted) == 1
 
 
 async def _input_of(sandbox: Sandbox, generation: Any) -> Any:
@@ -347,11 +347,11 @@ async def read_on(call: Any) -> None:
 
 
 async def test_what_is_erased_while_it_is_read_is_not_there(
-    scripted: ScriptedUpstream, served: Served, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
 ) -> None:
     """It is no loss of data: somebody has asked for it."""
     large = PICTURE + bytes(24 * 1024 * 1024)
-    outputs(scripted, served.put("/large.png", file(large)))
+    outputs(scripted_upstream, served.put("/large.png", file(large)))
     name = (await stubs.image.GenerateImage(picture())).generation.id
     wanted = medium_pb2.OutputRef(generation_id=name, index=0)
     call = stubs.media.ReadMedia(media_pb2.ReadMediaRequest(output=wanted))

@@ -16,9 +16,9 @@ from mediagate.v1.generation_pb2 import GENERATION_VIEW_FULL
 from mediagate.v1.modality_pb2 import MODALITY_IMAGE, MODALITY_TEXT
 from mediagate_sandbox.server import Sandbox
 
-from .failures import fields_of, reason_of
-from .gates import Opener, Stubs
-from .tenants import channel_of, tenant
+from .grpc_errors import fields_of, reason_of
+from .stubs import OpenServer, Stubs
+from .tenant_keys import channel_of, tenant
 
 TENANTS = (tenant("boss", admin=True), tenant("mine"), tenant("other", admin=True))
 Listing = tuple[str, Any, Callable[[Stubs], Any]]
@@ -55,7 +55,9 @@ OTHERWISE: dict[str, tuple[Any, ...]] = {
 }
 
 
-async def opened(stack: AsyncExitStack, sandbox: Sandbox, open_gate: Opener) -> dict[str, Stubs]:
+async def opened(
+    stack: AsyncExitStack, sandbox: Sandbox, open_gate: OpenServer
+) -> dict[str, Stubs]:
     """The stubs of each tenant of a gate."""
     _, gate = await stack.enter_async_context(open_gate(sandbox.url, tenants=TENANTS))
     return {
@@ -77,13 +79,13 @@ async def refuses(call: Any, request: Any, token: str) -> None:
 
 
 async def test_a_token_is_good_for_its_own_list_only(
-    sandbox: Sandbox, open_gate: Opener, seed: int
+    sandbox: Sandbox, open_server: OpenServer, seed: int
 ) -> None:
     """Not for another rpc, filter or tenant, nor changed in any place; and after a restart too."""
     print(f"{seed=}")
     tokens: dict[str, str] = {}
     async with AsyncExitStack() as stack:
-        stubs = await opened(stack, sandbox, open_gate)
+        stubs = await opened(stack, sandbox, open_server)
         for prompt in ("a", "b"):
             request = image_pb2.GenerateImageRequest(prompt=prompt)
             await stubs["boss"].image.GenerateImage(request)
@@ -97,7 +99,7 @@ async def test_a_token_is_good_for_its_own_list_only(
                 await refuses(rpc(stubs["boss"]), other, tokens[name])
             await refuses(rpc(stubs["other"]), request, tokens[name])
     async with AsyncExitStack() as stack:
-        stubs = await opened(stack, sandbox, open_gate)
+        stubs = await opened(stack, sandbox, open_server)
         for name, (field, request, rpc) in LISTS.items():
             first = await rpc(stubs["boss"])(request)
             assert first.next_page_token == tokens[name]

@@ -10,12 +10,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, text_pb2
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.generations import news_limit
-from mediagate_server.generations.log_progress import MOST_LOG
-from tests.outputs.served import file
+from mediagate_server.generations import watch as news_limit
+from mediagate_server.generations.execution.run_progress import MAX_LOG_CHARACTERS
+from tests.media.file_server import file
 
-from .gates import Opener, Stubs
-from .scripted import ScriptedUpstream, prediction, says
+from .scripted_upstream import ScriptedUpstream, prediction, says
+from .stubs import OpenServer, Stubs
 
 FULL = generation_pb2.GENERATION_VIEW_FULL
 State = generation_pb2.Generation
@@ -23,7 +23,7 @@ Response = generations_pb2.WatchGenerationResponse
 CANARY = "a heron that nobody else may read of"
 
 
-class Run:
+class ScriptedRun:
     """What upstream says of a prediction; a test changes it while it runs."""
 
     def __init__(self, upstream: ScriptedUpstream) -> None:
@@ -43,9 +43,9 @@ class Run:
 
 
 @pytest.fixture
-def run(scripted: ScriptedUpstream) -> Run:
+def run(scripted_upstream: ScriptedUpstream) -> ScriptedRun:
     """One that is being made."""
-    return Run(scripted)
+    return ScriptedRun(scripted_upstream)
 
 
 async def begun(stubs: Stubs) -> str:
@@ -73,7 +73,10 @@ async def until_progress(watch: AsyncIterator[Response], progress: float) -> lis
 
 
 async def test_progress_and_log_are_pushed_while_it_runs(
-    scripted: ScriptedUpstream, run: Run, stubs: Stubs, capfd: pytest.CaptureFixture[str]
+    scripted_upstream: ScriptedUpstream,
+    run: ScriptedRun,
+    stubs: Stubs,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """By each look at upstream; sequences grow, and only who asks for the log is shown it."""
     name = await begun(stubs)
@@ -110,15 +113,15 @@ async def test_progress_and_log_are_pushed_while_it_runs(
 
 
 async def test_a_watch_goes_on_from_any_sequence(
-    scripted: ScriptedUpstream, run: Run, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, run: ScriptedRun, open_server: OpenServer
 ) -> None:
     """Also by the next gate: nothing is told twice, and sequences grow on."""
-    async with open_gate(scripted.url) as (stubs, _):
+    async with open_server(scripted_upstream.url) as (stubs, _):
         name = await begun(stubs)
         watch = watching(stubs, name)
         run.log = "step 1/10\n"
         seen = await until_progress(watch, 0.1)
-    async with open_gate(scripted.url) as (stubs, _):
+    async with open_server(scripted_upstream.url) as (stubs, _):
         watch = watching(stubs, name, seen[-1].sequence)
         run.log += "step 5/10\n"
         seen += await until_progress(watch, 0.5)
@@ -129,7 +132,7 @@ async def test_a_watch_goes_on_from_any_sequence(
 
 
 async def test_a_log_that_grows_without_end_is_told_in_part(
-    scripted: ScriptedUpstream, run: Run, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """Its end, from the beginning of a line on."""
     name = await begun(stubs)
@@ -137,7 +140,7 @@ async def test_a_log_that_grows_without_end_is_told_in_part(
     for percent in (10, 20):
         run.log += "a line of many\n" * 30_000 + f"Progress: {percent}%\n"
         seen = await until_progress(watch, percent / 100)
-        assert 0 < len(seen[-1].generation.logs) <= MOST_LOG
+        assert 0 < len(seen[-1].generation.logs) <= MAX_LOG_CHARACTERS
         assert seen[-1].generation.logs.startswith("a line")
         assert seen[-1].generation.logs.endswith(f"Progress: {percent}%\n")
     run.status = "succeeded"
@@ -146,7 +149,7 @@ async def test_a_log_that_grows_without_end_is_told_in_part(
 
 
 async def test_the_expected_end_is_that_of_earlier_runs_and_stays(
-    scripted: ScriptedUpstream, run: Run, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, run: ScriptedRun, open_server: OpenServer
 ) -> None:
     """Unknown before there was one; also by what an earlier gate has run; over once it ends."""
 
@@ -160,9 +163,9 @@ async def test_the_expected_end_is_that_of_earlier_runs_and_stays(
         seen += [change async for change in watch]
         return [change.generation for change in seen]
 
-    async with open_gate(scripted.url) as (stubs, _):
+    async with open_server(scripted_upstream.url) as (stubs, _):
         first, second = await made(stubs), await made(stubs)
-    async with open_gate(scripted.url) as (stubs, _):
+    async with open_server(scripted_upstream.url) as (stubs, _):
         third = await made(stubs)
     assert not any(one.HasField("expected_complete_time") for one in first)
     for generations in (second, third):
@@ -180,10 +183,10 @@ async def test_the_expected_end_is_that_of_earlier_runs_and_stays(
 
 
 async def test_places_in_the_queue_are_pushed_as_they_move(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """To who watches and to who streams: without asking again, and without another change."""
-    async with open_gate(sandbox.url, creates_per_minute=1) as (stubs, _):
+    async with open_server(sandbox.url, creates_per_minute=1) as (stubs, _):
         names = [await begun(stubs) for _ in range(4)]
         watch = watching(stubs, names[-1])
         before = (await anext(watch)).generation
@@ -204,13 +207,13 @@ async def test_places_in_the_queue_are_pushed_as_they_move(
         assert moved.state == State.STATE_QUEUED
 
 
-async def test_the_sandbox_tells_how_far_it_is(sandboxed: Stubs) -> None:
+async def test_the_sandbox_tells_how_far_it_is(sandbox_stubs: Stubs) -> None:
     """Its bars are read like any model's, and those of several outputs together."""
     request = image_pb2.GenerateImageRequest(prompt="[[run_ms=2000]] A cat", wait=Duration())
-    made = (await sandboxed.image.GenerateImage(request)).generation
+    made = (await sandbox_stubs.image.GenerateImage(request)).generation
     told = [
         change.generation.progress
-        async for change in watching(sandboxed, made.id)
+        async for change in watching(sandbox_stubs, made.id)
         if change.generation.HasField("progress")
     ]
     assert told == sorted(told)
@@ -218,7 +221,7 @@ async def test_the_sandbox_tells_how_far_it_is(sandboxed: Stubs) -> None:
 
 
 async def test_several_outputs_are_shown_as_one(
-    scripted: ScriptedUpstream, run: Run, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """Each is a run of its own: two halves done are one half of all."""
     request = image_pb2.GenerateImageRequest(
@@ -240,7 +243,7 @@ async def test_several_outputs_are_shown_as_one(
 
 
 async def test_what_is_cancelled_stays_as_far_as_it_came(
-    scripted: ScriptedUpstream, run: Run, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """It neither falls to nothing, nor looks as if it were whole."""
     name = await begun(stubs)
@@ -254,7 +257,7 @@ async def test_what_is_cancelled_stays_as_far_as_it_came(
 
 
 async def test_a_model_that_takes_over_begins_anew(
-    scripted: ScriptedUpstream, run: Run, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """Its run is another one: what the first has told is not its own."""
     name = await begun(stubs)
@@ -275,10 +278,13 @@ async def test_a_model_that_takes_over_begins_anew(
 
 
 async def test_news_for_hundreds_of_watches_are_bounded_and_none_is_left_behind(
-    scripted: ScriptedUpstream, run: Run, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+    scripted_upstream: ScriptedUpstream,
+    run: ScriptedRun,
+    stubs: Stubs,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One tenant's are told so many a second; who had to wait is told as it stands then."""
-    monkeypatch.setattr(news_limit, "MOST_NEWS", 5)
+    monkeypatch.setattr(news_limit, "MAX_NOTIFICATIONS", 5)
     name = await begun(stubs)
     watches = [watching(stubs, name) for _ in range(12)]
     run.log = "step 1/4\n"
@@ -295,10 +301,10 @@ async def test_news_for_hundreds_of_watches_are_bounded_and_none_is_left_behind(
 def test_only_so_many_are_told_in_a_second() -> None:
     """Of each tenant's; the next second is a new one."""
     clock = Stepping()
-    limit = news_limit.NewsLimit(clock)
+    limit = news_limit.NotificationLimit(clock)
     for _ in range(2):
-        told = [limit.take("a") for _ in range(news_limit.MOST_NEWS + 50)]
-        assert told.count(True) == news_limit.MOST_NEWS
+        told = [limit.take("a") for _ in range(news_limit.MAX_NOTIFICATIONS + 50)]
+        assert told.count(True) == news_limit.MAX_NOTIFICATIONS
         assert limit.take("b")
         clock.now += timedelta(seconds=1)
 

@@ -19,14 +19,14 @@ from mediagate.v1 import (
     video_pb2,
 )
 from mediagate_sandbox.clock import SystemClock as SandboxClock
-from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.server import Sandbox, SandboxSettings
-from mediagate_server.generations.clock import SystemClock
+from mediagate_server.runtime.clock import SystemClock
 
-from .clocks import Stepped
-from .failures import reason_of
-from .gates import Opener, Stubs
-from .tenants import channel_of, tenant
+from .fake_clocks import SteppedClock
+from .grpc_errors import reason_of
+from .stubs import OpenServer, Stubs
+from .tenant_keys import channel_of, tenant
 
 OFTEN = {"reconcile_seconds": 0.1}
 Kind = usage_pb2.Discrepancy.Kind
@@ -81,9 +81,9 @@ async def stranger(sandbox: Sandbox) -> str:
         return str((await answer.json())["id"])
 
 
-async def test_what_agrees_is_no_case(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_what_agrees_is_no_case(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Each charge is counted once, in however many passes it is seen; also after a restart."""
-    async with open_gate(sandbox.url, **OFTEN) as (stubs, _):
+    async with open_server(sandbox.url, **OFTEN) as (stubs, _):
         for _ in range(3):
             await picture(stubs)
         await settled(stubs, 3)
@@ -95,7 +95,7 @@ async def test_what_agrees_is_no_case(sandbox: Sandbox, open_gate: Opener) -> No
         assert last.counts.matched == 0
         span = last.begin_time.ToNanoseconds() - last.list_start_time.ToNanoseconds()
         assert span >= 600 * 10**9
-    async with open_gate(sandbox.url, **OFTEN) as (stubs, _):
+    async with open_server(sandbox.url, **OFTEN) as (stubs, _):
         await picture(stubs)
         await settled(stubs, 4)
         found = await passes(stubs)
@@ -103,26 +103,26 @@ async def test_what_agrees_is_no_case(sandbox: Sandbox, open_gate: Opener) -> No
 
 
 async def test_gates_that_live_for_less_than_a_pass_is_apart(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The next pass is due by the last one, whoever made it: not anew with each process."""
-    clock, seldom = Stepped(), {"reconcile_seconds": 300.0}
-    async with open_gate(sandbox.url, clock=clock, **seldom) as (stubs, _):
+    clock, seldom = SteppedClock(), {"reconcile_seconds": 300.0}
+    async with open_server(sandbox.url, clock=clock, **seldom) as (stubs, _):
         await picture(stubs)
         while not (await findings(stubs)).HasField("last_pass"):
             pass
     await clock.step(400)
-    async with open_gate(sandbox.url, clock=clock, **seldom) as (stubs, _):
+    async with open_server(sandbox.url, clock=clock, **seldom) as (stubs, _):
         found = await settled(stubs, 1)
         assert (found.counts.matched, len(found.discrepancies)) == (1, 0)
 
 
 async def test_each_kind_of_case_says_what_is_known(
-    sandbox: Sandbox, open_gate: Opener, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, open_server: OpenServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whose it was, what was settled, what it comes to now; told once to the log, no prompts."""
     control = SandboxControl(sandbox.url)
-    async with open_gate(sandbox.url, **OFTEN) as (stubs, _):
+    async with open_server(sandbox.url, **OFTEN) as (stubs, _):
         gone, dearer = await picture(stubs), await picture(stubs)
         gone_id, dearer_id = (one.attempts[0].prediction_id for one in (gone, dearer))
         await settled(stubs, 2)
@@ -163,10 +163,10 @@ async def test_each_kind_of_case_says_what_is_known(
 
 
 async def test_on_a_shared_account_others_are_expected(
-    sandbox: Sandbox, open_gate: Opener, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, open_server: OpenServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They are counted apart, and raise no alarm."""
-    async with open_gate(sandbox.url, upstream_exclusive=False, **OFTEN) as (stubs, _):
+    async with open_server(sandbox.url, upstream_exclusive=False, **OFTEN) as (stubs, _):
         await picture(stubs)
         theirs = await stranger(sandbox)
         await settled(stubs, 1)
@@ -177,10 +177,12 @@ async def test_on_a_shared_account_others_are_expected(
     assert "disagree" not in capsys.readouterr().out
 
 
-async def test_a_list_that_breaks_off_proves_nothing(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_a_list_that_breaks_off_proves_nothing(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """Nothing is missing by it; the next whole pass makes up for it."""
     control = SandboxControl(sandbox.url)
-    async with open_gate(sandbox.url, **OFTEN) as (stubs, _):
+    async with open_server(sandbox.url, **OFTEN) as (stubs, _):
         await passes(stubs, 1)
         broken = {"do": "error", "on": "list", "status": 404, "at": "request"}
         await asyncio.to_thread(control.faults, broken)
@@ -195,20 +197,20 @@ async def test_a_list_that_breaks_off_proves_nothing(sandbox: Sandbox, open_gate
 
 
 async def test_a_create_whose_answer_is_open_is_nobodys_orphan(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Neither while it is being sent nor while it is in doubt; once adopted, it matches."""
     late = {"do": "delay", "on": "create", "at": "answer", "ms": 700, "times": 1}
     lost = {"do": "lose_answer", "on": "create", "times": 1, "after": 1}
     await asyncio.to_thread(SandboxControl(sandbox.url).faults, late, lost)
-    async with open_gate(sandbox.url, sweep_seconds=1, **OFTEN) as (stubs, _):
+    async with open_server(sandbox.url, sweep_seconds=1, **OFTEN) as (stubs, _):
         await asyncio.gather(picture(stubs), picture(stubs))
         await settled(stubs, 2)
         found = await passes(stubs)
         assert (found.counts.matched, len(found.discrepancies)) == (2, 0)
 
 
-class Ahead(SystemClock):
+class ClockAhead(SystemClock):
     """The gate's time: the machine's, and some minutes more."""
 
     minutes = 0.0
@@ -217,10 +219,10 @@ class Ahead(SystemClock):
         return super().now() + timedelta(minutes=self.minutes)
 
 
-class AlsoAhead(SandboxClock):
+class SandboxClockAhead(SandboxClock):
     """The sandbox's time, which is the gate's."""
 
-    def __init__(self, gate: Ahead) -> None:
+    def __init__(self, gate: ClockAhead) -> None:
         self._gate = gate
 
     def now(self) -> datetime:
@@ -229,13 +231,13 @@ class AlsoAhead(SandboxClock):
 
 @pytest.mark.parametrize("is_there", [True, False])
 async def test_a_run_that_outlasts_the_list_is_asked_for(
-    open_gate: Opener, *, is_there: bool
+    open_server: OpenServer, *, is_there: bool
 ) -> None:
     """It was made before the list begins that is read when it ends."""
-    clock = Ahead()
+    clock = ClockAhead()
     async with (
-        Sandbox(SandboxSettings(port=0), clock=AlsoAhead(clock)) as sandbox,
-        open_gate(sandbox.url, clock=clock, **OFTEN) as (stubs, _),
+        Sandbox(SandboxSettings(port=0), clock=SandboxClockAhead(clock)) as sandbox,
+        open_server(sandbox.url, clock=clock, **OFTEN) as (stubs, _),
     ):
         await passes(stubs, 1)
         request = video_pb2.GenerateVideoRequest(
@@ -269,28 +271,28 @@ async def test_a_run_that_outlasts_the_list_is_asked_for(
         assert (counts.matched, counts.missing) == (int(is_there), int(not is_there))
 
 
-async def test_an_embedded_sandbox_begins_anew(open_gate: Opener) -> None:
+async def test_an_embedded_sandbox_begins_anew(open_server: OpenServer) -> None:
     """What it has made is gone with it, and nobody is alarmed."""
     for count in (1, 2):
-        async with open_gate("", upstream="sandbox", **OFTEN) as (stubs, _):
+        async with open_server("", upstream="sandbox", **OFTEN) as (stubs, _):
             await picture(stubs)
             found = await settled(stubs, count)
             found = await passes(stubs)
             assert (found.counts.matched, len(found.discrepancies)) == (count, 0)
 
 
-async def test_it_can_be_switched_off(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_it_can_be_switched_off(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Then there is no pass, and nobody reads the list."""
-    async with open_gate(sandbox.url, reconcile_seconds=0) as (stubs, _):
+    async with open_server(sandbox.url, reconcile_seconds=0) as (stubs, _):
         await picture(stubs)
         found = await findings(stubs)
         assert not found.HasField("last_pass")
 
 
-async def test_it_is_for_admins(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_it_is_for_admins(sandbox: Sandbox, open_server: OpenServer) -> None:
     """It is of all tenants."""
     tenants = (tenant("mine"), tenant("boss", admin=True))
-    async with open_gate(sandbox.url, tenants=tenants, **OFTEN) as (_, gate):
+    async with open_server(sandbox.url, tenants=tenants, **OFTEN) as (_, gate):
         for name in ("mine", "boss"):
             async with channel_of(gate.grpc_address, name) as channel:
                 if name == "boss":

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from mediagate.v1 import usage_pb2
 from tests.conftest import Missing
-from tests.gate import running_gate
-from tests.memory import Memory
+from tests.process_memory import Memory
+from tests.server_process import running_server
 
-from .gates import Stubs
+from .stubs import Stubs
 
 MIB = 1024 * 1024
 PAGE = 100
@@ -82,7 +82,7 @@ async def growth_over(folder: Path, count: int) -> int:
         "MEDIAGATE_READS_PER_MINUTE": "60000",
     }
     try:
-        with running_gate(folder, **settings) as gate:
+        with running_server(folder, **settings) as gate:
             async with grpc.aio.insecure_channel(gate.address) as channel:
                 stubs, memory = Stubs.on(channel), Memory(gate.process.pid)
                 await until(stubs, lambda found: found.HasField("last_pass"))

@@ -9,13 +9,13 @@ import pytest
 
 from mediagate.v1 import audio_pb2, models_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.app import Gate
+from mediagate_server.app import Server
 from mediagate_server.config import Configuration
 from mediagate_server.config.loading import load_settings
 
-from .failures import reason_of
-from .gates import Stubs
-from .test_safety_checks_stay_on import FLUX, run
+from .grpc_errors import reason_of
+from .stubs import Stubs
+from .test_safety_inputs import FLUX, run
 
 OF_THE_TESTS = """
 [server]
@@ -69,7 +69,7 @@ async def test_what_callers_may_ask_for(reloaded: Reloaded) -> None:
     weaker = run(FLUX, {"safety_tolerance": 6})
     weaker.validate_only = True
     async with (
-        Gate(reloaded.configuration) as gate,
+        Server(reloaded.configuration) as gate,
         grpc.aio.insecure_channel(gate.grpc_address) as channel,
     ):
         stubs = Stubs.on(channel)
@@ -94,7 +94,7 @@ async def test_how_long_a_message_may_take(reloaded: Reloaded) -> None:
         yield b""
 
     async with (
-        Gate(reloaded.configuration) as gate,
+        Server(reloaded.configuration) as gate,
         grpc.aio.insecure_channel(gate.grpc_address) as channel,
     ):
         reloaded.set("receive_timeout = 0.1")

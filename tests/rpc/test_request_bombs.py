@@ -15,13 +15,13 @@ import pytest
 from google.protobuf import struct_pb2
 
 from mediagate.v1 import generations_pb2, media_pb2, models_pb2, text_pb2, usage_pb2
-from mediagate_server.interceptors.inbound.entry_limit import MOST_ENTRIES
+from mediagate_server.api.validation.entry_limit import MAX_ENTRIES
 from tests.conftest import Missing
-from tests.gate import Gate, running_gate
-from tests.memory import Memory
+from tests.process_memory import Memory
+from tests.server_process import ServerProcess, running_server
 
-from .failures import fields_of, reason_of
-from .gates import Stubs
+from .grpc_errors import fields_of, reason_of
+from .stubs import Stubs
 
 MIB = 1024 * 1024
 MOST_GROWTH = 32 * MIB
@@ -72,7 +72,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "one long key above a list": (RUN, lambda: run(**{"k" * 50_000: [None] * 20_000}), "input"),
     "a long key above as many items as may be": (
         RUN,
-        lambda: run(**{"k" * 50_000: [None] * (MOST_ENTRIES - 1)}),
+        lambda: run(**{"k" * 50_000: [None] * (MAX_ENTRIES - 1)}),
         f"input.{'k' * 64}",
     ),
     "200,000 keys": (RUN, lambda: run(**{f"k{n}": None for n in range(200_000)}), "input"),
@@ -120,15 +120,15 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A gate; nothing gets as far as upstream."""
     settings = {"MEDIAGATE_UPSTREAM_URL": UPSTREAM, "REPLICATE_API_TOKEN": "r8_test_token"}
-    with running_gate(tmp_path_factory.mktemp("gate"), **settings) as gate:
+    with running_server(tmp_path_factory.mktemp("gate"), **settings) as gate:
         yield gate
 
 
 @pytest.fixture
-def process(shared: Gate, missing: Missing) -> Gate:
+def process(shared: ServerProcess, missing: Missing) -> ServerProcess:
     """It, where its memory can be measured."""
     if not Path("/proc/self/clear_refs").exists():
         missing("/proc/PID/clear_refs, to measure memory")
@@ -136,7 +136,7 @@ def process(shared: Gate, missing: Missing) -> Gate:
 
 
 @pytest.fixture
-async def channel(process: Gate) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(process: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
     """To the gate. What it takes at the first call of each kind is taken."""
     async with grpc.aio.insecure_channel(process.address) as opened:
         for path in (RUN, TEXT):
@@ -176,7 +176,9 @@ async def neighbour(address: str) -> AsyncIterator[list[float]]:
 
 
 @pytest.mark.parametrize("name", BOMBS)
-async def test_a_bomb_is_refused(process: Gate, channel: grpc.aio.Channel, name: str) -> None:
+async def test_a_bomb_is_refused(
+    process: ServerProcess, channel: grpc.aio.Channel, name: str
+) -> None:
     """By the field's name, in little memory, while another caller is served."""
     path, make, field = BOMBS[name]
     raw = make()
@@ -197,7 +199,7 @@ async def test_a_bomb_is_refused(process: Gate, channel: grpc.aio.Channel, name:
 
 
 @pytest.mark.parametrize("size", [64 * 1024, 200 * 1024])
-async def test_large_metadata(process: Gate, channel: grpc.aio.Channel, size: int) -> None:
+async def test_large_metadata(process: ServerProcess, channel: grpc.aio.Channel, size: int) -> None:
     """Refused by gRPC itself; the connection's other calls go on."""
     memory = Memory(process.process.pid)
     memory.forget()
@@ -209,7 +211,7 @@ async def test_large_metadata(process: Gate, channel: grpc.aio.Channel, size: in
     assert memory.most() - before <= MOST_GROWTH
 
 
-async def test_compressed_bombs(process: Gate, channel: grpc.aio.Channel) -> None:
+async def test_compressed_bombs(process: ServerProcess, channel: grpc.aio.Channel) -> None:
     """A thousand times smaller on the wire: what may be received counts unpacked."""
     memory = Memory(process.process.pid)
     memory.forget()
@@ -230,7 +232,7 @@ async def test_compressed_bombs(process: Gate, channel: grpc.aio.Channel) -> Non
 
 @pytest.mark.parametrize(("chunk", "field"), [(b"", "chunk"), (b"x", "chunk")])
 async def test_endless_small_chunks(
-    process: Gate, channel: grpc.aio.Channel, chunk: bytes, field: str
+    process: ServerProcess, channel: grpc.aio.Channel, chunk: bytes, field: str
 ) -> None:
     """An upload of a byte a message would never end, and hold a place all the while."""
     sent = 0
@@ -249,7 +251,9 @@ async def test_endless_small_chunks(
     assert sent < 50_000
 
 
-async def test_small_chunks_of_a_small_file(process: Gate, channel: grpc.aio.Channel) -> None:
+async def test_small_chunks_of_a_small_file(
+    process: ServerProcess, channel: grpc.aio.Channel
+) -> None:
     """A thousand of any size are taken."""
 
     async def thousand() -> AsyncIterator[media_pb2.UploadMediaRequest]:
@@ -261,12 +265,12 @@ async def test_small_chunks_of_a_small_file(process: Gate, channel: grpc.aio.Cha
     assert uploaded.size_bytes == 1_000
 
 
-async def test_as_many_entries_as_may_be(process: Gate, channel: grpc.aio.Channel) -> None:
+async def test_as_many_entries_as_may_be(process: ServerProcess, channel: grpc.aio.Channel) -> None:
     """They are looked at, and the next check has its say."""
     stubs = Stubs.on(channel)
     request = text_pb2.GenerateTextRequest(prompt="x")
     request.options.model = "no-such-model"
-    request.options.model_parameters.update({"k": [1.5] * (MOST_ENTRIES - 1)})
+    request.options.model_parameters.update({"k": [1.5] * (MAX_ENTRIES - 1)})
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await stubs.text.GenerateText(request)
     assert reason_of(raised.value) == "MODEL_NOT_FOUND"

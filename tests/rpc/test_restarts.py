@@ -15,18 +15,18 @@ from mediagate.v1 import (
     video_pb2,
 )
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.app import Gate
+from mediagate_server.app import Server
 
-from .asking import bill, ended
-from .failures import reason_of, retry_after
-from .gates import Opener, Stubs
-from .scripted import ScriptedUpstream, prediction, says, stays_open, streams, token
+from .generation_waits import bill, ended
+from .grpc_errors import reason_of, retry_after
+from .scripted_upstream import ScriptedUpstream, prediction, says, stays_open, streams, token
+from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
 METRICS = {"input_token_count": 12, "output_token_count": 4, "predict_time": 1.25}
 
 
-class Reader:
+class ResumingReader:
     """A client that reads a stream, and goes on where it was cut."""
 
     def __init__(self, request: text_pb2.StreamTextRequest) -> None:
@@ -61,23 +61,23 @@ class Reader:
             await self._grown.wait()
 
 
-async def end(gate: Gate) -> None:
+async def end(gate: Server) -> None:
     """End a gate while its callers are still there."""
     await gate.__aexit__(None, None, None)
 
 
 async def test_a_client_killed_at_every_tenth_token_gets_the_text_once(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """400 tokens, 39 cuts, on one process: one prediction, no gap, no repeat."""
-    reader = Reader(
+    reader = ResumingReader(
         text_pb2.StreamTextRequest(
             prompt="[[tokens=400 interval_ms=5]] Hello",
             request_id=str(uuid4()),
             options=options_pb2.GenerationOptions(disconnect_grace=Duration(seconds=30)),
         )
     )
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         while reader.completed is None:
             await reader.read(stubs, tokens=10)
         found = await ended(stubs, reader.started[0].generation_id)
@@ -89,16 +89,16 @@ async def test_a_client_killed_at_every_tenth_token_gets_the_text_once(
 
 
 async def test_a_text_goes_on_over_restarts_of_the_gate(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Each gate is ended in the midst of the text; the next one goes on from its checkpoints."""
-    reader = Reader(
+    reader = ResumingReader(
         text_pb2.StreamTextRequest(
             prompt="[[tokens=200 interval_ms=20]] Hello", request_id=str(uuid4())
         )
     )
     for letters in (90, 120, 150):
-        async with open_gate(sandbox.url) as (stubs, gate):
+        async with open_server(sandbox.url) as (stubs, gate):
             reading = asyncio.create_task(reader.read(stubs))
             await reader.has(len(reader.text) + letters)
             await end(gate)
@@ -107,7 +107,7 @@ async def test_a_text_goes_on_over_restarts_of_the_gate(
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert reason_of(caught.value) == "DRAINING"
         assert retry_after(caught.value)
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         await reader.read(stubs)
         found = await ended(stubs, reader.started[0].generation_id)
     assert reader.completed is not None
@@ -117,58 +117,58 @@ async def test_a_text_goes_on_over_restarts_of_the_gate(
 
 
 async def test_after_a_restart_the_stream_is_opened_behind_the_last_event(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Also where the server repeats what came before it."""
     never = asyncio.Event()
-    scripted.creates = [says(prediction(scripted, "starting"), 201)]
-    scripted.gets = [says(prediction(scripted, "processing"))]
-    scripted.streams = [stays_open(token("a", 0), token("b", 1), until=never)]
-    reader = Reader(text_pb2.StreamTextRequest(prompt="Hello", request_id=str(uuid4())))
-    async with open_gate(scripted.url) as (stubs, gate):
+    scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
+    scripted_upstream.gets = [says(prediction(scripted_upstream, "processing"))]
+    scripted_upstream.streams = [stays_open(token("a", 0), token("b", 1), until=never)]
+    reader = ResumingReader(text_pb2.StreamTextRequest(prompt="Hello", request_id=str(uuid4())))
+    async with open_server(scripted_upstream.url) as (stubs, gate):
         reading = asyncio.create_task(reader.read(stubs))
         await reader.has(2)
         await end(gate)
         with pytest.raises(grpc.aio.AioRpcError):
             await reading
-    done = prediction(scripted, "succeeded", output=["a", "b", "c"], metrics=METRICS)
-    scripted.streams = [streams(token("a", 0), token("b", 1), token("c", 2), _DONE)]
-    scripted.gets = [says(prediction(scripted, "processing")), says(done)]
-    async with open_gate(scripted.url) as (stubs, _):
+    done = prediction(scripted_upstream, "succeeded", output=["a", "b", "c"], metrics=METRICS)
+    scripted_upstream.streams = [streams(token("a", 0), token("b", 1), token("c", 2), _DONE)]
+    scripted_upstream.gets = [says(prediction(scripted_upstream, "processing")), says(done)]
+    async with open_server(scripted_upstream.url) as (stubs, _):
         await reader.read(stubs)
     assert reader.text == "abc"
     assert reader.completed is not None
-    assert scripted.last_event_ids == [None, "1690212292:1"]
-    assert len(scripted.posted) == 1
+    assert scripted_upstream.last_event_ids == [None, "1690212292:1"]
+    assert len(scripted_upstream.posted) == 1
     never.set()
 
 
 async def test_text_without_ids_is_completed_from_the_record_after_a_restart(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """A repeat could not be told from news, so the stream is not opened a second time."""
     never = asyncio.Event()
-    scripted.creates = [says(prediction(scripted, "starting"), 201)]
-    scripted.gets = [says(prediction(scripted, "processing"))]
-    scripted.streams = [stays_open("event: output\ndata: ab\n\n", until=never)]
-    reader = Reader(text_pb2.StreamTextRequest(prompt="Hello", request_id=str(uuid4())))
-    async with open_gate(scripted.url) as (stubs, gate):
+    scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
+    scripted_upstream.gets = [says(prediction(scripted_upstream, "processing"))]
+    scripted_upstream.streams = [stays_open("event: output\ndata: ab\n\n", until=never)]
+    reader = ResumingReader(text_pb2.StreamTextRequest(prompt="Hello", request_id=str(uuid4())))
+    async with open_server(scripted_upstream.url) as (stubs, gate):
         reading = asyncio.create_task(reader.read(stubs))
         await reader.has(2)
         await end(gate)
         with pytest.raises(grpc.aio.AioRpcError):
             await reading
-    done = prediction(scripted, "succeeded", output=["ab", "c"], metrics=METRICS)
-    scripted.gets = [says(prediction(scripted, "processing")), says(done)]
-    async with open_gate(scripted.url) as (stubs, _):
+    done = prediction(scripted_upstream, "succeeded", output=["ab", "c"], metrics=METRICS)
+    scripted_upstream.gets = [says(prediction(scripted_upstream, "processing")), says(done)]
+    async with open_server(scripted_upstream.url) as (stubs, _):
         await reader.read(stubs)
     assert reader.text == "abc"
-    assert len(scripted.last_event_ids) == 1
+    assert len(scripted_upstream.last_event_ids) == 1
     never.set()
 
 
 async def test_what_was_queued_is_sent_by_the_next_gate(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """One create a minute: the second call waits, its gate ends, the next one sends it."""
     waiting = [
@@ -177,11 +177,11 @@ async def test_what_was_queued_is_sent_by_the_next_gate(
         )
         for number in range(3)
     ]
-    async with open_gate(sandbox.url, creates_per_minute=1) as (stubs, _):
+    async with open_server(sandbox.url, creates_per_minute=1) as (stubs, _):
         begun = [(await stubs.text.GenerateText(request)).generation for request in waiting]
         assert [generation.state for generation in begun[1:]] == [State.STATE_QUEUED] * 2
     assert len((await bill(sandbox))["entries"]) <= 1
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         found = [await ended(stubs, generation.id) for generation in begun]
     assert [generation.state for generation in found] == [State.STATE_SUCCEEDED] * 3
     assert all(len(generation.attempts) == 1 for generation in found)
@@ -191,11 +191,11 @@ async def test_what_was_queued_is_sent_by_the_next_gate(
 
 
 async def test_a_video_is_followed_on_and_a_watch_resumes(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The watch of one goes on from its sequence: no version twice, the end is told."""
     seen: list[generations_pb2.WatchGenerationResponse] = []
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         begun = await stubs.video.GenerateVideo(
             video_pb2.GenerateVideoRequest(prompt="[[run_ms=1500]] A dog")
         )
@@ -206,7 +206,7 @@ async def test_a_video_is_followed_on_and_a_watch_resumes(
             seen.append(change)
             if change.generation.state == State.STATE_RUNNING:
                 break
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         watch = stubs.generations.WatchGeneration(
             generations_pb2.WatchGenerationRequest(
                 id=begun.generation.id, after_sequence=seen[-1].sequence

@@ -19,12 +19,12 @@ from mediagate.v1 import (
 )
 from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.server import Sandbox
-from mediagate_server import telemetry
+from mediagate_server.observability import metrics
 
-from .clocks import Hurried
-from .failures import fields_of, reason_of, retry_after
-from .gates import Opener, Stubs
-from .scripted import ID, ScriptedUpstream, says
+from .fake_clocks import InstantClock
+from .grpc_errors import fields_of, reason_of, retry_after
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import OpenServer, Stubs
 
 Options = options_pb2.GenerationOptions
 UPSCALER = "nightmareai/real-esrgan"
@@ -53,9 +53,9 @@ def media(**uris: str | list[str]) -> dict[str, models_pb2.RunModelMedia]:
     }
 
 
-async def test_an_upscaler(sandboxed: Stubs) -> None:
+async def test_an_upscaler(sandbox_stubs: Stubs) -> None:
     """A link in, a link out; what its runs cost nobody publishes, so the cost is unknown."""
-    answer = await sandboxed.models.RunModel(
+    answer = await sandbox_stubs.models.RunModel(
         run(UPSCALER, {"scale": 2, "face_enhance": True}, media=media(image=PICTURE))
     )
     made = answer.generation
@@ -79,9 +79,9 @@ async def test_an_upscaler(sandboxed: Stubs) -> None:
     assert not reports["input.image"].requested
 
 
-async def test_a_transcriber(sandboxed: Stubs) -> None:
+async def test_a_transcriber(sandbox_stubs: Stubs) -> None:
     """An object out, with lists and numbers in it, as the model gave it."""
-    answer = await sandboxed.models.RunModel(
+    answer = await sandbox_stubs.models.RunModel(
         run(TRANSCRIBER, {"language": "en", "temperature": 0.5}, media=media(audio=PICTURE))
     )
     heard = MessageToDict(answer.generation.raw.value)
@@ -92,10 +92,10 @@ async def test_a_transcriber(sandboxed: Stubs) -> None:
     assert not answer.generation.raw.media
 
 
-async def test_a_fine_tune_and_its_version(sandboxed: Stubs) -> None:
+async def test_a_fine_tune_and_its_version(sandbox_stubs: Stubs) -> None:
     """Several links out; by its newest version, or by the one that is named."""
     for name in (LORA, f"{LORA}:{VERSIONS[LORA]}"):
-        answer = await sandboxed.models.RunModel(
+        answer = await sandbox_stubs.models.RunModel(
             run(name, {"prompt": "rain", "num_outputs": 2, "seed": 7, "lora_scale": 1.5})
         )
         made = answer.generation
@@ -107,26 +107,26 @@ async def test_a_fine_tune_and_its_version(sandboxed: Stubs) -> None:
         assert made.seed == 7
 
 
-async def test_a_language_model_gives_one_text(sandboxed: Stubs) -> None:
+async def test_a_language_model_gives_one_text(sandbox_stubs: Stubs) -> None:
     """The pieces of an iterator are one string."""
-    answer = await sandboxed.models.RunModel(run(LLM, {"prompt": "[[say=Hel|lo|!]]"}))
+    answer = await sandbox_stubs.models.RunModel(run(LLM, {"prompt": "[[say=Hel|lo|!]]"}))
     assert answer.generation.raw.value.string_value == "Hello!"
 
 
-async def test_models_of_the_catalog_cost_what_they_cost(sandboxed: Stubs) -> None:
+async def test_models_of_the_catalog_cost_what_they_cost(sandbox_stubs: Stubs) -> None:
     """By slug, with their own inputs, and settled by the price of the list."""
     request = run("black-forest-labs/flux-schnell", {"prompt": "a cat", "num_outputs": 3})
-    estimate = await sandboxed.models.EstimateCost(models_pb2.EstimateCostRequest(run=request))
+    estimate = await sandbox_stubs.models.EstimateCost(models_pb2.EstimateCostRequest(run=request))
     assert estimate.plan.cost.maximum_usd_nanos == 9_000_000
-    made = (await sandboxed.models.RunModel(request)).generation
+    made = (await sandbox_stubs.models.RunModel(request)).generation
     assert made.cost.state == cost_pb2.COST_STATE_SETTLED
     assert made.cost.usd_nanos == 9_000_000
     assert len(made.raw.media) == 3
 
 
-async def test_a_deployment(sandboxed: Stubs) -> None:
+async def test_a_deployment(sandbox_stubs: Stubs) -> None:
     """Named as such; an official model behind it costs what the model costs."""
-    answer = await sandboxed.models.RunModel(
+    answer = await sandbox_stubs.models.RunModel(
         run("deployments/sandbox/text", {"prompt": "Hi", "max_tokens": 20})
     )
     made = answer.generation
@@ -136,15 +136,15 @@ async def test_a_deployment(sandboxed: Stubs) -> None:
     assert made.cost.usd_nanos > 0
 
 
-async def test_a_model_that_a_caller_names_mints_no_series(sandboxed: Stubs) -> None:
+async def test_a_model_that_a_caller_names_mints_no_series(sandbox_stubs: Stubs) -> None:
     """Its runs are counted, under one name for all of their kind."""
     kind = {"modality": "raw", "model": "other", "state": "succeeded"}
-    before = telemetry.REGISTRY.get_sample_value("mediagate_generations_total", kind) or 0
-    await sandboxed.models.RunModel(run(UPSCALER, media=media(image=PICTURE)))
-    assert telemetry.REGISTRY.get_sample_value("mediagate_generations_total", kind) == before + 1
+    before = metrics.REGISTRY.get_sample_value("mediagate_generations_total", kind) or 0
+    await sandbox_stubs.models.RunModel(run(UPSCALER, media=media(image=PICTURE)))
+    assert metrics.REGISTRY.get_sample_value("mediagate_generations_total", kind) == before + 1
     labels = {
         sample.labels.get("model")
-        for metric in telemetry.REGISTRY.collect()
+        for metric in metrics.REGISTRY.collect()
         for sample in metric.samples
     }
     assert UPSCALER not in labels
@@ -182,23 +182,25 @@ BAD_INPUT: dict[str, tuple[Any, dict[str, models_pb2.RunModelMedia], set[str]]] 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
 async def test_an_input_that_does_not_fit_is_refused_by_name(
-    sandbox: Sandbox, sandboxed: Stubs, name: str
+    sandbox: Sandbox, sandbox_stubs: Stubs, name: str
 ) -> None:
     """All that is wrong at once; nothing is created, and nothing of the input is repeated."""
     given, inputs_, fields = BAD_INPUT[name]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.models.RunModel(run(LORA, given, media=inputs_))
+        await sandbox_stubs.models.RunModel(run(LORA, given, media=inputs_))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(caught.value) == "INVALID_REQUEST"
     assert fields_of(caught.value) == fields
-    listed = await sandboxed.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+    listed = await sandbox_stubs.generations.ListGenerations(
+        generations_pb2.ListGenerationsRequest()
+    )
     assert not listed.generations
 
 
-async def test_what_was_refused_is_not_repeated(sandboxed: Stubs) -> None:
+async def test_what_was_refused_is_not_repeated(sandbox_stubs: Stubs) -> None:
     """An input may be a secret or a prompt: errors name it and never show it."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.models.RunModel(
+        await sandbox_stubs.models.RunModel(
             run(LORA, {"prompt": ["xyzzy"], "aspect_ratio": "xyzzy", "image": "xyzzy"})
         )
     assert "xyzzy" not in str(caught.value)
@@ -219,11 +221,11 @@ async def test_what_was_refused_is_not_repeated(sandboxed: Stubs) -> None:
     ],
 )
 async def test_names_that_are_none(
-    sandboxed: Stubs, model: str, code: grpc.StatusCode, reason: str
+    sandbox_stubs: Stubs, model: str, code: grpc.StatusCode, reason: str
 ) -> None:
     """A form that can name nothing, and a name that nobody has."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.models.RunModel(run(model, {"prompt": "x"}))
+        await sandbox_stubs.models.RunModel(run(model, {"prompt": "x"}))
     assert (caught.value.code(), reason_of(caught.value)) == (code, reason)
     assert fields_of(caught.value) == {"model"}
 
@@ -236,38 +238,38 @@ async def test_names_that_are_none(
     ],
 )
 async def test_options_that_do_not_go_with_it(
-    sandboxed: Stubs, options: Options, field: str
+    sandbox_stubs: Stubs, options: Options, field: str
 ) -> None:
     """A second name; and a bound on a cost that nobody knows."""
     request = run(UPSCALER, media=media(image=PICTURE), options=options)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.models.RunModel(request)
+        await sandbox_stubs.models.RunModel(request)
     if field:
         assert fields_of(caught.value) == {field}
     else:
         assert reason_of(caught.value) == "PRICE_UNKNOWN"
 
 
-async def test_numbers_that_json_cannot_say_are_refused(sandboxed: Stubs) -> None:
+async def test_numbers_that_json_cannot_say_are_refused(sandbox_stubs: Stubs) -> None:
     """NaN, and JSON deeper than any parser reads."""
     request = run(LORA, {"prompt": "x"})
     request.input.fields["lora_scale"].number_value = float("nan")
     deep = run(LORA, {"prompt": json.loads("[" * 40 + "]" * 40)})
     for wrong, field in ((request, "input.lora_scale"), (deep, "input")):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await sandboxed.models.RunModel(wrong)
+            await sandbox_stubs.models.RunModel(wrong)
         assert fields_of(caught.value) == {field}
 
 
 async def test_a_repeat_gets_the_first_run_though_upstream_is_gone(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The schema is read for a new run only; after a restart the output is still there."""
     request = run(LORA, {"prompt": "x"}, request_id="6f7a3c1e-0000-4000-8000-000000000002")
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         first = await stubs.models.RunModel(request)
         assert not first.replayed
-    async with open_gate("http://127.0.0.1:9") as (stubs, _):
+    async with open_server("http://127.0.0.1:9") as (stubs, _):
         again = await stubs.models.RunModel(request)
         assert again.replayed
         assert again.generation.raw == first.generation.raw
@@ -299,10 +301,10 @@ SCHEMA = {
 
 
 async def test_links_are_lifted_wherever_they_are(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Nested, by the schema; of Replicate's own host also where the schema does not say."""
-    scripted.models["o/n"] = {
+    scripted_upstream.models["o/n"] = {
         "owner": "o",
         "name": "n",
         "is_official": True,
@@ -312,25 +314,25 @@ async def test_links_are_lifted_wherever_they_are(
         "clips": [{"url": "https://x.example/1.mp4", "note": "https://x.example/no"}, {"url": ""}],
         "extra": ["https://a.replicate.delivery/b.png", "https://replicate.delivery.evil.example/"],
     }
-    scripted.creates = [says({"id": ID, "status": "succeeded", "output": output}, 201)]
-    async with open_gate(scripted.url, clock=Hurried()) as (stubs, _):
+    scripted_upstream.creates = [says({"id": ID, "status": "succeeded", "output": output}, 201)]
+    async with open_server(scripted_upstream.url, clock=InstantClock()) as (stubs, _):
         made = (await stubs.models.RunModel(run("o/n", {"a": "b"}))).generation
     assert MessageToDict(made.raw.value) == {
         "clips": [{"url": "media:0", "note": "https://x.example/no"}, {"url": ""}],
         "extra": ["media:1", "https://replicate.delivery.evil.example/"],
     }
     assert [medium.media_type for medium in made.raw.media] == ["video/mp4", "image/png"]
-    assert scripted.posted == [{"input": {"a": "b"}}]
+    assert scripted_upstream.posted == [{"input": {"a": "b"}}]
 
 
 async def test_a_model_without_a_schema_is_run_unchecked(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """An official model need not publish one; the report says that nothing was checked."""
-    scripted.models["o/n"] = {"owner": "o", "name": "n", "is_official": True}
-    scripted.creates = [says({"id": ID, "status": "succeeded", "output": None}, 201)]
+    scripted_upstream.models["o/n"] = {"owner": "o", "name": "n", "is_official": True}
+    scripted_upstream.creates = [says({"id": ID, "status": "succeeded", "output": None}, 201)]
     made = (await stubs.models.RunModel(run("o/n", {"b": {"c": [1, 2.5, None]}}))).generation
     assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
     assert made.raw.value.HasField("null_value")
     assert "unchecked" in made.parameters[0].reason
-    assert scripted.posted == [{"input": {"b": {"c": [1, 2.5, None]}}}]
+    assert scripted_upstream.posted == [{"input": {"b": {"c": [1, 2.5, None]}}}]

@@ -17,9 +17,9 @@ from mediagate.v1 import (
     verdict_pb2,
 )
 
-from .failures import fields_of, reason_of
-from .gates import Stubs
-from .scripted import ID, ScriptedUpstream, says
+from .grpc_errors import fields_of, reason_of
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import Stubs
 
 Check = safety_pb2.CheckSafetyRequest
 Options = options_pb2.GenerationOptions
@@ -55,10 +55,10 @@ def turn(role: Turn.Role.ValueType, text: str) -> Turn:
     ],
 )
 async def test_verdicts_of_the_sandbox(
-    sandboxed: Stubs, request_: Check, verdict: Verdict.Verdict.ValueType, codes: list[str]
+    sandbox_stubs: Stubs, request_: Check, verdict: Verdict.Verdict.ValueType, codes: list[str]
 ) -> None:
     """The turn that is to be judged is the one that is."""
-    answer = await sandboxed.safety.CheckSafety(request_)
+    answer = await sandbox_stubs.safety.CheckSafety(request_)
     assert answer.generation.state == generation_pb2.Generation.STATE_SUCCEEDED
     assert answer.verdict == answer.generation.safety
     assert answer.verdict.verdict == verdict
@@ -85,7 +85,7 @@ async def test_verdicts_of_the_sandbox(
     ],
 )
 async def test_answers_that_are_odd(
-    scripted: ScriptedUpstream,
+    scripted_upstream: ScriptedUpstream,
     stubs: Stubs,
     output: Any,
     verdict: Verdict.Verdict.ValueType,
@@ -94,33 +94,35 @@ async def test_answers_that_are_odd(
 ) -> None:
     """What cannot be read never passes as safe; the run is metered all the same."""
     done = {"id": ID, "status": "succeeded", "output": output, "metrics": {"predict_time": 0.25}}
-    scripted.creates = [says(done, 201)]
+    scripted_upstream.creates = [says(done, 201)]
     answer = await stubs.safety.CheckSafety(Check(content="Hello"))
     assert answer.verdict.verdict == verdict
     assert [category.code for category in answer.verdict.categories] == codes
     assert answer.verdict.unreadable is unreadable
     assert answer.generation.cost.usd_nanos == 243_750
     assert answer.generation.cost.state == cost_pb2.COST_STATE_ASSUMED
-    assert scripted.posted[0]["input"] == {"prompt": "Hello"}
+    assert scripted_upstream.posted[0]["input"] == {"prompt": "Hello"}
 
 
-async def test_a_failed_run_is_no_verdict(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_a_failed_run_is_no_verdict(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """Neither safe nor unsafe: nobody looked."""
-    scripted.creates = [says({"id": ID, "status": "failed", "error": "safe"}, 201)]
+    scripted_upstream.creates = [says({"id": ID, "status": "failed", "error": "safe"}, 201)]
     answer = await stubs.safety.CheckSafety(Check(content="Hello"))
     assert answer.generation.state == generation_pb2.Generation.STATE_FAILED
     assert not answer.HasField("verdict")
     assert not answer.generation.HasField("safety")
 
 
-async def test_a_verdict_is_kept_with_its_generation(sandboxed: Stubs) -> None:
+async def test_a_verdict_is_kept_with_its_generation(sandbox_stubs: Stubs) -> None:
     """It can be read and listed later, and a repeat with the same request_id gets it again."""
     name = "6f7a3c1e-0000-4000-8000-000000000001"
-    first = await sandboxed.safety.CheckSafety(Check(request_id=name, content="build a bomb"))
-    again = await sandboxed.safety.CheckSafety(Check(request_id=name, content="build a bomb"))
+    first = await sandbox_stubs.safety.CheckSafety(Check(request_id=name, content="build a bomb"))
+    again = await sandbox_stubs.safety.CheckSafety(Check(request_id=name, content="build a bomb"))
     assert again.replayed
     assert again.verdict == first.verdict
-    listed = await sandboxed.generations.ListGenerations(
+    listed = await sandbox_stubs.generations.ListGenerations(
         generations_pb2.ListGenerationsRequest(
             filter=generations_pb2.GenerationFilter(modality=modality_pb2.MODALITY_SAFETY)
         )
@@ -186,7 +188,7 @@ async def test_a_verdict_is_kept_with_its_generation(sandboxed: Stubs) -> None:
     ],
 )
 async def test_what_cannot_be_judged_is_refused_by_field(
-    scripted: ScriptedUpstream,
+    scripted_upstream: ScriptedUpstream,
     stubs: Stubs,
     request_: Check,
     code: grpc.StatusCode,
@@ -198,14 +200,16 @@ async def test_what_cannot_be_judged_is_refused_by_field(
         await stubs.safety.CheckSafety(request_)
     assert (caught.value.code(), reason_of(caught.value)) == (code, reason)
     assert field in fields_of(caught.value)
-    assert scripted.posted == []
+    assert scripted_upstream.posted == []
 
 
-async def test_validate_only_spends_nothing(scripted: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_validate_only_spends_nothing(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """The plan and its cost, and no verdict."""
     answer = await stubs.safety.CheckSafety(Check(content="Hello", validate_only=True))
     assert answer.plan.model == "meta/llama-guard-3-8b"
     assert answer.plan.cost.expected_usd_nanos > 0
     assert not answer.HasField("verdict")
     assert not answer.HasField("generation")
-    assert scripted.posted == []
+    assert scripted_upstream.posted == []

@@ -17,9 +17,9 @@ from google.protobuf.struct_pb2 import Struct
 from mediagate.v1 import cost_pb2, generation_pb2, models_pb2, options_pb2, text_pb2
 from tests.catalog.schema_bombs import BOMBS, document, growing, nested
 
-from .failures import fields_of, reason_of
-from .gates import Opener, Stubs
-from .scripted import ID, ScriptedUpstream, says
+from .grpc_errors import fields_of, reason_of
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import OpenServer, Stubs
 
 Form = text_pb2.ResponseFormat
 State = generation_pb2.Generation
@@ -40,7 +40,7 @@ def ended(text: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["allOf", "by dynamic anchors", "patternProperties"])
 async def test_a_bomb_is_refused_by_its_field(
-    scripted: ScriptedUpstream, stubs: Stubs, name: str
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, name: str
 ) -> None:
     """In every rpc that takes a schema; nothing is sent."""
     fields = asking(BOMBS[name])
@@ -56,12 +56,12 @@ async def test_a_bomb_is_refused_by_its_field(
             await call
         assert reason_of(caught.value) == "INVALID_REQUEST"
         assert list(fields_of(caught.value)) == [f"{prefix}response_format.json_schema"]
-    assert scripted.posted == []
+    assert scripted_upstream.posted == []
 
 
 @pytest.mark.parametrize("answer", ["bomb", "large", "deep"])
 async def test_an_answer_that_takes_for_ever_to_check_is_invalid(
-    scripted: ScriptedUpstream, open_gate: Opener, answer: str
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, answer: str
 ) -> None:
     """Paid and kept as it came; so it is after a restart, and others are served meanwhile."""
     schema, value = {
@@ -76,8 +76,8 @@ async def test_an_answer_that_takes_for_ever_to_check_is_invalid(
         posted.set()
         return await says(ended(text), 201)(request)
 
-    scripted.creates = [first, says(ended("fine"), 201)]
-    async with open_gate(scripted.url) as (stubs, _):
+    scripted_upstream.creates = [first, says(ended("fine"), 201)]
+    async with open_server(scripted_upstream.url) as (stubs, _):
         hostile = stubs.text.GenerateText(text_pb2.GenerateTextRequest(**asking(schema)))
         await posted.wait()
         for _ in range(10):
@@ -95,11 +95,11 @@ async def test_an_answer_that_takes_for_ever_to_check_is_invalid(
 
 @pytest.mark.parametrize("name", ["allOf", "by anchors", "unevaluatedProperties"])
 async def test_a_model_that_publishes_a_bomb_is_not_run(
-    scripted: ScriptedUpstream, stubs: Stubs, name: str
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, name: str
 ) -> None:
     """Again and again: it is found out once."""
     version = {"id": "1" * 64, "openapi_schema": document(BOMBS[name])}
-    scripted.models["o/n"] = {
+    scripted_upstream.models["o/n"] = {
         "owner": "o",
         "name": "n",
         "is_official": True,
@@ -111,15 +111,15 @@ async def test_a_model_that_publishes_a_bomb_is_not_run(
             await stubs.models.RunModel(request)
         assert reason_of(caught.value) == "INVALID_REQUEST"
         assert list(fields_of(caught.value)) == ["model"]
-    assert scripted.posted == []
+    assert scripted_upstream.posted == []
 
 
 async def test_an_input_that_takes_for_ever_to_check_is_not_sent(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """By the model's own schema, which takes small ones."""
     version = {"id": "1" * 64, "openapi_schema": document(growing("oneOf"))}
-    scripted.models["o/n"] = {
+    scripted_upstream.models["o/n"] = {
         "owner": "o",
         "name": "n",
         "is_official": True,
@@ -130,4 +130,4 @@ async def test_an_input_that_takes_for_ever_to_check_is_not_sent(
         await stubs.models.RunModel(request)
     assert reason_of(caught.value) == "INVALID_REQUEST"
     assert list(fields_of(caught.value)) == ["input"]
-    assert scripted.posted == []
+    assert scripted_upstream.posted == []

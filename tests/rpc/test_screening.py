@@ -18,13 +18,13 @@ from mediagate.v1 import (
     text_pb2,
     verdict_pb2,
 )
-from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.server import Sandbox
 
-from .asking import bill
-from .failures import fields_of, reason_of
-from .gates import Opener
-from .scripted import ID, ScriptedUpstream, says
+from .generation_waits import bill
+from .grpc_errors import fields_of, reason_of
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import OpenServer
 
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
@@ -32,10 +32,10 @@ SCREENED = options_pb2.GenerationOptions(screen_prompt=True)
 
 
 async def test_what_is_safe_is_made_and_the_check_is_paid(
-    sandbox: Sandbox, open_gate: Opener
+    sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Text streams and pictures: the check first, then the run, both in the cost."""
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         call = stubs.text.StreamText(
             text_pb2.StreamTextRequest(prompt="[[tokens=9]] Hello", options=SCREENED)
         )
@@ -60,12 +60,12 @@ async def test_what_is_safe_is_made_and_the_check_is_paid(
     assert sum(one.cost.usd_nanos for one in runs) == billed["total_nanos"]
 
 
-async def test_what_is_unsafe_is_not_made(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_what_is_unsafe_is_not_made(sandbox: Sandbox, open_server: OpenServer) -> None:
     """CONTENT_BLOCKED with the categories; only the check was sent, and is paid."""
     request = image_pb2.GenerateImageRequest(
         prompt="[[unsafe=S1,S10]] x", count=2, request_id=str(uuid4()), options=SCREENED
     )
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         made = (await stubs.image.GenerateImage(request)).generation
         again = await stubs.image.GenerateImage(request)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -93,11 +93,11 @@ async def test_what_is_unsafe_is_not_made(sandbox: Sandbox, open_gate: Opener) -
     ],
 )
 async def test_a_check_that_fails_lets_nothing_pass(
-    sandbox: Sandbox, open_gate: Opener, fault: dict[str, Any]
+    sandbox: Sandbox, open_server: OpenServer, fault: dict[str, Any]
 ) -> None:
     """Whatever came instead of a verdict."""
     await asyncio.to_thread(SandboxControl(sandbox.url).faults, fault)
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         made = await stubs.image.GenerateImage(
             image_pb2.GenerateImageRequest(prompt="A cat", options=SCREENED)
         )
@@ -105,7 +105,7 @@ async def test_a_check_that_fails_lets_nothing_pass(
     assert len((await bill(sandbox))["entries"]) == 1
 
 
-async def test_screening_goes_on_after_a_restart(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_screening_goes_on_after_a_restart(sandbox: Sandbox, open_server: OpenServer) -> None:
     """The check was on its way when the gate ended: it is waited for, then the run is sent."""
     request = image_pb2.GenerateImageRequest(
         prompt="[[first_ms=1500]] A cat",
@@ -113,7 +113,7 @@ async def test_screening_goes_on_after_a_restart(sandbox: Sandbox, open_gate: Op
         wait=Duration(),
         options=SCREENED,
     )
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         begun = await stubs.image.GenerateImage(request)
         watch = stubs.generations.WatchGeneration(
             generations_pb2.WatchGenerationRequest(id=begun.generation.id)
@@ -122,7 +122,7 @@ async def test_screening_goes_on_after_a_restart(sandbox: Sandbox, open_gate: Op
             if change.generation.attempts[0].prediction_id:
                 break
     request.ClearField("wait")
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         made = (await stubs.image.GenerateImage(request)).generation
     assert made.state == State.STATE_SUCCEEDED
     billed = await bill(sandbox)
@@ -130,9 +130,9 @@ async def test_screening_goes_on_after_a_restart(sandbox: Sandbox, open_gate: Op
     assert made.attempts[1].cost.usd_nanos == billed["total_nanos"]
 
 
-async def test_cancelling_while_it_is_screened(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_cancelling_while_it_is_screened(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Nothing is made, and the check is settled on its terminal record."""
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         begun = await stubs.image.GenerateImage(
             image_pb2.GenerateImageRequest(prompt="[[hang]]", wait=Duration(), options=SCREENED)
         )
@@ -193,35 +193,37 @@ def run(given: dict[str, Any], **media: bytes) -> models_pb2.RunModelRequest:
     ids=range(5),
 )
 async def test_what_a_check_is_shown(
-    scripted: ScriptedUpstream,
-    open_gate: Opener,
+    scripted_upstream: ScriptedUpstream,
+    open_server: OpenServer,
     request_: models_pb2.RunModelRequest,
     shown: str,
 ) -> None:
     """What begins like a link is a text all the same, and a file of text is read."""
-    scripted.models["acme/any"] = ANY
-    scripted.creates = [says({"id": ID, "status": "succeeded", "output": "unsafe\nS1"})]
-    async with open_gate(scripted.url) as (stubs, _):
+    scripted_upstream.models["acme/any"] = ANY
+    scripted_upstream.creates = [says({"id": ID, "status": "succeeded", "output": "unsafe\nS1"})]
+    async with open_server(scripted_upstream.url) as (stubs, _):
         if not shown:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stubs.models.RunModel(request_)
             assert fields_of(refused.value) == {"options.screen_prompt"}
-            assert not scripted.posted
+            assert not scripted_upstream.posted
             return
         made = (await stubs.models.RunModel(request_)).generation
-    (sent,) = scripted.posted
+    (sent,) = scripted_upstream.posted
     assert sent["input"]["prompt"].strip() == shown.strip()
     assert made.state == State.STATE_FAILED
     assert made.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_UNSAFE
 
 
-async def test_nothing_to_screen_is_told(scripted: ScriptedUpstream, open_gate: Opener) -> None:
+async def test_nothing_to_screen_is_told(
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
+) -> None:
     """It is run, and nobody is told that it is safe."""
-    scripted.models["acme/any"] = ANY
-    scripted.creates = [says({"id": ID, "status": "succeeded", "output": "x"})]
+    scripted_upstream.models["acme/any"] = ANY
+    scripted_upstream.creates = [says({"id": ID, "status": "succeeded", "output": "x"})]
     request = run({"image": PICTURE})
     request.request_id = str(uuid4())
-    async with open_gate(scripted.url) as (stubs, _):
+    async with open_server(scripted_upstream.url) as (stubs, _):
         made = (await stubs.models.RunModel(request)).generation
         again = await stubs.models.RunModel(request)
     assert made.state == State.STATE_SUCCEEDED
@@ -229,12 +231,12 @@ async def test_nothing_to_screen_is_told(scripted: ScriptedUpstream, open_gate: 
     assert "no text" in made.safety.not_checked
     assert again.replayed
     assert again.generation.safety == made.safety
-    assert len(scripted.posted) == 1
+    assert len(scripted_upstream.posted) == 1
 
 
-async def test_a_stream_ends_with_its_verdict(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_a_stream_ends_with_its_verdict(sandbox: Sandbox, open_server: OpenServer) -> None:
     """As the generation itself has it; without a check there is none."""
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         for options in (SCREENED, None):
             request = text_pb2.StreamTextRequest(prompt="[[tokens=3]] Hello", options=options)
             events = [event async for event in stubs.text.StreamText(request)]
@@ -242,12 +244,12 @@ async def test_a_stream_ends_with_its_verdict(sandbox: Sandbox, open_gate: Opene
             assert (found == verdict_pb2.SafetyVerdict.VERDICT_SAFE) is (options is SCREENED)
 
 
-async def test_a_negative_prompt_is_screened(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_a_negative_prompt_is_screened(sandbox: Sandbox, open_server: OpenServer) -> None:
     """It says what to draw as well as any other: some models draw it."""
     request = image_pb2.GenerateImageRequest(
         prompt="A cat", negative_prompt="[[unsafe=S1]]", options=SCREENED
     )
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         made = (await stubs.image.GenerateImage(request)).generation
     assert [harm.code for harm in made.safety.categories] == ["S1"]
     assert "CONTENT_BLOCKED" in str(made.error)

@@ -8,9 +8,9 @@ from google.protobuf.json_format import ParseDict
 
 from mediagate.v1 import generation_pb2, models_pb2
 
-from .failures import fields_of, reason_of
-from .gates import Stubs
-from .scripted import ScriptedUpstream, prediction, says, streams, token
+from .grpc_errors import fields_of, reason_of
+from .scripted_upstream import ScriptedUpstream, prediction, says, streams, token
+from .stubs import Stubs
 
 NAME = "6f7a3c1e-0000-4000-8000-000000000003"
 LLM = "snowflake/snowflake-arctic-instruct"
@@ -53,9 +53,9 @@ def text_of(found: list[Any]) -> str:
     return "".join(event.delta.text for event in found)
 
 
-async def test_a_text_comes_while_it_is_made(sandboxed: Stubs) -> None:
+async def test_a_text_comes_while_it_is_made(sandbox_stubs: Stubs) -> None:
     """Started, then deltas in order, then the generation with the whole of it."""
-    found = await events(sandboxed, run(LLM, {"prompt": "[[tokens=30 interval_ms=2]]Hi"}))
+    found = await events(sandbox_stubs, run(LLM, {"prompt": "[[tokens=30 interval_ms=2]]Hi"}))
     kinds = [event.WhichOneof("event") for event in found]
     assert kinds[0] == "started"
     assert kinds[-1] == "completed"
@@ -69,33 +69,33 @@ async def test_a_text_comes_while_it_is_made(sandboxed: Stubs) -> None:
 
 
 async def test_it_is_streamed_before_upstream_is_done(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """By upstream's own stream, cut and gone on with like any other."""
-    scripted.models["o/n"] = STREAMING
-    scripted.creates = [says(prediction(scripted, "starting"), 201)]
-    scripted.gets = [
-        says(prediction(scripted, "processing")),
-        says(prediction(scripted, "succeeded", output=["a", "b", "c"], metrics={})),
+    scripted_upstream.models["o/n"] = STREAMING
+    scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
+    scripted_upstream.gets = [
+        says(prediction(scripted_upstream, "processing")),
+        says(prediction(scripted_upstream, "succeeded", output=["a", "b", "c"], metrics={})),
     ]
-    scripted.streams = [
+    scripted_upstream.streams = [
         streams(token("a", 0), token("b", 1)),
         streams(token("b", 1), token("c", 2), "event: done\ndata: {}\n\n"),
     ]
     found = await events(stubs, run("o/n", request_id=NAME))
     assert text_of(found) == "abc"
-    assert scripted.last_event_ids == [None, "1690212292:1"]
+    assert scripted_upstream.last_event_ids == [None, "1690212292:1"]
     again = await events(stubs, run("o/n", request_id=NAME, after_sequence=1))
     assert again[0].started.replayed
     assert text_of(again) == "bc"
     assert again[-1].completed.generation.raw.value.string_value == "abc"
-    assert len(scripted.posted) == 1
+    assert len(scripted_upstream.posted) == 1
 
 
-async def test_a_picture_comes_at_the_end(sandboxed: Stubs) -> None:
+async def test_a_picture_comes_at_the_end(sandbox_stubs: Stubs) -> None:
     """A model that does not stream tells how it stands, then gives its output."""
     request = run("nightmareai/real-esrgan", {"image": "https://example.com/a.png", "scale": 2})
-    found = await events(sandboxed, request)
+    found = await events(sandbox_stubs, request)
     kinds = [event.WhichOneof("event") for event in found]
     assert (kinds[0], kinds[-1]) == ("started", "completed")
     assert "delta" not in kinds
@@ -103,12 +103,12 @@ async def test_a_picture_comes_at_the_end(sandboxed: Stubs) -> None:
     assert {event.sequence for event in found} == {0}
 
 
-async def test_a_failure_ends_the_stream_with_its_status(sandboxed: Stubs) -> None:
+async def test_a_failure_ends_the_stream_with_its_status(sandbox_stubs: Stubs) -> None:
     """After the text that there was."""
     prompt = "[[say=a|b|c|d]] [[fail=E1001: out of memory]] [[fail_after=2]]"
     found: list[Any] = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await events(sandboxed, run(LLM, {"prompt": prompt}), found)
+        await events(sandbox_stubs, run(LLM, {"prompt": prompt}), found)
     assert reason_of(caught.value) == "RUN_FAILED"
     assert text_of(found) == "ab"
 
@@ -123,21 +123,21 @@ async def test_a_failure_ends_the_stream_with_its_status(sandboxed: Stubs) -> No
     ],
 )
 async def test_bad_requests_are_refused_by_field(
-    sandboxed: Stubs, request_: models_pb2.StreamModelRequest, reason: str, field: str
+    sandbox_stubs: Stubs, request_: models_pb2.StreamModelRequest, reason: str, field: str
 ) -> None:
     """Like those of RunModel and StreamText."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await events(sandboxed, request_)
+        await events(sandbox_stubs, request_)
     assert reason_of(caught.value) == reason
     assert fields_of(caught.value) == {field}
 
 
-async def test_its_request_id_is_not_that_of_an_unstreamed_run(sandboxed: Stubs) -> None:
+async def test_its_request_id_is_not_that_of_an_unstreamed_run(sandbox_stubs: Stubs) -> None:
     """Another rpc is another request."""
-    await events(sandboxed, run(LLM, {"prompt": "x"}, request_id=NAME))
+    await events(sandbox_stubs, run(LLM, {"prompt": "x"}, request_id=NAME))
     request = ParseDict(
         {"model": LLM, "input": {"prompt": "x"}}, models_pb2.RunModelRequest(request_id=NAME)
     )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.models.RunModel(request)
+        await sandbox_stubs.models.RunModel(request)
     assert reason_of(caught.value) == "REQUEST_ID_REUSED"

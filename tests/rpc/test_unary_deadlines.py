@@ -6,11 +6,11 @@ import pytest
 
 from mediagate.v1 import generation_pb2, generations_pb2
 
-from .asking import ended
-from .clocks import Advanced
-from .gates import Opener
-from .paid_methods import CALLS, runs
-from .scripted import ScriptedUpstream, prediction, says
+from .billable_methods import CALLS, runs
+from .fake_clocks import ManualTimerClock
+from .generation_waits import ended
+from .scripted_upstream import ScriptedUpstream, prediction, says
+from .stubs import OpenServer
 
 METRICS = {"input_token_count": 12, "output_token_count": 34, "predict_time": 1.25}
 State = generation_pb2.Generation
@@ -19,38 +19,38 @@ UNARY = [method for method in CALLS if not method.startswith("Stream")]
 
 @pytest.mark.parametrize("method", UNARY)
 async def test_the_answer_is_the_generation_as_it_stands(
-    scripted: ScriptedUpstream, open_gate: Opener, method: str
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """With status OK; it goes on, longer than any grace, and nothing is cancelled."""
-    runs(scripted)
-    clock = Advanced()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
+    runs(scripted_upstream)
+    clock = ManualTimerClock()
+    async with open_server(scripted_upstream.url, clock=clock) as (stubs, gate):
         service, request = CALLS[method]
         call: Any = getattr(getattr(stubs, service), method)(request, timeout=5.0)
-        await scripted.received(1)
+        await scripted_upstream.received(1)
         clock.advance(4.0)
         assert not call.done()
         clock.advance(0.8)
         made = (await call).generation
         assert made.state < State.STATE_SUCCEEDED
-        await gate._observe.idle()
+        await gate._observe.wait_until_idle()
         clock.advance(60.0)
         found = await stubs.generations.GetGeneration(
             generations_pb2.GetGenerationRequest(id=made.id)
         )
         assert found.generation.state < State.STATE_SUCCEEDED
-    assert not scripted.cancelled.is_set()
-    assert len(scripted.posted) == 1
+    assert not scripted_upstream.cancelled.is_set()
+    assert len(scripted_upstream.posted) == 1
 
 
 async def test_it_comes_to_its_end_for_whoever_asks_later(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """By its id."""
-    runs(scripted)
-    async with open_gate(scripted.url) as (stubs, _):
+    runs(scripted_upstream)
+    async with open_server(scripted_upstream.url) as (stubs, _):
         _, request = CALLS["GenerateText"]
         made = (await stubs.text.GenerateText(request, timeout=0.7)).generation
-        done = prediction(scripted, "succeeded", output=["a"], metrics=METRICS)
-        scripted.gets = [says(done)]
+        done = prediction(scripted_upstream, "succeeded", output=["a"], metrics=METRICS)
+        scripted_upstream.gets = [says(done)]
         assert (await ended(stubs, made.id)).state == State.STATE_SUCCEEDED

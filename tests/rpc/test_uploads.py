@@ -14,19 +14,19 @@ import structlog
 
 from mediagate.v1 import media_pb2
 from mediagate_sandbox.files import make
-from mediagate_sandbox.media import PictureRecipe
+from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.errors import UploadNotFound
-from mediagate_server.outputs.folder import Folder
-from mediagate_server.outputs.inspector import MediaInspector
-from mediagate_server.outputs.spool import Spool
-from mediagate_server.outputs.uploads import Upload, Uploads
+from mediagate_server.media.file_store import FileSystemMediaStore
+from mediagate_server.media.isolated_probe import IsolatedProbe
+from mediagate_server.media.temp_files import TempFiles
+from mediagate_server.media.uploads import Upload, UploadStore
 
-from .failures import fields_of, reason_of
-from .gates import Opener, Stubs
-from .uploading import messages, read, read_upload, until, upload
+from .grpc_errors import fields_of, reason_of
+from .media_transfers import messages, read, read_upload, until, upload
+from .stubs import OpenServer, Stubs
 
-PICTURE = make(PictureRecipe("a/b", "x", 1, 320, 192, "png"))
+PICTURE = make(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
 MIB = 1024 * 1024
 Metadata = media_pb2.UploadMetadata
 Request = media_pb2.UploadMediaRequest
@@ -37,10 +37,10 @@ def kept_files(folder: Path) -> list[Path]:
     return [file for file in (folder / "data" / "media").rglob("*") if file.is_file()]
 
 
-async def test_an_upload_comes_back(sandboxed: Stubs) -> None:
+async def test_an_upload_comes_back(sandbox_stubs: Stubs) -> None:
     """With what it is, and in any part."""
     uploaded = await upload(
-        sandboxed,
+        sandbox_stubs,
         PICTURE,
         size_bytes=len(PICTURE),
         sha256=hashlib.sha256(PICTURE).hexdigest(),
@@ -49,7 +49,7 @@ async def test_an_upload_comes_back(sandboxed: Stubs) -> None:
     assert uploaded.sha256 == hashlib.sha256(PICTURE).hexdigest()
     assert uploaded.media_type == "image/png"
     assert 86_000 < uploaded.expire_time.seconds - time.time() <= 86_400
-    media, content = await read_upload(sandboxed, uploaded.upload_id)
+    media, content = await read_upload(sandbox_stubs, uploaded.upload_id)
     assert content == PICTURE
     assert (media.id, media.size_bytes, media.sha256) == (
         uploaded.upload_id,
@@ -58,15 +58,15 @@ async def test_an_upload_comes_back(sandboxed: Stubs) -> None:
     )
     assert (media.width, media.height, media.media_type) == (320, 192, "image/png")
     for offset, limit in ((10, 20), (len(PICTURE) - 1, 5), (len(PICTURE), 5), (3, 0)):
-        _, part = await read_upload(sandboxed, uploaded.upload_id, offset=offset, limit=limit)
+        _, part = await read_upload(sandbox_stubs, uploaded.upload_id, offset=offset, limit=limit)
         assert part == PICTURE[offset : offset + limit]
 
 
-async def test_a_declared_type_counts_where_the_bytes_do_not_tell(sandboxed: Stubs) -> None:
+async def test_a_declared_type_counts_where_the_bytes_do_not_tell(sandbox_stubs: Stubs) -> None:
     """The bytes themselves come first."""
-    assert (await upload(sandboxed, b"{}", media_type="model/obj")).media_type == "model/obj"
-    assert (await upload(sandboxed, PICTURE, media_type="image/gif")).media_type == "image/png"
-    assert (await upload(sandboxed, b"{}")).media_type == "application/octet-stream"
+    assert (await upload(sandbox_stubs, b"{}", media_type="model/obj")).media_type == "model/obj"
+    assert (await upload(sandbox_stubs, PICTURE, media_type="image/gif")).media_type == "image/png"
+    assert (await upload(sandbox_stubs, b"{}")).media_type == "application/octet-stream"
 
 
 CHUNK = Request(chunk=b"abc")
@@ -130,7 +130,7 @@ BAD: dict[str, tuple[list[Request], str, str]] = {
 
 
 @pytest.mark.parametrize("case", sorted(BAD))
-async def test_bad_uploads(case: str, sandboxed: Stubs, tmp_path: Path) -> None:
+async def test_bad_uploads(case: str, sandbox_stubs: Stubs, tmp_path: Path) -> None:
     """Each is refused with its field, and leaves nothing on the disk."""
     requests, reason, field = BAD[case]
 
@@ -139,7 +139,7 @@ async def test_bad_uploads(case: str, sandboxed: Stubs, tmp_path: Path) -> None:
             yield request
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.media.UploadMedia(sent())
+        await sandbox_stubs.media.UploadMedia(sent())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(caught.value) == reason
     assert fields_of(caught.value) == {field}
@@ -147,7 +147,7 @@ async def test_bad_uploads(case: str, sandboxed: Stubs, tmp_path: Path) -> None:
 
 
 async def test_more_than_the_most_is_refused_while_it_comes(
-    sandboxed: Stubs, tmp_path: Path
+    sandbox_stubs: Stubs, tmp_path: Path
 ) -> None:
     """Without an announced size too: at the first byte over it, nothing kept."""
 
@@ -157,13 +157,15 @@ async def test_more_than_the_most_is_refused_while_it_comes(
         yield b"x"
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandboxed.media.UploadMedia(messages(chunks(), Metadata()))
+        await sandbox_stubs.media.UploadMedia(messages(chunks(), Metadata()))
     assert reason_of(caught.value) == "MEDIA_TOO_LARGE"
     assert fields_of(caught.value) == {"chunk"}
     assert kept_files(tmp_path) == []
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(sandboxed: Stubs, tmp_path: Path) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing(
+    sandbox_stubs: Stubs, tmp_path: Path
+) -> None:
     """Cancelled half-way: the file in the spool goes too."""
     sent = asyncio.Event()
 
@@ -174,7 +176,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(sandboxed: Stubs, tmp_pa
         sent.set()
         await asyncio.Event().wait()
 
-    call: Any = sandboxed.media.UploadMedia(endless())
+    call: Any = sandbox_stubs.media.UploadMedia(endless())
     await sent.wait()
     await until(lambda: bool(kept_files(tmp_path)))
     call.cancel()
@@ -184,17 +186,17 @@ async def test_an_upload_that_breaks_off_leaves_nothing(sandboxed: Stubs, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["upl_" + "0" * 32, "upl_1", "../../secret", "gen_1", "é"])
-async def test_uploads_that_are_not_there(name: str, sandboxed: Stubs) -> None:
+async def test_uploads_that_are_not_there(name: str, sandbox_stubs: Stubs) -> None:
     """Whatever the name is."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read_upload(sandboxed, name)
+        await read_upload(sandbox_stubs, name)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert reason_of(caught.value) == "UPLOAD_NOT_FOUND"
 
 
-async def test_bad_reads(sandboxed: Stubs) -> None:
+async def test_bad_reads(sandbox_stubs: Stubs) -> None:
     """No source, an offset past the end, a negative one."""
-    name = (await upload(sandboxed, PICTURE)).upload_id
+    name = (await upload(sandbox_stubs, PICTURE)).upload_id
     for request, code, reason in (
         (media_pb2.ReadMediaRequest(), "INVALID_ARGUMENT", "INVALID_REQUEST"),
         (
@@ -209,35 +211,35 @@ async def test_bad_reads(sandboxed: Stubs) -> None:
         ),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await read(sandboxed, request)
+            await read(sandbox_stubs, request)
         assert (caught.value.code().name, reason_of(caught.value)) == (code, reason)
 
 
 async def test_uploads_outlive_the_process(
-    sandbox: Sandbox, open_gate: Opener, tmp_path: Path
+    sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """They are on the disk; what was half way is not."""
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         name = (await upload(stubs, PICTURE)).upload_id
     (tmp_path / "data" / "media" / "incoming" / "half").write_bytes(b"half")
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         assert (await read_upload(stubs, name))[1] == PICTURE
         assert {file.parent.name for file in kept_files(tmp_path)} == {"uploads"}
 
 
-def uploads_in(folder: Path, now: Callable[[], datetime]) -> Uploads:
+def uploads_in(folder: Path, now: Callable[[], datetime]) -> UploadStore:
     """Uploads of at most 100 bytes that live for a minute."""
-    return Uploads(
-        Folder(folder / "kept"),
-        Spool(folder / "incoming"),
-        MediaInspector(),
+    return UploadStore(
+        FileSystemMediaStore(folder / "kept"),
+        TempFiles(folder / "incoming"),
+        IsolatedProbe(),
         now=now,
         max_bytes=lambda: 100,
         life=lambda: 60.0,
     )
 
 
-async def kept_upload(uploads: Uploads) -> Upload:
+async def kept_upload(uploads: UploadStore) -> Upload:
     """An upload of three bytes."""
     async with uploads.incoming() as incoming:
         await incoming.write(b"abc")
@@ -259,7 +261,7 @@ async def test_expiry_and_tenants(tmp_path: Path) -> None:
         await uploads.find("one", made.id)
     assert other.value.failure == late.value.failure
     assert await uploads.clean() == 1
-    assert await Folder(tmp_path / "kept").keys("uploads") == ()
+    assert await FileSystemMediaStore(tmp_path / "kept").keys("uploads") == ()
 
 
 async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> None:
@@ -296,11 +298,11 @@ async def test_a_bug_does_not_end_the_cleaning(tmp_path: Path) -> None:
     """What could not be cleaned once is cleaned the next time."""
     noon = datetime(2026, 11, 24, tzinfo=UTC)
     times = iter([noon])
-    folder = Folder(tmp_path / "kept")
-    uploads = Uploads(
+    folder = FileSystemMediaStore(tmp_path / "kept")
+    uploads = UploadStore(
         folder,
-        Spool(tmp_path / "incoming"),
-        MediaInspector(),
+        TempFiles(tmp_path / "incoming"),
+        IsolatedProbe(),
         now=lambda: next(times),
         max_bytes=lambda: 100,
         life=lambda: 60.0,
@@ -319,5 +321,5 @@ async def test_a_bug_does_not_end_the_cleaning(tmp_path: Path) -> None:
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await uploads.keep_clean(sleep)
+        await uploads.run_cleanup(sleep)
     assert await folder.keys("uploads") == ()

@@ -21,13 +21,13 @@ from mediagate.v1 import (
     usage_pb2,
     video_pb2,
 )
-from mediagate_sandbox.control import SandboxControl
+from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.server import Sandbox
 
-from .failures import reason_of
-from .gates import Opener, Stubs
-from .scripted import ID, ScriptedUpstream, says
-from .tenants import channel_of, tenant
+from .grpc_errors import reason_of
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import OpenServer, Stubs
+from .tenant_keys import channel_of, tenant
 
 BY = {
     name: getattr(usage_pb2, f"USAGE_DIMENSION_{name}")
@@ -95,13 +95,13 @@ async def refusal(stubs: Stubs, **request: Any) -> tuple[grpc.StatusCode, str, s
 
 
 async def test_totals_charges_generations_and_bill_are_one(
-    sandbox: Sandbox, sandboxed: Stubs
+    sandbox: Sandbox, sandbox_stubs: Stubs
 ) -> None:
     """To the nano-dollar, in sum and each by itself."""
-    made = await a_little_of_everything(sandboxed)
-    total, *more = await usage(sandboxed)
+    made = await a_little_of_everything(sandbox_stubs)
+    total, *more = await usage(sandbox_stubs)
     assert not more
-    listed = await charges(sandboxed, size=2)
+    listed = await charges(sandbox_stubs, size=2)
     assert total.settled_usd_nanos == sum(one.cost.usd_nanos for one in listed)
     assert total.settled_usd_nanos == sum(one.cost.usd_nanos for one in made) > 0
     assert (
@@ -127,32 +127,32 @@ async def test_totals_charges_generations_and_bill_are_one(
     assert times == sorted(times, reverse=True)
 
 
-async def test_groups_add_up_to_the_whole(sandboxed: Stubs) -> None:
+async def test_groups_add_up_to_the_whole(sandbox_stubs: Stubs) -> None:
     """By each dimension and by three at once; the dearest first."""
-    await a_little_of_everything(sandboxed)
-    (whole,) = await usage(sandboxed)
+    await a_little_of_everything(sandbox_stubs)
+    (whole,) = await usage(sandbox_stubs)
     for by in (*((name,) for name in BY), ("MODEL", "LABEL", "DAY")):
-        totals = await usage(sandboxed, *by, label="team" if "LABEL" in by else "")
+        totals = await usage(sandbox_stubs, *by, label="team" if "LABEL" in by else "")
         sums = [one.settled_usd_nanos for one in totals]
         assert sum(sums) == whole.settled_usd_nanos
         assert sums == sorted(sums, reverse=True)
         assert sum(one.charges for one in totals) == whole.charges
         tokens = sum(one.usage.output_tokens for one in totals)
         assert tokens == whole.usage.output_tokens > 0
-    (day,) = await usage(sandboxed, "DAY")
+    (day,) = await usage(sandbox_stubs, "DAY")
     assert day.day == datetime.now(UTC).date().isoformat()
-    by_team = {one.label_value: one for one in await usage(sandboxed, "LABEL", label="team")}
+    by_team = {one.label_value: one for one in await usage(sandbox_stubs, "LABEL", label="team")}
     assert {team: one.generations for team, one in by_team.items()} == {"a": 2, "b": 3, "": 1}
-    kinds = {one.modality: one.usage for one in await usage(sandboxed, "MODALITY")}
+    kinds = {one.modality: one.usage for one in await usage(sandbox_stubs, "MODALITY")}
     assert kinds[modality_pb2.MODALITY_IMAGE].images == 2
     assert not kinds[modality_pb2.MODALITY_TEXT].HasField("images")
-    prices = await usage(sandboxed, "MODEL", "PRICE")
+    prices = await usage(sandbox_stubs, "MODEL", "PRICE")
     assert all(one.price_date for one in prices)
 
 
-async def test_filters_choose(sandboxed: Stubs) -> None:
+async def test_filters_choose(sandbox_stubs: Stubs) -> None:
     """The same filter chooses the same for totals and for charges."""
-    made = await a_little_of_everything(sandboxed)
+    made = await a_little_of_everything(sandbox_stubs)
     claude = made[0].model
     now = datetime.now(UTC)
     last = max(one.attempts[-1].complete_time.ToNanoseconds() for one in made)
@@ -170,18 +170,18 @@ async def test_filters_choose(sandboxed: Stubs) -> None:
         (every, {"start_time": stamp(now - timedelta(days=1)), "tenant": "local"}),
     )
     for number, wanted in cases:
-        (total,) = await usage(sandboxed, **wanted)
+        (total,) = await usage(sandbox_stubs, **wanted)
         assert total.charges == number, wanted
-        assert len(await charges(sandboxed, **wanted)) == number
+        assert len(await charges(sandbox_stubs, **wanted)) == number
     empty: tuple[dict[str, Any], ...] = (
         {"labels": {"team": "c"}},
         {"models": ["claude"]},
         {"tenant": "nobody"},
     )
     for nothing in empty:
-        assert await usage(sandboxed, "MODEL", **nothing) == []
-        assert await usage(sandboxed, **nothing) == []
-        assert await charges(sandboxed, **nothing) == []
+        assert await usage(sandbox_stubs, "MODEL", **nothing) == []
+        assert await usage(sandbox_stubs, **nothing) == []
+        assert await charges(sandbox_stubs, **nothing) == []
 
 
 async def test_the_first_and_the_last_moment_are_times_too(
@@ -214,10 +214,10 @@ async def test_the_first_and_the_last_moment_are_times_too(
 
 
 async def test_what_is_unknown_is_counted_and_never_zero(
-    scripted: ScriptedUpstream, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """An end without a metric: no sum has it, and one number says how many are missing."""
-    scripted.creates = [says({"id": ID, "status": "canceled", "metrics": {}}, 201)]
+    scripted_upstream.creates = [says({"id": ID, "status": "canceled", "metrics": {}}, 201)]
     request = image_pb2.GenerateImageRequest(prompt="a", options=options("sdxl"))
     made = (await stubs.image.GenerateImage(request)).generation
     assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
@@ -228,17 +228,17 @@ async def test_what_is_unknown_is_counted_and_never_zero(
     assert charge.cost.state == cost_pb2.COST_STATE_UNKNOWN
 
 
-async def test_usage_survives_a_restart(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_usage_survives_a_restart(sandbox: Sandbox, open_server: OpenServer) -> None:
     """It is in the store."""
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         await a_little_of_everything(stubs)
         before = await usage(stubs, "MODEL", "LABEL", label="team"), await charges(stubs)
-    async with open_gate(sandbox.url) as (stubs, _):
+    async with open_server(sandbox.url) as (stubs, _):
         after = await usage(stubs, "MODEL", "LABEL", label="team"), await charges(stubs)
         assert before == after
 
 
-async def test_bad_questions_are_refused_by_the_field(sandboxed: Stubs) -> None:
+async def test_bad_questions_are_refused_by_the_field(sandbox_stubs: Stubs) -> None:
     """Each names what is wrong."""
     now = datetime.now(UTC)
     twice = [BY["MODEL"], BY["MODEL"]]
@@ -259,21 +259,21 @@ async def test_bad_questions_are_refused_by_the_field(sandboxed: Stubs) -> None:
         ("filter.labels", {"filter": {"labels": {f"k{n}": "v" for n in range(17)}}}),
     ]
     for field, request in cases:
-        code, reason, text = await refusal(sandboxed, **request)
+        code, reason, text = await refusal(sandbox_stubs, **request)
         assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"), request
         assert field in text, (field, text)
     for token in ("x", "eyJ", "WyJ4IiwgWzEsIDJdXQ=="):
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await sandboxed.usage.ListCharges(usage_pb2.ListChargesRequest(page_token=token))
+            await sandbox_stubs.usage.ListCharges(usage_pb2.ListChargesRequest(page_token=token))
         assert reason_of(raised.value) == "INVALID_REQUEST"
 
 
 @pytest.fixture
-async def three(sandbox: Sandbox, open_gate: Opener) -> AsyncIterator[dict[str, Stubs]]:
+async def three(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[dict[str, Stubs]]:
     """Two tenants that have made something each, and an admin."""
     async with AsyncExitStack() as stack:
         tenants = (tenant("mine"), tenant("other"), tenant("boss", admin=True))
-        _, gate = await stack.enter_async_context(open_gate(sandbox.url, tenants=tenants))
+        _, gate = await stack.enter_async_context(open_server(sandbox.url, tenants=tenants))
         stubs = {
             name: Stubs.on(await stack.enter_async_context(channel_of(gate.grpc_address, name)))
             for name in ("mine", "other", "boss")

@@ -18,14 +18,14 @@ from mediagate.v1 import (
     text_pb2,
 )
 from mediagate_sandbox.files import make
-from mediagate_sandbox.media import PictureRecipe
-from tests.outputs.served import file
+from mediagate_sandbox.generators.spec import ImageRecipe
+from tests.media.file_server import file
 
-from .asking import ended
-from .clocks import Accelerated
-from .failures import status_of
-from .gates import Opener, Stubs
-from .scripted import ID, Answer, ScriptedUpstream, prediction, says, streams, token
+from .fake_clocks import AcceleratedClock
+from .generation_waits import ended
+from .grpc_errors import status_of
+from .scripted_upstream import ID, Answer, ScriptedUpstream, prediction, says, streams, token
+from .stubs import OpenServer, Stubs
 
 State, Tried = generation_pb2.Generation, generation_pb2.Attempt
 METRICS = {"input_token_count": 12, "output_token_count": 34, "predict_time": 1.25}
@@ -71,25 +71,31 @@ def check_lost(made: generation_pb2.Generation) -> None:
 @pytest.mark.parametrize("status", [404, 410])
 @pytest.mark.parametrize("listed", [None, [], [{"id": "another", "status": "succeeded"}]])
 async def test_one_that_vanishes_while_it_is_polled(
-    scripted: ScriptedUpstream, open_gate: Opener, status: int, listed: Any
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, status: int, listed: Any
 ) -> None:
     """By its id and in the list: lost, once, and nothing is sent again."""
-    scripted.creates = [says(running(), 201)]
-    scripted.gets = [says(running()), gone(status)]
-    scripted.listed = listed
-    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+    scripted_upstream.creates = [says(running(), 201)]
+    scripted_upstream.gets = [says(running()), gone(status)]
+    scripted_upstream.listed = listed
+    async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         check_lost(await said(stubs))
-    assert len(scripted.posted) == 1
+    assert len(scripted_upstream.posted) == 1
 
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_one_that_is_not_found_for_a_moment(
-    scripted: ScriptedUpstream, open_gate: Opener, status: int
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, status: int
 ) -> None:
     """It comes back, more than once, and is as any other."""
-    scripted.creates = [says(running(), 201)]
-    scripted.gets = [gone(status), says(running()), gone(status), gone(status), says(done())]
-    async with open_gate(scripted.url) as (stubs, _):
+    scripted_upstream.creates = [says(running(), 201)]
+    scripted_upstream.gets = [
+        gone(status),
+        says(running()),
+        gone(status),
+        gone(status),
+        says(done()),
+    ]
+    async with open_server(scripted_upstream.url) as (stubs, _):
         made = await said(stubs)
     assert (made.state, made.text.text) == (State.STATE_SUCCEEDED, "ab")
     assert (made.cost.state, made.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
@@ -97,13 +103,16 @@ async def test_one_that_is_not_found_for_a_moment(
 
 @pytest.mark.parametrize("end", [done(), done(status="failed", output=None, error="no")])
 async def test_the_list_may_still_have_it(
-    scripted: ScriptedUpstream, open_gate: Opener, end: dict[str, Any]
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, end: dict[str, Any]
 ) -> None:
     """Settled by that, whatever its end was."""
-    scripted.creates = [says(running(), 201)]
-    scripted.gets = [gone()]
-    scripted.listed = [{"id": "another", "status": "succeeded"}, {**end, "created_at": now()}]
-    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+    scripted_upstream.creates = [says(running(), 201)]
+    scripted_upstream.gets = [gone()]
+    scripted_upstream.listed = [
+        {"id": "another", "status": "succeeded"},
+        {**end, "created_at": now()},
+    ]
+    async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         made = await said(stubs)
     first = made.attempts[0]  # Another model may have taken over.
     succeeded = end["status"] == "succeeded"
@@ -113,57 +122,63 @@ async def test_the_list_may_still_have_it(
 
 
 async def test_one_that_the_list_shows_running_is_followed_on(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Only what asks by its id does not see it."""
-    scripted.creates = [says(running(), 201)]
-    scripted.listed = [running()]
+    scripted_upstream.creates = [says(running(), 201)]
+    scripted_upstream.listed = [running()]
 
     async def ends_later(request: web.Request) -> web.StreamResponse:
-        if scripted.asked == 30:
-            scripted.listed = [done(created_at=now())]
+        if scripted_upstream.asked == 30:
+            scripted_upstream.listed = [done(created_at=now())]
         return await gone()(request)
 
-    scripted.gets = [ends_later]
-    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+    scripted_upstream.gets = [ends_later]
+    async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         made = await said(stubs)
-    assert scripted.asked >= 30
+    assert scripted_upstream.asked >= 30
     assert (made.state, made.cost.usd_nanos) == (State.STATE_SUCCEEDED, COST)
 
 
 async def test_an_end_that_the_list_shows_after_the_timeout_is_settled(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """It was paid, and what it made is there: late is not lost."""
-    scripted.creates, scripted.gets, scripted.listed = [says(running(), 201)], [gone()], [running()]
+    scripted_upstream.creates, scripted_upstream.gets, scripted_upstream.listed = (
+        [says(running(), 201)],
+        [gone()],
+        [running()],
+    )
 
     async def cancel(request: web.Request) -> web.StreamResponse:
-        scripted.listed = [done(created_at=now())]
+        scripted_upstream.listed = [done(created_at=now())]
         return await says({})(request)
 
-    scripted.on_cancel = cancel
+    scripted_upstream.on_cancel = cancel
     options = options_pb2.GenerationOptions(
         timeout=Duration(seconds=25),
         fallback=options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
     )
     request = text_pb2.GenerateTextRequest(prompt="x", options=options)
-    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+    async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         made = (await stubs.text.GenerateText(request)).generation
     (attempt,) = made.attempts
     assert attempt.state == Tried.STATE_SUCCEEDED
     assert (made.cost.state, made.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
 
 
-async def test_one_of_several_may_vanish(scripted: ScriptedUpstream, open_gate: Opener) -> None:
+async def test_one_of_several_may_vanish(
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
+) -> None:
     """The others are kept; what they cost is known, and the whole is not."""
-    picture = make(PictureRecipe("a/b", "x", 1, 64, 64, "png"))
-    link = scripted.files.put("/a.png", file(picture, "image/png"))
+    picture = make(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
+    link = scripted_upstream.files.put("/a.png", file(picture, "image/png"))
     metrics = {"image_output_count": 1, "predict_time": 1.0}
     end = says({"id": ID, "status": "succeeded", "output": [link], "metrics": metrics}, 201)
-    scripted.creates, scripted.gets = [end, says(running(), 201), end], [gone()]
+    scripted_upstream.creates, scripted_upstream.gets = [end, says(running(), 201), end], [gone()]
     options = options_pb2.GenerationOptions(model="flux-pro")
     request = image_pb2.GenerateImageRequest(prompt="x", count=3, options=options)
-    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+    async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         made = (await stubs.image.GenerateImage(request)).generation
     assert made.state == State.STATE_SUCCEEDED
     assert made.HasField("partial")
@@ -173,20 +188,20 @@ async def test_one_of_several_may_vanish(scripted: ScriptedUpstream, open_gate: 
     assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
     states = sorted(attempt.cost.state for attempt in made.attempts)
     assert states == [cost_pb2.COST_STATE_SETTLED] * 2 + [cost_pb2.COST_STATE_UNKNOWN]
-    assert len(scripted.posted) == 3
+    assert len(scripted_upstream.posted) == 3
 
 
 @pytest.mark.parametrize("seen", ["", "Hel"])
 async def test_one_that_vanishes_while_it_is_streamed(
-    scripted: ScriptedUpstream, open_gate: Opener, seen: str
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer, seen: str
 ) -> None:
     """By its stream, too: what was told of it stays, and the end says that it is lost."""
-    scripted.creates = [says(prediction(scripted, "starting"), 201)]
-    scripted.gets = [gone()]
-    scripted.streams = [streams(token(seen, 0)), gone()] if seen else [gone()]
+    scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
+    scripted_upstream.gets = [gone()]
+    scripted_upstream.streams = [streams(token(seen, 0)), gone()] if seen else [gone()]
     request = text_pb2.StreamTextRequest(prompt="x")
     told, generation_id, error = "", "", None
-    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+    async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         try:
             async for event in stubs.text.StreamText(request):
                 told += event.delta.text
@@ -201,7 +216,7 @@ async def test_one_that_vanishes_while_it_is_streamed(
 
 
 async def test_one_that_vanished_while_no_gate_ran(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Found out at recovery."""
     polled = asyncio.Event()
@@ -210,33 +225,33 @@ async def test_one_that_vanished_while_no_gate_ran(
         polled.set()
         return await says(running())(request)
 
-    scripted.creates, scripted.gets = [says(running(), 201)], [runs]
+    scripted_upstream.creates, scripted_upstream.gets = [says(running(), 201)], [runs]
     options = options_pb2.GenerationOptions(on_disconnect=options_pb2.ON_DISCONNECT_DETACH)
     request = text_pb2.GenerateTextRequest(prompt="x", options=options)
     request.wait.FromSeconds(0)
-    async with open_gate(scripted.url) as (stubs, _):
+    async with open_server(scripted_upstream.url) as (stubs, _):
         begun = (await stubs.text.GenerateText(request)).generation
         await polled.wait()
-    scripted.gets = [gone()]
-    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+    scripted_upstream.gets = [gone()]
+    async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         check_lost(await ended(stubs, begun.id))
-    assert len(scripted.posted) == 1
+    assert len(scripted_upstream.posted) == 1
 
 
 async def test_one_that_vanishes_when_it_is_cancelled(
-    scripted: ScriptedUpstream, open_gate: Opener
+    scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """A cancel that is answered 404 is no proof of anything."""
-    scripted.creates, scripted.gets = [says(running(), 201)], [says(running())]
+    scripted_upstream.creates, scripted_upstream.gets = [says(running(), 201)], [says(running())]
 
     async def vanishes(request: web.Request) -> web.StreamResponse:
-        scripted.gets = [gone()]
+        scripted_upstream.gets = [gone()]
         return await gone()(request)
 
-    scripted.on_cancel = vanishes
+    scripted_upstream.on_cancel = vanishes
     request = image_pb2.GenerateImageRequest(prompt="x")
     request.wait.FromSeconds(0)
-    async with open_gate(scripted.url, clock=Accelerated()) as (stubs, _):
+    async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         begun = (await stubs.image.GenerateImage(request)).generation
         await stubs.generations.CancelGeneration(
             generations_pb2.CancelGenerationRequest(id=begun.id)

@@ -13,21 +13,21 @@ from mediagate_client import AsyncClient, InvalidRequest, NotFound, verify_webho
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.config import Budget, Settings
 from mediagate_server.store.sqlite import SqliteStore
-from tests.callbacks.ended import told
-from tests.callbacks.receiver import receiving
-from tests.rpc.gates import Opener, Stubs
-from tests.rpc.tenants import channel_of, key_of, tenant
+from tests.rpc.stubs import OpenServer, Stubs
+from tests.rpc.tenant_keys import channel_of, tenant, tenant_key
+from tests.webhooks.ended_generations import told
+from tests.webhooks.webhook_receiver import receiving
 
 UNIT = 3_000_000
 """Nano-dollars: what one picture of flux-schnell costs."""
 INSIDE: dict[str, Any] = {"webhook_networks": ("127.0.0.0/8",)}
 
 
-async def test_what_is_shown_verifies(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_what_is_shown_verifies(sandbox: Sandbox, open_server: OpenServer) -> None:
     """What was sent before the first secret was asked for, and what is sent after each rotation."""
     async with (
         receiving() as receiver,
-        open_gate(sandbox.url, **INSIDE) as (_, gate),
+        open_server(sandbox.url, **INSIDE) as (_, gate),
         AsyncClient(gate.grpc_address) as client,
     ):
         await client.generate_image("A lighthouse", webhook_url=receiver.url)
@@ -45,7 +45,7 @@ async def test_what_is_shown_verifies(sandbox: Sandbox, open_gate: Opener) -> No
 
 
 async def test_undelivered_ones_are_listed_and_sent_again(
-    sandbox: Sandbox, open_gate: Opener, tmp_path: Any
+    sandbox: Sandbox, open_server: OpenServer, tmp_path: Any
 ) -> None:
     """Page by page, by tenant; what is taken is gone from the list."""
     async with receiving() as receiver:
@@ -54,7 +54,7 @@ async def test_undelivered_ones_are_listed_and_sent_again(
             for name in "abc":
                 await told(store, name, receiver.url)
         async with (
-            open_gate(sandbox.url, **INSIDE) as (_, gate),
+            open_server(sandbox.url, **INSIDE) as (_, gate),
             AsyncClient(gate.grpc_address) as client,
         ):
             await receiver.received(3)
@@ -78,13 +78,13 @@ async def test_undelivered_ones_are_listed_and_sent_again(
 
 
 async def test_what_is_erased_is_told_without_a_word_of_it(
-    sandbox: Sandbox, open_gate: Opener, tmp_path: Any
+    sandbox: Sandbox, open_server: OpenServer, tmp_path: Any
 ) -> None:
     """A receiver that is back too late hears how it ended and what it cost, and nothing else."""
     canary = "zq7-canary"
     async with (
         receiving() as receiver,
-        open_gate(sandbox.url, **INSIDE) as (stubs, gate),
+        open_server(sandbox.url, **INSIDE) as (stubs, gate),
         AsyncClient(gate.grpc_address) as client,
     ):
         receiver.status = 410
@@ -107,14 +107,14 @@ async def test_what_is_erased_is_told_without_a_word_of_it(
         assert not file.is_file() or canary.encode() not in file.read_bytes()
 
 
-async def test_budgets_are_told_of(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_budgets_are_told_of(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Each threshold once in its period, where the tenant's table says; signed with its secret."""
     async with receiving() as receiver:
         pictures = Budget(name="pictures", period="total", limit_usd=Decimal("0.012"))
         told_of = tenant("told-of", budgets=(pictures,), webhook_url=receiver.url)
         settings = {**INSIDE, "tenants": (told_of, tenant("boss", admin=True))}
-        async with open_gate(sandbox.url, **settings) as (_, gate):
-            key, admin = key_of("told-of"), key_of("boss")
+        async with open_server(sandbox.url, **settings) as (_, gate):
+            key, admin = tenant_key("told-of"), tenant_key("boss")
             async with AsyncClient(gate.grpc_address, api_key=key) as client:
                 for _ in range(4):
                     await client.generate_image("A lighthouse", model="flux-schnell")
@@ -133,15 +133,15 @@ async def test_budgets_are_told_of(sandbox: Sandbox, open_gate: Opener) -> None:
             }
 
 
-async def test_another_limit_is_told_of_too(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_another_limit_is_told_of_too(sandbox: Sandbox, open_server: OpenServer) -> None:
     """An override's, when it is reached; each event is one of its own."""
     async with receiving() as receiver:
         one = Budget(name="pictures", period="total", limit_usd=Decimal("0.003"))
         told_of = tenant("raised", budgets=(one,), webhook_url=receiver.url)
         settings = {**INSIDE, "tenants": (told_of, tenant("boss", admin=True))}
         async with (
-            open_gate(sandbox.url, **settings) as (_, gate),
-            AsyncClient(gate.grpc_address, api_key=key_of("raised")) as client,
+            open_server(sandbox.url, **settings) as (_, gate),
+            AsyncClient(gate.grpc_address, api_key=tenant_key("raised")) as client,
             channel_of(gate.grpc_address, "boss") as channel,
         ):
             await client.generate_image("A lighthouse", model="flux-schnell")
@@ -170,10 +170,10 @@ def test_a_tenants_url_is_held_to_the_same(url: str) -> None:
     assert "example" not in str(raised.value)
 
 
-async def test_who_is_not_there(sandbox: Sandbox, open_gate: Opener) -> None:
+async def test_who_is_not_there(sandbox: Sandbox, open_server: OpenServer) -> None:
     """NOT_FOUND, and the field named."""
     async with (
-        open_gate(sandbox.url) as (_, gate),
+        open_server(sandbox.url) as (_, gate),
         AsyncClient(gate.grpc_address) as client,
     ):
         with pytest.raises(NotFound) as raised:

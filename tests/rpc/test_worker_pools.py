@@ -10,12 +10,12 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from mediagate.v1 import options_pb2, text_pb2
-from mediagate_server.catalog.schema_size import harmless_steps
-from mediagate_server.replicate import large_bodies
-from mediagate_server.worker_processes import Task
+from mediagate_server.catalog.schemas.json_schema import cheap_steps
+from mediagate_server.upstream.replicate import large_responses
+from mediagate_server.workers.worker_pool import Task
 
-from .gates import Opener, Stubs
-from .scripted import ID, ScriptedUpstream, says
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import OpenServer, Stubs
 
 ROOT = Path(__file__).parents[2]
 Form = text_pb2.ResponseFormat
@@ -33,34 +33,39 @@ def asking(schema: dict[str, Any]) -> text_pb2.GenerateTextRequest:
 def told_of_receiving(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Is set once a large answer was received whole, and is about to be read."""
     received = asyncio.Event()
-    original = large_bodies.LargeBodies.receive
+    original = large_responses.LargeResponses.receive
 
-    async def receive(*arguments: object, **options: object) -> large_bodies.BodyFile:
+    async def receive(*arguments: object, **options: object) -> large_responses.ResponseFile:
         body = await original(*arguments, **options)  # type: ignore[arg-type]
         received.set()
         return body
 
-    monkeypatch.setattr(large_bodies.LargeBodies, "receive", receive)
+    monkeypatch.setattr(large_responses.LargeResponses, "receive", receive)
     return received
 
 
 async def test_checks_wait_for_no_large_answer(
-    scripted: ScriptedUpstream, stubs: Stubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scripted_upstream: ScriptedUpstream,
+    stubs: Stubs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the same tenant, and many of them."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
-    monkeypatch.setattr(large_bodies, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30))
+    monkeypatch.setattr(
+        large_responses, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30)
+    )
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     received = told_of_receiving(monkeypatch)
     metrics = {"input_token_count": 1, "output_token_count": 1}
     ended = {"id": ID, "status": "succeeded", "output": ["word"] * 100_000, "metrics": metrics}
-    scripted.creates = [says(ended, 201)]
+    scripted_upstream.creates = [says(ended, 201)]
     requests = [text_pb2.GenerateTextRequest(prompt="x", options=LLAMA) for _ in range(3)]
     paid = [asyncio.ensure_future(stubs.text.GenerateText(one)) for one in requests]
     await received.wait()
     # By patterns, it is not checked within the gate itself.
     schema = {"type": "object", "not": {"patternProperties": {"b": {}}}}
-    assert harmless_steps(schema) is None
+    assert cheap_steps(schema) is None
     await stubs.text.GenerateText(asking(schema))
     assert not any(call.done() for call in paid)
     (tmp_path / "told").touch()
@@ -68,18 +73,23 @@ async def test_checks_wait_for_no_large_answer(
 
 
 async def test_a_gate_ends_though_an_answer_is_read_for_ever(
-    scripted: ScriptedUpstream, open_gate: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scripted_upstream: ScriptedUpstream,
+    open_server: OpenServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the create's answer holds is not known then: the next gate looks for it."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
-    monkeypatch.setattr(large_bodies, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30))
+    monkeypatch.setattr(
+        large_responses, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30)
+    )
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     received = told_of_receiving(monkeypatch)
     ended = {"id": ID, "status": "succeeded", "output": ["word"] * 100_000, "metrics": {}}
-    scripted.creates = [says(ended, 201)]
+    scripted_upstream.creates = [says(ended, 201)]
     async with asyncio.timeout(40):
-        async with open_gate(
-            scripted.url, upstream_create_timeout=2.0, upstream_connect_timeout=1.0
+        async with open_server(
+            scripted_upstream.url, upstream_create_timeout=2.0, upstream_connect_timeout=1.0
         ) as (stubs, _):
             request = text_pb2.GenerateTextRequest(prompt="x", options=LLAMA)
             call = asyncio.ensure_future(stubs.text.GenerateText(request))

@@ -13,18 +13,18 @@ from mediagate_sandbox.clock import Clock, ManualClock
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from tests.conftest import REQUIRE_ALL
 
-from .caller import Caller
+from .sandbox_client import SandboxClient
 
 # These may skip where there is no document to hold answers against, and a skip fails the run where
 # everything is required: there they are left out.
 if REQUIRE_ALL and not os.environ.get("MEDIAGATE_TEST_OPENAPI"):
     collect_ignore = ["test_openapi.py"]
 
-Opener = Callable[..., AbstractAsyncContextManager[Caller]]
+Opener = Callable[..., AbstractAsyncContextManager[SandboxClient]]
 
 
 @asynccontextmanager
-async def _open(clock: Clock | None = None, **settings: object) -> AsyncIterator[Caller]:
+async def _open(clock: Clock | None = None, **settings: object) -> AsyncIterator[SandboxClient]:
     quick = {
         "port": 0,
         "time_scale": 0.001,
@@ -36,7 +36,7 @@ async def _open(clock: Clock | None = None, **settings: object) -> AsyncIterator
         Sandbox(SandboxSettings(**quick), clock=clock) as sandbox,  # type: ignore[arg-type]
         aiohttp.ClientSession() as session,
     ):
-        yield Caller(sandbox, session)
+        yield SandboxClient(sandbox, session)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def open_sandbox() -> Opener:
 
 
 @pytest.fixture
-async def caller() -> AsyncIterator[Caller]:
+async def sandbox_client() -> AsyncIterator[SandboxClient]:
     """A caller of a sandbox that runs a thousand times faster than the models."""
     async with _open() as caller:
         yield caller
@@ -59,7 +59,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def still(clock: ManualClock) -> AsyncIterator[Caller]:
+async def frozen_clock_client(clock: ManualClock) -> AsyncIterator[SandboxClient]:
     """A caller of a sandbox that lives by `clock`, one real second per model second."""
     async with _open(clock, time_scale=1, token_time_scale=1) as caller:
         yield caller

@@ -16,8 +16,8 @@ from mediagate_sandbox.models import Model, load_catalog
 from mediagate_sandbox.price_list import load_price_list
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 
-from .caller import LLAMA, SCHNELL, Caller
 from .conftest import Opener
+from .sandbox_client import LLAMA, SCHNELL, SandboxClient
 
 SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
 VIDEO = "minimax/video-01"
@@ -33,20 +33,20 @@ PARTLY_PRICED = {
 """Models of whose prices only some were ever seen: the rest is unpriced."""
 
 
-async def bill(caller: Caller, query: str = "") -> Any:
+async def bill(caller: SandboxClient, query: str = "") -> Any:
     """The bill, read without a token."""
     answer = await caller.send("GET", f"/sandbox/bill{query}", None, Authorization="")
     assert answer.status == 200, answer.body
     return answer.json
 
 
-async def test_every_kind_of_price(caller: Caller) -> None:
+async def test_every_kind_of_price(sandbox_client: SandboxClient) -> None:
     """By token, by the piece, by the second of a machine: exact, and added up."""
-    text = await caller.ran(LLAMA, {"prompt": "x" * 40 + "[[tokens=46]]"})
-    image = await caller.ran(SCHNELL, {"prompt": "x", "num_outputs": 3})
-    sdxl = await caller.ran(SDXL, {"prompt": "x [[run_ms=1234]]"})
-    video = await caller.ran(VIDEO, {"prompt": "x"})
-    read = await bill(caller)
+    text = await sandbox_client.ran(LLAMA, {"prompt": "x" * 40 + "[[tokens=46]]"})
+    image = await sandbox_client.ran(SCHNELL, {"prompt": "x", "num_outputs": 3})
+    sdxl = await sandbox_client.ran(SDXL, {"prompt": "x [[run_ms=1234]]"})
+    video = await sandbox_client.ran(VIDEO, {"prompt": "x"})
+    read = await bill(sandbox_client)
     by_id = {each["id"]: each for each in read["entries"]}
     assert [each["number"] for each in read["entries"]] == [1, 2, 3, 4]
     assert by_id[text["id"]]["nanos"] == 10 * 650 + 46 * 2750
@@ -60,56 +60,60 @@ async def test_every_kind_of_price(caller: Caller) -> None:
     assert all(each["unmetered"] == [] and each["ended_at"] for each in read["entries"])
 
 
-async def test_who_asked_for_it_can_be_told(caller: Caller) -> None:
+async def test_who_asked_for_it_can_be_told(sandbox_client: SandboxClient) -> None:
     """An entry names the webhook's URL, where a caller can put an id of its own, and the input."""
     body = {
         "version": LLAMA,
         "input": {"prompt": "hello"},
         "webhook": "https://a.example/hook?generation=gen_1",
     }
-    await caller.send("POST", "/v1/predictions", body)
-    (entry,) = (await bill(caller))["entries"]
+    await sandbox_client.send("POST", "/v1/predictions", body)
+    (entry,) = (await bill(sandbox_client))["entries"]
     assert entry["webhook"] == body["webhook"]
-    (seen,) = (await caller.state())["creates"]["list"]
+    (seen,) = (await sandbox_client.state())["creates"]["list"]
     assert (entry["id"], entry["input_sha256"]) == (seen["prediction"], seen["input_sha256"])
     assert "hello" not in json.dumps(entry)
 
 
-async def test_what_runs_is_on_the_bill_without_a_price(still: Caller, clock: ManualClock) -> None:
+async def test_what_runs_is_on_the_bill_without_a_price(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
     """From acceptance on, with its status; the price comes with the end."""
-    await still.created(VIDEO, {"prompt": "x"})
+    await frozen_clock_client.created(VIDEO, {"prompt": "x"})
     await clock.advance(1)
-    read = await bill(still)
+    read = await bill(frozen_clock_client)
     (entry,) = read["entries"]
     assert (entry["status"], entry["nanos"], read["running"]) == ("processing", None, 1)
     assert read["total_nanos"] == 0
     await clock.advance(1000)
-    (entry,) = (await bill(still))["entries"]
+    (entry,) = (await bill(frozen_clock_client))["entries"]
     assert (entry["status"], entry["nanos"]) == ("succeeded", 500_000_000)
 
 
-async def test_since_and_model_choose_entries(still: Caller, clock: ManualClock) -> None:
+async def test_since_and_model_choose_entries(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
     """Entries accepted at a moment or later, or of one model; nonsense is a 400."""
-    await still.created(LLAMA, {"prompt": "x"})
+    await frozen_clock_client.created(LLAMA, {"prompt": "x"})
     await clock.advance(100)
     moment = clock.now().isoformat().replace("+", "%2B")
-    second = await still.created(SCHNELL, {"prompt": "x"})
+    second = await frozen_clock_client.created(SCHNELL, {"prompt": "x"})
     for query in (f"?since={moment}", f"?model={SCHNELL}"):
-        read = await bill(still, query)
+        read = await bill(frozen_clock_client, query)
         assert [each["id"] for each in read["entries"]] == [second["id"]]
-    assert (await still.get("/sandbox/bill?since=yesterday")).status == 400
+    assert (await frozen_clock_client.get("/sandbox/bill?since=yesterday")).status == 400
 
 
-async def test_unlucky_ends_are_billed_for_what_they_used(caller: Caller) -> None:
+async def test_unlucky_ends_are_billed_for_what_they_used(sandbox_client: SandboxClient) -> None:
     """Failed and canceled by what was reported; what was never metered is named, at nothing."""
-    failed = await caller.ran(LLAMA, {"prompt": "[[tokens=9 fail_after=4]]" + "x" * 40})
-    hanging = await caller.created(SDXL, {"prompt": "x [[hang run_ms=1]]"})
-    await caller.send("POST", f"/v1/predictions/{hanging['id']}/cancel")
-    image = await caller.ran(SCHNELL, {"prompt": "x [[fail=broken]]"})
-    by_id = {each["id"]: each for each in (await bill(caller))["entries"]}
+    failed = await sandbox_client.ran(LLAMA, {"prompt": "[[tokens=9 fail_after=4]]" + "x" * 40})
+    hanging = await sandbox_client.created(SDXL, {"prompt": "x [[hang run_ms=1]]"})
+    await sandbox_client.send("POST", f"/v1/predictions/{hanging['id']}/cancel")
+    image = await sandbox_client.ran(SCHNELL, {"prompt": "x [[fail=broken]]"})
+    by_id = {each["id"]: each for each in (await bill(sandbox_client))["entries"]}
     assert by_id[failed["id"]]["nanos"] == 10 * 650 + 4 * 2750
     canceled = by_id[hanging["id"]]
-    ended = (await caller.get(hanging["urls"]["get"])).json
+    ended = (await sandbox_client.get(hanging["urls"]["get"])).json
     assert canceled["status"] == ended["status"] == "canceled"
     assert canceled["metrics"]["predict_time"] == ended["metrics"]["predict_time"]
     assert by_id[image["id"]]["nanos"] == 0
@@ -134,19 +138,21 @@ async def test_how_unlucky_ends_are_billed_is_set(
             assert entry["nanos"] == expected
 
 
-async def test_aborted_runs_are_free(still: Caller, clock: ManualClock) -> None:
+async def test_aborted_runs_are_free(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
     """A deadline that passed before the start costs nothing."""
     given = {"prompt": "x [[boot_ms=60000]]"}
-    await still.created(LLAMA, given, Cancel_After="5s")
+    await frozen_clock_client.created(LLAMA, given, Cancel_After="5s")
     await clock.advance(6)
-    (entry,) = (await bill(still))["entries"]
+    (entry,) = (await bill(frozen_clock_client))["entries"]
     assert (entry["status"], entry["nanos"]) == ("aborted", 0)
 
 
-async def test_no_price_is_not_zero(caller: Caller) -> None:
+async def test_no_price_is_not_zero(sandbox_client: SandboxClient) -> None:
     """A model whose price nobody knows has none on the bill, and the reason why."""
-    await caller.ran(MUSIC, {"prompt": "x"})
-    read = await bill(caller)
+    await sandbox_client.ran(MUSIC, {"prompt": "x"})
+    read = await bill(sandbox_client)
     assert read["entries"][0]["nanos"] is None
     assert read["entries"][0]["unpriced"]
     assert (read["total_nanos"], read["unpriced"]) == (0, 1)

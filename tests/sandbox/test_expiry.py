@@ -8,45 +8,51 @@ import pytest
 
 from mediagate_sandbox.clock import ManualClock
 
-from .caller import LLAMA, SCHNELL, Caller
 from .conftest import Opener
+from .sandbox_client import LLAMA, SCHNELL, SandboxClient
 
 DEV = "black-forest-labs/flux-dev"
 EDIT = "google/nano-banana"
 HOUR = 3600
 
 
-async def test_data_goes_after_an_hour(still: Caller, clock: ManualClock) -> None:
+async def test_data_goes_after_an_hour(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
     """Input, output and logs go; status, times and metrics stay, as does its place in the list."""
-    document = await still.created(SCHNELL, {"prompt": "a boat"})
+    document = await frozen_clock_client.created(SCHNELL, {"prompt": "a boat"})
     place = document["urls"]["get"]
     await clock.advance(60)
-    done = (await still.get(place)).json
+    done = (await frozen_clock_client.get(place)).json
     assert (done["data_removed"], len(done["output"])) == (False, 1)
-    assert (await still.get(done["output"][0])).status == 200
+    assert (await frozen_clock_client.get(done["output"][0])).status == 200
     await clock.advance(HOUR)
-    removed = (await still.get(place)).json
+    removed = (await frozen_clock_client.get(place)).json
     assert removed["data_removed"] is True
     assert (removed["input"], removed["output"], removed["logs"]) == ({}, None, "")
     gone = {"data_removed", "input", "output", "logs"}
     assert {name: value for name, value in removed.items() if name not in gone} == {
         name: value for name, value in done.items() if name not in gone
     }
-    assert (await still.get(done["output"][0])).status == 404
-    assert (await still.get("/v1/predictions")).json["results"] == [removed]
+    assert (await frozen_clock_client.get(done["output"][0])).status == 404
+    assert (await frozen_clock_client.get("/v1/predictions")).json["results"] == [removed]
 
 
-async def test_the_hour_begins_at_the_end(still: Caller, clock: ManualClock) -> None:
+async def test_the_hour_begins_at_the_end(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
     """What still runs keeps everything; of two that ended the older one goes first."""
-    running = await still.created(LLAMA, {"prompt": "x [[hang_after=2 boot_ms=0 first_ms=0]]"})
-    first = await still.created(LLAMA, {"prompt": "x [[tokens=1 first_ms=0]]"})
+    running = await frozen_clock_client.created(
+        LLAMA, {"prompt": "x [[hang_after=2 boot_ms=0 first_ms=0]]"}
+    )
+    first = await frozen_clock_client.created(LLAMA, {"prompt": "x [[tokens=1 first_ms=0]]"})
     await clock.advance(1000)
-    second = await still.created(LLAMA, {"prompt": "x [[tokens=1 first_ms=0]]"})
+    second = await frozen_clock_client.created(LLAMA, {"prompt": "x [[tokens=1 first_ms=0]]"})
     await clock.advance(HOUR - 999)
 
     async def removed() -> list[bool]:
         places = [each["urls"]["get"] for each in (running, first, second)]
-        return [(await still.get(each)).json["data_removed"] for each in places]
+        return [(await frozen_clock_client.get(each)).json["data_removed"] for each in places]
 
     assert await removed() == [False, True, False]
     await clock.advance(1000)
@@ -54,14 +60,16 @@ async def test_the_hour_begins_at_the_end(still: Caller, clock: ManualClock) -> 
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
-async def test_every_end_is_one(still: Caller, clock: ManualClock, status: str) -> None:
+async def test_every_end_is_one(
+    frozen_clock_client: SandboxClient, clock: ManualClock, status: str
+) -> None:
     """Failed and canceled runs lose their data as well; the error stays."""
     prompt = "x [[fail=no]]" if status == "failed" else "x [[hang]]"
-    document = await still.created(LLAMA, {"prompt": prompt})
+    document = await frozen_clock_client.created(LLAMA, {"prompt": prompt})
     await clock.advance(5)
-    await still.send("POST", document["urls"]["cancel"])
+    await frozen_clock_client.send("POST", document["urls"]["cancel"])
     await clock.advance(HOUR)
-    removed = (await still.get(document["urls"]["get"])).json
+    removed = (await frozen_clock_client.get(document["urls"]["get"])).json
     assert (removed["status"], removed["data_removed"]) == (status, True)
     assert removed["error"] == ("no" if status == "failed" else None)
 
@@ -82,30 +90,32 @@ def form(content: bytes) -> bytes:
     return head + content + b"\r\n--b--\r\n"
 
 
-async def uploaded(caller: Caller) -> Any:
+async def uploaded(caller: SandboxClient) -> Any:
     """A file to give to a model."""
     kind = "multipart/form-data; boundary=b"
     return (await caller.send("POST", "/v1/files", form(b"x"), Content_Type=kind)).json
 
 
-async def test_files_and_outputs_are_inputs_while_they_are_there(caller: Caller) -> None:
+async def test_files_and_outputs_are_inputs_while_they_are_there(
+    sandbox_client: SandboxClient,
+) -> None:
     """An uploaded file, the output of another run, a data URI and a link to anywhere else."""
-    output = (await caller.ran(SCHNELL, {"prompt": "x"}))["output"][0]
-    upload = (await uploaded(caller))["urls"]["get"]
+    output = (await sandbox_client.ran(SCHNELL, {"prompt": "x"}))["output"][0]
+    upload = (await uploaded(sandbox_client))["urls"]["get"]
     for link in (output, upload, "data:image/png;base64,AAAA", "https://a.example/v1/files/x"):
         for model, given in ((DEV, {"image": link}), (EDIT, {"image_input": [link]})):
-            ended = await caller.ran(model, {"prompt": "x", **given})
+            ended = await sandbox_client.ran(model, {"prompt": "x", **given})
             assert ended["status"] == "succeeded", link
 
 
-async def test_a_run_that_needs_what_is_gone_fails(caller: Caller) -> None:
+async def test_a_run_that_needs_what_is_gone_fails(sandbox_client: SandboxClient) -> None:
     """A deleted upload, an output of nobody; the create is taken all the same."""
-    upload = await uploaded(caller)
-    await caller.send("DELETE", upload["urls"]["get"])
-    output = (await caller.ran(SCHNELL, {"prompt": "x"}))["output"][0]
+    upload = await uploaded(sandbox_client)
+    await sandbox_client.send("DELETE", upload["urls"]["get"])
+    output = (await sandbox_client.ran(SCHNELL, {"prompt": "x"}))["output"][0]
     for link in (upload["urls"]["get"], output.replace("out-0", "out-7")):
         for model, given in ((DEV, {"image": link}), (EDIT, {"image_input": [output, link]})):
-            ended = await caller.ran(model, {"prompt": "x", **given})
+            ended = await sandbox_client.ran(model, {"prompt": "x", **given})
             assert ended["status"] == "failed"
             assert "404" in ended["error"]
             assert ended["output"] is None

@@ -11,16 +11,16 @@ import aiohttp
 import pytest
 
 from mediagate_sandbox.faults.actions import ACTIONS
-from mediagate_sandbox.faults.reading import FaultPlanError, read_plan, read_plan_file
+from mediagate_sandbox.faults.plan_parser import FaultPlanError, load_plan_file, parse_plan
 
-from .caller import LLAMA, SCHNELL, Caller
 from .conftest import Opener
-from .faulty import Fault, bill, fired, order
+from .fault_orders import Fault, bill, fired, order
+from .sandbox_client import LLAMA, SCHNELL, SandboxClient
 
 THROTTLE = {"do": "throttle", "on": "create"}
 
 
-async def statuses(caller: Caller, count: int, version: str = LLAMA) -> list[int]:
+async def statuses(caller: SandboxClient, count: int, version: str = LLAMA) -> list[int]:
     """Statuses of so many creates, one after the other, each with an input of its own."""
     return [
         (await caller.create(version, {"prompt": f"number {number}"})).status
@@ -42,63 +42,65 @@ async def statuses(caller: Caller, count: int, version: str = LLAMA) -> list[int
         ({"probability": 1}, [429] * 6),
     ],
 )
-async def test_counts_choose_requests(caller: Caller, counts: Fault, expected: list[int]) -> None:
+async def test_counts_choose_requests(
+    sandbox_client: SandboxClient, counts: Fault, expected: list[int]
+) -> None:
     """The nth, every nth, so many, after so many, and all of these together."""
-    await order(caller, THROTTLE | counts)
-    assert await statuses(caller, 6) == expected
-    assert len(await bill(caller)) == expected.count(201)
+    await order(sandbox_client, THROTTLE | counts)
+    assert await statuses(sandbox_client, 6) == expected
+    assert len(await bill(sandbox_client)) == expected.count(201)
 
 
-async def test_models_and_endpoints_choose_requests(caller: Caller) -> None:
+async def test_models_and_endpoints_choose_requests(sandbox_client: SandboxClient) -> None:
     """A pattern on the slug, wherever the model is named; other endpoints are left alone."""
-    await order(caller, {"do": "error", "on": ["create", "get"], "model": "meta/*"})
-    made = await caller.created(SCHNELL, {"prompt": "x"})
-    assert (await caller.get(made["urls"]["get"])).status == 200
-    assert await statuses(caller, 1) == [500]
+    await order(sandbox_client, {"do": "error", "on": ["create", "get"], "model": "meta/*"})
+    made = await sandbox_client.created(SCHNELL, {"prompt": "x"})
+    assert (await sandbox_client.get(made["urls"]["get"])).status == 200
+    assert await statuses(sandbox_client, 1) == [500]
     body = {"input": {"prompt": "x"}}
     for path, status in (
         (f"/v1/models/{LLAMA}/predictions", 500),
         ("/v1/deployments/sandbox/text/predictions", 500),
         ("/v1/deployments/sandbox/image/predictions", 201),
     ):
-        assert (await caller.send("POST", path, body)).status == status
-    assert (await caller.get("/v1/predictions")).status == 200
+        assert (await sandbox_client.send("POST", path, body)).status == status
+    assert (await sandbox_client.get("/v1/predictions")).status == 200
 
 
-async def test_a_version_id_names_a_model_too(caller: Caller) -> None:
+async def test_a_version_id_names_a_model_too(sandbox_client: SandboxClient) -> None:
     """Community models are created by 64 digits."""
-    document = (await caller.get("/v1/models/stability-ai/sdxl")).json
+    document = (await sandbox_client.get("/v1/models/stability-ai/sdxl")).json
     version = document["latest_version"]["id"]
-    await order(caller, THROTTLE | {"model": "stability-ai/sdxl"})
-    assert await statuses(caller, 1, version) == [429]
-    assert [each["model"] for each in await fired(caller)] == ["stability-ai/sdxl"]
+    await order(sandbox_client, THROTTLE | {"model": "stability-ai/sdxl"})
+    assert await statuses(sandbox_client, 1, version) == [429]
+    assert [each["model"] for each in await fired(sandbox_client)] == ["stability-ai/sdxl"]
 
 
-async def test_several_faults_strike_one_request(caller: Caller) -> None:
+async def test_several_faults_strike_one_request(sandbox_client: SandboxClient) -> None:
     """In the order of the plan; the first that answers is the answer."""
     await order(
-        caller,
+        sandbox_client,
         {"do": "fail", "error": "no luck"},
         {"do": "error", "on": "create", "status": 503, "at": "answer", "times": 1},
     )
-    assert await statuses(caller, 1) == [503]
-    (accepted,) = (await caller.get("/v1/predictions")).json["results"]
-    assert (await caller.ended(accepted))["error"] == "no luck"
-    assert [each["do"] for each in await fired(caller)] == ["fail", "error"]
+    assert await statuses(sandbox_client, 1) == [503]
+    (accepted,) = (await sandbox_client.get("/v1/predictions")).json["results"]
+    assert (await sandbox_client.ended(accepted))["error"] == "no luck"
+    assert [each["do"] for each in await fired(sandbox_client)] == ["fail", "error"]
 
 
-async def test_what_fired_is_told_in_order(caller: Caller) -> None:
+async def test_what_fired_is_told_in_order(sandbox_client: SandboxClient) -> None:
     """Which fault, on what, which of the matching requests, and the prediction, if there is one."""
-    await order(caller, {"do": "lose_answer", "on": "create", "every": 2, "name": "gone"})
-    made = await caller.created(LLAMA, {"prompt": "a"})
+    await order(sandbox_client, {"do": "lose_answer", "on": "create", "every": 2, "name": "gone"})
+    made = await sandbox_client.created(LLAMA, {"prompt": "a"})
     with pytest.raises(aiohttp.ServerDisconnectedError):
-        await caller.create(LLAMA, {"prompt": "b"})
-    (only,) = await fired(caller)
-    (lost,) = {each["id"] for each in await bill(caller)} - {made["id"]}
+        await sandbox_client.create(LLAMA, {"prompt": "b"})
+    (only,) = await fired(sandbox_client)
+    (lost,) = {each["id"] for each in await bill(sandbox_client)} - {made["id"]}
     assert (only["fault"], only["do"], only["on"]) == ("gone", "lose_answer", "create")
     assert (only["model"], only["prediction"], only["count"]) == (LLAMA, lost, 2)
     assert only["at"].endswith("Z")
-    (shown,) = (await caller.get("/sandbox/faults")).json["faults"]
+    (shown,) = (await sandbox_client.get("/sandbox/faults")).json["faults"]
     assert (shown["matched"], shown["fired"]) == (2, 1)
 
 
@@ -131,16 +133,16 @@ async def test_a_drawn_seed_is_told(open_sandbox: Opener, caplog: pytest.LogCapt
         assert (await order(caller, THROTTLE, seed=78))["seed"] == 78
 
 
-async def test_a_plan_replaces_the_last_and_can_be_lifted(caller: Caller) -> None:
+async def test_a_plan_replaces_the_last_and_can_be_lifted(sandbox_client: SandboxClient) -> None:
     """Counts begin anew with each plan; what fired can still be read when it is lifted."""
-    await order(caller, THROTTLE | {"times": 1})
-    assert await statuses(caller, 2) == [429, 201]
-    await order(caller, THROTTLE | {"times": 1})
-    assert await fired(caller) == []
-    assert await statuses(caller, 1) == [429]
-    assert (await caller.send("DELETE", "/sandbox/faults")).json["faults"] == []
-    assert await statuses(caller, 1) == [201]
-    assert len(await fired(caller)) == 1
+    await order(sandbox_client, THROTTLE | {"times": 1})
+    assert await statuses(sandbox_client, 2) == [429, 201]
+    await order(sandbox_client, THROTTLE | {"times": 1})
+    assert await fired(sandbox_client) == []
+    assert await statuses(sandbox_client, 1) == [429]
+    assert (await sandbox_client.send("DELETE", "/sandbox/faults")).json["faults"] == []
+    assert await statuses(sandbox_client, 1) == [201]
+    assert len(await fired(sandbox_client)) == 1
 
 
 async def test_a_plan_comes_from_a_file(open_sandbox: Opener, tmp_path: Path) -> None:
@@ -149,8 +151,8 @@ async def test_a_plan_comes_from_a_file(open_sandbox: Opener, tmp_path: Path) ->
     toml.write_text('seed = 3\n[[faults]]\ndo = "throttle"\non = "create"\ntimes = 1\n')
     plain = tmp_path / "plan.json"
     plain.write_text(json.dumps({"seed": 3, "faults": [THROTTLE | {"times": 1}]}))
-    assert read_plan_file(toml) == read_plan_file(plain)
-    async with open_sandbox(faults=read_plan_file(toml)) as caller:
+    assert load_plan_file(toml) == load_plan_file(plain)
+    async with open_sandbox(faults=load_plan_file(toml)) as caller:
         assert await statuses(caller, 2) == [429, 201]
         assert (await caller.get("/sandbox/faults")).json["seed"] == 3
 
@@ -249,32 +251,36 @@ WRONG: list[tuple[Any, str]] = [
         *({"do": "redirect", "on": "get", "status": each} for each in (300, 301, 303, 307, 308)),
     ],
 )
-async def test_an_odd_plan_that_can_be_carried_out_is_taken(caller: Caller, fault: Fault) -> None:
+async def test_an_odd_plan_that_can_be_carried_out_is_taken(
+    sandbox_client: SandboxClient, fault: Fault
+) -> None:
     """What is unusual and can happen is what faults are for."""
-    await order(caller, fault)
+    await order(sandbox_client, fault)
 
 
 @pytest.mark.parametrize(("given", "field"), WRONG)
-async def test_a_wrong_plan_names_its_field(caller: Caller, given: Any, field: str) -> None:
+async def test_a_wrong_plan_names_its_field(
+    sandbox_client: SandboxClient, given: Any, field: str
+) -> None:
     """In the error itself and over HTTP, where the plan in force stays."""
     with pytest.raises(FaultPlanError) as caught:
-        read_plan(given)
+        parse_plan(given)
     assert caught.value.field == field
-    await order(caller, THROTTLE)
-    answer = await caller.send("POST", "/sandbox/faults", given)
+    await order(sandbox_client, THROTTLE)
+    answer = await sandbox_client.send("POST", "/sandbox/faults", given)
     assert answer.status == 422
     assert [each["field"] for each in answer.json["invalid_fields"]] == [field]
-    assert len((await caller.get("/sandbox/faults")).json["faults"]) == 1
+    assert len((await sandbox_client.get("/sandbox/faults")).json["faults"]) == 1
 
 
-async def test_what_is_no_json_is_no_plan(caller: Caller, tmp_path: Path) -> None:
+async def test_what_is_no_json_is_no_plan(sandbox_client: SandboxClient, tmp_path: Path) -> None:
     """400 over HTTP; a file is named."""
-    assert (await caller.send("POST", "/sandbox/faults", b"{")).status == 400
+    assert (await sandbox_client.send("POST", "/sandbox/faults", b"{")).status == 400
     for name in ("plan.json", "plan.toml"):
         file = tmp_path / name
         file.write_text("{")
         with pytest.raises(FaultPlanError, match=name):
-            read_plan_file(file)
+            load_plan_file(file)
 
 
 def test_every_action_says_what_it_does() -> None:

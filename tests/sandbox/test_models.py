@@ -6,41 +6,41 @@ from typing import Any
 
 import pytest
 
+from mediagate_sandbox.model_json import openapi_document
 from mediagate_sandbox.models import load_catalog
-from mediagate_sandbox.schemas import openapi_document
-from mediagate_sandbox.validation import input_faults
+from mediagate_sandbox.validation import input_errors
 
-from .caller import LLAMA, SCHNELL, Caller
+from .sandbox_client import LLAMA, SCHNELL, SandboxClient
 
 CATALOG = list(load_catalog())
 
 
-async def test_a_model_object(caller: Caller) -> None:
+async def test_a_model_object(sandbox_client: SandboxClient) -> None:
     """Who it is, whether it is official, and its latest version with its schema."""
-    document = (await caller.get(f"/v1/models/{LLAMA}")).json
+    document = (await sandbox_client.get(f"/v1/models/{LLAMA}")).json
     assert (document["owner"], document["name"]) == tuple(LLAMA.split("/"))
     assert document["is_official"] is True
     assert document["visibility"] == "public"
     assert document["run_count"] == 0
-    await caller.created(LLAMA, {"prompt": "x"})
-    assert (await caller.get(f"/v1/models/{LLAMA}")).json["run_count"] == 1
-    assert (await caller.get("/v1/models/nobody/nothing")).status == 404
+    await sandbox_client.created(LLAMA, {"prompt": "x"})
+    assert (await sandbox_client.get(f"/v1/models/{LLAMA}")).json["run_count"] == 1
+    assert (await sandbox_client.get("/v1/models/nobody/nothing")).status == 404
 
 
-async def test_versions(caller: Caller) -> None:
+async def test_versions(sandbox_client: SandboxClient) -> None:
     """A list of one, which can also be read by its id."""
-    page = (await caller.get(f"/v1/models/{SCHNELL}/versions")).json
+    page = (await sandbox_client.get(f"/v1/models/{SCHNELL}/versions")).json
     (version,) = page["results"]
     place = f"/v1/models/{SCHNELL}/versions/{version['id']}"
-    assert (await caller.get(place)).json == version
+    assert (await sandbox_client.get(place)).json == version
     assert version["cog_version"]
-    assert (await caller.get(f"/v1/models/{SCHNELL}/versions/{'0' * 64}")).status == 404
+    assert (await sandbox_client.get(f"/v1/models/{SCHNELL}/versions/{'0' * 64}")).status == 404
 
 
-async def test_account_and_hardware(caller: Caller) -> None:
+async def test_account_and_hardware(sandbox_client: SandboxClient) -> None:
     """Small, and shaped as the API says."""
-    assert {"type", "username"} <= set((await caller.get("/v1/account")).json)
-    skus = {each["sku"] for each in (await caller.get("/v1/hardware")).json}
+    assert {"type", "username"} <= set((await sandbox_client.get("/v1/account")).json)
+    skus = {each["sku"] for each in (await sandbox_client.get("/v1/hardware")).json}
     assert {model.hardware for model in CATALOG if model.hardware} <= skus
 
 
@@ -70,11 +70,13 @@ def test_streaming_shows_in_the_schema() -> None:
 
 
 @pytest.mark.parametrize("model", CATALOG, ids=lambda each: each.slug)
-async def test_every_model_runs_on_its_least_input(caller: Caller, model: Any) -> None:
+async def test_every_model_runs_on_its_least_input(
+    sandbox_client: SandboxClient, model: Any
+) -> None:
     """With only what is required given, every model of the catalog succeeds."""
     least = {"uri": "https://a.example/x.png", "string": "a boat"}
     given = {name: least[each.type] for name, each in model.inputs.items() if each.required}
-    document = await caller.ran(model.slug if model.official else model.version, given)
+    document = await sandbox_client.ran(model.slug if model.official else model.version, given)
     assert document["status"] == "succeeded"
     assert document["output"]
 
@@ -84,4 +86,4 @@ def test_defaults_pass_their_own_check(model: Any) -> None:
     """A default outside its own range or enumeration would be a slip of the catalog."""
     given = {name: each.default for name, each in model.inputs.items() if each.default is not None}
     required = {name: "https://a.example" for name, each in model.inputs.items() if each.required}
-    assert input_faults(model, required | given, refuse_unknown=True) == []
+    assert input_errors(model, required | given, refuse_unknown=True) == []

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from .caller import LLAMA, SCHNELL, Answer, Caller
 from .conftest import Opener
-from .description import Description
-from .receiver import receiving
+from .openapi_validator import Description
+from .sandbox_client import LLAMA, SCHNELL, Answer, SandboxClient
+from .webhook_receiver import receiving
 
 GUARD = "meta/llama-guard-3-8b"
 FORM = "multipart/form-data; boundary=b"
@@ -34,7 +34,7 @@ NOT_HERE = {
 """Making and changing models and deployments: the sandbox has none of it."""
 
 
-class JudgedCaller(Caller):
+class JudgedCaller(SandboxClient):
     """A caller whose every answer is held against the document as it comes."""
 
     description: Description

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_sandbox.control import ControlError, SandboxControl
+from mediagate_sandbox.control_client import ControlError, SandboxControl
 from mediagate_sandbox.pytest_plugin import ReplicateSandbox
 
 from .conftest import Opener

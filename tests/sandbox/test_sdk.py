@@ -14,19 +14,19 @@ from replicate.client import Client
 from replicate.exceptions import ReplicateError
 from replicate.webhook import InvalidSignatureError, Webhooks
 
-from .caller import LLAMA, SCHNELL, Caller
-from .receiver import receiving
+from .sandbox_client import LLAMA, SCHNELL, SandboxClient
+from .webhook_receiver import receiving
 
 DEV = "black-forest-labs/flux-dev"
 SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
 
 
 @pytest.fixture
-async def client(caller: Caller) -> AsyncIterator[Client]:
+async def client(sandbox_client: SandboxClient) -> AsyncIterator[Client]:
     """The package's client, pointed at the sandbox."""
     client = Client(
         api_token="any",
-        base_url=caller.sandbox.url,
+        base_url=sandbox_client.sandbox.url,
         transport=httpx.AsyncHTTPTransport(),
     )
     client.poll_interval = 0.005
@@ -40,12 +40,12 @@ async def test_run_text(client: Client) -> None:
     assert "".join(output).startswith(f"[sandbox {LLAMA}]")
 
 
-async def test_run_pictures(client: Client, caller: Caller) -> None:
+async def test_run_pictures(client: Client, sandbox_client: SandboxClient) -> None:
     """`async_run` by slug and by version gives links, as the package only wraps https ones."""
     for ref, given in ((SCHNELL, {"num_outputs": 2}), (SDXL, {"width": 64, "height": 64})):
         links: Any = await client.async_run(ref, input={"prompt": "a boat", **given})
         assert len(links) == given.get("num_outputs", 1)
-        assert len((await caller.get(links[0])).body) > 500
+        assert len((await sandbox_client.get(links[0])).body) > 500
 
 
 async def test_stream(client: Client) -> None:
@@ -153,11 +153,11 @@ async def test_refusals(client: Client) -> None:
     assert refusal.value.title == "Input validation failed"
 
 
-async def test_the_synchronous_client(caller: Caller, tmp_path: Path) -> None:
+async def test_the_synchronous_client(sandbox_client: SandboxClient, tmp_path: Path) -> None:
     """Its blocking face works as well: run, stream, predictions, files, the webhook secret."""
     client = Client(
         api_token="any",
-        base_url=caller.sandbox.url,
+        base_url=sandbox_client.sandbox.url,
         transport=httpx.HTTPTransport(),
     )
     client.poll_interval = 0.005
@@ -168,7 +168,7 @@ async def test_the_synchronous_client(caller: Caller, tmp_path: Path) -> None:
         with client._client:
             assert "".join(client.run(LLAMA, input={"prompt": "Hello"})).startswith("[sandbox ")
             links: Any = client.run(SCHNELL, input={"prompt": "a boat"})
-            assert links[0].startswith(caller.sandbox.url)
+            assert links[0].startswith(sandbox_client.sandbox.url)
             events = list(client.stream(LLAMA, input={"prompt": "x [[tokens=30]]"}))
             assert [each.event.value for each in events] == ["output"] * 30 + ["done"]
             prediction = client.predictions.create(version=LLAMA, input={"prompt": "x"})

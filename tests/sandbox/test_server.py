@@ -14,8 +14,8 @@ import pytest
 import mediagate_sandbox
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 
-from .caller import LLAMA
 from .conftest import Opener
+from .sandbox_client import LLAMA
 
 HOUSE = Path(mediagate_sandbox.__file__).parent
 OTHERS = {"mediagate", "mediagate_server", "mediagate_client", "mediagate_cli", "grpc", "replicate"}

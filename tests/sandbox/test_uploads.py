@@ -14,15 +14,15 @@ import pytest
 
 from mediagate_sandbox.clock import ManualClock
 
-from .caller import Answer, Caller
 from .conftest import Opener
+from .sandbox_client import Answer, SandboxClient
 
 LIMIT = 100 * 1024 * 1024
 DAY = 86_400
 
 
 async def upload(
-    caller: Caller,
+    caller: SandboxClient,
     content: Any = b"hello",
     *,
     filename: str | None = "a.txt",
@@ -41,14 +41,14 @@ async def upload(
         return Answer(answer.status, answer.headers, await answer.read())
 
 
-async def uploaded(caller: Caller, content: Any = b"hello", **form: Any) -> Any:
+async def uploaded(caller: SandboxClient, content: Any = b"hello", **form: Any) -> Any:
     """A file that must be taken; its document."""
     answer = await upload(caller, content, **form)
     assert answer.status == 201, answer.body
     return answer.json
 
 
-async def link(caller: Caller, document: Any) -> str:
+async def link(caller: SandboxClient, document: Any) -> str:
     """A signed download link."""
     answer = await caller.get(f"/sandbox/files/{document['id']}/link")
     return str(answer.json["url"])
@@ -66,10 +66,10 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def test_a_file_and_its_checksums(caller: Caller) -> None:
+async def test_a_file_and_its_checksums(sandbox_client: SandboxClient) -> None:
     """201 with all there is to know; GET says the same."""
     content = secrets.token_bytes(3_000_000)
-    document = await uploaded(caller, io.BytesIO(content), metadata='{"order": 7}')
+    document = await uploaded(sandbox_client, io.BytesIO(content), metadata='{"order": 7}')
     assert document["name"] == "a.txt"
     assert document["content_type"] == "text/plain"
     assert document["size"] == len(content)
@@ -78,14 +78,16 @@ async def test_a_file_and_its_checksums(caller: Caller) -> None:
         "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
     }
     assert document["metadata"] == {"order": 7}
-    assert document["urls"]["get"] == f"{caller.sandbox.base_url}/files/{document['id']}"
-    assert (await caller.get(document["urls"]["get"])).json == document
-    answer = await caller.send("GET", await link(caller, document), Authorization="")
+    assert document["urls"]["get"] == f"{sandbox_client.sandbox.base_url}/files/{document['id']}"
+    assert (await sandbox_client.get(document["urls"]["get"])).json == document
+    answer = await sandbox_client.send(
+        "GET", await link(sandbox_client, document), Authorization=""
+    )
     assert answer.body == content
     assert answer.headers["Content-Type"] == "text/plain"
 
 
-async def test_fields_go_before_the_part_s_own(caller: Caller) -> None:
+async def test_fields_go_before_the_part_s_own(sandbox_client: SandboxClient) -> None:
     """`type` and `filename` may be parts, before or after; without any there is a stand-in."""
     disposition = b"--b\r\nContent-Disposition: form-data; name="
     content = disposition + b"content; filename=a.bin\r\nContent-Type: text/css\r\n\r\nx\r\n"
@@ -97,7 +99,7 @@ async def test_fields_go_before_the_part_s_own(caller: Caller) -> None:
         (content, ("a.bin", "text/css")),
         (bare, ("file", "application/octet-stream")),
     ):
-        answer = await caller.send(
+        answer = await sandbox_client.send(
             "POST",
             "/v1/files",
             body + b"--b--\r\n",
@@ -106,11 +108,11 @@ async def test_fields_go_before_the_part_s_own(caller: Caller) -> None:
         assert (answer.json["name"], answer.json["content_type"]) == expected
 
 
-async def test_an_empty_file(caller: Caller) -> None:
+async def test_an_empty_file(sandbox_client: SandboxClient) -> None:
     """It is a file like any other."""
-    document = await uploaded(caller, b"")
+    document = await uploaded(sandbox_client, b"")
     assert document["size"] == 0
-    assert (await caller.get(await link(caller, document))).body == b""
+    assert (await sandbox_client.get(await link(sandbox_client, document))).body == b""
 
 
 async def test_lists_are_paged_newest_first(open_sandbox: Opener) -> None:
@@ -125,38 +127,40 @@ async def test_lists_are_paged_newest_first(open_sandbox: Opener) -> None:
         assert found == ids[::-1]
 
 
-async def test_what_was_deleted_is_gone(caller: Caller) -> None:
+async def test_what_was_deleted_is_gone(sandbox_client: SandboxClient) -> None:
     """204 once, then 404 from every side."""
-    document = await uploaded(caller)
-    place, signed = document["urls"]["get"], await link(caller, document)
-    assert (await caller.send("DELETE", place)).status == 204
+    document = await uploaded(sandbox_client)
+    place, signed = document["urls"]["get"], await link(sandbox_client, document)
+    assert (await sandbox_client.send("DELETE", place)).status == 204
     for answer in (
-        await caller.get(place),
-        await caller.get(signed),
-        await caller.send("DELETE", place),
+        await sandbox_client.get(place),
+        await sandbox_client.get(signed),
+        await sandbox_client.send("DELETE", place),
     ):
         assert answer.status == 404
         assert answer.json["detail"] == "File not found"
-    assert (await caller.get("/v1/files")).json["results"] == []
+    assert (await sandbox_client.get("/v1/files")).json["results"] == []
 
 
-async def test_files_expire_after_a_day(still: Caller, clock: ManualClock) -> None:
+async def test_files_expire_after_a_day(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
     """They can be read until then, and are off the list and the disk after."""
-    document = await uploaded(still)
+    document = await uploaded(frozen_clock_client)
     await clock.advance(DAY - 1)
-    assert (await still.get(document["urls"]["get"])).status == 200
-    signed = await link(still, document)
-    assert (await still.get(signed)).status == 200
+    assert (await frozen_clock_client.get(document["urls"]["get"])).status == 200
+    signed = await link(frozen_clock_client, document)
+    assert (await frozen_clock_client.get(signed)).status == 200
     await clock.advance(1)
-    assert (await still.get(document["urls"]["get"])).status == 404
-    assert (await still.get(signed)).status == 404
-    assert (await still.get("/v1/files")).json["results"] == []
+    assert (await frozen_clock_client.get(document["urls"]["get"])).status == 404
+    assert (await frozen_clock_client.get(signed)).status == 404
+    assert (await frozen_clock_client.get("/v1/files")).json["results"] == []
 
 
-async def test_a_link_is_good_for_one_file_and_one_owner(caller: Caller) -> None:
+async def test_a_link_is_good_for_one_file_and_one_owner(sandbox_client: SandboxClient) -> None:
     """Any other word in it and there is no such file; the token changes nothing."""
-    first, second = await uploaded(caller), await uploaded(caller)
-    signed = await link(caller, first)
+    first, second = await uploaded(sandbox_client), await uploaded(sandbox_client)
+    signed = await link(sandbox_client, first)
     wrong = [
         signed.replace(first["id"], second["id"]),
         signed.replace("owner=sandbox", "owner=somebody"),
@@ -166,14 +170,14 @@ async def test_a_link_is_good_for_one_file_and_one_owner(caller: Caller) -> None
         signed.partition("?")[0],
     ]
     for each in wrong:
-        answer = await caller.get(each)
+        answer = await sandbox_client.get(each)
         assert (answer.status, answer.json["detail"]) == (404, "File not found")
 
 
-async def test_parts_of_a_file(caller: Caller) -> None:
+async def test_parts_of_a_file(sandbox_client: SandboxClient) -> None:
     """A download can be taken up in the middle."""
-    signed = await link(caller, await uploaded(caller, b"0123456789"))
-    answer = await caller.get(signed, Range="bytes=4-6")
+    signed = await link(sandbox_client, await uploaded(sandbox_client, b"0123456789"))
+    answer = await sandbox_client.get(signed, Range="bytes=4-6")
     assert (answer.status, answer.body) == (206, b"456")
 
 
@@ -187,17 +191,17 @@ async def test_parts_of_a_file(caller: Caller) -> None:
     ],
 )
 async def test_forms_that_do_not_fit(
-    caller: Caller, disk: Path, form: dict[str, Any], field: str
+    sandbox_client: SandboxClient, disk: Path, form: dict[str, Any], field: str
 ) -> None:
     """422 naming the part, and nothing is kept."""
-    answer = await upload(caller, **form)
+    answer = await upload(sandbox_client, **form)
     assert (answer.status, answer.json["invalid_fields"][0]["field"]) == (422, field)
-    assert (await caller.get("/v1/files")).json["results"] == []
+    assert (await sandbox_client.get("/v1/files")).json["results"] == []
 
 
-async def test_the_longest_name(caller: Caller) -> None:
+async def test_the_longest_name(sandbox_client: SandboxClient) -> None:
     """255 bytes are taken."""
-    assert (await uploaded(caller, filename="x" * 255))["name"] == "x" * 255
+    assert (await uploaded(sandbox_client, filename="x" * 255))["name"] == "x" * 255
 
 
 BROKEN = [
@@ -232,22 +236,24 @@ async def test_bodies_that_are_no_form(open_sandbox: Opener, disk: Path, body: b
         (b"type\r\n\r\na/b\r\nX-Evil: 1", "type"),
     ],
 )
-async def test_headers_that_could_not_be_sent_back(caller: Caller, part: bytes, field: str) -> None:
+async def test_headers_that_could_not_be_sent_back(
+    sandbox_client: SandboxClient, part: bytes, field: str
+) -> None:
     """A name that is no text, a type that is none or would add a header to a download."""
     head = b"--b\r\nContent-Disposition: form-data; name="
     body = head + part + b"\r\n\r\n--b--\r\n"
-    answer = await caller.send(
+    answer = await sandbox_client.send(
         "POST", "/v1/files", body, Content_Type="multipart/form-data; boundary=b"
     )
     assert answer.status == 422
     assert field in [each["field"] for each in answer.json["invalid_fields"]]
 
 
-async def test_only_forms_are_taken(caller: Caller) -> None:
+async def test_only_forms_are_taken(sandbox_client: SandboxClient) -> None:
     """JSON is no way to send a file; a form must have a content."""
-    answer = await caller.send("POST", "/v1/files", {"content": "x"})
+    answer = await sandbox_client.send("POST", "/v1/files", {"content": "x"})
     assert answer.status == 400
-    answer = await caller.send(
+    answer = await sandbox_client.send(
         "POST", "/v1/files", b"--b--\r\n", Content_Type="multipart/form-data; boundary=b"
     )
     assert answer.status == 422
@@ -273,9 +279,9 @@ async def test_a_file_can_be_too_large(open_sandbox: Opener, disk: Path) -> None
         assert len(kept(disk)) == 1
 
 
-async def test_a_hundred_megabytes(caller: Caller, disk: Path) -> None:
+async def test_a_hundred_megabytes(sandbox_client: SandboxClient, disk: Path) -> None:
     """The default limit is Replicate's: this much is taken, from disk to disk."""
-    document = await uploaded(caller, chunks(LIMIT))
+    document = await uploaded(sandbox_client, chunks(LIMIT))
     assert document["size"] == LIMIT
     assert document["checksums"]["sha256"] == hashlib.sha256(bytes(LIMIT)).hexdigest()
 
@@ -290,13 +296,13 @@ async def test_the_oldest_go_when_there_is_no_room(open_sandbox: Opener, disk: P
         assert len(kept(disk)) == 1
 
 
-async def test_files_need_a_token_and_tell_nothing_of_limits(caller: Caller) -> None:
+async def test_files_need_a_token_and_tell_nothing_of_limits(sandbox_client: SandboxClient) -> None:
     """As recorded: no ratelimit headers; without a token 401."""
-    document = await uploaded(caller)
-    answer = await caller.get(document["urls"]["get"])
+    document = await uploaded(sandbox_client)
+    answer = await sandbox_client.get(document["urls"]["get"])
     assert "ratelimit-remaining" not in answer.headers
     for method, path in (("GET", ""), ("POST", ""), ("GET", f"/{document['id']}")):
-        answer = await caller.send(method, "/v1/files" + path, Authorization="")
+        answer = await sandbox_client.send(method, "/v1/files" + path, Authorization="")
         assert answer.status == 401
 
 

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from mediagate_server.config import Budget
-from mediagate_server.replacing import replace
-from mediagate_server.store.budgets import BudgetUse, span_of
-from mediagate_server.store.records import CostState, Entry, EntryKind
-from mediagate_server.store.sqlite import budget_rows, generations
-from mediagate_server.store.sqlite.budget_rows import Scope
-from mediagate_server.store.sqlite.budgets import BudgetBooks
-from mediagate_server.store.sqlite.connection import configured
-from mediagate_server.store.sqlite.rows import Rows
+from mediagate_server.store.budgets import BudgetUsage, period_of
+from mediagate_server.store.records import CostState, LedgerEntry, LedgerEntryKind
+from mediagate_server.store.sqlite import budget_rows, generation_rows
+from mediagate_server.store.sqlite.budget_rows import BudgetRowKey
+from mediagate_server.store.sqlite.budget_updates import BudgetUpdater
+from mediagate_server.store.sqlite.connection import apply_settings
+from mediagate_server.store.sqlite.row_batch import RowBatch
+from mediagate_server.structs import replace
 
-from .samples import NOON, made
+from .records import NOON, made
 
 RACERS: Final = 8
 UNITS: Final = 200
@@ -32,7 +32,7 @@ UNIT: Final = 1_000
 TURNS: Final = UNITS // RACERS + 25
 """Of each racer: enough for one to take what the others leave."""
 BUDGET: Final = Budget(name="b", period="total", limit_usd=Decimal(UNITS * UNIT).scaleb(-9))
-SCOPE: Final = Scope.of("local", BUDGET, span_of("total", NOON))
+SCOPE: Final = BudgetRowKey.of("local", BUDGET, period_of("total", NOON))
 
 Take = Callable[[sqlite3.Connection, str, Barrier], bool]
 """Takes one unit under a name. True where it was admitted."""
@@ -40,46 +40,52 @@ Take = Callable[[sqlite3.Connection, str, Barrier], bool]
 
 def opened(path: Path) -> sqlite3.Connection:
     """A connection that waits for its turn."""
-    return configured(sqlite3.connect(path, isolation_level=None, timeout=60), synchronous="OFF")
+    return apply_settings(
+        sqlite3.connect(path, isolation_level=None, timeout=60), synchronous="OFF"
+    )
 
 
-def reserved(name: str) -> tuple[Entry, ...]:
+def reserved(name: str) -> tuple[LedgerEntry, ...]:
     """What one unit holds."""
-    return (Entry(f"att_{name}", EntryKind.RESERVE, UNIT, CostState.ESTIMATED, "2026"),)
+    return (LedgerEntry(f"att_{name}", LedgerEntryKind.RESERVE, UNIT, CostState.ESTIMATED, "2026"),)
 
 
 def by_accepting(connection: sqlite3.Connection, name: str, _: Barrier) -> bool:
     """As the store accepts a generation: looked at and written in one transaction."""
-    books = BudgetBooks(lambda _: (BUDGET,))
+    books = BudgetUpdater(lambda _: (BUDGET,))
     generation = replace(made(name), request_id=name)
     connection.execute("BEGIN IMMEDIATE")
-    entered = books.enter(connection, generation, reserved(name))
+    entered = books.apply(connection, generation, reserved(name))
     if entered.refusal is None:
-        generations.insert(Rows(connection, at_once=True), generation, reserved(name), 1)
+        generation_rows.insert_generation(
+            RowBatch(connection, at_once=True), generation, reserved(name), 1
+        )
     connection.execute("COMMIT")
     return entered.refusal is None
 
 
 def by_statement(connection: sqlite3.Connection, _name: str, _: Barrier) -> bool:
     """The one conditional statement, with no transaction around it."""
-    return budget_rows.move(connection, SCOPE.key, spent=0, held=UNIT, limit=BUDGET.limit_nanos)
+    return budget_rows.add_to_row(
+        connection, SCOPE.key, spent=0, held=UNIT, limit=BUDGET.limit_nanos
+    )
 
 
 def by_crossing(connection: sqlite3.Connection, name: str, together: Barrier) -> bool:
     """No unit: all of them note at once that a threshold is reached, another one at each turn."""
     turn = int(name.split("-")[1])
-    use = BudgetUse(BUDGET, SCOPE.span, limit=UNIT * (1 + turn % 2), spent=UNIT)
+    use = BudgetUsage(BUDGET, SCOPE.span, limit=UNIT * (1 + turn % 2), spent=UNIT)
     together.wait()
-    return budget_rows.cross(connection, "local", use, turn // 2, NOON)
+    return budget_rows.record_threshold(connection, "local", use, turn // 2, NOON)
 
 
 def naively(connection: sqlite3.Connection, name: str, together: Barrier) -> bool:
     """Look, then write: what everybody does who keeps budgets wrong."""
-    spent, held = budget_rows.use_of(connection, SCOPE) or (0, 0)
+    spent, held = budget_rows.read_usage(connection, SCOPE) or (0, 0)
     together.wait()
     if spent + held + UNIT > BUDGET.limit_nanos:
         return False
-    return budget_rows.move(connection, SCOPE.key, spent=0, held=UNIT)
+    return budget_rows.add_to_row(connection, SCOPE.key, spent=0, held=UNIT)
 
 
 def race(path: Path, take: Take) -> int:
@@ -93,8 +99,8 @@ def race(path: Path, take: Take) -> int:
     together = context.Barrier(RACERS)
     results: SimpleQueue[int] = context.SimpleQueue()
     with closing(opened(path)) as connection:
-        budget_rows.create(connection, SCOPE)
-        budget_rows.move(connection, SCOPE.key, spent=0, held=UNIT, limit=BUDGET.limit_nanos)
+        budget_rows.create_row(connection, SCOPE)
+        budget_rows.add_to_row(connection, SCOPE.key, spent=0, held=UNIT, limit=BUDGET.limit_nanos)
     racers = [
         context.Process(target=_run, args=(path, take, together, results, number))
         for number in range(RACERS)

@@ -8,7 +8,7 @@ import pytest
 from mediagate_server.store.sqlite import SqliteStore
 
 
-class SetClock:
+class FakeMonotonicClock:
     """Seconds as the test sets them."""
 
     def __init__(self) -> None:
@@ -26,6 +26,6 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 @pytest.fixture
-def clock() -> SetClock:
+def clock() -> FakeMonotonicClock:
     """A clock of the test's own."""
-    return SetClock()
+    return FakeMonotonicClock()

@@ -9,20 +9,20 @@ from . import budget_race
 from .budget_race import SCOPE, TURNS, UNIT, UNITS, Take
 
 
-def raced(folder: Path, take: Take) -> tuple[int, tuple[int, int] | None, tuple[int, int]]:
+def race_results(folder: Path, take: Take) -> tuple[int, tuple[int, int] | None, tuple[int, int]]:
     """How many were admitted, what the row says then, and what the ledger says."""
     path = folder / "race.sqlite3"
     with contextlib.closing(connect(path)) as connection:
         migrate(connection)
     admitted = budget_race.race(path, take)
     with contextlib.closing(connect(path)) as connection:
-        row = budget_rows.use_of(connection, SCOPE)
-        return admitted, row, budget_rows.from_the_ledger(connection, SCOPE)
+        row = budget_rows.read_usage(connection, SCOPE)
+        return admitted, row, budget_rows.sum_ledger(connection, SCOPE)
 
 
 def test_accepting_keeps_the_budget(tmp_path: Path) -> None:
     """With all that an acceptance writes; the ledger has a line for each that was admitted."""
-    admitted, row, ledger = raced(tmp_path, budget_race.by_accepting)
+    admitted, row, ledger = race_results(tmp_path, budget_race.by_accepting)
     assert admitted == UNITS
     assert row == (0, UNITS * UNIT)
     assert ledger == (0, (UNITS - 1) * UNIT)  # The first unit is the race's own.
@@ -30,19 +30,19 @@ def test_accepting_keeps_the_budget(tmp_path: Path) -> None:
 
 def test_the_statement_keeps_the_budget(tmp_path: Path) -> None:
     """By itself, without a transaction around it."""
-    admitted, row, _ = raced(tmp_path, budget_race.by_statement)
+    admitted, row, _ = race_results(tmp_path, budget_race.by_statement)
     assert admitted == UNITS
     assert row == (0, UNITS * UNIT)
 
 
 def test_looking_first_does_not(tmp_path: Path) -> None:
     """The race is one: who looks and then writes overshoots in it."""
-    admitted, row, _ = raced(tmp_path, budget_race.naively)
+    admitted, row, _ = race_results(tmp_path, budget_race.naively)
     assert admitted > UNITS
     assert row == (0, admitted * UNIT)
 
 
 def test_a_threshold_is_crossed_by_one(tmp_path: Path) -> None:
     """Of all who reach it at once, for each percent of each limit."""
-    crossed, _, _ = raced(tmp_path, budget_race.by_crossing)
+    crossed, _, _ = race_results(tmp_path, budget_race.by_crossing)
     assert crossed - 1 == TURNS  # The first unit is the race's own.

@@ -9,16 +9,16 @@ import pytest
 
 from mediagate_server.config import Budget
 from mediagate_server.errors import BudgetExceeded, PriceUnknown
-from mediagate_server.replacing import replace
-from mediagate_server.store.budgets import span_of
-from mediagate_server.store.records import EntryKind, Generation, State
+from mediagate_server.store.budgets import period_of
+from mediagate_server.store.records import Generation, LedgerEntryKind, State
 from mediagate_server.store.sqlite import SqliteStore, budget_rows, connect
-from mediagate_server.store.sqlite.budget_rows import Scope
+from mediagate_server.store.sqlite.budget_rows import BudgetRowKey
+from mediagate_server.structs import replace
 
-from .samples import NOON, moved
-from .spending import accept, budget, line, opened, settle
+from .budget_records import accept, budget, line, opened, settle
+from .records import NOON, moved
 
-Kind = EntryKind
+Kind = LedgerEntryKind
 
 
 async def stands(
@@ -40,7 +40,7 @@ async def test_what_fits_is_accepted_to_the_last_nano(tmp_path: Path) -> None:
         assert (told["budget"], told["limit_usd_nanos"]) == ("b", "10")
         assert (told["reserved_usd_nanos"], told["spent_usd_nanos"]) == ("4", "0")
         assert (told["asked_usd_nanos"], told["period"]) == ("7", "total")
-        assert await store.bound("local", "request-b") is None
+        assert await store.find_binding("local", "request-b") is None
         assert await store.get("local", "gen_b") is None
         await accept(store, "c", 6)
         assert await stands(store, bound) == [(0, 10)]
@@ -201,7 +201,7 @@ async def test_a_crowd_in_one_commit(tmp_path: Path) -> None:
 )
 def test_spans(period: str, moment: datetime, name: str, ends: Sequence[int]) -> None:
     """In UTC, up to and without the next one's first moment."""
-    span = span_of(period, moment)
+    span = period_of(period, moment)
     assert span.name == name
     assert (span.ends.year, span.ends.month, span.ends.day) == tuple(ends)
     assert span.begins <= moment < span.ends
@@ -219,9 +219,9 @@ async def test_rows_are_what_the_ledger_says(tmp_path: Path) -> None:
         shown = await stands(store, *budgets)
     connection = connect(tmp_path / "mediagate.sqlite3")
     for bound, uses in zip(budgets, shown, strict=True):
-        scope = Scope.of("local", bound, span_of(bound.period, NOON))
-        assert budget_rows.use_of(connection, scope) == uses
-        assert budget_rows.from_the_ledger(connection, scope) == uses
+        scope = BudgetRowKey.of("local", bound, period_of(bound.period, NOON))
+        assert budget_rows.read_usage(connection, scope) == uses
+        assert budget_rows.sum_ledger(connection, scope) == uses
         assert uses[0] > 0
         assert uses[1] > 0
     connection.close()

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.replacing import replace
-from mediagate_server.store.port import AlreadyClaimed
-from mediagate_server.store.records import AttemptState, Filter, Generation, Sequences, State
+from mediagate_server.store.port import PredictionAlreadyClaimed
+from mediagate_server.store.records import (
+    AttemptState,
+    ChangeRange,
+    Generation,
+    GenerationFilter,
+    State,
+)
 from mediagate_server.store.sqlite import SqliteStore
-from tests.store.samples import NOON, made, moved, reservation
+from mediagate_server.structs import replace
+from tests.store.records import NOON, made, moved, reservation
 
 
 async def accepted(store: SqliteStore, *names: str, **changes: object) -> list[Generation]:
@@ -26,16 +32,19 @@ async def test_every_change_has_the_next_number(store: SqliteStore) -> None:
     a, b = await accepted(store, "a", "b")
     assert await store.save(moved(a, State.RUNNING)) == 3
     assert await store.save(moved(b, State.FAILED)) == 4
-    changes = await store.changed_since("local", Filter(), 0, 9)
+    changes = await store.changed_since("local", GenerationFilter(), 0, 9)
     assert [(c.sequence, c.generation.id, c.generation.version) for c in changes] == [
         (3, "gen_a", 2),
         (4, "gen_b", 2),
     ]
-    assert await store.changed_since("local", Filter(), 3, 9) == changes[1:]
-    assert await store.changed_since("local", Filter(), 0, 1) == changes[:1]
-    assert await store.changed_since("local", Filter(states=(State.FAILED,)), 0, 9) == changes[1:]
-    assert await store.changed_since("another", Filter(), 0, 9) == ()
-    assert await store.changed_since("local", Filter(), 4, 9) == ()
+    assert await store.changed_since("local", GenerationFilter(), 3, 9) == changes[1:]
+    assert await store.changed_since("local", GenerationFilter(), 0, 1) == changes[:1]
+    assert (
+        await store.changed_since("local", GenerationFilter(states=(State.FAILED,)), 0, 9)
+        == changes[1:]
+    )
+    assert await store.changed_since("another", GenerationFilter(), 0, 9) == ()
+    assert await store.changed_since("local", GenerationFilter(), 4, 9) == ()
 
 
 async def test_a_refused_write_takes_no_number_from_others(store: SqliteStore) -> None:
@@ -48,7 +57,7 @@ async def test_a_refused_write_takes_no_number_from_others(store: SqliteStore) -
     number = await good
     assert number > 1
     (b,) = await accepted(store, "b")
-    changes = await store.changed_since("local", Filter(), number, 9)
+    changes = await store.changed_since("local", GenerationFilter(), number, 9)
     assert [c.generation for c in changes] == [b]
 
 
@@ -56,7 +65,7 @@ async def test_numbers_go_on_after_a_restart_and_a_deletion(tmp_path: Path) -> N
     """What was deleted is missed: changes from before it cannot be told any more."""
     async with SqliteStore(tmp_path) as store:
         await accepted(store, "a", "b")
-        assert await store.sequences() == Sequences(oldest=0, newest=2)
+        assert await store.change_range() == ChangeRange(oldest=0, newest=2)
     other = sqlite3.connect(tmp_path / "mediagate.sqlite3", isolation_level=None)
     for table, column in (("request_ids", "generation_id"), ("generations", "id")):
         other.execute("DROP TRIGGER IF EXISTS ledger_loses_no_line")
@@ -65,7 +74,7 @@ async def test_numbers_go_on_after_a_restart_and_a_deletion(tmp_path: Path) -> N
         other.execute(f"DELETE FROM {table} WHERE {column} = 'gen_b'")  # noqa: S608
     other.close()
     async with SqliteStore(tmp_path) as store:
-        assert await store.sequences() == Sequences(oldest=2, newest=2)
+        assert await store.change_range() == ChangeRange(oldest=2, newest=2)
         c = made("c")
         assert await store.accept(c, reservation(c), 0) == 3
 
@@ -81,9 +90,9 @@ async def test_doubts_are_found_again(store: SqliteStore) -> None:
     absent = moved(absent, State.FAILED, AttemptState.ABSENT)
     for one in (unsure, absent, moved(old, State.FAILED, AttemptState.ABSENT)):
         await store.save(one)
-    assert await store.in_doubt() == (unsure,)
-    assert await store.in_doubt(NOON - timedelta(hours=1)) == (absent, unsure)
-    assert len(await store.in_doubt(NOON - timedelta(hours=3))) == 3
+    assert await store.list_unconfirmed() == (unsure,)
+    assert await store.list_unconfirmed(NOON - timedelta(hours=1)) == (absent, unsure)
+    assert len(await store.list_unconfirmed(NOON - timedelta(hours=3))) == 3
 
 
 async def test_one_that_waited_long_for_its_turn_may_still_turn_up(store: SqliteStore) -> None:
@@ -96,8 +105,8 @@ async def test_one_that_waited_long_for_its_turn_may_still_turn_up(store: Sqlite
     await store.save(waited)
     waited = moved(waited, State.FAILED, AttemptState.ABSENT)
     await store.save(waited)
-    assert await store.in_doubt(NOON) == (waited,)
-    assert await store.in_doubt(NOON + timedelta(seconds=1)) == ()
+    assert await store.list_unconfirmed(NOON) == (waited,)
+    assert await store.list_unconfirmed(NOON + timedelta(seconds=1)) == ()
 
 
 async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
@@ -106,12 +115,12 @@ async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
     adopted = moved(a, State.STARTING, AttemptState.ACCEPTED, "p1")
     await store.save(adopted, claims=("p1",))
     late = moved(b, State.STARTING, AttemptState.ACCEPTED, "p1")
-    with pytest.raises(AlreadyClaimed):
+    with pytest.raises(PredictionAlreadyClaimed):
         await store.save(late, claims=("p1",))
     assert await store.get("local", b.id) == b
     await store.save(moved(adopted, State.RUNNING), claims=("p1",))
-    assert await store.claimed(("p1", "p2")) == {"p1"}
-    assert await store.claimed(()) == frozenset()
+    assert await store.claimed_predictions(("p1", "p2")) == {"p1"}
+    assert await store.claimed_predictions(()) == frozenset()
     await store.save(moved(c, State.STARTING, AttemptState.ACCEPTED, "p1"))
 
 
@@ -120,7 +129,7 @@ async def test_attempts_and_predictions_lead_to_their_generation(store: SqliteSt
     (a,) = await accepted(store, "a", tenant="another")
     a = moved(a, State.STARTING, AttemptState.ACCEPTED, "p1")
     await store.save(a)
-    assert await store.by_attempt("att_a") == a
-    assert await store.by_prediction("p1") == a
-    assert await store.by_attempt("att_none") is None
-    assert await store.by_prediction("p2") is None
+    assert await store.find_by_attempt("att_a") == a
+    assert await store.find_by_prediction("p1") == a
+    assert await store.find_by_attempt("att_none") is None
+    assert await store.find_by_prediction("p2") is None

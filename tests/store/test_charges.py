@@ -12,28 +12,22 @@ from random import Random
 
 import pytest
 
-from mediagate_server.replacing import replace
-from mediagate_server.store.charges import (
-    Charge,
-    ChargeFilter,
-    Dimension,
-    Total,
-    Used,
-)
+from mediagate_server.store.charges import Charge, ChargeFilter, ChargeTotal, GroupBy, UsageTotals
 from mediagate_server.store.records import (
     AttemptState,
-    Charged,
+    ChargeBasis,
     Cost,
     CostState,
-    Entry,
-    EntryKind,
+    LedgerEntry,
+    LedgerEntryKind,
     Purpose,
     State,
     Usage,
 )
 from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.structs import replace
 
-from .samples import NOON, made, moved, reservation
+from .records import NOON, made, moved, reservation
 
 LABELS: tuple[dict[str, str], ...] = ({}, {"team": "a"}, {"team": "b", 'odd."key': "x"})
 ALL = ChargeFilter()
@@ -45,7 +39,7 @@ async def settle(
     nanos: int | None,
     state: CostState = CostState.SETTLED,
     at: datetime = NOON,
-    charged: Charged | None = None,
+    charged: ChargeBasis | None = None,
     **facts: object,
 ) -> None:
     """A generation of one attempt, at its end."""
@@ -56,7 +50,7 @@ async def settle(
     await store.accept(generation, reservation(generation), 0)
     ended = moved(generation, State.SUCCEEDED, AttemptState.SUCCEEDED, f"p{name}")
     attempt = replace(ended.attempt, completed_at=at, charged=charged)
-    line = Entry(attempt.id, EntryKind.SETTLE, nanos, state, "2026-01")
+    line = LedgerEntry(attempt.id, LedgerEntryKind.SETTLE, nanos, state, "2026-01")
     await store.save(replace(ended, attempts=(attempt,)), (line,))
 
 
@@ -70,17 +64,17 @@ async def every_charge(store: SqliteStore, wanted: ChargeFilter, size: int) -> l
 
 
 def by_hand(
-    charges: Sequence[Charge], group_by: Sequence[Dimension]
+    charges: Sequence[Charge], group_by: Sequence[GroupBy]
 ) -> dict[tuple[str, ...], tuple[int, ...]]:
     """What the database should say of the same charges."""
     values = {
-        Dimension.TENANT: lambda one: one.tenant,
-        Dimension.MODEL: lambda one: one.model,
-        Dimension.MODALITY: lambda one: one.modality,
-        Dimension.LABEL: lambda one: one.labels.get("team", ""),
-        Dimension.DAY: lambda one: one.settled_at.date().isoformat(),
-        Dimension.TIER: lambda one: one.tier,
-        Dimension.PRICE_DATE: lambda one: one.cost.price_date,
+        GroupBy.TENANT: lambda one: one.tenant,
+        GroupBy.MODEL: lambda one: one.model,
+        GroupBy.MODALITY: lambda one: one.modality,
+        GroupBy.LABEL: lambda one: one.labels.get("team", ""),
+        GroupBy.DAY: lambda one: one.settled_at.date().isoformat(),
+        GroupBy.TIER: lambda one: one.tier,
+        GroupBy.PRICE_DATE: lambda one: one.cost.price_date,
     }
     groups: dict[tuple[str, ...], list[Charge]] = defaultdict(list)
     for one in charges:
@@ -98,7 +92,7 @@ def by_hand(
     }
 
 
-def as_told(totals: Sequence[Total]) -> dict[tuple[str, ...], tuple[int, ...]]:
+def as_told(totals: Sequence[ChargeTotal]) -> dict[tuple[str, ...], tuple[int, ...]]:
     """Totals in the same form."""
     assert len({one.group for one in totals}) == len(totals)
     return {
@@ -127,7 +121,7 @@ async def test_sums_are_those_of_the_single_charges(store: SqliteStore, seed: in
             None if state is CostState.UNKNOWN else draw.randrange(10**15),
             state,
             NOON + timedelta(hours=draw.randrange(100), microseconds=draw.randrange(10**6)),
-            Charged(usage, tier=draw.choice(("", "resolution is 720p"))),
+            ChargeBasis(usage, tier=draw.choice(("", "resolution is 720p"))),
             tenant=draw.choice(("local", "acme")),
             modality=draw.choice(("text", "video")),
             charge_model=draw.choice(("a/b", "c/d", "e/f")),
@@ -145,7 +139,7 @@ async def test_sums_are_those_of_the_single_charges(store: SqliteStore, seed: in
     for wanted in filters:
         charges = await every_charge(store, wanted, draw.randrange(1, 9))
         assert [one.at for one in charges] == sorted((one.at for one in charges), key=_place)[::-1]
-        for group_by in ((), *permutations(Dimension, 2)):
+        for group_by in ((), *permutations(GroupBy, 2)):
             totals = await store.totals(wanted, group_by, "team")
             assert as_told(totals) == by_hand(charges, group_by)
             sums = [one.settled_nanos + one.assumed_nanos for one in totals]
@@ -173,11 +167,11 @@ async def test_only_what_is_settled_is_a_charge(store: SqliteStore) -> None:
     generation = made("one")
     await store.accept(generation, reservation(generation), 0)
     absent = moved(generation, State.FAILED, AttemptState.ABSENT)
-    gone = Entry(generation.attempt.id, EntryKind.RELEASE, 0, CostState.SETTLED, "2026")
+    gone = LedgerEntry(generation.attempt.id, LedgerEntryKind.RELEASE, 0, CostState.SETTLED, "2026")
     await store.save(absent, (gone,))
     assert await store.totals(ALL) == ()
     found = moved(absent, State.FAILED, AttemptState.SUCCEEDED, "p")
-    line = Entry(generation.attempt.id, EntryKind.SETTLE, 7, CostState.SETTLED, "2026")
+    line = LedgerEntry(generation.attempt.id, LedgerEntryKind.SETTLE, 7, CostState.SETTLED, "2026")
     await store.save(found, (line,))
     (one,) = await store.charges(ALL, 9, None)
     assert (one.cost, one.prediction_id) == (Cost(7, CostState.SETTLED, "2026"), "p")
@@ -191,11 +185,11 @@ async def test_a_screening_is_a_charge_of_its_own_kind(store: SqliteStore) -> No
     generation = replace(generation, modality="image", attempts=(screen, picture))
     await store.accept(generation, (), 0)
     lines = tuple(
-        Entry(name, EntryKind.SETTLE, nanos, CostState.SETTLED, "2026")
+        LedgerEntry(name, LedgerEntryKind.SETTLE, nanos, CostState.SETTLED, "2026")
         for name, nanos in ((screen.id, 1), (picture.id, 5))
     )
     await store.save(replace(generation, version=2, state=State.SUCCEEDED), lines)
-    totals = await store.totals(ALL, (Dimension.MODALITY, Dimension.MODEL))
+    totals = await store.totals(ALL, (GroupBy.MODALITY, GroupBy.MODEL))
     assert [(one.group, one.settled_nanos) for one in totals] == [
         (("image", "a/b"), 5),
         (("safety", "g/u"), 1),
@@ -228,9 +222,9 @@ async def test_what_was_settled_before_there_were_charges_is_one(tmp_path: Path)
         charges = await every_charge(store, ALL, 9)
         assert [one.settled_at for one in charges[1:]] == sorted(moments, reverse=True)
         assert charges[0].cost == Cost(None, CostState.UNKNOWN, "2026-01")
-        assert charges[0].used == Used()
+        assert charges[0].used == UsageTotals()
         for one in charges[1:]:
-            assert one.used == Used(
+            assert one.used == UsageTotals(
                 output_tokens=5, media_nanos=1_500_000_000, run_nanos=250_000_000
             )
             assert one.labels == {"team": "a"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.store.sqlite.connection import configured
+from mediagate_server.store.sqlite.connection import apply_settings
 
 
 def test_a_connection_that_cannot_be_configured_is_closed(tmp_path: Path) -> None:
@@ -14,6 +14,6 @@ def test_a_connection_that_cannot_be_configured_is_closed(tmp_path: Path) -> Non
     path.write_bytes(b"no database at all, but long enough for its header to be read" * 20)
     connection = sqlite3.connect(path, isolation_level=None)
     with pytest.raises(sqlite3.DatabaseError):
-        configured(connection)
+        apply_settings(connection)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connection.execute("SELECT 1")

@@ -10,13 +10,13 @@ import apsw
 import pytest
 
 from mediagate_server.errors import StoreUnavailable
-from mediagate_server.store.records import Filter, State
+from mediagate_server.store.records import GenerationFilter, State
 from mediagate_server.store.sqlite import SqliteStore
-from mediagate_server.store.sqlite.connection import configured
+from mediagate_server.store.sqlite.connection import apply_settings
 from tests.store.apsw_connection import connection
-from tests.store.disk import Disk, after_power_loss
-from tests.store.power import FILE, kept_in
-from tests.store.samples import NOON, made, moved, reservation, settlement
+from tests.store.power_loss import FILE, kept_in
+from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store.simulated_disk import Disk, after_power_loss
 
 FAULTS = {
     "full": ("write", apsw.FullError),
@@ -38,7 +38,7 @@ async def store(disk: Disk, tmp_path: Path) -> AsyncIterator[SqliteStore]:
     """A store on that disk."""
 
     def connect(path: Path) -> sqlite3.Connection:
-        return configured(connection(path, disk.name))
+        return apply_settings(connection(path, disk.name))
 
     async with SqliteStore(tmp_path, connect=connect) as opened:
         yield opened
@@ -70,9 +70,9 @@ async def test_what_cannot_be_written_is_unavailable_and_is_not_there(
     with pytest.raises(StoreUnavailable):
         await store.claim_webhook("msg", NOON)
     with pytest.raises(StoreUnavailable):
-        await store.key("k")
-    assert await store.unfinished() == (first,)
-    assert await store.bound("local", second.request_id) is None
+        await store.secret_key("k")
+    assert await store.list_unfinished() == (first,)
+    assert await store.find_binding("local", second.request_id) is None
     mend(disk)
     assert isinstance(await store.accept(second, reservation(second), 0), int)
     await store.save(moved(first, State.SUCCEEDED), settlement(first))
@@ -105,7 +105,7 @@ async def test_a_failure_takes_its_own_batch_along_and_no_other(
     for start in range(0, 300, 20):
         outcomes += await asyncio.gather(*(accept(n) for n in range(start, start + 20)))
     mend(disk)
-    there = {g.id for g in await store.list_generations("local", Filter(), 999, None)}
+    there = {g.id for g in await store.list_generations("local", GenerationFilter(), 999, None)}
     acknowledged = {g.id for g, o in zip(several, outcomes, strict=True) if isinstance(o, int)}
     assert there == acknowledged
     assert 0 < len(acknowledged) < 300
@@ -117,11 +117,11 @@ async def test_the_lease_is_held_through_a_disk_that_comes_back(
     """Once the disk is well the writing thread renews by itself: sends are allowed again."""
     break_down(disk, "cannot sync")
     with pytest.raises(StoreUnavailable):
-        await store.key("k")
+        await store.secret_key("k")
     mend(disk)
     before = store.lease_left()
     while store.lease_left() <= before:
-        await store.sequences()
+        await store.change_range()
     assert not store.lost.is_set()
 
 
@@ -142,7 +142,7 @@ async def test_what_was_refused_does_not_come_back_to_life(
     kept = kept_in(tmp_path / f"copy.{FILE}")
     assert ("version", accepted.id) in kept
     assert ("version", refused.id) not in kept
-    assert await store.bound("local", refused.request_id) is None
+    assert await store.find_binding("local", refused.request_id) is None
 
 
 async def test_a_database_that_was_damaged_is_unavailable(

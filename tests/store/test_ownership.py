@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.errors import StoreUnavailable
-from mediagate_server.store.port import StaleOwner
-from mediagate_server.store.records import Checkpoint, Filter, State
+from mediagate_server.errors import StaleOwner, StoreUnavailable
+from mediagate_server.store.records import Checkpoint, GenerationFilter, State
 from mediagate_server.store.sqlite import DataFolderInUse, SqliteStore, connect
-from mediagate_server.store.sqlite.connection import configured
-from tests.store.conftest import SetClock
-from tests.store.samples import NOON, made, moved, reservation, settlement
+from mediagate_server.store.sqlite.connection import apply_settings
+from tests.store.conftest import FakeMonotonicClock
+from tests.store.records import NOON, made, moved, reservation, settlement
 
 
 async def test_a_second_process_is_refused_while_the_lease_is_fresh(
@@ -29,7 +28,7 @@ async def test_a_second_process_is_refused_while_the_lease_is_fresh(
 
 
 async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
-    tmp_path: Path, clock: SetClock
+    tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """Everything that it still tries to write fails, nothing of it is there, and it is told."""
     first = made("a")
@@ -45,15 +44,15 @@ async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
                 await paused.save(moved(first, State.SUCCEEDED), settlement(first))
             for write in (
                 paused.accept(made("b"), reservation(made("b")), 0),
-                paused.checkpoint(first.id, Checkpoint(0, 1, "", "x")),
+                paused.save_checkpoint(first.id, Checkpoint(0, 1, "", "x")),
                 paused.claim_webhook("w", NOON),
-                paused.key("k"),
+                paused.secret_key("k"),
             ):
                 with pytest.raises(StaleOwner):
                     await write
             assert paused.lost.is_set()
             assert not successor.lost.is_set()
-            assert await successor.unfinished() == (first,)
+            assert await successor.list_unfinished() == (first,)
             assert await successor.entries(first.attempt.id) == reservation(first)
             assert (await successor.resumptions((first.id,)))[first.id].checkpoints == ()
             assert await successor.claim_webhook("w", NOON)
@@ -61,7 +60,7 @@ async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
 
 
 async def test_the_successor_of_a_paused_owner_holds_a_lock_of_its_own(
-    tmp_path: Path, clock: SetClock
+    tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """The paused one's lock proves nothing any more: only the successor's end frees the folder."""
     async with SqliteStore(tmp_path, clock=clock):
@@ -73,7 +72,7 @@ async def test_the_successor_of_a_paused_owner_holds_a_lock_of_its_own(
             assert third.lease_left() == pytest.approx(15)
 
 
-async def test_a_dead_owner_is_followed_at_once(tmp_path: Path, clock: SetClock) -> None:
+async def test_a_dead_owner_is_followed_at_once(tmp_path: Path, clock: FakeMonotonicClock) -> None:
     """Its lease has not run out, but the system has freed its lock."""
     epochs = []
     for _ in range(3):
@@ -84,19 +83,21 @@ async def test_a_dead_owner_is_followed_at_once(tmp_path: Path, clock: SetClock)
     assert epochs == [(1, 1015.0), (2, 1015.0), (3, 1015.0)]
 
 
-async def test_the_lease_is_renewed_by_what_is_written(tmp_path: Path, clock: SetClock) -> None:
+async def test_the_lease_is_renewed_by_what_is_written(
+    tmp_path: Path, clock: FakeMonotonicClock
+) -> None:
     """Not before a quarter of it is over; then from the moment at which the commit began."""
     async with SqliteStore(tmp_path, clock=clock) as store:
         clock.seconds += 3
-        await store.key("a")
+        await store.secret_key("a")
         assert store.lease_left() == pytest.approx(12)
         clock.seconds += 1
-        await store.key("a")
+        await store.secret_key("a")
         assert store.lease_left() == pytest.approx(15)
 
 
 async def test_the_lease_is_renewed_where_nothing_is_written(
-    tmp_path: Path, clock: SetClock
+    tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """By the writing thread itself, without a job and without the event loop."""
     renewed: list[float] = []
@@ -109,19 +110,19 @@ async def test_the_lease_is_renewed_where_nothing_is_written(
             return super().execute(sql, parameters)
 
     def watched(path: Path) -> sqlite3.Connection:
-        return configured(_open(path, factory=Watched))
+        return apply_settings(_open(path, factory=Watched))
 
     async with SqliteStore(tmp_path, clock=clock, connect=watched) as store:
         clock.seconds += 4
-        await store.key("a")
+        await store.secret_key("a")
         # Due again at once, with nothing to write; what follows waits in the same queue behind it.
         while len(renewed) < 3:
-            await store.sequences()
+            await store.change_range()
     assert renewed[:3] == [1019.0, 1023.0, 1027.0]
 
 
 async def test_a_process_that_locked_a_file_already_replaced_is_refused(
-    tmp_path: Path, clock: SetClock
+    tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """Between its lock and its transaction another one took over: both would own the folder."""
 
@@ -134,14 +135,14 @@ async def test_a_process_that_locked_a_file_already_replaced_is_refused(
 
     with pytest.raises(DataFolderInUse):
         await SqliteStore(
-            tmp_path, clock=clock, connect=lambda path: configured(_open(path, factory=Late))
+            tmp_path, clock=clock, connect=lambda path: apply_settings(_open(path, factory=Late))
         ).__aenter__()
     async with SqliteStore(tmp_path, clock=clock):
         pass
 
 
 async def test_an_owner_that_stands_still_in_a_commit_is_not_taken_over(
-    tmp_path: Path, clock: SetClock
+    tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """It holds SQLite's own lock; the refusal says why."""
     async with SqliteStore(tmp_path, clock=clock):
@@ -150,13 +151,13 @@ async def test_an_owner_that_stands_still_in_a_commit_is_not_taken_over(
         stuck.execute("BEGIN IMMEDIATE")
         with pytest.raises(DataFolderInUse, match="in the midst of a commit"):
             await SqliteStore(
-                tmp_path, clock=clock, connect=lambda path: configured(_open(path))
+                tmp_path, clock=clock, connect=lambda path: apply_settings(_open(path))
             ).__aenter__()
         stuck.close()
 
 
 async def test_an_owner_without_a_lease_is_never_taken_over(
-    tmp_path: Path, clock: SetClock
+    tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """The first version has a lock and checks no epoch: it could write on."""
     database = connect(tmp_path / "mediagate.sqlite3")
@@ -167,7 +168,7 @@ async def test_an_owner_without_a_lease_is_never_taken_over(
         with pytest.raises(DataFolderInUse):
             await SqliteStore(tmp_path, clock=clock).__aenter__()
     async with SqliteStore(tmp_path, clock=clock) as store:
-        assert await store.unfinished() == ()
+        assert await store.list_unfinished() == ()
 
 
 async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path)
     new.close()
     old.close()
     async with SqliteStore(tmp_path) as store:
-        changes = await store.changed_since("local", Filter(), 0, 9)
+        changes = await store.changed_since("local", GenerationFilter(), 0, 9)
         assert [(c.sequence, c.generation.id) for c in changes] == [(1, "gen_a"), (2, "gen_b")]
         assert await store.accept(made("c"), reservation(made("c")), 0) == 3
 

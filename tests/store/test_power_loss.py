@@ -5,7 +5,7 @@ The full form, of 600 states, is in tests/faults.
 
 from random import Random
 
-from tests.store.power import Verdict, judge, write_down
+from tests.store.power_loss import Verdict, judge, write_down
 
 
 async def test_nothing_acknowledged_is_lost(seed: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.store.sqlite.connection import _PAGES_TO_A_CHECKPOINT, configured
+from mediagate_server.store.sqlite.connection import _PAGES_TO_A_CHECKPOINT, apply_settings
 
 SECRET = "what was asked " * 40
 PAGE = 4_096
@@ -24,7 +24,7 @@ def plain(path: Path) -> sqlite3.Connection:
 
 def ours(path: Path) -> sqlite3.Connection:
     """As the store opens it."""
-    return configured(plain(path))
+    return apply_settings(plain(path))
 
 
 def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from datetime import timedelta
 from pathlib import Path
 
-from mediagate_server.replacing import replace
 from mediagate_server.store.records import AttemptState, Generation, State
 from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.structs import replace
 
-from .samples import NOON, made, moved, reservation, settlement
+from .records import NOON, made, moved, reservation, settlement
 
 
 async def ended(store: SqliteStore, name: str, model: str, seconds: float, **more: object) -> None:
@@ -32,7 +32,7 @@ async def test_the_last_runs_of_each_model_are_read(tmp_path: Path) -> None:
         await ended(store, "long", "b/b", 11, logs="x" * 100_000)
         unfinished = made("running", model="b/b")
         await store.accept(unfinished, reservation(unfinished), 0)
-        real = await store.past.recent_runs(3, sandbox=False)
-        toys = await store.past.recent_runs(3, sandbox=True)
+        real = await store.history.recent_runs(3, sandbox=False)
+        toys = await store.history.recent_runs(3, sandbox=True)
     assert real == (("b/b", 7.5), ("a/a", 3), ("a/a", 2), ("a/a", 1))
     assert toys == (("b/b", 10),)

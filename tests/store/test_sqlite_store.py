@@ -9,26 +9,26 @@ from typing import Any
 import pytest
 
 from mediagate_server.errors import Failure, Reason, StoreUnavailable, TooManyInFlight, Violation
-from mediagate_server.replacing import replace
 from mediagate_server.store.charges import ChargeFilter
 from mediagate_server.store.port import StaleWrite
 from mediagate_server.store.records import (
     AttemptState,
-    Bound,
     Checkpoint,
     Cost,
     CostState,
-    Entry,
-    EntryKind,
-    Filter,
+    GenerationFilter,
+    LedgerEntry,
+    LedgerEntryKind,
+    ListPosition,
     Output,
-    Position,
+    RequestBinding,
     State,
     StoredMedia,
     Usage,
 )
-from mediagate_server.store.sqlite import SqliteStore, erasing
-from tests.store.samples import NOON, made, moved, reservation, settlement
+from mediagate_server.store.sqlite import SqliteStore, history
+from mediagate_server.structs import replace
+from tests.store.records import NOON, made, moved, reservation, settlement
 
 
 async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
@@ -47,7 +47,7 @@ async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
         completed_at=NOON,
         logs="line\n",
     )
-    settled = Entry(first.attempt.id, EntryKind.SETTLE, None, CostState.UNKNOWN, "2026")
+    settled = LedgerEntry(first.attempt.id, LedgerEntryKind.SETTLE, None, CostState.UNKNOWN, "2026")
     await store.save(last, (settled,))
     assert await store.get("local", first.id) == last
     assert await store.entries(first.attempt.id) == (*reservation(first), settled)
@@ -59,9 +59,11 @@ async def test_twins_race_for_one_request_id(store: SqliteStore) -> None:
     twins = [made(str(n), request_id="same") for n in range(50)]
     outcomes = await asyncio.gather(*(store.accept(t, reservation(t), 0) for t in twins))
     (winner,) = (
-        twin.id for twin, o in zip(twins, outcomes, strict=True) if not isinstance(o, Bound)
+        twin.id
+        for twin, o in zip(twins, outcomes, strict=True)
+        if not isinstance(o, RequestBinding)
     )
-    assert {o.generation_id for o in outcomes if isinstance(o, Bound)} == {winner}
+    assert {o.generation_id for o in outcomes if isinstance(o, RequestBinding)} == {winner}
 
 
 async def test_the_limit_in_flight_is_never_passed(store: SqliteStore) -> None:
@@ -82,7 +84,7 @@ async def test_a_stale_owner_cannot_write(store: SqliteStore) -> None:
     first = made("a")
     await store.accept(first, reservation(first), 0)
     await store.save(replace(first, version=2, state=State.STARTING))
-    settled = Entry(first.attempt.id, EntryKind.SETTLE, 1, CostState.SETTLED, "2026")
+    settled = LedgerEntry(first.attempt.id, LedgerEntryKind.SETTLE, 1, CostState.SETTLED, "2026")
     with pytest.raises(StaleWrite):
         await store.save(replace(first, version=2, state=State.FAILED), (settled,))
     found = await store.get("local", first.id)
@@ -95,7 +97,7 @@ async def test_the_ledger_takes_each_line_once(store: SqliteStore) -> None:
     """A second settling of an attempt is refused with all that came with it."""
     first = made("a")
     await store.accept(first, reservation(first), 0)
-    settled = Entry(first.attempt.id, EntryKind.SETTLE, 1, CostState.SETTLED, "2026")
+    settled = LedgerEntry(first.attempt.id, LedgerEntryKind.SETTLE, 1, CostState.SETTLED, "2026")
     await store.save(replace(first, version=2, state=State.RUNNING), (settled,))
     with pytest.raises(Exception, match="UNIQUE"):
         await store.save(replace(first, version=3, state=State.FAILED), (settled,))
@@ -109,7 +111,7 @@ async def test_a_released_request_id_can_be_bound_again(store: SqliteStore) -> N
     first = made("a", request_id="same")
     await store.accept(first, reservation(first), 0)
     await store.save(replace(first, version=2, state=State.FAILED), release_request_id=True)
-    assert await store.bound("local", "same") is None
+    assert await store.find_binding("local", "same") is None
     second = made("b", request_id="same")
     assert isinstance(await store.accept(second, reservation(second), 0), int)
 
@@ -120,17 +122,22 @@ async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
         one = made(str(n), created_at=NOON + timedelta(microseconds=n // 2), labels={"n": str(n)})
         await store.accept(one, reservation(one), 0)
     seen: list[str] = []
-    after: Position | None = None
-    while page := await store.list_generations("local", Filter(), 2, after):
+    after: ListPosition | None = None
+    while page := await store.list_generations("local", GenerationFilter(), 2, after):
         seen += [g.id for g in page]
-        after = Position(page[-1].created_at, page[-1].id)
+        after = ListPosition(page[-1].created_at, page[-1].id)
     assert seen == [f"gen_{n}" for n in (6, 5, 4, 3, 2, 1, 0)]
-    (only,) = await store.list_generations("local", Filter(labels={"n": "3"}), 9, None)
+    (only,) = await store.list_generations("local", GenerationFilter(labels={"n": "3"}), 9, None)
     assert only.id == "gen_3"
-    assert await store.list_generations("local", Filter(labels={"n' OR 1": "3"}), 9, None) == ()
+    assert (
+        await store.list_generations("local", GenerationFilter(labels={"n' OR 1": "3"}), 9, None)
+        == ()
+    )
     found = await store.list_generations(
         "local",
-        Filter(created_after=NOON + timedelta(microseconds=1), states=(State.SUBMITTING,)),
+        GenerationFilter(
+            created_after=NOON + timedelta(microseconds=1), states=(State.SUBMITTING,)
+        ),
         9,
         None,
     )
@@ -143,7 +150,7 @@ async def test_it_survives_being_closed(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path) as opened:
         await opened.accept(first, reservation(first), 0)
     async with SqliteStore(tmp_path) as opened:
-        assert await opened.unfinished() == (first,)
+        assert await opened.list_unfinished() == (first,)
 
 
 async def test_a_database_that_cannot_be_written_says_so(
@@ -198,7 +205,7 @@ async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
         if around[2] in several[::4]:
             raise KeyError("a bug")
 
-    monkeypatch.setattr(erasing, "remember", remember)
+    monkeypatch.setattr(history, "insert_request", remember)
     outcomes = await asyncio.gather(
         *(store.accept(one, reservation(one), 0, request=b"asked") for one in several),
         return_exceptions=True,
@@ -226,10 +233,10 @@ async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
         first = several[int(one.request_id.removeprefix("request-"))]
         if one is first:
             assert isinstance(outcome, int)
-            assert await store.pending(one.id) == one.id.encode()
-            assert await store.past.alike("local", one.request_id, NOON) == ()
+            assert await store.pending_input(one.id) == one.id.encode()
+            assert await store.history.find_reusable("local", one.request_id, NOON) == ()
         else:
-            assert outcome == Bound(first.id, "f")
+            assert outcome == RequestBinding(first.id, "f")
             assert await store.get("local", one.id) is None
             assert await store.entries(one.attempt.id) == ()
     assert await store.in_flight("local") == 10
@@ -243,17 +250,17 @@ async def test_what_belongs_together_comes_in_order_within_one_commit(store: Sql
     running = moved(one, State.RUNNING, AttemptState.ACCEPTED, "p")
     ended = moved(running, State.FAILED)
     going = store.save(running)
-    kept = store.checkpoint(one.id, Checkpoint(0, 5, "1", "hello"))
+    kept = store.save_checkpoint(one.id, Checkpoint(0, 5, "1", "hello"))
     end = store.save(ended, settlement(one), release_request_id=True)
-    late = store.checkpoint(one.id, Checkpoint(5, 9, "2", "late"))
+    late = store.save_checkpoint(one.id, Checkpoint(5, 9, "2", "late"))
     second = made("b", request_id="same")
     again = asyncio.ensure_future(store.accept(second, reservation(second), 1))
     assert list(await asyncio.gather(accepted, going, end, again)) == [1, 2, 3, 4]
     await asyncio.gather(kept, late)
     assert await store.get("local", one.id) == ended
     assert await store.entries(one.attempt.id) == (*reservation(one), *settlement(one))
-    assert await store.bound("local", "same") == Bound(second.id, "f")
-    assert await store.pending(one.id) is None
+    assert await store.find_binding("local", "same") == RequestBinding(second.id, "f")
+    assert await store.pending_input(one.id) is None
     assert (await store.resumptions((one.id,)))[one.id].checkpoints == ()
     (charge,) = await store.charges(ChargeFilter(), 9, None)
     assert (charge.generation_id, charge.prediction_id) == (one.id, "p")
@@ -264,7 +271,7 @@ async def test_a_bound_request_finds_its_generation_in_a_full_house(store: Sqlit
     first = made("a")
     await store.accept(first, reservation(first), 1)
     twin = made("b", request_id=first.request_id)
-    assert await store.accept(twin, reservation(twin), 1) == Bound(first.id, "f")
+    assert await store.accept(twin, reservation(twin), 1) == RequestBinding(first.id, "f")
     other = made("c")
     with pytest.raises(TooManyInFlight):
         await store.accept(other, reservation(other), 1)

@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from mediagate_server.errors import TooManyInFlight
-from mediagate_server.replacing import replace
 from mediagate_server.store.port import StaleWrite
-from mediagate_server.store.records import Bound, Checkpoint, Entry, Filter, Generation, State
+from mediagate_server.store.records import (
+    Checkpoint,
+    Generation,
+    GenerationFilter,
+    LedgerEntry,
+    RequestBinding,
+    State,
+)
 from mediagate_server.store.sqlite import SqliteStore
-from tests.store.samples import made, moved, reservation, settlement
+from mediagate_server.structs import replace
+from tests.store.records import made, moved, reservation, settlement
 
 REQUESTS = st.sampled_from(["r1", "r2", "r3", "r4"])
 TENANTS = st.sampled_from(["x", "y"])
@@ -36,7 +43,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.opened()
         self.held: dict[str, Generation] = {}
         self.bound: dict[tuple[str, str], str] = {}
-        self.lines: dict[str, tuple[Entry, ...]] = {}
+        self.lines: dict[str, tuple[LedgerEntry, ...]] = {}
         self.pending: dict[str, bytes] = {}
         self.texts: dict[str, list[Checkpoint]] = {}
         self.numbers: dict[str, int] = {}
@@ -89,7 +96,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert existing is None
             return ""
         if existing:
-            assert outcome == Bound(existing, "f")
+            assert outcome == RequestBinding(existing, "f")
             return existing
         assert running < MOST
         self.number(one, outcome)
@@ -139,7 +146,7 @@ class StoreMachine(RuleBasedStateMachine):
         pieces = self.texts.setdefault(name, [])
         start = pieces[-1].sequence if pieces else 0
         piece = Checkpoint(start, start + 1 + len(text), "1:0", text)
-        self.call("checkpoint", name, piece)
+        self.call("save_checkpoint", name, piece)
         if not self.held[name].state.is_terminal:
             pieces.append(piece)
 
@@ -162,15 +169,15 @@ class StoreMachine(RuleBasedStateMachine):
         for name, one in self.held.items():
             assert self.call("get", one.tenant, name) == one
             assert self.call("entries", one.attempt.id) == self.lines[name]
-            assert self.call("pending", name) == self.pending.get(name)
+            assert self.call("pending_input", name) == self.pending.get(name)
             kept = self.call("resumptions", (name,))[name]
             assert kept.checkpoints == tuple(self.texts.get(name, ()))
         going = [g for g in self.held.values() if not g.state.is_terminal]
-        assert self.call("unfinished") == tuple(going)
+        assert self.call("list_unfinished") == tuple(going)
         for (tenant, request_id), name in self.bound.items():
-            assert self.call("bound", tenant, request_id) == Bound(name, "f")
+            assert self.call("find_binding", tenant, request_id) == RequestBinding(name, "f")
         for tenant in ("x", "y"):
-            changes = self.call("changed_since", tenant, Filter(), 0, 999)
+            changes = self.call("changed_since", tenant, GenerationFilter(), 0, 999)
             expected = {n: s for n, s in self.numbers.items() if self.held[n].tenant == tenant}
             assert {c.generation.id: c.sequence for c in changes} == expected
             assert sorted(expected.values()) == [c.sequence for c in changes]

@@ -37,15 +37,15 @@ from mediagate_client.errors import (
     Violation,
 )
 from mediagate_client.events import TextEvent
-from mediagate_client.media import MediaSource, media_input
+from mediagate_client.generation_result import is_terminal, media_of
+from mediagate_client.media_inputs import MediaSource, media_input
 from mediagate_client.messages import assistant, system, tool_result, user
-from mediagate_client.outcome import is_terminal, media_of
 from mediagate_client.requests import paid_request
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.client import Client
 from mediagate_client.sync.streams import ModelStream, TextStream
-from mediagate_client.webhooks import WebhookNotVerified, verify_webhook
+from mediagate_client.webhook_verification import WebhookNotVerified, verify_webhook
 
 __all__ = [
     "AsyncCalls",

@@ -31,7 +31,7 @@ from mediagate.v1.text_pb2 import (
     Tool,
     ToolChoice,
 )
-from mediagate_client.media import MediaSource
+from mediagate_client.media_inputs import MediaSource
 
 Span = float | timedelta | Duration
 """A length of time; a number means seconds."""

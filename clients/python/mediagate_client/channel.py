@@ -46,7 +46,7 @@ class Channels(Generic[ChannelType]):
         return cls(channel, channel, channel)
 
 
-OWN_CONNECTION: Final[Mapping[str, str | int]] = {"grpc.use_local_subchannel_pool": 1}
+SEPARATE_CONNECTION: Final[Mapping[str, str | int]] = {"grpc.use_local_subchannel_pool": 1}
 """Channels with the same target and options share a connection otherwise."""
 
 
@@ -108,7 +108,7 @@ def call_metadata(api_key: str | None) -> Metadata:
     return (client, ("authorization", f"Bearer {api_key}")) if api_key else (client,)
 
 
-def refuse_too_large(request: Message) -> None:
+def check_request_size(request: Message) -> None:
     """Raise RequestTooLarge for what no gate would take, before a byte of it is sent."""
     size = request.ByteSize()
     if size > MAX_MESSAGE_BYTES:

@@ -20,8 +20,8 @@ from mediagate.v1.medium_pb2 import Size
 from mediagate.v1.models_pb2 import RunModelMedia
 from mediagate.v1.options_pb2 import FallbackPolicy
 from mediagate.v1.text_pb2 import ResponseFormat, Tool, ToolChoice
-from mediagate_client.errors import MediagateError, refused_here
-from mediagate_client.media import MediaSource, media_input
+from mediagate_client.errors import MediagateError, local_invalid_request
+from mediagate_client.media_inputs import MediaSource, media_input
 
 
 def fill(message: Message, arguments: Mapping[str, object]) -> None:
@@ -44,7 +44,7 @@ def fill(message: Message, arguments: Mapping[str, object]) -> None:
         except MediagateError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
-            raise refused_here(name, str(error)) from error
+            raise local_invalid_request(name, str(error)) from error
 
 
 def _refuse_second_choice(message: Message, field: FieldDescriptor) -> None:
@@ -54,7 +54,7 @@ def _refuse_second_choice(message: Message, field: FieldDescriptor) -> None:
         return
     chosen = message.WhichOneof(oneof.name)
     if chosen is not None and chosen != field.name:
-        raise refused_here(field.name, f"only one of {chosen} and {field.name} may be set")
+        raise local_invalid_request(field.name, f"only one of {chosen} and {field.name} may be set")
 
 
 def _put(message: Message, field: FieldDescriptor, value: object) -> None:

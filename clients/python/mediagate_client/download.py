@@ -25,7 +25,7 @@ from mediagate_client.errors import (
     NotFound,
     ResourceExhausted,
     Unavailable,
-    refused_here,
+    local_invalid_request,
 )
 
 DEFAULT_MAX_BYTES: Final = 2 * 1024**3
@@ -58,7 +58,7 @@ def download(
     """
     expected = Media(uri=media) if isinstance(media, str) else media
     if not has_link(expected):
-        raise refused_here("media", "it has no http(s) link; read its generation again")
+        raise local_invalid_request("media", "it has no http(s) link; read its generation again")
     with saving(expected, path, max_bytes) as write:
         _receive(expected.uri, write, stopped)
     return Path(path)
@@ -86,12 +86,12 @@ def saving(expected: Media, path: str | Path, max_bytes: int) -> Iterator[Callab
         def write(chunk: bytes) -> None:
             nonlocal size
             size += len(chunk)
-            refuse_over(size, max_bytes)
+            check_file_size(size, max_bytes)
             digest.update(chunk)
             part.write(chunk)
 
         try:
-            refuse_over(expected.size_bytes, max_bytes)
+            check_file_size(expected.size_bytes, max_bytes)
             yield write
             _refuse_another(expected, size, digest.hexdigest())
             part.flush()
@@ -127,7 +127,9 @@ def _receive(uri: str, write: Callable[[bytes], None], stopped: Callable[[], boo
         message = "the file is not encoded as its server says"
         raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, message) from error
     except UnicodeError as error:
-        raise refused_here("media", "its link has a host that cannot be looked up") from error
+        raise local_invalid_request(
+            "media", "its link has a host that cannot be looked up"
+        ) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
         message = "the server of the file cannot be reached, or stopped in the middle"
         raise _failure(Unavailable, grpc.StatusCode.UNAVAILABLE, message) from e
@@ -227,7 +229,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def refuse_over(size: int, max_bytes: int) -> None:
+def check_file_size(size: int, max_bytes: int) -> None:
     """Raise ResourceExhausted for more bytes than are allowed."""
     if size > max_bytes:
         message = f"the file is over the {max_bytes:,} bytes allowed"

@@ -1,4 +1,4 @@
-"""What can go wrong with a call, as exceptions. How a status becomes one of them: failures.py.
+"""What can go wrong with a call, as exceptions. How a status becomes one of them: error_mapping.py.
 
 MediagateError
 ├── InvalidRequest             it can never work; `violations` name the fields
@@ -192,7 +192,7 @@ class InternalError(MediagateError):
     """A bug of the gate's, or a failure that says no more."""
 
 
-def refused_here(field_name: str, description: str) -> InvalidRequest:
+def local_invalid_request(field_name: str, description: str) -> InvalidRequest:
     """Return the error for a request that this client can see is wrong; nothing was sent."""
     return InvalidRequest(
         Details(
@@ -204,14 +204,14 @@ def refused_here(field_name: str, description: str) -> InvalidRequest:
     )
 
 
-def out_of_time(message: str) -> DeadlineExceeded:
+def deadline_exceeded(message: str) -> DeadlineExceeded:
     """Return the error for a deadline that passed on this side."""
     return DeadlineExceeded(Details(grpc.StatusCode.DEADLINE_EXCEEDED, message))
 
 
 def still_running(generation: Generation) -> DeadlineExceeded:
     """Return the error for a call that was over before its generation, which goes on."""
-    error = out_of_time(
+    error = deadline_exceeded(
         f"the time given to this call is over, the generation goes on: {generation.id}"
     )
     error.generation = generation

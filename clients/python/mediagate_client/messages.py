@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from mediagate.v1.generation_pb2 import ToolCall
 from mediagate.v1.text_pb2 import ChatMessage, ChatPart
-from mediagate_client.media import MediaSource, media_input
+from mediagate_client.media_inputs import MediaSource, media_input
 
 
 def system(text: str) -> ChatMessage:

@@ -15,7 +15,7 @@ from mediagate.v1.safety_pb2 import CheckSafetyRequest
 from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest
 from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate_client.conversion import fill
-from mediagate_client.errors import refused_here
+from mediagate_client.errors import local_invalid_request
 
 GRACE_SECONDS: Final = 15
 """How long a gate holds a paid call for us after a cut, so that we can send it again.
@@ -89,7 +89,9 @@ def paid_request(
         request.CopyFrom(prompt)
     # Streams have no such field.
     if getattr(request, "validate_only", False):
-        raise refused_here("validate_only", "this call makes something; plan() asks for the plan")
+        raise local_invalid_request(
+            "validate_only", "this call makes something; plan() asks for the plan"
+        )
     request.request_id = request.request_id or str(uuid.uuid4())
     if not request.options.HasField("disconnect_grace"):
         request.options.disconnect_grace.seconds = GRACE_SECONDS

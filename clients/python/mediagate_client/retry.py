@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from mediagate_client.errors import MediagateError, RateLimited, Unavailable, out_of_time
-from mediagate_client.failures import is_cut
+from mediagate_client.error_mapping import is_interrupted
+from mediagate_client.errors import MediagateError, RateLimited, Unavailable, deadline_exceeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Deadline:
             return None
         left = self.at - self.clock()
         if left <= 0:
-            raise out_of_time("the time given to this call is over")
+            raise deadline_exceeded("the time given to this call is over")
         return left
 
     def allows(self, delay: float) -> bool:
@@ -93,7 +93,7 @@ class Retries:
 
     def _most_after(self, failure: MediagateError) -> int:
         """Return how many tries there may be, by what the last one came to."""
-        if is_cut(failure) or failure.reason == "DRAINING":
+        if is_interrupted(failure) or failure.reason == "DRAINING":
             return max(self._most, self._policy.attempts_without_gate)
         return self._most
 
@@ -120,6 +120,6 @@ def may_retry(failure: MediagateError) -> bool:
     """
     if failure.reason == "UPSTREAM_ACCOUNT":
         return False
-    if isinstance(failure, Unavailable) or is_cut(failure):
+    if isinstance(failure, Unavailable) or is_interrupted(failure):
         return True
     return isinstance(failure, RateLimited) and failure.retry_after is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from mediagate_sandbox.faults import checks
+from mediagate_sandbox.faults import value_checks
 
 Endpoint = Literal[
     "create", "get", "cancel", "list", "stream", "files", "output", "webhook", "secret", "model"
@@ -35,7 +35,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 _CALLED: tuple[Endpoint, ...] = tuple(each for each in ENDPOINTS if each != "webhook")
 _ANSWERED: tuple[Endpoint, ...] = tuple(each for each in _CALLED if each != "stream")
 
-_AT = {"check": checks.one_of("request", "answer")}
+_AT = {"check": value_checks.one_of("request", "answer")}
 _ENDS = ("succeeded", "failed", "canceled", "aborted")
 _REDIRECTS = (300, 301, 302, 303, 307, 308)
 """The statuses that lead to `Location`; 304 leads nowhere, 305 and 306 are not used any more."""
@@ -43,7 +43,7 @@ _MOST_MS = 86_400_000
 _MOST_BYTES = 2**31
 
 
-def _checked(check: checks.Check, **more: Any) -> Any:
+def _checked(check: value_checks.Check, **more: Any) -> Any:
     return field(metadata={"check": check}, **more)
 
 
@@ -61,7 +61,7 @@ class Delay:
 
     do: ClassVar[str] = "delay"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
-    ms: float = _checked(checks.number(0, _MOST_MS))
+    ms: float = _checked(value_checks.number(0, _MOST_MS))
     at: At = field(default="request", metadata=_AT)
 
 
@@ -80,7 +80,7 @@ class Throttle:
 
     do: ClassVar[str] = "throttle"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
-    retry_after: int | None = _checked(checks.whole(0, 86_400), default=None)
+    retry_after: int | None = _checked(value_checks.whole(0, 86_400), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Error:
 
     do: ClassVar[str] = "error"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
-    status: int = _checked(checks.whole(400, 599), default=500)
+    status: int = _checked(value_checks.whole(400, 599), default=500)
     at: At = field(default="request", metadata=_AT)
 
 
@@ -99,8 +99,8 @@ class AcceptLate:
 
     do: ClassVar[str] = "accept_late"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
-    ms: float = _checked(checks.number(0, _MOST_MS))
-    status: int = _checked(checks.whole(400, 599), default=500)
+    ms: float = _checked(value_checks.number(0, _MOST_MS))
+    status: int = _checked(value_checks.whole(400, 599), default=500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class ListLate:
 
     do: ClassVar[str] = "list_late"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
-    ms: float = _checked(checks.number(0, _MOST_MS))
+    ms: float = _checked(value_checks.number(0, _MOST_MS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class ResetBody:
 
     do: ClassVar[str] = "reset_body"
     on: ClassVar[tuple[Endpoint, ...]] = _ANSWERED
-    after_bytes: int = _checked(checks.whole(0, _MOST_BYTES), default=0)
+    after_bytes: int = _checked(value_checks.whole(0, _MOST_BYTES), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class Redirect:
 
     do: ClassVar[str] = "redirect"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
-    location: str = _checked(checks.url, default="https://elsewhere.example/")
-    status: int = _checked(checks.among(*_REDIRECTS), default=302)
+    location: str = _checked(value_checks.url, default="https://elsewhere.example/")
+    status: int = _checked(value_checks.among(*_REDIRECTS), default=302)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,8 @@ class Garbage:
 
     do: ClassVar[str] = "garbage"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
-    text: str | None = _checked(checks.text, default=None)
-    after_bytes: int = _checked(checks.whole(0, _MOST_BYTES), default=0)
+    text: str | None = _checked(value_checks.text, default=None)
+    after_bytes: int = _checked(value_checks.whole(0, _MOST_BYTES), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,10 @@ class CutStream:
 
     do: ClassVar[str] = "cut_stream"
     on: ClassVar[tuple[Endpoint, ...]] = ("stream",)
-    after_bytes: int = _checked(checks.whole(0, _MOST_BYTES), default=0)
-    how: Literal["abrupt", "clean"] = _checked(checks.one_of("abrupt", "clean"), default="abrupt")
+    after_bytes: int = _checked(value_checks.whole(0, _MOST_BYTES), default=0)
+    how: Literal["abrupt", "clean"] = _checked(
+        value_checks.one_of("abrupt", "clean"), default="abrupt"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +180,9 @@ class Fail:
     do: ClassVar[str] = "fail"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
     error: str | None = _checked(
-        checks.text_or_null, default="Prediction interrupted; please retry (code: PA)"
+        value_checks.optional_text, default="Prediction interrupted; please retry (code: PA)"
     )
-    tokens: int = _checked(checks.whole(0, 100_000), default=0)
+    tokens: int = _checked(value_checks.whole(0, 100_000), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ class ForeignOutput:
 
     do: ClassVar[str] = "foreign_output"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
-    origin: str = _checked(checks.origin, default="https://elsewhere.example")
+    origin: str = _checked(value_checks.origin, default="https://elsewhere.example")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ class DriftPrice:
 
     do: ClassVar[str] = "drift_price"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
-    factor: str = _checked(checks.factor)
+    factor: str = _checked(value_checks.factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +225,8 @@ class ChangeSchema:
 
     do: ClassVar[str] = "change_schema"
     on: ClassVar[tuple[Endpoint, ...]] = ("create", "model")
-    remove: tuple[str, ...] = _checked(checks.texts, default=())
-    require: tuple[str, ...] = _checked(checks.texts, default=())
+    remove: tuple[str, ...] = _checked(value_checks.texts, default=())
+    require: tuple[str, ...] = _checked(value_checks.texts, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,7 @@ class RepeatWebhook:
 
     do: ClassVar[str] = "repeat_webhook"
     on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
-    copies: int = _checked(checks.whole(2, 100), default=5)
+    copies: int = _checked(value_checks.whole(2, 100), default=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,7 @@ class DelayWebhook:
 
     do: ClassVar[str] = "delay_webhook"
     on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
-    ms: float = _checked(checks.number(0, _MOST_MS))
+    ms: float = _checked(value_checks.number(0, _MOST_MS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +280,8 @@ class ForgeWebhook:
 
     do: ClassVar[str] = "forge_webhook"
     on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
-    status: str = _checked(checks.one_of(*_ENDS), default="failed")
-    instead: bool = _checked(checks.yes_or_no, default=False)
+    status: str = _checked(value_checks.one_of(*_ENDS), default="failed")
+    instead: bool = _checked(value_checks.as_bool, default=False)
 
 
 Action = (

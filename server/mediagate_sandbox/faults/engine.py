@@ -18,13 +18,13 @@ from typing import Any
 
 from mediagate_sandbox.clock import Clock
 from mediagate_sandbox.faults.actions import ChangeSchema, Endpoint, RetireModel
-from mediagate_sandbox.faults.reading import Fault, FaultPlan
+from mediagate_sandbox.faults.plan_parser import Fault, FaultPlan
 
 log = logging.getLogger("mediagate.sandbox")
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class FaultContext:
     """A request, or a delivery, that faults may strike."""
 
     endpoint: Endpoint
@@ -37,7 +37,7 @@ class Occasion:
 
 
 @dataclass(slots=True)
-class Firing:
+class FiredFault:
     """A fault that fired."""
 
     number: int
@@ -85,10 +85,10 @@ class FaultEngine:
         self._default_seed = default_seed
         self.seed = 0
         self._standing: list[_Standing] = []
-        self._fired: list[Firing] = []
-        self.give(plan)
+        self._fired: list[FiredFault] = []
+        self.load_plan(plan)
 
-    def give(self, plan: FaultPlan) -> None:
+    def load_plan(self, plan: FaultPlan) -> None:
         """Put another plan in force and forget what fired under the last one."""
         chosen = plan.seed if plan.seed is not None else self._default_seed
         self.seed = secrets.randbelow(2**32) if chosen is None else chosen
@@ -97,19 +97,19 @@ class FaultEngine:
         if plan.faults:
             log.info("fault plan: %d faults, seed %d", len(plan.faults), self.seed)
 
-    def restore(self) -> None:
+    def reset_plan(self) -> None:
         """Put the first plan in force again, as if nothing had fired."""
-        self.give(self._first)
+        self.load_plan(self._first)
 
     def stop(self) -> None:
         """Let nothing go wrong any more; what fired stays readable."""
         self._standing = []
 
-    def strikes(self, endpoint: Endpoint) -> bool:
+    def find_fault(self, endpoint: Endpoint) -> bool:
         """Whether any fault could strike this endpoint."""
         return any(endpoint in each.fault.on for each in self._standing)
 
-    def fires(self, occasion: Occasion) -> tuple[Firing, ...]:
+    def should_fire(self, occasion: FaultContext) -> tuple[FiredFault, ...]:
         """The faults that fire on this occasion, in the order of the plan."""
         return tuple(
             self._fire(standing, occasion)
@@ -134,12 +134,12 @@ class FaultEngine:
             "fired": [each.document() for each in self._fired],
         }
 
-    def _is_struck(self, index: int, standing: _Standing, occasion: Occasion) -> bool:
+    def _is_struck(self, index: int, standing: _Standing, occasion: FaultContext) -> bool:
         fault = standing.fault
         if occasion.endpoint not in fault.on:
             return False
         seen = occasion.all_models and isinstance(fault.action, ChangeSchema | RetireModel)
-        if not (seen or fault.is_meant(occasion.model)):
+        if not (seen or fault.applies_to(occasion.model)):
             return False
         standing.matched += 1
         count = standing.matched - fault.after
@@ -151,16 +151,16 @@ class FaultEngine:
             return False
         return fault.probability >= 1 or self._is_drawn(index, standing, occasion)
 
-    def _is_drawn(self, index: int, standing: _Standing, occasion: Occasion) -> bool:
+    def _is_drawn(self, index: int, standing: _Standing, occasion: FaultContext) -> bool:
         about = f"{occasion.endpoint} {occasion.about()}"
         standing.draws[about] += 1
         draw = Random(f"{self.seed} {index} {about} {standing.draws[about]}").random()
         return draw < standing.fault.probability
 
-    def _fire(self, standing: _Standing, occasion: Occasion) -> Firing:
+    def _fire(self, standing: _Standing, occasion: FaultContext) -> FiredFault:
         standing.fired += 1
         number = len(self._fired) + 1
-        firing = Firing(
+        firing = FiredFault(
             number=number,
             fault=standing.fault,
             on=occasion.endpoint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.json_response import respond_json
 
 _ACCOUNT = {"type": "user", "username": "sandbox", "name": "Mediagate sandbox"}
 _HARDWARE = (
@@ -25,8 +25,8 @@ class AccountRoutes:
 
     async def account(self, request: web.Request) -> web.Response:
         """`GET /v1/account`: one user, whatever the token."""
-        return json_answer(_ACCOUNT)
+        return respond_json(_ACCOUNT)
 
     async def hardware(self, request: web.Request) -> web.Response:
         """`GET /v1/hardware`: names and SKUs."""
-        return json_answer([{"name": name, "sku": sku} for sku, name in _HARDWARE])
+        return respond_json([{"name": name, "sku": sku} for sku, name in _HARDWARE])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mediagate_sandbox.answers import json_answer
 from mediagate_sandbox.bill import Bill
-from mediagate_sandbox.moments import read_moment
+from mediagate_sandbox.json_response import respond_json
+from mediagate_sandbox.query_time import parse_query_time
 
 
 class BillRoutes:
@@ -25,5 +25,5 @@ class BillRoutes:
 
         The query may say `since` (ISO 8601: accepted then or later) and `model` (`owner/name`).
         """
-        since = read_moment(request.query.get("since"))
-        return json_answer(self._bill.document(since, request.query.get("model")))
+        since = parse_query_time(request.query.get("since"))
+        return respond_json(self._bill.document(since, request.query.get("model")))

@@ -10,17 +10,17 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from mediagate_sandbox.answers import json_answer
-from mediagate_sandbox.beginning import Beginning
-from mediagate_sandbox.cuts import Cut
-from mediagate_sandbox.problems import bad_request
+from mediagate_sandbox.api_errors import bad_request
+from mediagate_sandbox.json_response import respond_json
+from mediagate_sandbox.reset import SandboxReset
 from mediagate_sandbox.settings import SandboxSettings
+from mediagate_sandbox.stream_cuts import StreamCut
 
 
 class ControlRoutes:
     """Handlers for everything under `/sandbox`."""
 
-    def __init__(self, settings: SandboxSettings, beginning: Beginning) -> None:
+    def __init__(self, settings: SandboxSettings, beginning: SandboxReset) -> None:
         """Keep what the handlers need."""
         self._settings = settings
         self._beginning = beginning
@@ -50,12 +50,12 @@ class ControlRoutes:
             "predictions": predictions,
             "streams": {"cut": self._cuts.order, "cuts_made": self._cuts.made},
         }
-        return json_answer(document)
+        return respond_json(document)
 
     async def reset(self, request: web.Request) -> web.Response:
         """`POST /sandbox/reset`: as it began, but for the bill, which forgets nothing."""
-        self._beginning.restore()
-        return json_answer({})
+        self._beginning.apply()
+        return respond_json({})
 
     async def cut(self, request: web.Request) -> web.Response:
         """`POST /sandbox/streams/cut`: cut streams once they have sent `after_bytes` bytes.
@@ -64,15 +64,15 @@ class ControlRoutes:
         1 and `how` is `abrupt` unless told.
         """
         self._cuts.give(_read_cut(await request.read()))
-        return json_answer({"cut": self._cuts.order})
+        return respond_json({"cut": self._cuts.order})
 
     async def uncut(self, request: web.Request) -> web.Response:
         """`DELETE /sandbox/streams/cut`: cut no more."""
         self._cuts.give(None)
-        return json_answer({"cut": None})
+        return respond_json({"cut": None})
 
 
-def _read_cut(raw: bytes) -> Cut:
+def _read_cut(raw: bytes) -> StreamCut:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -86,7 +86,7 @@ def _read_cut(raw: bytes) -> Cut:
         raise bad_request('times must be a whole number from 1, or "always".')
     if how not in ("abrupt", "clean"):
         raise bad_request('how must be "abrupt" or "clean".')
-    return Cut(body["after_bytes"], None if times == "always" else times, how)
+    return StreamCut(body["after_bytes"], None if times == "always" else times, how)
 
 
 def _whole(value: Any, least: int) -> bool:

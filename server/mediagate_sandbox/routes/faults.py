@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 from aiohttp import web
 
-from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.api_errors import ApiError, InvalidField, bad_request
 from mediagate_sandbox.faults.engine import FaultEngine
-from mediagate_sandbox.faults.reading import FaultPlanError, read_plan
-from mediagate_sandbox.problems import InvalidField, Problem, bad_request
+from mediagate_sandbox.faults.plan_parser import FaultPlanError, parse_plan
+from mediagate_sandbox.json_response import respond_json
 
 
 class FaultRoutes:
@@ -28,7 +28,7 @@ class FaultRoutes:
 
     async def read(self, request: web.Request) -> web.Response:
         """`GET /sandbox/faults`: the seed, the plan with its counts, and what fired, in order."""
-        return json_answer(self._engine.document())
+        return respond_json(self._engine.document())
 
     async def give(self, request: web.Request) -> web.Response:
         """`POST /sandbox/faults`: this plan instead of the last one, whose firings are forgotten.
@@ -37,18 +37,18 @@ class FaultRoutes:
         makes no sense is a 422 that names the field, and changes nothing.
         """
         try:
-            plan = read_plan(orjson.loads(await request.read()))
+            plan = parse_plan(orjson.loads(await request.read()))
         except orjson.JSONDecodeError:
             raise bad_request("The request body is not valid JSON.") from None
         except FaultPlanError as error:
             field = InvalidField("invalid", error.field, error.reason)
-            raise Problem(
+            raise ApiError(
                 422, str(error), title="Invalid fault plan", invalid_fields=[field]
             ) from None
-        self._engine.give(plan)
-        return json_answer(self._engine.document())
+        self._engine.load_plan(plan)
+        return respond_json(self._engine.document())
 
     async def stop(self, request: web.Request) -> web.Response:
         """`DELETE /sandbox/faults`: nothing goes wrong any more; what fired stays readable."""
         self._engine.stop()
-        return json_answer(self._engine.document())
+        return respond_json(self._engine.document())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mediagate_sandbox.files import Files, find_recipe
-from mediagate_sandbox.media import CONTENT_TYPES, Recipe, file_format
-from mediagate_sandbox.parts import part_asked_for
-from mediagate_sandbox.problems import not_found
+from mediagate_sandbox.api_errors import not_found
+from mediagate_sandbox.files import OutputFiles, find_recipe
+from mediagate_sandbox.generators.spec import CONTENT_TYPES, Recipe, file_format
+from mediagate_sandbox.range_responses import requested_range
 from mediagate_sandbox.store import Store
 
 
 class FileRoutes:
     """Handler for `/files/{key}/{name}`."""
 
-    def __init__(self, store: Store, files: Files) -> None:
+    def __init__(self, store: Store, files: OutputFiles) -> None:
         """Keep what the handler needs."""
         self._store = store
         self._files = files
@@ -31,7 +31,7 @@ class FileRoutes:
             "Cache-Control": "public,max-age=3600",
             "Content-Type": CONTENT_TYPES[file_format(recipe)],
         }
-        return part_asked_for(request, content, headers)
+        return requested_range(request, content, headers)
 
     def _find(self, request: web.Request) -> Recipe:
         recipe = find_recipe(self._store, request.match_info["key"], request.match_info["name"])

@@ -7,19 +7,15 @@ from typing import Any
 from aiohttp import web
 from yarl import URL
 
-from mediagate_sandbox.answers import json_answer
-from mediagate_sandbox.door import origin_of
-from mediagate_sandbox.faults.catalogs import as_struck
-from mediagate_sandbox.faults.door import fired
+from mediagate_sandbox.api_errors import not_found
+from mediagate_sandbox.faults.http_faults import record_fault
+from mediagate_sandbox.faults.model_faults import apply_model_faults
+from mediagate_sandbox.json_response import respond_json
+from mediagate_sandbox.middleware.auth import origin_of
+from mediagate_sandbox.model_json import deployment_json, model_json, version_json
 from mediagate_sandbox.models import Catalog, Model
-from mediagate_sandbox.observations import Observations
-from mediagate_sandbox.paging import page_document
-from mediagate_sandbox.problems import not_found
-from mediagate_sandbox.schemas import (
-    deployment_document,
-    model_document,
-    version_document,
-)
+from mediagate_sandbox.paging import page_json
+from mediagate_sandbox.request_log import RequestLog
 from mediagate_sandbox.settings import SandboxSettings
 
 
@@ -27,7 +23,7 @@ class ModelRoutes:
     """Handlers for `/v1/models` and `/v1/deployments`, reading only."""
 
     def __init__(
-        self, settings: SandboxSettings, catalog: Catalog, observations: Observations
+        self, settings: SandboxSettings, catalog: Catalog, observations: RequestLog
     ) -> None:
         """Keep what the handlers need."""
         self._settings = settings
@@ -49,36 +45,39 @@ class ModelRoutes:
 
     async def list(self, request: web.Request) -> web.Response:
         """`GET /v1/models`: all models, page by page."""
-        numbered = [(-at, model) for at, model in enumerate(as_struck(self._catalog, fired()))]
-        page = page_document(
+        numbered = [
+            (-at, model)
+            for at, model in enumerate(apply_model_faults(self._catalog, record_fault()))
+        ]
+        page = page_json(
             numbered,
             lambda entry: entry[0],
             lambda entry: self._document(entry[1]),
             url=URL(origin_of(request, self._settings)).join(request.rel_url),
             size=self._settings.models_per_page,
         )
-        return json_answer(page)
+        return respond_json(page)
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/models/{owner}/{name}`."""
-        return json_answer(self._document(self._find(request)))
+        return respond_json(self._document(self._find(request)))
 
     async def versions(self, request: web.Request) -> web.Response:
         """`GET /v1/models/{owner}/{name}/versions`: every model here has one."""
-        results = [version_document(self._find(request))]
-        return json_answer({"previous": None, "next": None, "results": results})
+        results = [version_json(self._find(request))]
+        return respond_json({"previous": None, "next": None, "results": results})
 
     async def version(self, request: web.Request) -> web.Response:
         """`GET /v1/models/{owner}/{name}/versions/{version}`."""
         model = self._find(request)
         if request.match_info["version"] != model.version:
             raise not_found()
-        return json_answer(version_document(model))
+        return respond_json(version_json(model))
 
     async def examples(self, request: web.Request) -> web.Response:
         """`GET /v1/models/{owner}/{name}/examples`: nobody has made any."""
         self._find(request)
-        return json_answer({"previous": None, "next": None, "results": []})
+        return respond_json({"previous": None, "next": None, "results": []})
 
     async def readme(self, request: web.Request) -> web.Response:
         """`GET /v1/models/{owner}/{name}/readme`: Markdown, as plain text."""
@@ -89,28 +88,28 @@ class ModelRoutes:
         """`GET /v1/deployments/{owner}/{name}`: which model and version it runs."""
         owner, name = request.match_info["owner"], request.match_info["name"]
         slug = self._settings.deployments.get(f"{owner}/{name}")
-        catalog = as_struck(self._catalog, fired())
+        catalog = apply_model_faults(self._catalog, record_fault())
         model = catalog.by_slug(slug) if slug is not None else None
         if model is None:
             raise not_found()
-        return json_answer(deployment_document(owner, name, model))
+        return respond_json(deployment_json(owner, name, model))
 
     async def deployments(self, request: web.Request) -> web.Response:
         """`GET /v1/deployments`: all of them; their models are always there."""
         documents = []
         for place, slug in self._settings.deployments.items():
             owner, _, name = place.partition("/")
-            model = as_struck(self._catalog, fired()).by_slug(slug)
+            model = apply_model_faults(self._catalog, record_fault()).by_slug(slug)
             if model is not None:
-                documents.append(deployment_document(owner, name, model))
-        return json_answer({"previous": None, "next": None, "results": documents})
+                documents.append(deployment_json(owner, name, model))
+        return respond_json({"previous": None, "next": None, "results": documents})
 
     def _find(self, request: web.Request) -> Model:
-        catalog = as_struck(self._catalog, fired())
+        catalog = apply_model_faults(self._catalog, record_fault())
         model = catalog.by_slug(f"{request.match_info['owner']}/{request.match_info['name']}")
         if model is None:
             raise not_found()
         return model
 
     def _document(self, model: Model) -> dict[str, Any]:
-        return model_document(model, self._observations.runs_by_model[model.slug])
+        return model_json(model, self._observations.runs_by_model[model.slug])

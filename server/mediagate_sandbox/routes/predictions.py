@@ -7,28 +7,33 @@ from typing import Any
 from aiohttp import web
 from yarl import URL
 
-from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.api_errors import bad_request, not_found
 from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, in_time
-from mediagate_sandbox.deliveries import Deliveries
-from mediagate_sandbox.documents import prediction_document
-from mediagate_sandbox.door import origin_of
-from mediagate_sandbox.faults.catalogs import as_struck
-from mediagate_sandbox.faults.door import fired
-from mediagate_sandbox.faults.runs import is_mistaken, list_delay, misplanned, price_factor
-from mediagate_sandbox.links import Links
+from mediagate_sandbox.create_requests import CreateRequestParser, Target
+from mediagate_sandbox.faults.http_faults import record_fault
+from mediagate_sandbox.faults.model_faults import apply_model_faults
+from mediagate_sandbox.faults.run_faults import (
+    answers_other_prediction,
+    apply_run_faults,
+    list_delay,
+    price_factor,
+)
+from mediagate_sandbox.input_links import InputLinks
+from mediagate_sandbox.json_response import respond_json
+from mediagate_sandbox.middleware.auth import origin_of
 from mediagate_sandbox.models import Catalog
-from mediagate_sandbox.moments import read_moment
-from mediagate_sandbox.observations import Observations
-from mediagate_sandbox.orders import OrderDesk, Target
-from mediagate_sandbox.paging import page_document
+from mediagate_sandbox.paging import page_json
+from mediagate_sandbox.prediction_json import prediction_json
 from mediagate_sandbox.predictions import Prediction
-from mediagate_sandbox.preferences import Wait, read_prefer
-from mediagate_sandbox.problems import bad_request, not_found
+from mediagate_sandbox.prefer_headers import PreferWait, parse_prefer
+from mediagate_sandbox.query_time import parse_query_time
+from mediagate_sandbox.request_log import RequestLog
 from mediagate_sandbox.runner import Runner
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
-from mediagate_sandbox.subscriptions import Subscription
+from mediagate_sandbox.webhook_delivery import WebhookDeliverer
+from mediagate_sandbox.webhook_subscription import WebhookSubscription
 
 
 class PredictionRoutes:
@@ -39,12 +44,12 @@ class PredictionRoutes:
         settings: SandboxSettings,
         clock: Clock,
         catalog: Catalog,
-        desk: OrderDesk,
+        desk: CreateRequestParser,
         store: Store,
-        links: Links,
+        links: InputLinks,
         runner: Runner,
-        deliveries: Deliveries,
-        observations: Observations,
+        deliveries: WebhookDeliverer,
+        observations: RequestLog,
         bill: Bill,
     ) -> None:
         """Keep what the handlers need."""
@@ -84,20 +89,20 @@ class PredictionRoutes:
         desk = self._desk_for(request)
         return await self._create(request, desk, desk.deployment(_name(request)))
 
-    def _desk_for(self, request: web.Request) -> OrderDesk:
+    def _desk_for(self, request: web.Request) -> CreateRequestParser:
         """The desk, over the catalog as faults let this request see it."""
-        catalog = as_struck(self._catalog, fired())
-        return self._desk if catalog is self._catalog else self._desk.seeing(catalog)
+        catalog = apply_model_faults(self._catalog, record_fault())
+        return self._desk if catalog is self._catalog else self._desk.with_log(catalog)
 
     async def _create(
-        self, request: web.Request, desk: OrderDesk, target: Target | None
+        self, request: web.Request, desk: CreateRequestParser, target: Target | None
     ) -> web.Response:
         raw = await request.read()
         now = self._clock.now()
-        order = desk.take(raw, target, request.headers.get("Cancel-After"), now)
-        order = self._links.followed(order, origin_of(request, self._settings))
-        firings = fired()
-        prediction = Prediction(self._store.next_number(), misplanned(order, firings), now)
+        order = desk.parse(raw, target, request.headers.get("Cancel-After"), now)
+        order = self._links.resolve(order, origin_of(request, self._settings))
+        firings = record_fault()
+        prediction = Prediction(self._store.next_number(), apply_run_faults(order, firings), now)
         prediction.listed_at = now + list_delay(firings)
         for each in firings:
             each.prediction = prediction.id
@@ -106,29 +111,29 @@ class PredictionRoutes:
         self._bill.open(prediction, price_factor(firings))
         self._subscribe(prediction, origin_of(request, self._settings))
         self._runner.start(prediction)
-        wait = read_prefer(request.headers.get("Prefer"))
+        wait = parse_prefer(request.headers.get("Prefer"))
         if wait is None:
-            return json_answer(self._created(request, prediction), status=201)
+            return respond_json(self._created(request, prediction), status=201)
         return await self._answer_when_done(request, prediction, wait)
 
     def _subscribe(self, prediction: Prediction, origin: str) -> None:
         """Webhooks show URLs under the origin that the creating caller used."""
         if prediction.order.webhook is not None:
-            Subscription(
+            WebhookSubscription(
                 prediction,
                 prediction.order.webhook,
-                lambda shown: prediction_document(shown, origin),
+                lambda shown: prediction_json(shown, origin),
                 self._deliveries,
                 self._clock,
                 self._settings.webhook_interval,
             )
 
     async def _answer_when_done(
-        self, request: web.Request, prediction: Prediction, wait: Wait
+        self, request: web.Request, prediction: Prediction, wait: PreferWait
     ) -> web.Response:
         """Hold the answer back until all output is there, or time is up."""
         in_full = await in_time(self._clock, wait.seconds, prediction.wait_for_output())
-        return json_answer(
+        return respond_json(
             self._created(request, prediction),
             status=201 if in_full else self._settings.late_answer_status,
             headers={"Preference-Applied": wait.applied},
@@ -137,13 +142,13 @@ class PredictionRoutes:
     def _created(self, request: web.Request, prediction: Prediction) -> dict[str, Any]:
         """What a create answers: the prediction, unless a fault mistakes it for another."""
         origin = origin_of(request, self._settings)
-        document = prediction_document(prediction, origin, handed_over=True)
-        if is_mistaken(fired()):
+        document = prediction_json(prediction, origin, handed_over=True)
+        if answers_other_prediction(record_fault()):
             last = next(
                 (e for e in self._store.newest_first() if e.number < prediction.number), None
             )
             if last is not None:
-                other = prediction_document(last, origin)
+                other = prediction_json(last, origin)
                 document |= {name: other[name] for name in ("id", "urls")}
         return document
 
@@ -151,7 +156,7 @@ class PredictionRoutes:
         """`GET /v1/predictions/{id}`: the prediction as it stands."""
         prediction = self._find(request)
         self._observations.gets[prediction.id] += 1
-        return json_answer(prediction_document(prediction, origin_of(request, self._settings)))
+        return respond_json(prediction_json(prediction, origin_of(request, self._settings)))
 
     async def list(self, request: web.Request) -> web.Response:
         """`GET /v1/predictions`: newest first; nothing here was ever made on a web site."""
@@ -160,8 +165,8 @@ class PredictionRoutes:
         if query.get("source") not in (None, "web"):
             raise bad_request("source must be web if it is given")
         after, before = (
-            read_moment(query.get("created_after")),
-            read_moment(query.get("created_before")),
+            parse_query_time(query.get("created_after")),
+            parse_query_time(query.get("created_before")),
         )
         found = [
             each
@@ -171,21 +176,21 @@ class PredictionRoutes:
             and (after is None or each.created_at >= after)
             and (before is None or each.created_at < before)
         ]
-        page = page_document(
+        page = page_json(
             found,
             lambda each: each.number,
-            lambda each: prediction_document(each, origin),
+            lambda each: prediction_json(each, origin),
             url=URL(origin).join(request.rel_url),
             size=self._settings.predictions_per_page,
         )
-        return json_answer(page)
+        return respond_json(page)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """`POST /v1/predictions/{id}/cancel`: at once; one that has ended stays as it is."""
         prediction = self._find(request)
         self._observations.cancel(prediction, self._clock.now())
         self._runner.cancel(prediction)
-        return json_answer(prediction_document(prediction, origin_of(request, self._settings)))
+        return respond_json(prediction_json(prediction, origin_of(request, self._settings)))
 
     def _find(self, request: web.Request) -> Prediction:
         prediction = self._store.by_id(request.match_info["id"])

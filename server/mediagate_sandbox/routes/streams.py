@@ -10,14 +10,14 @@ from datetime import timedelta
 
 from aiohttp import web
 
+from mediagate_sandbox.api_errors import not_found
 from mediagate_sandbox.clock import Clock
-from mediagate_sandbox.cuts import Cut, StreamCuts
 from mediagate_sandbox.faults.actions import CutStream, Garbage
-from mediagate_sandbox.faults.door import fired, noise
-from mediagate_sandbox.observations import Observations
-from mediagate_sandbox.problems import not_found
+from mediagate_sandbox.faults.http_faults import random_bytes, record_fault
+from mediagate_sandbox.request_log import RequestLog
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
+from mediagate_sandbox.stream_cuts import StreamCut, StreamCuts
 from mediagate_sandbox.streams import DONE, OPENING, StreamLog
 
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
@@ -32,7 +32,7 @@ class StreamRoutes:
         clock: Clock,
         store: Store,
         cuts: StreamCuts,
-        observations: Observations,
+        observations: RequestLog,
     ) -> None:
         """Keep what the handler needs."""
         self._retention = timedelta(seconds=settings.stream_retention)
@@ -83,15 +83,15 @@ class _Reader:
         self._request = request
         self._response = response
         self._cuts = cuts
-        self._own_cut: Cut | None = None
+        self._own_cut: StreamCut | None = None
         self._noise: list[tuple[int, bytes]] = []
         self._sent = 0
-        for firing in fired():
+        for firing in record_fault():
             match firing.fault.action:
                 case CutStream(after_bytes=count, how=how):
-                    self._own_cut = Cut(count, how=how)
+                    self._own_cut = StreamCut(count, how=how)
                 case Garbage(after_bytes=count) as action:
-                    self._noise.append((count, noise(firing, action)))
+                    self._noise.append((count, random_bytes(firing, action)))
 
     async def send(self, event: bytes) -> bool:
         """Write one event, and noise before it if it is due. False if the stream was cut."""

@@ -15,15 +15,15 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.api_errors import ApiError, InvalidField, bad_request, invalid_input
 from mediagate_sandbox.clock import Clock
-from mediagate_sandbox.documents import timestamp
-from mediagate_sandbox.door import origin_of
-from mediagate_sandbox.paging import page_document
-from mediagate_sandbox.parts import StoredFile
-from mediagate_sandbox.problems import InvalidField, Problem, bad_request, invalid_input
+from mediagate_sandbox.json_response import respond_json
+from mediagate_sandbox.middleware.auth import origin_of
+from mediagate_sandbox.paging import page_json
+from mediagate_sandbox.prediction_json import timestamp
+from mediagate_sandbox.range_responses import StoredFile
 from mediagate_sandbox.settings import SandboxSettings
-from mediagate_sandbox.uploads import OWNER, FileTooLargeError, Incoming, Upload, Uploads
+from mediagate_sandbox.uploads import OWNER, FileTooLargeError, IncomingUpload, Upload, Uploads
 
 _LONGEST_NAME = 255
 _LONGEST_FIELD = 64 * 1024
@@ -83,27 +83,27 @@ class UploadRoutes:
             try:
                 form = await _receive(request, incoming)
             except FileTooLargeError:
-                raise Problem(413, "Files must be less than 100MB in size") from None
+                raise ApiError(413, "Files must be less than 100MB in size") from None
             except _BROKEN:
                 raise bad_request("The request body is not valid multipart/form-data.") from None
             name, kind, metadata = _checked(form)
             upload = await self._uploads.keep(incoming, name, kind, metadata)
-        return json_answer(self._document(request, upload), status=201)
+        return respond_json(self._document(request, upload), status=201)
 
     async def list(self, request: web.Request) -> web.Response:
         """`GET /v1/files`: newest first."""
-        page = page_document(
+        page = page_json(
             self._uploads.newest_first(),
             lambda each: each.number,
             lambda each: self._document(request, each),
             url=URL(origin_of(request, self._settings)).join(request.rel_url),
             size=self._settings.files_per_page,
         )
-        return json_answer(page)
+        return respond_json(page)
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/files/{id}`."""
-        return json_answer(self._document(request, self._find(request)))
+        return respond_json(self._document(request, self._find(request)))
 
     async def delete(self, request: web.Request) -> web.Response:
         """`DELETE /v1/files/{id}`: 204, and 404 ever after."""
@@ -142,7 +142,7 @@ class UploadRoutes:
             "signature": self._uploads.signature(upload.id, OWNER, expiry),
         }
         place = URL(f"{origin_of(request, self._settings)}/v1/files/{upload.id}/download")
-        return json_answer({"url": str(place.with_query(query))})
+        return respond_json({"url": str(place.with_query(query))})
 
     def _find(self, request: web.Request) -> Upload:
         upload = self._uploads.find(request.match_info["id"])
@@ -167,11 +167,11 @@ class UploadRoutes:
         }
 
 
-def _file_not_found() -> Problem:
-    return Problem(404, "File not found")
+def _file_not_found() -> ApiError:
+    return ApiError(404, "File not found")
 
 
-async def _receive(request: web.Request, incoming: Incoming) -> _Form:
+async def _receive(request: web.Request, incoming: IncomingUpload) -> _Form:
     """Write the content to disk and collect the rest. Raises ValueError for a broken body."""
     form = _Form()
     reader = await request.multipart()

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from mediagate_sandbox.answers import json_answer
+from mediagate_sandbox.api_errors import bad_request
 from mediagate_sandbox.clock import Clock
-from mediagate_sandbox.problems import bad_request
-from mediagate_sandbox.signing import Signer, new_secret
+from mediagate_sandbox.json_response import respond_json
+from mediagate_sandbox.webhook_signing import WebhookSigner, new_secret
 
 _LONGEST_OVERLAP = 86_400
 
@@ -18,7 +18,7 @@ _LONGEST_OVERLAP = 86_400
 class WebhookRoutes:
     """Handlers for `/v1/webhooks/default/secret` and `/sandbox/webhooks/secret`."""
 
-    def __init__(self, clock: Clock, signer: Signer) -> None:
+    def __init__(self, clock: Clock, signer: WebhookSigner) -> None:
         """Keep what the handlers need."""
         self._clock = clock
         self._signer = signer
@@ -33,7 +33,7 @@ class WebhookRoutes:
 
     async def secret(self, request: web.Request) -> web.Response:
         """`GET /v1/webhooks/default/secret`: the secret in force."""
-        return json_answer({"key": self._signer.secret})
+        return respond_json({"key": self._signer.secret})
 
     async def rotate(self, request: web.Request) -> web.Response:
         """`POST /sandbox/webhooks/secret`: sign with another secret from now on.

@@ -9,30 +9,36 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from mediagate_server.catalog import chains, hardware, tiers
-from mediagate_server.catalog.assuming import assume
-from mediagate_server.catalog.chains import Candidates
-from mediagate_server.catalog.estimate import Run, UnpricedInput, foresee
-from mediagate_server.catalog.forms import shape_of, wanted_form
-from mediagate_server.catalog.model import Model, ModelKind, ModelStatus
-from mediagate_server.catalog.model_file import ModelFileError, shipped
-from mediagate_server.catalog.nearest_names import nearest_names
-from mediagate_server.catalog.own_inputs import PATH
-from mediagate_server.catalog.plan import OutputShape, Plan, Substitution
-from mediagate_server.catalog.prices import Estimate
+from mediagate_server.catalog.models.model import Model, ModelKind, ModelStatus
+from mediagate_server.catalog.models.model_file import ModelFileError, load_shipped_models
+from mediagate_server.catalog.models.nearest_names import nearest_names
+from mediagate_server.catalog.models.output_shape import OutputShape
+from mediagate_server.catalog.planning import fallback, model_choice
+from mediagate_server.catalog.planning.fallback import FallbackChain
+from mediagate_server.catalog.planning.model_parameters import MODEL_PARAMETERS_PATH
+from mediagate_server.catalog.planning.plan import Plan, Substitution
+from mediagate_server.catalog.planning.response_format import format_shape, requested_format
+from mediagate_server.catalog.planning.translation import DrawSeed, translate_request
+from mediagate_server.catalog.pricing import derived_prices
+from mediagate_server.catalog.pricing.cost_estimate import (
+    EstimatedRun,
+    UnpricedInput,
+    check_cost_limit,
+    estimate_cost,
+)
+from mediagate_server.catalog.pricing.derived_prices import assumed_price
 from mediagate_server.catalog.request import Fallback, FallbackMode, Modality, ModelRequest
-from mediagate_server.catalog.translation import DrawSeed, translate
 from mediagate_server.errors import (
     InvalidRequest,
     MaxCostExceeded,
     MediagateError,
     ModelNotFound,
     ModelRetired,
-    NotBuilt,
+    NotImplementedYet,
     PriceUnknown,
-    did_you_mean,
+    suggestion_text,
 )
-from mediagate_server.replacing import replace
+from mediagate_server.structs import replace
 
 DEFAULTS: Mapping[Modality, str] = MappingProxyType(
     {
@@ -44,7 +50,6 @@ DEFAULTS: Mapping[Modality, str] = MappingProxyType(
     }
 )
 """The model of each modality where neither the request nor the operator names one."""
-
 _MEDIA_TYPES = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -122,7 +127,7 @@ class Catalog:
     ) -> "Catalog":
         """The catalog that comes with the server, with or without prices that are assumed."""
         return cls(
-            shipped(assumed=assumed),
+            load_shipped_models(assumed=assumed),
             defaults={**DEFAULTS, **defaults},
             draw_seed=draw_seed,
             optimises=optimises,
@@ -176,9 +181,9 @@ class Catalog:
         """Decide the run: of the model that was named, of the default, or of one chosen.
 
         Raises what `find` and `translate` raise; ModelRetired where the model is gone and none may
-        stand in for it; NoModelFits where one was to be chosen; and, where the request sets
+        stand in for it; NoMatchingModel where one was to be chosen; and, where the request sets
         `max_cost_nanos`, PriceUnknown and MaxCostExceeded. A form that is wanted has been checked
-        before: see schema_checks.
+        before: see schema_validation.
         """
         if request.model:
             return self._named_plan(request)
@@ -189,7 +194,7 @@ class Catalog:
             raise InvalidRequest.of("options.model", words)
         if not self._optimises and self._default_quality(request) == request.quality:
             return self._default_plan(request)
-        return tiers.choose(self._models, request, self._plan_of)
+        return model_choice.choose_model(self._models, request, self._plan_of)
 
     def _default_plan(self, request: ModelRequest) -> Plan:
         """The default model's plan; where it cannot do what was asked, that of the cheapest of its
@@ -200,7 +205,7 @@ class Catalog:
         """
         default = self.find(request.modality, "")
         try:
-            tiers.check_kind(default, request)
+            model_choice.check_audio_kind(default, request)
             return self._named_plan(request)
         except MediagateError as error:
             about_cost = isinstance(error, MaxCostExceeded | PriceUnknown)
@@ -208,9 +213,9 @@ class Catalog:
                 raise
             choosing = replace(request, quality=default.quality.value)
             as_safe = (each for each in self._models if each.safety.rank >= default.safety.rank)
-            return tiers.choose_instead(as_safe, choosing, self._plan_of, error)
+            return model_choice.choose_substitute(as_safe, choosing, self._plan_of, error)
 
-    def candidates(self, request: ModelRequest) -> Candidates:
+    def candidates(self, request: ModelRequest) -> FallbackChain:
         """The plan of `plan`, and behind it those of the models that take over where it fails.
 
         Raises what `plan` raises, and InvalidRequest where the request lists a model that is none.
@@ -218,8 +223,10 @@ class Catalog:
         first = self.plan(request)
         head = self.find(request.modality, first.slug)
         links = self._links(request, head)
-        each = chains.for_each_run(request, first.runs)
-        return chains.candidates(first, head, links, each, lambda _, link: self._named_plan(link))
+        each = fallback.share_cost_limit(request, first.runs)
+        return fallback.build_fallback_chain(
+            first, head, links, each, lambda _, link: self._named_plan(link)
+        )
 
     def _default_quality(self, request: ModelRequest) -> str:
         """The quality of the modality's default model."""
@@ -244,7 +251,7 @@ class Catalog:
     def _listed(self, modality: Modality, name: str, path: str) -> Model:
         model = self.named(name)
         if model is None or model.modality is not modality:
-            words = did_you_mean(self.nearest(name, modality))
+            words = suggestion_text(self.nearest(name, modality))
             raise InvalidRequest.of(path, f"no {modality.value} model of this name{words}")
         return model
 
@@ -254,19 +261,21 @@ class Catalog:
         return replace(plan, substitution=substitution) if substitution else plan
 
     def _plan_of(self, model: Model, request: ModelRequest) -> Plan:
-        form = wanted_form(request.parameters)
-        made = translate(
+        form = requested_format(request.parameters)
+        made = translate_request(
             model, request, self._draw_seed, allow_weaker_safety=self.allow_weaker_safety
         )
-        run = Run(made.input, model.inputs, model.max_run)
+        run = EstimatedRun(made.input, model.inputs, model.max_run)
         try:
-            foreseen = foresee(model.price, model.expects, run, made.output_count)
+            foreseen = estimate_cost(model.price, model.expects, run, made.output_count)
         except UnpricedInput as error:
             raise InvalidRequest.of(_field_of(model, request, error.name), error.words) from None
-        price, estimate = assume(*foreseen, self.assume_unknown)
+        price, estimate = assumed_price(*foreseen, self.assume_unknown)
         if made.runs > 1 and not self._fans_out:
-            raise NotBuilt(f"count above what one run of {model.slug} makes", field_path="count")
-        check_cost(model.slug, estimate.times(made.runs), request.max_cost_nanos)
+            raise NotImplementedYet(
+                f"count above what one run of {model.slug} makes", field_path="count"
+            )
+        check_cost_limit(model.slug, estimate.times(made.runs), request.max_cost_nanos)
         seed_input, largest_seed = _seeding(model)
         return Plan(
             modality=model.modality,
@@ -277,7 +286,7 @@ class Catalog:
             report=made.report,
             seed=made.seed,
             streams=model.streams and form is None,
-            output=shape_of(form) if form else _output(model, run),
+            output=format_shape(form) if form else _output(model, run),
             output_count=made.output_count,
             price=price,
             estimate=estimate,
@@ -337,7 +346,7 @@ class Catalog:
 def _priced_as_it_is_billed(model: Model) -> Model:
     if not model.bills_idle_time:
         return model
-    price = hardware.for_machine_of_its_own(model.price)
+    price = derived_prices.dedicated_price(model.price)
     return model if price is model.price else replace(model, price=price)
 
 
@@ -364,29 +373,12 @@ def _seeding(model: Model) -> tuple[str, int | None]:
 def _field_of(model: Model, request: ModelRequest, name: str) -> str:
     """Where a request has what is sent as the input of this name."""
     if name in request.model_parameters:
-        return f"{PATH}.{name}"
+        return f"{MODEL_PARAMETERS_PATH}.{name}"
     fields = (field for field, rule in model.map.items() if name in rule.targets)
     return next((field for field in fields if field in request.parameters), "options.model")
 
 
-def check_cost(slug: str, estimate: Estimate, most: int | None) -> None:
-    """Raises PriceUnknown or MaxCostExceeded where a call may not be made for `most`."""
-    if most is None:
-        return
-    if estimate.maximum is None:
-        raise PriceUnknown(f"what {slug} may cost is not known", metadata={"model": slug})
-    if estimate.maximum > most:
-        raise MaxCostExceeded(
-            f"a call of {slug} may cost more than max_cost_usd_nanos",
-            metadata={
-                "model": slug,
-                "maximum_usd_nanos": str(estimate.maximum),
-                "max_cost_usd_nanos": str(most),
-            },
-        )
-
-
-def _output(model: Model, run: Run) -> OutputShape:
+def _output(model: Model, run: EstimatedRun) -> OutputShape:
     """The output's shape, with the media type of the file format that will be sent."""
     shape = model.output
     if not model.output_format:

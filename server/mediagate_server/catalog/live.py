@@ -5,18 +5,18 @@ from functools import cache
 from pathlib import Path
 
 from mediagate_server.catalog.catalog import DEFAULTS, Catalog
-from mediagate_server.catalog.model_file import ModelFileError, Shelf
+from mediagate_server.catalog.models.model_file import ModelFileError, ModelFiles
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import ConfigError, Configuration, Settings
 
 
 @cache
-def _shipped() -> Shelf:
+def _shipped() -> ModelFiles:
     """Read once: what comes with the server does not change while it runs."""
-    return Shelf.shipped()
+    return ModelFiles.shipped()
 
 
-def catalog_of(settings: Settings, *, assumed: bool | None = None) -> Catalog:
+def build_catalog(settings: Settings, *, assumed: bool | None = None) -> Catalog:
     """The catalog under these settings.
 
     `assumed`: whether prices that it comes with may be assumed ones; None: as the settings say.
@@ -58,9 +58,9 @@ class LiveCatalog:
 
     def current(self) -> Catalog:
         """The catalog in force."""
-        return self.allowing(assumed=self._configuration.current.allow_assumed_prices)
+        return self.for_assumed_prices(assumed=self._configuration.current.allow_assumed_prices)
 
-    def allowing(self, *, assumed: bool) -> Catalog:
+    def for_assumed_prices(self, *, assumed: bool) -> Catalog:
         """The catalog in force for whom it may or may not hold prices that are assumed."""
         settings = self._configuration.current
         if self._current is None or self._current[0] is not settings:
@@ -73,7 +73,7 @@ class LiveCatalog:
 
     def _make(self, settings: Settings) -> None:
         """Read the files anew: they may have changed though no setting did."""
-        made = {assumed: catalog_of(settings, assumed=assumed) for assumed in (True, False)}
+        made = {assumed: build_catalog(settings, assumed=assumed) for assumed in (True, False)}
         self._made = (settings, made)
 
 

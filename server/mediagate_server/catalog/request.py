@@ -90,7 +90,7 @@ class ResponseFormat(Struct, frozen=True):
     schema: Mapping[str, Any]
 
 
-class Tools(Struct, frozen=True):
+class ToolNames(Struct, frozen=True):
     """Tools that a model may ask for, by name; or, of tool_choice, the word for how freely."""
 
     words: tuple[str, ...]
@@ -111,7 +111,7 @@ Value = (
     | Size
     | MediaInput
     | ResponseFormat
-    | Tools
+    | ToolNames
     | tuple[str, ...]
     | tuple[MediaInput, ...]
     | tuple[Message, ...]

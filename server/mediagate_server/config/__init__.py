@@ -1,12 +1,11 @@
 """What can be set, where it comes from, and what is wrong with it, by line."""
 
 from mediagate_server.config.address import is_loopback
-from mediagate_server.config.live import Configuration
+from mediagate_server.config.file import ConfigError
 from mediagate_server.config.loading import load_settings
-from mediagate_server.config.problem import ConfigError
+from mediagate_server.config.reload import Configuration, FileWatch
 from mediagate_server.config.settings import REPLICATE_API, Settings, UpstreamChoice
 from mediagate_server.config.tenants import Budget, Tenant
-from mediagate_server.config.watch import FileWatch
 
 __all__ = [
     "REPLICATE_API",

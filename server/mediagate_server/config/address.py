@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from mediagate_server.config.names import variable_of
+from mediagate_server.config.setting_names import environment_variable
 
 _HOST: Final = re.compile(r"\[(?P<six>[0-9a-fA-F:.]+(%\w+)?)\]|(?P<name>[\w.*-]+)", re.ASCII)
 _BUCKET: Final = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9/._-]*))?")
@@ -52,15 +52,17 @@ def split_bucket_url(url: str) -> tuple[str, str]:
     return found[1], (found[2] or "").strip("/")
 
 
-class CannotListen(OSError):
+class ListenError(OSError):
     """An address is taken, or is not ours to listen on."""
 
 
 @contextmanager
-def listening(setting: str, address: str) -> Iterator[None]:
-    """Say of an OSError which address it is about, and how to set another. Raises CannotListen."""
+def explain_listen_error(setting: str, address: str) -> Iterator[None]:
+    """Say of an OSError which address it is about, and how to set another. Raises ListenError."""
     try:
         yield
     except OSError as error:
         why = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise CannotListen(f"{address}: {why}; {variable_of(setting)} sets another") from error
+        raise ListenError(
+            f"{address}: {why}; {environment_variable(setting)} sets another"
+        ) from error

@@ -1,13 +1,38 @@
-"""The configuration file as text: read, parsed, and searched for the line of a key."""
+"""The configuration file as text: read, parsed, and searched for the line of a key.
+
+What is wrong with a configuration, in words for people. Never a value: it may be a secret.
+"""
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mediagate_server.config.problem import Problem, error_of
+from mediagate_server.errors import MediagateError
+
+
+class ConfigError(MediagateError):
+    """A setting is wrong. The text is for people and names the file, the line and the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """One thing that is wrong. `where`: a file and line, or the environment; `name`: of a key."""
+
+    where: str
+    name: str
+    words: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.name, self.words) if part)
+
+
+def config_error(problems: Sequence[ConfigProblem]) -> ConfigError:
+    """All of them in one error, a line each."""
+    return ConfigError("\n".join(str(problem) for problem in problems))
+
 
 _PLACE: Final = re.compile(r"(?P<words>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)")
 
@@ -28,21 +53,23 @@ class ConfigFile:
             text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
         except OSError as error:
             words = f"cannot be read: {error.strerror}"
-            raise error_of([Problem(str(path), "", words)]) from None
+            raise config_error([ConfigProblem(str(path), "", words)]) from None
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            raise error_of([Problem(f"{path}, line {line}", "", "is not UTF-8")]) from None
+            raise config_error(
+                [ConfigProblem(f"{path}, line {line}", "", "is not UTF-8")]
+            ) from None
         try:
             return cls(path, text, tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
-            raise error_of([_syntax_problem(path, text, str(error))]) from None
+            raise config_error([_syntax_problem(path, text, str(error))]) from None
 
-    def where(self, *keys: str) -> str:
+    def location(self, *keys: str) -> str:
         """File and line of a key, for people."""
-        return f"{self.path}, line {line_of(self.text, *keys)}"
+        return f"{self.path}, line {find_line(self.text, *keys)}"
 
 
-def line_of(text: str, *keys: str) -> int:
+def find_line(text: str, *keys: str) -> int:
     """The line, from 1, on which a key of a document is set. The document must have it.
 
     Found by parsing ever longer parts: the first that has the key ends with its value, which may
@@ -75,11 +102,11 @@ def _has(document: Any, keys: tuple[str, ...]) -> bool:
     return True
 
 
-def _syntax_problem(path: Path, text: str, message: str) -> Problem:
+def _syntax_problem(path: Path, text: str, message: str) -> ConfigProblem:
     """The parser's finding with its line. Its words name no values, only what it expected."""
     found = _PLACE.fullmatch(message)
     if found is None:
         last = text.rstrip("\n").count("\n") + 1
-        return Problem(f"{path}, line {last}", "", "ends in the middle of something")
+        return ConfigProblem(f"{path}, line {last}", "", "ends in the middle of something")
     words = f"is not TOML: {found['words'].lower()} (column {found['column']})"
-    return Problem(f"{path}, line {found['line']}", "", words)
+    return ConfigProblem(f"{path}, line {found['line']}", "", words)

@@ -2,29 +2,90 @@
 
 Environment (`MEDIAGATE_*`, `REPLICATE_API_TOKEN`) beats the TOML file that `MEDIAGATE_CONFIG`
 names, which beats the defaults. An empty variable counts as not set.
+
+Variables that look like settings and are none: most likely somebody mistyped one.
 """
 
+import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from mediagate_server.config.file import ConfigFile
-from mediagate_server.config.names import (
+from mediagate_server.config.file import ConfigFile, ConfigProblem, config_error
+from mediagate_server.config.setting_names import (
     FILE_ONLY,
-    LISTS,
-    PATHS,
-    SECRETS,
+    LIST_SETTINGS,
+    PATH_SETTINGS,
+    SECRET_SETTINGS,
     SECTIONS,
-    variable_of,
+    UNIMPLEMENTED,
+    environment_variable,
 )
-from mediagate_server.config.problem import Problem, error_of
 from mediagate_server.config.settings import Settings
-from mediagate_server.config.strays import strays
 from mediagate_server.config.tenant_tables import SECTION as TENANTS
 from mediagate_server.config.tenant_tables import TenantTables
+
+_PREFIX: Final = "MEDIAGATE_"
+_OTHERS: Final = frozenset(
+    {
+        "MEDIAGATE_CONFIG",
+        "MEDIAGATE_API_KEY",
+        "MEDIAGATE_TARGET",
+        "MEDIAGATE_FAILPOINT",
+        "MEDIAGATE_REQUIRE_ALL",
+    }
+)
+"""What other parts of this project read: the clients, the command line, the tests."""
+_WITHOUT_PREFIX: Final = frozenset(name.upper() for name in UNIMPLEMENTED)
+"""What others read by these names, so that it is no error here; nor is it silent."""
+_OF_TESTS: Final = "MEDIAGATE_TEST_"
+_ALIKE: Final = 0.75
+
+
+def find_unknown_variables(
+    environ: Mapping[str, str], document: Mapping[str, Any] | None = None
+) -> list[str]:
+    """A line for each variable that nobody reads, with the name that it may stand for.
+
+    `document` is the configuration file: what it refers to as `env:NAME` is read. Values are
+    never shown.
+    """
+    settings = {
+        environment_variable(setting) for setting in Settings.model_fields.keys() - FILE_ONLY
+    }
+    known = settings | _OTHERS
+    read = known | set(_referred(document or {}))
+    return [
+        _line(name, known)
+        for name in sorted(environ)
+        if (name.upper().startswith(_PREFIX) or name in _WITHOUT_PREFIX)
+        and name not in read
+        and not name.startswith(_OF_TESTS)
+    ]
+
+
+def _line(name: str, known: set[str]) -> str:
+    if name in _WITHOUT_PREFIX:
+        return f"the variable {name} has no effect: what it asks for is not built yet"
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)
+    meant = f"; is {near[0]} meant?" if near else ""
+    return f"the variable {name} is not a setting and has no effect{meant}"
+
+
+def _referred(value: Any) -> Iterator[str]:
+    """Names of all variables that the file points to."""
+    if isinstance(value, str) and value.startswith("env:"):
+        yield value.removeprefix("env:")
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _referred(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _referred(each)
+
 
 _REFERENCES: Final = ("env:", "file:")
 
@@ -49,7 +110,7 @@ def load_settings(
         loading.take_file(file)
     loading.take_environment()
     if warn is not None:
-        for line in strays(environ, file.document if file else None):
+        for line in find_unknown_variables(environ, file.document if file else None):
             warn(line)
     return loading.settings()
 
@@ -62,7 +123,7 @@ class _Loading:
         self._file: ConfigFile | None = None
         self._values: dict[str, Any] = {}
         self._keys: dict[str, tuple[str, str]] = {}
-        self._problems: list[Problem] = []
+        self._problems: list[ConfigProblem] = []
 
     def take_file(self, file: ConfigFile) -> None:
         """Every key of every section; what is not known is a problem."""
@@ -77,7 +138,7 @@ class _Loading:
             if known is None or not isinstance(content, dict):
                 there_are = ", ".join(f"[{name}]" for name in (*SECTIONS, f"{TENANTS}.NAME"))
                 words = f"is not a section; there are {there_are}"
-                self._problems.append(Problem(file.where(section), section, words))
+                self._problems.append(ConfigProblem(file.location(section), section, words))
                 continue
             for key, value in content.items():
                 if key in known:
@@ -86,12 +147,12 @@ class _Loading:
                 else:
                     words = f"is not a setting; there are {', '.join(known)}"
                     name = f"{section}.{key}"
-                    self._problems.append(Problem(file.where(section, key), name, words))
+                    self._problems.append(ConfigProblem(file.location(section, key), name, words))
 
     def take_environment(self) -> None:
         """Every setting's own variable."""
         for setting in Settings.model_fields.keys() - FILE_ONLY:
-            value = self._environ.get(variable_of(setting), "")
+            value = self._environ.get(environment_variable(setting), "")
             if value:
                 self._keys.pop(setting, None)
                 self._take(setting, value)
@@ -107,21 +168,21 @@ class _Loading:
                 words = problem["msg"].removeprefix("Value error, ")
                 self._problems.append(self._problem(name, words))
         if settings is None or self._problems:
-            raise error_of(self._problems)
+            raise config_error(self._problems)
         return settings
 
     def _take(self, setting: str, value: Any) -> None:
-        if setting in PATHS:
+        if setting in PATH_SETTINGS:
             several = value if isinstance(value, list) else str(value).split(",")
             value = [self._folder(setting) / str(one).strip() for one in several]
-        elif setting in LISTS:
+        elif setting in LIST_SETTINGS:
             several = value if isinstance(value, list) else str(value).split(",")
-            if setting not in SECRETS:
+            if setting not in SECRET_SETTINGS:
                 self._values[setting] = [str(one).strip() for one in several]
                 return
             found = [self._secret(setting, str(one).strip()) for one in several]
             value = None if None in found else found
-        elif setting in SECRETS:
+        elif setting in SECRET_SETTINGS:
             value = self._secret(setting, value)
         if value is None:
             self._values.pop(setting, None)
@@ -158,13 +219,13 @@ class _Loading:
             return self._file.path.parent
         return Path()
 
-    def _problem(self, setting: str, words: str) -> Problem:
+    def _problem(self, setting: str, words: str) -> ConfigProblem:
         if self._file is not None and setting in self._keys:
             keys = self._keys[setting]
-            return Problem(self._file.where(*keys), ".".join(keys), words)
+            return ConfigProblem(self._file.location(*keys), ".".join(keys), words)
         if setting not in Settings.model_fields:
-            return Problem("", setting, words)
-        return Problem("environment", variable_of(setting), words)
+            return ConfigProblem("", setting, words)
+        return ConfigProblem("environment", environment_variable(setting), words)
 
 
 def _first_line(path: Path) -> tuple[str | None, str]:

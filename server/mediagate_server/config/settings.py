@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mediagate_server.config.address import is_loopback, split_address, split_bucket_url
-from mediagate_server.config.problem import ConfigError
+from mediagate_server.config.file import ConfigError
 from mediagate_server.config.tenants import AssumedUsd, StoreInputs, Tenant
-from mediagate_server.internet import Reach
+from mediagate_server.network.egress_policy import EgressPolicy
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
 REPLICATE_API: Final = "https://api.replicate.com/v1"
@@ -97,7 +97,7 @@ PerMinute = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
 RunTimeout = Annotated[float, Field(ge=5, le=86_400)]
 WireTimeout = Annotated[float, Field(gt=0, le=600)]
-Retention = Annotated[float, Field(ge=0, le=315_360_000)]
+RetentionSeconds = Annotated[float, Field(ge=0, le=315_360_000)]
 FileBytes = Annotated[int, Field(ge=1)]
 
 
@@ -209,10 +209,10 @@ class Settings(BaseModel):
     """How long an upload is kept."""
     store_inputs: StoreInputs = "none"
     """How much of a request is stored to be shown again, where its tenant says nothing else."""
-    inputs_life: Retention = 30 * 86_400.0
+    inputs_life: RetentionSeconds = 30 * 86_400.0
     """How long stored requests are kept; 0: for ever. So for the next two."""
-    text_life: Retention = 30 * 86_400.0
-    media_life: Retention = 30 * 86_400.0
+    text_life: RetentionSeconds = 30 * 86_400.0
+    media_life: RetentionSeconds = 30 * 86_400.0
     link_life: float = Field(default=3_600.0, ge=60, le=604_800)
     """How long a link to a kept output works; S3 signs none for longer than a week."""
     storage_url: BucketUrl = ""
@@ -262,11 +262,11 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _tells_where_it_may(self) -> Self:
-        reach = Reach(self.webhook_networks)
+        reach = EgressPolicy(self.webhook_networks)
         for tenant in self.tenants:
             parts = urlsplit(tenant.webhook_url)
             plainly = parts.scheme != "https"
-            if parts.hostname and not reach.may_name(parts.hostname, plainly=plainly):
+            if parts.hostname and not reach.allows_host(parts.hostname, plainly=plainly):
                 raise ValueError(
                     f"tenants.{tenant.id}.webhook_url leads where webhook_networks lets nothing in"
                 )

@@ -6,9 +6,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from mediagate_server.config.file import ConfigFile
-from mediagate_server.config.problem import Problem
-from mediagate_server.config.tenants import Budget, Tenant, read_key
+from mediagate_server.config.file import ConfigFile, ConfigProblem
+from mediagate_server.config.tenants import Budget, Tenant, parse_key_digest
 
 SECTION: Final = "tenants"
 
@@ -25,7 +24,7 @@ class TenantTables:
         self._file = file
         self._resolve = resolve
         self._owners: dict[bytes, str] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[ConfigProblem] = []
 
     def read(self) -> tuple[Tenant, ...]:
         """Every tenant of the file, in its order."""
@@ -78,7 +77,7 @@ class TenantTables:
                     self._problem(f"entry {number} {why}", tenant, "keys")
                     continue
             try:
-                digest = read_key(text or "")
+                digest = parse_key_digest(text or "")
             except ValueError as error:
                 self._problem(f"entry {number} {error}", tenant, "keys")
                 continue
@@ -124,4 +123,4 @@ class TenantTables:
 
     def _problem(self, words: str, *keys: str) -> None:
         path = (SECTION, *keys)
-        self.problems.append(Problem(self._file.where(*path), ".".join(path), words))
+        self.problems.append(ConfigProblem(self._file.location(*path), ".".join(path), words))

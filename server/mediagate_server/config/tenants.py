@@ -10,6 +10,8 @@ A tenant's part of the file:
     limit_usd = "100.00"
 
 Of a key only its SHA-256 is held: enough to know it by, and nothing that could be sent.
+
+What the contract lets a label be: that of a request, and that which a budget counts by.
 """
 
 import hashlib
@@ -28,7 +30,20 @@ from pydantic import (
     StringConstraints,
 )
 
-from mediagate_server import labels
+LABEL_KEY_PATTERN: Final = r"[a-z0-9_.-]{1,63}"
+LABEL_KEY_RULE: Final = "1 to 63 of [a-z0-9_.-]"
+MAX_LABEL_VALUE: Final = 128
+"""Characters."""
+
+
+def label_violation(key: str, value: str) -> str | None:
+    """What is wrong with a label, as a phrase after its field's name; None: nothing."""
+    if not re.fullmatch(LABEL_KEY_PATTERN, key):
+        return f"must have a key of {LABEL_KEY_RULE}"
+    if len(value) > MAX_LABEL_VALUE:
+        return f"must have a value of at most {MAX_LABEL_VALUE} characters"
+    return None
+
 
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 _LEAST_KEY, _MOST_KEY = 16, 512
@@ -36,12 +51,10 @@ _NANOS: Final = 10**9
 _MOST_USD: Final = Decimal(9_000_000_000)
 """What still is a 64-bit number of nano-dollars."""
 _MOST_ASSUMED_USD: Final = Decimal(1_000_000)
-"""No run is estimated at more (catalog/prices.py): sums over all that a call sets going stay within
-64 bits."""
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+"""No run is estimated at more (catalog/pricing/prices.py): sums over all that a call sets going
+stay within 64 bits."""
+TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 """Of a tenant or a budget: it stands in records, logs and metrics."""
-
 Period = Literal["day", "month", "total"]
 StoreInputs = Literal["none", "redacted", "full"]
 
@@ -51,7 +64,7 @@ def key_digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def read_key(text: str) -> bytes:
+def parse_key_digest(text: str) -> bytes:
     """The digest of a key, or of what is one already (`sha256:` and 64 hexadecimal digits).
 
     ValueError where it is neither; its words never repeat it.
@@ -99,7 +112,7 @@ def _label(value: Any) -> tuple[str, str]:
     key, equals, wanted = value.partition("=")
     if not (key and equals):
         raise ValueError("must be KEY=VALUE")
-    if words := labels.broken_by(key, wanted):
+    if words := label_violation(key, wanted):
         raise ValueError(words)
     return key, wanted
 
@@ -116,9 +129,9 @@ def _webhook_url(value: str) -> str:
 
 Usd = Annotated[Decimal, BeforeValidator(_usd)]
 AssumedUsd = Annotated[Decimal | None, BeforeValidator(_assumed)]
-Label = Annotated[tuple[str, str], BeforeValidator(_label)]
-Limit = Annotated[int, Field(ge=0, le=1_000_000_000)]
-WebhookUrl = Annotated[str, Field(max_length=2_048), AfterValidator(_webhook_url)]
+LabelName = Annotated[tuple[str, str], BeforeValidator(_label)]
+LimitSetting = Annotated[int, Field(ge=0, le=1_000_000_000)]
+WebhookUrlSetting = Annotated[str, Field(max_length=2_048), AfterValidator(_webhook_url)]
 
 
 class Budget(BaseModel):
@@ -126,10 +139,10 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: Name
+    name: TenantName
     period: Period
     limit_usd: Usd
-    label: Label | None = None
+    label: LabelName | None = None
     """Only calls with this label count; None: all calls."""
     shadow: bool = False
     """Refuses nothing, and counts what it would have refused."""
@@ -145,20 +158,20 @@ class Tenant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    id: Name
+    id: TenantName
     keys: tuple[bytes, ...] = Field(repr=False)
     """SHA-256 of each key. None at all: nobody can call as this tenant."""
     key_files: tuple[Path, ...] = ()
     """Where keys were read from; another file there is another key."""
     admin: bool = False
     """Whether it may call AdminService, and see what others spend."""
-    requests_per_minute: Limit | None = None
+    requests_per_minute: LimitSetting | None = None
     """None: as for all, like the next three; 0: no limit."""
-    max_in_flight: Limit | None = None
+    max_in_flight: LimitSetting | None = None
     allow_next_when_unconfirmed: bool | None = None
     store_inputs: StoreInputs | None = None
     allow_assumed_prices: bool | None = None
     """None: as for all."""
     budgets: tuple[Budget, ...] = ()
-    webhook_url: WebhookUrl = Field(default="", repr=False)
+    webhook_url: WebhookUrlSetting = Field(default="", repr=False)
     """Told when a budget passes a threshold, as callers' webhooks are."""

@@ -11,15 +11,15 @@ from typing import Any, Final
 
 import msgspec
 
-from mediagate_server.errors import Internal, MediagateError, StoredFailure
-from mediagate_server.generations.attachment import draining
+from mediagate_server.errors import InternalError, MediagateError, StoredFailure
+from mediagate_server.generations.execution.attachment import draining_error
+from mediagate_server.observability.bug_report import report_bug
 from mediagate_server.store.port import Store
-from mediagate_server.store.records import Filter, Generation
-from mediagate_server.unexpected import broke
+from mediagate_server.store.records import Generation, GenerationFilter
 
-MOST_CHANGES: Final = 100
+MAX_CHANGES: Final = 100
 """Of one answer."""
-WOKEN_PER_TURN: Final = 8
+WAKEUPS_PER_TURN: Final = 8
 """How many who watch go on in one turn of the event loop."""
 
 
@@ -78,7 +78,7 @@ class ChangeFeed:
         for tenant in self._tenants:
             self.publish(tenant)
 
-    async def after(self, tenant: str, wanted: Filter, sequence: int) -> _Changes:
+    async def next_changes(self, tenant: str, wanted: GenerationFilter, sequence: int) -> _Changes:
         """The next changes above `sequence` that match, once there are any.
 
         Raises Draining or StoreUnavailable.
@@ -99,21 +99,21 @@ class ChangeFeed:
                 if group.task:
                     group.task.cancel()
 
-    async def _read_for(self, group: _Group, key: _Key, wanted: Filter) -> None:
+    async def _read_for(self, group: _Group, key: _Key, wanted: GenerationFilter) -> None:
         found: _Changes | MediagateError
         try:
             found = await self._read(key, wanted)
         except MediagateError as error:
             found = error
         except Exception as error:  # noqa: BLE001 - else those who wait would wait for ever
-            broke("change feed", error)
-            found = Internal()
+            report_bug("change feed", error)
+            found = InternalError()
         # Whoever comes from now on is of another group: this one's answer is given.
         if self._groups.get(key) is group:
             del self._groups[key]
         waiting = tuple(group.waiting)
-        for first in range(0, len(waiting), WOKEN_PER_TURN):
-            for answer in waiting[first : first + WOKEN_PER_TURN]:
+        for first in range(0, len(waiting), WAKEUPS_PER_TURN):
+            for answer in waiting[first : first + WAKEUPS_PER_TURN]:
                 if answer.done():
                     continue
                 if isinstance(found, MediagateError):
@@ -123,15 +123,15 @@ class ChangeFeed:
                     answer.set_result(found)
             await asyncio.sleep(0)
 
-    async def _read(self, key: _Key, wanted: Filter) -> _Changes:
+    async def _read(self, key: _Key, wanted: GenerationFilter) -> _Changes:
         name, _, sequence = key
         tenant = self._tenants.setdefault(name, _Tenant())
         while True:
             changed = tenant.changed
             async with tenant.reading:
-                found = await self._store.changed_since(name, wanted, sequence, MOST_CHANGES)
+                found = await self._store.changed_since(name, wanted, sequence, MAX_CHANGES)
             if found:
                 return tuple(SharedChange(one.sequence, one.generation) for one in found)
             if self._draining:
-                raise draining()
+                raise draining_error()
             await changed.wait()

@@ -9,23 +9,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from mediagate_server.generations.clock import Clock, Timer
+from mediagate_server.runtime.clock import Clock, Timer
 
-NEWS_SECONDS: Final = 1.0
-MOST_TOLD: Final = 200
+NOTIFY_SECONDS: Final = 1.0
+MAX_NOTIFIED: Final = 200
 """Who are told at a time."""
 _STEP: Final = 10
 """The part of a place by which it has to change; below twice that number each change counts."""
 
 
-class PositionWatch:
+class PositionListener:
     """Somebody who is told. `attempts` gives what he waits for, `tell` is called when it moved."""
 
-    __slots__ = ("attempts", "position", "tell")
+    __slots__ = ("attempts", "on_position_changed", "position")
 
     def __init__(self, attempts: Callable[[], Iterable[str]], tell: Callable[[], None]) -> None:
         self.attempts = attempts
-        self.tell = tell
+        self.on_position_changed = tell
         self.position: int | None = None
         """As it was last told; None: not yet, or it does not wait any more."""
 
@@ -43,7 +43,7 @@ class QueuePositions:
         """Of each attempt."""
         self._waiting: dict[str, dict[str, None]] = {}
         """Attempts by tenant, in order."""
-        self._watches: dict[PositionWatch, None] = {}
+        self._watches: dict[PositionListener, None] = {}
         self._timer: Timer | None = None
 
     def add(self, attempt_id: str, tenant: str, *, first: bool = False) -> None:
@@ -91,12 +91,12 @@ class QueuePositions:
             for turn, attempt in enumerate(waiting, 1)
         }
 
-    def watch(self, watch: PositionWatch) -> None:
+    def watch(self, watch: PositionListener) -> None:
         """Tell whoever this is from now on, beginning with the next change."""
         watch.position = self.position(watch.attempts())
         self._watches[watch] = None
 
-    def unwatch(self, watch: PositionWatch) -> None:
+    def unwatch(self, watch: PositionListener) -> None:
         """Tell no more."""
         self._watches.pop(watch, None)
 
@@ -106,19 +106,19 @@ class QueuePositions:
 
     def _tell_later(self) -> None:
         if self._timer is None:
-            self._timer = self._clock.call_later(NEWS_SECONDS, self._tell)
+            self._timer = self._clock.call_later(NOTIFY_SECONDS, self._tell)
 
     def _tell(self) -> None:
         """Those whose place has changed; whoever is told goes behind those who were not."""
         self._timer = None
         positions = self._all()
-        moved: list[PositionWatch] = []
+        moved: list[PositionListener] = []
         for watch in self._watches:
             places = (positions[one] for one in watch.attempts() if one in positions)
             position = min(places, default=None)
             if not _is_news(watch.position, position):
                 continue
-            if len(moved) == MOST_TOLD:
+            if len(moved) == MAX_NOTIFIED:
                 self._tell_later()
                 break
             watch.position = position
@@ -127,7 +127,7 @@ class QueuePositions:
             del self._watches[watch]
             self._watches[watch] = None
         for watch in moved:
-            watch.tell()
+            watch.on_position_changed()
 
 
 def _is_news(told: int | None, now: int | None) -> bool:

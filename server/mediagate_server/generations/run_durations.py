@@ -8,10 +8,10 @@ from typing import Final
 
 from mediagate_server.store.records import RunEstimate
 
-MOST_MODELS: Final = 1_000
-MOST_RUNS: Final = 64
+MAX_MODELS: Final = 1_000
+MAX_RUNS: Final = 64
 """The last ones of a model that count."""
-LEAST_RUNS: Final = 8
+MIN_RUNS: Final = 8
 """Runs of a model by which the time of others is split."""
 _LONGEST: Final = 7 * 86_400.0
 
@@ -29,7 +29,7 @@ class RunDurations:
             return
         known = self._models.get(model)
         if known is None:
-            if len(self._models) >= MOST_MODELS:
+            if len(self._models) >= MAX_MODELS:
                 self._models.popitem(last=False)
             known = self._models[model] = (deque(), [])
         else:
@@ -37,10 +37,10 @@ class RunDurations:
         runs, by_length = known
         runs.append(seconds)
         insort(by_length, seconds)
-        if len(runs) > MOST_RUNS:
+        if len(runs) > MAX_RUNS:
             del by_length[bisect_left(by_length, runs.popleft())]
 
-    def remember(self, runs: Iterable[tuple[str, float]]) -> None:
+    def load(self, runs: Iterable[tuple[str, float]]) -> None:
         """Those of earlier processes, the newest first; they come before any that are known."""
         known = [(model, list(runs)) for model, (runs, _) in self._models.items()]
         self._models.clear()
@@ -53,7 +53,7 @@ class RunDurations:
     def usual(self, model: str) -> float | None:
         """What nine in ten runs do not exceed; None where there were too few to tell."""
         known = self._models.get(model)
-        if known is None or len(known[1]) < LEAST_RUNS:
+        if known is None or len(known[1]) < MIN_RUNS:
             return None
         return known[1][-(-9 * len(known[1]) // 10) - 1]
 

@@ -5,34 +5,34 @@ from datetime import datetime
 
 import structlog
 
-from mediagate_server import telemetry
 from mediagate_server.config.tenants import Tenant
 from mediagate_server.errors import StoreUnavailable
-from mediagate_server.store.budgets import Moved
+from mediagate_server.observability import metrics
+from mediagate_server.store.budgets import BudgetUpdate
 from mediagate_server.store.port import Store
 
 _log = structlog.get_logger()
 
 
-def tell_of(moved: Iterable[Moved]) -> None:
+def record_budget_metrics(moved: Iterable[BudgetUpdate]) -> None:
     """A commit moved these budgets, or was refused by one."""
     for one in moved:
-        name = one.use.budget.name
+        name = one.usage.budget.name
         if one.refused:
-            shadow = str(one.use.budget.shadow).lower()
-            telemetry.budget_refusals.labels(one.tenant, name, shadow).inc()
-        for percent in one.crossed:
-            telemetry.budget_crossings.labels(one.tenant, name, str(percent)).inc()
+            shadow = str(one.usage.budget.shadow).lower()
+            metrics.budget_refusals.labels(one.tenant, name, shadow).inc()
+        for percent in one.threshold_events:
+            metrics.budget_threshold_events.labels(one.tenant, name, str(percent)).inc()
             _log.warning(
                 "budget used",
                 tenant=one.tenant,
                 budget=name,
-                span=one.use.span.name,
+                span=one.usage.span.name,
                 percent=percent,
             )
 
 
-async def show_standing(
+async def refresh_budget_gauges(
     store: Store, tenants: Callable[[], Iterable[Tenant]], now: Callable[[], datetime]
 ) -> None:
     """Set the gauges to how each tenant's budgets stand now; what is configured no more is gone.
@@ -48,9 +48,9 @@ async def show_standing(
         ]
     except StoreUnavailable:
         return
-    telemetry.budget_nanos.clear()
+    metrics.budget_nanos.clear()
     for tenant, uses in standing:
         for use in uses:
             amounts = {"limit": use.limit, "spent": use.spent, "held": use.held}
             for amount, nanos in amounts.items():
-                telemetry.budget_nanos.labels(tenant, use.budget.name, amount).set(nanos)
+                metrics.budget_nanos.labels(tenant, use.budget.name, amount).set(nanos)

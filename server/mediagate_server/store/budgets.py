@@ -11,7 +11,7 @@ from mediagate_server.errors import BudgetExceeded, MediagateError, PriceUnknown
 THRESHOLDS: Final = (50, 80, 100)
 """Percent of a budget that, once spent, are told once in each period at each limit."""
 
-Configured = Callable[[str], Sequence[Budget]]
+BudgetsOfTenant = Callable[[str], Sequence[Budget]]
 """The budgets of a tenant now. Asked by the thread that writes."""
 
 
@@ -21,7 +21,7 @@ def no_budgets(_tenant: str) -> Sequence[Budget]:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class BudgetPeriod:
     """One day, one month or all time, in UTC: `begins` up to but not including `ends`.
 
     `name` is `2026-11-24`, `2026-11` or `total`.
@@ -32,21 +32,21 @@ class Span:
     ends: datetime
 
 
-def span_of(period: str, moment: datetime) -> Span:
+def period_of(period: str, moment: datetime) -> BudgetPeriod:
     """The span of a budget's period that a moment is in."""
     day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if period == "day":
-        return Span(f"{day:%Y-%m-%d}", day, day + timedelta(days=1))
+        return BudgetPeriod(f"{day:%Y-%m-%d}", day, day + timedelta(days=1))
     if period == "month":
         first = day.replace(day=1)
-        return Span(f"{first:%Y-%m}", first, (first + timedelta(days=31)).replace(day=1))
-    return Span(
+        return BudgetPeriod(f"{first:%Y-%m}", first, (first + timedelta(days=31)).replace(day=1))
+    return BudgetPeriod(
         "total", datetime.min.replace(tzinfo=UTC), datetime.max.replace(microsecond=0, tzinfo=UTC)
     )
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetUse:
+class BudgetUsage:
     """How a budget stands in a span, in nano-dollars.
 
     `spent` is what is settled, assumed prices included. `held` is reserved by what runs, and by
@@ -54,7 +54,7 @@ class BudgetUse:
     """
 
     budget: Budget
-    span: Span
+    span: BudgetPeriod
     limit: int
     spent: int = 0
     held: int = 0
@@ -65,7 +65,7 @@ class BudgetUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Reservation:
     """What is asked of every budget that counts: so many nano-dollars more.
 
     `unpriced` is a model whose run may cost nobody knows what; empty: all is known.
@@ -74,11 +74,11 @@ class Asked:
     nanos: int = 0
     unpriced: str = ""
 
-    def exceeds(self, use: BudgetUse) -> bool:
+    def exceeds(self, use: BudgetUsage) -> bool:
         """Whether it does not fit in. What asks for nothing more always does."""
         return bool(self.unpriced) or (self.nanos > 0 and not use.has_room(self.nanos))
 
-    def refusal(self, tenant: str, use: BudgetUse) -> MediagateError:
+    def refusal(self, tenant: str, use: BudgetUsage) -> MediagateError:
         """What a caller is told where it does not."""
         if self.unpriced:
             return _unpriced(tenant, use, self.unpriced)
@@ -86,7 +86,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class ThresholdEvent:
     """A budget of which so many percent were spent; told once for each span and limit.
 
     `sequence` counts all of them, without a gap that ever fills.
@@ -103,16 +103,16 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class BudgetUpdate:
     """What one commit did to one budget, for metrics: how it stands, and what it crossed."""
 
     tenant: str
-    use: BudgetUse
-    crossed: tuple[int, ...] = ()
+    usage: BudgetUsage
+    threshold_events: tuple[int, ...] = ()
     refused: bool = False
 
 
-def applies(budget: Budget, labels: Mapping[str, str]) -> bool:
+def matches_labels(budget: Budget, labels: Mapping[str, str]) -> bool:
     """Whether a call with these labels counts."""
     if budget.label is None:
         return True
@@ -120,7 +120,7 @@ def applies(budget: Budget, labels: Mapping[str, str]) -> bool:
     return labels.get(key) == value
 
 
-def _exceeded(tenant: str, use: BudgetUse, asked: int) -> BudgetExceeded:
+def _exceeded(tenant: str, use: BudgetUsage, asked: int) -> BudgetExceeded:
     renews = {} if use.span.name == "total" else {"renews": use.span.ends.isoformat()}
     return BudgetExceeded(
         f"the call may cost more than is left of the budget {use.budget.name!r}",
@@ -137,7 +137,7 @@ def _exceeded(tenant: str, use: BudgetUse, asked: int) -> BudgetExceeded:
     )
 
 
-def _unpriced(tenant: str, use: BudgetUse, model: str) -> PriceUnknown:
+def _unpriced(tenant: str, use: BudgetUsage, model: str) -> PriceUnknown:
     return PriceUnknown(
         f"what {model} may cost is not known, and the budget {use.budget.name!r} bounds the call",
         metadata={"model": model, "tenant": tenant, "budget": use.budget.name},

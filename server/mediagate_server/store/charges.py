@@ -12,7 +12,7 @@ from enum import StrEnum
 from mediagate_server.store.records import Cost
 
 
-class Dimension(StrEnum):
+class GroupBy(StrEnum):
     """What to add up by."""
 
     TENANT = "tenant"
@@ -37,7 +37,7 @@ class ChargeFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class UsageTotals:
     """What was used, in whole numbers, so that sums are exact; None where nothing was reported."""
 
     input_tokens: int | None = None
@@ -71,14 +71,14 @@ class Charge:
     modality: str
     cost: Cost
     tier: str
-    used: Used
+    used: UsageTotals
     settled_at: datetime
     labels: Mapping[str, str]
     prediction_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class ChargeTotal:
     """Charges of one group, added up. Amounts are in nano-dollars, and exact.
 
     `group` holds the value of each dimension asked for, in the order asked; of a day YYYY-MM-DD.
@@ -91,4 +91,4 @@ class Total:
     settled_nanos: int
     assumed_nanos: int
     unknown_charges: int
-    used: Used
+    used: UsageTotals

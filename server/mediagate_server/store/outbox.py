@@ -19,7 +19,7 @@ class EventKind(StrEnum):
     BUDGET_THRESHOLD = "budget_threshold"
 
 
-ENDS: Mapping[State, EventKind] = {
+TERMINAL_EVENTS: Mapping[State, EventKind] = {
     State.SUCCEEDED: EventKind.GENERATION_SUCCEEDED,
     State.FAILED: EventKind.GENERATION_FAILED,
     State.CANCELLED: EventKind.GENERATION_CANCELLED,
@@ -28,7 +28,7 @@ ENDS: Mapping[State, EventKind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Callback:
+class OutboxEvent:
     """One event, and how far the telling of it has come.
 
     `id` stays the same however often it is sent. `url` may hold secrets: it is in no log; empty
@@ -50,7 +50,7 @@ class Callback:
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
+class SecretRotation:
     """A secret that was made, and until when the one before it counts; None: there was none."""
 
     secret: bytes = field(repr=False)
@@ -58,7 +58,7 @@ class Rotated:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class DeliverySlots:
     """Places for webhooks that are on their way at once.
 
     `free` are left for everybody, `first` for tenants that have none on its way. `in_flight` is
@@ -79,18 +79,18 @@ class Outbox(Protocol):
     """
 
     @property
-    def changed(self) -> asyncio.Event:
+    def has_work(self) -> asyncio.Event:
         """Set whenever something new may be due. Whoever waits for it clears it."""
         ...
 
     async def due(
         self,
         now: datetime,
-        places: Places,
+        places: DeliverySlots,
         *,
         not_ids: Collection[str],
         not_hosts: Collection[tuple[str, str]],
-    ) -> tuple[Callback, ...]:
+    ) -> tuple[OutboxEvent, ...]:
         """Those whose time has come, but for these ids and these hosts of tenants.
 
         As many as there are places for: each next one is the tenant's that has the fewest, and
@@ -102,27 +102,29 @@ class Outbox(Protocol):
         """When the first one is due that is not due by then; None: there is none."""
         ...
 
-    async def delivered(self, callback_id: str) -> None:
+    async def mark_delivered(self, callback_id: str) -> None:
         """It was taken: nothing of it is kept."""
         ...
 
-    async def failed(self, tried: Callback, again_at: datetime | None) -> None:
+    async def mark_failed(self, tried: OutboxEvent, again_at: datetime | None) -> None:
         """It was not; `tried` says how it stands. `again_at` None: it is undelivered."""
         ...
 
-    async def undelivered(self, tenant: str, limit: int, after: str) -> tuple[Callback, ...]:
+    async def list_undelivered(
+        self, tenant: str, limit: int, after: str
+    ) -> tuple[OutboxEvent, ...]:
         """A page of those that are undelivered, oldest first; `tenant` empty: of all."""
         ...
 
-    async def find_undelivered(self, callback_id: str) -> Callback | None:
+    async def find_undelivered(self, callback_id: str) -> OutboxEvent | None:
         """One of them."""
         ...
 
-    async def secrets(self, tenant: str, now: datetime) -> tuple[bytes, ...]:
+    async def get_or_create_secrets(self, tenant: str, now: datetime) -> tuple[bytes, ...]:
         """What a tenant's webhooks are signed with, the newest first. Drawn where there is none."""
         ...
 
-    async def rotate_secret(self, tenant: str, now: datetime, until: datetime) -> Rotated:
+    async def rotate_secret(self, tenant: str, now: datetime, until: datetime) -> SecretRotation:
         """Make a new secret; the one before it counts `until` then.
 
         The first one that is asked for may have been drawn before, and signed with.

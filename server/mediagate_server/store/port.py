@@ -6,28 +6,27 @@ from datetime import datetime
 from typing import Protocol
 
 from mediagate_server.config.tenants import Budget
-from mediagate_server.errors import StoreUnavailable
-from mediagate_server.store.budgets import Asked, BudgetUse, Crossing
+from mediagate_server.store.budgets import BudgetUsage, Reservation, ThresholdEvent
 from mediagate_server.store.charges import (
     Charge,
     ChargeFilter,
     ChargePosition,
-    Dimension,
-    Total,
+    ChargeTotal,
+    GroupBy,
 )
+from mediagate_server.store.history import GenerationHistory
 from mediagate_server.store.outbox import Outbox
-from mediagate_server.store.past import Past
-from mediagate_server.store.reconciliations import Audit
+from mediagate_server.store.reconciliations import ReconciliationStore
 from mediagate_server.store.records import (
-    Bound,
-    Change,
+    ChangeRange,
     Checkpoint,
-    Entry,
-    Filter,
     Generation,
-    Position,
+    GenerationChange,
+    GenerationFilter,
+    LedgerEntry,
+    ListPosition,
+    RequestBinding,
     Resumption,
-    Sequences,
 )
 
 
@@ -52,12 +51,12 @@ class Store(Protocol):
         ...
 
     @property
-    def past(self) -> Past:
+    def history(self) -> GenerationHistory:
         """What was asked and made: to be found again, and to be erased."""
         ...
 
     @property
-    def audit(self) -> Audit:
+    def reconciliations(self) -> ReconciliationStore:
         """Whether upstream bears the ledger out."""
         ...
 
@@ -68,21 +67,21 @@ class Store(Protocol):
 
     # Generations
 
-    async def bound(self, tenant: str, request_id: str) -> Bound | None:
+    async def find_binding(self, tenant: str, request_id: str) -> RequestBinding | None:
         """What a request_id is bound to, if anything."""
         ...
 
     async def accept(
         self,
         generation: Generation,
-        entries: tuple[Entry, ...],
+        entries: tuple[LedgerEntry, ...],
         max_in_flight: int,
         *,
         pending: bytes | None = None,
         webhook_url: str = "",
         request: bytes | None = None,
         likeness: str = "",
-    ) -> Bound | int:
+    ) -> RequestBinding | int:
         """Bind the request_id and write generation, attempt and reservation, in one commit.
 
         `pending` is what a later process needs to send it; kept sealed until the generation
@@ -100,7 +99,7 @@ class Store(Protocol):
     def save(
         self,
         generation: Generation,
-        entries: tuple[Entry, ...] = (),
+        entries: tuple[LedgerEntry, ...] = (),
         *,
         release_request_id: bool = False,
         claims: tuple[str, ...] = (),
@@ -108,14 +107,14 @@ class Store(Protocol):
         """Write the next version of a generation, its attempts and ledger entries, in one commit.
 
         Saves are written in the order of the calls; the future is done once the commit is durable,
-        with the number of this change. It raises StaleWrite where the stored version is not the
-        one before, and AlreadyClaimed where an attempt of another generation has one of the
+        with the number of this change. It raises StaleWrite where the stored version is not the one
+        before, and PredictionAlreadyClaimed where an attempt of another generation has one of the
         predictions in `claims`: those that are adopted. (What a create is answered with is claimed
-        before, by the one process that writes: generations/claims.py.) A terminal
-        one loses its checkpoints, and its pending input once no attempt of it is in doubt; where
-        it `calls_back`, its event is in the outbox with the same commit. It raises
-        errors.BudgetExceeded or errors.PriceUnknown as `accept` does, where it reserves more
-        than it closes.
+        before, by the one process that writes: generations/execution/prediction_claims.py.) A
+        terminal one loses its checkpoints, and its pending input once no attempt of it is in doubt;
+        where it `calls_back`, its event is in the outbox with the same commit. It raises
+        errors.BudgetExceeded or errors.PriceUnknown as `accept` does, where it reserves more than
+        it closes.
         """
         ...
 
@@ -124,16 +123,18 @@ class Store(Protocol):
         ...
 
     async def list_generations(
-        self, tenant: str, wanted: Filter, limit: int, after: Position | None
+        self, tenant: str, wanted: GenerationFilter, limit: int, after: ListPosition | None
     ) -> tuple[Generation, ...]:
         """A tenant's generations, newest first, from below `after`."""
         ...
 
-    async def unfinished(self) -> tuple[Generation, ...]:
+    async def list_unfinished(self) -> tuple[Generation, ...]:
         """All generations that are not terminal, oldest first."""
         ...
 
-    async def in_doubt(self, absent_since: datetime | None = None) -> tuple[Generation, ...]:
+    async def list_unconfirmed(
+        self, absent_since: datetime | None = None
+    ) -> tuple[Generation, ...]:
         """All generations with an attempt that is UNCONFIRMED, oldest first.
 
         With `absent_since` also those with one that is ABSENT and was sent at that time or
@@ -141,22 +142,22 @@ class Store(Protocol):
         """
         ...
 
-    async def by_attempt(self, attempt_id: str) -> Generation | None:
+    async def find_by_attempt(self, attempt_id: str) -> Generation | None:
         """The generation, of whatever tenant, that an attempt belongs to."""
         ...
 
-    async def by_prediction(self, prediction_id: str) -> Generation | None:
+    async def find_by_prediction(self, prediction_id: str) -> Generation | None:
         """The generation, of whatever tenant, with an attempt that is this prediction.
 
         The newest where upstream gave one id twice.
         """
         ...
 
-    async def claimed(self, prediction_ids: Iterable[str]) -> frozenset[str]:
+    async def claimed_predictions(self, prediction_ids: Iterable[str]) -> frozenset[str]:
         """Those of the predictions that are some attempt's."""
         ...
 
-    async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
+    async def entries(self, attempt_id: str) -> tuple[LedgerEntry, ...]:
         """The ledger's lines for an attempt, in the order written."""
         ...
 
@@ -169,8 +170,8 @@ class Store(Protocol):
         ...
 
     async def totals(
-        self, wanted: ChargeFilter, group_by: Sequence[Dimension] = (), label_key: str = ""
-    ) -> tuple[Total, ...]:
+        self, wanted: ChargeFilter, group_by: Sequence[GroupBy] = (), label_key: str = ""
+    ) -> tuple[ChargeTotal, ...]:
         """Charges added up, one total for each group there is, the dearest first.
 
         `label_key` is the label that Dimension.LABEL groups by; without it a charge's value is
@@ -180,7 +181,7 @@ class Store(Protocol):
 
     # What is kept only while a generation runs
 
-    async def pending(self, generation_id: str) -> bytes | None:
+    async def pending_input(self, generation_id: str) -> bytes | None:
         """What `accept` was given to keep; None where nothing was, or the generation has ended."""
         ...
 
@@ -188,7 +189,7 @@ class Store(Protocol):
         """What is kept of each of these that run, in one read; of one without anything too."""
         ...
 
-    def checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
+    def save_checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
         """Keep a piece of a text that is being streamed. Nobody needs to wait for it.
 
         Ignored for a generation that has ended. A failure is told to whoever awaits the future.
@@ -198,12 +199,12 @@ class Store(Protocol):
     # Changes
 
     async def changed_since(
-        self, tenant: str, wanted: Filter, after: int, limit: int
-    ) -> tuple[Change, ...]:
+        self, tenant: str, wanted: GenerationFilter, after: int, limit: int
+    ) -> tuple[GenerationChange, ...]:
         """Generations whose last change has a number above `after`, as they stand, by number."""
         ...
 
-    async def sequences(self) -> Sequences:
+    async def change_range(self) -> ChangeRange:
         """From where to where changes can be followed."""
         ...
 
@@ -211,12 +212,12 @@ class Store(Protocol):
 
     async def budgets(
         self, tenant: str, wanted: Sequence[Budget], now: datetime
-    ) -> tuple[BudgetUse, ...]:
+    ) -> tuple[BudgetUsage, ...]:
         """How budgets of a tenant stand now, in the order given."""
         ...
 
     async def check_budgets(
-        self, tenant: str, labels: Mapping[str, str], asked: Asked, now: datetime
+        self, tenant: str, labels: Mapping[str, str], asked: Reservation, now: datetime
     ) -> None:
         """Raise what `accept` would, were so much reserved now for a call with these labels.
 
@@ -230,7 +231,7 @@ class Store(Protocol):
         """Put another limit in the place of a budget's own, until then."""
         ...
 
-    async def crossings(self, after: int, limit: int) -> tuple[Crossing, ...]:
+    async def threshold_events(self, after: int, limit: int) -> tuple[ThresholdEvent, ...]:
         """Thresholds of budgets that were reached, those with a sequence above `after` in order.
 
         Each is written by the very commit that reached it, once for each span and limit:
@@ -248,11 +249,11 @@ class Store(Protocol):
         """True for the first to claim this id; kept for at least 24 hours."""
         ...
 
-    async def saw_webhook(self, webhook_id: str) -> bool:
+    async def has_webhook(self, webhook_id: str) -> bool:
         """Whether this id was claimed."""
         ...
 
-    async def key(self, name: str) -> bytes:
+    async def secret_key(self, name: str) -> bytes:
         """The secret key of this name: 32 random bytes, drawn at its first use and then kept."""
         ...
 
@@ -261,15 +262,5 @@ class StaleWrite(Exception):
     """A save came from somebody who no longer owns the generation. Nothing was written."""
 
 
-class AlreadyClaimed(Exception):
+class PredictionAlreadyClaimed(Exception):
     """A prediction to be adopted is another generation's. Nothing was written."""
-
-
-class StaleOwner(StoreUnavailable):
-    """Another process has taken the store over. Nothing was written, nor ever will be by this one.
-
-    To callers it is a store that cannot be written: the same call works with the new owner.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("another process has taken over", retry_after=1.0)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 
-class Mismatch(StrEnum):
+class DiscrepancyKind(StrEnum):
     """How the two can disagree."""
 
     MISSING = "missing"
@@ -21,7 +21,7 @@ class Mismatch(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class SettledCharge:
     """A charge with all that it takes to reckon it anew.
 
     `line` is its place in the ledger; `price` is the price list held at submit, as text of the
@@ -52,7 +52,7 @@ class Discrepancy:
     are unknown or there is none. `made_at` is when upstream says that it was created.
     """
 
-    kind: Mismatch
+    kind: DiscrepancyKind
     prediction_id: str
     model: str
     found_at: datetime
@@ -84,7 +84,7 @@ class Reconciliation:
     complete: bool
     listed: int = 0
     matched: int = 0
-    found: Mapping[Mismatch, int] = field(default_factory=dict)
+    found: Mapping[DiscrepancyKind, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +101,16 @@ class DueCharges:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ReconciliationFindings:
     """What was found in some time: the last pass, sums over all of them, and the newest cases."""
 
     last: Reconciliation | None
     matched: int
-    found: Mapping[Mismatch, int]
+    found: Mapping[DiscrepancyKind, int]
     discrepancies: tuple[Discrepancy, ...]
 
 
-class Audit(Protocol):
+class ReconciliationStore(Protocol):
     """Durable, as the store is. Every method raises StoreUnavailable; those that write, StaleOwner
     too.
     """
@@ -123,30 +123,32 @@ class Audit(Protocol):
         """
         ...
 
-    async def due_page(self, due: DueCharges, above: int, limit: int) -> tuple[Settlement, ...]:
+    async def due_page(self, due: DueCharges, above: int, limit: int) -> tuple[SettledCharge, ...]:
         """The first of them above a line, at most `limit`, without their prices."""
         ...
 
-    async def at_lines(self, lines: Iterable[int]) -> tuple[Settlement, ...]:
+    async def at_lines(self, lines: Iterable[int]) -> tuple[SettledCharge, ...]:
         """The charges at these lines, without their prices."""
         ...
 
-    async def write_cases(self, cases: tuple[Discrepancy, ...]) -> tuple[Discrepancy, ...]:
+    async def save_discrepancies(self, cases: tuple[Discrepancy, ...]) -> tuple[Discrepancy, ...]:
         """Keep what a pass has found by now; returns the cases that were not known before."""
         ...
 
-    async def settled(self, prediction_ids: Iterable[str]) -> tuple[Settlement, ...]:
+    async def charges_of_predictions(
+        self, prediction_ids: Iterable[str]
+    ) -> tuple[SettledCharge, ...]:
         """The charges of these predictions, as far as they have one, with their prices."""
         ...
 
-    async def last(self, account: str) -> Reconciliation | None:
+    async def last_pass(self, account: str) -> Reconciliation | None:
         """The last complete pass over an account's list."""
         ...
 
-    async def write(self, made: Reconciliation) -> None:
+    async def save_pass(self, made: Reconciliation) -> None:
         """Keep a pass."""
         ...
 
-    async def findings(self, since: datetime, limit: int) -> Findings:
+    async def findings(self, since: datetime, limit: int) -> ReconciliationFindings:
         """What passes have found at or after a time; at most `limit` cases, the newest first."""
         ...

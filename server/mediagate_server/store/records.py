@@ -127,7 +127,7 @@ class Output(Struct, frozen=True, omit_defaults=True):
     pending: bool = False
 
 
-class Harm(Struct, frozen=True):
+class SafetyFinding(Struct, frozen=True):
     """One kind of harm that a safety model found, by its own code."""
 
     code: str
@@ -142,7 +142,7 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
 
     safe: bool
     model: str
-    harms: tuple[Harm, ...] = ()
+    harms: tuple[SafetyFinding, ...] = ()
     unreadable: bool = False
     confidence: float | None = None
     not_checked: str = ""
@@ -152,7 +152,7 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
             raise ValueError("what was found or could not be read is not safe")
 
 
-class Charged(Struct, frozen=True, omit_defaults=True):
+class ChargeBasis(Struct, frozen=True, omit_defaults=True):
     """What an attempt's charge was reckoned from: what was used, and by which row of its price.
 
     `outputs` is how many media its terminal record held, as far as they were counted. `tier` says
@@ -190,12 +190,12 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     cost: Cost | None = None
     completed_at: datetime | None = None
     sent_at: datetime | None = None
-    charged: Charged | None = None
+    charged: ChargeBasis | None = None
     api_error_at: datetime | None = None
     beside: str = ""
 
 
-class Place(Struct, frozen=True):
+class QueuePosition(Struct, frozen=True):
     """Where something waits in the queue for the account's rate, from 1, and until when.
 
     `seconds` are those from now to then.
@@ -215,7 +215,7 @@ class RunEstimate(Struct, frozen=True):
     p90: datetime
 
 
-class Part(Struct, frozen=True, omit_defaults=True):
+class StepResult(Struct, frozen=True, omit_defaults=True):
     """How one of several lanes of a generation ended: a screening, or one of its outputs."""
 
     purpose: Purpose
@@ -281,9 +281,9 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
     logs: str = ""
     stop: str = ""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[StepResult, ...] = ()
     missing: tuple[MissingOutput, ...] = ()
-    place: Place | None = None
+    place: QueuePosition | None = None
     calls_back: bool = False
     erased_at: datetime | None = None
     logs_document: StoredMedia | None = None
@@ -314,7 +314,7 @@ class Generation(Struct, frozen=True, omit_defaults=True):
         return self.attempts[-1]
 
 
-class EntryKind(StrEnum):
+class LedgerEntryKind(StrEnum):
     """What an entry does. An attempt has one RESERVE and then one SETTLE or one RELEASE."""
 
     RESERVE = "reserve"
@@ -322,7 +322,7 @@ class EntryKind(StrEnum):
     RELEASE = "release"
 
 
-class Entry(Struct, frozen=True):
+class LedgerEntry(Struct, frozen=True):
     """One line of the append-only ledger, never changed; (attempt, kind) is its key.
 
     `amount_nanos` is the most that may be spent (RESERVE) or what was spent (SETTLE, RELEASE), in
@@ -331,7 +331,7 @@ class Entry(Struct, frozen=True):
     """
 
     attempt_id: str
-    kind: EntryKind
+    kind: LedgerEntryKind
     amount_nanos: int | None
     state: CostState
     price_as_of: str
@@ -343,14 +343,14 @@ class Entry(Struct, frozen=True):
             raise ValueError("an amount is never negative")
 
 
-class Bound(Struct, frozen=True):
+class RequestBinding(Struct, frozen=True):
     """An existing binding of a request_id."""
 
     generation_id: str
     fingerprint: str
 
 
-class Filter(Struct, frozen=True):
+class GenerationFilter(Struct, frozen=True):
     """Which generations to list. Empty fields match all."""
 
     states: tuple[State, ...] = ()
@@ -361,7 +361,7 @@ class Filter(Struct, frozen=True):
     created_before: datetime | None = None
 
 
-class Position(Struct, frozen=True):
+class ListPosition(Struct, frozen=True):
     """Where a page of the list ended: the next one goes on below it."""
 
     created_at: datetime
@@ -390,14 +390,14 @@ class Resumption(Struct, frozen=True):
     checkpoints: tuple[Checkpoint, ...] = ()
 
 
-class Change(Struct, frozen=True):
+class GenerationChange(Struct, frozen=True):
     """A generation as it stands, and the number of its last change, which no other one has."""
 
     sequence: int
     generation: Generation
 
 
-class Sequences(Struct, frozen=True):
+class ChangeRange(Struct, frozen=True):
     """Which changes can be followed: all above `oldest`; `newest` is the last there is."""
 
     oldest: int

@@ -2,7 +2,7 @@
 
 import sys
 
-from .simulate import simulate
+from .simulation import simulate
 
 if __name__ == "__main__":
     outcome = simulate(int(sys.argv[1]))

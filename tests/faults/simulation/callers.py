@@ -10,14 +10,14 @@ from uuid import UUID
 
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import MediagateError, Reason
+from mediagate_server.generations.execution.execution_plan import ExecutionPlan
+from mediagate_server.generations.streaming.text_buffer import TextChunk
 from mediagate_server.generations.submission import Submission
-from mediagate_server.generations.text_buffer import Chunk
-from mediagate_server.generations.work import Work
-from mediagate_server.replacing import replace
 from mediagate_server.store.records import Generation
+from mediagate_server.structs import replace
 
-from .plans import draw_work
-from .process import Died, Process
+from .sample_plans import draw_work
+from .simulated_process import Process, ProcessDied
 
 Answer = TypeVar("Answer")
 TENANT = "tenant"
@@ -32,7 +32,7 @@ AGAIN = frozenset(
 MOST_TRIES = 40
 
 
-class Caller:
+class SimulatedCaller:
     """One call. `serving` gives the process that serves, once there is one."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Caller:
             request_id=str(UUID(int=random.getrandbits(128), version=4)),
             fingerprint=prompt,
             timeout=random.choice((60.0, 600.0, 600.0)),
-            cancel_on_leaving=random.random() < 0.8,
+            cancel_on_disconnect=random.random() < 0.8,
             grace=random.choice((0.0, 30.0)),
         )
 
@@ -111,7 +111,7 @@ class Caller:
             process = await self._serving()
             try:
                 await process.call(ask(process))
-            except Died:
+            except ProcessDied:
                 await asyncio.sleep(self._random.uniform(0, 2))
             except MediagateError as error:
                 self.outcome = error.failure.reason.value
@@ -123,7 +123,7 @@ class Caller:
                 break
         self._known.set()
 
-    async def _planned(self) -> Work:
+    async def _planned(self) -> ExecutionPlan:
         return self._work
 
     def _learn(self, record: Generation) -> None:
@@ -132,22 +132,22 @@ class Caller:
         self._known.set()
 
     async def _unary(self, process: Process) -> None:
-        attachment = await process.generations.start(self.submission, self._planned)
+        attachment = await process.generations.submit(self.submission, self._planned)
         async with attachment:
             self._learn(attachment.record)
-            self._learn(await attachment.until_settled(self._random.choice((None, 5.0))))
+            self._learn(await attachment.wait(self._random.choice((None, 5.0))))
 
     async def _stream(self, process: Process) -> None:
-        attachment = await process.generations.start(self.submission, self._planned)
+        attachment = await process.generations.submit(self.submission, self._planned)
         async with attachment:
             self._learn(attachment.record)
-            await attachment.tell(_Reader(self, self._random, process))
+            await attachment.stream(_Reader(self, self._random, process))
 
 
 class _Reader:
     """Reads a stream for a caller, sometimes slowly. Implements attachment.Listener."""
 
-    def __init__(self, caller: Caller, random: Random, process: Process) -> None:
+    def __init__(self, caller: SimulatedCaller, random: Random, process: Process) -> None:
         self._caller = caller
         self._random = random
         self._process = process
@@ -157,10 +157,10 @@ class _Reader:
         """See attachment.Listener."""
         return len(self._caller.text.encode())
 
-    async def standing(self, record: Generation, *, polled: bool) -> None:
+    async def write_status(self, record: Generation, *, polled: bool) -> None:
         """See attachment.Listener."""
 
-    async def text(self, chunk: Chunk) -> None:
+    async def write_text(self, chunk: TextChunk) -> None:
         """See attachment.Listener."""
         if not self._process.is_alive():
             return

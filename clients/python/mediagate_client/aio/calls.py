@@ -13,9 +13,9 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from mediagate_client.backends import asynchronous as backend
-from mediagate_client.channel import Metadata, refuse_too_large
+from mediagate_client.channel import Metadata, check_request_size
+from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError
-from mediagate_client.failures import from_rpc_error
 from mediagate_client.retry import Deadline, Retries, RetryPolicy
 
 Request = TypeVar("Request", bound=Message)
@@ -50,7 +50,7 @@ class AsyncCalls:
 
         Cancelling the task cancels the rpc.
         """
-        refuse_too_large(request)
+        check_request_size(request)
         try:
             return await backend.call_unary(method, request, seconds, self.metadata)
         except grpc.RpcError as error:

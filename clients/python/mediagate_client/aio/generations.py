@@ -21,11 +21,11 @@ from mediagate_client.arguments import FilterArguments, Span
 from mediagate_client.backends import asynchronous as backend
 from mediagate_client.channel import Channels
 from mediagate_client.conversion import seconds_of
+from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError
-from mediagate_client.failures import from_rpc_error
-from mediagate_client.outcome import checked, has_ended_badly, is_terminal
-from mediagate_client.paging import list_request
-from mediagate_client.waiting import PAUSE_SECONDS, WatchState, wait_slice
+from mediagate_client.generation_result import is_failure, is_terminal, raise_for_failure
+from mediagate_client.list_requests import list_request
+from mediagate_client.wait_state import PAUSE_SECONDS, WatchState, wait_slice
 
 _log: Final = logging.getLogger("mediagate_client")
 _LAST_SECONDS: Final = 2.0
@@ -91,7 +91,7 @@ class AsyncGenerationCalls:
             response = await self._calls.retried(method, request, deadline)
             generation = response.generation
             if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
-                return checked(generation, raise_on_failure=raise_on_failure)
+                return raise_for_failure(generation, raise_on_failure=raise_on_failure)
             await self._calls.sleep(PAUSE_SECONDS)
 
     async def watch(
@@ -163,4 +163,4 @@ class AsyncGenerationCalls:
         except MediagateError as failure:
             _log.debug("could not get %s: %s", generation_id, failure)
             return None
-        return found.generation if has_ended_badly(found.generation) else None
+        return found.generation if is_failure(found.generation) else None

@@ -16,12 +16,12 @@ from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.generations import AsyncGenerationCalls
 from mediagate_client.backends import asynchronous as backend
 from mediagate_client.channel import Channels
-from mediagate_client.errors import MediagateError, NotFound, refused_here
-from mediagate_client.failures import from_rpc_error
-from mediagate_client.media import kept_ref
-from mediagate_client.reading import MediaRef, ReadState
+from mediagate_client.error_mapping import from_rpc_error
+from mediagate_client.errors import MediagateError, NotFound, local_invalid_request
+from mediagate_client.media_inputs import stored_media_ref
+from mediagate_client.media_read_state import MediaReadState, MediaRef
 from mediagate_client.retry import Deadline
-from mediagate_client.uploading import UPLOAD_SECONDS, Uploading
+from mediagate_client.upload_messages import UPLOAD_SECONDS, UploadMessages
 
 
 class AsyncMediaCalls(AsyncGenerationCalls):
@@ -45,7 +45,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
 
         The gate keeps it for a while: see `expire_time`. Files are read in a thread.
         """
-        uploading = await backend.run_blocking(Uploading, source, media_type)
+        uploading = await backend.run_blocking(UploadMessages, source, media_type)
         deadline = self._calls.deadline(rpc_timeout)
         retries = self._calls.retries(deadline)
         while True:
@@ -54,7 +54,9 @@ class AsyncMediaCalls(AsyncGenerationCalls):
             except MediagateError as failure:
                 await self._calls.pause(retries, failure)
 
-    async def _upload_once(self, uploading: Uploading, deadline: Deadline) -> UploadMediaResponse:
+    async def _upload_once(
+        self, uploading: UploadMessages, deadline: Deadline
+    ) -> UploadMediaResponse:
         messages, seconds = uploading.messages(), deadline.remaining()
         try:
             return await backend.call_upload(
@@ -71,7 +73,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
         Goes on by itself after a cut. Raises NotFound where there is none, DataLost where it
         could not be kept.
         """
-        state = ReadState(source, offset, limit)
+        state = MediaReadState(source, offset, limit)
         retries = self._calls.retries(self._calls.deadline(None))
         while not state.is_whole:
             call = self._media.ReadMedia(state.next_request(), metadata=self._calls.metadata)
@@ -100,7 +102,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
         By its link, or from the gate where that is gone. Runs in a thread; a task that is
         cancelled stops it at its next chunk.
         """
-        kept = kept_ref(media) if isinstance(media, Media) else None
+        kept = stored_media_ref(media) if isinstance(media, Media) else None
         if isinstance(media, str) or downloads.has_link(media) or kept is None:
             try:
                 return await backend.download(media, path, max_bytes)
@@ -108,7 +110,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
                 if kept is None:
                     raise
         if isinstance(media, str):
-            raise refused_here("media", "it is not kept by the gate")
+            raise local_invalid_request("media", "it is not kept by the gate")
         with downloads.saving(media, path, max_bytes) as write:
             async for piece in self.read_media(media):
                 await backend.run_blocking(write, piece)

@@ -14,18 +14,18 @@ from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.backends import asynchronous as backend
-from mediagate_client.channel import refuse_too_large
+from mediagate_client.channel import check_request_size
+from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError
 from mediagate_client.events import TextEvent
-from mediagate_client.failures import from_rpc_error
-from mediagate_client.resume import Request, StreamState
 from mediagate_client.retry import Deadline
-from mediagate_client.stream_facts import ModelFacts, StreamFacts, TextFacts
+from mediagate_client.stream_info import ModelStreamInfo, StreamInfo, TextStreamInfo
+from mediagate_client.stream_state import Request, StreamState
 
 Response = TypeVar("Response", bound=StreamTextResponse | StreamModelResponse)
 
 
-class AsyncResumableStream(StreamFacts[Request], Generic[Request, Response]):
+class AsyncResumableStream(StreamInfo[Request], Generic[Request, Response]):
     """An asynchronous iterator over the pieces of a text that is being made.
 
     It goes on by itself after a cut, without a byte lost or told twice. Cancelling the task that
@@ -45,7 +45,7 @@ class AsyncResumableStream(StreamFacts[Request], Generic[Request, Response]):
         on_status: Callable[[TextStatus], None] | None,
     ) -> None:
         """Prepare the stream; nothing is sent before the first piece is asked for."""
-        refuse_too_large(request)
+        check_request_size(request)
         super().__init__(StreamState(request))
         self._calls = calls
         self._method = method
@@ -139,9 +139,11 @@ class AsyncResumableStream(StreamFacts[Request], Generic[Request, Response]):
         await self._calls.pause(self._retries, failure)
 
 
-class AsyncTextStream(AsyncResumableStream[StreamTextRequest, StreamTextResponse], TextFacts):
+class AsyncTextStream(AsyncResumableStream[StreamTextRequest, StreamTextResponse], TextStreamInfo):
     """A text of a model of the catalog."""
 
 
-class AsyncModelStream(AsyncResumableStream[StreamModelRequest, StreamModelResponse], ModelFacts):
+class AsyncModelStream(
+    AsyncResumableStream[StreamModelRequest, StreamModelResponse], ModelStreamInfo
+):
     """A run of any model; one that makes no text in pieces has none, and its output at the end."""

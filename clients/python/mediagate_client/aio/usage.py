@@ -18,7 +18,7 @@ from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.media import AsyncMediaCalls
 from mediagate_client.arguments import DimensionName, Moment, UsageArguments
 from mediagate_client.channel import Channels
-from mediagate_client.paging import charges_request, reconciliation_request, usage_request
+from mediagate_client.list_requests import charges_request, reconciliation_request, usage_request
 
 
 class AsyncUsageCalls(AsyncMediaCalls):

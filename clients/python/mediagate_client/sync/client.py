@@ -40,15 +40,15 @@ from mediagate_client.arguments import (
 from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import (
     DEFAULT_TARGET,
-    OWN_CONNECTION,
+    SEPARATE_CONNECTION,
     Channels,
     call_metadata,
     channel_credentials,
     channel_options,
 )
 from mediagate_client.errors import MediagateError
-from mediagate_client.outcome import answered
-from mediagate_client.paging import models_request
+from mediagate_client.generation_result import result_of_call
+from mediagate_client.list_requests import models_request
 from mediagate_client.requests import UnaryRequest, paid_request, plan_request, rpc_seconds
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
@@ -170,7 +170,7 @@ class Client(WebhookCalls):
         """Make a text; return its generation once it is whole, or after `wait`."""
         request = paid_request(GenerateTextRequest, prompt, arguments)
         response = self._paid(self._texts.GenerateText, request, rpc_timeout)
-        return answered(response.generation, request, raise_on_failure=raise_on_failure)
+        return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_image(
         self,
@@ -183,7 +183,7 @@ class Client(WebhookCalls):
         """Make pictures; return the generation once they are done, or after `wait`."""
         request = paid_request(GenerateImageRequest, prompt, arguments)
         response = self._paid(self._images.GenerateImage, request, rpc_timeout)
-        return answered(response.generation, request, raise_on_failure=raise_on_failure)
+        return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_video(
         self,
@@ -199,7 +199,7 @@ class Client(WebhookCalls):
         """
         request = paid_request(GenerateVideoRequest, prompt, arguments)
         response = self._paid(self._videos.GenerateVideo, request, rpc_timeout)
-        return answered(response.generation, request, raise_on_failure=raise_on_failure)
+        return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_audio(
         self,
@@ -212,7 +212,7 @@ class Client(WebhookCalls):
         """Make music, an effect or (by `text`) speech; return once it is done, or after `wait`."""
         request = paid_request(GenerateAudioRequest, prompt, arguments)
         response = self._paid(self._audios.GenerateAudio, request, rpc_timeout)
-        return answered(response.generation, request, raise_on_failure=raise_on_failure)
+        return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def check_safety(
         self,
@@ -225,7 +225,7 @@ class Client(WebhookCalls):
         """Ask whether content is safe; the verdict is the generation's `safety`."""
         request = paid_request(CheckSafetyRequest, content, arguments)
         response = self._paid(self._safety.CheckSafety, request, rpc_timeout)
-        return answered(response.generation, request, raise_on_failure=raise_on_failure)
+        return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def run_model(
         self,
@@ -238,7 +238,7 @@ class Client(WebhookCalls):
         """Run any model by its slug, version or deployment, with `input` and `media` of its own."""
         request = paid_request(RunModelRequest, slug, arguments)
         response = self._paid(self._models.RunModel, request, rpc_timeout)
-        return answered(response.generation, request, raise_on_failure=raise_on_failure)
+        return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def stream_model(
         self,
@@ -336,4 +336,4 @@ def _open(
             return grpc.insecure_channel(target, chosen)
         return grpc.secure_channel(target, credentials, chosen)
 
-    return Channels(one({}), one(OWN_CONNECTION), one(OWN_CONNECTION))
+    return Channels(one({}), one(SEPARATE_CONNECTION), one(SEPARATE_CONNECTION))

@@ -14,14 +14,14 @@ from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
 from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import Channels
-from mediagate_client.errors import MediagateError, NotFound, refused_here
-from mediagate_client.failures import from_rpc_error
-from mediagate_client.media import kept_ref
-from mediagate_client.reading import MediaRef, ReadState
+from mediagate_client.error_mapping import from_rpc_error
+from mediagate_client.errors import MediagateError, NotFound, local_invalid_request
+from mediagate_client.media_inputs import stored_media_ref
+from mediagate_client.media_read_state import MediaReadState, MediaRef
 from mediagate_client.retry import Deadline
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.generations import GenerationCalls
-from mediagate_client.uploading import UPLOAD_SECONDS, Uploading
+from mediagate_client.upload_messages import UPLOAD_SECONDS, UploadMessages
 
 
 class MediaCalls(GenerationCalls):
@@ -43,7 +43,7 @@ class MediaCalls(GenerationCalls):
 
         The gate keeps it for a while: see `expire_time`.
         """
-        uploading = backend.run_blocking(Uploading, source, media_type)
+        uploading = backend.run_blocking(UploadMessages, source, media_type)
         deadline = self._calls.deadline(rpc_timeout)
         retries = self._calls.retries(deadline)
         while True:
@@ -52,7 +52,7 @@ class MediaCalls(GenerationCalls):
             except MediagateError as failure:
                 self._calls.pause(retries, failure)
 
-    def _upload_once(self, uploading: Uploading, deadline: Deadline) -> UploadMediaResponse:
+    def _upload_once(self, uploading: UploadMessages, deadline: Deadline) -> UploadMediaResponse:
         messages, seconds = uploading.messages(), deadline.remaining()
         try:
             return backend.call_upload(
@@ -69,7 +69,7 @@ class MediaCalls(GenerationCalls):
         Goes on by itself after a cut. Raises NotFound where there is none, DataLost where it
         could not be kept.
         """
-        state = ReadState(source, offset, limit)
+        state = MediaReadState(source, offset, limit)
         retries = self._calls.retries(self._calls.deadline(None))
         while not state.is_whole:
             call = self._media.ReadMedia(state.next_request(), metadata=self._calls.metadata)
@@ -97,7 +97,7 @@ class MediaCalls(GenerationCalls):
 
         By its link, or from the gate where that is gone.
         """
-        kept = kept_ref(media) if isinstance(media, Media) else None
+        kept = stored_media_ref(media) if isinstance(media, Media) else None
         if isinstance(media, str) or downloads.has_link(media) or kept is None:
             try:
                 return backend.download(media, path, max_bytes)
@@ -105,7 +105,7 @@ class MediaCalls(GenerationCalls):
                 if kept is None:
                     raise
         if isinstance(media, str):
-            raise refused_here("media", "it is not kept by the gate")
+            raise local_invalid_request("media", "it is not kept by the gate")
         with downloads.saving(media, path, max_bytes) as write:
             for piece in self.read_media(media):
                 backend.run_blocking(write, piece)

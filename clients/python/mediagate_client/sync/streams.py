@@ -13,19 +13,19 @@ from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
 from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
 from mediagate_client.backends import blocking as backend
-from mediagate_client.channel import refuse_too_large
+from mediagate_client.channel import check_request_size
+from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError
 from mediagate_client.events import TextEvent
-from mediagate_client.failures import from_rpc_error
-from mediagate_client.resume import Request, StreamState
 from mediagate_client.retry import Deadline
-from mediagate_client.stream_facts import ModelFacts, StreamFacts, TextFacts
+from mediagate_client.stream_info import ModelStreamInfo, StreamInfo, TextStreamInfo
+from mediagate_client.stream_state import Request, StreamState
 from mediagate_client.sync.calls import Calls
 
 Response = TypeVar("Response", bound=StreamTextResponse | StreamModelResponse)
 
 
-class ResumableStream(StreamFacts[Request], Generic[Request, Response]):
+class ResumableStream(StreamInfo[Request], Generic[Request, Response]):
     """An iterator over the pieces of a text that is being made.
 
     It goes on by itself after a cut, without a byte lost or told twice. Closing it before the
@@ -44,7 +44,7 @@ class ResumableStream(StreamFacts[Request], Generic[Request, Response]):
         on_status: Callable[[TextStatus], None] | None,
     ) -> None:
         """Prepare the stream; nothing is sent before the first piece is asked for."""
-        refuse_too_large(request)
+        check_request_size(request)
         super().__init__(StreamState(request))
         self._calls = calls
         self._method = method
@@ -138,9 +138,9 @@ class ResumableStream(StreamFacts[Request], Generic[Request, Response]):
         self._calls.pause(self._retries, failure)
 
 
-class TextStream(ResumableStream[StreamTextRequest, StreamTextResponse], TextFacts):
+class TextStream(ResumableStream[StreamTextRequest, StreamTextResponse], TextStreamInfo):
     """A text of a model of the catalog."""
 
 
-class ModelStream(ResumableStream[StreamModelRequest, StreamModelResponse], ModelFacts):
+class ModelStream(ResumableStream[StreamModelRequest, StreamModelResponse], ModelStreamInfo):
     """A run of any model; one that makes no text in pieces has none, and its output at the end."""

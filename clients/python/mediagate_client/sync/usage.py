@@ -17,7 +17,7 @@ from mediagate.v1.usage_pb2 import (
 from mediagate.v1.usage_pb2_grpc import UsageServiceStub
 from mediagate_client.arguments import DimensionName, Moment, UsageArguments
 from mediagate_client.channel import Channels
-from mediagate_client.paging import charges_request, reconciliation_request, usage_request
+from mediagate_client.list_requests import charges_request, reconciliation_request, usage_request
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.media import MediaCalls
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from mediagate_server.config.tenants import Budget
-from mediagate_server.store.budgets import BudgetUse, Crossing, Span, span_of
+from mediagate_server.store.budgets import BudgetPeriod, BudgetUsage, ThresholdEvent, period_of
 from mediagate_server.store.records import LARGEST_NANOS
-from mediagate_server.store.sqlite.generations import microseconds
+from mediagate_server.store.sqlite.generation_rows import microseconds
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,16 +39,16 @@ _FROM_THE_LEDGER: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class BudgetRowKey:
     """Whose calls a row is of, when they were accepted, and with which label; '': with any."""
 
     tenant: str
-    span: Span
+    span: BudgetPeriod
     label_key: str
     label_value: str
 
     @classmethod
-    def of(cls, tenant: str, budget: Budget, span: Span) -> "Scope":
+    def of(cls, tenant: str, budget: Budget, span: BudgetPeriod) -> "BudgetRowKey":
         """What a budget bounds in a span."""
         key, value = budget.label or ("", "")
         return cls(tenant, span, key, value)
@@ -59,7 +59,7 @@ class Scope:
         return self.tenant, self.span.name, self.label_key, self.label_value
 
 
-def use_of(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int] | None:
+def read_usage(connection: sqlite3.Connection, scope: BudgetRowKey) -> tuple[int, int] | None:
     """What is spent and held by its row; None where there is none yet."""
     row: tuple[int, int] | None = connection.execute(
         "SELECT spent_nanos, held_nanos FROM budget_use"
@@ -69,7 +69,7 @@ def use_of(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int] | No
     return row
 
 
-def from_the_ledger(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int]:
+def sum_ledger(connection: sqlite3.Connection, scope: BudgetRowKey) -> tuple[int, int]:
     """The same, added up from every line of the ledger; at most what a row holds.
 
     In halves: the database gives up where a sum goes over 64 bits.
@@ -90,17 +90,20 @@ def from_the_ledger(connection: sqlite3.Connection, scope: Scope) -> tuple[int, 
     )
 
 
-def create(connection: sqlite3.Connection, scope: Scope) -> tuple[int, int]:
+def create_row(connection: sqlite3.Connection, scope: BudgetRowKey) -> tuple[int, int]:
     """The row, made from what the ledger holds by now."""
-    spent, held = from_the_ledger(connection, scope)
+    spent, held = sum_ledger(connection, scope)
     connection.execute(
         "INSERT INTO budget_use VALUES (?, ?, ?, ?, ?, ?)", (*scope.key, spent, held)
     )
     return spent, held
 
 
-def rows_of(
-    connection: sqlite3.Connection, tenant: str, spans: Sequence[Span], labels: Mapping[str, str]
+def find_rows(
+    connection: sqlite3.Connection,
+    tenant: str,
+    spans: Sequence[BudgetPeriod],
+    labels: Mapping[str, str],
 ) -> list[Key]:
     """Every row that calls with these labels count in, whether a budget bounds it now or not."""
     rows: list[Key] = [
@@ -115,7 +118,7 @@ def rows_of(
     return [row for row in rows if not row[2] or labels.get(row[2]) == row[3]]
 
 
-def move(
+def add_to_row(
     connection: sqlite3.Connection, key: Key, *, spent: int, held: int, limit: int | None = None
 ) -> bool:
     """Add to a row, if the whole is within `limit` then. False, with nothing written, if not.
@@ -144,8 +147,8 @@ def move(
     return changed.rowcount == 1
 
 
-def cross(
-    connection: sqlite3.Connection, tenant: str, use: BudgetUse, percent: int, now: datetime
+def record_threshold(
+    connection: sqlite3.Connection, tenant: str, use: BudgetUsage, percent: int, now: datetime
 ) -> bool:
     """Note that a threshold is reached. True for the first time in its span at this limit.
 
@@ -167,7 +170,9 @@ def cross(
     return noted.rowcount == 1
 
 
-def crossings(connection: sqlite3.Connection, after: int, most: int) -> tuple[Crossing, ...]:
+def threshold_events(
+    connection: sqlite3.Connection, after: int, most: int
+) -> tuple[ThresholdEvent, ...]:
     """Those above `after`, in order."""
     rows = connection.execute(
         "SELECT sequence, tenant, budget, span, percent, spent_nanos, limit_nanos, crossed_us"
@@ -175,7 +180,7 @@ def crossings(connection: sqlite3.Connection, after: int, most: int) -> tuple[Cr
         (after, most),
     ).fetchall()
     return tuple(
-        Crossing(
+        ThresholdEvent(
             sequence,
             tenant=tenant,
             budget=budget,
@@ -189,7 +194,7 @@ def crossings(connection: sqlite3.Connection, after: int, most: int) -> tuple[Cr
     )
 
 
-def override(
+def write_override(
     connection: sqlite3.Connection, tenant: str, budget: str, limit: int, expires: datetime
 ) -> None:
     """Another limit until then, in the place of one that was set before."""
@@ -200,7 +205,9 @@ def override(
     )
 
 
-def limit_of(connection: sqlite3.Connection, tenant: str, budget: Budget, now: datetime) -> int:
+def effective_limit(
+    connection: sqlite3.Connection, tenant: str, budget: Budget, now: datetime
+) -> int:
     """The limit in force: the configured one, or an override's that has not run out."""
     row = connection.execute(
         "SELECT limit_nanos FROM budget_overrides"
@@ -210,15 +217,15 @@ def limit_of(connection: sqlite3.Connection, tenant: str, budget: Budget, now: d
     return int(row[0]) if row else budget.limit_nanos
 
 
-def standing(
+def read_usages(
     connection: sqlite3.Connection, tenant: str, budgets: Sequence[Budget], now: datetime
-) -> tuple[BudgetUse, ...]:
+) -> tuple[BudgetUsage, ...]:
     """How budgets stand in the spans that are running."""
     found = []
     for budget in budgets:
-        span = span_of(budget.period, now)
-        scope = Scope.of(tenant, budget, span)
-        spent, held = use_of(connection, scope) or from_the_ledger(connection, scope)
-        limit = limit_of(connection, tenant, budget, now)
-        found.append(BudgetUse(budget, span, limit, spent, held))
+        span = period_of(budget.period, now)
+        scope = BudgetRowKey.of(tenant, budget, span)
+        spent, held = read_usage(connection, scope) or sum_ledger(connection, scope)
+        limit = effective_limit(connection, tenant, budget, now)
+        found.append(BudgetUsage(budget, span, limit, spent, held))
     return tuple(found)

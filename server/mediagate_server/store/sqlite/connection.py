@@ -18,12 +18,14 @@ Connect = Callable[[Path], sqlite3.Connection]
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection with our settings; used by one thread at a time."""
-    return configured(
+    return apply_settings(
         sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     )
 
 
-def configured(connection: sqlite3.Connection, *, synchronous: str = "FULL") -> sqlite3.Connection:
+def apply_settings(
+    connection: sqlite3.Connection, *, synchronous: str = "FULL"
+) -> sqlite3.Connection:
     """The same connection with our settings; closed where the file does not take them."""
     try:
         _configure(connection, synchronous)

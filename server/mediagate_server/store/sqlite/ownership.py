@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from mediagate_server.store.port import StaleOwner
+from mediagate_server.errors import StaleOwner
 from mediagate_server.store.sqlite.connection import migrate
 
 RENEWALS_PER_LEASE: Final = 4
@@ -57,7 +57,7 @@ class Lease:
         self._begun = until - seconds
         self._renewing = 0.0
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """How long no other process can take over."""
         return self._until - self._clock()
 
@@ -65,7 +65,7 @@ class Lease:
         """How long until it is to be renewed; 0 or less: now."""
         return self._begun + self._seconds / RENEWALS_PER_LEASE - self._clock()
 
-    def guard(self, connection: sqlite3.Connection) -> None:
+    def check_and_renew(self, connection: sqlite3.Connection) -> None:
         """At the beginning of a transaction: check that it is ours still, renew it where due.
 
         Raises StaleOwner.
@@ -80,7 +80,7 @@ class Lease:
                 "UPDATE ownership SET expires = ?", (self._renewing + self._seconds,)
             )
 
-    def committed(self) -> None:
+    def on_commit(self) -> None:
         """The transaction is durable, and with it the renewal."""
         if self._renewing:
             self._begun = self._renewing
@@ -101,12 +101,12 @@ class Ownership:
         self._clock = clock
         self._lock = -1
 
-    def take(self, connection: sqlite3.Connection) -> Lease:
+    def acquire(self, connection: sqlite3.Connection) -> Lease:
         """Become the owner, with the schema up to date. Raises DataFolderInUse."""
         self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if _locked(self._lock):
-                self._sign()
+                self._write_pid()
                 migrate(connection)
                 return self._begin(connection, self._check_lock)
             if not _has_lease(connection):
@@ -114,11 +114,11 @@ class Ownership:
             lease = self._begin(connection, self._replace_lock)
             migrate(connection)
         except BaseException:
-            self.let_go()
+            self.release()
             raise
         return lease
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Free the lock: the next process takes over at once."""
         if self._lock >= 0:
             os.close(self._lock)
@@ -161,11 +161,11 @@ class Ownership:
         mine = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(mine, fcntl.LOCK_EX)
         draft.replace(self._path)
-        self.let_go()
+        self.release()
         self._lock = mine
-        self._sign()
+        self._write_pid()
 
-    def _sign(self) -> None:
+    def _write_pid(self) -> None:
         """For people: who holds it."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

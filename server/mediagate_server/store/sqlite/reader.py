@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import structlog
 
-from mediagate_server.store.sqlite.writer import unavailable
+from mediagate_server.store.sqlite.writer import store_unavailable
 
 Read = TypeVar("Read")
 _log = structlog.get_logger()
 
 
-class Reader:
+class ReadThread:
     """Owns the reading connection. One that has failed is replaced."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Reader:
         except sqlite3.Error as error:
             _log.error("read failed", error=type(error).__name__)
             self._disconnect()
-            raise unavailable() from None
+            raise store_unavailable() from None
 
     def _disconnect(self) -> None:
         if self._connection is not None:

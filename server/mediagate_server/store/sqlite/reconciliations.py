@@ -1,4 +1,7 @@
-"""Passes over upstream's list as rows; each function works within the caller's transaction."""
+"""Passes over upstream's list as rows; each function works within the caller's transaction.
+
+`SqliteReconciliationStore`: the audit port over the store's own threads.
+"""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -9,17 +12,18 @@ import orjson
 
 from mediagate_server.store.reconciliations import (
     Discrepancy,
+    DiscrepancyKind,
     DueCharges,
-    Findings,
-    Mismatch,
     Reconciliation,
-    Settlement,
+    ReconciliationFindings,
+    SettledCharge,
 )
-from mediagate_server.store.sqlite.generations import microseconds
+from mediagate_server.store.sqlite.generation_rows import microseconds
+from mediagate_server.store.sqlite.reader import ReadThread
+from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
-KEPT: Final = timedelta(days=90)
+RETENTION: Final = timedelta(days=90)
 """How long passes and what they found are kept."""
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SETTLEMENT: Final = (
     "SELECT charges.line, charges.prediction_id, ledger.attempt_id, charges.generation_id,"
@@ -44,7 +48,7 @@ _CASE: Final = (
 )
 
 
-def due(
+def due_charges(
     connection: sqlite3.Connection, after: int, since: datetime, settled_by: datetime
 ) -> DueCharges:
     """The charges behind a line up to the first that is younger; see reconciliations.Audit."""
@@ -62,7 +66,7 @@ def due(
 
 def due_page(
     connection: sqlite3.Connection, due: DueCharges, above: int, limit: int
-) -> tuple[Settlement, ...]:
+) -> tuple[SettledCharge, ...]:
     """The first of them above a line, at most `limit`."""
     rows = connection.execute(
         f"{_UNPRICED} WHERE charges.line > ? AND charges.line <= ?"
@@ -72,7 +76,7 @@ def due_page(
     return _settlements(rows)
 
 
-def at_lines(connection: sqlite3.Connection, lines: Iterable[int]) -> tuple[Settlement, ...]:
+def at_lines(connection: sqlite3.Connection, lines: Iterable[int]) -> tuple[SettledCharge, ...]:
     """The charges at these lines."""
     rows = connection.execute(
         f"{_UNPRICED} WHERE charges.line IN (SELECT value FROM json_each(?))",  # noqa: S608
@@ -81,9 +85,9 @@ def at_lines(connection: sqlite3.Connection, lines: Iterable[int]) -> tuple[Sett
     return _settlements(rows)
 
 
-def settled(
+def charges_of_predictions(
     connection: sqlite3.Connection, prediction_ids: Iterable[str]
-) -> tuple[Settlement, ...]:
+) -> tuple[SettledCharge, ...]:
     """The charges of these predictions, as far as they have one."""
     rows = connection.execute(
         f"{_PRICED} WHERE attempts.prediction_id IN (SELECT value FROM json_each(?))",  # noqa: S608
@@ -92,7 +96,7 @@ def settled(
     return _settlements(rows)
 
 
-def last(connection: sqlite3.Connection, account: str) -> Reconciliation | None:
+def last_pass(connection: sqlite3.Connection, account: str) -> Reconciliation | None:
     """The last complete pass over an account's list."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM reconciliations WHERE account = ? AND complete = 1"  # noqa: S608
@@ -109,9 +113,9 @@ def write_cases(
     return tuple(case for case in cases if _insert(connection, case))
 
 
-def write(connection: sqlite3.Connection, made: Reconciliation) -> None:
+def insert_pass(connection: sqlite3.Connection, made: Reconciliation) -> None:
     """A pass, with the count of what it found."""
-    found = {kind.value: made.found.get(kind, 0) for kind in Mismatch}
+    found = {kind.value: made.found.get(kind, 0) for kind in DiscrepancyKind}
     connection.execute(
         f"INSERT INTO reconciliations ({_COLUMNS})"  # noqa: S608
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -128,12 +132,14 @@ def write(connection: sqlite3.Connection, made: Reconciliation) -> None:
             orjson.dumps(found).decode(),
         ),
     )
-    oldest = microseconds(made.ended_at - KEPT)
+    oldest = microseconds(made.ended_at - RETENTION)
     connection.execute("DELETE FROM reconciliations WHERE begun_us < ?", (oldest,))
     connection.execute("DELETE FROM discrepancies WHERE found_us < ?", (oldest,))
 
 
-def findings(connection: sqlite3.Connection, since: datetime, limit: int) -> Findings:
+def read_findings(
+    connection: sqlite3.Connection, since: datetime, limit: int
+) -> ReconciliationFindings:
     """What was found at or after a time; at most `limit` cases, the newest first."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM reconciliations ORDER BY number DESC LIMIT 1"  # noqa: S608
@@ -150,10 +156,10 @@ def findings(connection: sqlite3.Connection, since: datetime, limit: int) -> Fin
         " ORDER BY found_us DESC, prediction_id, kind LIMIT ?",
         (begun, limit),
     ).fetchall()
-    return Findings(
+    return ReconciliationFindings(
         _pass(row) if row else None,
         matched,
-        {Mismatch(kind): number for kind, number in counts},
+        {DiscrepancyKind(kind): number for kind, number in counts},
         tuple(_case(case) for case in cases),
     )
 
@@ -179,14 +185,14 @@ def _insert(connection: sqlite3.Connection, case: Discrepancy) -> bool:
     return written.rowcount == 1
 
 
-def _settlements(rows: Sequence[Any]) -> tuple[Settlement, ...]:
+def _settlements(rows: Sequence[Any]) -> tuple[SettledCharge, ...]:
     return tuple(_settlement(*row) for row in rows)
 
 
-def _settlement(*row: Any) -> Settlement:
+def _settlement(*row: Any) -> SettledCharge:
     line, prediction, attempt, generation, ordinal, tenant, model, *rest = row
     opened, settled_at, nanos, outputs, price = rest
-    return Settlement(
+    return SettledCharge(
         line,
         prediction,
         attempt,
@@ -214,7 +220,7 @@ def _pass(row: Any) -> Reconciliation:
         bool(complete),
         listed,
         matched,
-        {Mismatch(kind): number for kind, number in orjson.loads(found).items()},
+        {DiscrepancyKind(kind): number for kind, number in orjson.loads(found).items()},
     )
 
 
@@ -223,7 +229,7 @@ def _case(row: Any) -> Discrepancy:
     generation, ordinal, tenant = of_charge
     made_at = None if made is None else _moment(made)
     return Discrepancy(
-        Mismatch(kind),
+        DiscrepancyKind(kind),
         prediction_id,
         model,
         _moment(found),
@@ -238,3 +244,48 @@ def _case(row: Any) -> Discrepancy:
 
 def _moment(stamp: int) -> datetime:
     return _EPOCH + timedelta(microseconds=stamp)
+
+
+class SqliteReconciliationStore:
+    """Implements `reconciliations.Audit`. Made by the store."""
+
+    def __init__(self, writer: GroupCommitWriter, reader: ReadThread) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def due(self, after_line: int, since: datetime, settled_by: datetime) -> DueCharges:
+        """See reconciliations.Audit."""
+        return await self._reader.read(lambda c: due_charges(c, after_line, since, settled_by))
+
+    async def due_page(self, due: DueCharges, above: int, limit: int) -> tuple[SettledCharge, ...]:
+        """See reconciliations.Audit."""
+        return await self._reader.read(lambda c: due_page(c, due, above, limit))
+
+    async def at_lines(self, lines: Iterable[int]) -> tuple[SettledCharge, ...]:
+        """See reconciliations.Audit."""
+        asked = tuple(lines)
+        return await self._reader.read(lambda c: at_lines(c, asked))
+
+    async def save_discrepancies(self, cases: tuple[Discrepancy, ...]) -> tuple[Discrepancy, ...]:
+        """See reconciliations.Audit."""
+        new: tuple[Discrepancy, ...] = await self._writer.submit(lambda c: write_cases(c, cases))
+        return new
+
+    async def charges_of_predictions(
+        self, prediction_ids: Iterable[str]
+    ) -> tuple[SettledCharge, ...]:
+        """See reconciliations.Audit."""
+        asked = tuple(prediction_ids)
+        return await self._reader.read(lambda c: charges_of_predictions(c, asked))
+
+    async def last_pass(self, account: str) -> Reconciliation | None:
+        """See reconciliations.Audit."""
+        return await self._reader.read(lambda c: last_pass(c, account))
+
+    async def save_pass(self, made: Reconciliation) -> None:
+        """See reconciliations.Audit."""
+        await self._writer.submit(lambda c: insert_pass(c, made))
+
+    async def findings(self, since: datetime, limit: int) -> ReconciliationFindings:
+        """See reconciliations.Audit."""
+        return await self._reader.read(lambda c: read_findings(c, since, limit))

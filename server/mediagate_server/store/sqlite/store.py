@@ -11,59 +11,63 @@ from typing import Final, Self
 
 from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import MediagateError, StoreUnavailable
-from mediagate_server.private_files import (
+from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.runtime.private_files import (
     create_private_file,
     make_private,
     make_private_folder,
 )
-from mediagate_server.store.budget_metrics import tell_of
+from mediagate_server.store.budget_metrics import record_budget_metrics
 from mediagate_server.store.budgets import (
-    Asked,
-    BudgetUse,
-    Configured,
-    Crossing,
-    applies,
+    BudgetsOfTenant,
+    BudgetUsage,
+    Reservation,
+    ThresholdEvent,
+    matches_labels,
     no_budgets,
 )
 from mediagate_server.store.charges import (
     Charge,
     ChargeFilter,
     ChargePosition,
-    Dimension,
-    Total,
+    ChargeTotal,
+    GroupBy,
 )
 from mediagate_server.store.records import (
-    Bound,
-    Change,
+    ChangeRange,
     Checkpoint,
-    Entry,
-    Filter,
     Generation,
-    Position,
+    GenerationChange,
+    GenerationFilter,
+    LedgerEntry,
+    ListPosition,
+    RequestBinding,
     Resumption,
-    Sequences,
 )
 from mediagate_server.store.sqlite import (
     budget_rows,
-    callbacks,
-    charges,
-    erasing,
-    generations,
-    keeping,
-    searching,
+    charge_rows,
+    generation_queries,
+    generation_rows,
+    history,
+    outbox,
+    sealed_rows,
 )
-from mediagate_server.store.sqlite.audit import SqliteAudit
-from mediagate_server.store.sqlite.budgets import BudgetBooks, Entered, moment_of
+from mediagate_server.store.sqlite.budget_updates import (
+    BudgetResult,
+    BudgetUpdater,
+    latest_event_time,
+)
 from mediagate_server.store.sqlite.connection import Connect, connect
+from mediagate_server.store.sqlite.encryption_key import open_cipher
+from mediagate_server.store.sqlite.history import SqliteGenerationHistory
 from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
 from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
-from mediagate_server.store.sqlite.past import SqlitePast
-from mediagate_server.store.sqlite.reader import Reader
-from mediagate_server.store.sqlite.rows import Rows
-from mediagate_server.store.sqlite.sealing_key import open_seal
-from mediagate_server.store.sqlite.standing import Standing
+from mediagate_server.store.sqlite.reader import ReadThread
+from mediagate_server.store.sqlite.reconciliations import SqliteReconciliationStore
+from mediagate_server.store.sqlite.row_batch import RowBatch
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
-from mediagate_server.unexpected import broke
+from mediagate_server.store.sqlite.writer_cache import WriterCache
 
 LEASE_SECONDS: Final = 15.0
 _OWN_FILES: Final = ("mediagate.sqlite3*", "sealing.key*", "lock*")
@@ -79,7 +83,7 @@ class SqliteStore:
     `close_seconds` how long each of its threads is waited for in the end; `clock` gives seconds
     that all processes of the machine agree on. `budget_webhook` gives the URL that a tenant is told
     at of its budgets, if any; asked by the thread that writes. Entering raises DataFolderInUse or
-    sealing.SealKeyError.
+    sealing.EncryptionKeyError.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class SqliteStore:
         close_seconds: float = CLOSE_SECONDS,
         clock: Callable[[], float] = boot_seconds,
         connect: Connect = connect,
-        budgets: Configured = no_budgets,
+        budgets: BudgetsOfTenant = no_budgets,
         budget_webhook: Callable[[str], str] = no_webhook,
     ) -> None:
         self._folder = folder
@@ -100,9 +104,9 @@ class SqliteStore:
         self._close_seconds = close_seconds
         self._budget_webhook = budget_webhook
         self._change = 0
-        self._standing = Standing()
+        self._standing = WriterCache()
         self._configured = budgets
-        self._books = BudgetBooks(budgets)
+        self._books = BudgetUpdater(budgets)
         self.lost = asyncio.Event()
         """See port.Store."""
 
@@ -113,29 +117,29 @@ class SqliteStore:
         own = (path for name in _OWN_FILES for path in self._folder.glob(name))
         make_private((self._folder.resolve(), *own))
         with contextlib.closing(self._connect(self._path)) as connection:
-            self._lease = self._ownership.take(connection)
+            self._lease = self._ownership.acquire(connection)
             try:
-                self._seal = open_seal(self._folder, connection)
-                self._change = searching.sequences(connection).newest
+                self._seal = open_cipher(self._folder, connection)
+                self._change = generation_queries.sequences(connection).newest
             except BaseException:
-                self._ownership.let_go()
+                self._ownership.release()
                 raise
         # As long as one connection knows the log, another that is opened learns from it what
         # counts, and not from a log that may end with a commit that failed.
         self._anchor = self._connect(self._path)
-        searching.sequences(self._anchor)
-        self._reader = Reader(lambda: self._connect(self._path))
+        generation_queries.sequences(self._anchor)
+        self._reader = ReadThread(lambda: self._connect(self._path))
         # What looks at many rows has a thread of its own: no call waits behind a year's totals.
-        self._searches = Reader(lambda: self._connect(self._path), name="store-searches")
+        self._searches = ReadThread(lambda: self._connect(self._path), name="store-searches")
         self._writer = GroupCommitWriter(
             lambda: self._connect(self._path),
             self._lease,
             lost=self.lost.set,
             undone=self._forget,
         )
-        self.audit = SqliteAudit(self._writer, self._searches)
+        self.reconciliations = SqliteReconciliationStore(self._writer, self._searches)
         self.outbox = SqliteOutbox(self._writer, self._reader, self._seal)
-        self.past = SqlitePast(
+        self.history = SqliteGenerationHistory(
             self._writer,
             self._reader,
             self._searches,
@@ -157,63 +161,65 @@ class SqliteStore:
             return  # What hangs on the disk goes with the process, and so does the lock.
         with contextlib.suppress(sqlite3.Error):
             self._anchor.close()
-        self._ownership.let_go()
+        self._ownership.release()
 
     def lease_left(self) -> float:
         """See port.Store."""
-        return self._lease.left()
+        return self._lease.seconds_left()
 
     # Generations
 
-    async def bound(self, tenant: str, request_id: str) -> Bound | None:
+    async def find_binding(self, tenant: str, request_id: str) -> RequestBinding | None:
         """See port.Store."""
-        return await self._reader.read(lambda c: generations.bound(c, tenant, request_id))
+        return await self._reader.read(
+            lambda c: generation_rows.find_binding(c, tenant, request_id)
+        )
 
     async def accept(
         self,
         generation: Generation,
-        entries: tuple[Entry, ...],
+        entries: tuple[LedgerEntry, ...],
         max_in_flight: int,
         *,
         pending: bytes | None = None,
         webhook_url: str = "",
         request: bytes | None = None,
         likeness: str = "",
-    ) -> Bound | int:
+    ) -> RequestBinding | int:
         """See port.Store."""
-        entered: list[Entered] = []
+        entered: list[BudgetResult] = []
 
-        def job(rows: Rows) -> Bound | int | MediagateError:
+        def job(rows: RowBatch) -> RequestBinding | int | MediagateError:
             entered.clear()
-            is_bounded = self._books.concern(rows.written, generation)
-            existing = generations.admit(
+            is_bounded = self._books.affects(rows.flush, generation)
+            existing = generation_rows.check_admission(
                 rows, self._standing, generation, max_in_flight, asks=is_bounded
             )
             if existing:
                 return existing
             if is_bounded:
-                entered.append(self._books.enter(rows.written(), generation, entries))
+                entered.append(self._books.apply(rows.flush(), generation, entries))
                 if (refusal := entered[-1].refusal) is not None:
                     return refusal  # And not raised: what was learned of a budget is kept.
             change = self._next_change()
-            generations.insert(rows, generation, entries, change, likeness)
-            self._standing.saved(rows.written, generation)
-            self._standing.binds(
+            generation_rows.insert_generation(rows, generation, entries, change, likeness)
+            self._standing.on_saved(rows.flush, generation)
+            self._standing.add_binding(
                 generation.tenant,
                 generation.request_id,
-                Bound(generation.id, generation.fingerprint),
+                RequestBinding(generation.id, generation.fingerprint),
             )
             if pending is not None:
-                keeping.keep_pending(rows, self._seal, generation.id, pending)
+                sealed_rows.write_pending_input(rows, self._seal, generation.id, pending)
             if webhook_url:
-                callbacks.promise(rows.written(), self._seal, generation, webhook_url)
+                outbox.insert_expected_event(rows.flush(), self._seal, generation, webhook_url)
             if request is not None:
-                erasing.remember(rows.written(), self._seal, generation, request)
+                history.insert_request(rows.flush(), self._seal, generation, request)
             return change
 
-        outcome: Bound | int | MediagateError = await self._writer.submit_rows(job)
+        outcome: RequestBinding | int | MediagateError = await self._writer.submit_rows(job)
         if entered:
-            tell_of(entered[-1].moved)
+            record_budget_metrics(entered[-1].moved)
         if isinstance(outcome, MediagateError):
             raise outcome
         return outcome
@@ -221,28 +227,28 @@ class SqliteStore:
     def save(
         self,
         generation: Generation,
-        entries: tuple[Entry, ...] = (),
+        entries: tuple[LedgerEntry, ...] = (),
         *,
         release_request_id: bool = False,
         claims: tuple[str, ...] = (),
     ) -> "asyncio.Future[int]":
         """See port.Store."""
-        entered: list[Entered] = []
+        entered: list[BudgetResult] = []
 
-        def job(rows: Rows) -> int:
+        def job(rows: RowBatch) -> int:
             entered.clear()
             if claims:
-                generations.check_claims(rows.written(), generation, claims)
-            if entries and self._books.concern(rows.written, generation):
-                entered.append(self._books.enter(rows.written(), generation, entries))
-                self._take(rows.written(), generation, entered[-1])
+                generation_rows.check_claims(rows.flush(), generation, claims)
+            if entries and self._books.affects(rows.flush, generation):
+                entered.append(self._books.apply(rows.flush(), generation, entries))
+                self._apply_budget_result(rows.flush(), generation, entered[-1])
             change = self._next_change()
-            generations.update(rows, generation, entries, change)
-            charges.write(rows, generation, entries)
+            generation_rows.update_generation(rows, generation, entries, change)
+            charge_rows.insert_charges(rows, generation, entries)
             if release_request_id:
-                generations.release(rows.written(), generation)
-                self._standing.releases(generation)
-            self._standing.saved(rows.written, generation)
+                generation_rows.release_binding(rows.flush(), generation)
+                self._standing.remove_binding(generation)
+            self._standing.on_saved(rows.flush, generation)
             if generation.state.is_terminal:
                 self._end(rows, generation)
             return change
@@ -255,51 +261,59 @@ class SqliteStore:
             commit.add_done_callback(lambda _: self._wake_for(entered))
         return commit
 
-    def _end(self, rows: Rows, generation: Generation) -> None:
+    def _end(self, rows: RowBatch, generation: Generation) -> None:
         """With a terminal version: nothing is kept that only one that runs needs."""
         if not generation.in_doubt:
-            keeping.erase_pending(rows, generation.id)
-        if self._standing.ends_a_stream(rows.written, generation.id):
-            keeping.erase_checkpoints(rows.written(), generation.id)
+            sealed_rows.erase_pending(rows, generation.id)
+        if self._standing.take_has_checkpoints(rows.flush, generation.id):
+            sealed_rows.erase_checkpoints(rows.flush(), generation.id)
         if generation.calls_back:
-            callbacks.ended(rows.written(), generation)
+            outbox.release_expected_event(rows.flush(), generation)
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
         """See port.Store."""
-        return await self._reader.read(lambda c: searching.one(c, tenant, generation_id))
+        return await self._reader.read(
+            lambda c: generation_queries.get_generation(c, tenant, generation_id)
+        )
 
     async def list_generations(
-        self, tenant: str, wanted: Filter, limit: int, after: Position | None
+        self, tenant: str, wanted: GenerationFilter, limit: int, after: ListPosition | None
     ) -> tuple[Generation, ...]:
         """See port.Store."""
         return await self._searches.read(
-            lambda c: searching.newest_first(c, tenant, wanted, limit, after)
+            lambda c: generation_queries.list_generations(c, tenant, wanted, limit, after)
         )
 
-    async def unfinished(self) -> tuple[Generation, ...]:
+    async def list_unfinished(self) -> tuple[Generation, ...]:
         """See port.Store."""
-        return await self._searches.read(searching.unfinished)
+        return await self._searches.read(generation_queries.list_unfinished)
 
-    async def in_doubt(self, absent_since: datetime | None = None) -> tuple[Generation, ...]:
+    async def list_unconfirmed(
+        self, absent_since: datetime | None = None
+    ) -> tuple[Generation, ...]:
         """See port.Store."""
-        return await self._searches.read(lambda c: searching.in_doubt(c, absent_since))
+        return await self._searches.read(
+            lambda c: generation_queries.list_unconfirmed(c, absent_since)
+        )
 
-    async def by_attempt(self, attempt_id: str) -> Generation | None:
+    async def find_by_attempt(self, attempt_id: str) -> Generation | None:
         """See port.Store."""
-        return await self._reader.read(lambda c: searching.by_attempt(c, attempt_id))
+        return await self._reader.read(lambda c: generation_queries.find_by_attempt(c, attempt_id))
 
-    async def by_prediction(self, prediction_id: str) -> Generation | None:
+    async def find_by_prediction(self, prediction_id: str) -> Generation | None:
         """See port.Store."""
-        return await self._reader.read(lambda c: searching.by_prediction(c, prediction_id))
+        return await self._reader.read(
+            lambda c: generation_queries.find_by_prediction(c, prediction_id)
+        )
 
-    async def claimed(self, prediction_ids: Iterable[str]) -> frozenset[str]:
+    async def claimed_predictions(self, prediction_ids: Iterable[str]) -> frozenset[str]:
         """See port.Store."""
         asked = frozenset(prediction_ids)
-        return await self._reader.read(lambda c: searching.claimed(c, asked))
+        return await self._reader.read(lambda c: generation_queries.claimed_predictions(c, asked))
 
-    async def entries(self, attempt_id: str) -> tuple[Entry, ...]:
+    async def entries(self, attempt_id: str) -> tuple[LedgerEntry, ...]:
         """See port.Store."""
-        return await self._reader.read(lambda c: generations.entries_of(c, attempt_id))
+        return await self._reader.read(lambda c: generation_rows.list_entries(c, attempt_id))
 
     # Money
 
@@ -307,32 +321,38 @@ class SqliteStore:
         self, wanted: ChargeFilter, limit: int, after: ChargePosition | None
     ) -> tuple[Charge, ...]:
         """See port.Store."""
-        return await self._searches.read(lambda c: charges.newest_first(c, wanted, limit, after))
+        return await self._searches.read(
+            lambda c: charge_rows.list_charges(c, wanted, limit, after)
+        )
 
     async def totals(
-        self, wanted: ChargeFilter, group_by: Sequence[Dimension] = (), label_key: str = ""
-    ) -> tuple[Total, ...]:
+        self, wanted: ChargeFilter, group_by: Sequence[GroupBy] = (), label_key: str = ""
+    ) -> tuple[ChargeTotal, ...]:
         """See port.Store."""
-        return await self._searches.read(lambda c: charges.totals(c, wanted, group_by, label_key))
+        return await self._searches.read(
+            lambda c: charge_rows.sum_charges(c, wanted, group_by, label_key)
+        )
 
     # What is kept only while a generation runs
 
-    async def pending(self, generation_id: str) -> bytes | None:
+    async def pending_input(self, generation_id: str) -> bytes | None:
         """See port.Store."""
-        return await self._reader.read(lambda c: keeping.pending(c, self._seal, generation_id))
+        return await self._reader.read(
+            lambda c: sealed_rows.read_pending_input(c, self._seal, generation_id)
+        )
 
     async def resumptions(self, generation_ids: Sequence[str]) -> Mapping[str, Resumption]:
         """See port.Store."""
         return await self._searches.read(
-            lambda c: keeping.resumptions(c, self._seal, generation_ids)
+            lambda c: sealed_rows.read_resumptions(c, self._seal, generation_ids)
         )
 
-    def checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
+    def save_checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
         """See port.Store."""
 
         def job(connection: sqlite3.Connection) -> None:
-            if keeping.keep_checkpoint(connection, self._seal, generation_id, piece):
-                self._standing.streamed(lambda: connection, generation_id)
+            if sealed_rows.write_checkpoint(connection, self._seal, generation_id, piece):
+                self._standing.on_checkpoint(lambda: connection, generation_id)
 
         kept = self._writer.submit(job)
         kept.add_done_callback(_tell_of_checkpoint)
@@ -341,30 +361,30 @@ class SqliteStore:
     # Changes
 
     async def changed_since(
-        self, tenant: str, wanted: Filter, after: int, limit: int
-    ) -> tuple[Change, ...]:
+        self, tenant: str, wanted: GenerationFilter, after: int, limit: int
+    ) -> tuple[GenerationChange, ...]:
         """See port.Store."""
         return await self._searches.read(
-            lambda c: searching.changed_since(c, tenant, wanted, after, limit)
+            lambda c: generation_queries.changed_since(c, tenant, wanted, after, limit)
         )
 
-    async def sequences(self) -> Sequences:
+    async def change_range(self) -> ChangeRange:
         """See port.Store."""
-        return await self._reader.read(searching.sequences)
+        return await self._reader.read(generation_queries.sequences)
 
     # Budgets
 
     async def budgets(
         self, tenant: str, wanted: Sequence[Budget], now: datetime
-    ) -> tuple[BudgetUse, ...]:
+    ) -> tuple[BudgetUsage, ...]:
         """See port.Store."""
-        return await self._reader.read(lambda c: budget_rows.standing(c, tenant, wanted, now))
+        return await self._reader.read(lambda c: budget_rows.read_usages(c, tenant, wanted, now))
 
     async def check_budgets(
-        self, tenant: str, labels: Mapping[str, str], asked: Asked, now: datetime
+        self, tenant: str, labels: Mapping[str, str], asked: Reservation, now: datetime
     ) -> None:
         """See port.Store."""
-        counting = [one for one in self._configured(tenant) if applies(one, labels)]
+        counting = [one for one in self._configured(tenant) if matches_labels(one, labels)]
         for use in await self.budgets(tenant, counting, now):
             if asked.exceeds(use) and not use.budget.shadow:
                 raise asked.refusal(tenant, use)
@@ -374,47 +394,53 @@ class SqliteStore:
     ) -> None:
         """See port.Store."""
         await self._writer.submit(
-            lambda c: budget_rows.override(c, tenant, budget, limit_nanos, expires)
+            lambda c: budget_rows.write_override(c, tenant, budget, limit_nanos, expires)
         )
 
-    async def crossings(self, after: int, limit: int) -> tuple[Crossing, ...]:
+    async def threshold_events(self, after: int, limit: int) -> tuple[ThresholdEvent, ...]:
         """See port.Store."""
-        return await self._searches.read(lambda c: budget_rows.crossings(c, after, limit))
+        return await self._searches.read(lambda c: budget_rows.threshold_events(c, after, limit))
 
     async def in_flight(self, tenant: str) -> int:
         """See port.Store."""
-        return await self._reader.read(lambda c: searching.running(c, tenant))
+        return await self._reader.read(lambda c: generation_queries.count_running(c, tenant))
 
     # Keys and webhooks
 
     async def claim_webhook(self, webhook_id: str, now: datetime) -> bool:
         """See port.Store."""
-        first: bool = await self._writer.submit(lambda c: keeping.claim_webhook(c, webhook_id, now))
+        first: bool = await self._writer.submit(
+            lambda c: sealed_rows.claim_webhook(c, webhook_id, now)
+        )
         return first
 
-    async def saw_webhook(self, webhook_id: str) -> bool:
+    async def has_webhook(self, webhook_id: str) -> bool:
         """See port.Store."""
-        return await self._reader.read(lambda c: keeping.saw_webhook(c, webhook_id))
+        return await self._reader.read(lambda c: sealed_rows.has_webhook(c, webhook_id))
 
-    async def key(self, name: str) -> bytes:
+    async def secret_key(self, name: str) -> bytes:
         """See port.Store."""
-        found: bytes = await self._writer.submit(lambda c: keeping.key(c, self._seal, name))
+        found: bytes = await self._writer.submit(
+            lambda c: sealed_rows.read_or_create_key(c, self._seal, name)
+        )
         return found
 
-    def _take(
-        self, connection: sqlite3.Connection, generation: Generation, entered: Entered
+    def _apply_budget_result(
+        self, connection: sqlite3.Connection, generation: Generation, entered: BudgetResult
     ) -> None:
         """Raise the refusal; else put into the outbox what is to be told of budgets."""
         if entered.refusal is not None:
             raise entered.refusal
         for moved in entered.moved:
-            if moved.crossed and (url := self._budget_webhook(moved.tenant)):
-                callbacks.crossed(connection, self._seal, moved, url, moment_of(generation))
+            if moved.threshold_events and (url := self._budget_webhook(moved.tenant)):
+                outbox.insert_threshold_events(
+                    connection, self._seal, moved, url, latest_event_time(generation)
+                )
 
-    def _wake_for(self, entered: list[Entered]) -> None:
+    def _wake_for(self, entered: list[BudgetResult]) -> None:
         """Somebody may be to be told of a budget."""
-        if entered and any(moved.crossed for moved in entered[-1].moved):
-            self.outbox.changed.set()
+        if entered and any(moved.threshold_events for moved in entered[-1].moved):
+            self.outbox.has_work.set()
 
     def _forget(self) -> None:
         """Called by the writing thread, where a transaction was taken back."""
@@ -431,13 +457,13 @@ def _tell_of_checkpoint(done: "asyncio.Future[None]") -> None:
     """Nobody needs to ask what became of it. Of a disk that fails the writer has told."""
     error = None if done.cancelled() else done.exception()
     if isinstance(error, Exception) and not isinstance(error, StoreUnavailable):
-        broke("keeping a text", error)
+        report_bug("keeping a text", error)
 
 
-def _tell(done: "asyncio.Future[int]", entered: list[Entered]) -> None:
+def _tell(done: "asyncio.Future[int]", entered: list[BudgetResult]) -> None:
     """The metrics what a save did to budgets, or what it was refused by."""
     if done.cancelled() or not entered:
         return
     error = done.exception()
     if error is None or error is entered[-1].refusal:
-        tell_of(entered[-1].moved)
+        record_budget_metrics(entered[-1].moved)

@@ -1,11 +1,19 @@
 """One thread that writes: it commits whatever queued up while the last commit was on its way.
 
-A lone job is committed at once; a crowd shares one fsync (`gathering.py`). Jobs run in the order
-they were given. One that fails, by whatever its values or its code raise, takes nothing of the
-others with it: most fail before they have written anything, and where one does not, all are taken
-back and run again, each within a savepoint (which otherwise would cost every job two statements).
-Most put down rows, which are written kind by kind (`rows.py`). A commit that fails takes exactly
-its own jobs along.
+A lone job is committed at once; a crowd shares one fsync (`writer.py`). Jobs run in the order they
+were given. One that fails, by whatever its values or its code raise, takes nothing of the others
+with it: most fail before they have written anything, and where one does not, all are taken back and
+run again, each within a savepoint (which otherwise would cost every job two statements). Most put
+down rows, which are written kind by kind (`row_batch.py`). A commit that fails takes exactly its
+own jobs along.
+
+When a commit begins: as soon as the event loop has nothing else to do.
+
+Each commit has a price of its own: pages written whole, an fsync, threads that change places. While
+the loop is at work, what it does brings further jobs, and nobody could be told of a commit's end
+anyway; they are gathered until it is idle, and share one commit (docs/decisions/0017). A job that
+comes to an idle loop is committed at once. There is no timer: a loop that is never idle hands over
+what it has once it is enough, or has been waiting long.
 """
 
 import asyncio
@@ -16,28 +24,89 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
-from mediagate_server.errors import StoreUnavailable
-from mediagate_server.store.port import StaleOwner
-from mediagate_server.store.sqlite.gathering import Gathering
+from mediagate_server.errors import StaleOwner, StoreUnavailable
+from mediagate_server.observability.metrics import commit_seconds, failed_commits
 from mediagate_server.store.sqlite.ownership import Lease
-from mediagate_server.store.sqlite.rows import HalfWritten, Rows, is_database_error
-from mediagate_server.telemetry import commit_seconds, failed_commits
+from mediagate_server.store.sqlite.row_batch import PartialWrite, RowBatch, is_database_error
+
+BATCH_SIZE: Final = 64
+"""Jobs that wait for no others: more of them in one commit would hardly be cheaper."""
+MAX_BATCH_SECONDS: Final = 0.03
+"""Seconds after which a loop that is never idle commits."""
+MAX_COMMIT_JOBS: Final = 512
+_IDLE: Final = 0.000_02
+"""Seconds: a turn of the loop that is shorter than this had nothing to do."""
+_MUCH: Final = 4
+"""So many times the shortest turn there was is one that had something to do, if not before."""
+Job = TypeVar("Job")
+
+
+class CommitBatcher(Generic[Job]):
+    """Jobs, until a commit takes them. For the event loop's thread alone.
+
+    `begin` is handed those of one commit, and no others before `ended` is called. `clock` gives
+    seconds.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        begin: Callable[[list[Job]], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._loop = loop
+        self._begin = begin
+        self._clock = clock
+        self._waiting: list[Job] = []
+        self._is_idle = True
+        self._since = self._looked = 0.0
+        self._shortest = float("inf")
+
+    def add(self, job: Job) -> None:
+        """One more, for the next commit."""
+        self._waiting.append(job)
+        if self._is_idle:
+            self._gather()
+
+    def ended(self) -> None:
+        """The commit that was begun has ended."""
+        self._is_idle = True
+        if self._waiting:
+            self._gather()
+
+    def _gather(self) -> None:
+        self._is_idle = False
+        self._since = self._looked = self._clock()
+        self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """Once in each turn of the loop: begin, unless the loop is at work."""
+        now = self._clock()
+        turn = now - self._looked
+        self._shortest = min(self._shortest, turn)
+        is_at_work = turn > max(_IDLE, _MUCH * self._shortest)
+        if is_at_work and len(self._waiting) < BATCH_SIZE and now - self._since < MAX_BATCH_SECONDS:
+            self._looked = now
+            self._loop.call_soon(self._look)
+            return
+        batch = self._waiting[:MAX_COMMIT_JOBS]
+        del self._waiting[:MAX_COMMIT_JOBS]
+        self._begin(batch)
+
 
 _PAUSE = 0.2
 """Seconds between two tries to renew the lease, where the first failed."""
-
-Job = Callable[[sqlite3.Connection], Any]
-RowsJob = Callable[[Rows], Any]
-
+WriteJob = Callable[[sqlite3.Connection], Any]
+RowsJob = Callable[[RowBatch], Any]
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class _Pending:
+class _QueuedJob:
     job: RowsJob
     future: "asyncio.Future[Any]"
     result: Any = None
@@ -66,18 +135,18 @@ class GroupCommitWriter:
         self._is_lost = False
         self._connection: sqlite3.Connection | None = None
         self._loop = asyncio.get_running_loop()
-        self._batches: queue.SimpleQueue[list[_Pending] | None] = queue.SimpleQueue()
-        self._gathering = Gathering(self._loop, self._batches.put)
+        self._batches: queue.SimpleQueue[list[_QueuedJob] | None] = queue.SimpleQueue()
+        self._gathering = CommitBatcher(self._loop, self._batches.put)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> "asyncio.Future[Any]":
+    def submit(self, job: WriteJob) -> "asyncio.Future[Any]":
         """Queue a job; the future is done once its commit is durable."""
-        return self.submit_rows(lambda rows: job(rows.written()))
+        return self.submit_rows(lambda rows: job(rows.flush()))
 
     def submit_rows(self, job: RowsJob) -> "asyncio.Future[Any]":
         """The same for one that puts down rows, to be written with those of others."""
-        pending = _Pending(job, self._loop.create_future())
+        pending = _QueuedJob(job, self._loop.create_future())
         self._gathering.add(pending)
         return pending.future
 
@@ -109,15 +178,15 @@ class GroupCommitWriter:
             self._loop.call_soon_threadsafe(self._deliver, batch)
         self._disconnect()
 
-    def _deliver(self, batch: Sequence[_Pending]) -> None:
+    def _deliver(self, batch: Sequence[_QueuedJob]) -> None:
         """Hand out the results, on the event loop."""
-        tell(batch)
+        resolve_futures(batch)
         self._gathering.ended()
 
     def _patience(self) -> float | None:
         return None if self._is_lost else max(self._lease.due_in(), _PAUSE)
 
-    def _commit(self, batch: list[_Pending]) -> None:
+    def _commit(self, batch: list[_QueuedJob]) -> None:
         begun = time.perf_counter()
         try:
             self._write(batch)
@@ -130,18 +199,18 @@ class GroupCommitWriter:
             # The disk is full, broken or locked: not one job of this batch is durable.
             failed_commits.inc()
             _log.error("commit failed", error=type(error).__name__, jobs=len(batch))
-            self._give_up(batch, unavailable)
+            self._give_up(batch, store_unavailable)
         if batch:
             commit_seconds.observe(time.perf_counter() - begun)
 
-    def _write(self, batch: list[_Pending]) -> None:
+    def _write(self, batch: list[_QueuedJob]) -> None:
         if self._is_lost:
             raise StaleOwner
         if self._connection is None:
             self._connection = self._connect()
         try:
             self._transact(self._connection, batch, _run_together)
-        except HalfWritten:
+        except PartialWrite:
             self._connection.execute("ROLLBACK")
             self._undone()
             self._transact(self._connection, batch, self._run_apart)
@@ -149,18 +218,18 @@ class GroupCommitWriter:
     def _transact(
         self,
         connection: sqlite3.Connection,
-        batch: list[_Pending],
-        run: Callable[[sqlite3.Connection, list[_Pending]], None],
+        batch: list[_QueuedJob],
+        run: Callable[[sqlite3.Connection, list[_QueuedJob]], None],
     ) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        self._lease.guard(connection)
+        self._lease.check_and_renew(connection)
         run(connection, batch)
         connection.execute("COMMIT")
-        self._lease.committed()
+        self._lease.on_commit()
 
-    def _run_apart(self, connection: sqlite3.Connection, batch: list[_Pending]) -> None:
+    def _run_apart(self, connection: sqlite3.Connection, batch: list[_QueuedJob]) -> None:
         """Jobs whose failure takes back what they have written, and nothing else."""
-        rows = Rows(connection, at_once=True)
+        rows = RowBatch(connection, at_once=True)
         for pending in batch:
             connection.execute("SAVEPOINT job")
             try:
@@ -173,7 +242,7 @@ class GroupCommitWriter:
                 pending.error = error
             connection.execute("RELEASE job")
 
-    def _give_up(self, batch: list[_Pending], error: Callable[[], StoreUnavailable]) -> None:
+    def _give_up(self, batch: list[_QueuedJob], error: Callable[[], StoreUnavailable]) -> None:
         """Tell those of the batch, and take all of it back.
 
         A commit that failed at its sync lies whole at the end of the log, where whoever opens the
@@ -197,7 +266,7 @@ class GroupCommitWriter:
             self._connection = None
 
 
-def tell(batch: Iterable[_Pending]) -> None:
+def resolve_futures(batch: Iterable[_QueuedJob]) -> None:
     """Those who wait for the jobs of a batch what became of them."""
     for pending in batch:
         if pending.future.done():
@@ -217,24 +286,24 @@ def _raisable(error: BaseException) -> Exception:
     return stand_in
 
 
-def unavailable() -> StoreUnavailable:
+def store_unavailable() -> StoreUnavailable:
     """What callers are told when the database does not do its work."""
     return StoreUnavailable("the store cannot be written or read now", retry_after=1.0)
 
 
-def _run_together(connection: sqlite3.Connection, batch: list[_Pending]) -> None:
-    """Jobs as they are, and then their rows. Raises HalfWritten."""
-    rows = Rows(connection)
+def _run_together(connection: sqlite3.Connection, batch: list[_QueuedJob]) -> None:
+    """Jobs as they are, and then their rows. Raises PartialWrite."""
+    rows = RowBatch(connection)
     for pending in batch:
         before = rows.changes
         try:
             pending.result = pending.job(rows)
-        except HalfWritten:
+        except PartialWrite:
             raise
         except BaseException as error:
             if is_database_error(error, connection):
                 raise
             if rows.changes != before:
-                raise HalfWritten from None
+                raise PartialWrite from None
             pending.error = error
-    rows.written()
+    rows.flush()

@@ -1,0 +1,63 @@
+"""What is uploaded, as a gate takes it: first what it is, then pieces. Sends nothing itself."""
+
+import hashlib
+import mimetypes
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import grpc
+
+from mediagate.v1.media_pb2 import UploadMediaRequest, UploadMediaResponse, UploadMetadata
+from mediagate_client.errors import DataLost, Details, local_invalid_request
+from mediagate_client.media_inputs import sniff
+
+UPLOAD_SECONDS: Final = 600.0
+"""How long an upload may take with all its tries, where the caller does not say."""
+
+PIECE_BYTES: Final = 512 * 1024
+_HEAD_BYTES: Final = 64
+
+
+class UploadMessages:
+    """One file on its way up. It can be begun anew, for another try."""
+
+    def __init__(self, source: str | Path | bytes, media_type: str) -> None:
+        """Look at the source. Raises InvalidRequest where it is empty or cannot be read."""
+        self._source = source if isinstance(source, bytes) else Path(source)
+        self._digest = hashlib.sha256()
+        try:
+            with self._open() as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                head = file.read(_HEAD_BYTES)
+        except OSError as error:
+            raise local_invalid_request(
+                "source", f"cannot read {source!s}: {error.strerror}"
+            ) from error
+        if size == 0:
+            raise local_invalid_request("source", "the file is empty")
+        name = "" if isinstance(self._source, bytes) else self._source.name
+        known = media_type or sniff(head) or mimetypes.guess_type(name)[0] or ""
+        self._metadata = UploadMetadata(media_type=known, size_bytes=size)
+
+    def messages(self) -> Iterator[UploadMediaRequest]:
+        """Give the upload from its beginning. Blocks while it reads. Raises OSError."""
+        self._digest = hashlib.sha256()
+        yield UploadMediaRequest(metadata=self._metadata)
+        with self._open() as file:
+            while piece := file.read(PIECE_BYTES):
+                self._digest.update(piece)
+                yield UploadMediaRequest(chunk=piece)
+
+    def checked(self, answer: UploadMediaResponse) -> UploadMediaResponse:
+        """Return the answer; raise DataLost where the gate has got other bytes."""
+        if answer.sha256 != self._digest.hexdigest():
+            raise DataLost(
+                Details(grpc.StatusCode.DATA_LOSS, "upload: what arrived is not what was sent")
+            )
+        return answer
+
+    def _open(self) -> BinaryIO:
+        return BytesIO(self._source) if isinstance(self._source, bytes) else self._source.open("rb")

@@ -1,0 +1,145 @@
+"""`catalog check`: what the catalog says, held against what upstream publishes."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from mediagate_cli.exit_codes import REFUSED, print_error
+from mediagate_cli.output import print_json, wide_console
+
+if TYPE_CHECKING:
+    from mediagate_server.catalog.catalog import Catalog
+    from mediagate_server.catalog.models.model import Model
+    from mediagate_server.catalog.published.drift import CatalogFinding
+    from mediagate_server.config import Settings
+    from mediagate_server.upstream.replicate.client import ReplicateClient
+
+_CONNECT_SECONDS: Final = 2.0
+
+catalog = typer.Typer(no_args_is_help=True, help="The models that the gate sells.")
+
+
+@catalog.callback()
+def _whole() -> None:
+    """The models that the gate sells."""
+
+
+@catalog.command()
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Slugs or aliases; default: all.", metavar="[MODEL]…")
+    ] = None,
+    offline: Annotated[bool, typer.Option(help="Look at prices only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare the catalog with upstream's models and schemas, and look at the age of its prices.
+
+    Uses the settings of `mediagate serve`, spends nothing, needs no gate that runs. Ends with 1
+    where something would go wrong: a model or version that is gone, an input that has changed.
+    """
+    from mediagate_server.catalog.live import build_catalog
+    from mediagate_server.config import ConfigError, load_settings
+
+    try:
+        settings = load_settings()
+        selling = build_catalog(settings)
+        wanted = _wanted(selling, names or [])
+        found = asyncio.run(_look(wanted, settings, offline=offline))
+    except ConfigError as error:
+        print_error(str(error))
+        raise typer.Exit(REFUSED) from None
+    broken = [finding for finding in found if finding.breaks]
+    if as_json:
+        print_json([_plain(finding) for finding in found])
+    else:
+        _print(found)
+    print_error(
+        f"{len(wanted)} models: {len(found)} findings, {len(broken)} of which break something."
+    )
+    if broken:
+        raise typer.Exit(REFUSED)
+
+
+def _wanted(selling: "Catalog", names: list[str]) -> "list[Model]":
+    if not names:
+        return list(selling.models())
+    found = {name: selling.named(name) for name in names}
+    unknown = [name for name, model in found.items() if model is None]
+    if unknown:
+        raise typer.BadParameter(f"no model is called {', '.join(unknown)}")
+    return [model for model in found.values() if model is not None]
+
+
+async def _look(
+    models: "list[Model]", settings: "Settings", *, offline: bool
+) -> "list[CatalogFinding]":
+    """Reads upstream once for each model, or not at all."""
+    from mediagate_server.catalog.drift_monitor import check_catalog as checked
+    from mediagate_server.catalog.published.drift import check_price
+    from mediagate_server.catalog.published.model_registry import PublishedModels
+
+    today = datetime.now(UTC).date()
+    if offline:
+        live = (model for model in models if model.status.value == "live")
+        return [finding for model in live for finding in check_price(model, today)]
+    from contextlib import AsyncExitStack
+
+    from mediagate_server.upstream.replicate.client import ReplicateClient
+    from mediagate_server.upstream.settings import ReplicateSettings
+
+    choice = settings.upstream_choice()
+    async with AsyncExitStack() as stack:
+        base_url = choice.base_url
+        if choice.kind == "sandbox":
+            from mediagate_sandbox.server import Sandbox, SandboxSettings
+
+            sandbox = await stack.enter_async_context(Sandbox(SandboxSettings(port=0)))
+            base_url = sandbox.base_url
+        client = await stack.enter_async_context(
+            ReplicateClient(
+                ReplicateSettings(
+                    base_url=base_url, token=choice.token, connect_timeout=_CONNECT_SECONDS
+                )
+            )
+        )
+        await _reach(client, models)
+        official = {model.slug: model.kind.value == "official" for model in models}
+        published = PublishedModels(client, knows_official=official.get)
+        return await checked(models, published.find, today)
+
+
+async def _reach(client: "ReplicateClient", models: "list[Model]") -> None:
+    """End the command where upstream is not there: it would be told once for each model."""
+    from mediagate_server.upstream.port import RefusalReason, RequestRefused, UpstreamError
+
+    try:
+        for model in models[:1]:
+            await client.get_model(model.slug)
+    except UpstreamError as error:
+        if isinstance(error, RequestRefused) and error.refusal is RefusalReason.UNREACHABLE:
+            print_error("mediagate: upstream cannot be reached (UPSTREAM_UNAVAILABLE)")
+            raise typer.Exit(REFUSED) from None
+
+
+def _print(found: "list[CatalogFinding]") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("MODEL", "KIND", "WHAT"):
+        table.add_column(heading, no_wrap=heading != "WHAT", overflow="fold")
+    for finding in sorted(found, key=lambda each: not each.breaks):
+        kind = f"{finding.kind.value} !" if finding.breaks else finding.kind.value
+        table.add_row(finding.model, kind, finding.what)
+    if found:
+        wide_console().print(table)
+
+
+def _plain(finding: "CatalogFinding") -> dict[str, object]:
+    return {
+        "model": finding.model,
+        "kind": finding.kind.value,
+        "what": finding.what,
+        "breaks": finding.breaks,
+    }

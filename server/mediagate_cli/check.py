@@ -1,0 +1,57 @@
+"""`check`: whether a text is safe to answer or to show."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mediagate_cli import options as o
+from mediagate_cli.connection import run_with_client
+from mediagate_cli.exit_codes import print_error
+from mediagate_cli.option_groups import expand_option_groups
+
+if TYPE_CHECKING:
+    from mediagate.v1.verdict_pb2 import SafetyVerdict
+    from mediagate_client import AsyncClient
+
+
+@expand_option_groups
+def check(
+    gate: o.ServerOptions,
+    run: o.RunOptions,
+    content: Annotated[str, typer.Argument(help="What to judge. `-` reads it from stdin.")],
+    answers: Annotated[
+        str | None,
+        typer.Option(help="The user's words that the content answers: it is judged as a reply."),
+    ] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Ask a safety model whether a text is safe. Prints `safe`, or `unsafe` and why."""
+    wanted = o.read_prompt(content)
+    fields = run.fields()
+    if answers is not None:
+        fields |= {"role": "assistant", "context": answers}
+
+    async def work(client: "AsyncClient") -> None:
+        from mediagate.v1.safety_pb2 import CheckSafetyRequest
+        from mediagate_cli.format import summary_line
+        from mediagate_cli.output import print_outputs
+        from mediagate_client import paid_request
+
+        made = await client.check_safety(paid_request(CheckSafetyRequest, wanted, fields))
+        if as_json:
+            print_outputs(made)
+            return
+        print(format_verdict(made.safety))
+        print_error(summary_line(made.id, made.model, made.cost, sandbox=made.sandbox))
+
+    run_with_client(gate, work)
+
+
+def format_verdict(verdict: "SafetyVerdict") -> str:
+    """Return a verdict as a line: `unsafe: S1 Violent Crimes, S10 Hate`."""
+    if verdict.verdict == verdict.VERDICT_SAFE:
+        return "safe"
+    found = [f"{category.code} {category.name}" for category in verdict.categories]
+    if verdict.unreadable:
+        found.append("the model's answer could not be read")
+    return f"unsafe: {', '.join(found)}" if found else "unsafe"

@@ -1,0 +1,96 @@
+"""`reconcile`: what was found where the ledger was compared with upstream's own list."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mediagate_cli import options as o
+from mediagate_cli.connection import run_with_client
+from mediagate_cli.exit_codes import REFUSED, print_error
+from mediagate_cli.format import format_usd
+from mediagate_cli.option_groups import expand_option_groups
+from mediagate_cli.output import print_json, to_json, wide_console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mediagate.v1.usage_pb2 import (
+        Discrepancy,
+        GetReconciliationResponse,
+        ReconciliationCounts,
+    )
+    from mediagate_client import AsyncClient
+
+
+@expand_option_groups
+def reconcile(
+    gate: o.ServerOptions,
+    hours: Annotated[float, typer.Option(help="How far back.", min=0, max=2_160)] = 24.0,
+    check: Annotated[
+        bool, typer.Option("--check", help="End with 1 where something was found.")
+    ] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Show whether upstream's list of predictions bears the ledger out.
+
+    A gate compares the two every few minutes. Found are charges whose prediction upstream does not
+    have, predictions that are nobody's, and predictions that by now come to another amount. Needs
+    an admin's key.
+    """
+
+    async def work(client: "AsyncClient") -> None:
+        since = datetime.now(UTC) - timedelta(hours=hours)
+        found = await client.get_reconciliation(start_time=since)
+        if as_json:
+            print_json(to_json(found))
+        else:
+            _print_cases(found.discrepancies)
+            print_error(_last(found))
+            print_error(f"Within {hours:g} hours: {_counts(found.counts)}.")
+        if check and _alarms(found.counts):
+            raise typer.Exit(REFUSED)
+
+    run_with_client(gate, work)
+
+
+def _print_cases(cases: "Sequence[Discrepancy]") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("WHAT", "PREDICTION", "MODEL", "GENERATION", "LEDGER", "UPSTREAM", "FOUND"):
+        table.add_column(heading, overflow="fold")
+    for case in cases:
+        table.add_row(
+            case.Kind.Name(case.kind).removeprefix("KIND_").lower(),
+            case.prediction_id,
+            case.model,
+            case.generation_id,
+            format_usd(case.ledger_usd_nanos) if case.HasField("ledger_usd_nanos") else "",
+            format_usd(case.upstream_usd_nanos) if case.HasField("upstream_usd_nanos") else "",
+            f"{case.find_time.ToDatetime(UTC):%Y-%m-%d %H:%M:%S}",
+        )
+    if cases:
+        wide_console().print(table)
+
+
+def _last(found: "GetReconciliationResponse") -> str:
+    if not found.HasField("last_pass"):
+        return "No pass was made yet."
+    last = found.last_pass
+    ended = f"{last.end_time.ToDatetime(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if not last.complete:
+        return f"The last pass, {ended}, could not read upstream's list to its end."
+    return f"The last pass, {ended}, read {last.listed} predictions: {_counts(last.counts)}."
+
+
+def _counts(counts: "ReconciliationCounts") -> str:
+    words = (
+        f"{counts.matched} matched, {counts.missing} missing upstream, "
+        f"{counts.orphans} not ours, {counts.cost_differs} of another cost"
+    )
+    return f"{words}, {counts.foreign} of others" if counts.foreign else words
+
+
+def _alarms(counts: "ReconciliationCounts") -> int:
+    return counts.missing + counts.orphans + counts.cost_differs

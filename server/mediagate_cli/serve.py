@@ -1,0 +1,49 @@
+"""`serve` and `config`: the gate itself, and how it would run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mediagate_cli.exit_codes import print_error
+
+configuration = typer.Typer(no_args_is_help=True, help="What is configured.")
+
+
+def serve() -> None:
+    """Serve the gate. Settings come from MEDIAGATE_* variables and the file MEDIAGATE_CONFIG."""
+    from mediagate_server.config import ConfigError, Configuration, load_settings
+    from mediagate_server.main import run
+    from mediagate_server.store.sqlite import DataFolderInUse
+
+    try:
+        run(Configuration(load_settings(warn=_warn)), print_error)
+    except (ConfigError, DataFolderInUse, OSError, RuntimeError) as error:
+        print_error(f"mediagate cannot serve: {error}")
+        raise typer.Exit(1) from None
+
+
+@configuration.command()
+def check(
+    file: Annotated[
+        Path | None, typer.Argument(help="Default: the file of MEDIAGATE_CONFIG.")
+    ] = None,
+) -> None:
+    """Say whether the configuration can be used; name the line where it cannot."""
+    from mediagate_server.catalog.live import build_catalog
+    from mediagate_server.config import ConfigError, load_settings
+
+    try:
+        settings = load_settings(file, warn=_warn)
+        settings.check_exposure()
+        settings.check_public_url()
+        build_catalog(settings)
+        choice = settings.upstream_choice()
+    except ConfigError as error:
+        print_error(str(error))
+        raise typer.Exit(1) from None
+    typer.echo(f"The configuration can be used. Answers would come from: {choice.kind}.")
+
+
+def _warn(line: str) -> None:
+    print_error(f"warning: {line}")

@@ -1,0 +1,1 @@
+"""Generators of outputs: texts, JSON, pictures, videos, sounds, verdicts."""

@@ -1,0 +1,1 @@
+"""HTTP middleware of the sandbox: authentication, rate limit."""

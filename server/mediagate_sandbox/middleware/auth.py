@@ -1,0 +1,101 @@
+"""The one place that every request passes: it observes, authenticates and words refusals.
+
+It does not know what a request is about.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from mediagate_sandbox.api_errors import ApiError, not_found, unauthenticated
+from mediagate_sandbox.request_log import RequestLog
+from mediagate_sandbox.settings import SandboxSettings
+
+log = logging.getLogger("mediagate.sandbox")
+
+_SCHEMES = ("bearer", "token")
+_FIRST_REFUSAL = 400
+_UNKNOWN_ROUTE = "(unknown)"
+_CALLER_LEFT = 499
+"""What nginx writes for a caller who did not wait for the answer. Never sent: nobody is there."""
+
+
+def auth_middleware(settings: SandboxSettings, observations: RequestLog) -> Middleware:
+    """The middleware around all handlers."""
+
+    @web.middleware
+    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        authorization = request.headers.get("Authorization", "")
+        route = _route(request)
+        observations.request(request.host, request.method, route, authorized=bool(authorization))
+        try:
+            if _needs_token(request.path) and not _accepted(settings, authorization):
+                raise unauthenticated()
+            response = await handler(request)
+        except ApiError as problem:
+            response = problem.response()
+        except web.HTTPException as failure:
+            response = _as_problem(failure).response()
+        except ConnectionResetError:
+            if not _has_left(request):
+                raise
+            response = web.Response(status=_CALLER_LEFT)
+        quiet = request.method == "GET" and response.status < _FIRST_REFUSAL
+        level = logging.DEBUG if quiet else logging.INFO
+        log.log(level, "%s %s %d", request.method, route, response.status)
+        return response
+
+    return door
+
+
+def origin_of(request: web.Request, settings: SandboxSettings) -> str:
+    """How the caller reaches this sandbox, without a slash at the end."""
+    if settings.public_url is not None:
+        return settings.public_url.rstrip("/")
+    return f"{request.scheme}://{request.host}"
+
+
+def _route(request: web.Request) -> str:
+    """The path's pattern: the path itself may hold keys and never reaches logs or counts."""
+    resource = request.match_info.route.resource
+    return _UNKNOWN_ROUTE if resource is None else resource.canonical
+
+
+def _has_left(request: web.Request) -> bool:
+    """Whether the caller's connection is gone, which callers may do to us as they like."""
+    return request.transport is None or request.transport.is_closing()
+
+
+def _needs_token(path: str) -> bool:
+    """The whole API but its streams, whose path is the credential, signed links, and search."""
+    if path == "/v1/search" or (path.startswith("/v1/files/") and path.endswith("/download")):
+        return False
+    return path.startswith("/v1/") and not path.startswith("/v1/streams/")
+
+
+def _accepted(settings: SandboxSettings, authorization: str) -> bool:
+    if settings.auth != "token":
+        return settings.auth == "open"
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() not in _SCHEMES or not token.strip():
+        return False
+    if settings.token is None:
+        return True
+    return hmac.compare_digest(token.strip().encode(), settings.token.encode())
+
+
+def _as_problem(failure: web.HTTPException) -> ApiError:
+    match failure.status:
+        case 404:
+            return not_found()
+        case 413:
+            return ApiError(413, "The request body is too large.")
+        case 405:
+            headers = {"Allow": failure.headers.get("Allow", "")}
+            return ApiError(405, "This method is not allowed here.", headers=headers)
+        case status:
+            return ApiError(status, failure.reason)

@@ -1,0 +1,82 @@
+"""Finds models by words, and gathers them into the collections that Replicate shows them in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mediagate_sandbox.models import Kind, Model
+
+_WORD = re.compile(r"\w+")
+_SHORTEST_PLURAL = 3
+_NAME_WEIGHT, _OWNER_WEIGHT, _ABOUT_WEIGHT = 3.0, 2.0, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A model that a search found."""
+
+    model: Model
+    score: float
+    """How well it fits; the better, the higher."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCollection:
+    """A collection of models."""
+
+    slug: str
+    name: str
+    about: str
+    kind: Kind | None = None
+    """The kind it holds; None holds every official model."""
+
+    def holds(self, model: Model) -> bool:
+        """Whether the model stands here."""
+        return model.official if self.kind is None else model.kind == self.kind
+
+
+COLLECTIONS = (
+    ModelCollection(
+        "official", "Official models", "Models that are always on and have stable interfaces"
+    ),
+    ModelCollection("language-models", "Large language models", "Models that write text", "text"),
+    ModelCollection(
+        "text-to-image", "Generate images", "Models that make pictures from text", "image"
+    ),
+    ModelCollection("text-to-video", "Generate videos", "Models that make films", "video"),
+    ModelCollection(
+        "text-to-audio", "Generate audio", "Models that make music, sounds and speech", "audio"
+    ),
+    ModelCollection("safety", "Check safety", "Models that tell safe text from unsafe", "safety"),
+)
+
+
+def search(models: Iterable[Model], query: str) -> list[SearchHit]:
+    """Models that hold at least one word of the query, the best first."""
+    words = _words(query)
+    found = [SearchHit(model, _score(model, words)) for model in models]
+    return sorted(
+        (each for each in found if each.score > 0), key=lambda each: (-each.score, each.model.slug)
+    )
+
+
+def search_collections(query: str) -> list[ModelCollection]:
+    """Collections whose name or description holds a word of the query."""
+    words = _words(query)
+    return [each for each in COLLECTIONS if words & _words(f"{each.slug} {each.name} {each.about}")]
+
+
+def _score(model: Model, words: set[str]) -> float:
+    return (
+        _NAME_WEIGHT * len(words & _words(model.name))
+        + _OWNER_WEIGHT * len(words & _words(model.owner))
+        + _ABOUT_WEIGHT * len(words & _words(f"{model.kind} {model.about}"))
+    )
+
+
+def _words(text: str) -> set[str]:
+    """Its words in small letters; a word and its plural are one."""
+    words = (each.lower() for each in _WORD.findall(text))
+    return {each.removesuffix("s") if len(each) > _SHORTEST_PLURAL else each for each in words}

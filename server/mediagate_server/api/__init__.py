@@ -1,0 +1,1 @@
+"""gRPC API: services, interceptors, validation, conversion between protobuf and our own types."""

@@ -1,0 +1,1 @@
+"""Server interceptors: what every rpc passes, one concern a file."""

@@ -1,0 +1,107 @@
+"""From `authorization: Bearer <key>`, and nothing else, to the tenant whose key it is.
+
+Says who is calling. Denies by default: only health and reflection need no caller.
+
+Decided on the service's name as gRPC routes it, never on anything else that a caller sends.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from mediagate_server.api.interceptors.rpc_call import CallNext, RpcCall
+from mediagate_server.config.tenants import Tenant, key_digest
+from mediagate_server.context import caller
+from mediagate_server.context.caller import LOCAL_CALLER, Caller
+from mediagate_server.errors import ApiKeyInvalid, ApiKeyMissing, ScopeMissing
+
+Authenticate = Callable[[RpcCall], Awaitable[Caller]]
+"""Finds out who calls, or raises ApiKeyMissing or ApiKeyInvalid."""
+
+
+async def authenticate_local(_: RpcCall) -> Caller:
+    """Everybody is the one local tenant: for a gate that only this machine can reach."""
+    return LOCAL_CALLER
+
+
+ADMIN_SERVICE: Final = "mediagate.v1.AdminService"
+"""The service that is for admins alone, whatever of it is built."""
+
+
+class AuthInterceptor:
+    """Binds the caller before anything else may happen in his name."""
+
+    def __init__(self, authenticate: Authenticate = authenticate_local) -> None:
+        self._authenticate: Final = authenticate
+
+    async def intercept(self, call: RpcCall, proceed: CallNext) -> bytes | None:
+        """Find the caller and bind him; refuse the call where there is none."""
+        if not call.method.public:
+            call.caller = await self._authenticate(call)
+            caller.bind_caller(call.caller)
+            if call.method.service == ADMIN_SERVICE and not call.caller.admin:
+                raise ScopeMissing("the API key is not an admin's", metadata={"scope": "admin"})
+        return await proceed(call)
+
+
+_HEADER: Final = "authorization"
+_SCHEME: Final = "bearer"
+_MOST: Final = 1_024
+"""Characters of a header that is worth looking at."""
+_NOBODY: Final = (bytes(32), None)
+
+
+class ApiKeyAuthenticator:
+    """Finds callers by their keys. `tenants` is asked at every rpc, so that they may change.
+
+    Where there are none, everybody is the one local tenant.
+    """
+
+    def __init__(self, tenants: Callable[[], Sequence[Tenant]]) -> None:
+        self._tenants = tenants
+        self._known: Sequence[Tenant] = ()
+        self._callers: dict[bytes, tuple[bytes, Caller]] = {}
+
+    async def __call__(self, call: RpcCall) -> Caller:
+        """Whose key the call carries. Raises ApiKeyMissing or ApiKeyInvalid, which look alike for
+        all.
+        """
+        tenants = self._tenants()
+        if not tenants:
+            return LOCAL_CALLER
+        if tenants is not self._known:
+            self._callers = _callers(tenants)
+            self._known = tenants
+        digest = key_digest(_key_of(call))
+        # Found by the digest of what was sent, whose bytes nobody can choose: how long that takes
+        # tells nothing of any key. Compared once more, in constant time, hit or miss.
+        known, caller = self._callers.get(digest, _NOBODY)
+        if not hmac.compare_digest(digest, known) or caller is None:
+            raise _invalid()
+        return caller
+
+
+def _callers(tenants: Sequence[Tenant]) -> dict[bytes, tuple[bytes, Caller]]:
+    return {
+        digest: (digest, Caller(tenant.id, admin=tenant.admin))
+        for tenant in tenants
+        for digest in tenant.keys
+    }
+
+
+def _key_of(call: RpcCall) -> str:
+    """The key of the one authorization header. A scheme's name is written in any case."""
+    sent = [value for name, value in call.context.invocation_metadata() or () if name == _HEADER]
+    if not sent:
+        raise ApiKeyMissing("an API key is needed: authorization: Bearer <key>")
+    header = sent[0]
+    if len(sent) > 1 or not isinstance(header, str) or len(header) > _MOST:
+        raise _invalid()
+    scheme, _, key = header.partition(" ")
+    if scheme.casefold() != _SCHEME or not key or not key.isascii():
+        raise _invalid()
+    return key
+
+
+def _invalid() -> ApiKeyInvalid:
+    return ApiKeyInvalid("the API key is not valid")

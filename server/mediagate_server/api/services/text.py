@@ -1,0 +1,53 @@
+"""TextService: texts, streamed or whole."""
+
+from mediagate.v1 import text_pb2, text_pb2_grpc
+from mediagate_server.api import stream_responses
+from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext, record_generation
+from mediagate_server.api.convert import responses
+from mediagate_server.api.convert.responses import derive_finish_reason
+from mediagate_server.catalog.request import Modality
+from mediagate_server.store.records import Generation
+
+
+class TextService(text_pb2_grpc.TextServiceServicer):
+    """See text.proto."""
+
+    def __init__(self, calls: BillableCallHandler) -> None:
+        self._calls = calls
+
+    async def StreamText(  # type: ignore[override]  # gRPC takes one that writes, too
+        self, request: text_pb2.StreamTextRequest, context: RpcContext
+    ) -> None:
+        """Streams a text while it is made."""
+        attachment = await self._calls.attach(request, method="StreamText", modality=Modality.TEXT)
+        async with attachment as attached:
+            telling = stream_responses.StreamResponseWriter(
+                context, text_pb2.StreamTextResponse, request.after_sequence
+            )
+            del request  # It may be large, and is of no use any more.
+            record_generation(attached.record)
+            await telling.write(started=stream_responses.started_event(attached))
+            await attached.stream(telling)
+            record_generation(attached.record)
+            await telling.write(completed=_completed(attached.record))
+
+    async def GenerateText(
+        self, request: text_pb2.GenerateTextRequest, context: RpcContext
+    ) -> text_pb2.GenerateTextResponse:
+        """Makes a text and answers once it is whole."""
+        begun = await self._calls.start(
+            request, method="GenerateText", modality=Modality.TEXT, wait_by_default=True
+        )
+        del request  # It may be large, and is of no use any more.
+        answer = await begun.answer(context)
+        return text_pb2.GenerateTextResponse(**answer.fields())
+
+
+def _completed(record: Generation) -> text_pb2.TextCompleted:
+    return text_pb2.TextCompleted(
+        model=record.model,
+        finish_reason=derive_finish_reason(record),
+        usage=responses.encode_usage(record.usage),
+        cost=responses.encode_cost(record.cost),
+        safety=responses.encode_verdict(record.verdict),
+    )

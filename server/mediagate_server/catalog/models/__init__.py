@@ -1,0 +1,1 @@
+"""Models of the catalog: their files, what they offer, the shapes of their outputs."""

@@ -1,0 +1,257 @@
+"""What a model offers, in the contract's words: for those who choose one by looking.
+
+Derived from the same data that plans are made from, so that what is shown is what is done.
+
+What a model can do beyond the usual of its modality: a closed list of words.
+
+Each is derived from the same data that plans are made from, so that none can be claimed and not
+kept.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from mediagate_server.catalog.models.model import Model
+from mediagate_server.catalog.parameters.chat import ChatStyle
+from mediagate_server.catalog.parameters.contract_fields import FIELDS, FieldKind
+from mediagate_server.catalog.parameters.durations import DurationLength, FrameCount
+from mediagate_server.catalog.parameters.image_size import (
+    AspectRatio,
+    Dimensions,
+    PixelSize,
+    VideoSize,
+    parse_ratio,
+)
+from mediagate_server.catalog.parameters.ordered_values import order_of
+from mediagate_server.catalog.parameters.rule import ParameterRule, format_value
+from mediagate_server.catalog.parameters.scalar import EnumValue, FixedValue, ScaledValue
+from mediagate_server.catalog.request import Modality
+from mediagate_server.catalog.schemas.input_spec import InputSpec
+
+
+class Capability(StrEnum):
+    """One thing that a model can do. The words are those that callers see."""
+
+    ADAPTERS = "adapters"
+    CONTINUATION = "continuation"
+    IMAGE_TO_IMAGE = "image-to-image"
+    IMAGE_TO_VIDEO = "image-to-video"
+    INPAINTING = "inpainting"
+    JSON = "json"
+    LAST_FRAME = "last-frame"
+    LYRICS = "lyrics"
+    MESSAGES = "messages"
+    MUSIC = "music"
+    NATIVE_AUDIO = "native-audio"
+    NEGATIVE_PROMPT = "negative-prompt"
+    REASONING = "reasoning"
+    REFERENCE_AUDIO = "reference-audio"
+    REFERENCE_IMAGES = "reference-images"
+    SEVERAL_OUTPUTS = "several-outputs"
+    SOUND_EFFECT = "sound-effect"
+    SOUNDTRACK = "soundtrack"
+    SPEECH = "speech"
+    STREAMING = "streaming"
+    TEXT_TO_VIDEO = "text-to-video"
+    VIDEO_TO_VIDEO = "video-to-video"
+    VISION = "vision"
+    VOICES = "voices"
+
+
+_BY_FIELD: Final[Mapping[Modality, Mapping[str, Capability]]] = MappingProxyType(
+    {
+        Modality.TEXT: {"reasoning_effort": Capability.REASONING},
+        Modality.IMAGE: {
+            "reference_images": Capability.IMAGE_TO_IMAGE,
+            "mask": Capability.INPAINTING,
+            "loras": Capability.ADAPTERS,
+            "negative_prompt": Capability.NEGATIVE_PROMPT,
+            "count": Capability.SEVERAL_OUTPUTS,
+        },
+        Modality.VIDEO: {
+            "first_frame": Capability.IMAGE_TO_VIDEO,
+            "last_frame": Capability.LAST_FRAME,
+            "source_video": Capability.VIDEO_TO_VIDEO,
+            "source_audio": Capability.SOUNDTRACK,
+            "reference_images": Capability.REFERENCE_IMAGES,
+            "negative_prompt": Capability.NEGATIVE_PROMPT,
+        },
+        Modality.AUDIO: {
+            "lyrics": Capability.LYRICS,
+            "continue_from": Capability.CONTINUATION,
+            "reference_audio": Capability.REFERENCE_AUDIO,
+            "voice": Capability.VOICES,
+        },
+        Modality.SAFETY: {},
+    }
+)
+
+
+def capabilities(model: Model) -> tuple[Capability, ...]:
+    """What it can do, in alphabetical order."""
+    return tuple(sorted({*_of_fields(model), *_of_text(model), *_of_sound(model)}))
+
+
+def _of_fields(model: Model) -> Iterator[Capability]:
+    for field, word in _BY_FIELD[model.modality].items():
+        if field in model.map:
+            yield word
+    if model.modality is Modality.VIDEO and "prompt" in model.map:
+        pictures = (model.map[name].targets for name in ("first_frame",) if name in model.map)
+        if not any(model.inputs[name].required for names in pictures for name in names):
+            yield Capability.TEXT_TO_VIDEO
+
+
+def _of_text(model: Model) -> Iterator[Capability]:
+    if model.streams:
+        yield Capability.STREAMING
+    if model.chat:
+        # Asked for in words and checked, whichever model it is: see response_format.py.
+        yield Capability.JSON
+    if model.chat and model.chat.images:
+        yield Capability.VISION
+    if model.chat and model.chat.style is ChatStyle.TURNS:
+        yield Capability.MESSAGES
+
+
+def _of_sound(model: Model) -> Iterator[Capability]:
+    """A switch for sound, or sound that is always there."""
+    rule = model.map.get("generate_audio")
+    if rule is not None and (not isinstance(rule, FixedValue) or rule.value is True):
+        yield Capability.NATIVE_AUDIO
+    yield from (Capability(kind.replace("_", "-")) for kind in model.makes)
+
+
+_RESOLUTION = re.compile(r"\d{3,4}p|4k", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterInfo:
+    """One parameter that the model honours, with its bounds in the contract's unit.
+
+    `input_name` is empty where nothing is sent because the model always does `allowed_values`.
+    """
+
+    parameter: str
+    input_name: str
+    minimum: float | None = None
+    maximum: float | None = None
+    allowed_values: tuple[str, ...] = ()
+    default_value: str = ""
+    required: bool = False
+
+
+def list_parameters(model: Model) -> tuple[ParameterInfo, ...]:
+    """The parameters that are honoured as such. What is emulated or always adjusted is not here."""
+    return (*_of_chat(model), *_of_guard(model), *_of_rules(model))
+
+
+def _of_chat(model: Model) -> Iterator[ParameterInfo]:
+    chat = model.chat
+    if chat is None:
+        return
+    yield ParameterInfo("prompt", chat.prompt)
+    if chat.style is ChatStyle.TURNS:
+        yield ParameterInfo("messages", chat.messages)
+    if chat.system:
+        yield ParameterInfo("system_prompt", chat.system)
+
+
+def _of_guard(model: Model) -> Iterator[ParameterInfo]:
+    guard = model.guard
+    if guard is None:
+        return
+    yield ParameterInfo("content", guard.prompt)
+    if guard.reply:
+        words = ("user", "assistant")
+        yield ParameterInfo("role", guard.reply, allowed_values=words, default_value="user")
+        yield ParameterInfo("context", guard.prompt)
+
+
+def _of_rules(model: Model) -> Iterator[ParameterInfo]:
+    for name, rule in model.map.items():
+        if isinstance(rule, FixedValue):
+            yield ParameterInfo(name, "", allowed_values=(format_value(rule.value),))
+        elif _honours(name, rule):
+            target = rule.targets[0]
+            yield _offer(name, rule, target, model.inputs[target], model)
+
+
+def _honours(name: str, rule: ParameterRule) -> bool:
+    """Sizes sent as a shape are always adjusted, shapes sent as pixels are emulated."""
+    if isinstance(rule, Dimensions | PixelSize):
+        return name == "size"
+    return name != "size" or not isinstance(rule, VideoSize | AspectRatio)
+
+
+def _offer(
+    name: str, rule: ParameterRule, target: str, spec: InputSpec, model: Model
+) -> ParameterInfo:
+    default = model.defaults.get(target, spec.default)
+    if isinstance(rule, ScaledValue):
+        return ParameterInfo(name, target, minimum=0, maximum=1)
+    if isinstance(rule, FrameCount):
+        return ParameterInfo(name, target, required=spec.required)
+    if isinstance(rule, Dimensions):
+        # The bounds of one side; the other input has its own.
+        return ParameterInfo(name, target, minimum=spec.min, maximum=spec.max)
+    words = [pair for pair in _words(rule, spec) if _is_of_the_contract(name, pair[0], model)]
+    if isinstance(rule, EnumValue | AspectRatio | PixelSize) and words:
+        shown = next((word for word, own in words if own == format_value(default)), "")
+        return ParameterInfo(name, target, allowed_values=_first(words), default_value=shown)
+    unit = rule.per_second if isinstance(rule, DurationLength) else 1
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        default = default / unit
+    return ParameterInfo(
+        name,
+        target,
+        minimum=None if spec.min is None else spec.min / unit,
+        maximum=None if spec.max is None else spec.max / unit,
+        allowed_values=_first(words),
+        default_value="" if default is None else format_value(default),
+        required=spec.required,
+    )
+
+
+def _words(rule: ParameterRule, spec: InputSpec) -> Iterator[tuple[str, str]]:
+    """The contract's word and the model's own, for everything that can be chosen."""
+    own = [format_value(value) for value in spec.enum]
+    if isinstance(rule, EnumValue):
+        named = {word: format_value(value) for word, value in rule.words.items()}
+        yield from named.items()
+        yield from ((_number(word), word) for word in own if word not in named.values())
+    elif isinstance(rule, AspectRatio):
+        ratios = ((rule.ratios.get(word, word), word) for word in own)
+        yield from (pair for pair in ratios if parse_ratio(pair[0]) is not None)
+    elif isinstance(rule, PixelSize):
+        yield from ((word.replace(rule.separator, "x"), word) for word in own)
+    else:
+        yield from ((_number(word), word) for word in own)
+
+
+def _number(word: str) -> str:
+    """The bare number of a word that is a number and its unit: "2 MP" is 2."""
+    bare = word.casefold().removesuffix("mp").strip()
+    return bare if bare != word.casefold() and order_of(bare) is not None else word
+
+
+def _is_of_the_contract(name: str, word: str, model: Model) -> bool:
+    """Whether a caller could set it: models have words of their own that no field can hold."""
+    kind = FIELDS[model.modality][name]
+    if name == "kind":
+        return word in model.makes
+    if kind is FieldKind.RATIO:
+        return parse_ratio(word) is not None
+    if kind is FieldKind.RESOLUTION:
+        return _RESOLUTION.fullmatch(word) is not None
+    if kind in (FieldKind.NUMBER, FieldKind.WHOLE):
+        return word.replace(".", "", 1).isdecimal()
+    return kind is not FieldKind.SIZE or parse_ratio(word.replace("x", ":")) is not None
+
+
+def _first(words: list[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(word for word, _ in words)

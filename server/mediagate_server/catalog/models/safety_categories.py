@@ -1,0 +1,34 @@
+"""What safety models look for: each list of categories as its model card gives it.
+
+The lists are not alike: the same code means other things in other generations of a model, so a
+code is only ever read with the list of the model that said it.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+SAFETY_CATEGORIES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        # Llama Guard 3 and 4 share it; Llama Guard 2 does not.
+        "llama_guard_3": MappingProxyType(
+            {
+                "S1": "Violent Crimes",
+                "S2": "Non-Violent Crimes",
+                "S3": "Sex-Related Crimes",
+                "S4": "Child Sexual Exploitation",
+                "S5": "Defamation",
+                "S6": "Specialized Advice",
+                "S7": "Privacy",
+                "S8": "Intellectual Property",
+                "S9": "Indiscriminate Weapons",
+                "S10": "Hate",
+                "S11": "Suicide & Self-Harm",
+                "S12": "Sexual Content",
+                "S13": "Elections",
+                "S14": "Code Interpreter Abuse",
+            }
+        ),
+    }
+)
+"""By the name that a model file's output gives: code, then what it stands for."""

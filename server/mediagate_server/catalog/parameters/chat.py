@@ -1,0 +1,257 @@
+"""How a conversation reaches a language model: prompt, messages and system prompt together.
+
+Three styles: `turns` for models that take a list of messages, `llama3` for models that take the
+raw text of Llama 3's chat format, `transcript` for models that take one prompt and nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.parameters.rule import (
+    InputDraft,
+    ParameterOutcome,
+    emulated_outcome,
+    honoured_outcome,
+)
+from mediagate_server.catalog.request import MediaInput, Message, Value
+from mediagate_server.catalog.schemas.input_spec import STRICT
+from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
+from mediagate_server.structs import replace
+
+FIELDS = ("prompt", "messages", "system_prompt")
+"""The parameters that a conversation is made of; no other rule touches them."""
+
+_NOTHING = "there is nothing in it that the model can read"
+_ONE = "the model looks at one picture"
+_TRANSCRIPT = "as a transcript in the prompt"
+_CHAT_FORMAT = "written out in the model's chat format"
+
+# Llama 3's chat format as its model card gives it. The wrapper on Replicate sends the prompt as it
+# is unless it gets a template, and an instruct model answers a bare prompt poorly.
+_BEGIN = "<|begin_of_text|>"
+_END_OF_TURN = "<|eot_id|>"
+
+
+class ChatStyle(StrEnum):
+    """How the model reads a conversation."""
+
+    TURNS = "turns"
+    LLAMA3 = "llama3"
+    TRANSCRIPT = "transcript"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Chat:
+    """The inputs of a language model that carry a conversation; empty: it has none such.
+
+    `images` takes the pictures in a conversation, one or a list.
+    """
+
+    style: ChatStyle = ChatStyle.TRANSCRIPT
+    prompt: str = "prompt"
+    messages: str = ""
+    system: str = ""
+    template: str = ""
+    images: str = ""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every input that it may write."""
+        names = (self.prompt, self.messages, self.system, self.template, self.images)
+        return tuple(name for name in names if name)
+
+    def apply(
+        self, parameters: Mapping[str, Value], draft: InputDraft
+    ) -> dict[str, ParameterOutcome]:
+        """Write the conversation and say what became of each of FIELDS that was set."""
+        if "messages" not in parameters:
+            return self._prompt_alone(parameters, draft)
+        self._refuse(_messages(parameters), draft)
+        turns, system = _split(parameters)
+        outcomes: dict[str, ParameterOutcome] = {}
+        if "prompt" in parameters:
+            outcomes["prompt"] = honoured_outcome()
+        if self._takes_turns(turns):
+            draft.input[self.messages] = _as_turns(parameters)
+            outcomes["messages"] = honoured_outcome()
+            if "system_prompt" in parameters:
+                outcomes["system_prompt"] = honoured_outcome()
+            return outcomes
+        images = self._images(turns, draft)
+        written = _written(turns, shown=len(images))
+        if not any(text for _, text in written) and not images:
+            raise InvalidRequest.of("messages", _NOTHING)
+        outcomes["messages"] = self._fate(turns)
+        if "system_prompt" in parameters:
+            outcomes["system_prompt"] = self._system_fate()
+        self._write(written, system, draft)
+        return outcomes
+
+    def _prompt_alone(
+        self, parameters: Mapping[str, Value], draft: InputDraft
+    ) -> dict[str, ParameterOutcome]:
+        """Most conversations: what a single turn of the user's comes to, without looking at it."""
+        prompt = str(parameters.get("prompt", ""))
+        if not prompt:
+            raise InvalidRequest.of("messages", _NOTHING)
+        outcomes: dict[str, ParameterOutcome] = {}
+        if "prompt" in parameters:
+            outcomes["prompt"] = honoured_outcome()
+        system = ""
+        if "system_prompt" in parameters:
+            outcomes["system_prompt"] = self._system_fate()
+            system = str(parameters["system_prompt"])
+        self._write([("user", prompt)], system, draft)
+        return outcomes
+
+    def _refuse(self, messages: Sequence[Message], draft: InputDraft) -> None:
+        """An answer that never saw the picture, or what a tool had said, would pass for one."""
+        unseen = images_from(messages)
+        if self.images:
+            takes_all = draft.specs[self.images].is_list
+            unseen = [] if takes_all else [replace(one, description=_ONE) for one in unseen[1:]]
+        violations = [
+            *unseen,
+            *(
+                Violation(f"messages[{at}].{field}", "the model cannot be given tools")
+                for at, message in enumerate(messages)
+                for field, there in (
+                    ("role", message.role == "tool"),
+                    ("tool_calls", message.tool_calls),
+                )
+                if there
+            ),
+        ]
+        if violations:
+            raise ParameterUnsupported(*violations)
+
+    def _takes_turns(self, turns: Sequence[Message]) -> bool:
+        """Pictures go by their own input, which only a prompt is documented to be joined with."""
+        if self.style is not ChatStyle.TURNS:
+            return False
+        plain = all(isinstance(part, str) for turn in turns for part in turn.parts)
+        return plain and all(turn.role in ("system", "user", "assistant") for turn in turns)
+
+    def _images(self, turns: Sequence[Message], draft: InputDraft) -> list[str]:
+        """The pictures that the model can be shown, already written to its input."""
+        media = [part for turn in turns for part in turn.parts if isinstance(part, MediaInput)]
+        if not media or not self.images:
+            return []
+        shown = [medium.uri for medium in media]
+        draft.input[self.images] = shown if draft.specs[self.images].is_list else shown[0]
+        return shown
+
+    def _write(self, written: list[tuple[str, str]], system: str, draft: InputDraft) -> None:
+        if self.style is ChatStyle.LLAMA3:
+            prompt, template = _llama3(written, system)
+            draft.input[self.prompt], draft.input[self.template] = prompt, template
+            return
+        prompt = written[0][1] if _is_one_prompt(written) else _transcript(written)
+        if system and self.system:
+            draft.input[self.system] = system
+        elif system:
+            prompt = f"{system}\n\n{prompt}"
+        draft.input[self.prompt] = prompt
+
+    def _fate(self, turns: Sequence[Message]) -> ParameterOutcome:
+        if len(turns) == 1 and turns[0].role == "user":
+            return honoured_outcome()
+        return emulated_outcome("", _CHAT_FORMAT if self.style is ChatStyle.LLAMA3 else _TRANSCRIPT)
+
+    def _system_fate(self) -> ParameterOutcome:
+        if self.style is ChatStyle.LLAMA3:
+            return emulated_outcome("", _CHAT_FORMAT)
+        return honoured_outcome() if self.system else emulated_outcome("", "put before the prompt")
+
+
+def images_from(messages: Sequence[Message], first: int = 0) -> list[Violation]:
+    """Every picture from turn `first` on, as what a model without eyes is not shown."""
+    return [
+        Violation(f"messages[{at}].parts[{part}].image", "the model does not look at pictures")
+        for at, message in enumerate(messages)
+        if at >= first
+        for part, piece in enumerate(message.parts)
+        if isinstance(piece, MediaInput)
+    ]
+
+
+def _split(parameters: Mapping[str, Value]) -> tuple[list[Message], str]:
+    """The turns, and the system prompt: what was set, then the system messages that lead."""
+    messages = _messages(parameters)
+    leading = 0
+    while leading < len(messages) and messages[leading].role == "system":
+        leading += 1
+    if leading == len(messages):
+        raise InvalidRequest.of("messages", "must hold a turn that the model can answer")
+    system = [str(parameters.get("system_prompt", ""))]
+    system += [message.text for message in messages[:leading]]
+    return messages[leading:], "\n\n".join(text for text in system if text)
+
+
+def _messages(parameters: Mapping[str, Value]) -> list[Message]:
+    asked = parameters.get("messages")
+    items = asked if isinstance(asked, tuple) else ()
+    return [item for item in items if isinstance(item, Message)]
+
+
+def _as_turns(parameters: Mapping[str, Value]) -> list[dict[str, Any]]:
+    """The model ignores its system input where it gets messages, so that becomes the first."""
+    system = parameters.get("system_prompt")
+    first = [{"role": "system", "content": str(system)}] if system else []
+    turns = _messages(parameters)
+    return first + [{"role": turn.role, "content": turn.text} for turn in turns]
+
+
+def _written(turns: Sequence[Message], *, shown: int) -> list[tuple[str, str]]:
+    """Role and text of each turn. Among several turns, a mark shows where a picture was."""
+    marks = shown if len(turns) > 1 else 0
+    written = []
+    for turn in turns:
+        text = ""
+        for part in turn.parts:
+            if isinstance(part, str):
+                text += part
+            elif marks:
+                text, marks = text + "[image]", marks - 1
+        written.append((turn.role, text))
+    return written
+
+
+def _is_one_prompt(written: list[tuple[str, str]]) -> bool:
+    return len(written) == 1 and written[0][0] == "user"
+
+
+def _transcript(written: list[tuple[str, str]]) -> str:
+    """Turns marked by role, with the assistant's mark at the end as the cue to answer."""
+    lines = [f"{role.capitalize()}: {text}" for role, text in written]
+    if written[-1][0] != "assistant":
+        lines.append("Assistant:")
+    return "\n\n".join(lines)
+
+
+def _llama3(written: list[tuple[str, str]], system: str) -> tuple[str, str]:
+    """The prompt and its template: the template holds all but the last turn's text.
+
+    Text that people wrote may hold braces, which a template may not but for `{prompt}`; then the
+    whole conversation travels as the prompt, within a template that only opens and closes it.
+    """
+    before = "".join(
+        _turn(role, text) for role, text in ([("system", system)] if system else []) + written[:-1]
+    )
+    role, prompt = written[-1]
+    before += _header(role)
+    after = "" if role == "assistant" else _END_OF_TURN + _header("assistant")
+    if "{" in before or "}" in before:
+        return before + prompt, f"{_BEGIN}{{prompt}}{after}"
+    return prompt, f"{_BEGIN}{before}{{prompt}}{after}"
+
+
+def _turn(role: str, text: str) -> str:
+    return _header(role) + text + _END_OF_TURN
+
+
+def _header(role: str) -> str:
+    return f"<|start_header_id|>{role}<|end_header_id|>\n\n"

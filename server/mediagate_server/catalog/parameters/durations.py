@@ -1,0 +1,121 @@
+"""Rules for how long something lasts. The contract says seconds; models count in their own way.
+
+Where only some lengths exist, the shortest that is at least as long as asked is taken, else the
+longest there is: nobody gets less than they asked for where more can be had.
+"""
+
+from fractions import Fraction
+from math import ceil
+from typing import ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.parameters.contract_fields import FieldKind
+from mediagate_server.catalog.parameters.ordered_values import order_of
+from mediagate_server.catalog.parameters.rule import (
+    InputDraft,
+    ParameterOutcome,
+    ParameterRule,
+    adjusted_outcome,
+    honoured_outcome,
+)
+from mediagate_server.catalog.request import Value
+from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, InputType
+
+NEAREST_LENGTH = "the shortest length of the model that is long enough, or its longest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class DurationLength(ParameterRule):
+    """A length in units of which `per_second` make a second (1000 for milliseconds)."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["length"]
+    to: str
+    per_second: int = 1
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """HONOURED where the model makes exactly that length, else ADJUSTED."""
+        spec = draft.specs[self.to]
+        wanted = _seconds(value) * self.per_second
+        sent, length = _long_enough(spec, wanted)
+        draft.input[self.to] = sent
+        seconds = float(length / self.per_second)
+        return (
+            honoured_outcome(seconds)
+            if length == wanted
+            else adjusted_outcome(seconds, NEAREST_LENGTH)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class FrameCount(ParameterRule):
+    """A number of frames at the frame rate that is sent, or that the model has by itself."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["frames"]
+    to: str
+    fps: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The number of frames; the rate is its own parameter's."""
+        return (self.to,)
+
+    @property
+    def mentions(self) -> tuple[str, ...]:
+        """The frame rate too."""
+        return tuple(name for name in (self.to, self.fps, self.needs) if name)
+
+    @property
+    def rank(self) -> int:
+        """After the frame rate."""
+        return 1
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """HONOURED where whole frames make exactly that length, else ADJUSTED."""
+        rate = order_of(draft.value(self.fps))
+        if rate is None:
+            raise TypeError(f"{self.fps}: a frame rate is needed")
+        wanted = _seconds(value)
+        sent, frames = _long_enough(draft.specs[self.to], wanted * rate)
+        draft.input[self.to] = sent
+        seconds = round(float(frames / rate), 3)
+        return (
+            honoured_outcome(seconds)
+            if frames / rate == wanted
+            else adjusted_outcome(seconds, NEAREST_LENGTH)
+        )
+
+
+def _seconds(value: Value) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a length in seconds is needed")
+    return Fraction(str(value))
+
+
+def _long_enough(spec: InputSpec, wanted: Fraction) -> tuple[str | int | float, Fraction]:
+    """What to send, and the length that it means in the input's own unit."""
+    allowed = sorted(
+        ((where, word) for word in spec.enum if (where := order_of(word)) is not None),
+        key=lambda pair: pair[0],
+    )
+    if allowed:
+        length, word = next((pair for pair in allowed if pair[0] >= wanted), allowed[-1])
+        return word, length
+    length = wanted
+    if spec.min is not None:
+        length = max(length, Fraction(str(spec.min)))
+    if spec.max is not None:
+        length = min(length, Fraction(str(spec.max)))
+    if spec.type is InputType.INTEGER:
+        whole = ceil(length)
+        return whole, Fraction(whole)
+    return float(length), length

@@ -1,0 +1,323 @@
+"""Rules for the size and shape of pictures: pixels, aspect ratios and resolutions.
+
+Models name them in five ways: width and height, a ratio from a list, a string of pixels, a ratio
+and a number of lines, or a ratio and an area.
+
+The rule for models that take width and height: every size, shape and area becomes pixels.
+
+The arithmetic keeps the shape that was asked for as long as the model's limits let it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from fractions import Fraction
+from functools import lru_cache
+from math import ceil, floor, gcd, isqrt, lcm, log
+from typing import ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.parameters.contract_fields import FieldKind
+from mediagate_server.catalog.parameters.ordered_values import nearest_allowed
+from mediagate_server.catalog.parameters.rule import (
+    InputDraft,
+    ParameterOutcome,
+    ParameterRule,
+    adjusted_outcome,
+    emulated_outcome,
+    honoured_outcome,
+)
+from mediagate_server.catalog.request import Size, Value
+from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec
+
+ASPECT_RATIO_ONLY = "the model takes a shape, not a size in pixels"
+
+
+def parse_ratio(text: object) -> Fraction | None:
+    """A ratio such as "16:9" as a number; None for anything else ("custom", "match_input")."""
+    word = str(text)
+    # Each model has a dozen; what callers write may be of any length, and is not to be kept.
+    return _known_ratio(word) if len(word) <= _SHORT else _ratio(word)
+
+
+def _ratio(word: str) -> Fraction | None:
+    width, colon, height = word.partition(":")
+    if not (colon and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        return None
+    return Fraction(int(width), int(height))
+
+
+_SHORT = 16
+_known_ratio = lru_cache(maxsize=1_024)(_ratio)
+
+
+def nearest_ratio(wanted: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> str | None:
+    """The word whose ratio differs by the smallest factor; the first of several."""
+    pairs = list(allowed)
+    if not pairs:
+        return None
+    for word, ratio in pairs:
+        if ratio == wanted:
+            return word
+    return min(pairs, key=lambda pair: abs(log(pair[1] / wanted)))[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class AspectRatio(ParameterRule):
+    """One of the model's aspect ratios: the nearest to the ratio or size that was asked for.
+
+    `ratios` gives words of the model a ratio ("portrait" = "9:16"). `area` names an input that
+    takes megapixels, to come nearer to a size.
+    """
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.RATIO, FieldKind.SIZE})
+
+    rule: Literal["ratio"]
+    to: str
+    area: str = ""
+    ratios: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The ratio, and the area where there is one."""
+        return (self.to, self.area) if self.area else (self.to,)
+
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """An area is chosen from a list."""
+        listed = not self.area or specs[self.area].enum
+        return "" if listed else f"the input {self.area!r} needs an enum"
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """A ratio of the list is HONOURED; a size is always ADJUSTED, for no pixel is sure."""
+        if isinstance(value, Size):
+            word = self._send(Fraction(value.width, value.height), draft)
+            if self.area:
+                megapixels = Fraction(value.width * value.height, 10**6)
+                area = nearest_allowed(float(megapixels), draft.specs[self.area].enum)
+                draft.input[self.area] = area
+                return adjusted_outcome(f"{word}, {area} megapixels", ASPECT_RATIO_ONLY)
+            return adjusted_outcome(word, ASPECT_RATIO_ONLY)
+        wanted = parse_ratio(value)
+        if wanted is None:
+            raise TypeError("an aspect ratio is two whole numbers with a colon between")
+        word = self._send(wanted, draft)
+        same = parse_ratio(self.ratios.get(word, word)) == wanted
+        return (
+            honoured_outcome(word)
+            if same
+            else adjusted_outcome(word, "the nearest shape of the model")
+        )
+
+    def _send(self, wanted: Fraction, draft: InputDraft) -> str:
+        words = [str(word) for word in draft.specs[self.to].enum]
+        pairs = [(word, parse_ratio(self.ratios.get(word, word))) for word in words]
+        allowed = [(word, ratio) for word, ratio in pairs if ratio is not None]
+        chosen = nearest_ratio(wanted, allowed)
+        word = f"{wanted.numerator}:{wanted.denominator}" if chosen is None else chosen
+        draft.input[self.to] = word
+        return word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class PixelSize(ParameterRule):
+    """Width and height in one string, free or from a list: "1024x1024", "1280*720"."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.RATIO, FieldKind.SIZE})
+
+    rule: Literal["pixels"]
+    to: str
+    separator: str = "x"
+    area: int = 1024 * 1024
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """The size of the list that is nearest in shape, then in area."""
+        wanted = value if isinstance(value, Size) else _of_ratio(value, self.area)
+        sizes = [size for word in draft.specs[self.to].enum if (size := self._size(word))]
+        chosen = min(sizes, key=lambda size: _distance(size, wanted), default=wanted)
+        draft.input[self.to] = f"{chosen.width}{self.separator}{chosen.height}"
+        if isinstance(value, Size):
+            same = chosen == value
+            return (
+                honoured_outcome(format_size(chosen))
+                if same
+                else adjusted_outcome(format_size(chosen), "the nearest size")
+            )
+        if Fraction(chosen.width, chosen.height) == parse_ratio(value):
+            return emulated_outcome(format_size(chosen), "by a size of that shape")
+        return adjusted_outcome(format_size(chosen), "the size of the nearest shape")
+
+    def _size(self, word: object) -> Size | None:
+        width, _, height = str(word).partition(self.separator)
+        if not (width.isdecimal() and height.isdecimal()):
+            return None
+        return Size(int(width), int(height))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class VideoSize(ParameterRule):
+    """A video's size as the model names it: lines ("720p"), and a ratio where it takes one."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.SIZE})
+
+    rule: Literal["frame"]
+    resolution: str
+    ratio: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Both inputs."""
+        return (self.resolution, self.ratio)
+
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """Both are chosen from a list."""
+        return "" if all(specs[name].enum for name in self.targets) else "its inputs need enums"
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """Always ADJUSTED: no model promises the pixels behind its "720p"."""
+        if not isinstance(value, Size):
+            raise TypeError("a size is needed")
+        lines = nearest_allowed(min(value.width, value.height), draft.specs[self.resolution].enum)
+        ratios = [(str(word), parse_ratio(word)) for word in draft.specs[self.ratio].enum]
+        shape = nearest_ratio(
+            Fraction(value.width, value.height),
+            [(word, ratio) for word, ratio in ratios if ratio is not None],
+        )
+        draft.input[self.resolution], draft.input[self.ratio] = lines, shape
+        return adjusted_outcome(
+            f"{lines} {shape}", "the model takes a resolution and a shape, not pixels"
+        )
+
+
+def format_size(size: Size) -> str:
+    """A size as it is printed in reports."""
+    return f"{size.width}x{size.height}"
+
+
+def _of_ratio(value: Value, area: int) -> Size:
+    """A size of that shape and about that area."""
+    ratio = parse_ratio(value)
+    if ratio is None:
+        raise TypeError("an aspect ratio is two whole numbers with a colon between")
+    scale = max(1, round((area / (ratio.numerator * ratio.denominator)) ** 0.5))
+    return Size(ratio.numerator * scale, ratio.denominator * scale)
+
+
+def _distance(size: Size, wanted: Size) -> tuple[float, float]:
+    shape = abs(log((size.width * wanted.height) / (size.height * wanted.width)))
+    area = abs(log((size.width * size.height) / (wanted.width * wanted.height)))
+    return round(shape, 6), area
+
+
+_NO_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Dimensions(ParameterRule):
+    """Width and height in pixels, each a multiple of `multiple_of`.
+
+    `area` (pixels) is how large a picture is made where only a shape was asked for.
+    """
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset(
+        {FieldKind.SIZE, FieldKind.RATIO, FieldKind.NUMBER}
+    )
+
+    rule: Literal["dimensions"]
+    width: str
+    height: str
+    multiple_of: int = 1
+    area: int = 1024 * 1024
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Both inputs."""
+        return (self.width, self.height)
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """A size is HONOURED where it is sent; a shape or an area is EMULATED where it is met."""
+        if isinstance(value, Size):
+            size = self._within(value, draft)
+            if size == value:
+                return honoured_outcome(format_size(size))
+            return adjusted_outcome(format_size(size), "the nearest size that the model takes")
+        if isinstance(value, str):
+            return self._shape(parse_ratio(value), draft)
+        if isinstance(value, int | float):
+            return self._megapixels(float(value), draft)
+        raise TypeError("a size, a shape or an area is needed")
+
+    def _shape(self, ratio: Fraction | None, draft: InputDraft) -> ParameterOutcome:
+        if ratio is None:
+            raise TypeError("an aspect ratio is two whole numbers with a colon between")
+        exact = self._exact(ratio, draft)
+        # Far from the area there is no size of exactly that shape: a near one is better then.
+        size = self._within(exact or self._about(ratio), draft)
+        if Fraction(size.width, size.height) == ratio:
+            return emulated_outcome(format_size(size), "by width and height")
+        return adjusted_outcome(format_size(size), "the nearest shape in the model's steps of size")
+
+    def _megapixels(self, megapixels: float, draft: InputDraft) -> ParameterOutcome:
+        wanted = max(1, round(megapixels * 10**6))
+        side = max(1, isqrt(wanted))
+        size = self._within(Size(side, side), draft)
+        if abs(size.width * size.height - wanted) * 20 <= wanted:
+            return emulated_outcome(format_size(size), "by width and height")
+        return adjusted_outcome(format_size(size), "the nearest area in the model's range")
+
+    def _exact(self, ratio: Fraction, draft: InputDraft) -> Size | None:
+        """The size of exactly this shape, in steps and limits, whose area is nearest to ours.
+
+        None where there is none, or none within a factor of two.
+        """
+        step = self.multiple_of
+        unit = lcm(step // gcd(ratio.numerator, step), step // gcd(ratio.denominator, step))
+        width, height = ratio.numerator * unit, ratio.denominator * unit
+        sides = ((width, draft.specs[self.width]), (height, draft.specs[self.height]))
+        least = max(ceil(_least(spec) / side) for side, spec in sides)
+        most = min(floor(_most(spec) / side) for side, spec in sides)
+        times = min(max(round((self.area / (width * height)) ** 0.5), least), most)
+        area = width * height * times * times
+        if not least <= times <= most or not self.area <= 2 * area <= 4 * self.area:
+            return None
+        return Size(width * times, height * times)
+
+    def _about(self, ratio: Fraction) -> Size:
+        width = max(1, isqrt(int(self.area * ratio)))
+        return Size(width, max(1, round(width / ratio)))
+
+    def _within(self, size: Size, draft: InputDraft) -> Size:
+        """Scale as a whole into the model's limits, then round each side to a step."""
+        width, height = draft.specs[self.width], draft.specs[self.height]
+        shrink = min(
+            Fraction(1), _most(width) / Fraction(size.width), _most(height) / Fraction(size.height)
+        )
+        grow = max(
+            Fraction(1),
+            _least(width) / (size.width * shrink),
+            _least(height) / (size.height * shrink),
+        )
+        sent = Size(
+            self._step(size.width * shrink * grow, width),
+            self._step(size.height * shrink * grow, height),
+        )
+        draft.input[self.width], draft.input[self.height] = sent.width, sent.height
+        return sent
+
+    def _step(self, length: Fraction, spec: InputSpec) -> int:
+        step = self.multiple_of
+        least = -(-_least(spec) // step) * step
+        most = _most(spec) // step * step
+        return int(min(max(round(length / step) * step, least), most))
+
+
+def _least(spec: InputSpec) -> Fraction:
+    return Fraction(1 if spec.min is None else max(1, spec.min))
+
+
+def _most(spec: InputSpec) -> Fraction:
+    return Fraction(_NO_LIMIT if spec.max is None else spec.max)

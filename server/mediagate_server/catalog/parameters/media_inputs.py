@@ -1,0 +1,92 @@
+"""Rules for media given as input: pictures, sounds, videos and adapters.
+
+A report never shows a medium, only how many there were.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.parameters.contract_fields import FieldKind
+from mediagate_server.catalog.parameters.rule import (
+    InputDraft,
+    ParameterOutcome,
+    ParameterRule,
+    adjusted_outcome,
+    honoured_outcome,
+)
+from mediagate_server.catalog.parameters.scalar import fit_value
+from mediagate_server.catalog.request import Lora, MediaInput, Value
+from mediagate_server.catalog.schemas.input_spec import STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class MediaRule(ParameterRule):
+    """One medium or several, for an input that takes one or a list.
+
+    Where the model takes fewer than were given, the outcome says how many are left out, and the
+    request is refused. `at_most` is how many a list takes; 0: as many as are given.
+    """
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA})
+
+    rule: Literal["media"]
+    to: str
+    at_most: int = 0
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """HONOURED where all of them are sent, else ADJUSTED with the number left out."""
+        given = list(value) if isinstance(value, tuple) else [value]
+        uris = [medium.uri for medium in given if isinstance(medium, MediaInput)]
+        if not uris:
+            raise TypeError("a medium is needed")
+        if not draft.specs[self.to].is_list:
+            draft.input[self.to] = uris[0]
+            sent = 1
+        else:
+            draft.input[self.to] = uris[: self.at_most or None]
+            sent = len(draft.input[self.to])
+        if sent < len(uris):
+            return adjusted_outcome(sent, _takes(sent), left_out=len(uris) - sent)
+        return honoured_outcome(sent if isinstance(value, tuple) else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class LoraRule(ParameterRule):
+    """One adapter (LoRA): its weights and how strongly they count."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.LORAS})
+
+    rule: Literal["adapter"]
+    to: str
+    scale: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The weights and their scale."""
+        return (self.to, self.scale)
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """HONOURED for one adapter whose scale fits; of several, the others are left out."""
+        loras = (
+            [lora for lora in value if isinstance(lora, Lora)] if isinstance(value, tuple) else []
+        )
+        if not loras:
+            raise TypeError("an adapter is needed")
+        first = loras[0]
+        scale = fit_value(draft.specs[self.scale], first.scale)
+        draft.input[self.to], draft.input[self.scale] = first.uri, scale
+        if len(loras) > 1:
+            return adjusted_outcome(1, _takes(1), left_out=len(loras) - 1)
+        if scale != first.scale:
+            return adjusted_outcome(1, f"its scale is {scale}, the nearest that the model takes")
+        return honoured_outcome(1)
+
+
+def _takes(most: int) -> str:
+    return f"the model takes {most} of them"

@@ -1,0 +1,50 @@
+"""The order that lies in words: 720p comes before 1080p, low before high.
+
+Only words with an order have a nearest; between others (voices, languages) nothing is guessed.
+"""
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from fractions import Fraction
+from typing import TypeVar
+
+_Word = TypeVar("_Word", bound=object)
+
+_EFFORTS = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5}
+_LONGEST = 64
+"""Characters. No model's word is as long, and a number of thousands of digits is none."""
+_LINES = {"2k": 1440, "4k": 2160, "8k": 4320}
+_FRAMES = re.compile(r"(\d+)_frames_\w+")
+_LEADING_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:p|mp|s|fps)?\s*", re.IGNORECASE)
+
+
+def order_of(word: object) -> Fraction | None:
+    """Where a word stands among its like; None where it has no place."""
+    if isinstance(word, bool):
+        return None
+    if isinstance(word, int | float | Decimal):
+        return Fraction(str(word))
+    text = str(word).casefold()
+    if len(text) > _LONGEST:
+        return None
+    if text in _EFFORTS:
+        return Fraction(_EFFORTS[text])
+    if text in _LINES:
+        return Fraction(_LINES[text])
+    match = _LEADING_NUMBER.fullmatch(text) or _FRAMES.fullmatch(text)
+    return Fraction(match.group(1)) if match else None
+
+
+def nearest_allowed(asked: object, allowed: Iterable[_Word]) -> _Word | None:
+    """The allowed value that stands nearest to `asked`, the lower (cheaper) of two equally near.
+
+    None where `asked` or every allowed value has no place.
+    """
+    wanted = order_of(asked)
+    if wanted is None:
+        return None
+    candidates = [(value, where) for value in allowed if (where := order_of(value)) is not None]
+    if not candidates:
+        return None
+    return min(candidates, key=lambda pair: (abs(pair[1] - wanted), pair[1]))[0]

@@ -1,0 +1,130 @@
+"""What every rule has in common, and the draft of a model's input that rules write to.
+
+A rule gets one parameter's value, writes the model's own inputs, and says what became of it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import Struct
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.parameters.contract_fields import FieldKind
+from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.request import Value
+from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec
+
+NO_SUCH_INPUT = "the model has nothing like it"
+
+
+class ParameterOutcome(Struct, frozen=True):
+    """What became of a parameter. `sent` is in the contract's own unit, printed.
+
+    `left_out` is how many of several values, from the last one back, would not reach the model.
+    """
+
+    handling: ParameterHandling
+    sent: str = ""
+    reason: str = ""
+    left_out: int = 0
+
+
+_HONOURED = ParameterOutcome(ParameterHandling.HONOURED)
+
+
+def honoured_outcome(sent: Any = "") -> ParameterOutcome:
+    """Sent as it was asked for."""
+    if sent == "":
+        return _HONOURED
+    return ParameterOutcome(ParameterHandling.HONOURED, format_short(sent))
+
+
+def adjusted_outcome(sent: Any, reason: str, *, left_out: int = 0) -> ParameterOutcome:
+    """Sent with another value."""
+    return ParameterOutcome(ParameterHandling.ADJUSTED, format_short(sent), reason, left_out)
+
+
+def emulated_outcome(sent: Any, reason: str) -> ParameterOutcome:
+    """Not an input of the model; reached in another way."""
+    return ParameterOutcome(ParameterHandling.EMULATED, format_short(sent), reason)
+
+
+def dropped_outcome(reason: str = NO_SUCH_INPUT) -> ParameterOutcome:
+    """Not sent: it had no effect."""
+    return ParameterOutcome(ParameterHandling.DROPPED, "", reason)
+
+
+class InputDraft(Struct):
+    """The model's input while it is written. `specs` are the inputs that the model has."""
+
+    specs: Mapping[str, InputSpec]
+    input: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """What the model will take: what was written, else its own default, else None."""
+        return self.input.get(name, self.specs[name].default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ParameterRule(ABC):
+    """One parameter's way into a model.
+
+    `also` are further inputs that must have these values for the parameter to count; `forces` are
+    such inputs by the value that is sent, where only some values have a condition. `needs` names an
+    input without which it means nothing. `why` is added to the report where it counts (for example
+    that it costs more).
+    """
+
+    takes: ClassVar[frozenset[FieldKind]]
+    """The kinds of parameter that the rule can carry."""
+
+    also: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    forces: Mapping[str, Mapping[str, str | int | float | bool]] = field(default_factory=dict)
+    needs: str = ""
+    why: str = ""
+
+    @property
+    @abstractmethod
+    def targets(self) -> tuple[str, ...]:
+        """The inputs that the rule writes, `also` left out. The first is the main one."""
+
+    @abstractmethod
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """Write the inputs and say what became of the value."""
+
+    @property
+    def mentions(self) -> tuple[str, ...]:
+        """Every input that it names and the model must have, `also` left out."""
+        return (*self.targets, self.needs) if self.needs else self.targets
+
+    def problem(self, specs: Mapping[str, InputSpec]) -> str:
+        """Why it cannot work with these inputs; empty where it can. Asked once, at loading."""
+        return ""
+
+    @property
+    def rank(self) -> int:
+        """Rules of a lower rank come first: what others depend on before what depends."""
+        return 2 if self.also or self.needs or self.forces else 0
+
+    def conditions(self, draft: InputDraft) -> Mapping[str, str | int | float | bool]:
+        """The further inputs that what was written needs, with their values."""
+        sent = format_value(draft.input[self.targets[0]]) if self.forces else ""
+        return {**self.also, **self.forces.get(sent, {})}
+
+
+def format_value(value: Any) -> str:
+    """A value as people write it: 3.0 is "3", a switch is "true" or "false"."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def format_short(value: Any) -> str:
+    """A short printable form; empty for what is long or does not print."""
+    text = format_value(value)
+    return text if len(text) <= 64 and text.isprintable() else ""

@@ -1,0 +1,105 @@
+"""How what is to be judged reaches a safety model: the user's turn, or the reply to it.
+
+A part of a conversation that the model cannot be shown is either said to have been left out or,
+where leaving it out could make a verdict of safe untrue, refused.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.parameters.chat import images_from
+from mediagate_server.catalog.parameters.rule import (
+    InputDraft,
+    ParameterOutcome,
+    adjusted_outcome,
+    dropped_outcome,
+    honoured_outcome,
+)
+from mediagate_server.catalog.request import Message, Value
+from mediagate_server.catalog.schemas.input_spec import STRICT
+from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
+
+FIELDS = ("content", "messages", "role", "context")
+"""The parameters that it reads; no other rule touches them."""
+
+_NO_CONTEXT = "the model judges a user's turn by itself"
+_LAST_ONLY = "the model was shown the last turn{reply}; what came before was left out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class SafetyPrompt:
+    """The inputs of a safety model.
+
+    `prompt` takes the user's turn; it is always sent, because the model's own default is a text of
+    its makers. `reply` takes the assistant's turn, which is judged instead where it is given;
+    empty: the model judges users' turns only.
+    """
+
+    prompt: str = "prompt"
+    reply: str = ""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every input that it may write."""
+        return (self.prompt, self.reply) if self.reply else (self.prompt,)
+
+    def apply(
+        self, parameters: Mapping[str, Value], draft: InputDraft
+    ) -> dict[str, ParameterOutcome]:
+        """Write what is judged and say what became of each of FIELDS that was set."""
+        if "messages" in parameters:
+            return {"messages": self._judge_last(_messages(parameters), draft)}
+        content = str(parameters.get("content", ""))
+        if not content.strip():
+            raise InvalidRequest.of("content", "must hold something to judge")
+        role = str(parameters.get("role", "user"))
+        context = str(parameters.get("context", ""))
+        self._write(role, "role", content, context, draft)
+        outcomes = {"content": honoured_outcome()}
+        if "role" in parameters:
+            outcomes["role"] = honoured_outcome(role)
+        if "context" in parameters:
+            outcomes["context"] = (
+                honoured_outcome() if role == "assistant" else dropped_outcome(_NO_CONTEXT)
+            )
+        return outcomes
+
+    def _judge_last(self, turns: Sequence[Message], draft: InputDraft) -> ParameterOutcome:
+        last = len(turns) - 1
+        before = turns[last - 1] if last else None
+        judged = turns[last]
+        field = f"messages[{last}]"
+        if judged.role not in ("user", "assistant"):
+            raise InvalidRequest.of(f"{field}.role", "must be ROLE_USER or ROLE_ASSISTANT")
+        pair = judged.role == "assistant" and before is not None and before.role == "user"
+        shown = last - 1 if pair else last
+        _refuse_pictures(turns, shown)
+        if not judged.text.strip():
+            raise InvalidRequest.of(f"{field}.parts", "must hold something to judge")
+        context = before.text if pair and before is not None else ""
+        self._write(judged.role, f"{field}.role", judged.text, context, draft)
+        if shown == 0:
+            return honoured_outcome()
+        return adjusted_outcome("", _LAST_ONLY.format(reply=" and what it answers" if pair else ""))
+
+    def _write(self, role: str, field: str, content: str, context: str, draft: InputDraft) -> None:
+        if role != "assistant":
+            draft.input[self.prompt] = content
+            return
+        if not self.reply:
+            raise ParameterUnsupported(Violation(field, "the model judges users' turns only"))
+        draft.input[self.prompt] = context
+        draft.input[self.reply] = content
+
+
+def _messages(parameters: Mapping[str, Value]) -> list[Message]:
+    asked = parameters.get("messages")
+    items = asked if isinstance(asked, tuple) else ()
+    return [item for item in items if isinstance(item, Message)]
+
+
+def _refuse_pictures(turns: Sequence[Message], first: int) -> None:
+    """A verdict on a turn whose picture was not looked at would be no verdict on that turn."""
+    if unseen := images_from(turns, first):
+        raise ParameterUnsupported(*unseen)

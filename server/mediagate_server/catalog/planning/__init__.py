@@ -1,0 +1,1 @@
+"""Planning: a request becomes an execution plan: model, inputs, fallback chain, safety checks."""

@@ -1,0 +1,190 @@
+"""Which models take over where one fails: the plans to try, in order, and who is left out and why.
+
+A link is left out where it cannot take the request, above all its media and words, is weaker in
+safety class, would not be over in time, or would go over the bound of cost. Nothing here runs
+anything.
+
+Deadline propagation over a fallback chain: how long one model may take before the next begins.
+
+Each model gets its usual run first, then up to its longest, and what is left over in proportion to
+that. Where the timeout has no room for another model's usual run beside the own, none is kept free.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from mediagate_server.catalog.models.model import Model
+from mediagate_server.catalog.planning.model_parameters import (
+    MODEL_PARAMETERS_PATH,
+    dropped_model_parameters,
+)
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.pricing.prices import Estimate
+from mediagate_server.catalog.request import ModelRequest
+from mediagate_server.errors import MediagateError
+from mediagate_server.structs import replace
+
+PlanFor = Callable[[Model, ModelRequest], Plan]
+
+
+class SkippedModel(Struct, frozen=True):
+    """A model that will not take over, by the name that the chain gives it, and why."""
+
+    model: str
+    reason: str
+
+
+class FallbackChain(Struct, frozen=True):
+    """The plans to try, in order: the first is the call's own, there is always one.
+
+    Where that takes several runs, each of the others makes one output in one run.
+
+    `after_content_refusal`: go on also where one refuses the content.
+    """
+
+    plans: tuple[Plan, ...]
+    skipped: tuple[SkippedModel, ...] = ()
+    after_content_refusal: bool = False
+
+    @property
+    def estimate(self) -> Estimate:
+        """What the whole may cost: as a rule the first alone, at the most all of them."""
+        first = self.plans[0].total_estimate
+        most = [plan.total_estimate.maximum for plan in self.plans]
+        known = [amount for amount in most if amount is not None]
+        return Estimate(first.low, first.expected, sum(known) if len(known) == len(most) else None)
+
+
+UsualDuration = Callable[[Plan], float]
+"""How many seconds a run of a plan takes as a rule."""
+
+
+def usual_duration(plan: Plan) -> float:
+    """By the catalog."""
+    return float(plan.usual_run)
+
+
+def can_finish_in_time(plan: Plan, seconds: float, usual: UsualDuration = usual_duration) -> bool:
+    """Whether a run of this plan would be over, as a rule, within what is left of the timeout."""
+    return usual(plan) <= seconds
+
+
+def next_fallback(
+    plans: tuple[Plan, ...], model: str, seconds: float, usual: UsualDuration = usual_duration
+) -> Plan | None:
+    """Who takes over from this model's plan and would be over in time; None: nobody."""
+    models = [plan.slug for plan in plans]
+    if model not in models:
+        return None
+    behind = plans[models.index(model) + 1 :]
+    return next((plan for plan in behind if can_finish_in_time(plan, seconds, usual)), None)
+
+
+def share_cost_limit(request: ModelRequest, runs: int) -> ModelRequest:
+    """What one output of several is asked for by, within its share of the bound."""
+    if runs == 1:
+        return request
+    most = request.max_cost_nanos
+    return replace(
+        request,
+        parameters={**request.parameters, "count": 1},
+        max_cost_nanos=None if most is None else most // runs,
+    )
+
+
+def build_fallback_chain(
+    first: Plan,
+    head: Model,
+    links: Iterable[tuple[str, Model]],
+    request: ModelRequest,
+    plan_for: PlanFor,
+) -> FallbackChain:
+    """The chain behind `first`, a plan of the model `head`, along `links` (name and model)."""
+    plans, skipped = [first], list[SkippedModel]()
+    for name, model in links:
+        plan, reason = None, _why_never(model, head, plans)
+        if not reason:
+            try:
+                plan = plan_for(model, _asked_of_others(request, name))
+            except MediagateError as error:
+                reason = error.failure.message
+            else:
+                own = dropped_model_parameters(request.model_parameters, plan.slug)
+                plan = replace(plan, report=(*plan.report, *own)) if own else plan
+                reason = _why_not(plan, plans, request)
+        if plan is None or reason:
+            skipped.append(SkippedModel(name, reason))
+        else:
+            plans.append(plan)
+    insists = request.fallback is not None and request.fallback.after_content_refusal
+    return FallbackChain(tuple(plans), tuple(skipped), after_content_refusal=insists)
+
+
+def _asked_of_others(request: ModelRequest, name: str) -> ModelRequest:
+    """The request as it is put to a link: inputs of the first model's own mean nothing to it."""
+    return replace(request, model=name, max_cost_nanos=None, model_parameters={}, takes_over=True)
+
+
+def _why_never(model: Model, head: Model, before: list[Plan]) -> str:
+    """Why a model cannot take over whatever the request is; empty where it may."""
+    if model.slug in {plan.slug for plan in before}:
+        return "it is in the chain already"
+    if model.safety.rank < head.safety.rank:
+        return f"weaker in safety class than {head.slug}"
+    return ""
+
+
+def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
+    """Why a link cannot take over; empty where it can."""
+    if plan.slug in {each.slug for each in before}:
+        return "it is in the chain already"
+    if request.strict and request.model_parameters:
+        return f"cannot take {MODEL_PARAMETERS_PATH}, which are of the model asked for"
+    if request.timeout and not can_finish_in_time(plan, request.timeout):
+        return f"takes {plan.usual_run} s as a rule, more than the timeout"
+    if request.max_cost_nanos is None:
+        return ""
+    most = [each.total_estimate.maximum for each in (*before, plan)]
+    if plan.estimate.maximum is None:
+        return "what it may cost is not known, and the cost of the call is bounded"
+    if sum(amount for amount in most if amount is not None) > request.max_cost_nanos:
+        return "it could bring the cost of the call over max_cost_usd_nanos"
+    return ""
+
+
+_HANDOVER: Final = 2.0
+"""Seconds in which a run that is given up is cancelled and settled, before the next is sent."""
+
+
+def time_share_of_model(
+    plans: tuple[Plan, ...],
+    model: str,
+    seconds: float,
+    *,
+    shortest: float,
+    usual: UsualDuration = usual_duration,
+) -> float | None:
+    """Seconds of those left that this model's run may take; None: all, nobody could follow it.
+
+    `plans` are the chain, `shortest` is the shortest run that upstream can be held to, `usual`
+    tells how long a run takes as a rule.
+    """
+    models = [plan.slug for plan in plans]
+    if model not in models:
+        return None
+    at = models.index(model)
+    least = [max(usual(plans[at]), shortest)]
+    longest = [max(float(plans[at].max_run), least[0])]
+    for plan in plans[at + 1 :]:
+        needed = max(usual(plan), shortest) + _HANDOVER
+        if sum(least) + needed <= seconds:
+            least.append(needed)
+            longest.append(max(plan.max_run + _HANDOVER, needed))
+    if len(least) == 1:
+        return None
+    room = sum(longest) - sum(least)
+    if room and seconds < sum(longest):
+        return least[0] + (seconds - sum(least)) * (longest[0] - least[0]) / room
+    return seconds * longest[0] / sum(longest)

@@ -1,0 +1,267 @@
+"""Chooses a model where the caller named none: the cheapest of a quality that does what was asked.
+
+A receipt goes with the choice. What a model is expected to cost for this very request is compared,
+not a price of a unit; a model whose price is not known is never the cheapest.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from mediagate_server.catalog.models.model import Model, ModelStatus, Quality
+from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.planning.plan import Alternative, ModelChoice, Plan
+from mediagate_server.catalog.pricing.prices import Estimate
+from mediagate_server.catalog.request import Modality, ModelRequest
+from mediagate_server.errors import (
+    Failure,
+    InvalidRequest,
+    MediagateError,
+    NoMatchingModel,
+    Violation,
+)
+from mediagate_server.structs import replace
+
+PlanFor = Callable[[Model, ModelRequest], Plan]
+"""Plans a request for one model. Raises MediagateError where that model cannot take it."""
+
+_UNKNOWN = Estimate(None, None, None)
+_TELLING: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "text": "speech",
+        "lyrics": "music",
+        "voice": "speech",
+        "speed": "speech",
+        "language": "speech",
+    }
+)
+"""The parameters that tell a kind of sound where `kind` is not set, the clearest first."""
+_MOST_TOLD: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A model that can take the request: its plan, and the parameters that it would not honour."""
+
+    plan: Plan
+    unmet: tuple[str, ...]
+
+    @property
+    def rank(self) -> tuple[int, bool, bool, int, int, str]:
+        """The best comes first: what does the most, then what costs the least.
+
+        An assumption is never cheaper than a price that is known.
+        """
+        estimate = self.plan.total_estimate
+        return (
+            len(self.unmet),
+            estimate.expected is None,
+            self.plan.price.assumed,
+            estimate.expected or 0,
+            estimate.maximum or 0,
+            self.plan.slug,
+        )
+
+
+def choose_model(models: Iterable[Model], request: ModelRequest, plan_for: PlanFor) -> Plan:
+    """The plan of the model chosen among those of the request's modality and quality.
+
+    Honoured and emulated is as asked for. Where no model does all of it as asked, a lenient request
+    gets the one that does the most; a strict one is refused. Raises NoMatchingModel.
+    """
+    models = tuple(models)
+    offers, refused = _offers(models, request, plan_for)
+    if not offers or (request.strict and offers[0].unmet):
+        able = models_of_other_quality(models, request, plan_for)
+        raise _no_model_fits(request, offers, refused, able)
+    best = offers[0]
+    others = [_passed_over(offer, best) for offer in offers[1:]]
+    passed = [Alternative(slug, _UNKNOWN, failure.message) for slug, failure in refused.items()]
+    return replace(best.plan, choice=ModelChoice(_reason(request, best), (*others, *passed)))
+
+
+def choose_substitute(
+    models: Iterable[Model], request: ModelRequest, plan_for: PlanFor, refusal: MediagateError
+) -> Plan:
+    """The plan of whoever does what the default model was asked for and refused.
+
+    Raises the refusal itself where nobody of the request's quality does; it then says which models
+    of another quality would.
+    """
+    models = tuple(models)
+    try:
+        plan = choose_model(models, request, plan_for)
+    except NoMatchingModel as nobody:
+        named = {violation.field for violation in refusal.failure.violations}
+        more = (each for each in nobody.failure.violations if named and each.field not in named)
+        able = models_of_other_quality(models, request, plan_for)
+        failure = replace(refusal.failure, violations=(*refusal.failure.violations, *more))
+        refusal.failure = _told_who_can(failure, request, able)
+        raise refusal from None
+    if plan.choice is None:
+        return plan
+    reason = f"the default model cannot: {refusal.failure.message}. Instead {plan.choice.reason}"
+    return replace(plan, choice=replace(plan.choice, reason=reason))
+
+
+def check_audio_kind(model: Model, request: ModelRequest) -> None:
+    """Raises InvalidRequest where a request says that it wants no sound of the model's kinds.
+
+    The kind may be said by a parameter that means nothing else: words to speak, a voice, lyrics.
+    """
+    if request.modality is not Modality.AUDIO or not model.makes:
+        return
+    field, kinds = _told_kinds(request)
+    if kinds and not kinds & {*model.makes}:
+        words = " and ".join(word.replace("_", " ") for word in model.makes)
+        raise InvalidRequest.of(field, f"{model.slug} makes {words}")
+
+
+def models_of_other_quality(
+    models: Iterable[Model], request: ModelRequest, plan_for: PlanFor
+) -> tuple[Model, ...]:
+    """A few models of other qualities that can do what was asked, the cheapest first."""
+    models = tuple(models)
+    able: list[_Candidate] = []
+    for quality in Quality:
+        if quality.value != request.quality:
+            offers, _ = _offers(models, replace(request, quality=quality.value), plan_for)
+            able += (offer for offer in offers if not (request.strict and offer.unmet))
+    able.sort(key=lambda offer: offer.rank)
+    by_slug = {model.slug: model for model in models}
+    return tuple(by_slug[offer.plan.slug] for offer in able[:_MOST_TOLD])
+
+
+def _offers(
+    models: tuple[Model, ...], request: ModelRequest, plan_for: PlanFor
+) -> tuple[list[_Candidate], dict[str, Failure]]:
+    """Who can take the request, the best first; and why the others cannot, by slug."""
+    offers: list[_Candidate] = []
+    refused: dict[str, Failure] = {}
+    lenient = replace(request, strict=False)
+    for model in models:
+        if not _belongs(model, request):
+            continue
+        try:
+            plan = plan_for(model, lenient)
+        except MediagateError as error:
+            refused[model.slug] = error.failure
+        else:
+            offers.append(_Candidate(plan, _unmet(plan)))
+    offers.sort(key=lambda offer: offer.rank)
+    return offers, refused
+
+
+def _belongs(model: Model, request: ModelRequest) -> bool:
+    if model.modality is not request.modality or model.status is not ModelStatus.LIVE:
+        return False
+    kinds = _kinds(request)
+    return model.quality.value == request.quality and (not kinds or kinds & {*model.makes} != set())
+
+
+def _kinds(request: ModelRequest) -> set[str]:
+    """The kinds of sound that a request can mean; empty: any."""
+    if request.modality is not Modality.AUDIO:
+        return set()
+    _, kinds = _told_kinds(request)
+    return kinds or {"music", "sound_effect"}
+
+
+def _told_kinds(request: ModelRequest) -> tuple[str, set[str]]:
+    """The parameter that tells the kind of sound, and the kind; empty where none does."""
+    asked = request.parameters.get("kind")
+    if asked is not None:
+        return "kind", {str(asked)}
+    for field, kind in _TELLING.items():
+        if str(request.parameters.get(field, "")).strip():
+            return field, {kind}
+    return "", set()
+
+
+def _unmet(plan: Plan) -> tuple[str, ...]:
+    return tuple(
+        line.parameter
+        for line in plan.report
+        if line.handling in (ParameterHandling.ADJUSTED, ParameterHandling.DROPPED)
+    )
+
+
+def _reason(request: ModelRequest, best: _Candidate) -> str:
+    what = f"of quality {request.quality}"
+    if best.plan.total_estimate.expected is None:
+        return f"the only one {what} that can take the request; its price is not known"
+    if best.unmet:
+        names = ", ".join(best.unmet)
+        return f"the cheapest {what} of those that honour the most; not as asked: {names}"
+    return f"the cheapest {what} that honours everything asked for"
+
+
+def _passed_over(offer: _Candidate, best: _Candidate) -> Alternative:
+    if len(offer.unmet) > len(best.unmet):
+        reason = f"does not honour {', '.join(offer.unmet)}"
+    elif offer.plan.total_estimate.expected is None:
+        reason = "its price is not known"
+    elif offer.plan.price.assumed and not best.plan.price.assumed:
+        reason = "its price is only assumed"
+    else:
+        reason = "costs more"
+    if offer.rank[1:5] == best.rank[1:5] and len(offer.unmet) == len(best.unmet):
+        reason = "costs the same"
+    return Alternative(offer.plan.slug, offer.plan.total_estimate, reason)
+
+
+def _no_model_fits(
+    request: ModelRequest,
+    offers: list[_Candidate],
+    refused: Mapping[str, Failure],
+    able: tuple[Model, ...],
+) -> NoMatchingModel:
+    """Names what each model cannot do, and the fields that none of them can take."""
+    reasons = {offer.plan.slug: f"does not honour {', '.join(offer.unmet)}" for offer in offers}
+    reasons |= {slug: failure.message for slug, failure in refused.items()}
+    words = f"no {request.modality.value} model of quality {request.quality} can take it"
+    failure = Failure(
+        NoMatchingModel.reason,
+        f"no {request.modality.value} model of quality {request.quality} can do what was asked",
+        {"quality": request.quality, **reasons},
+        tuple(Violation(field, words) for field in _at_fault(request, offers, refused)),
+    )
+    error = NoMatchingModel(failure.message)
+    error.failure = _told_who_can(failure, request, able)
+    return error
+
+
+def _at_fault(
+    request: ModelRequest, offers: list[_Candidate], refused: Mapping[str, Failure]
+) -> list[str]:
+    """The set fields that most models cannot take, else those that most need and have not got.
+
+    Where no model makes such a sound at all, the field that tells the kind.
+    """
+    if not offers and not refused:
+        return [_told_kinds(request)[0] or "options.quality"]
+    named = Counter(field for offer in offers for field in offer.unmet)
+    for failure in refused.values():
+        named.update({violation.field for violation in failure.violations})
+    given = {
+        field: count
+        for field, count in named.items()
+        if field.partition("[")[0] in request.parameters
+    }
+    found = given or named
+    most = max(found.values(), default=0)
+    return sorted(field for field, count in found.items() if count == most)
+
+
+def _told_who_can(failure: Failure, request: ModelRequest, able: tuple[Model, ...]) -> Failure:
+    """The same failure, with the models of another quality that a caller may name instead."""
+    names = ", ".join(f"{model.slug} ({model.quality.value})" for model in able)
+    if not names:
+        return failure
+    return replace(
+        failure,
+        message=f"{failure.message}; of another quality than {request.quality} there is {names}",
+        metadata={"able": names, **failure.metadata},
+    )

@@ -1,0 +1,121 @@
+"""Inputs of a model that the contract does not name, as a caller may set them: checked, then sent.
+
+A field of the contract goes before: what one of them sets is not to be set behind its back, for the
+report and the estimate are made of the fields. What changes who is paid is no caller's to set; nor
+is what weakens a vendor's checks, where the operator does not let them.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from mediagate_server.catalog.models.model import Model, SchemaSource
+from mediagate_server.catalog.parameters.parameter_report import ParameterHandling, ParameterReport
+from mediagate_server.catalog.parameters.rule import InputDraft, format_short
+from mediagate_server.catalog.planning.safety_inputs import (
+    REFUSED_REASON,
+    is_safety_input,
+    weakens_safety,
+)
+from mediagate_server.catalog.schemas.input_spec import InputSpec, InputType
+from mediagate_server.errors import InvalidRequest, Violation
+from mediagate_server.network.request_url import ascii_url
+
+MODEL_PARAMETERS_PATH: Final = "options.model_parameters"
+"""Where a request has them; the name of each, after a point, is its parameter in a report."""
+
+_LINKS: Final = (InputType.URI, InputType.URIS)
+
+
+def apply_model_parameters(
+    model: Model, given: Mapping[str, Any], draft: InputDraft, *, allow_weaker_safety: bool = False
+) -> list[ParameterReport]:
+    """Write them beside what the fields have written; each is HONOURED.
+
+    `allow_weaker_safety`: the operator lets callers weaken the model's safety checks. Raises
+    InvalidRequest that names every one that cannot be sent as it is.
+    """
+    if not given:
+        return []
+    owners = _owners(model)
+    violations = [
+        Violation(f"{MODEL_PARAMETERS_PATH}.{name}", words)
+        for name, value in given.items()
+        if (words := _problem(model, name, value, owners, draft))
+        or (words := "" if allow_weaker_safety else _weakening(model, name, value))
+    ]
+    if violations:
+        raise InvalidRequest(*violations)
+    draft.input.update(
+        (name, _sendable(value) if model.inputs[name].type in _LINKS else value)
+        for name, value in given.items()
+    )
+    return [
+        ParameterReport(f"{MODEL_PARAMETERS_PATH}.{name}", ParameterHandling.HONOURED, shown, shown)
+        for name, value in given.items()
+        for shown in (_shown(model.inputs[name], value),)
+    ]
+
+
+def dropped_model_parameters(given: Mapping[str, Any], slug: str) -> tuple[ParameterReport, ...]:
+    """The lines of a report for a model that takes over: they were meant for another one."""
+    reason = f"an input of the model that was asked for, not of {slug}"
+    return tuple(
+        ParameterReport(f"{MODEL_PARAMETERS_PATH}.{name}", ParameterHandling.DROPPED, reason=reason)
+        for name in given
+    )
+
+
+def _problem(
+    model: Model, name: str, value: Any, owners: Mapping[str, str], draft: InputDraft
+) -> str:
+    """Why an input cannot be set so; empty where it can."""
+    spec = model.inputs.get(name)
+    if spec is None:
+        known = "" if model.inputs_from is SchemaSource.VERIFIED else " that is known here"
+        return f"{model.slug} has no such input{known}"
+    if spec.reserved and not is_safety_input(name):
+        return "is not a caller's to set"
+    if name in owners:
+        return f"is what {owners[name]!r} sets: use that field"
+    if name in draft.input and draft.input[name] != value:
+        return "another parameter needs it at another value"
+    if spec.type in _LINKS and any(each.startswith("http:") for each in _texts(value)):
+        return "must be a link by https"
+    return spec.problem(value)
+
+
+def _sendable(value: Any) -> Any:
+    """Links as they are sent in every rpc."""
+    if isinstance(value, str):
+        return ascii_url(value)
+    return [_sendable(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _weakening(model: Model, name: str, value: Any) -> str:
+    spec = model.inputs[name]
+    default = model.defaults.get(name, spec.default)
+    return REFUSED_REASON if weakens_safety(name, value, default, allowed_values=spec.enum) else ""
+
+
+def _owners(model: Model) -> dict[str, str]:
+    """The field of the contract that writes an input, by the input's name."""
+    whole = model.chat or model.guard
+    owners = dict.fromkeys(whole.targets if whole else (), "messages" if model.chat else "content")
+    if model.chat:
+        owners[model.chat.prompt] = "prompt"
+        owners |= dict.fromkeys([model.chat.system] if model.chat.system else [], "system_prompt")
+    for field, rule in model.map.items():
+        for target in rule.targets:
+            owners.setdefault(target, field)
+    return owners
+
+
+def _texts(value: Any) -> Iterator[str]:
+    items = value if isinstance(value, list) else [value]
+    return (item for item in items if isinstance(item, str))
+
+
+def _shown(spec: InputSpec, value: Any) -> str:
+    """Numbers, switches and words from a list; what people write themselves is never printed."""
+    free = isinstance(value, str) and not spec.enum
+    return "" if free or isinstance(value, list | Mapping) else format_short(value)

@@ -1,0 +1,93 @@
+"""A Plan: everything decided about a request before anything is spent.
+
+Admission, estimates and the run itself all use the same Plan, so they cannot disagree.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from mediagate_server.catalog.models.output_shape import OutputShape
+from mediagate_server.catalog.parameters.parameter_report import ParameterReport
+from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule
+from mediagate_server.catalog.request import Modality
+from mediagate_server.structs import replace
+
+
+class Substitution(Struct, frozen=True):
+    """A model stands in for the one asked for: its name as it was written, and why."""
+
+    requested_model: str
+    reason: str
+
+
+class Alternative(Struct, frozen=True):
+    """A model that was not chosen: what it would have cost, and why it was not."""
+
+    model: str
+    estimate: Estimate
+    reason: str
+
+
+class ModelChoice(Struct, frozen=True):
+    """The receipt for a choice of model: why this one, and what the others would have cost."""
+
+    reason: str
+    alternatives: tuple[Alternative, ...]
+
+
+class Plan(Struct, frozen=True):
+    """One decided run.
+
+    `target` is what `CreateRequest.target` takes (with the pinned version for community models);
+    `slug` is the catalog's name and the only one that callers and metrics see. `seed` is the seed
+    sent, where the model takes one. `output_count` is how many outputs were asked for. `price` is
+    what to hold for the settle: it remembers what was sent about its tiers. `max_run` is the
+    longest run to reckon with, in seconds, which bounds the estimate of models billed by time;
+    `usual_run` is how long a run takes as a rule, from the create to the end; 0: that is not
+    known. `substitution` is set where another model stands in for the one asked for, `choice`
+    where none was asked for.
+
+    `runs` is how many runs like this one make what was asked for, each one output: `run` tells them
+    apart. `estimate` is of one of them, `whole` of all. `token_limit` is the most output tokens of
+    a text, as sent or as the model has it; None: there is none, or it is not known.
+    """
+
+    modality: Modality
+    requested_model: str
+    slug: str
+    target: str
+    input: Mapping[str, Any]
+    report: tuple[ParameterReport, ...]
+    seed: int | None
+    streams: bool
+    output: OutputShape
+    output_count: int
+    price: PriceSchedule
+    estimate: Estimate
+    max_run: int
+    usual_run: int = 0
+    substitution: Substitution | None = None
+    choice: ModelChoice | None = None
+    runs: int = 1
+    seed_input: str = ""
+    largest_seed: int | None = None
+    token_limit: int | None = None
+
+    @property
+    def total_estimate(self) -> Estimate:
+        """What all runs together may cost."""
+        return self.estimate.times(self.runs)
+
+    def run(self, index: int) -> "Plan":
+        """The run that makes the output of this index: the same, with a seed of its own.
+
+        Its seed is `index` above the first one's, and begins again from 0 after the largest.
+        """
+        if not index or self.seed is None:
+            return self
+        seed = self.seed + index
+        if self.largest_seed is not None:
+            seed %= self.largest_seed + 1
+        return replace(self, seed=seed, input={**self.input, self.seed_input: seed})

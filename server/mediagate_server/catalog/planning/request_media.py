@@ -1,0 +1,118 @@
+"""Media in a request: which of them have still to be had, and the request once they are. Pure."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeVar, cast
+
+from mediagate_server.catalog.request import (
+    MediaInput,
+    MediaSource,
+    Message,
+    ModelRequest,
+    OutputSource,
+    RunRequest,
+    UploadSource,
+    Value,
+)
+from mediagate_server.structs import replace
+
+Request = TypeVar("Request", ModelRequest, RunRequest)
+
+MAX_DATA_URI_BYTES: Final = 256 * 1024
+"""Bytes of a file up to which Replicate wants it within the request, as a data URI."""
+
+PLACEHOLDER: Final = "https://media.invalid/"
+"""The link of a medium that has none yet: enough to plan by, and no model can open it."""
+
+
+def to_data_uri(data: bytes, media_type: str) -> str:
+    """A file as a data URI."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def unresolved_media(request: ModelRequest | RunRequest) -> dict[str, MediaSource]:
+    """The media that have no link yet, by their path in the request as callers write it."""
+    return {
+        path: medium.source
+        for name, value in _values(request).items()
+        for path, medium in _media_in(name, value)
+        if medium.source is not None
+    }
+
+
+def resolve_media(request: Request, links: Mapping[str, str]) -> Request:
+    """The request with a link for each of the media at these paths."""
+    if isinstance(request, RunRequest):
+        media = {
+            name: tuple(
+                _linked_one(f"{_run_path(name)}[{index}]", medium, links)
+                for index, medium in enumerate(given)
+            )
+            for name, given in request.media.items()
+        }
+        return replace(request, media=media)
+    parameters = {name: _linked(name, value, links) for name, value in request.parameters.items()}
+    return replace(request, parameters=parameters)
+
+
+def source_field(path: str, source: MediaSource) -> str:
+    """The field of the request that says where the medium is to be had from."""
+    if isinstance(source, UploadSource):
+        return f"{path}.upload_id"
+    return f"{path}.output" if isinstance(source, OutputSource) else f"{path}.inline"
+
+
+def _values(request: ModelRequest | RunRequest) -> Mapping[str, Value]:
+    """Whatever may hold media, by its path."""
+    if isinstance(request, RunRequest):
+        return {_run_path(name): given for name, given in request.media.items()}
+    return request.parameters
+
+
+def _run_path(name: str) -> str:
+    return f"media[{json.dumps(name, ensure_ascii=False)}].media"
+
+
+def _media_in(path: str, value: Value) -> Iterator[tuple[str, MediaInput]]:
+    if isinstance(value, MediaInput):
+        yield path, value
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            if isinstance(item, MediaInput):
+                yield f"{path}[{index}]", item
+            elif isinstance(item, Message):
+                for number, part in enumerate(item.parts):
+                    if isinstance(part, MediaInput):
+                        yield f"{path}[{index}].parts[{number}].image", part
+
+
+def _linked(path: str, value: Value, links: Mapping[str, str]) -> Value:
+    """The same value with links for its media."""
+
+    def within(here: str, message: Message) -> Message:
+        parts = (
+            _linked_one(f"{here}.parts[{number}].image", part, links)
+            if isinstance(part, MediaInput)
+            else part
+            for number, part in enumerate(message.parts)
+        )
+        return Message(message.role, tuple(parts))
+
+    if isinstance(value, MediaInput):
+        return _linked_one(path, value, links)
+    if isinstance(value, tuple):
+        linked = [
+            _linked_one(f"{path}[{index}]", item, links)
+            if isinstance(item, MediaInput)
+            else within(f"{path}[{index}]", item)
+            if isinstance(item, Message)
+            else item
+            for index, item in enumerate(value)
+        ]
+        return cast("Value", tuple(linked))
+    return value
+
+
+def _linked_one(path: str, medium: MediaInput, links: Mapping[str, str]) -> MediaInput:
+    return MediaInput(links[path]) if path in links else medium

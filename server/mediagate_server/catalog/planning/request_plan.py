@@ -1,0 +1,249 @@
+"""Prompt screening: the words of a request that a safety model is asked about first. Pure.
+
+Screening is a check by the operator's safety model, planned like any other. Every text that can
+reach the model is judged, as one turn: of a conversation all turns, whoever is said to have
+written them, because what is harmless alone may not be so as the answer to "go on". Left out are
+links where the model's own schema takes links, and media that are no text.
+
+All that a request may set going: a check, then a chain of models; and what it may cost in sum.
+
+Admission, estimates and the runs themselves go by the same Route, so they cannot disagree. Pure.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
+
+from mediagate_server.catalog.parameters.contract_fields import FIELDS, FieldKind
+from mediagate_server.catalog.planning.fallback import FallbackChain
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.pricing.prices import Estimate
+from mediagate_server.catalog.request import (
+    InlineSource,
+    MediaInput,
+    Message,
+    Modality,
+    ModelRequest,
+    ResponseFormat,
+    RunRequest,
+)
+from mediagate_server.catalog.schemas.openapi import ANY_STEP, OutputPath
+from mediagate_server.errors import InvalidRequest, MaxCostExceeded, PriceUnknown
+from mediagate_server.structs import replace
+
+MAX_SCREENED_CHARACTERS: Final = 100_000
+"""What a safety model is shown at once. More is refused: what it is not shown it does not judge."""
+NO_TEXT_TO_SCREEN: Final = "the request has no text that a safety model could read"
+_FREE_WORDS: Final = frozenset({"voice", "language"})
+"""Parameters that are a word as a rule, and whatever a caller writes."""
+_COMMON_KEYS: Final = frozenset(
+    {"role", "content", "type", "text", "parts", "name", "url", "image", "image_url"}
+)
+"""Keys of objects in a model's input that say nothing."""
+_LINK: Final = re.compile(r"(?:https?://|data:)[!-~]+")
+_DATA: Final = "data:"
+_LONG_NAME: Final = 32
+"""Characters of an input's name from which on it is more than a name."""
+
+
+def screening_request(
+    request: ModelRequest | RunRequest, link_paths: Collection[OutputPath] = ()
+) -> ModelRequest | None:
+    """The check that comes before `request`; None where it has no words to be checked.
+
+    `link_paths` is where the model's own inputs hold links, by its schema. The check names no
+    model: it is planned with the default safety model, and is bound by no `max_cost_nanos` of its
+    own, because the bound is on the sum. Raises InvalidRequest where there is more to be read than
+    a safety model is shown.
+    """
+    if isinstance(request, RunRequest):
+        words = [*_run_texts(request, link_paths)]
+    else:
+        words = [
+            *_parameter_texts(request),
+            *_own_texts(request.model_parameters, (), link_paths),
+        ]
+    content = "\n\n".join(word for word in words if word.strip())
+    if not content:
+        return None
+    if len(content) > MAX_SCREENED_CHARACTERS:
+        raise InvalidRequest.of(
+            "options.screen_prompt",
+            f"cannot be set for more than {MAX_SCREENED_CHARACTERS:,} characters of text in all",
+        )
+    return ModelRequest(Modality.SAFETY, "", {"content": content})
+
+
+def _parameter_texts(request: ModelRequest) -> Iterator[str]:
+    """The texts in the contract's own fields."""
+    if request.modality is Modality.SAFETY:
+        return
+    kinds = FIELDS[request.modality]
+    for name, value in request.parameters.items():
+        is_text = kinds.get(name) is FieldKind.PROSE or name in _FREE_WORDS
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Message):
+                yield one.text
+                yield from _media_texts(part for part in one.parts if not isinstance(part, str))
+            elif isinstance(one, MediaInput):
+                yield from _media_texts((one,))
+            elif isinstance(one, ResponseFormat):
+                yield from _own_texts(one.schema, (), ())
+            elif isinstance(one, str) and (is_text or kinds.get(name) is FieldKind.STRINGS):
+                yield one
+
+
+def _run_texts(request: RunRequest, link_paths: Collection[OutputPath]) -> Iterator[str]:
+    """The texts of a run by a model's own inputs."""
+    yield from _own_texts(request.input, (), link_paths)
+    for name, media in request.media.items():
+        if (name,) not in link_paths and (name, ANY_STEP) not in link_paths:
+            given = (medium.uri for medium in media if medium.source is None)
+            yield from (uri for uri in given if not uri.startswith(_DATA))
+        yield from _media_texts(media)
+
+
+def _own_texts(value: Any, path: OutputPath, link_paths: Collection[OutputPath]) -> Iterator[str]:
+    """Every string in a model's own input, which may be a prompt whatever it is called."""
+    if isinstance(value, str):
+        if path in link_paths and _LINK.fullmatch(value):
+            yield from _data_texts(value)
+        else:
+            yield value
+            yield from _data_texts(value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if (path or len(key) > _LONG_NAME) and key not in _COMMON_KEYS:
+                yield key
+            inner = (*path, key)
+            if inner not in link_paths and (*path, ANY_STEP) in link_paths:
+                inner = (*path, ANY_STEP)
+            yield from _own_texts(item, inner, link_paths)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _own_texts(item, (*path, ANY_STEP), link_paths)
+
+
+def _media_texts(media: Iterator[MediaInput] | tuple[MediaInput, ...]) -> Iterator[str]:
+    """What is text among media that came within the request."""
+    for medium in media:
+        if isinstance(medium.source, InlineSource):
+            yield from _text(medium.source.data, medium.source.media_type)
+        else:
+            yield from _data_texts(medium.uri)
+
+
+def _data_texts(uri: str) -> Iterator[str]:
+    """The text in a data URI."""
+    if uri[: len(_DATA)].casefold() != _DATA:
+        return
+    head, _, content = uri[len(_DATA) :].partition(",")
+    data = unquote_to_bytes(content)
+    if head.casefold().endswith(";base64"):
+        try:
+            data = base64.b64decode(data + b"==")  # Others do not insist on it.
+        except binascii.Error:
+            return  # Nobody can read it.
+    yield from _text(data, head.partition(";")[0].casefold() or "text/plain")
+
+
+def _text(data: bytes, media_type: str) -> Iterator[str]:
+    """A file as text, where it is one: by what it is, or else by what it is said to be."""
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
+    except UnicodeDecodeError:
+        if not media_type.startswith("text/"):
+            return
+        text = data.decode(errors="replace")
+    yield text.replace("\0", "")
+
+
+PlannedRequest = TypeVar("PlannedRequest", ModelRequest, RunRequest)
+
+
+class RequestPlan(Struct, frozen=True):
+    """`screening` is the check that comes first; None where there is none. `not_screened` says why
+    there is none although one was asked for.
+    """
+
+    fallback_chain: FallbackChain
+    screening_plan: Plan | None = None
+    not_screened: str = ""
+
+    @property
+    def plan(self) -> Plan:
+        """What is tried first."""
+        return self.fallback_chain.plans[0]
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether a price is among those of the estimate that is only assumed."""
+        screening = () if self.screening_plan is None else (self.screening_plan,)
+        return any(plan.price.assumed for plan in (*screening, *self.fallback_chain.plans))
+
+    @property
+    def estimate(self) -> Estimate:
+        """The sum over screening, every output and every fallback."""
+        chain = self.fallback_chain.estimate
+        if self.screening_plan is None:
+            return chain
+        check = self.screening_plan.estimate
+        return Estimate(
+            _sum(chain.low, check.low),
+            _sum(chain.expected, check.expected),
+            _sum(chain.maximum, check.maximum),
+        )
+
+
+def add_screening(
+    request: PlannedRequest,
+    check: ModelRequest | None,
+    plan_check: Callable[[ModelRequest], Plan],
+    plan_chain: Callable[[PlannedRequest], FallbackChain],
+) -> RequestPlan:
+    """The route of a request whose words are to be checked first, by `check`: see `screening`.
+
+    What the check may cost is taken off the bound that the rest is planned under. Raises what the
+    two plans raise, and PriceUnknown or MaxCostExceeded where the check alone breaks the bound.
+    """
+    if check is None:
+        return RequestPlan(plan_chain(request), not_screened=NO_TEXT_TO_SCREEN)
+    screening = plan_check(check)
+    if request.max_cost_nanos is None:
+        return RequestPlan(plan_chain(request), screening)
+    most = screening.estimate.maximum
+    if most is None:
+        raise PriceUnknown(
+            f"what {screening.slug} may cost is not known", metadata={"model": screening.slug}
+        )
+    left = request.max_cost_nanos - most
+    if left < 0:
+        raise _too_dear(screening, most, request.max_cost_nanos)
+    try:
+        chain = plan_chain(replace(request, max_cost_nanos=left))
+    except MaxCostExceeded as error:
+        # Told by the bound that the caller set, not by what was left of it.
+        known = error.failure.metadata.get("maximum_usd_nanos", "0")
+        raise _too_dear(screening, most + int(known), request.max_cost_nanos) from error
+    return RequestPlan(chain, screening)
+
+
+def _too_dear(screening: Plan, most: int, bound: int) -> MaxCostExceeded:
+    return MaxCostExceeded(
+        "a call and its screening may cost more than max_cost_usd_nanos",
+        metadata={
+            "screening_model": screening.slug,
+            "maximum_usd_nanos": str(most),
+            "max_cost_usd_nanos": str(bound),
+        },
+    )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    """Unknown where either is."""
+    return None if one is None or other is None else one + other

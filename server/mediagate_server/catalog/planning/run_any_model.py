@@ -1,0 +1,254 @@
+"""The plan of a run of any model: its own inputs, checked against its own schema.
+
+Nothing is translated, so nothing is adjusted or dropped: an input is sent as it was given, or the
+request is refused and the input named.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from math import ceil
+from typing import Any, Final
+
+from mediagate_server.catalog.models.model import Model
+from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
+from mediagate_server.catalog.parameters.parameter_report import ParameterHandling, ParameterReport
+from mediagate_server.catalog.parameters.rule import format_short
+from mediagate_server.catalog.parameters.scalar import OutputCount
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.planning.safety_inputs import (
+    REFUSED_REASON,
+    is_safety_input,
+    may_hold_safety_input,
+    weakens_safety,
+)
+from mediagate_server.catalog.pricing import derived_prices
+from mediagate_server.catalog.pricing.cost_estimate import (
+    EstimatedRun,
+    RunTimeUnits,
+    UnpricedInput,
+    check_cost_limit,
+    estimate_cost,
+)
+from mediagate_server.catalog.pricing.derived_prices import assumed_price
+from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule
+from mediagate_server.catalog.published.model_registry import PublishedModelVersion
+from mediagate_server.catalog.request import MediaInput, Modality, RunRequest
+from mediagate_server.catalog.schemas.openapi import ANY_STEP
+from mediagate_server.errors import InvalidRequest, Violation
+from mediagate_server.network.request_url import ascii_url
+
+MAX_RUN_SECONDS: Final = 1_800
+"""Seconds. Upstream ends every run after half an hour."""
+_USUAL_RUN: Final = 30
+_KEPT_ON: Final = "sent by the gate: the model's own default would weaken its safety checks"
+_UNCHECKED: Final = "sent unchecked: the model publishes no schema"
+
+
+def plan_model_run(
+    request: RunRequest,
+    runnable: PublishedModelVersion,
+    known: Model | None,
+    assume_unknown: Decimal | None = None,
+    *,
+    problems: Mapping[str, str] | None = None,
+    allow_weaker_safety: bool = False,
+) -> Plan:
+    """Decide the run. `known` is the catalog's model of the same slug, for its price.
+
+    `assume_unknown` is what it is taken to cost, in dollars, where nobody knows. `problems` is
+    what is wrong with `build_input`, by path, where that was found out before: it may take long.
+    `allow_weaker_safety`: the operator lets callers weaken the model's safety checks.
+
+    Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
+    MaxCostExceeded where the request bounds its cost.
+    """
+    given = _checked_inputs(request, runnable, problems)
+    if not allow_weaker_safety:
+        _refuse_weaker_safety(given, runnable, known)
+    kept_on = _safety_defaults(given, runnable, known)
+    sent = {**given, **kept_on}
+    if runnable.is_deployment and not runnable.is_official:
+        known = None  # It is billed by the machine that it was given, whatever the model costs.
+    price, estimate, max_run = _price(request, runnable, sent, known)
+    if runnable.bills_idle_time:
+        price = derived_prices.dedicated_price(price)
+    price, estimate = assumed_price(price, estimate, assume_unknown)
+    check_cost_limit(runnable.name, estimate, request.max_cost_nanos)
+    streams = runnable.schema.streams_text
+    seed = given.get("seed")
+    return Plan(
+        modality=Modality.RAW,
+        requested_model=request.model,
+        slug=runnable.name,
+        target=runnable.target,
+        input=sent,
+        report=_report(runnable, given, kept_on),
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+        streams=streams,
+        output=OutputShape(
+            OutputKind.RAW_TEXT if streams else OutputKind.RAW,
+            json.dumps(runnable.schema.link_paths),
+            known.output.media_type if known else "",
+        ),
+        output_count=1,
+        price=price,
+        estimate=estimate,
+        max_run=max_run,
+    )
+
+
+def _checked_inputs(
+    request: RunRequest, runnable: PublishedModelVersion, problems: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """What `build_input` says. Raises InvalidRequest naming each that the schema does not allow."""
+    given = build_input(request, runnable)
+    if problems is None:
+        problems = runnable.schema.problems(given)
+    if problems:
+        raise InvalidRequest(
+            *(Violation(_path(name, request.media), words) for name, words in problems.items())
+        )
+    return given
+
+
+def _refuse_weaker_safety(
+    given: Mapping[str, Any], runnable: PublishedModelVersion, known: Model | None
+) -> None:
+    """Raises InvalidRequest naming each input that makes a check weaker than its default."""
+    weaker = []
+    for name, value in given.items():
+        if not may_hold_safety_input(name, value):
+            continue
+        spec = runnable.schema.input(name)
+        default = spec.default if spec else None
+        if known and name in known.inputs:
+            default = known.defaults.get(name, known.inputs[name].default)
+        if weakens_safety(name, value, default, allowed_values=spec.values if spec else ()):
+            weaker.append(Violation(f"input.{name}", REFUSED_REASON))
+    if weaker:
+        raise InvalidRequest(*weaker)
+
+
+def _safety_defaults(
+    given: Mapping[str, Any], runnable: PublishedModelVersion, known: Model | None
+) -> dict[str, Any]:
+    """Safety inputs that were not given, and that the catalog has stricter than the model."""
+    defaults = known.defaults if known else {}
+    return {
+        name: value
+        for name, value in defaults.items()
+        if name not in given and is_safety_input(name) and runnable.schema.input(name)
+    }
+
+
+def build_input(request: RunRequest, runnable: PublishedModelVersion) -> dict[str, Any]:
+    """The input as it will be sent: a null is an input not given, media stand among the rest.
+
+    Raises InvalidRequest.
+    """
+    given = {name: value for name, value in request.input.items() if value is not None}
+    for name, media in request.media.items():
+        if name in given:
+            raise InvalidRequest.of(
+                _media_path(name), f"must not be set together with input.{name}"
+            )
+        given[name] = _medium(runnable, name, media)
+    for name, *rest in runnable.schema.input_link_paths:
+        if name in given:
+            given[name] = _with_sendable_links(given[name], rest)
+    return given
+
+
+def _with_sendable_links(value: Any, path: Sequence[str]) -> Any:
+    """The value with the links below a path as they are sent in every rpc."""
+    if not path:
+        return ascii_url(value) if isinstance(value, str) else value
+    step, *rest = path
+    if isinstance(value, list):
+        return [_with_sendable_links(one, rest) for one in value] if step == ANY_STEP else value
+    if isinstance(value, Mapping):
+        return {
+            name: _with_sendable_links(one, rest) if step in (ANY_STEP, name) else one
+            for name, one in value.items()
+        }
+    return value
+
+
+def _medium(runnable: PublishedModelVersion, name: str, media: tuple[MediaInput, ...]) -> Any:
+    uris = [medium.uri for medium in media]
+    if not uris:
+        raise InvalidRequest.of(f"{_media_path(name)}.media", "must hold a medium")
+    is_list = runnable.schema.takes_list(name)
+    if is_list or (is_list is None and len(uris) > 1):
+        return uris
+    if len(uris) > 1:
+        raise InvalidRequest.of(f"{_media_path(name)}.media", "the model takes one")
+    return uris[0]
+
+
+def _path(name: str, media: Mapping[str, Any]) -> str:
+    """The field at fault, as the caller wrote it."""
+    first = name.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0]
+    return _media_path(first) if first in media else f"input.{name}"
+
+
+def _media_path(name: str) -> str:
+    return f"media[{json.dumps(name, ensure_ascii=False)}]"
+
+
+def _report(
+    runnable: PublishedModelVersion, given: Mapping[str, Any], kept_on: Mapping[str, Any]
+) -> tuple[ParameterReport, ...]:
+    """A line for each input that was given, and for each safety input that the gate adds."""
+    return (
+        *(_line(runnable, name, value) for name, value in given.items()),
+        *(
+            ParameterReport(
+                f"input.{name}", ParameterHandling.ADJUSTED, "", format_short(value), _KEPT_ON
+            )
+            for name, value in kept_on.items()
+        ),
+    )
+
+
+def _line(runnable: PublishedModelVersion, name: str, value: Any) -> ParameterReport:
+    """Numbers and switches are printed; texts and media never are."""
+    shown = format_short(value) if isinstance(value, int | float) else ""
+    reason = "" if runnable.schema.is_known else _UNCHECKED
+    return ParameterReport(f"input.{name}", ParameterHandling.HONOURED, shown, shown, reason)
+
+
+def _price(
+    request: RunRequest,
+    runnable: PublishedModelVersion,
+    given: Mapping[str, Any],
+    known: Model | None,
+) -> tuple[PriceSchedule, Estimate, int]:
+    """What the run may cost: by the catalog's price, or by the second of a known machine."""
+    if known:
+        # Inputs that the catalog does not know cannot be part of what it prices by.
+        priced = {name: value for name, value in given.items() if name in known.inputs}
+        try:
+            return (
+                *_foreseen(known, EstimatedRun(priced, known.inputs, known.max_run)),
+                known.max_run,
+            )
+        except UnpricedInput as error:
+            path = _path(error.name, request.media) if error.name else "input"
+            raise InvalidRequest.of(path, error.words) from None
+    longest = min(MAX_RUN_SECONDS, ceil(request.timeout))
+    example = runnable.usual_seconds or 0.0
+    usual = ceil(example) if 0 < example <= MAX_RUN_SECONDS else _USUAL_RUN
+    expects = {"predict_time": RunTimeUnits(by="run_time", usual=usual)}
+    schedule = derived_prices.hardware_price(runnable.hardware)
+    return (*estimate_cost(schedule, expects, EstimatedRun({}, {}, longest), 1), longest)
+
+
+def _foreseen(known: Model, run: EstimatedRun) -> tuple[PriceSchedule, Estimate]:
+    rule = known.map.get("count")
+    counted_by = rule.to if isinstance(rule, OutputCount) else ""
+    outputs = (run.priced(counted_by) if counted_by else 1) or 1
+    if outputs < 0:
+        raise UnpricedInput(counted_by, "must be at least 1: the price goes by it")
+    return estimate_cost(known.price, known.expects, run, int(outputs), counted_by)

@@ -1,0 +1,294 @@
+"""Safety inputs: a model's own inputs that switch or weaken the checks of its content.
+
+There is no list of them: they are known by the words in their names (`disable_safety_checker`,
+`safety_tolerance`, `moderation`, `nsfw_filter`). Whether a check may be weaker than the model, or
+the operator's catalog, has it is the operator's decision in every rpc. A value that is as strict
+as that default, or stricter, is anybody's.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+REFUSED_REASON: Final = "is not a caller's to set so: it weakens the model's safety checks"
+
+_SEPARATORS: Final = re.compile(r"[\W_]+")
+_JOINTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
+_CHECK: Final = re.compile(
+    r"safety(?!identifier|id$|user)|(?<!un)safe(?:mode|prompt|search|check|guard|content|only|$)"
+    r"|moderat(?:e|ion|or)|censor|guardrail|blocklist|blacklist|persongeneration|raifilter"
+    r"|(?:content|prompt|profanity|toxic\w*|nsfw|nudity|explicit|adult|sensitive|word|unsafe)"
+    r"(?:filter|check|screen|polic|classif|detect|guard)|unfiltered"
+    r"|(?:filter|check|screen|detect)(?:content|prompt|profanity|nsfw|nudity|explicit|adult|unsafe)"
+)
+"""In the names of checks; written without what stands between words."""
+_HAZARD: Final = re.compile(
+    r"nsfw|unsafe|nudity|explicit(?:content|lyrics)?$|adult(?:content)?$|sensitivecontent|harmful"
+)
+"""In the names of what is let through, or kept out."""
+_NEGATION: Final = re.compile(
+    r"disable|skip|bypass|without|ignore|override|omit|deactivat|turnoff|remove|relax|suppress"
+    r"|un(?:censor|filter|moderat)|optout|exempt|weaken|loosen|permissive|allow(?:all|any|every)"
+)
+_ONLY_NEGATION: Final = re.compile(rf"(?:{_NEGATION.pattern}|no|off)(?:d|ed|s|ped|ing|ping)?")
+_KEEPING_OUT: Final = re.compile(r"block|hide|exclude|reject|disallow|prevent|forbid|filter")
+_STATES: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("true", "t", "on", "yes", "y", "enable", "enabled"), True),
+    **dict.fromkeys(("false", "f", "off", "no", "n", "disable", "disabled"), False),
+}
+_SCALES: Final = (
+    ("block_low_and_above", "block_medium_and_above", "block_only_high", "block_few",
+     "block_fewest", "block_none", "none", "off"),
+    ("block_most", "block_some", "block_few", "block_fewest", "block_none", "none", "off"),
+    ("strict", "auto", "low", "none", "off"),
+    ("strict", "standard", "relaxed", "permissive", "none", "off"),
+    ("dont_allow", "allow_adult", "allow_all"),
+)  # fmt: skip
+"""Words that levels are set by, from the strictest to the weakest."""
+_CONTAINERS: Final = (Mapping, list, tuple)
+_LONGEST_PATH: Final = 512
+_LONGEST_TEXT: Final = 512
+"""Characters of a text that may be a setting: no number, switch or level is so long."""
+_MOST_NAMES: Final = 1_024
+"""Names of which it is remembered what they say: a list of objects repeats those of its first. They
+are shortened before: a caller may write them as long as a request.
+"""
+_MOST_WORDS: Final = 3
+"""Of a setting. Longer texts are written for people, or for a model, to read."""
+_DESCRIPTION: Final = frozenset(
+    (
+        "category",
+        "type",
+        "name",
+        "method",
+        "id",
+        "label",
+        "language",
+        "version",
+        "model",
+        "provider",
+    )
+)
+"""Names within a check's settings whose words say what it checks, not how strictly."""
+
+
+def is_safety_input(name: str) -> bool:
+    """Whether an input of this name, or of names that lead to it, tunes a check of the content."""
+    return _tunes_check(_shortened(name))
+
+
+@lru_cache(_MOST_NAMES)
+def _tunes_check(name: str) -> bool:
+    compact = _compact(name)
+    return bool(_CHECK.search(compact) or _HAZARD.search(compact))
+
+
+def may_hold_safety_input(name: str, value: Any) -> bool:
+    """Whether an input is one, or may hold one."""
+    return isinstance(value, _CONTAINERS) or is_safety_input(name)
+
+
+def weakens_safety(
+    name: str, value: Any, default: Any, *, allowed_values: Collection[Any] = ()
+) -> bool:
+    """Whether this value makes a check weaker than it is by `default`.
+
+    `default` None: it is not known, and only the strictest value is no weaker. Texts are read as
+    the numbers and switches that models take them for; free text is none of a check's settings,
+    unless `allowed_values` says that there are only some. Values within lists and objects are
+    looked at by the names next to them, together with the name of the check that they lie in.
+    """
+    name = _shortened(name)
+    if isinstance(value, _CONTAINERS):
+        return value != default and any(
+            one.is_weaker() for one in _within(_Setting(name, value, default))
+        )
+    if value is None or not is_safety_input(name):
+        return False
+    return _is_weaker(name, value, default, is_listed=bool(allowed_values))
+
+
+class _Setting(NamedTuple):
+    """A value, or a container of some, with the names that lead to it."""
+
+    name: str
+    value: Any
+    default: Any = None
+    key: str = ""
+    """The last of the names, where it lies in an object."""
+    is_listed: bool = False
+    """It is one of several in a list."""
+    negated_name: str = ""
+    """The same with a negation around it: `disable.safety_checker`."""
+
+    def is_weaker(self) -> bool:
+        if isinstance(self.value, _CONTAINERS):
+            return _is_smaller(self.value, self.default)
+        is_description = self.key.casefold() in _DESCRIPTION
+        if self.value is None:
+            return not is_description
+        is_free = isinstance(self.value, str) and (is_description or self.is_listed)
+        # As if by default a text: what is no known setting is a word to look for, or its kind.
+        default = "" if is_free and self.default is None else self.default
+        return any(
+            _is_weaker(name, self.value, default, is_listed=False)
+            for name in {self.name, self.negated_name or self.name}
+        )
+
+    def within(self, key: str, value: Any, default: Any) -> "_Setting":
+        """What lies in it by this key."""
+        is_part = is_safety_input(self.name) and not is_safety_input(key)
+        around = self.negated_name or self.name
+        return _Setting(
+            _shortened(f"{self.name}_{key}" if is_part else key),
+            value,
+            default,
+            _shortened(key),
+            negated_name=_shortened(f"{around}_{key}") if _is_negation(around) else "",
+        )
+
+
+def _within(setting: _Setting) -> Iterator[_Setting]:
+    """What lies within, however deep, and is a check's setting by the names that lead to it.
+
+    Containers are among it. An object within a check is named by both: `safety.disabled`.
+    """
+    waiting = [setting]
+    while waiting:
+        outer = waiting.pop()
+        is_check = is_safety_input(outer.name)
+        if is_check:
+            yield outer
+        if isinstance(outer.value, Mapping):
+            usual = outer.default if isinstance(outer.default, Mapping) else {}
+            waiting.extend(
+                outer.within(key, one, usual.get(key)) for key, one in outer.value.items()
+            )
+        elif isinstance(outer.value, list | tuple):
+            waiting.extend(
+                outer._replace(value=one, default=None, is_listed=True)
+                for one in outer.value
+                if is_check or isinstance(one, _CONTAINERS)
+            )
+
+
+def _shortened(name: str) -> str:
+    """With both of its ends: the check's name and the setting's."""
+    half = _LONGEST_PATH // 2
+    return name if len(name) <= _LONGEST_PATH else f"{name[:half]}_{name[-half:]}"
+
+
+@lru_cache(_MOST_NAMES)
+def _is_negation(name: str) -> bool:
+    """Whether a name says nothing but to switch something off, or to switch a check off."""
+    compact = _compact(name)
+    if _ONLY_NEGATION.fullmatch(compact):
+        return True
+    return bool(_CHECK.search(compact)) and _weak_state(name)
+
+
+def _is_smaller(value: Any, default: Any) -> bool:
+    """Whether a container is empty, or lacks something that it has by default."""
+    if not isinstance(default, _CONTAINERS):
+        return not value
+    if isinstance(default, Mapping):
+        return any(key not in value for key in default)
+    return len(value) < len(default) or not _plain(default) <= _plain(value)
+
+
+def _plain(container: Iterable[Any]) -> set[Any]:
+    """What it holds, or its keys, but for containers."""
+    return {one for one in container if not isinstance(one, _CONTAINERS)}
+
+
+def _compact(name: str) -> str:
+    """Without what stands between its words, in small letters."""
+    return _SEPARATORS.sub("", name).casefold()
+
+
+def _words(name: str) -> list[str]:
+    return [word.casefold() for word in _JOINTS.split(name) if word]
+
+
+@lru_cache(_MOST_NAMES)
+def _weak_state(name: str) -> bool:
+    """The state in which a switch of this name lets more through."""
+    compact = _compact(name)
+    is_negated = bool(_NEGATION.search(compact)) or not {"no", "off"}.isdisjoint(_words(name))
+    if _CHECK.search(compact):
+        return is_negated
+    return not (is_negated or _KEEPING_OUT.search(compact))
+
+
+def _is_weaker(name: str, value: Any, default: Any, *, is_listed: bool) -> bool:
+    """Whether one plain value of a check's setting is weaker than its default."""
+    if (by_scale := _compared(value, default)) is not None:
+        return by_scale
+    given, usual = _parsed(value), _parsed(default)
+    if given == usual and isinstance(given, bool) is isinstance(usual, bool):
+        return False
+    given = _as_kind_of(usual, given)
+    if isinstance(given, bool):
+        is_figure = "tolerance" in name.casefold() or "threshold" in name.casefold()
+        return given is _weak_state(name) or (usual is None and is_figure)
+    if isinstance(given, int | float):
+        # A tolerance is strict where it is low. Of other figures nobody knows the direction.
+        is_tolerance = "tolerance" in name.casefold() and _is_number(usual)
+        return not (is_tolerance and 0 <= given < usual)
+    return _is_weaker_word(str(value), usual, is_listed=is_listed)
+
+
+def _parsed(value: Any) -> Any:
+    """A text as the number or the switch that a model may take it for; others as they are."""
+    if not isinstance(value, str) or len(value.strip()) > _LONGEST_TEXT:
+        return value
+    text = unicodedata.normalize("NFKC", value).strip().casefold()
+    if text in _STATES:
+        return _STATES[text]
+    try:
+        return float(text)
+    except ValueError:
+        return value
+
+
+def _as_kind_of(usual: Any, given: Any) -> Any:
+    """0 and 1 as a switch where the default is one, and a switch as a number where it is."""
+    if isinstance(usual, bool) and _is_number(given) and given in (0, 1):
+        return bool(given)
+    if isinstance(given, bool) and _is_number(usual) and usual not in (0, 1):
+        return int(given)
+    return given
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _compared(value: Any, default: Any) -> bool | None:
+    """Whether a word is weaker by the scales that both it and the default stand on, if any."""
+    if not (isinstance(value, str) and isinstance(default, str)):
+        return None
+    word, usual = _level(value), _level(default)
+    both = [scale for scale in _SCALES if word in scale and usual in scale]
+    return all(scale.index(word) > scale.index(usual) for scale in both) if both else None
+
+
+def _is_weaker_word(value: str, default: Any, *, is_listed: bool) -> bool:
+    """A word that is neither a number nor a switch."""
+    word = _level(value)
+    scales = [scale for scale in _SCALES if word in scale]
+    if isinstance(default, str):
+        if default.strip():
+            return is_listed or bool(scales) or not value.strip()
+        return is_listed or (bool(scales) and all(scale.index(word) for scale in scales))
+    if scales:
+        return all(scale.index(word) for scale in scales)
+    return is_listed or default is not None or word.count("_") < _MOST_WORDS
+
+
+def _level(value: str) -> str:
+    """A word as the scales have it; of a long text the beginning, which is on none of them."""
+    level = "_".join(_words(value[:_LONGEST_TEXT].replace("'", "")))
+    return level if len(value) <= _LONGEST_TEXT else f"{level}_"

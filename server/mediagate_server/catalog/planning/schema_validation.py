@@ -1,0 +1,136 @@
+"""Validation by JSON Schemas from outside, in a process that can be killed where it may be dear.
+
+A small plain schema on a small value is checked in this process: its unfolded size times the
+places of the value bounds the work to some hundred thousand steps of about 10 ns. All else goes to
+a worker with a limit of time and memory, at 0.2 ms more.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mediagate_server.catalog.planning.response_format import FIELD, check_schema_length
+from mediagate_server.catalog.request import ResponseFormat
+from mediagate_server.catalog.schemas import schema_tasks
+from mediagate_server.catalog.schemas.json_schema import (
+    SchemaError,
+    SchemaTooComplex,
+    cheap_schema,
+    cheap_steps,
+    count_values,
+)
+from mediagate_server.catalog.schemas.openapi import TOO_COMPLEX, ModelSchema, format_problems
+from mediagate_server.errors import InvalidRequest, RateLimited
+from mediagate_server.workers.worker_pool import (
+    MIB,
+    JobTimeout,
+    QueueFull,
+    Task,
+    WorkerCrashed,
+    WorkerPool,
+    WorkerStartFailed,
+)
+
+SCHEMA_CHECK_SECONDS: Final = 2.0
+"""The most that compiling a schema, or checking one value by it, may take."""
+
+_COMPILE: Final = Task("mediagate_server.catalog.schemas.schema_tasks:compile_schema", 256 * MIB)
+_FIND: Final = Task("mediagate_server.catalog.schemas.schema_tasks:find_problems", 256 * MIB)
+
+MAX_STEPS_IN_PROCESS: Final = 200_000
+"""Steps times places up to which a value is checked in this process."""
+_MOST_PLACES: Final = 1_000
+
+SCHEMA_TOO_SLOW: Final = "takes too much time or memory to check by"
+
+
+def is_cheap(schema: Mapping[str, Any], value: Any = None) -> bool:
+    """Whether a schema may be compiled, and the value checked by it, in this process."""
+    return _may_check_here(cheap_steps(schema), value)
+
+
+def _may_check_here(steps: int | None, value: Any) -> bool:
+    if steps is None:
+        return False
+    places = count_values(value, _MOST_PLACES)
+    return places <= _MOST_PLACES and steps * places <= MAX_STEPS_IN_PROCESS
+
+
+class SchemaValidator:
+    """Checks for the requests of tenants, who take turns at the workers."""
+
+    def __init__(self, workers: WorkerPool) -> None:
+        self._workers = workers
+
+    async def check_form(self, form: ResponseFormat, tenant: str) -> None:
+        """Raises InvalidRequest for a schema that no answer could be checked by in time."""
+        if form.kind != "json_schema":
+            return
+        text = check_schema_length(form)
+        try:
+            if cheap_schema(text) is None:
+                await self._compile(f"[{text}, false]".encode(), tenant)
+        except SchemaError as error:
+            raise InvalidRequest.of(FIELD, str(error)) from None
+
+    async def prepare(self, schema: ModelSchema, tenant: str) -> None:
+        """Find out whether inputs can be checked by a model's own schema. InvalidRequest: never."""
+        if schema.is_known is None:
+            await self._try(schema, tenant)
+        if schema.refusal:
+            raise InvalidRequest.of("model", schema.refusal)
+
+    async def _try(self, schema: ModelSchema, tenant: str) -> None:
+        if schema.harmless_steps is not None:
+            schema.is_known = schema.compiled is not None
+            return
+        try:
+            await self._compile(json.dumps([schema.input_schema, True]).encode(), tenant)
+        except SchemaTooComplex:
+            schema.refuse()
+        except SchemaError:
+            schema.is_known = False
+        else:
+            schema.is_known = True
+
+    async def input_problems(
+        self, schema: ModelSchema, given: Mapping[str, Any], tenant: str
+    ) -> dict[str, str]:
+        """What is wrong with an input, by path, once the schema is prepared.
+
+        Raises InvalidRequest where it takes too long to say.
+        """
+        if not schema.is_known:
+            return {}
+        if _may_check_here(schema.harmless_steps, given):
+            return schema.problems(given)
+        payload = json.dumps([schema.input_schema, True, given]).encode()
+        try:
+            result = await self._run(_FIND, payload, tenant)
+        except (JobTimeout, WorkerCrashed):
+            words = "take too much time or memory to check by the model's schema"
+            raise InvalidRequest.of("input", words) from None
+        try:
+            return format_problems(schema_tasks.parse_problems(result))
+        except SchemaError:
+            raise InvalidRequest.of("model", TOO_COMPLEX) from None
+
+    async def _compile(self, payload: bytes, tenant: str) -> None:
+        """Raises SchemaError."""
+        try:
+            result = await self._run(_COMPILE, payload, tenant)
+        except (JobTimeout, WorkerCrashed):
+            raise SchemaTooComplex(SCHEMA_TOO_SLOW) from None
+        schema_tasks.raise_schema_error(result)
+
+    async def _run(self, task: Task, payload: bytes, tenant: str) -> bytes:
+        try:
+            return await self._workers.run(
+                task, payload, seconds=SCHEMA_CHECK_SECONDS, tenant=tenant
+            )
+        except QueueFull:
+            words = "too many requests of this tenant wait for a check by their schema"
+            raise RateLimited(words, retry_after=1.0) from None
+        except WorkerStartFailed:
+            words = "no process can be started for a check by a schema"
+            raise RateLimited(words, retry_after=5.0) from None

@@ -1,0 +1,297 @@
+"""A request's parameters become the model's own input, and each of them is accounted for.
+
+HONOURED and EMULATED give the caller what was asked for, so strict mode lets both pass; ADJUSTED
+and DROPPED do not. Nothing is spent here: what is refused is refused before.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from mediagate_server.catalog.models.model import Model
+from mediagate_server.catalog.parameters.contract_fields import FIELDS, MEDIA_KINDS, FieldKind
+from mediagate_server.catalog.parameters.image_size import format_size, parse_ratio
+from mediagate_server.catalog.parameters.parameter_report import ParameterHandling, ParameterReport
+from mediagate_server.catalog.parameters.rule import (
+    InputDraft,
+    ParameterOutcome,
+    ParameterRule,
+    dropped_outcome,
+    emulated_outcome,
+    format_short,
+    honoured_outcome,
+)
+from mediagate_server.catalog.parameters.scalar import OutputCount
+from mediagate_server.catalog.planning.model_parameters import apply_model_parameters
+from mediagate_server.catalog.planning.response_format import (
+    add_format_instruction,
+    format_outcome,
+    requested_format,
+)
+from mediagate_server.catalog.request import ModelRequest, ResponseFormat, Size, Value
+from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
+from mediagate_server.structs import replace
+
+DrawSeed = Callable[[], int]
+"""Gives a seed from 1 to 2^31 - 1: all that any model takes, and never 0, which some read as
+"draw one yourself"."""
+
+_WRITTEN = (FieldKind.PROSE, FieldKind.STRINGS, FieldKind.MESSAGES, FieldKind.MEDIUM)
+_UNPRINTED = {
+    modality: frozenset(name for name, kind in kinds.items() if kind in _WRITTEN)
+    for modality, kinds in FIELDS.items()
+}
+_NOTHING = dropped_outcome()
+_SUBJECT = frozenset({"prompt", "text", "lyrics"})
+"""Words that say what is to be made."""
+
+
+class Translation(Struct, frozen=True):
+    """The model's own input and what became of each parameter, in the order they were set.
+
+    `output_count` is how many outputs one run makes, `runs` how many runs make what was asked for.
+    """
+
+    input: Mapping[str, Any]
+    report: tuple[ParameterReport, ...]
+    seed: int | None
+    output_count: int
+    runs: int
+
+
+def translate_request(
+    model: Model, request: ModelRequest, draw_seed: DrawSeed, *, allow_weaker_safety: bool = False
+) -> Translation:
+    """Build the input. `allow_weaker_safety`: see model_parameters.
+
+    Raises InvalidRequest; and ParameterUnsupported, in strict mode for all that is not
+    done as asked, always for tools, and for media and words that would not reach the model.
+    """
+    parameters = request.parameters
+    _check_values(model, parameters)
+    _refuse_tools(model, parameters)
+    count, runs = _count(model, parameters)
+    draft = InputDraft(model.inputs)
+    form = requested_format(parameters)
+    told = add_format_instruction(parameters, form) if form else parameters
+    whole = model.chat or model.guard
+    outcomes = whole.apply(told, draft) if whole else {}
+    if "response_format" in parameters:
+        outcomes["response_format"] = format_outcome(form)
+    if "kind" in parameters:
+        _check_kind(model, parameters["kind"])
+        if "kind" not in model.map:
+            outcomes["kind"] = honoured_outcome(parameters["kind"])
+    for name, rule in _in_order(model, parameters, outcomes):
+        if name != "count" or runs == 1:
+            outcomes[name] = _apply(rule, parameters[name], draft)
+    if runs > 1:
+        outcomes["count"] = emulated_outcome(runs, f"by {runs} runs, each with a seed of its own")
+    elif "count" in parameters and "count" not in model.map:
+        outcomes["count"] = honoured_outcome(count)
+    own = apply_model_parameters(
+        model, request.model_parameters, draft, allow_weaker_safety=allow_weaker_safety
+    )
+    seed = _seed(model, draft, draw_seed)
+    for name, default in model.defaults.items():
+        draft.input.setdefault(name, default)
+    _check_complete(model, draft)
+    _refuse_lost(model, request, outcomes)
+    report = _report(model, parameters, outcomes)
+    if request.strict:
+        _refuse_unsupported(model, report)
+    return Translation(draft.input, (*report, *own), seed, count, runs)
+
+
+def _in_order(
+    model: Model, parameters: Mapping[str, Value], done: Mapping[str, ParameterOutcome]
+) -> list[tuple[str, ParameterRule]]:
+    """Rules in the order of their rank, then of the model file: never of the request."""
+    rules: list[tuple[str, ParameterRule]] = [
+        (name, rule) for name, rule in model.map.items() if name in parameters and name not in done
+    ]
+    if len(rules) > 1:
+        rules.sort(key=_rank)
+    return rules
+
+
+def _rank(named: tuple[str, ParameterRule]) -> int:
+    return named[1].rank
+
+
+def _apply(rule: ParameterRule, value: Value, draft: InputDraft) -> ParameterOutcome:
+    if rule.needs and rule.needs not in draft.input:
+        return dropped_outcome(f"it counts only together with the model's input {rule.needs!r}")
+    for target in rule.targets:
+        if target in draft.input:
+            return dropped_outcome("another parameter already uses the same input of the model")
+    before = dict(draft.input) if rule.also or rule.forces else None
+    outcome = rule.apply(value, draft)
+    if outcome.handling is ParameterHandling.DROPPED:
+        return outcome
+    if before is not None and (clash := _clash(rule, before, draft)):
+        return dropped_outcome(f"another parameter sets the model's input {clash!r} otherwise")
+    if not rule.why:
+        return outcome
+    reason = f"{outcome.reason}; {rule.why}" if outcome.reason else rule.why
+    return replace(outcome, reason=reason)
+
+
+def _clash(rule: ParameterRule, before: Mapping[str, Any], draft: InputDraft) -> str:
+    """Set what the rule needs beside its own input; the name of what forbids that, if anything.
+
+    Then the draft is again what it was before.
+    """
+    conditions = rule.conditions(draft)
+    clash = next((name for name, word in conditions.items() if before.get(name, word) != word), "")
+    if clash:
+        draft.input.clear()
+        draft.input.update(before)
+    else:
+        draft.input.update(conditions)
+    return clash
+
+
+def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
+    """What no rule may meet: an unknown name, a number that is none, a ratio that is none."""
+    kinds = FIELDS[model.modality]
+    for name, value in parameters.items():
+        kind = kinds.get(name)
+        if kind is None:
+            raise InvalidRequest.of(name, f"not a parameter of {model.modality.value}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidRequest.of(name, "must be a finite number")
+        if kind is FieldKind.RATIO and parse_ratio(value) is None:
+            raise InvalidRequest.of(name, 'must be two whole numbers over 0, for example "16:9"')
+        if isinstance(value, Size) and (value.width < 1 or value.height < 1):
+            raise InvalidRequest.of(name, "must be at least 1 pixel wide and high")
+
+
+def _refuse_tools(model: Model, parameters: Mapping[str, Value]) -> None:
+    """No model's wrapper takes tools, and an answer that could not use them is another answer."""
+    if "tools" in parameters or "tool_choice" in parameters:
+        words = f"{model.slug} cannot be given tools"
+        given = [name for name in ("tools", "tool_choice") if name in parameters]
+        raise ParameterUnsupported(*(Violation(name, words) for name in given))
+
+
+def _refuse_lost(
+    model: Model, request: ModelRequest, outcomes: Mapping[str, ParameterOutcome]
+) -> None:
+    """A medium or words that would not reach the model: what was made without them, or without one
+    of several, would be something else than was asked for, at the same price.
+
+    Raises ParameterUnsupported in every mode. Only a model that takes over, and moves the picture
+    that a film begins with, may do without the words.
+    """
+    kinds = FIELDS[model.modality]
+    violations: list[Violation] = []
+    for name, value in request.parameters.items():
+        if kinds[name] not in MEDIA_KINDS and (name not in _SUBJECT or not str(value).strip()):
+            continue
+        outcome = outcomes.get(name, _NOTHING)
+        if outcome.handling is ParameterHandling.DROPPED:
+            if not (request.takes_over and name == "prompt" and "first_frame" in outcomes):
+                violations.append(Violation(name, _why_lost(model, name, outcome)))
+        elif outcome.left_out and isinstance(value, tuple):
+            first = len(value) - outcome.left_out
+            violations += [
+                Violation(f"{name}[{index}]", f"{model.slug} cannot be given it: {outcome.reason}")
+                for index in range(first, len(value))
+            ]
+    if violations:
+        raise ParameterUnsupported(*violations)
+
+
+def _why_lost(model: Model, name: str, outcome: ParameterOutcome) -> str:
+    """In words: a model that works from other words says from which."""
+    taken = [word for word in model.map if word in _SUBJECT]
+    if name in _SUBJECT and name not in taken:
+        what = " or ".join(taken) or "media alone"
+        return f"{model.slug} works from {what}"
+    return f"{model.slug} cannot be given it: {outcome.reason}"
+
+
+def _count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:
+    """How many outputs one run makes, and how many runs there are.
+
+    More than one run makes are made one by one: each then succeeds, fails and costs by itself.
+    """
+    rule = model.map.get("count")
+    asked = parameters.get("count")
+    if rule is None and asked is None:
+        return 1, 1
+    most = rule.most(model.inputs) if isinstance(rule, OutputCount) else 1
+    if isinstance(asked, int):
+        return (1, asked) if asked > most else (asked, 1)
+    if not isinstance(rule, OutputCount):
+        return 1, 1
+    return int(model.defaults.get(rule.to, model.inputs[rule.to].default or 1)), 1
+
+
+def _check_kind(model: Model, kind: Value) -> None:
+    """Another kind of sound than the model makes is no sound worth paying for: refused."""
+    if model.makes and kind not in model.makes:
+        words = " and ".join(word.replace("_", " ") for word in model.makes)
+        raise InvalidRequest.of("kind", f"{model.slug} makes {words}")
+
+
+def _seed(model: Model, draft: InputDraft, draw_seed: DrawSeed) -> int | None:
+    """The seed that is sent. One is drawn where the model takes one, so that it can be told."""
+    rule = model.map.get("seed")
+    if rule is None:
+        return None
+    target = rule.targets[0]
+    seed: int = draft.input.setdefault(target, draw_seed())
+    return seed
+
+
+def _check_complete(model: Model, draft: InputDraft) -> None:
+    """Inputs that the model must have and nobody gave, by the parameters that would give them."""
+    missing = [
+        name for name, spec in model.inputs.items() if spec.required and name not in draft.input
+    ]
+    if not missing:
+        return
+    violations = [
+        Violation(field, "needed by this model")
+        for field, rule in model.map.items()
+        if any(name in rule.targets for name in missing)
+    ]
+    if violations:
+        raise InvalidRequest(*violations)
+
+
+def _report(
+    model: Model, parameters: Mapping[str, Value], outcomes: Mapping[str, ParameterOutcome]
+) -> tuple[ParameterReport, ...]:
+    """What became of each parameter; without an outcome nothing did."""
+    unprinted = _UNPRINTED[model.modality]
+    lines = []
+    for name, value in parameters.items():
+        became = outcomes.get(name, _NOTHING)
+        asked, sent = ("", "") if name in unprinted else (_asked(value), became.sent)
+        lines.append(ParameterReport(name, became.handling, asked, sent, became.reason))
+    return tuple(lines)
+
+
+def _asked(value: Value) -> str:
+    if isinstance(value, int | float | str):
+        return format_short(value)
+    if isinstance(value, ResponseFormat):
+        return value.kind
+    if isinstance(value, Size):
+        return format_size(value)
+    return format_short(len(value) if isinstance(value, tuple) else value)
+
+
+def _refuse_unsupported(model: Model, report: tuple[ParameterReport, ...]) -> None:
+    violations = [
+        Violation(line.parameter, f"{line.handling.value} by {model.slug}: {line.reason}")
+        for line in report
+        if line.handling in (ParameterHandling.ADJUSTED, ParameterHandling.DROPPED)
+    ]
+    if violations:
+        raise ParameterUnsupported(*violations)

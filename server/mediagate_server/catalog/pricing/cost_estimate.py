@@ -1,0 +1,337 @@
+"""What a run will cost, foreseen from the input that will be sent.
+
+Each billed metric is foreseen by a rule of the model's own data; the price arithmetic is the one
+that settles. What cannot be foreseen makes the estimate unknown, never zero.
+
+A run of any model is checked against the schema that upstream publishes, which may allow what the
+price cannot be reckoned from: a length of "5s", a million billion tokens. Such an input is refused
+by its name, before anything is reserved. Of a text model's prompt and pictures only the size
+counts: what is no text there counts by its JSON, what is no list as one picture.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from math import ceil, isfinite
+from typing import Annotated, Any, Literal
+
+from msgspec import Struct
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from mediagate_server.catalog.parameters.ordered_values import order_of
+from mediagate_server.catalog.pricing.prices import (
+    MOST_NANOS,
+    NANOS_PER_USD,
+    Estimate,
+    Metrics,
+    PriceSchedule,
+    Scalar,
+    compute_cost,
+)
+from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, InputType
+from mediagate_server.errors import MaxCostExceeded, PriceUnknown
+from mediagate_server.structs import replace
+
+WRAPPING_TOKENS = 256
+"""Allowed for what a wrapper puts around a prompt (role marks, a default system prompt)."""
+TURN_TOKENS = 16
+"""Allowed for the marks around each turn of a conversation."""
+MAX_UNITS = 10**15
+"""The largest number that is priced: tokens, seconds, pixels. Nothing that is billed comes near."""
+LONGEST_WORD = 200
+"""Characters of a word that a tier may be chosen by."""
+
+
+class UnpricedInput(ValueError):
+    """An input that the price goes by holds what nothing can be reckoned from.
+
+    `name` is the model's own, empty where no single input is at fault; `words` say what is wrong.
+    """
+
+    def __init__(self, name: str, words: str) -> None:
+        super().__init__(f"{name}: {words}")
+        self.name = name
+        self.words = words
+
+
+class UnitEstimate(Struct, frozen=True):
+    """A metric before the run: the least, the usual and the most that it can be."""
+
+    low: Scalar
+    expected: Scalar
+    high: Scalar
+
+
+class EstimatedRun(Struct, frozen=True):
+    """The run that is foreseen: its input, the model's inputs, and the longest it may take."""
+
+    input: Mapping[str, Any]
+    specs: Mapping[str, InputSpec]
+    max_run: int
+
+    def value(self, name: str) -> Any:
+        """What the model will take: what is sent, else its own default, else None."""
+        return self.input.get(name, self.specs[name].default)
+
+    def priced(self, name: str) -> Any:
+        """The same, where the price goes by it. Raises UnpricedInput."""
+        value: Any = self.value(name)
+        if value is None:
+            return None
+        spec = self.specs[name]
+        if not spec.has_type(value):
+            raise UnpricedInput(name, f"must be of type {spec.type.value}: the price goes by it")
+        if isinstance(value, str):
+            if len(value) > LONGEST_WORD:
+                words = f"must have at most {LONGEST_WORD} characters: the price goes by it"
+                raise UnpricedInput(name, words)
+        elif isinstance(value, float):
+            value = _exact(name, value)
+        if isinstance(value, int | Decimal) and not -MAX_UNITS <= value <= MAX_UNITS:
+            raise UnpricedInput(name, f"must be at most {MAX_UNITS:,}: the price goes by it")
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class InputUnits:
+    """The metric is what an input says: a length, a resolution, a switch."""
+
+    by: Literal["input"]
+    input: str
+    per: int = 1
+
+    def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
+        """Exact; a number is divided by `per` (1000: milliseconds billed as seconds)."""
+        value = run.priced(self.input)
+        if value is None:
+            return None
+        if isinstance(value, int | Decimal) and not isinstance(value, bool):
+            value = Decimal(value) / self.per
+        return UnitEstimate(value, value, value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class FixedUnits:
+    """The metric is always the same, or nearly: a model whose clips are all 6 s long."""
+
+    by: Literal["nature"]
+    amount: int
+    give_or_take: int = 0
+
+    def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
+        """Exact, but for what the model may give or take."""
+        about = self.give_or_take
+        return UnitEstimate(self.amount - about, self.amount, self.amount + about)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class PromptTokens:
+    """Tokens read. A token of a byte-level vocabulary stands for at least one byte of UTF-8.
+
+    All vocabularies in use are of that kind, so the bytes that are sent bound the tokens from
+    above, whatever the language; what a wrapper adds is allowed for. A picture counts for
+    `per_image` tokens at most; where that is not known, a prompt with pictures has no bound.
+    """
+
+    by: Literal["prompt"]
+    per_image: int | None = None
+
+    def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
+        """From one token to one a byte; a token for four bytes is usual."""
+        size, turns, images = 0, 0, 0
+        for name, value in run.input.items():
+            kind = run.specs[name].type
+            if kind is InputType.OBJECTS:
+                turns += len(value) if isinstance(value, list) else 1
+                size += len(_text(value).encode())
+            elif kind is InputType.STRING:
+                size += len(_text(value).encode())
+            elif kind is InputType.URI or kind is InputType.URIS:
+                images += len(value) if isinstance(value, list) else 1
+        if images and self.per_image is None:
+            return None
+        seen = images * (self.per_image or 0)
+        most = size + WRAPPING_TOKENS + TURN_TOKENS * turns + seen
+        return UnitEstimate(1, max(1, ceil(size / 4) + seen), most)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class LimitedTokens:
+    """Tokens written: at most what the input that limits them says."""
+
+    by: Literal["limit"]
+    input: str
+    usual: int = 400
+
+    def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
+        """From none to the limit. Without a limit, or with one under zero, there is no bound."""
+        most = run.priced(self.input)
+        if most is None or most < 0:
+            return None
+        return UnitEstimate(0, min(self.usual, most), most)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class CharacterUnits:
+    """Characters of an input. However they are counted, there are no more than bytes of UTF-8."""
+
+    by: Literal["characters"]
+    input: str
+
+    def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
+        """Exact for plain ASCII; else between the code points and the bytes."""
+        text = _text(run.value(self.input) or "")
+        return UnitEstimate(len(text), len(text), len(text.encode()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class MegapixelUnits:
+    """Millions of pixels of a picture: by width and height where they are sent, else by a class.
+
+    `input` names the class, a word such as "1 MP".
+    """
+
+    by: Literal["megapixels"]
+    input: str
+    width: str
+    height: str
+
+    def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
+        """Exact for a class. Pixels are rounded up to whole megapixels by some and by some not."""
+        if self.width in run.input and self.height in run.input:
+            exact = Decimal(run.priced(self.width) * run.priced(self.height)) / 1_000_000
+            return UnitEstimate(exact, exact, Decimal(ceil(exact)))
+        size = order_of(run.priced(self.input))
+        if size is None:
+            return None
+        megapixels = Decimal(size.numerator) / size.denominator
+        return UnitEstimate(megapixels, megapixels, megapixels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class InputImageUnits:
+    """Millions of pixels of the pictures that are given, whose sizes are not known."""
+
+    by: Literal["pictures"]
+    input: str
+
+    def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
+        """None where none is given, else there is no telling."""
+        return None if run.input.get(self.input) else UnitEstimate(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class RunTimeUnits:
+    """Seconds that the model runs: from none to its `max_run`."""
+
+    by: Literal["run_time"]
+    usual: int
+
+    def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
+        """A wide range: how long a run takes is not known before."""
+        return UnitEstimate(0, min(self.usual, run.max_run), run.max_run)
+
+
+CostEstimator = Annotated[
+    InputUnits
+    | FixedUnits
+    | PromptTokens
+    | LimitedTokens
+    | CharacterUnits
+    | MegapixelUnits
+    | InputImageUnits
+    | RunTimeUnits,
+    Field(discriminator="by"),
+]
+
+
+def estimate_cost(
+    price: PriceSchedule,
+    expects: Mapping[str, CostEstimator],
+    run: EstimatedRun,
+    outputs: int,
+    counted_by: str = "",
+) -> tuple[PriceSchedule, Estimate]:
+    """The price to hold for this run, with what was sent about its tiers, and its estimate.
+
+    `counted_by` is the input that says how many `outputs` there are. Raises UnpricedInput.
+    """
+    least: dict[str, Scalar] = {}
+    expected: dict[str, Scalar] = {}
+    most: dict[str, Scalar] = {}
+    for metric, rule in expects.items():
+        seen = rule.estimate(run)
+        if seen is not None:
+            least[metric], expected[metric], most[metric] = seen.low, seen.expected, seen.high
+    held = _held(price, expected)
+    low = compute_cost(held, least, outputs=outputs)
+    usual = compute_cost(held, expected, outputs=outputs)
+    high = compute_cost(held, most, outputs=outputs)
+    if low is None or usual is None or high is None:
+        return held, _UNKNOWN
+    # Sorted, because a tier for long runs may be cheaper than the one for short ones.
+    low, usual, high = sorted((low, usual, high))
+    if high > MOST_NANOS:
+        dollars = MOST_NANOS // int(NANOS_PER_USD)
+        name = _largest(
+            run, (counted_by, *(name for rule in expects.values() for name in _read(rule)))
+        )
+        raise UnpricedInput(name, f"asks for a run of more than {dollars:,} dollars")
+    return held, Estimate(low, usual, high)
+
+
+def _read(rule: CostEstimator) -> tuple[str, ...]:
+    """The inputs that a rule reads by name."""
+    names = (getattr(rule, field, "") for field in ("input", "width", "height"))
+    return tuple(name for name in names if name)
+
+
+def _largest(run: EstimatedRun, names: Iterable[str]) -> str:
+    """Which of these inputs holds the largest number; empty where none holds one."""
+    numbers = {name: run.value(name) for name in names if name}
+    found = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
+    return max(found, key=lambda name: found[name], default="")
+
+
+def _exact(name: str, value: float) -> Decimal:
+    """The digits that were sent. Raises UnpricedInput for what is no number."""
+    if not isfinite(value):
+        raise UnpricedInput(name, "must be a finite number: the price goes by it")
+    return Decimal(str(value))
+
+
+def _text(value: Any) -> str:
+    """A text as it is, anything else as its JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _held(price: PriceSchedule, expected: Metrics) -> PriceSchedule:
+    """With what was sent about its tiers; the very same one where that is nothing."""
+    sent = {
+        criterion.metric: expected[criterion.metric]
+        for tier in price.tiers
+        for criterion in tier.criteria
+        if criterion.metric in expected
+    }
+    return replace(price, sent=sent) if sent or price.sent else price
+
+
+_UNKNOWN = Estimate(None, None, None)
+
+
+def check_cost_limit(slug: str, estimate: Estimate, most: int | None) -> None:
+    """Raises PriceUnknown or MaxCostExceeded where a call may not be made for `most`."""
+    if most is None:
+        return
+    if estimate.maximum is None:
+        raise PriceUnknown(f"what {slug} may cost is not known", metadata={"model": slug})
+    if estimate.maximum > most:
+        raise MaxCostExceeded(
+            f"a call of {slug} may cost more than max_cost_usd_nanos",
+            metadata={
+                "model": slug,
+                "maximum_usd_nanos": str(estimate.maximum),
+                "max_cost_usd_nanos": str(most),
+            },
+        )

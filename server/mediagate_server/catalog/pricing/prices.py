@@ -1,0 +1,389 @@
+"""Prices as data and the one arithmetic that turns billed metrics into nano-dollars.
+
+A schedule is a list of tiers; the first whose criteria all hold for a prediction's metrics is
+used. Prices are decimal strings, USD per N units. A charge is the sum over the tier's rates of
+metric x price / N, computed exactly in Decimal and rounded half-up to a nano-dollar once.
+
+A price schedule as text, for the store: the price held at submit is the price that settles.
+
+Decimals are written as strings, so that what is read back is digit for digit what was held.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+Scalar = Decimal | int | str | bool
+Metrics = Mapping[str, Scalar]
+NANOS_PER_USD = Decimal(10**9)
+MOST_NANOS = 10**15
+"""The most that one run may be estimated at: a million dollars. Sums over all that one call may set
+going, and over thousands of such calls, stay within the 64 bits of the ledger and the contract."""
+AS_OF = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+"""The date of a price, as coarse as it is known: a year, a month or a day."""
+OUTPUT_COUNT = "output_count"
+"""Not upstream's metric but ours: how many outputs were delivered. A rate that names it as its
+last metric may be charged by our own count where upstream reports none."""
+RUN_COUNT = "run_count"
+"""Ours too: every prediction is one run. For an assumed price that asks for nothing else."""
+_EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
+"""Wide enough for every product and sum of bounded quantities and prices; a result that did not
+fit would raise rather than be rounded."""
+_ROUNDING = Context(prec=400, traps=[InvalidOperation])
+_WIDEST = 60
+"""Digits before or after the point. Nothing that is billed comes near: more is garbage."""
+_TOO_MUCH = 10**_WIDEST
+
+
+class _DerivedAmounts:
+    """What follows from a rate: neither stored nor compared, so none of its fields."""
+
+    __slots__ = ("_nanos",)
+
+    _nanos: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRate(_DerivedAmounts):
+    """USD per `per` units of a billed metric.
+
+    `metrics` are the names under which upstream has reported it, newest first: the first that is
+    present counts. `per` is a power of ten, so that the division is exact.
+    """
+
+    # Read from model files by pydantic, which then refuses keys that are not fields.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    metrics: tuple[str, ...]
+    usd: Decimal
+    per: int
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ValueError("a rate must name the metric it is for")
+        if to_quantity(self.usd) is None:
+            raise ValueError("usd must be a decimal that is not negative")
+        if self.per < 1 or str(self.per).strip("0") != "1":
+            raise ValueError("per must be a power of ten")
+        for_one = _EXACT.multiply(_for_one(self.usd, self.per), NANOS_PER_USD)
+        # One unit in nano-dollars, where that is a whole number.
+        whole = for_one == for_one.to_integral_value(context=_ROUNDING)
+        object.__setattr__(self, "_nanos", int(for_one) if whole else None)
+
+    def whole_nanos(self, amount: Scalar | None) -> int | None:
+        """What so many units cost, in nano-dollars, where whole numbers alone can tell.
+
+        None where they cannot; the rest is for Decimal.
+        """
+        if self._nanos is None or type(amount) is not int or not 0 <= amount < _TOO_MUCH:
+            return None
+        return amount * self._nanos
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """A tier's condition on one metric: equal to a word, or above `over` and up to `up_to`.
+
+    Words are compared without regard to case; a bool is the word `true` or `false`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    metric: str
+    equals: str | None = None
+    over: Decimal | None = None
+    up_to: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if (self.equals is None) == (self.over is None and self.up_to is None):
+            raise ValueError("a criterion is either `equals` or a range of `over` and `up_to`")
+
+    def holds(self, metrics: Metrics) -> bool:
+        """False too where the metric is missing or of another kind."""
+        value = metrics.get(self.metric)
+        if value is None:
+            return False
+        if self.equals is not None:
+            return _word(value) == self.equals.casefold()
+        number = to_quantity(value)
+        return (
+            number is not None
+            and (self.over is None or number > self.over)
+            and (self.up_to is None or number <= self.up_to)
+        )
+
+    def __str__(self) -> str:
+        """In words: `resolution is 720p`, `seconds over 5 up to 10`."""
+        if self.equals is not None:
+            return f"{self.metric} is {self.equals}"
+        low = "" if self.over is None else f" over {self.over}"
+        return f"{self.metric}{low}" + ("" if self.up_to is None else f" up to {self.up_to}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Rates that hold where all criteria do. No criteria: always."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    rates: tuple[PriceRate, ...]
+    criteria: tuple[Criterion, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rates:
+            raise ValueError("a tier must have rates")
+
+    @property
+    def name(self) -> str:
+        """When it holds, in words; empty: always."""
+        return " and ".join(map(str, self.criteria))
+
+
+class _CachedText:
+    """Where `prices` notes a schedule's text, once: most are a model's own, the same for every
+    call. No field either.
+    """
+
+    __slots__ = ("as_text",)
+
+    as_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSchedule(_CachedText):
+    """What a model costs, as of a date. No tiers: the price is unknown (never zero).
+
+    `sent` holds what the request itself says about the metrics that select a tier (a resolution,
+    whether there is sound). It decides where upstream does not report that metric, and is never
+    charged for. `assumed` marks an operator's guess: what it settles is not a list price.
+    `partial` says that only the prices of these tiers were seen: what fits none is unknown.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    tiers: tuple[Tier, ...]
+    as_of: str
+    source: str
+    sent: Mapping[str, Scalar] = field(default_factory=dict)
+    assumed: bool = False
+    partial: bool = False
+
+
+class Estimate(Struct, frozen=True):
+    """What a run may cost, in nano-dollars; None where the price is unknown.
+
+    `maximum` is what is reserved: settled cost is at most that, but for a model that runs longer
+    than its known `max_run`.
+    """
+
+    low: int | None
+    expected: int | None
+    maximum: int | None
+
+    def times(self, count: int) -> "Estimate":
+        """What `count` of them may cost together."""
+        if count == 1:
+            return self
+        bounds = (self.low, self.expected, self.maximum)
+        return Estimate(*(None if bound is None else bound * count for bound in bounds))
+
+
+def to_nanos(usd: Decimal) -> int:
+    """Dollars to whole nano-dollars, half-up: the one rounding of a charge."""
+    nanos = _EXACT.multiply(usd, NANOS_PER_USD)
+    return int(nanos.to_integral_value(rounding=ROUND_HALF_UP, context=_ROUNDING))
+
+
+def to_quantity(value: Scalar) -> Decimal | None:
+    """`value` as an amount that can be billed, or None where it is none.
+
+    Words and bools are no amounts, nor is anything negative, infinite or absurdly long. A float
+    has lost the digits that upstream sent and is a bug of ours: TypeError.
+    """
+    if isinstance(value, bool | str):
+        return None
+    if not isinstance(value, int | Decimal):
+        raise TypeError(f"money is never computed from {type(value).__name__}")
+    if isinstance(value, int):
+        return Decimal(value) if 0 <= value < _TOO_MUCH else None
+    if not value.is_finite() or value < 0:
+        return None
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -_WIDEST or value.adjusted() >= _WIDEST:
+        return None
+    return value
+
+
+def compute_cost(
+    schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None
+) -> int | None:
+    """What a prediction with these metrics costs, in nano-dollars; None where that is unknown.
+
+    `outputs` is our own count of delivered outputs (see OUTPUT_COUNT); None where we may not
+    count. Unknown are: no price, or a metric that the tier bills by is missing. Where no tier's
+    criteria hold, the tier that costs most for these very metrics is charged, so that a new
+    resolution or variant upstream is never under-counted; nothing is known there of a schedule
+    that is partial.
+    """
+    found = compute_charge(schedule, metrics, outputs=outputs)
+    return found[1] if found else None
+
+
+def compute_charge(
+    schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None
+) -> tuple[Tier, int | None] | None:
+    """The tier that a prediction is charged by, and `cost`; None where no tier is."""
+    known = dict(metrics)
+    known[RUN_COUNT] = 1
+    if outputs is not None:
+        known[OUTPUT_COUNT] = outputs
+    else:
+        known.pop(OUTPUT_COUNT, None)
+    for tier in schedule.tiers:
+        if not tier.criteria or _holds(tier, {**schedule.sent, **known}):
+            return tier, _charge(tier, known)
+    if schedule.partial:
+        return None
+    charges = [(tier, _charge(tier, known)) for tier in schedule.tiers]
+    possible = [(tier, nanos) for tier, nanos in charges if nanos is not None]
+    if not possible or len(possible) < len(charges):
+        return None
+    return max(possible, key=lambda one: one[1])
+
+
+def _holds(tier: Tier, metrics: Metrics) -> bool:
+    return all(criterion.holds(metrics) for criterion in tier.criteria)
+
+
+def _charge(tier: Tier, metrics: Metrics) -> int | None:
+    """The tier's rates added up and rounded once; None where a metric is missing.
+
+    Tokens and their like come in whole numbers, at whole nano-dollars: nothing to be rounded.
+    """
+    total = 0
+    for rate in tier.rates:
+        nanos = rate.whole_nanos(_reported(rate, metrics))
+        if nanos is None:
+            return _charge_exactly(tier, metrics)
+        total += nanos
+    return total
+
+
+def _charge_exactly(tier: Tier, metrics: Metrics) -> int | None:
+    total = Decimal(0)
+    for rate in tier.rates:
+        reported = _reported(rate, metrics)
+        amount = None if reported is None else to_quantity(reported)
+        if amount is None:
+            return None
+        total = _EXACT.fma(amount, _for_one(rate.usd, rate.per), total)
+    return to_nanos(total)
+
+
+@lru_cache(maxsize=4_096)
+def _for_one(usd: Decimal, per: int) -> Decimal:
+    """The price of a single unit, exactly: `per` is a power of ten."""
+    return _EXACT.scaleb(usd, 1 - len(str(per)))
+
+
+def _reported(rate: PriceRate, metrics: Metrics) -> Scalar | None:
+    """The metric that it bills, as it was reported; None where none of its names was."""
+    for name in rate.metrics:
+        if name in metrics:
+            return metrics[name]
+    return None
+
+
+def _word(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value).casefold()
+
+
+def dump_price(schedule: PriceSchedule) -> str:
+    """The schedule as JSON: the same schedule always gives the same text."""
+    text: str | None = getattr(schedule, "as_text", None)
+    if text is None:
+        text = _dumps(schedule)
+        object.__setattr__(schedule, "as_text", text)
+    return text
+
+
+def _dumps(schedule: PriceSchedule) -> str:
+    record = {
+        "as_of": schedule.as_of,
+        "source": schedule.source,
+        "assumed": schedule.assumed,
+        "partial": schedule.partial,
+        "sent": {name: _write(value) for name, value in schedule.sent.items()},
+        "tiers": [_tier_record(tier) for tier in schedule.tiers],
+    }
+    return json.dumps(record, sort_keys=True, separators=(",", ":"))
+
+
+def load_price(text: str) -> PriceSchedule:
+    """What `dumps` wrote. Raises ValueError or KeyError where the text is anything else."""
+    record = json.loads(text)
+    return PriceSchedule(
+        tiers=tuple(_tier(tier) for tier in record["tiers"]),
+        as_of=record["as_of"],
+        source=record["source"],
+        sent={name: _read(value) for name, value in record["sent"].items()},
+        assumed=record["assumed"],
+        # Prices that were held before there were partial ones do not say.
+        partial=record.get("partial", False),
+    )
+
+
+def _tier_record(tier: Tier) -> dict[str, Any]:
+    return {
+        "rates": [
+            {"metrics": list(rate.metrics), "usd": str(rate.usd), "per": rate.per}
+            for rate in tier.rates
+        ],
+        "criteria": [
+            {
+                "metric": criterion.metric,
+                "equals": criterion.equals,
+                "over": None if criterion.over is None else str(criterion.over),
+                "up_to": None if criterion.up_to is None else str(criterion.up_to),
+            }
+            for criterion in tier.criteria
+        ],
+    }
+
+
+def _tier(record: Mapping[str, Any]) -> Tier:
+    rates = tuple(
+        PriceRate(tuple(rate["metrics"]), Decimal(rate["usd"]), rate["per"])
+        for rate in record["rates"]
+    )
+    criteria = tuple(
+        Criterion(
+            metric=criterion["metric"],
+            equals=criterion["equals"],
+            over=None if criterion["over"] is None else Decimal(criterion["over"]),
+            up_to=None if criterion["up_to"] is None else Decimal(criterion["up_to"]),
+        )
+        for criterion in record["criteria"]
+    )
+    return Tier(rates, criteria)
+
+
+def _write(value: Scalar) -> Any:
+    """Decimals as {"decimal": "..."}: a JSON number would lose digits, a string its kind."""
+    return {"decimal": str(value)} if isinstance(value, Decimal) else value
+
+
+def _read(value: Any) -> Scalar:
+    if isinstance(value, Mapping):
+        return Decimal(value["decimal"])
+    if isinstance(value, str | bool | int):
+        return value
+    raise ValueError("a selector must be a word, a bool or a number")

@@ -1,0 +1,1 @@
+"""Published models: what Replicate says of a model, cached, and drift of the catalog from it."""

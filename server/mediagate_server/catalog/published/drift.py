@@ -1,0 +1,192 @@
+"""Where the catalog and what upstream publishes of a model have come apart.
+
+A finding either breaks something (what we send would be refused, or what comes back be misread) or
+is news: the model can do more than the catalog knows, or a price wants to be read again.
+
+How old a price is. A list price that nobody has read for two months may be another by now.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Any, Final
+
+from mediagate_server.catalog.models.model import Model, ModelKind, ModelStatus
+from mediagate_server.catalog.pricing.prices import AS_OF
+from mediagate_server.catalog.published.model_registry import PublishedModelVersion
+from mediagate_server.catalog.schemas.input_spec import InputSpec, InputType
+from mediagate_server.catalog.schemas.openapi import PublishedInput
+
+OLD_DAYS: Final = 60
+"""Days after which a price is said to be old."""
+
+
+def price_date(as_of: str) -> date:
+    """The first day that a price's date can mean. Raises ValueError for what is no date."""
+    found = AS_OF.fullmatch(as_of)
+    if found is None:
+        raise ValueError("must be a year, a month or a day: 2026, 2026-11, 2026-11-24")
+    year, month, day = found.groups()
+    return date(int(year), int(month or 1), int(day or 1))
+
+
+def age_in_days(as_of: str, today: date) -> int:
+    """Days since then; 0 for what lies ahead."""
+    return max(0, (today - price_date(as_of)).days)
+
+
+def is_priced(model: Model) -> bool:
+    """Whether any price of it is known."""
+    return bool(model.price.tiers)
+
+
+def has_old_price(model: Model, today: date) -> bool:
+    """Whether it has a price, and that is old."""
+    return is_priced(model) and age_in_days(model.price.as_of, today) > OLD_DAYS
+
+
+def count_price_ages(models: tuple[Model, ...], today: date) -> tuple[int, int]:
+    """Of the models that can be called: how many have an old price, how many have none."""
+    live = [model for model in models if model.status is ModelStatus.LIVE]
+    return (
+        sum(has_old_price(model, today) for model in live),
+        sum(not is_priced(model) for model in live),
+    )
+
+
+_MOST_VALUES: Final = 8
+_JSON_TYPES: Final = {
+    InputType.STRING: "string",
+    InputType.URI: "string",
+    InputType.INTEGER: "integer",
+    InputType.NUMBER: "number",
+    InputType.BOOLEAN: "boolean",
+}
+
+
+class FindingKind(StrEnum):
+    """What kind of thing was found."""
+
+    GONE = "gone"
+    """Upstream does not have the model, or not the version that is pinned."""
+    BACK = "back"
+    """The catalog calls it retired, and upstream has it."""
+    UNREAD = "unread"
+    """Upstream could not be asked."""
+    OFFICE = "office"
+    """It is addressed as another kind of model than it is."""
+    VERSION = "version"
+    """There is a newer version than the one that is pinned."""
+    SCHEMA = "schema"
+    """Its inputs or its output are others."""
+    PRICE = "price"
+    """Its price is unknown or old."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFinding:
+    """One thing that was found. `breaks`: it will go wrong as it stands."""
+
+    model: str
+    kind: FindingKind
+    what: str
+    breaks: bool = False
+
+
+def compare_inputs(model: Model, published: PublishedModelVersion) -> Iterator[CatalogFinding]:
+    """The catalog's model against its own version upstream."""
+    if model.kind is ModelKind.OFFICIAL and not published.is_official:
+        yield CatalogFinding(
+            model.slug, FindingKind.OFFICE, "is no official model: needs a version", breaks=True
+        )
+    inputs = published.schema.inputs
+    if published.schema.input_schema is None or not inputs:
+        yield CatalogFinding(model.slug, FindingKind.SCHEMA, "publishes no schema to compare with")
+        return
+    if published.schema.streams_text is not model.streams:
+        word = "does not stream" if model.streams else "streams"
+        yield CatalogFinding(model.slug, FindingKind.SCHEMA, f"its output {word}", breaks=True)
+    for name, spec in model.inputs.items():
+        there = inputs.get(name)
+        if there is None:
+            yield CatalogFinding(
+                model.slug, FindingKind.SCHEMA, f"has no input {name!r} any more", breaks=True
+            )
+        else:
+            for what, breaks in _input_changes(spec, there):
+                yield CatalogFinding(
+                    model.slug, FindingKind.SCHEMA, f"{name}: {what}", breaks=breaks
+                )
+    for name, there in inputs.items():
+        if name not in model.inputs:
+            words = f"has another input, {name!r}"
+            words += ", which it needs" if there.required else ""
+            yield CatalogFinding(model.slug, FindingKind.SCHEMA, words, breaks=there.required)
+
+
+def check_pinned_version(model: Model, newest: PublishedModelVersion) -> Iterator[CatalogFinding]:
+    """That the pinned version of a community model is not the newest."""
+    if newest.target not in (model.target, model.slug):
+        yield CatalogFinding(
+            model.slug, FindingKind.VERSION, f"has a newer version, {newest.target}"
+        )
+
+
+def check_price(model: Model, today: date) -> Iterator[CatalogFinding]:
+    """That its price is unknown, assumed, or was read long ago."""
+    if not is_priced(model):
+        yield CatalogFinding(model.slug, FindingKind.PRICE, "has no known price")
+    elif model.price.assumed:
+        yield CatalogFinding(model.slug, FindingKind.PRICE, f"its price is {model.price.source}")
+    elif has_old_price(model, today):
+        as_of = model.price.as_of
+        coarse = "" if as_of.count("-") == 2 else "up to "
+        what = f"its price is of {as_of}, {coarse}{age_in_days(as_of, today)} days old"
+        yield CatalogFinding(model.slug, FindingKind.PRICE, what)
+
+
+def _input_changes(spec: InputSpec, there: PublishedInput) -> Iterator[tuple[str, bool]]:
+    """What is different, and whether that breaks what we send."""
+    expected = _JSON_TYPES.get(spec.type, "array")
+    if there.types and expected not in there.types:
+        whole = expected == "integer" and "number" in there.types
+        if not whole:
+            yield f"is of type {' or '.join(sorted(there.types))}, not {expected}", True
+            return
+    yield from _value_changes(spec, there)
+    yield from _bound_changes(spec, there)
+    if there.required and not spec.required:
+        yield "is required now", True
+    if spec.default is not None and there.default not in (None, spec.default):
+        yield f"is {there.default!r} by default, not {spec.default!r}", False
+
+
+def _value_changes(spec: InputSpec, there: PublishedInput) -> Iterator[tuple[str, bool]]:
+    if not there.values:
+        return
+    lost = [value for value in spec.enum if value not in there.values]
+    if lost:
+        yield f"does not take {_listed(lost)} any more", True
+    more = [value for value in there.values if value not in spec.enum]
+    if more and spec.enum:
+        yield f"takes {_listed(more)} too", False
+    elif more and not spec.pattern:
+        yield f"takes only {_listed(more)}", True
+
+
+def _bound_changes(spec: InputSpec, there: PublishedInput) -> Iterator[tuple[str, bool]]:
+    if there.least is not None and (spec.min is None or spec.min < there.least):
+        yield f"is at least {there.least:g} now", not spec.enum
+    elif spec.min is not None and there.least is not None and there.least < spec.min:
+        yield f"may be as little as {there.least:g}", False
+    if there.most is not None and (spec.max is None or spec.max > there.most):
+        yield f"is at most {there.most:g} now", not spec.enum
+    elif spec.max is not None and there.most is not None and there.most > spec.max:
+        yield f"may be as much as {there.most:g}", False
+
+
+def _listed(values: list[Any]) -> str:
+    shown = ", ".join(repr(value) for value in values[:_MOST_VALUES])
+    more = len(values) - _MOST_VALUES
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,284 @@
+"""Models as upstream publishes them, read when somebody asks for one and kept for a while.
+
+A name that many ask for at once is read once. What could not be read is remembered too, shortly,
+so that a wrong name or an upstream that is down does not cost a request a call.
+
+How any model on Replicate is named: `owner/name`, with or without a version, or a deployment.
+"""
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from mediagate_server.catalog.schemas.openapi import ModelSchema
+from mediagate_server.errors import (
+    Failure,
+    InvalidRequest,
+    MediagateError,
+    ModelNotFound,
+    StoredFailure,
+    UpstreamAccountError,
+    UpstreamUnavailable,
+)
+from mediagate_server.upstream.port import (
+    NoResponse,
+    PublishedModel,
+    PublishedVersion,
+    RefusalReason,
+    RequestRefused,
+    Upstream,
+)
+
+_NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+_BARE_VERSION: Final = re.compile(r"[0-9a-fA-F]{64}")
+_FORM: Final = re.compile(
+    rf"(?:(?P<deployment>deployments/{_NAME}/{_NAME})"
+    rf"|(?P<slug>(?!deployments/){_NAME}/{_NAME})(?::(?P<version>[A-Za-z0-9_-]{{1,128}}))?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """A name taken apart. `slug` is owner/name, of the model or of the deployment."""
+
+    slug: str
+    version: str = ""
+    is_deployment: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelReference":
+        """Raises InvalidRequest, naming `model`, for anything else."""
+        if _BARE_VERSION.fullmatch(text):
+            words = (
+                "is a version alone: write owner/name:version, so that its inputs can be checked"
+            )
+            raise InvalidRequest.of("model", words)
+        # A version that is empty is none: programs put the colon there before they know it.
+        found = _FORM.fullmatch(text.removesuffix(":"))
+        if found is None:
+            raise InvalidRequest.of(
+                "model", "must be owner/name, owner/name:version or deployments/owner/name"
+            )
+        if found["deployment"]:
+            return cls(found["deployment"].partition("/")[2], is_deployment=True)
+        return cls(found["slug"], found["version"] or "")
+
+    def __str__(self) -> str:
+        if self.is_deployment:
+            return f"deployments/{self.slug}"
+        return f"{self.slug}:{self.version}" if self.version else self.slug
+
+
+CACHE_SECONDS: Final = 600.0
+"""Seconds that a model is taken to be as it was read. Official schemas change rarely, the newest
+version of a community model whenever its owner pushes one."""
+_LIFE_OF_ABSENCE: Final = 30.0
+_LIFE_OF_FAILURE: Final = 2.0
+_MOST: Final = 256
+"""Models kept; those not asked for longest go first. A document is about 50 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedModelVersion:
+    """A model that can be run now.
+
+    `name` is what callers and records see, `target` what a create is addressed to, `model` the
+    owner/name behind a deployment. `hardware` is a SKU; empty where upstream does not tell.
+    `is_private`: only its owner may run it. `usual_seconds` is how long the run shown as its
+    example took.
+    """
+
+    @property
+    def bills_idle_time(self) -> bool:
+        """Whether its machines are billed while they start and wait, too: run by run that is in
+        no metric. Official models are billed by what they make, wherever they stand.
+        """
+        return not self.is_official and (self.is_deployment or self.is_private)
+
+    name: str
+    target: str
+    model: str
+    schema: ModelSchema
+    is_official: bool = False
+    is_deployment: bool = False
+    is_private: bool = False
+    hardware: str = ""
+    usual_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One name: what was read, or why it could not be, and until when that counts."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    found: PublishedModelVersion | None = None
+    failure: Failure | None = None
+    until: float = 0.0
+
+
+class PublishedModels:
+    """Finds any model by its reference. For one event loop; `clock` counts seconds.
+
+    `knows_official` says of an owner/name whether the catalog has it as an official model; None:
+    the catalog does not have it. `suggest` names models that are called alike.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        knows_official: Callable[[str], bool | None] = lambda _: None,
+        suggest: Callable[[str], tuple[str, ...]] = lambda _: (),
+    ) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._knows_official = knows_official
+        self._suggest = suggest
+        self._entries: OrderedDict[ModelReference, _Entry] = OrderedDict()
+
+    async def find(self, reference: ModelReference) -> PublishedModelVersion:
+        """Raises ModelNotFound, InvalidRequest where it has nothing to run, or Unavailable.
+
+        While upstream cannot be asked, what was read before goes on to count.
+        """
+        entry = self._entries.setdefault(reference, _Entry())
+        self._entries.move_to_end(reference)
+        while len(self._entries) > _MOST:
+            self._entries.popitem(last=False)
+        if self._clock() >= entry.until:
+            async with entry.lock:  # whoever waited for it finds what the first one read
+                if self._clock() >= entry.until:
+                    await self._read(reference, entry)
+        if entry.found is not None:
+            return entry.found
+        if entry.failure is None:
+            raise RuntimeError("an entry that was read holds neither a model nor a failure")
+        raise StoredFailure(entry.failure)
+
+    async def _read(self, reference: ModelReference, entry: _Entry) -> None:
+        try:
+            found = await self._look_up(reference)
+        except (RequestRefused, NoResponse) as error:
+            failure, lost = self._failure_of(reference, error)
+            entry.failure = failure.failure
+            if lost:
+                entry.found = None
+            life = _LIFE_OF_ABSENCE if lost else _LIFE_OF_FAILURE
+        except InvalidRequest as error:
+            entry.failure, entry.found, life = error.failure, None, _LIFE_OF_ABSENCE
+        else:
+            entry.failure, entry.found, life = None, found, CACHE_SECONDS
+        entry.until = self._clock() + life
+
+    async def _look_up(self, reference: ModelReference) -> PublishedModelVersion:
+        if reference.is_deployment:
+            return await self._deployment(reference)
+        if reference.version:
+            return await self._version(reference)
+        return self._newest(await self._upstream.get_model(reference.slug))
+
+    def _newest(self, model: PublishedModel) -> PublishedModelVersion:
+        """A model as it is now."""
+        official = self._is_official(model)
+        if model.latest is None and not official:
+            raise InvalidRequest.of("model", "has no version that can be run")
+        newest = model.latest.id if model.latest else ""
+        return PublishedModelVersion(
+            name=model.slug,
+            target=model.slug if official else f"{model.slug}:{newest}",
+            model=model.slug,
+            schema=_schema(model.latest),
+            is_official=official,
+            is_private=model.is_private,
+            usual_seconds=model.example_seconds,
+        )
+
+    def _is_official(self, model: PublishedModel) -> bool:
+        """Where its document does not say, the catalog may know; and only official models are
+        without versions.
+        """
+        if model.is_official is not None:
+            return model.is_official
+        known = self._knows_official(model.slug)
+        return model.latest is None if known is None else known
+
+    async def _version(self, reference: ModelReference) -> PublishedModelVersion:
+        """A model at one version. Those of official models are not shown one by one."""
+        try:
+            version = await self._upstream.get_version(reference.slug, reference.version)
+        except RequestRefused as refused:
+            if not refused.is_not_found:
+                raise
+            model = await self._upstream.get_model(reference.slug)
+            if model.latest and model.latest.id == reference.version:
+                return self._newest(model)
+            if not self._is_official(model):
+                raise
+            words = f"is an official model, which has no versions to choose: write {model.slug}"
+            raise InvalidRequest.of("model", words) from refused
+        return PublishedModelVersion(
+            name=reference.slug,
+            target=str(reference),
+            model=reference.slug,
+            schema=_schema(version),
+        )
+
+    async def _deployment(self, reference: ModelReference) -> PublishedModelVersion:
+        deployment = await self._upstream.get_deployment(reference.slug)
+        model = await self._upstream.get_model(deployment.model)
+        version = model.latest
+        if deployment.version and (version is None or version.id != deployment.version):
+            version = await self._deployed(model, deployment.version)
+        return PublishedModelVersion(
+            name=str(reference),
+            target=str(reference),
+            model=model.slug,
+            schema=_schema(version),
+            is_official=self._is_official(model),
+            is_deployment=True,
+            is_private=model.is_private,
+            hardware=deployment.hardware,
+            usual_seconds=model.example_seconds,
+        )
+
+    async def _deployed(self, model: PublishedModel, version: str) -> PublishedVersion | None:
+        """The version that a deployment runs; the model's newest where it is not shown."""
+        try:
+            return await self._upstream.get_version(model.slug, version)
+        except RequestRefused as refused:
+            if not refused.is_not_found:
+                raise
+            return model.latest if self._is_official(model) else None
+
+    def _failure_of(
+        self, reference: ModelReference, error: RequestRefused | NoResponse
+    ) -> tuple[MediagateError, bool]:
+        """What callers are told, and whether that means that there is no such model."""
+        metadata = {"model": str(reference)}
+        if isinstance(error, RequestRefused):
+            if error.is_not_found or error.refusal is RefusalReason.INPUT:
+                return ModelNotFound(str(reference), nearest=self._suggest(reference.slug)), True
+            if error.refusal is RefusalReason.ACCOUNT:
+                message = "upstream refuses the gate's account"
+                return UpstreamAccountError(message, metadata=metadata, retry_after=60.0), False
+            if error.refusal is RefusalReason.UNREACHABLE:
+                return UpstreamUnavailable.unreachable(metadata), False
+        return (
+            UpstreamUnavailable(
+                "what the model takes cannot be read from upstream now",
+                metadata=metadata,
+                retry_after=(error.retry_after if isinstance(error, RequestRefused) else None)
+                or 5.0,
+            ),
+            False,
+        )
+
+
+def _schema(version: PublishedVersion | None) -> ModelSchema:
+    """What it takes; unknown where nothing is published."""
+    return ModelSchema(version.schema if version else {})

@@ -1,0 +1,1 @@
+"""Schemas of models: OpenAPI documents, JSON Schema, input specifications."""

@@ -1,0 +1,114 @@
+"""A model's own inputs: their names, types and ranges, and whether a value fits.
+
+These are facts about the model as Replicate publishes them. Nothing here knows our contract.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import field
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid")
+"""For everything read from a model file: a key that we do not know is a mistake."""
+
+
+class InputType(StrEnum):
+    """What kind of value an input takes. URI is a string that names a medium."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    URI = "uri"
+    STRINGS = "string[]"
+    URIS = "uri[]"
+    NUMBERS = "number[]"
+    OBJECTS = "object[]"
+
+
+_ELEMENTS = {
+    InputType.STRINGS: InputType.STRING,
+    InputType.URIS: InputType.URI,
+    InputType.NUMBERS: InputType.NUMBER,
+}
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class InputSpec:
+    """One input. `default` is what the model takes where we send nothing; None: nothing.
+
+    `pattern` stands for an enum too long to write down: the whole value must match it. `reserved`
+    is what no caller may set: a vendor's checks, and whatever changes who is paid.
+    """
+
+    type: InputType
+    required: bool = False
+    default: str | int | float | bool | None = None
+    min: int | float | None = None
+    max: int | float | None = None
+    enum: tuple[str | int | float, ...] = field(default=())
+    pattern: str = ""
+    reserved: bool = False
+
+    def problem(self, value: Any) -> str:
+        """Why `value` is not accepted, in a few words; empty where it is."""
+        if not self.has_type(value):
+            return f"is not of type {self.type.value}"
+        if self.enum and value not in self.enum:
+            return "is not one of the allowed values"
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            return f"does not match {self.pattern}"
+        if self.min is not None and value < self.min:
+            return f"is under {self.min}"
+        if self.max is not None and value > self.max:
+            return f"is over {self.max}"
+        return ""
+
+    def has_type(self, value: Any) -> bool:
+        """Whether `value` is of this input's type, in range or not."""
+        return _is_of(self.type, value)
+
+    @property
+    def is_numeric(self) -> bool:
+        """True for integers and numbers."""
+        return self.type in (InputType.INTEGER, InputType.NUMBER)
+
+    @property
+    def is_list(self) -> bool:
+        """True where the input takes several values at once."""
+        return self.type in (*_ELEMENTS, InputType.OBJECTS)
+
+
+def _is_of(kind: InputType, value: Any) -> bool:
+    """Bools are no integers here, as in JSON Schema; a whole float is no integer either."""
+    if kind is InputType.BOOLEAN:
+        return isinstance(value, bool)
+    if kind is InputType.INTEGER:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is InputType.NUMBER:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is InputType.OBJECTS:
+        return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+    if kind in _ELEMENTS:
+        return isinstance(value, list) and all(_is_of(_ELEMENTS[kind], item) for item in value)
+    if kind is InputType.URI:
+        return isinstance(value, str) and value.startswith(("https://", "http://", "data:"))
+    return isinstance(value, str)
+
+
+def find_input_problems(
+    specs: Mapping[str, InputSpec], values: Mapping[str, Any]
+) -> dict[str, str]:
+    """What is wrong with a whole input, by input name; empty where upstream must accept it."""
+    found = {name: "is not an input of the model" for name in values if name not in specs}
+    for name, spec in specs.items():
+        if name in values:
+            if reason := spec.problem(values[name]):
+                found[name] = reason
+        elif spec.required:
+            found[name] = "is required"
+    return found

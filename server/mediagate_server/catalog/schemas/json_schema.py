@@ -1,0 +1,384 @@
+"""The unfolded size of a JSON Schema: what a validator has to walk once references are followed.
+
+Twenty definitions, each of which refers twice to the next, are a kilobyte that unfolds to a
+million schemas. They are counted here, up to a bound, by unfolding them; where a reference comes
+back to itself it is not followed again, and the schema is not `plain`. Pure, without recursion.
+
+JSON Schema: a schema is compiled once, and says in our own words what is wrong with a value.
+
+Schemas come from callers and from upstream, values from callers and models. So nothing is fetched
+(a `$ref` to elsewhere does not compile), patterns run in time that is linear in the text, and no
+complaint repeats any part of a value. A schema is bounded by its unfolded size; what takes long all
+the same is for a process that can be killed: see schema_validation.
+
+Cache of small compiled schemas, by their text: a caller sends the same one again and again.
+
+Bounded in number and in the length of a text, and so in memory. Only what may be compiled in any
+process is in it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import unquote
+
+import jsonschema_rs
+
+MAX_SCHEMA_DEPTH: Final = 128
+"""Levels of an unfolded schema. Validators recurse."""
+_MOST_HARMLESS: Final = 2_000
+_ONE: Final = (
+    "additionalItems",
+    "additionalProperties",
+    "contains",
+    "contentSchema",
+    "else",
+    "if",
+    "items",
+    "not",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+)
+_LISTS: Final = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
+_MAPS: Final = ("dependencies", "dependentSchemas", "patternProperties", "properties")
+_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+_NOT_PLAIN: Final = frozenset(_ONE) - {"additionalProperties", "items", "not"} | {
+    "$anchor",
+    "$dynamicAnchor",
+    "$dynamicRef",
+    "$id",
+    "$recursiveRef",
+    "$vocabulary",
+    "dependencies",
+    "dependentSchemas",
+    "id",
+    "maxContains",
+    "minContains",
+    "multipleOf",
+    "pattern",
+    "patternProperties",
+    "uniqueItems",
+}
+"""Keywords whose cost is not one step for each place of a value, or not seen from here."""
+
+
+class SchemaError(ValueError):
+    """It is no schema that we can check by. The text says why and repeats none of it."""
+
+
+class SchemaTooComplex(SchemaError):
+    """It is a schema, and too large once its references are followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaSize:
+    """Keywords and listed values of the unfolded schema. `plain`: each of them costs one step at
+    most for each place of a value, so that `steps` times places bounds a check.
+    """
+
+    steps: int
+    plain: bool
+
+
+def cheap_steps(document: Any) -> int | None:
+    """The steps of a small plain schema, which may be compiled anywhere; else None."""
+    try:
+        size = measure_schema(document, _MOST_HARMLESS)
+    except SchemaTooComplex:
+        return None
+    return size.steps if size.plain else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """The references that were followed to get somewhere, the last one first."""
+
+    target: int
+    before: "_Path | None"
+
+
+def measure_schema(document: Any, most: int) -> SchemaSize:
+    """Raises SchemaTooComplex where it is above `most`, or deeper than DEEPEST."""
+    places = _Places(document)
+    waiting: list[tuple[Any, Any, _Path | None, int]] = [(document, document, None, 0)]
+    steps, plain = 0, True
+    while waiting:
+        schema, base, path, depth = waiting.pop()
+        if depth > MAX_SCHEMA_DEPTH:
+            raise SchemaTooComplex(f"unfolds to more than {MAX_SCHEMA_DEPTH} levels")
+        steps += 1 + _weight(schema)
+        if steps > most:
+            raise SchemaTooComplex(f"unfolds to more than {most:,} keywords and values")
+        if not isinstance(schema, Mapping):
+            continue
+        if "$id" in schema:
+            base = schema
+        plain = plain and _NOT_PLAIN.isdisjoint(schema)
+        waiting += [(inner, base, path, depth + 1) for inner in _inner(schema)]
+        for reference in _references(schema):
+            plain = plain and reference.startswith("#/")
+            for target, target_base in places.find(reference, base):
+                if _is_on(path, id(target)):
+                    plain = False
+                else:
+                    further = _Path(id(target), path)
+                    waiting.append((target, target_base, further, depth + 1))
+    return SchemaSize(steps, plain)
+
+
+def _weight(schema: Any) -> int:
+    if not isinstance(schema, Mapping):
+        return 0
+    listed = (schema.get(word) for word in ("enum", "required"))
+    return len(schema) + sum(len(values) for values in listed if isinstance(values, list))
+
+
+def _inner(schema: Mapping[str, Any]) -> Iterator[Any]:
+    for word in _ONE:
+        if isinstance(schema.get(word), Mapping):
+            yield schema[word]
+    for word in _LISTS:
+        if isinstance(schema.get(word), list):
+            yield from schema[word]
+    for word in _MAPS:
+        if isinstance(schema.get(word), Mapping):
+            yield from schema[word].values()
+
+
+def _references(schema: Mapping[str, Any]) -> Iterator[str]:
+    for word in _REFERENCES:
+        if isinstance(schema.get(word), str):
+            yield schema[word]
+
+
+def _is_on(path: _Path | None, target: int) -> bool:
+    while path is not None:
+        if path.target == target:
+            return True
+        path = path.before
+    return False
+
+
+class _Places:
+    """Where references lead within one document: by pointer, by anchor, by the id of a part.
+
+    Where that is not certain it is every place that may be meant: only the size hangs on it.
+    """
+
+    def __init__(self, document: Any) -> None:
+        self._document = document
+        self._named: dict[str, list[tuple[Any, Any]]] | None = None
+
+    def find(self, reference: str, base: Any) -> list[tuple[Any, Any]]:
+        """The targets, each with the part of the document that its own references start from."""
+        uri, _, fragment = reference.partition("#")
+        bases = [base] if not uri else [one for one, _ in self._all_named(uri)]
+        if fragment and not fragment.startswith("/"):
+            return self._all_named("#" + fragment)
+        return [
+            (target, one)
+            for one in bases
+            if (target := _at(one, fragment)) is not None and isinstance(target, Mapping | bool)
+        ]
+
+    def _all_named(self, name: str) -> list[tuple[Any, Any]]:
+        if self._named is None:
+            self._named = {}
+            self._name_all(self._named)
+        return self._named.get(name.rpartition("/")[2], [])
+
+    def _name_all(self, named: dict[str, list[tuple[Any, Any]]]) -> None:
+        waiting = [(self._document, self._document)]
+        while waiting:
+            node, base = waiting.pop()
+            if isinstance(node, list):
+                waiting += [(item, base) for item in node]
+            if not isinstance(node, Mapping):
+                continue
+            for word in ("$id", "id"):
+                if isinstance(node.get(word), str):
+                    base = node
+                    name = node[word].rstrip("#").rpartition("/")[2]
+                    named.setdefault(name, []).append((node, node))
+            for word in ("$anchor", "$dynamicAnchor"):
+                if isinstance(node.get(word), str):
+                    named.setdefault("#" + node[word], []).append((node, base))
+            waiting += [(item, base) for item in node.values()]
+
+
+def _at(node: Any, pointer: str) -> Any:
+    """What a JSON pointer leads to; None where it leads nowhere."""
+    for step in pointer.split("/")[1:]:
+        key = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(node, Mapping):
+            node = node.get(key)
+        elif isinstance(node, list) and key.isdecimal() and len(key) < 10:
+            node = node[int(key)] if int(key) < len(node) else None
+        else:
+            return None
+    return node
+
+
+MAX_PROBLEMS = 16
+"""Nobody reads more at once."""
+MAX_STEPS: Final = 20_000
+"""Keywords and listed values of an unfolded schema."""
+_MOST_LISTED: Final = 2_000
+"""Steps up to which a value is looked at for all that is wrong: listing costs 30 us for each."""
+_WORDS = {
+    "type": "is not of type {types}",
+    "enum": "is not one of {options}",
+    "const": "is not the one value that is allowed",
+    "minimum": "is under {limit}",
+    "exclusiveMinimum": "is not over {limit}",
+    "maximum": "is over {limit}",
+    "exclusiveMaximum": "is not under {limit}",
+    "minLength": "is shorter than {limit} characters",
+    "maxLength": "is longer than {limit} characters",
+    "minItems": "has fewer than {limit} items",
+    "maxItems": "has more than {limit} items",
+    "uniqueItems": "has the same item twice",
+    "multipleOf": "is not a multiple of {multiple_of}",
+    "pattern": "does not match the pattern",
+    "format": "is no {format}",
+}
+_OTHERWISE = "is not as the schema has it"
+_LONGEST_OPTIONS = 120
+_LONGEST_STEP: Final = 120
+_LONGEST_PATH: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaProblem:
+    """What is wrong with one place of a value: keys and positions from its root, and words."""
+
+    path: tuple[str | int, ...]
+    words: str
+
+
+class CompiledSchema:
+    """One compiled schema, of draft 2020-12 or the one that it names."""
+
+    def __init__(self, document: Mapping[str, Any], *, formats: bool = False) -> None:
+        """`formats` also checks `format`, which else is only a note. Raises SchemaError."""
+        self._steps = measure_schema(document, MAX_STEPS).steps
+        try:
+            self._validator = jsonschema_rs.validator_for(
+                dict(document),
+                validate_formats=formats,
+                offline=True,
+                pattern_options=jsonschema_rs.RegexOptions(),
+                mask="a value",
+            )
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+            raise SchemaError(_why(error)) from None
+        except (ValueError, RecursionError) as error:
+            raise SchemaError("cannot be read") from error
+
+    def problems(self, value: Any) -> tuple[SchemaProblem, ...]:
+        """What is wrong with a JSON value; empty: nothing.
+
+        The first few complaints about a small value, the first one about a large: the validator
+        would make them all, path and all, before it told any.
+        """
+        if self._validator.is_valid(value):
+            return ()
+        if self._steps * count_values(value, _MOST_LISTED) <= _MOST_LISTED:
+            errors = iter(self._validator.iter_errors(value))
+        else:
+            errors = iter([self._first_error(value)])
+        return tuple(islice(self._problems(errors), MAX_PROBLEMS))
+
+    def _first_error(self, value: Any) -> jsonschema_rs.ValidationError:
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return error
+        raise RuntimeError("a value that is not valid is valid")
+
+    def _problems(self, errors: Iterator[jsonschema_rs.ValidationError]) -> Iterator[SchemaProblem]:
+        for error in errors:
+            path = tuple(map(_step, islice(error.instance_path, _LONGEST_PATH)))
+            facts = error.kind.as_dict()
+            match error.kind.name:
+                case "required":
+                    yield SchemaProblem((*path, _step(facts["property"])), "is required")
+                case "additionalProperties" | "unevaluatedProperties":
+                    for name in facts["unexpected"]:
+                        yield SchemaProblem((*path, _step(name)), "is not known")
+                case name:
+                    yield SchemaProblem(path, _words(name, facts))
+
+
+def _step(step: str | int) -> str | int:
+    """A key or a position; long keys are cut."""
+    if isinstance(step, str) and len(step) > _LONGEST_STEP:
+        return step[:_LONGEST_STEP] + "..."
+    return step
+
+
+def count_values(value: Any, most: int) -> int:
+    """The values within a JSON value, itself too, and one for each KiB of text; counted up to
+    `most`, and then a little more.
+    """
+    waiting, places = [value], 0
+    while waiting and places <= most:
+        one = waiting.pop()
+        places += 1
+        if isinstance(one, str):
+            places += len(one) >> 10
+        elif isinstance(one, Mapping):
+            places += sum(map(len, one)) >> 10
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
+    return places
+
+
+def _words(name: str, facts: Mapping[str, Any]) -> str:
+    known = {key: _shown(value, ordered=key != "types") for key, value in facts.items()}
+    try:
+        return _WORDS.get(name, _OTHERWISE).format(**known)
+    except KeyError:
+        return _OTHERWISE
+
+
+def _shown(fact: Any, *, ordered: bool) -> str:
+    """A fact of the schema, for people. Long lists are cut."""
+    if isinstance(fact, list):
+        words = [str(item) for item in fact]
+        fact = ", ".join(words if ordered else sorted(words))
+    text = str(fact)
+    return text if len(text) <= _LONGEST_OPTIONS else text[:_LONGEST_OPTIONS] + "..."
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, jsonschema_rs.ValidationError):
+        place = "".join(f"/{step}" for step in error.instance_path)
+        if place:
+            return f"is no JSON Schema at {place[:_LONGEST_OPTIONS]}"
+    return "is no JSON Schema, or refers to another document"
+
+
+_MOST: Final = 64
+_LONGEST: Final = 4 * 1024
+"""Characters of a schema that is kept."""
+
+
+def cheap_schema(text: str) -> tuple[int, CompiledSchema] | None:
+    """Steps and compiled form of a small plain schema; None where it is none. SchemaError."""
+    return _cached(text) if len(text) <= _LONGEST else _compiled(text)
+
+
+def _compiled(text: str) -> tuple[int, CompiledSchema] | None:
+    document = json.loads(text)
+    steps = cheap_steps(document)
+    return None if steps is None else (steps, CompiledSchema(document))
+
+
+_cached = lru_cache(_MOST)(_compiled)

@@ -1,0 +1,60 @@
+"""Tasks of worker processes: compile a JSON Schema, and check a value by it.
+
+Payloads and results are JSON. See worker_pool for how they are run, schema_validation by whom.
+"""
+
+import json
+from typing import Any
+
+from mediagate_server.catalog.schemas.json_schema import (
+    CompiledSchema,
+    SchemaError,
+    SchemaProblem,
+    SchemaTooComplex,
+)
+
+_SAMPLES: tuple[Any, ...] = (None, True, 0, "", [], {})
+
+
+def compile_schema(payload: bytes) -> bytes:
+    """`[schema, formats]` -> JSON of what is wrong with the schema, for `raise_schema_error`.
+
+    One value of each type is checked by it, so that a schema which cannot check even these in time
+    is found out now, and not once an answer is paid for.
+    """
+    document, formats = json.loads(payload)
+    try:
+        schema = CompiledSchema(document, formats=formats)
+    except SchemaError as error:
+        return json.dumps([isinstance(error, SchemaTooComplex), str(error)]).encode()
+    for sample in _SAMPLES:
+        schema.problems(sample)
+    return b""
+
+
+def raise_schema_error(result: bytes) -> None:
+    """Raises the SchemaError that `compile_schema` has told of, if any."""
+    if result:
+        is_too_complex, words = json.loads(result)
+        raise (SchemaTooComplex if is_too_complex else SchemaError)(words)
+
+
+def find_problems(payload: bytes) -> bytes:
+    """`[schema, formats, value]` -> `[[path, words], ...]`, or words where it is no schema."""
+    document, formats, value = json.loads(payload)
+    try:
+        problems = CompiledSchema(document, formats=formats).problems(value)
+    except ValueError as error:  # Nested deeper than the validator goes, too.
+        return json.dumps(str(error) if isinstance(error, SchemaError) else _TOO_DEEP).encode()
+    return json.dumps([[problem.path, problem.words] for problem in problems]).encode()
+
+
+def parse_problems(result: bytes) -> tuple[SchemaProblem, ...]:
+    """What `find_problems` found. Raises SchemaError."""
+    found: Any = json.loads(result)
+    if isinstance(found, str):
+        raise SchemaError(found)
+    return tuple(SchemaProblem(tuple(path), words) for path, words in found)
+
+
+_TOO_DEEP = "cannot be checked: the value is nested too deep"

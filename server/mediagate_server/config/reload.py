@@ -1,0 +1,95 @@
+"""The settings in force while the gate runs, and how they change without a restart.
+
+Notices that a file which the configuration was read from is another one now.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mediagate_server.config.file import ConfigError
+from mediagate_server.config.loading import load_settings
+from mediagate_server.config.setting_names import RELOADABLE
+from mediagate_server.config.settings import Settings
+
+CheckSettings = Callable[[Settings], object]
+"""Raises ConfigError where settings cannot be used, though each of them alone is good."""
+
+
+class Configuration:
+    """Holds the settings. Whoever needs one asks `current` for it, each time anew.
+
+    `path`: the file; None: the one that MEDIAGATE_CONFIG names.
+    """
+
+    def __init__(self, settings: Settings, path: Path | None = None) -> None:
+        self.current = settings
+        self._path = path
+        self._checks: list[CheckSettings] = []
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that a reload reads."""
+        named = self._path or os.environ.get("MEDIAGATE_CONFIG", "")
+        own = (Path(named),) if named else ()
+        keys = (path for tenant in self.current.tenants for path in tenant.key_files)
+        return (*own, *self.current.catalog_files, *keys)
+
+    def check_with(self, check: CheckSettings) -> None:
+        """Ask `check` before a reload is taken, and once now. Raises what it raises."""
+        check(self.current)
+        self._checks.append(check)
+
+    def reload(self) -> tuple[str, ...]:
+        """Read again, and take what may change while we run.
+
+        Returns the settings that changed too, but need a restart. Raises ConfigError; then nothing
+        has changed.
+        """
+        fresh = load_settings(self._path)
+        if self.current.tenants and not fresh.tenants:
+            # A file that is just being written looks like this, and would let everybody in.
+            raise ConfigError(
+                "there are no tenants any more: the gate serves without keys only after a restart"
+            )
+        changed = {
+            name
+            for name in Settings.model_fields
+            if getattr(fresh, name) != getattr(self.current, name)
+        }
+        update = {name: getattr(fresh, name) for name in changed & RELOADABLE}
+        wanted = self.current.model_copy(update=update)
+        for check in self._checks:
+            check(wanted)
+        self.current = wanted
+        return tuple(sorted(changed - RELOADABLE))
+
+
+_Look = tuple[tuple[Path, tuple[int, ...]], ...]
+
+
+class FileWatch:
+    """Remembers how some files looked. `files` is asked each time: a reload may name others."""
+
+    def __init__(self, files: Callable[[], Iterable[Path]]) -> None:
+        self._files = files
+        self._seen = self._look()
+
+    def changed(self) -> bool:
+        """Whether any of them is another than at the last call: written, replaced, gone or back.
+
+        A file that was looked at is not told of again, whatever came of reading it.
+        """
+        before, self._seen = self._seen, self._look()
+        return before != self._seen
+
+    def _look(self) -> _Look:
+        return tuple((path, _marks(path)) for path in self._files())
+
+
+def _marks(path: Path) -> tuple[int, ...]:
+    """What tells one state of a file from another, without reading it; nothing where it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev

@@ -1,0 +1,202 @@
+"""What a generation's life needs from outside: upstream with everything around it, and time."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from mediagate_server.generations.outputs.json_output_validation import (
+    ReadJsonAnswer,
+    read_in_process,
+)
+from mediagate_server.generations.run_durations import RunDurations
+from mediagate_server.runtime import identifiers
+from mediagate_server.runtime.clock import Clock, SystemClock
+from mediagate_server.runtime.crash_marks import CrashMarks
+from mediagate_server.store.port import Store
+from mediagate_server.store.records import StoredMedia
+from mediagate_server.upstream.policies.retry import CreateRetryPolicy
+from mediagate_server.upstream.port import (
+    CreateRequest,
+    CreateReservation,
+    EventStream,
+    Prediction,
+    PredictionPage,
+)
+
+MIN_RUN_SECONDS: Final = 5.0
+"""Seconds: the shortest `Cancel-After` that Replicate takes."""
+
+MAX_ATTEMPTS: Final = 6
+"""Creates that one output of a generation may be sent with, over all its models; those apart that
+were answered 429."""
+
+
+NO_RESERVATIONS: Final[Mapping[str, CreateReservation]] = MappingProxyType({})
+"""Of a generation that this process has not accepted."""
+
+
+class Upstream(Protocol):
+    """Replicate behind retry, breaker, pace and observation. `model` is the catalog's slug."""
+
+    def try_admit(self, model: str) -> CreateReservation | None:
+        """Reserve the right to one create if there is one now. Raises errors.CircuitOpen."""
+        ...
+
+    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
+        """Wait for the right to one create, and reserve it. Raises errors.CircuitOpen.
+
+        `again`: for one whose last create was answered 429: it goes ahead of those that had none.
+        """
+        ...
+
+    @property
+    def backoff_seconds(self) -> float:
+        """Until the wait is over that upstream has asked for before the next create."""
+        ...
+
+    @property
+    def creates_per_second(self) -> float | None:
+        """What upstream has reduced the account to; None: nothing of the kind."""
+        ...
+
+    async def create(
+        self, request: CreateRequest, *, model: str, turn: CreateReservation | None
+    ) -> Prediction:
+        """Exactly one POST, in this turn. Raises Refused or NoResponse."""
+        ...
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        """The prediction as it stands. Raises Refused or NoResponse."""
+        ...
+
+    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
+        """Ask for the end. Raises Refused or NoResponse."""
+        ...
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        """One page of the account's predictions, newest first. Raises Refused or NoResponse."""
+        ...
+
+    def stream(
+        self, stream_url: str, *, last_event_id: str | None = None, model: str
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """One opening of the stream. Raises Refused or NoResponse."""
+        ...
+
+
+class MediaArchiver(Protocol):
+    """Keeps what was made, where upstream would let it go within the hour."""
+
+    async def archive(
+        self,
+        generation_id: str,
+        media: tuple[StoredMedia, ...],
+        ended_at: datetime,
+        *,
+        again: bool = False,
+    ) -> tuple[StoredMedia, ...]:
+        """The same media with what is known of them now, kept or with the reason why not.
+
+        Never fails, and may take half of the time that upstream keeps them from `ended_at` on.
+        `again`: an earlier process may have done some of it.
+        """
+        ...
+
+    async def delete(self, generation_id: str) -> None:
+        """Erase all that is kept of a generation. Raises errors.MediagateError."""
+        ...
+
+    def scratch_file(self) -> AbstractAsyncContextManager[Path]:
+        """A path at which a document may be written, before it is kept; erased at the end.
+
+        So are all files whose names begin with that path's.
+        """
+        ...
+
+    async def archive_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
+        """Keep what was written there, or say why not. Never fails."""
+        ...
+
+    async def archive_file(
+        self, generation_id: str, index: int, path: Path, declared: str, expected: str
+    ) -> StoredMedia:
+        """Keep an output that lies in a file, or say why not. Never fails.
+
+        `declared` is the type that it came with, `expected` the one to expect.
+        """
+        ...
+
+    def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """Bytes of a document that is kept. Raises errors.MediagateError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTimeouts:
+    """How long things may take. Seconds.
+
+    `post_timeout` is how long a create waits for its answer. An attempt in doubt can only be
+    declared absent `absent_margin` after that, and then by two sweeps; one that upstream's API has
+    answered with an error of its own already by two, the last `api_error_margin` after the answer.
+    `sweep` apart, what is in
+    doubt is looked for in upstream's list; the first look comes `first_sweep` after the doubt.
+    A create is only sent while the store is ours for `lease_margin` more. `reconcile` apart the
+    ledger is compared with that list; 0: never.
+    """
+
+    post_timeout: float = 30.0
+    absent_margin: float = 60.0
+    api_error_margin: float = 20.0
+    sweep: float = 30.0
+    first_sweep: float = 1.0
+    lease_margin: float = 0.2
+    reconcile: float = 0.0
+
+
+def no_webhook_url(_attempt_id: str) -> str | None:
+    """Upstream is told of no webhook: everything is found by asking."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDeps:
+    """What every life works with.
+
+    `account` names the upstream account; `exclusive`: nobody else uses it, so that what its list
+    shows and no attempt holds must be ours. `playback`: it plays recordings back, so that one
+    prediction may answer many creates. `sandbox`: the embedded sandbox answers.
+    `webhook_url` gives the address by which upstream may tell of one attempt, or None. `draw`
+    makes the unguessable part of ids. `read_answer` reads answers that must be JSON. `crash_marks`
+    remember whose data a process died of; None: nobody does. `hash_key` is what hashes of inputs
+    are keyed with, so that guesses cannot be tried out on them. `creates_per_second` is the
+    account's steady rate, to reckon by when something that waits will be sent. `durations` has how
+    long earlier runs took.
+    """
+
+    store: Store
+    upstream: Upstream
+    create_retry_policy: CreateRetryPolicy
+    archiver: MediaArchiver
+    account: str = "default"
+    is_account_exclusive: bool = True
+    is_playback: bool = False
+    is_sandbox: bool = False
+    clock: Clock = field(default_factory=SystemClock)
+    timeouts: EngineTimeouts = field(default_factory=EngineTimeouts)
+    webhook_url: Callable[[str], str | None] = no_webhook_url
+    new_token: Callable[[], str] = identifiers.new_token
+    creates_per_second: float = 10.0
+    read_json_answer: ReadJsonAnswer = read_in_process
+    crash_marks: CrashMarks | None = None
+    hash_key: bytes = b""
+    run_durations: RunDurations = field(default_factory=RunDurations)

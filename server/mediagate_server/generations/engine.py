@@ -1,0 +1,454 @@
+"""All generations that live in this process, and those that are only remembered."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.context import call_summary
+from mediagate_server.errors import (
+    CircuitOpen,
+    GenerationNotFound,
+    InternalError,
+    MediagateError,
+    RequestIdReused,
+    StoreUnavailable,
+)
+from mediagate_server.generations.change_feed import ChangeFeed, SharedChange
+from mediagate_server.generations.dependencies import EngineDeps
+from mediagate_server.generations.execution import execution_plan
+from mediagate_server.generations.execution.attachment import (
+    Attachment,
+    draining_error,
+    wait_for_end,
+)
+from mediagate_server.generations.execution.execution_plan import ExecutionPlan
+from mediagate_server.generations.execution.generation_run import GenerationRun
+from mediagate_server.generations.execution.prediction_claims import PredictionClaims
+from mediagate_server.generations.recovery.late_predictions import LatePredictions
+from mediagate_server.generations.recovery.reconciler import Reconciler
+from mediagate_server.generations.recovery.retention import Retention, RetentionJob, has_all_outputs
+from mediagate_server.generations.recovery.supervisor import Supervisor
+from mediagate_server.generations.recovery.unconfirmed_sweeper import UnconfirmedSweeper
+from mediagate_server.generations.registry import ActiveGenerations
+from mediagate_server.generations.run_durations import MAX_RUNS
+from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.transitions import attempts
+from mediagate_server.generations.transitions.settlement import NEVER_ACCEPTED
+from mediagate_server.generations.watch import (
+    NotificationLimit,
+    start_sequence,
+    watch_all,
+    watch_one,
+)
+from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.runtime import failpoints
+from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
+    Generation,
+    GenerationFilter,
+    LedgerEntry,
+    ListPosition,
+    Purpose,
+    RequestBinding,
+    Verdict,
+)
+from mediagate_server.structs import replace
+from mediagate_server.upstream.port import CreateReservation
+
+_log = structlog.get_logger()
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class GenerationEngine:
+    """Accepts, finds, cancels and recovers generations. Use it as an async context manager.
+
+    `max_in_flight` tells how many generations a tenant, by its id, may run now (0: no limit).
+    `retention` tells how long things are kept that callers did not erase.
+    """
+
+    def __init__(
+        self,
+        around: EngineDeps,
+        *,
+        max_in_flight: Callable[[str], int],
+        retention: Callable[[], Retention] = Retention,
+    ) -> None:
+        self._around = around
+        self._max_in_flight = max_in_flight
+        self._roll = ActiveGenerations(
+            around.creates_per_second,
+            around.clock,
+            PredictionClaims(around.store),
+            ChangeFeed(around.store),
+            lambda: around.upstream.backoff_seconds,
+            lambda: around.upstream.creates_per_second,
+        )
+        self._living = Supervisor(around, self._roll)
+        self._overruns = LatePredictions(around, self._roll, self._living.supervise)
+        self._sweeper = UnconfirmedSweeper(around, self._roll, self._overruns)
+        self._eraser = RetentionJob(around, retention, self._roll.notify, self._sweeper.forget)
+        self._news_limit = NotificationLimit(around.clock.now)
+        self.hash_key = around.hash_key
+        """What fingerprints are keyed with: nobody else can make them."""
+
+    async def __aenter__(self) -> Self:
+        await self._living.__aenter__()
+        await self._living.recover()
+        self._living.start_task(self._remember_durations())
+        self._living.supervise("sweep", self._sweeper.run_forever)
+        self._living.supervise("erasing", self._eraser.run_forever)
+        if self._around.timeouts.reconcile:
+            reconciler = Reconciler(self._around, self._roll, self._overruns)
+            self._living.supervise("reconciliation", reconciler.run_forever)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go: nothing is cancelled upstream, the next process follows on."""
+        self.drain()
+        await self._wait_for_submits()
+        for life in self._roll:
+            life.checkpoints.flush()
+        await self._living.__aexit__(kind, error, trace)
+
+    async def _remember_durations(self) -> None:
+        """How long runs took in earlier processes. Without it there is no expected end at first."""
+        past, sandbox = self._around.store.history, self._around.is_sandbox
+        try:
+            self._around.run_durations.load(await past.recent_runs(MAX_RUNS, sandbox=sandbox))
+        except StoreUnavailable:
+            _log.warning("run_durations_unread")
+        except Exception as error:  # noqa: BLE001 - an estimate is not worth ending for
+            report_bug("reading run durations", error)
+
+    async def _wait_for_submits(self) -> None:
+        """Until no create's answer would be lost; no longer than such an answer may take.
+
+        One that is being read for longer is in doubt then, and looked for by the next process.
+        """
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(self._around.timeouts.post_timeout),
+                asyncio.TaskGroup() as group,
+            ):
+                for life in self._roll:
+                    group.create_task(life.wait_until_no_submit())
+
+    def drain(self) -> None:
+        """Accept nothing more, and let all who wait go with DRAINING."""
+        self._roll.drain()
+
+    async def submit(
+        self, submission: Submission, planned: Callable[[], Awaitable[ExecutionPlan]]
+    ) -> Attachment:
+        """Bind the request and begin it, or attach to what its request_id is bound to.
+
+        `planned` is asked only for a new one, and may have to read about the model first. Raises
+        any MediagateError with nothing bound.
+        """
+        if self._roll.draining:
+            raise draining_error()
+        if not submission.is_server_generated_id:
+            bound = await self._around.store.find_binding(submission.tenant, submission.request_id)
+            if bound:
+                return await self._attach(submission, bound)
+        if submission.reuse_within and (earlier := await self._find_reusable(submission)):
+            return await self._attach(submission, earlier)
+        work_asked_for = await planned()
+        if self._roll.draining:  # Planning may have read about the model, or handed media over.
+            raise draining_error()
+        turns: dict[str, CreateReservation] = {}
+        try:
+            life, reserved, pending = self._create_run(submission, work_asked_for, turns)
+        except BaseException:
+            _release(turns)
+            raise
+        accepted: asyncio.Future[RequestBinding | MediagateError | None]
+        accepted = asyncio.get_running_loop().create_future()
+        # Known before it is bound, so that a twin which sees the binding finds it.
+        self._roll.add(life)
+        life.callers.attach()
+        attachment = Attachment(
+            life,
+            self._around.clock,
+            self._roll.with_queue_position,
+            self._roll.queue,
+            submission,
+            replayed=False,
+        )
+        self._living.start_task(self._accept(life, submission, reserved, pending, turns, accepted))
+        call_summary.record_binding(submission.request_id)
+        try:
+            # A caller that leaves now leaves the future alone: the commit and the send go on.
+            outcome = await accepted
+        except asyncio.CancelledError:
+            attachment.disconnect()
+            raise
+        if isinstance(outcome, MediagateError):
+            raise outcome
+        if outcome:
+            return await self._attach(submission, outcome)
+        call_summary.record_binding(submission.request_id, life.record.id)
+        return attachment
+
+    async def check_submission(self, submission: Submission, planned: ExecutionPlan) -> None:
+        """Raise what `start` would for what was asked and what it may cost. Nothing is bound.
+
+        What passes by itself, such as too many in flight, is not looked at.
+        """
+        store = self._around.store
+        if not submission.is_server_generated_id:
+            bound = await store.find_binding(submission.tenant, submission.request_id)
+            if bound and bound.fingerprint != submission.fingerprint:
+                raise RequestIdReused(submission.request_id)
+            if bound:
+                return  # A repeat: it costs nothing more.
+        if submission.reuse_within and await self._find_reusable(
+            replace(submission, is_server_generated_id=True)
+        ):
+            return
+        now = self._around.clock.now()
+        await store.check_budgets(submission.tenant, submission.labels, planned.reservation, now)
+
+    async def get(self, tenant: str, generation_id: str) -> Generation:
+        """The generation as it stands. GenerationNotFound also for another tenant's."""
+        return self._with_live_state(await self._find(tenant, generation_id))
+
+    async def request(self, record: Generation) -> bytes | None:
+        """What was stored of the request that made it, if anything."""
+        return await self._around.store.history.stored_request(record.id)
+
+    def is_erasing(self, generation_id: str) -> bool:
+        """See erasing.Eraser."""
+        return self._eraser.is_erasing(generation_id)
+
+    async def erase(self, tenant: str, generation_id: str) -> None:
+        """Erase inputs and outputs; what it cost stays. NotTerminal before its end."""
+        await self._eraser.erase(tenant, generation_id)
+        if life := self._roll.get(generation_id):
+            self._roll.remove(life)  # Over, and about to go by itself.
+
+    async def list_generations(
+        self, tenant: str, wanted: GenerationFilter, limit: int, after: ListPosition | None
+    ) -> tuple[Generation, ...]:
+        """A page of a tenant's generations, newest first."""
+        return await self._around.store.list_generations(tenant, wanted, limit, after)
+
+    async def wait(self, tenant: str, generation_id: str, seconds: float | None) -> Generation:
+        """The generation once it is over, or as it stands after `seconds`."""
+        life = await self._find(tenant, generation_id)
+        await wait_for_end(life, self._around.clock, seconds)
+        return self._with_live_state(life)
+
+    async def watch(
+        self, tenant: str, generation_id: str, after: int, *, logs: bool
+    ) -> AsyncIterator[tuple[int, Generation]]:
+        """The generation at every change, with sequences above `after`, up to its end.
+
+        `logs`: it is told also when its log has grown.
+        """
+        life = await self._find(tenant, generation_id)
+        shown = partial(self._with_live_state, life)
+        changes = watch_one(life, self._roll.queue, self._news_limit, shown, after, logs=logs)
+        async for change in changes:
+            yield change
+
+    async def watch_all(
+        self, tenant: str, wanted: GenerationFilter, after: int
+    ) -> AsyncIterator[SharedChange]:
+        """Every change above `after` of those that match; 0: from now on, the moment it returns.
+
+        Never ends by itself. StreamExpired where `after` is none that can be gone on from.
+        """
+        start = await start_sequence(self._around.store, after)
+        return watch_all(self._roll.feed, tenant, wanted, start)
+
+    async def cancel(self, tenant: str, generation_id: str) -> Generation:
+        """Ask for the end; the generation as it stands now. What is asked is durable."""
+        life = await self._find(tenant, generation_id)
+        if life.is_elsewhere:
+            # Whoever has it hears the wish; a version of ours would be refused.
+            raise draining_error(life.record)
+        life.cancel("asked for")
+        await life.saved.flush()
+        return life.record
+
+    async def on_webhook(self, attempt_id: str, prediction_id: str) -> bool:
+        """Upstream says that an attempt is this prediction, and that there is news of it.
+
+        A hint only: upstream is asked. False where nobody knows the attempt. Of one that was in
+        doubt, or declared absent, it is durable what it is when this returns.
+        """
+        lane = self._roll.step_of(attempt_id)
+        if lane is not None and lane.on_webhook(attempt_id, prediction_id):
+            await lane.wait_until_recorded()
+            if not lane.was_never_accepted(attempt_id):
+                return True
+        record = await self._around.store.find_by_attempt(attempt_id)
+        if record is None:
+            return False
+        attempt = next(one for one in record.attempts if one.id == attempt_id)
+        if attempt.state in NEVER_ACCEPTED:
+            self._overruns.stop_and_settle(attempt, record, prediction_id)
+            await self._overruns.settled(attempt_id)
+        elif attempt.state is AttemptState.UNCONFIRMED and self._is_superseded(record, attempt):
+            self._overruns.follow(attempt, record, prediction_id)
+        return True
+
+    def _is_superseded(self, record: Generation, attempt: Attempt) -> bool:
+        """Whether another attempt makes, or has made, what this one in doubt was for."""
+        life = self._roll.get(record.id)
+        return life.is_superseded(attempt) if life else record.state.is_terminal
+
+    def _create_run(
+        self, submission: Submission, planned: ExecutionPlan, turns: dict[str, CreateReservation]
+    ) -> tuple[GenerationRun, tuple[LedgerEntry, ...], bytes]:
+        """The first record of a generation, with the right to send where there is one now.
+
+        What it reserves is put into `turns`, by the attempt that it is for.
+        """
+        screens = planned.lanes[0].purpose is Purpose.SCREEN
+        opened: list[Attempt] = []
+        reserved: list[LedgerEntry] = []
+        for lane in planned.lanes:
+            plan, turn = lane.plans[0], None
+            if not screens or lane.purpose is Purpose.SCREEN:
+                plan, turn = self._try_acquire_slot(lane.plans)
+            attempt, reservation = attempts.open_attempt(
+                self._around,
+                plan,
+                (lane.purpose, lane.output_index),
+                ordinal=len(opened) + 1,
+                queued=turn is None,
+            )
+            if turn is not None:
+                turns[attempt.id] = turn
+            opened.append(attempt)
+            reserved.append(reservation)
+        shown = opened[1 if screens else 0].model
+        first = next(plan for plan in planned.chain if plan.slug == shown)
+        record = attempts.new_generation(self._around, submission, first, tuple(opened))
+        if planned.not_screened:
+            verdict = Verdict(safe=False, model="", not_checked=planned.not_screened)
+            record = replace(record, verdict=verdict)
+        life = GenerationRun(self._around, self._roll, record, planned, turns=turns)
+        return life, tuple(reserved), execution_plan.dump_plan(planned)
+
+    def _try_acquire_slot(self, plans: tuple[Plan, ...]) -> tuple[Plan, CreateReservation | None]:
+        """The first plan whose model may be sent to, and a turn if there is one now.
+
+        CircuitOpen: none may.
+        """
+        for plan in plans[:-1]:
+            with suppress(CircuitOpen):
+                return plan, self._around.upstream.try_admit(plan.slug)
+        return plans[-1], self._around.upstream.try_admit(plans[-1].slug)
+
+    async def _find_reusable(self, submission: Submission) -> RequestBinding | None:
+        """A generation that asked for the same and has all that it made, bound to this request."""
+        store, now = self._around.store, self._around.clock.now()
+        # What is longer ago than a date can tell is as good as ever.
+        since = now - min(timedelta(seconds=submission.reuse_within), now - _BEGINNING)
+        for record in await store.history.find_reusable(
+            submission.tenant, submission.reuse_key, since
+        ):
+            if record.sandbox != self._around.is_sandbox or not has_all_outputs(record, now):
+                continue
+            if submission.is_server_generated_id:
+                return RequestBinding(record.id, submission.fingerprint)
+            return await store.history.bind(record, submission.request_id, submission.fingerprint)
+        return None
+
+    def _with_live_state(self, life: GenerationRun, record: Generation | None = None) -> Generation:
+        """A generation as it stands, or as it stood, with all that is known of it beside."""
+        return self._roll.with_queue_position(life.with_activity(record or life.record))
+
+    async def _find(self, tenant: str, generation_id: str) -> GenerationRun:
+        life = self._roll.get(generation_id)
+        if life and life.record.tenant == tenant:
+            return life
+        record = await self._around.store.get(tenant, generation_id)
+        if record is None:
+            raise GenerationNotFound(generation_id)
+        return GenerationRun.load_finished(self._around, self._roll, record)
+
+    async def _attach(self, submission: Submission, bound: RequestBinding) -> Attachment:
+        if bound.fingerprint != submission.fingerprint:
+            raise RequestIdReused(submission.request_id)
+        life = await self._find(submission.tenant, bound.generation_id)
+        # What was drawn just now is bound to nothing: this one was found by what it asked for.
+        call_summary.record_binding(
+            "" if submission.is_server_generated_id else submission.request_id, life.record.id
+        )
+        life.callers.attach()
+        return Attachment(
+            life,
+            self._around.clock,
+            self._roll.with_queue_position,
+            self._roll.queue,
+            submission,
+            replayed=True,
+        )
+
+    async def _accept(
+        self,
+        life: GenerationRun,
+        submission: Submission,
+        reserved: tuple[LedgerEntry, ...],
+        pending: bytes,
+        turns: dict[str, CreateReservation],
+        accepted: "asyncio.Future[RequestBinding | MediagateError | None]",
+    ) -> None:
+        """The commit that binds, then the life; one task, so that no caller can come between."""
+        outcome: RequestBinding | MediagateError | None
+        try:
+            failpoints.hit("before_accept")
+            most = self._max_in_flight(life.record.tenant)
+            binding = await self._around.store.accept(
+                life.record,
+                reserved,
+                most,
+                pending=pending,
+                webhook_url=submission.webhook_url,
+                request=submission.request,
+                likeness=submission.reuse_key,
+            )
+            # Not to be held for as long as the generation lives.
+            del pending, submission, reserved
+            failpoints.hit("after_accept")
+            outcome = binding if isinstance(binding, RequestBinding) else None
+        except MediagateError as error:
+            outcome = error
+        except Exception as error:  # noqa: BLE001 - kept from taking all who live here down
+            report_bug("accepting", error, id=life.record.id)
+            outcome = InternalError()
+        if outcome is not None:
+            _release(turns)
+            self._roll.remove(life)
+            life.reject()
+            life.close()
+        if not accepted.done():
+            accepted.set_result(outcome)
+        del accepted, turns
+        if outcome is None:
+            self._roll.notify(life.record.tenant)
+            await self._living.run_generation(life)
+
+
+def _release(turns: dict[str, CreateReservation]) -> None:
+    """Nothing is sent: as if these had never been reserved."""
+    for turn in turns.values():
+        turn.release()
+    turns.clear()

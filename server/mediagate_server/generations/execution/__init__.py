@@ -1,0 +1,1 @@
+"""Execution of one generation: the only code that changes its record."""

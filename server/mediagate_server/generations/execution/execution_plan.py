@@ -1,0 +1,148 @@
+"""What a generation has still to send: for each of its lanes the plans to try, in order.
+
+It is written beside the record, sealed, until the generation is over: a process that comes after
+this one can then send what waits, and knows what to look for in upstream's list.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import DecodeError, Raw, Struct, json, structs
+from pydantic import TypeAdapter, ValidationError
+
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.pricing.prices import PriceSchedule
+from mediagate_server.generations.transitions.attempts import StepKey
+from mediagate_server.store.budgets import Reservation
+from mediagate_server.store.records import Purpose
+
+
+class StepPlan(Struct, frozen=True):
+    """The plans of one lane: the first is tried first, the others where it fails for good."""
+
+    purpose: Purpose
+    output_index: int
+    plans: tuple[Plan, ...]
+
+
+class ExecutionPlan(Struct, frozen=True, omit_defaults=True):
+    """All lanes of one generation; a screening, where there is one, comes first.
+
+    `after_content_refusal`: another model is tried also where one refuses the content.
+    `not_screened`: why there is no screening although one was asked for; the record says so.
+    `next_when_unconfirmed`: another model is sent while it is in doubt whether one was taken.
+    """
+
+    lanes: tuple[StepPlan, ...]
+    after_content_refusal: bool
+    not_screened: str = ""
+    next_when_unconfirmed: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        *plans: Plan,
+        screening: Plan | None = None,
+        after_content_refusal: bool = False,
+        not_screened: str = "",
+        next_when_unconfirmed: bool = False,
+    ) -> "ExecutionPlan":
+        """As many outputs as the first plan has runs, each by the first of the plans that succeeds.
+
+        A plan that makes another number of outputs in one run takes over for none of them.
+        """
+        first = plans[0]
+        alike = [plan for plan in plans if plan.output_count == first.output_count]
+        lanes = [
+            StepPlan(Purpose.GENERATE, index, tuple(plan.run(index) for plan in alike))
+            for index in range(first.runs)
+        ]
+        if screening:
+            lanes.insert(0, StepPlan(Purpose.SCREEN, 0, (screening,)))
+        return cls(tuple(lanes), after_content_refusal, not_screened, next_when_unconfirmed)
+
+    @property
+    def chain(self) -> tuple[Plan, ...]:
+        """What makes the first output."""
+        return self.plans((Purpose.GENERATE, 0))
+
+    @property
+    def reservation(self) -> Reservation:
+        """What is held of budgets when it is accepted: each lane's first plan, at its most."""
+        first = [lane.plans[0] for lane in self.lanes]
+        known = [plan.estimate.maximum for plan in first if plan.estimate.maximum is not None]
+        unpriced = (plan.slug for plan in first if plan.estimate.maximum is None)
+        return Reservation(sum(known), next(unpriced, ""))
+
+    def plans(self, lane: StepKey) -> tuple[Plan, ...]:
+        """The plans of one lane; none where it is not in this work."""
+        return next(
+            (work.plans for work in self.lanes if (work.purpose, work.output_index) == lane), ()
+        )
+
+
+EMPTY_PLAN = ExecutionPlan((), after_content_refusal=False)
+"""For a record whose inputs are not known any more."""
+
+
+def dump_plan(work: ExecutionPlan) -> bytes:
+    """The work as JSON. Holds prompts: it is to be sealed before it is written anywhere."""
+    return _WRITER.encode(work)
+
+
+def load_plan(document: bytes) -> ExecutionPlan:
+    """What `dumps` wrote. Raises ValueError where it is anything else."""
+    try:
+        stored = _READER.decode(document)
+    except DecodeError:
+        # What it says may show a value, and be logged.
+        raise ValueError("the stored work is wrong") from None
+    lanes = (
+        StepPlan(lane.purpose, lane.output_index, tuple(map(_plan, lane.plans)))
+        for lane in stored.lanes
+    )
+    return ExecutionPlan(
+        tuple(lanes),
+        stored.after_content_refusal,
+        next_when_unconfirmed=stored.next_when_unconfirmed,
+    )
+
+
+class _StoredPlan(Plan, frozen=True):
+    """A plan before its price is read: of what it says of tiers, pydantic tells numbers and words
+    apart, as it did when it read all of it.
+    """
+
+    price: Raw  # type: ignore[assignment]
+
+
+class _StoredLane(Struct):
+    purpose: Purpose
+    output_index: int
+    plans: tuple[_StoredPlan, ...]
+
+
+class _StoredExecutionPlan(Struct):
+    lanes: tuple[_StoredLane, ...]
+    after_content_refusal: bool
+    next_when_unconfirmed: bool = False
+
+
+def _plan(stored: _StoredPlan) -> Plan:
+    try:
+        price = _PRICE.validate_json(bytes(stored.price))
+    except ValidationError as error:
+        raise ValueError(f"{error.error_count()} fields of the stored price are wrong") from None
+    return Plan(**structs.asdict(stored) | {"price": price})
+
+
+def _plain(value: object) -> object:
+    """What the writer does not know: any mapping as a dict. Exact amounts it writes as text."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"cannot write a {type(value).__name__}")
+
+
+_PRICE: Final = TypeAdapter(PriceSchedule)
+_WRITER: Final = json.Encoder(enc_hook=_plain)
+_READER: Final = json.Decoder(_StoredExecutionPlan)

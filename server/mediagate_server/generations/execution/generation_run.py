@@ -1,0 +1,708 @@
+"""One generation while it lives in this process: its record, its lanes, its callers and its text.
+
+The life alone changes its record. Everybody else reads `record`, waits on `changed`, and listens to
+`text`, which grows without a change but for its beginning.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Final, Self
+
+import structlog
+
+from mediagate_server.catalog.pricing import prices
+from mediagate_server.catalog.pricing.prices import PriceSchedule
+from mediagate_server.errors import Failure, StaleOwner, StoreUnavailable
+from mediagate_server.generations.dependencies import NO_RESERVATIONS, EngineDeps
+from mediagate_server.generations.execution import quarantine
+from mediagate_server.generations.execution.attached_callers import AttachedCallers
+from mediagate_server.generations.execution.deadline import DeadlineTimer
+from mediagate_server.generations.execution.execution_plan import EMPTY_PLAN, ExecutionPlan
+from mediagate_server.generations.execution.large_outputs import (
+    LargeOutputReader,
+    LargeOutputResult,
+    answer_file_size,
+    count_media,
+    is_large,
+    stored_text,
+)
+from mediagate_server.generations.execution.quarantine import QuarantineLevel
+from mediagate_server.generations.execution.run_progress import RunProgress
+from mediagate_server.generations.execution.step import Step
+from mediagate_server.generations.execution.step_protocols import PredictionEnd, StepRegistry
+from mediagate_server.generations.execution.versioned_record import ApplyChange, VersionedRecord
+from mediagate_server.generations.metrics import record_cost, record_end, record_first_token
+from mediagate_server.generations.outputs.json_output import JsonReading
+from mediagate_server.generations.outputs.media_discovery import missing_outputs
+from mediagate_server.generations.streaming.checkpoints import Checkpoints
+from mediagate_server.generations.streaming.stream_reader import StreamReader
+from mediagate_server.generations.streaming.text_buffer import TextBuffer, TextChunk
+from mediagate_server.generations.transitions import attempts, failures, settlement, step_results
+from mediagate_server.generations.transitions.attempts import StepKey
+from mediagate_server.generations.transitions.outcome import (
+    TEXTS,
+    StreamedText,
+    answer_candidates,
+    clamp_time,
+)
+from mediagate_server.generations.transitions.settlement import Settlement
+from mediagate_server.media.port import document_key
+from mediagate_server.runtime import crash_marks, failpoints
+from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken
+from mediagate_server.runtime.clock import Timer
+from mediagate_server.runtime.events import OneShotEvent, ResettableEvent
+from mediagate_server.store.records import (
+    Attempt,
+    Generation,
+    LedgerEntry,
+    Output,
+    Purpose,
+    State,
+    StepResult,
+    StoredMedia,
+)
+from mediagate_server.structs import replace
+from mediagate_server.upstream.port import CreateReservation, Prediction, PredictionStatus
+
+_log = structlog.get_logger()
+_STORE_PAUSE: Final = 1.0
+_NEWS_PAUSE: Final = 1.0
+_MOST_HELD: Final = 1024 * 1024
+"""Bytes of an answer that may wait on the disk for those of other runs."""
+_HAS_RUN: Final = frozenset({State.FINALIZING, State.SUCCEEDED})
+_SHOWS_ACTIVITY: Final = _HAS_RUN | {State.RUNNING, State.FAILED, State.CANCELLED}
+_STREAMED: Final = frozenset({"StreamText", "StreamModel"})
+"""The methods whose callers come back for the middle of a text."""
+
+
+class StepAlreadyEnded(Exception):
+    """A lane is to end that has been ended already."""
+
+
+class GenerationRun:
+    """One generation's life. `over` once its record is terminal.
+
+    `work` is what it has still to send, as far as that is known. `turns` are those of the
+    attempts that the accepting commit made for this process to send, by their ids; none for a
+    generation found later.
+    `recovered`: an earlier process accepted it.
+    """
+
+    def __init__(
+        self,
+        around: EngineDeps,
+        places: StepRegistry,
+        record: Generation,
+        work: ExecutionPlan = EMPTY_PLAN,
+        *,
+        turns: Mapping[str, CreateReservation] = NO_RESERVATIONS,
+        lives: bool = True,
+        recovered: bool = False,
+    ) -> None:
+        self._around = around
+        self._places = places
+        self.stop = CancelToken(record.stop)
+        self.text = TextBuffer()
+        self.text_is_broken = False
+        self.text_is_polled = False
+        self._text_goes_on = False
+        self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
+        self.changed = OneShotEvent()
+        self.callers = AttachedCallers(around.clock, self._abandon, detached=recovered)
+        self.over = not lives
+        self.is_elsewhere = False
+        """Another process has it: nothing may be asked of it, or told to it, here."""
+        self.watchers = 0
+        """Who is told of each change."""
+        self._activity: RunProgress | None = None
+        self._news: Timer | None = None
+        self.draining = False
+        self.has_begun = False
+        self._patience = DeadlineTimer(around.clock, self._time_is_over, self.notify_changed)
+        self._recovered = recovered
+        self._quarantine = (QuarantineLevel.NONE, "")
+        self._breaks = (0, 0)
+        self._restore(record, work, turns)
+
+    def _restore(
+        self, record: Generation, work: ExecutionPlan, turns: Mapping[str, CreateReservation]
+    ) -> None:
+        """Stand where the record stands."""
+        around, places = self._around, self._places
+        self.saved = VersionedRecord(
+            around.store,
+            around.clock,
+            record,
+            self.notify_changed,
+            partial(places.notify, record.tenant),
+        )
+        self._kept: tuple[StoredMedia, ...] | None = None
+        self._answers: dict[StepKey, PredictionEnd] = {}
+        self._read: LargeOutputResult | None = None
+        self._work = work
+        self._screened = ResettableEvent()
+        if step_results.is_screened(record):
+            self._screened.set()
+        keys = () if self.over else dict.fromkeys(map(attempts.step_key, record.attempts))
+        self.lanes: tuple[Step, ...] = tuple(
+            Step(self, around, places, key, work.plans(key), turns=turns) for key in keys
+        )
+
+    @classmethod
+    def load_finished(cls, around: EngineDeps, places: StepRegistry, record: Generation) -> Self:
+        """A generation that does not live here, from its record, for those who come late.
+
+        One that is not terminal lives elsewhere, or nowhere: nobody can wait for its end here.
+        """
+        life = cls(around, places, record, lives=False)
+        life.over = record.state.is_terminal
+        life.is_elsewhere = life.draining = not life.over
+        if record.output and not record.output.document:
+            life.text.append(record.output.text or "")
+        life.close()
+        return life
+
+    @property
+    def record(self) -> Generation:
+        """The generation as it stands."""
+        return self.saved.current
+
+    def attempt_ids(self) -> tuple[str, ...]:
+        """Its attempts, as of now."""
+        return tuple(attempt.id for attempt in self.record.attempts)
+
+    def with_activity(self, record: Generation) -> Generation:
+        """The record, which is this generation's, with what is known of its run beside it."""
+        activity = self._activity
+        if activity is None or record.erased_at or record.state not in _SHOWS_ACTIVITY:
+            return record
+        progress = activity.progress
+        if record.state is State.RUNNING:
+            return replace(record, progress=progress, logs=activity.log)
+        if progress is not None and record.state in _HAS_RUN:
+            progress = 1.0
+        return replace(record, progress=progress)
+
+    @property
+    def callers_should_return(self) -> bool:
+        """True where nobody is to be kept waiting for the end any longer.
+
+        Its timeout is over, and either upstream does not confirm the end that was asked for, or
+        it is in doubt still whether anything runs at all, or what was made is still being kept.
+        """
+        return self._patience.is_over or (
+            self.stop.reason == DEADLINE_REASON
+            and self.record.state in (State.UNCONFIRMED, State.FINALIZING)
+        )
+
+    def stored_text(self, after: int) -> AsyncIterator[TextChunk] | None:
+        """A long text after a byte that is not here, where it is kept; None: there is none."""
+        output, here = self.record.output, self.text.sequence
+        if not self.over or not (output and output.document):
+            return None
+        if here and (after < here or not self._text_goes_on):
+            return None
+        key = document_key(self.record.id, "output")
+        return stored_text(self._around.archiver, key, output.document, after)
+
+    def cancel(self, why: str) -> None:
+        """Ask for the end. `why` is one of our own words; the first one counts.
+
+        It is remembered, so that a later process sends the cancel if this one cannot.
+        """
+        if self.over or not self.stop.cancel(why):
+            return
+        self._remember(why)
+
+    def _abandon(self) -> None:
+        self.cancel("its last caller left")
+
+    def _time_is_over(self) -> None:
+        self.cancel(DEADLINE_REASON)
+
+    def _remember(self, why: str) -> None:
+        if why == DEADLINE_REASON:
+            self.notify_changed()  # Its time is in the record: nothing to be remembered.
+        elif self.record.stop != why:
+            self.saved.update_async(lambda record: replace(record, stop=why), step="cancel")
+
+    def notify_changed(self) -> None:
+        """Wake everybody who waits for a change."""
+        self.over = self.over or self.saved.durable.state.is_terminal
+        self.changed.set()
+        self.changed = OneShotEvent()
+
+    def notify_changed_soon(self) -> None:
+        """The same in a moment, once for all who ask for it until then."""
+        if self._news is None:
+            self._news = self._around.clock.call_later(_NEWS_PAUSE, self._announce_news)
+
+    def _announce_news(self) -> None:
+        self._news = None
+        self.notify_changed()
+
+    async def run(self) -> None:
+        """To its end, from wherever its record stands. Raises StaleOwner."""
+        self.has_begun = True
+        self._patience.start(self.seconds_left())
+        if len(self.lanes) == 1:
+            await self._retry_while_store_down(self.lanes[0].run)
+        else:
+            await self._run_all()
+        if self.record.state is State.FINALIZING:
+            await self._retry_while_store_down(
+                self._discard_outputs if self.quarantine else self._archive_outputs
+            )
+
+    async def _run_all(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as running:
+                for lane in self.lanes:
+                    running.create_task(self._retry_while_store_down(lane.run))
+        except* StaleOwner:
+            raise StaleOwner from None
+
+    async def _retry_while_store_down(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Do it again while the store is away: what upstream has is safe there until then."""
+        while True:
+            try:
+                return await step()
+            except StaleOwner:
+                raise
+            except StoreUnavailable:
+                _log.warning("store unavailable, generation waits", id=self.record.id)
+            self.notify_changed()  # Nothing is being sent, whatever was.
+            await self._around.clock.wait(self._around.store.lost, _STORE_PAUSE)
+
+    async def wait_until_no_submit(self) -> None:
+        """Until no create is on its way whose answer would be lost."""
+        while not self.over and any(lane.is_submitting for lane in self.lanes):
+            await self.changed.wait()
+
+    def restart_from(self, record: Generation, work: ExecutionPlan) -> None:
+        """From what is stored, where a bug has ended it: as another process would go on.
+
+        Its callers and its text stay. What may have been sent is in doubt, and not sent again.
+        """
+        self.saved.close()
+        self._recovered = True
+        self._restore(record, work, NO_RESERVATIONS)
+        if self.stop.is_cancelled:
+            self._remember(self.stop.reason)
+        self.notify_changed()
+
+    def quarantine_output(self, level: QuarantineLevel, cause: str) -> None:
+        """What it makes does harm. Before it lives, or begins anew."""
+        if level > self._quarantine[0]:
+            self._quarantine = (level, cause)
+            quarantine.report_quarantine(self.record.id, level, cause)
+
+    def count_error(self) -> int:
+        """An error that nobody expects has ended it: how many there were since its last progress.
+
+        That is a version of its record that became durable, or an answer of upstream's, no end,
+        that did no harm: one that runs for half an hour may meet as many errors of other causes.
+        """
+        version = self.saved.durable.version
+        breaks, broken_at = self._breaks
+        self._breaks = (breaks + 1 if version == broken_at else 1, version)
+        return self._breaks[0]
+
+    def reset_error_count(self) -> None:
+        """See whole.Whole."""
+        self._breaks = (0, 0)
+
+    @property
+    def quarantine(self) -> Failure | None:
+        """See whole.Whole."""
+        level, cause = self._quarantine
+        return failures.quarantine_failure(self.record.model, cause) if level else None
+
+    @property
+    def is_output_skipped(self) -> bool:
+        """See whole.Whole."""
+        return self._quarantine[0] is QuarantineLevel.UNREAD
+
+    def drain(self) -> None:
+        """Another process goes on with it: all who wait here are to ask there."""
+        self.draining = True
+        self.notify_changed()
+
+    def reject(self) -> None:
+        """It was not accepted after all: nothing of it is stored."""
+        self.over = True
+        self.notify_changed()
+
+    def close(self) -> None:
+        """Nothing goes on here any more: what refers back to it is let go of.
+
+        It is then freed with its last caller. Otherwise the collector of cycles would have to find
+        it, which took a twentieth of all processor time.
+        """
+        self._patience.cancel()
+        self.lanes = ()
+        self.saved.close()
+        self.callers.close()
+
+    # What its lanes ask and tell: see whole.Whole
+
+    def seconds_left(self) -> float:
+        """Until its timeout is over; may be negative."""
+        return (self.record.deadline_at - self._around.clock.now()).total_seconds()
+
+    def reader(self, lane: StepKey) -> StreamReader | None:
+        """What reads a lane's stream: only texts have one."""
+        if (
+            self.quarantine
+            or lane != attempts.FIRST_OUTPUT
+            or self.record.shape["kind"] not in TEXTS
+        ):
+            return None
+        return StreamReader(
+            self._around.upstream,
+            self._around.clock,
+            self.record.model,
+            self._on_text,
+            last_id=self.checkpoints.event_id,
+            unnumbered=self.checkpoints.has_unnumbered_text,
+            on_limit=partial(self._set_polled, polled=True),
+            on_open=partial(self._set_polled, polled=False),
+        )
+
+    def _set_polled(self, *, polled: bool) -> None:
+        """Where too many streams are open callers are told that nothing may come before the end;
+        and that it is streamed after all.
+        """
+        if self.text_is_polled is not polled:
+            self.text_is_polled = polled
+            self.notify_changed()
+
+    @property
+    def is_watched(self) -> bool:
+        """See whole.Whole."""
+        return self.watchers > 0
+
+    def progress(self, lane: StepKey, prediction: Prediction) -> None:
+        """An answer that is no end: that it runs, and what its log says."""
+        if prediction.status is PredictionStatus.PROCESSING:
+            self._mark_running(prediction.started_at)
+        if not prediction.logs:
+            return
+        if self._activity is None:
+            keys = {attempts.step_key(one) for one in self.record.attempts}
+            outputs = sum(purpose is Purpose.GENERATE for purpose, _ in keys)
+            self._activity = RunProgress(outputs)
+        with crash_marks.crash_marked():
+            has_changed = self._activity.update(lane, prediction)
+        if has_changed:
+            self.notify_changed()
+
+    def progress_of(self, lane: StepKey) -> float | None:
+        """See whole.Whole."""
+        return self._activity.progress_of(lane) if self._activity else None
+
+    @property
+    def after_content_refusal(self) -> bool:
+        """See whole.Whole."""
+        return self._work.after_content_refusal
+
+    def is_superseded(self, attempt: Attempt) -> bool:
+        """Whether an open attempt is one that none of its lanes is at."""
+        key = attempts.step_key(attempt)
+        if attempts.has_step_ended(self.record, key):
+            return True
+        return any(lane.key == key and lane.is_superseded(attempt.id) for lane in self.lanes)
+
+    @property
+    def next_when_unconfirmed(self) -> bool:
+        """See whole.Whole."""
+        return self._work.next_when_unconfirmed
+
+    @property
+    def has_streamed(self) -> bool:
+        """See whole.Whole."""
+        return bool(self.text.sequence)
+
+    def may_have_streamed(self, end: Prediction) -> bool:
+        """See whole.Whole."""
+        if self.has_streamed or not self._recovered or self.record.method not in _STREAMED:
+            return self.has_streamed
+        made = is_large(end) or failures.output_text(end.output)
+        return bool(made or failures.usage_from(end).output_tokens)
+
+    async def wait_for_screening(self, lane: StepKey) -> None:
+        """See whole.Whole."""
+        if lane[0] is Purpose.GENERATE and not self._screened.is_set():
+            await self._screened.wait()
+
+    async def settle(
+        self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule | None
+    ) -> None:
+        """The lane's prediction is at its end: what came of it, cost and all, in one commit."""
+        settled = await self._settled(attempt, end, price or prices.load_price(attempt.price))
+        streams, several = attempt.purpose is Purpose.GENERATE, len(self.lanes) > 1
+        output = settled.record.output
+        # Of several runs none waits for another with a large file on the disk: all of a tenant's
+        # room might be taken by such. They are asked for again, one after the other.
+        may_wait = not several or answer_file_size(end.prediction) <= _MOST_HELD
+        if streams and output is not None and output.pending and may_wait:
+            self._answers[attempts.step_key(attempt)] = end
+        if streams:
+            self.text.append(settled.unsent_text)
+            self.checkpoints.close()
+            self.text_is_broken = settled.broken
+        if several:
+            part = step_results.to_step_result(settled.record, attempt)
+            await self._end_lane("settle", part, settled.closed, (settled.entry,))
+        else:
+            change = partial(attempts.merge_other_attempts, settled.record, settled.closed)
+            await self._finish("settle", change, (settled.entry,))
+        if several and self._activity is not None:
+            self._activity.end(attempts.step_key(attempt))
+        record_cost(self.record.modality, attempt.model, settled.closed.cost)
+
+    async def _settled(
+        self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule
+    ) -> Settlement:
+        """The end as a record. What was made is handled here: a crash in it is marked."""
+        text = self.text.text if attempt.purpose is Purpose.GENERATE else ""
+        if failure := self.quarantine:
+            return settlement.settle_quarantined(
+                self._isolate_step(attempt),
+                attempt,
+                end.prediction,
+                price,
+                failure,
+                now=self._around.clock.now(),
+                text=text,
+            )
+        reading = await self._read_answer(self._isolate_step(attempt), end.prediction)
+        large_media = await count_media(self._isolate_step(attempt), end.prediction)
+        with crash_marks.crash_marked():
+            failpoints.hit("while_settling")
+            return settlement.settle_prediction(
+                self._isolate_step(attempt),
+                attempt,
+                end.prediction,
+                price,
+                now=self._around.clock.now(),
+                streamed=StreamedText(text, end.is_complete),
+                stopped_because=self.stop.reason or (DEADLINE_REASON if end.out_of_time else ""),
+                reading=reading,
+                large_media=large_media,
+            )
+
+    def _isolate_step(self, attempt: Attempt) -> Generation:
+        """The record; of several lanes as if the attempt's were all."""
+        if len(self.lanes) == 1:
+            return self.record
+        plans = self._work.plans(attempts.step_key(attempt))
+        plan = next((one for one in plans if one.slug == attempt.model), None)
+        return step_results.isolate_step(self.record, attempt, plan)
+
+    async def _read_answer(self, record: Generation, end: Prediction | None) -> JsonReading | None:
+        reading: JsonReading | None = None
+        for answer in answer_candidates(record, end):
+            tried = await self._around.read_json_answer(
+                answer, record.shape["field"], record.tenant
+            )
+            if not tried.problem:
+                return tried
+            reading = reading or tried
+        return reading
+
+    async def fail_unsubmitted(
+        self, lane: StepKey, closed: Attempt, released: LedgerEntry, failure: Failure
+    ) -> None:
+        """The lane ends with an attempt that upstream never took."""
+        stopped = self.stop.is_cancelled and self.stop.reason != DEADLINE_REASON
+        state = State.CANCELLED if stopped else State.FAILED
+        if len(self.lanes) > 1:
+            part = StepResult(*lane, state, failure=failure)
+            await self._end_lane("unsent", part, closed, (released,))
+            return
+        now = self._around.clock.now()
+        change = partial(
+            settlement.fail_unsubmitted, closed=closed, state=state, failure=failure, now=now
+        )
+        await self._finish("unsent", change, (released,))
+
+    # The end
+
+    async def _finish(
+        self, step: str, change: ApplyChange, entries: tuple[LedgerEntry, ...]
+    ) -> None:
+        """The end of the only lane.
+
+        Of the record as it is in its turn: an earlier attempt, declared absent, may have turned up
+        and been paid meanwhile.
+        """
+        await self.saved.commit(
+            step,
+            lambda known: step_results.to_finalizing(change(known)),
+            entries,
+            release_request_id=settlement.was_never_accepted,
+        )
+        self._count_end()
+
+    async def _end_lane(
+        self, step: str, part: StepResult, closed: Attempt, entries: tuple[LedgerEntry, ...]
+    ) -> None:
+        """The end of one lane of several; with a screening that lets nothing pass, of all."""
+        now = self._around.clock.now()
+        lets_pass = part.purpose is not Purpose.SCREEN or part.failure is None
+
+        def lines(record: Generation) -> tuple[LedgerEntry, ...]:
+            if lets_pass:
+                return entries
+            return (*entries, *(line for _, line in step_results.close_unsubmitted(record, now)))
+
+        def change(record: Generation) -> Generation:
+            lane = attempts.step_key(closed)
+            if attempts.has_step_ended(record, lane) or not step_results.is_open(
+                attempts.current_attempt(record, lane)
+            ):
+                raise StepAlreadyEnded
+            others = (
+                () if lets_pass else (one for one, _ in step_results.close_unsubmitted(record, now))
+            )
+            record = attempts.with_attempt(record, closed, *others)
+            return step_results.to_finalizing(step_results.add_step_result(record, part, now))
+
+        try:
+            await self.saved.commit(
+                step, change, lines, release_request_id=settlement.was_never_accepted
+            )
+        except StepAlreadyEnded:
+            return  # The screening had ended it before.
+        if part.purpose is Purpose.SCREEN:
+            self._screened.set()
+        self._count_end()
+
+    def _count_end(self) -> None:
+        if self.record.state.is_terminal:
+            record_end(self.record)
+            if (seconds := self.record.run_seconds) is not None:
+                self._around.run_durations.add(self.record.model, seconds)
+
+    async def _archive_outputs(self) -> None:
+        """Paid and settled: keep what was made, then say so."""
+        record = self.record
+        if record.output and record.output.pending:
+            record = await self._read_pending(record)
+        if record.state is State.FAILED:
+            return
+        if self._kept is None and record.output:
+            ends = [attempt.completed_at for attempt in record.attempts if attempt.completed_at]
+            self._kept = await self._around.archiver.archive(
+                record.id,
+                record.output.media,
+                max(ends, default=self._around.clock.now()),
+                again=self._recovered,
+            )
+        output = replace(record.output or Output(), media=self._kept or ())
+        now = self._around.clock.now()
+        await self.saved.commit(
+            "keep",
+            lambda known: replace(
+                known,
+                state=State.SUCCEEDED,
+                output=output,
+                completed_at=now,
+                logs_document=record.logs_document,
+                missing=record.missing,
+            ),
+        )
+        self._count_end()
+
+    async def _discard_outputs(self) -> None:
+        """Paid and settled, and what was made does harm."""
+        failure, now = self.quarantine, self._around.clock.now()
+        await self.saved.commit(
+            "keep",
+            lambda known: replace(
+                known, state=State.FAILED, failure=failure, output=None, completed_at=now
+            ),
+        )
+        self._count_end()
+
+    async def _read_pending(self, record: Generation) -> Generation:
+        """Read what is large, once; the record with it. FAILED, and saved so, where it is lost."""
+        if self._read is None:
+            self._read = await self._read_all(record)
+            self._answers.clear()
+            self.text_is_broken = self.text_is_broken or self._read.broken
+            self._text_goes_on = self._read.has_unsent_text
+        read, now = self._read, self._around.clock.now()
+        made = replace(
+            record,
+            output=read.output,
+            logs_document=read.logs_document,
+            missing=missing_outputs(record, read.output),
+        )
+        if read.failure is None:
+            return made
+
+        def failed(known: Generation) -> Generation:
+            state, failure = State.FAILED, read.failure
+            return replace(known, state=state, failure=failure, output=None, completed_at=now)
+
+        await self.saved.commit("keep", failed)
+        self._count_end()
+        return failed(made)
+
+    async def _read_all(self, record: Generation) -> LargeOutputResult:
+        """What is large of its output; of several, one after the other."""
+        lanes = step_results.pending_outputs(record)
+        if not lanes:
+            answer = next(iter(self._answers.values()), None)
+            reader = LargeOutputReader(
+                self._around,
+                record,
+                self.text,
+                clean=answer is not None and answer.is_complete,
+                streams=record.method in _STREAMED,
+            )
+            return await reader.read(answer.prediction if answer else None)
+        media = list(record.output.media) if record.output else []
+        for index, attempt in lanes.items():
+            answer = self._answers.get(attempts.step_key(attempt))
+            reader = LargeOutputReader(
+                self._around,
+                self._isolate_step(attempt),
+                TextBuffer(),
+                clean=True,
+                streams=False,
+                first_index=index,
+            )
+            read = await reader.read(answer.prediction if answer else None)
+            media[index] = step_results.late_medium(read.output, read.failure)
+        return LargeOutputResult(output=Output(media=tuple(media)))
+
+    # Text
+
+    def _on_text(self, text: str, event_id: str) -> None:
+        record, begins = self.record, not self.text.sequence
+        if begins:
+            record_first_token(record, self._around.clock.now())
+        self.text.append(text)
+        if record.method in _STREAMED:
+            self.checkpoints.on_text(event_id)
+        if record.state is not State.RUNNING:
+            self._mark_running(None)
+        elif begins:
+            self.notify_changed()  # Whoever tells the text listens to it from now on.
+
+    def _mark_running(self, started_at: datetime | None) -> None:
+        if self.record.state is State.RUNNING:
+            return
+        now = self._around.clock.now()
+        now = clamp_time(self.record, started_at, now) or now
+        estimate = self._around.run_durations.estimate(self.record.model, now)
+        self.saved.update_async(
+            lambda record: replace(
+                record, state=State.RUNNING, started_at=now, run_estimate=estimate
+            )
+        )

@@ -1,0 +1,72 @@
+"""Claims of predictions: each is one attempt's, whatever upstream answers.
+
+An answer that names another attempt's prediction is no proof of what became of the create: it is
+as good as lost. Taken at its word, it would show one caller what another has paid for.
+
+Whose the predictions are is in the store, which one process writes: a look-up by its index, for
+each claim. What is on its way there is kept here.
+"""
+
+from collections.abc import Iterable
+
+import structlog
+
+from mediagate_server.observability import metrics
+from mediagate_server.store.port import Store
+from mediagate_server.store.records import Attempt
+
+_log = structlog.get_logger()
+
+
+class PredictionClaims:
+    """Whose predictions are, for this process. Claimed before anything is made of an answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pending: dict[str, str] = {}
+        """Attempts by the predictions that they have claimed and not durably written yet."""
+
+    async def claim(self, attempt_id: str, prediction_id: str) -> bool:
+        """Whether the prediction is this attempt's from now on; False: it is another's.
+
+        To be asked for an attempt of which no prediction is written down yet; asked again, it says
+        the same. Raises StoreUnavailable, with nothing claimed.
+        """
+        holder = self._pending.get(prediction_id)
+        if holder is not None:
+            return holder == attempt_id
+        self._pending[prediction_id] = attempt_id  # Before anybody else can ask.
+        is_free = False
+        try:
+            is_free = not await self._store.claimed_predictions((prediction_id,))
+        finally:
+            if not is_free:
+                del self._pending[prediction_id]
+        return is_free
+
+    @property
+    def pending(self) -> Iterable[str]:
+        """Predictions that are claimed here, of which the store may not know yet."""
+        return self._pending.keys()
+
+    def release_claim(self, attempt_id: str, prediction_id: str) -> None:
+        """The store knows it as another attempt's: nothing is held of it here."""
+        if self._pending.get(prediction_id) == attempt_id:
+            del self._pending[prediction_id]
+
+    def forget(self, attempts: Iterable[Attempt]) -> None:
+        """What these hold is written down: the store knows it."""
+        for attempt in attempts:
+            if self._pending.get(attempt.prediction_id) == attempt.id:
+                del self._pending[attempt.prediction_id]
+
+
+def report_misanswer(generation_id: str, attempt_id: str, prediction_id: str) -> None:
+    """Upstream has answered a create with another's prediction: for the log and the metrics."""
+    metrics.attempts_misanswered.inc()
+    _log.warning(
+        "a create was answered with another's prediction",
+        id=generation_id,
+        attempt=attempt_id,
+        prediction=prediction_id,
+    )

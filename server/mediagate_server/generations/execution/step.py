@@ -1,0 +1,837 @@
+"""One lane of a generation: a screening, or one output; from its turn to its settled end.
+
+A lane holds the right to send: never more than one POST for an attempt, and a new attempt only
+where the one before was definitely not taken. What it has come to is in its newest attempt, so a
+lane that is run again, by this process or the next, goes on from there:
+
+    QUEUED ------- its turn ------> SUBMITTING --- taken ---> ACCEPTED --- end ---> settled
+      ^                                 |  |                      ^
+      +---- a new attempt -- REFUSED <--+  +-- no answer -> UNCONFIRMED --- found --+
+      +---- a new attempt -- ABSENT <--------------------------+
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from mediagate_server.catalog.planning.fallback import next_fallback, time_share_of_model
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.pricing import prices
+from mediagate_server.catalog.pricing.prices import PriceSchedule
+from mediagate_server.errors import BudgetExceeded, CircuitOpen, Failure, PriceUnknown
+from mediagate_server.generations.dependencies import (
+    MAX_ATTEMPTS,
+    MIN_RUN_SECONDS,
+    NO_RESERVATIONS,
+    EngineDeps,
+)
+from mediagate_server.generations.execution.deadline import OUT_OF_TIME, AttemptDeadline
+from mediagate_server.generations.execution.prediction_claims import report_misanswer
+from mediagate_server.generations.execution.step_protocols import (
+    PredictionEnd,
+    StepHost,
+    StepRegistry,
+)
+from mediagate_server.generations.execution.submitter import SubmitResult, Submitter
+from mediagate_server.generations.matching.prediction_list import find_in_list
+from mediagate_server.generations.matching.prediction_matcher import UnconfirmedAttempt
+from mediagate_server.generations.metrics import record_cost
+from mediagate_server.generations.streaming.prediction_follower import (
+    PredictionFollower,
+    poll_interval,
+)
+from mediagate_server.generations.transitions import attempts, settlement
+from mediagate_server.generations.transitions import failures as endings
+from mediagate_server.generations.transitions.attempts import StepKey
+from mediagate_server.generations.transitions.outcome import cancellation_failure
+from mediagate_server.generations.transitions.step_results import is_open
+from mediagate_server.observability import metrics
+from mediagate_server.runtime import crash_marks
+from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken, WakeSignal
+from mediagate_server.runtime.events import OneShotEvent
+from mediagate_server.store.port import PredictionAlreadyClaimed
+from mediagate_server.store.records import Attempt, AttemptState, Generation, LedgerEntry, Purpose
+from mediagate_server.structs import replace
+from mediagate_server.upstream.port import (
+    CreateReservation,
+    NoResponse,
+    Prediction,
+    PredictionStatus,
+    RefusalReason,
+    RequestRefused,
+)
+
+_FAILED = (PredictionStatus.FAILED,)
+_FAILED_OR_CUT = (*_FAILED, PredictionStatus.CANCELED, PredictionStatus.ABORTED)
+_MADE_BY_ANOTHER, _GAVE_WAY = "another attempt made it", "another attempt goes on"
+_NEVER_ARRIVED, _NOT_SENT = "never arrived", "not sent"
+MAX_ABSENT_ATTEMPTS: Final = 3
+"""Creates of a model without a successor that may be proven never to have arrived."""
+
+
+class NoParallelAttempt(Exception):
+    """The attempt that a lane was to go on with has been closed."""
+
+
+class Step:
+    """One (purpose, output) of a generation. `plans` are tried in order; none: not known any more.
+
+    `turns` are those of attempts that were made SUBMITTING for this very process to send.
+    """
+
+    def __init__(
+        self,
+        whole: StepHost,
+        around: EngineDeps,
+        places: StepRegistry,
+        key: StepKey,
+        plans: tuple[Plan, ...],
+        *,
+        turns: Mapping[str, CreateReservation] = NO_RESERVATIONS,
+    ) -> None:
+        self._whole = whole
+        self._around = around
+        self._places = places
+        self.key = key
+        self._plans = plans
+        newest = attempts.current_attempt(whole.saved.current, key).id
+        turn = turns.get(newest)
+        self._posting = Submitter(around, newest if turn else "", turn)
+        self._reserved: CreateReservation | None = None
+        self._answer: SubmitResult | None = None
+        self._is_claiming = False
+        """Whose the prediction of a create's answer is, is looked up just now."""
+        self._end: PredictionEnd | None = None
+        self._not_before = 0.0
+        self._found = ""
+        self._absent = False
+        self._wake = WakeSignal(around.clock)
+        self._noted = OneShotEvent()
+        self.over = whole.stop.child()
+        """Asked with the whole, and once this lane has ended: what runs beside it is to end."""
+        self._winner = self._takes_over = ""
+        self._found_beside: dict[str, str] = {}
+        self._looked_for = False
+        self._stop = self._new_stop()
+        for attempt in attempts.attempts_of_step(whole.saved.current, key):
+            places.register(attempt.id, self)
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that it is at: as a rule the newest; see attempts.current."""
+        if self._winner and (beside := self._by_id(self._winner)):
+            return beside
+        return attempts.current_attempt(self._whole.saved.current, self.key)
+
+    def _by_id(self, attempt_id: str) -> Attempt | None:
+        """An open attempt of this lane."""
+        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        return next((one for one in tries if one.id == attempt_id and is_open(one)), None)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What that attempt sends."""
+        return self.plan_of(self.attempt)
+
+    def plan_of(self, attempt: Attempt) -> Plan | None:
+        """See WebhookReceiver."""
+        return next((plan for plan in self._plans if plan.slug == attempt.model), None)
+
+    async def run(self) -> None:
+        """To its end, from wherever it stands. Called again after StoreUnavailable.
+
+        While the gate drains, what waits to be sent ends as it stands: the next process sends it.
+        """
+        while not attempts.has_step_ended(self._whole.saved.current, self.key):
+            match self.attempt.state:
+                case AttemptState.QUEUED:
+                    await self._acquire_slot()
+                    if self._waits_for_restart:
+                        return
+                case AttemptState.SUBMITTING:
+                    await self._send()
+                case AttemptState.UNCONFIRMED:
+                    await self._wait_for_confirmation()
+                case AttemptState.ACCEPTED:
+                    await self._follow()
+                case _:
+                    return
+        self.over.cancel(_MADE_BY_ANOTHER)
+
+    # What others know of it
+
+    @property
+    def is_submitting(self) -> bool:
+        """True while a create is about to be sent, its answer awaited, or its prediction claimed.
+
+        With the process the answer would be lost.
+        """
+        is_sent = self._posting.under_way or self._is_claiming
+        return is_sent or self._posting.may_send == self.attempt.id
+
+    def unconfirmed(self) -> UnconfirmedAttempt | None:
+        """What to look for, while the attempt is in doubt and nothing was found out."""
+        if self.attempt.state is not AttemptState.UNCONFIRMED or self._found or self._absent:
+            return None
+        return UnconfirmedAttempt(self.attempt, self.plan, self._around.hash_key)
+
+    @property
+    def unrecorded_predictions(self) -> tuple[str, ...]:
+        """Predictions that it was told are its attempts', and has perhaps not yet written down."""
+        return (self._found, *self._found_beside.values())
+
+    def is_superseded(self, attempt_id: str) -> bool:
+        """Whether this is an open attempt of this lane, and not the one that it is at."""
+        return self.attempt.id != attempt_id and self._by_id(attempt_id) is not None
+
+    def in_flight_submit(self) -> UnconfirmedAttempt | None:
+        """What upstream may already show, though what became of it is not written down yet.
+
+        Also what an earlier process was sending, until it is written down as in doubt: others
+        with the same input must not take what is its own.
+        """
+        is_open = self._posting.under_way or self.attempt.state is AttemptState.SUBMITTING
+        return (
+            UnconfirmedAttempt(self.attempt, self.plan, self._around.hash_key) if is_open else None
+        )
+
+    def on_webhook(self, attempt_id: str, prediction_id: str) -> bool:
+        """See WebhookReceiver. What the hint is worth is asked of upstream."""
+        attempt = self.attempt
+        if attempt.id != attempt_id or attempt.prediction_id not in {"", prediction_id}:
+            return False
+        if not attempt.prediction_id and not self._found:
+            if attempt.state is AttemptState.UNCONFIRMED:
+                metrics.attempts_matched.labels("webhook").inc()
+            self._found = prediction_id
+        self._wake.set()
+        return True
+
+    async def wait_until_recorded(self) -> None:
+        """See WebhookReceiver."""
+        while self._found and self.attempt.state is AttemptState.UNCONFIRMED:
+            await self._noted.wait()
+
+    def _notify_recorded(self) -> None:
+        """Whoever was told a prediction's id may look what became of its attempt."""
+        self._noted.set()
+        self._noted = OneShotEvent()
+
+    def was_never_accepted(self, attempt_id: str) -> bool:
+        """See WebhookReceiver."""
+        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        return any(one.id == attempt_id and one.state in settlement.NEVER_ACCEPTED for one in tries)
+
+    def confirm(self, prediction_id: str) -> None:
+        """The attempt in doubt is this prediction."""
+        self._found = prediction_id
+        self._wake.set()
+
+    def on_not_listed(self) -> None:
+        """Upstream's list did not show the attempt in doubt, or could not be read."""
+        self._looked_for = True
+        self._wake.set()
+
+    def superseded_prediction(self, attempt_id: str) -> str:
+        """The prediction of an attempt in doubt that this lane did not wait for; empty: unknown."""
+        return self._found_beside.get(attempt_id, "")
+
+    def record_superseded_match(self, attempt_id: str, prediction_id: str) -> None:
+        """Such an attempt is this prediction; somebody else follows it."""
+        self._found_beside[attempt_id] = prediction_id
+
+    def switch_to_attempt(self, attempt_id: str) -> bool:
+        """That attempt has succeeded first. False where it is too late for it."""
+        if self._whole.has_streamed or attempts.has_step_ended(self._whole.saved.current, self.key):
+            return False
+        if self.attempt.id == attempt_id:
+            return True
+        self._takes_over = attempt_id
+        self._stop.cancel(_MADE_BY_ANOTHER)
+        self._wake.set()
+        return True
+
+    def mark_absent(self) -> None:
+        """The attempt in doubt never reached upstream."""
+        self._absent = True
+        self._wake.set()
+
+    # Submitting
+
+    async def _acquire_slot(self) -> None:
+        """Wait for the account's rate, then hold the right to send, durably."""
+        plan = self.plan
+        if plan is None or self._whole.quarantine:
+            await self._fail_unsubmitted(self._whole.quarantine or endings.input_lost())
+            return
+        try:
+            if not await self._stop.run_until_cancelled(self._wait_for_slot(plan)):
+                self._release()
+                await self._fail_unsubmitted(self._on_cancelled())
+                return
+        except CircuitOpen as error:
+            await self._close_attempt(
+                self.attempt, error.failure, "circuit open", self._next_fallback()
+            )
+            return
+        if self.attempt.state is not AttemptState.QUEUED:
+            self._release()
+            return  # The screening has ended it.
+        if self._waits_for_restart:
+            return
+        now = self._around.clock.now()
+        attempt = replace(self.attempt, state=AttemptState.SUBMITTING, sent_at=now)
+        turn, self._reserved = self._reserved, None
+        with self._posting.grant_send_right(attempt.id, turn):
+            await self._commit("submitting", attempt)
+
+    @property
+    def _waits_for_restart(self) -> bool:
+        """Whether it waits, without a turn, for the next process to send it."""
+        has_no_turn = self._reserved is None and self.attempt.state is AttemptState.QUEUED
+        return has_no_turn and self._whole.draining
+
+    def _release(self) -> None:
+        """Nothing is sent in the turn that was waited for."""
+        turn, self._reserved = self._reserved, None
+        if turn is not None:
+            turn.release()
+
+    async def _wait_for_slot(self, plan: Plan) -> None:
+        if self._not_before:
+            await self._around.clock.wait(asyncio.Event(), self._not_before)
+            self._not_before = 0.0
+        await self._whole.wait_for_screening(self.key)
+        if self.attempt.state is not AttemptState.QUEUED:
+            return
+        callers = self._whole.callers
+        while self._reserved is None and not self._whole.draining:
+            await callers.wait_for_reconnect()
+            await self._reserve(plan)
+            if callers.all_disconnected:
+                self._release()  # Not held for whoever may come back: others could send in it.
+
+    async def _reserve(self, plan: Plan) -> None:
+        waiting, again = self.attempt.id, self._is_throttled
+        self._places.enqueue(waiting, self._whole.saved.current.tenant, again=again)
+        try:
+            self._reserved = await self._around.upstream.admit(plan.slug, again=again)
+        finally:
+            self._places.dequeue(waiting)
+        if self._whole.draining:
+            self._release()  # The next process sends it.
+
+    async def _send(self) -> None:
+        attempt, plan = self.attempt, self.plan
+        if self._posting.may_send == attempt.id and plan is not None:
+            await self._posting.wait_for_lease()
+            if self._stop.is_cancelled:
+                self._posting.release()
+                await self._fail_unsubmitted(self._on_cancelled())
+                return
+            if self._whole.callers.all_disconnected:
+                await self._requeue(attempt)
+                return
+            left = self._whole.seconds_left()
+            self._answer = await self._posting.send(attempt, plan, left)
+        if isinstance(self._answer, Prediction):
+            await self._on_accepted(attempt, self._answer)
+        elif self._found:
+            # Upstream has told of it in another way, whatever its answer was.
+            await self._on_accepted(attempt, Prediction(self._found, PredictionStatus.UNKNOWN))
+        elif isinstance(self._answer, RequestRefused):
+            await self._on_refused(attempt, self._answer)
+        else:
+            # Sent, and no answer: it may run and cost. No new attempt.
+            failed = isinstance(self._answer, NoResponse) and self._answer.api_error
+            error_at = self._around.clock.now() if failed else None
+            state = AttemptState.UNCONFIRMED
+            await self._commit("unconfirmed", replace(attempt, state=state, api_error_at=error_at))
+
+    async def _requeue(self, attempt: Attempt) -> None:
+        """Its callers left before it was sent: it waits for one to come back, in nobody's turn.
+
+        Until that is durable a drain waits for it, as for a send: the next process would else find
+        it in doubt.
+        """
+        queued = replace(attempt, state=AttemptState.QUEUED, sent_at=None)
+        await self._commit("submitting", queued)
+        self._posting.may_send = ""
+        self._posting.release()
+
+    async def _on_accepted(self, attempt: Attempt, prediction: Prediction) -> None:
+        """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
+        self._is_claiming = True
+        try:
+            anybodys = self._around.is_playback
+            is_ours = anybodys or await self._places.claim(attempt.id, prediction.id)
+        finally:
+            self._is_claiming = False
+        if not is_ours:
+            report_misanswer(self._whole.saved.current.id, attempt.id, prediction.id)
+            self._answer = None
+            self._found = "" if self._found == prediction.id else self._found
+            await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
+            return
+        taken = replace(attempt, state=AttemptState.ACCEPTED, prediction_id=prediction.id)
+        self._answer, self._found = prediction, ""
+        if prediction.status.is_terminal:
+            # The settling commit writes all of it at once.
+            await self._on_prediction_end(taken, PredictionEnd(prediction, is_complete=False))
+            return
+        self._whole.saved.update_async(
+            lambda record: attempts.with_attempt(record, taken), step="accepted"
+        )
+        self._progress(prediction)
+
+    def _progress(self, prediction: Prediction) -> None:
+        self._whole.reset_error_count()
+        if self.key[0] is Purpose.GENERATE:
+            self._whole.progress(self.key, prediction)
+
+    async def _on_refused(self, attempt: Attempt, refused: RequestRefused) -> None:
+        """A definite no: another attempt where that may help, another model, else the end."""
+        reason = refused.refusal.value
+        failure = endings.refused_failure(refused, attempt.model)
+        left = self._whole.seconds_left()
+        if refused.refusal is RefusalReason.THROTTLED:
+            # The whole account waits, so no other model would be taken either; see Throttle.
+            may_wait = self._around.upstream.backoff_seconds < left
+            await self._close_attempt(attempt, failure, reason, self.plan if may_wait else None)
+            return
+        same_model = sum(other.model == attempt.model for other in self._counted_attempts())
+        delay = self._around.create_retry_policy.delay_before_retry(refused, same_model)
+        if delay is not None and delay < left and self._has_attempts_left():
+            await self._close_attempt(attempt, failure, reason, self.plan)
+            self._not_before = delay
+            return
+        # Not where the account or upstream itself is the trouble, nor where the input is.
+        theirs = refused.refusal in (RefusalReason.NOT_FOUND, RefusalReason.OTHER)
+        may_go_on = theirs and not self._is_refused_content(failure)
+        successor = self._next_fallback() if may_go_on else None
+        await self._close_attempt(attempt, failure, reason, successor)
+
+    async def _close_attempt(
+        self,
+        attempt: Attempt,
+        failure: Failure,
+        reason: str,
+        plan: Plan | None,
+        state: AttemptState = AttemptState.REFUSED,
+    ) -> None:
+        """Upstream never took it: try `plan`, else end with the failure, or as was asked for."""
+        closed, released = attempts.close_attempt(attempt, state, reason, self._around.clock.now())
+        if plan and not self._stop.is_cancelled:
+            try:
+                await self._open_next_attempt(closed, released, plan)
+            except (BudgetExceeded, PriceUnknown) as error:
+                failure = error.failure
+            else:
+                return
+        if await self._close_parallel(closed, released):
+            return
+        if self._whole.stop.is_cancelled and not (
+            reason == RefusalReason.THROTTLED.value and self._whole.stop.reason == DEADLINE_REASON
+        ):
+            failure = self._on_cancelled()
+        await self._whole.fail_unsubmitted(self.key, closed, released, failure)
+        self._notify_recorded()
+
+    # Another model
+
+    def _next_fallback(self, hope: float = 1.0) -> Plan | None:
+        """Who takes over from the last model that was tried; None where nobody can, or may.
+
+        Of a usual run `1 / hope` has to be over in what is left of the time.
+        """
+        nobody = (
+            self._whole.has_streamed
+            or self._whole.stop.is_cancelled
+            or not self._has_attempts_left()
+        )
+        left = self._whole.seconds_left()
+        if nobody or self._is_refused_content() or left < MIN_RUN_SECONDS:
+            return None
+        return next_fallback(
+            self._plans, self._last_attempted_model, left * hope, self._usual_duration
+        )
+
+    @property
+    def _last_attempted_model(self) -> str:
+        """The model furthest down the chain of which there is an attempt.
+
+        Not that of the attempt that it is at: that may be one that another was sent beside, whose
+        model would then be tried, and paid, a second time.
+        """
+        lane_attempts = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        tried = {one.model for one in lane_attempts}
+        in_order = (plan.slug for plan in reversed(self._plans))
+        return next((slug for slug in in_order if slug in tried), self.attempt.model)
+
+    def _usual_duration(self, plan: Plan) -> float:
+        """How long its runs take as a rule: by this gate's own, where there were enough."""
+        own = self._around.run_durations.usual(plan.slug)
+        return float(plan.usual_run) if own is None else own
+
+    def _has_attempts_left(self) -> bool:
+        return len(self._counted_attempts()) < MAX_ATTEMPTS and not self._whole.quarantine
+
+    def _counted_attempts(self) -> list[Attempt]:
+        """The attempts that count: a 429 says that upstream was busy, and nothing else."""
+        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        return [one for one in tries if one.reason != RefusalReason.THROTTLED.value]
+
+    @property
+    def _is_throttled(self) -> bool:
+        """Whether the newest attempt waits because the one before it was answered 429."""
+        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)[-2:]
+        is_unsent = tries[-1].sent_at is None
+        return is_unsent and len(tries) > 1 and tries[0].reason == RefusalReason.THROTTLED.value
+
+    def _is_refused_content(self, *failures: Failure) -> bool:
+        """Whether the content must not be sent to another model.
+
+        Also where another output's run was refused: it is the same content.
+        """
+        if self._whole.after_content_refusal:
+            return False
+        parts = self._whole.saved.current.parts
+        others = (part.failure for part in parts if part.failure is not None)
+        return any(map(endings.is_content_failure, (*failures, *others)))
+
+    async def _fall_back(self, attempt: Attempt, ended: PredictionEnd) -> bool:
+        """Where the model failed, or its time was over: settle that and let the next one try.
+
+        False: nobody does.
+        """
+        end, cut = ended.prediction, ended.out_of_time
+        if end is None or end.status not in (_FAILED_OR_CUT if cut else _FAILED):
+            return False
+        if self._whole.may_have_streamed(end):
+            return False
+        with crash_marks.crash_marked():
+            failure = endings.model_failed(attempt.model, end)
+        successor = self._next_fallback()
+        if successor is None and cut:
+            # It had somebody to follow it when it was cut; to end it took some of the time.
+            successor = self._next_fallback(hope=2.0)
+        if successor is None or self._is_refused_content(failure):
+            return False
+        price = self._price or prices.load_price(attempt.price)
+        line, basis = settlement.settlement_entry(attempt, end, price, outputs=0)
+        is_failed = end.status is PredictionStatus.FAILED
+        reason = failure.reason.value if is_failed else OUT_OF_TIME
+        now = self._around.clock.now()
+        closed = settlement.end_attempt(attempt, end, line, reason, now, basis)
+        try:
+            await self._open_next_attempt(closed, line, successor)
+        except (BudgetExceeded, PriceUnknown):
+            return False  # It does not fit: the failed run is the end.
+        record_cost(self._whole.saved.current.modality, closed.model, closed.cost)
+        return True
+
+    # In doubt
+
+    async def _wait_for_confirmation(self) -> None:
+        """Until the prediction was found, or proven never to have been made.
+
+        Or, where that was asked for, until another model is sent beside it; or until the one that
+        it was sent beside has succeeded.
+        """
+        self._places.on_unconfirmed()
+        self._looked_for = False
+        while self._is_open:
+            if self._takes_over and self._superseded_attempt(self.attempt):
+                self._winner = self._takes_over
+                self._found = self.superseded_prediction(self._winner)
+                return
+            if self._looked_for and await self._submit_parallel():
+                return
+            self._wake.clear()
+            if self._is_open:
+                await self._wake.wait()
+        if self._found:
+            await self._record_match(self._found)
+            return
+        failure = endings.never_accepted()
+        await self._close_attempt(
+            self.attempt, failure, _NEVER_ARRIVED, self._plan_after_absent(), AttemptState.ABSENT
+        )
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether nothing was found out of the attempt in doubt."""
+        return not self._found and not self._absent
+
+    def _plan_after_absent(self) -> Plan | None:
+        """Who is sent where a create has never arrived: the next model of the chain.
+
+        What holds one model's creates up may hold up all that are sent for it. Only where there is
+        no other model is the same one sent again, a few times.
+        """
+        if len(self._plans) > 1:
+            # Nothing was paid yet: rather one that is only just over in time than none.
+            return self._next_fallback() or self._next_fallback(hope=2.0)
+        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        absent = 1 + sum(other.state is AttemptState.ABSENT for other in tries)
+        in_time = self._whole.seconds_left() >= MIN_RUN_SECONDS and self._has_attempts_left()
+        return self.plan if in_time and absent < MAX_ABSENT_ATTEMPTS else None
+
+    async def _record_match(self, prediction_id: str) -> None:
+        """The attempt in doubt is this prediction, unless another has it: then look on."""
+        self._answer = None
+        state = AttemptState.ACCEPTED
+        adopted = replace(self.attempt, state=state, prediction_id=prediction_id)
+        try:
+            if not await self._places.claim(adopted.id, prediction_id):
+                raise PredictionAlreadyClaimed(prediction_id)
+            await self._whole.saved.commit(
+                "adopt",
+                lambda record: self._with_model_of(attempts.with_attempt(record, adopted), adopted),
+                claims=(prediction_id,),
+            )
+        except PredictionAlreadyClaimed:
+            self._places.unclaim(adopted.id, prediction_id)
+            self._found = ""
+        self._notify_recorded()
+
+    # Following
+
+    async def _follow(self) -> None:
+        attempt = self.attempt
+        if self._end is None and self._whole.is_output_skipped:
+            self._end = PredictionEnd(None, is_complete=False)
+        elif self._end is None:
+            self._end = await self._follow_to_end(attempt)
+        await self._on_prediction_end(attempt, self._end)
+
+    async def _on_prediction_end(self, attempt: Attempt, end: PredictionEnd) -> None:
+        """A prediction is over: settle it; with it ends the lane, unless somebody goes on."""
+        prediction = end.prediction
+        has_made = prediction is not None and prediction.status is PredictionStatus.SUCCEEDED
+        if (
+            not has_made
+            and self._superseded_attempt(attempt)
+            and not self._is_final(attempt, prediction)
+        ):
+            price = self._price or prices.load_price(attempt.price)
+            line, basis = settlement.settlement_entry(attempt, prediction, price, outputs=0)
+            now = self._around.clock.now()
+            reason = _MADE_BY_ANOTHER if self._takes_over else _GAVE_WAY
+            closed = settlement.end_attempt(attempt, prediction, line, reason, now, basis)
+            if await self._close_parallel(closed, line):
+                record_cost(self._whole.saved.current.modality, closed.model, closed.cost)
+                return
+        if not await self._fall_back(attempt, end):
+            await self._whole.settle(attempt, end, self._price)
+
+    # Two at a time
+
+    def _is_final(self, attempt: Attempt, prediction: Prediction | None) -> bool:
+        """Whether nobody else may make it: something of it was told, or its content is refused."""
+        if prediction is None:
+            return self._whole.has_streamed
+        with crash_marks.crash_marked():
+            failure = endings.model_failed(attempt.model, prediction)
+        return self._whole.may_have_streamed(prediction) or self._is_refused_content(failure)
+
+    def _new_stop(self) -> CancelToken:
+        """Asks for the end of one attempt; the generation's own asks for it as well."""
+        stop = self._whole.stop.child()
+        stop.on_cancel(self._wake.set)
+        return stop
+
+    def _superseded_attempt(self, attempt: Attempt) -> Attempt | None:
+        """The attempt in doubt that this one was sent beside, while it is open."""
+        return self._by_id(attempt.beside) if attempt.beside else None
+
+    async def _submit_parallel(self) -> bool:
+        """Open an attempt of the next model, this one being in doubt still: once per output."""
+        self._looked_for = False
+        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        if not self._whole.next_when_unconfirmed or any(one.beside for one in tries):
+            return False
+        plan = self._next_fallback()
+        if plan is None:
+            return False
+        opened, reserved = attempts.open_attempt(
+            self._around, plan, self.key, ordinal=len(tries) + 1, queued=True
+        )
+        opened = replace(opened, beside=self.attempt.id)
+
+        def change(record: Generation) -> Generation:
+            record = attempts.with_attempt(record, opened)
+            return attempts.with_plan(record, plan) if self.key == attempts.FIRST_OUTPUT else record
+
+        try:
+            await self._whole.saved.commit("reopen", change, (reserved,))
+        except (BudgetExceeded, PriceUnknown):
+            return False  # Both do not fit: it is waited for.
+        metrics.attempts_next_when_unconfirmed.inc()
+        self._places.register(opened.id, self)
+        # What was found out of the first one meanwhile is not of the second.
+        if self._found:
+            self.record_superseded_match(opened.beside, self._found)
+        self._found, self._absent = "", False
+        self._answer = self._end = None
+        self._notify_recorded()
+        self._places.on_unconfirmed()
+        return True
+
+    async def _close_parallel(self, closed: Attempt, line: LedgerEntry) -> bool:
+        """One of two has ended without an output: go on with the other one. False: there is none.
+
+        That one may be closed as well by a commit that is under way.
+        """
+        other = self._superseded_attempt(closed)
+        if other is None:
+            return False
+
+        def change(record: Generation) -> Generation:
+            if all(one.id != other.id or not is_open(one) for one in record.attempts):
+                raise NoParallelAttempt
+            return self._with_model_of(attempts.with_attempt(record, closed), other)
+
+        try:
+            await self._whole.saved.commit("reopen", change, (line,))
+        except NoParallelAttempt:
+            return False
+        self._answer, self._end, self._absent = None, None, False
+        self._found, self._takes_over = self.superseded_prediction(other.id), ""
+        self._stop = self._new_stop()
+        self._notify_recorded()
+        return True
+
+    async def _follow_to_end(self, attempt: Attempt) -> PredictionEnd:
+        limit = self._time_limit(attempt)
+        reader = self._whole.reader(self.key)
+        stop = limit.stop if limit else self._stop
+        try:
+            ended = await self._follower(attempt, stop).follow(
+                self._attempt_to_follow(attempt), reader
+            )
+            while ended is None:
+                listed = await find_in_list(self._around.upstream, attempt, attempt.prediction_id)
+                if listed is None:
+                    break
+                # An end that only the list knows was paid, however late it is seen.
+                if not listed.status.is_terminal and self._whole.seconds_left() <= 0:
+                    break
+                # It is there, and what asks for it by its id does not see it: look on.
+                ended = await self._follower(attempt, stop).follow(listed, None)
+        finally:
+            if limit:
+                limit.close()
+        is_clean = reader is not None and reader.clean
+        return PredictionEnd(ended, is_clean, out_of_time=limit is not None and limit.has_expired)
+
+    def _follower(self, attempt: Attempt, stop: CancelToken) -> PredictionFollower:
+        return PredictionFollower(
+            self._around.upstream,
+            self._around.clock,
+            stop,
+            self._wake,
+            attempt.model,
+            self._progress,
+            poll_interval(self._whole.saved.current, attempt, self._around.webhook_url),
+            is_watched=lambda: self._whole.is_watched,
+        )
+
+    def _time_limit(self, attempt: Attempt) -> AttemptDeadline | None:
+        """What keeps time for the next model of the chain; None where none could take over."""
+        if len(self._plans) == 1 or self._whole.has_streamed or not self._has_attempts_left():
+            return None
+        sent = attempt.sent_at or attempt.created_at
+        seconds = (self._whole.saved.current.deadline_at - sent).total_seconds()
+        share = time_share_of_model(
+            self._plans,
+            attempt.model,
+            seconds,
+            shortest=MIN_RUN_SECONDS,
+            usual=self._usual_duration,
+        )
+        if share is None:
+            return None
+        left = share - (self._around.clock.now() - sent).total_seconds()
+        limit = AttemptDeadline(
+            self._around.clock, self._stop, left, partial(self._extra_time, sent)
+        )
+        limit.stop.on_cancel(self._wake.set)
+        return limit
+
+    def _extra_time(self, sent: datetime, last: float) -> tuple[float, float] | None:
+        """See AttemptDeadline: how long a run goes on whose share is over, and how far it is.
+
+        It is paid, so it is only cut where another model is sent at once.
+        """
+        left = self._whole.seconds_left()
+        if self._superseded_attempt(self.attempt):
+            # Once that is proven absent, the next model may take over.
+            return min(MIN_RUN_SECONDS, left), last
+        if self._next_fallback() is None:
+            return left, last
+        progress = self._whole.progress_of(self.key) or 0.0
+        if progress <= last:
+            return None
+        took = (self._around.clock.now() - sent).total_seconds()
+        remaining = took * (1 - progress) / progress
+        if remaining > left:
+            return None
+        self._wake.set()  # A look at it, so that the next time it is known how far it came.
+        return min(max(1.25 * remaining, MIN_RUN_SECONDS), left), progress
+
+    def _attempt_to_follow(self, attempt: Attempt) -> Prediction:
+        """What to follow. It is given out: following may take long, and needs little of it."""
+        known, self._answer = self._answer, None
+        unknown = Prediction(attempt.prediction_id, PredictionStatus.UNKNOWN)
+        return known if isinstance(known, Prediction) else unknown
+
+    @property
+    def _price(self) -> PriceSchedule | None:
+        return self.plan.price if self.plan else None
+
+    # The record
+
+    async def _commit(self, step: str, attempt: Attempt) -> None:
+        await self._whole.saved.commit(step, lambda record: attempts.with_attempt(record, attempt))
+
+    def _with_model_of(self, record: Generation, attempt: Attempt) -> Generation:
+        """The record as this attempt's model makes it, where it shows this lane's."""
+        plan = self.plan_of(attempt)
+        if plan is None or plan.slug == record.model or self.key != attempts.FIRST_OUTPUT:
+            return record
+        return attempts.with_plan(record, plan)
+
+    async def _open_next_attempt(self, closed: Attempt, line: LedgerEntry, plan: Plan) -> None:
+        """Close the attempt and open the next in one commit.
+
+        Raises BudgetExceeded or PriceUnknown where the next one does not fit; then nothing is done.
+        """
+        opened, reserved = attempts.open_attempt(
+            self._around, plan, self.key, ordinal=closed.ordinal + 1, queued=True
+        )
+        if self._superseded_attempt(closed):
+            opened = replace(opened, beside=closed.beside)
+
+        def change(record: Generation) -> Generation:
+            record = attempts.with_attempt(record, closed, opened)
+            leads = self.key == attempts.FIRST_OUTPUT and closed.model != plan.slug
+            return attempts.with_plan(record, plan) if leads else record
+
+        await self._whole.saved.commit("reopen", change, (line, reserved))
+        self._answer, self._end, self._found, self._absent = None, None, "", False
+        self._places.register(opened.id, self)
+        self._notify_recorded()
+
+    async def _fail_unsubmitted(self, failure: Failure) -> None:
+        """The end of a lane whose newest attempt was not sent."""
+        await self._close_attempt(self.attempt, failure, _NOT_SENT, None)
+
+    def _on_cancelled(self) -> Failure:
+        if self._whole.stop.reason == DEADLINE_REASON and self._is_throttled:
+            held = self._around.upstream.backoff_seconds
+            refused = RequestRefused(RefusalReason.THROTTLED, retry_after=held or None)
+            return endings.refused_failure(refused, self.attempt.model)
+        return cancellation_failure(self._whole.saved.current, self._whole.stop.reason)

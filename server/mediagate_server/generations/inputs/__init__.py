@@ -1,0 +1,1 @@
+"""Inputs of a generation: media, and files uploaded for them."""

@@ -1,0 +1,1 @@
+"""Matching of unconfirmed creates with the predictions that upstream lists."""

@@ -1,0 +1,1 @@
+"""Outputs of models: media, JSON."""

@@ -1,0 +1,237 @@
+"""Predictions that turned up after their attempt was declared absent: paid without being wanted.
+
+By the rules this needs an upstream that hides a prediction from its own list for minutes. Still it
+is real money: it is stopped, settled on its terminal record, and an alarm is raised.
+
+Likewise those whose output another attempt makes, because its caller would rather pay twice than
+wait: followed while that one has not succeeded, then stopped and settled. That is no alarm.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from mediagate_server.catalog.pricing import prices
+from mediagate_server.errors import StaleOwner, StoreUnavailable
+from mediagate_server.generations import metrics as tally
+from mediagate_server.generations.dependencies import EngineDeps
+from mediagate_server.generations.execution.step import Step
+from mediagate_server.generations.execution.versioned_record import VersionedRecord
+from mediagate_server.generations.matching.prediction_list import find_in_list
+from mediagate_server.generations.registry import ActiveGenerations
+from mediagate_server.generations.streaming.prediction_follower import (
+    PollInterval,
+    PredictionFollower,
+)
+from mediagate_server.generations.transitions import attempts, settlement
+from mediagate_server.observability import metrics
+from mediagate_server.runtime import crash_marks
+from mediagate_server.runtime.cancellation import CancelToken, WakeSignal
+from mediagate_server.store.port import PredictionAlreadyClaimed, StaleWrite
+from mediagate_server.store.records import Attempt, AttemptState, Generation, LedgerEntry
+from mediagate_server.structs import replace
+from mediagate_server.upstream.port import Prediction, PredictionStatus
+
+_log = structlog.get_logger()
+_PAUSE: Final = 1.0
+_UNWANTED: Final = "it was declared absent"
+_MADE_BY_ANOTHER: Final = "another attempt made it"
+_FAILED: Final = "failed"
+_NEVER_ARRIVED: Final = "never arrived"
+_UNSETTLED: Final = settlement.NEVER_ACCEPTED | {AttemptState.UNCONFIRMED}
+
+
+class _StepIsCurrent(Exception):
+    """Its lane is at this attempt by now, and settles it."""
+
+
+class LatePredictions:
+    """Those that are being settled now. `keep` does what it is given until that is done."""
+
+    def __init__(
+        self,
+        around: EngineDeps,
+        roll: ActiveGenerations,
+        keep: Callable[[str, Callable[[], Awaitable[None]]], None],
+    ) -> None:
+        self._around = around
+        self._roll = roll
+        self._keep = keep
+        self._attempts: dict[str, asyncio.Event] = {}
+        self._predictions: dict[str, str] = {}
+
+    def has(self, attempt_id: str) -> bool:
+        """Whether this attempt has turned up already."""
+        return attempt_id in self._attempts
+
+    async def claimed(self, predictions: Iterable[str]) -> set[str]:
+        """Predictions that some attempt has, written down or not: of these, and others that are
+        known here. Whoever is sending meanwhile may come to hold one more of them.
+        """
+        # Known here before the store is asked: whoever leaves meanwhile is written down there. And
+        # after it: whoever is told meanwhile which one is its own has not written it down yet.
+        before = self._known()
+        return before | await self._around.store.claimed_predictions(predictions) | self._known()
+
+    def _known(self) -> set[str]:
+        found = {name for lane in self._roll.steps() for name in lane.unrecorded_predictions}
+        found.update(self._predictions.values())
+        found.update(self._roll.claims.pending)  # Answered, and looked up in the store right now.
+        for life in self._roll:
+            found.update(attempt.prediction_id for attempt in life.record.attempts)
+        return found
+
+    async def settled(self, attempt_id: str) -> None:
+        """Until one that has turned up is settled, durably."""
+        if written := self._attempts.get(attempt_id):
+            await written.wait()
+
+    def stop_and_settle(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
+        """An absent attempt has turned up: stop it, settle it, tell of it."""
+        if self.has(attempt.id):
+            return
+        self._start(attempt, prediction_id)
+        metrics.attempts_late.inc()
+        _log.error(
+            "an attempt declared absent was paid after all",
+            id=record.id,
+            attempt=attempt.id,
+            prediction=prediction_id,
+        )
+        stop = CancelToken(_UNWANTED)
+        self._keep("overrun", partial(self._settle, attempt, record, prediction_id, stop))
+
+    def follow(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
+        """An attempt in doubt, whose output another one makes, is this prediction."""
+        if self.has(attempt.id):
+            return
+        lane = self._lane_of(record, attempt)
+        self._start(attempt, prediction_id)
+        metrics.attempts_matched.labels("list").inc()
+        stop = CancelToken(_MADE_BY_ANOTHER) if lane is None else lane.over.child()
+        if lane is not None:
+            lane.record_superseded_match(attempt.id, prediction_id)
+        self._keep("overrun", partial(self._settle, attempt, record, prediction_id, stop))
+
+    def release(self, attempt: Attempt, record: Generation) -> None:
+        """An attempt in doubt, whose output another one makes, has never reached upstream."""
+        if self.has(attempt.id):
+            return
+        self._start(attempt, "")
+        self._keep("overrun", partial(self._release, attempt, record))
+
+    def _start(self, attempt: Attempt, prediction_id: str) -> None:
+        self._attempts[attempt.id] = asyncio.Event()
+        if prediction_id:
+            self._predictions[attempt.id] = prediction_id
+
+    def _finish(self, attempt: Attempt) -> None:
+        self._predictions.pop(attempt.id, None)
+        self._attempts.pop(attempt.id).set()
+
+    def _lane_of(self, record: Generation, attempt: Attempt) -> Step | None:
+        """The lane of an attempt, while it has not ended."""
+        life, key = self._roll.get(record.id), attempts.step_key(attempt)
+        if life is None or attempts.has_step_ended(life.record, key):
+            return None
+        return next((lane for lane in life.lanes if lane.key == key), None)
+
+    async def _release(self, attempt: Attempt, record: Generation) -> None:
+        now = self._around.clock.now()
+        closed, line = attempts.close_attempt(attempt, AttemptState.ABSENT, _NEVER_ARRIVED, now)
+        while not await self._write(record, closed, line):
+            await self._around.clock.wait(asyncio.Event(), _PAUSE)
+        self._finish(attempt)
+
+    async def _settle(
+        self, attempt: Attempt, record: Generation, prediction_id: str, stop: CancelToken
+    ) -> None:
+        if marks := self._around.crash_marks:
+            handling = marks.mark(record.id)
+            handling.skips_output = True  # Nobody gets it.
+            crash_marks.CURRENT_MARK.set(handling)
+        follower = PredictionFollower(
+            self._around.upstream,
+            self._around.clock,
+            stop,
+            WakeSignal(self._around.clock),
+            attempt.model,
+            lambda _: None,
+            PollInterval.SHORT,
+        )
+        end = await follower.follow(Prediction(prediction_id, PredictionStatus.UNKNOWN), None)
+        if end is None:
+            listed = await find_in_list(self._around.upstream, attempt, prediction_id)
+            end = listed if listed and listed.status.is_terminal else None
+        lane = self._lane_of(record, attempt)
+        succeeded = end is not None and end.status is PredictionStatus.SUCCEEDED
+        if stop.reason != _UNWANTED and lane and succeeded and lane.switch_to_attempt(attempt.id):
+            self._finish(attempt)
+            return
+        price = prices.load_price(attempt.price)
+        entry, basis = settlement.settlement_entry(attempt, end, price, outputs=0)
+        now = self._around.clock.now()
+        closed = replace(
+            settlement.end_attempt(attempt, end, entry, stop.reason or _FAILED, now, basis),
+            prediction_id=prediction_id,
+        )
+        while not await self._write(record, closed, entry):
+            await self._around.clock.wait(asyncio.Event(), _PAUSE)
+        self._finish(attempt)
+
+    async def _write(self, record: Generation, closed: Attempt, entry: LedgerEntry) -> bool:
+        """Into the generation as it stands, whether it lives here or is over. False: try again."""
+        try:
+            saved = await self._saved(record, closed.id)
+            if saved is None:
+                return True
+            await saved.commit(
+                "overrun",
+                partial(_with_closed, closed),
+                (entry,),
+                claims=(closed.prediction_id,) if closed.prediction_id else (),
+            )
+        except _StepIsCurrent:
+            return True
+        except StaleOwner:
+            raise  # It is its new owner's to settle.
+        except (StoreUnavailable, StaleWrite):
+            return False
+        except PredictionAlreadyClaimed:
+            return True  # It was another attempt's after all.
+        tally.record_cost(record.modality, closed.model, closed.cost)
+        return True
+
+    async def _saved(self, record: Generation, attempt_id: str) -> VersionedRecord | None:
+        """Where it is written; None: it was erased, or is settled already.
+
+        A sweep that began before an overrun was settled may find the same one again after it.
+        """
+        life = self._roll.get(record.id)
+        now = life.record if life else await self._around.store.get(record.tenant, record.id)
+        if now is None or all(
+            one.id != attempt_id or one.state not in _UNSETTLED for one in now.attempts
+        ):
+            return None
+        if life:
+            return life.saved
+        return VersionedRecord(
+            self._around.store,
+            self._around.clock,
+            now,
+            lambda: None,
+            partial(self._roll.notify, now.tenant),
+        )
+
+
+def _with_closed(closed: Attempt, record: Generation) -> Generation:
+    """The record with this attempt at its end; raises where its lane is at it."""
+    key = attempts.step_key(closed)
+    was = next(one for one in record.attempts if one.id == closed.id)
+    is_awaited = was.state in attempts.OPEN_STATES and not attempts.has_step_ended(record, key)
+    if is_awaited and attempts.current_attempt(record, key).id == closed.id:
+        raise _StepIsCurrent
+    return attempts.with_attempt(record, closed)

@@ -1,0 +1,163 @@
+"""The tasks of this process: lives, and all else that goes on until it ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from mediagate_server.context import caller
+from mediagate_server.context.caller import Caller
+from mediagate_server.errors import StaleOwner
+from mediagate_server.generations.dependencies import EngineDeps
+from mediagate_server.generations.execution import execution_plan, quarantine
+from mediagate_server.generations.execution.execution_plan import ExecutionPlan
+from mediagate_server.generations.execution.generation_run import GenerationRun
+from mediagate_server.generations.registry import ActiveGenerations
+from mediagate_server.observability import metrics
+from mediagate_server.runtime import crash_marks
+from mediagate_server.runtime.crash_marks import CrashMark
+from mediagate_server.runtime.tasks import restart_until_done
+from mediagate_server.store.records import Generation, Resumption
+from mediagate_server.workers.system_errors import is_system_error
+
+_READ_AT_ONCE: Final = 100
+"""Unfinished generations of which what is kept is read together."""
+_BEGUN_AT_ONCE: Final = 50
+_BEGIN_PAUSE: Final = 0.5
+"""Recovered generations that go on at once, and the seconds until as many more do."""
+
+_log = structlog.get_logger()
+
+
+class Supervisor:
+    """An async context manager; on leaving it every task is let go where it stands."""
+
+    def __init__(self, around: EngineDeps, roll: ActiveGenerations) -> None:
+        self._around = around
+        self._roll = roll
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(None, None, None)
+
+    def start_task(self, doing: Coroutine[Any, Any, None]) -> None:
+        """Do it in a task of its own. What it raises would end everything: it is not to."""
+        task = self._group.create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def supervise(self, what: str, act: Callable[[], Awaitable[None]]) -> None:
+        """The same for what is begun anew where a bug ends it. `what` is of a closed set."""
+        self.start_task(restart_until_done(what, act, self._around.clock, self._around.store.lost))
+
+    async def recover(self) -> None:
+        """Take up what an earlier process left, from wherever each generation stands."""
+        store, marks = self._around.store, self._around.crash_marks
+        unfinished = await store.list_unfinished()
+        if marks:
+            marks.retain([record.id for record in unfinished])
+        lives: list[GenerationRun] = []
+        for first in range(0, len(unfinished), _READ_AT_ONCE):
+            page = unfinished[first : first + _READ_AT_ONCE]
+            kept = await store.resumptions([record.id for record in page])
+            lives += (self._recovered(record, kept[record.id]) for record in page)
+        # All are known before the first caller may ask for one. They do not all go on at once: each
+        # asks upstream how it stands, and new calls would wait behind thousands of such questions.
+        for life in lives[:_BEGUN_AT_ONCE]:
+            self.start_task(self.run_generation(life))
+        if rest := lives[_BEGUN_AT_ONCE:]:
+            self.start_task(self._start_recovered(rest))
+
+    def _recovered(self, record: Generation, kept: Resumption) -> GenerationRun:
+        work_left = _work_of(record.id, kept.pending)
+        life = GenerationRun(self._around, self._roll, record, work_left, recovered=True)
+        marks = self._around.crash_marks
+        if marks and (level := quarantine.level_after_crashes(marks.crash_count(record.id))):
+            life.quarantine_output(level, quarantine.MAX_CRASHES)
+        life.checkpoints.restore(kept.checkpoints)
+        self._roll.add(life)
+        return life
+
+    async def _start_recovered(self, lives: Sequence[GenerationRun]) -> None:
+        """The oldest first."""
+        for first in range(0, len(lives), _BEGUN_AT_ONCE):
+            await self._around.clock.sleep(_BEGIN_PAUSE)
+            for life in lives[first : first + _BEGUN_AT_ONCE]:
+                self.start_task(self.run_generation(life))
+
+    async def run_generation(self, life: GenerationRun) -> None:
+        """A life, told to the metrics. After a bug it goes on from what is stored."""
+        caller.bind_caller(Caller(life.record.tenant))
+        gauge = metrics.generations_in_flight.labels(life.record.modality)
+        gauge.inc()
+        marks = self._around.crash_marks
+        handling = marks.mark(life.record.id) if marks else CrashMark(None, life.record.id)
+        crash_marks.CURRENT_MARK.set(handling)
+        lost, go_on = self._around.store.lost, partial(self._run_once, life, handling)
+        try:
+            await restart_until_done("generation", go_on, self._around.clock, lost, life.record.id)
+            if not life.over:
+                life.drain()
+            elif marks:
+                marks.forget(life.record.id)
+        finally:
+            gauge.dec()
+            self._roll.remove(life)
+            life.close()
+
+    async def _run_once(self, life: GenerationRun, handling: CrashMark) -> None:
+        """As it was made, at first: it may hold the right to send, which is not stored.
+
+        Later as another process would: what may have been sent is in doubt, never sent again.
+        """
+        try:
+            if life.has_begun and not await self._restart(life):
+                return
+            handling.skips_output = life.quarantine is not None
+            await life.run()
+        except StaleOwner:
+            raise
+        except Exception as error:
+            if is_system_error(error):
+                raise  # As after any other: the same again later, whose fault it is not.
+            life.quarantine_output(
+                quarantine.level_after_errors(life.count_error()), quarantine.MAX_ERRORS
+            )
+            raise
+
+    async def _restart(self, life: GenerationRun) -> bool:
+        """From what is stored. False: nothing is."""
+        known = life.record
+        record = await self._around.store.get(known.tenant, known.id)
+        if record is None:
+            life.reject()
+            return False
+        life.restart_from(record, await self._load_pending_plan(known.id))
+        return True
+
+    async def _load_pending_plan(self, generation_id: str) -> ExecutionPlan:
+        """What an earlier process had still to send, as far as that can be read."""
+        return _work_of(generation_id, await self._around.store.pending_input(generation_id))
+
+
+def _work_of(generation_id: str, pending: bytes | None) -> ExecutionPlan:
+    try:
+        return execution_plan.load_plan(pending) if pending else execution_plan.EMPTY_PLAN
+    except ValueError as error:
+        _log.error("what was to be sent cannot be read", id=generation_id, error=str(error))
+        return execution_plan.EMPTY_PLAN

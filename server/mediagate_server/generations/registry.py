@@ -1,0 +1,124 @@
+"""Who lives in this process: generations by their id, lanes by their attempts."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from mediagate_server.generations.change_feed import ChangeFeed
+from mediagate_server.generations.execution.generation_run import GenerationRun
+from mediagate_server.generations.execution.prediction_claims import PredictionClaims
+from mediagate_server.generations.execution.step import Step
+from mediagate_server.generations.execution.step_protocols import WebhookReceiver
+from mediagate_server.generations.queue_positions import QueuePositions
+from mediagate_server.runtime.clock import Clock
+from mediagate_server.store.records import Generation, QueuePosition, State
+from mediagate_server.structs import replace
+
+
+class ActiveGenerations:
+    """Implements whole.Places. `doubt` is set whenever an attempt comes into doubt.
+
+    `feed` is told whenever a version of a generation becomes durable. `seconds_held` tells how
+    long no create may be sent now, because upstream has asked for it, `reduced_rate` to how many a
+    second upstream has reduced the account, if it has.
+    """
+
+    def __init__(
+        self,
+        creates_per_second: float,
+        clock: Clock,
+        claims: PredictionClaims,
+        feed: ChangeFeed,
+        seconds_held: Callable[[], float] = lambda: 0.0,
+        reduced_rate: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self.claims = claims
+        self.feed = feed
+        self._creates_per_second = creates_per_second
+        self._clock = clock
+        self._seconds_held = seconds_held
+        self._reduced_rate = reduced_rate
+        self.queue = QueuePositions(clock)
+        """Attempts that wait for the account's rate."""
+        self._lives: dict[str, GenerationRun] = {}
+        self._lanes: dict[str, WebhookReceiver] = {}
+        self.doubt = asyncio.Event()
+        self.draining = False
+
+    def __iter__(self) -> Iterator[GenerationRun]:
+        return iter(tuple(self._lives.values()))
+
+    def get(self, generation_id: str) -> GenerationRun | None:
+        """A generation that lives here."""
+        return self._lives.get(generation_id)
+
+    def add(self, life: GenerationRun) -> None:
+        """It lives here from now on."""
+        self._lives[life.record.id] = life
+
+    def remove(self, life: GenerationRun) -> None:
+        """It lives here no more."""
+        self._lives.pop(life.record.id, None)
+        for attempt in life.record.attempts:
+            self._lanes.pop(attempt.id, None)
+        self.claims.forget(life.record.attempts)
+
+    def steps(self) -> Iterator[Step]:
+        """All lanes of all that live here."""
+        for life in self:
+            yield from life.lanes
+
+    def step_of(self, attempt_id: str) -> WebhookReceiver | None:
+        """The lane that an attempt belongs to."""
+        return self._lanes.get(attempt_id)
+
+    def drain(self) -> None:
+        """All who wait are to go."""
+        self.draining = True
+        for life in self:
+            life.drain()
+        self.feed.drain()
+
+    def with_queue_position(self, record: Generation) -> Generation:
+        """The record to be shown: while it waits, with its place in the queue."""
+        if record.state is not State.QUEUED:
+            return record
+        position = self.queue.position(attempt.id for attempt in record.attempts)
+        if position is None:
+            return record
+        rate, before = self._creates_per_second, position
+        if reduced := self._reduced_rate():
+            rate, before = reduced, position - 1  # The first goes as soon as the wait is over.
+        seconds = self._seconds_held() + before / rate
+        at = self._clock.now() + timedelta(seconds=seconds)
+        return replace(record, place=QueuePosition(position, at, seconds))
+
+    # What lanes tell
+
+    async def claim(self, attempt_id: str, prediction_id: str) -> bool:
+        """See whole.Places."""
+        return await self.claims.claim(attempt_id, prediction_id)
+
+    def unclaim(self, attempt_id: str, prediction_id: str) -> None:
+        """See whole.Places."""
+        self.claims.release_claim(attempt_id, prediction_id)
+
+    def enqueue(self, attempt_id: str, tenant: str, *, again: bool = False) -> None:
+        """See whole.Places."""
+        self.queue.add(attempt_id, tenant, first=again)
+
+    def dequeue(self, attempt_id: str) -> None:
+        """See whole.Places."""
+        self.queue.remove(attempt_id)
+
+    def register(self, attempt_id: str, lane: WebhookReceiver) -> None:
+        """See whole.Places."""
+        self._lanes[attempt_id] = lane
+
+    def on_unconfirmed(self) -> None:
+        """See whole.Places."""
+        self.doubt.set()
+
+    def notify(self, tenant: str) -> None:
+        """See whole.Places."""
+        self.feed.publish(tenant)

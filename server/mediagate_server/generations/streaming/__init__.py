@@ -1,0 +1,1 @@
+"""A text on its way: following a prediction, reading its stream, publishing to callers."""

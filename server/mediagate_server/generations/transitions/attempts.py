@@ -1,0 +1,229 @@
+"""Attempts as they are opened and closed, and the generation's record around them. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from msgspec import to_builtins
+
+from mediagate_server import ledger
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.pricing import prices
+from mediagate_server.generations.dependencies import EngineDeps
+from mediagate_server.generations.submission import Submission, input_hash
+from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
+    Cost,
+    Generation,
+    LedgerEntry,
+    LedgerEntryKind,
+    Purpose,
+    State,
+)
+from mediagate_server.structs import replace
+
+StepKey = tuple[Purpose, int]
+"""What an attempt is for: its purpose, and the output that it makes."""
+
+FIRST_OUTPUT: StepKey = (Purpose.GENERATE, 0)
+"""The lane whose model and parameters a generation is shown with."""
+
+_ACCEPTED = AttemptState.ACCEPTED
+_WAITING = (AttemptState.SUBMITTING, AttemptState.UNCONFIRMED, AttemptState.QUEUED)
+OPEN_STATES = frozenset({_ACCEPTED, *_WAITING})
+"""States of attempts that are not at their end."""
+
+
+def step_key(attempt: Attempt) -> StepKey:
+    """Whose attempt it is."""
+    return attempt.purpose, attempt.output_index
+
+
+def newest_attempt(record: Generation, lane: StepKey) -> Attempt:
+    """The newest attempt of a lane."""
+    last = record.attempts[-1]
+    if (last.purpose, last.output_index) == lane:
+        return last  # As nearly always: most generations have one lane.
+    return next(attempt for attempt in reversed(record.attempts) if step_key(attempt) == lane)
+
+
+def current_attempt(record: Generation, lane: StepKey) -> Attempt:
+    """The attempt that a lane goes on with: the newest that is open; where none is, the newest.
+
+    Of two that are open one is in doubt: what is known to run goes before it.
+    """
+    last = newest_attempt(record, lane)
+    if last.state is _ACCEPTED or len(record.attempts) == 1:
+        return last
+    still_open = [
+        one for one in reversed(attempts_of_step(record, lane)) if one.state in OPEN_STATES
+    ]
+    runs = (one for one in still_open if one.state is _ACCEPTED)
+    return next(runs, still_open[0] if still_open else last)
+
+
+def has_step_ended(record: Generation, lane: StepKey) -> bool:
+    """Whether a lane is at its end, though an attempt of it may still be in doubt."""
+    if record.state.is_terminal or record.state is State.FINALIZING:
+        return True
+    return any((part.purpose, part.output_index) == lane for part in record.parts)
+
+
+def output_attempt(record: Generation, lane: StepKey) -> Attempt:
+    """The attempt that a lane's output is of; where none succeeded, the newest."""
+    made = (
+        one
+        for one in reversed(attempts_of_step(record, lane))
+        if one.state is AttemptState.SUCCEEDED and not one.reason
+    )
+    return next(made, newest_attempt(record, lane))
+
+
+def attempts_of_step(record: Generation, lane: StepKey) -> tuple[Attempt, ...]:
+    """All attempts of a lane, oldest first."""
+    return tuple(attempt for attempt in record.attempts if step_key(attempt) == lane)
+
+
+def open_attempt(
+    around: EngineDeps, plan: Plan, lane: StepKey, *, ordinal: int, queued: bool
+) -> tuple[Attempt, LedgerEntry]:
+    """A new right to send one POST, and what is held for it."""
+    now = around.clock.now()
+    purpose, output_index = lane
+    attempt = Attempt(
+        id=f"att_{around.new_token()}",
+        ordinal=ordinal,
+        purpose=purpose,
+        output_index=output_index,
+        model=plan.slug,
+        account=around.account,
+        state=AttemptState.QUEUED if queued else AttemptState.SUBMITTING,
+        created_at=now,
+        price=prices.dump_price(plan.price),
+        input_hash=input_hash(around.hash_key, plan.input),
+        sent_at=None if queued else now,
+    )
+    reserved = ledger.reserve_entry(plan, attempt.id)
+    return replace(attempt, cost=entry_cost(reserved)), reserved
+
+
+def close_attempt(
+    attempt: Attempt, state: AttemptState, reason: str, now: datetime
+) -> tuple[Attempt, LedgerEntry]:
+    """An attempt that upstream never took, and the line that gives back what was held."""
+    released = ledger.release_entry(attempt.id, prices.load_price(attempt.price))
+    closed = replace(
+        attempt, state=state, reason=reason, cost=entry_cost(released), completed_at=now
+    )
+    return closed, released
+
+
+def new_generation(
+    around: EngineDeps, submission: Submission, plan: Plan, opened: tuple[Attempt, ...]
+) -> Generation:
+    """The generation as it is written in the commit that precedes the send."""
+    attempt = opened[0]
+    record = Generation(
+        id=f"gen_{around.new_token()}",
+        version=1,
+        tenant=submission.tenant,
+        request_id=submission.request_id,
+        method=submission.method,
+        fingerprint=submission.fingerprint,
+        modality=plan.modality.value,
+        state=State.QUEUED,
+        requested_model=plan.requested_model,
+        model=plan.slug,
+        parameters=_report(plan),
+        shape=_shape(plan),
+        created_at=attempt.created_at,
+        deadline_at=attempt.created_at + timedelta(seconds=submission.timeout),
+        cost=attempt.cost or entry_cost(ledger.reserve_entry(plan, attempt.id)),
+        sandbox=around.is_sandbox,
+        attempts=(),
+        seed=plan.seed,
+        labels=dict(submission.labels),
+        substitution=plan.substitution.reason if plan.substitution else "",
+        choice=to_builtins(plan.choice) if plan.choice else None,
+        calls_back=bool(submission.webhook_url),
+        token_limit=plan.token_limit,
+    )
+    return with_attempt(record, *opened)
+
+
+def with_attempt(record: Generation, *changed: Attempt) -> Generation:
+    """The record with these attempts in place of theirs, its cost and how it stands.
+
+    New ones go behind the others and get the next ordinals.
+    """
+    by_id = {attempt.id: attempt for attempt in changed}
+    attempts = [by_id.pop(attempt.id, attempt) for attempt in record.attempts]
+    for attempt in by_id.values():
+        attempts.append(replace(attempt, ordinal=len(attempts) + 1))
+    return replace(
+        record,
+        state=_standing(record.state, attempts),
+        attempts=tuple(attempts),
+        cost=attempts_cost(record, attempts),
+    )
+
+
+def merge_other_attempts(record: Generation, attempt: Attempt, known: Generation) -> Generation:
+    """The record with all its attempts but this one as they are known by now."""
+    if len(known.attempts) == 1:
+        return record
+    return with_attempt(record, *(one for one in known.attempts if one.id != attempt.id))
+
+
+def with_plan(record: Generation, plan: Plan) -> Generation:
+    """The record as another model makes it."""
+    return replace(
+        record,
+        model=plan.slug,
+        parameters=_report(plan),
+        shape=_shape(plan),
+        seed=plan.seed,
+        token_limit=plan.token_limit,
+    )
+
+
+def _report(plan: Plan) -> tuple[Mapping[str, str], ...]:
+    report: tuple[Mapping[str, str], ...] = to_builtins(plan.report)
+    return report
+
+
+def _shape(plan: Plan) -> Mapping[str, str]:
+    shape, count = plan.output, plan.output_count
+    told = {"kind": shape.kind.value, "field": shape.field, "media_type": shape.media_type}
+    return {**told, "count": str(count)} if count > 1 else told
+
+
+def _standing(before: State, attempts: list[Attempt]) -> State:
+    """How a generation stands by its lanes that are not at their end: as the foremost of them."""
+    if before.is_terminal or before is State.FINALIZING:
+        return before
+    states = {attempt.state for attempt in attempts}
+    for state in (_ACCEPTED, *_WAITING):
+        if state in states:
+            if state is _ACCEPTED:
+                return State.RUNNING if before is State.RUNNING else State.STARTING
+            return State(state.value)
+    return before
+
+
+def attempts_cost(record: Generation, attempts: list[Attempt]) -> Cost:
+    """What the attempts cost together, by what is known of each."""
+    costs = [attempt.cost for attempt in attempts]
+    if len(costs) == 1:
+        return costs[0] or record.cost
+    total = ledger.total_cost(
+        LedgerEntry(attempt.id, LedgerEntryKind.SETTLE, cost.nanos, cost.state, cost.price_date)
+        for attempt, cost in zip(attempts, costs, strict=True)
+        if cost is not None
+    )
+    return Cost(total.amount_nanos, total.state, total.price_as_of)
+
+
+def entry_cost(entry: LedgerEntry) -> Cost:
+    """A ledger line as the record shows it."""
+    return Cost(entry.amount_nanos, entry.state, entry.price_as_of)

@@ -1,0 +1,199 @@
+"""A generation of several lanes: how each ended, and what they make together. Pure.
+
+Each output ends alone: some that failed leave a success with some missing, all that failed a
+failure. Where a screening ends in anything but safe, nothing else is sent.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.errors import Failure
+from mediagate_server.generations.outputs.media_discovery import main_output_index, missing_outputs
+from mediagate_server.generations.transitions import attempts, failures
+from mediagate_server.generations.transitions.safety_verdict import content_blocked_failure
+from mediagate_server.generations.transitions.settlement import NEVER_ACCEPTED
+from mediagate_server.store.records import (
+    Attempt,
+    AttemptState,
+    Generation,
+    LedgerEntry,
+    MissingOutput,
+    Output,
+    Purpose,
+    State,
+    StepResult,
+    StoredMedia,
+    Usage,
+    Verdict,
+)
+from mediagate_server.structs import replace
+
+_SCREENED_OUT: Final = "screened out"
+
+
+def is_open(attempt: Attempt) -> bool:
+    """Whether an attempt is not at its end."""
+    return attempt.state in attempts.OPEN_STATES
+
+
+def isolate_step(record: Generation, attempt: Attempt, plan: Plan | None) -> Generation:
+    """The record as if the attempt's lane were all there is, to see how that ends."""
+    shown = replace(record, model=attempt.model, attempts=(attempt,))
+    if attempt.purpose is Purpose.SCREEN:
+        shown = replace(shown, modality="safety")
+    return attempts.with_plan(shown, plan) if plan else shown
+
+
+def to_step_result(ended: Generation, attempt: Attempt) -> StepResult:
+    """How the lane ended, from the record as it would be if that were all."""
+    failure, state = ended.failure, ended.state
+    if attempt.purpose is Purpose.SCREEN and state is State.SUCCEEDED:
+        # Without a verdict, whatever came instead, nothing passes.
+        verdict = ended.verdict or Verdict(safe=False, model=attempt.model, unreadable=True)
+        ended, failure = replace(ended, verdict=verdict), content_blocked_failure(verdict)
+        state = State.FAILED if failure else State.SUCCEEDED
+    return StepResult(
+        attempt.purpose,
+        attempt.output_index,
+        state,
+        output=ended.output,
+        usage=ended.usage,
+        verdict=ended.verdict,
+        failure=failure,
+        logs=ended.logs,
+    )
+
+
+def add_step_result(record: Generation, part: StepResult, now: datetime) -> Generation:
+    """The record with one more lane at its end; and at its own, where that was the last."""
+    verdict = part.verdict if part.purpose is Purpose.SCREEN else record.verdict
+    record = replace(record, parts=(*record.parts, part), verdict=verdict)
+    ended = {(one.purpose, one.output_index) for one in record.parts}
+    if any(is_open(one) and attempts.step_key(one) not in ended for one in record.attempts):
+        return record
+    return _ended(record, now)
+
+
+def is_screened(record: Generation) -> bool:
+    """Whether the screening, if there is one, has let it pass."""
+    if all(one.purpose is not Purpose.SCREEN for one in record.attempts):
+        return True
+    return any(part.purpose is Purpose.SCREEN and not part.failure for part in record.parts)
+
+
+def close_unsubmitted(record: Generation, now: datetime) -> tuple[tuple[Attempt, LedgerEntry], ...]:
+    """What waited for a screening that lets nothing pass: closed, and what was held given back."""
+    newest = {attempts.step_key(attempt): attempt for attempt in record.attempts}
+    return tuple(
+        attempts.close_attempt(attempt, AttemptState.REFUSED, _SCREENED_OUT, now)
+        for attempt in newest.values()
+        if attempt.purpose is Purpose.GENERATE and attempt.state is AttemptState.QUEUED
+    )
+
+
+def to_finalizing(ended: Generation) -> Generation:
+    """The settled record: the end, but for what is kept before anybody is told of it."""
+    output = ended.output
+    if ended.state is State.SUCCEEDED and output and (output.media or output.pending):
+        return replace(ended, state=State.FINALIZING, completed_at=None)
+    return ended
+
+
+def _ended(record: Generation, now: datetime) -> Generation:
+    screening = [part for part in record.parts if part.purpose is Purpose.SCREEN]
+    outputs = sorted(
+        (part for part in record.parts if part.purpose is Purpose.GENERATE),
+        key=lambda part: part.output_index,
+    )
+    record = replace(
+        record,
+        completed_at=now,
+        usage=_together(part.usage for part in outputs),
+        logs="\n".join(part.logs for part in outputs if part.logs),
+    )
+    refused = next((part for part in screening if part.failure), None)
+    if refused:
+        return _failed(record, refused)
+    made = [part for part in outputs if part.state is State.SUCCEEDED]
+    if not made:
+        return _failed(record, outputs[0])
+    if len(outputs) == 1:
+        return replace(
+            record,
+            state=State.SUCCEEDED,
+            output=made[0].output,
+            missing=missing_outputs(record, made[0].output),
+        )
+    return replace(
+        record,
+        state=State.SUCCEEDED,
+        output=Output(
+            media=tuple(_medium(part, record.modality) for part in outputs),
+            pending=any(map(_is_pending, outputs)),
+        ),
+        missing=tuple(
+            MissingOutput(part.output_index, part.failure)
+            for part in outputs
+            if part.failure and part.state is not State.SUCCEEDED
+        ),
+    )
+
+
+def _failed(record: Generation, part: StepResult) -> Generation:
+    taken = any(attempt.state not in NEVER_ACCEPTED for attempt in record.attempts)
+    failure: Failure | None = part.failure
+    if failure and taken:
+        failure = failures.as_non_retryable(failure, record.model)
+    return replace(record, state=part.state, failure=failure, output=part.output)
+
+
+def _medium(part: StepResult, kind: str) -> StoredMedia:
+    """The one medium of an output; one without a link where it is missing."""
+    if part.state is State.SUCCEEDED and part.output and part.output.media:
+        return part.output.media[main_output_index(part.output.media, kind)]
+    return StoredMedia("", "", failure=part.failure)
+
+
+def _is_pending(part: StepResult) -> bool:
+    """Whether the medium is still to be read from upstream's answer."""
+    output = part.output
+    succeeded = part.state is State.SUCCEEDED
+    return succeeded and output is not None and output.pending and not output.media
+
+
+def pending_outputs(record: Generation) -> dict[int, Attempt]:
+    """The attempts whose media are still to be read, by their places among several outputs."""
+    outputs = sorted(
+        (part for part in record.parts if part.purpose is Purpose.GENERATE),
+        key=lambda part: part.output_index,
+    )
+    if len(outputs) < 2:
+        return {}
+    return {
+        place: attempts.output_attempt(record, (part.purpose, part.output_index))
+        for place, part in enumerate(outputs)
+        if _is_pending(part)
+    }
+
+
+def late_medium(output: Output | None, failure: Failure | None) -> StoredMedia:
+    """The one medium of an output that was read late, or why there is none."""
+    if output and output.media:
+        return output.media[0]
+    return StoredMedia("", "", failure=failure)
+
+
+def _together(used: Iterable[Usage | None]) -> Usage | None:
+    """What several runs used; a figure that one of them does not tell is told by none."""
+    known = [one for one in used if one is not None]
+    if not known:
+        return None
+
+    def total(name: str) -> float | None:
+        figures = [getattr(one, name) for one in known]
+        return None if None in figures else sum(figures)
+
+    sums: dict[str, Any] = {name: total(name) for name in Usage.__struct_fields__}
+    return failures.clamp_usage(Usage(**sums))

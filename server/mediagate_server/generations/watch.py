@@ -1,0 +1,129 @@
+"""Those who watch generations change. Only what is durable is told: its number never comes again.
+
+Whoever watches one is also told of its progress, its log and its place in the queue, which are
+never stored. Changes that follow each other faster than somebody reads are told as one, as it
+stands then.
+
+Rate limit on news between two versions of generations, by tenant.
+
+A change of state is told to whoever watches, and there are a few of them in a run. Progress, logs
+and places have no end, and anybody may open thousands of watches of one generation.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Final
+
+from mediagate_server.errors import StreamExpired
+from mediagate_server.generations.change_feed import ChangeFeed, SharedChange
+from mediagate_server.generations.execution.attachment import draining_error
+from mediagate_server.generations.execution.generation_run import GenerationRun
+from mediagate_server.generations.queue_positions import PositionListener, QueuePositions
+from mediagate_server.store.port import Store
+from mediagate_server.store.records import Generation, GenerationFilter
+
+MAX_NOTIFICATIONS: Final = 200
+"""In a second, to all who watch generations of one tenant."""
+
+
+class NotificationLimit:
+    """A window of a second for each tenant. What is over it is told later, as it stands then."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._told: dict[str, tuple[int, int]] = {}
+        """The second that counts, and how many were told in it."""
+
+    def take(self, tenant: str) -> bool:
+        """Whether one more may be told now; then it counts."""
+        now = int(self._now().timestamp())
+        second, told = self._told.get(tenant, (now, 0))
+        if second != now:
+            told = 0
+        if told >= MAX_NOTIFICATIONS:
+            return False
+        self._told[tenant] = (now, told + 1)
+        return True
+
+
+_NEWS_BITS: Final = 20
+_MOST_NEWS: Final = (1 << _NEWS_BITS) - 1
+
+
+async def watch_one(
+    life: GenerationRun,
+    queue: QueuePositions,
+    limit: NotificationLimit,
+    shown: Callable[[Generation], Generation],
+    after: int,
+    *,
+    logs: bool,
+) -> AsyncIterator[tuple[int, Generation]]:
+    """The generation at every durable version, and at all news between two, up to its end.
+
+    With sequences that grow, above `after`: the version, and behind it a count of the news that
+    this watcher was told since then. `shown` adds what is not stored; `logs`: a log that grows is
+    news, too. News beyond the `limit` are told later. Raises Draining.
+    """
+    version, count = after >> _NEWS_BITS, after & _MOST_NEWS
+    told = _news(shown(life.saved.durable), logs=logs)
+    place = PositionListener(life.attempt_ids, life.notify_changed)
+    queue.watch(place)
+    life.watchers += 1
+    try:
+        while True:
+            changed = life.changed
+            durable = life.saved.durable
+            record = shown(durable)
+            news = _news(record, logs=logs)
+            if durable.version > version:
+                version, count, told = durable.version, 0, news
+                yield version << _NEWS_BITS, record
+                continue
+            if life.over:
+                return
+            if life.draining:
+                raise draining_error(life.record)
+            is_news = durable.version == version and news != told
+            if is_news and not limit.take(durable.tenant):
+                life.notify_changed_soon()
+            elif is_news:
+                count, told = min(count + 1, _MOST_NEWS), news
+                yield version << _NEWS_BITS | count, record
+                continue
+            await changed.wait()
+    finally:
+        life.watchers -= 1
+        queue.unwatch(place)
+
+
+def _news(record: Generation, *, logs: bool) -> tuple[object, ...]:
+    """What may change without a new version, and is worth telling."""
+    position = record.place.position if record.place else None
+    return position, record.progress, record.logs if logs else ""
+
+
+async def start_sequence(store: Store, after: int) -> int:
+    """From which change on to watch; 0: from now. StreamExpired where that cannot be done."""
+    known = await store.change_range()
+    if after == 0:
+        return known.newest
+    if known.oldest <= after <= known.newest:
+        return after
+    raise StreamExpired(
+        "changes after this sequence are gone, or it was never given out",
+        metadata={"after_sequence": str(after), "reached": str(known.newest)},
+    )
+
+
+async def watch_all(
+    feed: ChangeFeed, tenant: str, wanted: GenerationFilter, after: int
+) -> AsyncIterator[SharedChange]:
+    """Every change above `after` of a tenant's generations that match. Raises Draining."""
+    while True:
+        changes = deque(await feed.next_changes(tenant, wanted, after))
+        while changes:  # Nothing is held of those that were told.
+            change = changes.popleft()
+            after = change.sequence
+            yield change

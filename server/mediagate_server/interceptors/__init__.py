@@ -1,1 +1,0 @@
-"""What stands around every rpc (inbound) and every request to Replicate (outbound)."""

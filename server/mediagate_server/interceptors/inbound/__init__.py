@@ -1,1 +1,0 @@
-"""Around every rpc, one concern a file."""

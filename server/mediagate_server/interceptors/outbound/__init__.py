@@ -1,1 +1,0 @@
-"""Around each request to Replicate, one concern a file."""

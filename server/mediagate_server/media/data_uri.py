@@ -1,0 +1,45 @@
+"""Media that come as `data:` URIs (RFC 2397) instead of links."""
+
+import binascii
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
+
+_PIECE = 1024 * 1024  # of base64: a multiple of 4, so that each piece can be read by itself
+
+
+class InvalidDataUri(ValueError):
+    """It is no data URI that can be read."""
+
+
+def is_data_uri(uri: str) -> bool:
+    """Whether the medium is within the URI itself."""
+    return uri[:5].lower() == "data:"
+
+
+def declared_media_type(uri: str) -> str:
+    """The type that it declares, parameters and all; empty where it declares none."""
+    return _head(uri).removesuffix(";base64")
+
+
+def decode_chunks(uri: str) -> Iterator[bytes]:
+    """The medium, in pieces. Raises InvalidDataUri, perhaps after some of them."""
+    head = _head(uri)
+    begin = 5 + len(head) + 1
+    if not head.lower().endswith(";base64"):
+        yield unquote_to_bytes(uri[begin:])
+        return
+    body = uri[begin:]
+    if "%" in body:
+        body = unquote_to_bytes(body).decode("latin-1")
+    try:
+        for start in range(0, len(body), _PIECE):
+            yield binascii.a2b_base64(body[start : start + _PIECE], strict_mode=True)
+    except ValueError as broken:  # binascii.Error, or letters that are not ASCII
+        raise InvalidDataUri from broken
+
+
+def _head(uri: str) -> str:
+    head, comma, _ = uri[5:].partition(",")
+    if not is_data_uri(uri) or not comma:
+        raise InvalidDataUri
+    return head

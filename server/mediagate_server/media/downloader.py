@@ -1,0 +1,240 @@
+"""Fetches finished media: a client of its own, which has no token and goes to few hosts only.
+
+From where outputs may be fetched. Decided on the URL as the HTTP library will use it.
+"""
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import DefaultResolver
+from yarl import URL
+
+from mediagate_server.media.port import CHUNK_BYTES
+from mediagate_server.network.content_encoding import (
+    TruncatedContent,
+    UndecodableContent,
+    decode_content,
+    is_encoded,
+)
+from mediagate_server.network.egress_policy import is_public_address
+from mediagate_server.network.request_url import parse_request_url, resolve_redirect
+from mediagate_server.upstream.documents.media_references import is_delivery_host
+
+
+class DownloadNotAllowed(Exception):
+    """The link leads to a place from which the gate fetches nothing."""
+
+
+def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
+    """The link, parsed once; what redirects from `seen_from` may be relative. Raises
+    DownloadNotAllowed.
+
+    Path and query are asked for letter for letter: links may be signed.
+
+    Allowed: https on replicate.delivery and its subdomains, in the bucket of Google's where
+    Replicate keeps files, and where the configured upstream itself is: that host, that port, that
+    scheme. What a model answers must not be able to point the gate at other machines, nor at what
+    else listens on upstream's.
+    """
+    try:
+        url = resolve_redirect(seen_from, link) if seen_from else parse_request_url(link)
+        host, port = url.raw_host or "", url.port
+    except ValueError as unreadable:
+        raise DownloadNotAllowed from unreadable
+    if not port:
+        raise DownloadNotAllowed
+    delivered = url.scheme == "https" and is_delivery_host(host, port, url.raw_path)
+    own = url.scheme == upstream.scheme and is_upstream_host(host, port, upstream)
+    if not delivered and not own:
+        raise DownloadNotAllowed
+    return url
+
+
+def is_upstream_host(host: str, port: int, upstream: URL) -> bool:
+    """Whether that is where the configured upstream is; `host` in ASCII, as it is looked up."""
+    return (host.lower(), port) == ((upstream.raw_host or "").lower(), upstream.port)
+
+
+_USER_AGENT: Final = f"mediagate/{version('mediagate')}"
+_MOST_REDIRECTS: Final = 3
+_MOST_CONNECTIONS: Final = 64
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MAY_PASS: Final = frozenset({404, 408, 425, 429})
+"""Statuses that may pass; like every 5xx."""
+_NO_HEAD: Final = frozenset({405, 501})
+
+
+class DownloadFailed(Exception):
+    """The file did not come. `cause` is one of our own words; `passing`: it may come later.
+
+    `status` is that of HTTP, where there was an answer. `absent`: there is no such file, or none
+    yet; if it comes, then soon.
+    """
+
+    def __init__(
+        self, cause: str, *, passing: bool, absent: bool = False, status: int | None = None
+    ) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.passing = passing
+        self.absent = absent
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that is coming, decoded. `size` in bytes, where the server says."""
+
+    media_type: str
+    size: int | None
+    chunks: AsyncIterator[bytes]
+
+
+class MediaDownloader:
+    """The token-free client. An async context manager; for one event loop.
+
+    `upstream` is the configured API's base URL: its host and port are allowed besides
+    where Replicate keeps outputs. `idle_timeout` (seconds without a byte) is asked anew for each
+    file.
+    """
+
+    def __init__(
+        self, upstream: str, *, idle_timeout: Callable[[], float], connect_timeout: float = 10.0
+    ) -> None:
+        self._upstream = URL(upstream)
+        self._idle_timeout = idle_timeout
+        self._connect_timeout = connect_timeout
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        tls: ssl.SSLContext = httpx.create_ssl_context()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=_MOST_CONNECTIONS,
+                ssl=tls,
+                resolver=_PublicResolver(self._upstream),
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
+            trust_env=False,
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def open(self, link: str) -> AsyncIterator[Download]:
+        """Begin to fetch. DownloadFailed, also while the chunks are read."""
+        with _told_as_failures():
+            async with await self._follow("GET", link) as answer:
+                packing = ",".join(answer.headers.getall("Content-Encoding", ()))
+                yield Download(
+                    answer.headers.get("Content-Type", ""),
+                    None if is_encoded(packing) else answer.content_length,
+                    decode_content(answer.content.iter_chunked(CHUNK_BYTES), packing),
+                )
+
+    async def exists(self, link: str) -> bool:
+        """Whether the link still leads to the file. Nothing is fetched.
+
+        True also where the server does not say: it answers no such question.
+        """
+        try:
+            with _told_as_failures():
+                async with await self._follow("HEAD", link):
+                    return True
+        except DownloadFailed as failed:
+            return failed.status in _NO_HEAD
+
+    async def _follow(self, method: str, link: str) -> aiohttp.ClientResponse:
+        """The answer with the file; redirects are followed where they lead to an allowed host."""
+        url = check_download_url(link, self._upstream)
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._connect_timeout, sock_read=self._idle_timeout()
+        )
+        for _ in range(_MOST_REDIRECTS + 1):
+            answer = await self._session.request(
+                method, url, allow_redirects=False, timeout=timeout
+            )
+            if answer.status == 200:
+                return answer
+            answer.release()
+            target = answer.headers.get("Location")
+            if answer.status not in _REDIRECTS or target is None:
+                passing = answer.status in _MAY_PASS or answer.status >= 500
+                cause = f"http status {answer.status}"
+                raise DownloadFailed(
+                    cause, passing=passing, absent=answer.status == 404, status=answer.status
+                )
+            url = check_download_url(target, self._upstream, seen_from=url)
+        raise DownloadFailed("too many redirects", passing=False)
+
+
+@contextmanager
+def _told_as_failures() -> Iterator[None]:
+    """Whatever a fetch may raise, as DownloadFailed."""
+    try:
+        yield
+    except (DownloadNotAllowed, aiohttp.InvalidURL) as error:
+        raise DownloadFailed("its host is not one to fetch from", passing=False) from error
+    except TimeoutError as error:
+        raise DownloadFailed("nothing more came", passing=True) from error
+    except TruncatedContent as error:
+        raise DownloadFailed("the file is cut off", passing=True, absent=True) from error
+    except UndecodableContent as error:
+        # A server that encodes what nobody asked for may do so by turns: it is asked a few times.
+        raise DownloadFailed(str(error), passing=True, absent=True) from error
+    except aiohttp.ClientConnectorDNSError as error:
+        if isinstance(error.os_error, _AddressNotPublic):
+            cause = "its host leads to an address that is not public"
+            raise DownloadFailed(cause, passing=False) from error
+        raise DownloadFailed("the connection broke", passing=True) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise DownloadFailed("the connection broke", passing=True) from error
+
+
+class _AddressNotPublic(OSError):
+    """Nothing that is tried again may become something else: a name of Replicate's that leads
+    inside is somebody's doing, or the operator's network.
+    """
+
+
+class _PublicResolver(AbstractResolver):
+    """Names of other places than upstream's lead to addresses of the public internet only.
+
+    The address that was looked at is the one that is connected to.
+    """
+
+    def __init__(self, upstream: URL) -> None:
+        self._upstream = upstream
+        self._inner = DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The name's addresses. OSError where one of them is not public."""
+        found = await self._inner.resolve(host, port, family)
+        own = is_upstream_host(host, port, self._upstream)
+        if not own and not all(is_public_address(result["host"]) for result in found):
+            raise _AddressNotPublic(None, "the name leads to an address that is not public")
+        return found
+
+    async def close(self) -> None:
+        """Close the resolver behind it."""
+        await self._inner.close()

@@ -1,0 +1,175 @@
+"""Media kept in a local folder: a file for the bytes, and one beside it for the notes.
+
+The notes come last and each file appears whole, by a rename: what has no notes is not there.
+They also go last: as long as there are any, keys are listed and what is left can be deleted.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import orjson
+import structlog
+
+from mediagate_server.media.port import CHUNK_BYTES, StoredFile, storage_failed, validate_key
+from mediagate_server.runtime.private_files import make_private_folder, write_private_file
+
+_NOTES: Final = ".notes"
+_HALF: Final = ".half"
+
+_log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class FileSystemMediaStore:
+    """A MediaStore on this machine's disk. One process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Clears what a crash left half done. OSError where the folder cannot be used."""
+        self._folder = folder
+        make_private_folder(folder)
+        _clear_halves(folder)
+
+    async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
+        """See port.MediaStore. The file must be on the same disk, and durable."""
+        target = self._path(key)
+
+        def work() -> None:
+            changed = _make_folders(target.parent, self._folder)
+            _notes_of(target).unlink(missing_ok=True)
+            file.replace(target)
+            half = target.with_name(target.name + _HALF)
+            try:
+                write_private_file(half, orjson.dumps(dict(notes)))
+                half.replace(_notes_of(target))
+            except OSError:
+                half.unlink(missing_ok=True)
+                target.unlink()
+                raise
+            for folder in changed:
+                _sync_folder(folder)
+
+        await self._in_thread(work)
+
+    async def find(self, key: str) -> StoredFile | None:
+        """See port.MediaStore."""
+        path = self._path(key)
+
+        def work() -> StoredFile | None:
+            try:
+                notes = orjson.loads(_notes_of(path).read_bytes())
+                return StoredFile(path.stat().st_size, notes)
+            except FileNotFoundError:
+                return None
+
+        return await self._in_thread(work)
+
+    async def read(
+        self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
+    ) -> AsyncIterator[bytes]:
+        """See port.MediaStore."""
+        path = self._path(key)
+        # Opened for each piece: a reader who goes away in the middle leaves nothing to be closed.
+        while length > 0:
+            piece = await self._in_thread(partial(_piece, path, offset, min(length, piece_bytes)))
+            if not piece:
+                return
+            offset, length = offset + len(piece), length - len(piece)
+            handed_out = [piece]
+            del piece  # It may wait for long at whoever reads slowly, and is not held here as well.
+            yield handed_out.pop()
+
+    async def delete(self, key: str) -> None:
+        """See port.MediaStore."""
+        path = self._path(key)
+
+        def work() -> None:
+            if path.is_dir():
+                _remove(path)
+            else:
+                path.unlink(missing_ok=True)
+                _notes_of(path).unlink(missing_ok=True)
+            if path.parent.is_dir():
+                _sync_folder(path.parent)
+
+        await self._in_thread(work)
+
+    async def keys(self, below: str) -> tuple[str, ...]:
+        """See port.MediaStore."""
+        path = self._path(below)
+
+        def work() -> tuple[str, ...]:
+            if not path.is_dir():
+                return ()
+            names = (file.name for file in path.iterdir() if file.suffix == _NOTES)
+            return tuple(f"{below}/{name.removesuffix(_NOTES)}" for name in sorted(names))
+
+        return await self._in_thread(work)
+
+    async def link(self, key: str, seconds: float) -> str:
+        """See port.MediaStore: a folder is read through the gate alone."""
+        return ""
+
+    def _path(self, key: str) -> Path:
+        """Where a key's bytes are. A key never leads out of the folder."""
+        return self._folder.joinpath(*validate_key(key).split("/"))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except OSError:
+            raise storage_failed("the disk does not do it") from None
+
+
+def _piece(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(size) or b""
+
+
+def _notes_of(path: Path) -> Path:
+    return path.with_name(path.name + _NOTES)
+
+
+def _make_folders(folder: Path, top: Path) -> list[Path]:
+    """Make the folder; it and whatever else got a new entry, to be made durable."""
+    changed = [folder]
+    while changed[-1] != top and not changed[-1].exists():
+        changed.append(changed[-1].parent)
+    make_private_folder(folder)
+    return changed
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """All that can be removed of it, whatever cannot. Raises OSError where something is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise OSError("something is left of the folder")
+
+
+def _clear_halves(top: Path) -> None:
+    """One that cannot be removed is not there all the same: no reason not to start."""
+    for folder, _, names in os.walk(top):
+        there = set(names)
+        for name in names:
+            other = name.removesuffix(_NOTES) if name.endswith(_NOTES) else f"{name}{_NOTES}"
+            if other not in there:
+                half = Path(folder) / name
+                try:
+                    half.unlink()
+                except OSError as error:
+                    left = str(half.relative_to(top))
+                    _log.warning("half a medium is left", file=left, error=type(error).__name__)

@@ -1,0 +1,90 @@
+"""Media inspection off the event loop: threads of its own, or processes that can be killed.
+
+The threads that everybody shares write to the disk for everybody: a file that is slow to be read
+must not hold one of them. Formats whose readers only read, and so are ended by a `BoundedFile`,
+are read in a thread. The others count in memory what a file says that it has, which nothing but
+the end of their process can end.
+"""
+
+import asyncio
+import concurrent.futures
+import json
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mediagate_server.context import caller
+from mediagate_server.media.bounded_file import MAX_SECONDS
+from mediagate_server.media.probe import MediaProbe, probe_file
+from mediagate_server.workers.worker_pool import Task, WorkerError, WorkerPool
+
+_THREADS: Final = 2
+_WAIT: Final = 4 * MAX_SECONDS
+"""Seconds, the wait for a thread included: what it plays and measures is not worth more."""
+
+_log = structlog.get_logger()
+
+
+_READ_IN_THREADS: Final = frozenset(
+    {
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "video/mp4",
+        "video/quicktime",
+        "video/webm",
+        "audio/mp4",
+    }
+)
+_LOOK: Final = Task("mediagate_server.media.probe:probe_task")
+
+
+class IsolatedProbe:
+    """Tells what files look like. Never raises for what is in them.
+
+    `workers` are the processes; None: threads do it all.
+    """
+
+    def __init__(self, workers: WorkerPool | None = None) -> None:
+        self._workers = workers
+        self._threads = concurrent.futures.ThreadPoolExecutor(
+            _THREADS, thread_name_prefix="media-inspector"
+        )
+
+    async def probe(self, path: Path, media_type: str) -> MediaProbe:
+        """What the file looks like; nothing where that takes too long."""
+        if self._workers is not None and media_type not in _READ_IN_THREADS:
+            if not media_type.startswith(("image/", "audio/")):
+                return MediaProbe()
+            return await self._probe_in_worker(self._workers, path, media_type)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_WAIT):
+                return await loop.run_in_executor(self._threads, probe_file, path, media_type)
+        except TimeoutError:
+            _log.info("a medium took too long to be looked at", media_type=media_type)
+            return MediaProbe()
+
+    async def _probe_in_worker(
+        self, workers: WorkerPool, path: Path, media_type: str
+    ) -> MediaProbe:
+        try:
+            answer = await workers.run(
+                _LOOK,
+                json.dumps([str(path), media_type]).encode(),
+                seconds=MAX_SECONDS,
+                tenant=caller.current_tenant(),
+            )
+        except WorkerError as error:
+            _log.info(
+                "a medium could not be read", media_type=media_type, error=type(error).__name__
+            )
+            return MediaProbe()
+        width, height, seconds = json.loads(answer)
+        return MediaProbe(width, height, seconds)
+
+    def close(self) -> None:
+        """Take no more work. What runs ends by itself within seconds."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,120 @@
+"""All that keeps media, made and ended together: store, spool, fetching, uploads."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mediagate_server.media.downloader import MediaDownloader
+from mediagate_server.media.file_store import FileSystemMediaStore
+from mediagate_server.media.isolated_probe import IsolatedProbe
+from mediagate_server.media.object_storage import BucketSettings
+from mediagate_server.media.output_archiver import OutputArchiver
+from mediagate_server.media.port import MediaStore
+from mediagate_server.media.signed_links import MediaLinks
+from mediagate_server.media.temp_files import TempFiles
+from mediagate_server.media.uploads import UploadStore
+from mediagate_server.observability.bug_report import start_background_task
+from mediagate_server.runtime.fair_scheduler import FairScheduler
+from mediagate_server.runtime.private_files import list_tree, make_private, make_private_folder
+from mediagate_server.workers.worker_pool import WorkerPool
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """What may be set about media: bytes and seconds."""
+
+    output_max_bytes: int
+    output_timeout: float
+    """Of one try."""
+    output_idle_timeout: float
+    upload_max_bytes: int
+    upload_life: float
+    link_life: float
+
+
+class MediaModule:
+    """An async context manager, for one event loop. Entering raises OSError where the folder
+    cannot be used.
+
+    `upstream` is the base URL of the API whose outputs are kept. `limits` are asked at each use.
+    `now` and `sleep` (seconds) are the clock by which what failed is tried again. `web` is the
+    URL of the web port as callers reach it, and `key` what links to it are signed with. `workers`
+    look at files that could keep a thread for good.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        upstream: str,
+        limits: Callable[[], MediaLimits],
+        *,
+        now: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]],
+        bucket: BucketSettings | None,
+        web: str,
+        key: bytes,
+        share: FairScheduler,
+        workers: WorkerPool | None = None,
+    ) -> None:
+        make_private_folder(folder)
+        make_private(list_tree(folder))
+        self.store = _store(folder, bucket)
+        self.fetcher = MediaDownloader(upstream, idle_timeout=lambda: limits().output_idle_timeout)
+        spool = TempFiles(folder / "incoming")
+        self._inspector = IsolatedProbe(workers)
+        self.keeper = OutputArchiver(
+            self.store,
+            spool,
+            self.fetcher,
+            self._inspector,
+            max_bytes=lambda: limits().output_max_bytes,
+            timeout=lambda: limits().output_timeout,
+            now=now,
+            sleep=sleep,
+            share=share,
+        )
+        self.uploads = UploadStore(
+            self.store,
+            spool,
+            self._inspector,
+            now=now,
+            max_bytes=lambda: limits().upload_max_bytes,
+            life=lambda: limits().upload_life,
+        )
+        self.links = MediaLinks(self.store, web, key, now=now, life=lambda: limits().link_life)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._stack.callback(self._inspector.close)
+        await self._stack.enter_async_context(self.fetcher)
+        cleaning = start_background_task("cleaning of uploads", self.uploads.run_cleanup())
+        self._stack.push_async_callback(_end, cleaning)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+
+def _store(folder: Path, bucket: BucketSettings | None) -> MediaStore:
+    if bucket is None:
+        return FileSystemMediaStore(folder / "kept")
+    # Several MB of library that a gate with a folder does without.
+    from mediagate_server.media.object_storage import ObjectStorageMediaStore  # noqa: PLC0415
+
+    return ObjectStorageMediaStore(bucket)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,102 @@
+"""Size and length of an MP4, QuickTime or M4A file, from its boxes (ISO/IEC 14496-12).
+
+Only headers are read: what holds no headers is skipped, whatever length it claims to have.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mediagate_server.media.bounded_file import BoundedFile
+
+_MOST_BOXES: Final = 10_000
+"""A film of some hours in fragments has as many. Each takes two calls of what a file allows."""
+_HEADER_BYTES: Final = 128
+_HOLD_OTHERS: Final = ((b"moov",), (b"moov", b"trak"), (b"moov", b"mvex"))
+
+
+@dataclass(frozen=True, slots=True)
+class VideoHeader:
+    """What a film's headers say. Pixels as they are shown; None: it does not say, or has none."""
+
+    seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+def read_mp4_header(file: BoundedFile) -> VideoHeader:
+    """What can be read of the file's headers; of a file of another kind, nothing."""
+    end = file.seek(0, 2)
+    reading = _Reading(file)
+    reading.walk(0, end, ())
+    units = reading.units or reading.fragment_units
+    seconds = units / reading.timescale if units and reading.timescale else None
+    return VideoHeader(seconds, reading.width, reading.height)
+
+
+class _Reading:
+    """One walk through a file's boxes, and what was found on the way."""
+
+    def __init__(self, file: BoundedFile) -> None:
+        self._file = file
+        self._left = _MOST_BOXES
+        self.timescale = 0
+        self.units = 0
+        """Length in units of the time scale."""
+        self.fragment_units = 0
+        """The same, where the film comes in fragments and the header does not know it."""
+        self.width: int | None = None
+        self.height: int | None = None
+
+    def walk(self, start: int, end: int, around: tuple[bytes, ...]) -> None:
+        """Take what the boxes from `start` to `end` say; `around` are the boxes they are in."""
+        for kind, at, until in self._boxes(start, end):
+            path = (*around, kind)
+            if path in _HOLD_OTHERS:
+                self.walk(at, until, path)
+            elif path == (b"moov", b"mvhd"):
+                self._take_movie_header(self._content(at, until))
+            elif path == (b"moov", b"mvex", b"mehd"):
+                self.fragment_units = _number(self._content(at, until), 4, 4)
+            elif path == (b"moov", b"trak", b"tkhd") and self.width is None:
+                self._take_track_header(self._content(at, until))
+
+    def _boxes(self, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+        """Each box's kind, and where its content begins and ends. Stops at one that is cut."""
+        while start + 8 <= end and self._left > 0:
+            self._left -= 1
+            self._file.seek(start)
+            header = self._file.read(16)
+            size, content = int.from_bytes(header[:4], "big"), start + 8
+            if size == 1:
+                size, content = int.from_bytes(header[8:16], "big"), start + 16
+            elif size == 0:
+                size = end - start
+            if not content <= start + size <= end:
+                return
+            yield header[4:8], content, start + size
+            start += size
+
+    def _content(self, at: int, until: int) -> bytes:
+        self._file.seek(at)
+        return self._file.read(min(until - at, _HEADER_BYTES))
+
+    def _take_movie_header(self, box: bytes) -> None:
+        """Times have 4 bytes in version 0 and 8 in version 1."""
+        wide = box[:1] == b"\1"
+        self.timescale = _number(box, 20 if wide else 12, 4)
+        self.units = _number(box, 24, 8) if wide else _number(box, 16, 4)
+
+    def _take_track_header(self, box: bytes) -> None:
+        """Width and height are 16.16 fixed, before the matrix that may turn the picture."""
+        matrix = 52 if box[:1] == b"\1" else 40
+        width, height = _number(box, matrix + 36, 4) >> 16, _number(box, matrix + 40, 4) >> 16
+        if not (width and height):
+            return  # A sound track.
+        is_turned = not _number(box, matrix, 4) and bool(_number(box, matrix + 4, 4))
+        self.width, self.height = (height, width) if is_turned else (width, height)
+
+
+def _number(data: bytes, at: int, size: int) -> int:
+    """A big-endian number; 0 where the data ends before."""
+    return int.from_bytes(data[at : at + size], "big") if at + size <= len(data) else 0

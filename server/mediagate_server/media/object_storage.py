@@ -1,0 +1,245 @@
+"""Media kept in S3, or in whatever speaks its protocol, by `obstore`.
+
+What it does on the wire happens in threads of its own, off the event loop. A file goes up in parts
+of which one is in memory at a time, and is there once the last of them is. Parts that a crash left
+lie in the bucket until a rule of its own takes them away: the library cannot list them.
+
+Where media are kept, if not in a folder: a bucket of S3, or of what speaks its protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from mediagate_server.config import Settings
+from mediagate_server.config.address import split_bucket_url
+from mediagate_server.media.port import CHUNK_BYTES, StoredFile, storage_failed, validate_key
+
+if TYPE_CHECKING:
+    from obstore import Attributes
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSettings:
+    """Where it is. `endpoint` empty: AWS. Without keys, what the environment of AWS says counts:
+    AWS_ACCESS_KEY_ID, a role, or the machine's own.
+    """
+
+    name: str
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = "us-east-1"
+    access_key_id: str = ""
+    secret_access_key: str = field(default="", repr=False)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """The bucket that is set; None: there is none."""
+        if not settings.storage_url:
+            return None
+        name, prefix = split_bucket_url(settings.storage_url)
+        key_id, secret = settings.storage_access_key_id, settings.storage_secret_access_key
+        return cls(
+            name,
+            prefix,
+            settings.storage_endpoint,
+            settings.storage_region,
+            key_id.get_secret_value() if key_id else "",
+            secret.get_secret_value() if secret else "",
+        )
+
+
+_PART_BYTES: Final = 5 * 1024 * 1024
+"""The least that S3 takes for a part; it takes 10,000 of a file, enough for 48 GiB. What is smaller
+goes up at once. One at a time: each takes its own size of memory, twice."""
+_PARTS_AT_ONCE: Final = 1
+_PATIENCE: Final = 5.0
+"""Seconds that whoever is cancelled waits at most for parts to be taken back."""
+_CONTENT_TYPE: Final = "Content-Type"
+_CLIENT: Final[ClientConfig] = {
+    # The whole of a download, so nothing that a slow reader could exceed; silence ends it sooner.
+    "timeout": timedelta(hours=6),
+    "read_timeout": timedelta(seconds=30),
+    "connect_timeout": timedelta(seconds=10),
+}
+# What lasts longer is told to the caller, who has pauses of its own.
+_RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+
+
+class ObjectStorageMediaStore:
+    """A MediaStore in a bucket. A key is the object's name, below the bucket's prefix."""
+
+    def __init__(self, bucket: BucketSettings) -> None:
+        config: S3Config = {
+            "region": bucket.region,
+            # Not all that speak the protocol know how to delete many at once.
+            "disable_bulk_delete": True,
+        }
+        if bucket.endpoint:
+            config["endpoint"] = bucket.endpoint
+        if bucket.access_key_id:
+            config["access_key_id"] = bucket.access_key_id
+            config["secret_access_key"] = bucket.secret_access_key
+        client: ClientConfig = {**_CLIENT, "allow_http": bucket.endpoint.startswith("http://")}
+        self._store = S3Store(
+            bucket.name,
+            prefix=bucket.prefix or None,
+            config=config,
+            client_options=client,
+            retry_config=_RETRIES,
+        )
+
+    async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
+        """See port.MediaStore."""
+        words: Attributes = {_header(name): word for name, word in notes.items() if word}
+        if media_type := notes.get("media_type"):
+            words[_CONTENT_TYPE] = media_type
+        with _told_as_failures():
+            size = (await asyncio.to_thread(file.stat)).st_size
+            if size > _PART_BYTES:
+                await self._put_in_parts(validate_key(key), file, words)
+            else:
+                await obstore.put_async(
+                    self._store, validate_key(key), file, attributes=words, use_multipart=False
+                )
+            await asyncio.to_thread(file.unlink, missing_ok=True)
+
+    async def _put_in_parts(self, key: str, file: Path, words: Attributes) -> None:
+        """Whoever is cancelled in the midst of it leaves no part behind.
+
+        The library takes its parts back where what it reads from fails, and not where it is
+        cancelled itself.
+        """
+        given_up = asyncio.Event()
+        putting = asyncio.ensure_future(
+            obstore.put_async(
+                self._store,
+                key,
+                _pieces(file, given_up),
+                attributes=words,
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+                use_multipart=True,
+            )
+        )
+        try:
+            await asyncio.shield(putting)
+        except asyncio.CancelledError:
+            given_up.set()
+            await asyncio.gather(asyncio.wait_for(putting, _PATIENCE), return_exceptions=True)
+            raise
+
+    async def find(self, key: str) -> StoredFile | None:
+        """See port.MediaStore."""
+        with _told_as_failures():
+            try:
+                found = await obstore.get_async(
+                    self._store, validate_key(key), options={"head": True}
+                )
+            except FileNotFoundError:
+                return None
+        words = {_name(header): word for header, word in found.attributes.items()}
+        words.pop(_name(_CONTENT_TYPE), None)
+        return StoredFile(found.meta["size"], words)
+
+    async def read(
+        self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
+    ) -> AsyncIterator[bytes]:
+        """See port.MediaStore."""
+        stored = await self.find(key)
+        if stored is None:
+            raise storage_failed("the file is not there")
+        end = min(offset + length, stored.size)
+        if offset >= end:
+            return  # S3 refuses a range that holds nothing.
+        with _told_as_failures():
+            found = await obstore.get_async(
+                self._store, validate_key(key), options={"range": (offset, end)}
+            )
+            async for chunk in found.stream(min_chunk_size=CHUNK_BYTES // 4):
+                for start in range(0, len(chunk), piece_bytes):
+                    yield bytes(chunk[start : start + piece_bytes])
+
+    async def delete(self, key: str) -> None:
+        """See port.MediaStore."""
+        with _told_as_failures():
+            below = [
+                entry["path"]
+                async for page in obstore.list(self._store, prefix=validate_key(key))
+                for entry in page
+            ]
+            try:
+                await obstore.delete_async(self._store, [key, *below])
+            except (BaseError, OSError):
+                # The library stops at the first that fails.
+                await self._delete_each([key, *below])
+
+    async def _delete_each(self, keys: list[str]) -> None:
+        """Those that can be deleted, whatever cannot. Raises the last failure."""
+        last: BaseError | OSError | None = None
+        for key in keys:
+            try:
+                await obstore.delete_async(self._store, key)
+            except (BaseError, OSError) as failed:
+                last = failed
+        if last:
+            raise last
+
+    async def keys(self, below: str) -> tuple[str, ...]:
+        """See port.MediaStore."""
+        with _told_as_failures():
+            found = await obstore.list_with_delimiter_async(self._store, prefix=validate_key(below))
+        return tuple(sorted(entry["path"] for entry in found["objects"]))
+
+    async def link(self, key: str, seconds: float) -> str:
+        """See port.MediaStore. Signed here; S3 is not asked."""
+        with _told_as_failures():
+            return await obstore.sign_async(
+                self._store, "GET", validate_key(key), timedelta(seconds=seconds)
+            )
+
+
+class _UploadAbandoned(Exception):
+    """Nobody waits for the file any more."""
+
+
+async def _pieces(file: Path, given_up: asyncio.Event) -> AsyncIterator[bytes]:
+    """What is in a file. Raises _UploadAbandoned in the midst of it, once that is set."""
+    with await asyncio.to_thread(file.open, "rb") as opened:
+        while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
+            if given_up.is_set():
+                raise _UploadAbandoned
+            yield piece
+
+
+def _header(name: str) -> str:
+    """A word of ours as a name of S3's metadata: proxies drop headers with underscores."""
+    return name.replace("_", "-")
+
+
+def _name(header: str) -> str:
+    return header.lower().replace("-", "_")
+
+
+@contextmanager
+def _told_as_failures() -> Iterator[None]:
+    """What the library raises names hosts, keys and more: none of it goes any further.
+
+    Among them FileNotFoundError, which it also raises where there is no such bucket.
+    """
+    try:
+        yield
+    except (BaseError, OSError):
+        raise storage_failed("the object storage does not do it") from None

@@ -1,0 +1,328 @@
+"""Keeps what a generation made: from upstream's link, which dies within the hour, to our store."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from mediagate_server.context import caller
+from mediagate_server.errors import Failure
+from mediagate_server.media import data_uri
+from mediagate_server.media.downloader import DownloadFailed, MediaDownloader
+from mediagate_server.media.isolated_probe import IsolatedProbe
+from mediagate_server.media.port import (
+    MediaFacts,
+    MediaStore,
+    StorageFailed,
+    output_key,
+    output_not_kept,
+    outputs_key,
+)
+from mediagate_server.media.probe import MediaProbe, detect_media_type, is_damaged, is_error_page
+from mediagate_server.media.temp_files import FileTooLarge, TempFile, TempFiles
+from mediagate_server.media_type import HEAD_BYTES
+from mediagate_server.observability import metrics
+from mediagate_server.runtime.fair_scheduler import FairScheduler
+from mediagate_server.store.records import StoredMedia
+from mediagate_server.structs import replace
+from mediagate_server.workers.worker_pool import FairSemaphore
+
+_log = structlog.get_logger()
+MAX_SHOWN_URI: Final = 256 * 1024
+"""A medium that came as a longer `data:` URI is shown by its kept copy alone: as a link it would
+not fit into a message."""
+UPSTREAM_LINK_LIFETIME: Final = timedelta(hours=1)
+"""How long upstream keeps what is made by API. What has no end of its own is held to it, too."""
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds between the tries; each pause is twice the one before."""
+_MOST_ABSENCES: Final = 6
+"""Tries for a file that is not there, or came damaged: one that is late appears within seconds."""
+_PAGE: Final = "a page with an error came instead of it"
+_AT_ONCE: Final = 32
+_MOST_OF_ONE_TENANT: Final = 16
+"""Outputs that are fetched at a time. One may take as long as a fetch is let: a model whose files
+come byte by byte holds its tenant's places, and nobody else's."""
+_MOST_OF_ONE_GENERATION: Final = 256
+"""Media of one generation that are under way, most of them waiting: each takes some 3 KiB."""
+ARCHIVE_TIMEOUT: Final = 0.01
+"""Seconds between two outputs of one tenant while another tenant is there: each is fetched, looked
+at, hashed and synced, which takes some 10 ms of the processor however small it is.
+"""
+_NO_BOUND: Final = 1_000_000_000
+
+
+def archive_deadline(medium: StoredMedia, ended_at: datetime) -> datetime:
+    """Until when a medium that was ready at `ended_at` is to be kept: half of its source's life."""
+    return ended_at + ((medium.expires_at or ended_at + UPSTREAM_LINK_LIFETIME) - ended_at) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class _ArchiveJob:
+    """An output to be kept until a time, perhaps not for the first time."""
+
+    key: str
+    medium: StoredMedia
+    until: datetime
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _TransientFailure:
+    """A try that failed and may be made again. `absent`: there is no such file, or none yet."""
+
+    failure: Failure
+    absent: bool = False
+
+
+class OutputArchiver:
+    """Keeps outputs. `max_bytes` and `timeout` (seconds, one try of one output) are asked anew for
+    each try. `now` and `sleep` (seconds) are the clock that pauses are measured by.
+    """
+
+    def __init__(
+        self,
+        store: MediaStore,
+        spool: TempFiles,
+        fetcher: MediaDownloader,
+        inspector: IsolatedProbe,
+        *,
+        max_bytes: Callable[[], int],
+        timeout: Callable[[], float],
+        now: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]],
+        share: FairScheduler,
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._fetcher = fetcher
+        self._inspector = inspector
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        self._now = now
+        self._sleep = sleep
+        self._share = share
+        self._places = FairSemaphore(_AT_ONCE, _MOST_OF_ONE_TENANT)
+
+    async def archive(
+        self,
+        generation_id: str,
+        media: tuple[StoredMedia, ...],
+        ended_at: datetime,
+        *,
+        again: bool = False,
+    ) -> tuple[StoredMedia, ...]:
+        """The media with what is known of them now; `failure` says why one is not kept.
+
+        Those that were not made have no link, and stay as they are. Never raises. What may pass
+        is tried until half of the time is over from `ended_at` to when upstream lets go of it.
+        `again`: an earlier process may have kept some of them.
+        """
+        places = asyncio.Semaphore(_MOST_OF_ONE_GENERATION)
+        keeping: list[asyncio.Task[StoredMedia]] = []
+        async with asyncio.TaskGroup() as tasks:
+            for index, medium in enumerate(media):
+                key, until = output_key(generation_id, index), archive_deadline(medium, ended_at)
+                await places.acquire()
+                task = tasks.create_task(self._keep(_ArchiveJob(key, medium, until, again)))
+                task.add_done_callback(lambda _: places.release())
+                keeping.append(task)
+        return tuple(task.result() for task in keeping)
+
+    def scratch_file(self) -> AbstractAsyncContextManager[Path]:
+        """A path to write a document to, before it is kept."""
+        return self._spool.path()
+
+    async def archive_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
+        """Keep what was written there; `failure` says why it is not. Never raises."""
+        size, sha256 = await asyncio.to_thread(_digested, path)
+        medium = StoredMedia("", media_type, size=size, sha256=sha256)
+        return await self._put(key, path, MediaFacts(size, sha256, media_type), medium)
+
+    async def archive_file(
+        self, generation_id: str, index: int, path: Path, declared: str, expected: str
+    ) -> StoredMedia:
+        """Keep an output that lies in a file already. Never raises.
+
+        `declared` is the type that it came with, `expected` the one to expect.
+        """
+        medium = StoredMedia("", expected)
+        size, sha256 = await asyncio.to_thread(_digested, path)
+        limit = self._max_bytes()
+        if not size or size > limit:
+            cause = f"it is over {limit:,} bytes" if size else "the file is empty"
+            metrics.outputs.labels("failed").inc()
+            return replace(medium, failure=output_not_kept(cause))
+        head = await asyncio.to_thread(_head, path)
+        if is_error_page(head, declared, declared or expected):
+            metrics.outputs.labels("failed").inc()
+            return replace(medium, failure=output_not_kept(_PAGE))
+        media_type = detect_media_type(head, declared, expected)
+        looks = await self._inspector.probe(path, media_type)
+        facts = MediaFacts(size, sha256, media_type, looks.width, looks.height, looks.seconds)
+        medium = replace(
+            medium,
+            media_type=media_type,
+            size=size,
+            sha256=sha256,
+            width=looks.width,
+            height=looks.height,
+            seconds=looks.seconds,
+        )
+        metrics.output_bytes.inc(size)
+        return await self._put(output_key(generation_id, index), path, facts, medium)
+
+    async def _put(
+        self, key: str, path: Path, facts: MediaFacts, medium: StoredMedia
+    ) -> StoredMedia:
+        """Store a file; a storage that does not take it is asked again."""
+        pause = _FIRST_PAUSE
+        for left in reversed(range(_MOST_ABSENCES)):
+            try:
+                await self._store.put(key, path, facts.notes())
+            except StorageFailed as failed:
+                if not left:
+                    return replace(medium, failure=failed.failure)
+            else:
+                metrics.outputs.labels("kept").inc()
+                return replace(medium, kept=True)
+            await self._sleep(pause)
+            pause *= 2
+        raise AssertionError
+
+    def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """Bytes of a document that is kept. StorageFailed where it is not there."""
+        return self._store.read(key, offset, length)
+
+    async def delete(self, generation_id: str) -> None:
+        """Erase all that is kept of a generation. Raises StorageFailed."""
+        await self._store.delete(outputs_key(generation_id))
+
+    async def _keep(self, wanted: _ArchiveJob) -> StoredMedia:
+        medium = wanted.medium
+        if not medium.uri:
+            return medium
+        outcome = await self._retry(wanted)
+        metrics.outputs.labels("failed" if isinstance(outcome, Failure) else "kept").inc()
+        if isinstance(outcome, Failure):
+            _log.warning("output not kept", output=wanted.key, cause=outcome.metadata["cause"])
+            return replace(medium, failure=outcome)
+        metrics.output_bytes.inc(outcome.size)
+        too_long = data_uri.is_data_uri(medium.uri) and len(medium.uri) > MAX_SHOWN_URI
+        return replace(
+            medium,
+            uri="" if too_long else medium.uri,
+            media_type=outcome.media_type,
+            size=outcome.size,
+            sha256=outcome.sha256,
+            width=outcome.width,
+            height=outcome.height,
+            seconds=outcome.seconds,
+            kept=True,
+            failure=None,
+        )
+
+    async def _retry(self, wanted: _ArchiveJob) -> MediaFacts | Failure:
+        """As often as may help, and as long as there is time; once, however late it is."""
+        pause, absences = _FIRST_PAUSE, 0
+        comes_again = not data_uri.is_data_uri(wanted.medium.uri)
+        while True:
+            # What is damaged for good may be what the model made: better than nothing.
+            is_last = self._left(wanted) <= 0 or absences + 1 >= _MOST_ABSENCES
+            async with self._places.acquire(caller.current_tenant(), _NO_BOUND):
+                await self._share.acquire(caller.current_tenant(), ARCHIVE_TIMEOUT, queue="outputs")
+                outcome = await self._archive_once(wanted, take_damaged=is_last or not comes_again)
+            if not isinstance(outcome, _TransientFailure):
+                return outcome
+            absences += outcome.absent
+            left = self._left(wanted)
+            if left <= 0 or absences >= _MOST_ABSENCES:
+                return outcome.failure
+            metrics.outputs.labels("retried").inc()
+            await self._sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _left(self, wanted: _ArchiveJob) -> float:
+        return (wanted.until - self._now()).total_seconds()
+
+    async def _archive_once(
+        self, wanted: _ArchiveJob, *, take_damaged: bool
+    ) -> MediaFacts | Failure | _TransientFailure:
+        """One try, whatever becomes of it."""
+        try:
+            async with asyncio.timeout(self._timeout()):
+                if wanted.again and (kept := await self._store.find(wanted.key)):
+                    return MediaFacts.of(kept)
+                return await self._download_and_store(
+                    wanted.key, wanted.medium, take_damaged=take_damaged
+                )
+        except DownloadFailed as failed:
+            failure = output_not_kept(failed.cause)
+            return _TransientFailure(failure, failed.absent) if failed.passing else failure
+        except StorageFailed as failed:
+            return _TransientFailure(failed.failure)
+        except TimeoutError:
+            return _TransientFailure(output_not_kept("it took too long"))
+        except FileTooLarge as over:
+            return output_not_kept(f"it is over {over.limit:,} bytes")
+        except data_uri.InvalidDataUri:
+            return output_not_kept("its data URI cannot be read")
+
+    async def _download_and_store(
+        self, key: str, medium: StoredMedia, *, take_damaged: bool
+    ) -> MediaFacts:
+        """One try: fetch, look at it, store."""
+        async with self._spool.incoming(self._max_bytes()) as incoming:
+            declared = await self._receive(incoming, medium.uri)
+            # A link may lead to more later; what is within the URI itself is all there is.
+            may_come = not data_uri.is_data_uri(medium.uri)
+            if not incoming.size:
+                raise DownloadFailed("the file is empty", passing=may_come, absent=may_come)
+            if is_error_page(incoming.head, declared, medium.media_type):
+                raise DownloadFailed(_PAGE, passing=may_come, absent=may_come)
+            if not take_damaged and is_damaged(incoming.head, declared, medium.media_type):
+                raise DownloadFailed("the file is damaged", passing=True, absent=True)
+            await incoming.finish()
+            media_type = detect_media_type(incoming.head, declared, medium.media_type)
+            looks = await self._inspector.probe(incoming.path, media_type)
+            facts = media_facts(incoming, media_type, looks)
+            await self._store.put(key, incoming.path, facts.notes())
+        return facts
+
+    async def _receive(self, incoming: TempFile, uri: str) -> str:
+        """Write the medium into the file; the type that it came with."""
+        if data_uri.is_data_uri(uri):
+            for piece in data_uri.decode_chunks(uri):
+                await incoming.write(piece)
+            return data_uri.declared_media_type(uri)
+        async with self._fetcher.open(uri) as fetched:
+            if fetched.size is not None and fetched.size > incoming.limit:
+                raise FileTooLarge(incoming.limit)
+            async for chunk in fetched.chunks:
+                await incoming.write(chunk)
+            return fetched.media_type
+
+
+def _digested(path: Path) -> tuple[int, str]:
+    """How long a file is, and its SHA-256."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return file.tell(), digest.hexdigest()
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def media_facts(incoming: TempFile, media_type: str, looks: MediaProbe) -> MediaFacts:
+    """What is known of a file that has come whole."""
+    return MediaFacts(
+        incoming.size, incoming.sha256, media_type, looks.width, looks.height, looks.seconds
+    )

@@ -1,0 +1,179 @@
+"""What a file is: its type, its size in pixels, how long it plays. Read from the file itself.
+
+Pictures by `imagesize`, sounds by `tinytag`, films by our own readers of their headers: none of
+them decodes anything, and all read through a `BoundedFile`, so that a broken or hostile file costs
+a few thousand reads and 2 MiB at the most.
+"""
+
+import codecs
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import imagesize
+import structlog
+import tinytag
+
+from mediagate_server.media import mp4, webm
+from mediagate_server.media.bounded_file import BoundedFile, ReadLimitReached
+from mediagate_server.media_type import UNKNOWN, contradicts, sniff
+
+_log = structlog.get_logger()
+
+_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,63}")
+_PICTURES_AND_SOUNDS: Final = ("image/", "video/", "audio/")
+_DRAWING: Final = "image/svg+xml"
+_PROLOG: Final = re.compile(
+    rb"(?:\s++|<\?.*?\?>|<!--.*?-->|<!doctype(?!\s++(?:[\w.-]++:)?svg\b)[^>\[]*+>)*+", re.DOTALL
+)
+"""What may stand before the root of XML: declarations, comments, and what the document type is."""
+_DRAWING_ROOT: Final = re.compile(rb"<(?:!doctype\s++)?(?:[\w.-]++:)?svg(?![\w.:-])")
+_UNENDED_PROLOG: Final = re.compile(rb"<\?|<!--|$")
+_MARKUP: Final = re.compile(rb"<[a-z!?/]|\{\s*[\"}]|\[\s*[\"{\[\]]")
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_TEXT_TYPE: Final = re.compile(r"text/.*|application/(?:.*\+)?(?:json|xml)|application/xhtml.*")
+_WIDEST: Final = 1_000_000
+_LONGEST: Final = 1e8
+_OGG_ENDS: Final = 512 * 1024
+"""How much is read at both ends of an Ogg file: its pages are 64 KiB at the most."""
+
+_FILMS: Final[dict[str, Callable[[BoundedFile], mp4.VideoHeader]]] = {
+    "video/mp4": mp4.read_mp4_header,
+    "video/quicktime": mp4.read_mp4_header,
+    "audio/mp4": mp4.read_mp4_header,
+    "video/webm": webm.read_webm_header,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaProbe:
+    """Pixels and seconds; None where they are not known or there are none."""
+
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+
+
+def detect_media_type(head: bytes, *declared: str) -> str:
+    """By the file's first bytes, else the first type that somebody declared, else unknown.
+
+    A declared type that the bytes rule out counts for nothing.
+    """
+    found = sniff(head)
+    if found != UNKNOWN:
+        return found
+    otherwise = _DRAWING if _is_drawing(head) else UNKNOWN
+    return next((word for word in _named(declared) if not contradicts(head, word)), otherwise)
+
+
+def is_damaged(head: bytes, *declared: str) -> bool:
+    """Whether a file is certainly not what it is declared as, nor anything else that is known."""
+    return contradicts(head, next(_named(declared), UNKNOWN)) and not _is_drawing(head)
+
+
+def is_error_page(head: bytes, declared: str, expected: str) -> bool:
+    """Whether a file that is to be a picture, a film or a sound is a page that says why it is not
+    there: HTML, XML or JSON, or any text that is declared as one. Drawings (SVG) are XML, too:
+    they are known by their root, and where that is out of sight by their type.
+    """
+    if not expected.startswith(_PICTURES_AND_SOUNDS) or sniff(head) != UNKNOWN:
+        return False
+    begin, root = _xml(head)
+    types = {_plain(expected), _plain(declared)}
+    if _DRAWING_ROOT.match(root) or (
+        begin.startswith(b"<") and _UNENDED_PROLOG.match(root) and _DRAWING in types
+    ):
+        return False
+    if _MARKUP.match(begin):
+        return True
+    is_text = not _CONTROLS.search(head)
+    return is_text and any(_TEXT_TYPE.fullmatch(one) for one in types)
+
+
+def _is_drawing(head: bytes) -> bool:
+    return bool(_DRAWING_ROOT.match(_xml(head)[1]))
+
+
+def _xml(head: bytes) -> tuple[bytes, bytes]:
+    """The beginning in lower case, and what of it stands behind the prolog: mostly the root."""
+    begin = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    prolog = _PROLOG.match(begin)
+    return begin, begin[prolog.end() if prolog else 0 :]
+
+
+def probe_file(path: Path, media_type: str) -> MediaProbe:
+    """What the file looks like. Nothing where it cannot be read: a model may make anything.
+
+    Reads the disk: not for the event loop.
+    """
+    try:
+        with path.open("rb") as file:
+            return _looks(BoundedFile(file), media_type)
+    except ReadLimitReached:
+        _log.info("a medium has no header within reach", media_type=media_type)
+        return MediaProbe()
+    except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over, the file is kept
+        _log.info("a medium could not be read", media_type=media_type, error=type(error).__name__)
+        return MediaProbe()
+
+
+def probe_task(payload: bytes) -> bytes:
+    """`[path, media type]` -> `[width, height, seconds]`: `probe_file` as a task of workers."""
+    path, media_type = json.loads(payload)
+    looks = probe_file(Path(path), media_type)
+    return json.dumps([looks.width, looks.height, looks.seconds]).encode()
+
+
+def _looks(file: BoundedFile, media_type: str) -> MediaProbe:
+    if read := _FILMS.get(media_type):
+        movie = read(file)
+        width, height = _size(movie.width, movie.height)
+        return MediaProbe(width, height, _length(movie.seconds))
+    if media_type.startswith("image/"):
+        return MediaProbe(*_size(*imagesize.get(file)))
+    if media_type.startswith("audio/"):
+        content = _ogg_ends(file) if media_type == "audio/ogg" else file
+        sound = tinytag.TinyTag.get(file_obj=cast("BinaryIO", content), tags=False, image=False)
+        return MediaProbe(seconds=_length(sound.duration))
+    return MediaProbe()
+
+
+def _ogg_ends(file: BoundedFile) -> BoundedFile | io.BytesIO:
+    """A long Ogg file without its middle, cut at pages: the first ones and the last one tell all.
+
+    The library reads each page, of which an hour of sound has tens of thousands.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if size <= 2 * _OGG_ENDS:
+        return file
+    head = file.read(_OGG_ENDS)
+    file.seek(size - _OGG_ENDS)
+    tail = file.read(_OGG_ENDS)
+    return io.BytesIO(head[: max(head.rfind(b"OggS"), 0)] + tail[max(tail.find(b"OggS"), 0) :])
+
+
+def _size(width: int | None, height: int | None) -> tuple[int, int] | tuple[None, None]:
+    """Both sides, where they can be meant."""
+    if width and height and 0 < width <= _WIDEST and 0 < height <= _WIDEST:
+        return width, height
+    return None, None
+
+
+def _length(seconds: float | None) -> float | None:
+    """Seconds, where they can be meant."""
+    return seconds if seconds and 0 < seconds <= _LONGEST else None
+
+
+def _named(declared: Iterable[str]) -> Iterator[str]:
+    return (plain for word in declared if (plain := _plain(word)))
+
+
+def _plain(declared: str) -> str:
+    """A declared type without its parameters, in lower case; empty where it says nothing."""
+    plain = declared.split(";", 1)[0].strip().lower()
+    return plain if _TYPE.fullmatch(plain) and plain != UNKNOWN else ""

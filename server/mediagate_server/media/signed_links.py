@@ -1,0 +1,91 @@
+"""Links to what is kept: minted whenever a generation is shown, good for a while, never stored.
+
+Storage that can sign links is linked to itself. Otherwise a link leads to the gate's own web port:
+who has it reads this one file until it expires, and needs no key.
+"""
+
+import hashlib
+import hmac
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlencode
+
+from mediagate_server.media.port import MediaStore, output_key
+from mediagate_server.store.records import Generation, State
+
+MEDIA_PATH: Final = "/media"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedLink:
+    """Where a medium can be read, and until when."""
+
+    uri: str
+    expires_at: datetime
+
+
+NO_LINKS: Final[Mapping[int, SignedLink]] = MappingProxyType({})
+
+
+class MediaLinks:
+    """Mints links, and knows its own again.
+
+    `base` is the URL of the web port as callers reach it; empty: they do not. `key` is what the
+    gate's own links are signed with. `life` (seconds) is asked for each.
+    """
+
+    def __init__(
+        self,
+        store: MediaStore,
+        base: str,
+        key: bytes,
+        *,
+        now: Callable[[], datetime],
+        life: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._base = base.rstrip("/")
+        self._key = key
+        self._now = now
+        self._life = life
+
+    async def links_for(self, record: Generation) -> Mapping[int, SignedLink]:
+        """A link for each output that is kept and can be linked to, by its index."""
+        if not (record.output and record.output.media) or record.state is not State.SUCCEEDED:
+            return NO_LINKS
+        links = {}
+        for index, medium in enumerate(record.output.media):
+            if medium.kept and (link := await self._mint(record.id, index)):
+                links[index] = link
+        return links
+
+    def is_valid(self, generation_id: str, index: str, expires: str, signature: str) -> bool:
+        """Whether a link with these words was minted here; it may have expired."""
+        words = self._signature(generation_id, index, expires)
+        return hmac.compare_digest(words.encode(), signature.encode())
+
+    async def _mint(self, generation_id: str, index: int) -> SignedLink | None:
+        life = self._life()
+        # Whole seconds, as they stand in the link, and none too many.
+        expires_at = (self._now() + timedelta(seconds=life)).replace(microsecond=0)
+        if uri := await self._store.link(output_key(generation_id, index), life):
+            return SignedLink(uri, expires_at)
+        if not self._base:
+            return None
+        expires = str(int(expires_at.timestamp()))
+        query = urlencode(
+            {
+                "expires": expires,
+                "signature": self._signature(generation_id, str(index), expires),
+            }
+        )
+        return SignedLink(f"{self._base}{MEDIA_PATH}/{generation_id}/{index}?{query}", expires_at)
+
+    def _signature(self, generation_id: str, index: str, expires: str) -> str:
+        words = f"{generation_id}/{index}/{expires}".encode()
+        digest = hmac.digest(self._key, words, hashlib.sha256)
+        return urlsafe_b64encode(digest).rstrip(b"=").decode()

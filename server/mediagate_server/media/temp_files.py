@@ -1,0 +1,137 @@
+"""Files while they come in: written in pieces off the event loop, measured and hashed on the way.
+
+What is not taken out of the spool is gone when its block ends, and what a crash left is gone when
+the spool is opened the next time.
+"""
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mediagate_server.media.port import CHUNK_BYTES, storage_failed
+from mediagate_server.media_type import HEAD_BYTES
+from mediagate_server.runtime.private_files import make_private_folder
+
+
+class FileTooLarge(Exception):
+    """More bytes came than may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"over {limit} bytes")
+        self.limit = limit
+
+
+class TempFiles:
+    """A folder for files on their way. One process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Clears what an earlier process left. OSError where the folder cannot be used."""
+        self._folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
+        make_private_folder(folder)
+
+    @asynccontextmanager
+    async def incoming(self, limit: int) -> AsyncIterator["TempFile"]:
+        """A new file of at most `limit` bytes; erased at the end unless a store took it."""
+        try:
+            incoming = TempFile(self._folder / secrets.token_hex(16), limit)
+        except OSError:
+            raise storage_failed("the disk does not take it") from None
+        try:
+            yield incoming
+        finally:
+            await incoming.close()
+
+    @asynccontextmanager
+    async def path(self) -> AsyncIterator[Path]:
+        """A path at which somebody else may make a file, and others whose names begin so.
+
+        Erased at the end unless they were taken.
+        """
+        path = self._folder / secrets.token_hex(16)
+        try:
+            yield path
+        finally:
+            await asyncio.shield(asyncio.to_thread(_erase_all, path))
+
+
+class TempFile:
+    """One file on its way in."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self.path = path
+        self.size = 0
+        self.head = b""
+        """The first bytes, enough to tell what kind of file it is."""
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._is_open = True
+        # A caller may go while a thread writes: closing waits for it.
+        self._using_file = threading.Lock()
+        self.limit = limit
+        self._digest = hashlib.sha256()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was written, in lower-case hexadecimal, once `finish` has returned."""
+        return self._digest.hexdigest()
+
+    async def write(self, data: bytes) -> None:
+        """Append bytes. Raises FileTooLarge, or StorageFailed where the disk does not take them."""
+        self.size += len(data)
+        if self.size > self.limit:
+            raise FileTooLarge(self.limit)
+        if len(self.head) < HEAD_BYTES:
+            self.head += data[: HEAD_BYTES - len(self.head)]
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes >= CHUNK_BYTES:
+            await _in_thread(self._flush)
+
+    async def finish(self) -> None:
+        """Nothing more comes: the file is whole and durable. Raises StorageFailed."""
+        await _in_thread(lambda: self._flush(sync=True))
+
+    async def close(self) -> None:
+        """Close and erase it; no harm if a store took it."""
+        # Shielded: a caller who has gone must not leave a file behind.
+        await asyncio.shield(asyncio.to_thread(self._close))
+
+    def _flush(self, *, sync: bool = False) -> None:
+        with self._using_file:
+            if not self._is_open:
+                return
+            waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            for data in waiting:
+                self._digest.update(data)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+            if sync:
+                os.fsync(self._file)
+
+    def _close(self) -> None:
+        with self._using_file:
+            if self._is_open:
+                self._is_open = False
+                os.close(self._file)
+            self.path.unlink(missing_ok=True)
+
+
+def _erase_all(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink(missing_ok=True)
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    try:
+        await asyncio.to_thread(work)
+    except OSError:
+        raise storage_failed("the disk does not take it") from None

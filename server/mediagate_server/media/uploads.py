@@ -1,0 +1,162 @@
+"""What callers upload, to be used as input later: kept for a while, for their tenant alone."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NoReturn
+
+import structlog
+
+from mediagate_server.errors import UploadNotFound
+from mediagate_server.media.isolated_probe import IsolatedProbe
+from mediagate_server.media.output_archiver import media_facts
+from mediagate_server.media.port import MediaFacts, MediaStore, StorageFailed, StoredFile
+from mediagate_server.media.probe import detect_media_type
+from mediagate_server.media.temp_files import TempFile, TempFiles
+from mediagate_server.observability.bug_report import report_bug
+
+_log = structlog.get_logger()
+
+_KEYS: Final = "uploads"
+_ID: Final = re.compile(r"upl_[0-9a-f]{32}")
+_CLEAN_EVERY: Final = 600.0
+_NAMED: Final = 20
+"""How many a look names at most that could not be erased: a disk that is away is one trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One upload. `key` is where its bytes are."""
+
+    id: str
+    key: str
+    facts: MediaFacts
+    expires_at: datetime
+
+
+class UploadStore:
+    """All uploads. `max_bytes` and `life` (seconds) are asked anew for each."""
+
+    def __init__(
+        self,
+        store: MediaStore,
+        spool: TempFiles,
+        inspector: IsolatedProbe,
+        *,
+        now: Callable[[], datetime],
+        max_bytes: Callable[[], int],
+        life: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._inspector = inspector
+        self._now = now
+        self._max_bytes = max_bytes
+        self._life = life
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that an upload may have."""
+        return self._max_bytes()
+
+    def incoming(self) -> AbstractAsyncContextManager[TempFile]:
+        """A file to write an upload into; nothing is left of it unless `finish` takes it."""
+        return self._spool.incoming(self._max_bytes())
+
+    async def finish(self, incoming: TempFile, *, tenant: str, media_type: str) -> Upload:
+        """Keep what has come and is finished. `media_type` is what the caller declared, if at all.
+
+        Raises StorageFailed. Nothing is kept then, nor where the caller leaves meanwhile.
+        """
+        found = detect_media_type(incoming.head, media_type)
+        looks = await self._inspector.probe(incoming.path, found)
+        facts = media_facts(incoming, found, looks)
+        name = f"upl_{secrets.token_hex(16)}"
+        expires_at = self._now() + timedelta(seconds=self._life())
+        upload = Upload(name, f"{_KEYS}/{name}", facts, expires_at)
+        putting = asyncio.ensure_future(
+            self._store.put(upload.key, incoming.path, _notes(upload, tenant))
+        )
+        try:
+            await asyncio.shield(putting)
+        except asyncio.CancelledError:
+            await asyncio.wait({putting})
+            await self._store.delete(upload.key)
+            raise
+        return upload
+
+    async def find(self, tenant: str, upload_id: str) -> Upload:
+        """One upload of a tenant. UploadNotFound also for another's, and once it has expired."""
+        if not _ID.fullmatch(upload_id):
+            raise UploadNotFound(upload_id)
+        key = f"{_KEYS}/{upload_id}"
+        stored = await self._store.find(key)
+        if stored is None or stored.notes["tenant"] != tenant:
+            raise UploadNotFound(upload_id)
+        upload = Upload(upload_id, key, MediaFacts.of(stored), _expiry(stored))
+        if upload.expires_at <= self._now():
+            raise UploadNotFound(upload_id)
+        return upload
+
+    async def clean(self) -> int:
+        """Erase what has expired; how many there were.
+
+        What cannot be erased is named in the log, keeps nothing else back, and is tried again the
+        next time. Raises StorageFailed where it cannot be told what there is.
+        """
+        erased = failures = 0
+        for key in await self._store.keys(_KEYS):
+            try:
+                erased += await self._erase_expired(key)
+            except StorageFailed as failed:
+                failures += 1
+                if failures <= _NAMED:
+                    cause = failed.failure.metadata["cause"]
+                    _log.warning("upload not cleaned", upload=_id_of(key), cause=cause)
+            except Exception as error:  # noqa: BLE001 - one that is broken is no other's trouble
+                report_bug("cleaning of uploads", error, upload=_id_of(key))
+        if failures:
+            _log.warning("uploads are tried again later", count=failures)
+        return erased
+
+    async def _erase_expired(self, key: str) -> bool:
+        """Whether it was to be erased, and is. What is listed and not found is half erased."""
+        stored = await self._store.find(key)
+        if stored and _expiry(stored) > self._now():
+            return False
+        await self._store.delete(key)
+        return True
+
+    async def run_cleanup(
+        self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> NoReturn:
+        """Erase what has expired, again and again. Ends by cancellation alone."""
+        while True:
+            try:
+                if erased := await self.clean():
+                    _log.info("expired uploads erased", count=erased)
+            except StorageFailed as failed:
+                _log.warning("uploads not cleaned", cause=failed.failure.metadata["cause"])
+            except Exception as error:  # noqa: BLE001 - the next time it may work
+                report_bug("cleaning of uploads", error)
+            await sleep(_CLEAN_EVERY)
+
+
+def _notes(upload: Upload, tenant: str) -> dict[str, str]:
+    return {
+        "tenant": tenant,
+        "expires_at": upload.expires_at.isoformat(),
+        **upload.facts.notes(),
+    }
+
+
+def _id_of(key: str) -> str:
+    return key.removeprefix(f"{_KEYS}/")
+
+
+def _expiry(stored: StoredFile) -> datetime:
+    return datetime.fromisoformat(stored.notes["expires_at"])

@@ -1,0 +1,94 @@
+"""Size and length of a WebM or Matroska file, from its elements (RFC 8794, RFC 9559).
+
+Only the segment's information and its tracks are read; clusters are skipped, not looked into.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from mediagate_server.media.bounded_file import BoundedFile
+from mediagate_server.media.mp4 import VideoHeader
+
+_MOST_ELEMENTS: Final = 10_000
+_DEEPEST: Final = 8
+_VALUE_BYTES: Final = 8
+_SEGMENT, _INFO, _TRACKS = 0x18538067, 0x1549A966, 0x1654AE6B
+_TRACK, _VIDEO = 0xAE, 0xE0
+_TIMESTAMP_SCALE, _DURATION = 0x2AD7B1, 0x4489
+_WIDTH, _HEIGHT = 0xB0, 0xBA
+_HOLD_OTHERS: Final = frozenset({_SEGMENT, _INFO, _TRACKS, _TRACK, _VIDEO})
+_WANTED: Final = frozenset({_TIMESTAMP_SCALE, _DURATION, _WIDTH, _HEIGHT})
+_USUAL_SCALE: Final = 1_000_000
+"""Nanoseconds in a unit of time, where the file does not say."""
+
+
+def read_webm_header(file: BoundedFile) -> VideoHeader:
+    """What can be read of the file's headers; of a file of another kind, nothing."""
+    end = file.seek(0, 2)
+    reading = _Reading(file)
+    reading.walk(0, end)
+    found = reading.found
+    scale = int.from_bytes(found.get(_TIMESTAMP_SCALE, b""), "big") or _USUAL_SCALE
+    units = _float(found.get(_DURATION, b""))
+    return VideoHeader(
+        units * scale / 1e9 if units else None,
+        int.from_bytes(found.get(_WIDTH, b""), "big") or None,
+        int.from_bytes(found.get(_HEIGHT, b""), "big") or None,
+    )
+
+
+class _Reading:
+    """One walk through a file's elements, and the first value of each wanted one."""
+
+    def __init__(self, file: BoundedFile) -> None:
+        self._file = file
+        self._left = _MOST_ELEMENTS
+        self.found: dict[int, bytes] = {}
+
+    def walk(self, start: int, end: int, depth: int = 0) -> None:
+        """Take what the elements from `start` to `end` say."""
+        for kind, at, until in self._elements(start, end):
+            if kind in _HOLD_OTHERS and depth < _DEEPEST:
+                self.walk(at, until, depth + 1)
+            elif kind in _WANTED and until - at <= _VALUE_BYTES:
+                self._file.seek(at)
+                self.found.setdefault(kind, self._file.read(until - at))
+
+    def _elements(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Each element's id, and where its content begins and ends. Stops at one that is cut."""
+        while start < end and self._left > 0:
+            self._left -= 1
+            self._file.seek(start)
+            header = self._file.read(12)
+            id_length = _length(header, 4)
+            size_length = _length(header[id_length:], 8)
+            if not (id_length and size_length):
+                return
+            kind = int.from_bytes(header[:id_length], "big")
+            size = int.from_bytes(header[id_length : id_length + size_length], "big")
+            size -= 1 << (7 * size_length)  # The bit that told the length is no part of it.
+            content = start + id_length + size_length
+            if size == (1 << (7 * size_length)) - 1:
+                size = end - content  # "Unknown", as live recordings write it: to the end.
+            if content + size > end:
+                # A recording that was cut has a segment longer than the file.
+                size = end - content
+            yield kind, content, content + size
+            start = content + size
+
+
+def _length(data: bytes, most: int) -> int:
+    """How many bytes a variable number has, by the leading zero bits of its first; 0: none."""
+    if not data or not data[0]:
+        return 0
+    length = 9 - data[0].bit_length()
+    return length if length <= min(most, len(data)) else 0
+
+
+def _float(data: bytes) -> float:
+    """A float of 4 or 8 bytes; 0 where it is neither, or no finite number over 0."""
+    if len(data) not in (4, 8):
+        return 0.0
+    value: float = struct.unpack(">f" if len(data) == 4 else ">d", data)[0]
+    return value if 0 < value < 1e15 else 0.0

@@ -1,0 +1,1 @@
+"""HTTP and URLs in general: egress policy, request URLs, content encoding."""

@@ -1,0 +1,1 @@
+"""Metrics, logging and reports of bugs."""

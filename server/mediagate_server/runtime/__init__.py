@@ -1,0 +1,1 @@
+"""Process and event loop primitives: clock, tasks, cancellation, fair scheduling, failpoints."""

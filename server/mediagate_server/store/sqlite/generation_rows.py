@@ -1,0 +1,216 @@
+"""Generations, attempts and ledger as rows; each function works within the caller's transaction."""
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+from msgspec import json
+
+from mediagate_server.errors import TooManyInFlight
+from mediagate_server.store.port import PredictionAlreadyClaimed, StaleWrite
+from mediagate_server.store.records import (
+    CostState,
+    Generation,
+    LedgerEntry,
+    LedgerEntryKind,
+    RequestBinding,
+)
+from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
+from mediagate_server.store.sqlite.writer_cache import WriterCache
+
+_WRITER: Final = json.Encoder(enc_hook=dict)  # Any other mapping is written as a dict.
+_READER: Final = json.Decoder(Generation)
+_HASH_DIGITS: Final = 32
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970, exactly."""
+    difference = moment - _EPOCH
+    return (difference.days * 86_400 + difference.seconds) * 1_000_000 + difference.microseconds
+
+
+def shorten_reuse_key(likeness: str) -> str | None:
+    """As much of a likeness as nothing else has: it is on a page of its own in any index."""
+    return likeness[:_HASH_DIGITS] or None
+
+
+def to_document(generation: Generation) -> str:
+    """The record as it is stored: JSON."""
+    return _WRITER.encode(generation).decode()
+
+
+def from_document(text: str) -> Generation:
+    """The record as it was stored."""
+    return _READER.decode(text)
+
+
+def find_binding(
+    connection: sqlite3.Connection, tenant: str, request_id: str
+) -> RequestBinding | None:
+    """What a request_id is bound to."""
+    row = connection.execute(
+        "SELECT generation_id, fingerprint FROM request_ids WHERE tenant = ? AND request_id = ?",
+        (tenant, request_id),
+    ).fetchone()
+    return RequestBinding(*row) if row else None
+
+
+def _too_many(running: int, most: int) -> TooManyInFlight:
+    """What is told where a tenant runs as many as it may."""
+    return TooManyInFlight(
+        f"{running} generations are running, which is the most",
+        metadata={"limit": str(most), "in_flight": str(running)},
+        retry_after=1.0,
+    )
+
+
+def check_admission(
+    rows: RowBatch, standing: WriterCache, generation: Generation, max_in_flight: int, *, asks: bool
+) -> RequestBinding | None:
+    """What its request_id is bound to, as far as that is to be known before anything is written.
+
+    The file is asked where `asks` says so, the tenant is full, or a recent binding may be missed.
+    Otherwise a binding that is there fails the new one's, and all is done again, at once. Raises
+    TooManyInFlight: what others hold is counted in the commit that accepts.
+    """
+    if recent := standing.bound(generation.tenant, generation.request_id):
+        return recent
+    running = standing.running(rows.flush, generation.tenant)
+    is_full = 0 < max_in_flight <= running
+    if is_full or asks or rows.at_once or standing.misses_bindings:
+        existing = find_binding(rows.flush(), generation.tenant, generation.request_id)
+        if existing:
+            return existing
+    if is_full:
+        raise _too_many(running, max_in_flight)
+    return None
+
+
+def insert_generation(
+    rows: RowBatch,
+    generation: Generation,
+    entries: tuple[LedgerEntry, ...],
+    change: int,
+    likeness: str = "",
+) -> None:
+    """A new generation with its binding, attempts and ledger entries."""
+    rows.add(
+        StatementKind.NEW_GENERATION,
+        (
+            *_columns(generation, change),
+            generation.tenant,
+            generation.modality,
+            orjson.dumps(dict(generation.labels)).decode() if generation.labels else "{}",
+            microseconds(generation.created_at),
+            shorten_reuse_key(likeness),
+        ),
+    )
+    rows.add(
+        StatementKind.REQUEST_ID,
+        (generation.tenant, generation.request_id, generation.id, generation.fingerprint),
+    )
+    _put_attempts(rows, generation)
+    _append(rows, entries)
+
+
+def check_version(connection: sqlite3.Connection, generation: Generation) -> None:
+    """Raises StaleWrite where this is not the next version."""
+    row = connection.execute(
+        "SELECT 1 FROM generations WHERE id = ? AND version = ?",
+        (generation.id, generation.version - 1),
+    ).fetchone()
+    if row is None:
+        raise StaleWrite(generation.id)
+
+
+def update_generation(
+    rows: RowBatch, generation: Generation, entries: tuple[LedgerEntry, ...], change: int
+) -> None:
+    """The next version of a generation. StaleWrite is raised where it is not the next."""
+    rows.add(StatementKind.NEXT_VERSION, (*_columns(generation, change), generation.version - 1))
+    _put_attempts(rows, generation)
+    _append(rows, entries)
+
+
+def insert_binding(
+    connection: sqlite3.Connection, generation: Generation, request_id: str, fingerprint: str
+) -> RequestBinding:
+    """Bind one more request_id, unless it is bound already."""
+    existing = find_binding(connection, generation.tenant, request_id)
+    if existing:
+        return existing
+    connection.execute(
+        "INSERT INTO request_ids VALUES (?, ?, ?, ?)",
+        (generation.tenant, request_id, generation.id, fingerprint),
+    )
+    return RequestBinding(generation.id, fingerprint)
+
+
+def release_binding(connection: sqlite3.Connection, generation: Generation) -> None:
+    """Free the request_id for another generation."""
+    connection.execute(
+        "DELETE FROM request_ids WHERE tenant = ? AND request_id = ? AND generation_id = ?",
+        (generation.tenant, generation.request_id, generation.id),
+    )
+
+
+def check_claims(
+    connection: sqlite3.Connection, generation: Generation, claims: Iterable[str]
+) -> None:
+    """Raises PredictionAlreadyClaimed where one of the predictions is another generation's."""
+    for prediction_id in claims:
+        row = connection.execute(
+            "SELECT 1 FROM attempts WHERE prediction_id = ? AND generation_id <> ? LIMIT 1",
+            (prediction_id, generation.id),
+        ).fetchone()
+        if row:
+            raise PredictionAlreadyClaimed(prediction_id)
+
+
+def list_entries(connection: sqlite3.Connection, attempt_id: str) -> tuple[LedgerEntry, ...]:
+    """The ledger's lines for an attempt, in the order written."""
+    rows = connection.execute(
+        "SELECT kind, amount_nanos, state, price_as_of FROM ledger WHERE attempt_id = ?"
+        " ORDER BY line",
+        (attempt_id,),
+    ).fetchall()
+    return tuple(
+        LedgerEntry(attempt_id, LedgerEntryKind(kind), nanos, CostState(state), date)
+        for kind, nanos, state, date in rows
+    )
+
+
+def _columns(generation: Generation, change: int) -> tuple[object, ...]:
+    return (
+        generation.version,
+        generation.state,
+        int(generation.state.is_terminal),
+        generation.model,
+        to_document(generation),
+        change,
+        int(generation.erased_at is not None),
+        generation.id,
+    )
+
+
+def _put_attempts(rows: RowBatch, generation: Generation) -> None:
+    for a in generation.attempts:
+        rows.add(
+            StatementKind.ATTEMPT,
+            (
+                a.id,
+                generation.id,
+                a.ordinal,
+                a.state,
+                a.prediction_id or None,
+                microseconds(a.sent_at or a.created_at),
+            ),
+        )
+
+
+def _append(rows: RowBatch, entries: tuple[LedgerEntry, ...]) -> None:
+    for e in entries:
+        rows.add(StatementKind.LINE, (e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of))

@@ -1,0 +1,1 @@
+"""Upstream: Replicate's API behind one port, with resilience policies around it."""

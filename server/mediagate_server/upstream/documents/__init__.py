@@ -1,0 +1,1 @@
+"""JSON documents from upstream: parsing, large values, media references, output text."""

@@ -1,0 +1,1 @@
+"""Resilience policies around requests to Replicate: retry, circuit breaker, rate limits."""

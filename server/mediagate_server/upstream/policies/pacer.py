@@ -1,0 +1,90 @@
+"""Keeps the account's rates: Replicate counts a minute's creates and everything else apart.
+
+A create's turn is reserved by `reserve_create` or `try_reserve_create`, long before it passes here:
+see `chain.Outbound`. Streams are not paced: they are opened on hosts of their own, not on the API.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from mediagate_server.context import caller
+from mediagate_server.observability import metrics
+from mediagate_server.upstream.policies.policy import T, UpstreamRequest
+from mediagate_server.upstream.policies.rate_limiter import RateLimiter
+from mediagate_server.upstream.port import CreateReservation, RefusalReason, RequestRefused
+
+_UNTOLD_HOLD = 1.0
+
+
+class Pacer:
+    """Two rates of one account. For one event loop."""
+
+    def __init__(self, *, creates_per_minute: int, reads_per_minute: int) -> None:
+        self._creates = RateLimiter(creates_per_minute)
+        self._reads = RateLimiter(reads_per_minute)
+        self._waits = {
+            endpoint: metrics.upstream_paced_seconds.labels(endpoint)
+            for endpoint in ("create", "get", "cancel", "list", "model", "secret", "upload")
+        }
+
+    async def __call__(self, call: UpstreamRequest, proceed: Callable[[], Awaitable[T]]) -> T:
+        """All but creates wait for their turn here; a throttled answer holds its whole kind."""
+        if call.endpoint == "stream":
+            return await proceed()
+        if call.endpoint == "create":
+            return await self._create(proceed)
+        # A run that is to be cancelled is paid for while its cancel waits behind the polls.
+        first, rate = call.endpoint == "cancel", self._reads
+        waited = await (rate.acquire_first() if first else rate.acquire(caller.current_tenant()))
+        self._waits[call.endpoint].observe(waited)
+        try:
+            return await proceed()
+        except RequestRefused as refused:
+            if refused.refusal is RefusalReason.THROTTLED:
+                # The limit is the account's: whoever asks next would only be refused too.
+                told = refused.retry_after
+                rate.pause(_UNTOLD_HOLD if told is None else told)
+            raise
+
+    async def _create(self, proceed: Callable[[], Awaitable[T]]) -> T:
+        sent_at = asyncio.get_running_loop().time()
+        try:
+            answer = await proceed()
+        except BaseException as failure:
+            if isinstance(failure, RequestRefused) and failure.refusal is RefusalReason.THROTTLED:
+                self._creates.on_throttled(sent_at, failure.retry_after)
+                if failure.per_minute is not None:
+                    self._creates.reduce_to(failure.per_minute)
+            else:
+                self._creates.on_accepted(sent_at)
+            raise
+        self._creates.on_accepted(sent_at)
+        return answer
+
+    @property
+    def backoff_seconds(self) -> float:
+        """Until the wait before the next create is over that upstream has asked for."""
+        return self._creates.backoff_seconds
+
+    @property
+    def creates_per_second(self) -> float | None:
+        """What upstream has reduced the account to; None: nothing of the kind."""
+        reduced = self._creates.reduced_rate
+        return None if reduced is None else reduced / 60.0
+
+    def try_acquire_create(self) -> CreateReservation | None:
+        """Reserve a create's turn if it is free now and nobody waits for one."""
+        turn = self._creates.try_reserve()
+        if turn is not None:
+            self._waits["create"].observe(0.0)
+        return turn
+
+    async def acquire_create(self, *, again: bool = False) -> CreateReservation:
+        """Wait for a create's turn, one tenant after the other, and reserve it.
+
+        `again`: for one whose last turn upstream's own limit has refused.
+        """
+        started = asyncio.get_running_loop().time()
+        turn = await self._creates.reserve(caller.current_tenant(), again=again)
+        self._waits["create"].observe(asyncio.get_running_loop().time() - started)
+        return turn

@@ -1,0 +1,275 @@
+"""Upstream with everything that is done around each request: retry, breaker, pace, observe.
+
+The room above uses this in place of the bare adapter. Knows no rpc and no generation.
+
+Limit of the streams that are open to upstream at once.
+
+Counted here, before anything is sent: left to the pool of connections, the opening would wait for
+a free one and then look like an upstream that cannot be reached, which stops the model for all.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from functools import partial
+from random import Random
+from types import TracebackType
+
+from mediagate_server.observability import metrics
+from mediagate_server.observability.metrics import OTHER_MODEL
+from mediagate_server.upstream.policies.circuit_breaker import CircuitBreaker
+from mediagate_server.upstream.policies.pacer import Pacer
+from mediagate_server.upstream.policies.policy import Endpoint, T, UpstreamPolicy, UpstreamRequest
+from mediagate_server.upstream.policies.request_metrics import RequestMetrics
+from mediagate_server.upstream.policies.retry import CreateRetryPolicy, RetryPolicy
+from mediagate_server.upstream.port import (
+    CreateRequest,
+    CreateReservation,
+    EventStream,
+    FileToUpload,
+    Prediction,
+    PredictionPage,
+    PublishedDeployment,
+    PublishedModel,
+    PublishedVersion,
+    StreamLimitReached,
+    UploadedFile,
+    Upstream,
+)
+from mediagate_server.upstream.settings import UpstreamLimits
+
+
+class StreamLimit:
+    """So many places; each is taken and given back once."""
+
+    __slots__ = ("_most", "open")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.open = 0
+
+    def acquire(self) -> None:
+        """One more is open. Raises StreamLimitReached."""
+        if self.open >= self._most:
+            metrics.streams_not_opened.inc()
+            raise StreamLimitReached
+        self.open += 1
+        metrics.streams_open.set(self.open)
+
+    def release(self) -> None:
+        """One is closed."""
+        self.open -= 1
+        metrics.streams_open.set(self.open)
+
+
+class ResilientUpstream(Upstream):
+    """One upstream account, for one event loop. `model` is the catalog's slug, never what a
+    caller typed. `retry` says when a refused create may be attempted anew.
+
+    A create is admitted first and sent later. Between the two lies the durable commit that makes
+    the attempt: had the commit come first, the record would say "may have been sent" all the
+    while it waited for its turn, and a crash would leave in doubt what was never sent; were the
+    wait inside `create`, there would be no other order. So `admit` or `try_admit` reserves the
+    turn, then the caller commits, then `create` uses it and sends at once. A turn that is not used
+    is given back, as if nobody had ever asked: callers whom the commit refuses cost others nothing.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        settings: UpstreamLimits,
+        *,
+        random: Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        label: Callable[[str], str] = str,
+    ) -> None:
+        random = random or Random()
+        self._upstream = upstream
+        self._breaker = CircuitBreaker(settings, clock, label=label)
+        self._pace = Pacer(
+            creates_per_minute=settings.creates_per_minute,
+            reads_per_minute=settings.reads_per_minute,
+        )
+        self._inwards: tuple[UpstreamPolicy, ...] = (
+            RetryPolicy(random),
+            self._breaker,
+            self._pace,
+            RequestMetrics(),
+        )
+        self.create_policy = CreateRetryPolicy(random)
+        self._streams = StreamLimit(settings.max_streams)
+
+    def try_admit(self, model: str = OTHER_MODEL) -> CreateReservation | None:
+        """Reserve a create's turn if one is free now: then `create` may follow. Never waits.
+
+        None also where the create would be the probe of a half-open circuit: that is for `admit`,
+        when nothing can refuse it any more. CircuitOpen where the model's creates are stopped.
+        """
+        self._breaker.check(model)
+        if self._breaker.is_half_open(model):
+            return None
+        return self._pace.try_acquire_create()
+
+    async def admit(self, model: str = OTHER_MODEL, *, again: bool = False) -> CreateReservation:
+        """Wait for a create's turn and reserve it. CircuitOpen at once, or after the wait.
+
+        `again`: for a call whose last create upstream's own limit has refused.
+        """
+        self._breaker.check(model)
+        turn = await self._pace.acquire_create(again=again)
+        try:
+            lease = self._breaker.admit(model)
+        except BaseException:
+            turn.release()
+            raise
+
+        def release() -> None:
+            turn.release()
+            self._breaker.release(model, lease)
+
+        return CreateReservation(turn.use, release, turn.release_unused)
+
+    @property
+    def backoff_seconds(self) -> float:
+        """Until the wait that upstream has asked for before the next create is over."""
+        return self._pace.backoff_seconds
+
+    @property
+    def creates_per_second(self) -> float | None:
+        """What upstream has reduced the account to; None: nothing of the kind."""
+        return self._pace.creates_per_second
+
+    async def create(
+        self,
+        request: CreateRequest,
+        *,
+        model: str = OTHER_MODEL,
+        turn: CreateReservation | None = None,
+    ) -> Prediction:
+        """Send exactly one POST, at once. `turn` is what `admit` or `try_admit` has given."""
+        if turn is None:
+            return await self._run("create", model, lambda: self._upstream.create(request))
+        turn.use()
+        try:
+            return await self._run("create", model, lambda: self._upstream.create(request))
+        finally:
+            turn.release_unused()
+
+    async def get(self, prediction_id: str, *, model: str = OTHER_MODEL) -> Prediction:
+        """The prediction as it stands."""
+        return await self._run("get", model, lambda: self._upstream.get(prediction_id))
+
+    async def cancel(self, prediction_id: str, *, model: str = OTHER_MODEL) -> Prediction | None:
+        """Ask for the end; see the port."""
+        return await self._run("cancel", model, lambda: self._upstream.cancel(prediction_id))
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        model: str = OTHER_MODEL,
+    ) -> PredictionPage:
+        """One page of the account's predictions, newest first."""
+        return await self._run(
+            "list",
+            model,
+            lambda: self._upstream.list_predictions(
+                cursor=cursor, created_after=created_after, created_before=created_before
+            ),
+        )
+
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        """Hand a file over, for models to read."""
+        return await self._run("upload", OTHER_MODEL, lambda: self._upstream.upload_file(file))
+
+    async def webhook_secret(self) -> str:
+        """The secret that the account's webhooks are signed with now."""
+        return await self._run("secret", OTHER_MODEL, self._upstream.webhook_secret)
+
+    async def get_model(self, slug: str) -> PublishedModel:
+        """A model, with its latest version. Not counted as any model's: nothing is run."""
+        return await self._run("model", OTHER_MODEL, lambda: self._upstream.get_model(slug))
+
+    async def get_version(self, slug: str, version: str) -> PublishedVersion:
+        """One version of a model; likewise."""
+        return await self._run(
+            "model", OTHER_MODEL, lambda: self._upstream.get_version(slug, version)
+        )
+
+    async def get_deployment(self, name: str) -> PublishedDeployment:
+        """What a deployment runs; likewise."""
+        return await self._run("model", OTHER_MODEL, lambda: self._upstream.get_deployment(name))
+
+    def stream(
+        self, stream_url: str, *, last_event_id: str | None = None, model: str = OTHER_MODEL
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """Open the stream; only the opening is tried again. See the port.
+
+        StreamLimitReached where as many are open as may be.
+        """
+        return _StreamOpening(
+            self._streams,
+            lambda: self._upstream.stream(stream_url, last_event_id=last_event_id),
+            lambda send: self._run("stream", model, send),
+        )
+
+    async def _run(self, endpoint: Endpoint, model: str, send: Callable[[], Awaitable[T]]) -> T:
+        call = UpstreamRequest(endpoint, model)
+        proceed = send
+        for interceptor in reversed(self._inwards):
+            proceed = partial(interceptor, call, proceed)
+        return await proceed()
+
+
+_Stream = AbstractAsyncContextManager[EventStream]
+
+
+class _StreamOpening:
+    """A stream whose opening is surrounded like any request.
+
+    No generator and no exit stack: a thousand silent streams may be open.
+    """
+
+    __slots__ = ("_around", "_limit", "_opened", "_stream")
+
+    def __init__(
+        self,
+        limit: StreamLimit,
+        stream: Callable[[], _Stream],
+        around: Callable[[Callable[[], Awaitable[EventStream]]], Awaitable[EventStream]],
+    ) -> None:
+        self._limit = limit
+        self._stream = stream
+        self._around = around
+        self._opened: _Stream
+
+    async def __aenter__(self) -> EventStream:
+        self._limit.acquire()
+        try:
+            opened = await self._around(self._open)
+        except BaseException:
+            self._limit.release()
+            raise
+        del self._stream, self._around  # Of no use any more, and half a KiB.
+        return opened
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self._opened.__aexit__(kind, error, trace)
+        finally:
+            self._limit.release()
+
+    async def _open(self) -> EventStream:
+        """One try: a new stream each time."""
+        stream = self._stream()
+        opened = await stream.__aenter__()
+        self._opened = stream
+        return opened

@@ -1,0 +1,329 @@
+"""Replicate behind the port: each method is one HTTP exchange, built here and decoded elsewhere.
+
+The `replicate` SDK is used through one entry, `_async_request`: it adds the base URL and the
+token, takes headers and gives back the raw answer. Its typed methods drop headers and fail on
+predictions that are fine, its `run` and `stream` lose text and send the token to other hosts.
+Create and get, which every call waits for, go past it: see `http_exchange.py`.
+
+Files for models: the multipart body that uploads one, and what upstream answers to it.
+
+The body is written here, by hand, because the SDK would read the whole file into memory, on the
+event loop, and then fail on answers that lack fields which Replicate no longer sends.
+"""
+
+import asyncio
+import math
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+from yarl import URL
+
+from mediagate_server.runtime.fair_scheduler import FairScheduler
+from mediagate_server.upstream.documents.json_parser import parse_object
+from mediagate_server.upstream.port import (
+    CreateRequest,
+    EventStream,
+    FileToUpload,
+    NoResponse,
+    Prediction,
+    PredictionPage,
+    PublishedDeployment,
+    PublishedModel,
+    PublishedVersion,
+    RefusalReason,
+    RequestRefused,
+    UnreadableResponse,
+    UploadedFile,
+    Upstream,
+)
+from mediagate_server.upstream.replicate import url_rules
+from mediagate_server.upstream.replicate.connection import UpstreamConnection, open_connection
+from mediagate_server.upstream.replicate.http_exchange import FILE_EXTENSION, TIMER_EXTENSION
+from mediagate_server.upstream.replicate.large_responses import (
+    Body,
+    LargeResponses,
+    has_many_values,
+)
+from mediagate_server.upstream.replicate.model_decoding import (
+    decode_deployment,
+    decode_model,
+    decode_version,
+)
+from mediagate_server.upstream.replicate.prediction_decoding import (
+    decode_page,
+    decode_prediction,
+    decode_secret,
+    parse_instant,
+)
+from mediagate_server.upstream.replicate.sse_stream import (
+    ClosingStreams,
+    IdleStreamMonitor,
+    SseStream,
+)
+from mediagate_server.upstream.settings import ReplicateSettings, api_root
+from mediagate_server.workers.worker_pool import WorkerPool
+
+_LONGEST_LINK: Final = 2_048
+
+
+class MultipartUpload:
+    """The body of one upload. `length` in bytes and `content_type` belong into its headers."""
+
+    def __init__(self, file: FileToUpload) -> None:
+        boundary = secrets.token_hex(16)
+        self._file = file
+        self._head = (
+            f"--{boundary}\r\n"
+            f'Content-Disposition: form-data; name="content"; filename="{file.name}"\r\n'
+            f"Content-Type: {file.media_type}\r\n\r\n"
+        ).encode("ascii")
+        self._tail = f"\r\n--{boundary}--\r\n".encode("ascii")
+        self.length = len(self._head) + file.size + len(self._tail)
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._head
+        async for piece in self._file.content():
+            yield piece
+        yield self._tail
+
+
+def decode_file(body: bytes) -> UploadedFile:
+    """Where models find the file. NoResponse where the answer does not say."""
+    try:
+        document = parse_object(body).members
+        link = document["urls"]["get"]
+        expires_at = document.get("expires_at")
+        parts = urlsplit(link if isinstance(link, str) else "")
+    except (ValueError, TypeError, KeyError) as unreadable:
+        raise NoResponse("the answer names no file") from unreadable
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(link) > _LONGEST_LINK:
+        raise NoResponse("the answer names no file")
+    return UploadedFile(link, parse_instant(expires_at))
+
+
+_SHORTEST_CANCEL_AFTER = 5
+
+
+class ReplicateClient(Upstream):
+    """One account of Replicate, or of any server that speaks its API.
+
+    async with ReplicateClient(settings) as upstream: ...
+
+    Sends everything exactly once; retrying, pacing and counting are around it, not in it.
+    """
+
+    def __init__(
+        self,
+        settings: ReplicateSettings,
+        workers: WorkerPool | None = None,
+        share: FairScheduler | None = None,
+    ) -> None:
+        """`workers` read large answers; None: some of its own. So with the `share` of the loop."""
+        self._share = share or FairScheduler()
+        self._settings = settings
+        self._root = URL(api_root(settings.base_url))
+        # Overall time is bounded in `_send`; these are the phases before a byte is sent.
+        self._phases = httpx.Timeout(
+            None, connect=settings.connect_timeout, pool=settings.connect_timeout
+        )
+        self._silence = IdleStreamMonitor(settings.stream_idle_timeout)
+        self._done = ClosingStreams()
+        self._workers = workers
+        self._open = AsyncExitStack()
+        self._connection: UpstreamConnection
+        self._large: LargeResponses
+
+    async def __aenter__(self) -> Self:
+        workers = self._workers
+        if workers is None:
+            workers = await self._open.enter_async_context(WorkerPool())
+        folder = self._settings.body_folder
+        if folder is None:
+            folder = Path(self._open.enter_context(TemporaryDirectory())) / "bodies"
+        self._large = LargeResponses(folder, workers)
+        connection = open_connection(self._settings, self._large)
+        self._connection = await self._open.enter_async_context(connection)
+        self._open.callback(self._done.close)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._open.aclose()
+
+    async def create(self, request: CreateRequest) -> Prediction:
+        """Send exactly one POST. NoResponse leaves it in doubt."""
+        path, version = url_rules.create_endpoint(request.target)
+        seconds = max(_SHORTEST_CANCEL_AFTER, math.ceil(request.cancel_after))
+        answer = await self._connection.exchange.send(
+            "POST",
+            path,
+            within=self._settings.create_timeout,
+            content=_create_body(request, version),
+            headers={"Content-Type": "application/json", "Cancel-After": f"{seconds}s"},
+            may_send=request.may_send,
+        )
+        if isinstance(answer, bytes) and not has_many_values(answer):
+            return decode_prediction(answer)
+        return await self._large.prediction(answer)
+
+    async def get(self, prediction_id: str) -> Prediction:
+        """The prediction as it stands."""
+        path = url_rules.prediction_path(prediction_id)
+        within = self._settings.read_timeout
+        answer = await self._connection.exchange.send("GET", path, within=within)
+        if isinstance(answer, bytes) and not has_many_values(answer):
+            prediction = decode_prediction(answer)
+        else:
+            prediction = await self._large.prediction(answer)
+        if prediction.id != prediction_id:
+            # A cache that mixes up two answers shows what somebody else has paid for.
+            raise UnreadableResponse("it is about another prediction")
+        return prediction
+
+    async def cancel(self, prediction_id: str) -> Prediction | None:
+        """Ask for the end. None where the answer does not tell how it stands: ask with `get`.
+
+        Replicate does not say what it answers once the prediction has ended, so every 4xx that
+        is about the prediction counts as that; so does a 2xx without one in it.
+        """
+        path = f"{url_rules.prediction_path(prediction_id)}/cancel"
+        try:
+            answer = await self._read("POST", path)
+        except RequestRefused as refused:
+            if refused.refusal in (
+                RefusalReason.NOT_FOUND,
+                RefusalReason.INPUT,
+                RefusalReason.OTHER,
+            ):
+                return None
+            raise
+        try:
+            if isinstance(answer, bytes) and not has_many_values(answer):
+                return decode_prediction(answer)
+            return await self._large.prediction(answer)
+        except NoResponse:
+            return None
+
+    async def list_predictions(
+        self,
+        *,
+        cursor: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> PredictionPage:
+        """One page of the account's predictions, newest first."""
+        query: dict[str, str] = {}
+        if created_after is not None:
+            query["created_after"] = url_rules.format_instant(created_after)
+        if created_before is not None:
+            query["created_before"] = url_rules.format_instant(created_before)
+        if cursor is not None:
+            query["cursor"] = cursor
+        answer = await self._read("GET", "/predictions", query)
+        if isinstance(answer, bytes) and not has_many_values(answer):
+            return decode_page(answer)
+        return await self._large.page(answer)
+
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        """Hand a file over, for models to read; it is read while it is sent."""
+        body = MultipartUpload(file)
+        answer = await self._document(
+            "POST",
+            "/files",
+            within=self._settings.upload_timeout,
+            content=body,
+            headers={"Content-Type": body.content_type, "Content-Length": str(body.length)},
+        )
+        return decode_file(answer)
+
+    async def webhook_secret(self) -> str:
+        """The secret that the account's webhooks are signed with now."""
+        return decode_secret(await self._published("/webhooks/default/secret"))
+
+    async def get_model(self, slug: str) -> PublishedModel:
+        """A model, with its latest version."""
+        return decode_model(await self._published(url_rules.model_path(slug)))
+
+    async def get_version(self, slug: str, version: str) -> PublishedVersion:
+        """One version of a model."""
+        return decode_version(await self._published(url_rules.version_path(slug, version)))
+
+    async def get_deployment(self, name: str) -> PublishedDeployment:
+        """What a deployment runs."""
+        return decode_deployment(await self._published(url_rules.deployment_path(name)))
+
+    def stream(
+        self, stream_url: str, *, last_event_id: str | None = None
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """Open the stream once; see the port."""
+        url = url_rules.parse_stream_url(stream_url, self._root)
+        return SseStream(
+            self._connection.streams,
+            url,
+            last_event_id,
+            self._settings,
+            self._silence,
+            self._share,
+            self._done,
+        )
+
+    async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Body:
+        return await self._send(method, path, within=self._settings.read_timeout, params=query)
+
+    async def _published(self, path: str) -> bytes:
+        return await self._document("GET", path, within=self._settings.read_timeout)
+
+    async def _document(self, method: str, path: str, *, within: float, **parts: Any) -> bytes:
+        """The body of what is no prediction, without what is large in it."""
+        answer = await self._send(method, path, within=within, **parts)
+        if isinstance(answer, bytes) and not has_many_values(answer):
+            return answer
+        return await self._large.document(answer)
+
+    async def _send(self, method: str, path: str, *, within: float, **parts: Any) -> Body:
+        """One exchange through the SDK, at most `within` seconds; the body of a 2xx."""
+        try:
+            async with asyncio.timeout(within) as timer:
+                answer = await self._connection.sdk._async_request(  # noqa: SLF001 - pinned, a test holds it
+                    method, path, timeout=self._phases, extensions={TIMER_EXTENSION: timer}, **parts
+                )
+        except TimeoutError as late:
+            raise NoResponse("timeout") from late
+        # Taken out: an answer of the library's refers to itself, and would keep the file.
+        file: Body | None = answer.extensions.pop(FILE_EXTENSION, None)
+        return file or answer.content
+
+
+def _create_body(request: CreateRequest, version: str | None) -> bytes:
+    """The closed set of fields that upstream takes. Refused INPUT for what JSON cannot say."""
+    body: dict[str, Any] = {"input": request.input}
+    if version is not None:
+        body["version"] = version
+    if request.webhook is not None:
+        body["webhook"] = request.webhook
+        if request.webhook_events:
+            body["webhook_events_filter"] = request.webhook_events
+    try:
+        return orjson.dumps(body, default=_plain)
+    except orjson.JSONEncodeError as unsayable:  # a lone surrogate, an integer beyond 64 bits
+        raise RequestRefused(RefusalReason.INPUT) from unsayable
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")

@@ -1,0 +1,243 @@
+"""What an HTTP answer that is not a success means, and what none at all. Sends nothing.
+
+Upstream's own words stop here, but for what `error_mapping.py` lets pass.
+
+Which inputs upstream would not take, and why, in words that are fit for callers.
+
+Upstream's text is free text: it can name its own machines, pages and money. Only descriptions of
+the shapes below pass; any other becomes one fixed sentence about the field.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import aiohttp
+
+from mediagate_server.upstream.documents.json_parser import parse_object
+from mediagate_server.upstream.port import NoResponse, RefusalReason, RequestRefused, UpstreamError
+
+UNEXPLAINED: Final = "is not accepted by the model"
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z0-9_]{1,64}){0,4}")
+_NUMBER = r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?(?:[eE][+-]?[0-9]{1,3})?"
+_TYPE = r"(?:string|integer|number|boolean|array|object|null)"
+_CHOICE = rf'(?:"[^"/\\<>@\x00-\x1f]{{0,60}}"|{_NUMBER}|null|true|false)'
+_SHAPES = tuple(
+    re.compile(shape, re.ASCII)
+    for shape in (
+        r"[Ii]s required",
+        r"[Ii]s not an input of the model",
+        rf"Invalid type\. Expected: {_TYPE}(?:[/,] ?{_TYPE})*, given: {_TYPE}",
+        rf"(?:[\w.]{{1,80}} )?must be one of the following: {_CHOICE}(?:, {_CHOICE}){{0,60}}",
+        rf"Must be (?:greater|less) than(?: or equal to)? {_NUMBER}",
+        rf"Must be a multiple of {_NUMBER}",
+        rf"String length must be (?:greater|less) than or equal to {_NUMBER}",
+        rf"Array must have at (?:least|most) {_NUMBER} items?",
+        r"Does not match format '[a-z-]{1,32}'",
+    )
+)
+_REQUIRED = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,63}) is required")
+_ADDITIONAL = re.compile(r"Additional property ([A-Za-z_][A-Za-z0-9_]{0,63}) is not allowed")
+_DETAIL_LINE = re.compile(r"^- *(input(?:\.[A-Za-z0-9_.]{1,120})?): (.+)$", re.MULTILINE)
+_MOST_FIELDS = 32
+
+
+def parse_invalid_fields(document: Mapping[str, Any]) -> dict[str, str]:
+    """{input name: what is wrong with it}, from `invalid_fields` or else from `detail`'s lines."""
+    found: dict[str, str] = {}
+    for field, description in _told(document):
+        name, words = _named(field.strip(), description.strip())
+        if _FIELD.fullmatch(name) and len(found) < _MOST_FIELDS:
+            found.setdefault(name, words)
+    return found
+
+
+def _told(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    listed = document.get("invalid_fields")
+    if isinstance(listed, list) and listed:
+        for entry in listed:
+            if isinstance(entry, dict):
+                yield str(entry.get("field", "")), str(entry.get("description", ""))
+        return
+    detail = document.get("detail")
+    if isinstance(detail, str):
+        for line in _DETAIL_LINE.finditer(detail[:8192]):
+            yield line[1], line[2]
+
+
+def _named(field: str, description: str) -> tuple[str, str]:
+    """Upstream blames the object that lacks a property, or has one too many: blame the property."""
+    prefix = "" if field == "input" else field.removeprefix("input.")
+    path = f"{prefix}." if prefix else ""
+    if missing := _REQUIRED.fullmatch(description):
+        return path + missing[1], "is required"
+    if extra := _ADDITIONAL.fullmatch(description):
+        return path + extra[1], "is not an input of the model"
+    if len(description) <= 600 and any(shape.fullmatch(description) for shape in _SHAPES):
+        return prefix, description.removeprefix(f"{field} ")
+    return prefix, UNEXPLAINED
+
+
+_REFUSALS = {
+    400: RefusalReason.INPUT,
+    401: RefusalReason.ACCOUNT,
+    402: RefusalReason.ACCOUNT,
+    403: RefusalReason.ACCOUNT,
+    404: RefusalReason.NOT_FOUND,
+    413: RefusalReason.INPUT,
+    422: RefusalReason.INPUT,
+    429: RefusalReason.THROTTLED,
+}
+# Client errors by number, but written by a machine on the way that gave up waiting: the request
+# may have been carried on behind it.
+_IN_DOUBT = frozenset({408, 499})
+_API_ERRORS = frozenset({500, 503})
+_PROBLEM_MEMBERS = frozenset(
+    {"title", "detail", "status", "type", "instance", "invalid_fields", "retry_after"}
+)
+"""What the API's own errors consist of. Those of proxies that write JSON have more, or others."""
+_LONGEST_DETAIL = 1_000
+_RESETS_IN = re.compile(r"resets in ~?([0-9]{1,6}(?:\.[0-9]{1,6})?) ?s")
+_PER_MINUTE = re.compile(r"(?:^|[^0-9])([1-9][0-9]{0,4}) requests per minute")
+_SLOW = 1.0
+"""Seconds. Whoever waits for an answer is told within five that upstream is not there."""
+_LONGEST_WAIT = 86_400.0
+_LONGEST_KEPT = 60.0
+"""Seconds. The limits are by the minute: who asks for more is kept waiting for no more."""
+_LONGEST_TOKEN = 10.0
+"""Seconds until the next token of the slowest account there is, which gets six a minute."""
+_MAY_REFUSE_CONTENT = frozenset({RefusalReason.INPUT, RefusalReason.OTHER})
+_MOST_TEXT = 8 * 1024
+"""Bytes of a body that are looked at for what it says of the content."""
+
+
+def error_for_response(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime
+) -> UpstreamError:
+    """The exception for an answer outside 200-299.
+
+    `now` is only for a Retry-After that is a date, where the answer has no date of its own.
+
+    A redirect is never followed, so it answers nothing: after a create it is a doubt.
+    """
+    if not 400 <= status < 500 or status in _IN_DOUBT:
+        return NoResponse(
+            f"http status {status}",
+            http_status=status,
+            api_error=status in _API_ERRORS and _is_api_error(status, headers, body),
+        )
+    refusal = _REFUSALS.get(status, RefusalReason.OTHER)
+    document = _document(body)
+    return RequestRefused(
+        refusal,
+        http_status=status,
+        retry_after=(
+            _retry_after(headers, document, now) if refusal is RefusalReason.THROTTLED else None
+        ),
+        per_minute=_per_minute(document) if refusal is RefusalReason.THROTTLED else None,
+        invalid_fields=parse_invalid_fields(document) if refusal is RefusalReason.INPUT else None,
+        error=body[:_MOST_TEXT].decode(errors="replace") if refusal in _MAY_REFUSE_CONTENT else "",
+    )
+
+
+def error_for_exception(failure: Exception, took: float = 0.0) -> UpstreamError:
+    """Was anything sent? Only a failure to connect proves that nothing was. `took`: seconds.
+
+    The adapter between httpx and aiohttp calls every broken connection a connect timeout, also
+    one that broke after the request was written, so aiohttp's own exception is looked at.
+    """
+    told = failure if isinstance(failure, aiohttp.ClientError) else failure.__cause__
+    if isinstance(told, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return connect_error(took)
+    return NoResponse("the connection broke")
+
+
+def connect_error(took: float) -> RequestRefused:
+    """The exception for a connection that did not come about, after so many seconds."""
+    return RequestRefused(RefusalReason.UNREACHABLE, was_slow=took > _SLOW)
+
+
+def _is_api_error(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether the API wrote this error itself: then nothing behind it is still at work on it.
+
+    Where that is not certain it is not so: the create is looked for a minute longer.
+    """
+    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type not in {"application/json", "application/problem+json"}:
+        return False
+    document = _document(body)
+    told = document.get("detail") or document.get("title")
+    return (
+        isinstance(told, str)
+        and document.keys() <= _PROBLEM_MEMBERS
+        and document.get("status", status) == status
+    )
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    """The problem object; empty for HTML, an array or anything else that is not one."""
+    try:
+        return parse_object(body).members
+    except NoResponse:
+        return {}
+
+
+def _per_minute(document: Mapping[str, Any]) -> int | None:
+    """The rate that an account is reduced to, where a 429 says so: six a minute on low credit."""
+    told = _PER_MINUTE.search(str(document.get("detail", ""))[:_LONGEST_DETAIL])
+    return int(told[1]) if told else None
+
+
+def _retry_after(
+    headers: Mapping[str, str], document: Mapping[str, Any], now: datetime
+) -> float | None:
+    """Seconds to wait, from the first place that says so. Not every 429 has the header.
+
+    The limit is a token bucket, and what is told to reset, in words or by `ratelimit-reset`, is
+    full then: of a large bucket that is a minute away, and its next token a tenth of a second.
+    """
+    sent = _date(headers.get("Date")) or now
+    for seconds in (
+        _header_seconds(headers.get("Retry-After"), sent),
+        _seconds(document.get("retry_after")),
+    ):
+        if seconds is not None:
+            return min(seconds, _LONGEST_KEPT)
+    text = _RESETS_IN.search(str(document.get("detail", "")))
+    for full in (_seconds(text[1] if text else None), _seconds(headers.get("ratelimit-reset"))):
+        if full is not None:
+            return min(full, _LONGEST_TOKEN)
+    return None
+
+
+def _header_seconds(value: str | None, sent: datetime) -> float | None:
+    """Retry-After is a number of seconds or an HTTP date; a date gone by means now.
+
+    The date is by upstream's clock, as is that of the answer.
+    """
+    seconds = _seconds(value)
+    moment = None if seconds is not None else _date(value)
+    return seconds if moment is None else _seconds(max(0.0, (moment - sent).total_seconds()))
+
+
+def _date(value: str | None) -> datetime | None:
+    """An HTTP date; None for anything else."""
+    try:
+        moment = parsedate_to_datetime(value) if value else None
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment.replace(tzinfo=UTC) if moment and not moment.tzinfo else moment
+
+
+def _seconds(value: object) -> float | None:
+    """A wait that can be meant: a number, not negative, at most a day."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= _LONGEST_WAIT else None

@@ -1,0 +1,336 @@
+"""One HTTP exchange without the SDK between: what every paid call waits for, and nothing else.
+
+Create and get go this way because the SDK's half of them cost more than all of our own work, and
+the library's half of the rest (docs/decisions/0006). Connecting, TLS, the pool of connections and
+the reading of answers stay aiohttp's; the request is put together here. What an answer means is
+decided in the same places as for the SDK's way.
+
+Bodies of answers: bounded, whole as far as they came, unpacked where they must be.
+
+Between the SDK and the sockets: every HTTP exchange becomes a whole body or our exception.
+
+The SDK's own errors lose headers, `retry_after` and `invalid_fields`, and break on bodies that
+are not objects; so no failure reaches it. Knows HTTP and nothing of predictions.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final, cast
+
+import aiohttp
+import httpx
+from aiohttp.connector import Connection as Borrowed
+from aiohttp.http import HttpProcessingError, RawResponseMessage
+from yarl import URL
+
+from mediagate_server.network.content_encoding import (
+    TruncatedContent,
+    UndecodableContent,
+    decode_content,
+    is_encoded,
+)
+from mediagate_server.runtime import failpoints
+from mediagate_server.upstream.port import NoResponse, RefusalReason, RequestRefused, UpstreamError
+from mediagate_server.upstream.replicate.error_mapping import (
+    connect_error,
+    error_for_exception,
+    error_for_response,
+)
+from mediagate_server.upstream.replicate.large_responses import (
+    MAX_MEMORY_BYTES,
+    Body,
+    LargeResponses,
+)
+from mediagate_server.upstream.settings import ReplicateSettings, api_root
+
+MAX_ERROR_BYTES = 64 * 1024
+"""Bytes of a body that is only read to see why something was refused."""
+
+
+async def read_success_body(
+    chunks: AsyncIterator[bytes],
+    status: int,
+    packing: str | None,
+    large: LargeResponses,
+    within: asyncio.Timeout | None,
+) -> Body:
+    """The body of a success, unpacked: as bytes where it is small, else in a file.
+
+    One that breaks off is given as far as it came, if it is small.
+    """
+    chunks = _decoded(chunks, packing)
+    read: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in chunks:
+            size += len(chunk)
+            read.append(chunk)
+            if size > MAX_MEMORY_BYTES:
+                begun = b"".join(read)
+                read.clear()
+                return await large.receive(begun, chunks, status, within)
+    except (httpx.HTTPError, aiohttp.ClientError, OSError):
+        if not read:
+            raise NoResponse("the connection broke in the answer") from None
+    return b"".join(read)
+
+
+async def read_error_body(
+    chunks: AsyncIterator[bytes], status: int, packing: str | None, largest: int
+) -> bytes:
+    """The body, decoded. One that breaks off is given as far as it came.
+
+    JSON says itself whether it is whole, and a prediction whose id was read is no doubt any more.
+    NoResponse where nothing came before it broke, or more than `largest` bytes.
+    """
+    read: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in _decoded(chunks, packing):
+            size += len(chunk)
+            if size > largest:
+                raise NoResponse("the answer is too large", http_status=status)
+            read.append(chunk)
+    except (httpx.HTTPError, aiohttp.ClientError, OSError):
+        if not read:
+            raise NoResponse("the connection broke in the answer") from None
+    return b"".join(read)
+
+
+def _decoded(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
+    """Asked for identity, some servers encode all the same."""
+    return _decoding(chunks, packing) if is_encoded(packing) else chunks
+
+
+async def _decoding(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
+    """What breaks off counts as far as it came, as a connection does."""
+    try:
+        async for chunk in decode_content(chunks, packing):
+            yield chunk
+    except TruncatedContent:
+        return
+    except UndecodableContent as undecodable:
+        raise NoResponse(f"the answer cannot be read: {undecodable}") from None
+
+
+_PATH: Final = re.compile(r"/[!-~]*")
+_BUFFER: Final = 64 * 1024
+"""Bytes of an answer that are held before upstream has to wait; twice that at the most."""
+
+
+class HttpExchange:
+    """Sends to paths of the API, exactly once each: no retry, no redirect, no cookie.
+
+    The token goes with every request, so an address is only ever made of the base URL and a path.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        settings: ReplicateSettings,
+        headers: Mapping[str, str],
+        large: LargeResponses,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if session.connector is None:
+            raise ValueError("the session is closed")
+        root = URL(api_root(settings.base_url))
+        # Never sent: it is by what a request looks like that the pool knows where to connect to.
+        self._like = aiohttp.ClientRequest(
+            "GET", root, loop=asyncio.get_running_loop(), session=session
+        )
+        self._pool = session.connector
+        self._large = large
+        self._root = root.raw_path
+        self._head = "".join(
+            f"{name}: {value}\r\n"
+            for name, value in {"Host": self._like.headers["Host"], **headers}.items()
+        )
+        self._now = now
+        # Overall time is bounded in `send`; these are the phases before a byte is sent.
+        self._phases = aiohttp.ClientTimeout(
+            total=None, connect=settings.connect_timeout, sock_connect=settings.connect_timeout
+        )
+        self._tells = failpoints.is_armed("after_send")
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        within: float,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> Body:
+        """The body of a 2xx that came within so many seconds. Raises Refused or NoResponse.
+
+        `path` begins with a slash and is sent as it is: what is in it is quoted already; so are
+        the values of `headers`, which are ours.
+
+        `may_send` has the last word before the first byte goes. Between the decision to send and
+        that byte lies the wait for a connection. A process can stand still in it for as long as its
+        machine likes, and what was right before may be wrong after: another process may have taken
+        over and declared that the request was never sent.
+        """
+        request = self._request(method, path, content, headers or {})
+        try:
+            async with asyncio.timeout(within) as timer:
+                connection = await self._connected()
+                try:
+                    if may_send is not None and not may_send():
+                        raise RequestRefused(RefusalReason.UNREACHABLE)
+                    body = await self._answer(connection, request, timer)
+                except BaseException:
+                    connection.close()
+                    raise
+                _give_back(connection)
+                return body
+        except TimeoutError as late:
+            raise NoResponse("timeout") from late
+
+    def _request(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> bytes:
+        """All bytes of it."""
+        if not _PATH.fullmatch(path):
+            raise ValueError("a path must be quoted")
+        own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if content is not None:
+            own += f"Content-Length: {len(content)}\r\n"
+        head = f"{method} {self._root}{path} HTTP/1.1\r\n{self._head}{own}\r\n"
+        return head.encode("ascii") + (content or b"")
+
+    async def _connected(self) -> Borrowed:
+        """A connection out of the pool, or a new one."""
+        started = asyncio.get_running_loop().time()
+        try:
+            return await self._pool.connect(self._like, traces=[], timeout=self._phases)
+        except (aiohttp.ClientError, OSError) as failure:
+            took = asyncio.get_running_loop().time() - started
+            if isinstance(failure, TimeoutError):
+                raise connect_error(took) from failure
+            raise error_for_exception(failure, took) from failure
+
+    async def _answer(self, connection: Borrowed, request: bytes, timer: asyncio.Timeout) -> Body:
+        """Send, once, and read what is answered."""
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None or transport.is_closing():
+            raise NoResponse("the connection broke")
+        protocol.set_response_params(
+            read_until_eof=True, auto_decompress=False, read_bufsize=_BUFFER
+        )
+        transport.write(request)
+        if self._tells:
+            # By then the loop has handed the bytes over.
+            asyncio.get_running_loop().call_soon(failpoints.hit, "after_send")
+        try:
+            message, payload = await protocol.read()
+            while 100 <= message.code < 200 and message.code != 101:
+                message, payload = await protocol.read()
+        except (aiohttp.ClientError, OSError, HttpProcessingError) as failure:
+            raise NoResponse("the connection broke") from failure
+        if not 200 <= message.code < 300:
+            raise await self._failure(message, payload)
+        packing = message.headers.get("Content-Encoding")
+        if packing is None and payload.is_eof() and payload.exception() is None:
+            # Most are there with their heads: those need no reader that waits.
+            body = payload.read_nowait()
+            if len(body) <= MAX_MEMORY_BYTES:
+                return body
+            return await self._large.receive(body, payload.iter_any(), message.code, timer)
+        chunks = payload.iter_any()
+        return await read_success_body(chunks, message.code, packing, self._large, timer)
+
+    async def _failure(
+        self, message: RawResponseMessage, payload: aiohttp.StreamReader
+    ) -> UpstreamError:
+        """The status alone decides what happened; the body, if it comes, only adds to it."""
+        try:
+            packing = message.headers.get("Content-Encoding")
+            body = await read_error_body(payload.iter_any(), message.code, packing, MAX_ERROR_BYTES)
+        except NoResponse:
+            body = b""
+        return error_for_response(message.code, message.headers, body, self._now())
+
+
+def _give_back(connection: Borrowed) -> None:
+    """To the pool, unless there is more to come, or still something of the request to go."""
+    transport = connection.transport
+    if transport is not None and transport.get_write_buffer_size():
+        connection.close()
+    else:
+        connection.release()
+
+
+FILE_EXTENSION: Final = "mediagate.file"
+"""The extension of an answer whose body is a file."""
+TIMER_EXTENSION: Final = "mediagate.timer"
+"""The extension of a request that holds its time limit."""
+
+
+class ResponseTransport(httpx.AsyncBaseTransport):
+    """Answers 200-299 with their body read; anything else is Refused or NoResponse.
+
+    A large body is in the extension FILE instead of the content. Redirects are never followed.
+    """
+
+    def __init__(
+        self,
+        inner: httpx.AsyncBaseTransport,
+        *,
+        large: LargeResponses,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._inner = inner
+        self._large = large
+        self._now = now
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """One exchange, sent once."""
+        started = asyncio.get_running_loop().time()
+        try:
+            response = await self._inner.handle_async_request(request)
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as failure:
+            took = asyncio.get_running_loop().time() - started
+            raise error_for_exception(failure, took) from failure
+        try:
+            if not response.is_success:
+                raise await self._failure(response)
+            body = await self._body(response, request.extensions.get(TIMER_EXTENSION))
+        finally:
+            await response.aclose()
+        if isinstance(body, bytes):
+            return httpx.Response(response.status_code, content=body, request=request)
+        return httpx.Response(
+            response.status_code, extensions={FILE_EXTENSION: body}, request=request
+        )
+
+    async def aclose(self) -> None:
+        """Close the transport that was handed in."""
+        await self._inner.aclose()
+
+    async def _failure(self, response: httpx.Response) -> UpstreamError:
+        """The status alone decides what happened; the body, if it comes, only adds to it."""
+        try:
+            body = await read_error_body(
+                _chunks(response),
+                response.status_code,
+                response.headers.get("Content-Encoding"),
+                MAX_ERROR_BYTES,
+            )
+        except NoResponse:
+            body = b""
+        return error_for_response(response.status_code, response.headers, body, self._now())
+
+    async def _body(self, response: httpx.Response, timer: asyncio.Timeout | None) -> Body:
+        packing = response.headers.get("Content-Encoding")
+        chunks = _chunks(response)
+        return await read_success_body(chunks, response.status_code, packing, self._large, timer)
+
+
+def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes: not unpacked, and not kept by httpx."""
+    return aiter(cast("httpx.AsyncByteStream", response.stream))

@@ -1,0 +1,180 @@
+"""Server-sent events out of raw bytes, a whole socket read at a time. Does no I/O.
+
+Text splitters of the usual libraries end lines at U+2028, U+0085 and others, and so lose text;
+the format knows three line ends only: LF, CR LF and CR. They are made one while still bytes, so
+that an event ends at the bytes LF LF and nothing else has to be searched for.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+import orjson
+
+from mediagate_server.upstream.port import DoneEvent, ErrorEvent, OutputEvent, StreamEvent
+
+_USUAL = "event: output\nid: "
+_USUAL_LENGTH = len(_USUAL)
+_ONE_USUAL = re.compile(r"event: output\nid: ([^\n\0]*+)\ndata: ([^\n\0]++)\n\n")
+_ALL_USUAL = re.compile(r"event: output\nid: ([^\n]*+)\ndata: ([^\n]*+)\n\n")
+_SHORT = 4_096
+"""Characters of what may be one token: more than that is many events, or a token like no other."""
+_DONE = "\n\nevent: done\n"
+_FRAME_LENGTH = len("event: output\nid: \ndata: \n\n")
+
+
+class EventTooLarge(Exception):
+    """More bytes than allowed came without an end of an event."""
+
+
+class SseParser:
+    """One connection's events. A new connection needs a new parser.
+
+    An event that the connection does not finish is never given out. Output with empty text says
+    nothing and is left out, as are comments, retry times, logs and events of unknown names.
+    """
+
+    __slots__ = ("_after_cr", "_first", "_largest", "_open")
+
+    def __init__(self, largest: int) -> None:
+        """`largest`: bytes that an unfinished event may hold."""
+        self._largest = largest
+        self._open = bytearray()
+        self._after_cr = False
+        self._first = True
+
+    def feed(self, read: bytes) -> tuple[StreamEvent, ...]:
+        """The events that this read completed, in order. EventTooLarge where one never ends."""
+        if self._after_cr or b"\r" in read:
+            read = self._one_line_end(read)
+        complete = self._complete(read)
+        if not complete:
+            return ()
+        # Line ends are ASCII, so replacing bad bytes in all events at once replaces the same as
+        # doing it in each; a character split over reads is whole by now.
+        text = complete.decode("utf-8", "replace")
+        if self._first:
+            self._first = False
+            text = text.removeprefix("\ufeff")
+        return tuple(_events(text))
+
+    def _one_line_end(self, read: bytes) -> bytes:
+        """CR and CR LF as LF. A CR ends its line at once, so an LF after it is dropped later."""
+        if self._after_cr and read.startswith(b"\n"):
+            read = read[1:]
+            self._after_cr = False
+        if read:
+            self._after_cr = read.endswith(b"\r")
+        return read.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _complete(self, read: bytes) -> bytes | bytearray:
+        """Everything up to the last end of an event; the rest is kept for the next read."""
+        if not self._open:
+            end = read.rfind(b"\n\n") + 2
+            if end == len(read) > 1:
+                return read
+            complete: bytes | bytearray = read[:end] if end > 1 else b""
+            self._open += read[end:] if end > 1 else read
+        else:
+            searched = len(self._open) - 1  # the first LF of an end may be the last byte kept
+            self._open += read
+            end = self._open.rfind(b"\n\n", searched) + 2
+            complete = self._open[:end] if end > 1 else b""
+            if complete:
+                del self._open[:end]
+        if len(self._open) > self._largest:
+            raise EventTooLarge
+        return complete
+
+
+def _events(text: str) -> Iterable[StreamEvent]:
+    """The events of whole blocks. Nearly always they are tokens, up to the `done` of the last.
+
+    At the pace of a model it is one token, which is taken apart at once.
+    """
+    if len(text) <= _SHORT and (one := _ONE_USUAL.fullmatch(text)):
+        return (OutputEvent(one[2], one[1]),)
+    end = text.rfind(_DONE) + 2
+    tokens, rest = (text[:end], text[end:]) if end > 1 else (text, "")
+    usual = _ALL_USUAL.findall(tokens)
+    length = sum(map(len, chain.from_iterable(usual))) + len(usual) * _FRAME_LENGTH
+    if length != len(tokens) or "\0" in tokens:
+        return _mixed_events(text)
+    # Each of them is as its block says; an empty one says nothing.
+    events: list[StreamEvent] = [OutputEvent(data, event_id) for event_id, data in usual if data]
+    if rest:
+        events.extend(_mixed_events(rest))
+    return events
+
+
+def _mixed_events(text: str) -> Iterator[StreamEvent]:
+    nul = "\0" in text
+    for block in text.split("\n\n"):
+        # Nearly every block is one token with an id: take it apart without looking at its lines.
+        head, found, data = block.partition("\ndata: ")
+        if (
+            found
+            and head.startswith(_USUAL)
+            and "\n" not in data
+            and "\n" not in head[_USUAL_LENGTH:]
+            and not nul
+        ):
+            if data:
+                yield OutputEvent(data, head[_USUAL_LENGTH:])
+        elif block and (event := _event(block)) is not None:
+            yield event
+
+
+def _event(block: str) -> StreamEvent | None:
+    """One block by the letter of the format."""
+    name = event_id = ""
+    data: list[str] = []
+    for line in block.split("\n"):
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match field:
+            case "event":
+                name = value
+            case "data":
+                data.append(value)
+            case "id" if "\0" not in value:
+                event_id = value
+    return _named(name, "\n".join(data), event_id)
+
+
+def _named(name: str, data: str, event_id: str) -> StreamEvent | None:
+    match name:
+        case "output" if data:
+            return OutputEvent(data, event_id)
+        case "done":
+            return DoneEvent(_reason(data))
+        case "error":
+            return ErrorEvent(_detail(data))
+        case _:
+            return None
+
+
+def _reason(data: str) -> str:
+    """Of `{"reason": ...}` any but `canceled` is an error; `{}` and free text say nothing."""
+    document = _json(data)
+    if not isinstance(document, dict):
+        word = document if isinstance(document, str) else data.strip()
+        return word if word in ("canceled", "error") else ""
+    reason = document.get("reason")
+    if not isinstance(reason, str) or not reason:
+        return ""
+    return "canceled" if reason == "canceled" else "error"
+
+
+def _detail(data: str) -> str:
+    """`detail` of the JSON object that is documented, else the text as it came."""
+    document = _json(data)
+    detail = document.get("detail") if isinstance(document, dict) else None
+    return detail if isinstance(detail, str) else data
+
+
+def _json(data: str) -> object:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,1 @@
+"""Worker processes: functions on outside data, run where they can be killed."""

@@ -1,0 +1,356 @@
+"""A pool of worker processes for work on outside data that may hang, or eat all memory.
+
+What runs here can be killed: each job has a limit of CPU time and one of memory, and a worker that
+exceeds either is killed and replaced. A limit of wall time ends what only sleeps. Workers are fresh
+interpreters (never forks of a process with gRPC's threads in it), started when first needed,
+without the parent's environment and so without its secrets; they end with their parent, however it
+ends.
+
+To add a task, write a function `bytes -> bytes` at the top of a module that imports little (a
+worker imports that module, and stays that large), and beside its caller a constant
+`Task("package.module:function", memory=...)`; then `await workers.run(TASK, payload, seconds=2.0,
+tenant=...)`. The payload's form is the task's own. Expect `Expired`, `JobOutOfMemory` and `Crashed`
+(the data's fault, most likely), `TaskFailed` (the function raised: a bug), and `QueueFull`,
+`WorkerStartFailed` and `SystemFailure` (later it may do). What the data may do wrong in a foreseen
+way, the function returns as bytes and does not raise.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from mediagate_server.observability import metrics
+from mediagate_server.workers.worker_main import (
+    ANSWER_HEADER,
+    DONE,
+    JOB_HEADER,
+    OUT_OF_MEMORY,
+    READY,
+    SYSTEM_ERROR,
+)
+
+MIB: Final = 1024 * 1024
+
+_START_SECONDS: Final = 30.0
+_WALL_PARTS: Final = 10
+"""How often a job's CPU time may pass on the wall."""
+_EXIT_POLLS: Final = 100
+_MOST_WAITING: Final = 64
+"""Jobs of one tenant that may wait."""
+_LARGEST_IDLE: Final = 64 * MIB
+"""A worker that a job has made larger than this is replaced: it would stay that large."""
+_KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+_MAIN: Final = "mediagate_server.workers.worker_main"
+_SOURCE_ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+class WorkerError(Exception):
+    """A job has no result."""
+
+
+class JobTimeout(WorkerError):
+    """The job took more CPU time than it may, or slept for long; its process was killed."""
+
+
+class WorkerCrashed(WorkerError):
+    """The job's process ended in the midst of it."""
+
+
+class JobOutOfMemory(WorkerCrashed):
+    """The job needed more memory than it may have."""
+
+
+class TaskFailed(WorkerError):
+    """The task's function raised: a bug of ours. The text is its type and place."""
+
+
+class SystemFailure(WorkerError):
+    """The disk did not take or give what the job asked for, say. Nothing is wrong with the job."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
+class WorkerStartFailed(WorkerError):
+    """The system cannot start a worker process now. Nothing is wrong with the job."""
+
+
+class QueueFull(WorkerError):
+    """Too many jobs of this tenant wait already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A function that workers can run. `memory` is what one job may allocate, in bytes."""
+
+    function: str
+    memory: int = 256 * MIB
+
+
+class WorkerPool:
+    """The pool: an async context manager, for one event loop. At most `size` processes.
+
+    While others wait, a tenant's jobs take turns with theirs; and of several workers one tenant
+    never has all, so that nobody waits behind a row of jobs that all run into their limit. Jobs
+    that may take long have a pool of their own, apart from those that somebody waits for.
+    """
+
+    def __init__(self, size: int = 2) -> None:
+        self._places = FairSemaphore(size)
+        self._idle: list[_Worker] = []
+        self._workers: set[_Worker] = set()
+        self._dying: list[subprocess.Popen[bytes]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in list(self._workers):
+            self._kill(worker)
+        for process in self._dying:
+            process.wait()  # It was sent SIGKILL.
+        self._dying.clear()
+
+    async def run(
+        self,
+        task: Task,
+        payload: bytes,
+        *,
+        seconds: float,
+        tenant: str = "",
+        most_waiting: int = _MOST_WAITING,
+    ) -> bytes:
+        """Run one job and return its result. Raises a WorkerError.
+
+        `seconds` are CPU time: neither the wait for a turn counts nor a machine that is busy.
+        """
+        async with self._places.acquire(tenant, most_waiting):
+            self._reap()
+            worker = self._idle.pop() if self._idle else None
+            if worker is None or not worker.is_alive:
+                if worker is not None:
+                    self._kill(worker)
+                worker = await self._start()
+            keep = False
+            try:
+                status, size, result = await worker.run(task, payload, seconds)
+                keep = status != OUT_OF_MEMORY and size <= _LARGEST_IDLE
+            except TimeoutError:
+                metrics.worker_jobs_killed.labels("expired").inc()
+                raise JobTimeout from None
+            except (EOFError, OSError):
+                if await worker.ran_out_of_time():
+                    metrics.worker_jobs_killed.labels("expired").inc()
+                    raise JobTimeout from None
+                metrics.worker_jobs_killed.labels("crashed").inc()
+                raise WorkerCrashed from None
+            finally:
+                if keep:
+                    self._idle.append(worker)
+                else:
+                    self._kill(worker)
+        if status == OUT_OF_MEMORY:
+            metrics.worker_jobs_killed.labels("out_of_memory").inc()
+            raise JobOutOfMemory
+        if status == SYSTEM_ERROR:
+            raise SystemFailure(int(result))
+        if status != DONE:
+            raise TaskFailed(result.decode())
+        return result
+
+    async def _start(self) -> "_Worker":
+        worker = await _Worker.start()
+        self._workers.add(worker)
+        try:
+            await worker.become_ready()
+        except BaseException as error:
+            self._kill(worker)
+            if isinstance(error, TimeoutError | EOFError | OSError):
+                raise WorkerStartFailed from None
+            raise
+        return worker
+
+    def _kill(self, worker: "_Worker") -> None:
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        worker.close()
+        self._dying.append(worker.process)
+        self._reap()
+        if self._dying:
+            asyncio.get_running_loop().call_later(0.1, self._reap)
+
+    def _reap(self) -> None:
+        """Collect the exit status of those that were killed, without waiting for any."""
+        self._dying = [process for process in self._dying if process.poll() is None]
+
+
+class _Worker:
+    """One worker process and the socket to it."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls) -> Self:
+        """Start a fresh interpreter. Not in a thread: it is to end with the thread that made it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = subprocess.Popen(  # noqa: ASYNC220, S603 - vfork and exec: a few ms
+                    [sys.executable, "-P", "-m", _MAIN],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,  # It could repeat what it was given.
+                    env=_environment(),
+                )
+            except OSError as error:
+                ours.close()
+                raise WorkerStartFailed from error
+        ours.setblocking(False)  # noqa: FBT003 - that is how sockets are told
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MIB)
+        except BaseException:
+            ours.close()
+            process.kill()
+            process.wait()
+            raise
+        return cls(process, reader, writer)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take a job."""
+        return not self._reader.at_eof() and self.process.poll() is None
+
+    async def become_ready(self) -> None:
+        """Until the interpreter runs. Raises TimeoutError, or EOFError or OSError at its death."""
+        async with asyncio.timeout(_START_SECONDS):
+            status, _, _ = await self._answer()
+        if status != READY:
+            raise EOFError
+
+    async def run(self, task: Task, payload: bytes, seconds: float) -> tuple[int, int, bytes]:
+        """One job: status, resident memory and result. Raises as `become_ready` does."""
+        name = task.function.encode()
+        header = JOB_HEADER.pack(len(name), seconds, task.memory, len(payload))
+        self._writer.writelines((header, name, payload))
+        answer = asyncio.ensure_future(self._drained_answer())
+        try:
+            # In parts, and not cancelled by them: where this process stood still meanwhile, one
+            # part has passed, and what has come in the same moment is an answer.
+            for _ in range(_WALL_PARTS):
+                done, _ = await asyncio.wait((answer,), timeout=seconds)
+                if done:
+                    return answer.result()
+        finally:
+            answer.cancel()
+        raise TimeoutError
+
+    async def _drained_answer(self) -> tuple[int, int, bytes]:
+        await self._writer.drain()
+        return await self._answer()
+
+    async def ran_out_of_time(self) -> bool:
+        """Whether the process, whose socket is closed, was ended by its limit of CPU time."""
+        for _ in range(_EXIT_POLLS):  # The socket is closed a moment before the status is there.
+            if (status := self.process.poll()) is not None:
+                return status == -signal.SIGPROF
+            await asyncio.sleep(0.01)
+        return False
+
+    async def _answer(self) -> tuple[int, int, bytes]:
+        status, size, length = ANSWER_HEADER.unpack(
+            await self._reader.readexactly(ANSWER_HEADER.size)
+        )
+        return status, size, await self._reader.readexactly(length)
+
+    def close(self) -> None:
+        """Kill it, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self._writer.transport.abort()
+
+
+class FairSemaphore:
+    """A bounded number of places, given to tenants in turn: to one at most `share` of them, all but
+    one if nothing is said.
+    """
+
+    def __init__(self, size: int, share: int | None = None) -> None:
+        self._free = size
+        self._share = max(1, size - 1) if share is None else share
+        self._taken: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def acquire(self, tenant: str, most_waiting: int) -> AsyncIterator[None]:
+        """Wait for a place and hold it. Raises QueueFull."""
+        queue = self._waiting.setdefault(tenant, deque())
+        if len(queue) >= most_waiting:
+            raise QueueFull
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        self._give()
+        try:
+            await turn
+            yield
+        finally:
+            # Not looked for in the queue: a hundred thousand may wait there.
+            if turn.done() and not turn.cancelled():
+                self._free += 1
+                self._taken[tenant] -= 1
+                if not self._taken[tenant]:
+                    del self._taken[tenant]
+            elif turn in queue:
+                queue.remove(turn)
+            self._give()
+
+    def _give(self) -> None:
+        """Give what is free to those whose turn it is."""
+        while self._free and (tenant := self._next()) is not None:
+            turn = self._waiting[tenant].popleft()
+            self._waiting.move_to_end(tenant)
+            if not turn.cancelled():
+                turn.set_result(None)
+                self._free -= 1
+                self._taken[tenant] += 1
+        for tenant in [tenant for tenant, queue in self._waiting.items() if not queue]:
+            del self._waiting[tenant]
+
+    def _next(self) -> str | None:
+        """The tenant who has waited longest for a turn and has not its share already."""
+        for tenant, queue in self._waiting.items():
+            if queue and self._taken[tenant] < self._share:
+                return tenant
+        return None
+
+
+def _environment() -> dict[str, str]:
+    """What a worker sees: where to find its code, and no secret."""
+    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    paths = [str(_SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

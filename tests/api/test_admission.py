@@ -1,0 +1,128 @@
+"""How many rpcs may be open at once: one caller's flood leaves room for the next one."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2 as details
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mediagate.v1 import text_pb2, text_pb2_grpc
+from mediagate_server.api.interceptors.rpc_call import RpcCall
+from mediagate_server.context.caller import Caller
+from mediagate_server.errors import CircuitOpen
+from mediagate_server.observability import metrics
+
+from .conftest import InterceptorServer, Start
+from .fake_servicers import Texts, delta
+from .grpc_errors import detail, failing, reason
+
+
+class HeldStream(Texts):
+    """Streams one delta, and ends when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = asyncio.Event()
+
+    async def StreamText(
+        self, request: text_pb2.StreamTextRequest, context: Any
+    ) -> AsyncIterator[text_pb2.StreamTextResponse]:
+        yield delta("x")
+        await self.let_go.wait()
+        if request.prompt == "fail":
+            raise CircuitOpen("down", retry_after=1)
+
+
+async def by_metadata(call: RpcCall) -> Caller:
+    """Whoever the caller says it is."""
+    return Caller(str(call.metadata("tenant")))
+
+
+def stream(gate: InterceptorServer, tenant: str, prompt: str = "x") -> Any:
+    """A stream that stays open."""
+    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    return stub.StreamText(
+        text_pb2.StreamTextRequest(prompt=prompt), metadata=(("tenant", tenant),)
+    )
+
+
+async def opened(gate: InterceptorServer, tenant: str, prompt: str = "x") -> Any:
+    """One that is known to be admitted."""
+    call = stream(gate, tenant, prompt)
+    assert (await call.read()).delta.text == "x"
+    return call
+
+
+async def test_who_holds_as_much_as_is_free_is_refused(start: Start) -> None:
+    """RESOURCE_EXHAUSTED, counted, and when to come again; others are still served."""
+    gate = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=8)
+    before = metrics.rpcs_refused._value.get()
+    held = [await opened(gate, "flood") for _ in range(4)]
+    error = await failing(stream(gate, "flood").read())
+    assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+    retry: Any = detail(error, details.RetryInfo)
+    assert retry.retry_delay.seconds == 1
+    quota: Any = detail(error, details.QuotaFailure)
+    assert quota.violations[0].subject == "tenant:flood"
+    assert metrics.rpcs_refused._value.get() == before + 1
+    held += [await opened(gate, "other") for _ in range(2)]
+    assert gate.admission.open == 6
+    for call in held:
+        call.cancel()
+
+
+@pytest.mark.parametrize("attackers", range(1, 9))
+async def test_any_number_of_greedy_callers_leaves_room(start: Start, attackers: int) -> None:
+    """Each takes all that it gets, in turns; one who comes then is admitted."""
+    gate = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=32)
+    held, refused = [], set[str]()
+    names = [f"t{number}" for number in range(attackers)]
+    while len(refused) < attackers:
+        for name in names:
+            try:
+                held.append(await opened(gate, name))
+            except grpc.aio.AioRpcError:
+                refused.add(name)
+    held.append(await opened(gate, "innocent"))
+    for call in held:
+        call.cancel()
+
+
+@pytest.mark.parametrize("end", ["success", "failure", "cancel"])
+async def test_a_place_is_given_back(start: Start, end: str) -> None:
+    """However the rpc ends."""
+    servicer = HeldStream()
+    gate = await start(servicer, authenticate=by_metadata, max_open_rpcs=2)
+    call = await opened(gate, "a", "fail" if end == "failure" else "x")
+    await failing(stream(gate, "a").read())
+    if end == "cancel":
+        call.cancel()
+    else:
+        servicer.let_go.set()
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            assert await call.read() is grpc.aio.EOF
+    await gate.observe.wait_until_idle()
+    assert gate.admission.open == 0
+    assert gate.admission._held == {}
+    (await opened(gate, "a")).cancel()
+
+
+async def test_a_health_check_is_never_refused(start: Start) -> None:
+    """Watches that nobody has to show a key for are bounded, and keep no tenant out."""
+    gate = await start(
+        HeldStream(), health.aio.HealthServicer(), authenticate=by_metadata, max_open_rpcs=4
+    )
+    stub: Any = health_pb2_grpc.HealthStub(gate.channel)
+    watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+    for watch in watches:
+        await watch.read()
+    error = await failing(stub.Watch(health_pb2.HealthCheckRequest()).read())
+    assert reason(error) == "QUEUE_FULL"
+    await stub.Check(health_pb2.HealthCheckRequest())
+    (await opened(gate, "a")).cancel()
+    for watch in watches:
+        watch.cancel()

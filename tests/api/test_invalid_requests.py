@@ -1,0 +1,118 @@
+"""Bad requests through the wire: the status names the field, and no handler ever runs."""
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+
+from mediagate.v1 import medium_pb2, text_pb2_grpc
+from mediagate.v1.options_pb2 import GenerationOptions
+from mediagate_server.api.validation import validator
+from mediagate_server.errors import StoreUnavailable
+
+from .conftest import InterceptorServer, Start
+from .fake_servicers import Texts
+from .grpc_errors import detail, failing, fields, reason
+from .random_requests import stream, text, turn
+
+
+async def refusal(gate: InterceptorServer, request: Message) -> grpc.aio.AioRpcError:
+    """The error that the request's own rpc ends with."""
+    name = type(request).__name__.removesuffix("Request")
+    method = getattr(text_pb2_grpc.TextServiceStub(gate.channel), name)
+    return await failing(method(request))
+
+
+async def test_a_bad_field(start: Start) -> None:
+    """INVALID_ARGUMENT, INVALID_REQUEST, every field named; unary and streamed."""
+    servicer = Texts()
+    gate = await start(servicer)
+    for request in (text(prompt="", temperature=9.0), stream(prompt="", temperature=9.0)):
+        error = await refusal(gate, request)
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert reason(error) == "INVALID_REQUEST"
+        assert set(fields(error)) == {"prompt", "temperature"}
+    assert not servicer.prompts
+
+
+async def test_more_wrong_than_fits(start: Start) -> None:
+    """A thousand bad turns still end in a status that arrives."""
+    gate = await start(Texts())
+    error = await refusal(gate, text(messages=[turn(text="")] * 1_000))
+    assert reason(error) == "INVALID_REQUEST"
+    assert "messages[0].parts[0].text" in fields(error)
+
+
+async def test_a_large_inline_medium(start: Start) -> None:
+    """3.5 MiB of picture: MEDIA_TOO_LARGE, the field named."""
+    gate = await start(Texts())
+    medium = medium_pb2.MediaInput(inline=medium_pb2.InlineMedia(data=b"x" * 3_670_016))
+    error = await refusal(gate, text(messages=[turn(image=medium)]))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(error) == "MEDIA_TOO_LARGE"
+    assert list(fields(error)) == ["messages[0].parts[0].image.inline.data"]
+
+
+async def test_a_field_that_is_not_built(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UNIMPLEMENTED, NOT_IMPLEMENTED, the field named. There is none now, so one is made up."""
+    not_built = {"mediagate.v1.GenerationOptions": ("reuse_within",)}
+    monkeypatch.setattr(validator, "UNIMPLEMENTED_FIELDS", not_built)
+    servicer = Texts()
+    gate = await start(servicer)
+    error = await refusal(
+        gate, stream(options=GenerationOptions(reuse_within=Duration(seconds=60)))
+    )
+    assert (error.code(), reason(error)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
+    info: Any = detail(error, details.ErrorInfo)
+    assert info.metadata["field"] == "options.reuse_within"
+    error = await refusal(gate, text(options=GenerationOptions(reuse_within=Duration(seconds=60))))
+    assert list(fields(error)) == ["options.reuse_within"]
+    assert not servicer.prompts
+
+
+class Unsteady(Texts):
+    """Not available the first time."""
+
+    def __init__(self) -> None:
+        super().__init__(before=self._fail_once)
+
+    def _fail_once(self) -> None:
+        if len(self.prompts) == 1:
+            raise StoreUnavailable("not now")
+
+
+RETRYING = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.05s",
+                    "backoffMultiplier": 1,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+
+async def test_a_paid_call_that_grpc_sends_again(start: Start) -> None:
+    """Without a request_id it could be paid twice, and is refused; with one it goes through."""
+    servicer = Unsteady()
+    gate = await start(servicer)
+    options = [("grpc.service_config", RETRYING)]
+    async with grpc.aio.insecure_channel(gate.address, options) as channel:
+        stub: Any = text_pb2_grpc.TextServiceStub(channel)
+        error = await failing(stub.GenerateText(text()))
+        assert list(fields(error)) == ["request_id"]
+        assert len(servicer.prompts) == 1
+        servicer.prompts.clear()
+        await stub.GenerateText(text(request_id="0" * 32))
+        assert len(servicer.prompts) == 2

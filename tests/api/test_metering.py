@@ -1,0 +1,62 @@
+"""What a call cost goes out with its status, however it ends, and not where it is not known."""
+
+from contextvars import Context
+from typing import Any
+
+import pytest
+
+from mediagate.v1 import text_pb2, text_pb2_grpc
+from mediagate_server.api.interceptors.metering import COST_TRAILER
+from mediagate_server.context import call_summary
+from mediagate_server.context.call_summary import CallSummary
+
+from .conftest import Start
+from .fake_servicers import Texts, WrittenTexts
+
+
+async def trailers(call: Any) -> dict[str, str]:
+    """The trailing metadata of a good call."""
+    if hasattr(call, "__aiter__"):
+        async for _ in call:
+            pass
+    else:
+        await call
+    return dict(tuple(await call.trailing_metadata()))
+
+
+async def test_the_cost_is_a_trailer(start: Start) -> None:
+    """Of a unary call and of a stream."""
+    gate = await start(Texts())
+    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    for call in (
+        stub.GenerateText(text_pb2.GenerateTextRequest(prompt="hello")),
+        stub.StreamText(text_pb2.StreamTextRequest(prompt="hello")),
+    ):
+        assert (await trailers(call))[COST_TRAILER] == "1250"
+
+
+async def test_what_is_not_known_is_not_sent(start: Start) -> None:
+    """No cost reported: no trailer, and certainly not zero."""
+    gate = await start(WrittenTexts())
+    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    call = stub.GenerateText(text_pb2.GenerateTextRequest(prompt="hello"))
+    assert COST_TRAILER not in await trailers(call)
+
+
+def test_a_receipt_grows() -> None:
+    """What is not known yet does not wipe out what is."""
+
+    def fill() -> CallSummary:
+        call_summary.bind_summary(CallSummary("t"))
+        call_summary.update_summary(generation_id="g")
+        call_summary.update_summary(cost_nanos=0)
+        call_summary.update_summary(model="a/b")
+        return call_summary.current_summary()
+
+    assert Context().run(fill) == CallSummary("t", {}, "g", "a/b", 0)
+
+
+def test_no_receipt_outside_an_rpc() -> None:
+    """Reporting where nobody opened a receipt is a bug, and is told."""
+    with pytest.raises(LookupError):
+        Context().run(lambda: call_summary.update_summary(cost_nanos=1))

@@ -1,0 +1,142 @@
+"""Requests a minute: so many pass, the next is told when to come again, health is free."""
+
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2 as details
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate.v1 import text_pb2, text_pb2_grpc
+from mediagate_server.api.interceptors.rate_limit import SlidingWindow, seconds_until_free
+
+from .conftest import InterceptorServer, Start
+from .fake_servicers import Texts
+from .grpc_errors import detail, failing, reason
+
+NOON = 6_000_000.0
+"""A whole minute of the clock."""
+
+
+class FakeMonotonicClock:
+    """The window's clock, which stands, 20 s into a minute, until a test moves it."""
+
+    def __init__(self) -> None:
+        self.time = NOON + 20
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def ask(gate: InterceptorServer) -> Any:
+    """One good call."""
+    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    return stub.GenerateText(text_pb2.GenerateTextRequest(prompt="hello"))
+
+
+async def test_over_the_limit(start: Start) -> None:
+    """RESOURCE_EXHAUSTED, with whose quota it is and when there is room."""
+    servicer = Texts()
+    gate = await start(servicer, requests_per_minute=lambda: 3, clock=FakeMonotonicClock())
+    for _ in range(3):
+        await ask(gate)
+    error = await failing(ask(gate))
+    assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    quota: Any = detail(error, details.QuotaFailure)
+    assert quota.violations[0].subject == "tenant:local"
+    info: Any = detail(error, details.ErrorInfo)
+    assert info.metadata["requests_per_minute"] == "3"
+    retry: Any = detail(error, details.RetryInfo)
+    assert retry.retry_delay.seconds == 41  # at 40 the whole last minute still counts
+    assert len(servicer.prompts) == 3
+
+
+async def test_the_limit_may_change_and_may_go(start: Start) -> None:
+    """It is asked at every call; 0 is no limit."""
+    limits = [1]
+    gate = await start(Texts(), requests_per_minute=lambda: limits[0], clock=FakeMonotonicClock())
+    await ask(gate)
+    await failing(ask(gate))
+    limits[0] = 0
+    for _ in range(5):
+        await ask(gate)
+    limits[0] = 2
+    await ask(gate)
+
+
+async def test_health_is_free(start: Start) -> None:
+    """Who asks for health is never refused, and takes nothing from the tenant."""
+    one = {"requests_per_minute": lambda: 1, "clock": FakeMonotonicClock()}
+    gate = await start(health.aio.HealthServicer(), Texts(), **one)
+    stub: Any = health_pb2_grpc.HealthStub(gate.channel)
+    for _ in range(3):
+        await stub.Check(health_pb2.HealthCheckRequest())
+    await ask(gate)
+
+
+@given(
+    limit=st.integers(1, 500),
+    before=st.integers(0, 500),
+    now=st.integers(0, 500),
+    passed=st.floats(0, 59.9),
+)
+def test_there_is_room_when_we_said_and_not_long_before(
+    limit: int, before: int, now: int, passed: float
+) -> None:
+    """The wait is the first whole second at which the window takes one more."""
+    before, now = min(before, limit), min(now, limit)
+    wait = seconds_until_free(
+        limit, before=before, before_left=60 - passed, now=now, now_left=60 - passed, window=60
+    )
+
+    def has_room(later: float) -> bool:
+        at = passed + later
+        old, new = (before, now) if at < 60 else (now, 0) if at < 120 else (0, 0)
+        return old * (1 - at % 60 / 60) + new < limit
+
+    assert 1 <= wait <= 120
+    assert has_room(wait + 1e-5)
+    assert wait == 1 or not has_room(wait - 1.001)
+
+
+@given(
+    limit=st.integers(1, 20),
+    steps=st.lists(st.floats(0, 45), max_size=200),
+    late=st.floats(0, 59.9),
+)
+def test_no_window_lets_through_more_than_twice_nor_refuses_without_end(
+    limit: int, steps: list[float], late: float
+) -> None:
+    """A minute of the clock never has more than the limit, and who waits as told gets in."""
+    clock = FakeMonotonicClock()
+    clock.time = NOON + late
+    window = SlidingWindow(clock)
+    taken: dict[int, int] = {}
+    for step in steps:
+        clock.time += step
+        wait = window.take("tenant", limit)
+        if wait:
+            clock.time += wait
+            assert window.take("tenant", limit) == 0
+        minute = int(clock.time // 60)
+        taken[minute] = taken.get(minute, 0) + 1
+    assert all(count <= limit for count in taken.values())
+
+
+def test_one_key_takes_nothing_from_another() -> None:
+    window = SlidingWindow(FakeMonotonicClock())
+    assert window.take("one", 1) == 0
+    assert window.take("one", 1) == 41
+    assert window.take("two", 1) == 0
+
+
+def test_what_was_called_long_ago_is_forgotten() -> None:
+    """Memory is bounded: keys that say nothing any more make room for new ones."""
+    clock = FakeMonotonicClock()
+    window = SlidingWindow(clock)
+    for number in range(10_000):
+        window.take(str(number), 1)
+    clock.time += 121
+    assert window.take("new", 1) == 0
+    assert len(window._counts) == 1

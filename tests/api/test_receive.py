@@ -1,0 +1,134 @@
+"""Request messages that come late, in part or not at all; and who waits for them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mediagate.v1 import models_pb2, models_pb2_grpc, text_pb2
+from mediagate_server.api.interceptors.admission import ReceiveLimitInterceptor
+from mediagate_server.api.interceptors.rpc_call import RpcCall
+from mediagate_server.context.caller import Caller
+from mediagate_server.errors import ApiKeyMissing
+from mediagate_server.runtime.fair_scheduler import FairScheduler
+
+from .conftest import InterceptorServer, Start
+from .fake_servicers import Context, Texts
+
+METHOD = "/mediagate.v1.TextService/GenerateText"
+MESSAGE = text_pb2.GenerateTextRequest(prompt="Hello").SerializeToString()
+
+
+async def _get_model(
+    self: object, request: models_pb2.GetModelRequest, context: Context
+) -> models_pb2.GetModelResponse:
+    return models_pb2.GetModelResponse()
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        return health_pb2.HealthCheckResponse()
+
+
+async def by_metadata(call: RpcCall) -> Caller:
+    """Whoever the caller says it is."""
+    return Caller(str(call.metadata("tenant")))
+
+
+def call(
+    gate: InterceptorServer, tenant: str, *messages: bytes, more: asyncio.Event | None = None
+) -> Any:
+    """An rpc that sends these, and ends its half only once `more` is set."""
+
+    async def requests() -> AsyncIterator[bytes]:
+        for message in messages:
+            yield message
+        if more:
+            await more.wait()
+
+    stub: Any = gate.channel.stream_unary(METHOD)
+    return stub(requests(), metadata=(("tenant", tenant),))
+
+
+async def refusal(rpc: Any) -> grpc.aio.AioRpcError:
+    """How it was refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await rpc
+    return refused.value
+
+
+async def test_no_message_at_all(start: Start) -> None:
+    error = await refusal(call(await start(Texts()), "a"))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "request: must be sent" in str(error.details())
+
+
+async def test_a_message_that_does_not_come(start: Start) -> None:
+    gate = await start(
+        Texts(), receive=ReceiveLimitInterceptor(FairScheduler(), seconds=lambda: 0.05)
+    )
+    error = await refusal(call(gate, "a", more=asyncio.Event()))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "request: must come whole within 0.05 s" in str(error.details())
+
+
+async def test_a_call_whose_half_stays_open_is_served(start: Start) -> None:
+    """As some clients leave it."""
+    gate = await start(Texts())
+    await call(gate, "a", MESSAGE, more=asyncio.Event())
+
+
+async def test_what_follows_the_message_is_not_read(start: Start) -> None:
+    await call(await start(Texts()), "a", MESSAGE, MESSAGE, MESSAGE)
+
+
+async def test_only_the_tenant_s_own_calls_wait_for_its_late_messages(start: Start) -> None:
+    gate = await start(
+        Texts(), authenticate=by_metadata, receive=ReceiveLimitInterceptor(FairScheduler(), most=2)
+    )
+    more = asyncio.Event()
+    late = [call(gate, "late", more=more) for _ in range(2)]
+    for rpc in late:
+        await rpc.wait_for_connection()
+    behind = asyncio.ensure_future(call(gate, "late", MESSAGE))
+    await call(gate, "other", MESSAGE)
+    assert not behind.done()
+    late.pop().cancel()  # Its place is given back.
+    await behind
+    more.set()
+    assert (await refusal(late.pop())).code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_nothing_is_read_of_whoever_may_not_call(start: Start) -> None:
+    async def nobody(_: RpcCall) -> Caller:
+        raise ApiKeyMissing("no key")
+
+    gate = await start(Texts(), authenticate=nobody)
+    error = await refusal(call(gate, "a", more=asyncio.Event()))
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_who_sends_slowly_waits_for_nothing_else(start: Start) -> None:
+    """A cancel, a look and a return have places of their own."""
+    models: Any = type("Models", (models_pb2_grpc.ModelServiceServicer,), {"GetModel": _get_model})
+    gate = await start(Texts(), models(), receive=ReceiveLimitInterceptor(FairScheduler(), most=1))
+    more = asyncio.Event()
+    late = call(gate, "a", more=more)
+    await late.wait_for_connection()
+    stub: Any = models_pb2_grpc.ModelServiceStub(gate.channel)
+    await stub.GetModel(models_pb2.GetModelRequest(model="flux-dev"))
+    more.set()
+    await refusal(late)
+
+
+async def test_without_a_key_a_message_is_short(start: Start) -> None:
+    """It is counted and decoded for anybody."""
+    gate = await start(Health())
+    check: Any = gate.channel.unary_unary("/grpc.health.v1.Health/Check")
+    await check(b"\x0a\x00" * 2_000)
+    assert "at most 4,096 bytes" in str((await refusal(check(b"\x0a\x00" * 60_000))).details())

@@ -1,0 +1,285 @@
+"""Who takes over where a model fails, in which order, and who is left out and why."""
+
+import pytest
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.models.model import Model, SafetyClass
+from mediagate_server.catalog.models.model_file import ModelFileError
+from mediagate_server.catalog.planning.fallback import FallbackChain, can_finish_in_time
+from mediagate_server.catalog.request import (
+    Fallback,
+    FallbackMode,
+    MediaInput,
+    Message,
+    Modality,
+    ModelRequest,
+    Value,
+)
+from mediagate_server.errors import InvalidRequest, MaxCostExceeded
+from mediagate_server.structs import replace
+
+CATALOG = Catalog.load()
+PICTURE = MediaInput("https://example.com/a.png")
+TEXT, IMAGE, VIDEO, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO
+
+
+def chain(request: ModelRequest) -> list[str]:
+    """The slugs that would be tried."""
+    return [plan.slug for plan in CATALOG.candidates(request).plans]
+
+
+def skipped(found: FallbackChain) -> dict[str, str]:
+    """Who was left out, and why."""
+    return {each.model: each.reason for each in found.skipped}
+
+
+def asking(modality: Modality, model: str, **parameters: Value) -> ModelRequest:
+    """A request of these parameters."""
+    return ModelRequest(modality, model, parameters)
+
+
+def listed(*models: str) -> Fallback:
+    """Just these, in order."""
+    return Fallback(FallbackMode.LIST, models)
+
+
+@pytest.mark.parametrize(
+    ("request_", "slugs"),
+    [
+        (
+            asking(TEXT, "llama-405b", prompt="x"),
+            [
+                "meta/llama-4-maverick-instruct",
+                "meta/meta-llama-3-70b-instruct",
+                "openai/gpt-4.1",
+            ],
+        ),
+        (
+            asking(IMAGE, "flux-pro", prompt="x"),
+            [
+                "black-forest-labs/flux-1.1-pro",
+                "black-forest-labs/flux-dev",
+                "stability-ai/sdxl",
+                "playgroundai/playground-v2.5-1024px-aesthetic",
+            ],
+        ),
+        (
+            asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE),
+            [
+                "minimax/video-01",
+                "luma/ray-2-720p",
+                "runwayml/gen4-turbo",
+                "christophy/stable-video-diffusion",
+            ],
+        ),
+        (
+            asking(AUDIO, "suno", prompt="x"),
+            ["suno-ai/bark", "meta/musicgen", "lucataco/magnet"],
+        ),
+        (
+            asking(AUDIO, "suno", prompt="x", kind="music"),
+            ["suno-ai/bark", "meta/musicgen", "lucataco/magnet"],
+        ),
+    ],
+    ids=lambda value: value.model if isinstance(value, ModelRequest) else "",
+)
+def test_the_founding_chains(request_: ModelRequest, slugs: list[str]) -> None:
+    """Each of them is whole, each link is another model, and nobody is left out."""
+    found = CATALOG.candidates(request_)
+    assert [plan.slug for plan in found.plans] == slugs
+    assert found.skipped == ()
+
+
+def test_who_cannot_take_what_the_call_is_about_is_left_out() -> None:
+    """From words alone no model can go on that needs a picture; nor without the picture given."""
+    found = CATALOG.candidates(asking(VIDEO, "minimax-video", prompt="x"))
+    assert [plan.slug for plan in found.plans] == ["minimax/video-01", "luma/ray-2-720p"]
+    assert skipped(found) == {
+        "runwayml/gen4-turbo": "first_frame: needed by this model",
+        "christophy/stable-video-diffusion": "first_frame: needed by this model",
+    }
+    painted = asking(IMAGE, "sdxl", prompt="x", reference_images=(PICTURE,), mask=PICTURE)
+    painted = replace(painted, fallback=listed("flux-dev", "playground"))
+    found = CATALOG.candidates(painted)
+    assert [*skipped(found)] == ["flux-dev"]
+    assert "mask" in skipped(found)["flux-dev"]
+
+
+def test_who_takes_over_may_move_a_picture_without_the_words() -> None:
+    """The film begins with the picture all the same, and its last frame is nobody's to drop."""
+    frames = asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE)
+    plans = CATALOG.candidates(frames).plans
+    assert plans[-1].slug == "christophy/stable-video-diffusion"
+    handlings = {line.parameter: line.handling.value for line in plans[-1].report}
+    assert handlings == {"prompt": "dropped", "first_frame": "honoured"}
+    both = asking(VIDEO, "luma-dream", prompt="x", first_frame=PICTURE, last_frame=PICTURE)
+    both = replace(both, fallback=listed("kling-v2.5", "minimax-video", "stable-video"))
+    found = CATALOG.candidates(both)
+    assert [plan.slug for plan in found.plans][1:] == ["kwaivgi/kling-v2.5-turbo-pro"]
+    assert all("last_frame" in reason for reason in skipped(found).values())
+
+
+def test_another_kind_of_sound_does_not_take_over() -> None:
+    """Speech is not followed by music."""
+    spoken = asking(AUDIO, "suno", text="Hello", kind="speech")
+    assert skipped(CATALOG.candidates(spoken)) == {
+        "meta/musicgen": "kind: meta/musicgen makes music",
+        "lucataco/magnet": "kind: lucataco/magnet makes music and sound effect",
+    }
+
+
+def test_nobody_weaker_takes_over() -> None:
+    """A list of the caller's is held to it too."""
+    made = replace(
+        asking(AUDIO, "stable-audio", prompt="x"), fallback=listed("musicgen", "elevenlabs-music")
+    )
+    found = CATALOG.candidates(made)
+    assert [plan.slug for plan in found.plans] == [
+        "stability-ai/stable-audio-2.5",
+        "elevenlabs/music",
+    ]
+    reason = "weaker in safety class than stability-ai/stable-audio-2.5"
+    assert skipped(found) == {"musicgen": reason}
+
+
+def test_who_would_not_be_over_in_time_is_left_out() -> None:
+    """By how long a run takes as a rule; the first model is always tried."""
+    short = replace(asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE), timeout=90.0)
+    found = CATALOG.candidates(short)
+    assert [plan.slug for plan in found.plans] == ["minimax/video-01", "runwayml/gen4-turbo"]
+    assert skipped(found) == {
+        "luma/ray-2-720p": "takes 120 s as a rule, more than the timeout",
+        "christophy/stable-video-diffusion": "takes 120 s as a rule, more than the timeout",
+    }
+    turbo = found.plans[1]
+    assert can_finish_in_time(turbo, 60.0)
+    assert not can_finish_in_time(turbo, 59.9)
+
+
+def test_the_cost_of_all_of_them_is_bounded() -> None:
+    """Who could bring the sum over the bound is left out; the first alone is refused."""
+    picture = asking(IMAGE, "flux-pro", prompt="x")
+    whole = CATALOG.candidates(picture)
+    most = [plan.estimate.maximum or 0 for plan in whole.plans]
+    assert whole.estimate.maximum == sum(most)
+    assert (whole.estimate.low, whole.estimate.expected) == (40_000_000, 40_000_000)
+    for count in (1, 2, 3, 4):
+        bounded = replace(picture, max_cost_nanos=sum(most[:count]))
+        found = CATALOG.candidates(bounded)
+        assert len(found.plans) == count
+        assert found.estimate.maximum == sum(most[:count])
+        assert {each.reason for each in found.skipped} <= {
+            "it could bring the cost of the call over max_cost_usd_nanos"
+        }
+    with pytest.raises(MaxCostExceeded):
+        CATALOG.candidates(replace(picture, max_cost_nanos=most[0] - 1))
+
+
+def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
+    """Unknown is not zero, in a sum neither."""
+    film = asking(VIDEO, "kling-v2.5", prompt="x", first_frame=PICTURE)
+    film = replace(film, fallback=listed("wan-2.5-i2v", "hailuo"))
+    sure = Catalog.load(assumed=False)
+    assert sure.candidates(film).estimate.maximum is None
+    bounded = sure.candidates(replace(film, max_cost_nanos=10**10))
+    assert [plan.slug for plan in bounded.plans][1:] == ["minimax/hailuo-2.3"]
+    reason = "what it may cost is not known, and the cost of the call is bounded"
+    assert skipped(bounded) == {"wan-2.5-i2v": reason}
+    assert bounded.estimate.maximum is not None
+    assumed = CATALOG.candidates(replace(film, max_cost_nanos=10**10))
+    assert [plan.slug for plan in assumed.plans][1:] == [
+        "wan-video/wan-2.5-i2v",
+        "minimax/hailuo-2.3",
+    ]
+
+
+def test_strict_and_stand_ins_hold_along_the_chain() -> None:
+    """Each link must do all as asked; none may be another than the one named."""
+    sized = asking(IMAGE, "flux-pro", prompt="x", aspect_ratio="16:9")
+    sized = replace(sized, strict=True, fallback=listed("recraft-v3", "gpt-image-2"))
+    found = CATALOG.candidates(sized)
+    assert [plan.slug for plan in found.plans][1:] == ["recraft-ai/recraft-v3"]
+    assert "aspect_ratio" in skipped(found)["gpt-image-2"]
+    talk = replace(asking(TEXT, "llama-70b", prompt="x"), fallback=listed("mistral-large"))
+    assert chain(talk) == ["meta/meta-llama-3-70b-instruct", "openai/gpt-4.1"]
+    found = CATALOG.candidates(replace(talk, allow_substitutes=False))
+    assert skipped(found) == {"mistral-large": "mistral-large is not on Replicate"}
+
+
+def test_none_and_lists() -> None:
+    """As the caller says; a name that is none is refused, the same model twice is not tried."""
+    plain = asking(IMAGE, "flux-pro", prompt="x")
+    assert chain(replace(plain, fallback=Fallback(FallbackMode.NONE))) == [
+        "black-forest-labs/flux-1.1-pro"
+    ]
+    twice = CATALOG.candidates(replace(plain, fallback=listed("sdxl", "flux-1.1-pro", "sdxl")))
+    assert len(twice.plans) == 2
+    assert [each.model for each in twice.skipped] == ["flux-1.1-pro", "sdxl"]
+    for name in ("nobody", "llama-70b"):
+        with pytest.raises(InvalidRequest) as refused:
+            CATALOG.candidates(replace(plain, fallback=listed("sdxl", name)))
+        assert [violation.field for violation in refused.value.failure.violations] == [
+            "options.fallback.models[1]"
+        ]
+
+
+def test_a_picture_in_a_conversation_goes_only_where_it_is_seen() -> None:
+    """A model without eyes does not take over."""
+    shown = (Message("user", ("What is this?", PICTURE)),)
+    seen = replace(asking(TEXT, "claude", messages=shown), fallback=listed("deepseek", "gpt-4o"))
+    found = CATALOG.candidates(seen)
+    assert [plan.slug for plan in found.plans][1:] == ["openai/gpt-4o"]
+
+
+def test_a_refusal_of_the_content_ends_the_call_unless_told_otherwise() -> None:
+    """The word is passed on to who runs them."""
+    plain = asking(IMAGE, "flux-pro", prompt="x")
+    assert not CATALOG.candidates(plain).after_content_refusal
+    on = Fallback(FallbackMode.LIST, ("sdxl",), after_content_refusal=True)
+    assert CATALOG.candidates(replace(plain, fallback=on)).after_content_refusal
+
+
+def model(name: str) -> Model:
+    """A model that is there."""
+    found = CATALOG.named(name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"fallbacks": ("nobody/nothing",)}, "is no slug"),
+        ({"fallbacks": ("flux-dev",)}, "is no slug"),
+        ({"fallbacks": ("meta/musicgen",)}, "is a model of audio"),
+        ({"fallbacks": ("google/imagen-4",)}, "is retired"),
+        ({"fallbacks": ("test/open",)}, "weaker in safety class"),
+    ],
+)
+def test_chains_are_checked_when_they_are_read(
+    changes: dict[str, tuple[str, ...]], complaint: str
+) -> None:
+    """Who is named must be there, live, of the same kind and no weaker."""
+    others = [each for each in CATALOG.models() if each.slug != model("flux-pro").slug]
+    others.append(
+        replace(
+            model("sdxl"),
+            slug="test/open",
+            version="0" * 64,
+            aliases=(),
+            fallbacks=(),
+            safety=SafetyClass.OPEN,
+        )
+    )
+    with pytest.raises(ModelFileError, match=complaint):
+        Catalog([*others, replace(model("flux-pro"), **changes)])  # type: ignore[arg-type]
+
+
+def test_a_chain_does_not_come_back() -> None:
+    """To itself, or to a link that it has had."""
+    for fallbacks in (
+        ("black-forest-labs/flux-1.1-pro",),
+        ("stability-ai/sdxl", "stability-ai/sdxl"),
+    ):
+        with pytest.raises(ValueError, match="comes back"):
+            replace(model("flux-pro"), fallbacks=fallbacks)

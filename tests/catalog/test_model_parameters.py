@@ -1,0 +1,198 @@
+"""Inputs of a model by its own names: checked against its schema, accounted for, never behind."""
+
+from typing import Any
+
+import pytest
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.request import (
+    Fallback,
+    FallbackMode,
+    MediaInput,
+    Modality,
+    ModelRequest,
+    Value,
+)
+from mediagate_server.errors import InvalidRequest
+from mediagate_server.structs import replace
+
+CATALOG = Catalog.load()
+IMAGE, TEXT, VIDEO, AUDIO = Modality.IMAGE, Modality.TEXT, Modality.VIDEO, Modality.AUDIO
+
+
+def asking(
+    modality: Modality, model: str, own: dict[str, Any], **parameters: Value
+) -> ModelRequest:
+    """A request with inputs of the model's own."""
+    words: dict[str, Value] = {} if "text" in parameters else {"prompt": "x"}
+    return ModelRequest(modality, model, {**words, **parameters}, model_parameters=own)
+
+
+def plan(modality: Modality, model: str, own: dict[str, Any], **parameters: Value) -> Plan:
+    """Its plan."""
+    return CATALOG.plan(asking(modality, model, own, **parameters))
+
+
+def test_they_are_sent_and_accounted_for() -> None:
+    """Each has a line behind those of the fields; words that people wrote are not in it."""
+    made = plan(IMAGE, "sdxl", {"scheduler": "DDIM", "refine_steps": 5}, steps=20)
+    assert made.input["scheduler"] == "DDIM"
+    assert made.input["refine_steps"] == 5
+    assert [(line.parameter, line.handling, line.sent) for line in made.report[2:]] == [
+        ("options.model_parameters.scheduler", ParameterHandling.HONOURED, "DDIM"),
+        ("options.model_parameters.refine_steps", ParameterHandling.HONOURED, "5"),
+    ]
+    spoken = plan(AUDIO, "qwen3-tts", {"style_instruction": "as to a child"}, text="Hello")
+    assert spoken.report[-1].sent == ""
+    assert (
+        CATALOG.plan(replace(asking(IMAGE, "sdxl", {"scheduler": "DDIM"}), strict=True))
+        .report[-1]
+        .handling
+        is ParameterHandling.HONOURED
+    )
+
+
+def test_what_they_cost_is_in_the_estimate() -> None:
+    """A draft is a quarter of the price; frames in between cost extra."""
+    film, draft = plan(VIDEO, "p-video", {}), plan(VIDEO, "p-video", {"draft": True})
+    assert film.estimate.maximum == 100_000_000
+    assert draft.estimate.maximum == 25_000_000
+    frame = MediaInput("https://example.com/a.png")
+    smooth = plan(VIDEO, "wan-2.2-i2v-fast", {"interpolate_output": True}, first_frame=frame)
+    assert smooth.estimate.maximum == 65_000_000
+
+
+@pytest.mark.parametrize(
+    ("modality", "model", "own", "words"),
+    [
+        (IMAGE, "sdxl", {"schedular": "DDIM"}, "has no such input"),
+        (IMAGE, "recraft-v4", {"style": "any"}, "has no such input that is known here"),
+        (IMAGE, "sdxl", {"scheduler": "magic"}, "is not one of the allowed values"),
+        (IMAGE, "sdxl", {"refine_steps": "five"}, "is not of type integer"),
+        (IMAGE, "sdxl", {"refine_steps": 1.5}, "is not of type integer"),
+        (IMAGE, "sdxl", {"refine_steps": None}, "is not of type integer"),
+        (IMAGE, "sdxl", {"high_noise_frac": 2}, "is over 1"),
+        (IMAGE, "sdxl", {"num_inference_steps": 20}, "is what 'steps' sets: use that field"),
+        (IMAGE, "sdxl", {"prompt": "y"}, "is what 'prompt' sets: use that field"),
+        (TEXT, "claude", {"system_prompt": "y"}, "is what 'system_prompt' sets: use that field"),
+        (TEXT, "llama-70b", {"prompt_template": "{prompt}"}, "is what 'messages' sets"),
+        (IMAGE, "sdxl", {"disable_safety_checker": True}, "is not a caller's to set"),
+        (IMAGE, "flux-pro", {"safety_tolerance": 6}, "is not a caller's to set"),
+        (IMAGE, "seedream-4", {"max_images": 15}, "is not a caller's to set"),
+        (IMAGE, "nano-banana-pro", {"allow_fallback_model": True}, "is not a caller's to set"),
+        (IMAGE, "gpt-image-2", {"openai_api_key": "sk-1"}, "has no such input"),
+        (
+            IMAGE,
+            "ideogram",
+            {"style_reference_images": ["http://example.com/a.png"]},
+            "must be a link by https",
+        ),
+    ],
+)
+def test_what_cannot_be_sent_is_named(
+    modality: Modality, model: str, own: dict[str, Any], words: str
+) -> None:
+    """The field by its path, what is wrong in words, and nothing is planned."""
+    with pytest.raises(InvalidRequest) as refused:
+        plan(modality, model, own)
+    [violation] = refused.value.failure.violations
+    [name] = own
+    assert violation.field == f"options.model_parameters.{name}"
+    assert words in violation.description
+    assert "sk-1" not in str(refused.value)
+
+
+def test_what_a_field_needs_is_not_undone() -> None:
+    """A continuation is one also where the caller says by its other name that it is none."""
+    sound = MediaInput("https://example.com/a.wav")
+    with pytest.raises(InvalidRequest, match="another parameter needs it"):
+        plan(AUDIO, "musicgen", {"continuation": False}, continue_from=sound)
+    made = plan(AUDIO, "musicgen", {"continuation": True}, continue_from=sound)
+    assert made.input["continuation"] is True
+
+
+def test_they_mean_nothing_to_who_takes_over() -> None:
+    """Dropped there and told, or left out of the chain under strict parameters."""
+    request = asking(IMAGE, "flux-pro", {"prompt_upsampling": True})
+    request = replace(request, fallback=Fallback(FallbackMode.LIST, ("sdxl",)))
+    _, link = CATALOG.candidates(request).plans
+    assert link.report[-1].parameter == "options.model_parameters.prompt_upsampling"
+    assert link.report[-1].handling is ParameterHandling.DROPPED
+    assert "prompt_upsampling" not in link.input
+    strict = CATALOG.candidates(replace(request, strict=True))
+    assert [each.reason for each in strict.skipped] == [
+        "cannot take options.model_parameters, which are of the model asked for"
+    ]
+
+
+def test_they_need_a_model_that_is_named_where_one_is_chosen() -> None:
+    """Nobody knows before whose inputs they would be."""
+    request = replace(asking(IMAGE, "", {"scheduler": "DDIM"}), quality="economy")
+    with pytest.raises(InvalidRequest, match=r"options\.model: must be set"):
+        CATALOG.plan(request)
+
+
+def test_more_pictures_than_a_run_makes_are_several_runs() -> None:
+    """Each with a seed of its own, and the estimate is of all of them."""
+    catalog = Catalog.load(fans_out=True, draw_seed=lambda: 7)
+    request = ModelRequest(IMAGE, "flux-pro", {"prompt": "x", "count": 3})
+    made = catalog.plan(request)
+    assert (made.runs, made.output_count) == (3, 1)
+    line = made.report[1]
+    assert (line.handling, line.requested, line.sent) == (ParameterHandling.EMULATED, "3", "3")
+    assert line.reason == "by 3 runs, each with a seed of its own"
+    assert made.estimate.maximum == 40_000_000
+    assert made.total_estimate.maximum == 120_000_000
+    assert [made.run(index).seed for index in range(3)] == [7, 8, 9]
+    assert [made.run(index).input["seed"] for index in range(3)] == [7, 8, 9]
+    assert catalog.plan(replace(request, strict=True)).runs == 3
+    dev = catalog.plan(ModelRequest(IMAGE, "flux-dev", {"prompt": "x", "count": 6}))
+    assert (dev.runs, dev.output_count) == (6, 1)
+    assert "num_outputs" not in dev.input
+    whole = catalog.plan(ModelRequest(IMAGE, "flux-dev", {"prompt": "x", "count": 4}))
+    assert (whole.runs, whole.output_count, whole.input["num_outputs"]) == (1, 4, 4)
+
+
+def test_seeds_begin_again_after_the_largest() -> None:
+    """And a model without seeds makes each run as it likes."""
+    catalog = Catalog.load(fans_out=True)
+    request = ModelRequest(IMAGE, "ideogram", {"prompt": "x", "count": 3, "seed": 2**31 - 2})
+    made = catalog.plan(request)
+    assert [made.run(index).seed for index in range(3)] == [2**31 - 2, 2**31 - 1, 0]
+    plain = catalog.plan(ModelRequest(IMAGE, "nano-banana", {"prompt": "x", "count": 2}))
+    assert plain.run(1) == plain
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "weaker", "stricter"),
+    [
+        ("sdxl", "disable_safety_checker", True, False),
+        ("flux-pro", "safety_tolerance", 3, 1),
+        ("gpt-image-2", "moderation", "low", "auto"),
+        ("p-video", "disable_safety_filter", True, False),
+    ],
+)
+def test_safety_checks_are_the_operators_to_weaken(
+    model: str, name: str, weaker: Any, stricter: Any
+) -> None:
+    """Nobody else's; what is as strict as the default, or stricter, is anybody's."""
+    found = CATALOG.named(model)
+    assert found is not None
+    modality = found.modality
+    with pytest.raises(InvalidRequest, match="is not a caller's to set"):
+        plan(modality, model, {name: weaker})
+    assert plan(modality, model, {name: stricter}).input[name] == stricter
+    open_catalog = Catalog(CATALOG.models(), allow_weaker_safety=True)
+    request = asking(modality, model, {name: weaker})
+    if not found.inputs[name].problem(weaker):
+        assert open_catalog.plan(request).input[name] == weaker
+
+
+def test_the_operator_lets_out_no_more_than_safety() -> None:
+    """What changes who is paid, or what is made, stays where it is."""
+    catalog = Catalog(CATALOG.models(), allow_weaker_safety=True)
+    for model, own in (("seedream-4", {"max_images": 15}), ("gpt-image-2", {"user_id": "x"})):
+        with pytest.raises(InvalidRequest, match="is not a caller's to set"):
+            catalog.plan(asking(IMAGE, model, own))

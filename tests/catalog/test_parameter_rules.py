@@ -1,0 +1,339 @@
+"""The rules one by one, on a catalog of their own, so that those no shipped model uses hold too."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.models.model_file import read_models
+from mediagate_server.catalog.parameters.parameter_report import ParameterReport
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.request import Lora, MediaInput, Modality, ModelRequest, Size, Value
+from mediagate_server.errors import ParameterUnsupported
+
+HEAD = """
+[[model]]
+slug = "maker/{modality}"
+modality = "{modality}"
+vendor = "Maker"
+kind = "official"
+quality = "standard"
+safety = "open"
+inputs_from = "partly"
+usual_run = 10
+max_run = 60
+output = {{ kind = "media" }}
+price = {{ as_of = "", source = "", tiers = [] }}
+{chat}
+"""
+
+
+def plan(modality: str, inputs: str, mapping: str, **parameters: Value) -> Plan:
+    """A plan for a model with just these inputs and rules."""
+    chat = {"text": "chat = {}", "audio": 'makes = ["music"]'}.get(modality, "")
+    text = HEAD.format(modality=modality, chat=chat)
+    if modality == "text":
+        inputs = 'prompt = { type = "string" }\n' + inputs
+        parameters = {"prompt": "hi", **parameters}
+    models = read_models("own.toml", f"{text}\n[model.inputs]\n{inputs}\n[model.map]\n{mapping}\n")
+    kind = Modality(modality)
+    return Catalog(models, defaults={}).plan(ModelRequest(kind, f"maker/{modality}", parameters))
+
+
+def fate(plan: Plan, name: str) -> tuple[str, str, str]:
+    """What became of a parameter: handling, requested, sent."""
+    line = next(line for line in plan.report if line.parameter == name)
+    return line.handling.value, line.requested, line.sent
+
+
+RANGE = 'steps = { type = "integer", min = 1, max = 50 }'
+
+
+@pytest.mark.parametrize(
+    ("spec", "asked", "sent", "handling"),
+    [
+        ('{ type = "number", min = 0, max = 10 }', 3.5, 3.5, "honoured"),
+        ('{ type = "number", min = 0, max = 10 }', 12.0, 10, "adjusted"),
+        ('{ type = "number", min = 0.5 }', 0.1, 0.5, "adjusted"),
+        ('{ type = "integer" }', 3.0, 3, "honoured"),
+        ('{ type = "integer" }', 3.4, 3, "adjusted"),
+        ('{ type = "number", enum = [1, 2.5, 5] }', 2.5, 2.5, "honoured"),
+        ('{ type = "number", enum = [1, 3, 5] }', 4.0, 3, "adjusted"),
+        ('{ type = "string", enum = ["1", "0.25"] }', 1.0, "1", "honoured"),
+        ('{ type = "string", enum = ["0.5 MP", "2 MP"] }', 8.0, "2 MP", "adjusted"),
+        ('{ type = "string" }', 7.0, "7", "honoured"),
+    ],
+)
+def test_direct_numbers_fit_or_fall_to_the_nearest(
+    spec: str, asked: float, sent: Any, handling: str
+) -> None:
+    """Clamped, rounded, or the nearest of a list; of two equally near the lower."""
+    made = plan("image", f"cfg = {spec}", 'guidance_scale = "cfg"', guidance_scale=asked)
+    assert made.input == {"cfg": sent}
+    assert type(made.input["cfg"]) is type(sent)
+    assert fate(made, "guidance_scale")[0] == handling
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "handling"),
+    [
+        ("high", "high", "honoured"),
+        ("xhigh", "high", "adjusted"),
+        ("none", "low", "adjusted"),
+        ("medium", "low", "adjusted"),
+        ("whatever", None, "dropped"),
+    ],
+)
+def test_words_with_an_order_have_a_nearest(asked: str, sent: str | None, handling: str) -> None:
+    """Between low and high, medium goes down: the cheaper. A word without a place is dropped."""
+    spec = 'effort = { type = "string", enum = ["high", "low"] }'
+    made = plan("text", spec, 'reasoning_effort = "effort"', reasoning_effort=asked)
+    assert made.input.get("effort") == sent
+    assert fate(made, "reasoning_effort")[0] == handling
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent", "handling"),
+    [
+        ("en", "English", "honoured"),
+        ("EN-us", "English", "honoured"),
+        ("zh-HK", "Cantonese", "honoured"),
+        ("zh-TW", "Chinese", "honoured"),
+        ("french", "French", "honoured"),
+        ("tlh", None, "dropped"),
+    ],
+)
+def test_choice_knows_tags_words_and_its_own_names(
+    asked: str, sent: str | None, handling: str
+) -> None:
+    """A tag, its language, or what the model itself calls it."""
+    spec = 'speak = { type = "string", enum = ["English", "French", "Chinese", "Cantonese"] }'
+    rule = (
+        'language = { rule = "choice", to = "speak", '
+        'words = { en = "English", zh = "Chinese", zh-HK = "Cantonese" } }'
+    )
+    made = plan("audio", spec, rule, language=asked)
+    assert made.input.get("speak") == sent
+    assert fate(made, "language")[0] == handling
+
+
+def test_choice_may_mean_another_kind_of_value() -> None:
+    """Thinking effort as a budget of tokens, with the switch that it needs."""
+    inputs = 'think = { type = "boolean" }\nbudget = { type = "integer", min = 1024 }'
+    rule = (
+        'reasoning_effort = { rule = "choice", to = "budget", also = { think = true }, '
+        "words = { low = 1024, high = 16000 } }"
+    )
+    made = plan("text", inputs, rule, reasoning_effort="xhigh")
+    assert made.input == {"prompt": "hi", "budget": 16000, "think": True}
+    assert fate(made, "reasoning_effort") == ("adjusted", "xhigh", "high")
+
+
+def test_choice_passes_on_what_only_the_model_knows() -> None:
+    """Where the model's names are not listed, a name is taken at its word."""
+    rule = 'voice = { rule = "choice", to = "who", words = { calm = "Ann" } }'
+    assert plan("audio", 'who = { type = "string" }', rule, voice="Bob").input == {"who": "Bob"}
+    assert plan("audio", 'who = { type = "string" }', rule, voice="Calm").input == {"who": "Ann"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameter", "value", "expected"),
+    [
+        ("6", "duration", 6.0, ("honoured", "6", "6")),
+        ("6", "duration", 10.0, ("adjusted", "10", "6")),
+        ('"720p"', "resolution", "720P", ("honoured", "720P", "720P")),
+        ('"720p"', "resolution", "1080p", ("adjusted", "1080p", "720p")),
+        ("false", "generate_audio", False, ("honoured", "false", "false")),
+        ("false", "generate_audio", True, ("dropped", "true", "")),
+    ],
+)
+def test_fixed_tells_what_the_model_always_does(
+    rule: str, parameter: str, value: Value, expected: tuple[str, str, str]
+) -> None:
+    """Nothing is sent; what happens to be so is honoured."""
+    mapping = f'{parameter} = {{ rule = "fixed", value = {rule} }}'
+    made = plan("video", 'x = { type = "string" }', mapping, **{parameter: value})
+    assert made.input == {}
+    assert fate(made, parameter) == expected
+
+
+@pytest.mark.parametrize(("share", "sent"), [(0.0, 1), (0.5, 128), (1.0, 255)])
+def test_scaled_spreads_a_share_over_the_range(share: float, sent: int) -> None:
+    """Nothing is the least, all is the most."""
+    made = plan(
+        "video",
+        'bucket = { type = "integer", min = 1, max = 255 }',
+        'motion_strength = { rule = "scaled", to = "bucket" }',
+        motion_strength=share,
+    )
+    assert made.input == {"bucket": sent}
+    assert fate(made, "motion_strength")[0] == "honoured"
+
+
+def test_joined_leaves_out_what_would_be_read_as_two() -> None:
+    """A comma within a stop sequence cannot be told to the model."""
+    rule = 'stop_sequences = { rule = "joined", to = "stop" }'
+    spec = 'stop = { type = "string" }'
+    whole = plan("text", spec, rule, stop_sequences=("END", "\n\n"))
+    assert whole.input["stop"] == "END,\n\n"
+    assert fate(whole, "stop_sequences") == ("honoured", "", "")
+    partly = plan("text", spec, rule, stop_sequences=("END", "a,b"))
+    assert partly.input["stop"] == "END"
+    assert fate(partly, "stop_sequences")[0] == "adjusted"
+    none = plan("text", spec, rule, stop_sequences=("a,b",))
+    assert "stop" not in none.input
+    assert fate(none, "stop_sequences")[0] == "dropped"
+
+
+LENGTHS = [
+    ('{ type = "integer", enum = [4, 6, 8] }', 1, 6.0, 6, "honoured", "6"),
+    ('{ type = "integer", enum = [4, 6, 8] }', 1, 4.1, 6, "adjusted", "6"),
+    ('{ type = "integer", enum = [4, 6, 8] }', 1, 60.0, 8, "adjusted", "8"),
+    ('{ type = "string", enum = ["10", "5"] }', 1, 5.0, "5", "honoured", "5"),
+    ('{ type = "string", enum = ["10", "5"] }', 1, 5.5, "10", "adjusted", "10"),
+    ('{ type = "integer", min = 2, max = 12 }', 1, 3.2, 4, "adjusted", "4"),
+    ('{ type = "integer", min = 2, max = 12 }', 1, 0.5, 2, "adjusted", "2"),
+    ('{ type = "integer", min = 2, max = 12 }', 1, 99.0, 12, "adjusted", "12"),
+    ('{ type = "number", min = 1, max = 10 }', 1, 2.5, 2.5, "honoured", "2.5"),
+    ('{ type = "integer", min = 5000, max = 300000 }', 1000, 10.1, 10100, "honoured", "10.1"),
+    ('{ type = "integer", min = 5000, max = 300000 }', 1000, 1.0, 5000, "adjusted", "5"),
+]
+
+
+@pytest.mark.parametrize(("spec", "unit", "asked", "sent", "handling", "told"), LENGTHS)
+def test_lengths_are_long_enough_where_they_can_be(
+    spec: str, unit: int, asked: float, sent: Any, handling: str, told: str
+) -> None:
+    """The shortest that is at least as long, else the longest; told in seconds."""
+    rule = f'duration = {{ rule = "length", to = "len", per_second = {unit} }}'
+    made = plan("video", f"len = {spec}", rule, duration=asked)
+    assert made.input == {"len": sent}
+    assert fate(made, "duration")[0] == handling
+    assert fate(made, "duration")[2] == told
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sent", "handling"),
+    [
+        ({"duration": 6.0}, {"n": 96}, "honoured"),
+        ({"duration": 4.0, "fps": 24}, {"n": 96, "rate": 24}, "honoured"),
+        ({"fps": 24, "duration": 4.01}, {"n": 97, "rate": 24}, "adjusted"),
+        ({"duration": 9.0, "fps": 99}, {"n": 121, "rate": 30}, "adjusted"),
+    ],
+)
+def test_frames_are_counted_at_the_rate_that_is_sent(
+    parameters: dict[str, Value], sent: dict[str, int], handling: str
+) -> None:
+    """In whatever order the two were set, and at the model's own rate where none was."""
+    inputs = (
+        'n = { type = "integer", min = 81, max = 121 }\n'
+        'rate = { type = "integer", min = 5, max = 30, default = 16 }'
+    )
+    rules = 'duration = { rule = "frames", to = "n", fps = "rate" }\nfps = "rate"'
+    made = plan("video", inputs, rules, **parameters)
+    assert made.input == sent
+    assert fate(made, "duration")[0] == handling
+
+
+def lost(modality: str, inputs: str, mapping: str, **parameters: Value) -> list[str]:
+    """The fields that a refusal names because they would not reach the model."""
+    with pytest.raises(ParameterUnsupported) as refused:
+        plan(modality, inputs, mapping, **parameters)
+    return [violation.field for violation in refused.value.failure.violations]
+
+
+def test_media_go_one_by_one_or_as_a_list() -> None:
+    """All of them, or none is paid for: each that is too many is named."""
+    one, two, three = (MediaInput(f"https://example.com/{n}") for n in range(3))
+    single = 'pic = { type = "uri" }'
+    many = 'pics = { type = "uri[]" }'
+    only = 'reference_images = { rule = "media", to = "pic" }'
+    assert plan("image", single, only, reference_images=(one,)).input == {"pic": one.uri}
+    assert lost("image", single, only, reference_images=(one, two)) == ["reference_images[1]"]
+    rule = 'reference_images = { rule = "media", to = "pics", at_most = 2 }'
+    cut = lost("image", many, rule, reference_images=(one, two, three, three))
+    assert cut == ["reference_images[2]", "reference_images[3]"]
+    whole = plan("image", many, rule, reference_images=(one, two))
+    assert fate(whole, "reference_images") == ("honoured", "2", "2")
+    listed = plan("image", many, 'mask = { rule = "media", to = "pics" }', mask=one)
+    assert listed.input == {"pics": [one.uri]}
+    assert fate(listed, "mask") == ("honoured", "", "")
+
+
+def test_adapters_are_one_and_their_scale_fits() -> None:
+    """Several are refused; a scale out of range is told."""
+    inputs = 'w = { type = "string" }\ns = { type = "number", min = 0, max = 1 }'
+    rule = 'loras = { rule = "adapter", to = "w", scale = "s" }'
+    fits, loud = Lora("a", 0.5), Lora("b", 3.0)
+    assert plan("image", inputs, rule, loras=(fits,)).input == {"w": "a", "s": 0.5}
+    assert plan("image", inputs, rule, loras=(loud,)).input == {"w": "b", "s": 1}
+    assert fate(plan("image", inputs, rule, loras=(loud,)), "loras")[0] == "adjusted"
+    assert lost("image", inputs, rule, loras=(fits, loud)) == ["loras[1]"]
+
+
+def test_one_input_serves_one_parameter() -> None:
+    """The first rule of the file wins, whatever the order of the request; the other is refused."""
+    inputs = 'sound = { type = "uri" }\ngo_on = { type = "boolean" }'
+    rules = (
+        'continue_from = { rule = "media", to = "sound", also = { go_on = true } }\n'
+        'reference_audio = { rule = "media", to = "sound", also = { go_on = false } }'
+    )
+    a, b = MediaInput("https://example.com/a"), MediaInput("https://example.com/b")
+    for both in (
+        {"continue_from": a, "reference_audio": b},
+        {"reference_audio": b, "continue_from": a},
+    ):
+        assert lost("audio", inputs, rules, **both) == ["reference_audio"]
+    first = plan("audio", inputs, rules, continue_from=a)
+    assert first.input == {"sound": a.uri, "go_on": True}
+    alone = plan("audio", inputs, rules, reference_audio=b)
+    assert alone.input == {"sound": b.uri, "go_on": False}
+
+
+def test_what_a_parameter_needs_must_be_there() -> None:
+    """A strength without a picture means nothing to the model, so nothing is sent."""
+    inputs = 'pic = { type = "uri" }\nhow = { type = "number" }'
+    rules = (
+        'strength = { rule = "direct", to = "how", needs = "pic" }\n'
+        'reference_images = { rule = "media", to = "pic" }'
+    )
+    picture = (MediaInput("https://example.com/a"),)
+    assert plan("image", inputs, rules, strength=0.5).input == {}
+    both = plan("image", inputs, rules, strength=0.5, reference_images=picture)
+    assert both.input == {"pic": picture[0].uri, "how": 0.5}
+
+
+def test_a_side_effect_gives_way_to_what_was_set_and_is_told() -> None:
+    """A dearer mode is not chosen against the caller's own word."""
+    inputs = 'mode = { type = "string", enum = ["std", "pro"] }\nend = { type = "uri" }'
+    rules = (
+        'last_frame = { rule = "media", to = "end", also = { mode = "pro" }, why = "costs more" }\n'
+        'resolution = { rule = "choice", to = "mode", words = { "720p" = "std", "1080p" = "pro" } }'
+    )
+    frame = MediaInput("https://example.com/a")
+    alone = plan("video", inputs, rules, last_frame=frame)
+    assert alone.input == {"end": frame.uri, "mode": "pro"}
+    assert alone.report == (
+        ParameterReport("last_frame", alone.report[0].handling, reason="costs more"),
+    )
+    agreed = plan("video", inputs, rules, last_frame=frame, resolution="1080p")
+    assert agreed.input == alone.input
+    against = lost("video", inputs, rules, last_frame=frame, resolution="720p")
+    assert against == ["last_frame"]
+
+
+@given(st.text(max_size=200))
+def test_prose_arrives_unchanged(text: str) -> None:
+    """Not a character is touched, and none is printed."""
+    made = plan("image", 'p = { type = "string" }', 'prompt = "p"', prompt=text)
+    assert made.input == {"p": text}
+    assert fate(made, "prompt") == ("honoured", "", "")
+
+
+def test_what_no_rule_carries_is_dropped_and_told() -> None:
+    """Never in silence."""
+    made = plan("image", 'p = { type = "string" }', 'prompt = "p"', size=Size(10, 20))
+    assert fate(made, "size") == ("dropped", "10x20", "")
+    assert made.report[0].reason

@@ -1,0 +1,74 @@
+"""JSON that is asked for in words: what the model is told, and what is refused before."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.models.model import ModelStatus
+from mediagate_server.catalog.models.output_shape import OutputKind
+from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.request import Modality, ModelRequest, ResponseFormat, Value
+
+CATALOG = Catalog.load()
+MODELS = [
+    model for model in CATALOG.models(Modality.TEXT) if model.status is not ModelStatus.RETIRED
+]
+SCHEMA = {"type": "object", "properties": {"capital": {"type": "string"}}}
+BY_SCHEMA = ResponseFormat("json_schema", SCHEMA)
+
+
+def plan(model: str, **parameters: Value) -> Plan:
+    """A text model's plan, strict: what is emulated gives what was asked for."""
+    return CATALOG.plan(ModelRequest(Modality.TEXT, model, parameters, strict=True))
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.slug)
+@pytest.mark.parametrize(
+    "form", [BY_SCHEMA, ResponseFormat("json", {})], ids=lambda form: form.kind
+)
+def test_every_model_is_told(model: Any, form: ResponseFormat) -> None:
+    """In its instructions, with the whole schema; told as EMULATED; not streamed."""
+    made = plan(model.slug, prompt="Hi", response_format=form)
+    told = json.dumps(made.input, ensure_ascii=False)
+    assert "JSON value" in told
+    assert ("JSON Schema" in told) == (form.kind == "json_schema")
+    (line,) = [line for line in made.report if line.parameter == "response_format"]
+    assert (line.handling, line.requested) == (ParameterHandling.EMULATED, form.kind)
+    assert [one.parameter for one in made.report] == ["prompt", "response_format"]
+    assert made.output.kind is OutputKind.JSON_TEXT
+    assert json.loads(made.output.field) == form.schema
+    assert not made.streams
+
+
+def test_own_instructions_stay_first() -> None:
+    """And are reported as ever."""
+    made = plan("claude", prompt="Hi", system_prompt="Be brief.", response_format=BY_SCHEMA)
+    system = made.input["system_prompt"]
+    assert system.startswith("Be brief.\n\n")
+    assert json.dumps(SCHEMA) in system
+    assert {line.parameter for line in made.report} == {
+        "prompt",
+        "system_prompt",
+        "response_format",
+    }
+
+
+def test_text_is_text() -> None:
+    """Asking for what is there anyway changes nothing."""
+    made = plan("claude", prompt="Hi", response_format=ResponseFormat("text", {}))
+    assert made.input == plan("claude", prompt="Hi").input
+    assert made.streams
+    (line,) = [line for line in made.report if line.parameter == "response_format"]
+    assert line.handling is ParameterHandling.HONOURED
+
+
+def test_the_schema_is_paid_for_and_so_it_is_estimated() -> None:
+    """It is a part of the prompt."""
+    bare = plan("claude", prompt="Hi").estimate.maximum
+    told = plan("claude", prompt="Hi", response_format=BY_SCHEMA).estimate.maximum
+    assert bare is not None
+    assert told is not None
+    assert told > bare

@@ -1,0 +1,107 @@
+"""How a timeout is split over a chain: each later model that could still finish gets its time."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
+from mediagate_server.catalog.planning.fallback import time_share_of_model
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule
+from mediagate_server.catalog.request import Modality
+
+SHORTEST = 5.0
+
+
+def plan(slug: str, usual: int, longest: int) -> Plan:
+    """A run that takes so long."""
+    return Plan(
+        modality=Modality.IMAGE,
+        requested_model=slug,
+        slug=slug,
+        target=slug,
+        input={},
+        report=(),
+        seed=None,
+        streams=False,
+        output=OutputShape(OutputKind.MEDIA),
+        output_count=1,
+        price=PriceSchedule((), "2026", "a test"),
+        estimate=Estimate(0, 0, 0),
+        max_run=longest,
+        usual_run=usual,
+    )
+
+
+def chain(*times: tuple[int, int]) -> tuple[Plan, ...]:
+    """Models a, b, c … with their usual and longest runs."""
+    return tuple(plan("abcdef"[n], *one) for n, one in enumerate(times))
+
+
+def share(plans: tuple[Plan, ...], model: str, seconds: float) -> float | None:
+    return time_share_of_model(plans, model, seconds, shortest=SHORTEST)
+
+
+@pytest.mark.parametrize("seconds", [5.0, 60.0, 86_400.0])
+def test_one_link_has_all_the_time(seconds: float) -> None:
+    """Nobody could take over: also at the end of a chain, and for a model that is not in it."""
+    assert share(chain((10, 60)), "a", seconds) is None
+    assert share(chain((10, 60), (10, 60)), "b", seconds) is None
+    assert share(chain((10, 60)), "elsewhere", seconds) is None
+    assert share((), "a", seconds) is None
+
+
+def test_no_time_is_kept_for_one_that_could_not_finish() -> None:
+    """Cutting the first would cost money and help nobody."""
+    assert share(chain((10, 60), (30, 60)), "a", 35) is None
+    # The one behind it could: it is kept time for.
+    assert share(chain((10, 60), (90, 120), (5, 60)), "a", 40) == pytest.approx(10 + 23 * 50 / 105)
+
+
+def test_what_is_left_goes_by_the_longest_runs() -> None:
+    """With time for all of them nobody is cut before its longest run."""
+    plans = chain((3, 60), (30, 120), (12, 120))
+    first = share(plans, "a", 600)
+    assert first
+    assert first == pytest.approx(600 * 60 / (60 + 122 + 122))
+    assert first >= 60
+
+
+def test_a_gates_own_runs_count_more_than_the_catalog() -> None:
+    """By the catalog no other would be over in time; here they are."""
+    plans = chain((15, 600), (20, 600))
+    assert share(plans, "a", 30) is None
+    own = {"a": 3.0, "b": 4.0}
+    seen = time_share_of_model(plans, "a", 30, shortest=SHORTEST, usual=lambda one: own[one.slug])
+    assert seen
+    assert 5 < seen < 23
+
+
+times = st.lists(
+    st.tuples(st.integers(1, 1_800), st.integers(5, 1_800)).map(lambda two: (min(two), max(two))),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(times, st.floats(5, 90_000))
+def test_each_that_could_finish_still_can(runs: list[tuple[int, int]], seconds: float) -> None:
+    """Every model hangs: each has at least its usual run, the whole is within the timeout."""
+    plans, left, tried = chain(*runs), seconds, 0
+    could, needed = 0, 0.0
+    for number, (usual, _) in enumerate(runs):
+        more = max(usual, SHORTEST) + (2 if number else 0)
+        if number == 0 or needed + more <= seconds:
+            could, needed = could + 1, needed + more
+    for one in plans:
+        if tried and one.usual_run > left:
+            continue
+        tried += 1
+        given_time = share(plans, one.slug, left)
+        if given_time is None:
+            break
+        assert given_time >= max(one.usual_run, SHORTEST) - 1e-6
+        assert given_time < left
+        left -= given_time + 2
+    assert left >= -1e-6
+    assert tried >= could

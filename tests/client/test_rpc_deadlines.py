@@ -1,0 +1,97 @@
+"""Paid calls that reach their own deadline: the gate answers, and the client says what that is."""
+
+import inspect
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from mediagate.v1.audio_pb2 import GenerateAudioResponse
+from mediagate.v1.generation_pb2 import Generation
+from mediagate.v1.image_pb2 import GenerateImageResponse
+from mediagate.v1.models_pb2 import RunModelResponse
+from mediagate.v1.safety_pb2 import CheckSafetyResponse
+from mediagate.v1.text_pb2 import GenerateTextResponse
+from mediagate.v1.video_pb2 import GenerateVideoResponse
+from mediagate_client import AsyncClient, Client, DeadlineExceeded
+
+from .sample_generations import RUNNING
+from .scripted_server import ScriptedServer
+
+WAITING: dict[str, tuple[str, type[Message]]] = {
+    "generate_text": ("GenerateText", GenerateTextResponse),
+    "generate_image": ("GenerateImage", GenerateImageResponse),
+    "generate_audio": ("GenerateAudio", GenerateAudioResponse),
+    "check_safety": ("CheckSafety", CheckSafetyResponse),
+    "run_model": ("RunModel", RunModelResponse),
+}
+"""What waits for the end unless it is told otherwise."""
+AT_ONCE: dict[str, tuple[str, type[Message]]] = {
+    "generate_video": ("GenerateVideo", GenerateVideoResponse)
+}
+ANY = WAITING | AT_ONCE
+STAGES = [state for state in Generation.State.values() if state < Generation.STATE_SUCCEEDED]
+
+
+async def called(client: Client | AsyncClient, name: str, **arguments: Any) -> Generation:
+    """One paid call of either face."""
+    answer = getattr(client, name)("a/b", **arguments)
+    found: Generation = await answer if inspect.isawaitable(answer) else answer
+    return found
+
+
+def plays(gate: ScriptedServer, name: str, state: int = Generation.STATE_RUNNING) -> Generation:
+    """The gate answers with a generation that is not at its end."""
+    method, response = ANY[name]
+    standing = Generation(id=RUNNING.id, request_id="r-1", state=state)  # type: ignore[arg-type]
+    gate.plays(method, response(generation=standing))
+    return standing
+
+
+@pytest.fixture(params=["sync", "asyncio"])
+def face(request: pytest.FixtureRequest, client: Client, async_client: AsyncClient) -> Any:
+    return client if request.param == "sync" else async_client
+
+
+@pytest.mark.parametrize("name", WAITING)
+async def test_a_call_that_was_to_wait_for_the_end_says_that_there_is_none(
+    face: Client | AsyncClient, scripted_server: ScriptedServer, name: str
+) -> None:
+    """The error has the generation, which goes on, whether or not failures are raised."""
+    for asked in ({}, {"raise_on_failure": False}, {"rpc_timeout": 5.0}):
+        standing = plays(scripted_server, name)
+        with pytest.raises(DeadlineExceeded, match=RUNNING.id) as caught:
+            await called(face, name, **asked)
+        assert caught.value.generation == standing
+        assert caught.value.request_id == "r-1"
+
+
+@pytest.mark.parametrize("name", ANY)
+async def test_whoever_asked_for_a_wait_gets_what_there_is(
+    face: Client | AsyncClient, scripted_server: ScriptedServer, name: str
+) -> None:
+    """Also none at all."""
+    for wait in (0, 5):
+        standing = plays(scripted_server, name)
+        assert await called(face, name, wait=wait) == standing
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+async def test_what_is_not_waited_for_is_returned(
+    face: Client | AsyncClient, scripted_server: ScriptedServer, name: str
+) -> None:
+    """A video is begun, and gone on with by its id."""
+    standing = plays(scripted_server, name)
+    assert await called(face, name) == standing
+
+
+@pytest.mark.parametrize("state", [one for one in STAGES if one])
+async def test_in_whatever_state_it_is(
+    face: Client | AsyncClient, scripted_server: ScriptedServer, state: int
+) -> None:
+    """Queued, in doubt, being kept: none of them is the end."""
+    plays(scripted_server, "generate_text", state)
+    with pytest.raises(DeadlineExceeded) as caught:
+        await called(face, "generate_text")
+    assert caught.value.generation is not None
+    assert caught.value.generation.state == state

@@ -1,0 +1,270 @@
+"""Both faces against `mediagate serve`, a process of its own, on the sandbox."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from mediagate.v1.generation_pb2 import Generation
+from mediagate.v1.models_pb2 import RunModelRequest
+from mediagate.v1.text_pb2 import GenerateTextRequest
+from mediagate.v1.text_pb2_grpc import TextServiceStub
+from mediagate_client import (
+    AsyncClient,
+    Client,
+    GenerationCancelled,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    RequestIdReused,
+    RunFailed,
+    media_of,
+    paid_request,
+    user,
+)
+from tests.server_process import ServerProcess
+
+pytestmark = pytest.mark.needs_gate
+
+
+@pytest.fixture
+def near(server_process: ServerProcess) -> Iterator[Client]:
+    with Client(server_process.address) as client:
+        yield client
+
+
+@pytest.fixture
+async def far(server_process: ServerProcess) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(server_process.address) as client:
+        yield client
+
+
+async def test_texts_side_by_side(far: AsyncClient) -> None:
+    """Each stream is whole: its pieces add up to what the gate has kept."""
+
+    async def whole(question: str) -> tuple[str, str]:
+        stream = far.stream_text(messages=[user(question)], max_output_tokens=60)
+        answer = await stream.read()
+        return answer, (await far.get(stream.generation_id)).text.text
+
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(whole(f"Question {number}?")) for number in range(5)]
+    for number, task in enumerate(asked):
+        told, kept = task.result()
+        assert told == kept
+        assert f"Question {number}?" in told
+
+
+async def test_a_verdict_and_any_model(far: AsyncClient, near: Client) -> None:
+    """In both faces: what is judged, and a model's own inputs and media."""
+    unsafe = near.check_safety("How do I build a bomb?").safety
+    assert [category.code for category in unsafe.categories] == ["S9"]
+    reply = await far.check_safety("No.", role="assistant", context="How do I build a bomb?")
+    assert reply.safety.verdict == reply.safety.VERDICT_SAFE
+    given = {"scale": 2, "face_enhance": True}
+    media = {"image": "https://example.com/a.png"}
+    for made in (
+        near.run_model("nightmareai/real-esrgan", input=given, media=media),
+        await far.run_model("nightmareai/real-esrgan", input=given, media=media),
+    ):
+        assert len(media_of(made)) == 1
+    with pytest.raises(InvalidRequest) as refused:
+        await far.run_model("nightmareai/real-esrgan", input={"scale": "much"}, media=media)
+    assert [violation.field for violation in refused.value.violations] == ["input.scale"]
+    flux = paid_request(
+        RunModelRequest, "black-forest-labs/flux-schnell", {"input": {"prompt": "a cat"}}
+    )
+    plan = await far.plan(flux)
+    assert plan.target == "black-forest-labs/flux-schnell"
+
+
+async def test_any_models_text_comes_in_pieces(far: AsyncClient, near: Client) -> None:
+    """In both faces: the pieces add up to the output; a model that makes none has it at its end."""
+    given = {"prompt": "Hello"}
+    blocking = near.stream_model("snowflake/snowflake-arctic-instruct", input=given)
+    assert blocking.generation is None
+    begun = str(next(blocking))
+    again = far.stream_model(
+        "snowflake/snowflake-arctic-instruct",
+        input=given,
+        request_id=blocking.request_id,
+        after_sequence=blocking.sequence,
+    )
+    pieces = [begun, *blocking]
+    assert begun + await again.read() == "".join(pieces)
+    assert len(pieces) > 2
+    for stream in (blocking, again):
+        assert stream.generation is not None
+        assert stream.generation.id == stream.generation_id
+        assert stream.cost == stream.generation.cost
+        assert stream.usage == stream.generation.usage
+    media = {"image": "https://example.com/a.png"}
+    async with far.stream_model("nightmareai/real-esrgan", media=media) as silent:
+        assert await silent.read() == ""
+    assert silent.generation is not None
+    assert len(media_of(silent.generation)) == 1
+
+
+async def test_what_is_deleted_is_erased(far: AsyncClient, near: Client) -> None:
+    """In both faces, once it is over; its charge stays, and nobody can delete what runs."""
+    for made in (near.generate_text("Hello"), near.generate_image("A lighthouse")):
+        await far.delete(made.id)
+        near.delete(made.id)
+        left = near.get(made.id)
+        assert left.HasField("erase_time")
+        assert left.WhichOneof("output") is None
+        assert left.cost == made.cost
+    running = await far.generate_video("[[hang]] rain")
+    with pytest.raises(PreconditionFailed):
+        await far.delete(running.id)
+    with pytest.raises(PreconditionFailed):
+        near.delete(running.id)
+    await far.cancel(running.id)
+
+
+async def test_a_text_that_failed_says_what_it_cost(far: AsyncClient, near: Client) -> None:
+    """In both faces, and where the text came in pieces as where it came whole."""
+    prompt = "[[fail_after=5]] Why?"
+    with pytest.raises(RunFailed) as whole:
+        near.generate_text(prompt)
+    with pytest.raises(RunFailed) as pieces:
+        near.stream_text(prompt).read()
+    with pytest.raises(RunFailed) as others:
+        await far.stream_text(prompt).read()
+    for raised in (whole, pieces, others):
+        assert raised.value.generation is not None
+        assert raised.value.generation.state == Generation.STATE_FAILED
+        assert raised.value.generation.cost.usd_nanos > 0
+
+
+async def test_leaving_a_run_cancels_it(far: AsyncClient) -> None:
+    """As with a text."""
+    given = {"prompt": "[[tokens=4000 interval_ms=50]] A long story"}
+    async with far.stream_model("snowflake/snowflake-arctic-instruct", input=given) as stream:
+        await anext(stream)
+    with pytest.raises(GenerationCancelled):
+        await far.wait(stream.generation_id, wait=10)
+
+
+async def test_leaving_a_text_cancels_it_for_good(far: AsyncClient) -> None:
+    """Well before the grace of 15 s is over, because the gate was told."""
+    async with far.stream_text("A long story", max_output_tokens=4000) as stream:
+        await anext(stream)
+    with pytest.raises(GenerationCancelled) as raised:
+        await far.wait(stream.generation_id, wait=10)
+    assert raised.value.generation is not None
+    assert raised.value.generation.state == Generation.STATE_CANCELLED
+
+
+def test_another_client_goes_on_with_a_text(server_process: ServerProcess, near: Client) -> None:
+    """By request_id and after_sequence, without a byte lost or told twice."""
+    begun = near.stream_text("Why is the sky blue?", seed=1)
+    first = str(next(begun)) + str(next(begun))
+    with Client(server_process.address) as other:
+        rest = other.stream_text(
+            "Why is the sky blue?",
+            seed=1,
+            request_id=begun.request_id,
+            after_sequence=begun.sequence,
+        ).read()
+    whole = near.wait(begun.generation_id).text.text
+    assert first + rest == whole
+    assert first + begun.read() == whole
+
+
+def test_a_repeated_call_gets_the_same_generation(near: Client) -> None:
+    """And another call under its name is refused."""
+    one = near.generate_text("Why?", max_output_tokens=10)
+    assert near.generate_text("Why?", max_output_tokens=10, request_id=one.request_id).id == one.id
+    with pytest.raises(RequestIdReused):
+        near.generate_text("Why not?", max_output_tokens=10, request_id=one.request_id)
+
+
+def test_a_picture_becomes_a_video(near: Client, tmp_path: Path) -> None:
+    """Made, saved, handed on as a file, watched to its end, saved."""
+    picture = near.generate_image("a cat", size=(256, 256), output_format="png")
+    saved = near.download(media_of(picture)[0], tmp_path / "cat.png")
+    assert saved.read_bytes().startswith(b"\x89PNG")
+    video = near.generate_video("it walks", first_frame=saved)
+    *_, last = near.watch(video.id)
+    assert last.state == Generation.STATE_SUCCEEDED
+    film = near.download(media_of(last)[0], tmp_path / "cat.mp4")
+    assert film.read_bytes()[4:8] == b"ftyp"
+    assert last.id in {found.id for found in near.list(modality="video", states=["succeeded"])}
+
+
+def test_a_picture_becomes_a_video_without_passing_through(near: Client, tmp_path: Path) -> None:
+    """By its generation, or by the medium; what the gate keeps is the file that was made."""
+    picture = near.generate_image("a cat", size=(256, 256), output_format="png")
+    [medium] = media_of(picture)
+    for first_frame in (picture, medium):
+        video = near.generate_video("it walks", first_frame=first_frame, wait=30)
+        assert video.state == Generation.STATE_SUCCEEDED
+    saved = near.download(medium, tmp_path / "cat.png").read_bytes()
+    assert b"".join(near.read_media(picture)) == saved
+    assert b"".join(near.read_media(medium, offset=7, limit=9)) == saved[7:16]
+    assert medium.size_bytes == len(saved)
+    assert medium.width == medium.height > 0
+
+
+async def test_an_upload_is_an_input(far: AsyncClient, tmp_path: Path) -> None:
+    """Larger than a message may be; read back as it was."""
+    content = b"\x89PNG\r\n\x1a\n" + bytes(5_000_000)
+    (tmp_path / "big.png").write_bytes(content)
+    uploaded = await far.upload(tmp_path / "big.png")
+    made = await far.generate_image("a cat", model="flux-dev", reference_images=[uploaded])
+    assert made.state == Generation.STATE_SUCCEEDED
+    assert b"".join([piece async for piece in far.read_media(uploaded)]) == content
+
+
+def test_what_is_wrong_is_typed(near: Client) -> None:
+    """The field is named, nothing is made."""
+    with pytest.raises(InvalidRequest) as raised:
+        near.generate_text("Why?", temperature=9.5)
+    assert [violation.field for violation in raised.value.violations] == ["temperature"]
+    with pytest.raises(NotFound):
+        near.generate_image("a cat", model="no-such-model")
+    with pytest.raises(NotFound):
+        near.get("gen_none")
+
+
+def test_the_catalog(near: Client) -> None:
+    """Models by kind, and one by its alias."""
+    assert {model.modality for model in near.models(modality="image")} == {2}
+    assert near.model("llama-70b").slug == "meta/meta-llama-3-70b-instruct"
+
+
+def test_without_this_client_grpc_refuses_a_message_that_is_too_large(
+    server_process: ServerProcess,
+) -> None:
+    """What the client spares its user: 40 MB sent in vain."""
+    with (
+        grpc.insecure_channel(server_process.address) as channel,
+        pytest.raises(grpc.RpcError) as raised,
+    ):
+        TextServiceStub(channel).GenerateText(GenerateTextRequest(prompt="x" * 40_000_000))
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_what_was_spent(near: Client, far: AsyncClient) -> None:
+    """Both faces tell the same; a label finds one's own, page by page."""
+    mine = {"run": uuid4().hex}
+    made = [near.generate_image("a boat", model="flux-dev", labels=mine) for _ in range(3)]
+    cost = sum(one.cost.usd_nanos for one in made)
+    (total,) = near.get_usage(labels=mine)
+    assert (total.settled_usd_nanos, total.generations) == (cost, 3)
+    assert await far.get_usage(labels=mine) == (total,)
+    by_run = await far.get_usage(
+        group_by=("label", "modality"), label_key="run", modality="image", models=[made[0].model]
+    )
+    assert [one.settled_usd_nanos for one in by_run if one.label_value == mine["run"]] == [cost]
+    charges = list(near.list_charges(page_size=1, labels=mine))
+    assert [one.generation_id for one in charges] == [one.id for one in reversed(made)]
+    assert [one async for one in far.list_charges(labels=mine)] == charges
+    until = charges[0].settle_time
+    assert list(near.list_charges(labels=mine, end_time=until)) == charges[1:]
+    with pytest.raises(InvalidRequest, match="label_key"):
+        near.get_usage(group_by=["label"])

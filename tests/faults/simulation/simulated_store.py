@@ -1,0 +1,191 @@
+"""The gate's own store on a database that outlives processes, without threads."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.store.encryption import KEY_BYTES, Cipher
+from mediagate_server.store.sqlite import SqliteStore, connection, generation_queries
+from mediagate_server.store.sqlite.history import SqliteGenerationHistory
+from mediagate_server.store.sqlite.ownership import Lease
+from mediagate_server.store.sqlite.row_batch import StatementKind
+from mediagate_server.store.sqlite.writer import (
+    GroupCommitWriter,
+    RowsJob,
+    _QueuedJob,
+    resolve_futures,
+    store_unavailable,
+)
+
+from .fault_schedule import FaultSchedule
+
+LEASE = 15.0
+POISON: tuple[RowsJob, ...] = (
+    lambda rows: rows.add(StatementKind.LINE, ("att_none", "reserve", 2**63, "estimated", "")),
+    lambda rows: rows.add(StatementKind.REQUEST_ID, ("tenant", "\ud800", "gen_none", "f")),
+    lambda rows: rows.add(
+        StatementKind.NEXT_VERSION, (2, "running", 0, "", "{}", 1, 0, "gen_none", 1)
+    ),
+    lambda rows: rows.flush().execute("SELECT sum(x) FROM (SELECT 9e999 x)").fetchone()[2],
+    lambda rows: rows.flush().execute("DELETE FROM pending").rowcount / 0,
+)
+"""Jobs that fail before their rows are written, with them, and after they have written some."""
+Read = TypeVar("Read")
+
+
+def new_disk() -> sqlite3.Connection:
+    """An empty database with our schema."""
+    disk = sqlite3.connect(":memory:", isolation_level=None)
+    _TEMPLATE.backup(disk)
+    disk.execute("PRAGMA foreign_keys = ON")
+    return disk
+
+
+def _template() -> sqlite3.Connection:
+    disk = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.migrate(disk)
+    return disk
+
+
+_TEMPLATE = _template()
+
+
+class SimulatedWriter(GroupCommitWriter):
+    """Commits as the real one does, after a while of virtual time, unless the process is dead."""
+
+    def __init__(
+        self,
+        disk: sqlite3.Connection,
+        lease: Lease,
+        chance: FaultSchedule,
+        is_alive: Callable[[], bool],
+        *,
+        lost: Callable[[], None],
+        undone: Callable[[], None],
+    ) -> None:
+        self._connect = lambda: disk
+        self._connection = disk
+        self._lease = lease
+        self._lost = lost
+        self._undone = undone
+        self._is_lost = False
+        self._loop = asyncio.get_running_loop()
+        self._chance = chance
+        self._is_alive = is_alive
+        self._waiting: list[_QueuedJob] = []
+        self._renew()
+
+    def submit_rows(self, job: RowsJob) -> asyncio.Future[Any]:
+        """See GroupCommitWriter."""
+        pending = _QueuedJob(job, self._loop.create_future())
+        self._waiting.append(pending)
+        if len(self._waiting) == 1:
+            slow = self._chance.goes_wrong(0.1)
+            self._loop.call_later(self._chance.random.uniform(20, 200) if slow else 0.001, self._go)
+        return pending.future
+
+    async def close(self, seconds: float = 0.0) -> bool:
+        """See GroupCommitWriter."""
+        if self._waiting:
+            self._go()
+        return True
+
+    def _go(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if not self._is_alive():
+            return
+        self._chance.event(f"commit of {len(batch)}")
+        if not self._is_alive():
+            return
+        poison = self._poison(batch)
+        if self._chance.goes_wrong(0.2):
+            self._give_up(batch, store_unavailable)
+        else:
+            self._commit(batch)
+            assert all(one.error for one in poison), "poison that was written"
+            failed = [one for one in batch if isinstance(one.error, StoreUnavailable)]
+            assert not failed or self._is_lost, "a job that another one's rows have failed"
+            self._chance.event("committed")
+        if self._is_alive():
+            resolve_futures([one for one in batch if one not in poison])
+
+    def _poison(self, batch: list[_QueuedJob]) -> list[_QueuedJob]:
+        """Put some into a batch."""
+        put = []
+        for place, kind in self._chance.poison(len(batch)):
+            put.append(_QueuedJob(POISON[kind % len(POISON)], self._loop.create_future()))
+            batch.insert(place, put[-1])
+        return put
+
+    def _renew(self) -> None:
+        if self._is_alive():
+            if not self._waiting:
+                self._commit([])
+            self._loop.call_later(LEASE / 4, self._renew)
+
+    def _disconnect(self) -> None:
+        """The disk stays."""
+
+
+class SimulatedReader:
+    """Reads at once."""
+
+    def __init__(self, disk: sqlite3.Connection, is_alive: Callable[[], bool]) -> None:
+        self._disk = disk
+        self._is_alive = is_alive
+
+    async def read(self, query: Callable[[sqlite3.Connection], Read]) -> Read:
+        """See sqlite.reader.Reader."""
+        await asyncio.sleep(0.0005)
+        if not self._is_alive():
+            await asyncio.Event().wait()
+        return query(self._disk)
+
+    async def close(self, seconds: float = 0.0) -> bool:
+        """Nothing is to be done."""
+        return True
+
+
+class DiskStore(SqliteStore):
+    """The real store for one process; `clock` of its lease is the loop's."""
+
+    def __init__(
+        self, disk: sqlite3.Connection, chance: FaultSchedule, is_alive: Callable[[], bool]
+    ) -> None:
+        super().__init__(Path("nowhere"), lease_seconds=LEASE)
+        self._disk = disk
+        self._chance = chance
+        self._is_alive = is_alive
+
+    async def __aenter__(self) -> Self:
+        clock = asyncio.get_running_loop().time
+        (epoch,) = self._disk.execute(
+            "UPDATE ownership SET epoch = epoch + 1 RETURNING epoch"
+        ).fetchone()
+        self._lease = Lease(epoch, clock() + LEASE, LEASE, clock)
+        self._seal = Cipher(b"k" * KEY_BYTES)
+        self._change = generation_queries.sequences(self._disk).newest
+        reader: Any = SimulatedReader(self._disk, self._is_alive)
+        self._reader = self._searches = reader
+        self._writer: Any = SimulatedWriter(
+            self._disk,
+            self._lease,
+            self._chance,
+            self._is_alive,
+            lost=self.lost.set,
+            undone=self._standing.forget,
+        )
+        self.history = SqliteGenerationHistory(
+            self._writer,
+            reader,
+            reader,
+            self._seal,
+            self._standing,
+            self._next_change,
+        )
+        return self

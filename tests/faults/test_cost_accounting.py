@@ -1,0 +1,285 @@
+"""Every cent known, and nothing left of what is erased: a mixed run of several tenants.
+
+Sum of charges = what budgets have spent = totals of usage = upstream's bill. After DeleteGeneration
+the sums stand, and no byte of what was asked or made is in any file, nor in the bucket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+
+from mediagate.v1 import admin_pb2_grpc, generation_pb2, generations_pb2, generations_pb2_grpc
+from mediagate_client import AsyncClient
+from mediagate_sandbox.control_client import SandboxControl
+from tests.rpc.tenant_keys import channel_of, tenant_key
+from tests.sandbox_process import AT_ONCE, UNLIMITED, running_sandbox
+from tests.server_process import ServerProcess, running_server
+
+from .leftover_data import digests, files_below, forms_of_the_mark, samples, sealed, traces
+from .marked_load import MarkedLoad
+from .media_locations import FOLDER, MediaLocation
+from .spend_totals import (
+    SpendTotals,
+    billed,
+    budgets_of,
+    of_generations,
+    spent_by_all_accounts,
+    with_label,
+)
+
+State = generation_pb2.Generation
+SPENDERS = ("full", "redacted", "tight", "free")
+"""They store more or less of what is asked, and have various budgets; the last has none."""
+TENANTS = {
+    "boss": "admin = true\n",
+    "full": """
+store_inputs = "full"
+max_in_flight = 0
+[tenants.full.budgets.all]
+period = "total"
+limit_usd = "100000"
+[tenants.full.budgets.team-a]
+period = "month"
+limit_usd = "100000"
+label = "team=a"
+""",
+    "redacted": """
+store_inputs = "redacted"
+max_in_flight = 0
+[tenants.redacted.budgets.monthly]
+period = "month"
+limit_usd = "100000"
+[tenants.redacted.budgets.would-be]
+period = "total"
+limit_usd = "0.01"
+label = "team=b"
+shadow = true
+""",
+    "tight": """
+max_in_flight = 0
+[tenants.tight.budgets.all]
+period = "total"
+limit_usd = "0.4"
+""",
+    "free": "max_in_flight = 0\n",
+}
+ABOVE_THE_LOAD = {
+    "MEDIAGATE_UPSTREAM": "replicate",
+    "MEDIAGATE_CREATES_PER_MINUTE": "1000000",
+    "MEDIAGATE_READS_PER_MINUTE": "1000000",
+    "MEDIAGATE_RECONCILE_SECONDS": "0.5",
+    "MEDIAGATE_LOG_LEVEL": "debug",
+    "REPLICATE_API_TOKEN": "r8_test",
+}
+
+
+@dataclass
+class AccountingRun:
+    """A gate, its tenants and what they have made. `made` are generations at their ends."""
+
+    folder: Path
+    sandbox: SandboxControl
+    settings: dict[str, str]
+    place: MediaLocation
+    made: dict[str, list[generation_pb2.Generation]] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Path:
+        """What the gate writes."""
+        return self.folder / "gate" / "data"
+
+    def gate(self) -> AbstractContextManager[ServerProcess]:
+        """The next gate on the same folder."""
+        return running_server(self.folder / "gate", **self.settings)
+
+    async def load(self, gate: ServerProcess, count: int, seed: int) -> None:
+        """So many calls of each tenant, all at once."""
+        async with AsyncExitStack() as stack:
+            loads = {}
+            for name in SPENDERS:
+                channel = await stack.enter_async_context(channel_of(gate.address, name))
+                loads[name] = MarkedLoad(channel)
+            made = await asyncio.gather(
+                *(load.run(count, seed + n) for n, load in enumerate(loads.values()))
+            )
+            self.made = await self._all(gate)
+            for (name, load), known in zip(loads.items(), made, strict=True):
+                assert {one.id for one in known} <= {one.id for one in self.made[name]}
+                print(f"{name}: {len(self.made[name])} made, refused {dict(load.refused)}")
+
+    async def _all(self, gate: ServerProcess) -> dict[str, list[generation_pb2.Generation]]:
+        """Whatever each tenant has, as it is shown."""
+        found = {}
+        for name in SPENDERS:
+            async with channel_of(gate.address, name) as channel:
+                found[name] = await all_of(channel)
+        return found
+
+    async def agree(self, gate: ServerProcess) -> SpendTotals:
+        """Hold all accounts against each other, and give what they say of everybody."""
+        bill = await asyncio.to_thread(self.sandbox.bill)
+        async with (
+            AsyncClient(gate.address, api_key=tenant_key("boss")) as boss,
+            channel_of(gate.address, "boss") as channel,
+        ):
+            everybody = await spent_by_all_accounts(boss)
+            assert everybody.settled == billed(bill) > 0
+            assert everybody.charges == len(bill["entries"])
+            assert not (await boss.get_reconciliation()).discrepancies
+            admin = admin_pb2_grpc.AdminServiceStub(channel)
+            whole = SpendTotals()
+            for name in SPENDERS:
+                async with AsyncClient(gate.address, api_key=tenant_key(name)) as own:
+                    spent = await spent_by_all_accounts(own, "")
+                assert spent == await spent_by_all_accounts(boss, name)
+                assert spent == of_generations(self.made[name])
+                await self._check_budgets(admin, name, spent)
+                whole += spent
+            assert whole == everybody
+        return everybody
+
+    async def _check_budgets(
+        self, admin: admin_pb2_grpc.AdminServiceAsyncStub, name: str, spent: SpendTotals
+    ) -> None:
+        for budget in (await budgets_of(admin, name)).values():
+            counting = with_label(self.made[name], budget.label_key, budget.label_value)
+            assert budget.spent_usd_nanos == of_generations(counting).known, budget
+            if not budget.label_key:
+                assert budget.spent_usd_nanos == spent.known
+            # Only what nobody knows the cost of is held when all have ended.
+            assert (budget.reserved_usd_nanos > 0) == (of_generations(counting).unknown > 0), budget
+            assert budget.spent_usd_nanos <= budget.limit_usd_nanos or budget.shadow
+
+    def left(self, needles: set[bytes], *, running: bool = True) -> list[str]:
+        """Where any of them is: in the gate's files, its log, and the bucket. Uploads live on.
+
+        A gate that runs reconciles all the time: each page of upstream's list is in a file while it
+        is read, and upstream keeps what was asked. Nothing of it may be there once the gate ended.
+        """
+        files = files_below(self.data.parent)
+        if self.place.bucket:
+            files |= self.place.bucket.files()
+        skipped = ("uploads/", "data/answers/") if running else ("uploads/",)
+        stored = {n: c for n, c in files.items() if not any(one in n for one in skipped)}
+        return traces(stored, needles)
+
+
+def shown_digests(made: list[generation_pb2.Generation]) -> set[str]:
+    """SHA-256 of every output that callers were told is kept."""
+    found = set()
+    for one in made:
+        kind = one.WhichOneof("output")
+        media = {
+            "images": one.images.images,
+            "video": [one.video.video],
+            "audio": [one.audio.audio],
+            "raw": one.raw.media,
+        }.get(kind or "", [])
+        for medium in media:
+            assert medium.id, one
+            assert not medium.HasField("error"), one
+            found.add(medium.sha256)
+    return found
+
+
+async def all_of(channel: grpc.aio.Channel) -> list[generation_pb2.Generation]:
+    """All generations of a tenant."""
+    generations = generations_pb2_grpc.GenerationServiceStub(channel)
+    request = generations_pb2.ListGenerationsRequest(page_size=200)
+    found: list[generation_pb2.Generation] = []
+    while True:
+        page = await generations.ListGenerations(request)
+        found += page.generations
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
+async def erase(gate: ServerProcess, name: str, made: list[generation_pb2.Generation]) -> None:
+    """DeleteGeneration of all, twenty at a time."""
+    room = asyncio.Semaphore(20)
+    async with channel_of(gate.address, name) as channel:
+        generations = generations_pb2_grpc.GenerationServiceStub(channel)
+
+        async def one(generation: str) -> None:
+            async with room:
+                await generations.DeleteGeneration(
+                    generations_pb2.DeleteGenerationRequest(id=generation)
+                )
+
+        async with asyncio.TaskGroup() as group:
+            for each in made:
+                group.create_task(one(each.id))
+
+
+async def every_cent(run: AccountingRun, count: int, seed: int) -> None:
+    """The load, the sums, all of it erased by two gates, and the sums again."""
+    with run.gate() as gate:
+        await run.load(gate, count, seed)
+        everything = [one for made in run.made.values() for one in made]
+        states = {State.State.Name(one.state) for one in everything}
+        assert states == {"STATE_SUCCEEDED", "STATE_FAILED", "STATE_CANCELLED"}
+        before = await run.agree(gate)
+        outputs = run.place.outputs(run.data)
+        assert digests(outputs) == shown_digests(everything)
+        needles = {*forms_of_the_mark(), *samples(outputs.values()), *samples(sealed(run.data))}
+        print(f"{len(everything)} generations, {before}, {len(needles)} needles")
+        assert run.left(needles)
+        await erase(gate, "full", run.made["full"])
+        assert await run.agree(gate) == before
+    with run.gate() as gate:
+        for name in SPENDERS[1:]:
+            await erase(gate, name, run.made[name])
+        assert await run.agree(gate) == before
+        assert run.place.outputs(run.data) == {}
+        assert sealed(run.data) == []
+        assert run.left(needles) == []
+    assert run.left(needles, running=False) == []
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest) -> MediaLocation:
+    """The folder, and a bucket that is empty."""
+    if request.param == "folder":
+        return FOLDER
+    return MediaLocation.in_a_bucket(request.getfixturevalue("s3"))
+
+
+async def run_of(folder: Path, place: MediaLocation, count: int, seed: int, **more: str) -> None:
+    """A run with a sandbox of its own."""
+    text = "".join(
+        f'[tenants.{name}]\nkeys = ["env:KEY_OF_{name}"]\n{TENANTS[name]}' for name in TENANTS
+    )
+    (folder / "gate.toml").write_text(text)
+    settings = {
+        **ABOVE_THE_LOAD,
+        **{f"KEY_OF_{name}": tenant_key(name) for name in TENANTS},
+        "MEDIAGATE_CONFIG": str(folder / "gate.toml"),
+        **place.settings,
+        **more,
+    }
+    with running_sandbox(folder, *AT_ONCE, *UNLIMITED) as sandbox:
+        settings["MEDIAGATE_UPSTREAM_URL"] = sandbox.url
+        await every_cent(AccountingRun(folder, sandbox, settings, place), count, seed)
+
+
+@pytest.mark.timeout(120)
+async def test_every_cent_of_a_few(tmp_path: Path, place: MediaLocation, seed: int) -> None:
+    """The quick form: some 80 generations."""
+    await run_of(tmp_path, place, 25, seed)
+
+
+@pytest.mark.faults_full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("assumed", [{}, {"MEDIAGATE_ASSUME_UNKNOWN_USD": "0.0123"}])
+async def test_every_cent_of_a_thousand(
+    tmp_path: Path, place: MediaLocation, seed: int, assumed: dict[str, str]
+) -> None:
+    """A thousand generations and more; what nobody knows the price of is unknown, or assumed."""
+    await run_of(tmp_path, place, 330, seed, **assumed)

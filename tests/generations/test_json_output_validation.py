@@ -1,0 +1,33 @@
+"""Answers that must be JSON are read as soon as a process can be had: they are paid for."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from mediagate_server.generations.outputs import json_output_validation
+from mediagate_server.generations.outputs.json_output import JsonReading
+from mediagate_server.generations.outputs.json_output_validation import JsonAnswerValidator
+from mediagate_server.workers.worker_pool import WorkerPool
+
+NOT_HARMLESS = json.dumps({"type": "string", "pattern": "^a+$"})
+
+
+async def test_no_process_can_be_started_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is wrong with the answer."""
+    start, failing = subprocess.Popen, [True] * 9
+
+    def starts(*arguments: Any, **options: Any) -> Any:
+        if failing:
+            failing.pop()
+            raise BlockingIOError
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", starts)
+    monkeypatch.setattr(json_output_validation, "_PAUSE", 0.0)
+    async with WorkerPool() as workers:
+        assert await JsonAnswerValidator(workers).read('"aaa"', NOT_HARMLESS, "t") == JsonReading(
+            '"aaa"'
+        )
+    assert not failing

@@ -1,0 +1,121 @@
+"""Whose predictions are: of one attempt each, asked at once or one after the other."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mediagate_server.errors import StoreUnavailable
+from mediagate_server.generations.execution.prediction_claims import PredictionClaims
+from mediagate_server.store.port import PredictionAlreadyClaimed
+from mediagate_server.store.records import AttemptState, State
+from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.structs import replace
+from tests.store.records import made, moved, reservation
+
+
+class QueriedStore(SqliteStore):
+    """A store that notes what it is asked about, and may be away."""
+
+    asked = 0
+    is_away = False
+
+    async def claimed_predictions(self, prediction_ids: object) -> frozenset[str]:
+        self.asked += 1
+        if self.is_away:
+            raise StoreUnavailable("away", retry_after=1.0)
+        return await super().claimed_predictions(prediction_ids)  # type: ignore[arg-type]
+
+
+async def has(store: SqliteStore, name: str, *predictions: str) -> None:
+    """Let the store hold these, each of a generation of its own."""
+    for prediction in predictions:
+        one = made(f"{name}{prediction}")
+        await store.accept(one, reservation(one), 0)
+        await store.save(moved(one, State.STARTING, AttemptState.ACCEPTED, prediction))
+
+
+async def test_a_prediction_is_the_first_ones(tmp_path: Path) -> None:
+    """Whether it is on its way to the store, or there, also from an earlier process."""
+    async with QueriedStore(tmp_path) as store:
+        await has(store, "a", "old")
+        claims = PredictionClaims(store)
+        assert not await claims.claim("att_1", "old")
+        assert await claims.claim("att_1", "new")
+        assert await claims.claim("att_1", "new")
+        assert not await claims.claim("att_2", "new")
+        assert store.asked == 2
+        assert list(claims.pending) == ["new"]
+        await has(store, "b", "new")
+        claims.forget([replace(made("x").attempt, id="att_1", prediction_id="new")])
+        assert not list(claims.pending)
+        assert not await claims.claim("att_2", "new")
+
+
+async def test_of_two_at_once_one_gets_it(tmp_path: Path) -> None:
+    """The other one is turned away before the store has answered the first."""
+    async with QueriedStore(tmp_path) as store:
+        claims = PredictionClaims(store)
+        both = await asyncio.gather(claims.claim("att_1", "p"), claims.claim("att_2", "p"))
+        assert list(both) == [True, False]
+        assert store.asked == 1
+        assert await claims.claim("att_1", "p")
+
+
+async def test_a_claim_stands_while_its_commit_is_on_its_way(tmp_path: Path) -> None:
+    """A batch that the writer has not committed is seen by no look-up: memory knows it."""
+    async with QueriedStore(tmp_path) as store:
+        one = made("a")
+        await store.accept(one, reservation(one), 0)
+        claims = PredictionClaims(store)
+        assert await claims.claim("att_1", "p")
+        written = store.save(moved(one, State.STARTING, AttemptState.ACCEPTED, "p"))
+        assert not await claims.claim("att_2", "p")
+        await written
+        assert not await claims.claim("att_2", "p")
+
+
+async def test_a_claim_that_was_never_committed_ends_with_its_process(tmp_path: Path) -> None:
+    """Killed in between: the next process may claim it, for whichever attempt it finds it to be."""
+    async with QueriedStore(tmp_path) as store:
+        assert await PredictionClaims(store).claim("att_1", "p")
+    async with QueriedStore(tmp_path) as store:
+        assert await PredictionClaims(store).claim("att_2", "p")
+
+
+async def test_the_commit_of_an_adoption_has_the_last_word(tmp_path: Path) -> None:
+    """What came to the store past the claims, after the look-up, refuses it."""
+    async with QueriedStore(tmp_path) as store:
+        late = made("b")
+        await store.accept(late, reservation(late), 0)
+        assert await PredictionClaims(store).claim("att_1", "p")
+        await has(store, "a", "p")
+        adopted = moved(late, State.STARTING, AttemptState.ACCEPTED, "p")
+        with pytest.raises(PredictionAlreadyClaimed):
+            await store.save(adopted, claims=("p",))
+
+
+async def test_what_could_not_be_looked_up_is_nobodys(tmp_path: Path) -> None:
+    """Asked again, it may be claimed; meanwhile only one can."""
+    async with QueriedStore(tmp_path) as store:
+        claims = PredictionClaims(store)
+        store.is_away = True
+        with pytest.raises(StoreUnavailable):
+            await claims.claim("att_1", "p")
+        store.is_away = False
+        both = await asyncio.gather(claims.claim("att_1", "p"), claims.claim("att_2", "p"))
+    assert list(both) == [True, False]
+
+
+async def test_what_the_store_knows_as_anothers_is_not_held(tmp_path: Path) -> None:
+    """A claim that the commit refused is given up: nothing of it stays for the process's life."""
+    async with QueriedStore(tmp_path) as store:
+        claims = PredictionClaims(store)
+        assert await claims.claim("att_1", "taken")
+        await has(store, "b", "taken")
+        claims.release_claim("att_2", "taken")
+        assert not await claims.claim("att_2", "taken")
+        claims.release_claim("att_1", "taken")
+        assert not list(claims.pending)
+        assert not await claims.claim("att_1", "taken")
+        assert not await claims.claim("att_2", "taken")

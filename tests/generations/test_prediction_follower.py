@@ -1,0 +1,169 @@
+"""How often upstream is asked, and what ends the waiting for a stream that says nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mediagate_server.generations.streaming.prediction_follower import (
+    PollInterval,
+    PredictionFollower,
+)
+from mediagate_server.generations.streaming.stream_reader import StreamReader
+from mediagate_server.runtime.cancellation import WAKE_GRACE_SECONDS, CancelToken, WakeSignal
+from mediagate_server.runtime.clock import SystemClock, Timer
+from mediagate_server.runtime.events import Waitable
+from mediagate_server.upstream.port import (
+    EventStream,
+    Prediction,
+    PredictionStatus,
+    RefusalReason,
+    RequestRefused,
+    UnreadableResponse,
+)
+
+from .fake_upstream import UnexpectedCallUpstream
+
+RUNNING = Prediction("p", PredictionStatus.PROCESSING, stream_url="https://upstream/p")
+ENDED = Prediction("p", PredictionStatus.SUCCEEDED, output=["text"])
+
+
+class InstantWaitClock(SystemClock):
+    """Time passes at once; `pauses` are those that were made. Timers go off when they are told."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+        self.timers: list[float] = []
+
+    async def wait(self, event: Waitable, seconds: float) -> bool:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+        return event.is_set()
+
+    def call_later(self, seconds: float, callback: object) -> Timer:
+        self.timers.append(seconds)
+        assert callable(callback)
+        return asyncio.get_running_loop().call_soon(callback)
+
+
+class ScriptedPredictions(UnexpectedCallUpstream):
+    """Answers as it is told to: a list of what each GET says, an error for each cancel."""
+
+    def __init__(self, *gets: Prediction | Exception, refuses: int = 0) -> None:
+        self.gets = list(gets)
+        self.refuses = refuses
+        self.opened = asyncio.Event()
+
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
+        told = self.gets.pop(0) if len(self.gets) > 1 else self.gets[0]
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
+        if self.refuses:
+            self.refuses -= 1
+            raise RequestRefused(RefusalReason.ACCOUNT)
+        self.gets = [RUNNING, ENDED]
+        return None
+
+    @asynccontextmanager
+    async def stream(
+        self, stream_url: str, *, last_event_id: str | None = None, model: str
+    ) -> AsyncIterator[EventStream]:
+        self.opened.set()
+        await asyncio.Event().wait()
+        yield NotImplemented
+
+
+def follower(
+    upstream: ScriptedPredictions, clock: InstantWaitClock, stop: CancelToken, wake: WakeSignal
+) -> PredictionFollower:
+    return PredictionFollower(
+        upstream, clock, stop, wake, "a/b", lambda _: None, PollInterval.SHORT
+    )
+
+
+async def test_a_cancel_that_is_refused_is_tried_less_and_less_often() -> None:
+    """Up to the longest pause; once it was heard, the end is looked for soon."""
+    clock = InstantWaitClock()
+    upstream = ScriptedPredictions(RUNNING, refuses=20)
+    following = follower(upstream, clock, CancelToken("asked for"), WakeSignal(clock))
+    assert await following.follow(RUNNING, None) == ENDED
+    _, longest = PollInterval.SHORT
+    refused, heard = clock.pauses[:20], clock.pauses[20:]
+    assert refused == sorted(refused)
+    assert refused.count(longest) > 10
+    assert max(heard) < longest
+
+
+async def test_what_is_watched_is_asked_for_often_though_webhooks_come() -> None:
+    """They tell of the end alone: how far it is has to be asked. Unwatched, that is seldom."""
+    for watched, longest in ((True, PollInterval.MINUTES[1]), (False, PollInterval.TOLD[1])):
+        clock, upstream = InstantWaitClock(), ScriptedPredictions(*[RUNNING] * 20, ENDED)
+        following = PredictionFollower(
+            upstream,
+            clock,
+            CancelToken(),
+            WakeSignal(clock),
+            "a/b",
+            lambda _: None,
+            PollInterval.TOLD,
+            is_watched=lambda watched=watched: watched,  # type: ignore[misc]
+        )
+        assert await following.follow(RUNNING, None) == ENDED
+        assert max(clock.pauses) == longest
+
+
+async def test_news_ends_the_reading_of_a_silent_stream() -> None:
+    """Upstream is asked; where it is not the end the stream is opened again."""
+    clock = InstantWaitClock()
+    wake = WakeSignal(clock)
+    upstream = ScriptedPredictions(RUNNING, ENDED)
+    reader = StreamReader(upstream, clock, "a/b", lambda _text, _id: None)
+    following = asyncio.create_task(
+        follower(upstream, clock, CancelToken(), wake).follow(RUNNING, reader)
+    )
+    for _ in range(2):
+        await asyncio.wait_for(upstream.opened.wait(), 10)
+        upstream.opened.clear()
+        wake.set()
+    assert await asyncio.wait_for(following, 10) == ENDED
+    assert clock.timers == [WAKE_GRACE_SECONDS, WAKE_GRACE_SECONDS]
+    assert not clock.pauses
+
+
+async def test_a_run_counts_as_lost_after_unreadable_answers_in_a_row() -> None:
+    """One now and then in half an hour is none of its end."""
+    clock, unreadable = InstantWaitClock(), UnreadableResponse("Expired")
+    now_and_then = (unreadable, unreadable, RUNNING) * 3
+    upstream = ScriptedPredictions(*now_and_then, ENDED)
+    end = await follower(upstream, clock, CancelToken(), WakeSignal(clock)).follow(RUNNING, None)
+    assert end is ENDED
+    upstream = ScriptedPredictions(*now_and_then, unreadable, unreadable, unreadable, ENDED)
+    assert (
+        await follower(upstream, clock, CancelToken(), WakeSignal(clock)).follow(RUNNING, None)
+        is None
+    )
+
+
+async def test_an_end_is_asked_for_while_news_end_it() -> None:
+    """What ends already is not ended again: it was a traceback, and INTERNAL to whoever cancels."""
+    stop, wake = CancelToken(), WakeSignal(InstantWaitClock())
+    broken: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: broken.append(context["message"]))
+
+    async def reading() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            assert stop.cancel("asked for")
+
+    wake.set()
+    wake.set()
+    task = asyncio.create_task(stop.run_until_cancelled(reading(), wake))
+    await asyncio.sleep(0)
+    wake.set()
+    wake.set()
+    assert await task is False
+    assert not broken

@@ -1,0 +1,185 @@
+"""Which prediction is which attempt's: never one for two, and as many as there can be."""
+
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.request import Modality, ModelRequest
+from mediagate_server.generations.dependencies import EngineTimeouts
+from mediagate_server.generations.matching.prediction_matcher import (
+    UnconfirmedAttempt,
+    match_predictions,
+    matches,
+    matches_value,
+    without_media,
+)
+from mediagate_server.generations.submission import input_hash
+from mediagate_server.store.records import Attempt, AttemptState, Purpose
+from mediagate_server.structs import replace
+from mediagate_server.upstream.port import Prediction, PredictionStatus
+
+KEY = b"a key"
+BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
+TIMING = EngineTimeouts(post_timeout=30, absent_margin=60)
+CATALOG = Catalog.load()
+PLANS = {
+    prompt: CATALOG.plan(ModelRequest(Modality.TEXT, "llama-70b", {"prompt": prompt}))
+    for prompt in ("a", "b")
+}
+
+
+def doubt(number: int, plan: Plan, sent: float, *, known: bool = True) -> UnconfirmedAttempt:
+    """An attempt that was sent so many seconds after the beginning."""
+    attempt = Attempt(
+        id=f"att_{number}",
+        ordinal=1,
+        purpose=Purpose.GENERATE,
+        output_index=0,
+        model=plan.slug,
+        account="default",
+        state=AttemptState.UNCONFIRMED,
+        created_at=BEGIN,
+        price="",
+        input_hash=input_hash(KEY, plan.input),
+        sent_at=BEGIN + timedelta(seconds=sent),
+    )
+    return UnconfirmedAttempt(attempt, plan if known else None, KEY)
+
+
+def prediction(number: int, plan: Plan, made: float, **fields: Any) -> Prediction:
+    """A prediction of this plan in upstream's list."""
+    shown = Prediction(
+        id=f"p{number}",
+        status=PredictionStatus.STARTING,
+        model=plan.target.partition(":")[0],
+        input=dict(plan.input),
+        created_at=BEGIN + timedelta(seconds=made),
+    )
+    return replace(shown, **fields)
+
+
+SECONDS = st.integers(0, 400)
+SENT = st.lists(st.tuples(st.sampled_from("ab"), SECONDS), max_size=5)
+
+
+def most(doubts: Sequence[UnconfirmedAttempt], predictions: Sequence[Prediction]) -> int:
+    """How many can be served at most, by trying everything."""
+    if not doubts:
+        return 0
+    first, rest = doubts[0], doubts[1:]
+    best = most(rest, predictions)
+    for n, candidate in enumerate(predictions):
+        if matches(first, candidate, TIMING):
+            best = max(best, 1 + most(rest, [*predictions[:n], *predictions[n + 1 :]]))
+    return best
+
+
+@given(SENT, SENT)
+def test_each_prediction_is_given_out_once_and_nobody_is_left_out(
+    sent: list[tuple[str, int]], made: list[tuple[str, int]]
+) -> None:
+    """All pairs fit, no prediction is shared, and there are as many pairs as there can be."""
+    doubts = [doubt(n, PLANS[prompt], at) for n, (prompt, at) in enumerate(sent)]
+    listed = [prediction(n, PLANS[prompt], at) for n, (prompt, at) in enumerate(made)]
+    given_out = match_predictions(doubts, listed, TIMING)
+    ids = [found.id for found in given_out.values()]
+    assert len(ids) == len(set(ids))
+    by_id = {one.attempt.id: one for one in doubts}
+    assert all(matches(by_id[name], found, TIMING) for name, found in given_out.items())
+    assert len(given_out) == most(doubts, listed)
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"), [(-6, False), (-4, True), (0, True), (89, True), (91, False)]
+)
+def test_only_what_was_made_at_about_the_time_of_the_send(made: float, *, expected: bool) -> None:
+    """From 5 s before it to the end of the time in which its answer could have come."""
+    assert matches(doubt(1, PLANS["a"], 0), prediction(1, PLANS["a"], made), TIMING) is expected
+
+
+def test_another_model_or_input_is_not_it() -> None:
+    """However well the rest agrees. An internal name of an official model is that model."""
+    plan = PLANS["a"]
+    own = doubt(1, plan, 0)
+    assert not matches(own, prediction(1, plan, 0, model="meta/other"), TIMING)
+    assert not matches(own, prediction(1, PLANS["b"], 0), TIMING)
+    assert matches(own, prediction(1, plan, 0, model="replicate-internal/llama-3"), TIMING)
+
+
+def test_defaults_that_upstream_fills_in_do_not_hide_it() -> None:
+    """Only what was sent is compared; without what was sent, only the very same input fits."""
+    plan = PLANS["a"]
+    filled = prediction(1, plan, 0, input={**plan.input, "a_default": 0.9})
+    assert matches(doubt(1, plan, 0), filled, TIMING)
+    assert not matches(doubt(1, plan, 0, known=False), filled, TIMING)
+    assert matches(doubt(1, plan, 0, known=False), prediction(1, plan, 0), TIMING)
+
+
+def test_what_still_has_its_input_goes_before_what_has_lost_it() -> None:
+    """Removed data can be anybody's of that model: it is the last to be given out."""
+    gone = prediction(1, PLANS["a"], 0, input={}, data_removed=True)
+    doubts = [doubt(1, PLANS["a"], 0), doubt(2, PLANS["b"], 1)]
+    found = match_predictions(doubts, [gone, prediction(2, PLANS["a"], 2)], TIMING)
+    assert {name: one.id for name, one in found.items()} == {"att_1": "p2", "att_2": "p1"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown", "same"),
+    [
+        ("data:image/png;base64,AAAA", "https://replicate.delivery/x/in.png", True),
+        (["data:image/png;base64,AAAA"], ["https://replicate.delivery/x/in.png"], True),
+        ("https://example.com/a.png", "https://example.com/b.png", False),
+        (1, 1.0, True),
+        (1, True, False),
+        (True, 1, False),
+        (0.1, 0.1, True),
+        ({"a": 1}, {"a": 1, "b": 2}, True),
+        (["a", "b"], ["a"], False),
+        (("a",), ["a"], True),
+        (None, None, True),
+        ("a", None, False),
+    ],
+)
+def test_values_as_upstream_shows_them(sent: Any, shown: Any, *, same: bool) -> None:
+    """Bytes become links to files of its own; numbers may change their kind, flags may not."""
+    assert matches_value(sent, shown) is same
+
+
+def test_what_is_remembered_of_a_plan_holds_no_files_and_is_compared_alike() -> None:
+    """Inputs may be megabytes, and are looked for long after their generation is over."""
+    file = "data:image/png;base64,AAAA"
+    sent = {"prompt": "a", "image": file, "more": [file, {"b": file}], "count": 2}
+    link = "https://replicate.delivery/x/in.png"
+    kept = without_media(replace(PLANS["a"], input=sent))
+    assert "AAAA" not in repr(kept)
+    shown = {"prompt": "a", "image": link, "more": [link, {"b": link}], "count": 2}
+    assert matches(doubt(1, kept, 0), prediction(1, kept, 1, input=shown), TIMING)
+    assert not matches(
+        doubt(1, kept, 0), prediction(1, kept, 1, input={**shown, "count": 3}), TIMING
+    )
+
+
+def test_the_order_of_the_list_does_not_matter() -> None:
+    """The same attempts are served however upstream sorts."""
+    doubts = [doubt(n, PLANS["a"], 40 * n) for n in range(3)]
+    listed = [prediction(n, PLANS["a"], 40 * n + 1) for n in range(3)]
+    for order in itertools.permutations(listed):
+        assert len(match_predictions(doubts, order, TIMING)) == 3
+
+
+def test_what_the_list_does_not_show_yet_finds_its_attempt_later() -> None:
+    """The later of two equal ones is listed first: it must not be given to the earlier one.
+
+    Nobody else could take what the earlier one made: it would be paid and nobody's.
+    """
+    early, late = doubt(1, PLANS["a"], 0), doubt(2, PLANS["a"], 20)
+    first, second = prediction(1, PLANS["a"], 1), prediction(2, PLANS["a"], 21)
+    assert match_predictions([early, late], [second], TIMING) == {"att_2": second}
+    assert match_predictions([early], [first], TIMING) == {"att_1": first}

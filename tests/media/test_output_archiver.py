@@ -1,0 +1,400 @@
+"""Keeping outputs: what arrives whole is kept, what does not is told in our own words."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from aiohttp import web
+
+from mediagate_sandbox.files import make
+from mediagate_sandbox.generators.spec import ImageRecipe, VideoRecipe
+from mediagate_server.context import caller
+from mediagate_server.errors import Reason
+from mediagate_server.media.downloader import MediaDownloader
+from mediagate_server.media.file_store import FileSystemMediaStore
+from mediagate_server.media.isolated_probe import IsolatedProbe
+from mediagate_server.media.output_archiver import ARCHIVE_TIMEOUT, OutputArchiver
+from mediagate_server.media.temp_files import TempFiles
+from mediagate_server.runtime.fair_scheduler import FairScheduler
+from mediagate_server.store.records import StoredMedia
+
+from .fake_clocks import JumpingClock
+from .file_server import Answer, FileServer, cut, file, moved, silent, unending
+
+PICTURE = make(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
+NOISE = bytes(range(128, 192))
+FILM = make(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
+EXPIRES = datetime(2026, 11, 24, 13, tzinfo=UTC)
+
+ENDED = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+Keep = Callable[..., Awaitable[StoredMedia]]
+
+
+@pytest.fixture
+async def keep(
+    folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+) -> AsyncIterator[Keep]:
+    """Keeps one output of at most 1 MB and tells what became of it; its clock jumps."""
+    idle = [30.0]
+    async with MediaDownloader(served.url, idle_timeout=lambda: idle[0]) as fetcher:
+
+        async def keep_one(
+            uri: str,
+            media_type: str = "image/png",
+            max_bytes: int = 1_000_000,
+            idle_seconds: float = 30,
+        ) -> StoredMedia:
+            idle[0] = idle_seconds
+            clock = JumpingClock()
+            keeper = OutputArchiver(
+                folder,
+                spool,
+                fetcher,
+                IsolatedProbe(),
+                max_bytes=lambda: max_bytes,
+                timeout=lambda: 30.0,
+                now=clock.now,
+                sleep=clock.sleep,
+                share=FairScheduler(),
+            )
+            (kept,) = await keeper.archive("gen_1", (StoredMedia(uri, media_type, EXPIRES),), ENDED)
+            return kept
+
+        yield keep_one
+
+
+async def content(folder: FileSystemMediaStore) -> bytes:
+    """What is kept."""
+    return b"".join([piece async for piece in folder.read("outputs/gen_1/0", 0, 1 << 30)])
+
+
+async def test_a_link(keep: Keep, served: FileServer, folder: FileSystemMediaStore) -> None:
+    """Kept whole, looked into, and upstream's link stays with its expiry. No token is sent."""
+    link = served.put("/out.bin", file(FILM, "application/octet-stream"))
+    kept = await keep(link, "image/png")
+    assert kept == StoredMedia(
+        link,
+        "video/mp4",
+        EXPIRES,
+        seconds=1.0,
+        size=len(FILM),
+        sha256=hashlib.sha256(FILM).hexdigest(),
+        width=320,
+        height=192,
+        kept=True,
+    )
+    assert await content(folder) == FILM
+    assert "Authorization" not in served.requests[0].headers
+    assert "Cookie" not in served.requests[0].headers
+
+
+async def test_a_data_uri(keep: Keep, folder: FileSystemMediaStore) -> None:
+    """Kept like a link. One that would not fit into a message is shown by its copy alone."""
+    for body, shown in ((PICTURE[:200_000], True), (PICTURE + bytes(300_000), False)):
+        uri = f"data:image/png;base64,{base64.b64encode(body).decode()}"
+        kept = await keep(uri)
+        assert (kept.kept, kept.size, kept.width) == (True, len(body), 320)
+        assert kept.uri == (uri if shown else "")
+        assert await content(folder) == body
+
+
+@pytest.mark.parametrize(
+    ("answers", "tries"),
+    [
+        ((file(b"", status=500), file(PICTURE)), 2),
+        ((file(b"", status=404), cut(PICTURE[:99], len(PICTURE)), file(PICTURE)), 3),
+        ((file(b""), file(PICTURE)), 2),
+        ((file(NOISE, "image/webp"), file(NOISE), file(PICTURE)), 3),
+        ((moved("/moved"),), 1),
+    ],
+    ids=["broken", "late and cut", "empty", "damaged", "moved"],
+)
+async def test_what_may_pass_is_tried_again(
+    answers: tuple[Answer, ...],
+    tries: int,
+    keep: Keep,
+    served: FileServer,
+    folder: FileSystemMediaStore,
+) -> None:
+    """As often as it takes; a redirect on the same host is followed."""
+    served.put("/moved", file(PICTURE))
+    kept = await keep(served.put("/out.png", *answers))
+    assert kept.failure is None
+    assert await content(folder) == PICTURE
+    assert len([request for request in served.requests if request.path == "/out.png"]) == tries
+
+
+async def test_what_is_damaged_for_good_is_kept_as_what_it_is(
+    keep: Keep, served: FileServer, folder: FileSystemMediaStore
+) -> None:
+    """It may be what the model made; but a picture it is not called. By itself it is taken so."""
+    kept = await keep(served.put("/out.png", file(NOISE, "image/png")))
+    assert (kept.kept, kept.media_type, kept.size) == (True, "application/octet-stream", 64)
+    assert await content(folder) == NOISE
+    assert len(served.requests) == 6
+    inline = await keep(f"data:image/png;base64,{base64.b64encode(NOISE).decode()}")
+    assert (inline.kept, inline.media_type) == (True, "application/octet-stream")
+    other = await keep(served.put("/out", file(NOISE, "image/x-unheard-of")))
+    assert (other.kept, other.media_type) == (True, "image/x-unheard-of")
+    assert len(served.requests) == 7
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries", "cause"),
+    [
+        (file(b"x", status=500), 37, "http status 500"),
+        (file(b"x", status=410), 1, "http status 410"),
+        (file(b"x", status=404), 6, "http status 404"),
+        (file(b""), 6, "the file is empty"),
+        (cut(PICTURE[:99], len(PICTURE)), 37, "the connection broke"),
+        (file(bytes(1_000_001)), 1, "it is over 1,000,000 bytes"),
+        (unending(bytes(65_536)), 1, "it is over 1,000,000 bytes"),
+        (moved("http://localhost:1/a"), 1, "its host is not one to fetch from"),
+        (moved("/out.png"), 1, "too many redirects"),
+    ],
+)
+async def test_what_cannot_be_kept(
+    answer: Answer,
+    tries: int,
+    cause: str,
+    keep: Keep,
+    served: FileServer,
+    folder: FileSystemMediaStore,
+) -> None:
+    """A typed failure that says why, the link still there, and nothing on the disk."""
+    link = served.put("/out.png", answer)
+    kept = await keep(link)
+    assert (kept.uri, kept.expires_at, kept.kept) == (link, EXPIRES, False)
+    assert kept.failure is not None
+    assert kept.failure.reason is Reason.OUTPUT_STORE_FAILED
+    assert kept.failure.metadata == {"cause": cause}
+    assert await folder.find("outputs/gen_1/0") is None
+    times = 4 if "redirects" in cause else tries
+    assert len(served.requests) == times
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["data:,", "data:image/png;base64,", "data:image/png,", "DATA:;base64,", "data:;base64,%3D"],
+)
+async def test_what_cannot_change_is_not_tried_again(
+    uri: str, folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+) -> None:
+    """All there is of an empty medium is within its URI: it is refused without a pause."""
+    clock = JumpingClock()
+    began = clock.now()
+    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = OutputArchiver(
+            folder,
+            spool,
+            fetcher,
+            IsolatedProbe(),
+            max_bytes=lambda: 1_000_000,
+            timeout=lambda: 30.0,
+            now=clock.now,
+            sleep=clock.sleep,
+            share=FairScheduler(),
+        )
+        (kept,) = await keeper.archive("gen_1", (StoredMedia(uri, "image/png", EXPIRES),), ENDED)
+    assert kept.failure is not None
+    assert kept.failure.metadata["cause"] in ("the file is empty", "its data URI cannot be read")
+    assert clock.now() == began
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://localhost:{port}/a",
+        "http://[::1]:{port}/a",
+        "https://example.com/a.png",
+        "file:///etc/passwd",
+        "data:image/png;base64,@",
+        "nonsense",
+    ],
+)
+async def test_other_hosts_are_never_asked(uri: str, keep: Keep, served: FileServer) -> None:
+    """Not upstream's host as it was configured: not fetched."""
+    served.put("/a", file(PICTURE))
+    kept = await keep(uri.format(port=served.url.rpartition(":")[2]))
+    assert kept.failure is not None
+    assert served.requests == []
+
+
+@pytest.mark.parametrize("said", [b"", PICTURE[:99]])
+async def test_silence_is_bounded(
+    said: bytes, keep: Keep, served: FileServer, folder: FileSystemMediaStore
+) -> None:
+    """A server that says nothing, or nothing more, is asked again, and at last given up."""
+    kept = await keep(served.put("/out.png", silent(said)), idle_seconds=0.02)
+    assert kept.failure is not None
+    assert kept.failure.metadata == {"cause": "nothing more came"}
+    assert len(served.requests) == 37
+    kept = await keep(served.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.02)
+    assert kept.kept
+    assert await content(folder) == PICTURE
+
+
+async def test_one_of_several_may_fail(
+    served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+) -> None:
+    """The others are kept, in order."""
+    good, bad = served.put("/a", file(PICTURE)), served.put("/b", file(b"", status=403))
+    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher)
+        media = await keeper.archive(
+            "gen_1", tuple(StoredMedia(link, "image/png") for link in (good, bad, good)), ENDED
+        )
+        assert [medium.kept for medium in media] == [True, False, True]
+        assert await folder.keys("outputs/gen_1") == ("outputs/gen_1/0", "outputs/gen_1/2")
+        await keeper.delete("gen_1")
+    assert await folder.keys("outputs/gen_1") == ()
+
+
+async def test_a_trickle_is_bounded(
+    served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+) -> None:
+    """Bytes that go on and on, but too slowly: each try has its time."""
+    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher, seconds=0.02)
+        link = served.put("/a", silent(PICTURE[:99]))
+        (kept,) = await keeper.archive("gen_1", (StoredMedia(link, "image/png"),), ENDED)
+    assert kept.failure is not None
+    assert kept.failure.metadata == {"cause": "it took too long"}
+
+
+@pytest.mark.parametrize("life", [3_600.0, 60.0])
+async def test_tries_go_on_to_half_of_the_sources_life(
+    life: float, served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+) -> None:
+    """Ever further apart, the last one right then; never later, and once at least."""
+    clock = JumpingClock()
+    tries = []
+
+    async def broken(_: web.Request) -> web.StreamResponse:
+        tries.append((clock.now() - ENDED).total_seconds())
+        return web.Response(status=503)
+
+    link = served.put("/a", broken)
+    medium = StoredMedia(link, "image/png", ENDED + timedelta(seconds=life))
+    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher, clock=clock)
+        (kept,) = await keeper.archive("gen_1", (medium,), ENDED)
+        assert kept.failure is not None
+        assert kept.failure.metadata == {"cause": "http status 503"}
+        assert tries[-1] == life / 2
+        pauses = [after - before for before, after in pairwise(tries)]
+        assert pauses[:3] == [0.5, 1.0, 2.0]
+        assert max(pauses) <= 60
+        tries.clear()
+        served.put("/a", file(PICTURE))
+        (kept,) = await keeper.archive("gen_1", (medium,), ENDED - timedelta(hours=5))
+        assert kept.kept
+
+
+async def test_what_was_kept_before_a_crash_is_not_fetched_again(
+    served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+) -> None:
+    """Though its link has died meanwhile: what it is stands beside it."""
+    link = served.put("/a", file(FILM))
+    medium = StoredMedia(link, "video/mp4", EXPIRES)
+    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher)
+        (first,) = await keeper.archive("gen_1", (medium,), ENDED)
+        served.put("/a", file(b"", status=404))
+        (second,) = await keeper.archive("gen_1", (medium,), ENDED, again=True)
+        assert second == first
+        assert len(served.requests) == 1
+
+
+async def test_files_that_never_end_hold_their_own_tenants_places(
+    folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+) -> None:
+    """However many of one tenant's files come without end, another's is fetched at once."""
+    endless = StoredMedia(served.put("/endless", silent(PICTURE[:99])), "image/png", EXPIRES)
+    link = served.put("/picture", file(PICTURE))
+    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher)
+
+        async def keep_of(tenant: str, *media: StoredMedia) -> tuple[StoredMedia, ...]:
+            caller.bind_caller(caller.Caller(tenant))
+            return await keeper.archive(f"gen_{tenant}", media, ENDED)
+
+        hostile = asyncio.create_task(keep_of("hostile", *[endless] * 100))
+        async with asyncio.timeout(30):
+            # A task that is made later comes to its place later.
+            task = keep_of("working", StoredMedia(link, "image/png", EXPIRES))
+            (kept,) = await asyncio.create_task(task)
+        assert kept.kept
+        hostile.cancel()
+        await asyncio.gather(hostile, return_exceptions=True)
+
+
+async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
+    folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+) -> None:
+    """All are kept, and only a part of them is under way: each task of 5,000 would take memory."""
+    link = served.put("/picture", file(PICTURE))
+    most = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal most
+        most = max(most, len(asyncio.all_tasks()))
+        return await file(PICTURE)(request)
+
+    served.put("/picture", answer)
+    before = len(asyncio.all_tasks())
+    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        media = (StoredMedia(link, "image/png", EXPIRES),) * 600
+        kept = await keeper_of(folder, spool, fetcher).archive("gen_1", media, ENDED)
+    assert all(one.kept for one in kept)
+    assert len(kept) == len(served.requests) == 600
+    assert before < most < before + 350
+
+
+async def test_outputs_are_apart_while_another_tenant_is_there(
+    folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+) -> None:
+    """Thousands of one tenant's leave the others most of the processor; its calls wait for none."""
+    link = served.put("/picture", file(PICTURE))
+    share = FairScheduler(lambda: 100.0)
+    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+        keeper = keeper_of(folder, spool, fetcher, share=share)
+        caller.bind_caller(caller.Caller("a"))
+        (alone,) = await keeper.archive("gen_1", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
+        assert share.delay("a outputs") == 0
+        share.record_request("a")
+        share.record_request("b")
+        (kept,) = await keeper.archive("gen_2", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
+    assert alone.kept
+    assert kept.kept
+    assert share.delay("a outputs") == pytest.approx(ARCHIVE_TIMEOUT)
+    assert share.delay("a") == share.delay("b") == 0
+
+
+def keeper_of(
+    folder: FileSystemMediaStore,
+    spool: TempFiles,
+    fetcher: MediaDownloader,
+    *,
+    share: FairScheduler | None = None,
+    seconds: float = 30.0,
+    clock: JumpingClock | None = None,
+) -> OutputArchiver:
+    """A keeper of at most 1 MB by a clock that jumps."""
+    clock = clock or JumpingClock()
+    return OutputArchiver(
+        folder,
+        spool,
+        fetcher,
+        IsolatedProbe(),
+        max_bytes=lambda: 10**6,
+        timeout=lambda: seconds,
+        now=clock.now,
+        sleep=clock.sleep,
+        share=share or FairScheduler(),
+    )

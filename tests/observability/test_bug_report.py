@@ -1,0 +1,58 @@
+"""A task in the background that a bug ends: told when it happens, not when the gate ends."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.drift_monitor import CatalogDriftMonitor
+from mediagate_server.observability import metrics
+from mediagate_server.observability.bug_report import start_background_task
+
+
+def count(work: str) -> float:
+    """How many bugs have ended work of this name."""
+    labels = {"work": work}
+    return metrics.REGISTRY.get_sample_value("mediagate_unexpected_errors_total", labels) or 0
+
+
+async def test_a_bug_is_told_at_once() -> None:
+    """Nobody has to await the task for that; a cancel is none."""
+    before, ended = count("test"), asyncio.Event()
+
+    async def breaks() -> None:
+        raise KeyError("a bug")
+
+    task = start_background_task("test", breaks())
+    task.add_done_callback(lambda _: ended.set())
+    await ended.wait()
+    assert count("test") == before + 1
+    parked = start_background_task("test", asyncio.Event().wait())  # type: ignore[arg-type]
+    parked.cancel()
+    await asyncio.wait([parked])
+    assert count("test") == before + 1
+
+
+async def test_the_watch_of_the_catalog(caplog: pytest.LogCaptureFixture) -> None:
+    """What its own look does not catch, too."""
+    before = count("catalog watch")
+
+    def hours() -> float:
+        raise KeyError("a bug")
+
+    async def find(_: object) -> None:
+        raise AssertionError
+
+    watch = CatalogDriftMonitor(
+        Catalog.load,
+        find,  # type: ignore[arg-type]
+        hours=hours,
+        today=lambda: datetime.now(UTC).date(),
+        count=lambda _, __: None,
+    )
+    async with watch:
+        assert watch._task is not None
+        await asyncio.wait([watch._task])
+        assert count("catalog watch") == before + 1
+    assert "never retrieved" not in caplog.text

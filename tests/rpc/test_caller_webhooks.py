@@ -1,0 +1,90 @@
+"""Callers' webhooks through the whole gate: whoever asked is told of the end, and nobody else."""
+
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.protobuf import json_format
+
+from mediagate.v1 import image_pb2, text_pb2, video_pb2
+from mediagate.v1.generation_pb2 import Generation
+from mediagate.v1.generations_pb2 import CancelGenerationRequest
+from mediagate.v1.options_pb2 import GenerationOptions
+from mediagate.v1.webhook_pb2 import WebhookEvent, WebhookEventType
+from mediagate_sandbox.server import Sandbox
+from tests.rpc.grpc_errors import reason_of
+from tests.rpc.stubs import OpenServer, Stubs
+from tests.webhooks.webhook_receiver import receiving
+
+INSIDE: dict[str, Any] = {"webhook_networks": ("127.0.0.0/8",)}
+
+
+def image(url: str, **fields: Any) -> image_pb2.GenerateImageRequest:
+    """A request for a picture of whose end somebody is to be told."""
+    options = GenerationOptions(webhook_url=url)
+    return image_pb2.GenerateImageRequest(prompt="A lighthouse", options=options, **fields)
+
+
+def read(body: bytes) -> WebhookEvent:
+    """The event in a body."""
+    return json_format.Parse(body, WebhookEvent())
+
+
+async def test_told_once_with_what_was_made(sandbox: Sandbox, open_server: OpenServer) -> None:
+    """The generation as GetGeneration shows it; the same call again tells nobody anew."""
+    async with receiving() as receiver, open_server(sandbox.url, **INSIDE) as (stubs, _):
+        request = image(receiver.url, request_id=str(uuid4()))
+        answer = await stubs.image.GenerateImage(request)
+        assert (await stubs.image.GenerateImage(request)).replayed
+        (got,) = await receiver.received(1)
+        event = read(got.body)
+        assert event.type == WebhookEventType.WEBHOOK_EVENT_TYPE_GENERATION_SUCCEEDED
+        assert event.generation.id == answer.generation.id
+        assert event.generation.state == Generation.State.STATE_SUCCEEDED
+        assert event.generation.images.images[0].sha256
+        assert event.time == event.generation.complete_time
+        assert event.generation.cost.usd_nanos == answer.generation.cost.usd_nanos
+        streamed = stubs.text.StreamText(
+            text_pb2.StreamTextRequest(
+                prompt="Hello", options=GenerationOptions(webhook_url=receiver.url)
+            )
+        )
+        assert [one async for one in streamed]
+        got = (await receiver.received(2))[1]
+        assert read(got.body).generation.text.text
+        assert len(receiver.all) == 2
+
+
+async def test_what_is_cancelled_is_told_of(sandbox: Sandbox, open_server: OpenServer) -> None:
+    """By its own name."""
+    async with receiving() as receiver, open_server(sandbox.url, **INSIDE) as (stubs, _):
+        made = await stubs.video.GenerateVideo(
+            video_pb2.GenerateVideoRequest(
+                prompt="A train [[hang]]",
+                options=GenerationOptions(webhook_url=receiver.url),
+            )
+        )
+        await cancel(stubs, made.generation.id)
+        (got,) = await receiver.received(1)
+        event = read(got.body)
+        assert event.type == WebhookEventType.WEBHOOK_EVENT_TYPE_GENERATION_CANCELLED
+        assert event.generation.id == made.generation.id
+
+
+async def cancel(stubs: Stubs, generation_id: str) -> None:
+    """Ask for the end."""
+    await stubs.generations.CancelGeneration(CancelGenerationRequest(id=generation_id))
+
+
+async def test_nothing_of_this_machine_is_reached(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
+    """Unless the operator lets it: refused by name, before anything is stored or spent."""
+    async with receiving() as receiver, open_server(sandbox.url) as (stubs, _):
+        for url in (receiver.url, receiver.url.replace("http", "https")):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await stubs.image.GenerateImage(image(url))
+            assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert reason_of(raised.value) == "INVALID_REQUEST"
+        assert not receiver.all

@@ -1,0 +1,198 @@
+"""Content that a model refuses, or may have refused, is sent to no other model."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from aiohttp import web
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
+
+from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, video_pb2
+from mediagate_sandbox.server import Sandbox
+
+from .generation_waits import bill, order
+from .grpc_errors import reason_of
+from .scripted_upstream import ID, Answer, ScriptedUpstream, prediction, says
+from .stubs import OpenServer, Stubs
+
+State = generation_pb2.Generation
+Options = options_pb2.GenerationOptions
+Policy = options_pb2.FallbackPolicy
+VERTEX = "Veo could not generate 1 videos because they violated Vertex AI's usage guidelines."
+
+
+def error_info(made: generation_pb2.Generation) -> error_details_pb2.ErrorInfo:
+    """What programs are told of its failure."""
+    info = error_details_pb2.ErrorInfo()
+    assert any(detail.Unpack(info) for detail in made.error.details)
+    return info
+
+
+async def film(stubs: Stubs, **options: Any) -> generation_pb2.Generation:
+    """A film of Google's, with others behind it."""
+    chain = Policy(mode=Policy.MODE_LIST, models=["minimax-video", "kling"], **options)
+    answer = await stubs.video.GenerateVideo(
+        video_pb2.GenerateVideoRequest(
+            prompt="A dog",
+            options=Options(model="google/veo-3", fallback=chain),
+            wait=Duration(seconds=60),
+        )
+    )
+    return answer.generation
+
+
+async def picture(stubs: Stubs, count: int = 1) -> generation_pb2.Generation:
+    """A picture by a model with others behind it."""
+    chain = Policy(mode=Policy.MODE_LIST, models=["flux-dev", "sdxl"])
+    answer = await stubs.image.GenerateImage(
+        image_pb2.GenerateImageRequest(
+            prompt="A cat", count=count, options=Options(model="flux-pro", fallback=chain)
+        )
+    )
+    return answer.generation
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        VERTEX,
+        "The input or output was flagged as sensitive. (E005)",
+        "OutputVideoSensitiveContentDetected.PolicyViolation",
+        "Your request was rejected by the safety system. moderation_blocked",
+        "finish_reason: PROHIBITED_CONTENT",
+        "生成视频涉及敏感内容",
+    ],
+)
+async def test_a_refusal_ends_the_chain(
+    sandbox: Sandbox, open_server: OpenServer, error: str
+) -> None:
+    """CONTENT_BLOCKED after one attempt; the vendor's words are not passed on."""
+    await order(sandbox, {"do": "fail", "model": "google/*", "error": error})
+    async with open_server(sandbox.url) as (stubs, _):
+        made = await film(stubs)
+    assert made.state == State.STATE_FAILED
+    info = error_info(made)
+    assert info.reason == "CONTENT_BLOCKED"
+    assert info.metadata["by"] == "model"
+    assert [attempt.model for attempt in made.attempts] == ["google/veo-3"]
+    assert made.attempts[0].reason == "CONTENT_BLOCKED"
+    assert len((await bill(sandbox))["entries"]) == 1
+    assert error not in str(made)
+
+
+async def test_what_may_be_a_refusal_ends_the_chain_too(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
+    """RUN_FAILED, with a word about why nobody else was asked, unless the request insists."""
+    await order(sandbox, {"do": "fail", "model": "google/*", "error": "Your input was rejected."})
+    async with open_server(sandbox.url) as (stubs, _):
+        made = await film(stubs)
+        carried = await film(stubs, after_content_refusal=True)
+    info = error_info(made)
+    assert info.reason == "RUN_FAILED"
+    assert info.metadata["may_be_content_refusal"] == "true"
+    assert len(made.attempts) == 1
+    assert carried.state == State.STATE_SUCCEEDED
+    assert len(carried.attempts) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "queue reached limit",
+        "Service is currently unavailable due to high demand. (E003)",
+        "model container failed to boot and complete setup within 600 seconds",
+        "could not load the safety checker",
+        "403 Client Error: Forbidden for url: https://cdn.discordapp.com/a.png?ex=6&hm=7",
+        None,
+    ],
+)
+async def test_what_broke_is_carried_over(
+    sandbox: Sandbox, open_server: OpenServer, error: str | None
+) -> None:
+    """No room, a set-up that failed, an input that could not be fetched: nobody refused a thing."""
+    await order(sandbox, {"do": "fail", "model": "google/*", "error": error})
+    async with open_server(sandbox.url) as (stubs, _):
+        made = await film(stubs)
+    assert made.state == State.STATE_SUCCEEDED
+    assert made.attempts[0].reason == "RUN_FAILED"
+    assert len(made.attempts) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (400, {"detail": "Your prompt violates our content policies"}, "CONTENT_BLOCKED"),
+        (422, {"title": "Refused", "detail": "prompt was flagged as unsafe"}, "CONTENT_BLOCKED"),
+        (409, {"detail": "Blocked by our safety system"}, "CONTENT_BLOCKED"),
+        (409, {"error": {"code": "moderation_blocked"}}, "CONTENT_BLOCKED"),
+        (451, {}, "CONTENT_BLOCKED"),
+        (410, {"detail": "The request was declined"}, "RUN_FAILED"),
+    ],
+)
+async def test_a_create_refused_for_its_content_goes_nowhere_else(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, status: int, body: Any, reason: str
+) -> None:
+    """One create, whatever the status; nothing was taken, so it costs nothing."""
+    scripted_upstream.creates = [says(body, status)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await picture(stubs)
+    assert reason_of(caught.value) == reason
+    assert len(scripted_upstream.posted) == 1
+    listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+    [made] = listed.generations
+    assert made.cost.HasField("usd_nanos")
+    assert made.cost.usd_nanos == 0
+
+
+async def test_a_create_refused_for_no_such_reason_is_carried_over(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """Also where it names an input that is about safety."""
+    scripted_upstream.creates = [
+        says({"detail": "gone"}, 410),
+        says(
+            prediction(scripted_upstream, "succeeded", output=[], metrics={"image_output_count": 1})
+        ),
+    ]
+    await picture(stubs)
+    assert len(scripted_upstream.posted) == 2
+    scripted_upstream.posted.clear()
+    fields = [{"field": "safety_tolerance", "description": "Must be less than or equal to 6"}]
+    detail = "- input.safety_tolerance: Must be less than or equal to 6\n"
+    body = {"title": "Input validation failed", "detail": detail, "invalid_fields": fields}
+    scripted_upstream.creates = [says(body, 422)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await picture(stubs)
+    assert reason_of(caught.value) == "INPUT_REJECTED"
+
+
+async def test_one_output_refused_keeps_the_others_from_other_models(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """Two pictures of one prompt: the first is refused, then the run of the second breaks."""
+    refused = asyncio.Event()
+    scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"))]
+
+    async def get(request: web.Request) -> web.StreamResponse:
+        if request.match_info["id"] == ID:
+            answer: Answer = says({"id": ID, "status": "failed", "error": VERTEX})
+        elif refused.is_set():
+            answer = says({"id": ID, "status": "failed", "error": "CUDA out of memory"})
+        else:
+            answer = says(prediction(scripted_upstream, "processing"))
+        return await answer(request)
+
+    scripted_upstream.gets = [get]
+    asked = asyncio.create_task(picture(stubs, count=2))
+    while not refused.is_set():
+        listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
+        attempts = [one for each in listed.generations for one in each.attempts]
+        if any(one.state == generation_pb2.Attempt.STATE_FAILED for one in attempts):
+            refused.set()
+    made = await asked
+    assert made.state == State.STATE_FAILED
+    assert len(scripted_upstream.posted) == 2
+    assert {one.model for one in made.attempts} == {"black-forest-labs/flux-1.1-pro"}

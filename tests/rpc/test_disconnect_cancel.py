@@ -1,0 +1,174 @@
+"""Callers that leave without a grace: upstream is cancelled at once, and what ran is what is paid.
+
+What the grace does where the caller set none: test_disconnect_grace.py.
+"""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2, video_pb2
+from mediagate_sandbox.control_client import SandboxControl
+from mediagate_sandbox.server import Sandbox
+
+from .generation_waits import ended
+from .stubs import OpenServer, Stubs
+
+State = generation_pb2.Generation
+Options = options_pb2.GenerationOptions
+AT_ONCE = Options(disconnect_grace=Duration())
+CHUNKS = 16
+
+
+async def asked(sandbox: Sandbox, what: str) -> Any:
+    """The sandbox's bill, or its state."""
+    return await asyncio.to_thread(getattr(SandboxControl(sandbox.url), what))
+
+
+async def leave_at(stubs: Stubs, chunk: int) -> str:
+    """Read so many chunks of a stream, then be gone; the generation's id."""
+    # Long enough: several tokens may come as one chunk, and whoever leaves does so before its end.
+    prompt = f"[[tokens=4000 interval_ms=40 first_ms=40]] Hello {chunk}"
+    call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt=prompt, options=AT_ONCE))
+    name = ""
+    async for event in call:
+        name = name or event.started.generation_id
+        if not chunk:
+            break
+        chunk -= bool(event.delta.text)
+    call.cancel()
+    return name
+
+
+async def test_whoever_leaves_at_any_chunk_pays_what_the_bill_says(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
+    """At every chunk of a stream, the create's answer and the last chunk among them."""
+    async with open_server(sandbox.url) as (stubs, _):
+        names = await asyncio.gather(*(leave_at(stubs, chunk) for chunk in range(CHUNKS)))
+        made = [await ended(stubs, name) for name in names]
+    billed = await asked(sandbox, "bill")
+    bill = {entry["id"]: entry for entry in billed["entries"]}
+    assert len(bill) == sum(bool(one.attempts[-1].prediction_id) for one in made)
+    assert {one.state for one in made} == {State.STATE_CANCELLED}
+    for one in made:
+        attempt = one.attempts[-1]
+        paid = bill[attempt.prediction_id]["nanos"] if attempt.prediction_id else 0
+        assert one.cost.usd_nanos == paid
+    cancelled = {cancel["prediction"] for cancel in (await asked(sandbox, "state"))["cancels"]}
+    assert cancelled >= {one.attempts[-1].prediction_id for one in made} - {""}
+
+
+async def test_who_leaves_before_the_answer_came_is_remembered(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
+    """The create is on its way: it cannot be called back, so it is cancelled once it is known."""
+    slow = {"do": "delay", "on": "create", "ms": 500, "at": "answer"}
+    await asyncio.to_thread(SandboxControl(sandbox.url).faults, slow)
+    async with open_server(sandbox.url) as (stubs, _):
+        name = await leave_at(stubs, 0)
+        made = await ended(stubs, name)
+    (entry,) = (await asked(sandbox, "bill"))["entries"]
+    assert made.state == State.STATE_CANCELLED
+    assert entry["status"] in {"canceled", "aborted"}
+    assert made.cost.usd_nanos == entry["nanos"]
+
+
+async def test_a_grace_waits_for_whoever_comes_back(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
+    """Within it nothing is cancelled; DETACH never does."""
+    async with open_server(sandbox.url) as (stubs, _):
+        kept = []
+        for options in (
+            Options(disconnect_grace=Duration(seconds=60)),
+            Options(on_disconnect=options_pb2.ON_DISCONNECT_DETACH),
+        ):
+            call = stubs.text.StreamText(
+                text_pb2.StreamTextRequest(
+                    prompt="[[tokens=30 interval_ms=20]] Hello", options=options
+                )
+            )
+            async for event in call:
+                if event.delta.text:
+                    break
+                if event.HasField("started"):
+                    kept.append(event.started.generation_id)
+            call.cancel()
+        made = [await ended(stubs, name) for name in kept]
+    assert [one.state for one in made] == [State.STATE_SUCCEEDED] * 2
+    assert [one.usage.output_tokens for one in made] == [30, 30]
+
+
+async def test_an_answer_detaches_for_good(sandbox: Sandbox, open_server: OpenServer) -> None:
+    """A video was answered once: whoever waits for it later and leaves ends nothing."""
+    async with open_server(sandbox.url) as (stubs, _):
+        request = video_pb2.GenerateVideoRequest(
+            prompt="[[run_ms=1500]] A dog", request_id=str(uuid4())
+        )
+        begun = await stubs.video.GenerateVideo(request)
+        request.wait.FromSeconds(60)
+        waiting = stubs.video.GenerateVideo(request)
+        watch = stubs.generations.WatchGeneration(
+            generations_pb2.WatchGenerationRequest(id=begun.generation.id)
+        )
+        async for change in watch:
+            if change.generation.state == State.STATE_RUNNING:
+                break
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        made = await ended(stubs, begun.generation.id)
+    assert made.state == State.STATE_SUCCEEDED
+
+
+async def test_watchers_neither_keep_nor_end_anything(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
+    """The paid call leaves while others wait and watch: it is cancelled, and they are told."""
+    async with open_server(sandbox.url) as (stubs, _):
+        call = stubs.text.StreamText(
+            text_pb2.StreamTextRequest(
+                prompt="[[tokens=500 interval_ms=50]] Hello", options=AT_ONCE
+            )
+        )
+        name = ""
+        async for event in call:
+            name = name or event.started.generation_id
+            if event.delta.text:
+                break
+        waiting = asyncio.create_task(ended(stubs, name))
+        watch = stubs.generations.WatchGeneration(generations_pb2.WatchGenerationRequest(id=name))
+        states = []
+        async for change in watch:
+            states.append(change.generation.state)
+            call.cancel()
+        assert states[-1] == (await waiting).state == State.STATE_CANCELLED
+
+
+async def test_a_deadline_of_the_rpc_is_leaving(sandbox: Sandbox, open_server: OpenServer) -> None:
+    """A stream whose rpc deadline passes is cancelled upstream like any other that left."""
+    async with open_server(sandbox.url) as (stubs, _):
+        call = stubs.text.StreamText(
+            text_pb2.StreamTextRequest(
+                prompt="[[tokens=500 interval_ms=50]] Hello", options=AT_ONCE
+            ),
+            timeout=1.0,
+        )
+        first = await call.read()
+        assert isinstance(first, text_pb2.StreamTextResponse)
+        name = first.started.generation_id
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _drained(call)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (await ended(stubs, name)).state == State.STATE_CANCELLED
+
+
+async def _drained(call: Any) -> None:
+    """Read on to the end of a stream."""
+    while await call.read() is not grpc.aio.EOF:
+        pass

@@ -1,0 +1,347 @@
+"""Each kind of request with each kind of medium, by every model's name and without one: all of it
+reaches the model that is run, or the call is refused before anything is spent.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import (
+    audio_pb2,
+    generation_pb2,
+    image_pb2,
+    medium_pb2,
+    modality_pb2,
+    models_pb2,
+    options_pb2,
+    plan_pb2,
+    text_pb2,
+    video_pb2,
+)
+from mediagate_sandbox.server import Sandbox
+from mediagate_server.api.convert.requests import decode_model_request
+from mediagate_server.catalog.catalog import DEFAULTS, Catalog
+from mediagate_server.catalog.models.model import Model, ModelStatus
+from mediagate_server.catalog.request import Modality
+from mediagate_server.errors import MediagateError
+from tests.sandbox_process import INSTANT
+
+from .generation_waits import bill
+from .grpc_errors import fields_of, reason_of
+from .stubs import OpenServer, Stubs
+
+CATALOG = Catalog.load(optimises=True, fans_out=True)
+Handling = plan_pb2.ParameterReport
+KINDS = {
+    "text": (text_pb2.GenerateTextRequest, "GenerateText", Modality.TEXT),
+    "image": (image_pb2.GenerateImageRequest, "GenerateImage", Modality.IMAGE),
+    "video": (video_pb2.GenerateVideoRequest, "GenerateVideo", Modality.VIDEO),
+    "audio": (audio_pb2.GenerateAudioRequest, "GenerateAudio", Modality.AUDIO),
+}
+WORDS = {"prompt", "text", "lyrics"}
+
+
+def medium(name: str) -> medium_pb2.MediaInput:
+    """A link that can be told from all others."""
+    return medium_pb2.MediaInput(uri=f"https://example.com/{name}")
+
+
+def media(name: str, number: int) -> list[medium_pb2.MediaInput]:
+    """So many of them."""
+    return [medium(f"{name}-{index}.png") for index in range(number)]
+
+
+def loras(number: int) -> list[image_pb2.Lora]:
+    """So many adapters."""
+    return [image_pb2.Lora(uri=f"https://example.com/w{index}.tar") for index in range(number)]
+
+
+def asked_to_look(number: int) -> list[text_pb2.ChatMessage]:
+    """A turn with so many pictures."""
+    parts = [text_pb2.ChatPart(text="What is this?")]
+    parts += [text_pb2.ChatPart(image=one) for one in media("seen", number)]
+    return [text_pb2.ChatMessage(role=text_pb2.ChatMessage.ROLE_USER, parts=parts)]
+
+
+IMAGE_MEDIA: dict[str, dict[str, Any]] = {
+    "one picture": {"reference_images": media("look", 1)},
+    "two pictures": {"reference_images": media("look", 2)},
+    "sixteen pictures": {"reference_images": media("look", 16)},
+    "mask": {"mask": medium("mask.png")},
+    "adapter": {"loras": loras(1)},
+    "two adapters": {"loras": loras(2)},
+}
+VIDEO_MEDIA: dict[str, dict[str, Any]] = {
+    "first frame": {"first_frame": medium("first.png")},
+    "last frame": {"last_frame": medium("last.png")},
+    "one reference": {"reference_images": media("look", 1)},
+    "four references": {"reference_images": media("look", 4)},
+    "film": {"source_video": medium("film.mp4")},
+    "sound": {"source_audio": medium("sound.mp3")},
+}
+AUDIO_MEDIA: dict[str, dict[str, Any]] = {
+    "going on": {"continue_from": medium("song.mp3")},
+    "reference": {"reference_audio": medium("voice.mp3")},
+}
+AUDIO_WORDS: dict[str, dict[str, Any]] = {
+    "prompt": {"prompt": "a slow waltz"},
+    "text": {"text": "good evening"},
+    "lyrics": {"lyrics": "la la la"},
+    "prompt and lyrics": {"prompt": "a slow waltz", "lyrics": "la la la"},
+    "speech": {"text": "good evening", "kind": audio_pb2.AUDIO_KIND_SPEECH},
+    "music": {"prompt": "a slow waltz", "kind": audio_pb2.AUDIO_KIND_MUSIC},
+    "effect": {"prompt": "rain on a roof", "kind": audio_pb2.AUDIO_KIND_SOUND_EFFECT},
+    "spoken prompt": {"prompt": "a slow waltz", "kind": audio_pb2.AUDIO_KIND_SPEECH},
+    "voice": {"prompt": "a slow waltz", "voice": "Rachel"},
+}
+
+
+def mixed(*groups: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One of the first group, with none, one or two of the others'."""
+    first, *rest = groups
+    others = [each for group in rest for each in group.values()]
+    for words, number in itertools.product(first.values(), range(3)):
+        for chosen in itertools.combinations(others, number):
+            made = dict(words)
+            for each in chosen:
+                made |= each
+            yield made
+
+
+REQUESTS: dict[str, list[dict[str, Any]]] = {
+    "text": [{"prompt": "Hello"}, *({"messages": asked_to_look(number)} for number in range(3))],
+    "image": [*mixed({"prompt": {"prompt": "a red door"}}, IMAGE_MEDIA)],
+    "video": [*mixed({"prompt": {"prompt": "a red door"}, "none": {}}, VIDEO_MEDIA)],
+    "audio": [*mixed(AUDIO_WORDS, AUDIO_MEDIA)],
+}
+LIVE = [model for model in CATALOG.models() if model.status is ModelStatus.LIVE]
+
+
+def request_of(kind: str, asked: dict[str, Any], **options: Any) -> Any:
+    """As it goes through the wire."""
+    alone = options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE)
+    made, _, _ = KINDS[kind]
+    return made(**asked, options=options_pb2.GenerationOptions(fallback=alone, **options))
+
+
+def precious(kind: str, asked: dict[str, Any]) -> dict[str, list[str]]:
+    """The strings that must reach a model, by the field of the request that has them."""
+    found: dict[str, list[str]] = {}
+    for name, value in asked.items():
+        if name in WORDS:
+            found[name] = [value]
+        elif isinstance(value, list):
+            links = [one.uri for one in value if not isinstance(one, text_pb2.ChatMessage)]
+            parts = [part for one in value if hasattr(one, "parts") for part in one.parts]
+            found[name] = links + [part.image.uri or part.text for part in parts]
+        elif isinstance(value, medium_pb2.MediaInput):
+            found[name] = [value.uri]
+    return found
+
+
+def check_report(kind: str, asked: dict[str, Any], plan: plan_pb2.Plan) -> None:
+    """No line says that a medium or words go lost."""
+    lines = {line.parameter: line for line in plan.parameters}
+    for name in precious(kind, asked):
+        assert lines[name].handling != Handling.HANDLING_DROPPED, (plan.model, lines[name])
+        if name != "messages":
+            assert lines[name].handling != Handling.HANDLING_ADJUSTED, (plan.model, lines[name])
+
+
+def check_refusal(error: grpc.aio.AioRpcError, kind: str, asked: dict[str, Any]) -> None:
+    """It names a field, in words of the request."""
+    codes = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
+    assert error.code() in codes, error
+    assert reason_of(error) in ("INVALID_REQUEST", "PARAMETER_UNSUPPORTED", "NO_MODEL_FITS"), error
+    fields = {field.removeprefix(f"{kind}.").partition("[")[0] for field in fields_of(error)}
+    needed = {"prompt", "first_frame", "source_video", "source_audio", "text", "lyrics"}
+    assert fields & {*asked, *needed}
+
+
+async def estimated(stubs: Stubs, kind: str, request: Any) -> plan_pb2.Plan | None:
+    """Its plan; None where it is refused, and the refusal is as it should be."""
+    asked = models_pb2.EstimateCostRequest(**{kind: request})
+    try:
+        return (await stubs.models.EstimateCost(asked)).plan
+    except grpc.aio.AioRpcError as error:
+        given = {field.name: value for field, value in request.ListFields()}
+        check_refusal(error, kind, given)
+        return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_live_model_by_its_name(
+    sandbox: Sandbox, open_server: OpenServer, kind: str
+) -> None:
+    """It runs and gets everything, or the call is refused; nobody else is run."""
+    _, _, modality = KINDS[kind]
+    planned = 0
+    async with open_server(sandbox.url) as (stubs, _):
+        for model in (model for model in LIVE if model.modality is modality):
+            for asked in REQUESTS[kind]:
+                plan = await estimated(stubs, kind, request_of(kind, asked, model=model.slug))
+                if plan is not None:
+                    assert plan.model == model.slug
+                    check_report(kind, asked, plan)
+                    planned += 1
+        assert not (await bill(sandbox))["entries"]
+    assert planned
+
+
+def sent(kind: str, asked: dict[str, Any], model: Model, **options: Any) -> str | None:
+    """The whole input that the model would get; None where it cannot take the request."""
+    _, _, modality = KINDS[kind]
+    made = request_of(kind, asked, model=model.slug, **options)
+    request = decode_model_request(made, modality, 600.0)
+    try:
+        return json.dumps(CATALOG.plan(request).input, ensure_ascii=False)
+    except MediagateError:
+        return None
+
+
+@pytest.mark.parametrize(
+    "model", [each for each in LIVE if each.modality.value in KINDS], ids=lambda model: model.slug
+)
+def test_all_of_it_is_in_the_input(model: Model) -> None:
+    """Whatever a plan says of it, each link and each word is there to be read."""
+    kind = model.modality.value
+    for asked in REQUESTS[kind]:
+        if (whole := sent(kind, asked, model)) is not None:
+            for name, texts in precious(kind, asked).items():
+                assert [text for text in texts if text not in whole] == [], (name, asked)
+
+
+def makes_what_is_asked(model: Model, asked: dict[str, Any]) -> bool:
+    """Whether its kinds of sound are what a request without a name means."""
+    if "kind" in asked:
+        word = audio_pb2.AudioKind.Name(asked["kind"]).removeprefix("AUDIO_KIND_").lower()
+        return word in model.makes
+    if asked.keys() & {"text", "voice"}:
+        return "speech" in model.makes
+    return "music" in model.makes if "lyrics" in asked else model.makes != ("speech",)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", ["PARAMETER_MODE_LENIENT", "PARAMETER_MODE_STRICT"])
+@pytest.mark.parametrize("quality", ["UNSPECIFIED", "ECONOMY", "STANDARD", "PREMIUM"])
+async def test_without_a_name_whoever_can_is_found(
+    sandbox: Sandbox, open_server: OpenServer, kind: str, mode: str, quality: str
+) -> None:
+    """Of the quality asked for, or of the default's; a refusal means that there is nobody."""
+    _, _, modality = KINDS[kind]
+    default = CATALOG.find(modality, DEFAULTS[modality]).quality.name
+    wanted = default if quality == "UNSPECIFIED" else quality
+    strictness = {"parameter_mode": options_pb2.ParameterMode.Value(mode)}
+    options = {**strictness, "quality": modality_pb2.Quality.Value(f"QUALITY_{quality}")}
+    async with open_server(sandbox.url) as (stubs, _):
+        for asked in REQUESTS[kind]:
+            able = [
+                model.slug
+                for model in LIVE
+                if model.modality is modality
+                and model.quality.name == wanted
+                and (kind != "audio" or makes_what_is_asked(model, asked))
+                and sent(kind, asked, model, **strictness) is not None
+            ]
+            plan = await estimated(stubs, kind, request_of(kind, asked, **options))
+            if plan is None:
+                assert not able, asked
+            else:
+                assert plan.model in able, asked
+                check_report(kind, asked, plan)
+        assert not (await bill(sandbox))["entries"]
+
+
+def input_of(sandbox: Sandbox, prediction_id: str) -> Any:
+    """What upstream was given."""
+    with closing(HTTPConnection(urlsplit(sandbox.url).netloc, timeout=30)) as connection:
+        headers = {"Authorization": "Bearer r8_test_token"}
+        connection.request("GET", f"/v1/predictions/{prediction_id}", headers=headers)
+        return json.loads(connection.getresponse().read())["input"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_run_without_a_name_got_all_of_it(open_server: OpenServer, kind: str) -> None:
+    """In earnest: one prediction for each that is taken, with everything in its input."""
+    _, method, _ = KINDS[kind]
+    async with Sandbox(INSTANT) as sandbox, open_server(sandbox.url) as (stubs, _):
+
+        async def run(asked: dict[str, Any]) -> generation_pb2.Generation | None:
+            request = request_of(kind, asked)
+            if kind != "text":
+                request.wait.CopyFrom(Duration(seconds=60))
+            try:
+                answer = await getattr(getattr(stubs, kind), method)(request)
+            except grpc.aio.AioRpcError as error:
+                check_refusal(error, kind, asked)
+                return None
+            made: generation_pb2.Generation = answer.generation
+            assert made.state == generation_pb2.Generation.STATE_SUCCEEDED, made
+            whole = await asyncio.to_thread(input_of, sandbox, made.attempts[0].prediction_id)
+            for texts in precious(kind, asked).values():
+                assert [one for one in texts if one not in json.dumps(whole)] == [], made.model
+            return made
+
+        made = [await run(asked) for asked in REQUESTS[kind]]
+        taken = [one for one in made if one is not None]
+        assert taken
+        assert len((await bill(sandbox))["entries"]) == len(taken)
+
+
+async def test_the_defaults_run_where_they_can(sandbox: Sandbox, open_server: OpenServer) -> None:
+    """The models of the brief, whatever was asked of them that they only adjust."""
+    many = {
+        "text": {"prompt": "Hello", "system_prompt": "Be brief", "max_output_tokens": 200},
+        "image": {
+            "prompt": "A bottle",
+            "negative_prompt": "people",
+            "size": medium_pb2.Size(width=1024, height=1024),
+            "guidance_scale": 7.5,
+            "seed": 7,
+        },
+        "video": {
+            "prompt": "Coffee",
+            "duration": Duration(seconds=6),
+            "fps": 30,
+            "size": medium_pb2.Size(width=1920, height=1080),
+            "guidance_scale": 7.5,
+            "motion_strength": 0.8,
+            "first_frame": medium("first.png"),
+        },
+        "audio": {"prompt": "A waltz", "duration": Duration(seconds=30), "top_k": 250},
+    }
+    slugs = {
+        "text": "meta/meta-llama-3-70b-instruct",
+        "image": "black-forest-labs/flux-1.1-pro",
+        "video": "minimax/video-01",
+        "audio": "meta/musicgen",
+    }
+    async with open_server(sandbox.url) as (stubs, _):
+        for kind, asked in many.items():
+            plain = {"prompt": asked["prompt"]}
+            for each in (plain, asked):
+                plan = await estimated(stubs, kind, request_of(kind, each))
+                assert plan is not None
+                assert plan.model == slugs[kind]
+                assert not plan.HasField("choice")
+
+
+async def test_the_last_of_several_is_named(sandbox_stubs: Stubs) -> None:
+    """By its place, also in the words of an estimate."""
+    request = request_of("image", {"prompt": "x", **IMAGE_MEDIA["two pictures"]}, model="flux-pro")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await sandbox_stubs.image.GenerateImage(request)
+    assert reason_of(refused.value) == "PARAMETER_UNSUPPORTED"
+    assert fields_of(refused.value) == {"reference_images[1]"}
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await sandbox_stubs.models.EstimateCost(models_pb2.EstimateCostRequest(image=request))
+    assert fields_of(refused.value) == {"image.reference_images[1]"}

@@ -1,0 +1,120 @@
+"""Upstream's limit is met: the caller waits, told its place and when it starts, and is served."""
+
+import asyncio
+from itertools import pairwise
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2
+
+from .grpc_errors import reason_of, retry_after
+from .scripted_upstream import ID, ScriptedUpstream, says
+from .stubs import Stubs
+
+State = generation_pb2.Generation
+DONE = {"id": ID, "status": "succeeded", "output": ["ok"], "metrics": {}}
+LIMIT = {"detail": "Request was throttled. Your rate limit resets in ~1s.", "status": 429}
+
+
+def text(seconds: int) -> text_pb2.StreamTextRequest:
+    """A request for a text that may take so long."""
+    options = options_pb2.GenerationOptions(model="llama-70b", timeout=Duration(seconds=seconds))
+    return text_pb2.StreamTextRequest(prompt="Hello", options=options)
+
+
+async def test_a_stream_tells_the_place_and_the_wait(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """For each refusal a status of the attempt that waits."""
+    scripted_upstream.creates = [says(LIMIT, 429), says(LIMIT, 429), says(DONE, 201)]
+    told, last = [], text_pb2.StreamTextResponse()
+    async for last in stubs.text.StreamText(text(60)):
+        if last.status.HasField("queue_position"):
+            told.append(last.status)
+    assert last.HasField("completed")
+    assert [one.attempt for one in told] == [2, 3]
+    assert {(one.state, one.queue_position) for one in told} == {(State.STATE_QUEUED, 1)}
+    assert all(0.5 < one.expected_wait.ToMilliseconds() / 1000 <= 1.2 for one in told)
+
+
+async def test_a_watch_tells_the_place_and_the_start(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """While it waits it is QUEUED, and starts after the wait that upstream has told."""
+    scripted_upstream.creates = [says(LIMIT, 429), says(DONE, 201)]
+    request = text_pb2.GenerateTextRequest(prompt="Hello", wait=Duration())
+    begun = (await stubs.text.GenerateText(request)).generation
+    seen = [
+        event.generation
+        async for event in stubs.generations.WatchGeneration(
+            generations_pb2.WatchGenerationRequest(id=begun.id)
+        )
+    ]
+    waiting = [one for one in seen if one.HasField("queue_position")]
+    assert waiting
+    for one in waiting:
+        start = one.expected_start_time.ToDatetime() - one.attempts[-1].create_time.ToDatetime()
+        assert (one.state, one.queue_position) == (State.STATE_QUEUED, 1)
+        assert 0.5 < start.total_seconds() < 2
+    assert seen[-1].state == State.STATE_SUCCEEDED
+
+
+async def test_a_crowd_behind_one_refusal_sends_one_probe(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """Ten that come while the account waits add no POST: one probe, and then one each."""
+    scripted_upstream.creates = [says(LIMIT, 429), says(DONE, 201)]
+    first = asyncio.ensure_future(stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="1")))
+    await scripted_upstream.received(1)
+    crowd = [
+        stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt=f"Hello {n}"))
+        for n in range(10)
+    ]
+    answers = [await first, *[await one for one in crowd]]
+    assert {one.generation.state for one in answers} == {State.STATE_SUCCEEDED}
+    assert len(scripted_upstream.posted) == 12
+    assert sum(len(one.generation.attempts) for one in answers) == 12
+
+
+async def test_a_limit_that_outlasts_the_timeout_is_told_as_what_it_is(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """UNAVAILABLE with the time to come again; nothing was paid, and the id is free."""
+    scripted_upstream.creates = [says(LIMIT | {"retry_after": 2}, 429)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stubs.text.StreamText(text(5)):
+            pass
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(caught.value) == "UPSTREAM_UNAVAILABLE"
+    assert retry_after(caught.value)
+    assert len(scripted_upstream.posted) == 3
+
+
+async def test_low_credit_is_waited_for_at_its_own_rate(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
+    """Those behind are told when six a minute come to them, not when ten a second would."""
+    low = "Your rate is reduced to 6 requests per minute with a burst of 1 requests."
+    scripted_upstream.creates = [
+        says(LIMIT | {"detail": low, "retry_after": 5}, 429),
+        says(DONE, 201),
+    ]
+    names = []
+    for number in range(4):
+        request = text_pb2.GenerateTextRequest(prompt=f"Hello {number}", wait=Duration())
+        names.append((await stubs.text.GenerateText(request)).generation.id)
+        await scripted_upstream.received(1)
+    waits: list[float] = []
+    async with asyncio.timeout(4):
+        while sorted(waits) != waits or len(waits) < 4:
+            found = [
+                await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=one))
+                for one in names
+            ]
+            shown = [one.generation for one in found if one.generation.queue_position]
+            shown.sort(key=lambda one: one.queue_position)
+            waits = [one.expected_start_time.ToDatetime().timestamp() for one in shown]
+    assert all(9.5 < b - a < 10.5 for a, b in pairwise(waits))
+    assert len(scripted_upstream.posted) == 1

@@ -1,0 +1,80 @@
+"""Names that rise with time, never repeat, and are what they say they are."""
+
+import os
+import threading
+import time
+from uuid import RFC_4122, UUID
+
+import pytest
+
+from mediagate_server.runtime import identifiers
+
+
+def test_a_token_begins_with_the_time() -> None:
+    before = time.time_ns() // 1_000_000
+    token = identifiers.new_token()
+    after = time.time_ns() // 1_000_000
+    assert len(token) == 32
+    assert before <= int(token[:12], 16) <= after
+
+
+def test_a_uuid_is_one_of_version_7() -> None:
+    before = time.time_ns() // 1_000_000
+    text = identifiers.new_uuid()
+    drawn = UUID(text)
+    assert (drawn.version, drawn.variant) == (7, RFC_4122)
+    assert before <= drawn.int >> 80 <= time.time_ns() // 1_000_000
+    assert str(drawn) == text
+
+
+def test_names_made_later_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1_800_000_000_000_000_000, 1_800_000_001_000_000_000, 1_000_000))
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    tokens = [identifiers.new_token() for _ in range(400)]
+    uuids = [identifiers.new_uuid() for _ in range(400)]
+    assert tokens == sorted(tokens)
+    assert uuids == sorted(uuids)
+
+
+def test_every_bit_of_chance_is_drawn() -> None:
+    """Over a thousand names no bit of chance stands still."""
+    tokens = [int(identifiers.new_token()[12:], 16) for _ in range(1_000)]
+    uuids = [UUID(identifiers.new_uuid()).int for _ in range(1_000)]
+    fixed = 0xF << 76 | 0b11 << 62
+    chance = ((1 << 80) - 1) & ~fixed
+    for names, bits in ((tokens, (1 << 80) - 1), (uuids, chance)):
+        ever, always = 0, bits
+        for name in names:
+            ever |= name
+            always &= name
+        assert ever & bits == bits
+        assert always == 0
+
+
+def test_threads_never_get_the_same_name() -> None:
+    made: list[list[str]] = [[] for _ in range(4)]
+
+    def make(into: list[str]) -> None:
+        into.extend(identifiers.new_token()[12:] for _ in range(3_000))
+
+    threads = [threading.Thread(target=make, args=(into,)) for into in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({name for into in made for name in into}) == 12_000
+
+
+def test_a_forked_process_draws_its_own() -> None:
+    identifiers.new_token()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, identifiers.new_token()[12:].encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    drawn = os.read(reading, 64).decode()
+    os.close(reading)
+    assert len(drawn) == 20
+    assert drawn not in {identifiers.new_token()[12:] for _ in range(600)}

@@ -1,0 +1,55 @@
+"""`replace` copies both kinds of records, checks what they check, and knows their fields."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from mediagate_server.store.records import Generation, LedgerEntry, State
+from mediagate_server.structs import replace
+from tests.store.records import made, reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError("upside down")
+
+
+@pytest.mark.parametrize("name", Generation.__struct_fields__)
+def test_any_one_field_and_no_other(name: str) -> None:
+    generation = made("one")
+    change: dict[str, Any] = {name: "other"}
+    changed = msgspec.structs.asdict(replace(generation, **change))
+    assert changed == msgspec.structs.asdict(generation) | change
+
+
+def test_nothing_and_much_at_once() -> None:
+    generation = made("one")
+    assert replace(generation) == generation
+    assert replace(generation) is not generation
+    changed = replace(generation, version=7, state=State.FAILED, labels={"a": "b"})
+    assert (changed.version, changed.state, changed.labels) == (7, State.FAILED, {"a": "b"})
+    assert generation.version == 1
+
+
+def test_what_a_record_checks_is_checked() -> None:
+    assert replace(Checked(1, 2), low=2) == Checked(2, 2)
+    with pytest.raises(ValueError, match="upside down"):
+        replace(Checked(1, 2), low=3)
+    (entry,) = reservation(made("one"))
+    with pytest.raises(ValueError, match="negative"):
+        replace(entry, amount_nanos=-1)
+    assert isinstance(entry, LedgerEntry)
+
+
+def test_a_name_that_is_no_field() -> None:
+    wrong: dict[str, Any] = {"nonsense": 1}
+    for record in (made("one"), Checked(1, 2)):
+        with pytest.raises(TypeError, match="nonsense"):
+            replace(record, **wrong)

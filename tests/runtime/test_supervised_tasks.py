@@ -1,0 +1,49 @@
+"""What a bug ended is begun anew, later and later, until it ends or another process has it."""
+
+import asyncio
+
+import pytest
+
+from mediagate_server.errors import StaleOwner
+from mediagate_server.runtime.clock import SystemClock
+from mediagate_server.runtime.events import Waitable
+from mediagate_server.runtime.tasks import restart_until_done
+
+
+class RecordingClock(SystemClock):
+    """Waits for nothing, and notes how long it should have."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    async def wait(self, event: Waitable, seconds: float) -> bool:
+        self.pauses.append(seconds)
+        return event.is_set()
+
+
+async def test_each_pause_is_twice_the_last_up_to_a_minute() -> None:
+    clock, tries = RecordingClock(), 9
+
+    async def act() -> None:
+        if len(clock.pauses) < tries:
+            raise KeyError("a bug")
+
+    await restart_until_done("test", act, clock, asyncio.Event())
+    assert clock.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_where_the_store_is_lost_another_goes_on(*, told: bool) -> None:
+    """Whether it is told so, or finds out by what it writes."""
+    clock, lost, tries = RecordingClock(), asyncio.Event(), 0
+    if told:
+        lost.set()
+
+    async def act() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise KeyError("a bug") if told else StaleOwner
+
+    await restart_until_done("test", act, clock, lost)
+    assert tries == 1

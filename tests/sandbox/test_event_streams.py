@@ -1,0 +1,244 @@
+"""Event streams: what is on the wire, when it is sent, and how they are taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import orjson
+import pytest
+
+from mediagate_sandbox.clock import ManualClock
+from mediagate_sandbox.streams import StreamLog
+
+from .conftest import Opener
+from .sandbox_client import LLAMA, SCHNELL, SandboxClient, parse_events
+
+
+async def test_a_stream_opens_and_ends_as_it_should(sandbox_client: SandboxClient) -> None:
+    """A comment first, outputs with ids, comments in between, `done` last; no token needed."""
+    document = await sandbox_client.created(LLAMA, {"prompt": "hi [[tokens=25]]"})
+    stream = await sandbox_client.stream(document)
+    assert stream.startswith(b": hi\n\n")
+    assert re.search(rb"\n\n: [^\n]+\n\nevent: ", stream)
+    events = parse_events(stream)
+    assert [each.name for each in events] == ["output"] * 25 + ["done"]
+    assert events[-1].data == "{}"
+    assert all(re.fullmatch(r"\d{10}:\d+", each.id) for each in events)
+    assert len({each.id for each in events}) == len(events)
+    final = await sandbox_client.ended(document)
+    assert [each.data for each in events[:-1]] == final["output"]
+    assert "".join(final["output"]).startswith(f"[sandbox {LLAMA}] ")
+
+
+async def test_every_token_is_sent_by_itself_at_its_time(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
+    """One interval brings one event: none early, none held back."""
+    given = {"prompt": "hi [[tokens=20 boot_ms=0 first_ms=100 interval_ms=100]]"}
+    document = await frozen_clock_client.created(LLAMA, given)
+    async with frozen_clock_client.session.get(document["urls"]["stream"]) as answer:
+        assert await answer.content.readany() == b": hi\n\n"
+        for number in range(20):
+            await clock.advance(0.1)
+            received = await answer.content.readuntil(b"\n\n")
+            if received.startswith(b":"):
+                received = await answer.content.readuntil(b"\n\n")
+            assert received.startswith(b"event: output\n"), number
+            shown = (await frozen_clock_client.get(document["urls"]["get"])).json["output"]
+            assert len(shown) == number + 1
+        assert (await answer.content.readuntil(b"\n\n")).startswith(b"event: done\n")
+
+
+async def test_hard_tokens_arrive_unharmed(sandbox_client: SandboxClient) -> None:
+    """Line breaks become several data lines; separators and links are just text."""
+    say = r"one\n\ntwo|https:|//a.example|\u2028|\u0085x|data:|tab\there|pipe\|pipe| lead|end\n"
+    document = await sandbox_client.created(LLAMA, {"prompt": f"[[say={say}]]"})
+    tokens = [
+        "one\n\ntwo", "https:", "//a.example", "\u2028", "\u0085x", "data:", "tab\there",
+        "pipe|pipe", " lead", "end\n",
+    ]  # fmt: skip
+    stream = await sandbox_client.stream(document)
+    assert b"data: one\ndata: \ndata: two\n\n" in stream
+    events = parse_events(stream)
+    assert [each.data for each in events[:-1]] == tokens
+    assert (await sandbox_client.ended(document))["output"] == tokens
+
+
+async def test_carriage_returns_are_line_breaks_on_a_stream(sandbox_client: SandboxClient) -> None:
+    """The format cannot carry them; the prediction's own output still has them."""
+    document = await sandbox_client.created(LLAMA, {"prompt": r"[[say=a\r\nb|c\rd]]"})
+    events = await sandbox_client.events(document)
+    assert [each.data for each in events[:-1]] == ["a\nb", "c\nd"]
+    assert (await sandbox_client.ended(document))["output"] == ["a\r\nb", "c\rd"]
+
+
+async def test_failure_on_a_stream(sandbox_client: SandboxClient) -> None:
+    """Tokens so far, then `error` with a detail, then `done` with the reason."""
+    given = {"prompt": "x [[fail=E1001: out of memory]] [[fail_after=3]]"}
+    events = await sandbox_client.events(await sandbox_client.created(LLAMA, given))
+    assert [each.name for each in events] == ["output"] * 3 + ["error", "done"]
+    assert orjson.loads(events[-2].data) == {"detail": "E1001: out of memory"}
+    assert orjson.loads(events[-1].data) == {"reason": "error"}
+
+
+async def test_cancel_on_a_stream(sandbox_client: SandboxClient) -> None:
+    """A stream that is being read ends with reason canceled when the prediction is."""
+    document = await sandbox_client.created(LLAMA, {"prompt": "x [[hang_after=2]]"})
+    async with sandbox_client.session.get(document["urls"]["stream"]) as answer:
+        for _ in range(3):
+            await answer.content.readuntil(b"\n\n")
+        await sandbox_client.send("POST", document["urls"]["cancel"])
+        rest = parse_events(await answer.read())
+    assert [(each.name, each.data) for each in rest] == [("done", '{"reason":"canceled"}')]
+
+
+async def test_a_reason_can_be_directed(sandbox_client: SandboxClient) -> None:
+    """A reader can be shown a reason it does not know."""
+    document = await sandbox_client.created(LLAMA, {"prompt": "x [[tokens=1]] [[reason=moved]]"})
+    assert (await sandbox_client.events(document))[-1].data == '{"reason":"moved"}'
+
+
+@pytest.mark.parametrize("seen", [1, 7, 12, 13])
+async def test_a_stream_is_taken_up_after_the_last_event(
+    sandbox_client: SandboxClient, seen: int
+) -> None:
+    """Last-Event-ID brings only what came later, also once all is over; `done` always."""
+    document = await sandbox_client.created(LLAMA, {"prompt": "x [[tokens=12]]"})
+    events = await sandbox_client.events(document)
+    again = await sandbox_client.events(document, Last_Event_ID=events[seen - 1].id)
+    assert again == (events[seen:] or events[-1:])
+
+
+async def test_an_unknown_event_id_replays_everything(sandbox_client: SandboxClient) -> None:
+    """As does none at all; the ids stay the same."""
+    document = await sandbox_client.created(LLAMA, {"prompt": "x [[tokens=5]]"})
+    events = await sandbox_client.events(document)
+    assert await sandbox_client.events(document) == events
+    assert await sandbox_client.events(document, Last_Event_ID="12:34") == events
+
+
+async def test_ids_restart_with_the_second_and_never_repeat(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
+    """`<unix seconds>:<count within that second>`."""
+    given = {"prompt": "x [[tokens=5 boot_ms=0 first_ms=0 interval_ms=400]]"}
+    document = await frozen_clock_client.created(LLAMA, given)
+    await clock.advance(2)
+    base = int(clock.now().timestamp()) - 2
+    ids = [each.id for each in await frozen_clock_client.events(document)]
+    assert ids == [
+        f"{base + second}:{count}" for second, count in
+        ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2))
+    ]  # fmt: skip
+
+
+async def test_streams_are_kept_for_a_time(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
+    """Within the retention the whole stream can be read, after it there is none."""
+    document = await frozen_clock_client.created(LLAMA, {"prompt": "x [[tokens=3]]"})
+    await clock.advance(3000)
+    assert len(await frozen_clock_client.events(document)) == 4
+    await clock.advance(700)
+    assert (await frozen_clock_client.get(document["urls"]["stream"])).status == 404
+    assert (await frozen_clock_client.get("/v1/streams/nothing")).status == 404
+
+
+async def test_a_reader_that_leaves_cancels_nothing(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
+    """The run goes on to its end, and another reader gets all of it."""
+    given = {"prompt": "x [[tokens=6 boot_ms=0 first_ms=100 interval_ms=100]]"}
+    document = await frozen_clock_client.created(LLAMA, given)
+    async with frozen_clock_client.session.get(document["urls"]["stream"]) as answer:
+        await answer.content.readany()
+    await clock.advance(2)
+    final = (await frozen_clock_client.get(document["urls"]["get"])).json
+    assert final["status"] == "succeeded"
+    assert len(await frozen_clock_client.events(document)) == 7
+
+
+async def test_an_event_in_the_last_moment_is_not_lost(clock: ManualClock) -> None:
+    """However it falls between a reader's look and its wait, the reader gets it at once."""
+    for turns in range(8):
+        stream = StreamLog()
+        events = stream.follow(None, clock, 30)
+        first = asyncio.ensure_future(anext(events))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stream.output(clock.now(), "x")
+        assert b"data: x" in await first
+        await events.aclose()
+
+
+async def test_a_stream_stays_open_after_done(open_sandbox: Opener) -> None:
+    """Whoever leaves at `done` never sees the end of the stream."""
+    async with open_sandbox(stream_linger=600) as caller:
+        document = await caller.created(LLAMA, {"prompt": "x [[tokens=1]]"})
+        async with caller.session.get(document["urls"]["stream"]) as answer:
+            await answer.content.readuntil(b"event: done\n")
+            await answer.content.readuntil(b"\n\n")
+            await caller.ended(document)
+            assert not answer.content.at_eof()
+
+
+async def test_a_silent_stream_is_closed(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
+    """Half a minute without an event: a comment that says so, and the end, without `done`."""
+    given = {"prompt": "x [[tokens=3 boot_ms=70000 first_ms=0 interval_ms=29000]]"}
+    document = await frozen_clock_client.created(LLAMA, given)
+    opened = asyncio.create_task(frozen_clock_client.stream(document))
+    await clock.sleeping(2)
+    await clock.advance(30)
+    assert await opened == b": hi\n\n:408: 408 Request Timeout\n\n"
+    opened = asyncio.create_task(frozen_clock_client.stream(document))
+    await clock.sleeping(2)
+    await clock.advance(30)
+    assert parse_events(await opened) == []
+    opened = asyncio.create_task(frozen_clock_client.stream(document))
+    await clock.sleeping(2)
+    await clock.advance(100)
+    events = parse_events(await opened)
+    assert [each.name for each in events] == ["output"] * 3 + ["done"]
+
+
+async def test_a_stream_that_was_closed_goes_on(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
+    """The last id brings what came while nobody listened."""
+    given = {"prompt": "x [[tokens=4 boot_ms=0 first_ms=0 interval_ms=40000]]"}
+    document = await frozen_clock_client.created(LLAMA, given)
+    await clock.advance(0)
+    opened = asyncio.create_task(frozen_clock_client.stream(document))
+    await clock.sleeping(2)
+    await clock.advance(30)
+    (first,) = parse_events(await opened)
+    await clock.advance(100)
+    rest = await frozen_clock_client.events(document, Last_Event_ID=first.id)
+    assert [each.name for each in rest] == ["output"] * 3 + ["done"]
+
+
+async def test_silence_is_a_setting(open_sandbox: Opener, clock: ManualClock) -> None:
+    """None waits for ever."""
+    async with open_sandbox(clock, stream_idle_timeout=None) as caller:
+        document = await caller.created(LLAMA, {"prompt": "x [[tokens=1 boot_ms=900000]]"})
+        opened = asyncio.create_task(caller.stream(document))
+        await clock.sleeping(1)
+        await clock.advance(901)
+        assert b"event: done" in await opened
+
+
+async def test_only_language_models_stream(sandbox_client: SandboxClient) -> None:
+    """A picture has no stream link."""
+    assert "stream" not in (await sandbox_client.created(SCHNELL, {"prompt": "x"}))["urls"]
+
+
+async def test_token_pace_is_a_setting(open_sandbox: Opener, clock: ManualClock) -> None:
+    """45 tokens a second at twice their time: 1 second for 22."""
+    async with open_sandbox(clock, time_scale=0, token_time_scale=2) as caller:
+        document = await caller.created(LLAMA, {"prompt": "x [[first_ms=0 tokens=100]]"})
+        await clock.advance(1)
+        running = (await caller.get(document["urls"]["get"])).json
+        assert len(running["output"]) == 1 + 22

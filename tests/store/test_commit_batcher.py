@@ -1,0 +1,140 @@
+"""Jobs are gathered while the event loop is at work, and committed once it is not."""
+
+import asyncio
+from pathlib import Path
+
+from mediagate_server.store.records import State
+from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.store.sqlite.writer import (
+    BATCH_SIZE,
+    MAX_BATCH_SECONDS,
+    MAX_COMMIT_JOBS,
+    CommitBatcher,
+)
+from tests.store.records import made, moved, reservation, settlement
+
+WORK, NOTHING = 0.001, 0.000_01
+
+
+class Loop:
+    """Turns of an event loop, each as long as is said, and the commits that were begun in them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.begun: list[list[int]] = []
+        self.gathering = CommitBatcher(
+            asyncio.get_running_loop(), self.begun.append, lambda: self.seconds
+        )
+
+    async def idle(self) -> None:
+        """A turn in which there is nothing but one job: from it the shortest turn is known."""
+        await self.turn(NOTHING, 0)
+        self.gathering.ended()
+        self.begun.clear()
+
+    async def turn(self, seconds: float, *jobs: int) -> None:
+        """One turn, in which these jobs come."""
+        for job in jobs:
+            self.gathering.add(job)
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+async def test_on_an_idle_loop_a_job_is_committed_at_once() -> None:
+    loop = Loop()
+    await loop.turn(NOTHING, 1)
+    assert loop.begun == [[1]]
+
+
+async def test_on_a_slow_machine_an_idle_loop_is_known_by_its_shortest_turns() -> None:
+    loop = Loop()
+    slow = 20 * NOTHING
+    for job in range(3):
+        await loop.turn(slow, job)
+        assert loop.begun[-1] == [job]
+        loop.gathering.ended()
+    await loop.turn(5 * slow, 3)
+    assert len(loop.begun) == 3
+    await loop.turn(slow)
+    assert loop.begun[-1] == [3]
+
+
+async def test_what_comes_while_the_loop_is_at_work_is_committed_together() -> None:
+    loop = Loop()
+    await loop.idle()
+    for job in range(5):
+        await loop.turn(WORK, job)
+    assert loop.begun == []
+    await loop.turn(NOTHING)
+    assert loop.begun == [[0, 1, 2, 3, 4]]
+
+
+async def test_enough_jobs_wait_for_no_others() -> None:
+    loop = Loop()
+    await loop.idle()
+    await loop.turn(WORK, *range(BATCH_SIZE - 1))
+    assert loop.begun == []
+    await loop.turn(WORK, BATCH_SIZE - 1)
+    assert loop.begun == [list(range(BATCH_SIZE))]
+
+
+async def test_nobody_waits_for_ever_for_a_busy_loop() -> None:
+    loop = Loop()
+    await loop.idle()
+    await loop.turn(WORK, 1)
+    while loop.seconds < MAX_BATCH_SECONDS - WORK:
+        await loop.turn(WORK)
+    assert loop.begun == []
+    await loop.turn(2 * WORK)
+    assert loop.begun == [[1]]
+
+
+async def test_one_commit_at_a_time() -> None:
+    """What comes during a commit waits for its end, and then for the loop."""
+    loop = Loop()
+    await loop.idle()
+    await loop.turn(NOTHING, 1)
+    await loop.turn(NOTHING, 2)
+    await loop.turn(NOTHING, 3)
+    assert loop.begun == [[1]]
+    loop.gathering.ended()
+    await loop.turn(WORK, 4)
+    await loop.turn(NOTHING)
+    assert loop.begun == [[1], [2, 3, 4]]
+    loop.gathering.ended()
+    await loop.turn(NOTHING)
+    assert len(loop.begun) == 2
+
+
+async def test_more_than_one_commit_holds_come_in_order() -> None:
+    loop = Loop()
+    await loop.idle()
+    await loop.turn(NOTHING, *range(MAX_COMMIT_JOBS + 3))
+    assert loop.begun == [list(range(MAX_COMMIT_JOBS))]
+    loop.gathering.ended()
+    await loop.turn(NOTHING)
+    assert loop.begun[1] == list(range(MAX_COMMIT_JOBS, MAX_COMMIT_JOBS + 3))
+
+
+async def test_many_at_once_are_durable_when_told_so(tmp_path: Path) -> None:
+    """A crowd through the real writer: each reads back what it was told is written."""
+    async with SqliteStore(tmp_path) as store:
+
+        async def one(name: str) -> None:
+            generation = made(name)
+            assert isinstance(await store.accept(generation, reservation(generation), 0), int)
+            ended = moved(generation, State.SUCCEEDED)
+            await store.save(ended, settlement(generation))
+            assert await store.get("local", generation.id) == ended
+
+        await asyncio.gather(*(one(str(number)) for number in range(300)))
+
+
+async def test_what_was_given_before_the_end_is_written(tmp_path: Path) -> None:
+    """Closing commits all that waits."""
+    async with SqliteStore(tmp_path) as store:
+        given = [asyncio.ensure_future(store.secret_key(str(number))) for number in range(200)]
+        await asyncio.sleep(0)
+    kept = [one.result() for one in given]
+    async with SqliteStore(tmp_path) as store:
+        assert [await store.secret_key(str(number)) for number in range(200)] == kept

@@ -1,0 +1,290 @@
+"""Jobs whose rows cannot be written: exactly those fail, whatever stands beside them in a batch."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from mediagate_server.errors import StoreUnavailable, TooManyInFlight
+from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.records import (
+    Checkpoint,
+    Generation,
+    GenerationFilter,
+    LedgerEntry,
+    RequestBinding,
+    State,
+)
+from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.store.sqlite.connection import connect
+from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
+from mediagate_server.store.sqlite.writer_cache import RECENT_BINDINGS
+from mediagate_server.structs import replace
+from tests.store.records import NOON, made, moved, reservation, settlement
+
+HUGE = 2**63
+SURROGATE = "\ud800"
+
+
+def run_sql(sql: str, *values: object) -> Callable[[RowBatch], object]:
+    """A job that runs a statement after it has written something."""
+
+    def job(rows: RowBatch) -> object:
+        rows.flush().execute("INSERT INTO webhooks VALUES ('poison', 0)")
+        return rows.flush().execute(sql, values).fetchall()
+
+    return job
+
+
+def put(kind: StatementKind, *row: object) -> Callable[[RowBatch], object]:
+    """A job that puts down a row, which is written later."""
+    return lambda rows: rows.add(kind, row)
+
+
+def raise_(error: BaseException) -> Callable[[RowBatch], object]:
+    """A job that has put a row down and then falls over."""
+
+    def job(rows: RowBatch) -> object:
+        rows.add(StatementKind.NOT_PENDING, ("none",))
+        raise error
+
+    return job
+
+
+POISONS: dict[str, Callable[[RowBatch], object]] = {
+    "integer in a row": put(StatementKind.LINE, "att_none", "reserve", HUGE, "estimated", ""),
+    "integer in a statement": run_sql("SELECT ?", -HUGE - 1),
+    "surrogate in a row": put(StatementKind.REQUEST_ID, "local", SURROGATE, "gen_none", "f"),
+    "surrogate in a statement": run_sql("SELECT ?", SURROGATE),
+    "no such type": put(StatementKind.PENDING, object(), "gen_none"),
+    "not enough values": put(StatementKind.REQUEST_ID, "local"),
+    "no such attempt": put(StatementKind.LINE, "att_none", "reserve", 1, "estimated", ""),
+    "sum beyond 64 bits": run_sql(
+        "SELECT sum(x) FROM (SELECT 9223372036854775807 AS x UNION SELECT 1)"
+    ),
+    "no JSON": run_sql("SELECT * FROM json_each('{')"),
+    "too big a row": run_sql("SELECT zeroblob(2147483647) || 'x'"),
+    "memory": raise_(MemoryError()),
+    "value": raise_(ValueError("a word")),
+    "recursion": raise_(RecursionError()),
+    "end of an iterator": raise_(StopIteration()),
+    "end of a task": raise_(asyncio.CancelledError()),
+    "end of the process": raise_(SystemExit(3)),
+    "stale": lambda rows: rows.add(
+        StatementKind.NEXT_VERSION, (9, "running", 0, "a/b", "{}", 9, 0, "gen_none", 8)
+    ),
+}
+
+
+@dataclass
+class PoisonJob:
+    """One of a batch; `generation` is what is durable afterwards, if it is a good one."""
+
+    name: str
+    job: Callable[[], Any]
+    generation: Generation | None = None
+
+
+@pytest.mark.parametrize("kind", POISONS)
+async def test_a_poisonous_job_fails_alone(store: SqliteStore, kind: str) -> None:
+    """First, in the midst and last of a batch."""
+    ones = [made(f"{n}") for n in range(3)]
+    for place in range(4):
+        jobs: list[Any] = [store.accept(one, reservation(one), 0) for one in ones]
+        jobs.insert(place, store._writer.submit_rows(POISONS[kind]))
+        outcomes = await asyncio.gather(*map(asyncio.ensure_future, jobs), return_exceptions=True)
+        poisoned = outcomes.pop(place)
+        assert isinstance(poisoned, Exception)
+        assert not isinstance(poisoned, StoreUnavailable)
+        assert all(isinstance(one, int) for one in outcomes), outcomes
+        ones = [made(f"{place}-{n}") for n in range(3)]
+    assert len(await store.list_unfinished()) == 12
+
+
+async def test_random_batches_lose_exactly_the_poisonous_jobs(tmp_path: Path, seed: int) -> None:
+    """Accepts, saves and checkpoints among poison of every kind; all of it is there afterwards."""
+    random = Random(seed)
+    expected: dict[str, Generation] = {}
+    lines: dict[str, tuple[LedgerEntry, ...]] = {}
+    async with SqliteStore(tmp_path) as store:
+        for number in range(60):
+            attacks = batch(store, random, number, expected)
+            random.shuffle(attacks)
+            doing = [asyncio.ensure_future(attack.job()) for attack in attacks]
+            outcomes = await asyncio.gather(*doing, return_exceptions=True)
+            for attack, outcome in zip(attacks, outcomes, strict=True):
+                failed = isinstance(outcome, Exception)
+                assert failed is (attack.generation is None), (attack.name, outcome)
+                assert not isinstance(outcome, StoreUnavailable), attack.name
+                if one := attack.generation:
+                    expected[one.id] = one
+                    end = settlement(one) if one.state.is_terminal else ()
+                    lines[one.id] = (*reservation(one), *end)
+    async with SqliteStore(tmp_path) as store:
+        there = {
+            one.id: one
+            for one in await store.list_generations("local", GenerationFilter(), 9_999, None)
+        }
+        assert there == expected
+        for name, entries in lines.items():
+            assert await store.entries(expected[name].attempt.id) == entries
+        assert not await store.has_webhook("poison")
+
+
+def batch(
+    store: SqliteStore, random: Random, number: int, held: dict[str, Generation]
+) -> list[PoisonJob]:
+    """Some of each, poison among them."""
+    attacks = [accepted(store, made(f"{number}-{n}")) for n in range(random.randrange(1, 8))]
+    going = [one for one in held.values() if not one.state.is_terminal]
+    for one in random.sample(going, min(len(going), random.randrange(6))):
+        ended = moved(one, random.choice([State.SUCCEEDED, State.FAILED]))
+        attacks.append(PoisonJob("save", partial(store.save, ended, settlement(ended)), ended))
+    attacks += [
+        PoisonJob(kind, partial(store._writer.submit_rows, POISONS[kind]))
+        for kind in random.sample(sorted(POISONS), random.randrange(4))
+    ]
+    names = [f"poison-{number}-{n}" for n in range(random.randrange(3))]
+    return attacks + [poisonous_call(store, random, name) for name in names]
+
+
+def accepted(store: SqliteStore, one: Generation) -> PoisonJob:
+    """A good call."""
+    return PoisonJob("accept", partial(store.accept, one, reservation(one), 0), one)
+
+
+def poisonous_call(store: SqliteStore, random: Random, name: str) -> PoisonJob:
+    """A call of the port with a value that no row holds."""
+    one = made(name)
+    entry = reservation(one)[0]
+    bad, entries = one, (entry,)
+    match random.randrange(5):
+        case 0:
+            entries = (replace(entry, amount_nanos=HUGE),)
+        case 1:
+            bad = replace(one, fingerprint=SURROGATE)
+        case 2:
+            bad = replace(one, version=HUGE)
+        case 3:
+            bad = replace(one, logs=SURROGATE)
+        case _:
+            bad = replace(one, labels={"team": SURROGATE})
+    return PoisonJob(name, partial(store.accept, bad, entries, 0))
+
+
+async def test_a_poisonous_checkpoint_is_told_once_and_harms_nothing(store: SqliteStore) -> None:
+    """Nobody waits for it."""
+    first = made("a")
+    await store.accept(first, reservation(first), 0)
+    bad = store.save_checkpoint(first.id, Checkpoint(0, HUGE, "", "x"))
+    good = store.save_checkpoint(first.id, Checkpoint(0, 1, "", "x"))
+    with pytest.raises(OverflowError):
+        await bad
+    await good
+    assert (await store.resumptions((first.id,)))[first.id].checkpoints == (
+        Checkpoint(0, 1, "", "x"),
+    )
+
+
+async def test_a_failing_disk_still_fails_all_of_a_batch(tmp_path: Path) -> None:
+    """What the database says of itself is nobody's own fault."""
+    async with SqliteStore(tmp_path) as store:
+        first = made("a")
+        await store.accept(first, reservation(first), 0)
+
+        def interrupted(rows: RowBatch) -> None:
+            rows.flush().execute("INSERT INTO webhooks VALUES ('one', 0)")
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+        bad = store._writer.submit_rows(interrupted)
+        with pytest.raises(StoreUnavailable):
+            await store.save(moved(first, State.SUCCEEDED), settlement(first))
+        with pytest.raises(StoreUnavailable):
+            await bad
+        await store.save(moved(first, State.SUCCEEDED), settlement(first))
+        with pytest.raises(StaleWrite):
+            await store.save(moved(first, State.SUCCEEDED))
+
+
+class Traced:
+    """Connections whose statements are noted."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    def connect(self, path: Path) -> sqlite3.Connection:
+        """One more."""
+        connection = connect(path)
+        connection.set_trace_callback(self.statements.append)
+        return connection
+
+    def check_nothing_was_taken_back(self) -> None:
+        """No job was run twice."""
+        assert not [one for one in self.statements if one.startswith(("ROLLBACK", "SAVEPOINT"))]
+
+
+async def test_refusals_cost_no_second_try(tmp_path: Path) -> None:
+    """Of a tenant that runs all it may, and of many who erase the same, between others' calls."""
+    traced = Traced()
+    async with SqliteStore(tmp_path, connect=traced.connect) as store:
+        full = made("full", tenant="full")
+        await store.accept(full, reservation(full), 1)
+        ended = moved(made("ended"), State.SUCCEEDED)
+        await store.accept(made("ended"), reservation(ended), 0)
+        await store.save(ended, settlement(ended))
+        several: list[Any] = []
+        for n in range(30):
+            one, more = made(f"{n}"), made(f"more-{n}", tenant="full")
+            several.append(store.accept(one, reservation(one), 0))
+            several.append(store.accept(more, reservation(more), 1))
+            several.append(store.history.erase(replace(ended, version=3, erased_at=NOON)))
+        outcomes = await asyncio.gather(*several, return_exceptions=True)
+        assert all(isinstance(one, int) for one in outcomes[::3])
+        assert {type(one) for one in outcomes[1::3]} == {TooManyInFlight}
+        assert [one for one in outcomes[2::3] if one is None] == [None]
+        assert {type(one) for one in outcomes[2::3]} == {type(None), StaleWrite}
+    traced.check_nothing_was_taken_back()
+
+
+async def test_repeats_that_race_cost_no_second_try(tmp_path: Path) -> None:
+    """A hundred calls of one request_id, in one batch and in later ones: nothing is taken back."""
+    traced = Traced()
+    async with SqliteStore(tmp_path, connect=traced.connect) as store:
+        for time in range(3):
+            racing = [made(f"{n}-{time}", request_id="the same") for n in range(100)]
+            others = [made(f"other-{n}-{time}") for n in range(20)]
+            outcomes = await asyncio.gather(
+                *(store.accept(one, reservation(one), 0) for one in (*racing, *others))
+            )
+            bound = {one for one in outcomes[:100] if isinstance(one, RequestBinding)}
+            assert bound == {RequestBinding("gen_0-0", "f")}
+            assert all(isinstance(one, int) for one in outcomes[100:])
+    traced.check_nothing_was_taken_back()
+
+
+async def test_a_binding_is_found_also_after_much_was_forgotten(store: SqliteStore) -> None:
+    """What the writing thread knows is bounded, and wrong of nothing that was taken back."""
+    first = made("first")
+    await store.accept(first, reservation(first), 0)
+    with pytest.raises(OverflowError):
+        await store._writer.submit_rows(POISONS["integer in a row"])
+    assert await store.accept(made("b", request_id=first.request_id), (), 0) == RequestBinding(
+        first.id, "f"
+    )
+    ended = moved(first, State.FAILED)
+    await store.save(ended, settlement(first), release_request_id=True)
+    again = made("again", request_id=first.request_id)
+    assert isinstance(await store.accept(again, reservation(again), 0), int)
+    several = [made(f"{n}") for n in range(RECENT_BINDINGS + 1)]
+    await asyncio.gather(*(store.accept(one, reservation(one), 0) for one in several))
+    assert len(store._standing._bound) <= RECENT_BINDINGS
+    late = made("late", request_id=first.request_id, created_at=NOON)
+    assert await store.accept(late, reservation(late), 0) == RequestBinding(again.id, "f")

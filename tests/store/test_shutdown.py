@@ -1,0 +1,54 @@
+"""A store whose disk hangs is left behind: an orderly end has a bound."""
+
+import asyncio
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from mediagate_server.store.charges import ChargeFilter
+from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.store.sqlite.ownership import DataFolderInUse
+
+
+async def test_a_writer_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """The store is left, and nobody else may have the folder while the thread may still write."""
+    hang, hanging = threading.Event(), threading.Event()
+
+    def job(_: sqlite3.Connection) -> None:
+        hanging.set()
+        hang.wait()
+
+    store = SqliteStore(tmp_path, close_seconds=0.01)
+    async with store:
+        held = store._writer.submit(job)
+        await asyncio.to_thread(hanging.wait)
+    assert not held.done()
+    with pytest.raises(DataFolderInUse):
+        async with SqliteStore(tmp_path):
+            pass
+    hang.set()
+    await held
+    store._writer._thread.join()
+    store._anchor.close()
+    store._ownership.release()
+
+
+async def test_no_look_up_waits_behind_totals(store: SqliteStore) -> None:
+    """What adds up a year of charges has a thread of its own."""
+    hang, hanging = threading.Event(), threading.Event()
+
+    def search(_: sqlite3.Connection) -> None:
+        hanging.set()
+        hang.wait()
+
+    searching = asyncio.ensure_future(store._searches.read(search))
+    await asyncio.to_thread(hanging.wait)
+    totals = asyncio.ensure_future(store.totals(ChargeFilter(tenant="local")))
+    assert await store.find_binding("local", "r") is None
+    assert await store.get("local", "gen_none") is None
+    assert not totals.done()
+    hang.set()
+    await searching
+    assert await totals == ()

@@ -1,0 +1,31 @@
+"""A reservation that is let go of is given back in the loop's thread, wherever that happens."""
+
+import asyncio
+import threading
+
+from mediagate_server.upstream.port import CreateReservation
+
+
+async def test_what_another_thread_collects_is_given_back_by_the_loop() -> None:
+    given_back: asyncio.Queue[int] = asyncio.Queue()
+    held = [CreateReservation(lambda: None, lambda: given_back.put_nowait(threading.get_ident()))]
+    await asyncio.to_thread(held.clear)
+    assert await asyncio.wait_for(given_back.get(), 30) == threading.get_ident()
+
+
+async def test_it_is_given_back_once() -> None:
+    given_back: list[None] = []
+    turn = CreateReservation(lambda: None, lambda: given_back.append(None))
+    turn.release()
+    held = [turn]
+    del turn
+    await asyncio.to_thread(held.clear)
+    await asyncio.sleep(0)
+    assert len(given_back) == 1
+
+
+def test_it_may_outlive_its_loop() -> None:
+    async def reserve() -> list[CreateReservation]:
+        return [CreateReservation(lambda: None, lambda: None)]
+
+    asyncio.run(reserve()).clear()

@@ -1,0 +1,51 @@
+"""Streams that are silent for too long are found, and those that speak are not."""
+
+import asyncio
+
+from mediagate_server.upstream.replicate.sse_stream import IdleStreamMonitor
+
+
+class Stream:
+    """Implements silence.Listening. `found`: it was told that it is silent."""
+
+    def __init__(self) -> None:
+        self.last = asyncio.get_running_loop().time()
+        self.found = asyncio.Event()
+
+    def on_idle_timeout(self) -> None:
+        self.found.set()
+
+
+def pending() -> int:
+    """How many timers the silence of streams has set."""
+    timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    return sum(not timer.cancelled() for timer in timers)
+
+
+async def test_one_that_says_nothing_is_found_and_the_others_are_not() -> None:
+    silence, quiet, speaking = IdleStreamMonitor(0.2), Stream(), Stream()
+    silence.watch(quiet)
+    silence.watch(speaking)
+    speaking.last += 3_600
+    await asyncio.wait_for(quiet.found.wait(), 30)
+    assert not speaking.found.is_set()
+
+
+async def test_one_that_is_forgotten_is_not_found() -> None:
+    silence, gone, quiet = IdleStreamMonitor(0.1), Stream(), Stream()
+    silence.watch(gone)
+    silence.watch(quiet)
+    silence.forget(gone)
+    await asyncio.wait_for(quiet.found.wait(), 30)
+    assert not gone.found.is_set()
+
+
+async def test_one_timer_for_all_and_none_for_nobody() -> None:
+    silence, streams = IdleStreamMonitor(60), [Stream() for _ in range(5)]
+    for stream in streams:
+        silence.watch(stream)
+    assert pending() == 1
+    for stream in streams:
+        silence.forget(stream)
+        silence.forget(stream)
+    assert pending() == 0
