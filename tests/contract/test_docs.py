@@ -1,6 +1,7 @@
 """The project's own pages say what the code says."""
 
 import re
+from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -44,11 +45,18 @@ def test_defaults_are_stated() -> None:
         assert stated[environment_variable(name)] == str(default), name
 
 
+SERVER = ROOT / "server" / "mediagate_server"
 PAGES = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
     *("clients/python/README.md", "server/mediagate_sandbox/README.md"),
     *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
+    *sorted(str(page.relative_to(ROOT)) for page in SERVER.rglob("*.md")),
 )
+CLIENT = ROOT / "clients" / "python" / "mediagate_client"
+OF_TODAY = tuple(page for page in PAGES if page != "CHANGELOG.md")
+"""Pages that describe the tree as it is; the changelog also tells of what it was."""
+FOLDERS = (ROOT, ROOT / "server", SERVER, CLIENT.parent, CLIENT)
+SOURCE_SUFFIXES = (".go", ".md", ".py", ".sql", ".toml", ".ts")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -61,6 +69,67 @@ def test_links_lead_somewhere(page: str) -> None:
         if anchor:
             titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
             assert anchor[1:] in {title.lower().replace(" ", "-") for title in titles}
+
+
+def named_paths(page: str) -> set[str]:
+    """What a page names in backticks that is a path of ours, by its first folder or its suffix."""
+    folders = (*FOLDERS, (ROOT / page).parent)
+    ours = {entry.name for folder in folders for entry in folder.iterdir()}
+    named = re.findall(r"`([\w.*<>-][\w.*<>/-]*)`", (ROOT / page).read_text())
+    return {
+        path
+        for path in named
+        if (path.endswith(SOURCE_SUFFIXES) and not path.startswith("_"))
+        or ("/" in path and path.split("/")[0] in ours)
+        or (path.endswith("/") and "." not in path)
+    }
+
+
+def files_at(path: str, page: str) -> list[Path]:
+    """The files at a path as pages write it: in a folder of ours, or anywhere if it is a name."""
+    pattern = re.sub(r"<\w+>", "*", path)
+    folders = (*FOLDERS, (ROOT / page).parent)
+    found = [file for folder in folders for file in folder.glob(pattern.rstrip("/"))]
+    if found or "/" in path:
+        return found
+    return [
+        file
+        for top in ("server", "tests", "clients", "bench")
+        for file in (ROOT / top).rglob(pattern)
+    ]
+
+
+@pytest.mark.parametrize("page", OF_TODAY)
+def test_named_paths_exist(page: str) -> None:
+    """Every path that a page names is there."""
+    assert not [path for path in sorted(named_paths(page)) if not files_at(path, page)]
+
+
+@pytest.mark.parametrize("page", OF_TODAY)
+def test_names_beside_a_path_are_in_that_file(page: str) -> None:
+    """So is a name that stands straight behind the path of a file."""
+    missing = []
+    text = (ROOT / page).read_text()
+    for path, names in re.findall(r"`([\w./-]+\.(?:proto|py|toml))`((?:,? `\w+`)+)", text):
+        files = files_at(path, page)
+        words = {word for file in files for word in re.findall(r"\w+", file.read_text())}
+        missing += [f"{path} {name}" for name in re.findall(r"\w+", names) if name not in words]
+    assert not missing
+
+
+def test_the_readme_of_generations_lists_its_files() -> None:
+    """All of them, each below the name of its folder, and none that is not there."""
+    room = SERVER / "generations"
+    listed, folder = set(), Path()
+    for line in (room / "README.md").read_text().split("```text")[1].split("```")[0].splitlines():
+        if found := re.match(r"( *)([a-z_]+)(\.py|/) ", line):
+            indent, name, suffix = found.groups()
+            if suffix == "/":
+                folder = Path(name)
+            else:
+                listed.add(str(folder / f"{name}.py") if indent else f"{name}.py")
+    files = {str(file.relative_to(room)) for file in room.rglob("*.py")}
+    assert listed == {file for file in files if not file.endswith("__init__.py")}
 
 
 def test_the_readme_leads_to_every_page() -> None:
