@@ -9,7 +9,7 @@ import structlog
 
 from mediagate_server.app import Server
 from mediagate_server.config import ConfigError, Configuration, FileWatch
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.observability.logging import configure_logging
 from mediagate_server.runtime.fair_thread_pool import FairThreadPool
 from mediagate_server.runtime.process import raise_fd_limit, tune_gc, tune_malloc
@@ -77,9 +77,9 @@ def _reload(configuration: Configuration) -> None:
     try:
         waiting = configuration.reload()
     except ConfigError as error:
-        _log.error("configuration not reloaded", problem=str(error))
+        _log.error("configuration_reload_failed", problem=str(error))
     except Exception as error:  # noqa: BLE001 - a gate that serves is not to end by it
-        report_bug("reload", error)
+        report_bug(BackgroundJob.RELOAD, error)
     else:
         configure_logging(configuration.current.log_level)
-        _log.info("configuration reloaded", needs_restart=list(waiting))
+        _log.info("configuration_reloaded", needs_restart=list(waiting))

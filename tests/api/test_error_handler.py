@@ -82,7 +82,7 @@ async def test_a_bug_of_ours(start: Start, error: Exception) -> None:
         assert (failed.code(), failed.details()) == (grpc.StatusCode.INTERNAL, "internal error")
         assert reason(failed) == "INTERNAL"
         assert PROMPT not in str(failed)
-        (uncaught,) = [line for line in lines if line["event"] == "uncaught"]
+        (uncaught,) = [line for line in lines if line["event"] == "uncaught_exception"]
         assert PROMPT not in str(lines)
         assert uncaught["error"][0].split(".")[-1] in {"ValueError", "KeyError", "UsageError"}
         assert any("Texts" in frame for frame in uncaught["frames"])

@@ -256,5 +256,5 @@ async def test_a_look_that_breaks_is_not_the_last() -> None:
     with structlog.testing.capture_logs() as logs:
         async with watch:
             await asyncio.wait_for(looked.wait(), 20)
-    (told,) = [line for line in logs if line["event"] == "catalog check broke"]
+    (told,) = [line for line in logs if line["event"] == "catalog_check_crashed"]
     assert told["error"] == "ZeroDivisionError"

@@ -22,4 +22,4 @@ def test_a_gate_without_its_sealing_key_says_so_and_does_not_start(tmp_path: Pat
     assert "Traceback" not in str(refused.value)
     key.with_name("sealing.key.lost").touch()
     with running_server(tmp_path) as gate:
-        assert "sealing_key_given_up" in gate.output.read_text()
+        assert "encryption_key_replaced" in gate.output.read_text()

@@ -101,7 +101,7 @@ def test_a_bug_in_a_reload_ends_no_gate(tmp_path: Path, monkeypatch: pytest.Monk
     with structlog.testing.capture_logs() as logs:
         main._reload(configuration)
     (told,) = logs
-    assert told["event"] == "reload broke"
+    assert told["event"] == "reload_crashed"
     assert told["at"].startswith("test_reload.py:")
     assert "secret" not in str(told)
     assert configuration.current.data_dir == tmp_path

@@ -55,7 +55,7 @@ async def fuzz(folder: Path, seed: int, count: int) -> None:
         await check_afterwards(gate.address)
         await gate.stop()
         gate.check_log()
-        for word in ("uncaught", "commit failed", "read failed"):
+        for word in ("uncaught_exception", "store_commit_failed", "store_read_failed"):
             assert word not in said
 
 

@@ -163,7 +163,7 @@ async def find_all(folder: Path, seed: int, count: int, each: int) -> None:
 
 async def check_told(gate: ServerProcess, count: int, each: int) -> None:
     """Log and metrics tell of `each` of every kind, and of all that was well."""
-    assert gate.output.read_text().count('"ledger and upstream disagree"') == 3 * each
+    assert gate.output.read_text().count('"ledger_discrepancy"') == 3 * each
     async with httpx.AsyncClient() as operations:
         metrics = (await operations.get(f"http://{gate.operations}/metrics")).text
     assert f'mediagate_reconciled_total{{outcome="orphan"}} {float(each)}' in metrics

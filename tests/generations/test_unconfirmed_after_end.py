@@ -163,7 +163,7 @@ def test_what_is_followed_beside_a_success_is_nobodys_orphan() -> None:
                 upstream.runs = False
                 await asyncio.sleep(MINUTES)
                 assert (await kept(store, record)).attempts[0].prediction_id == "late"
-        passes = [entry for entry in logs if entry["event"] == "reconciled"]
+        passes = [entry for entry in logs if entry["event"] == "reconciliation_completed"]
         assert len(passes) >= 10
         assert not [entry for entry in passes if "orphan" in entry]
 

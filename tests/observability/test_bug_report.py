@@ -8,35 +8,35 @@ import pytest
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.drift_monitor import CatalogDriftMonitor
 from mediagate_server.observability import metrics
-from mediagate_server.observability.bug_report import start_background_task
+from mediagate_server.observability.bug_report import BackgroundJob, start_background_task
 
 
-def count(work: str) -> float:
-    """How many bugs have ended work of this name."""
-    labels = {"work": work}
+def count(job: BackgroundJob) -> float:
+    """How many bugs have ended this job."""
+    labels = {"work": job.value}
     return metrics.REGISTRY.get_sample_value("mediagate_unexpected_errors_total", labels) or 0
 
 
 async def test_a_bug_is_told_at_once() -> None:
     """Nobody has to await the task for that; a cancel is none."""
-    before, ended = count("test"), asyncio.Event()
+    before, ended = count(BackgroundJob.RELOAD), asyncio.Event()
 
     async def breaks() -> None:
         raise KeyError("a bug")
 
-    task = start_background_task("test", breaks())
+    task = start_background_task(BackgroundJob.RELOAD, breaks())
     task.add_done_callback(lambda _: ended.set())
     await ended.wait()
-    assert count("test") == before + 1
-    parked = start_background_task("test", asyncio.Event().wait())  # type: ignore[arg-type]
+    assert count(BackgroundJob.RELOAD) == before + 1
+    parked = start_background_task(BackgroundJob.RELOAD, asyncio.Event().wait())  # type: ignore[arg-type]
     parked.cancel()
     await asyncio.wait([parked])
-    assert count("test") == before + 1
+    assert count(BackgroundJob.RELOAD) == before + 1
 
 
 async def test_the_watch_of_the_catalog(caplog: pytest.LogCaptureFixture) -> None:
     """What its own look does not catch, too."""
-    before = count("catalog watch")
+    before = count(BackgroundJob.CATALOG_DRIFT_MONITOR)
 
     def hours() -> float:
         raise KeyError("a bug")
@@ -54,5 +54,5 @@ async def test_the_watch_of_the_catalog(caplog: pytest.LogCaptureFixture) -> Non
     async with watch:
         assert watch._task is not None
         await asyncio.wait([watch._task])
-        assert count("catalog watch") == before + 1
+        assert count(BackgroundJob.CATALOG_DRIFT_MONITOR) == before + 1
     assert "never retrieved" not in caplog.text

@@ -54,7 +54,7 @@ def breaks_once(place: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(settlement, "settle"), (Submitter, "send"), (StreamReader, "_take")],
+    [(settlement, "settle_prediction"), (Submitter, "send"), (StreamReader, "_take")],
     ids=["at the end", "after the create was answered", "in the text"],
 )
 async def test_a_stream_goes_on_after_a_bug(
@@ -77,7 +77,7 @@ async def test_a_stream_goes_on_after_a_bug(
     assert events[-1].sequence == len(text.encode())
     billed = await bill(sandbox)
     assert [entry["nanos"] for entry in billed["entries"]] == [events[-1].completed.cost.usd_nanos]
-    (told,) = [entry for entry in logs if entry["event"] == "generation broke"]
+    (told,) = [entry for entry in logs if entry["event"] == "generation_crashed"]
     assert told["error"] == "RuntimeError"
     assert told["at"].startswith("test_internal_errors.py:")
     assert "prompt" not in str(logs)

@@ -157,7 +157,7 @@ async def test_each_kind_of_case_says_what_is_known(
         newest = await findings(stubs, page_size=1)
         assert (newest.discrepancies[:], newest.counts) == (found.discrepancies[:1], found.counts)
     told = capsys.readouterr().out
-    assert told.count("ledger and upstream disagree") == 3
+    assert told.count("ledger_discrepancy") == 3
     assert "not ours" not in told
     assert "a boat" not in told
 

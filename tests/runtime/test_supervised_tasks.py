@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from mediagate_server.errors import StaleOwner
+from mediagate_server.observability.bug_report import BackgroundJob
 from mediagate_server.runtime.clock import SystemClock
 from mediagate_server.runtime.events import Waitable
 from mediagate_server.runtime.tasks import restart_until_done
@@ -28,7 +29,7 @@ async def test_each_pause_is_twice_the_last_up_to_a_minute() -> None:
         if len(clock.pauses) < tries:
             raise KeyError("a bug")
 
-    await restart_until_done("test", act, clock, asyncio.Event())
+    await restart_until_done(BackgroundJob.SWEEP, act, clock, asyncio.Event())
     assert clock.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
@@ -45,5 +46,5 @@ async def test_where_the_store_is_lost_another_goes_on(*, told: bool) -> None:
         if tries == 1:
             raise KeyError("a bug") if told else StaleOwner
 
-    await restart_until_done("test", act, clock, lost)
+    await restart_until_done(BackgroundJob.SWEEP, act, clock, lost)
     assert tries == 1

@@ -76,7 +76,7 @@ async def test_what_is_given_up_is_given_up_once(harm: object, tmp_path: Path) -
             assert (await store.resumptions((FIRST.id,)))[FIRST.id].checkpoints == ()
             after = await store.secret_key("webhook-url")
     assert after != before
-    (told,) = [line for line in logs if line["event"] == "sealing_key_given_up"]
+    (told,) = [line for line in logs if line["event"] == "encryption_key_replaced"]
     assert sorted(told["redrawn"]) == ["media-url", "webhook-url"]
     assert not lost.exists()
     async with SqliteStore(tmp_path) as store:

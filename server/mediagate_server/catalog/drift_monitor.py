@@ -19,7 +19,11 @@ from mediagate_server.catalog.published.drift import (
 )
 from mediagate_server.catalog.published.model_registry import ModelReference, PublishedModelVersion
 from mediagate_server.errors import InvalidRequest, MediagateError, ModelNotFound, Reason
-from mediagate_server.observability.bug_report import report_bug, start_background_task
+from mediagate_server.observability.bug_report import (
+    BackgroundJob,
+    report_bug,
+    start_background_task,
+)
 
 FindPublishedModel = Callable[[ModelReference], Awaitable[PublishedModelVersion]]
 """Reads what upstream publishes. Raises MediagateError."""
@@ -106,7 +110,7 @@ class CatalogDriftMonitor:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = start_background_task("catalog watch", self._watch())
+        self._task = start_background_task(BackgroundJob.CATALOG_DRIFT_MONITOR, self._watch())
         return self
 
     async def __aexit__(
@@ -127,7 +131,7 @@ class CatalogDriftMonitor:
                 try:
                     await self.check_once()
                 except Exception as error:  # noqa: BLE001 - the next look may be a better one
-                    report_bug("catalog check", error)
+                    report_bug(BackgroundJob.CATALOG_CHECK, error)
             wait = hours * 3600 or _SOON
 
     async def check_once(self) -> list[CatalogFinding]:
@@ -137,6 +141,6 @@ class CatalogDriftMonitor:
             self._count(kind, sum(finding.kind is kind for finding in found))
         broken = [finding for finding in found if finding.breaks]
         for finding in broken[:_MOST_LINES]:
-            _log.warning("catalog drifted", model=finding.model, kind=finding.kind.value)
-        _log.info("catalog checked", findings=len(found), broken=len(broken))
+            _log.warning("catalog_drift", model=finding.model, kind=finding.kind.value)
+        _log.info("catalog_check_completed", findings=len(found), broken=len(broken))
         return found

@@ -13,7 +13,7 @@ import msgspec
 
 from mediagate_server.errors import InternalError, MediagateError, StoredFailure
 from mediagate_server.generations.execution.attachment import draining_error
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import Generation, GenerationFilter
 
@@ -106,7 +106,7 @@ class ChangeFeed:
         except MediagateError as error:
             found = error
         except Exception as error:  # noqa: BLE001 - else those who wait would wait for ever
-            report_bug("change feed", error)
+            report_bug(BackgroundJob.CHANGE_FEED, error)
             found = InternalError()
         # Whoever comes from now on is of another group: this one's answer is given.
         if self._groups.get(key) is group:

@@ -47,7 +47,7 @@ from mediagate_server.generations.watch import (
     watch_all,
     watch_one,
 )
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.runtime import failpoints
 from mediagate_server.store.records import (
     Attempt,
@@ -103,11 +103,11 @@ class GenerationEngine:
         await self._living.__aenter__()
         await self._living.recover()
         self._living.start_task(self._remember_durations())
-        self._living.supervise("sweep", self._sweeper.run_forever)
-        self._living.supervise("erasing", self._eraser.run_forever)
+        self._living.supervise(BackgroundJob.SWEEP, self._sweeper.run_forever)
+        self._living.supervise(BackgroundJob.RETENTION, self._eraser.run_forever)
         if self._around.timeouts.reconcile:
             reconciler = Reconciler(self._around, self._roll, self._overruns)
-            self._living.supervise("reconciliation", reconciler.run_forever)
+            self._living.supervise(BackgroundJob.RECONCILIATION, reconciler.run_forever)
         return self
 
     async def __aexit__(
@@ -129,9 +129,9 @@ class GenerationEngine:
         try:
             self._around.run_durations.load(await past.recent_runs(MAX_RUNS, sandbox=sandbox))
         except StoreUnavailable:
-            _log.warning("run_durations_unread")
+            _log.warning("run_durations_load_failed")
         except Exception as error:  # noqa: BLE001 - an estimate is not worth ending for
-            report_bug("reading run durations", error)
+            report_bug(BackgroundJob.RUN_DURATIONS_LOAD, error)
 
     async def _wait_for_submits(self) -> None:
         """Until no create's answer would be lost; no longer than such an answer may take.
@@ -432,7 +432,7 @@ class GenerationEngine:
         except MediagateError as error:
             outcome = error
         except Exception as error:  # noqa: BLE001 - kept from taking all who live here down
-            report_bug("accepting", error, id=life.record.id)
+            report_bug(BackgroundJob.ACCEPT, error, id=life.record.id)
             outcome = InternalError()
         if outcome is not None:
             _release(turns)

@@ -140,7 +140,7 @@ class MediaRoutes:
         except ConnectionError:
             return  # The reader has gone: that is theirs to decide.
         except (StorageFailed, TimeoutError) as error:
-            _log.warning("reading a medium broke off", output=key, error=type(error).__name__)
+            _log.warning("media_read_interrupted", output=key, error=type(error).__name__)
             if request.transport is not None:
                 request.transport.abort()
         finally:

@@ -139,7 +139,7 @@ class ReplicateWebhookRoutes:
         except StoreUnavailable:
             outcome = WebhookOutcome.BUSY
         metrics.upstream_webhooks.labels(outcome.value).inc()
-        _log.debug("webhook", outcome=outcome.value)
+        _log.debug("upstream_webhook_received", outcome=outcome.value)
         return web.Response(status=_STATUS[outcome])
 
     async def _take(self, request: web.Request) -> WebhookOutcome:

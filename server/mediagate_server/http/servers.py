@@ -34,7 +34,7 @@ from prometheus_client import exposition
 
 from mediagate_server.config.address import split_address
 from mediagate_server.observability import metrics
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.observability.metrics import REGISTRY
 
 _MOST_STRANGERS: Final = 256
@@ -116,9 +116,9 @@ class HttpServerLogger(logging.Logger):
     Not one of the process's tree of loggers: nobody else is to hear of a record.
     """
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, job: BackgroundJob) -> None:
         super().__init__(f"mediagate.http.{port}", logging.DEBUG)  # TLS is told of at this level.
-        self._work: Final = f"{port} port"
+        self._job: Final = job
         self._malformed: Final = metrics.http_malformed.labels(port)
 
     def handle(self, record: logging.LogRecord) -> None:
@@ -127,7 +127,7 @@ class HttpServerLogger(logging.Logger):
         if isinstance(error, HttpProcessingError):
             self._malformed.inc()
         elif isinstance(error, Exception):
-            report_bug(self._work, error)
+            report_bug(self._job, error)
 
 
 _OPERATIONS_SHUTDOWN_SECONDS: Final = 1.0
@@ -160,7 +160,7 @@ class OperationsHttpServer:
         self._runner: Final = web.AppRunner(
             app,
             access_log=None,
-            logger=HttpServerLogger("operations"),
+            logger=HttpServerLogger("operations", BackgroundJob.OPERATIONS_SERVER),
             keepalive_timeout=_OPERATIONS_IDLE_SECONDS,
             shutdown_timeout=_OPERATIONS_SHUTDOWN_SECONDS,
         )
@@ -255,7 +255,7 @@ class PublicHttpServer:
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            logger=HttpServerLogger("web"),
+            logger=HttpServerLogger("web", BackgroundJob.WEB_SERVER),
             auto_decompress=False,
             keepalive_timeout=_PUBLIC_IDLE_SECONDS,
             lingering_time=_UNREAD_SECONDS,
@@ -306,7 +306,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException:
         raise
     except Exception as error:  # noqa: BLE001 - one request must not show itself in a log
-        _log.error("web request failed", error=type(error).__name__)
+        _log.error("web_request_crashed", error=type(error).__name__)
         return web.Response(status=500)
 
 

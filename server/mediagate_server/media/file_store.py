@@ -172,4 +172,4 @@ def _clear_halves(top: Path) -> None:
                     half.unlink()
                 except OSError as error:
                     left = str(half.relative_to(top))
-                    _log.warning("half a medium is left", file=left, error=type(error).__name__)
+                    _log.warning("orphaned_media_file", file=left, error=type(error).__name__)

@@ -64,7 +64,7 @@ class IsolatedProbe:
             async with asyncio.timeout(_WAIT):
                 return await loop.run_in_executor(self._threads, probe_file, path, media_type)
         except TimeoutError:
-            _log.info("a medium took too long to be looked at", media_type=media_type)
+            _log.info("media_probe_timeout", media_type=media_type)
             return MediaProbe()
 
     async def _probe_in_worker(
@@ -78,9 +78,7 @@ class IsolatedProbe:
                 tenant=caller.current_tenant(),
             )
         except WorkerError as error:
-            _log.info(
-                "a medium could not be read", media_type=media_type, error=type(error).__name__
-            )
+            _log.info("media_probe_failed", media_type=media_type, error=type(error).__name__)
             return MediaProbe()
         width, height, seconds = json.loads(answer)
         return MediaProbe(width, height, seconds)

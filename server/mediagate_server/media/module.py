@@ -18,7 +18,7 @@ from mediagate_server.media.port import MediaStore
 from mediagate_server.media.signed_links import MediaLinks
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.media.uploads import UploadStore
-from mediagate_server.observability.bug_report import start_background_task
+from mediagate_server.observability.bug_report import BackgroundJob, start_background_task
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.runtime.private_files import list_tree, make_private, make_private_folder
 from mediagate_server.workers.worker_pool import WorkerPool
@@ -92,7 +92,7 @@ class MediaModule:
     async def __aenter__(self) -> Self:
         self._stack.callback(self._inspector.close)
         await self._stack.enter_async_context(self.fetcher)
-        cleaning = start_background_task("cleaning of uploads", self.uploads.run_cleanup())
+        cleaning = start_background_task(BackgroundJob.UPLOAD_CLEANUP, self.uploads.run_cleanup())
         self._stack.push_async_callback(_end, cleaning)
         return self
 

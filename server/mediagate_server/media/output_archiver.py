@@ -211,7 +211,9 @@ class OutputArchiver:
         outcome = await self._retry(wanted)
         metrics.outputs.labels("failed" if isinstance(outcome, Failure) else "kept").inc()
         if isinstance(outcome, Failure):
-            _log.warning("output not kept", output=wanted.key, cause=outcome.metadata["cause"])
+            _log.warning(
+                "output_archive_failed", output=wanted.key, cause=outcome.metadata["cause"]
+            )
             return replace(medium, failure=outcome)
         metrics.output_bytes.inc(outcome.size)
         too_long = data_uri.is_data_uri(medium.uri) and len(medium.uri) > MAX_SHOWN_URI

@@ -114,10 +114,10 @@ def probe_file(path: Path, media_type: str) -> MediaProbe:
         with path.open("rb") as file:
             return _looks(BoundedFile(file), media_type)
     except ReadLimitReached:
-        _log.info("a medium has no header within reach", media_type=media_type)
+        _log.info("media_header_not_found", media_type=media_type)
         return MediaProbe()
     except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over, the file is kept
-        _log.info("a medium could not be read", media_type=media_type, error=type(error).__name__)
+        _log.info("media_probe_failed", media_type=media_type, error=type(error).__name__)
         return MediaProbe()
 
 

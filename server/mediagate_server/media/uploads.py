@@ -17,7 +17,7 @@ from mediagate_server.media.output_archiver import media_facts
 from mediagate_server.media.port import MediaFacts, MediaStore, StorageFailed, StoredFile
 from mediagate_server.media.probe import detect_media_type
 from mediagate_server.media.temp_files import TempFile, TempFiles
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 
 _log = structlog.get_logger()
 
@@ -116,11 +116,11 @@ class UploadStore:
                 failures += 1
                 if failures <= _NAMED:
                     cause = failed.failure.metadata["cause"]
-                    _log.warning("upload not cleaned", upload=_id_of(key), cause=cause)
+                    _log.warning("upload_cleanup_failed", upload=_id_of(key), cause=cause)
             except Exception as error:  # noqa: BLE001 - one that is broken is no other's trouble
-                report_bug("cleaning of uploads", error, upload=_id_of(key))
+                report_bug(BackgroundJob.UPLOAD_CLEANUP, error, upload=_id_of(key))
         if failures:
-            _log.warning("uploads are tried again later", count=failures)
+            _log.warning("upload_cleanup_deferred", count=failures)
         return erased
 
     async def _erase_expired(self, key: str) -> bool:
@@ -138,11 +138,11 @@ class UploadStore:
         while True:
             try:
                 if erased := await self.clean():
-                    _log.info("expired uploads erased", count=erased)
+                    _log.info("expired_uploads_erased", count=erased)
             except StorageFailed as failed:
-                _log.warning("uploads not cleaned", cause=failed.failure.metadata["cause"])
+                _log.warning("upload_cleanup_aborted", cause=failed.failure.metadata["cause"])
             except Exception as error:  # noqa: BLE001 - the next time it may work
-                report_bug("cleaning of uploads", error)
+                report_bug(BackgroundJob.UPLOAD_CLEANUP, error)
             await sleep(_CLEAN_EVERY)
 
 

@@ -1,4 +1,4 @@
-"""Metrics and logs. Labels come from closed sets only: a caller can never mint a series.
+"""Prometheus metrics. Labels come from closed sets only: a caller can never mint a series.
 
 Model labels are catalog slugs, never what a caller typed. Nothing here sees prompts or secrets.
 The `grpc_server_*` names are those that stock dashboards for gRPC expect.
@@ -35,7 +35,9 @@ rpc_seconds = Histogram(
     registry=REGISTRY,
 )
 rpcs_open = Gauge(
-    "mediagate_rpcs_open", "Rpcs that hold a place of `max_open_rpcs` now.", registry=REGISTRY
+    "mediagate_rpcs_open",
+    "RPCs being served that count against `max_open_rpcs`.",
+    registry=REGISTRY,
 )
 rpcs_refused = Counter(
     "mediagate_rpcs_refused",
@@ -44,7 +46,7 @@ rpcs_refused = Counter(
 )
 discarded_values = Counter(
     "mediagate_upstream_discarded_values",
-    "Fields of upstream's answers whose values nothing can hold, by field.",
+    "Fields of upstream responses dropped because their value is out of range, by field.",
     ("field",),
     registry=REGISTRY,
 )
@@ -101,139 +103,142 @@ costs_unknown = Counter(
 )
 budget_nanos = Gauge(
     "mediagate_budget_usd_nanos",
-    "Budgets in nano-dollars: limit, spent and held in the span of the last call.",
+    "Budget limit, spent and reserved (held) amounts in nano-dollars, in the current period.",
     ("tenant", "budget", "amount"),
     registry=REGISTRY,
 )
 budget_threshold_events = Counter(
     "mediagate_budget_crossings",
-    "Budgets of which so many percent were spent, once for each span and limit.",
+    "Budget thresholds (percent) reached, once per period and limit.",
     ("tenant", "budget", "percent"),
     registry=REGISTRY,
 )
 budget_refusals = Counter(
     "mediagate_budget_refusals",
-    "Attempts that did not fit into a budget; those of a shadow budget were let pass.",
+    "Attempts rejected by a budget; a shadow budget only counts them.",
     ("tenant", "budget", "shadow"),
     registry=REGISTRY,
 )
 outputs = Counter(
     "mediagate_outputs",
-    "Finished media that were kept, or could not be.",
+    "Media outputs archived, by outcome.",
     ("outcome",),
     registry=REGISTRY,
 )
 media_reads = Counter(
     "mediagate_media_reads",
-    "Requests for kept media on the web port, by their status.",
+    "HTTP requests for archived media, by status.",
     ("status",),
     registry=REGISTRY,
 )
-output_bytes = Counter("mediagate_output_bytes", "Bytes of media kept.", registry=REGISTRY)
+output_bytes = Counter("mediagate_output_bytes", "Bytes of media archived.", registry=REGISTRY)
 unexpected_errors = Counter(
     "mediagate_unexpected_errors",
-    "Bugs of the gate that ended some work, which then began anew. Any is worth a report.",
+    "Unexpected exceptions that ended a background job, which was restarted, by job. Any is a "
+    "bug to report.",
     ("work",),
     registry=REGISTRY,
 )
 generations_quarantined = Counter(
     "mediagate_generations_quarantined",
-    "Generations whose output is passed over because handling it did harm: by crashes or errors. "
-    "Any is worth an alarm.",
+    "Generations whose output is skipped because processing it crashed the server or failed "
+    "repeatedly, by cause. Alert on any.",
     ("cause",),
     registry=REGISTRY,
 )
 worker_jobs_killed = Counter(
     "mediagate_worker_jobs_killed",
-    "Jobs on outside data whose process was killed: expired, out_of_memory or crashed.",
+    "Worker jobs whose process was killed, by cause: expired, out_of_memory or crashed.",
     ("cause",),
     registry=REGISTRY,
 )
 attempts_matched = Counter(
     "mediagate_attempts_adopted",
-    "Creates whose answer was lost and whose prediction was found.",
+    "Creates with a lost response whose prediction was found, by source.",
     ("found_by",),
     registry=REGISTRY,
 )
 attempts_absent = Counter(
     "mediagate_attempts_absent",
-    "Creates whose answer was lost and that were proven never to have arrived.",
+    "Creates with a lost response that were proven never to have been accepted.",
     registry=REGISTRY,
 )
 attempts_misanswered = Counter(
     "mediagate_attempts_misanswered",
-    "Creates that upstream answered with the id of another's prediction; then looked for.",
+    "Creates answered with the id of another attempt's prediction; treated as unconfirmed.",
     registry=REGISTRY,
 )
 attempts_next_when_unconfirmed = Counter(
     "mediagate_attempts_beside",
-    "Creates that were sent while another of the same output was in doubt, as its caller wished.",
+    "Creates submitted while another attempt for the same output was unconfirmed.",
     registry=REGISTRY,
 )
 attempts_late = Counter(
     "mediagate_attempts_overrun",
-    "Creates that were paid after they had been declared absent. Any is worth an alarm.",
+    "Predictions that appeared (and were charged) after their attempt was declared absent. Alert "
+    "on any.",
     registry=REGISTRY,
 )
 attempts_ambiguous = Counter(
     "mediagate_attempts_undecided",
-    "Sweeps that found a prediction which may be ours, and could not tell whether it is.",
+    "Unconfirmed attempts with a candidate prediction that could not be matched with certainty, "
+    "once per sweep.",
     registry=REGISTRY,
 )
 reconciled_charges = Counter(
     "mediagate_reconciled",
-    "Charges and predictions that were compared with upstream's list, by what came of it.",
+    "Charges and predictions compared with the upstream prediction list, by outcome.",
     ("outcome",),
     registry=REGISTRY,
 )
 reconciled_at = Gauge(
     "mediagate_reconciled_timestamp_seconds",
-    "When upstream's list was last read to its end and compared with the ledger.",
+    "Unix time of the last complete reconciliation.",
     registry=REGISTRY,
 )
 upstream_requests = Counter(
     "mediagate_upstream_requests",
-    "Requests sent to upstream, every try counted.",
+    "Requests sent to upstream, retries included.",
     ("endpoint", "outcome"),
     registry=REGISTRY,
 )
 upstream_seconds = Histogram(
     "mediagate_upstream_request_seconds",
-    "Seconds until upstream answered (streams: until they opened).",
+    "Seconds until upstream responded (streams: until opened).",
     ("endpoint",),
     buckets=_FAST,
     registry=REGISTRY,
 )
 streams_open = Gauge(
-    "mediagate_upstream_streams_open", "Streams of texts open to upstream.", registry=REGISTRY
+    "mediagate_upstream_streams_open", "Open SSE streams to upstream.", registry=REGISTRY
 )
 streams_not_opened = Counter(
     "mediagate_upstream_streams_not_opened",
-    "Streams not opened because `upstream_max_streams` were: their texts are polled meanwhile.",
+    "Streams not opened because of `upstream_max_streams`; those predictions are polled instead.",
     registry=REGISTRY,
 )
 upstream_retries = Counter(
     "mediagate_upstream_retries",
-    "Requests sent again after a refusal or no answer.",
+    "Requests retried, by endpoint and cause.",
     ("endpoint", "cause"),
     registry=REGISTRY,
 )
 upstream_paced_seconds = Histogram(
     "mediagate_upstream_paced_seconds",
-    "Seconds a request waited for the account's rate.",
+    "Seconds a request waited for the account's rate limit.",
     ("endpoint",),
     buckets=_FAST,
     registry=REGISTRY,
 )
 breaker_open = Gauge(
     "mediagate_breaker_open",
-    "1 while no request is sent to this model because too many failed.",
+    "1 while the circuit breaker of this model is open.",
     ("model",),
     registry=REGISTRY,
 )
 catalog_findings = Gauge(
     "mediagate_catalog_findings",
-    "What the last comparison with upstream found, by kind of finding.",
+    "Differences between catalog and upstream found by the last check, by kind.",
     ("kind",),
     registry=REGISTRY,
 )
@@ -249,32 +254,32 @@ catalog_unknown_prices = Gauge(
 )
 upstream_webhooks = Counter(
     "mediagate_webhooks",
-    "Webhooks that came in, by what became of them.",
+    "Webhooks received from Replicate, by outcome.",
     ("outcome",),
     registry=REGISTRY,
 )
 http_malformed = Counter(
     "mediagate_http_malformed",
-    "Requests to the web and operations ports that are no HTTP, by port.",
+    "Malformed HTTP requests, by port.",
     ("port",),
     registry=REGISTRY,
 )
 web_connections_closed = Counter(
     "mediagate_web_connections_cut",
-    "Connections to the web port that were cut before they named an address of the gate, by why: "
-    "crowded (there were newer ones) or slow.",
+    "Connections to the public HTTP port closed before a known URL was requested, by reason: "
+    "crowded or slow.",
     ("why",),
     registry=REGISTRY,
 )
 webhook_deliveries = Counter(
     "mediagate_callbacks",
-    "Webhooks posted to callers, every try counted, by what became of it.",
+    "Webhook delivery attempts to callers, by outcome.",
     ("outcome",),
     registry=REGISTRY,
 )
 webhooks_undelivered = Counter(
     "mediagate_callbacks_undelivered",
-    "Webhooks whose last try has failed.",
+    "Webhooks given up after the last delivery attempt.",
     registry=REGISTRY,
 )
 commit_seconds = Histogram(
@@ -285,11 +290,11 @@ commit_seconds = Histogram(
 )
 failed_commits = Counter(
     "mediagate_store_commits_failed",
-    "Commits that failed: the disk was full, broken or locked. Nothing of them was written.",
+    "Store commits that failed and were rolled back.",
     registry=REGISTRY,
 )
 log_lines_lost = Counter(
     "mediagate_log_lines_lost",
-    "Log lines that are nowhere: too many waited for a reader of the log who had stopped reading.",
+    "Log lines dropped because the log's reader was too slow.",
     registry=REGISTRY,
 )

@@ -57,7 +57,7 @@ def make_private(paths: Iterable[Path]) -> None:
     """
     left = [path for path in paths if not _tighten(path)]
     if left:
-        _log.warning("files may be read by others", first=str(left[0]), files=len(left))
+        _log.warning("file_permissions_too_open", first=str(left[0]), files=len(left))
 
 
 def list_tree(folder: Path) -> Iterator[Path]:

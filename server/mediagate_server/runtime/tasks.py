@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from mediagate_server.errors import StaleOwner
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.runtime.clock import Clock
 
 _FIRST: Final = 1.0
@@ -22,7 +22,7 @@ _LONGEST: Final = 60.0
 
 
 async def restart_until_done(
-    work: str,
+    job: BackgroundJob,
     act: Callable[[], Awaitable[None]],
     clock: Clock,
     lost: asyncio.Event,
@@ -30,7 +30,7 @@ async def restart_until_done(
 ) -> None:
     """Do it until it ends by itself, or the store is `lost`: then another process does.
 
-    `work` names it in log and metrics and is of a closed set; `name` says which one it is.
+    `job` names it in log and metrics; `name` says which one it is.
     """
     pause = _FIRST
     while True:
@@ -39,7 +39,7 @@ async def restart_until_done(
         except StaleOwner:
             return None
         except Exception as error:  # noqa: BLE001 - this is where it ends
-            report_bug(work, error, **({"id": name} if name else {}))
+            report_bug(job, error, **({"id": name} if name else {}))
         if await clock.wait(lost, pause):
             return None
         pause = min(2 * pause, _LONGEST)

@@ -24,7 +24,7 @@ def record_budget_metrics(moved: Iterable[BudgetUpdate]) -> None:
         for percent in one.threshold_events:
             metrics.budget_threshold_events.labels(one.tenant, name, str(percent)).inc()
             _log.warning(
-                "budget used",
+                "budget_threshold_reached",
                 tenant=one.tenant,
                 budget=name,
                 span=one.usage.span.name,

@@ -25,7 +25,11 @@ from mediagate_server.context.caller import Caller
 from mediagate_server.errors import ResourceNotFound, StaleOwner, StoreUnavailable
 from mediagate_server.network.egress_policy import EgressPolicy
 from mediagate_server.observability import metrics
-from mediagate_server.observability.bug_report import report_bug, start_background_task
+from mediagate_server.observability.bug_report import (
+    BackgroundJob,
+    report_bug,
+    start_background_task,
+)
 from mediagate_server.runtime.clock import Clock
 from mediagate_server.runtime.tasks import restart_until_done
 from mediagate_server.store.outbox import DeliverySlots, Outbox, OutboxEvent
@@ -124,7 +128,10 @@ class WebhookDispatcher:
 
     async def __aenter__(self) -> Self:
         self._running = start_background_task(
-            "webhooks", restart_until_done("webhooks", self._run, self._clock, asyncio.Event())
+            BackgroundJob.WEBHOOK_DISPATCHER,
+            restart_until_done(
+                BackgroundJob.WEBHOOK_DISPATCHER, self._run, self._clock, asyncio.Event()
+            ),
         )
         return self
 
@@ -169,7 +176,7 @@ class WebhookDispatcher:
             except StaleOwner:
                 return
             except StoreUnavailable:
-                _log.warning("store unavailable, webhooks wait")
+                _log.warning("webhook_dispatch_paused", reason="store_unavailable")
                 await self._clock.sleep(_STORE_PAUSE)
 
     async def _dispatch_due(self, now: datetime) -> bool:
@@ -191,7 +198,7 @@ class WebhookDispatcher:
     def _start_delivery(self, callback: OutboxEvent) -> None:
         self._tenants[callback.tenant] += 1
         self._hosts[_receiver(callback)] += 1
-        task = start_background_task("webhook", self._deliver(callback))
+        task = start_background_task(BackgroundJob.WEBHOOK_DELIVERY, self._deliver(callback))
         self._flying[callback.id] = task
         task.add_done_callback(lambda _: self._on_delivered(callback))
 
@@ -226,7 +233,7 @@ class WebhookDispatcher:
             # Nothing was sent: it is due still, and is begun again.
             await self._clock.sleep(_STORE_PAUSE)
         except Exception as error:  # noqa: BLE001 - a bug in one must not stop the others
-            report_bug("webhook", error, id=callback.id)
+            report_bug(BackgroundJob.WEBHOOK_DELIVERY, error, id=callback.id)
             tried = replace(callback, tries=callback.tries + 1, last_tried_at=self._clock.now())
             with contextlib.suppress(StaleOwner):
                 await self._reschedule(tried)
@@ -249,7 +256,7 @@ class WebhookDispatcher:
         delivered = 200 <= status < 300
         outcome = "delivered" if delivered else "refused" if status else "no_answer"
         metrics.webhook_deliveries.labels(outcome).inc()
-        _log.debug("webhook sent", id=callback.id, status=status, tries=tried.tries)
+        _log.debug("webhook_attempt", id=callback.id, status=status, tries=tried.tries)
         return DeliveryResult(tried, delivered)
 
     async def _reschedule(self, tried: OutboxEvent) -> None:
@@ -261,7 +268,7 @@ class WebhookDispatcher:
         if again_at is None:
             metrics.webhooks_undelivered.inc()
             _log.warning(
-                "webhook undelivered", id=tried.id, tries=tried.tries, status=tried.http_status
+                "webhook_undelivered", id=tried.id, tries=tried.tries, status=tried.http_status
             )
 
     async def _retry_while_store_down(self, write: Callable[[], Awaitable[None]]) -> None:

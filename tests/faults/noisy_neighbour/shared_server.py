@@ -76,7 +76,7 @@ class SharedServer(CrashingProcess):
 
     def bugs(self) -> list[str]:
         """What it has logged of bugs and of foreign bytes: the lines, in short."""
-        words = ("Traceback", ' broke"', "declared absent was paid", "aiohttp.server")
+        words = ("Traceback", '_crashed"', "late_prediction_found", "aiohttp.server")
         lines = self.log.read_text(errors="replace").splitlines()
         found = [at for at, line in enumerate(lines) if any(word in line for word in words)]
         return [

@@ -23,7 +23,7 @@ from .simulated_store import new_disk
 from .simulated_upstream import SimulatedRun, SimulatedUpstream
 from .virtual_loop import VirtualLoop
 
-_OVERRUN: Final = "an attempt declared absent was paid after all"
+_LATE_PREDICTION: Final = "late_prediction_found"
 HOUR: Final = 3_600.0
 LATE: Final = 20 * 60.0
 """Longer than what was declared absent is looked for."""
@@ -195,7 +195,7 @@ async def _simulate(
     world = SimulatedWorld(seed, bugs, api_errors=api_errors)
     await world.run()
     assert not failures, failures
-    broken = [entry for entry in logs if entry["event"].endswith(" broke")]
+    broken = [entry for entry in logs if entry["event"].endswith("_crashed")]
     if not bugs:
         assert not broken, logs
     attempts = check(world)
@@ -206,9 +206,9 @@ async def _simulate(
         predictions=len(world.upstream.runs),
         deaths=sum(line.endswith(" death") for line in world.chance.trace),
         absent=attempts["absent"],
-        overruns=sum(entry["event"] == _OVERRUN for entry in logs),
+        overruns=sum(entry["event"] == _LATE_PREDICTION for entry in logs),
         beside=world.beside(),
-        broken=sum(entry["event"] == "generation broke" for entry in broken),
+        broken=sum(entry["event"] == "generation_crashed" for entry in broken),
     )
 
 

@@ -113,7 +113,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _uncaught(call: RpcCall, error: BaseException) -> Failure:
     """Log a bug by its type and place alone: its text may hold what a caller sent."""
     _log.error(
-        "uncaught",
+        "uncaught_exception",
         method=call.method.path,
         error=[_type_name(leaf) for leaf in _leaves(error)],
         cause=_type_name(error.__cause__) if error.__cause__ else None,

@@ -272,7 +272,7 @@ class GenerationRun:
             except StaleOwner:
                 raise
             except StoreUnavailable:
-                _log.warning("store unavailable, generation waits", id=self.record.id)
+                _log.warning("generation_paused", reason="store_unavailable", id=self.record.id)
             self.notify_changed()  # Nothing is being sent, whatever was.
             await self._around.clock.wait(self._around.store.lost, _STORE_PAUSE)
 

@@ -65,7 +65,7 @@ def report_misanswer(generation_id: str, attempt_id: str, prediction_id: str) ->
     """Upstream has answered a create with another's prediction: for the log and the metrics."""
     metrics.attempts_misanswered.inc()
     _log.warning(
-        "a create was answered with another's prediction",
+        "create_misanswered",
         id=generation_id,
         attempt=attempt_id,
         prediction=prediction_id,

@@ -28,6 +28,7 @@ from mediagate_server.generations.streaming.prediction_follower import (
 )
 from mediagate_server.generations.transitions import attempts, settlement
 from mediagate_server.observability import metrics
+from mediagate_server.observability.bug_report import BackgroundJob
 from mediagate_server.runtime import crash_marks
 from mediagate_server.runtime.cancellation import CancelToken, WakeSignal
 from mediagate_server.store.port import PredictionAlreadyClaimed, StaleWrite
@@ -55,7 +56,7 @@ class LatePredictions:
         self,
         around: EngineDeps,
         roll: ActiveGenerations,
-        keep: Callable[[str, Callable[[], Awaitable[None]]], None],
+        keep: Callable[[BackgroundJob, Callable[[], Awaitable[None]]], None],
     ) -> None:
         self._around = around
         self._roll = roll
@@ -96,13 +97,16 @@ class LatePredictions:
         self._start(attempt, prediction_id)
         metrics.attempts_late.inc()
         _log.error(
-            "an attempt declared absent was paid after all",
+            "late_prediction_found",
             id=record.id,
             attempt=attempt.id,
             prediction=prediction_id,
         )
         stop = CancelToken(_UNWANTED)
-        self._keep("overrun", partial(self._settle, attempt, record, prediction_id, stop))
+        self._keep(
+            BackgroundJob.LATE_PREDICTION,
+            partial(self._settle, attempt, record, prediction_id, stop),
+        )
 
     def follow(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
         """An attempt in doubt, whose output another one makes, is this prediction."""
@@ -114,14 +118,17 @@ class LatePredictions:
         stop = CancelToken(_MADE_BY_ANOTHER) if lane is None else lane.over.child()
         if lane is not None:
             lane.record_superseded_match(attempt.id, prediction_id)
-        self._keep("overrun", partial(self._settle, attempt, record, prediction_id, stop))
+        self._keep(
+            BackgroundJob.LATE_PREDICTION,
+            partial(self._settle, attempt, record, prediction_id, stop),
+        )
 
     def release(self, attempt: Attempt, record: Generation) -> None:
         """An attempt in doubt, whose output another one makes, has never reached upstream."""
         if self.has(attempt.id):
             return
         self._start(attempt, "")
-        self._keep("overrun", partial(self._release, attempt, record))
+        self._keep(BackgroundJob.LATE_PREDICTION, partial(self._release, attempt, record))
 
     def _start(self, attempt: Attempt, prediction_id: str) -> None:
         self._attempts[attempt.id] = asyncio.Event()

@@ -36,7 +36,7 @@ from mediagate_server.generations.recovery.late_predictions import LatePredictio
 from mediagate_server.generations.recovery.unconfirmed_sweeper import LATE_WINDOW
 from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.observability import metrics
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.store.charges import ChargeFilter
 from mediagate_server.store.reconciliations import (
     Discrepancy,
@@ -185,9 +185,9 @@ class Reconciler:
                     seconds = await self._begin()
                     begun = True
             except StoreUnavailable:
-                _log.warning("store unavailable, reconciliation given up")
+                _log.warning("reconciliation_aborted", reason="store_unavailable")
             except Exception as error:  # noqa: BLE001 - a bug here must not end the passes for good
-                report_bug("reconciliation", error)
+                report_bug(BackgroundJob.RECONCILIATION, error)
             await self._around.clock.wait(asyncio.Event(), seconds)
 
     async def reconcile(self) -> Reconciliation:
@@ -357,7 +357,7 @@ class Reconciler:
         alarms = [case for case in new if case.kind is not DiscrepancyKind.FOREIGN]
         for case in alarms[: max(_MOST_LINES - told, 0)]:
             _log.warning(
-                "ledger and upstream disagree",
+                "ledger_discrepancy",
                 kind=case.kind.value,
                 prediction=case.prediction_id,
                 model=case.model,
@@ -407,6 +407,6 @@ def _count(made: Reconciliation) -> None:
     counts = {kind.value: number for kind, number in made.found.items() if number}
     if made.complete:
         metrics.reconciled_at.set(made.ended_at.timestamp())
-        _log.info("reconciled", listed=made.listed, matched=made.matched, **counts)
+        _log.info("reconciliation_completed", listed=made.listed, matched=made.matched, **counts)
     else:
-        _log.warning("reconciliation not complete: upstream's list could not be read", **counts)
+        _log.warning("reconciliation_incomplete", **counts)

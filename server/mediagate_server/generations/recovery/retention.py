@@ -118,9 +118,9 @@ class RetentionJob:
         while True:
             try:
                 if count := await self.erase_expired():
-                    _log.info("erased what was over its time", count=count)
+                    _log.info("expired_content_erased", count=count)
             except MediagateError as error:
-                _log.warning("what is over its time was not erased", error=type(error).__name__)
+                _log.warning("retention_pass_failed", error=type(error).__name__)
             await self._around.clock.wait(asyncio.Event(), _LOOK_EVERY)
 
     async def erase_expired(self) -> int:
@@ -153,9 +153,9 @@ class RetentionJob:
                     failures += 1
                     if failures <= _NAMED:
                         cause = failed.failure.metadata["cause"]
-                        _log.warning("over its time, not erased", id=record.id, cause=cause)
+                        _log.warning("expired_content_erase_failed", id=record.id, cause=cause)
                 except StaleWrite:
-                    _log.info("changed while it was erased, left for the next time", id=record.id)
+                    _log.info("expired_content_erase_conflict", id=record.id)
                 else:
                     count += 1
             if len(found) < _AT_ONCE:
@@ -163,7 +163,7 @@ class RetentionJob:
             # On from here: those that fail are still there, and would be found again and again.
             after = ListPosition(found[-1].created_at, found[-1].id)
         if failures:
-            _log.warning("what is over its time is tried again later", count=failures)
+            _log.warning("expired_content_erase_deferred", count=failures)
         return count
 
     async def _erase(self, record: Generation) -> None:

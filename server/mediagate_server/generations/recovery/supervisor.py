@@ -17,6 +17,7 @@ from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.execution.generation_run import GenerationRun
 from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.observability import metrics
+from mediagate_server.observability.bug_report import BackgroundJob
 from mediagate_server.runtime import crash_marks
 from mediagate_server.runtime.crash_marks import CrashMark
 from mediagate_server.runtime.tasks import restart_until_done
@@ -61,9 +62,9 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def supervise(self, what: str, act: Callable[[], Awaitable[None]]) -> None:
-        """The same for what is begun anew where a bug ends it. `what` is of a closed set."""
-        self.start_task(restart_until_done(what, act, self._around.clock, self._around.store.lost))
+    def supervise(self, job: BackgroundJob, act: Callable[[], Awaitable[None]]) -> None:
+        """The same for a job that is restarted where a bug ends it."""
+        self.start_task(restart_until_done(job, act, self._around.clock, self._around.store.lost))
 
     async def recover(self) -> None:
         """Take up what an earlier process left, from wherever each generation stands."""
@@ -110,7 +111,9 @@ class Supervisor:
         crash_marks.CURRENT_MARK.set(handling)
         lost, go_on = self._around.store.lost, partial(self._run_once, life, handling)
         try:
-            await restart_until_done("generation", go_on, self._around.clock, lost, life.record.id)
+            await restart_until_done(
+                BackgroundJob.GENERATION, go_on, self._around.clock, lost, life.record.id
+            )
             if not life.over:
                 life.drain()
             elif marks:
@@ -159,5 +162,5 @@ def _work_of(generation_id: str, pending: bytes | None) -> ExecutionPlan:
     try:
         return execution_plan.load_plan(pending) if pending else execution_plan.EMPTY_PLAN
     except ValueError as error:
-        _log.error("what was to be sent cannot be read", id=generation_id, error=str(error))
+        _log.error("pending_input_unreadable", id=generation_id, error=str(error))
         return execution_plan.EMPTY_PLAN

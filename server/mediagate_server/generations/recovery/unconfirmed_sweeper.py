@@ -33,7 +33,7 @@ from mediagate_server.generations.recovery.late_predictions import LatePredictio
 from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.transitions import attempts
 from mediagate_server.observability import metrics
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.store.records import Attempt, AttemptState, Generation
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction
@@ -104,9 +104,9 @@ class UnconfirmedSweeper:
             try:
                 await self.sweep()
             except StoreUnavailable:
-                _log.warning("store unavailable, sweep given up")
+                _log.warning("sweep_aborted", reason="store_unavailable")
             except Exception as error:  # noqa: BLE001 - a bug here must not end the sweeps for good
-                report_bug("sweep", error)
+                report_bug(BackgroundJob.SWEEP, error)
 
     async def sweep(self) -> None:
         """One look at upstream's list for everything that is in doubt, or was."""
@@ -337,14 +337,16 @@ class UnconfirmedSweeper:
         if not self._around.is_account_exclusive:
             metrics.attempts_ambiguous.inc()
             _log.error(
-                "a prediction may be ours: the account is shared, so it is not adopted",
+                "unconfirmed_match_ambiguous",
+                reason="account_shared",
                 attempt=doubt.attempt.id,
             )
         elif doubt.plan is None and doubt.attempt.id not in self._undecidable:
             self._undecidable.add(doubt.attempt.id)
             metrics.attempts_ambiguous.inc()
             _log.error(
-                "a prediction may be ours: what was sent is not known any more, so it is not told",
+                "unconfirmed_match_ambiguous",
+                reason="input_lost",
                 attempt=doubt.attempt.id,
             )
 

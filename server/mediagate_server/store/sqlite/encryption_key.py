@@ -38,7 +38,7 @@ def open_cipher(folder: Path, connection: sqlite3.Connection) -> Cipher:
     if broken and not is_given_up:
         raise EncryptionKeyError(_words(path, lost, "is another key"))
     if is_given_up:
-        _log.error("sealing_key_given_up", redrawn=broken)
+        _log.error("encryption_key_replaced", redrawn=broken)
         connection.executemany("DELETE FROM secrets WHERE name = ?", [(name,) for name in broken])
         with contextlib.suppress(FileNotFoundError):
             lost.unlink()

@@ -41,7 +41,7 @@ def read_request(connection: sqlite3.Connection, seal: Cipher, generation_id: st
     try:
         return seal.decrypt(row[0], f"request {generation_id}")
     except DecryptionFailed:
-        _log.warning("request cannot be opened: its key is gone", id=generation_id)
+        _log.warning("stored_request_undecryptable", id=generation_id)
         return None
 
 

@@ -249,7 +249,7 @@ def _callback(seal: Cipher, row: Sequence[Any]) -> OutboxEvent:
     try:
         url = seal.decrypt(sealed, f"callback {name}").decode()
     except DecryptionFailed:
-        _log.warning("a webhook's address cannot be opened: its key is gone", id=name)
+        _log.warning("webhook_url_undecryptable", id=name)
         url = ""
     return OutboxEvent(
         id=name,

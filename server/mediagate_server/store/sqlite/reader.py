@@ -36,7 +36,7 @@ class ReadThread:
         await asyncio.wait({last}, timeout=seconds)
         self._thread.shutdown(wait=last.done(), cancel_futures=True)
         if not last.done():
-            _log.error("a reader of the store hangs", thread=self._name, seconds=seconds)
+            _log.error("store_reader_hung", thread=self._name, seconds=seconds)
         return last.done()
 
     def _run(self, query: Callable[[sqlite3.Connection], Read]) -> Read:
@@ -45,7 +45,7 @@ class ReadThread:
                 self._connection = self._connect()
             return query(self._connection)
         except sqlite3.Error as error:
-            _log.error("read failed", error=type(error).__name__)
+            _log.error("store_read_failed", error=type(error).__name__)
             self._disconnect()
             raise store_unavailable() from None
 

@@ -46,7 +46,7 @@ def _opened(seal: Cipher, sealed: bytes, generation_id: str) -> bytes | None:
     try:
         return seal.decrypt(sealed, f"pending {generation_id}")
     except DecryptionFailed:
-        _log.warning("pending input cannot be opened: its key is gone", id=generation_id)
+        _log.warning("pending_input_undecryptable", id=generation_id)
         return None
 
 
@@ -103,7 +103,7 @@ def _in_order(seal: Cipher, generation_id: str, rows: Iterable[_Sealed]) -> tupl
         try:
             piece = seal.decrypt(sealed, f"text {generation_id} {sequence}").decode()
         except DecryptionFailed:
-            _log.warning("text cannot be opened: its key is gone", id=generation_id)
+            _log.warning("checkpoint_undecryptable", id=generation_id)
             break
         pieces.append(Checkpoint(start, sequence, event_id, piece))
         reached = sequence
@@ -167,7 +167,7 @@ def read_secrets(
         try:
             found.append(seal.decrypt(sealed, _about(tenant)))
         except DecryptionFailed:
-            _log.warning("a webhook secret cannot be opened: its key is gone", tenant=tenant)
+            _log.warning("webhook_secret_undecryptable", tenant=tenant)
     return tuple(found)
 
 
@@ -193,7 +193,7 @@ def rotate_secret(
         try:
             secret = seal.decrypt(sealed, _about(tenant))
         except DecryptionFailed:
-            _log.warning("a webhook secret cannot be opened: its key is gone", tenant=tenant)
+            _log.warning("webhook_secret_undecryptable", tenant=tenant)
         else:
             connection.execute("UPDATE webhook_secrets SET shown = 1 WHERE number = ?", (number,))
             return SecretRotation(secret)

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import MediagateError, StoreUnavailable
-from mediagate_server.observability.bug_report import report_bug
+from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.runtime.private_files import (
     create_private_file,
     make_private,
@@ -457,7 +457,7 @@ def _tell_of_checkpoint(done: "asyncio.Future[None]") -> None:
     """Nobody needs to ask what became of it. Of a disk that fails the writer has told."""
     error = None if done.cancelled() else done.exception()
     if isinstance(error, Exception) and not isinstance(error, StoreUnavailable):
-        report_bug("keeping a text", error)
+        report_bug(BackgroundJob.CHECKPOINT, error)
 
 
 def _tell(done: "asyncio.Future[int]", entered: list[BudgetResult]) -> None:

@@ -162,7 +162,7 @@ class GroupCommitWriter:
             last.exception()  # That it failed was told by the commit that did.
             await asyncio.to_thread(self._thread.join, seconds)
         if self._thread.is_alive():
-            _log.error("the store's writer hangs", seconds=seconds)
+            _log.error("store_writer_hung", seconds=seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -198,7 +198,7 @@ class GroupCommitWriter:
         except BaseException as error:  # noqa: BLE001 - the next batch must find a writer that lives
             # The disk is full, broken or locked: not one job of this batch is durable.
             failed_commits.inc()
-            _log.error("commit failed", error=type(error).__name__, jobs=len(batch))
+            _log.error("store_commit_failed", error=type(error).__name__, jobs=len(batch))
             self._give_up(batch, store_unavailable)
         if batch:
             commit_seconds.observe(time.perf_counter() - begun)

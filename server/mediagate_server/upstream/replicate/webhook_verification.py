@@ -192,5 +192,5 @@ class WebhookSecrets:
             self._account = decode_webhook_secret(await self._fetch())
         except (UpstreamError, ValueError) as error:
             # The one known before goes on to count; without any, polling finds every end.
-            _log.warning("no webhook secret from upstream", error=type(error).__name__)
+            _log.warning("upstream_webhook_secret_unavailable", error=type(error).__name__)
         self._answered_at = self._clock()
