@@ -28,6 +28,7 @@ from tests.generations.engine_deps import (
 )
 from tests.generations.fake_upstream import free_turn
 from tests.store.records import made
+from tests.store_rows import ledger_entries
 
 
 class BlockedStore(SqliteStore):
@@ -143,7 +144,7 @@ async def test_an_overrun_that_is_written_while_the_end_waits_is_kept(tmp_path: 
             loop.call_soon(lambda: loop.call_soon(lambda: loop.call_soon(let.set)))
             ended = await generations.wait("local", record.id, 10)
             await asyncio.wait_for(overrun, 10)
-        lines = [await store.entries(one.id) for one in record.attempts]
+        lines = [await ledger_entries(store, one.id) for one in record.attempts]
     assert [one.state for one in ended.attempts] == [AttemptState.SUCCEEDED] * 2
     assert ended.state is State.SUCCEEDED
     assert ended.cost.nanos == 4_000_000

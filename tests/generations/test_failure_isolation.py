@@ -37,6 +37,7 @@ from tests.generations.engine_deps import (
     work,
 )
 from tests.store.records import NOON, made, reservation
+from tests.store_rows import ledger_entries
 
 
 class FailingAcceptStore(SqliteStore):
@@ -174,7 +175,7 @@ async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) ->
         find, absent_id = await declared_absent(store)
         for _ in range(2):
             await asyncio.wait_for(find(), 10)
-        settled = await store.entries(absent_id)
+        settled = await ledger_entries(store, absent_id)
     assert [line.amount_nanos for line in settled] == [5, 2_000_000]
 
 
@@ -186,7 +187,7 @@ async def test_an_overrun_whose_store_is_anothers_ends(tmp_path: Path) -> None:
         store.refuses, store.refuses_as = True, StaleOwner()
         with pytest.raises(StaleOwner):
             await asyncio.wait_for(settling, 10)
-        assert [line.amount_nanos for line in await store.entries(absent_id)] == [5]
+        assert [line.amount_nanos for line in await ledger_entries(store, absent_id)] == [5]
 
 
 def test_json_is_told_once_though_its_end_is_written_twice() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations.execution.prediction_claims import PredictionClaims
-from mediagate_server.store.port import PredictionAlreadyClaimed
+from mediagate_server.store.generations import PredictionAlreadyClaimed
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace

@@ -52,7 +52,7 @@ def surroundings(store: Store, keeper: Kept, clock: Any) -> EngineDeps:
 async def accept(store: SqliteStore, clock: JumpingClock, name: str, modality: str) -> Generation:
     """A generation that has ended with an output."""
     record = made(name, created_at=clock.now(), modality=modality)
-    await store.accept(record, (), 0, request=b"asked", likeness="like")
+    await store.accept(record, (), 0, request=b"asked", reuse_key="like")
     ended = replace(record, version=2, state=State.SUCCEEDED, output=Output(text="said"))
     await store.save(ended)
     return ended

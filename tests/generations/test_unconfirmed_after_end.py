@@ -31,6 +31,7 @@ from tests.faults.simulation.simulated_upstream import BEGIN
 from tests.generations.engine_deps import PRICE, AcceptingUpstream, work
 from tests.generations.engine_in_virtual_time import memory_store, run_in_virtual_time
 from tests.store.records import made, moved, reservation
+from tests.store_rows import ledger_entries
 
 MINUTES = 10 * 60
 
@@ -116,7 +117,7 @@ def test_a_restart_does_not_prove_absent_what_runs() -> None:
             first = (await kept(store, record)).attempts[0]
         assert first.prediction_id == "late"
         assert first.state is AttemptState.SUCCEEDED
-        kinds = [line.kind for line in await store.entries(first.id)]
+        kinds = [line.kind for line in await ledger_entries(store, first.id)]
         assert kinds == [LedgerEntryKind.RESERVE, LedgerEntryKind.SETTLE]
         assert await store.pending_input(record.id) is None
 
@@ -140,7 +141,7 @@ def test_where_what_was_sent_is_not_known_nothing_is_proven_while_there_is_a_pre
                 await asyncio.sleep(MINUTES)
                 first = (await kept(store, record)).attempts[0]
                 assert first.state is AttemptState.UNCONFIRMED
-                assert len(await store.entries(first.id)) == 1
+                assert len(await ledger_entries(store, first.id)) == 1
                 assert sum(entry["log_level"] == "error" for entry in logs) == 1
                 upstream.listed = False
                 await asyncio.sleep(MINUTES)

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from mediagate_server import ledger
 from mediagate_server.generations.transitions.attempts import attempts_cost, entry_cost
-from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.generations import StaleWrite
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,
@@ -26,6 +26,7 @@ from mediagate_server.store.records import (
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
 from tests.store.records import made
+from tests.store_rows import ledger_entries
 
 AMOUNTS = st.one_of(st.none(), st.integers(0, 10**12))
 
@@ -126,7 +127,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def write_again(self, name: str) -> None:
         """The same version a second time, as a process would that woke up late: refused whole."""
         record = self.records[name]
-        lines = tuple(self.run(self.store.entries(record.attempt.id)))
+        lines = tuple(self.run(ledger_entries(self.store, record.attempt.id)))
 
         async def saving() -> None:
             await self.store.save(record, lines)
@@ -148,7 +149,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def each_attempt_is_reserved_once_and_ended_by_what_it_cost(self) -> None:
         for attempt_id, held in getattr(self, "reservation", {}).items():
-            lines = self.run(self.store.entries(attempt_id))
+            lines = self.run(ledger_entries(self.store, attempt_id))
             kinds = [line.kind for line in lines]
             assert len(kinds) == len(set(kinds))
             assert kinds[0] is LedgerEntryKind.RESERVE

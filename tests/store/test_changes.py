@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.store.port import PredictionAlreadyClaimed
+from mediagate_server.store.generations import PredictionAlreadyClaimed
 from mediagate_server.store.records import (
     AttemptState,
     ChangeRange,
@@ -130,6 +130,4 @@ async def test_attempts_and_predictions_lead_to_their_generation(store: SqliteSt
     a = moved(a, State.STARTING, AttemptState.ACCEPTED, "p1")
     await store.save(a)
     assert await store.find_by_attempt("att_a") == a
-    assert await store.find_by_prediction("p1") == a
     assert await store.find_by_attempt("att_none") is None
-    assert await store.find_by_prediction("p2") is None

@@ -17,6 +17,7 @@ from tests.store.apsw_connection import connection
 from tests.store.power_loss import FILE, kept_in
 from tests.store.records import NOON, made, moved, reservation, settlement
 from tests.store.simulated_disk import Disk, after_power_loss
+from tests.store_rows import ledger_entries
 
 FAULTS = {
     "full": ("write", apsw.FullError),
@@ -77,7 +78,10 @@ async def test_what_cannot_be_written_is_unavailable_and_is_not_there(
     assert isinstance(await store.accept(second, reservation(second), 0), int)
     await store.save(moved(first, State.SUCCEEDED), settlement(first))
     assert await store.claim_webhook("msg", NOON)
-    assert await store.entries(first.attempt.id) == (*reservation(first), *settlement(first))
+    assert await ledger_entries(store, first.attempt.id) == (
+        *reservation(first),
+        *settlement(first),
+    )
 
 
 async def test_a_failure_takes_its_own_batch_along_and_no_other(

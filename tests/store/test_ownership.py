@@ -15,6 +15,7 @@ from mediagate_server.store.sqlite import DataFolderInUse, SqliteStore, connect
 from mediagate_server.store.sqlite.connection import apply_settings
 from tests.store.conftest import FakeMonotonicClock
 from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store_rows import ledger_entries
 
 
 async def test_a_second_process_is_refused_while_the_lease_is_fresh(
@@ -53,7 +54,7 @@ async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
             assert paused.lost.is_set()
             assert not successor.lost.is_set()
             assert await successor.list_unfinished() == (first,)
-            assert await successor.entries(first.attempt.id) == reservation(first)
+            assert await ledger_entries(successor, first.attempt.id) == reservation(first)
             assert (await successor.resumptions((first.id,)))[first.id].checkpoints == ()
             assert await successor.claim_webhook("w", NOON)
             await successor.save(moved(first, State.RUNNING))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mediagate_server.errors import StoreUnavailable, TooManyInFlight
-from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.generations import StaleWrite
 from mediagate_server.store.records import (
     Checkpoint,
     Generation,
@@ -27,6 +27,7 @@ from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
 from mediagate_server.store.sqlite.writer_cache import RECENT_BINDINGS
 from mediagate_server.structs import replace
 from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store_rows import ledger_entries
 
 HUGE = 2**63
 SURROGATE = "\ud800"
@@ -133,7 +134,7 @@ async def test_random_batches_lose_exactly_the_poisonous_jobs(tmp_path: Path, se
         }
         assert there == expected
         for name, entries in lines.items():
-            assert await store.entries(expected[name].attempt.id) == entries
+            assert await ledger_entries(store, expected[name].attempt.id) == entries
         assert not await store.has_webhook("poison")
 
 

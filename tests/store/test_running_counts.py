@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mediagate_server.errors import TooManyInFlight
-from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.generations import StaleWrite
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
 from tests.store.records import made, moved, reservation

@@ -13,6 +13,7 @@ from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.store.sqlite.generation_rows import microseconds, to_document
 from mediagate_server.structs import replace
 from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store_rows import ledger_entries
 
 BEFORE = 8
 LIKENESS = "0123456789abcdef" * 4
@@ -121,8 +122,7 @@ async def test_nothing_of_it_is_lost(tmp_path: Path) -> None:
         assert await store.history.find_reusable("local", LIKENESS, NOON + timedelta(hours=1)) == ()
         soon = NOON + timedelta(hours=1)
         assert await store.history.find_expired(("text",), soon, 9) == (old.ended,)
-        assert await store.find_by_prediction(f"p_{old.ended.id}") == old.ended
-        assert await store.entries(old.ended.attempt.id) == reservation(old.ended)
+        assert await ledger_entries(store, old.ended.attempt.id) == reservation(old.ended)
 
 
 async def test_it_is_gone_on_with(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_it_is_gone_on_with(tmp_path: Path) -> None:
         assert await store.save(ended, settlement(ended)) == 4
         assert await store.pending_input(ended.id) is None
         new = made("d", created_at=NOON + timedelta(minutes=3))
-        assert await store.accept(new, reservation(new), 0, likeness=LIKENESS) == 5
+        assert await store.accept(new, reservation(new), 0, reuse_key=LIKENESS) == 5
         alike = (ended, old.ended)
         assert await store.history.find_reusable("local", LIKENESS, NOON) == alike
         await store.history.erase(moved(ended, State.SUCCEEDED))

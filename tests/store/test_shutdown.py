@@ -32,7 +32,7 @@ async def test_a_writer_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> N
     await held
     store._writer._thread.join()
     store._anchor.close()
-    store._ownership.release()
+    store._lock.release()
 
 
 async def test_no_look_up_waits_behind_totals(store: SqliteStore) -> None:

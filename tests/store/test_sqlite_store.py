@@ -10,7 +10,7 @@ import pytest
 
 from mediagate_server.errors import Failure, Reason, StoreUnavailable, TooManyInFlight, Violation
 from mediagate_server.store.charges import ChargeFilter
-from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.generations import StaleWrite
 from mediagate_server.store.records import (
     AttemptState,
     Checkpoint,
@@ -29,6 +29,7 @@ from mediagate_server.store.records import (
 from mediagate_server.store.sqlite import SqliteStore, history
 from mediagate_server.structs import replace
 from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store_rows import ledger_entries
 
 
 async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
@@ -50,7 +51,7 @@ async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
     settled = LedgerEntry(first.attempt.id, LedgerEntryKind.SETTLE, None, CostState.UNKNOWN, "2026")
     await store.save(last, (settled,))
     assert await store.get("local", first.id) == last
-    assert await store.entries(first.attempt.id) == (*reservation(first), settled)
+    assert await ledger_entries(store, first.attempt.id) == (*reservation(first), settled)
     assert await store.get("another", first.id) is None
 
 
@@ -90,7 +91,7 @@ async def test_a_stale_owner_cannot_write(store: SqliteStore) -> None:
     found = await store.get("local", first.id)
     assert found is not None
     assert found.state is State.STARTING
-    assert await store.entries(first.attempt.id) == reservation(first)
+    assert await ledger_entries(store, first.attempt.id) == reservation(first)
 
 
 async def test_the_ledger_takes_each_line_once(store: SqliteStore) -> None:
@@ -183,7 +184,7 @@ async def test_one_that_fails_half_way_takes_nothing_of_the_others_with_it(
         if n % 3 == 0:
             assert isinstance(outcome, sqlite3.IntegrityError)
             assert found == one
-            assert await store.entries(one.attempt.id) == reservation(one)
+            assert await ledger_entries(store, one.attempt.id) == reservation(one)
         else:
             assert isinstance(outcome, int)
             assert found.state is State.SUCCEEDED
@@ -214,7 +215,7 @@ async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
         broke = one in several[::4]
         assert isinstance(outcome, KeyError if broke else int)
         assert await store.get("local", one.id) == (None if broke else one)
-        assert await store.entries(one.attempt.id) == (() if broke else reservation(one))
+        assert await ledger_entries(store, one.attempt.id) == (() if broke else reservation(one))
     assert await store.in_flight("local") == 15
 
 
@@ -223,7 +224,7 @@ async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
     several = [made(str(n), request_id=f"request-{n % 10}") for n in range(40)]
     outcomes = await asyncio.gather(
         *(
-            store.accept(g, reservation(g), 0, pending=g.id.encode(), likeness=g.request_id)
+            store.accept(g, reservation(g), 0, pending=g.id.encode(), reuse_key=g.request_id)
             for g in several
         )
     )
@@ -238,7 +239,7 @@ async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
         else:
             assert outcome == RequestBinding(first.id, "f")
             assert await store.get("local", one.id) is None
-            assert await store.entries(one.attempt.id) == ()
+            assert await ledger_entries(store, one.attempt.id) == ()
     assert await store.in_flight("local") == 10
 
 
@@ -258,7 +259,7 @@ async def test_what_belongs_together_comes_in_order_within_one_commit(store: Sql
     assert list(await asyncio.gather(accepted, going, end, again)) == [1, 2, 3, 4]
     await asyncio.gather(kept, late)
     assert await store.get("local", one.id) == ended
-    assert await store.entries(one.attempt.id) == (*reservation(one), *settlement(one))
+    assert await ledger_entries(store, one.attempt.id) == (*reservation(one), *settlement(one))
     assert await store.find_binding("local", "same") == RequestBinding(second.id, "f")
     assert await store.pending_input(one.id) is None
     assert (await store.resumptions((one.id,)))[one.id].checkpoints == ()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from mediagate_server.errors import TooManyInFlight
-from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.generations import StaleWrite
 from mediagate_server.store.records import (
     Checkpoint,
     Generation,
@@ -23,6 +23,7 @@ from mediagate_server.store.records import (
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
 from tests.store.records import made, moved, reservation, settlement
+from tests.store_rows import ledger_entries
 
 REQUESTS = st.sampled_from(["r1", "r2", "r3", "r4"])
 TENANTS = st.sampled_from(["x", "y"])
@@ -168,7 +169,8 @@ class StoreMachine(RuleBasedStateMachine):
         """Generations, ledger, inputs, texts, bindings and changes."""
         for name, one in self.held.items():
             assert self.call("get", one.tenant, name) == one
-            assert self.call("entries", one.attempt.id) == self.lines[name]
+            lines = self.loop.run_until_complete(ledger_entries(self.store, one.attempt.id))
+            assert lines == self.lines[name]
             assert self.call("pending_input", name) == self.pending.get(name)
             kept = self.call("resumptions", (name,))[name]
             assert kept.checkpoints == tuple(self.texts.get(name, ()))

@@ -269,7 +269,7 @@ class BillableCallHandler:
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options
         tenant = caller.current_caller().tenant
-        fingerprint, likeness = requests.fingerprint_and_reuse_key(
+        fingerprint, reuse_key = requests.fingerprint_and_reuse_key(
             self._generations.hash_key, method, request
         )
         return Submission(
@@ -284,7 +284,7 @@ class BillableCallHandler:
             is_server_generated_id=not request.request_id,
             webhook_url=options.webhook_url,
             request=stored_requests.encode_stored_request(request, self._store_inputs(tenant)),
-            reuse_key=likeness,
+            reuse_key=reuse_key,
             reuse_within=requests.duration_to_seconds(options.reuse_within),
         )
 

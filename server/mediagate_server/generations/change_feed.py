@@ -14,7 +14,7 @@ import msgspec
 from mediagate_server.errors import InternalError, MediagateError, StoredFailure
 from mediagate_server.generations.execution.attachment import draining_error
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
-from mediagate_server.store.port import Store
+from mediagate_server.store.generations import GenerationStore
 from mediagate_server.store.records import Generation, GenerationFilter
 
 MAX_CHANGES: Final = 100
@@ -60,7 +60,7 @@ class _Group:
 class ChangeFeed:
     """For one event loop. Tenants are those that are configured: their number is bounded."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: GenerationStore) -> None:
         self._store = store
         self._tenants: dict[str, _Tenant] = {}
         self._groups: dict[_Key, _Group] = {}

@@ -423,7 +423,7 @@ class GenerationEngine:
                 pending=pending,
                 webhook_url=submission.webhook_url,
                 request=submission.request,
-                likeness=submission.reuse_key,
+                reuse_key=submission.reuse_key,
             )
             # Not to be held for as long as the generation lives.
             del pending, submission, reserved

@@ -20,7 +20,7 @@ from mediagate_server.generations.change_feed import ChangeFeed, SharedChange
 from mediagate_server.generations.execution.attachment import draining_error
 from mediagate_server.generations.execution.generation_run import GenerationRun
 from mediagate_server.generations.queue_positions import PositionListener, QueuePositions
-from mediagate_server.store.port import Store
+from mediagate_server.store.generations import GenerationStore
 from mediagate_server.store.records import Generation, GenerationFilter
 
 MAX_NOTIFICATIONS: Final = 200
@@ -104,7 +104,7 @@ def _news(record: Generation, *, logs: bool) -> tuple[object, ...]:
     return position, record.progress, record.logs if logs else ""
 
 
-async def start_sequence(store: Store, after: int) -> int:
+async def start_sequence(store: GenerationStore, after: int) -> int:
     """From which change on to watch; 0: from now. StreamExpired where that cannot be done."""
     known = await store.change_range()
     if after == 0:

@@ -8,8 +8,7 @@ import structlog
 from mediagate_server.config.tenants import Tenant
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.observability import metrics
-from mediagate_server.store.budgets import BudgetUpdate
-from mediagate_server.store.port import Store
+from mediagate_server.store.budgets import BudgetStore, BudgetUpdate
 
 _log = structlog.get_logger()
 
@@ -33,7 +32,7 @@ def record_budget_metrics(moved: Iterable[BudgetUpdate]) -> None:
 
 
 async def refresh_budget_gauges(
-    store: Store, tenants: Callable[[], Iterable[Tenant]], now: Callable[[], datetime]
+    store: BudgetStore, tenants: Callable[[], Iterable[Tenant]], now: Callable[[], datetime]
 ) -> None:
     """Set the gauges to how each tenant's budgets stand now; what is configured no more is gone.
 

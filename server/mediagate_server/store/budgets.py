@@ -1,22 +1,22 @@
-"""Budgets as the store sees them: their periods, how they stand, and what is refused. Pure."""
+"""Budgets: periods, usage, reservations and refusals, and the port of their stored usage."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import BudgetExceeded, MediagateError, PriceUnknown
 
 THRESHOLDS: Final = (50, 80, 100)
-"""Percent of a budget that, once spent, are told once in each period at each limit."""
+"""Percent spent at which a threshold event is written, once per period and limit."""
 
 BudgetsOfTenant = Callable[[str], Sequence[Budget]]
-"""The budgets of a tenant now. Asked by the thread that writes."""
+"""The configured budgets of a tenant. Called by the writer thread."""
 
 
 def no_budgets(_tenant: str) -> Sequence[Budget]:
-    """For a store whose tenants have none."""
+    """No tenant has a budget."""
     return ()
 
 
@@ -33,7 +33,7 @@ class BudgetPeriod:
 
 
 def period_of(period: str, moment: datetime) -> BudgetPeriod:
-    """The span of a budget's period that a moment is in."""
+    """The day, month or total that a moment is in."""
     day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if period == "day":
         return BudgetPeriod(f"{day:%Y-%m-%d}", day, day + timedelta(days=1))
@@ -47,10 +47,11 @@ def period_of(period: str, moment: datetime) -> BudgetPeriod:
 
 @dataclass(frozen=True, slots=True)
 class BudgetUsage:
-    """How a budget stands in a span, in nano-dollars.
+    """Usage of a budget in one period, in nano-dollars.
 
-    `spent` is what is settled, assumed prices included. `held` is reserved by what runs, and by
-    what ended without a known cost: that may have cost as much. `limit` is the one in force.
+    `spent` is the sum of settled charges, assumed ones included. `held` is reserved by running
+    attempts, and by those that ended without a known cost, which may have cost as much. `limit` is
+    the one in force.
     """
 
     budget: Budget
@@ -60,51 +61,34 @@ class BudgetUsage:
     held: int = 0
 
     def has_room(self, nanos: int) -> bool:
-        """Whether so much more fits in."""
+        """Whether so much more fits into the limit."""
         return self.spent + self.held + nanos <= self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What is asked of every budget that counts: so many nano-dollars more.
+    """An amount to be reserved in every budget that applies, in nano-dollars.
 
-    `unpriced` is a model whose run may cost nobody knows what; empty: all is known.
+    `unpriced` is a model whose price is unknown; empty: all prices are known.
     """
 
     nanos: int = 0
     unpriced: str = ""
 
     def exceeds(self, use: BudgetUsage) -> bool:
-        """Whether it does not fit in. What asks for nothing more always does."""
+        """Whether it does not fit into a budget. A reservation of nothing always fits."""
         return bool(self.unpriced) or (self.nanos > 0 and not use.has_room(self.nanos))
 
     def refusal(self, tenant: str, use: BudgetUsage) -> MediagateError:
-        """What a caller is told where it does not."""
+        """The error of a reservation that does not fit."""
         if self.unpriced:
             return _unpriced(tenant, use, self.unpriced)
         return _exceeded(tenant, use, self.nanos)
 
 
 @dataclass(frozen=True, slots=True)
-class ThresholdEvent:
-    """A budget of which so many percent were spent; told once for each span and limit.
-
-    `sequence` counts all of them, without a gap that ever fills.
-    """
-
-    sequence: int
-    tenant: str
-    budget: str
-    span: str
-    percent: int
-    spent_nanos: int
-    limit_nanos: int
-    crossed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class BudgetUpdate:
-    """What one commit did to one budget, for metrics: how it stands, and what it crossed."""
+    """Change of one budget by one commit, for metrics: its usage, and thresholds first reached."""
 
     tenant: str
     usage: BudgetUsage
@@ -113,7 +97,7 @@ class BudgetUpdate:
 
 
 def matches_labels(budget: Budget, labels: Mapping[str, str]) -> bool:
-    """Whether a call with these labels counts."""
+    """Whether a budget applies to calls with these labels."""
     if budget.label is None:
         return True
     key, value = budget.label
@@ -142,3 +126,28 @@ def _unpriced(tenant: str, use: BudgetUsage, model: str) -> PriceUnknown:
         f"what {model} may cost is not known, and the budget {use.budget.name!r} bounds the call",
         metadata={"model": model, "tenant": tenant, "budget": use.budget.name},
     )
+
+
+class BudgetStore(Protocol):
+    """Stored usage of budgets. All methods raise StoreUnavailable; writes, StaleOwner."""
+
+    async def budgets(
+        self, tenant: str, budgets: Sequence[Budget], now: datetime
+    ) -> tuple[BudgetUsage, ...]:
+        """Usage of a tenant's budgets in the current periods, in the order given."""
+        ...
+
+    async def check_budgets(
+        self, tenant: str, labels: Mapping[str, str], reservation: Reservation, now: datetime
+    ) -> None:
+        """Raise what `accept` would raise for this reservation of a call with these labels.
+
+        Nothing is written: what fits now may not fit any more when it is sent.
+        """
+        ...
+
+    async def override_budget(
+        self, tenant: str, budget: str, limit_nanos: int, expires: datetime
+    ) -> None:
+        """Replace a budget's configured limit until then."""
+        ...

@@ -1,19 +1,20 @@
-"""What is asked of the ledger, and what it answers: single charges, and totals of them.
+"""Ledger queries: charges, totals of charges, and the port that answers them.
 
-A charge is the settled line of one attempt, with whose it was and what for. It stands for itself:
-it outlives the generation that it came of.
+A charge is the settled ledger line of one attempt, with its tenant, model and labels. It outlives
+its generation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 from mediagate_server.store.records import Cost
 
 
 class GroupBy(StrEnum):
-    """What to add up by."""
+    """Dimensions that totals are grouped by."""
 
     TENANT = "tenant"
     MODEL = "model"
@@ -26,7 +27,7 @@ class GroupBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChargeFilter:
-    """Which charges. Empty fields match all. Times are aware; `settled_before` is left out."""
+    """Filter of charges. Empty fields match all; times are aware, `settled_before` is exclusive."""
 
     tenant: str = ""
     models: tuple[str, ...] = ()
@@ -38,7 +39,7 @@ class ChargeFilter:
 
 @dataclass(frozen=True, slots=True)
 class UsageTotals:
-    """What was used, in whole numbers, so that sums are exact; None where nothing was reported."""
+    """Sums of usage, in whole numbers so that they are exact; None where nothing was reported."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -50,7 +51,7 @@ class UsageTotals:
 
 @dataclass(frozen=True, slots=True)
 class ChargePosition:
-    """Where a page of charges ended: the next one goes on below it."""
+    """Pagination cursor of charges: the next page begins below it."""
 
     settled_us: int
     line: int
@@ -58,9 +59,9 @@ class ChargePosition:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What one attempt cost. `at` is its place in the order of all charges.
+    """The cost of one attempt. `at` is its position in the order of all charges.
 
-    `tier` says in words when the row of the price holds that it was charged by; empty: always.
+    `tier` is the condition, in words, of the price row that it was charged by; empty: none.
     """
 
     at: ChargePosition
@@ -79,10 +80,10 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class ChargeTotal:
-    """Charges of one group, added up. Amounts are in nano-dollars, and exact.
+    """Sum of the charges of one group. Amounts are exact, in nano-dollars.
 
-    `group` holds the value of each dimension asked for, in the order asked; of a day YYYY-MM-DD.
-    What was assumed is not in `settled_nanos`; what is unknown is counted, and in no sum.
+    `group` holds the value of each requested dimension, in that order; of a day YYYY-MM-DD.
+    Assumed amounts are not in `settled_nanos`; unknown ones are counted, and in no sum.
     """
 
     group: tuple[str, ...]
@@ -92,3 +93,23 @@ class ChargeTotal:
     assumed_nanos: int
     unknown_charges: int
     used: UsageTotals
+
+
+class LedgerStore(Protocol):
+    """Queries of the ledger's settled lines. Every method raises StoreUnavailable."""
+
+    async def charges(
+        self, where: ChargeFilter, limit: int, after: ChargePosition | None
+    ) -> tuple[Charge, ...]:
+        """A page of charges, the last settled first, from below `after`."""
+        ...
+
+    async def totals(
+        self, where: ChargeFilter, group_by: Sequence[GroupBy] = (), label_key: str = ""
+    ) -> tuple[ChargeTotal, ...]:
+        """Sums of charges, one for each group that has any, the most expensive first.
+
+        `label_key` is the label that GroupBy.LABEL groups by; a charge without it is in the group
+        of the empty value.
+        """
+        ...

@@ -35,7 +35,7 @@ class GenerationHistory(Protocol):
         ...
 
     async def find_reusable(
-        self, tenant: str, likeness: str, since: datetime
+        self, tenant: str, reuse_key: str, since: datetime
     ) -> tuple[Generation, ...]:
         """A tenant's successes of this likeness since then that were not erased, newest first.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import structlog
 
 from mediagate_server.observability import metrics
-from mediagate_server.store.port import Store
+from mediagate_server.store.generations import GenerationStore
 from mediagate_server.store.records import Attempt
 
 _log = structlog.get_logger()
@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 class PredictionClaims:
     """Whose predictions are, for this process. Claimed before anything is made of an answer."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: GenerationStore) -> None:
         self._store = store
         self._pending: dict[str, str] = {}
         """Attempts by the predictions that they have claimed and not durably written yet."""

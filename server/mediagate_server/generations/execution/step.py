@@ -51,7 +51,7 @@ from mediagate_server.observability import metrics
 from mediagate_server.runtime import crash_marks
 from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken, WakeSignal
 from mediagate_server.runtime.events import OneShotEvent
-from mediagate_server.store.port import PredictionAlreadyClaimed
+from mediagate_server.store.generations import PredictionAlreadyClaimed
 from mediagate_server.store.records import Attempt, AttemptState, Generation, LedgerEntry, Purpose
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import (

@@ -13,7 +13,7 @@ from typing import Final
 from mediagate_server.errors import BudgetExceeded, PriceUnknown, StoreUnavailable
 from mediagate_server.runtime import failpoints
 from mediagate_server.runtime.clock import Clock, Timer
-from mediagate_server.store.port import PredictionAlreadyClaimed, Store
+from mediagate_server.store.generations import GenerationStore, PredictionAlreadyClaimed
 from mediagate_server.store.records import Generation, LedgerEntry
 from mediagate_server.structs import replace
 
@@ -44,7 +44,7 @@ class VersionedRecord:
 
     def __init__(
         self,
-        store: Store,
+        store: GenerationStore,
         clock: Clock,
         record: Generation,
         announce: Callable[[], None],

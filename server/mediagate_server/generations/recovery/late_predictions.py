@@ -31,7 +31,7 @@ from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob
 from mediagate_server.runtime import crash_marks
 from mediagate_server.runtime.cancellation import CancelToken, WakeSignal
-from mediagate_server.store.port import PredictionAlreadyClaimed, StaleWrite
+from mediagate_server.store.generations import PredictionAlreadyClaimed, StaleWrite
 from mediagate_server.store.records import Attempt, AttemptState, Generation, LedgerEntry
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction, PredictionStatus

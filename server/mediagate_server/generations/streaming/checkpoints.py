@@ -10,7 +10,7 @@ from typing import Final
 from mediagate_server.generations.streaming.text_buffer import TextBuffer
 from mediagate_server.runtime import failpoints
 from mediagate_server.runtime.clock import Clock, Timer
-from mediagate_server.store.port import Store
+from mediagate_server.store.generations import GenerationStore
 from mediagate_server.store.records import Checkpoint
 
 _SECONDS: Final = 1.0
@@ -20,7 +20,9 @@ _BYTES: Final = 4_096
 class Checkpoints:
     """The pieces of one generation's text. `event_id` is upstream's id of the last one."""
 
-    def __init__(self, store: Store, clock: Clock, generation_id: str, text: TextBuffer) -> None:
+    def __init__(
+        self, store: GenerationStore, clock: Clock, generation_id: str, text: TextBuffer
+    ) -> None:
         self._store = store
         self._clock = clock
         self._id = generation_id

@@ -3,15 +3,13 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from mediagate_server.config.tenants import Budget
-from mediagate_server.store.budgets import BudgetPeriod, BudgetUsage, ThresholdEvent, period_of
+from mediagate_server.store.budgets import BudgetPeriod, BudgetUsage, period_of
 from mediagate_server.store.records import LARGEST_NANOS
 from mediagate_server.store.sqlite.generation_rows import microseconds
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Key = tuple[str, str, str, str]
 """Tenant, span, label and its value: the key of a row."""
@@ -168,30 +166,6 @@ def record_threshold(
         ),
     )
     return noted.rowcount == 1
-
-
-def threshold_events(
-    connection: sqlite3.Connection, after: int, most: int
-) -> tuple[ThresholdEvent, ...]:
-    """Those above `after`, in order."""
-    rows = connection.execute(
-        "SELECT sequence, tenant, budget, span, percent, spent_nanos, limit_nanos, crossed_us"
-        " FROM budget_crossings WHERE sequence > ? ORDER BY sequence LIMIT ?",
-        (after, most),
-    ).fetchall()
-    return tuple(
-        ThresholdEvent(
-            sequence,
-            tenant=tenant,
-            budget=budget,
-            span=span,
-            percent=percent,
-            spent_nanos=spent,
-            limit_nanos=limit,
-            crossed_at=_EPOCH + timedelta(microseconds=moment),
-        )
-        for sequence, tenant, budget, span, percent, spent, limit, moment in rows
-    )
 
 
 def write_override(

@@ -94,12 +94,12 @@ def _row(generation: Generation, attempt: Attempt, entry: LedgerEntry) -> tuple[
 
 def sum_charges(
     connection: sqlite3.Connection,
-    wanted: ChargeFilter,
+    where: ChargeFilter,
     group_by: Sequence[GroupBy],
     label_key: str,
 ) -> tuple[ChargeTotal, ...]:
     """One for each group, the dearest first; none where there are no charges."""
-    conditions, values = _conditions(wanted)
+    conditions, values = _conditions(where)
     groups = [_GROUPS[dimension] for dimension in group_by]
     keys = [label_key for dimension in group_by if dimension is GroupBy.LABEL]
     named = [f"g{number}" for number in range(len(groups))]
@@ -134,10 +134,10 @@ def _joined(high: int | None, low: int | None) -> int | None:
 
 
 def list_charges(
-    connection: sqlite3.Connection, wanted: ChargeFilter, limit: int, after: ChargePosition | None
+    connection: sqlite3.Connection, where: ChargeFilter, limit: int, after: ChargePosition | None
 ) -> tuple[Charge, ...]:
     """A page of charges, from below `after`."""
-    conditions, values = _conditions(wanted)
+    conditions, values = _conditions(where)
     if after:
         conditions.append("(settled_us, line) < (?, ?)")
         values += [after.settled_us, after.line]
@@ -171,7 +171,7 @@ def _charges(rows: Iterable[Any]) -> Iterator[Charge]:
         )
 
 
-def _conditions(wanted: ChargeFilter) -> tuple[list[str], list[object]]:
+def _conditions(where: ChargeFilter) -> tuple[list[str], list[object]]:
     conditions = ["1"]
     values: list[object] = []
 
@@ -179,24 +179,24 @@ def _conditions(wanted: ChargeFilter) -> tuple[list[str], list[object]]:
         conditions.append(condition)
         values.extend(parameters)
 
-    if wanted.tenant:
-        require("tenant = ?", wanted.tenant)
-    if wanted.models:
-        models = orjson.dumps(wanted.models).decode()
+    if where.tenant:
+        require("tenant = ?", where.tenant)
+    if where.models:
+        models = orjson.dumps(where.models).decode()
         require("model IN (SELECT value FROM json_each(?))", models)
-    if wanted.modality:
-        require("modality = ?", wanted.modality)
-    for key, value in wanted.labels.items():
+    if where.modality:
+        require("modality = ?", where.modality)
+    for key, value in where.labels.items():
         require(
             "EXISTS (SELECT 1 FROM json_each(charges.labels) AS label"
             " WHERE label.key = ? AND label.value = ?)",
             key,
             value,
         )
-    if wanted.settled_from:
-        require("settled_us >= ?", microseconds(wanted.settled_from))
-    if wanted.settled_before:
-        require("settled_us < ?", microseconds(wanted.settled_before))
+    if where.settled_from:
+        require("settled_us >= ?", microseconds(where.settled_from))
+    if where.settled_before:
+        require("settled_us < ?", microseconds(where.settled_before))
     return conditions, values
 
 

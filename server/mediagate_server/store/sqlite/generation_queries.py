@@ -38,12 +38,12 @@ def get_generation(
 def list_generations(
     connection: sqlite3.Connection,
     tenant: str,
-    wanted: GenerationFilter,
+    where: GenerationFilter,
     limit: int,
     after: ListPosition | None,
 ) -> tuple[Generation, ...]:
     """A page of a tenant's generations, from below `after`."""
-    conditions, values = _conditions(tenant, wanted)
+    conditions, values = _conditions(tenant, where)
     if after:
         conditions.append("(created_us, id) < (?, ?)")
         values += [microseconds(after.created_at), after.id]
@@ -57,10 +57,10 @@ def list_generations(
 
 
 def changed_since(
-    connection: sqlite3.Connection, tenant: str, wanted: GenerationFilter, after: int, limit: int
+    connection: sqlite3.Connection, tenant: str, where: GenerationFilter, after: int, limit: int
 ) -> tuple[GenerationChange, ...]:
     """Generations whose last change has a number above `after`, by that number."""
-    conditions, values = _conditions(tenant, wanted)
+    conditions, values = _conditions(tenant, where)
     rows = connection.execute(
         "SELECT changed_seq, document FROM generations INDEXED BY generations_changed"  # noqa: S608
         f" WHERE {' AND '.join(conditions)} AND changed_seq > ? ORDER BY changed_seq LIMIT ?",
@@ -125,14 +125,14 @@ def list_unconfirmed(
 
 
 def find_reusable(
-    connection: sqlite3.Connection, tenant: str, likeness: str, since: datetime
+    connection: sqlite3.Connection, tenant: str, reuse_key: str, since: datetime
 ) -> tuple[Generation, ...]:
-    """The newest successes of a likeness."""
+    """The newest successes with a reuse key."""
     rows = connection.execute(
         "SELECT document FROM generations INDEXED BY generations_alike"
         " WHERE tenant = ? AND likeness = ? AND created_us >= ? AND state = 'succeeded'"
         " ORDER BY created_us DESC LIMIT 5",
-        (tenant, shorten_reuse_key(likeness), microseconds(since)),
+        (tenant, shorten_reuse_key(reuse_key), microseconds(since)),
     ).fetchall()
     return tuple(from_document(row[0]) for row in rows)
 
@@ -169,17 +169,6 @@ def find_by_attempt(connection: sqlite3.Connection, attempt_id: str) -> Generati
     return from_document(row[0]) if row else None
 
 
-def find_by_prediction(connection: sqlite3.Connection, prediction_id: str) -> Generation | None:
-    """The newest generation with an attempt that is this prediction."""
-    row = connection.execute(
-        "SELECT document FROM generations WHERE id IN"
-        " (SELECT generation_id FROM attempts WHERE prediction_id = ?)"
-        " ORDER BY created_us DESC, id DESC LIMIT 1",
-        (prediction_id,),
-    ).fetchone()
-    return from_document(row[0]) if row else None
-
-
 def count_running(connection: sqlite3.Connection, tenant: str) -> int:
     """How many of a tenant's are not terminal."""
     (found,) = connection.execute(
@@ -201,7 +190,7 @@ def claimed_predictions(
     )
 
 
-def _conditions(tenant: str, wanted: GenerationFilter) -> tuple[list[str], list[object]]:
+def _conditions(tenant: str, where: GenerationFilter) -> tuple[list[str], list[object]]:
     conditions = ["tenant = ?"]
     values: list[object] = [tenant]
 
@@ -209,21 +198,21 @@ def _conditions(tenant: str, wanted: GenerationFilter) -> tuple[list[str], list[
         conditions.append(condition)
         values.extend(parameters)
 
-    if wanted.states:
-        require(f"state IN ({', '.join('?' * len(wanted.states))})", *wanted.states)
-    if wanted.models:
-        require(f"model IN ({', '.join('?' * len(wanted.models))})", *wanted.models)
-    if wanted.modality:
-        require("modality = ?", wanted.modality)
-    for key, value in wanted.labels.items():
+    if where.states:
+        require(f"state IN ({', '.join('?' * len(where.states))})", *where.states)
+    if where.models:
+        require(f"model IN ({', '.join('?' * len(where.models))})", *where.models)
+    if where.modality:
+        require("modality = ?", where.modality)
+    for key, value in where.labels.items():
         require(
             "EXISTS (SELECT 1 FROM json_each(labels) AS label"
             " WHERE label.key = ? AND label.value = ?)",
             key,
             value,
         )
-    if wanted.created_after:
-        require("created_us >= ?", microseconds(wanted.created_after))
-    if wanted.created_before:
-        require("created_us < ?", microseconds(wanted.created_before))
+    if where.created_after:
+        require("created_us >= ?", microseconds(where.created_after))
+    if where.created_before:
+        require("created_us < ?", microseconds(where.created_before))
     return conditions, values

@@ -9,7 +9,7 @@ import orjson
 from msgspec import json
 
 from mediagate_server.errors import TooManyInFlight
-from mediagate_server.store.port import PredictionAlreadyClaimed, StaleWrite
+from mediagate_server.store.generations import PredictionAlreadyClaimed, StaleWrite
 from mediagate_server.store.records import (
     CostState,
     Generation,
@@ -32,9 +32,9 @@ def microseconds(moment: datetime) -> int:
     return (difference.days * 86_400 + difference.seconds) * 1_000_000 + difference.microseconds
 
 
-def shorten_reuse_key(likeness: str) -> str | None:
-    """As much of a likeness as nothing else has: it is on a page of its own in any index."""
-    return likeness[:_HASH_DIGITS] or None
+def shorten_reuse_key(reuse_key: str) -> str | None:
+    """Prefix of a reuse key that is unique, and short enough for an index."""
+    return reuse_key[:_HASH_DIGITS] or None
 
 
 def to_document(generation: Generation) -> str:
@@ -94,7 +94,7 @@ def insert_generation(
     generation: Generation,
     entries: tuple[LedgerEntry, ...],
     change: int,
-    likeness: str = "",
+    reuse_key: str = "",
 ) -> None:
     """A new generation with its binding, attempts and ledger entries."""
     rows.add(
@@ -105,7 +105,7 @@ def insert_generation(
             generation.modality,
             orjson.dumps(dict(generation.labels)).decode() if generation.labels else "{}",
             microseconds(generation.created_at),
-            shorten_reuse_key(likeness),
+            shorten_reuse_key(reuse_key),
         ),
     )
     rows.add(

@@ -129,11 +129,11 @@ class SqliteGenerationHistory:
         )
 
     async def find_reusable(
-        self, tenant: str, likeness: str, since: datetime
+        self, tenant: str, reuse_key: str, since: datetime
     ) -> tuple[Generation, ...]:
         """See past.Past."""
         return await self._reader.read(
-            lambda c: generation_queries.find_reusable(c, tenant, likeness, since)
+            lambda c: generation_queries.find_reusable(c, tenant, reuse_key, since)
         )
 
     async def recent_runs(

@@ -91,8 +91,8 @@ class Lease:
         self._begun = float("-inf")
 
 
-class Ownership:
-    """Taking the file, and letting it go. Used by one process at a time for one data folder."""
+class DataFolderLock:
+    """Lock file and lease of a data folder: acquired by one process at a time."""
 
     def __init__(self, folder: Path, seconds: float, clock: Callable[[], float]) -> None:
         self._folder = folder

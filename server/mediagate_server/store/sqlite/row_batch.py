@@ -10,7 +10,7 @@ from collections import defaultdict
 from enum import StrEnum
 from typing import Final
 
-from mediagate_server.store.port import StaleWrite
+from mediagate_server.store.generations import StaleWrite
 
 _OF_THE_JOB: Final = (
     sqlite3.IntegrityError,

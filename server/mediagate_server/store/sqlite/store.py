@@ -22,7 +22,6 @@ from mediagate_server.store.budgets import (
     BudgetsOfTenant,
     BudgetUsage,
     Reservation,
-    ThresholdEvent,
     matches_labels,
     no_budgets,
 )
@@ -62,7 +61,7 @@ from mediagate_server.store.sqlite.connection import Connect, connect
 from mediagate_server.store.sqlite.encryption_key import open_cipher
 from mediagate_server.store.sqlite.history import SqliteGenerationHistory
 from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
-from mediagate_server.store.sqlite.ownership import Ownership, boot_seconds
+from mediagate_server.store.sqlite.ownership import DataFolderLock, boot_seconds
 from mediagate_server.store.sqlite.reader import ReadThread
 from mediagate_server.store.sqlite.reconciliations import SqliteReconciliationStore
 from mediagate_server.store.sqlite.row_batch import RowBatch
@@ -99,7 +98,7 @@ class SqliteStore:
     ) -> None:
         self._folder = folder
         self._path = folder / "mediagate.sqlite3"
-        self._ownership = Ownership(folder, lease_seconds, clock)
+        self._lock = DataFolderLock(folder, lease_seconds, clock)
         self._connect = connect
         self._close_seconds = close_seconds
         self._budget_webhook = budget_webhook
@@ -117,12 +116,12 @@ class SqliteStore:
         own = (path for name in _OWN_FILES for path in self._folder.glob(name))
         make_private((self._folder.resolve(), *own))
         with contextlib.closing(self._connect(self._path)) as connection:
-            self._lease = self._ownership.acquire(connection)
+            self._lease = self._lock.acquire(connection)
             try:
                 self._seal = open_cipher(self._folder, connection)
                 self._change = generation_queries.sequences(connection).newest
             except BaseException:
-                self._ownership.release()
+                self._lock.release()
                 raise
         # As long as one connection knows the log, another that is opened learns from it what
         # counts, and not from a log that may end with a commit that failed.
@@ -161,7 +160,7 @@ class SqliteStore:
             return  # What hangs on the disk goes with the process, and so does the lock.
         with contextlib.suppress(sqlite3.Error):
             self._anchor.close()
-        self._ownership.release()
+        self._lock.release()
 
     def lease_left(self) -> float:
         """See port.Store."""
@@ -184,7 +183,7 @@ class SqliteStore:
         pending: bytes | None = None,
         webhook_url: str = "",
         request: bytes | None = None,
-        likeness: str = "",
+        reuse_key: str = "",
     ) -> RequestBinding | int:
         """See port.Store."""
         entered: list[BudgetResult] = []
@@ -202,7 +201,7 @@ class SqliteStore:
                 if (refusal := entered[-1].refusal) is not None:
                     return refusal  # And not raised: what was learned of a budget is kept.
             change = self._next_change()
-            generation_rows.insert_generation(rows, generation, entries, change, likeness)
+            generation_rows.insert_generation(rows, generation, entries, change, reuse_key)
             self._standing.on_saved(rows.flush, generation)
             self._standing.add_binding(
                 generation.tenant,
@@ -277,11 +276,11 @@ class SqliteStore:
         )
 
     async def list_generations(
-        self, tenant: str, wanted: GenerationFilter, limit: int, after: ListPosition | None
+        self, tenant: str, where: GenerationFilter, limit: int, after: ListPosition | None
     ) -> tuple[Generation, ...]:
         """See port.Store."""
         return await self._searches.read(
-            lambda c: generation_queries.list_generations(c, tenant, wanted, limit, after)
+            lambda c: generation_queries.list_generations(c, tenant, where, limit, after)
         )
 
     async def list_unfinished(self) -> tuple[Generation, ...]:
@@ -300,37 +299,29 @@ class SqliteStore:
         """See port.Store."""
         return await self._reader.read(lambda c: generation_queries.find_by_attempt(c, attempt_id))
 
-    async def find_by_prediction(self, prediction_id: str) -> Generation | None:
-        """See port.Store."""
-        return await self._reader.read(
-            lambda c: generation_queries.find_by_prediction(c, prediction_id)
-        )
-
     async def claimed_predictions(self, prediction_ids: Iterable[str]) -> frozenset[str]:
         """See port.Store."""
         asked = frozenset(prediction_ids)
         return await self._reader.read(lambda c: generation_queries.claimed_predictions(c, asked))
 
-    async def entries(self, attempt_id: str) -> tuple[LedgerEntry, ...]:
+    async def in_flight(self, tenant: str) -> int:
         """See port.Store."""
-        return await self._reader.read(lambda c: generation_rows.list_entries(c, attempt_id))
+        return await self._reader.read(lambda c: generation_queries.count_running(c, tenant))
 
     # Money
 
     async def charges(
-        self, wanted: ChargeFilter, limit: int, after: ChargePosition | None
+        self, where: ChargeFilter, limit: int, after: ChargePosition | None
     ) -> tuple[Charge, ...]:
         """See port.Store."""
-        return await self._searches.read(
-            lambda c: charge_rows.list_charges(c, wanted, limit, after)
-        )
+        return await self._searches.read(lambda c: charge_rows.list_charges(c, where, limit, after))
 
     async def totals(
-        self, wanted: ChargeFilter, group_by: Sequence[GroupBy] = (), label_key: str = ""
+        self, where: ChargeFilter, group_by: Sequence[GroupBy] = (), label_key: str = ""
     ) -> tuple[ChargeTotal, ...]:
         """See port.Store."""
         return await self._searches.read(
-            lambda c: charge_rows.sum_charges(c, wanted, group_by, label_key)
+            lambda c: charge_rows.sum_charges(c, where, group_by, label_key)
         )
 
     # What is kept only while a generation runs
@@ -361,11 +352,11 @@ class SqliteStore:
     # Changes
 
     async def changed_since(
-        self, tenant: str, wanted: GenerationFilter, after: int, limit: int
+        self, tenant: str, where: GenerationFilter, after: int, limit: int
     ) -> tuple[GenerationChange, ...]:
         """See port.Store."""
         return await self._searches.read(
-            lambda c: generation_queries.changed_since(c, tenant, wanted, after, limit)
+            lambda c: generation_queries.changed_since(c, tenant, where, after, limit)
         )
 
     async def change_range(self) -> ChangeRange:
@@ -375,19 +366,19 @@ class SqliteStore:
     # Budgets
 
     async def budgets(
-        self, tenant: str, wanted: Sequence[Budget], now: datetime
+        self, tenant: str, budgets: Sequence[Budget], now: datetime
     ) -> tuple[BudgetUsage, ...]:
         """See port.Store."""
-        return await self._reader.read(lambda c: budget_rows.read_usages(c, tenant, wanted, now))
+        return await self._reader.read(lambda c: budget_rows.read_usages(c, tenant, budgets, now))
 
     async def check_budgets(
-        self, tenant: str, labels: Mapping[str, str], asked: Reservation, now: datetime
+        self, tenant: str, labels: Mapping[str, str], reservation: Reservation, now: datetime
     ) -> None:
         """See port.Store."""
         counting = [one for one in self._configured(tenant) if matches_labels(one, labels)]
         for use in await self.budgets(tenant, counting, now):
-            if asked.exceeds(use) and not use.budget.shadow:
-                raise asked.refusal(tenant, use)
+            if reservation.exceeds(use) and not use.budget.shadow:
+                raise reservation.refusal(tenant, use)
 
     async def override_budget(
         self, tenant: str, budget: str, limit_nanos: int, expires: datetime
@@ -396,14 +387,6 @@ class SqliteStore:
         await self._writer.submit(
             lambda c: budget_rows.write_override(c, tenant, budget, limit_nanos, expires)
         )
-
-    async def threshold_events(self, after: int, limit: int) -> tuple[ThresholdEvent, ...]:
-        """See port.Store."""
-        return await self._searches.read(lambda c: budget_rows.threshold_events(c, after, limit))
-
-    async def in_flight(self, tenant: str) -> int:
-        """See port.Store."""
-        return await self._reader.read(lambda c: generation_queries.count_running(c, tenant))
 
     # Keys and webhooks
 
