@@ -1,1 +1,1 @@
-"""The command line. Each command imports what it needs when it runs, so that `--help` is quick."""
+"""The command `mediagate`. Imports are within the commands, so that `--help` is quick."""

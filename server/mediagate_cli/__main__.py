@@ -1,4 +1,4 @@
-"""Where the command `mediagate` begins. Without typer it says what to install."""
+"""Entry point of the command `mediagate`. Without typer it says what to install."""
 
 import sys
 

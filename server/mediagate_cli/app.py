@@ -1,4 +1,4 @@
-"""All commands by name."""
+"""The Typer application: every command by name."""
 
 import importlib.metadata
 from typing import Annotated
@@ -25,7 +25,7 @@ from mediagate_cli import (
 
 app = typer.Typer(
     name="mediagate",
-    help="One typed, metered gate to every Replicate model.",
+    help="Command line of Mediagate, a typed, metered gRPC service for every Replicate model.",
     epilog="Exit codes: 0 done, 1 refused (nothing made, nothing paid), 2 wrong command line, "
     "3 failed (it may have cost money), 130 interrupted.",
     no_args_is_help=True,
@@ -34,14 +34,14 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(version: bool) -> None:
+    if version:
         typer.echo(importlib.metadata.version("mediagate"))
         raise typer.Exit
 
 
 @app.callback()
-def _whole(
+def _main(
     version: Annotated[
         bool,
         typer.Option(
@@ -49,7 +49,7 @@ def _whole(
         ),
     ] = False,
 ) -> None:
-    """One typed, metered gate to every Replicate model."""
+    """Command line of Mediagate, a typed, metered gRPC service for every Replicate model."""
 
 
 app.command()(text.text)

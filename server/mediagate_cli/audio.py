@@ -1,4 +1,4 @@
-"""`audio`: music, sound effects and speech as files."""
+"""Command `audio`: music, sound effects and speech as files."""
 
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -7,7 +7,7 @@ import typer
 from mediagate_cli import options as o
 from mediagate_cli.media_command import SaveOptions, run_media_command
 from mediagate_cli.option_groups import expand_option_groups
-from mediagate_cli.save_files import format_of
+from mediagate_cli.save_files import format_from_path
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
@@ -18,7 +18,7 @@ _FORMATS: Final = ("wav", "mp3", "flac", "ogg")
 
 @expand_option_groups
 def audio(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     run: o.RunOptions,
     prompt: o.Prompt = "",
     text: Annotated[str | None, typer.Option(help="What to say, for speech.")] = None,
@@ -40,7 +40,7 @@ def audio(
     as_json: o.Json = False,
 ) -> None:
     """Make a sound and save it. Ctrl-C cancels."""
-    wanted = o.read_prompt(prompt)
+    prompt_text = o.read_prompt(prompt)
     fields = run.fields() | {
         "text": text,
         "kind": kind,
@@ -53,14 +53,14 @@ def audio(
         "seed": seed,
         "continue_from": continue_from,
         "reference_audio": reference,
-        "output_format": format_ or format_of(output, _FORMATS),
+        "output_format": format_ or format_from_path(output, _FORMATS),
         "wait": 0,
     }
 
-    async def begin(client: "AsyncClient") -> "Generation":
+    async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.audio_pb2 import GenerateAudioRequest
         from mediagate_client import paid_request
 
-        return await client.generate_audio(paid_request(GenerateAudioRequest, wanted, fields))
+        return await client.generate_audio(paid_request(GenerateAudioRequest, prompt_text, fields))
 
-    run_media_command(gate, begin, SaveOptions(output, wanted or text or "audio", as_json))
+    run_media_command(server, submit, SaveOptions(output, prompt_text or text or "audio", as_json))

@@ -1,4 +1,4 @@
-"""`catalog check`: what the catalog says, held against what upstream publishes."""
+"""Command `catalog check`: compares the catalog with what upstream publishes."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS: Final = 2.0
 
-catalog = typer.Typer(no_args_is_help=True, help="The models that the gate sells.")
+catalog = typer.Typer(no_args_is_help=True, help="The models that the server offers.")
 
 
 @catalog.callback()
-def _whole() -> None:
-    """The models that the gate sells."""
+def _catalog() -> None:
+    """The models that the server offers."""
 
 
 @catalog.command()
@@ -36,7 +36,7 @@ def check(
 ) -> None:
     """Compare the catalog with upstream's models and schemas, and look at the age of its prices.
 
-    Uses the settings of `mediagate serve`, spends nothing, needs no gate that runs. Ends with 1
+    Uses the settings of `mediagate serve`, spends nothing, needs no running server. Ends with 1
     where something would go wrong: a model or version that is gone, an input that has changed.
     """
     from mediagate_server.catalog.live import build_catalog
@@ -44,38 +44,38 @@ def check(
 
     try:
         settings = load_settings()
-        selling = build_catalog(settings)
-        wanted = _wanted(selling, names or [])
-        found = asyncio.run(_look(wanted, settings, offline=offline))
+        catalog = build_catalog(settings)
+        selected = _select_models(catalog, names or [])
+        findings = asyncio.run(_compare(selected, settings, offline=offline))
     except ConfigError as error:
         print_error(str(error))
         raise typer.Exit(REFUSED) from None
-    broken = [finding for finding in found if finding.breaks]
+    broken = [finding for finding in findings if finding.breaks]
     if as_json:
-        print_json([_plain(finding) for finding in found])
+        print_json([_finding_json(finding) for finding in findings])
     else:
-        _print(found)
+        _print_findings(findings)
     print_error(
-        f"{len(wanted)} models: {len(found)} findings, {len(broken)} of which break something."
+        f"{len(selected)} models: {len(findings)} findings, {len(broken)} of which break something."
     )
     if broken:
         raise typer.Exit(REFUSED)
 
 
-def _wanted(selling: "Catalog", names: list[str]) -> "list[Model]":
+def _select_models(catalog: "Catalog", names: list[str]) -> "list[Model]":
     if not names:
-        return list(selling.models())
-    found = {name: selling.named(name) for name in names}
-    unknown = [name for name, model in found.items() if model is None]
+        return list(catalog.models())
+    by_name = {name: catalog.named(name) for name in names}
+    unknown = [name for name, model in by_name.items() if model is None]
     if unknown:
         raise typer.BadParameter(f"no model is called {', '.join(unknown)}")
-    return [model for model in found.values() if model is not None]
+    return [model for model in by_name.values() if model is not None]
 
 
-async def _look(
+async def _compare(
     models: "list[Model]", settings: "Settings", *, offline: bool
 ) -> "list[CatalogFinding]":
-    """Reads upstream once for each model, or not at all."""
+    """Return the differences; upstream is read once for each model, offline not at all."""
     from mediagate_server.catalog.drift_monitor import check_catalog as checked
     from mediagate_server.catalog.published.drift import check_price
     from mediagate_server.catalog.published.model_registry import PublishedModels
@@ -104,14 +104,14 @@ async def _look(
                 )
             )
         )
-        await _reach(client, models)
+        await _check_reachable(client, models)
         official = {model.slug: model.kind.value == "official" for model in models}
         published = PublishedModels(client, knows_official=official.get)
         return await checked(models, published.find, today)
 
 
-async def _reach(client: "ReplicateClient", models: "list[Model]") -> None:
-    """End the command where upstream is not there: it would be told once for each model."""
+async def _check_reachable(client: "ReplicateClient", models: "list[Model]") -> None:
+    """End the command if upstream is unreachable, instead of one finding for each model."""
     from mediagate_server.upstream.port import RefusalReason, RequestRefused, UpstreamError
 
     try:
@@ -123,20 +123,20 @@ async def _reach(client: "ReplicateClient", models: "list[Model]") -> None:
             raise typer.Exit(REFUSED) from None
 
 
-def _print(found: "list[CatalogFinding]") -> None:
+def _print_findings(findings: "list[CatalogFinding]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("MODEL", "KIND", "WHAT"):
         table.add_column(heading, no_wrap=heading != "WHAT", overflow="fold")
-    for finding in sorted(found, key=lambda each: not each.breaks):
+    for finding in sorted(findings, key=lambda each: not each.breaks):
         kind = f"{finding.kind.value} !" if finding.breaks else finding.kind.value
         table.add_row(finding.model, kind, finding.what)
-    if found:
+    if findings:
         wide_console().print(table)
 
 
-def _plain(finding: "CatalogFinding") -> dict[str, object]:
+def _finding_json(finding: "CatalogFinding") -> dict[str, object]:
     return {
         "model": finding.model,
         "kind": finding.kind.value,

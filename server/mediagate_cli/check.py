@@ -1,4 +1,4 @@
-"""`check`: whether a text is safe to answer or to show."""
+"""Command `check`: safety verdict on a text."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @expand_option_groups
 def check(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     run: o.RunOptions,
-    content: Annotated[str, typer.Argument(help="What to judge. `-` reads it from stdin.")],
+    content: Annotated[str, typer.Argument(help="The text to check. `-` reads it from stdin.")],
     answers: Annotated[
         str | None,
         typer.Option(help="The user's words that the content answers: it is judged as a reply."),
@@ -26,7 +26,7 @@ def check(
     as_json: o.Json = False,
 ) -> None:
     """Ask a safety model whether a text is safe. Prints `safe`, or `unsafe` and why."""
-    wanted = o.read_prompt(content)
+    text = o.read_prompt(content)
     fields = run.fields()
     if answers is not None:
         fields |= {"role": "assistant", "context": answers}
@@ -37,21 +37,25 @@ def check(
         from mediagate_cli.output import print_outputs
         from mediagate_client import paid_request
 
-        made = await client.check_safety(paid_request(CheckSafetyRequest, wanted, fields))
+        generation = await client.check_safety(paid_request(CheckSafetyRequest, text, fields))
         if as_json:
-            print_outputs(made)
+            print_outputs(generation)
             return
-        print(format_verdict(made.safety))
-        print_error(summary_line(made.id, made.model, made.cost, sandbox=made.sandbox))
+        print(format_verdict(generation.safety))
+        print_error(
+            summary_line(
+                generation.id, generation.model, generation.cost, sandbox=generation.sandbox
+            )
+        )
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
 def format_verdict(verdict: "SafetyVerdict") -> str:
     """Return a verdict as a line: `unsafe: S1 Violent Crimes, S10 Hate`."""
     if verdict.verdict == verdict.VERDICT_SAFE:
         return "safe"
-    found = [f"{category.code} {category.name}" for category in verdict.categories]
+    reasons = [f"{category.code} {category.name}" for category in verdict.categories]
     if verdict.unreadable:
-        found.append("the model's answer could not be read")
-    return f"unsafe: {', '.join(found)}" if found else "unsafe"
+        reasons.append("the model's answer could not be read")
+    return f"unsafe: {', '.join(reasons)}" if reasons else "unsafe"

@@ -1,4 +1,4 @@
-"""How commands reach a gate."""
+"""Connection of a command to the server."""
 
 import asyncio
 import os
@@ -18,42 +18,39 @@ if TYPE_CHECKING:
 
 
 _CONNECT_SECONDS: Final = 2.5
-"""A gate that hides behind a silent address would keep gRPC waiting for 20."""
+"""gRPC's own limit is 20 s, which an address that drops packets would use up."""
 _LONGEST_RETRY_AFTER: Final = 2.0
 
 
-def run_with_client(gate: "ServerOptions", work: "Work") -> None:
-    """Do `work` with a client of the gate; what goes wrong ends the command in one line.
+def run_with_client(server: "ServerOptions", work: "Work") -> None:
+    """Run `work` with a client of the server; an error ends the command with one line.
 
-    On asyncio, because there Ctrl-C cancels the work in an orderly way. With blocking stubs it
-    would strike in the middle of gRPC, which may then hold its locks for ever.
+    On asyncio, because there Ctrl-C cancels the work. With blocking stubs it would interrupt gRPC,
+    which may then hold its locks for ever.
     """
     silence_grpc_logs()
-    with exit_on_error(gate.target):
-        asyncio.run(_work(gate, work))
+    with exit_on_error(server.target):
+        asyncio.run(_connect_and_run(server, work))
 
 
-async def _work(gate: "ServerOptions", work: "Work") -> None:
+async def _connect_and_run(server: "ServerOptions", work: "Work") -> None:
     from mediagate_client import AsyncClient, RetryPolicy
 
-    # Whoever sits before a terminal is told what is wrong, and decides: where a gate says that
-    # upstream is away, the command does not wait for it to come back.
-    impatient = RetryPolicy(longest_retry_after=_LONGEST_RETRY_AFTER)
+    # A person at a terminal is told at once what is wrong, and decides: where the server says that
+    # upstream is unavailable, the command does not wait for it.
+    retry = RetryPolicy(longest_retry_after=_LONGEST_RETRY_AFTER)
     async with AsyncClient(
-        gate.target, api_key=gate.api_key or None, tls=gate.tls, retry=impatient
+        server.target, api_key=server.api_key or None, tls=server.tls, retry=retry
     ) as client:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await client.channel.channel_ready()
         except TimeoutError:
-            print_error(f"mediagate: {unreachable_server_error(gate.target)}")
+            print_error(f"mediagate: {unreachable_server_error(server.target)}")
             raise typer.Exit(REFUSED) from None
         await work(client)
 
 
 def silence_grpc_logs() -> None:
-    """Keep gRPC's own log lines from standing between ours; before it is imported.
-
-    Who wants to see them sets GRPC_VERBOSITY.
-    """
+    """Turn gRPC's logging off, unless GRPC_VERBOSITY is set. Call it before gRPC is imported."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

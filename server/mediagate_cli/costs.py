@@ -1,4 +1,4 @@
-"""`costs`: what was spent, from the ledger; `costs compare`: an invoice held against it."""
+"""Commands `costs` (totals of the ledger) and `costs compare` (an invoice against the ledger)."""
 
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 _EVERYBODY: Final = "*"
 
 costs = typer.Typer(
-    invoke_without_command=True, help="What was spent: totals, and an invoice held against them."
+    invoke_without_command=True,
+    help="Totals of what was spent, and their comparison with an invoice.",
 )
 
 
 class Group(StrEnum):
-    """What totals go by."""
+    """Dimension that totals are grouped by."""
 
     MODEL = "model"
     DAY = "day"
@@ -51,7 +52,7 @@ Everybody = Annotated[
 @expand_option_groups
 def _costs(
     context: typer.Context,
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     by: Annotated[
         list[Group] | None, typer.Option(help="Up to three; default: model.", metavar="GROUP")
     ] = None,
@@ -77,7 +78,7 @@ def _costs(
     if context.invoked_subcommand:
         return
     period = DateRange.of(month, since, until)
-    groups: list[str] = [one.value for one in by or ()]
+    groups: list[str] = [group.value for group in by or ()]
     if by_label:
         groups.append("label")
     groups = list(dict.fromkeys(groups)) or ["model"]
@@ -98,20 +99,20 @@ def _costs(
             _print_totals(totals, groups, by_label or "")
             print_error(f"{period}.")
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
 @costs.command()
 @expand_option_groups
 def compare(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     file: Annotated[Path, typer.Argument(help="The invoice's lines, CSV or JSON; `-` is stdin.")],
     month: Month = None,
     tolerance: Annotated[str, typer.Option(help="Percent that a model may be off.")] = "0.5",
     tenant: AsTenant = None,
     as_json: o.Json = False,
 ) -> None:
-    """Hold a month's invoice against the ledger, model by model. Ends with 1 where they differ.
+    """Compare a month's invoice with the ledger, model by model. Ends with 1 where they differ.
 
     CSV has the columns model and amount_usd, and may have month (YYYY-MM); JSON is a list of
     objects with these fields. Models go by slug or alias, and several lines of one are added up.
@@ -143,17 +144,21 @@ def compare(
             for model in await client.models()
             for alias in model.aliases
         }
-        found = compared(totals, invoice.amounts, allowed, aliases)
-        differing = sum(one.verdict is not ComparisonVerdict.AGREES for one in found)
+        differences = compared(totals, invoice.amounts, allowed, aliases)
+        differing = sum(
+            difference.verdict is not ComparisonVerdict.AGREES for difference in differences
+        )
         if as_json:
-            print_json([_plain(one) for one in found])
+            print_json([_difference_json(difference) for difference in differences])
         else:
-            _print_differences(found)
-        print_error(f"{period}: {len(found)} models, {differing} further apart than {tolerance} %.")
+            _print_differences(differences)
+        print_error(
+            f"{period}: {len(differences)} models, {differing} further apart than {tolerance} %."
+        )
         if differing:
             raise typer.Exit(REFUSED)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
 def _percent(text: str) -> Decimal:
@@ -197,7 +202,7 @@ def _print_totals(totals: "Sequence[UsageTotal]", groups: "Sequence[str]", label
 
 
 def _amounts(charges: int, settled: int, assumed: int, unknown: int) -> tuple[str, ...]:
-    """Return the numbers of a row. What is not there is left empty."""
+    """Return the cells of a row; no assumed or unknown charge is an empty one."""
     return (
         str(charges),
         format_usd(settled),
@@ -207,7 +212,7 @@ def _amounts(charges: int, settled: int, assumed: int, unknown: int) -> tuple[st
 
 
 def _value(total: "UsageTotal", group: str) -> str:
-    """Return what a total is of, in one of its groups."""
+    """Return the value of one dimension of a total."""
     match group:
         case "modality":
             return enum_word("Modality", total.modality)
@@ -220,39 +225,39 @@ def _value(total: "UsageTotal", group: str) -> str:
             return str(getattr(total, group))
 
 
-def _print_differences(found: "Sequence[Difference]") -> None:
+def _print_differences(differences: "Sequence[Difference]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("MODEL", "LEDGER", "ASSUMED", "UNKNOWN", "INVOICE", "OFF BY", ""):
         left = heading in ("MODEL", "")
         table.add_column(heading, justify="left" if left else "right", overflow="fold")
-    for one in found:
+    for difference in differences:
         table.add_row(
-            one.model,
-            format_usd(one.ledger),
-            format_usd(one.assumed) if one.assumed else "",
-            str(one.unknown) if one.unknown else "",
-            _usd(one.invoice),
-            f"{one.percent:+.2f} %",
-            one.verdict.value,
+            difference.model,
+            format_usd(difference.ledger),
+            format_usd(difference.assumed) if difference.assumed else "",
+            str(difference.unknown) if difference.unknown else "",
+            _usd(difference.invoice),
+            f"{difference.percent:+.2f} %",
+            difference.verdict.value,
         )
     wide_console().print(table)
 
 
 def _usd(nanos: Decimal) -> str:
-    """Return nano-dollars as dollars; an invoice may also be below zero."""
-    whole = int(nanos.to_integral_value())
-    return f"-{format_usd(-whole)}" if whole < 0 else format_usd(whole)
+    """Format nano-dollars; an invoice may also be negative."""
+    rounded = int(nanos.to_integral_value())
+    return f"-{format_usd(-rounded)}" if rounded < 0 else format_usd(rounded)
 
 
-def _plain(one: "Difference") -> dict[str, object]:
+def _difference_json(difference: "Difference") -> dict[str, object]:
     return {
-        "model": one.model,
-        "ledger_usd_nanos": one.ledger,
-        "assumed_usd_nanos": one.assumed,
-        "unknown_charges": one.unknown,
-        "invoice_usd_nanos": int(one.invoice.to_integral_value()),
-        "off_by_percent": float(round(one.percent, 4)),
-        "verdict": one.verdict.value,
+        "model": difference.model,
+        "ledger_usd_nanos": difference.ledger,
+        "assumed_usd_nanos": difference.assumed,
+        "unknown_charges": difference.unknown,
+        "invoice_usd_nanos": int(difference.invoice.to_integral_value()),
+        "off_by_percent": float(round(difference.percent, 4)),
+        "verdict": difference.verdict.value,
     }

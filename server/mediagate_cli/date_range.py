@@ -1,4 +1,4 @@
-"""Periods of time as they are typed: a month, or a first and a last day. All in UTC."""
+"""Date ranges on the command line: a month, or a first and a last day, in UTC."""
 
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
@@ -11,20 +11,20 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """From `start` until right before `end`."""
+    """Half-open range: `end` is excluded."""
 
     start: datetime
     end: datetime
 
     @classmethod
     def of_month(cls, text: str, hint: str = "--month") -> Self:
-        """Return the month YYYY-MM. BadParameter if it is none."""
+        """Parse a month, YYYY-MM. Raises BadParameter."""
         start = _parsed(text, "%Y-%m", "a month like 2026-11", hint)
         return cls(start, _next_month(start))
 
     @classmethod
     def of(cls, month: str | None, first: str | None, last: str | None) -> Self:
-        """Return what was asked for; the running month, where nothing was. BadParameter."""
+        """Parse the three options; the default is the current month. Raises BadParameter."""
         if month is not None:
             if first or last:
                 raise typer.BadParameter(
@@ -38,7 +38,7 @@ class DateRange:
         return cls(start, end)
 
     def __str__(self) -> str:
-        """Return the first and the last day."""
+        """Format as the first and the last day."""
         return f"{self.start.date()} to {(self.end - _DAY).date()}"
 
 
@@ -55,7 +55,7 @@ def _day(text: str, hint: str) -> datetime:
 
 
 def _parsed(text: str, form: str, words: str, hint: str) -> datetime:
-    """Return the moment. BadParameter for none, and for the last year: its end is no date."""
+    """Parse a time. BadParameter also for the last year: the end of its range is no date."""
     try:
         moment = datetime.strptime(text, form)  # noqa: DTZ007 - it is UTC by what is documented
     except ValueError:

@@ -1,4 +1,4 @@
-"""`demo`: a tour of everything a gate makes, against a running gate or one of its own."""
+"""Command `demo`: one generation of each kind, on a running server or a temporary one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,49 +19,51 @@ if TYPE_CHECKING:
 
 @expand_option_groups
 def demo(
-    gate: o.ServerOptions,
-    out: Annotated[Path, typer.Option(help="Folder for what is made.")] = Path("out"),
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture.")] = "512x512",
+    server: o.ServerOptions,
+    out: Annotated[Path, typer.Option(help="Folder for the outputs.")] = Path("out"),
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the image.")] = "512x512",
     video_seconds: Annotated[float, typer.Option(help="Length of the video.")] = 5,
     audio_seconds: Annotated[float, typer.Option(help="Length of the sound.")] = 3,
     max_cost: Annotated[
         str, typer.Option(help="The most that each step may cost, in dollars.")
     ] = "1.00",
 ) -> None:
-    """Take a tour: a text, a picture, a video made from it, a sound, a check, and what each cost.
+    """Make a text, an image, a video of it, a sound and a safety check; print what each cost.
 
-    Where no gate answers, it starts one on the sandbox, which costs nothing, and stops it again.
+    Where no server answers, it starts one on the sandbox, which costs nothing, and stops it again.
     """
     from mediagate_cli.temporary_server import ServerDidNotStart, is_serving, temporary_server
     from mediagate_cli.tour import TourRequest
 
     silence_grpc_logs()
     width, height = _pixels(size)
-    asked = TourRequest(out, width, height, video_seconds, audio_seconds, parse_usd_nanos(max_cost))
+    request = TourRequest(
+        out, width, height, video_seconds, audio_seconds, parse_usd_nanos(max_cost)
+    )
     out.mkdir(parents=True, exist_ok=True)
-    if is_serving(gate.target, tls=gate.tls):
-        _take_tour(gate, asked)
+    if is_serving(server.target, tls=server.tls):
+        _run_tour(server, request)
         return
-    print_error(f"No gate answers at {gate.target}: starting one, on the sandbox.")
+    print_error(f"No server answers at {server.target}: starting one, on the sandbox.")
     try:
         with temporary_server() as target:
-            _take_tour(o.ServerOptions(target), asked)
+            _run_tour(o.ServerOptions(target), request)
     except ServerDidNotStart as error:
-        print_error(f"mediagate: the gate did not start:\n{error}")
+        print_error(f"mediagate: the server did not start:\n{error}")
         raise typer.Exit(FAILED) from None
 
 
-def _take_tour(gate: o.ServerOptions, asked: "TourRequest") -> None:
-    """Walk, print the table, and end as the worst step deserves."""
+def _run_tour(server: o.ServerOptions, request: "TourRequest") -> None:
+    """Run all steps, print the table, and exit with the highest exit code of a step."""
     from mediagate_cli.tour import Tour
 
     steps: list[TourStep] = []
 
     async def work(client: "AsyncClient") -> None:
-        steps.extend(await Tour(client, gate.target, asked).walk())
+        steps.extend(await Tour(client, server.target, request).run())
         _print_table(steps)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
     if worst := max(step.code for step in steps):
         raise typer.Exit(worst)
 

@@ -1,4 +1,4 @@
-"""How a command ends: what it says where it did not succeed, and with which number.
+"""Exit codes and error output of commands.
 
 0    it is done
 1    refused: nothing was made and nothing was paid
@@ -26,13 +26,13 @@ INTERRUPTED: Final = 130
 
 
 def print_error(line: str) -> None:
-    """Write a line for people: stdout belongs to a command's result."""
+    """Print a line to stderr: stdout is for a command's result."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def exit_on_error(target: str) -> Iterator[None]:
-    """Turn what goes wrong into one line and an exit code, and Ctrl-C into 130."""
+    """Context manager: an error becomes one line and an exit code, Ctrl-C 130."""
     from mediagate_client import MediagateError
 
     try:
@@ -53,13 +53,13 @@ def exit_on_error(target: str) -> Iterator[None]:
 
 
 def exit_code_of(error: "MediagateError") -> int:
-    """Return the exit code of an error: 3 where something had begun, else 1.
+    """Return the exit code of an error: 3 where a run may have begun, else 1.
 
-    The same for the same thing, whether a generation tells of it or a status does.
+    The same failure has the same code as a gRPC status and as a failed generation.
     """
     from mediagate_client import errors
 
-    began = (
+    failures = (
         errors.DataLost,
         errors.DeadlineExceeded,
         errors.GenerationCancelled,
@@ -67,30 +67,30 @@ def exit_code_of(error: "MediagateError") -> int:
         errors.RunFailed,
         errors.StreamLost,
     )
-    if isinstance(error, began) or error.reason == "SUBMIT_UNCONFIRMED":
+    if isinstance(error, failures) or error.reason == "SUBMIT_UNCONFIRMED":
         return FAILED
-    return FAILED if error.generation is not None and _was_taken(error.generation) else REFUSED
+    return FAILED if error.generation is not None and _may_have_run(error.generation) else REFUSED
 
 
-def _was_taken(generation: "Generation") -> bool:
-    """Whether upstream took any attempt of it, or may have: else it was refused."""
+def _may_have_run(generation: "Generation") -> bool:
+    """Whether upstream accepted any attempt, or may have."""
     from mediagate.v1.generation_pb2 import Attempt
 
-    not_taken = (Attempt.STATE_QUEUED, Attempt.STATE_REFUSED, Attempt.STATE_ABSENT)
-    taken = (attempt.state not in not_taken for attempt in generation.attempts)
-    return any(taken) or not generation.attempts
+    never_ran = (Attempt.STATE_QUEUED, Attempt.STATE_REFUSED, Attempt.STATE_ABSENT)
+    may_have_run = (attempt.state not in never_ran for attempt in generation.attempts)
+    return any(may_have_run) or not generation.attempts
 
 
 def unreachable_server_error(target: str) -> str:
-    """Return what is said where nothing answers there."""
+    """Return the error message for a server that does not answer."""
     return (
-        f"no gate answers at {target}: start one with `mediagate serve`, "
+        f"no server answers at {target}: start one with `mediagate serve`, "
         "or name another with --target"
     )
 
 
 def error_message(error: "MediagateError", target: str) -> str:
-    """Return an error as one line: what, why in a word, which fields, when to come back."""
+    """Format an error as one line: message, reason, fields, retry-after, cost."""
     from mediagate_client import Unavailable
 
     if isinstance(error, Unavailable) and not error.reason:

@@ -1,4 +1,4 @@
-"""Costs and sizes as people read them."""
+"""Formatting of costs and file sizes; parsing of dollars."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -12,14 +12,14 @@ NANOS: Final = 1_000_000_000
 
 
 def format_usd(usd_nanos: int) -> str:
-    """Return nano-dollars as dollars: exact, without idle zeros, with two places at least."""
+    """Format nano-dollars as dollars: exact, at least two decimals, no trailing zeros beyond."""
     amount = Decimal(usd_nanos).scaleb(-9).quantize(Decimal("1.000000000"))
-    whole, _, places = f"{amount:f}".partition(".")
-    return f"${whole}.{places.rstrip('0').ljust(2, '0')}"
+    dollars, _, decimals = f"{amount:f}".partition(".")
+    return f"${dollars}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
 def format_cost(cost: "Cost") -> str:
-    """Return a cost and how sure it is. What is not known is said so, never shown as zero."""
+    """Format a cost and its state. An unknown cost is "unknown", never zero."""
     from mediagate.v1.cost_pb2 import CostState
 
     state = CostState.Name(cost.state).removeprefix("COST_STATE_").lower()
@@ -31,7 +31,7 @@ def format_cost(cost: "Cost") -> str:
 def summary_line(
     generation_id: str, model: str, cost: "Cost", *, sandbox: bool, tokens: int | None = None
 ) -> str:
-    """Return one line about a finished generation: its id, its model, its cost."""
+    """Format a finished generation as one line: id, model, tokens, cost."""
     facts = [model]
     if tokens is not None:
         facts.append(f"{tokens} tokens")
@@ -41,20 +41,20 @@ def summary_line(
     return f"{generation_id}: {', '.join(facts)}"
 
 
-def parse_usd_nanos(dollars_: str) -> int:
-    """Return a sum in dollars, as typed, in nano-dollars. BadParameter if it is none."""
+def parse_usd_nanos(text: str) -> int:
+    """Parse an amount in dollars to nano-dollars. Raises BadParameter."""
     try:
-        amount = Decimal(dollars_) * NANOS
+        amount = Decimal(text) * NANOS
         exact = amount == amount.to_integral_value()
     except ArithmeticError:
-        raise typer.BadParameter(f"{dollars_!r} is not a sum in dollars") from None
+        raise typer.BadParameter(f"{text!r} is not a sum in dollars") from None
     if not exact or not amount.is_finite() or amount < 0:
-        raise typer.BadParameter(f"{dollars_!r} is not a sum in dollars, down to nano-dollars")
+        raise typer.BadParameter(f"{text!r} is not a sum in dollars, down to nano-dollars")
     return int(amount)
 
 
 def format_bytes(size: int) -> str:
-    """Return a file's size with a unit: 999 B, 24.1 kB, 3.2 MB."""
+    """Format a file size with a unit: 999 B, 24.1 kB, 3.2 MB."""
     if size < 1000:
         return f"{size} B"
     if size < 1000**2:

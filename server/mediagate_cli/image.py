@@ -1,4 +1,4 @@
-"""`image`: pictures as files."""
+"""Command `image`: images as files."""
 
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -7,7 +7,7 @@ import typer
 from mediagate_cli import options as o
 from mediagate_cli.media_command import SaveOptions, run_media_command
 from mediagate_cli.option_groups import expand_option_groups
-from mediagate_cli.save_files import format_of
+from mediagate_cli.save_files import format_from_path
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
@@ -18,7 +18,7 @@ _FORMATS: Final = ("png", "jpeg", "webp")
 
 @expand_option_groups
 def image(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     run: o.RunOptions,
     prompt: o.Prompt,
     size: o.Size = None,
@@ -39,7 +39,7 @@ def image(
     as_json: o.Json = False,
 ) -> None:
     """Make pictures and save them. Ctrl-C cancels."""
-    wanted = o.read_prompt(prompt)
+    prompt_text = o.read_prompt(prompt)
     fields = run.fields() | {
         "size": size,
         "aspect_ratio": aspect_ratio,
@@ -52,14 +52,14 @@ def image(
         "reference_images": reference,
         "strength": strength,
         "mask": mask,
-        "output_format": format_ or format_of(output, _FORMATS),
+        "output_format": format_ or format_from_path(output, _FORMATS),
         "wait": 0,
     }
 
-    async def begin(client: "AsyncClient") -> "Generation":
+    async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.image_pb2 import GenerateImageRequest
         from mediagate_client import paid_request
 
-        return await client.generate_image(paid_request(GenerateImageRequest, wanted, fields))
+        return await client.generate_image(paid_request(GenerateImageRequest, prompt_text, fields))
 
-    run_media_command(gate, begin, SaveOptions(output, wanted, as_json))
+    run_media_command(server, submit, SaveOptions(output, prompt_text, as_json))

@@ -16,7 +16,7 @@ _PERCENT: Final = 100
 
 
 class ComparisonVerdict(StrEnum):
-    """How the two stand to each other."""
+    """Result of the comparison of one model."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -26,7 +26,7 @@ class ComparisonVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One model in both, in nano-dollars.
+    """Ledger and invoice of one model, in nano-dollars.
 
     `assumed` is the part of `ledger` that an assumed price settled. Charges that are `unknown` are
     in no amount.
@@ -41,12 +41,12 @@ class Difference:
 
     @property
     def nanos(self) -> Decimal:
-        """How much more the invoice says."""
+        """Invoice minus ledger."""
         return self.invoice - self.ledger
 
     @property
     def percent(self) -> Decimal:
-        """The same in parts of the larger of the two."""
+        """`nanos` as a percentage of the larger of the two."""
         larger = max(abs(self.invoice), Decimal(self.ledger))
         return self.nanos * _PERCENT / larger if larger else Decimal(0)
 
@@ -60,7 +60,7 @@ def compare_invoice(
     """Return all models of either side, the largest difference first.
 
     `tolerance` is in percent; `aliases` are slugs by the other names that the invoice may have. A
-    name that nobody knows is a model that the ledger does not have.
+    name that is in neither is a model that the ledger does not have.
     """
     charged: defaultdict[str, list[UsageTotal]] = defaultdict(list)
     for total in totals:
@@ -68,11 +68,11 @@ def compare_invoice(
     billed: defaultdict[str, list[InvoiceAmount]] = defaultdict(list)
     for name, amount in invoice.items():
         billed[name if name in charged else aliases.get(name, name)].append(amount)
-    found = [
+    differences = [
         _difference(model, charged.get(model, []), billed.get(model, []), tolerance)
         for model in sorted(charged.keys() | billed.keys())
     ]
-    return tuple(sorted(found, key=lambda one: abs(one.nanos), reverse=True))
+    return tuple(sorted(differences, key=lambda difference: abs(difference.nanos), reverse=True))
 
 
 def _difference(

@@ -26,7 +26,7 @@ _MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 _AMOUNT: Final = re.compile(r"-?\d{1,15}(\.\d{1,18})?", re.ASCII)
 _MODEL: Final = re.compile(r"[^\s:]+(:[^\s/]+)?")
 _NANOS: Final = 10**9
-_CENT_PLACES: Final = 2
+_CENT_DECIMALS: Final = 2
 
 
 class InvoiceError(ValueError):
@@ -66,11 +66,13 @@ def read_invoice(text: str) -> Invoice:
     lines = _json_lines(text) if text.lstrip()[:1] in ("[", "{") else _csv_lines(text)
     months: set[str] = set()
     amounts: defaultdict[str, InvoiceAmount] = defaultdict(lambda: NOTHING)
-    for place, line in lines:
+    for location, line in lines:
         stated = "month" in line
-        months.add(_field(place, line, "month", _MONTH, "a month like 2026-10") if stated else "")
-        model = _field(place, line, "model", _MODEL, "the name of a model")
-        amounts[slug_of(model)] += _amount(place, line)
+        months.add(
+            _field(location, line, "month", _MONTH, "a month like 2026-10") if stated else ""
+        )
+        model = _field(location, line, "model", _MODEL, "the name of a model")
+        amounts[slug_of(model)] += _amount(location, line)
     if not months:
         raise InvoiceError("it has no lines")
     if len(months) > 1:
@@ -89,11 +91,13 @@ def _csv_lines(text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
         names = next(rows, [])
         _check_fields("line 1", names)
         for cells in rows:
-            place = f"line {rows.line_num}"
+            location = f"line {rows.line_num}"
             if cells and len(cells) != len(names):
-                raise InvoiceError(f"{place}: it has {len(cells)} cells, the heading {len(names)}")
+                raise InvoiceError(
+                    f"{location}: it has {len(cells)} cells, the heading {len(names)}"
+                )
             if cells:
-                yield place, dict(zip(names, cells, strict=True))
+                yield location, dict(zip(names, cells, strict=True))
     except csv.Error as error:
         raise InvoiceError(f"line {rows.line_num}: {error}") from None
 
@@ -109,33 +113,33 @@ def _json_lines(text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     if not isinstance(entries, list):
         raise InvoiceError("it is no list of objects")
     for number, entry in enumerate(entries, 1):
-        place = f"entry {number}"
+        location = f"entry {number}"
         if not isinstance(entry, tuple):
-            raise InvoiceError(f"{place}: it is no object")
-        _check_fields(place, [name for name, _ in entry])
-        yield place, dict(entry)
+            raise InvoiceError(f"{location}: it is no object")
+        _check_fields(location, [name for name, _ in entry])
+        yield location, dict(entry)
 
 
-def _check_fields(place: str, names: Sequence[str]) -> None:
+def _check_fields(location: str, names: Sequence[str]) -> None:
     """Each field is there once, but for the month, and nothing else is."""
     for name in names:
         if name not in _FIELDS:
-            raise InvoiceError(f"{place}: {reprlib.repr(name)} is none of {', '.join(_FIELDS)}")
+            raise InvoiceError(f"{location}: {reprlib.repr(name)} is none of {', '.join(_FIELDS)}")
     for name in _FIELDS:
         if (count := names.count(name)) > 1 or (not count and name != "month"):
-            raise InvoiceError(f"{place}: {name} is there {count} times")
+            raise InvoiceError(f"{location}: {name} is there {count} times")
 
 
 def _field(
-    place: str, line: Mapping[str, object], name: str, form: re.Pattern[str], expected: str
+    location: str, line: Mapping[str, object], name: str, form: re.Pattern[str], expected: str
 ) -> str:
     value = line[name]
     if not isinstance(value, str) or not form.fullmatch(value):
-        raise InvoiceError(f"{place}: {name} {reprlib.repr(value)} is not {expected}")
+        raise InvoiceError(f"{location}: {name} {reprlib.repr(value)} is not {expected}")
     return value
 
 
-def _amount(place: str, line: Mapping[str, object]) -> InvoiceAmount:
-    text = _field(place, line, "amount_usd", _AMOUNT, "an amount in dollars like 12.50")
-    places = max(len(text.partition(".")[2]), _CENT_PLACES)
-    return InvoiceAmount(Decimal(text) * _NANOS, Decimal(5).scaleb(-places - 1) * _NANOS)
+def _amount(location: str, line: Mapping[str, object]) -> InvoiceAmount:
+    text = _field(location, line, "amount_usd", _AMOUNT, "an amount in dollars like 12.50")
+    decimals = max(len(text.partition(".")[2]), _CENT_DECIMALS)
+    return InvoiceAmount(Decimal(text) * _NANOS, Decimal(5).scaleb(-decimals - 1) * _NANOS)

@@ -1,4 +1,4 @@
-"""What `image`, `video` and `audio` have in common: begin, follow, save, tell."""
+"""Shared part of the commands `image`, `video` and `audio`: submit, progress, save, print."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mediagate_cli.connection import run_with_client
 from mediagate_cli.output import print_outputs
 from mediagate_cli.progress import show_progress
-from mediagate_cli.save_files import check_output_path, print_saved_file, save
+from mediagate_cli.save_files import check_output_path, print_saved_file, save_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from mediagate_cli.options import ServerOptions
     from mediagate_client import AsyncClient
 
-    Begin = Callable[[AsyncClient], Awaitable[Generation]]
+    Submit = Callable[[AsyncClient], Awaitable[Generation]]
 
 
 @dataclass(frozen=True, slots=True)
 class SaveOptions:
-    """Where outputs go, and how they are told of."""
+    """Where outputs are saved, and how they are printed."""
 
     output: str | None
-    named: str
-    """What the files are named after, where `output` is no file."""
+    prompt: str
+    """Files are named after it where `output` is no file."""
     as_json: bool
 
 
-def run_media_command(gate: "ServerOptions", begin: "Begin", saving: SaveOptions) -> None:
-    """Begin a generation, show it while it is made, save its outputs and say what they cost.
+def run_media_command(server: "ServerOptions", submit: "Submit", options: SaveOptions) -> None:
+    """Submit a generation, show its progress, save its outputs and print their cost.
 
-    `begin` must not wait for the end: only what has an id can be cancelled at once by Ctrl-C.
+    `submit` must not wait for the end: only a generation with a known id can be cancelled.
     """
-    check_output_path(saving.output)
+    check_output_path(options.output)
 
     async def work(client: "AsyncClient") -> None:
-        generation = await show_progress(client, await begin(client))
-        files = await save(client, generation, saving.output, saving.named)
-        if saving.as_json:
+        generation = await show_progress(client, await submit(client))
+        files = await save_outputs(client, generation, options.output, options.prompt)
+        if options.as_json:
             print_outputs(generation, files)
         else:
             print_saved_file(generation, files)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)

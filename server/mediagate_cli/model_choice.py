@@ -1,4 +1,4 @@
-"""Which model of a catalog makes exactly what is asked for, the cheapest class first."""
+"""Model choice of the demo: the cheapest class of models that takes its parameters exactly."""
 
 from typing import TYPE_CHECKING
 
@@ -9,38 +9,38 @@ if TYPE_CHECKING:
 
 
 def choose_model(models: "Iterable[Model]", fits: "Callable[[Model], bool]") -> str:
-    """Return the slug of the first live model that fits. Empty: none, let the gate choose."""
+    """Return the slug of the first live model that fits. Empty: none, let the server choose."""
     live = [model for model in models if model.status == model.STATUS_LIVE]
     fitting = sorted((model.quality, model.slug) for model in live if fits(model))
     return fitting[0][1] if fitting else ""
 
 
-def parameter(model: "Model", name: str) -> "ModelParameter | None":
-    """Return how a model takes a field of the contract; None if it does not."""
-    return next((found for found in model.parameters if found.parameter == name), None)
+def find_parameter(model: "Model", name: str) -> "ModelParameter | None":
+    """Return a model's parameter by its name in the contract; None if it has none."""
+    return next((parameter for parameter in model.parameters if parameter.parameter == name), None)
 
 
-def takes(model: "Model", name: str, value: float) -> bool:
-    """Say whether a model takes that number for a field as it is."""
-    found = parameter(model, name)
-    if found is None:
+def accepts(model: "Model", name: str, value: float) -> bool:
+    """Whether a model accepts that number for a parameter unchanged."""
+    accepted = find_parameter(model, name)
+    if accepted is None:
         return False
-    if found.allowed_values:
-        return f"{value:g}" in found.allowed_values
+    if accepted.allowed_values:
+        return f"{value:g}" in accepted.allowed_values
     return not (
-        (found.HasField("minimum") and value < found.minimum)
-        or (found.HasField("maximum") and value > found.maximum)
+        (accepted.HasField("minimum") and value < accepted.minimum)
+        or (accepted.HasField("maximum") and value > accepted.maximum)
     )
 
 
-def takes_pixels(model: "Model", width: int, height: int) -> bool:
-    """Say whether a model makes pictures of that very size, not only of that shape."""
-    found = parameter(model, "size")
-    exact = found is not None and found.input_name == "width"
-    return exact and takes(model, "size", width) and takes(model, "size", height)
+def accepts_exact_size(model: "Model", width: int, height: int) -> bool:
+    """Whether a model makes images of exactly that size, not only of that aspect ratio."""
+    accepted = find_parameter(model, "size")
+    exact = accepted is not None and accepted.input_name == "width"
+    return exact and accepts(model, "size", width) and accepts(model, "size", height)
 
 
-def makes_wav(model: "Model") -> bool:
-    """Say whether a model's sound can be had as WAV."""
-    found = parameter(model, "output_format")
-    return found is not None and "wav" in found.allowed_values
+def supports_wav(model: "Model") -> bool:
+    """Whether a model's audio can be WAV."""
+    accepted = find_parameter(model, "output_format")
+    return accepted is not None and "wav" in accepted.allowed_values

@@ -1,4 +1,4 @@
-"""`models` and `show`: what can be called, and what it takes and costs."""
+"""Commands `models` and `show`: the catalog's models, their parameters and prices."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,33 +20,33 @@ Name = Annotated[str, typer.Argument(help="Slug or alias of a model.", metavar="
 
 @expand_option_groups
 def models(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     modality: Annotated[o.ModalityName | None, typer.Option(help="Only those.")] = None,
     quality: Annotated[o.QualityName | None, typer.Option(help="Only those.")] = None,
     as_json: o.Json = False,
 ) -> None:
-    """List the models that the gate knows."""
+    """List the models of the server's catalog."""
 
     async def work(client: "AsyncClient") -> None:
-        found = await client.models(
+        listed = await client.models(
             modality=modality.value if modality else None,
             quality=quality.value if quality else None,
         )
         if as_json:
-            print_json([to_json(model) for model in found])
+            print_json([to_json(model) for model in listed])
         else:
-            _print_table(found)
+            _print_table(listed)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
 @expand_option_groups
 def show(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     name: Name,
     as_json: o.Json = False,
 ) -> None:
-    """Show one model: what it takes, what it costs."""
+    """Show one model: its parameters and its price."""
 
     async def work(client: "AsyncClient") -> None:
         model = await client.model(name)
@@ -55,11 +55,11 @@ def show(
         else:
             _print_model(model)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
 def _print_table(models_: "Sequence[Model]") -> None:
-    """Print the models, one a row."""
+    """Print a table of models."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -74,7 +74,7 @@ def _print_table(models_: "Sequence[Model]") -> None:
 
 
 def _print_model(model: "Model") -> None:
-    """Print all that is known of one model."""
+    """Print one model with all its parameters."""
     from rich.table import Table
 
     facts = {
@@ -108,13 +108,13 @@ def _print_model(model: "Model") -> None:
 
 
 def _safety(model: "Model") -> str:
-    """Return the word for its safety class; empty where it is not said."""
+    """Format a safety class; empty if unspecified."""
     name = model.SafetyClass.Name(model.safety_class).removeprefix("SAFETY_CLASS_")
     return "" if name == "UNSPECIFIED" else name.lower()
 
 
 def format_parameters(parameter: "ModelParameter") -> str:
-    """Return what values a parameter takes: "5, 10", "1 to 4", "at least 1", or nothing known."""
+    """Format the values that a parameter takes: "5, 10", "1 to 4", "at least 1", or nothing."""
     if parameter.allowed_values:
         return ", ".join(parameter.allowed_values)
     if parameter.HasField("minimum") and parameter.HasField("maximum"):
@@ -125,7 +125,7 @@ def format_parameters(parameter: "ModelParameter") -> str:
 
 
 def _price(model: "Model") -> str:
-    """Return a model's price in a line, by its first tier."""
+    """Format the first tier of a model's price."""
     if not model.price.tiers:
         return "not known"
     first = " + ".join(_rate(rate) for rate in model.price.tiers[0].rates)
@@ -134,7 +134,7 @@ def _price(model: "Model") -> str:
 
 
 def _tier(tier: "PriceTier") -> str:
-    """Return what is charged, and when."""
+    """Format a tier: its rates and its criteria."""
     criteria = []
     for criterion in tier.criteria:
         if criterion.HasField("equals"):
@@ -148,7 +148,7 @@ def _tier(tier: "PriceTier") -> str:
 
 
 def _rate(rate: "PriceRate") -> str:
-    """Return a price in short: "$0.65/1M token input"."""
+    """Format a rate: "$0.65/1M token input"."""
     units = rate.metric.removesuffix("_count").replace("_", " ")
     many = {1: "", 1_000: "1k ", 1_000_000: "1M "}.get(rate.per, f"{rate.per:,} ")
     return f"${rate.usd}/{many}{units}"

@@ -1,6 +1,6 @@
-"""Options that many commands share, written once: a dataclass among a command's parameters.
+"""Option groups: a dataclass parameter becomes the options of a command.
 
-Typer knows functions and their parameters alone, so the fields are spread into those.
+Typer reads options from function parameters alone, so the fields are expanded into those.
 """
 
 import functools
@@ -11,9 +11,9 @@ from typing import Any
 
 
 def expand_option_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with each dataclass among its parameters spread into its fields."""
+    """Decorator: replace each dataclass parameter of a command by its fields."""
     parameters = inspect.signature(command).parameters
-    bundles: dict[str, type[Any]] = {
+    group_classes: dict[str, type[Any]] = {
         name: parameter.annotation
         for name, parameter in parameters.items()
         if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
@@ -21,24 +21,26 @@ def expand_option_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def spread_command(**values: Any) -> None:
-        made = {
-            name: bundle(**{field.name: values.pop(field.name) for field in fields(bundle)})
-            for name, bundle in bundles.items()
+        groups = {
+            name: group_class(
+                **{field.name: values.pop(field.name) for field in fields(group_class)}
+            )
+            for name, group_class in group_classes.items()
         }
-        command(**values, **made)
+        command(**values, **groups)
 
     flat = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in parameters.items()
-        if name not in bundles
+        if name not in group_classes
     ]
     flat += [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
         )
-        for bundle in bundles.values()
-        for field in fields(bundle)
+        for group_class in group_classes.values()
+        for field in fields(group_class)
     ]
     spread_command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
-    spread_command.__annotations__ = {one.name: one.annotation for one in flat}
+    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return spread_command

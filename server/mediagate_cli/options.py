@@ -1,4 +1,4 @@
-"""What several commands may be told: one name, one meaning, one help text each."""
+"""Options that several commands share."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 
 
 class QualityName(StrEnum):
-    """A price class."""
+    """Quality tier of models, for `--quality`."""
 
     ECONOMY = "economy"
     STANDARD = "standard"
@@ -23,7 +23,7 @@ class QualityName(StrEnum):
 
 
 class ModalityName(StrEnum):
-    """What a model makes."""
+    """Modality of models, for `--modality`."""
 
     TEXT = "text"
     IMAGE = "image"
@@ -32,7 +32,7 @@ class ModalityName(StrEnum):
 
 
 MEDIUM = "Path, URL or kept id"
-"""What may stand for a medium. Ids are gen_..., gen_.../1 and upl_...: the client reads them."""
+"""Help text of a medium. Ids are gen_..., gen_.../1 and upl_...: the client parses them."""
 
 Prompt = Annotated[str, typer.Argument(help="What is wanted. `-` reads it from stdin.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -52,14 +52,14 @@ Reference = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Which gate is called, and with which key."""
+    """Options of the connection: target, API key, TLS."""
 
     target: Annotated[
         str,
         typer.Option(
-            help="host:port of the gate.",
+            help="host:port of the server.",
             envvar=["MEDIAGATE_TARGET", "MEDIAGATE_GRPC_ADDRESS"],
-            rich_help_panel="Which gate",
+            rich_help_panel="Server",
         ),
     ] = DEFAULT_TARGET
     api_key: Annotated[
@@ -68,17 +68,15 @@ class ServerOptions:
             help="The key to call with.",
             envvar="MEDIAGATE_API_KEY",
             show_envvar=True,
-            rich_help_panel="Which gate",
+            rich_help_panel="Server",
         ),
     ] = ""
-    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS.", rich_help_panel="Which gate")] = (
-        False
-    )
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS.", rich_help_panel="Server")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """By which model something is made, how long it may take, and for how much."""
+    """Options of every generation: model, quality, timeout, cost limit, labels, webhook."""
 
     model: Annotated[
         str | None,
@@ -86,39 +84,37 @@ class RunOptions:
             "--model",
             "-m",
             help="Slug or alias; see `mediagate models`.",
-            rich_help_panel="How it is run",
+            rich_help_panel="Generation",
         ),
     ] = None
     quality: Annotated[
         QualityName | None,
         typer.Option(
-            help="What to choose by, where no model is named.", rich_help_panel="How it is run"
+            help="What to choose by, where no model is named.", rich_help_panel="Generation"
         ),
     ] = None
     timeout: Annotated[
         float | None,
         typer.Option(
             help="Seconds until it is given up, queueing included.",
-            rich_help_panel="How it is run",
+            rich_help_panel="Generation",
         ),
     ] = None
     max_cost: Annotated[
         str | None,
-        typer.Option(
-            help="The most it may cost, in dollars: 0.05.", rich_help_panel="How it is run"
-        ),
+        typer.Option(help="The most it may cost, in dollars: 0.05.", rich_help_panel="Generation"),
     ] = None
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="KEY=VALUE for your own bills; may be repeated.", rich_help_panel="How it is run"
+            help="KEY=VALUE for your own bills; may be repeated.", rich_help_panel="Generation"
         ),
     ] = None
     webhook_url: Annotated[
         str | None,
         typer.Option(
-            help="Where the gate tells of the end; see `mediagate webhooks`.",
-            rich_help_panel="How it is run",
+            help="URL that the server posts the end to; see `mediagate webhooks`.",
+            rich_help_panel="Generation",
         ),
     ] = None
     strict: Annotated[
@@ -126,12 +122,12 @@ class RunOptions:
         typer.Option(
             "--strict",
             help="Refuse what the model cannot honour exactly.",
-            rich_help_panel="How it is run",
+            rich_help_panel="Generation",
         ),
     ] = False
 
     def fields(self) -> dict[str, object]:
-        """Return it as fields of the contract; None is not said. BadParameter if it is wrong."""
+        """Return them as fields of the contract; None: not set. Raises BadParameter."""
         return {
             "model": self.model,
             "quality": self.quality,
@@ -149,7 +145,7 @@ def read_prompt(prompt: str) -> str:
 
 
 def read_text(file: Path) -> str:
-    """Return what a text file holds, stdin where it is `-`. BadParameter if it is no text."""
+    """Read a text file, or stdin for `-`. BadParameter if it is not UTF-8 or unreadable."""
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -160,7 +156,7 @@ def read_text(file: Path) -> str:
 
 
 def parse_labels(pairs: Sequence[str] | None) -> dict[str, str] | None:
-    """Return KEY=VALUE pairs as labels. BadParameter for what is no pair."""
+    """Parse KEY=VALUE pairs. Raises BadParameter."""
     if not pairs:
         return None
     labels = {}

@@ -1,4 +1,4 @@
-"""Messages of the contract as JSON for programs, and as words and tables for people."""
+"""Output: messages as JSON for programs, tables for people."""
 
 import json
 from typing import TYPE_CHECKING
@@ -24,12 +24,12 @@ def print_json(value: object) -> None:
 
 
 def print_outputs(generation: "Message", files: "Sequence[Path]" = ()) -> None:
-    """Print what was made: the generation, and the files that its outputs were saved as."""
+    """Print a generation and the files that its outputs were saved as, as JSON."""
     print_json({"generation": to_json(generation), "files": [str(file) for file in files]})
 
 
 def enum_word(enum: str, number: int) -> str:
-    """Return a value of the enum Modality or Quality as a word; empty for what is not said."""
+    """Return a value of the enum Modality or Quality as a word; empty if unspecified."""
     from mediagate.v1 import modality_pb2
 
     name = modality_pb2.DESCRIPTOR.enum_types_by_name[enum].values_by_number[number].name
@@ -38,7 +38,7 @@ def enum_word(enum: str, number: int) -> str:
 
 
 def wide_console() -> "Console":
-    """Return a console for stdout that does not cut lines short where a program reads them."""
+    """Return a console for stdout: 240 columns wide where it is no terminal."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)

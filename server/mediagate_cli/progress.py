@@ -1,4 +1,4 @@
-"""A generation on its way: shown while it is made, cancelled by Ctrl-C."""
+"""Progress display of a generation; Ctrl-C cancels it."""
 
 import asyncio
 import math
@@ -19,33 +19,32 @@ _ROUNDING: Final = 1e-9
 _CANCEL_SECONDS: Final = 3.0
 
 
-async def show_progress(client: "AsyncClient", begun: "Generation") -> "Generation":
-    """Return the generation at its end; raise the typed error of a bad one.
+async def show_progress(client: "AsyncClient", generation: "Generation") -> "Generation":
+    """Wait for the end of a generation and return it; raise the typed error of a failed one.
 
-    On a terminal its state is shown on stderr. Ctrl-C cancels it upstream, so that it does not
-    cost more than what has run.
+    On a terminal its state is shown on stderr. Ctrl-C cancels it upstream, so that it costs no
+    more than what has run.
     """
     from mediagate_client import is_terminal
     from mediagate_client.generation_result import raise_for_failure
 
-    generation = begun
     try:
-        if not is_terminal(begun):
-            generation = await _watch(client, begun)
+        if not is_terminal(generation):
+            generation = await _watch(client, generation)
     except asyncio.CancelledError:
-        await _cancel(client, begun.id)
+        await _cancel(client, generation.id)
         raise
     return raise_for_failure(generation, raise_on_failure=True)
 
 
-async def _watch(client: "AsyncClient", begun: "Generation") -> "Generation":
-    """Return the generation at its end, its state shown meanwhile."""
+async def _watch(client: "AsyncClient", submitted: "Generation") -> "Generation":
+    """Show the state until the end, and return the generation."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
     from mediagate_cli.state_column import StateColumn
 
-    generation = begun
+    generation = submitted
     with Progress(
         SpinnerColumn(),
         StateColumn(),
@@ -55,22 +54,22 @@ async def _watch(client: "AsyncClient", begun: "Generation") -> "Generation":
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
-        bar = progress.add_task("", total=None, generation=begun)
-        async for generation in client.watch(begun.id):
+        bar = progress.add_task("", total=None, generation=submitted)
+        async for generation in client.watch(submitted.id):
             if progress.disable and generation.HasField("queue_position"):
                 print_error(format_state(generation))
-            known = generation.HasField("progress")
+            has_progress = generation.HasField("progress")
             progress.update(
                 bar,
                 generation=generation,
-                total=_SCALE if known else None,
-                completed=generation.progress * _SCALE if known else 0,
+                total=_SCALE if has_progress else None,
+                completed=generation.progress * _SCALE if has_progress else 0,
             )
     return generation
 
 
 async def _cancel(client: "AsyncClient", generation_id: str) -> None:
-    """Cancel for somebody who pressed Ctrl-C: say so, and do not fail or dawdle over it."""
+    """Cancel after Ctrl-C, within a few seconds; an error is printed, not raised."""
     from mediagate_client import MediagateError
 
     print_error("cancelling …")
@@ -82,7 +81,7 @@ async def _cancel(client: "AsyncClient", generation_id: str) -> None:
 
 
 def format_state(generation: "Generation", now: datetime | None = None) -> str:
-    """Return where it stands.
+    """Format the state of a generation.
 
     As in "queued at place 3, starts in about 20 s", or "running, 45%, about 12 s left".
     """
@@ -95,27 +94,29 @@ def format_state(generation: "Generation", now: datetime | None = None) -> str:
     if generation.HasField("progress"):
         words.append(f"{int(generation.progress * 100 + _ROUNDING)}%")
     if generation.HasField("expected_complete_time"):
-        words.append(_time_left(generation, now or datetime.now(UTC)))
+        words.append(_format_time_left(generation, now or datetime.now(UTC)))
     return ", ".join(words)
 
 
 def format_start_time(seconds: float) -> str:
-    """Return in how long something that waits is expected to start; empty for hardly any."""
+    """Format the expected wait of a queued generation; empty up to a second."""
     return f", starts in about {math.ceil(seconds)} s" if seconds > 1 else ""
 
 
-def _time_left(generation: "Generation", now: datetime) -> str:
-    """Return how long runs of its model last as a rule, as far as that lies ahead."""
+def _format_time_left(generation: "Generation", now: datetime) -> str:
+    """Format the expected time left, by the usual durations of the model's runs."""
     for words, time in (
         ("about", generation.expected_complete_time),
         ("as a rule at most", generation.expected_complete_time_p90),
     ):
         seconds = (time.ToDatetime(UTC) - now).total_seconds()
         if seconds > 0:
-            return f"{words} {_seconds_in_words(seconds)} left"
+            return f"{words} {_format_seconds(seconds)} left"
     return "longer than usual"
 
 
-def _seconds_in_words(seconds: float) -> str:
-    whole = math.ceil(seconds)
-    return f"{whole} s" if whole < _MINUTE else f"{whole // _MINUTE} min {whole % _MINUTE} s"
+def _format_seconds(seconds: float) -> str:
+    rounded = math.ceil(seconds)
+    return (
+        f"{rounded} s" if rounded < _MINUTE else f"{rounded // _MINUTE} min {rounded % _MINUTE} s"
+    )

@@ -1,4 +1,4 @@
-"""`reconcile`: what was found where the ledger was compared with upstream's own list."""
+"""Command `reconcile`: discrepancies between the ledger and upstream's list of predictions."""
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
 
 @expand_option_groups
 def reconcile(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     hours: Annotated[float, typer.Option(help="How far back.", min=0, max=2_160)] = 24.0,
     check: Annotated[
         bool, typer.Option("--check", help="End with 1 where something was found.")
     ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Show whether upstream's list of predictions bears the ledger out.
+    """Show discrepancies between the ledger and upstream's list of predictions.
 
-    A gate compares the two every few minutes. Found are charges whose prediction upstream does not
-    have, predictions that are nobody's, and predictions that by now come to another amount. Needs
-    an admin's key.
+    The server compares the two every few minutes. It finds charges whose prediction upstream
+    does not have, predictions that belong to no generation, and predictions that now cost another
+    amount. Needs an admin's key.
     """
 
     async def work(client: "AsyncClient") -> None:
         since = datetime.now(UTC) - timedelta(hours=hours)
-        found = await client.get_reconciliation(start_time=since)
+        response = await client.get_reconciliation(start_time=since)
         if as_json:
-            print_json(to_json(found))
+            print_json(to_json(response))
         else:
-            _print_cases(found.discrepancies)
-            print_error(_last(found))
-            print_error(f"Within {hours:g} hours: {_counts(found.counts)}.")
-        if check and _alarms(found.counts):
+            _print_discrepancies(response.discrepancies)
+            print_error(_format_last_pass(response))
+            print_error(f"Within {hours:g} hours: {_format_counts(response.counts)}.")
+        if check and _count_discrepancies(response.counts):
             raise typer.Exit(REFUSED)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
-def _print_cases(cases: "Sequence[Discrepancy]") -> None:
+def _print_discrepancies(cases: "Sequence[Discrepancy]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -74,17 +74,17 @@ def _print_cases(cases: "Sequence[Discrepancy]") -> None:
         wide_console().print(table)
 
 
-def _last(found: "GetReconciliationResponse") -> str:
-    if not found.HasField("last_pass"):
+def _format_last_pass(response: "GetReconciliationResponse") -> str:
+    if not response.HasField("last_pass"):
         return "No pass was made yet."
-    last = found.last_pass
+    last = response.last_pass
     ended = f"{last.end_time.ToDatetime(UTC):%Y-%m-%d %H:%M:%S} UTC"
     if not last.complete:
         return f"The last pass, {ended}, could not read upstream's list to its end."
-    return f"The last pass, {ended}, read {last.listed} predictions: {_counts(last.counts)}."
+    return f"The last pass, {ended}, read {last.listed} predictions: {_format_counts(last.counts)}."
 
 
-def _counts(counts: "ReconciliationCounts") -> str:
+def _format_counts(counts: "ReconciliationCounts") -> str:
     words = (
         f"{counts.matched} matched, {counts.missing} missing upstream, "
         f"{counts.orphans} not ours, {counts.cost_differs} of another cost"
@@ -92,5 +92,5 @@ def _counts(counts: "ReconciliationCounts") -> str:
     return f"{words}, {counts.foreign} of others" if counts.foreign else words
 
 
-def _alarms(counts: "ReconciliationCounts") -> int:
+def _count_discrepancies(counts: "ReconciliationCounts") -> int:
     return counts.missing + counts.orphans + counts.cost_differs

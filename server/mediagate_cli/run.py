@@ -1,4 +1,4 @@
-"""`run`: any model on Replicate, by its slug and with its own inputs."""
+"""Command `run`: any model on Replicate, by its slug and with its own inputs."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from mediagate_cli.exit_codes import print_error
 from mediagate_cli.option_groups import expand_option_groups
 from mediagate_cli.output import print_outputs, to_json
 from mediagate_cli.progress import show_progress
-from mediagate_cli.save_files import check_output_path, print_saved_file, save
+from mediagate_cli.save_files import check_output_path, print_saved_file, save_outputs
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import RawOutput
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @expand_option_groups
 def run(
-    gate: o.ServerOptions,
-    how: o.RunOptions,
+    server: o.ServerOptions,
+    options: o.RunOptions,
     slug: Annotated[
         str,
         typer.Argument(
@@ -45,10 +45,10 @@ def run(
     output: o.Output = None,
     as_json: o.Json = False,
 ) -> None:
-    """Run any model by its slug; print what it puts out and save its files."""
-    if how.model is not None:
+    """Run any model by its slug; print its output and save its files."""
+    if options.model is not None:
         raise typer.BadParameter("the model is named as the argument", param_hint="--model")
-    fields = how.fields() | {
+    fields = options.fields() | {
         "input": {name: _value(text) for name, text in _pairs(given, "--input")},
         "media": _media(media),
         "wait": 0,
@@ -59,21 +59,21 @@ def run(
         from mediagate.v1.models_pb2 import RunModelRequest
         from mediagate_client import paid_request
 
-        begun = await client.run_model(paid_request(RunModelRequest, slug, fields))
-        made = await show_progress(client, begun)
-        files = await save(client, made, output, slug.partition("/")[2])
+        submitted = await client.run_model(paid_request(RunModelRequest, slug, fields))
+        generation = await show_progress(client, submitted)
+        files = await save_outputs(client, generation, output, slug.partition("/")[2])
         if as_json:
-            print_outputs(made, files)
+            print_outputs(generation, files)
             return
         if not files:
-            await _print_output(client, made.raw)
-        print_saved_file(made, files)
+            await _print_output(client, generation.raw)
+        print_saved_file(generation, files)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
 async def _print_output(client: "AsyncClient", raw: "RawOutput") -> None:
-    """Print all of it, exactly: a large one is read piece by piece, and never held whole."""
+    """Print the exact output; a large one is read in chunks, never as a whole."""
     if raw.document.id:
         async for piece in client.read_media(raw.document):
             sys.stdout.buffer.write(piece)
@@ -100,7 +100,7 @@ def _pairs(texts: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
 
 
 def _value(text: str) -> object:
-    """Return JSON as what it says, and anything else as the text that it is."""
+    """Parse JSON; anything else is a text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -108,7 +108,7 @@ def _value(text: str) -> object:
 
 
 def _media(texts: Sequence[str] | None) -> "dict[str, list[MediaSource | None]]":
-    """Return media by input; an input that is named twice gets a list."""
+    """Return media by input; several for one input are a list."""
     media: dict[str, list[MediaSource | None]] = {}
     for name, source in _pairs(texts, "--media"):
         media.setdefault(name, []).append(source)

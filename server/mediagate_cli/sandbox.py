@@ -1,4 +1,4 @@
-"""`sandbox`: a Replicate of one's own, for whoever tests against it."""
+"""Command `sandbox`: a local Replicate-compatible API for tests."""
 
 import asyncio
 import logging
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mediagate_sandbox.server import Sandbox
     from mediagate_sandbox.settings import SandboxSettings
 
-_RUNS = "How runs go"
-_DOOR = "Who may call, how often"
-_BILL = "What is billed"
-_FAULTS = "What goes wrong"
+_RUNS = "Runs"
+_ACCESS = "Access and rate limits"
+_BILL = "Billing"
+_FAULTS = "Faults"
 
 
 class Auth(StrEnum):
-    """Which tokens are taken."""
+    """Which tokens are accepted."""
 
     OPEN = "open"
     TOKEN = "token"  # noqa: S105 - a word of the command line
@@ -31,7 +31,7 @@ class Auth(StrEnum):
 
 
 class Credit(StrEnum):
-    """How much credit the account has."""
+    """Credit of the account."""
 
     ENOUGH = "enough"
     LOW = "low"
@@ -39,15 +39,15 @@ class Credit(StrEnum):
 
 
 class Billing(StrEnum):
-    """How an end is billed."""
+    """Whether an unsuccessful run is billed."""
 
     USED = "used"
     FREE = "free"
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
-    """How runs go. The fields are those of SandboxSettings, here and below."""
+class SimulationOptions:
+    """Options of runs and outputs. The fields are those of SandboxSettings, here and below."""
 
     seed: Annotated[
         int, typer.Option(help="The same seed makes the same outputs.", rich_help_panel=_RUNS)
@@ -77,54 +77,56 @@ class Runs:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Who may call, and how often. An empty text and a limit of 0 are None in the settings."""
+class AccessOptions:
+    """Options of access: an empty text and a limit of 0 are None in the settings."""
 
     auth: Annotated[
         Auth,
-        typer.Option(help="Ask for a token, take none, or refuse all.", rich_help_panel=_DOOR),
+        typer.Option(help="Require a token, none, or refuse all.", rich_help_panel=_ACCESS),
     ] = Auth.TOKEN
     token: Annotated[
         str,
         typer.Option(
-            help="The only token taken. Empty: any, but there must be one.", rich_help_panel=_DOOR
+            help="The only token accepted. Empty: any, but one is required.",
+            rich_help_panel=_ACCESS,
         ),
     ] = ""
     creates_per_minute: Annotated[
-        float, typer.Option(help="Limit of creates; 0 is none.", rich_help_panel=_DOOR)
+        float, typer.Option(help="Limit of creates; 0 is none.", rich_help_panel=_ACCESS)
     ] = 600
     requests_per_minute: Annotated[
-        float, typer.Option(help="Limit of everything else; 0 is none.", rich_help_panel=_DOOR)
+        float, typer.Option(help="Limit of everything else; 0 is none.", rich_help_panel=_ACCESS)
     ] = 3000
     credit: Annotated[
         Credit,
         typer.Option(
-            help="Low slows creates down, none answers them with 402.", rich_help_panel=_DOOR
+            help="Low slows creates down, none answers them with 402.", rich_help_panel=_ACCESS
         ),
     ] = Credit.ENOUGH
     webhook_secret: Annotated[
         str,
-        typer.Option(help="whsec_ and base64. Empty: drawn.", rich_help_panel=_DOOR),
+        typer.Option(help="whsec_ and base64. Empty: random.", rich_help_panel=_ACCESS),
     ] = ""
     webhooks_over_http: Annotated[
         bool,
         typer.Option(
             "--webhooks-over-http",
             help="Post webhooks without TLS beyond loopback.",
-            rich_help_panel=_DOOR,
+            rich_help_panel=_ACCESS,
         ),
     ] = False
     control: Annotated[
-        bool, typer.Option(help="Serve /sandbox/..., without a token.", rich_help_panel=_DOOR)
+        bool, typer.Option(help="Serve /sandbox/..., without a token.", rich_help_panel=_ACCESS)
     ] = True
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
-    """What is billed, and where the bill is kept."""
+class BillingOptions:
+    """Options of billing."""
 
     prices: Annotated[
-        Path | None, typer.Option(help="TOML file laid over its prices.", rich_help_panel=_BILL)
+        Path | None,
+        typer.Option(help="TOML file that overrides its prices.", rich_help_panel=_BILL),
     ] = None
     bill_file: Annotated[
         Path | None,
@@ -137,13 +139,13 @@ class Bill:
         Billing, typer.Option(help="What canceled runs are billed.", rich_help_panel=_BILL)
     ] = Billing.USED
     bill_aborted: Annotated[
-        Billing, typer.Option(help="What runs that never began are.", rich_help_panel=_BILL)
+        Billing, typer.Option(help="What runs that never began are billed.", rich_help_panel=_BILL)
     ] = Billing.FREE
 
 
 @dataclass(frozen=True, slots=True)
-class Faults:
-    """What goes wrong from the beginning."""
+class FaultOptions:
+    """Options of injected faults."""
 
     faults: Annotated[
         Path | None,
@@ -151,59 +153,57 @@ class Faults:
     ] = None
     fault_seed: Annotated[
         int | None,
-        typer.Option(
-            help="Seed of a plan that names none. Default: drawn.", rich_help_panel=_FAULTS
-        ),
+        typer.Option(help="Seed of a plan without one. Default: random.", rich_help_panel=_FAULTS),
     ] = None
 
 
 @expand_option_groups
 def sandbox(
-    runs: Runs,
-    door: Door,
-    bill: Bill,
-    faults: Faults,
+    runs: SimulationOptions,
+    access: AccessOptions,
+    bill: BillingOptions,
+    faults: FaultOptions,
     host: Annotated[str, typer.Option(help="Where to listen; loopback.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8787,
     public_url: Annotated[
         str, typer.Option(help="Origin of links. Empty: the host that each caller asked for.")
     ] = "",
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell of requests, webhooks and faults.")
+        bool, typer.Option("--verbose", "-v", help="Log requests, webhooks and faults.")
     ] = False,
 ) -> None:
     """Serve a Replicate-compatible API that makes real media, bills it and costs nothing.
 
-    Point any Replicate client at it: REPLICATE_API_TOKEN=any, base URL http://HOST:PORT; a gate:
+    Point any Replicate client at it: REPLICATE_API_TOKEN=any, base URL http://HOST:PORT; a server:
     MEDIAGATE_UPSTREAM_URL=http://HOST:PORT. GET / lists the models.
     """
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "host": host,
         "port": port,
         "public_url": public_url,
         **asdict(runs),
-        **asdict(door),
+        **asdict(access),
         **asdict(bill),
         **asdict(faults),
     }
-    settings = _settings(given)
+    settings = _settings(values)
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     _serve(settings)
 
 
-def _settings(given: dict[str, Any]) -> "SandboxSettings":
-    """Return what was given as settings. BadParameter for what no sandbox can run with."""
+def _settings(values: dict[str, Any]) -> "SandboxSettings":
+    """Build the settings. Raises BadParameter."""
     from mediagate_sandbox.faults.plan_parser import FaultPlan, load_plan_file
     from mediagate_sandbox.settings import SandboxSettings
 
     for name in ("public_url", "token", "webhook_secret"):
-        given[name] = given[name] or None
+        values[name] = values[name] or None
     for name in ("creates_per_minute", "requests_per_minute"):
-        given[name] = given[name] or None
+        values[name] = values[name] or None
     try:
-        plan = FaultPlan() if given["faults"] is None else load_plan_file(given["faults"])
-        return SandboxSettings(**given | {"faults": plan})
+        plan = FaultPlan() if values["faults"] is None else load_plan_file(values["faults"])
+        return SandboxSettings(**values | {"faults": plan})
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     except OSError as error:

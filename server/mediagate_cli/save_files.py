@@ -1,4 +1,4 @@
-"""Finished media as files: where to, under which name, and what is said about them."""
+"""Saving of outputs as files, and the summary that is printed of them."""
 
 import itertools
 import re
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mediagate.v1.medium_pb2 import Media
     from mediagate_client import AsyncClient
 
-# Names that Python's own table gives differently from one machine to the next.
+# Python's own table (mimetypes) differs from one machine to the next.
 _SUFFIXES: Final = {
     "audio/flac": ".flac",
     "audio/mpeg": ".mp3",
@@ -30,11 +30,11 @@ _SUFFIXES: Final = {
     "video/webm": ".webm",
 }
 _LONGEST_NAME: Final = 48
-# As the contract names formats, where that is not the ending itself.
+# The contract's name of a format, where it differs from the file name's ending.
 _FORMATS: Final = {"jpg": "jpeg"}
 
 
-async def save(
+async def save_outputs(
     client: "AsyncClient", generation: "Generation", output: str | None, prompt: str
 ) -> "list[Path]":
     """Save all outputs of a generation; return the files.
@@ -45,19 +45,19 @@ async def save(
     from mediagate_client import MediagateError, media_of
 
     media = media_of(generation)
-    files = names(media, output, prompt)
+    files = output_paths(media, output, prompt)
     for medium, file in zip(media, files, strict=True):
         try:
             await client.download(medium, file)
         except MediagateError as error:
-            # It was made and paid all the same: the line that tells of this says so.
+            # It was made and paid all the same: the error message says so.
             error.generation = generation
             raise
     return files
 
 
 def check_output_path(output: str | None) -> None:
-    """Raise BadParameter where nothing could be saved, before anything is paid."""
+    """Raise BadParameter if the folder is missing, before anything is paid."""
     if not output:
         return
     folder = Path(output) if output.endswith("/") else Path(output).parent
@@ -65,17 +65,17 @@ def check_output_path(output: str | None) -> None:
         raise typer.BadParameter(f"there is no folder {folder}", param_hint="--output")
 
 
-def format_of(output: str | None, known: "Collection[str]") -> str | None:
-    """Return the format that a file's name asks for, if it is one of those that are known."""
+def format_from_path(output: str | None, supported: "Collection[str]") -> str | None:
+    """Return the format of a path's ending, if it is one of the supported ones."""
     if not output or Path(output).is_dir():
         return None
     ending = Path(output).suffix.removeprefix(".").lower()
-    wanted = _FORMATS.get(ending, ending)
-    return wanted if wanted in known else None
+    name = _FORMATS.get(ending, ending)
+    return name if name in supported else None
 
 
 def print_saved_file(generation: "Generation", files: "Sequence[Path]") -> None:
-    """Print the files, one a line; say on stderr what they are and what they cost."""
+    """Print the paths, one a line; on stderr their properties, and the generation's cost."""
     from mediagate_cli.format import format_bytes, summary_line
     from mediagate_client import media_of
 
@@ -100,12 +100,12 @@ def print_saved_file(generation: "Generation", files: "Sequence[Path]") -> None:
     )
 
 
-def names(media: "Sequence[Media]", output: str | None, prompt: str) -> "list[Path]":
-    """Return where each of the media is to be saved."""
-    given = Path(output) if output else None
-    if given is not None and not given.is_dir():
-        return [_numbered(given, number, len(media)) for number in range(1, len(media) + 1)]
-    stem = (given or Path()) / stem_of(prompt)
+def output_paths(media: "Sequence[Media]", output: str | None, prompt: str) -> "list[Path]":
+    """Return a path for each of the media."""
+    path = Path(output) if output else None
+    if path is not None and not path.is_dir():
+        return [_numbered(path, number, len(media)) for number in range(1, len(media) + 1)]
+    stem = (path or Path()) / stem_of(prompt)
     files: list[Path] = []
     for medium in media:
         suffix = suffix_of(medium)
@@ -114,7 +114,7 @@ def names(media: "Sequence[Media]", output: str | None, prompt: str) -> "list[Pa
 
 
 def _numbered(file: Path, number: int, count: int) -> Path:
-    """Return the file itself for a single output, else with its number before the ending."""
+    """Return the path itself for a single output, else with a number before its ending."""
     return file if count == 1 else file.with_name(f"{file.stem}-{number}{file.suffix}")
 
 
@@ -125,12 +125,12 @@ def _variants(stem: Path, suffix: str) -> "Iterator[Path]":
         yield stem.with_name(f"{stem.name}-{number}{suffix}")
 
 
-def _is_free(file: Path, taken: "Sequence[Path]") -> bool:
-    return file not in taken and not file.exists()
+def _is_free(file: Path, chosen: "Sequence[Path]") -> bool:
+    return file not in chosen and not file.exists()
 
 
 def stem_of(prompt: str) -> str:
-    """Return a short, plain file name after what was asked for."""
+    """Return a short ASCII file name made of the prompt."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
     if len(words) > _LONGEST_NAME:
         words = words[: _LONGEST_NAME + 1].rpartition("-")[0] or words[:_LONGEST_NAME]
@@ -138,5 +138,5 @@ def stem_of(prompt: str) -> str:
 
 
 def suffix_of(medium: "Media") -> str:
-    """Return the file name's ending: by media type, else as the link has it."""
+    """Return the ending of a file name: by media type, else as in the URL."""
     return _SUFFIXES.get(medium.media_type) or Path(urlsplit(medium.uri).path).suffix or ".bin"

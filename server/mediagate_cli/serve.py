@@ -1,4 +1,4 @@
-"""`serve` and `config`: the gate itself, and how it would run."""
+"""Commands `serve` and `config check`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,11 @@ import typer
 
 from mediagate_cli.exit_codes import print_error
 
-configuration = typer.Typer(no_args_is_help=True, help="What is configured.")
+configuration = typer.Typer(no_args_is_help=True, help="The server's configuration.")
 
 
 def serve() -> None:
-    """Serve the gate. Settings come from MEDIAGATE_* variables and the file MEDIAGATE_CONFIG."""
+    """Start the server. Settings come from MEDIAGATE_* variables and the file MEDIAGATE_CONFIG."""
     from mediagate_server.config import ConfigError, Configuration, load_settings
     from mediagate_server.main import run
     from mediagate_server.store.sqlite import DataFolderInUse
@@ -29,7 +29,7 @@ def check(
         Path | None, typer.Argument(help="Default: the file of MEDIAGATE_CONFIG.")
     ] = None,
 ) -> None:
-    """Say whether the configuration can be used; name the line where it cannot."""
+    """Validate the configuration; an error names the line."""
     from mediagate_server.catalog.live import build_catalog
     from mediagate_server.config import ConfigError, load_settings
 

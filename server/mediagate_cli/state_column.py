@@ -1,4 +1,4 @@
-"""Progress column with the state of a generation, and the time it has left, as of each refresh."""
+"""Progress column: state of a generation and its time left, as of each refresh."""
 
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
@@ -7,7 +7,7 @@ from mediagate_cli.progress import format_state
 
 
 class StateColumn(ProgressColumn):
-    """Shows `generation`, a field of its task."""
+    """Column for `generation`, a field of its task."""
 
     def render(self, task: Task) -> Text:
         """Return the state in words."""

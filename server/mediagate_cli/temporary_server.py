@@ -1,4 +1,4 @@
-"""A gate of one's own for a while: `mediagate serve` on free ports and the sandbox."""
+"""Temporary server on the sandbox, for `demo`: `mediagate serve` on free ports."""
 
 import os
 import socket
@@ -12,15 +12,15 @@ from typing import Final
 
 READY_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 15.0
-_GLANCE_SECONDS: Final = 1.0
+_PROBE_SECONDS: Final = 1.0
 
 
 class ServerDidNotStart(Exception):
-    """The gate ended, or did not serve in time; its words are what it wrote."""
+    """The process ended, or was not ready in time. The message is its output."""
 
 
 def is_serving(target: str, *, tls: bool = False) -> bool:
-    """Say whether a gate serves at `target`, looking for a second at most."""
+    """Whether a server answers at `target` within a second."""
     import grpc
 
     from mediagate_client import Client
@@ -28,7 +28,7 @@ def is_serving(target: str, *, tls: bool = False) -> bool:
     with Client(target, tls=tls) as client:
         ready = grpc.channel_ready_future(client.channel)
         try:
-            ready.result(timeout=_GLANCE_SECONDS)
+            ready.result(timeout=_PROBE_SECONDS)
         except grpc.FutureTimeoutError:
             return False
         finally:
@@ -38,14 +38,14 @@ def is_serving(target: str, *, tls: bool = False) -> bool:
 
 @contextmanager
 def temporary_server() -> Iterator[str]:
-    """Start a gate on the sandbox and give its address; stop it in the end.
+    """Context manager: a server on the sandbox, as its address.
 
-    Nothing of the caller's settings counts, its token least of all: this gate costs nothing.
-    Raises ServerDidNotStart.
+    It inherits no setting and no token of the environment, so it costs nothing. Raises
+    ServerDidNotStart.
     """
     with tempfile.TemporaryDirectory(prefix="mediagate-") as folder, ExitStack() as stack:
         ports = _free_ports(3)
-        log = Path(folder) / "gate.log"
+        log = Path(folder) / "server.log"
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
             [sys.executable, "-m", "mediagate_cli", "serve"],
@@ -55,17 +55,17 @@ def temporary_server() -> Iterator[str]:
         )
         stack.callback(_stop, process)
         target = f"127.0.0.1:{ports[0]}"
-        _wait(process, target, log)
+        _wait_until_serving(process, target, log)
         yield target
 
 
 def _environment(ports: list[int], folder: str) -> dict[str, str]:
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("MEDIAGATE_") and name != "REPLICATE_API_TOKEN"
     }
-    return kept | {
+    return inherited | {
         "MEDIAGATE_GRPC_ADDRESS": f"127.0.0.1:{ports[0]}",
         "MEDIAGATE_OPS_ADDRESS": f"127.0.0.1:{ports[1]}",
         "MEDIAGATE_WEB_ADDRESS": f"127.0.0.1:{ports[2]}",
@@ -78,15 +78,15 @@ def _free_ports(count: int) -> list[int]:
     """Return ports that nothing listens on, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
 
 
-def _wait(process: "subprocess.Popen[bytes]", target: str, log: Path) -> None:
-    """Return once the gate serves."""
-    looks = int(READY_SECONDS / _GLANCE_SECONDS)
-    for _ in range(looks):
+def _wait_until_serving(process: "subprocess.Popen[bytes]", target: str, log: Path) -> None:
+    """Poll until the server answers. Raises ServerDidNotStart."""
+    probes = int(READY_SECONDS / _PROBE_SECONDS)
+    for _ in range(probes):
         if is_serving(target):
             return
         if process.poll() is not None:

@@ -1,4 +1,4 @@
-"""`text`: a streamed answer in the terminal."""
+"""Command `text`: a streamed text in the terminal."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @expand_option_groups
 def text(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     run: o.RunOptions,
     prompt: o.Prompt,
     system: Annotated[str | None, typer.Option(help="How the model should behave.")] = None,
@@ -30,8 +30,8 @@ def text(
     seed: o.Seed = None,
     as_json: o.Json = False,
 ) -> None:
-    """Stream a text to the terminal. What it cost is said on stderr."""
-    wanted = o.read_prompt(prompt)
+    """Stream a text to the terminal. Its cost is printed on stderr."""
+    prompt_text = o.read_prompt(prompt)
     fields = run.fields() | {
         "system_prompt": system,
         "max_output_tokens": max_tokens,
@@ -45,21 +45,21 @@ def text(
         from mediagate.v1.text_pb2 import StreamTextRequest
         from mediagate_client import paid_request
 
-        request = paid_request(StreamTextRequest, wanted, fields)
-        async with client.stream_text(request, on_status=_tell_queue) as stream:
+        request = paid_request(StreamTextRequest, prompt_text, fields)
+        async with client.stream_text(request, on_status=_print_queue_position) as stream:
             if as_json:
                 from mediagate_cli.output import print_outputs
 
                 await stream.read()
                 print_outputs(await client.get(stream.generation_id))
             else:
-                await _show(stream)
+                await _print_stream(stream)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
-async def _show(stream: "AsyncTextStream") -> None:
-    """Print the answer as it comes; at the end, on stderr, its generation's id, model and cost."""
+async def _print_stream(stream: "AsyncTextStream") -> None:
+    """Print the text as it comes; at the end, on stderr, the generation's id, model and cost."""
     from mediagate_cli.format import summary_line
 
     last = "\n"
@@ -83,7 +83,7 @@ async def _show(stream: "AsyncTextStream") -> None:
     )
 
 
-def _tell_queue(status: "TextStatus") -> None:
+def _print_queue_position(status: "TextStatus") -> None:
     if status.HasField("queue_position"):
         wait = format_start_time(status.expected_wait.ToTimedelta().total_seconds())
         print_error(f"waiting at place {status.queue_position}{wait}")

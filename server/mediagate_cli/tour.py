@@ -1,4 +1,4 @@
-"""The steps of the demo: one of each kind of media, the picture turned into the video, a check."""
+"""Steps of the demo: a text, an image, a video of that image, a sound, a safety check."""
 
 import time
 from dataclasses import dataclass
@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from mediagate_cli.exit_codes import error_message, exit_code_of, print_error
 from mediagate_cli.format import format_cost
-from mediagate_cli.model_choice import choose_model, makes_wav, parameter, takes, takes_pixels
+from mediagate_cli.model_choice import (
+    accepts,
+    accepts_exact_size,
+    choose_model,
+    find_parameter,
+    supports_wav,
+)
 from mediagate_cli.progress import show_progress
 from mediagate_cli.save_files import suffix_of
 
@@ -26,7 +32,7 @@ AUDIO_PROMPT: Final = "slow waves and a distant fog horn"
 
 @dataclass(frozen=True, slots=True)
 class TourRequest:
-    """What the tour is to make."""
+    """Parameters of the demo."""
 
     folder: Path
     width: int
@@ -34,12 +40,12 @@ class TourRequest:
     video_seconds: float
     audio_seconds: float
     max_cost_usd_nanos: int
-    """The most that a single step may cost, where it costs anything."""
+    """Limit of a single step, where it costs anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class TourStep:
-    """What became of one step, for the table in the end."""
+    """Result of one step: a row of the table."""
 
     name: str
     model: str
@@ -47,22 +53,22 @@ class TourStep:
     seconds: float
     result: str
     code: int = 0
-    """The exit code that it deserves."""
+    """Exit code."""
 
 
 class Tour:
-    """One way through a gate."""
+    """Runs the steps with one client."""
 
-    def __init__(self, client: "AsyncClient", target: str, asked: TourRequest) -> None:
+    def __init__(self, client: "AsyncClient", target: str, request: TourRequest) -> None:
         self._client = client
         self._target = target
-        self._asked = asked
+        self._request = request
         self._picture: Generation | None = None
         self._models: Sequence[Model] | None = None
-        self._bound: int | None = asked.max_cost_usd_nanos
+        self._max_cost: int | None = request.max_cost_usd_nanos
 
-    async def walk(self) -> list[TourStep]:
-        """Take all steps; one that goes wrong does not keep the next ones from being taken."""
+    async def run(self) -> list[TourStep]:
+        """Run all steps; the others run where one fails."""
         steps = (
             ("text", self._text),
             ("image", self._image),
@@ -70,9 +76,9 @@ class Tour:
             ("audio", self._audio),
             ("check", self._check),
         )
-        return [await self._take(name, step) for name, step in steps]
+        return [await self._run_step(name, step) for name, step in steps]
 
-    async def _take(
+    async def _run_step(
         self, name: str, step: "Callable[[], Awaitable[tuple[Generation, Path | str]]]"
     ) -> TourStep:
         from mediagate_client import MediagateError, NotBuilt
@@ -82,7 +88,7 @@ class Tour:
         try:
             generation, file = await step()
         except NotBuilt:
-            return TourStep(name, "", "", 0, "left out: this gate does not do it yet")
+            return TourStep(name, "", "", 0, "left out: this server does not do it yet")
         except MediagateError as error:
             seconds = time.monotonic() - begun
             return TourStep(
@@ -95,89 +101,91 @@ class Tour:
         from mediagate.v1.text_pb2 import StreamTextRequest
         from mediagate_client import paid_request
 
-        request = paid_request(StreamTextRequest, TEXT_PROMPT, self._bounds())
-        parts = []
+        request = paid_request(StreamTextRequest, TEXT_PROMPT, self._cost_limit())
+        pieces = []
         async with self._client.stream_text(request) as stream:
             async for piece in stream:
                 print(piece, end="", flush=True)
-                parts.append(str(piece))
+                pieces.append(str(piece))
             print()
-        file = self._asked.folder / "lighthouse.txt"
-        file.write_text("".join(parts) + "\n", encoding="utf-8")
+        file = self._request.folder / "lighthouse.txt"
+        file.write_text("".join(pieces) + "\n", encoding="utf-8")
         if stream.started is not None and stream.started.sandbox:
-            # Nothing is paid here, and a bound would refuse models whose price nobody publishes.
-            self._bound = None
+            # Nothing is paid here, and a limit would refuse models whose price nobody publishes.
+            self._max_cost = None
         return await self._client.get(stream.generation_id), file
 
     async def _image(self) -> "tuple[Generation, Path]":
         from mediagate.v1.image_pb2 import GenerateImageRequest
         from mediagate_client import paid_request
 
-        width, height = self._asked.width, self._asked.height
+        width, height = self._request.width, self._request.height
         model = choose_model(
-            await self._of("MODALITY_IMAGE"), lambda found: takes_pixels(found, width, height)
+            await self._models_of("MODALITY_IMAGE"),
+            lambda candidate: accepts_exact_size(candidate, width, height),
         )
         fields = {"model": model, "size": (width, height), "output_format": "png", "wait": 0}
-        request = paid_request(GenerateImageRequest, IMAGE_PROMPT, fields | self._bounds())
-        self._picture, file = await self._keep(await self._client.generate_image(request))
+        request = paid_request(GenerateImageRequest, IMAGE_PROMPT, fields | self._cost_limit())
+        self._picture, file = await self._save_when_done(await self._client.generate_image(request))
         return self._picture, file
 
     async def _video(self) -> "tuple[Generation, Path]":
         from mediagate.v1.video_pb2 import GenerateVideoRequest
         from mediagate_client import paid_request
 
-        seconds = self._asked.video_seconds
+        seconds = self._request.video_seconds
         model = choose_model(
-            await self._of("MODALITY_VIDEO"),
-            lambda found: (
-                takes(found, "duration", seconds) and parameter(found, "first_frame") is not None
+            await self._models_of("MODALITY_VIDEO"),
+            lambda candidate: (
+                accepts(candidate, "duration", seconds)
+                and find_parameter(candidate, "first_frame") is not None
             ),
         )
         fields = {"model": model, "duration": seconds, "first_frame": self._picture, "wait": 0}
-        request = paid_request(GenerateVideoRequest, VIDEO_PROMPT, fields | self._bounds())
-        return await self._keep(await self._client.generate_video(request))
+        request = paid_request(GenerateVideoRequest, VIDEO_PROMPT, fields | self._cost_limit())
+        return await self._save_when_done(await self._client.generate_video(request))
 
     async def _audio(self) -> "tuple[Generation, Path]":
         from mediagate.v1.audio_pb2 import GenerateAudioRequest
         from mediagate_client import paid_request
 
-        seconds = self._asked.audio_seconds
-        sounds = await self._of("MODALITY_AUDIO")
-        fitting = [model for model in sounds if takes(model, "duration", seconds)]
-        model = choose_model(fitting, makes_wav) or choose_model(fitting, lambda _: True)
+        seconds = self._request.audio_seconds
+        sounds = await self._models_of("MODALITY_AUDIO")
+        fitting = [model for model in sounds if accepts(model, "duration", seconds)]
+        model = choose_model(fitting, supports_wav) or choose_model(fitting, lambda _: True)
         fields = {"model": model, "duration": seconds, "output_format": "wav", "wait": 0}
-        request = paid_request(GenerateAudioRequest, AUDIO_PROMPT, fields | self._bounds())
-        return await self._keep(await self._client.generate_audio(request))
+        request = paid_request(GenerateAudioRequest, AUDIO_PROMPT, fields | self._cost_limit())
+        return await self._save_when_done(await self._client.generate_audio(request))
 
     async def _check(self) -> "tuple[Generation, str]":
         from mediagate.v1.safety_pb2 import CheckSafetyRequest
         from mediagate_cli.check import format_verdict
         from mediagate_client import paid_request
 
-        request = paid_request(CheckSafetyRequest, IMAGE_PROMPT, self._bounds())
-        made = await self._client.check_safety(request)
-        print(verdict := format_verdict(made.safety))
-        return made, f"the picture's prompt is {verdict}"
+        request = paid_request(CheckSafetyRequest, IMAGE_PROMPT, self._cost_limit())
+        generation = await self._client.check_safety(request)
+        print(verdict := format_verdict(generation.safety))
+        return generation, f"the picture's prompt is {verdict}"
 
-    def _bounds(self) -> dict[str, object]:
-        """Return what a step is told about money."""
-        return {"max_cost_usd_nanos": self._bound}
+    def _cost_limit(self) -> dict[str, object]:
+        """Return the request fields of the cost limit."""
+        return {"max_cost_usd_nanos": self._max_cost}
 
-    async def _of(self, modality: str) -> "list[Model]":
+    async def _models_of(self, modality: str) -> "list[Model]":
         from mediagate.v1.modality_pb2 import Modality
 
         if self._models is None:
             self._models = await self._client.models()
-        wanted = Modality.Value(modality)
-        return [model for model in self._models if model.modality == wanted]
+        number = Modality.Value(modality)
+        return [model for model in self._models if model.modality == number]
 
-    async def _keep(self, begun: "Generation") -> "tuple[Generation, Path]":
-        """Follow a generation to its end and save its output."""
+    async def _save_when_done(self, submitted: "Generation") -> "tuple[Generation, Path]":
+        """Wait for the end of a generation and save its output."""
         from mediagate_client import media_of
 
-        generation = await show_progress(self._client, begun)
+        generation = await show_progress(self._client, submitted)
         [medium] = media_of(generation)
-        file = self._asked.folder / f"lighthouse{suffix_of(medium)}"
+        file = self._request.folder / f"lighthouse{suffix_of(medium)}"
         await self._client.download(medium, file)
         print(file)
         return generation, file

@@ -1,4 +1,4 @@
-"""`upload` and `save`: files into a gate, and what it keeps out of it."""
+"""Commands `upload` (a file, as input) and `save` (outputs of an earlier generation)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +10,7 @@ from mediagate_cli.connection import run_with_client
 from mediagate_cli.exit_codes import print_error
 from mediagate_cli.option_groups import expand_option_groups
 from mediagate_cli.output import print_json, print_outputs, to_json
-from mediagate_cli.save_files import check_output_path, print_saved_file
-from mediagate_cli.save_files import save as save_outputs
+from mediagate_cli.save_files import check_output_path, print_saved_file, save_outputs
 
 if TYPE_CHECKING:
     from mediagate_client import AsyncClient
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 @expand_option_groups
 def upload(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     file: Annotated[Path, typer.Argument(help="The file, at most 100 MB.")],
     media_type: Annotated[str, typer.Option("--type", help="Its IANA media type.")] = "",
     as_json: o.Json = False,
@@ -38,12 +37,12 @@ def upload(
         size = format_bytes(uploaded.size_bytes)
         print_error(f"  {uploaded.media_type}, {size}, kept until {until} UTC")
 
-    run_with_client(gate, work)
+    run_with_client(server, work)
 
 
 @expand_option_groups
 def save(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     generation_id: Annotated[str, typer.Argument(help="Whose outputs to save.")],
     output: o.Output = None,
     as_json: o.Json = False,
@@ -59,4 +58,4 @@ def save(
         else:
             print_saved_file(generation, files)
 
-    run_with_client(gate, work)
+    run_with_client(server, work)

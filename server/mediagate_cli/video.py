@@ -1,4 +1,4 @@
-"""`video`: a video as a file."""
+"""Command `video`: a video as a file."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @expand_option_groups
 def video(
-    gate: o.ServerOptions,
+    server: o.ServerOptions,
     run: o.RunOptions,
     prompt: o.Prompt = "",
-    first_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of a picture.")] = None,
-    last_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of a picture.")] = None,
+    first_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of an image.")] = None,
+    last_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of an image.")] = None,
     reference: o.Reference = None,
     source_video: Annotated[
-        str | None, typer.Option(help=f"{o.MEDIUM} of a film to change.")
+        str | None, typer.Option(help=f"{o.MEDIUM} of a video to change.")
     ] = None,
     source_audio: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of a sound.")] = None,
     duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds.")] = None,
@@ -38,7 +38,7 @@ def video(
     as_json: o.Json = False,
 ) -> None:
     """Make a video and save it. It takes minutes; Ctrl-C cancels."""
-    wanted = o.read_prompt(prompt)
+    prompt_text = o.read_prompt(prompt)
     fields = run.fields() | {
         "first_frame": first_frame,
         "last_frame": last_frame,
@@ -57,10 +57,10 @@ def video(
         "wait": 0,
     }
 
-    async def begin(client: "AsyncClient") -> "Generation":
+    async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.video_pb2 import GenerateVideoRequest
         from mediagate_client import paid_request
 
-        return await client.generate_video(paid_request(GenerateVideoRequest, wanted, fields))
+        return await client.generate_video(paid_request(GenerateVideoRequest, prompt_text, fields))
 
-    run_media_command(gate, begin, SaveOptions(output, wanted or "video", as_json))
+    run_media_command(server, submit, SaveOptions(output, prompt_text or "video", as_json))

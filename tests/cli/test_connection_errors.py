@@ -1,4 +1,4 @@
-"""No gate, or no upstream: each command says so soon, in the same words, by the same exit code."""
+"""Connection errors: no server, or no upstream. Same message and exit code of each command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +58,7 @@ def test_every_command_says_that_there_is_no_gate(
         monkeypatch.setenv("MEDIAGATE_TARGET", target)
         for command in COMMANDS:
             done = mediagate(*command)
-            said = f"mediagate: no gate answers at {target}: start one with `mediagate serve`"
+            said = f"mediagate: no server answers at {target}: start one with `mediagate serve`"
             assert (done.exit_code, done.stderr.startswith(said)) == (REFUSED, True), command
 
 

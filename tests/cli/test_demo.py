@@ -15,7 +15,7 @@ from mediagate.v1.generation_pb2 import Generation, TextOutput
 from mediagate.v1.generations_pb2 import GetGenerationResponse
 from mediagate.v1.modality_pb2 import QUALITY_ECONOMY, QUALITY_PREMIUM
 from mediagate.v1.models_pb2 import ListModelsResponse, Model, ModelParameter
-from mediagate_cli.model_choice import choose_model, makes_wav, takes, takes_pixels
+from mediagate_cli.model_choice import accepts, accepts_exact_size, choose_model, supports_wav
 from tests.client.rpc_statuses import status
 from tests.client.scripted_server import ScriptedServer as Scripted
 from tests.client.stream_events import told
@@ -82,7 +82,7 @@ def test_a_tour_with_a_gate_of_its_own(tmp_path: Path) -> None:
     """Nobody answers: it starts one on the sandbox, says so, and stops it again."""
     done = demo("127.0.0.1:1", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "No gate answers at 127.0.0.1:1: starting one, on the sandbox." in done.stderr
+    assert "No server answers at 127.0.0.1:1: starting one, on the sandbox." in done.stderr
     check_files(tmp_path / "out")
 
 
@@ -102,7 +102,7 @@ def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted_server: Sc
     )
     done = mediagate("demo")
     assert done.exit_code == 1
-    assert done.stdout.count("left out: this gate does not do it yet") == 3
+    assert done.stdout.count("left out: this server does not do it yet") == 3
     assert "no price (PRICE_UNKNOWN)" in done.stdout
     [audio] = scripted_server.asked("GenerateAudio")
     assert audio.options.max_cost_usd_nanos == 1_000_000_000
@@ -122,10 +122,10 @@ def test_the_model_that_makes_it_exactly_is_chosen() -> None:
     for seconds, chosen in ((5, "a/listed"), (6, "b/ranged"), (10, "a/listed"), (11, "")):
         found = choose_model(
             [listed, ranged, retired],
-            lambda m, s=seconds: takes(m, "duration", s),  # type: ignore[misc]
+            lambda m, s=seconds: accepts(m, "duration", s),  # type: ignore[misc]
         )
         assert found == chosen
-    assert choose_model([dear, cheap], lambda m: takes(m, "duration", 60)) == "z/cheap"
+    assert choose_model([dear, cheap], lambda m: accepts(m, "duration", 60)) == "z/cheap"
 
 
 def test_a_size_in_pixels_is_not_a_shape() -> None:
@@ -134,9 +134,9 @@ def test_a_size_in_pixels_is_not_a_shape() -> None:
         "a/b", ModelParameter(parameter="size", input_name="width", minimum=64, maximum=512)
     )
     shape = model("c/d", ModelParameter(parameter="size", input_name="aspect_ratio"))
-    assert takes_pixels(pixels, 512, 64)
-    assert not takes_pixels(pixels, 513, 64)
-    assert not takes_pixels(shape, 512, 512)
+    assert accepts_exact_size(pixels, 512, 64)
+    assert not accepts_exact_size(pixels, 513, 64)
+    assert not accepts_exact_size(shape, 512, 512)
     wav = ModelParameter(parameter="output_format", allowed_values=["mp3", "wav"])
-    assert makes_wav(model("e/f", wav))
-    assert not makes_wav(shape)
+    assert supports_wav(model("e/f", wav))
+    assert not supports_wav(shape)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_cli.sandbox import Bill, Door, Faults, Runs
+from mediagate_cli.sandbox import AccessOptions, BillingOptions, FaultOptions, SimulationOptions
 from mediagate_sandbox.faults.actions import ACTIONS, ENDPOINTS
 from mediagate_sandbox.settings import SandboxSettings
 from tests.sandbox_process import running_sandbox
@@ -19,7 +19,7 @@ PLAN = 'seed = 7\n[[faults]]\ndo = "throttle"\non = "create"\n'
 def test_options_are_settings() -> None:
     """Each option is a setting of the sandbox, with its default."""
     known = {field.name: field for field in fields(SandboxSettings)}
-    for bundle in (Runs, Door, Bill, Faults):
+    for bundle in (SimulationOptions, AccessOptions, BillingOptions, FaultOptions):
         for option in fields(bundle):
             assert option.name in known
             default = known[option.name].default
