@@ -209,7 +209,7 @@ def test_no_word_is_left_in_a_record() -> None:
 def test_what_is_whole() -> None:
     """All media kept, or to be had from upstream still."""
     clock = JumpingClock()
-    kept = StoredMedia("", "image/png", kept=True)
+    kept = StoredMedia("", "image/png", is_stored=True)
     linked = StoredMedia("https://x.example", "image/png", clock.now() + timedelta(hours=1))
     over = replace(linked, expires_at=clock.now())
     for media, expected in (

@@ -137,9 +137,9 @@ async def test_who_cancels_while_it_waits_is_told_so(tmp_path: Path) -> None:
     ):
         attached = await generations.submit(submission(1), work)
         async with asyncio.timeout(10):
-            while attached.record.place is None:  # noqa: ASYNC110 - it is reckoned when asked for
+            while attached.record.queue_position is None:  # noqa: ASYNC110 - it is reckoned when asked for
                 await asyncio.sleep(0)
-        place = attached.record.place
+        place = attached.record.queue_position
         assert place.position == 1
         assert 0.1 < place.seconds <= 0.3
         await generations.cancel("local", attached.record.id)

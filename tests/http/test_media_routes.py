@@ -66,7 +66,7 @@ async def door(tmp_path: Path) -> AsyncIterator[MediaPort]:
         port.add(MediaRoutes(links, folder, clock.now, FairScheduler()).routes())
         await stack.enter_async_context(port)
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-        medium = StoredMedia("https://replicate.delivery/a.mp4", "video/mp4", kept=True)
+        medium = StoredMedia("https://replicate.delivery/a.mp4", "video/mp4", is_stored=True)
         link = (await links.links_for(finished(medium)))[0]
         opened = MediaPort(
             session, folder, TempFiles(tmp_path / "in"), clock, URL(link.uri), link.expires_at
@@ -241,7 +241,7 @@ async def test_only_what_is_kept_gets_a_link(tmp_path: Path) -> None:
     clock, folder = JumpingClock(), FileSystemMediaStore(tmp_path)
     both = finished(
         StoredMedia("https://replicate.delivery/a", "image/png", clock.now() + timedelta(1)),
-        StoredMedia("https://replicate.delivery/b", "image/png", kept=True),
+        StoredMedia("https://replicate.delivery/b", "image/png", is_stored=True),
     )
     known = MediaLinks(folder, "https://gate.example/x/", KEY, now=clock.now, life=lambda: 60.0)
     unknown = MediaLinks(folder, "", KEY, now=clock.now, life=lambda: 60.0)

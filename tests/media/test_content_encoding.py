@@ -68,7 +68,7 @@ async def test_the_file_is_kept(
 ) -> None:
     """Its own size, digest and looks; what was only said to be encoded is the file itself."""
     kept = await keep(served.put("/out.png", answer))
-    assert (kept.failure, kept.kept, kept.media_type) == (None, True, "image/png")
+    assert (kept.failure, kept.is_stored, kept.media_type) == (None, True, "image/png")
     assert (kept.size, kept.sha256) == (len(PICTURE), hashlib.sha256(PICTURE).hexdigest())
     assert (kept.width, kept.height) == (320, 192)
     assert await content(folder) == PICTURE

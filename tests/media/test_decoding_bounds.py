@@ -79,7 +79,7 @@ async def test_what_holds_a_file_is_kept(
 ) -> None:
     """Whatever stands behind it."""
     kept = await keep(served.put("/out.png", encoded(body, coding)))
-    assert (kept.failure, kept.kept, kept.media_type) == (None, True, "image/png")
+    assert (kept.failure, kept.is_stored, kept.media_type) == (None, True, "image/png")
     assert await content(folder) == PICTURE
 
 

@@ -40,11 +40,11 @@ async def test_a_page_with_an_error_is_no_picture(
 ) -> None:
     """Under status 200: the picture may come yet; if it does not, the page is not kept for it."""
     late = await keep(served.put("/late.png", file(*page), file(*page), file(PICTURE)))
-    assert (late.kept, late.media_type) == (True, "image/png")
+    assert (late.is_stored, late.media_type) == (True, "image/png")
     assert await content(folder) == PICTURE
     served.requests.clear()
     never = await keep(served.put("/never", file(*page)))
-    assert (never.kept, never.failure and never.failure.reason) == (
+    assert (never.is_stored, never.failure and never.failure.reason) == (
         False,
         Reason.OUTPUT_STORE_FAILED,
     )
@@ -71,7 +71,7 @@ async def test_a_drawing_is_kept_however_it_begins(
 ) -> None:
     """At the first try, though another picture was expected: it is what was paid for."""
     kept = await keep(served.put("/out", file(*drawing)))
-    assert (kept.kept, kept.media_type, kept.failure) == (True, "image/svg+xml", None)
+    assert (kept.is_stored, kept.media_type, kept.failure) == (True, "image/svg+xml", None)
     assert await content(folder) == drawing[0]
     assert len(served.requests) == 1
 
@@ -81,7 +81,7 @@ async def test_a_page_within_the_answer_is_not_tried_again(keep: Keep) -> None:
     for page, _ in PAGES[:-1]:
         coded = base64.b64encode(page).decode()
         inline = await keep(f"data:image/png;base64,{coded}")
-        assert not inline.kept
+        assert not inline.is_stored
 
 
 def test_what_is_no_page() -> None:

@@ -86,7 +86,7 @@ async def test_a_link(keep: Keep, served: FileServer, folder: FileSystemMediaSto
         sha256=hashlib.sha256(FILM).hexdigest(),
         width=320,
         height=192,
-        kept=True,
+        is_stored=True,
     )
     assert await content(folder) == FILM
     assert "Authorization" not in served.requests[0].headers
@@ -98,7 +98,7 @@ async def test_a_data_uri(keep: Keep, folder: FileSystemMediaStore) -> None:
     for body, shown in ((PICTURE[:200_000], True), (PICTURE + bytes(300_000), False)):
         uri = f"data:image/png;base64,{base64.b64encode(body).decode()}"
         kept = await keep(uri)
-        assert (kept.kept, kept.size, kept.width) == (True, len(body), 320)
+        assert (kept.is_stored, kept.size, kept.width) == (True, len(body), 320)
         assert kept.uri == (uri if shown else "")
         assert await content(folder) == body
 
@@ -134,13 +134,13 @@ async def test_what_is_damaged_for_good_is_kept_as_what_it_is(
 ) -> None:
     """It may be what the model made; but a picture it is not called. By itself it is taken so."""
     kept = await keep(served.put("/out.png", file(NOISE, "image/png")))
-    assert (kept.kept, kept.media_type, kept.size) == (True, "application/octet-stream", 64)
+    assert (kept.is_stored, kept.media_type, kept.size) == (True, "application/octet-stream", 64)
     assert await content(folder) == NOISE
     assert len(served.requests) == 6
     inline = await keep(f"data:image/png;base64,{base64.b64encode(NOISE).decode()}")
-    assert (inline.kept, inline.media_type) == (True, "application/octet-stream")
+    assert (inline.is_stored, inline.media_type) == (True, "application/octet-stream")
     other = await keep(served.put("/out", file(NOISE, "image/x-unheard-of")))
-    assert (other.kept, other.media_type) == (True, "image/x-unheard-of")
+    assert (other.is_stored, other.media_type) == (True, "image/x-unheard-of")
     assert len(served.requests) == 7
 
 
@@ -169,7 +169,7 @@ async def test_what_cannot_be_kept(
     """A typed failure that says why, the link still there, and nothing on the disk."""
     link = served.put("/out.png", answer)
     kept = await keep(link)
-    assert (kept.uri, kept.expires_at, kept.kept) == (link, EXPIRES, False)
+    assert (kept.uri, kept.expires_at, kept.is_stored) == (link, EXPIRES, False)
     assert kept.failure is not None
     assert kept.failure.reason is Reason.OUTPUT_STORE_FAILED
     assert kept.failure.metadata == {"cause": cause}
@@ -235,7 +235,7 @@ async def test_silence_is_bounded(
     assert kept.failure.metadata == {"cause": "nothing more came"}
     assert len(served.requests) == 37
     kept = await keep(served.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.02)
-    assert kept.kept
+    assert kept.is_stored
     assert await content(folder) == PICTURE
 
 
@@ -249,7 +249,7 @@ async def test_one_of_several_may_fail(
         media = await keeper.archive(
             "gen_1", tuple(StoredMedia(link, "image/png") for link in (good, bad, good)), ENDED
         )
-        assert [medium.kept for medium in media] == [True, False, True]
+        assert [medium.is_stored for medium in media] == [True, False, True]
         assert await folder.keys("outputs/gen_1") == ("outputs/gen_1/0", "outputs/gen_1/2")
         await keeper.delete("gen_1")
     assert await folder.keys("outputs/gen_1") == ()
@@ -293,7 +293,7 @@ async def test_tries_go_on_to_half_of_the_sources_life(
         tries.clear()
         served.put("/a", file(PICTURE))
         (kept,) = await keeper.archive("gen_1", (medium,), ENDED - timedelta(hours=5))
-        assert kept.kept
+        assert kept.is_stored
 
 
 async def test_what_was_kept_before_a_crash_is_not_fetched_again(
@@ -329,7 +329,7 @@ async def test_files_that_never_end_hold_their_own_tenants_places(
             # A task that is made later comes to its place later.
             task = keep_of("working", StoredMedia(link, "image/png", EXPIRES))
             (kept,) = await asyncio.create_task(task)
-        assert kept.kept
+        assert kept.is_stored
         hostile.cancel()
         await asyncio.gather(hostile, return_exceptions=True)
 
@@ -351,7 +351,7 @@ async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
         media = (StoredMedia(link, "image/png", EXPIRES),) * 600
         kept = await keeper_of(folder, spool, fetcher).archive("gen_1", media, ENDED)
-    assert all(one.kept for one in kept)
+    assert all(one.is_stored for one in kept)
     assert len(kept) == len(served.requests) == 600
     assert before < most < before + 350
 
@@ -370,8 +370,8 @@ async def test_outputs_are_apart_while_another_tenant_is_there(
         share.record_request("a")
         share.record_request("b")
         (kept,) = await keeper.archive("gen_2", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
-    assert alone.kept
-    assert kept.kept
+    assert alone.is_stored
+    assert kept.is_stored
     assert share.delay("a outputs") == pytest.approx(ARCHIVE_TIMEOUT)
     assert share.delay("a") == share.delay("b") == 0
 

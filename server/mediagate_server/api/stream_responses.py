@@ -66,7 +66,7 @@ def _status(record: Generation) -> text_pb2.TextStatus:
         attempt=record.attempt.ordinal,
         model=record.attempt.model,
     )
-    if record.place:
-        status.queue_position = record.place.position
-        status.expected_wait.FromMilliseconds(round(1000 * record.place.seconds))
+    if record.queue_position:
+        status.queue_position = record.queue_position.position
+        status.expected_wait.FromMilliseconds(round(1000 * record.queue_position.seconds))
     return status

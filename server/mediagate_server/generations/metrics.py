@@ -56,4 +56,4 @@ def _label(modality: str, model: str) -> str:
 
 def _media(record: Generation) -> tuple[object, ...]:
     made = record.output.media if record.output else ()
-    return tuple(one for one in made if one.uri or one.kept)
+    return tuple(one for one in made if one.uri or one.is_stored)

@@ -91,7 +91,7 @@ class ActiveGenerations:
             rate, before = reduced, position - 1  # The first goes as soon as the wait is over.
         seconds = self._seconds_held() + before / rate
         at = self._clock.now() + timedelta(seconds=seconds)
-        return replace(record, place=QueuePosition(position, at, seconds))
+        return replace(record, queue_position=QueuePosition(position, at, seconds))
 
     # What lanes tell
 

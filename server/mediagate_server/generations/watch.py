@@ -100,7 +100,7 @@ async def watch_one(
 
 def _news(record: Generation, *, logs: bool) -> tuple[object, ...]:
     """What may change without a new version, and is worth telling."""
-    position = record.place.position if record.place else None
+    position = record.queue_position.position if record.queue_position else None
     return position, record.progress, record.logs if logs else ""
 
 

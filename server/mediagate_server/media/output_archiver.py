@@ -191,7 +191,7 @@ class OutputArchiver:
                     return replace(medium, failure=failed.failure)
             else:
                 metrics.outputs.labels("kept").inc()
-                return replace(medium, kept=True)
+                return replace(medium, is_stored=True)
             await self._sleep(pause)
             pause *= 2
         raise AssertionError
@@ -226,7 +226,7 @@ class OutputArchiver:
             width=outcome.width,
             height=outcome.height,
             seconds=outcome.seconds,
-            kept=True,
+            is_stored=True,
             failure=None,
         )
 

@@ -59,7 +59,7 @@ class MediaLinks:
             return NO_LINKS
         links = {}
         for index, medium in enumerate(record.output.media):
-            if medium.kept and (link := await self._mint(record.id, index)):
+            if medium.is_stored and (link := await self._mint(record.id, index)):
                 links[index] = link
         return links
 

@@ -104,7 +104,7 @@ def matches_labels(budget: Budget, labels: Mapping[str, str]) -> bool:
     return labels.get(key) == value
 
 
-def _exceeded(tenant: str, use: BudgetUsage, asked: int) -> BudgetExceeded:
+def _exceeded(tenant: str, use: BudgetUsage, nanos: int) -> BudgetExceeded:
     renews = {} if use.span.name == "total" else {"renews": use.span.ends.isoformat()}
     return BudgetExceeded(
         f"the call may cost more than is left of the budget {use.budget.name!r}",
@@ -115,7 +115,7 @@ def _exceeded(tenant: str, use: BudgetUsage, asked: int) -> BudgetExceeded:
             "limit_usd_nanos": str(use.limit),
             "spent_usd_nanos": str(use.spent),
             "reserved_usd_nanos": str(use.held),
-            "asked_usd_nanos": str(asked),
+            "asked_usd_nanos": str(nanos),
             **renews,
         },
     )

@@ -74,7 +74,7 @@ class GenerationStore(Protocol):
         predictions in `claims`: those that are adopted. (The prediction of a create's answer is
         claimed in memory before: generations/execution/prediction_claims.py.) A terminal version
         deletes the checkpoints, and the pending input once no attempt is unconfirmed; where it
-        `calls_back`, its webhook event is released by the same commit. It raises
+        `sends_webhook`, its webhook event is released by the same commit. It raises
         errors.BudgetExceeded or errors.PriceUnknown as `accept` does, where it reserves more than
         it closes.
         """

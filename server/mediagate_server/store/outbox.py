@@ -66,8 +66,8 @@ class DeliverySlots:
     """
 
     free: int
-    first: int
-    of_one: int
+    idle_tenants: int
+    per_tenant: int
     in_flight: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -86,7 +86,7 @@ class Outbox(Protocol):
     async def due(
         self,
         now: datetime,
-        places: DeliverySlots,
+        slots: DeliverySlots,
         *,
         not_ids: Collection[str],
         not_hosts: Collection[tuple[str, str]],
@@ -102,11 +102,11 @@ class Outbox(Protocol):
         """When the first one is due that is not due by then; None: there is none."""
         ...
 
-    async def mark_delivered(self, callback_id: str) -> None:
+    async def mark_delivered(self, event_id: str) -> None:
         """It was taken: nothing of it is kept."""
         ...
 
-    async def mark_failed(self, tried: OutboxEvent, again_at: datetime | None) -> None:
+    async def mark_failed(self, event: OutboxEvent, retry_at: datetime | None) -> None:
         """It was not; `tried` says how it stands. `again_at` None: it is undelivered."""
         ...
 
@@ -116,7 +116,7 @@ class Outbox(Protocol):
         """A page of those that are undelivered, oldest first; `tenant` empty: of all."""
         ...
 
-    async def find_undelivered(self, callback_id: str) -> OutboxEvent | None:
+    async def find_undelivered(self, event_id: str) -> OutboxEvent | None:
         """One of them."""
         ...
 

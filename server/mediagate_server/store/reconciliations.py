@@ -61,7 +61,7 @@ class Discrepancy:
     tenant: str = ""
     ledger_nanos: int | None = None
     upstream_nanos: int | None = None
-    made_at: datetime | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Reconciliation:
     complete: bool
     listed: int = 0
     matched: int = 0
-    found: Mapping[DiscrepancyKind, int] = field(default_factory=dict)
+    counts: Mapping[DiscrepancyKind, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class ReconciliationFindings:
 
     last: Reconciliation | None
     matched: int
-    found: Mapping[DiscrepancyKind, int]
+    counts: Mapping[DiscrepancyKind, int]
     discrepancies: tuple[Discrepancy, ...]
 
 
@@ -145,7 +145,7 @@ class ReconciliationStore(Protocol):
         """The last complete pass over an account's list."""
         ...
 
-    async def save_pass(self, made: Reconciliation) -> None:
+    async def save_pass(self, reconciliation: Reconciliation) -> None:
         """Keep a pass."""
         ...
 

@@ -1,8 +1,8 @@
-"""What is kept of a generation, as frozen facts. Knows no SQL and no protobuf.
+"""Records of generations, attempts and ledger entries, as frozen structs: no SQL, no protobuf.
 
-One `Generation` is one document: whoever runs it owns it, changes it by `replacing.replace`, and
-saves it with the next `version`; a save that is not the next version is refused, so that two owners
-can never both write.
+One `Generation` is one JSON document: its owner changes it by `structs.replace` and saves it with
+the next `version`; a save that is not the next version is refused, so that two owners can never
+both write. What is stored under an older name keeps it (`name=`).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from mediagate_server.errors import Failure
 
 
 class State(StrEnum):
-    """Where a generation stands; the words of the contract in lower case."""
+    """State of a generation; the words of the contract in lower case."""
 
     QUEUED = "queued"
     SUBMITTING = "submitting"
@@ -30,7 +30,7 @@ class State(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """True for the three ends."""
+        """Whether it is one of the three final states."""
         return self in TERMINAL
 
 
@@ -38,7 +38,7 @@ TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 
 class AttemptState(StrEnum):
-    """Where an attempt stands; the words of the contract in lower case."""
+    """State of an attempt; the words of the contract in lower case."""
 
     QUEUED = "queued"
     SUBMITTING = "submitting"
@@ -60,7 +60,7 @@ class Purpose(StrEnum):
 
 
 class CostState(StrEnum):
-    """How sure an amount is, in the contract's words."""
+    """Certainty of an amount, in the contract's words."""
 
     ESTIMATED = "estimated"
     SETTLED = "settled"
@@ -73,7 +73,7 @@ LARGEST_NANOS: Final = 2**63 - 1
 
 
 class Cost(Struct, frozen=True):
-    """Nano-dollars and how sure they are; None is unknown, never zero."""
+    """An amount in nano-dollars and its certainty; None is unknown, never zero."""
 
     nanos: int | None
     state: CostState
@@ -81,7 +81,7 @@ class Cost(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
-    """What a run used, as upstream reported it; None where it did not. Durations in seconds."""
+    """Usage of a run as upstream reported it; None: not reported. Durations in seconds."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -92,10 +92,10 @@ class Usage(Struct, frozen=True, omit_defaults=True):
 
 
 class StoredMedia(Struct, frozen=True, omit_defaults=True):
-    """One medium. `uri` is upstream's link or a data URI; empty where only our copy is left.
+    """One output file. `uri` is upstream's link or a data URI; empty where only our copy is left.
 
-    What the file is (`size` in bytes, `seconds` that it plays) is known once it is `kept`;
-    `failure` says why it could not be.
+    Facts of the file (`size` in bytes, `seconds` that it plays) are known once it `is_stored`;
+    `failure` says why it could not be stored.
     """
 
     uri: str
@@ -106,12 +106,12 @@ class StoredMedia(Struct, frozen=True, omit_defaults=True):
     sha256: str = ""
     width: int | None = None
     height: int | None = None
-    kept: bool = False
+    is_stored: bool = field(default=False, name="kept")
     failure: Failure | None = None
 
 
 class Output(Struct, frozen=True, omit_defaults=True):
-    """What was made: a text, or media in the order asked for.
+    """Output of a generation: a text, or media in the order requested.
 
     `value` is the output of a model run by its slug, as JSON, with `media:N` where its links were.
     `exact_json` is the same as text, where a part of it stands as text in `value`; else empty.
@@ -128,14 +128,14 @@ class Output(Struct, frozen=True, omit_defaults=True):
 
 
 class SafetyFinding(Struct, frozen=True):
-    """One kind of harm that a safety model found, by its own code."""
+    """One harm category that a safety model found, by the model's own code."""
 
     code: str
     name: str
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):
-    """What a safety model said. `unreadable`: its answer, or a part of it, could not be read;
+    """Verdict of a safety model. `unreadable`: its answer, or a part of it, could not be read;
     then it is never safe. `confidence` is 0 to 1; None where the model gives no figure.
     `not_checked`: why no model was asked; then it is neither safe nor unsafe.
     """
@@ -153,7 +153,7 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
 
 
 class ChargeBasis(Struct, frozen=True, omit_defaults=True):
-    """What an attempt's charge was reckoned from: what was used, and by which row of its price.
+    """What an attempt's charge was computed from: usage, and the row of its price.
 
     `outputs` is how many media its terminal record held, as far as they were counted. `tier` says
     in words when that row holds; empty: always, or none was found.
@@ -165,14 +165,15 @@ class ChargeBasis(Struct, frozen=True, omit_defaults=True):
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True):
-    """The right to send one POST, and what became of it.
+    """One create request to upstream: the right to send it once, and its outcome.
 
     `price` is the price list held at submit, as text of the catalog's; `input_hash` is a keyed
     hash of the input sent, to recognise it in upstream's list without keeping it. `sent_at` is the
-    time of the commit that precedes the send; None while it waits. `cost` is what is held, then
-    what it cost; `charged` says what of, once it is settled on a terminal record. `api_error_at` is
-    when upstream's API answered it with an error of its own, which leaves it in doubt. `beside` is
-    the attempt in doubt of the same output that this one did not wait for; empty: it waited.
+    time of the commit that precedes the send; None while it waits. `cost` is the reservation, then
+    the charge; `charged` is the basis of the charge, once settled on a terminal record.
+    `api_error_at` is when upstream's API answered with an error of its own, which leaves the
+    attempt unconfirmed. `beside` is the unconfirmed attempt of the same output that this one did
+    not wait for; empty: it waited.
     """
 
     id: str
@@ -196,9 +197,9 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 
 
 class QueuePosition(Struct, frozen=True):
-    """Where something waits in the queue for the account's rate, from 1, and until when.
+    """Position in the queue for the account's rate limit, from 1, and the expected start.
 
-    `seconds` are those from now to then.
+    `seconds` are those from now until then.
     """
 
     position: int
@@ -207,8 +208,8 @@ class QueuePosition(Struct, frozen=True):
 
 
 class RunEstimate(Struct, frozen=True):
-    """When a run is expected to end, by how long earlier ones of its model took: half of them, and
-    nine in ten, would have ended by then.
+    """Expected end of a run, by the durations of earlier runs of its model: the times by which
+    half of them, and nine in ten, would have ended.
     """
 
     median: datetime
@@ -216,7 +217,7 @@ class RunEstimate(Struct, frozen=True):
 
 
 class StepResult(Struct, frozen=True, omit_defaults=True):
-    """How one of several lanes of a generation ended: a screening, or one of its outputs."""
+    """Result of one step of a generation: a screening, or one of its outputs."""
 
     purpose: Purpose
     output_index: int
@@ -229,26 +230,26 @@ class StepResult(Struct, frozen=True, omit_defaults=True):
 
 
 class MissingOutput(Struct, frozen=True):
-    """An output that was asked for and is not there, and why."""
+    """A requested output that is missing from a success, and why."""
 
     index: int
     failure: Failure
 
 
 class Generation(Struct, frozen=True, omit_defaults=True):
-    """One paid call and all that came of it.
+    """One billable call: request, attempts, cost and output.
 
-    `substitution` says why another model stands in for the one asked for; empty: it is that one.
-    `choice` is the receipt, as the catalog wrote it, where no model was asked for.
-    `verdict` is on the prompt, or what was asked for. `parameters` is the parameter report as the
-    catalog wrote it. `shape` is how the output is to be read, likewise. Times are aware, in UTC.
-    `version` counts the changes, from 1. `stop` says why its end was asked for, in one of our own
-    words; empty: it was not. `parts` are the ends of its lanes, where it has several; `missing`
-    says which outputs of a success are not there. `calls_back`: somebody is to be told of its end.
-    `erased_at`: since when nothing is left of what it was asked and what it made. `place` is put in
-    where it is shown while it waits, and `progress` (0 to 1) while it runs; they are never stored.
-    `logs_document` is all of the logs where `logs` is not. `run_estimate` is made when its run
-    begins, and stays as it is: an expected end that moves away with time says nothing.
+    `substitution` is the reason why `model` is not `requested_model`; empty: it is. `choice` is
+    the record of the model choice, as the catalog wrote it, where no model was requested.
+    `verdict` is on the prompt, or the result of a safety call. `parameters` is the parameter report
+    and `shape` the form of the output, both as the catalog wrote them. Times are aware, in UTC.
+    `version` counts the changes, from 1. `stop` is the reason of a requested cancellation; empty:
+    none was requested. `step_results` are those of its steps, where it has several; `missing` are
+    outputs of a success that are not there. `sends_webhook`: its end is sent to the caller.
+    `erased_at`: since then neither request nor output is left. `queue_position` is set where it is
+    shown while it waits, and `progress` (0 to 1) while it runs; they are never stored.
+    `logs_document` holds all of the logs where `logs` is only their beginning. `run_estimate` is
+    set when its run begins and never changes: an expected end that moves away says nothing.
     `token_limit` is the most output tokens that its model might write.
     """
 
@@ -281,10 +282,10 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
     logs: str = ""
     stop: str = ""
-    parts: tuple[StepResult, ...] = ()
+    step_results: tuple[StepResult, ...] = field(default=(), name="parts")
     missing: tuple[MissingOutput, ...] = ()
-    place: QueuePosition | None = None
-    calls_back: bool = False
+    queue_position: QueuePosition | None = None
+    sends_webhook: bool = field(default=False, name="calls_back")
     erased_at: datetime | None = None
     logs_document: StoredMedia | None = None
     run_estimate: RunEstimate | None = None
@@ -293,7 +294,7 @@ class Generation(Struct, frozen=True, omit_defaults=True):
 
     @property
     def run_seconds(self) -> float | None:
-        """How long a success has run, from its start to the end of its last attempt."""
+        """Run duration of a success: from its start to the end of its last attempt."""
         ends = [
             one.completed_at
             for one in self.attempts
@@ -304,8 +305,8 @@ class Generation(Struct, frozen=True, omit_defaults=True):
         return (max(ends) - self.started_at).total_seconds()
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether an attempt of it is in doubt still, though it may be over."""
+    def has_unconfirmed_attempt(self) -> bool:
+        """Whether one of its attempts is unconfirmed, even where it has ended itself."""
         return any(attempt.state is AttemptState.UNCONFIRMED for attempt in self.attempts)
 
     @property
@@ -315,7 +316,7 @@ class Generation(Struct, frozen=True, omit_defaults=True):
 
 
 class LedgerEntryKind(StrEnum):
-    """What an entry does. An attempt has one RESERVE and then one SETTLE or one RELEASE."""
+    """Kind of a ledger entry. An attempt has one RESERVE and then one SETTLE or one RELEASE."""
 
     RESERVE = "reserve"
     SETTLE = "settle"
@@ -327,7 +328,7 @@ class LedgerEntry(Struct, frozen=True):
 
     `amount_nanos` is the most that may be spent (RESERVE) or what was spent (SETTLE, RELEASE), in
     nano-dollars; None: unknown, which no sum may take for zero. `price_as_of` is the date of the
-    price that was held.
+    price that the attempt was submitted with.
     """
 
     attempt_id: str
@@ -344,14 +345,14 @@ class LedgerEntry(Struct, frozen=True):
 
 
 class RequestBinding(Struct, frozen=True):
-    """An existing binding of a request_id."""
+    """Idempotency record: the generation that a request_id is bound to."""
 
     generation_id: str
     fingerprint: str
 
 
 class GenerationFilter(Struct, frozen=True):
-    """Which generations to list. Empty fields match all."""
+    """Filter of generations. Empty fields match all."""
 
     states: tuple[State, ...] = ()
     models: tuple[str, ...] = ()
@@ -362,17 +363,17 @@ class GenerationFilter(Struct, frozen=True):
 
 
 class ListPosition(Struct, frozen=True):
-    """Where a page of the list ended: the next one goes on below it."""
+    """Pagination cursor of generations: the next page begins below it."""
 
     created_at: datetime
     id: str
 
 
 class Checkpoint(Struct, frozen=True):
-    """A piece of a text that is being streamed: what came after `start`, up to `sequence`.
+    """Checkpoint of a streamed text: the piece after `start`, up to `sequence`.
 
-    Both count as the contract's `sequence` does. `event_id` is upstream's, to go on from. `piece`
-    is the engine's own; the store only keeps it.
+    Both count as the contract's `sequence` does. `event_id` is upstream's, to resume from. `piece`
+    has the engine's own format, which the store does not read.
     """
 
     start: int
@@ -382,8 +383,8 @@ class Checkpoint(Struct, frozen=True):
 
 
 class Resumption(Struct, frozen=True):
-    """What a later process needs to go on with a generation: what is still to be sent, if anything,
-    and the pieces of its text that were kept, in order, up to the first that is missing.
+    """What a later process needs to resume a generation: the pending input, if it was not sent,
+    and the checkpoints of its text, in order, up to the first that is missing.
     """
 
     pending: bytes | None = None
@@ -391,14 +392,14 @@ class Resumption(Struct, frozen=True):
 
 
 class GenerationChange(Struct, frozen=True):
-    """A generation as it stands, and the number of its last change, which no other one has."""
+    """A generation as it is now, and the number of its last change, which is unique."""
 
     sequence: int
     generation: Generation
 
 
 class ChangeRange(Struct, frozen=True):
-    """Which changes can be followed: all above `oldest`; `newest` is the last there is."""
+    """Numbers of the changes that can be followed: above `oldest`, up to `newest`."""
 
     oldest: int
     newest: int

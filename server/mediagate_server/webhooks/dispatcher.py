@@ -184,8 +184,8 @@ class WebhookDispatcher:
         in_flight = len(self._flying)
         places = DeliverySlots(
             free=_AT_ONCE - in_flight,
-            first=_MOST_AT_ONCE - max(in_flight, _AT_ONCE),
-            of_one=_OF_ONE_TENANT,
+            idle_tenants=_MOST_AT_ONCE - max(in_flight, _AT_ONCE),
+            per_tenant=_OF_ONE_TENANT,
             in_flight=self._tenants,
         )
         busy = [place for place, sending in self._hosts.items() if sending >= _TO_ONE_HOST]

@@ -131,9 +131,9 @@ def encode_generation(
     if full and record.logs_document:
         shown.logs_document.CopyFrom(encode_document(record.id, "logs", record.logs_document))
     _add_output(shown, record, links, (now or _now)())
-    if record.place:
-        shown.queue_position = record.place.position
-        shown.expected_start_time.FromDatetime(record.place.expected_at)
+    if record.queue_position:
+        shown.queue_position = record.queue_position.position
+        shown.expected_start_time.FromDatetime(record.queue_position.expected_at)
     if record.progress is not None:
         shown.progress = record.progress
     if record.run_estimate and record.state is State.RUNNING:
@@ -354,7 +354,7 @@ def _raw(
 def encode_document(generation_id: str, name: str, kept: StoredMedia) -> medium_pb2.Media:
     """A document of a generation, which MediaService.ReadMedia reads."""
     return medium_pb2.Media(
-        id=f"{generation_id}/{name}" if kept.kept else "",
+        id=f"{generation_id}/{name}" if kept.is_stored else "",
         media_type=kept.media_type,
         size_bytes=kept.size,
         sha256=kept.sha256,
@@ -373,7 +373,7 @@ def encode_media(
     gone = medium.expires_at is not None and medium.expires_at <= (now or _now())
     theirs = "" if gone else medium.uri
     return medium_pb2.Media(
-        id=f"{generation_id}/{index}" if medium.kept else "",
+        id=f"{generation_id}/{index}" if medium.is_stored else "",
         uri=link.uri if link else theirs,
         uri_expire_time=to_timestamp(
             link.expires_at if link else medium.expires_at if theirs else None

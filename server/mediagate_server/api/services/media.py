@@ -156,7 +156,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         medium = outputs[wanted.index]
         if medium.failure:
             raise StoredFailure(medium.failure)
-        if not medium.kept:
+        if not medium.is_stored:
             raise OutputNotFound(record.id, wanted.index)
         link = (await self._links.links_for(record)).get(wanted.index)
         media = responses.encode_media(record.id, wanted.index, medium, link)

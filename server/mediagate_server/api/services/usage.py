@@ -43,7 +43,7 @@ def encode_reconciliation(found: ReconciliationFindings) -> usage_pb2.GetReconci
     """The answer of GetReconciliation."""
     return usage_pb2.GetReconciliationResponse(
         last_pass=_pass(found.last) if found.last else None,
-        counts=_counts(found.matched, found.found),
+        counts=_counts(found.matched, found.counts),
         discrepancies=[_case(case) for case in found.discrepancies],
     )
 
@@ -55,7 +55,7 @@ def _pass(made: Reconciliation) -> usage_pb2.ReconciliationPass:
         list_start_time=responses.to_timestamp(made.since),
         complete=made.complete,
         listed=made.listed,
-        counts=_counts(made.matched, made.found),
+        counts=_counts(made.matched, made.counts),
     )
 
 
@@ -79,7 +79,7 @@ def _case(case: Discrepancy) -> usage_pb2.Discrepancy:
         tenant=case.tenant,
         ledger_usd_nanos=case.ledger_nanos,
         upstream_usd_nanos=case.upstream_nanos,
-        create_time=responses.to_timestamp(case.made_at),
+        create_time=responses.to_timestamp(case.created_at),
         find_time=responses.to_timestamp(case.found_at),
     )
 

@@ -132,10 +132,10 @@ class Attachment:
                 changed = life.changed
                 polled = life.text_is_polled
                 record = self.record
-                if record.place and place is None:
+                if record.queue_position and place is None:
                     place = PositionListener(life.attempt_ids, life.notify_changed)
                     self._queue.watch(place)
-                position = place.position if place and record.place else None
+                position = place.position if place and record.queue_position else None
                 standing = (record.state, record.attempt.ordinal, polled, position)
                 if told != standing:
                     told = standing

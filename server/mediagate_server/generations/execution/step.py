@@ -497,7 +497,7 @@ class Step:
         """
         if self._whole.after_content_refusal:
             return False
-        parts = self._whole.saved.current.parts
+        parts = self._whole.saved.current.step_results
         others = (part.failure for part in parts if part.failure is not None)
         return any(map(endings.is_content_failure, (*failures, *others)))
 

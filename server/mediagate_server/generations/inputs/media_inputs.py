@@ -108,7 +108,7 @@ class MediaInputs:
         medium = _output_of(record, source.index)
         if await self._is_usable(medium):
             return medium.uri
-        if medium.kept and medium.size is not None:
+        if medium.is_stored and medium.size is not None:
             key = output_key(record.id, source.index)
             return self._kept(key, medium.size, medium.media_type)
         raise OutputNotFound(record.id, source.index)

@@ -273,7 +273,7 @@ def is_of_kind(medium: StoredMedia, kind: str) -> bool:
 
 def count_of_kind(media: Sequence[StoredMedia], kind: str) -> int:
     """How many of the media that are there a price by the output goes by."""
-    there = [one for one in media if one.uri or one.kept]
+    there = [one for one in media if one.uri or one.is_stored]
     return sum(is_of_kind(one, kind) for one in there) or len(there)
 
 

@@ -116,7 +116,7 @@ def charge_discrepancy(
 def unclaimed_discrepancy(prediction: Prediction, now: datetime, *, exclusive: bool) -> Discrepancy:
     """A prediction that no attempt holds. What it comes to is not known: nor is its price."""
     kind = DiscrepancyKind.ORPHAN if exclusive else DiscrepancyKind.FOREIGN
-    return Discrepancy(kind, prediction.id, prediction.model, now, made_at=prediction.created_at)
+    return Discrepancy(kind, prediction.id, prediction.model, now, created_at=prediction.created_at)
 
 
 LIST_OVERLAP: Final = timedelta(minutes=10)
@@ -404,7 +404,7 @@ def _is_older(one: SettledCharge, since: datetime) -> bool:
 def _count(made: Reconciliation) -> None:
     """To the metrics and the log."""
     metrics.reconciled_charges.labels("matched").inc(made.matched)
-    counts = {kind.value: number for kind, number in made.found.items() if number}
+    counts = {kind.value: number for kind, number in made.counts.items() if number}
     if made.complete:
         metrics.reconciled_at.set(made.ended_at.timestamp())
         _log.info("reconciliation_completed", listed=made.listed, matched=made.matched, **counts)

@@ -47,7 +47,7 @@ def erase_content(record: Generation, now: datetime) -> Generation:
         failure=record.failure and _without_words(record.failure),
         logs="",
         logs_document=None,
-        parts=(),
+        step_results=(),
         missing=tuple(replace(one, failure=_without_words(one.failure)) for one in record.missing),
         attempts=tuple(replace(attempt, input_hash="") for attempt in record.attempts),
         erased_at=now,
@@ -60,10 +60,10 @@ def has_all_outputs(record: Generation, now: datetime) -> bool:
         return False
     media = record.output.media if record.output else ()
     document = record.output.document if record.output else None
-    if document and not document.kept:
+    if document and not document.is_stored:
         return False
     return all(
-        medium.kept or (medium.uri and (medium.expires_at is None or medium.expires_at > now))
+        medium.is_stored or (medium.uri and (medium.expires_at is None or medium.expires_at > now))
         for medium in media
     )
 

@@ -66,7 +66,7 @@ def has_step_ended(record: Generation, lane: StepKey) -> bool:
     """Whether a lane is at its end, though an attempt of it may still be in doubt."""
     if record.state.is_terminal or record.state is State.FINALIZING:
         return True
-    return any((part.purpose, part.output_index) == lane for part in record.parts)
+    return any((part.purpose, part.output_index) == lane for part in record.step_results)
 
 
 def output_attempt(record: Generation, lane: StepKey) -> Attempt:
@@ -145,7 +145,7 @@ def new_generation(
         labels=dict(submission.labels),
         substitution=plan.substitution.reason if plan.substitution else "",
         choice=to_builtins(plan.choice) if plan.choice else None,
-        calls_back=bool(submission.webhook_url),
+        sends_webhook=bool(submission.webhook_url),
         token_limit=plan.token_limit,
     )
     return with_attempt(record, *opened)

@@ -69,8 +69,8 @@ def to_step_result(ended: Generation, attempt: Attempt) -> StepResult:
 def add_step_result(record: Generation, part: StepResult, now: datetime) -> Generation:
     """The record with one more lane at its end; and at its own, where that was the last."""
     verdict = part.verdict if part.purpose is Purpose.SCREEN else record.verdict
-    record = replace(record, parts=(*record.parts, part), verdict=verdict)
-    ended = {(one.purpose, one.output_index) for one in record.parts}
+    record = replace(record, step_results=(*record.step_results, part), verdict=verdict)
+    ended = {(one.purpose, one.output_index) for one in record.step_results}
     if any(is_open(one) and attempts.step_key(one) not in ended for one in record.attempts):
         return record
     return _ended(record, now)
@@ -80,7 +80,7 @@ def is_screened(record: Generation) -> bool:
     """Whether the screening, if there is one, has let it pass."""
     if all(one.purpose is not Purpose.SCREEN for one in record.attempts):
         return True
-    return any(part.purpose is Purpose.SCREEN and not part.failure for part in record.parts)
+    return any(part.purpose is Purpose.SCREEN and not part.failure for part in record.step_results)
 
 
 def close_unsubmitted(record: Generation, now: datetime) -> tuple[tuple[Attempt, LedgerEntry], ...]:
@@ -102,9 +102,9 @@ def to_finalizing(ended: Generation) -> Generation:
 
 
 def _ended(record: Generation, now: datetime) -> Generation:
-    screening = [part for part in record.parts if part.purpose is Purpose.SCREEN]
+    screening = [part for part in record.step_results if part.purpose is Purpose.SCREEN]
     outputs = sorted(
-        (part for part in record.parts if part.purpose is Purpose.GENERATE),
+        (part for part in record.step_results if part.purpose is Purpose.GENERATE),
         key=lambda part: part.output_index,
     )
     record = replace(
@@ -166,7 +166,7 @@ def _is_pending(part: StepResult) -> bool:
 def pending_outputs(record: Generation) -> dict[int, Attempt]:
     """The attempts whose media are still to be read, by their places among several outputs."""
     outputs = sorted(
-        (part for part in record.parts if part.purpose is Purpose.GENERATE),
+        (part for part in record.step_results if part.purpose is Purpose.GENERATE),
         key=lambda part: part.output_index,
     )
     if len(outputs) < 2:

@@ -125,16 +125,16 @@ def due_events(
     turns: list[tuple[int, int, str]] = []
     for first_due, tenant in _tenants_due(connection, now):
         in_flight = places.in_flight.get(tenant, 0)
-        if in_flight < places.of_one and (places.free > 0 or not in_flight):
+        if in_flight < places.per_tenant and (places.free > 0 or not in_flight):
             turns.append((in_flight, first_due, tenant))
     heapq.heapify(turns)
-    free, first, found = places.free, places.first, []
+    free, first, found = places.free, places.idle_tenants, []
     while turns:
         in_flight, first_due, tenant = heapq.heappop(turns)
         if free <= 0 and (in_flight or first <= 0):
             break  # Nobody left has fewer.
         if tenant not in waiting:
-            most = min(places.of_one - in_flight, max(free, 1))
+            most = min(places.per_tenant - in_flight, max(free, 1))
             hosts = [host for of, host in not_hosts if of == tenant]
             waiting[tenant] = _due_of(connection, tenant, now, most, not_ids, hosts)[::-1]
         if not (rows := waiting[tenant]):

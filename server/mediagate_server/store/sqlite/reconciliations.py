@@ -115,7 +115,7 @@ def write_cases(
 
 def insert_pass(connection: sqlite3.Connection, made: Reconciliation) -> None:
     """A pass, with the count of what it found."""
-    found = {kind.value: made.found.get(kind, 0) for kind in DiscrepancyKind}
+    found = {kind.value: made.counts.get(kind, 0) for kind in DiscrepancyKind}
     connection.execute(
         f"INSERT INTO reconciliations ({_COLUMNS})"  # noqa: S608
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -179,7 +179,7 @@ def _insert(connection: sqlite3.Connection, case: Discrepancy) -> bool:
             case.tenant,
             case.ledger_nanos,
             case.upstream_nanos,
-            None if case.made_at is None else microseconds(case.made_at),
+            None if case.created_at is None else microseconds(case.created_at),
         ),
     )
     return written.rowcount == 1

@@ -253,7 +253,7 @@ class SqliteStore:
             return change
 
         commit = self._writer.submit_rows(job)
-        if generation.calls_back and generation.state.is_terminal:
+        if generation.sends_webhook and generation.state.is_terminal:
             self.outbox.filled(commit)
         if entries:
             commit.add_done_callback(lambda done: _tell(done, entered))
@@ -262,11 +262,11 @@ class SqliteStore:
 
     def _end(self, rows: RowBatch, generation: Generation) -> None:
         """With a terminal version: nothing is kept that only one that runs needs."""
-        if not generation.in_doubt:
+        if not generation.has_unconfirmed_attempt:
             sealed_rows.erase_pending(rows, generation.id)
         if self._standing.take_has_checkpoints(rows.flush, generation.id):
             sealed_rows.erase_checkpoints(rows.flush(), generation.id)
-        if generation.calls_back:
+        if generation.sends_webhook:
             outbox.release_expected_event(rows.flush(), generation)
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
