@@ -12,6 +12,8 @@ from mediagate_server.catalog.pricing.prices import Estimate, PriceRate, PriceSc
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.generations.dependencies import EngineDeps
+from mediagate_server.generations.engine import GenerationEngine
+from mediagate_server.generations.execution.attachment import Attachment
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.submission import Submission
 from mediagate_server.store.sqlite import SqliteStore
@@ -111,7 +113,15 @@ def submission(number: int) -> Submission:
     return Submission("local", "GenerateText", request_id, "f", 60.0)
 
 
-async def work() -> ExecutionPlan:
+async def submit(
+    generations: GenerationEngine, submission: Submission, plan: ExecutionPlan
+) -> Attachment:
+    """As the paid rpcs do it."""
+    existing = await generations.find_existing(submission)
+    return existing or await generations.submit(submission, plan)
+
+
+def work() -> ExecutionPlan:
     """One text, from a model that is billed by its seconds."""
     return ExecutionPlan.of(
         Plan(

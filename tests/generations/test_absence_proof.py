@@ -26,6 +26,7 @@ from mediagate_server.upstream.port import (
 )
 from tests.faults.simulation.simulated_store import DiskStore
 from tests.faults.simulation.simulated_upstream import BEGIN
+from tests.generations.engine_deps import submit
 from tests.generations.engine_in_virtual_time import memory_store, run_in_virtual_time
 from tests.generations.fake_upstream import UnexpectedCallUpstream, free_turn
 
@@ -110,13 +111,12 @@ async def all_ended(upstream: LosingUpstream, kind: str, *starts: float) -> list
         GenerationEngine(around, max_in_flight=lambda _: 0) as generations,
     ):
 
-        async def planned() -> ExecutionPlan:
-            return ExecutionPlan.of(*plans)
-
         async def one(start: float) -> Generation:
             await asyncio.sleep(start)
             submission = Submission("local", "Generate", f"r{start}", "f", seconds)
-            async with await generations.submit(submission, planned) as attachment:
+            async with await submit(
+                generations, submission, ExecutionPlan.of(*plans)
+            ) as attachment:
                 return await attachment.wait(None)
 
         return await asyncio.gather(*map(one, starts))

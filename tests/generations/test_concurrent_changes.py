@@ -24,6 +24,7 @@ from tests.generations.engine_deps import (
     UnwillingStore,
     engine_deps,
     submission,
+    submit,
     work,
 )
 from tests.generations.fake_upstream import free_turn
@@ -53,7 +54,7 @@ async def left_while_accepted(
         BlockedStore(folder) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        caller = asyncio.create_task(generations.submit(asked, work))
+        caller = asyncio.create_task(submit(generations, asked, work()))
         await asyncio.wait_for(store.asked.wait(), 10)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -94,7 +95,7 @@ async def test_who_leaves_while_it_is_accepted_may_come_back(tmp_path: Path) -> 
                 if record and record.attempt.state is AttemptState.QUEUED:
                     break
         assert (upstream.created, record.attempt.sent_at) == ([], None)
-        async with await generations.submit(asked, work) as attached:
+        async with await submit(generations, asked, work()) as attached:
             record = await attached.wait(10)
     assert record.state is State.SUCCEEDED
     assert [one.ordinal for one in record.attempts] == [1]

@@ -15,7 +15,7 @@ from mediagate_server.generations.execution.execution_plan import ExecutionPlan,
 from mediagate_server.store.records import AttemptState, Purpose, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.upstream.port import CreateRequest, CreateReservation, Prediction
-from tests.generations.engine_deps import AcceptingUpstream, engine_deps, submission, work
+from tests.generations.engine_deps import AcceptingUpstream, engine_deps, submission, submit, work
 from tests.generations.fake_upstream import free_turn
 
 
@@ -42,9 +42,9 @@ class Full(AcceptingUpstream):
         return await self.get(f"made{len(self.created)}", model=model)
 
 
-async def several() -> ExecutionPlan:
+def several() -> ExecutionPlan:
     """Two outputs."""
-    one = (await work()).chain
+    one = work().chain
     return ExecutionPlan(
         tuple(StepPlan(Purpose.GENERATE, index, one) for index in range(2)),
         after_content_refusal=False,
@@ -59,7 +59,7 @@ async def test_a_drained_lane_ends(tmp_path: Path, planned: Any) -> None:
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        async with await generations.submit(submission(1), planned) as attached:
+        async with await submit(generations, submission(1), planned()) as attached:
             await upstream.asked.wait()
             [life] = generations._roll
             generations.drain()
@@ -77,7 +77,7 @@ async def test_a_drained_lane_ends(tmp_path: Path, planned: Any) -> None:
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, later), max_in_flight=lambda _: 0) as generations,
     ):
-        async with await generations.submit(submission(1), planned) as attached:
+        async with await submit(generations, submission(1), planned()) as attached:
             record = await attached.wait(None)
         assert record.state.is_terminal
-        assert len(later.created) == len((await planned()).lanes)
+        assert len(later.created) == len(planned().lanes)

@@ -12,7 +12,6 @@ from mediagate_server.catalog.pricing import prices
 from mediagate_server.errors import InternalError, ServerDraining, StaleOwner, StoreUnavailable
 from mediagate_server.generations.change_feed import ChangeFeed
 from mediagate_server.generations.engine import GenerationEngine
-from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.execution.prediction_claims import PredictionClaims
 from mediagate_server.generations.outputs.json_output import read_json
 from mediagate_server.generations.recovery.late_predictions import LatePredictions
@@ -34,6 +33,7 @@ from tests.generations.engine_deps import (
     UnwillingStore,
     engine_deps,
     submission,
+    submit,
     work,
 )
 from tests.store.records import NOON, made, reservation
@@ -60,9 +60,9 @@ async def test_a_bug_in_one_accept_ends_no_other_generation(tmp_path: Path) -> N
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
         with pytest.raises(InternalError):
-            await generations.submit(submission(1), work)
+            await submit(generations, submission(1), work())
         assert not upstream.created
-        async with await generations.submit(submission(1), work) as attached:
+        async with await submit(generations, submission(1), work()) as attached:
             record = await attached.wait(None)
     assert record.state is State.SUCCEEDED
     assert len(upstream.created) == 1
@@ -75,13 +75,10 @@ async def test_what_was_planned_while_the_drain_began_is_not_accepted(tmp_path: 
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-
-        async def slowly() -> ExecutionPlan:
-            generations.drain()
-            return await work()
-
+        assert await generations.find_existing(submission(1)) is None
+        generations.drain()
         with pytest.raises(ServerDraining):
-            await generations.submit(submission(1), slowly)
+            await generations.submit(submission(1), work())
         assert await store.find_binding("local", submission(1).request_id) is None
     assert not upstream.created
 
@@ -94,7 +91,7 @@ async def test_a_cancel_that_is_not_durable_is_not_answered(tmp_path: Path) -> N
             engine_deps(store, EndlessUpstream()), max_in_flight=lambda _: 0
         ) as generations,
     ):
-        attached = await generations.submit(submission(1), work)
+        attached = await submit(generations, submission(1), work())
         name = attached.record.id
         store.refuses = True
         for _ in range(2):
@@ -120,7 +117,7 @@ async def test_a_drain_waits_for_what_is_about_to_be_sent(tmp_path: Path) -> Non
         ) as generations,
     ):
         unwilling.held = held = asyncio.Event()
-        attached = await generations.submit(submission(1), work)
+        attached = await submit(generations, submission(1), work())
         await asyncio.wait_for(unwilling.asked.wait(), 10)
         # Once the drain has looked who is sending.
         loop = asyncio.get_running_loop()
@@ -140,7 +137,7 @@ async def test_a_drain_does_not_wait_for_what_cannot_be_sent(tmp_path: Path) -> 
             engine_deps(store, upstream), max_in_flight=lambda _: 0
         ) as generations:
             store.refuses = True
-            attached = await generations.submit(submission(1), work)
+            attached = await submit(generations, submission(1), work())
             await asyncio.wait_for(store.asked.wait(), 10)
         store.refuses = False
         kept = await store.get("local", attached.record.id)

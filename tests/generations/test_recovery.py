@@ -15,7 +15,14 @@ from mediagate_server.store.records import AttemptState, Checkpoint, Generation,
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction, PredictionStatus
-from tests.generations.engine_deps import PRICE, AcceptingUpstream, engine_deps, submission, work
+from tests.generations.engine_deps import (
+    PRICE,
+    AcceptingUpstream,
+    engine_deps,
+    submission,
+    submit,
+    work,
+)
 from tests.rpc.fake_clocks import SteppedClock
 from tests.store.records import made, reservation
 
@@ -123,7 +130,7 @@ async def test_what_lives_elsewhere_is_not_waited_for(tmp_path: Path) -> None:
         assert shown.state is State.RUNNING
         with pytest.raises(ServerDraining):
             await anext(watch)
-        attached = await generations.submit(asked, work)
+        attached = await submit(generations, asked, work())
         with pytest.raises(ServerDraining):
             await attached.wait(None)
         kept = await store.get("local", record.id)

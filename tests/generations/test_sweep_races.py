@@ -21,7 +21,7 @@ from mediagate_server.upstream.port import (
 )
 from tests.faults.simulation.simulated_store import DiskStore
 from tests.faults.simulation.simulated_upstream import BEGIN
-from tests.generations.engine_deps import AcceptingUpstream, submission, work
+from tests.generations.engine_deps import AcceptingUpstream, submission, submit, work
 from tests.generations.engine_in_virtual_time import memory_store, run_in_virtual_time
 from tests.generations.fake_upstream import free_turn
 
@@ -93,10 +93,10 @@ async def states_of_first(kind: type[SlowToRead]) -> list[AttemptState]:
     async with memory_store(kind, upstream) as (store, around):
         store.upstream = upstream
         async with GenerationEngine(around, max_in_flight=lambda _: 0) as generations:
-            async with await generations.submit(submission(1), work) as attached:
+            async with await submit(generations, submission(1), work()) as attached:
                 await attached.wait(None)
             await asyncio.sleep(40 - asyncio.get_running_loop().time())
-            async with await generations.submit(submission(2), work) as same:
+            async with await submit(generations, submission(2), work()) as same:
                 assert (await same.wait(None)).attempt.prediction_id == "p3"
             assert upstream.answers.is_set()
             await asyncio.sleep(60)

@@ -20,7 +20,7 @@ from mediagate_server.upstream.port import (
     RefusalReason,
     RequestRefused,
 )
-from tests.generations.engine_deps import AcceptingUpstream, engine_deps, submission, work
+from tests.generations.engine_deps import AcceptingUpstream, engine_deps, submission, submit, work
 from tests.generations.fake_upstream import free_turn
 
 
@@ -66,7 +66,7 @@ async def test_any_number_of_429s_is_waited_out(tmp_path: Path) -> None:
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.submit(submission(1), work)
+        attached = await submit(generations, submission(1), work())
         record = await attached.wait(None)
     assert record.state is State.SUCCEEDED
     *refused, last = record.attempts
@@ -86,7 +86,7 @@ async def test_what_else_is_refused_still_counts(tmp_path: Path) -> None:
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.submit(submission(1), work)
+        attached = await submit(generations, submission(1), work())
         with pytest.raises(StoredFailure) as caught:
             await attached.wait(None)
     assert caught.value.failure.reason is Reason.UPSTREAM_UNAVAILABLE
@@ -103,7 +103,7 @@ async def test_a_wait_beyond_the_timeout_is_not_begun(tmp_path: Path, held: floa
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.submit(asked, work)
+        attached = await submit(generations, asked, work())
         async with asyncio.timeout(20.0):
             with pytest.raises(StoredFailure) as caught:
                 await attached.wait(None)
@@ -121,7 +121,7 @@ async def test_a_timeout_that_ends_the_wait_says_what_was_waited_for(tmp_path: P
             replace_fields(engine_deps(store, upstream), clock=Hasty()), max_in_flight=lambda _: 0
         ) as generations,
     ):
-        attached = await generations.submit(submission(1), work)
+        attached = await submit(generations, submission(1), work())
         with pytest.raises(StoredFailure) as caught:
             await attached.wait(None)
     failure = caught.value.failure
@@ -135,7 +135,7 @@ async def test_who_cancels_while_it_waits_is_told_so(tmp_path: Path) -> None:
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await generations.submit(submission(1), work)
+        attached = await submit(generations, submission(1), work())
         async with asyncio.timeout(10):
             while attached.record.queue_position is None:  # noqa: ASYNC110 - it is reckoned when asked for
                 await asyncio.sleep(0)

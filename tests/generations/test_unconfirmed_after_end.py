@@ -69,7 +69,7 @@ class Listing(AcceptingUpstream):
 async def left_in_doubt(store: Store, *, is_known: bool) -> Generation:
     """A success whose first create was never answered, as an earlier process left it."""
     record = made("a", created_at=BEGIN, deadline_at=BEGIN + timedelta(minutes=10))
-    pending = stored_work.dump_plan(await work()) if is_known else None
+    pending = stored_work.dump_plan(work()) if is_known else None
     first = replace(record.attempt, created_at=BEGIN, price=prices.dump_price(PRICE))
     record = replace(record, attempts=(first,))
     await store.accept(record, reservation(record), 0, pending=pending)

@@ -15,6 +15,7 @@ from mediagate_server.store.records import AttemptState, Generation
 from mediagate_server.upstream.port import Prediction, PredictionStatus
 from tests.faults.simulation.simulated_store import DiskStore
 from tests.faults.simulation.simulated_upstream import BEGIN
+from tests.generations.engine_deps import submit
 from tests.generations.engine_in_virtual_time import memory_store, run_in_virtual_time
 from tests.generations.test_absence_proof import ANSWERS, CATALOG, CHAINS, LosingUpstream
 
@@ -57,12 +58,9 @@ async def told_meanwhile(seconds: float) -> Generation:
     async with memory_store(SlowStore, Late(1, ANSWERS["lost"])) as (store, around):
         store.proving = asyncio.get_running_loop().create_future()
         async with GenerationEngine(around, max_in_flight=lambda _: 0) as generations:
-
-            async def planned() -> ExecutionPlan:
-                return ExecutionPlan.of(*CATALOG.candidates(CHAINS["image"][0]).plans)
-
+            plan = ExecutionPlan.of(*CATALOG.candidates(CHAINS["image"][0]).plans)
             submission = Submission("local", "GenerateImage", "r", "f", seconds)
-            async with await generations.submit(submission, planned) as attachment:
+            async with await submit(generations, submission, plan) as attachment:
                 attempt_id = await store.proving
                 async with asyncio.timeout(15):
                     assert await generations.on_webhook(attempt_id, "late")

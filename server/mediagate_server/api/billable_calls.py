@@ -162,11 +162,13 @@ class BillableCallHandler:
         return taken
 
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
-        """Bind the request, or attach to what it is bound to."""
-        return await self._generations.submit(
-            await self._submit(request, method, modality),
-            lambda: self._plan_request(request, modality),
-        )
+        """Attach to what the request is bound to; else plan it and bind it."""
+        submission = await self._submit(request, method, modality)
+        attachment = await self._generations.find_existing(submission)
+        if attachment is None:
+            plan = await self._plan_request(request, modality)
+            attachment = await self._generations.submit(submission, plan)
+        return attachment
 
     async def _submit(self, request: Any, method: str, modality: Modality) -> Submission:
         """The submission, made when it is the tenant's turn."""

@@ -1,7 +1,7 @@
 """All generations that live in this process, and those that are only remembered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -150,45 +150,40 @@ class GenerationEngine:
         """Accept nothing more, and let all who wait go with DRAINING."""
         self._roll.drain()
 
-    async def submit(
-        self, submission: Submission, planned: Callable[[], Awaitable[ExecutionPlan]]
-    ) -> Attachment:
-        """Bind the request and begin it, or attach to what its request_id is bound to.
+    async def find_existing(self, submission: Submission) -> Attachment | None:
+        """Attach to what its request_id is bound to, or to an earlier generation to be reused.
 
-        `planned` is asked only for a new one, and may have to read about the model first. Raises
-        any MediagateError with nothing bound.
+        None: it is new, so it may be planned and submitted. A twin may yet be bound before that:
+        `submit` attaches to it then. Raises RequestIdReused, ServerDraining, StoreUnavailable.
         """
         if self._roll.draining:
             raise draining_error()
-        if not submission.is_server_generated_id:
-            bound = await self._around.store.find_binding(submission.tenant, submission.request_id)
-            if bound:
-                return await self._attach(submission, bound)
-        if submission.reuse_within and (earlier := await self._find_reusable(submission)):
-            return await self._attach(submission, earlier)
-        work_asked_for = await planned()
-        if self._roll.draining:  # Planning may have read about the model, or handed media over.
+        binding = await self._find_binding(submission)
+        if binding is None and submission.reuse_within:
+            binding = await self._find_reusable(submission)
+        return await self._attach(submission, binding) if binding else None
+
+    async def submit(self, submission: Submission, plan: ExecutionPlan) -> Attachment:
+        """Bind the request and run it; attach to its twin where that was bound meanwhile.
+
+        Raises any MediagateError with nothing bound.
+        """
+        if self._roll.draining:  # Planning may have read about the model, or uploaded media.
             raise draining_error()
         turns: dict[str, CreateReservation] = {}
         try:
-            life, reserved, pending = self._create_run(submission, work_asked_for, turns)
+            run, reserved = self._create_run(submission, plan, turns)
         except BaseException:
             _release(turns)
             raise
+        # Registered before it is bound, so that a twin which sees the binding finds it.
+        self._roll.add(run)
+        attachment = self._new_attachment(run, submission, replayed=False)
         accepted: asyncio.Future[RequestBinding | MediagateError | None]
         accepted = asyncio.get_running_loop().create_future()
-        # Known before it is bound, so that a twin which sees the binding finds it.
-        self._roll.add(life)
-        life.callers.attach()
-        attachment = Attachment(
-            life,
-            self._around.clock,
-            self._roll.with_queue_position,
-            self._roll.queue,
-            submission,
-            replayed=False,
+        self._living.start_task(
+            self._accept_and_run(run, submission, reserved, plan, turns, accepted)
         )
-        self._living.start_task(self._accept(life, submission, reserved, pending, turns, accepted))
         call_summary.record_binding(submission.request_id)
         try:
             # A caller that leaves now leaves the future alone: the commit and the send go on.
@@ -200,27 +195,24 @@ class GenerationEngine:
             raise outcome
         if outcome:
             return await self._attach(submission, outcome)
-        call_summary.record_binding(submission.request_id, life.record.id)
+        call_summary.record_binding(submission.request_id, run.record.id)
         return attachment
 
-    async def check_submission(self, submission: Submission, planned: ExecutionPlan) -> None:
-        """Raise what `start` would for what was asked and what it may cost. Nothing is bound.
+    async def check_submission(self, submission: Submission, plan: ExecutionPlan) -> None:
+        """Raise what `submit` would for what was asked and what it may cost. Nothing is bound.
 
         What passes by itself, such as too many in flight, is not looked at.
         """
-        store = self._around.store
-        if not submission.is_server_generated_id:
-            bound = await store.find_binding(submission.tenant, submission.request_id)
-            if bound and bound.fingerprint != submission.fingerprint:
-                raise RequestIdReused(submission.request_id)
-            if bound:
-                return  # A repeat: it costs nothing more.
+        if binding := await self._find_binding(submission):
+            _check_fingerprint(submission, binding)
+            return  # A repeat: it costs nothing more.
         if submission.reuse_within and await self._find_reusable(
+            # As one whose id the server has made: nothing is bound to what is found.
             replace(submission, is_server_generated_id=True)
         ):
             return
-        now = self._around.clock.now()
-        await store.check_budgets(submission.tenant, submission.labels, planned.reservation, now)
+        store, now = self._around.store, self._around.clock.now()
+        await store.check_budgets(submission.tenant, submission.labels, plan.reservation, now)
 
     async def get(self, tenant: str, generation_id: str) -> Generation:
         """The generation as it stands. GenerationNotFound also for another tenant's."""
@@ -314,7 +306,7 @@ class GenerationEngine:
 
     def _create_run(
         self, submission: Submission, planned: ExecutionPlan, turns: dict[str, CreateReservation]
-    ) -> tuple[GenerationRun, tuple[LedgerEntry, ...], bytes]:
+    ) -> tuple[GenerationRun, tuple[LedgerEntry, ...]]:
         """The first record of a generation, with the right to send where there is one now.
 
         What it reserves is put into `turns`, by the attempt that it is for.
@@ -344,7 +336,7 @@ class GenerationEngine:
             verdict = Verdict(safe=False, model="", not_checked=planned.not_screened)
             record = replace(record, verdict=verdict)
         life = GenerationRun(self._around, self._roll, record, planned, turns=turns)
-        return life, tuple(reserved), execution_plan.dump_plan(planned)
+        return life, tuple(reserved)
 
     def _try_acquire_slot(self, plans: tuple[Plan, ...]) -> tuple[Plan, CreateReservation | None]:
         """The first plan whose model may be sent to, and a turn if there is one now.
@@ -355,6 +347,13 @@ class GenerationEngine:
             with suppress(CircuitOpen):
                 return plan, self._around.upstream.try_admit(plan.slug)
         return plans[-1], self._around.upstream.try_admit(plans[-1].slug)
+
+    async def _find_binding(self, submission: Submission) -> RequestBinding | None:
+        """What its request_id is bound to; nothing can be to one that the server has just made."""
+        if submission.is_server_generated_id:
+            return None
+        store = self._around.store
+        return await store.find_binding(submission.tenant, submission.request_id)
 
     async def _find_reusable(self, submission: Submission) -> RequestBinding | None:
         """A generation that asked for the same and has all that it made, bound to this request."""
@@ -384,67 +383,84 @@ class GenerationEngine:
             raise GenerationNotFound(generation_id)
         return GenerationRun.load_finished(self._around, self._roll, record)
 
-    async def _attach(self, submission: Submission, bound: RequestBinding) -> Attachment:
-        if bound.fingerprint != submission.fingerprint:
-            raise RequestIdReused(submission.request_id)
-        life = await self._find(submission.tenant, bound.generation_id)
-        # What was drawn just now is bound to nothing: this one was found by what it asked for.
+    async def _attach(self, submission: Submission, binding: RequestBinding) -> Attachment:
+        _check_fingerprint(submission, binding)
+        run = await self._find(submission.tenant, binding.generation_id)
+        # An id that the server has just made is bound to nothing: this was found by its reuse key.
         call_summary.record_binding(
-            "" if submission.is_server_generated_id else submission.request_id, life.record.id
+            "" if submission.is_server_generated_id else submission.request_id, run.record.id
         )
-        life.callers.attach()
+        return self._new_attachment(run, submission, replayed=True)
+
+    def _new_attachment(
+        self, run: GenerationRun, submission: Submission, *, replayed: bool
+    ) -> Attachment:
+        """One more caller of the run, from now on."""
+        run.callers.attach()
         return Attachment(
-            life,
+            run,
             self._around.clock,
             self._roll.with_queue_position,
             self._roll.queue,
             submission,
-            replayed=True,
+            replayed=replayed,
         )
 
-    async def _accept(
+    async def _accept_and_run(
         self,
-        life: GenerationRun,
+        run: GenerationRun,
         submission: Submission,
         reserved: tuple[LedgerEntry, ...],
-        pending: bytes,
+        plan: ExecutionPlan,
         turns: dict[str, CreateReservation],
         accepted: "asyncio.Future[RequestBinding | MediagateError | None]",
     ) -> None:
-        """The commit that binds, then the life; one task, so that no caller can come between."""
-        outcome: RequestBinding | MediagateError | None
-        try:
-            failpoints.hit("before_accept")
-            most = self._max_in_flight(life.record.tenant)
-            binding = await self._around.store.accept(
-                life.record,
-                reserved,
-                most,
-                pending=pending,
-                webhook_url=submission.webhook_url,
-                request=submission.request,
-                reuse_key=submission.reuse_key,
-            )
-            # Not to be held for as long as the generation lives.
-            del pending, submission, reserved
-            failpoints.hit("after_accept")
-            outcome = binding if isinstance(binding, RequestBinding) else None
-        except MediagateError as error:
-            outcome = error
-        except Exception as error:  # noqa: BLE001 - kept from taking all who live here down
-            report_bug(BackgroundJob.ACCEPT, error, id=life.record.id)
-            outcome = InternalError()
+        """The commit that binds, then the run; one task, so that no caller can come between."""
+        outcome = await self._accept(run, submission, reserved, plan)
+        del submission, reserved, plan  # Not to be held for as long as the generation runs.
         if outcome is not None:
             _release(turns)
-            self._roll.remove(life)
-            life.reject()
-            life.close()
+            self._roll.remove(run)
+            run.reject()
+            run.close()
         if not accepted.done():
             accepted.set_result(outcome)
         del accepted, turns
         if outcome is None:
-            self._roll.notify(life.record.tenant)
-            await self._living.run_generation(life)
+            self._roll.notify(run.record.tenant)
+            await self._living.run_generation(run)
+
+    async def _accept(
+        self,
+        run: GenerationRun,
+        submission: Submission,
+        reserved: tuple[LedgerEntry, ...],
+        plan: ExecutionPlan,
+    ) -> RequestBinding | MediagateError | None:
+        """Commit it. Else what its request_id was bound to already, or why it is not accepted."""
+        try:
+            failpoints.hit("before_accept")
+            binding = await self._around.store.accept(
+                run.record,
+                reserved,
+                self._max_in_flight(run.record.tenant),
+                pending=execution_plan.dump_plan(plan),
+                webhook_url=submission.webhook_url,
+                request=submission.request,
+                reuse_key=submission.reuse_key,
+            )
+            failpoints.hit("after_accept")
+        except MediagateError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - kept from ending all that runs here
+            report_bug(BackgroundJob.ACCEPT, error, id=run.record.id)
+            return InternalError()
+        return binding if isinstance(binding, RequestBinding) else None
+
+
+def _check_fingerprint(submission: Submission, binding: RequestBinding) -> None:
+    if binding.fingerprint != submission.fingerprint:
+        raise RequestIdReused(submission.request_id)
 
 
 def _release(turns: dict[str, CreateReservation]) -> None:

@@ -10,11 +10,11 @@ from uuid import UUID
 
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import MediagateError, Reason
-from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.streaming.text_buffer import TextChunk
 from mediagate_server.generations.submission import Submission
 from mediagate_server.store.records import Generation
 from mediagate_server.structs import replace
+from tests.generations.engine_deps import submit
 
 from .sample_plans import draw_work
 from .simulated_process import Process, ProcessDied
@@ -123,22 +123,19 @@ class SimulatedCaller:
                 break
         self._known.set()
 
-    async def _planned(self) -> ExecutionPlan:
-        return self._work
-
     def _learn(self, record: Generation) -> None:
         if record.id not in self.ids:
             self.ids.append(record.id)
         self._known.set()
 
     async def _unary(self, process: Process) -> None:
-        attachment = await process.generations.submit(self.submission, self._planned)
+        attachment = await submit(process.generations, self.submission, self._work)
         async with attachment:
             self._learn(attachment.record)
             self._learn(await attachment.wait(self._random.choice((None, 5.0))))
 
     async def _stream(self, process: Process) -> None:
-        attachment = await process.generations.submit(self.submission, self._planned)
+        attachment = await submit(process.generations, self.submission, self._work)
         async with attachment:
             self._learn(attachment.record)
             await attachment.stream(_Reader(self, self._random, process))
