@@ -75,6 +75,18 @@ async def test_a_claim_stands_while_its_commit_is_on_its_way(tmp_path: Path) -> 
         assert not await claims.claim("att_2", "p")
 
 
+async def test_what_was_never_written_is_free_where_a_generation_restarts(tmp_path: Path) -> None:
+    """After a bug it goes on from what is stored: its prediction is looked for, and found."""
+    async with QueriedStore(tmp_path) as store:
+        claims = PredictionClaims(store)
+        for attempt, prediction in (("att_1", "lost"), ("att_2", "kept"), ("att_3", "other")):
+            assert await claims.claim(attempt, prediction)
+        first = replace(made("x").attempt, id="att_1")
+        claims.release_unrecorded([first, replace(first, id="att_2", prediction_id="kept")])
+        assert list(claims.pending) == ["kept", "other"]
+        assert await claims.claim("att_1", "lost")
+
+
 async def test_a_claim_that_was_never_committed_ends_with_its_process(tmp_path: Path) -> None:
     """Killed in between: the next process may claim it, for whichever attempt it finds it to be."""
     async with QueriedStore(tmp_path) as store:

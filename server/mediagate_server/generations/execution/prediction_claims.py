@@ -54,6 +54,17 @@ class PredictionClaims:
         if self._pending.get(prediction_id) == attempt_id:
             del self._pending[prediction_id]
 
+    def release_unrecorded(self, attempts: Iterable[Attempt]) -> None:
+        """These go on from what is stored: what they have claimed beyond that is free again.
+
+        Held any longer, it would be kept from the attempt that it belongs to, and which is in doubt
+        by now, as somebody's already.
+        """
+        recorded = {attempt.id: attempt.prediction_id for attempt in attempts}
+        for prediction_id, holder in list(self._pending.items()):
+            if recorded.get(holder, prediction_id) != prediction_id:
+                del self._pending[prediction_id]
+
     def forget(self, attempts: Iterable[Attempt]) -> None:
         """What these hold is written down: the store knows it."""
         for attempt in attempts:

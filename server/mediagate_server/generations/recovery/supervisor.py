@@ -150,7 +150,9 @@ class Supervisor:
         if record is None:
             life.reject()
             return False
-        life.restart_from(record, await self._load_pending_plan(known.id))
+        plan = await self._load_pending_plan(known.id)
+        self._roll.claims.release_unrecorded(record.attempts)
+        life.restart_from(record, plan)
         return True
 
     async def _load_pending_plan(self, generation_id: str) -> ExecutionPlan:
