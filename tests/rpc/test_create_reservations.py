@@ -11,10 +11,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2
-from mediagate_server import app
 from mediagate_server.app import Server
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.upstream.settings import UpstreamLimits
+from mediagate_server.wiring import upstream
 
 from .grpc_errors import reason_of
 from .scripted_upstream import ID, ScriptedUpstream, says
@@ -95,7 +95,7 @@ async def only_validated(callers: ConcurrentCallers) -> None:
 
 async def store_is_away(callers: ConcurrentCallers) -> None:
     """The store takes nothing."""
-    store = callers.gate._store
+    store = callers.gate._deps.store
 
     async def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("away")
@@ -111,7 +111,7 @@ async def store_is_away(callers: ConcurrentCallers) -> None:
 
 async def bug_in_the_store(callers: ConcurrentCallers) -> None:
     """A bug ends the accepting."""
-    store = callers.gate._store
+    store = callers.gate._deps.store
 
     async def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
@@ -126,7 +126,7 @@ async def bug_in_the_store(callers: ConcurrentCallers) -> None:
 
 async def left_before_it_was_sent(callers: ConcurrentCallers) -> None:
     """A caller goes while its commit is on the way; what was accepted is not sent."""
-    store = callers.gate._store
+    store = callers.gate._deps.store
     accept, reached, go_on = store.accept, asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any, **more: Any) -> Any:
@@ -141,7 +141,7 @@ async def left_before_it_was_sent(callers: ConcurrentCallers) -> None:
         await reached.wait()
         leaving.cancel()
         await asyncio.wait([leaving])
-        await callers.gate._observe.wait_until_idle()
+        await callers.gate._api.rpc_metrics.wait_until_idle()
         go_on.set()
         await callers.ended("well")
     finally:
@@ -212,7 +212,7 @@ async def test_who_is_refused_leaves_the_probe(
     def quickly(creates: int, reads: int, streams: int) -> UpstreamLimits:
         return UpstreamLimits(creates, reads, streams, breaker_least=2, breaker_pause=0.05)
 
-    monkeypatch.setattr(app, "UpstreamLimits", quickly)
+    monkeypatch.setattr(upstream, "UpstreamLimits", quickly)
     scripted_upstream.creates = [says({}, 500), says({}, 500), says(RUNS)]
     scripted_upstream.gets = [says(RUNS)]
     none = {

@@ -53,7 +53,7 @@ class LeavingCaller:
     async def leave(self) -> None:
         """The rpc ends without an answer; until the gate knows of it."""
         self.call.cancel()
-        await self._gate._observe.wait_until_idle()
+        await self._gate._api.rpc_metrics.wait_until_idle()
 
     async def leave_queued(self, name: str) -> None:
         """The same while its second create waits for its turn."""
@@ -215,7 +215,7 @@ async def test_a_deadline_is_leaving_with_a_grace(
             async for _ in call:
                 pass
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        await gate._observe.wait_until_idle()
+        await gate._api.rpc_metrics.wait_until_idle()
         assert not clock.timer_of(GRACE).cancelled
         clock.advance(GRACE - 0.1)
         assert not scripted_upstream.cancelled.is_set()

@@ -90,7 +90,7 @@ async def test_what_heeds_no_drain_is_sent_away_at_its_end(
         )
         watch = health_pb2_grpc.HealthStub(stubs.channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-        await until(lambda: bool(gate._observe.in_flight))
+        await until(lambda: bool(gate._api.rpc_metrics.in_flight))
         await ended(gate)
         for rest in (upload, _rest(watch)):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -118,7 +118,7 @@ async def test_who_drew_no_request_id_is_told_the_one_to_send_again_with(
         while not (await bill(sandbox))["entries"]:
             pass
         if by == "force":
-            gate._errors.end_all()
+            gate._api.errors.end_all()
         else:
             await ended(gate)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -137,7 +137,7 @@ async def test_what_was_not_accepted_is_told_no_request_id(
 ) -> None:
     """It has begun nothing, and its request_id is free."""
     async with open_server(sandbox.url) as (stubs, gate):
-        gate._errors.end_all()
+        gate._api.errors.end_all()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await asked("unary", stubs, str(uuid4()))
         assert reason_of(caught.value) == "DRAINING"

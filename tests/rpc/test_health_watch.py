@@ -61,7 +61,7 @@ async def test_who_leaves_takes_the_news_from_nobody(
         for watch in watches:
             assert (await watch.read()).status == Status.SERVING
         watches[0].cancel()
-        await until(lambda: len(gate._errors._tasks) == len(watches) - 1)
+        await until(lambda: len(gate._api.errors._tasks) == len(watches) - 1)
         ending = asyncio.create_task(gate.__aexit__(None, None, None))
         for watch in watches[1:]:
             assert (await watch.read()).status == Status.NOT_SERVING

@@ -182,5 +182,5 @@ async def test_no_cycles_are_left(way: Way, sandbox: Sandbox, open_server: OpenS
         with left_to_the_collector() as found:
             await way(stubs, sandbox)
             await at_rest()
-            await gate._observe.wait_until_idle()
+            await gate._api.rpc_metrics.wait_until_idle()
             assert dict(found()) == {}

@@ -33,7 +33,7 @@ async def test_the_answer_is_the_generation_as_it_stands(
         clock.advance(0.8)
         made = (await call).generation
         assert made.state < State.STATE_SUCCEEDED
-        await gate._observe.wait_until_idle()
+        await gate._api.rpc_metrics.wait_until_idle()
         clock.advance(60.0)
         found = await stubs.generations.GetGeneration(
             generations_pb2.GetGenerationRequest(id=made.id)

@@ -1,1 +1,1 @@
-"""Wiring: how the parts of the server are built from its settings."""
+"""Dependency wiring: how the parts of the server are built from its settings."""

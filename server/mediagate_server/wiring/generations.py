@@ -1,0 +1,54 @@
+"""Wiring of the generation engine."""
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+from mediagate_server.generations.dependencies import EngineDeps, no_webhook_url
+from mediagate_server.generations.engine import GenerationEngine
+from mediagate_server.generations.outputs.json_output_validation import JsonAnswerValidator
+from mediagate_server.media.module import MediaModule
+from mediagate_server.runtime.crash_marks import CrashMarks
+from mediagate_server.upstream.replicate.webhook_verification import WebhookUrls
+from mediagate_server.wiring.dependencies import ServerDeps
+from mediagate_server.wiring.live_settings import engine_timeouts
+from mediagate_server.wiring.upstream import UpstreamConnection
+
+_HASH_KEY: Final = "input-hash"
+"""The store's name for the key of hashes that stand for a request's inputs."""
+
+
+async def open_generations(
+    deps: ServerDeps,
+    stack: AsyncExitStack,
+    upstream: UpstreamConnection,
+    media: MediaModule,
+    webhook_urls: WebhookUrls | None,
+) -> GenerationEngine:
+    """Start the engine, which recovers what an earlier process left unfinished.
+
+    `webhook_urls`: where upstream sends its webhooks; None: nowhere.
+    """
+    settings = deps.settings
+    engine_deps = EngineDeps(
+        deps.store,
+        upstream.client,
+        upstream.client.create_policy,
+        media.keeper,
+        account=settings.upstream_account,
+        is_account_exclusive=settings.upstream_exclusive,
+        is_playback=settings.upstream_playback,
+        is_sandbox=upstream.is_sandbox,
+        creates_per_second=settings.creates_per_minute / 60,
+        clock=deps.clock,
+        read_json_answer=JsonAnswerValidator(deps.workers).read,
+        crash_marks=stack.enter_context(CrashMarks(settings.data_dir / "crash-marks")),
+        hash_key=await deps.store.secret_key(_HASH_KEY),
+        timeouts=engine_timeouts(settings),
+        webhook_url=webhook_urls.url_for if webhook_urls else no_webhook_url,
+    )
+    engine = GenerationEngine(
+        engine_deps,
+        max_in_flight=deps.limits.max_in_flight,
+        retention=deps.live_settings.retention,
+    )
+    return await stack.enter_async_context(engine)
