@@ -26,7 +26,7 @@ PHRASES: Final = {
     "The client for asyncio: one": "The blocking client: one",
     "The client for asyncio.": "The client for programs without an event loop.",
     "for asyncio. Make it inside the event loop that uses it.": (
-        "for programs without an event loop. Safe to use from several threads."
+        "for blocking programs. Safe to use from several threads."
     ),
     "An asynchronous iterator over": "An iterator over",
     "Cancelling the task that\n    reads it, or closing it before the end (also by leaving its "

@@ -59,8 +59,10 @@ def audio(
 
     async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.audio_pb2 import GenerateAudioRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
-        return await client.generate_audio(paid_request(GenerateAudioRequest, prompt_text, fields))
+        return await client.generate_audio(
+            billable_request(GenerateAudioRequest, prompt_text, fields)
+        )
 
     run_media_command(server, submit, SaveOptions(output, prompt_text or text or "audio", as_json))

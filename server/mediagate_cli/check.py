@@ -35,9 +35,9 @@ def check(
         from mediagate.v1.safety_pb2 import CheckSafetyRequest
         from mediagate_cli.format import summary_line
         from mediagate_cli.output import print_outputs
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
-        generation = await client.check_safety(paid_request(CheckSafetyRequest, text, fields))
+        generation = await client.check_safety(billable_request(CheckSafetyRequest, text, fields))
         if as_json:
             print_outputs(generation)
             return

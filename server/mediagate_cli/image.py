@@ -58,8 +58,10 @@ def image(
 
     async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.image_pb2 import GenerateImageRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
-        return await client.generate_image(paid_request(GenerateImageRequest, prompt_text, fields))
+        return await client.generate_image(
+            billable_request(GenerateImageRequest, prompt_text, fields)
+        )
 
     run_media_command(server, submit, SaveOptions(output, prompt_text, as_json))

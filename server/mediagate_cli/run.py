@@ -57,9 +57,9 @@ def run(
 
     async def work(client: "AsyncClient") -> None:
         from mediagate.v1.models_pb2 import RunModelRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
-        submitted = await client.run_model(paid_request(RunModelRequest, slug, fields))
+        submitted = await client.run_model(billable_request(RunModelRequest, slug, fields))
         generation = await show_progress(client, submitted)
         files = await save_outputs(client, generation, output, slug.partition("/")[2])
         if as_json:

@@ -43,9 +43,9 @@ def text(
 
     async def work(client: "AsyncClient") -> None:
         from mediagate.v1.text_pb2 import StreamTextRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
-        request = paid_request(StreamTextRequest, prompt_text, fields)
+        request = billable_request(StreamTextRequest, prompt_text, fields)
         async with client.stream_text(request, on_status=_print_queue_position) as stream:
             if as_json:
                 from mediagate_cli.output import print_outputs

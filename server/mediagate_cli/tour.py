@@ -99,9 +99,9 @@ class Tour:
 
     async def _text(self) -> "tuple[Generation, Path]":
         from mediagate.v1.text_pb2 import StreamTextRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
-        request = paid_request(StreamTextRequest, TEXT_PROMPT, self._cost_limit())
+        request = billable_request(StreamTextRequest, TEXT_PROMPT, self._cost_limit())
         pieces = []
         async with self._client.stream_text(request) as stream:
             async for piece in stream:
@@ -117,7 +117,7 @@ class Tour:
 
     async def _image(self) -> "tuple[Generation, Path]":
         from mediagate.v1.image_pb2 import GenerateImageRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
         width, height = self._request.width, self._request.height
         model = choose_model(
@@ -125,13 +125,13 @@ class Tour:
             lambda candidate: accepts_exact_size(candidate, width, height),
         )
         fields = {"model": model, "size": (width, height), "output_format": "png", "wait": 0}
-        request = paid_request(GenerateImageRequest, IMAGE_PROMPT, fields | self._cost_limit())
+        request = billable_request(GenerateImageRequest, IMAGE_PROMPT, fields | self._cost_limit())
         self._picture, file = await self._save_when_done(await self._client.generate_image(request))
         return self._picture, file
 
     async def _video(self) -> "tuple[Generation, Path]":
         from mediagate.v1.video_pb2 import GenerateVideoRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
         seconds = self._request.video_seconds
         model = choose_model(
@@ -142,27 +142,27 @@ class Tour:
             ),
         )
         fields = {"model": model, "duration": seconds, "first_frame": self._picture, "wait": 0}
-        request = paid_request(GenerateVideoRequest, VIDEO_PROMPT, fields | self._cost_limit())
+        request = billable_request(GenerateVideoRequest, VIDEO_PROMPT, fields | self._cost_limit())
         return await self._save_when_done(await self._client.generate_video(request))
 
     async def _audio(self) -> "tuple[Generation, Path]":
         from mediagate.v1.audio_pb2 import GenerateAudioRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
         seconds = self._request.audio_seconds
         sounds = await self._models_of("MODALITY_AUDIO")
         fitting = [model for model in sounds if accepts(model, "duration", seconds)]
         model = choose_model(fitting, supports_wav) or choose_model(fitting, lambda _: True)
         fields = {"model": model, "duration": seconds, "output_format": "wav", "wait": 0}
-        request = paid_request(GenerateAudioRequest, AUDIO_PROMPT, fields | self._cost_limit())
+        request = billable_request(GenerateAudioRequest, AUDIO_PROMPT, fields | self._cost_limit())
         return await self._save_when_done(await self._client.generate_audio(request))
 
     async def _check(self) -> "tuple[Generation, str]":
         from mediagate.v1.safety_pb2 import CheckSafetyRequest
         from mediagate_cli.check import format_verdict
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
-        request = paid_request(CheckSafetyRequest, IMAGE_PROMPT, self._cost_limit())
+        request = billable_request(CheckSafetyRequest, IMAGE_PROMPT, self._cost_limit())
         generation = await self._client.check_safety(request)
         print(verdict := format_verdict(generation.safety))
         return generation, f"the picture's prompt is {verdict}"

@@ -59,8 +59,10 @@ def video(
 
     async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.video_pb2 import GenerateVideoRequest
-        from mediagate_client import paid_request
+        from mediagate_client import billable_request
 
-        return await client.generate_video(paid_request(GenerateVideoRequest, prompt_text, fields))
+        return await client.generate_video(
+            billable_request(GenerateVideoRequest, prompt_text, fields)
+        )
 
     run_media_command(server, submit, SaveOptions(output, prompt_text or "video", as_json))

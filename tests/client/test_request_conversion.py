@@ -29,7 +29,7 @@ from mediagate_client import InvalidRequest, MediaTooLarge, assistant, media_inp
 from mediagate_client.conversion import fill, seconds_of
 from mediagate_client.media_inputs import MAX_INLINE_BYTES, sniff
 from mediagate_client.messages import tool_result
-from mediagate_client.requests import paid_request, rpc_seconds
+from mediagate_client.requests import billable_request, rpc_seconds
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 
@@ -80,7 +80,7 @@ def test_an_id_of_what_is_kept_is_no_path(tmp_path: Path, monkeypatch: pytest.Mo
     assert media_input("gen_01ab").output == OutputRef(generation_id="gen_01ab")
     assert media_input("gen_01ab/2").output == OutputRef(generation_id="gen_01ab", index=2)
     assert media_input("upl_01ab").upload_id == "upl_01ab"
-    request = paid_request(GenerateVideoRequest, "rain", {"first_frame": "gen_01ab"})
+    request = billable_request(GenerateVideoRequest, "rain", {"first_frame": "gen_01ab"})
     assert request.first_frame.output.generation_id == "gen_01ab"
     for path in ("gen_01ab/", "gen-01ab", "gen_1.png", "upl_1/2"):
         with pytest.raises(InvalidRequest, match="cannot read"):
@@ -121,7 +121,7 @@ def test_media_are_bounded_before_they_are_sent(tmp_path: Path) -> None:
 
 def test_options_and_fields_find_their_place() -> None:
     """Python's words for everything that is not a plain value."""
-    request = paid_request(
+    request = billable_request(
         GenerateTextRequest,
         "Why?",
         {
@@ -161,13 +161,13 @@ def test_options_and_fields_find_their_place() -> None:
 def test_other_ways_to_say_it() -> None:
     """Names, numbers and ready-made messages are all taken."""
     ready = GenerationOptions(model="a/b", screen_prompt=True)
-    audio = paid_request(
+    audio = billable_request(
         GenerateAudioRequest, "wind", {"options": ready, "kind": AUDIO_KIND_SOUND_EFFECT}
     )
     assert audio.options.model == "a/b"
     assert audio.options.screen_prompt
     assert not ready.HasField("disconnect_grace")
-    text = paid_request(
+    text = billable_request(
         GenerateTextRequest,
         "",
         {
@@ -182,7 +182,7 @@ def test_other_ways_to_say_it() -> None:
     assert text.response_format.kind == ResponseFormat.KIND_JSON
     assert text.tool_choice.mode == ToolChoice.MODE_REQUIRED
     assert text.options.disconnect_grace.seconds == 90
-    image = paid_request(
+    image = billable_request(
         GenerateImageRequest, "x", {"size": "640x480", "loras": ["https://e.org/l"], "mask": PNG}
     )
     assert (image.size.width, image.size.height) == (640, 480)
@@ -217,34 +217,34 @@ def test_other_ways_to_say_it() -> None:
 def test_a_value_that_does_not_fit_names_its_field(field: str, value: object) -> None:
     """A typed error before anything is sent, not a protobuf riddle."""
     with pytest.raises(InvalidRequest) as raised:
-        paid_request(GenerateImageRequest, "x", {field: value})
+        billable_request(GenerateImageRequest, "x", {field: value})
     assert raised.value.violations[0].field == field
 
 
 def test_an_unknown_keyword_is_a_mistake_in_the_program() -> None:
     """As for any Python function."""
     with pytest.raises(TypeError, match="colour"):
-        paid_request(GenerateImageRequest, "x", {"colour": "red"})
+        billable_request(GenerateImageRequest, "x", {"colour": "red"})
     with pytest.raises(TypeError, match="seed"):
-        paid_request(GenerateImageRequest, GenerateImageRequest(prompt="x"), {"seed": 1})
+        billable_request(GenerateImageRequest, GenerateImageRequest(prompt="x"), {"seed": 1})
 
 
 def test_every_call_is_named() -> None:
     """A UUID where the caller gave none, the caller's own where it did."""
-    drawn = {paid_request(StreamTextRequest, "x", {}).request_id for _ in range(3)}
+    drawn = {billable_request(StreamTextRequest, "x", {}).request_id for _ in range(3)}
     assert len({uuid.UUID(name) for name in drawn}) == 3
-    assert paid_request(StreamTextRequest, "x", {"request_id": "mine"}).request_id == "mine"
+    assert billable_request(StreamTextRequest, "x", {"request_id": "mine"}).request_id == "mine"
 
 
 def test_a_call_gets_a_little_longer_than_its_generation() -> None:
     """The gate's own answer to a timeout always comes before the client's."""
     seconds = [
-        rpc_seconds(paid_request(StreamTextRequest, "x", {})),
-        rpc_seconds(paid_request(GenerateTextRequest, "x", {})),
-        rpc_seconds(paid_request(GenerateImageRequest, "x", {})),
-        rpc_seconds(paid_request(GenerateAudioRequest, "x", {"timeout": 10})),
-        rpc_seconds(paid_request(GenerateVideoRequest, "x", {})),
-        rpc_seconds(paid_request(GenerateVideoRequest, "x", {"wait": 100})),
+        rpc_seconds(billable_request(StreamTextRequest, "x", {})),
+        rpc_seconds(billable_request(GenerateTextRequest, "x", {})),
+        rpc_seconds(billable_request(GenerateImageRequest, "x", {})),
+        rpc_seconds(billable_request(GenerateAudioRequest, "x", {"timeout": 10})),
+        rpc_seconds(billable_request(GenerateVideoRequest, "x", {})),
+        rpc_seconds(billable_request(GenerateVideoRequest, "x", {"wait": 100})),
     ]
     assert seconds == [660, 660, 360, 70, 60, 160]
 

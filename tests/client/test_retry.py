@@ -32,14 +32,16 @@ def retries(
 
 def test_the_pauses_grow_to_their_bound() -> None:
     """Without jitter's luck the pauses double until they are at the longest."""
-    tries, _ = retries(RetryPolicy(attempts_without_gate=6, initial_delay=1, max_delay=5), draw=1.0)
+    tries, _ = retries(
+        RetryPolicy(attempts_while_unreachable=6, initial_delay=1, max_delay=5), draw=1.0
+    )
     assert [tries.delay(DOWN) for _ in range(6)] == [1.0, 2.0, 4.0, 5.0, 5.0, None]
 
 
 @given(st.floats(0, 1), st.integers(1, 30))
 def test_a_pause_is_between_half_and_the_whole(draw: float, attempt: int) -> None:
     """Jitter shortens a pause by half at most, so that a crowd spreads and still backs off."""
-    policy = RetryPolicy(attempts_without_gate=100)
+    policy = RetryPolicy(attempts_while_unreachable=100)
     tries, _ = retries(policy, draw=draw)
     delays = [tries.delay(DOWN) for _ in range(attempt)]
     whole = min(policy.initial_delay * policy.multiplier ** (attempt - 1), policy.max_delay)
@@ -78,7 +80,7 @@ def test_progress_begins_the_count_anew() -> None:
     tries, _ = retries(RetryPolicy(2, 2, 2), draw=1.0)
     for _ in range(20):
         assert tries.delay(DOWN) == 0.2
-        tries.progressed()
+        tries.reset()
     assert tries.delay(DOWN) is not None
     assert tries.delay(DOWN) is None
 
@@ -137,7 +139,7 @@ def test_a_gate_that_has_answered_is_waited_for_while_it_is_started_anew() -> No
     lost = from_status(status(C.UNAVAILABLE, "INTERNAL"))
     assert len(_delays(tries, lost)) == 4
     tries, _ = retries(RetryPolicy(), draw=0.0)
-    tries.answered()
+    tries.extend()
     assert sum(_delays(tries, lost)) > 10
 
 

@@ -21,8 +21,8 @@ from mediagate_client import (
     PreconditionFailed,
     RequestIdReused,
     RunFailed,
+    billable_request,
     media_of,
-    paid_request,
     user,
 )
 from tests.server_process import ServerProcess
@@ -74,7 +74,7 @@ async def test_a_verdict_and_any_model(far: AsyncClient, near: Client) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await far.run_model("nightmareai/real-esrgan", input={"scale": "much"}, media=media)
     assert [violation.field for violation in refused.value.violations] == ["input.scale"]
-    flux = paid_request(
+    flux = billable_request(
         RunModelRequest, "black-forest-labs/flux-schnell", {"input": {"prompt": "a cat"}}
     )
     plan = await far.plan(flux)

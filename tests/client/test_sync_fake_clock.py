@@ -66,14 +66,14 @@ class FakeChannelServer:
 
     def client(self) -> Client:
         policy = RetryPolicy(
-            max_attempts=4, attempts_without_gate=4, initial_delay=1.0, max_delay=8.0
+            max_attempts=4, attempts_while_unreachable=4, initial_delay=1.0, max_delay=8.0
         )
         calls = Calls(
             metadata=(("authorization", "Bearer k"),),
             policy=policy,
             clock=self.time.time,
             sleep=self.sleep,
-            draw=lambda: 1.0,
+            random_source=lambda: 1.0,
         )
         return Client(channel=self.channel, calls=calls)
 

@@ -1,4 +1,4 @@
-"""The Python client of Mediagate, with and without an event loop.
+"""Python client of a Mediagate server, blocking and for asyncio.
 
     from mediagate_client import Client
 
@@ -40,7 +40,7 @@ from mediagate_client.events import TextEvent
 from mediagate_client.generation_result import is_terminal, media_of
 from mediagate_client.media_inputs import MediaSource, media_input
 from mediagate_client.messages import assistant, system, tool_result, user
-from mediagate_client.requests import paid_request
+from mediagate_client.requests import billable_request
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.client import Client
@@ -83,10 +83,10 @@ __all__ = [
     "Violation",
     "WebhookNotVerified",
     "assistant",
+    "billable_request",
     "is_terminal",
     "media_input",
     "media_of",
-    "paid_request",
     "system",
     "tool_result",
     "user",

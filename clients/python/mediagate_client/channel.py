@@ -1,7 +1,4 @@
-"""How a channel to a gate is set up, for both faces of the client.
-
-Everything here is a fact about the transport; no rpc is known here.
-"""
+"""gRPC channels to the server: options, credentials and metadata, for both clients."""
 
 import importlib.metadata
 import importlib.resources
@@ -18,7 +15,7 @@ from mediagate_client.errors import RequestTooLarge
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-"""The largest message that a gate takes, or that this client reads."""
+"""Largest message, sent or received."""
 
 ChannelType = TypeVar("ChannelType")
 Options = Sequence[tuple[str, str | int]]
@@ -27,22 +24,22 @@ Metadata = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Channels(Generic[ChannelType]):
-    """One client's channels to a gate, by how long their calls are open.
+    """Channels of one client, by how long their calls are open.
 
-    A connection has room for 500 rpcs at once; a 501st waits at this end until one is over. On one
-    connection silent streams would keep out the very call that cancels them.
+    A connection has 500 concurrent streams; a 501st rpc waits in the client until one ends. On one
+    connection idle streams would block the very call that cancels them.
     """
 
-    paid: ChannelType
-    """Paid calls, streams, and files."""
+    billable: ChannelType
+    """Billable calls, streams, and files."""
     waits: ChannelType
     """WaitGeneration and WatchGeneration."""
     control: ChannelType
-    """What is answered at once: get, list, cancel, delete, and all other reads."""
+    """Short calls: get, list, cancel, delete, and all other reads."""
 
     @classmethod
-    def same(cls, channel: ChannelType) -> "Channels[ChannelType]":
-        """One for all, where the caller brings it along."""
+    def shared(cls, channel: ChannelType) -> "Channels[ChannelType]":
+        """Return one channel for all, where the caller brings it along."""
         return cls(channel, channel, channel)
 
 
@@ -53,8 +50,8 @@ SEPARATE_CONNECTION: Final[Mapping[str, str | int]] = {"grpc.use_local_subchanne
 def service_config() -> str:
     """Return the service config as JSON: balancing, health checks, and retries of reads alone.
 
-    Paid methods are not in it: only a caller who named the call (request_id) may send it again.
-    The retries are for other clients: this one sends reads and paid calls again by itself.
+    Billable methods are not in it: they may be retried only under one request_id. The retries are
+    for other clients: this one retries reads and billable calls by itself.
     """
     return (
         importlib.resources.files("mediagate_client")
@@ -70,14 +67,14 @@ def channel_options(extra: Mapping[str, str | int] | None = None) -> list[tuple[
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
         # A video is silent for minutes, and so is a queue: a dead connection must be noticed.
         "grpc.keepalive_time_ms": 30_000,
-        # The first is TCP's alone, for a network that is gone; the second for a gate that hangs.
+        # The first is TCP's alone, for a network that is gone; the second for a server that hangs.
         "grpc.keepalive_timeout_ms": 10_000,
         "grpc.http2.ping_timeout_ms": 10_000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
-        # This client sends again what may be sent again, by one rule for reads and paid calls.
+        # This client sends again what may be sent again, by one rule for reads and billable calls.
         "grpc.enable_retries": 0,
-        # After a restart of the gate the first second counts: do not wait long to connect again.
+        # After a restart of the server the first second counts: do not wait long to connect again.
         "grpc.initial_reconnect_backoff_ms": 200,
         "grpc.max_reconnect_backoff_ms": 5_000,
         "grpc.service_config": service_config(),
@@ -90,16 +87,16 @@ def channel_credentials(
     *,
     tls: bool | grpc.ChannelCredentials,
 ) -> grpc.ChannelCredentials | None:
-    """Return the credentials that `tls` means: None is plain text, True the system's roots."""
+    """Return the channel credentials; None is plain text. `tls` True: the system's roots."""
     if tls is True:
         return grpc.ssl_channel_credentials()
     return None if tls is False else tls
 
 
 def call_metadata(api_key: str | None) -> Metadata:
-    """Return what every call carries: who sends it and, where there is one, the API key.
+    """Return the metadata of every call: client version and, where there is one, the API key.
 
-    None is the key that MEDIAGATE_API_KEY holds, if it does; an empty text is none at all.
+    None is the environment variable MEDIAGATE_API_KEY; an empty text is no key.
     """
     if api_key is None:
         api_key = os.environ.get("MEDIAGATE_API_KEY", "")
@@ -109,7 +106,7 @@ def call_metadata(api_key: str | None) -> Metadata:
 
 
 def check_request_size(request: Message) -> None:
-    """Raise RequestTooLarge for what no gate would take, before a byte of it is sent."""
+    """Raise RequestTooLarge for a message over the limit, before a byte of it is sent."""
     size = request.ByteSize()
     if size > MAX_MESSAGE_BYTES:
         raise RequestTooLarge(size, MAX_MESSAGE_BYTES)

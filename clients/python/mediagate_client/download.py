@@ -1,4 +1,4 @@
-"""Finished media, to a file. Links are followed without any key or token."""
+"""Download of finished media to files. Links are opened without any key or token."""
 
 import hashlib
 import http.client
@@ -37,7 +37,7 @@ _GZIP_BEGIN: Final = 0x1F
 _NO_CODINGS: Final = frozenset(
     {"", "identity", "none", "aws-chunked", "binary", "8bit", "utf-8", "utf8"}
 )
-"""What servers write as a content coding that says nothing of the body."""
+"""Values of Content-Encoding that mean no encoding."""
 
 
 def download(
@@ -47,79 +47,81 @@ def download(
     max_bytes: int = DEFAULT_MAX_BYTES,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Path:
-    """Save a medium, or what an http(s) URL leads to, as the file `path`; return the path.
+    """Download a medium, or an http(s) URL, to the file `path`; return the path.
 
-    The file appears only once it is whole and, where the gate told its size and SHA-256, proven
-    so. `stopped` is asked between chunks; a stopped download leaves nothing.
+    The file appears only once it is complete and, where they are known, its size and SHA-256 are
+    verified. `stopped` is called between chunks; a stopped download leaves no file.
 
     Raises NotFound where the link is gone (read the generation again for a fresh one),
-    ResourceExhausted over `max_bytes`, DataLost where the file is not the one that was made,
+    ResourceExhausted over `max_bytes`, DataLost where size or SHA-256 differ,
     Unavailable where the server cannot be reached, OSError where `path` cannot be written.
     """
     expected = Media(uri=media) if isinstance(media, str) else media
     if not has_link(expected):
         raise local_invalid_request("media", "it has no http(s) link; read its generation again")
-    with saving(expected, path, max_bytes) as write:
+    with atomic_file(expected, path, max_bytes) as write:
         _receive(expected.uri, write, stopped)
     return Path(path)
 
 
 def has_link(media: Media) -> bool:
-    """Say whether there is an http(s) link to follow."""
+    """Whether a medium has an http(s) link."""
     return urllib.parse.urlsplit(media.uri).scheme in ("http", "https")
 
 
 @contextmanager
-def saving(expected: Media, path: str | Path, max_bytes: int) -> Iterator[Callable[[bytes], None]]:
-    """Give a function that adds bytes to the file `path`, which appears once the block is over.
+def atomic_file(
+    expected: Media, path: str | Path, max_bytes: int
+) -> Iterator[Callable[[bytes], None]]:
+    """Context manager for an atomic, verified write: gives a function that appends bytes.
 
-    Only if it is whole then: a block that raises leaves nothing, and so does a file that is not
-    the one whose size and SHA-256 `expected` tells. Raises ResourceExhausted over `max_bytes`.
+    The file `path` appears at the end of the block. A block that raises leaves no file, nor does
+    one of another size or SHA-256 than `expected`. Raises ResourceExhausted over `max_bytes`.
     """
     target = Path(path)
     digest = hashlib.sha256()
     size = 0
     with tempfile.NamedTemporaryFile(
         dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
-    ) as part:
+    ) as temporary:
 
         def write(chunk: bytes) -> None:
             nonlocal size
             size += len(chunk)
             check_file_size(size, max_bytes)
             digest.update(chunk)
-            part.write(chunk)
+            temporary.write(chunk)
 
         try:
             check_file_size(expected.size_bytes, max_bytes)
             yield write
-            _refuse_another(expected, size, digest.hexdigest())
-            part.flush()
-            os.fchmod(part.fileno(), 0o666 & ~_umask())
-            Path(part.name).replace(target)
+            _check_content(expected, size, digest.hexdigest())
+            temporary.flush()
+            os.fchmod(temporary.fileno(), 0o666 & ~_umask())
+            Path(temporary.name).replace(target)
         except BaseException:
-            Path(part.name).unlink()
+            Path(temporary.name).unlink()
             raise
 
 
 def _receive(uri: str, write: Callable[[bytes], None], stopped: Callable[[], bool]) -> None:
-    """Write the bytes behind a link."""
+    """Download and decode the body of a URL."""
     size = 0
     try:
-        with _opener().open(_in_ascii(uri), timeout=_SOCKET_SECONDS) as answer:
-            announced = int(answer.headers.get("content-length") or 0)
-            inflaters = _inflaters(answer.headers.get_all("content-encoding", ()), write)
-            take = inflaters[0].feed if inflaters else write
-            while chunk := answer.read(_CHUNK_BYTES):
+        with _opener().open(_ascii_url(uri), timeout=_SOCKET_SECONDS) as response:
+            content_length = int(response.headers.get("content-length") or 0)
+            decoders = _content_decoders(response.headers.get_all("content-encoding", ()), write)
+            consume = decoders[0].feed if decoders else write
+            while chunk := response.read(_CHUNK_BYTES):
                 if stopped():
                     raise _failure(Unavailable, grpc.StatusCode.CANCELLED, "it was stopped")
                 size += len(chunk)
-                take(chunk)
-            if not all(each.is_whole for each in inflaters):
+                consume(chunk)
+            if not all(each.is_complete for each in decoders):
                 raise http.client.IncompleteRead(b"")
-            if size < announced:
-                # http.client tells of a short body only to those who read it in one go.
-                raise http.client.IncompleteRead(b"", announced - size)
+            if size < content_length:
+                # http.client reports a short body only to a single read() of all of it.
+                raise http.client.IncompleteRead(b"", content_length - size)
     except urllib.error.HTTPError as error:
         with error:
             raise _http_failure(error.code) from error
@@ -135,9 +137,9 @@ def _receive(uri: str, write: Callable[[bytes], None], stopped: Callable[[], boo
         raise _failure(Unavailable, grpc.StatusCode.UNAVAILABLE, message) from e
 
 
-class _Inflater:
-    """A streaming decoder of one HTTP content coding: gzip, also of several members, or deflate,
-    also without zlib's frame. What is only said to be gzip is given as it is.
+class _Decoder:
+    """Streaming decoder of one content coding: gzip, also of several members, or deflate, also
+    without zlib's frame. A body that is not gzip in spite of its header is passed through.
     """
 
     def __init__(self, coding: str, write: Callable[[bytes], None]) -> None:
@@ -147,12 +149,12 @@ class _Inflater:
         self._member: zlib._Decompress | None = None
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all that has begun has ended."""
+    def is_complete(self) -> bool:
+        """Whether the compressed data ended."""
         return self._member is None or self._member.eof
 
     def feed(self, chunk: bytes) -> None:
-        """Write what some bytes stand for, a little at a time: it may be a thousand times more."""
+        """Decode in bounded chunks: the output may be a thousand times larger."""
         if self._wbits is None:
             self._wbits = self._wbits_of(chunk[0])
             self._member = zlib.decompressobj(wbits=self._wbits) if self._wbits else None
@@ -177,36 +179,40 @@ class _Inflater:
         return zlib.MAX_WBITS if begin & 0x0F == zlib.DEFLATED else -zlib.MAX_WBITS
 
 
-def _inflaters(content_encodings: Sequence[str], write: Callable[[bytes], None]) -> list[_Inflater]:
-    """Return what decodes a body, the last that was applied first; empty where it is the file.
+def _content_decoders(
+    content_encodings: Sequence[str], write: Callable[[bytes], None]
+) -> list[_Decoder]:
+    """Return the decoders of a body, the last applied coding first; empty if not encoded.
 
-    Nobody asks for an encoded body, but storages give a file as it was put there.
+    The client does not accept encodings, but storages serve a file as it was uploaded.
     """
-    named = re.split(r"[\s,]+", ",".join(content_encodings).lower())
-    found: list[_Inflater] = []
-    for coding in named:  # In the order in which they were applied.
+    codings = re.split(r"[\s,]+", ",".join(content_encodings).lower())
+    decoders: list[_Decoder] = []
+    for coding in codings:  # In the order in which they were applied.
         if coding in _NO_CODINGS:
             continue
         if coding not in _GZIP and coding != "deflate":
             message = "the file is encoded in a way that was not asked for"
             raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, message)
-        found.insert(0, _Inflater(coding, found[0].feed if found else write))
-    return found
+        decoders.insert(0, _Decoder(coding, decoders[0].feed if decoders else write))
+    return decoders
 
 
-def _in_ascii(uri: str) -> str:
-    """Return the link as a request holds it. What is ASCII stays as it is: it may be signed."""
+def _ascii_url(uri: str) -> str:
+    """Convert an IRI to an ASCII URL. An ASCII one is unchanged: it may be signed."""
     if uri.isascii() and " " not in uri:
         return uri
     parts = urllib.parse.urlsplit(uri)
     host = parts.netloc.encode("idna").decode("ascii")
     safe = string.punctuation
-    path, query = (urllib.parse.quote(part, safe=safe) for part in (parts.path, parts.query))
+    path, query = (
+        urllib.parse.quote(component, safe=safe) for component in (parts.path, parts.query)
+    )
     return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
-def _refuse_another(expected: Media, size: int, sha256: str) -> None:
-    """Raise DataLost for bytes that are not the ones made."""
+def _check_content(expected: Media, size: int, sha256: str) -> None:
+    """Raise DataLost where size or SHA-256 differ."""
     if expected.HasField("size_bytes") and expected.size_bytes != size:
         message = f"{size:,} bytes came, {expected.size_bytes:,} were made"
         raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, message)
@@ -215,7 +221,7 @@ def _refuse_another(expected: Media, size: int, sha256: str) -> None:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener that speaks http and https and nothing else, redirects included."""
+    """Return an opener for http and https alone, also in redirects."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -230,7 +236,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def check_file_size(size: int, max_bytes: int) -> None:
-    """Raise ResourceExhausted for more bytes than are allowed."""
+    """Raise ResourceExhausted for a file over `max_bytes`."""
     if size > max_bytes:
         message = f"the file is over the {max_bytes:,} bytes allowed"
         raise _failure(ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED, message)

@@ -1,7 +1,4 @@
-"""From a status, as gRPC or a generation gives it, to the exception that says it.
-
-Reads google.rpc.Status and its details; knows no rpc and no channel.
-"""
+"""Error mapping: gRPC status or failed generation -> exception, by google.rpc.Status."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -46,39 +43,39 @@ _BY_REASON: Final[dict[str, type[MediagateError]]] = {
     "OUTPUT_INVALID": errors.RunFailed,
 }
 
-# gRPC's own words where a connection, not a gate, ended the call. They carry other codes than
-# UNAVAILABLE when a proxy resets the stream.
-_CUT_WORDS: Final = ("RST_STREAM", "Stream removed")
+# Messages of gRPC where a connection, not the server, ended the call: a proxy that resets the
+# stream causes other codes than UNAVAILABLE.
+_RESET_MESSAGES: Final = ("RST_STREAM", "Stream removed")
 
 
 def from_rpc_error(error: grpc.RpcError) -> MediagateError:
-    """Return the typed form of what a stub raised, in either face."""
-    words = error.details() or ""
-    status = status_pb2.Status(code=error.code().value[0], message=words)
+    """Return the typed error of a stub's RpcError, blocking or asyncio."""
+    message = error.details() or ""
+    status = status_pb2.Status(code=error.code().value[0], message=message)
     trailing: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]
     for key, value in trailing:
         if key == _DETAILS_KEY:
-            status = _read_status(value, status)
+            status = _parse_status(value, status)
     return from_status(status)
 
 
 def from_status(status: status_pb2.Status) -> MediagateError:
-    """Return the exception that a google.rpc.Status stands for."""
-    details = read_details(status)
+    """Return the exception of a google.rpc.Status."""
+    details = parse_details(status)
     kind = _BY_REASON.get(details.reason) or _BY_CODE.get(details.code, errors.InternalError)
     return kind(details)
 
 
 def from_generation(generation: Generation) -> MediagateError:
-    """Return why a generation FAILED or was CANCELLED, with the generation attached."""
+    """Return the exception of a FAILED or CANCELLED generation, with it attached."""
     failure = from_status(generation.error)
     failure.generation = generation
     failure.request_id = generation.request_id
     return failure
 
 
-def read_details(status: status_pb2.Status) -> Details:
-    """Return what a status and its details say."""
+def parse_details(status: status_pb2.Status) -> Details:
+    """Parse a status and its error details."""
     reason = ""
     metadata: dict[str, str] = {}
     violations: list[Violation] = []
@@ -110,20 +107,20 @@ def read_details(status: status_pb2.Status) -> Details:
 
 
 def is_interrupted(error: MediagateError) -> bool:
-    """Say whether the connection ended the call, so that nobody knows what became of it.
+    """Whether the connection ended the call, so that its outcome is unknown.
 
-    A gate always gives a reason. CANCELLED without one is what gRPC answers for calls that a
-    stopping or flooded server had not taken yet.
+    The server always gives a reason. CANCELLED without one is what gRPC answers for calls that a
+    stopping or overloaded server had not accepted yet.
     """
     if error.reason:
         return False
     if error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
-        return any(words in error.message for words in _CUT_WORDS)
+        return any(words in error.message for words in _RESET_MESSAGES)
     return error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-def _read_status(value: str | bytes, fallback: status_pb2.Status) -> status_pb2.Status:
-    """Return the status that a gate sent beside gRPC's own, unless it contradicts that one."""
+def _parse_status(value: str | bytes, fallback: status_pb2.Status) -> status_pb2.Status:
+    """Parse the status in the trailers; `fallback` if it is malformed or of another code."""
     try:
         status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode())
     except DecodeError:

@@ -1,9 +1,9 @@
-"""What can go wrong with a call, as exceptions. How a status becomes one of them: error_mapping.py.
+"""Exceptions of the client. The mapping from a status: error_mapping.py.
 
 MediagateError
 ├── InvalidRequest             it can never work; `violations` name the fields
 │   └── MediaTooLarge          an inline medium is over 3 MiB
-├── RequestTooLarge            the message is over 4 MiB; refused here, nothing was sent
+├── RequestTooLarge            the message is over 4 MiB; nothing was sent
 ├── Unauthenticated            no API key, or one that is not valid
 ├── PermissionDenied           the key may not do this
 ├── NotFound                   no such model, generation or file
@@ -11,16 +11,16 @@ MediagateError
 ├── PreconditionFailed         retired model, price over the bound, ...
 │   └── ContentBlocked         the content was refused
 ├── ResourceExhausted
-│   ├── RateLimited            too many requests or runs: `retry_after` says when to come back
+│   ├── RateLimited            too many requests or runs: retry after `retry_after`
 │   └── QuotaExceeded          a budget is used up
-├── Unavailable                the gate or its upstream cannot be had now
+├── Unavailable                the server or its upstream is unavailable
 ├── RunFailed                  the model ran and failed
-├── GenerationCancelled        somebody cancelled it
-├── DeadlineExceeded           time was over (a TimeoutError too)
+├── GenerationCancelled        the generation was cancelled
+├── DeadlineExceeded           the deadline passed (also a TimeoutError)
 ├── StreamLost                 a stream that cannot be continued
-├── DataLost                   an output that was made cannot be had whole
-├── NotBuilt                   the contract has it, this gate does not yet
-└── InternalError              a bug of the gate's
+├── DataLost                   an output cannot be read completely
+├── NotBuilt                   the contract has it, this server does not yet
+└── InternalError              a bug of the server
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from mediagate.v1.generation_pb2 import Generation
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that was wrong, and what about it."""
+    """One violation: of a field, a budget or a precondition."""
 
     field: str
     """The field of the request, or what a budget or a precondition is about."""
@@ -44,28 +44,28 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Everything that a failure says beyond its class."""
+    """Details of an error beyond its class."""
 
     code: grpc.StatusCode
     message: str
     reason: str = ""
-    """A name of the contract's ErrorReason without its prefix. Empty: not said by a gate."""
+    """A name of the contract's ErrorReason without its prefix. Empty: not the server's error."""
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     violations: tuple[Violation, ...] = ()
     retry_after: float | None = None
-    """Seconds until it is worth while to try again."""
+    """Seconds until a retry may succeed."""
 
 
 class MediagateError(Exception):
-    """A call that did not succeed.
+    """A failed call.
 
-    `generation` is set where it was accepted and then ended badly: it says what was paid. With
-    DeadlineExceeded it may not be over yet.
-    `request_id` names the paid call: the same call with it never starts a second run.
+    `generation` is set where one was accepted and then failed: its `cost` is what was paid. With
+    DeadlineExceeded it may still run.
+    `request_id` is that of a billable call: a retry with it never starts a second run.
     """
 
     def __init__(self, details: Details) -> None:
-        """Make the error that `details` describe."""
+        """Create the error of these details."""
         super().__init__(details.message)
         self.details = details
         self.generation: Generation | None = None
@@ -78,27 +78,27 @@ class MediagateError(Exception):
 
     @property
     def reason(self) -> str:
-        """Why, in a word that programs can compare: a name of the contract's ErrorReason."""
+        """Reason for programs: a name of the contract's ErrorReason without its prefix."""
         return self.details.reason
 
     @property
     def message(self) -> str:
-        """Why, in a sentence for people."""
+        """Message for people."""
         return self.details.message
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What varies in the message, by name."""
+        """Variables of the message, by name."""
         return self.details.metadata
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """What was wrong, field by field or budget by budget."""
+        """Violations, by field or budget."""
         return self.details.violations
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until it is worth while to try again. None: not said."""
+        """Seconds until a retry may succeed. None: unknown."""
         return self.details.retry_after
 
     def __str__(self) -> str:
@@ -115,10 +115,10 @@ class MediaTooLarge(InvalidRequest):
 
 
 class RequestTooLarge(MediagateError):
-    """The message is over what a gate takes. It was refused here; nothing was sent."""
+    """The message is over the server's limit; nothing was sent."""
 
     def __init__(self, size: int, limit: int) -> None:
-        """Say how large it is and how large it may be, in bytes."""
+        """Create the error; both sizes in bytes."""
         message = f"the request is {size:,} bytes, a message may have {limit:,}"
         facts = {"size_bytes": str(size), "limit_bytes": str(limit)}
         super().__init__(Details(grpc.StatusCode.RESOURCE_EXHAUSTED, message, metadata=facts))
@@ -141,59 +141,59 @@ class RequestIdReused(MediagateError):
 
 
 class PreconditionFailed(MediagateError):
-    """Something else must change first: see `reason`."""
+    """A precondition is not met: see `reason`."""
 
 
 class ContentBlocked(PreconditionFailed):
-    """The content was refused, by the screening or by the model."""
+    """The content was refused by the safety check or by the model."""
 
 
 class ResourceExhausted(MediagateError):
-    """Something is used up: see `reason`."""
+    """A limit is reached: see `reason`."""
 
 
 class RateLimited(ResourceExhausted):
-    """Too many requests, or runs at once: `retry_after` says when to come back."""
+    """Too many requests, or runs at once: retry after `retry_after` seconds."""
 
 
 class QuotaExceeded(ResourceExhausted):
-    """A budget is used up; `violations` say which."""
+    """A budget is used up; `violations` name it."""
 
 
 class Unavailable(MediagateError):
-    """The gate, or what it depends on, cannot be had now. The same call may work later."""
+    """The server, or what it depends on, is unavailable now. The call may be retried."""
 
 
 class RunFailed(MediagateError):
-    """The model ran and failed; `generation.cost` says what it cost."""
+    """The model ran and failed; `generation.cost` is its cost."""
 
 
 class GenerationCancelled(MediagateError):
-    """It was cancelled; `generation.cost` says what ran until then."""
+    """The generation was cancelled; `generation.cost` is the cost until then."""
 
 
 class DeadlineExceeded(MediagateError, TimeoutError):
-    """The time was over before the end."""
+    """The deadline passed before the end."""
 
 
 class StreamLost(MediagateError):
-    """The stream cannot be continued from where it stood. The generation may have the whole."""
+    """The stream cannot be resumed. The generation may have the full text."""
 
 
 class DataLost(MediagateError):
-    """An output was made but cannot be had whole."""
+    """An output was generated but cannot be read completely."""
 
 
 class NotBuilt(MediagateError):
-    """The contract has it, this gate does not yet."""
+    """The contract has it, this server does not yet."""
 
 
 class InternalError(MediagateError):
-    """A bug of the gate's, or a failure that says no more."""
+    """A bug of the server, or an error without a reason."""
 
 
 def local_invalid_request(field_name: str, description: str) -> InvalidRequest:
-    """Return the error for a request that this client can see is wrong; nothing was sent."""
+    """Return the error for a request that the client found invalid; nothing was sent."""
     return InvalidRequest(
         Details(
             code=grpc.StatusCode.INVALID_ARGUMENT,
@@ -205,12 +205,12 @@ def local_invalid_request(field_name: str, description: str) -> InvalidRequest:
 
 
 def deadline_exceeded(message: str) -> DeadlineExceeded:
-    """Return the error for a deadline that passed on this side."""
+    """Return the error for a deadline of the client that passed."""
     return DeadlineExceeded(Details(grpc.StatusCode.DEADLINE_EXCEEDED, message))
 
 
 def still_running(generation: Generation) -> DeadlineExceeded:
-    """Return the error for a call that was over before its generation, which goes on."""
+    """Return the error for a call that ended before its generation, which continues."""
     error = deadline_exceeded(
         f"the time given to this call is over, the generation goes on: {generation.id}"
     )

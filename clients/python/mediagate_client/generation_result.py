@@ -1,4 +1,4 @@
-"""What became of a generation, as a caller wants to know it."""
+"""Results of generations: terminal states, failures as exceptions, output files."""
 
 from typing import Final
 
@@ -14,17 +14,17 @@ TERMINAL: Final = frozenset(
 
 
 def is_terminal(generation: Generation) -> bool:
-    """Say whether nothing more will happen to it."""
+    """Whether a generation is in a terminal state."""
     return generation.state in TERMINAL
 
 
 def is_failure(generation: Generation) -> bool:
-    """Say whether it FAILED or was CANCELLED."""
+    """Whether a generation is FAILED or CANCELLED."""
     return generation.state in (Generation.STATE_FAILED, Generation.STATE_CANCELLED)
 
 
 def raise_for_failure(generation: Generation, *, raise_on_failure: bool) -> Generation:
-    """Return it, or raise why it FAILED or was CANCELLED."""
+    """Raise the typed error of a FAILED or CANCELLED generation, else return it."""
     if raise_on_failure and is_failure(generation):
         raise from_generation(generation)
     return generation
@@ -33,10 +33,10 @@ def raise_for_failure(generation: Generation, *, raise_on_failure: bool) -> Gene
 def result_of_call(
     generation: Generation, request: UnaryRequest, *, raise_on_failure: bool
 ) -> Generation:
-    """Return what a paid call was answered with, or raise why it FAILED or was CANCELLED.
+    """Return the generation of a billable call, or raise its typed error.
 
     Raises DeadlineExceeded, the generation attached, where the call was to wait for the end and its
-    own time was over before: the gate answers then with the generation as it stands.
+    own time was over before: the server answers then with the running generation.
     """
     if waits_for_end(request) and not is_terminal(generation):
         raise still_running(generation)
@@ -44,19 +44,19 @@ def result_of_call(
 
 
 def media_of(generation: Generation) -> list[Media]:
-    """Return the files that it made, the one asked for first, those that are missing left out.
+    """Return the output files of a generation, the main one first, without missing ones.
 
-    One without `uri` is kept by the gate: `read_media` and `download` have it.
+    One without `uri` is stored by the server: `read_media` and `download` get it.
     """
     match generation.WhichOneof("output"):
         case "images":
-            found = list(generation.images.images)
+            media = list(generation.images.images)
         case "video":
-            found = [generation.video.video, *generation.video.other_media]
+            media = [generation.video.video, *generation.video.other_media]
         case "audio":
-            found = [generation.audio.audio, *generation.audio.other_media]
+            media = [generation.audio.audio, *generation.audio.other_media]
         case "raw":
-            found = list(generation.raw.media)
+            media = list(generation.raw.media)
         case _:
-            found = []
-    return [media for media in found if media.uri or media.id]
+            media = []
+    return [medium for medium in media if medium.uri or medium.id]

@@ -1,4 +1,4 @@
-"""The requests that list things, page by page, or add them up."""
+"""Requests of lists and totals."""
 
 from collections.abc import Mapping, Sequence
 
@@ -50,7 +50,7 @@ def charges_request(filters: Mapping[str, object], page_size: int) -> ListCharge
 
 
 def reconciliation_request(start_time: object, page_size: int) -> GetReconciliationRequest:
-    """Return the request for what was found since then."""
+    """Return the request for the discrepancies since `start_time`."""
     request = GetReconciliationRequest(page_size=page_size)
     fill(request, {"start_time": start_time})
     return request

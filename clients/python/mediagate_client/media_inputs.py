@@ -1,6 +1,6 @@
-"""Pictures, videos and sounds as inputs: from what a caller has at hand to a MediaInput.
+"""Media inputs: conversion of files, bytes, URLs and earlier outputs to MediaInput.
 
-Reads local files; never opens a URL (Replicate fetches those).
+Reads local files; never opens a URL (Replicate downloads those).
 """
 
 import mimetypes
@@ -16,7 +16,7 @@ from mediagate.v1.medium_pb2 import InlineMedia, Media, MediaInput, OutputRef
 from mediagate_client.errors import Details, MediaTooLarge, Violation, local_invalid_request
 
 MAX_INLINE_BYTES: Final = 3 * 1024 * 1024
-"""The largest file that may travel within a request."""
+"""Largest file within a request."""
 
 MediaSource = (
     str
@@ -32,7 +32,7 @@ MediaSource = (
 """A URL, a file's path, a file's bytes, an output of an earlier generation (the generation itself:
 its first one), what `upload` returned, or the id of either."""
 
-_KEPT: Final = re.compile(
+_STORED_ID: Final = re.compile(
     r"(?P<upload>upl_\w+)|(?P<generation>gen_\w+)(/(?P<index>\d{1,4}))?", re.ASCII
 )
 
@@ -52,42 +52,42 @@ _SIGNATURES: Final = (
     (4, b"ftypqt", "video/quicktime"),
     (4, b"ftyp", "video/mp4"),
 )
-_DOCUMENTS: Final = {"output": DocumentRef.KIND_OUTPUT, "logs": DocumentRef.KIND_LOGS}
-"""How the id of a document ends."""
+_DOCUMENT_KINDS: Final = {"output": DocumentRef.KIND_OUTPUT, "logs": DocumentRef.KIND_LOGS}
+"""By the last part of a document's id."""
 _MPEG_LAYER_3: Final = (b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
 
 
 def media_input(source: MediaSource, field: str = "media") -> MediaInput:
     """Return `source` as the contract's MediaInput; `field` names it in errors.
 
-    A string is a URL if it has "://" in it, and what a gate keeps if it is its id: gen_... (the
-    first output), gen_.../1, upl_...; a path if not, and where such a file is there. Raises
+    A string is a URL if it has "://" in it, and stored media if it is an id: gen_... (the first
+    output), gen_.../1, upl_...; a path if not, and where such a file exists. Raises
     MediaTooLarge for more than 3 MiB and InvalidRequest for a file that is empty or cannot be read.
     """
     match source:
         case MediaInput():
             if source.WhichOneof("source") == "inline":
-                _refuse_wrong_size(len(source.inline.data), field)
+                _check_inline_size(len(source.inline.data), field)
             return source
         case InlineMedia():
-            _refuse_wrong_size(len(source.data), field)
+            _check_inline_size(len(source.data), field)
             return MediaInput(inline=source)
         case OutputRef() | Generation() | Media() | UploadMediaResponse():
-            return _kept_by_a_gate(source)
+            return _stored_input(source)
         case bytes():
-            _refuse_wrong_size(len(source), field)
+            _check_inline_size(len(source), field)
             return MediaInput(inline=InlineMedia(data=source, media_type=sniff(source)))
         case str() if "://" in source:
             return MediaInput(uri=source)
-        case str() if (kept := _KEPT.fullmatch(source)) and not Path(source).exists():
-            return _of_id(kept)
+        case str() if (match_ := _STORED_ID.fullmatch(source)) and not Path(source).exists():
+            return _input_from_id(match_)
         case str() | Path():
-            return _from_file(Path(source), field)
+            return _input_from_file(Path(source), field)
     raise local_invalid_request(field, f"{type(source).__name__} is not a medium")
 
 
 def output_ref(media: Media) -> OutputRef | None:
-    """Return which output of which generation a medium is; None where the gate keeps none."""
+    """Return the reference to a stored output; None if the medium is not stored."""
     generation_id, slash, index = media.id.rpartition("/")
     if not (slash and generation_id and index.isdecimal()):
         return None
@@ -95,33 +95,33 @@ def output_ref(media: Media) -> OutputRef | None:
 
 
 def stored_media_ref(media: Media) -> OutputRef | DocumentRef | None:
-    """Return the output or the document that a medium is; None where the gate keeps none."""
+    """Return the reference to a stored output or document; None if the medium is not stored."""
     generation_id, slash, name = media.id.rpartition("/")
-    if slash and generation_id and name in _DOCUMENTS:
-        return DocumentRef(generation_id=generation_id, kind=_DOCUMENTS[name])
+    if slash and generation_id and name in _DOCUMENT_KINDS:
+        return DocumentRef(generation_id=generation_id, kind=_DOCUMENT_KINDS[name])
     return output_ref(media)
 
 
 def sniff(data: bytes) -> str:
-    """Return the media type that a file's first bytes show. Empty: not known."""
+    """Content sniffing: return the media type of a file's first bytes. Empty: unknown."""
     for offset, signature, media_type in _SIGNATURES:
         if data.startswith(signature, offset):
             return media_type
     return "audio/mpeg" if data.startswith(_MPEG_LAYER_3) else ""
 
 
-def _of_id(kept: re.Match[str]) -> MediaInput:
-    """Return what an id names."""
-    if kept["upload"]:
-        return MediaInput(upload_id=kept["upload"])
-    index = int(kept["index"] or 0)
-    return MediaInput(output=OutputRef(generation_id=kept["generation"], index=index))
+def _input_from_id(match: re.Match[str]) -> MediaInput:
+    """Return the stored medium of an id."""
+    if match["upload"]:
+        return MediaInput(upload_id=match["upload"])
+    index = int(match["index"] or 0)
+    return MediaInput(output=OutputRef(generation_id=match["generation"], index=index))
 
 
-def _kept_by_a_gate(
+def _stored_input(
     source: OutputRef | Generation | Media | UploadMediaResponse,
 ) -> MediaInput:
-    """Return what a gate has already as a MediaInput; a medium that it did not keep by its link."""
+    """Return a stored medium as MediaInput, and one that is not stored by its link."""
     match source:
         case OutputRef():
             return MediaInput(output=source)
@@ -134,20 +134,20 @@ def _kept_by_a_gate(
             return MediaInput(upload_id=source.upload_id)
 
 
-def _from_file(path: Path, field: str) -> MediaInput:
-    """Return a local file as inline media."""
+def _input_from_file(path: Path, field: str) -> MediaInput:
+    """Read a local file as inline media."""
     try:
-        _refuse_wrong_size(path.stat().st_size, field)
+        _check_inline_size(path.stat().st_size, field)
         data = path.read_bytes()
     except OSError as error:
         raise local_invalid_request(field, f"cannot read {path}: {error.strerror}") from error
-    # Again: what was read counts, not what the directory said a moment before.
-    _refuse_wrong_size(len(data), field)
+    # Again: the file may have changed since `stat`.
+    _check_inline_size(len(data), field)
     media_type = sniff(data) or mimetypes.guess_type(path.name)[0] or ""
     return MediaInput(inline=InlineMedia(data=data, media_type=media_type))
 
 
-def _refuse_wrong_size(size: int, field: str) -> None:
+def _check_inline_size(size: int, field: str) -> None:
     if size == 0:
         raise local_invalid_request(field, "the file is empty")
     if size > MAX_INLINE_BYTES:

@@ -1,4 +1,4 @@
-"""A medium that is read from a gate: what to ask for, and where to go on after a cut. Pure."""
+"""State of a resumable media read: next request, bytes received, completeness. Pure."""
 
 from typing import Final
 
@@ -22,35 +22,35 @@ from mediagate_client.errors import (
 from mediagate_client.media_inputs import stored_media_ref
 
 MediaRef = Media | OutputRef | DocumentRef | Generation | UploadMediaResponse | str
-"""A medium or a document that a gate keeps: `text.document`, say, where a text is too large to be
-shown whole. A generation is its first output, a string is an upload's id.
+"""A stored medium or document: `text.document`, say, where a text is too large for a response. A
+generation is its first output, a string is an upload's id.
 """
 
 _CUT: Final = "the stream of the medium ended before its end"
 
 
 class MediaReadState:
-    """One reading, over as many connections as it takes."""
+    """One read over several connections."""
 
     def __init__(self, source: MediaRef, offset: int, limit: int | None) -> None:
         """Begin at `offset`, for at most `limit` bytes. Raises InvalidRequest for no medium."""
         self._request = _request_for(source)
         self._offset = offset
-        self._left = limit
+        self._remaining = limit
         self._size: int | None = None
         self.media = Media()
-        """What is read, once its first message has come."""
+        """The medium; set by the first message."""
 
     def next_request(self) -> ReadMediaRequest:
-        """Return what to ask for now: everything that has not come yet."""
+        """Return the request for everything that was not received yet."""
         request = ReadMediaRequest(offset=self._offset)
         request.MergeFrom(self._request)
-        if self._left is not None:
-            request.limit = self._left
+        if self._remaining is not None:
+            request.limit = self._remaining
         return request
 
     def receive(self, response: ReadMediaResponse) -> bytes:
-        """Take in one message; return its bytes."""
+        """Process one message; return its bytes."""
         if response.HasField("media"):
             if self.media.sha256 and self.media.sha256 != response.media.sha256:
                 message = "the medium is another one now"
@@ -60,17 +60,17 @@ class MediaReadState:
             return b""
         piece = response.chunk
         self._offset += len(piece)
-        if self._left is not None:
-            self._left -= len(piece)
+        if self._remaining is not None:
+            self._remaining -= len(piece)
         return piece
 
     @property
-    def is_whole(self) -> bool:
-        """Say whether everything that was asked for has come."""
-        return self._size is not None and (self._left == 0 or self._offset >= self._size)
+    def is_complete(self) -> bool:
+        """Whether everything requested was received."""
+        return self._size is not None and (self._remaining == 0 or self._offset >= self._size)
 
-    def ended_early(self) -> MediagateError:
-        """Return the failure of a stream that ended without an error, though not at its end."""
+    def incomplete_error(self) -> MediagateError:
+        """Return the error for a stream that ended early without one."""
         return Unavailable(Details(grpc.StatusCode.UNAVAILABLE, _CUT))
 
 
@@ -89,7 +89,7 @@ def _request_for(source: MediaRef) -> ReadMediaRequest:
             ref = stored_media_ref(source)
     if ref is None:
         raise local_invalid_request(
-            "media", "the gate does not keep it: see its error, and its uri"
+            "media", "the server has not stored it: see its error, and its uri"
         )
     if isinstance(ref, DocumentRef):
         return ReadMediaRequest(document=ref)

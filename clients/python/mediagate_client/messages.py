@@ -1,4 +1,4 @@
-"""The turns of a conversation, written shortly."""
+"""Chat messages: a function for each role."""
 
 from collections.abc import Iterable
 
@@ -8,24 +8,24 @@ from mediagate_client.media_inputs import MediaSource, media_input
 
 
 def system(text: str) -> ChatMessage:
-    """Return instructions for the model."""
+    """Return a system message."""
     return ChatMessage(role=ChatMessage.ROLE_SYSTEM, parts=[ChatPart(text=text)])
 
 
 def user(text: str, *, images: Iterable[MediaSource] = ()) -> ChatMessage:
-    """Return what the person says, with pictures to look at before it."""
+    """Return a user message, its images before its text."""
     parts = [ChatPart(image=media_input(image, "messages.parts.image")) for image in images]
     return ChatMessage(role=ChatMessage.ROLE_USER, parts=[*parts, ChatPart(text=text)])
 
 
 def assistant(text: str, *, tool_calls: Iterable[ToolCall] = ()) -> ChatMessage:
-    """Return what the model said in an earlier turn."""
+    """Return a message of the model from an earlier turn."""
     parts = [ChatPart(text=text)] if text else []
     return ChatMessage(role=ChatMessage.ROLE_ASSISTANT, parts=parts, tool_calls=tool_calls)
 
 
 def tool_result(tool_call_id: str, text: str) -> ChatMessage:
-    """Return the answer of a tool that the model asked for."""
+    """Return the result of a tool call."""
     return ChatMessage(
         role=ChatMessage.ROLE_TOOL, parts=[ChatPart(text=text)], tool_call_id=tool_call_id
     )

@@ -1,6 +1,6 @@
-"""Paid requests: made from keywords or taken ready-made, always with a request_id.
+"""Billable requests: built from keywords or copied, always with a request_id.
 
-Knows which field goes where and how long each kind of call may take; sends nothing.
+Also the default timeout of each kind of call. Sends nothing.
 """
 
 import uuid
@@ -18,9 +18,9 @@ from mediagate_client.conversion import fill
 from mediagate_client.errors import local_invalid_request
 
 GRACE_SECONDS: Final = 15
-"""How long a gate holds a paid call for us after a cut, so that we can send it again.
+"""Disconnect grace: how long the server continues a call after a disconnect, for a retry.
 
-It is the contract's own default; said all the same, lest a gate that is older cancels at once.
+The contract's default; sent all the same, as an older server would cancel at once.
 """
 
 _MARGIN_SECONDS: Final = 60.0
@@ -39,7 +39,7 @@ _SUBJECTS: Final[Mapping[str, str]] = {
     "RunModelRequest": "model",
     "StreamModelRequest": "model",
 }
-"""What a request is about, where that is not called its prompt."""
+"""Field of the main argument, where it is not `prompt`."""
 _OPTION_NAMES: Final = frozenset(GenerationOptions.DESCRIPTOR.fields_by_name)
 
 UnaryRequest = (
@@ -64,25 +64,25 @@ Request = TypeVar(
 )
 
 
-def paid_request(
+def billable_request(
     kind: type[Request], prompt: str | Request, arguments: Mapping[str, object]
 ) -> Request:
-    """Return a request of that kind, ready to be sent and, if need be, sent again.
+    """Build a billable request that may be retried: with a request_id and a disconnect grace.
 
-    Either `prompt` is a ready-made request, which is copied, or it is what the request is about
-    (its prompt, the content to check, the model to run) and `arguments` are the fields of the
-    request and of its options. Raises InvalidRequest, the field named, for
-    a value that does not fit, and TypeError for a keyword that is no field.
+    Either `prompt` is a request, which is copied, or it is the main argument (the prompt, the
+    content to check, the model to run) and `arguments` are the fields of the request and of its
+    options. Raises InvalidRequest, with the field, for a value that does not fit, and TypeError for
+    a keyword that is no field.
     """
     request = kind()
     if isinstance(prompt, str):
         setattr(request, _SUBJECTS.get(kind.__name__, "prompt"), prompt)
-        given = dict(arguments)
-        fill(request, {"options": given.pop("options", None)})
-        options = {name: given.pop(name) for name in list(given) if name in _OPTION_NAMES}
+        fields = dict(arguments)
+        fill(request, {"options": fields.pop("options", None)})
+        options = {name: fields.pop(name) for name in list(fields) if name in _OPTION_NAMES}
         if options:
             fill(request.options, options)
-        fill(request, given)
+        fill(request, fields)
     elif arguments:
         raise TypeError(f"a ready-made request takes no further fields: {', '.join(arguments)}")
     else:
@@ -110,7 +110,7 @@ Planned = TypeVar(
 
 
 def plan_request(request: Planned) -> Planned:
-    """Return a copy of the request that asks for its plan alone."""
+    """Return a copy of the request with `validate_only`, for its plan."""
     copy = type(request)()
     copy.CopyFrom(request)
     copy.validate_only = True
@@ -118,14 +118,14 @@ def plan_request(request: Planned) -> Planned:
 
 
 def waits_for_end(request: UnaryRequest) -> bool:
-    """Say whether the answer is to come at the end: no `wait` was asked for, and it is no video."""
+    """Whether the response comes at the end of the generation: no `wait`, and not a video."""
     return not (request.HasField("wait") or isinstance(request, GenerateVideoRequest))
 
 
 def rpc_seconds(request: StreamRequest | UnaryRequest) -> float:
-    """Return how long the call may take with all its tries, where the caller did not say.
+    """Return the default timeout of a call with all its attempts, in seconds.
 
-    A minute more than the gate itself gives it, so that its answer always comes first.
+    A minute more than the server's own timeout, so that its response always comes first.
     """
     if not isinstance(request, StreamRequest):
         if request.HasField("wait"):

@@ -1,7 +1,7 @@
-"""When a call that failed is sent again, and how long to wait first.
+"""Retry policy: which failed calls are sent again, and with which backoff.
 
-Pure: it reads no clock, sleeps nowhere and draws from the source it is given. It is asked only
-about calls that may be sent twice: reads, cancels, and paid calls with a request_id.
+Pure: clock and random source are given, and it does not sleep. Only for calls that may be sent
+twice: reads, cancels, and billable calls with a request_id.
 """
 
 import random
@@ -16,25 +16,24 @@ from mediagate_client.errors import MediagateError, RateLimited, Unavailable, de
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How patient a client is. All times in seconds."""
+    """Retry policy of a client: exponential backoff with jitter. All times in seconds."""
 
     max_attempts: int = 5
-    """Tries of a gate that says it cannot now, the first one included."""
-    attempts_without_gate: int = 9
-    """Tries where the gate itself is away, which drains or cannot be reached: 10 to 21 s, in which
-    one is started anew."""
+    """Attempts while the server answers with a retryable error, the first one included."""
+    attempts_while_unreachable: int = 9
+    """Attempts while the server drains or is unreachable: 10 to 21 s, enough for a restart."""
     attempts_once_answered: int = 9
-    """Tries without any progress in between, once it has begun to answer: as long."""
+    """Attempts without progress in between, once a stream was accepted."""
     initial_delay: float = 0.2
     multiplier: float = 2.0
     max_delay: float = 5.0
     longest_retry_after: float = 60.0
-    """A gate that asks for a longer pause than this is not waited for."""
+    """No retry where the server's retry-after is longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """When a call, with all its tries, must be over."""
+    """Deadline of a call with all its attempts."""
 
     at: float | None
     """In the seconds of `clock`. None: never."""
@@ -42,11 +41,11 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> Self:
-        """Return the deadline that many seconds from now; None is none."""
+        """Return the deadline in so many seconds; None: no deadline."""
         return cls(None if seconds is None else clock() + seconds, clock)
 
     def remaining(self) -> float | None:
-        """Return the seconds left, for gRPC's `timeout`; raise DeadlineExceeded if none is."""
+        """Return the seconds left, for gRPC's `timeout`; raise DeadlineExceeded if it passed."""
         if self.at is None:
             return None
         left = self.at - self.clock()
@@ -55,68 +54,68 @@ class Deadline:
         return left
 
     def allows(self, delay: float) -> bool:
-        """Say whether there is time left after that many seconds."""
+        """Whether a delay of so many seconds ends before the deadline."""
         return self.at is None or self.clock() + delay < self.at
 
 
 class Retries:
-    """The tries of one call: counts them and says how long to wait before the next."""
+    """Retry state of one call: counts attempts and computes delays."""
 
     def __init__(
         self,
         policy: RetryPolicy,
         deadline: Deadline,
-        draw: Callable[[], float] = random.random,
+        random_source: Callable[[], float] = random.random,
     ) -> None:
-        """Begin with the first try; `draw` gives numbers from 0 to 1."""
+        """Start at the first attempt; `random_source` returns numbers from 0 to 1."""
         self._policy = policy
         self._deadline = deadline
-        self._draw = draw
+        self._random = random_source
         self._attempts = 1
-        self._most = policy.max_attempts
+        self._max_attempts = policy.max_attempts
 
     def delay(self, failure: MediagateError) -> float | None:
-        """Return the seconds to wait before the next try; None: there is none."""
-        if self._attempts >= self._most_after(failure) or not may_retry(failure):
+        """Return the seconds before the next attempt; None: no retry."""
+        if self._attempts >= self._max_attempts_after(failure) or not may_retry(failure):
             return None
-        asked = failure.retry_after
-        if asked is not None and asked > self._policy.longest_retry_after:
+        retry_after = failure.retry_after
+        if retry_after is not None and retry_after > self._policy.longest_retry_after:
             return None
         delay = self._backoff()
-        if asked is not None:
-            # Never sooner than asked, and not all callers at the same moment.
-            delay = max(delay, asked * (1 + 0.1 * self._draw()))
+        if retry_after is not None:
+            # Never sooner than the server said, and with jitter between callers.
+            delay = max(delay, retry_after * (1 + 0.1 * self._random()))
         if not self._deadline.allows(delay):
             return None
         self._attempts += 1
         return delay
 
-    def _most_after(self, failure: MediagateError) -> int:
-        """Return how many tries there may be, by what the last one came to."""
+    def _max_attempts_after(self, failure: MediagateError) -> int:
+        """Return the limit of attempts after this failure."""
         if is_interrupted(failure) or failure.reason == "DRAINING":
-            return max(self._most, self._policy.attempts_without_gate)
-        return self._most
+            return max(self._max_attempts, self._policy.attempts_while_unreachable)
+        return self._max_attempts
 
-    def progressed(self) -> None:
-        """Forget the failures so far: something new came, so the gate is there."""
+    def reset(self) -> None:
+        """Reset the count after progress."""
         self._attempts = 1
-        self.answered()
+        self.extend()
 
-    def answered(self) -> None:
-        """Be patient from now on: what the gate has begun is worth waiting for."""
-        self._most = max(self._policy.attempts_once_answered, self._policy.max_attempts)
+    def extend(self) -> None:
+        """Allow more attempts from now on: the server has accepted the call."""
+        self._max_attempts = max(self._policy.attempts_once_answered, self._policy.max_attempts)
 
     def _backoff(self) -> float:
         policy = self._policy
-        whole = policy.initial_delay * policy.multiplier ** (self._attempts - 1)
-        return min(whole, policy.max_delay) * (0.5 + 0.5 * self._draw())
+        exponential = policy.initial_delay * policy.multiplier ** (self._attempts - 1)
+        return min(exponential, policy.max_delay) * (0.5 + 0.5 * self._random())
 
 
 def may_retry(failure: MediagateError) -> bool:
-    """Say whether sending the same again can help.
+    """Whether a retry can succeed.
 
-    RESOURCE_EXHAUSTED only where the gate said when: a used-up budget does not come back. Nor does
-    an account that Replicate refuses, until its operator has seen to it.
+    RESOURCE_EXHAUSTED only with a retry-after: a used-up budget stays so. Nor where Replicate
+    refuses the account: its operator has to act.
     """
     if failure.reason == "UPSTREAM_ACCOUNT":
         return False

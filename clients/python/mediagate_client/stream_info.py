@@ -1,4 +1,4 @@
-"""What a stream tells beside its pieces, the same in both faces."""
+"""Stream info: ids, status, model, usage and cost of a stream, for both clients."""
 
 from typing import Generic
 
@@ -10,73 +10,73 @@ from mediagate_client.stream_state import Request, StreamState
 
 
 class StreamInfo(Generic[Request]):
-    """Read-only views of where a stream stands."""
+    """Read-only properties of a stream's state."""
 
     def __init__(self, state: StreamState[Request]) -> None:
-        """Show `state`."""
+        """Read from `state`."""
         self._state = state
 
     @property
     def request_id(self) -> str:
-        """What names the call: send it with `after_sequence` to go on in another process."""
+        """Id of the call: send it with `after_sequence` to resume in another process."""
         return self._state.request_id
 
     @property
     def generation_id(self) -> str:
-        """The generation that the text belongs to. Empty: not accepted yet, as far as we know."""
+        """Id of the generation. Empty: not known to be accepted."""
         return self._state.generation_id
 
     @property
     def sequence(self) -> int:
-        """How far the text has been told, for `after_sequence`."""
+        """Sequence number of the last piece, for `after_sequence`."""
         return self._state.sequence
 
     @property
     def started(self) -> TextStarted | None:
-        """What the gate said at acceptance: generation id, model, parameters."""
+        """The server's event at acceptance: generation id, model, parameters."""
         return self._state.started
 
     @property
     def status(self) -> TextStatus | None:
-        """What it said last while the text had not begun."""
+        """Last status before the text began."""
         return self._state.status
 
 
 class TextStreamInfo(StreamInfo[StreamTextRequest]):
-    """What a streamed text tells at its end."""
+    """Stream info of a text."""
 
     @property
     def completed(self) -> TextCompleted | None:
-        """How it ended: model, finish reason, usage, cost. None until it ended well."""
+        """Final event: model, finish reason, usage, cost. None until it succeeded."""
         completed = self._state.completed
         return completed if isinstance(completed, TextCompleted) else None
 
     @property
     def usage(self) -> Usage | None:
-        """What it used. None until it ended well."""
+        """Usage. None until it succeeded."""
         return self.completed.usage if self.completed else None
 
     @property
     def cost(self) -> Cost | None:
-        """What it cost. None until it ended well."""
+        """Cost. None until it succeeded."""
         return self.completed.cost if self.completed else None
 
 
 class ModelStreamInfo(StreamInfo[StreamModelRequest]):
-    """What a streamed run of any model tells at its end."""
+    """Stream info of a run of any model."""
 
     @property
     def generation(self) -> Generation | None:
-        """The generation with its whole output and its cost. None until it ended well."""
+        """The generation with its output and its cost. None until it succeeded."""
         completed = self._state.completed
         return completed.generation if isinstance(completed, ModelCompleted) else None
 
     @property
     def usage(self) -> Usage | None:
-        """What it used. None until it ended well."""
+        """Usage. None until it succeeded."""
         return self.generation.usage if self.generation else None
 
     @property
     def cost(self) -> Cost | None:
-        """What it cost. None until it ended well."""
+        """Cost. None until it succeeded."""
         return self.generation.cost if self.generation else None

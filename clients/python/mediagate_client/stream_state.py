@@ -1,7 +1,7 @@
-"""A streamed text over all its connections: what came, what is still to come.
+"""State of a resumable text stream over several connections.
 
-Pure: it sends and awaits nothing. Both faces feed it what they receive and ask it what to send
-next, so that a text which was cut goes on without a byte lost or told twice.
+Pure: it sends and awaits nothing. Both clients pass it what they receive and get the next request
+from it, so that an interrupted text is resumed with no byte lost or repeated.
 """
 
 from copy import deepcopy
@@ -25,37 +25,37 @@ Request = TypeVar("Request", bound=StreamTextRequest | StreamModelRequest)
 
 
 class StreamState(Generic[Request]):
-    """Where one streamed text stands, or one streamed run of any model."""
+    """State of one stream of a text or of a run."""
 
     def __init__(self, request: Request) -> None:
-        """Begin before the first connection; `request` must have a request_id."""
+        """Start before the first connection; `request` must have a request_id."""
         self._request = deepcopy(request)
         self.sequence = request.after_sequence
-        """How far the text has been told to the caller."""
+        """Sequence number of the last piece that the caller got."""
         self.started: TextStarted | None = None
         self.status: TextStatus | None = None
         self.completed: TextCompleted | ModelCompleted | None = None
 
     @property
     def request_id(self) -> str:
-        """What names the call on every connection."""
+        """Id of the call on every connection."""
         return self._request.request_id
 
     @property
     def generation_id(self) -> str:
-        """The generation that the text belongs to. Empty: not accepted yet, as far as we know."""
+        """Id of the generation. Empty: not known to be accepted."""
         return self.started.generation_id if self.started else ""
 
     def next_request(self) -> Request:
-        """Return what to send on the next connection: the same call, from where we stand."""
+        """Return the request for the next connection: the same call after the last piece."""
         request = deepcopy(self._request)
         request.after_sequence = self.sequence
         return request
 
     def receive(self, response: StreamTextResponse | StreamModelResponse) -> TextEvent | None:
-        """Take in one message; return what is new to the caller, if anything is.
+        """Process one message; return a piece that is new to the caller, or None.
 
-        Raises StreamLost if the connection leads to another text than the one begun.
+        Raises StreamLost if the connection is to another text than the one begun.
         """
         match response.WhichOneof("event"):
             case "started":
@@ -69,30 +69,30 @@ class StreamState(Generic[Request]):
                 self.completed = response.completed
         return None
 
-    def ended_early(self) -> Unavailable:
-        """Return the failure of a connection that ended well but without `completed`."""
+    def incomplete_error(self) -> Unavailable:
+        """Return the error for a connection that ended without one and without `completed`."""
         message = "the stream ended before the text was complete"
-        return self.signed(Unavailable(Details(grpc.StatusCode.UNAVAILABLE, message)))
+        return self.with_request_id(Unavailable(Details(grpc.StatusCode.UNAVAILABLE, message)))
 
-    def has_ended_by(self, failure: MediagateError) -> bool:
-        """Say whether this is how the generation ended, not only the connection to it."""
-        is_the_gates = bool(failure.reason) and not isinstance(failure, Unavailable | StreamLost)
-        return bool(self.generation_id) and is_the_gates
+    def is_generation_error(self, failure: MediagateError) -> bool:
+        """Whether the generation failed, not only the connection."""
+        is_from_server = bool(failure.reason) and not isinstance(failure, Unavailable | StreamLost)
+        return bool(self.generation_id) and is_from_server
 
-    def signed(self, failure: Failure) -> Failure:
-        """Return a failure with the request_id on it, so that the caller may go on later."""
+    def with_request_id(self, failure: Failure) -> Failure:
+        """Set the request_id of an error, so that the caller can resume later."""
         failure.request_id = self.request_id
         return failure
 
     def _start(self, started: TextStarted) -> None:
-        """Take in the first event of a connection."""
+        """Process the first event of a connection."""
         if self.started is None:
             self.started = started
             return
         if started.generation_id == self.started.generation_id:
             return
         if self.sequence > self._request.after_sequence:
-            message = "the gate began another text in place of the one that was cut"
-            raise self.signed(StreamLost(Details(grpc.StatusCode.DATA_LOSS, message)))
-        # The first one was refused by everybody before it said a word, and its id was free again.
+            message = "the server began another text in place of the interrupted one"
+            raise self.with_request_id(StreamLost(Details(grpc.StatusCode.DATA_LOSS, message)))
+        # The first one was refused before it had any text, and its request_id was free again.
         self.started = started

@@ -1,7 +1,7 @@
 """Timeouts for blocking work that may hang.
 
-Ctrl-C can strike while gRPC's blocking stubs hold one of their locks; the lock then stays held,
-and whatever comes next on that channel may wait for ever. A caller that leaves must not.
+Ctrl-C can interrupt gRPC's blocking stubs while they hold a lock; the lock then stays held, and
+the next call on that channel may hang. A caller that closes the client must not.
 """
 
 import threading
@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 
 def run_with_timeout(seconds: float, work: Callable[[], None]) -> bool:
-    """Run `work` in a thread; return whether it was done within that many seconds.
+    """Run `work` in a thread; return whether it ended within `seconds`.
 
-    What takes longer goes on unwatched, and ends with the process at the latest.
+    Otherwise it continues in its daemon thread.
     """
     done = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What is uploaded, as a gate takes it: first what it is, then pieces. Sends nothing itself."""
+"""Messages of an upload: metadata, then chunks. Sends nothing."""
 
 import hashlib
 import mimetypes
@@ -14,17 +14,17 @@ from mediagate_client.errors import DataLost, Details, local_invalid_request
 from mediagate_client.media_inputs import sniff
 
 UPLOAD_SECONDS: Final = 600.0
-"""How long an upload may take with all its tries, where the caller does not say."""
+"""Default timeout of an upload with all its attempts."""
 
 PIECE_BYTES: Final = 512 * 1024
 _HEAD_BYTES: Final = 64
 
 
 class UploadMessages:
-    """One file on its way up. It can be begun anew, for another try."""
+    """Messages of one file; they can be iterated again for a retry."""
 
     def __init__(self, source: str | Path | bytes, media_type: str) -> None:
-        """Look at the source. Raises InvalidRequest where it is empty or cannot be read."""
+        """Read size and type. Raises InvalidRequest where the source is empty or unreadable."""
         self._source = source if isinstance(source, bytes) else Path(source)
         self._digest = hashlib.sha256()
         try:
@@ -39,11 +39,11 @@ class UploadMessages:
         if size == 0:
             raise local_invalid_request("source", "the file is empty")
         name = "" if isinstance(self._source, bytes) else self._source.name
-        known = media_type or sniff(head) or mimetypes.guess_type(name)[0] or ""
-        self._metadata = UploadMetadata(media_type=known, size_bytes=size)
+        detected = media_type or sniff(head) or mimetypes.guess_type(name)[0] or ""
+        self._metadata = UploadMetadata(media_type=detected, size_bytes=size)
 
     def messages(self) -> Iterator[UploadMediaRequest]:
-        """Give the upload from its beginning. Blocks while it reads. Raises OSError."""
+        """Iterate over the messages from the start. Blocks while it reads. Raises OSError."""
         self._digest = hashlib.sha256()
         yield UploadMediaRequest(metadata=self._metadata)
         with self._open() as file:
@@ -51,8 +51,8 @@ class UploadMessages:
                 self._digest.update(piece)
                 yield UploadMediaRequest(chunk=piece)
 
-    def checked(self, answer: UploadMediaResponse) -> UploadMediaResponse:
-        """Return the answer; raise DataLost where the gate has got other bytes."""
+    def verify(self, answer: UploadMediaResponse) -> UploadMediaResponse:
+        """Return the response; raise DataLost where its SHA-256 differs."""
         if answer.sha256 != self._digest.hexdigest():
             raise DataLost(
                 Details(grpc.StatusCode.DATA_LOSS, "upload: what arrived is not what was sent")

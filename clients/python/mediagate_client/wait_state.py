@@ -1,6 +1,6 @@
-"""How a client waits for the end of a generation, and watches the way there. Pure.
+"""State of waiting for and watching a generation, over reconnects. Pure.
 
-A wait is sliced: a call that is open for an hour is cut by every proxy on the way.
+A wait is a series of calls: proxies close one that is open for an hour.
 """
 
 from typing import Final
@@ -19,15 +19,15 @@ from mediagate_client.retry import Deadline
 
 SLICE_SECONDS: Final = 300.0
 ANSWER_SECONDS: Final = 30.0
-"""What a call gets beyond the time that it waits."""
+"""Time of a call beyond its wait, for the response."""
 PAUSE_SECONDS: Final = 0.2
-"""Between two slices, so that a gate which answers at once is not asked in a tight loop."""
+"""Pause between two calls, against a tight loop where the server answers at once."""
 
 
 def wait_slice(
     generation_id: str, until: Deadline, view: GenerationView.ValueType
 ) -> tuple[WaitGenerationRequest, float]:
-    """Return the next request of a wait and the seconds that its call may take."""
+    """Return the next request of a wait and the timeout of its call in seconds."""
     seconds = SLICE_SECONDS
     if until.at is not None:
         seconds = min(seconds, max(0.0, until.at - until.clock()))
@@ -37,31 +37,31 @@ def wait_slice(
 
 
 class WatchState:
-    """Where one watch stands, over all its connections."""
+    """State of one watch over several connections."""
 
     def __init__(self, generation_id: str, view: GenerationView.ValueType) -> None:
-        """Begin before the first connection."""
+        """Start before the first connection."""
         self._request = WatchGenerationRequest(id=generation_id, view=view)
-        self.over = False
-        """True once the terminal state was seen."""
+        self.ended = False
+        """True once the terminal state was received."""
 
     def next_request(self) -> WatchGenerationRequest:
-        """Return what to send on the next connection: from where we stand."""
+        """Return the request for the next connection: after the last change."""
         request = WatchGenerationRequest()
         request.CopyFrom(self._request)
         return request
 
     def receive(self, response: WatchGenerationResponse) -> Generation | None:
-        """Take in one message; return the generation if this is a change not seen before."""
+        """Process one message; return the generation if the change is new."""
         seen = self._request.after_sequence
         if seen and response.sequence <= seen:
             return None
         self._request.after_sequence = response.sequence
-        self.over = is_terminal(response.generation)
+        self.ended = is_terminal(response.generation)
         return response.generation
 
     @staticmethod
-    def ended_early() -> Unavailable:
-        """Return the failure of a connection that ended before the terminal state."""
+    def incomplete_error() -> Unavailable:
+        """Return the error for a connection that ended before the terminal state."""
         message = "the watch ended before the generation did"
         return Unavailable(Details(grpc.StatusCode.UNAVAILABLE, message))

@@ -1,10 +1,10 @@
-"""Webhooks of a gate, verified: signed as Standard Webhooks, over the body as it came.
+"""Webhook verification: signatures of Standard Webhooks over the raw body.
 
     event = verify_webhook(body, headers, secret="whsec_...")
     if event.type == WebhookEventType.WEBHOOK_EVENT_TYPE_GENERATION_SUCCEEDED:
         print(event.generation.id)
 
-An event may come more than once: its `webhook-id` is then the same.
+An event may be delivered more than once, with the same `webhook-id`.
 """
 
 import base64
@@ -30,7 +30,7 @@ _MOST_SIGNATURES: Final = 16
 
 
 class WebhookNotVerified(Exception):
-    """It is not a webhook of this gate that was signed now. Answer 401, and use nothing of it."""
+    """Not a webhook of the server, or not a recent one. Answer 401, and ignore its body."""
 
 
 def verify_webhook(
@@ -41,7 +41,7 @@ def verify_webhook(
     tolerance: float = 300.0,
     now: float | None = None,
 ) -> WebhookEvent:
-    """Return the event in a webhook, once it is certain that a gate signed it.
+    """Verify the signature of a webhook and return its event.
 
     `body` is the raw body, not decoded and encoded again. `headers` may be written in any case.
     `secret` is what RotateWebhookSecret showed, "whsec_..."; several may be given. `tolerance` is
@@ -49,19 +49,19 @@ def verify_webhook(
 
     Raises WebhookNotVerified, and ValueError where a `secret` is none.
     """
-    keys = [_key_of(one) for one in ([secret] if isinstance(secret, str) else secret)]
+    keys = [_decode_secret(each) for each in ([secret] if isinstance(secret, str) else secret)]
     if not keys:
         raise ValueError("no secret was given")
-    raw = _bytes_of(body) if isinstance(body, str) else bytes(body)
-    given = {str(name).lower(): value for name, value in headers.items()}
-    webhook_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
+    raw = _encode(body) if isinstance(body, str) else bytes(body)
+    lowercase = {str(name).lower(): value for name, value in headers.items()}
+    webhook_id, timestamp = lowercase.get("webhook-id", ""), lowercase.get("webhook-timestamp", "")
     if not webhook_id or not _TIMESTAMP.fullmatch(timestamp):
         raise WebhookNotVerified("its headers are not those of a signed webhook")
     if abs((time.time() if now is None else now) - int(timestamp)) > tolerance:
         raise WebhookNotVerified("it was not signed now")
-    signed = _bytes_of(f"{webhook_id}.{timestamp}.") + raw
-    signatures = given.get("webhook-signature", "").split(" ")[:_MOST_SIGNATURES]
-    if not _is_signed(signed, signatures, keys):
+    signed = _encode(f"{webhook_id}.{timestamp}.") + raw
+    signatures = lowercase.get("webhook-signature", "").split(" ")[:_MOST_SIGNATURES]
+    if not _has_valid_signature(signed, signatures, keys):
         raise WebhookNotVerified("no secret that is known signed it")
     try:
         document = json.loads(raw)
@@ -72,27 +72,27 @@ def verify_webhook(
     raise WebhookNotVerified("it is signed, and is no event")
 
 
-def _is_signed(signed: bytes, signatures: list[str], keys: list[bytes]) -> bool:
-    """Whether one of the keys signed it. Every one is compared, found or not."""
-    found = False
+def _has_valid_signature(signed: bytes, signatures: list[str], keys: list[bytes]) -> bool:
+    """Whether one of the keys signed it. All are compared, in constant time."""
+    is_valid = False
     for key in keys:
         mac = base64.b64encode(hmac.digest(key, signed, "sha256"))
         for signature in signatures:
             if signature.startswith(_VERSION):
-                found |= hmac.compare_digest(mac, _bytes_of(signature.removeprefix(_VERSION)))
-    return found
+                is_valid |= hmac.compare_digest(mac, _encode(signature.removeprefix(_VERSION)))
+    return is_valid
 
 
-def _bytes_of(text: str) -> bytes:
-    """As UTF-8. Servers hand on a header's stray bytes as lone surrogates: no gate signed those."""
+def _encode(text: str) -> bytes:
+    """Encode as UTF-8. HTTP servers give invalid header bytes as surrogates: not signed."""
     try:
         return text.encode()
     except UnicodeEncodeError:
         raise WebhookNotVerified("it holds bytes that are no text") from None
 
 
-def _key_of(secret: str) -> bytes:
-    """The key in a secret. ValueError, which does not repeat it."""
+def _decode_secret(secret: str) -> bytes:
+    """Decode the key of a secret. Raises ValueError, whose message does not contain it."""
     encoded = secret.removeprefix(_PREFIX)
     try:
         key = base64.b64decode(encoded, validate=True)

@@ -1,4 +1,4 @@
-"""One rpc with all its tries, on asyncio. Knows no particular rpc."""
+"""Rpc calls with retries, on asyncio."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ Response = TypeVar("Response", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class AsyncCalls:
-    """What every call of one client shares."""
+    """Metadata, retry policy and clock of all calls of one client."""
 
     metadata: Metadata
     policy: RetryPolicy
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = backend.sleep
-    draw: Callable[[], float] = random.random
+    random_source: Callable[[], float] = random.random
 
     def deadline(self, seconds: float | None) -> Deadline:
-        """Return the deadline that many seconds from now."""
+        """Return the deadline in so many seconds; None: no deadline."""
         return Deadline.after(seconds, self.clock)
 
     def retries(self, deadline: Deadline) -> Retries:
-        """Return a count of tries that ends at the deadline."""
-        return Retries(self.policy, deadline, self.draw)
+        """Return the retry state of one call."""
+        return Retries(self.policy, deadline, self.random_source)
 
-    async def once(
+    async def call_once(
         self,
         method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         seconds: float | None,
     ) -> Response:
-        """Send the request once and return the answer, or raise the typed error.
+        """Send the request once; raise the typed error of a failure.
 
         Cancelling the task cancels the rpc.
         """
@@ -56,20 +56,20 @@ class AsyncCalls:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
-    async def retried(
+    async def call_with_retries(
         self,
         method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         deadline: Deadline,
     ) -> Response:
-        """Send the request until it is answered or there is no use in trying.
+        """Send the request until it succeeds, or may not be retried.
 
-        Only for requests that may be sent twice: reads, cancels, paid ones with a request_id.
+        Only for requests that may be sent twice: reads, cancels, billable ones with a request_id.
         """
         retries = self.retries(deadline)
         while True:
             try:
-                return await self.once(method, request, deadline.remaining())
+                return await self.call_once(method, request, deadline.remaining())
             except MediagateError as failure:
                 await self.pause(retries, failure)
 
@@ -79,11 +79,11 @@ class AsyncCalls:
         request: Request,
         seconds: float,
     ) -> Response:
-        """Send what only looks until it is answered, in so many seconds with all its tries."""
-        return await self.retried(method, request, self.deadline(seconds))
+        """Send a read with retries, in `seconds` altogether."""
+        return await self.call_with_retries(method, request, self.deadline(seconds))
 
     async def pause(self, retries: Retries, failure: MediagateError) -> None:
-        """Sleep until the next try; raise the failure if there is none."""
+        """Sleep until the next attempt; raise the failure if there is none."""
         delay = retries.delay(failure)
         if delay is None:
             raise failure

@@ -1,4 +1,4 @@
-"""What became of paid calls, on asyncio: look, wait, watch, list, cancel, delete."""
+"""Calls of GenerationService, on asyncio: get, list, wait, watch, cancel, delete."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from mediagate_client.list_requests import list_request
 from mediagate_client.wait_state import PAUSE_SECONDS, WatchState, wait_slice
 
 _log: Final = logging.getLogger("mediagate_client")
-_LAST_SECONDS: Final = 2.0
+_LEAVE_SECONDS: Final = 2.0
 
 
 class AsyncGenerationCalls:
-    """The part of a client that deals with generations by their id."""
+    """Part of the client: generations by their id."""
 
     def __init__(
         self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
     ) -> None:
-        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
+        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
         self._calls = calls
         self._generations = GenerationServiceStub(channels.control)
         self._waits = GenerationServiceStub(channels.waits)
@@ -46,7 +46,7 @@ class AsyncGenerationCalls:
     async def get(
         self, generation_id: str, *, view: GenerationView.ValueType = GENERATION_VIEW_BASIC
     ) -> Generation:
-        """Return a generation as it stands, failed ones too."""
+        """Get a generation in its current state; a failed one is returned, too."""
         request = GetGenerationRequest(id=generation_id, view=view)
         method = self._generations.GetGeneration
         response = await self._calls.read(method, request, self._read_timeout)
@@ -78,17 +78,17 @@ class AsyncGenerationCalls:
         view: GenerationView.ValueType = GENERATION_VIEW_BASIC,
         raise_on_failure: bool = True,
     ) -> Generation:
-        """Return a generation once it is terminal, or as it stands after `wait`.
+        """Wait until a generation is terminal, or for `wait`, and return it.
 
-        Raises the typed error of one that FAILED or was CANCELLED, unless told otherwise. Waiting
-        neither keeps a generation alive nor ends it.
+        Raises the typed error of one that is FAILED or CANCELLED, unless `raise_on_failure` is
+        False. Waiting neither keeps a generation alive nor ends it.
         """
         until = self._calls.deadline(seconds_of(wait))
         while True:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
             method = self._waits.WaitGeneration
-            response = await self._calls.retried(method, request, deadline)
+            response = await self._calls.call_with_retries(method, request, deadline)
             generation = response.generation
             if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
                 return raise_for_failure(generation, raise_on_failure=raise_on_failure)
@@ -97,70 +97,69 @@ class AsyncGenerationCalls:
     async def watch(
         self, generation_id: str, *, view: GenerationView.ValueType = GENERATION_VIEW_BASIC
     ) -> AsyncIterator[Generation]:
-        """Iterate over a generation as it stands and after every change, to its terminal state.
+        """Iterate over the states of a generation: the current one, then every change to the end.
 
-        Goes on by itself after a cut. A failed generation is yielded like any other.
+        Reconnects after an interruption. A failed generation is yielded like any other.
         """
         state = WatchState(generation_id, view)
         retries = self._calls.retries(self._calls.deadline(None))
-        while not state.over:
+        while not state.ended:
             metadata = self._calls.metadata
             call = self._waits.WatchGeneration(state.next_request(), metadata=metadata)
-            failure: MediagateError = state.ended_early()
+            failure: MediagateError = state.incomplete_error()
             try:
                 async for response in call:
                     generation = state.receive(response)
                     if generation is not None:
-                        retries.progressed()
+                        retries.reset()
                         yield generation
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             finally:
                 call.cancel()
-            if not state.over:
+            if not state.ended:
                 await self._calls.pause(retries, failure)
 
     async def cancel(self, generation_id: str) -> Generation:
-        """Ask for the end of a generation, whoever else waits for it; return it as it stands.
+        """Request cancellation of a generation; return it in its current state.
 
-        It is CANCELLED once Replicate has confirmed the end; what ran until then is paid.
+        It is CANCELLED once Replicate has confirmed the end; what ran until then is billed.
         """
         request = CancelGenerationRequest(id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
         method = self._generations.CancelGeneration
-        response = await self._calls.retried(method, request, deadline)
+        response = await self._calls.call_with_retries(method, request, deadline)
         return response.generation
 
     async def delete(self, generation_id: str) -> None:
-        """Erase what a generation that is over was asked and what it made; what it cost stays.
-
-        Doing it again is no harm.
-        """
+        """Delete the inputs and outputs of a terminal generation; its cost stays. Idempotent."""
         request = DeleteGenerationRequest(id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
-        await self._calls.retried(self._generations.DeleteGeneration, request, deadline)
+        await self._calls.call_with_retries(self._generations.DeleteGeneration, request, deadline)
 
     async def _cancel_on_leave(self, generation_id: str) -> None:
-        """Cancel for a caller who is leaving: briefly, and without complaint if it fails.
+        """Cancel for a caller that disconnects: within 2 s, a failure is only logged.
 
-        The gate finds out by itself, after the grace that the request gave it.
+        The server cancels it anyway after the disconnect grace of the request.
         """
-        if not await backend.with_time_limit(_LAST_SECONDS, self._try_cancel, generation_id):
+        if not await backend.with_time_limit(_LEAVE_SECONDS, self._try_cancel, generation_id):
             _log.debug("no answer to the cancel of %s", generation_id)
 
     async def _try_cancel(self, generation_id: str) -> None:
         request = CancelGenerationRequest(id=generation_id)
         try:
-            await self._calls.once(self._generations.CancelGeneration, request, _LAST_SECONDS)
+            await self._calls.call_once(self._generations.CancelGeneration, request, _LEAVE_SECONDS)
         except MediagateError as failure:
             _log.debug("could not cancel %s: %s", generation_id, failure)
 
     async def _get_if_failed(self, generation_id: str) -> Generation | None:
-        """Return a generation that ended badly, for the error that tells of it; None: not had."""
+        """Get a failed generation to attach to an error; None if it did not fail."""
         request = GetGenerationRequest(id=generation_id)
         try:
-            found = await self._calls.once(self._generations.GetGeneration, request, _LAST_SECONDS)
+            response = await self._calls.call_once(
+                self._generations.GetGeneration, request, _LEAVE_SECONDS
+            )
         except MediagateError as failure:
             _log.debug("could not get %s: %s", generation_id, failure)
             return None
-        return found.generation if is_failure(found.generation) else None
+        return response.generation if is_failure(response.generation) else None

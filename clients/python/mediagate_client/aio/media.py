@@ -1,4 +1,4 @@
-"""Media in and out, on asyncio: upload, read, download."""
+"""Calls of MediaService, on asyncio: upload, read, download."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from mediagate_client.upload_messages import UPLOAD_SECONDS, UploadMessages
 
 
 class AsyncMediaCalls(AsyncGenerationCalls):
-    """The part of a client that moves files."""
+    """Part of the client: files."""
 
     def __init__(
         self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
     ) -> None:
-        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
+        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
         super().__init__(calls, channels, read_timeout)
-        self._media = MediaServiceStub(channels.paid)
+        self._media = MediaServiceStub(channels.billable)
 
     async def upload(
         self,
@@ -41,23 +41,21 @@ class AsyncMediaCalls(AsyncGenerationCalls):
         media_type: str = "",
         rpc_timeout: float | None = UPLOAD_SECONDS,
     ) -> UploadMediaResponse:
-        """Upload a file, given by its path or its bytes; return what any media field takes.
+        """Upload a file, by path or as bytes; the response is accepted by any media field.
 
-        The gate keeps it for a while: see `expire_time`. Files are read in a thread.
+        The server stores it until its `expire_time`. Files are read in a thread.
         """
-        uploading = await backend.run_blocking(UploadMessages, source, media_type)
+        upload = await backend.run_blocking(UploadMessages, source, media_type)
         deadline = self._calls.deadline(rpc_timeout)
         retries = self._calls.retries(deadline)
         while True:
             try:
-                return uploading.checked(await self._upload_once(uploading, deadline))
+                return upload.verify(await self._upload_once(upload, deadline))
             except MediagateError as failure:
                 await self._calls.pause(retries, failure)
 
-    async def _upload_once(
-        self, uploading: UploadMessages, deadline: Deadline
-    ) -> UploadMediaResponse:
-        messages, seconds = uploading.messages(), deadline.remaining()
+    async def _upload_once(self, upload: UploadMessages, deadline: Deadline) -> UploadMediaResponse:
+        messages, seconds = upload.messages(), deadline.remaining()
         try:
             return await backend.call_upload(
                 self._media.UploadMedia, messages, seconds, self._calls.metadata
@@ -68,26 +66,26 @@ class AsyncMediaCalls(AsyncGenerationCalls):
     async def read_media(
         self, source: MediaRef, *, offset: int = 0, limit: int | None = None
     ) -> AsyncIterator[bytes]:
-        """Iterate over the bytes of what the gate keeps, a medium or a document, from `offset` on.
+        """Iterate over the bytes of a stored medium or document, from `offset` on.
 
-        Goes on by itself after a cut. Raises NotFound where there is none, DataLost where it
-        could not be kept.
+        Reconnects after an interruption. Raises NotFound where there is none, DataLost where it
+        could not be stored.
         """
         state = MediaReadState(source, offset, limit)
         retries = self._calls.retries(self._calls.deadline(None))
-        while not state.is_whole:
+        while not state.is_complete:
             call = self._media.ReadMedia(state.next_request(), metadata=self._calls.metadata)
-            failure: MediagateError = state.ended_early()
+            failure: MediagateError = state.incomplete_error()
             try:
                 async for response in call:
                     if piece := state.receive(response):
-                        retries.progressed()
+                        retries.reset()
                         yield piece
             except grpc.RpcError as error:
                 failure = from_rpc_error(error)
             finally:
                 call.cancel()
-            if not state.is_whole:
+            if not state.is_complete:
                 await self._calls.pause(retries, failure)
 
     async def download(
@@ -99,19 +97,19 @@ class AsyncMediaCalls(AsyncGenerationCalls):
     ) -> Path:
         """Save a finished medium as the file `path`; return the path. See download.py.
 
-        By its link, or from the gate where that is gone. Runs in a thread; a task that is
+        By its link, or from the server where that is gone. Runs in a thread; a task that is
         cancelled stops it at its next chunk.
         """
-        kept = stored_media_ref(media) if isinstance(media, Media) else None
-        if isinstance(media, str) or downloads.has_link(media) or kept is None:
+        stored = stored_media_ref(media) if isinstance(media, Media) else None
+        if isinstance(media, str) or downloads.has_link(media) or stored is None:
             try:
                 return await backend.download(media, path, max_bytes)
             except NotFound:
-                if kept is None:
+                if stored is None:
                     raise
         if isinstance(media, str):
-            raise local_invalid_request("media", "it is not kept by the gate")
-        with downloads.saving(media, path, max_bytes) as write:
+            raise local_invalid_request("media", "the server has not stored it")
+        with downloads.atomic_file(media, path, max_bytes) as write:
             async for piece in self.read_media(media):
                 await backend.run_blocking(write, piece)
         return Path(path)

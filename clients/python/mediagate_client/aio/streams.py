@@ -1,4 +1,4 @@
-"""Streamed texts and runs, on asyncio: read, resumed after a cut, cancelled when left."""
+"""Resumable streams of texts and runs, on asyncio."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Response = TypeVar("Response", bound=StreamTextResponse | StreamModelResponse)
 
 
 class AsyncResumableStream(StreamInfo[Request], Generic[Request, Response]):
-    """An asynchronous iterator over the pieces of a text that is being made.
+    """An asynchronous iterator over the pieces of a text while it is generated.
 
-    It goes on by itself after a cut, without a byte lost or told twice. Cancelling the task that
+    It reconnects after an interruption, with no byte lost or repeated. Cancelling the task that
     reads it, or closing it before the end (also by leaving its `async with` block), cancels the
     generation.
     """
@@ -44,7 +44,7 @@ class AsyncResumableStream(StreamInfo[Request], Generic[Request, Response]):
         find: Callable[[str], Awaitable[Generation | None]],
         on_status: Callable[[TextStatus], None] | None,
     ) -> None:
-        """Prepare the stream; nothing is sent before the first piece is asked for."""
+        """Create the stream; nothing is sent before the first iteration."""
         check_request_size(request)
         super().__init__(StreamState(request))
         self._calls = calls
@@ -55,17 +55,17 @@ class AsyncResumableStream(StreamInfo[Request], Generic[Request, Response]):
         self._find = find
         self._on_status = on_status
         self._call: grpc.aio.UnaryStreamCall[Request, Response] | None = None
-        self._over = False
+        self._closed = False
 
     async def read(self) -> str:
-        """Return the rest of the answer, once it is whole."""
+        """Return the rest of the text at its end."""
         return "".join([event async for event in self])
 
     async def aclose(self) -> None:
-        """End the stream; cancel the generation if it is not at its end. Takes 2 s at most."""
-        if self._over:
+        """Close the stream; cancel the generation unless it has ended. Takes 2 s at most."""
+        if self._closed:
             return
-        self._over = True
+        self._closed = True
         if self._call is not None:
             self._call.cancel()
         if self._state.generation_id:
@@ -89,25 +89,25 @@ class AsyncResumableStream(StreamInfo[Request], Generic[Request, Response]):
         return self
 
     async def __anext__(self) -> TextEvent:
-        """Return the next piece; raise the typed error if there is none to come."""
+        """Return the next piece; raise the typed error of a failed stream."""
         try:
-            while not self._over:
-                event = await self._step()
+            while not self._closed:
+                event = await self._receive_event()
                 if event is not None:
                     return event
         except MediagateError as failure:
-            self._over = True
-            if self._state.has_ended_by(failure):
+            self._closed = True
+            if self._state.is_generation_error(failure):
                 failure.generation = await self._find(self._state.generation_id)
-            raise self._state.signed(failure) from failure.__cause__
+            raise self._state.with_request_id(failure) from failure.__cause__
         except backend.INTERRUPTED:
-            if backend.was_interrupted(closed=self._over):
+            if backend.was_interrupted(closed=self._closed):
                 await self.aclose()
                 raise
         raise StopAsyncIteration
 
-    async def _step(self) -> TextEvent | None:
-        """Take in one message, or go over to the next connection."""
+    async def _receive_event(self) -> TextEvent | None:
+        """Receive one message, or end the connection and wait for the next attempt."""
         try:
             if self._call is None:
                 request = self._state.next_request()
@@ -119,31 +119,31 @@ class AsyncResumableStream(StreamInfo[Request], Generic[Request, Response]):
             await self._end_connection(from_rpc_error(error))
             return None
         if response is None:
-            await self._end_connection(self._state.ended_early())
+            await self._end_connection(self._state.incomplete_error())
             return None
         event = self._state.receive(response)
         if event is not None:
-            self._retries.progressed()
+            self._retries.reset()
         elif response.HasField("started"):
-            self._retries.answered()
+            self._retries.extend()
         elif self._on_status is not None and response.HasField("status"):
             self._on_status(response.status)
         return event
 
     async def _end_connection(self, failure: MediagateError) -> None:
-        """Stop after a complete text or a close; else wait for the next try, or raise."""
+        """Close after a complete text; else wait for the next attempt, or raise."""
         self._call = None
-        if self._over or self._state.completed is not None:
-            self._over = True
+        if self._closed or self._state.completed is not None:
+            self._closed = True
             return
         await self._calls.pause(self._retries, failure)
 
 
 class AsyncTextStream(AsyncResumableStream[StreamTextRequest, StreamTextResponse], TextStreamInfo):
-    """A text of a model of the catalog."""
+    """Stream of StreamText: a text of a catalog model."""
 
 
 class AsyncModelStream(
     AsyncResumableStream[StreamModelRequest, StreamModelResponse], ModelStreamInfo
 ):
-    """A run of any model; one that makes no text in pieces has none, and its output at the end."""
+    """Stream of StreamModel: a run of any model. Without text it has no pieces, only the end."""

@@ -1,4 +1,4 @@
-"""What was used and what it cost, on asyncio."""
+"""Calls of UsageService, on asyncio: totals, charges, reconciliation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mediagate_client.list_requests import charges_request, reconciliation_reque
 
 
 class AsyncUsageCalls(AsyncMediaCalls):
-    """The part of a client that asks what was spent."""
+    """Part of the client: usage and costs."""
 
     def __init__(
         self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
     ) -> None:
-        """Use the channels; `read_timeout` bounds, in seconds, the calls that only look."""
+        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
         super().__init__(calls, channels, read_timeout)
         self._usage = UsageServiceStub(channels.control)
 
@@ -38,9 +38,9 @@ class AsyncUsageCalls(AsyncMediaCalls):
         label_key: str = "",
         **filters: Unpack[UsageArguments],
     ) -> tuple[UsageTotal, ...]:
-        """Return totals of what was settled, the dearest group first; by default, of this month.
+        """Return totals of settled charges, the largest first; by default, of this month.
 
-        `label_key` is the label that the group "label" goes by.
+        `label_key` is the label of the group "label".
         """
         request = usage_request(filters, group_by, label_key)
         method = self._usage.GetUsage
@@ -50,7 +50,7 @@ class AsyncUsageCalls(AsyncMediaCalls):
     async def list_charges(
         self, *, page_size: int = 0, **filters: Unpack[UsageArguments]
     ) -> AsyncIterator[Charge]:
-        """Iterate over all charges that the filters match, the last settled first."""
+        """Iterate over all charges that the filters match, the latest first."""
         request = charges_request(filters, page_size)
         while True:
             page = await self._calls.read(self._usage.ListCharges, request, self._read_timeout)
@@ -63,9 +63,9 @@ class AsyncUsageCalls(AsyncMediaCalls):
     async def get_reconciliation(
         self, *, start_time: Moment | None = None, page_size: int = 1000
     ) -> GetReconciliationResponse:
-        """Return what was found where the ledger was compared with Replicate's own list.
+        """Return discrepancies between the ledger and Replicate's list of predictions.
 
-        Of the last day, unless told; needs an admin's key.
+        By default of the last day; needs an admin's key.
         """
         request = reconciliation_request(start_time, page_size)
         method = self._usage.GetReconciliation

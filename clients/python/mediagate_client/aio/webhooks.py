@@ -1,4 +1,4 @@
-"""What admins do about webhooks, on asyncio."""
+"""Calls of AdminService for webhooks, on asyncio."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from mediagate_client.channel import Channels
 
 
 class AsyncWebhookCalls(AsyncUsageCalls):
-    """The part of a client that is for admins. How webhooks are verified: webhooks.py."""
+    """Part of the client: webhooks, for admins. Verification: webhook_verification.py."""
 
     def __init__(
         self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
     ) -> None:
-        """Use the channels; `read_timeout` bounds each call, in seconds."""
+        """Use the channels; `read_timeout` is the limit of each call, in seconds."""
         super().__init__(calls, channels, read_timeout)
         self._admin = AdminServiceStub(channels.control)
 
     async def rotate_webhook_secret(self, tenant: str = "local") -> RotateWebhookSecretResponse:
-        """Make the first or a new secret for a tenant's webhooks; it is shown this once."""
+        """Create a signing secret for a tenant's webhooks; it is shown only once."""
         request = RotateWebhookSecretRequest(tenant=tenant)
         method = self._admin.RotateWebhookSecret
-        return await self._calls.once(method, request, self._read_timeout)
+        return await self._calls.call_once(method, request, self._read_timeout)
 
     async def undelivered_webhooks(
         self, tenant: str = "", *, page_size: int = 0
     ) -> AsyncIterator[UndeliveredWebhook]:
-        """Iterate over the webhooks that were given up, oldest first; of a tenant, or of all."""
+        """Iterate over webhooks whose delivery was given up, oldest first; default: all tenants."""
         request = ListUndeliveredWebhooksRequest(tenant=tenant, page_size=page_size)
         method = self._admin.ListUndeliveredWebhooks
         while True:
@@ -50,8 +50,8 @@ class AsyncWebhookCalls(AsyncUsageCalls):
             request.page_token = page.next_page_token
 
     async def redeliver_webhook(self, webhook_id: str) -> UndeliveredWebhook:
-        """Send one of them again, now; return it with the new try counted."""
+        """Send an undelivered webhook again, now; return it with the attempt counted."""
         request = RedeliverWebhookRequest(id=webhook_id)
         method = self._admin.RedeliverWebhook
-        response = await self._calls.once(method, request, self._read_timeout)
+        response = await self._calls.call_once(method, request, self._read_timeout)
         return response.webhook

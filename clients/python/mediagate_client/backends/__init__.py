@@ -1,1 +1,1 @@
-"""What the two clients need of gRPC, the event loop and threads: the same functions twice."""
+"""gRPC, event loop and threads for the two clients: the same functions twice."""

@@ -21,7 +21,7 @@ Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 INTERRUPTED: Final = asyncio.CancelledError
-"""What is raised in a caller that waits for a message and is to stop."""
+"""Raised in a caller that is interrupted while it waits for a message."""
 
 sleep = asyncio.sleep
 
@@ -53,7 +53,7 @@ async def next_message(call: grpc.aio.UnaryStreamCall[Request, Response]) -> Res
 
 
 async def run_blocking(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run in a thread what may block."""
+    """Run blocking work in a thread."""
     return await asyncio.to_thread(work, *args, **kwargs)
 
 

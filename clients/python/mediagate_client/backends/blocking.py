@@ -21,7 +21,7 @@ Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 INTERRUPTED: Final = KeyboardInterrupt
-"""What is raised in a caller that waits for a message and is to stop."""
+"""Raised in a caller that is interrupted while it waits for a message."""
 _CLOSE_SECONDS: Final = 5.0
 
 sleep = time.sleep
@@ -53,7 +53,7 @@ def next_message(call: grpc._CallIterator[Response]) -> Response | None:
 
 
 def run_blocking(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run it here: this thread may block."""
+    """Run blocking work in this thread."""
     return work(*args, **kwargs)
 
 

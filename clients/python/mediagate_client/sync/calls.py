@@ -1,5 +1,5 @@
 # Generated from aio/calls.py by `make generate`. Do not edit.
-"""One rpc with all its tries, blocking. Knows no particular rpc."""
+"""Rpc calls with retries, blocking."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ Response = TypeVar("Response", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What every call of one client shares."""
+    """Metadata, retry policy and clock of all calls of one client."""
 
     metadata: Metadata
     policy: RetryPolicy
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = backend.sleep
-    draw: Callable[[], float] = random.random
+    random_source: Callable[[], float] = random.random
 
     def deadline(self, seconds: float | None) -> Deadline:
-        """Return the deadline that many seconds from now."""
+        """Return the deadline in so many seconds; None: no deadline."""
         return Deadline.after(seconds, self.clock)
 
     def retries(self, deadline: Deadline) -> Retries:
-        """Return a count of tries that ends at the deadline."""
-        return Retries(self.policy, deadline, self.draw)
+        """Return the retry state of one call."""
+        return Retries(self.policy, deadline, self.random_source)
 
-    def once(
+    def call_once(
         self,
         method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         seconds: float | None,
     ) -> Response:
-        """Send the request once and return the answer, or raise the typed error.
+        """Send the request once; raise the typed error of a failure.
 
         Ctrl-C cancels the rpc.
         """
@@ -56,20 +56,20 @@ class Calls:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
-    def retried(
+    def call_with_retries(
         self,
         method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         deadline: Deadline,
     ) -> Response:
-        """Send the request until it is answered or there is no use in trying.
+        """Send the request until it succeeds, or may not be retried.
 
-        Only for requests that may be sent twice: reads, cancels, paid ones with a request_id.
+        Only for requests that may be sent twice: reads, cancels, billable ones with a request_id.
         """
         retries = self.retries(deadline)
         while True:
             try:
-                return self.once(method, request, deadline.remaining())
+                return self.call_once(method, request, deadline.remaining())
             except MediagateError as failure:
                 self.pause(retries, failure)
 
@@ -79,11 +79,11 @@ class Calls:
         request: Request,
         seconds: float,
     ) -> Response:
-        """Send what only looks until it is answered, in so many seconds with all its tries."""
-        return self.retried(method, request, self.deadline(seconds))
+        """Send a read with retries, in `seconds` altogether."""
+        return self.call_with_retries(method, request, self.deadline(seconds))
 
     def pause(self, retries: Retries, failure: MediagateError) -> None:
-        """Sleep until the next try; raise the failure if there is none."""
+        """Sleep until the next attempt; raise the failure if there is none."""
         delay = retries.delay(failure)
         if delay is None:
             raise failure

@@ -1,5 +1,5 @@
 # Generated from aio/client.py by `make generate`. Do not edit.
-"""The blocking client: one method for each thing a gate does."""
+"""The blocking client: one method for each rpc of the server."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ from mediagate_client.channel import (
 from mediagate_client.errors import MediagateError
 from mediagate_client.generation_result import result_of_call
 from mediagate_client.list_requests import models_request
-from mediagate_client.requests import UnaryRequest, paid_request, plan_request, rpc_seconds
+from mediagate_client.requests import UnaryRequest, billable_request, plan_request, rpc_seconds
 from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.streams import ModelStream, TextStream
 from mediagate_client.sync.webhooks import WebhookCalls
 
-PaidRequest = TypeVar(
-    "PaidRequest",
+BillableRequest = TypeVar(
+    "BillableRequest",
     GenerateTextRequest,
     GenerateImageRequest,
     GenerateVideoRequest,
@@ -68,10 +68,10 @@ Response = TypeVar("Response", bound=Message)
 
 
 class Client(WebhookCalls):
-    """A gate, for programs without an event loop. Safe to use from several threads.
+    """Client of a Mediagate server, for blocking programs. Safe to use from several threads.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how
-    many seconds a call may take with all its tries; unset, a little more than the gate itself
+    many seconds a call may take with all its attempts; unset, a little more than the server itself
     gives the generation. It is not the field `timeout`, which is how long the generation may
     take: where a call ends first that was to wait for the end, DeadlineExceeded has the generation
     as it stands, which goes on; with `wait` of your own it is returned.
@@ -89,20 +89,22 @@ class Client(WebhookCalls):
         channel: grpc.Channel | None = None,
         calls: Calls | None = None,
     ) -> None:
-        """Prepare a client; it connects at the first call.
+        """Create a client; it connects at the first call.
 
-        `api_key` unset is what MEDIAGATE_API_KEY holds, if anything.
-        `tls` True uses the system's roots; credentials of your own may be given instead.
-        `read_timeout` bounds, in seconds, the calls that only look. `options` are channel options
-        that win over ours. A `channel` of your own is used as it is, and not closed; `calls` sets
-        clock, sleep and retry policy, for tests.
+        `api_key` defaults to the environment variable MEDIAGATE_API_KEY.
+        `tls` True uses the system's root certificates; credentials may be given instead.
+        `read_timeout` is the limit of calls that only read, in seconds. `options` override the
+        default channel options. A `channel` of your own is used as it is, and not closed; `calls`
+        sets clock, sleep and retry policy, for tests.
         """
-        self._owned = channel is None
+        self._owns_channel = channel is None
         self._channels = (
-            Channels.same(channel) if channel else _open(target, tls=tls, options=options)
+            Channels.shared(channel)
+            if channel
+            else _open_channels(target, tls=tls, options=options)
         )
-        self.channel = self._channels.paid
-        """The channel of paid calls, for stubs that this client does not wrap."""
+        self.channel = self._channels.billable
+        """The channel of billable calls, for stubs that this client does not wrap."""
         super().__init__(
             calls or Calls(call_metadata(api_key), retry or RetryPolicy()),
             self._channels,
@@ -130,10 +132,10 @@ class Client(WebhookCalls):
         self.close()
 
     def close(self) -> None:
-        """Close the channels, and with them every call that still runs."""
-        if self._owned:
+        """Close the channels and all calls that still run."""
+        if self._owns_channel:
             backend.close_channels(
-                (self._channels.paid, self._channels.waits, self._channels.control)
+                (self._channels.billable, self._channels.waits, self._channels.control)
             )
 
     def stream_text(
@@ -144,11 +146,11 @@ class Client(WebhookCalls):
         on_status: Callable[[TextStatus], None] | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> TextStream:
-        """Stream a text while it is made: iterate over what this returns.
+        """Stream a text while it is generated: iterate over the result.
 
-        `on_status` is told how it stands while the text has not begun.
+        `on_status` is called with the status while the text has not begun.
         """
-        request = paid_request(StreamTextRequest, prompt, arguments)
+        request = billable_request(StreamTextRequest, prompt, arguments)
         return TextStream(
             self._calls,
             self._texts.StreamText,
@@ -167,9 +169,9 @@ class Client(WebhookCalls):
         raise_on_failure: bool = True,
         **arguments: Unpack[TextArguments],
     ) -> Generation:
-        """Make a text; return its generation once it is whole, or after `wait`."""
-        request = paid_request(GenerateTextRequest, prompt, arguments)
-        response = self._paid(self._texts.GenerateText, request, rpc_timeout)
+        """Generate a text; return the generation at its end, or after `wait`."""
+        request = billable_request(GenerateTextRequest, prompt, arguments)
+        response = self._call_billable(self._texts.GenerateText, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_image(
@@ -180,9 +182,9 @@ class Client(WebhookCalls):
         raise_on_failure: bool = True,
         **arguments: Unpack[ImageArguments],
     ) -> Generation:
-        """Make pictures; return the generation once they are done, or after `wait`."""
-        request = paid_request(GenerateImageRequest, prompt, arguments)
-        response = self._paid(self._images.GenerateImage, request, rpc_timeout)
+        """Generate images; return the generation at its end, or after `wait`."""
+        request = billable_request(GenerateImageRequest, prompt, arguments)
+        response = self._call_billable(self._images.GenerateImage, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_video(
@@ -193,12 +195,12 @@ class Client(WebhookCalls):
         raise_on_failure: bool = True,
         **arguments: Unpack[VideoArguments],
     ) -> Generation:
-        """Begin a video; return the generation as it stands, at once unless `wait` says how long.
+        """Start a video; return its generation at once, or at its end within the field `wait`.
 
-        Go on with `wait` or `watch`.
+        Follow it with the methods `wait` or `watch`.
         """
-        request = paid_request(GenerateVideoRequest, prompt, arguments)
-        response = self._paid(self._videos.GenerateVideo, request, rpc_timeout)
+        request = billable_request(GenerateVideoRequest, prompt, arguments)
+        response = self._call_billable(self._videos.GenerateVideo, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def generate_audio(
@@ -209,9 +211,9 @@ class Client(WebhookCalls):
         raise_on_failure: bool = True,
         **arguments: Unpack[AudioArguments],
     ) -> Generation:
-        """Make music, an effect or (by `text`) speech; return once it is done, or after `wait`."""
-        request = paid_request(GenerateAudioRequest, prompt, arguments)
-        response = self._paid(self._audios.GenerateAudio, request, rpc_timeout)
+        """Generate music, a sound effect or (`text`) speech; return at its end, or after `wait`."""
+        request = billable_request(GenerateAudioRequest, prompt, arguments)
+        response = self._call_billable(self._audios.GenerateAudio, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def check_safety(
@@ -222,9 +224,9 @@ class Client(WebhookCalls):
         raise_on_failure: bool = True,
         **arguments: Unpack[SafetyArguments],
     ) -> Generation:
-        """Ask whether content is safe; the verdict is the generation's `safety`."""
-        request = paid_request(CheckSafetyRequest, content, arguments)
-        response = self._paid(self._safety.CheckSafety, request, rpc_timeout)
+        """Check whether content is safe; the verdict is the generation's `safety`."""
+        request = billable_request(CheckSafetyRequest, content, arguments)
+        response = self._call_billable(self._safety.CheckSafety, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def run_model(
@@ -236,8 +238,8 @@ class Client(WebhookCalls):
         **arguments: Unpack[RunArguments],
     ) -> Generation:
         """Run any model by its slug, version or deployment, with `input` and `media` of its own."""
-        request = paid_request(RunModelRequest, slug, arguments)
-        response = self._paid(self._models.RunModel, request, rpc_timeout)
+        request = billable_request(RunModelRequest, slug, arguments)
+        response = self._call_billable(self._models.RunModel, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def stream_model(
@@ -252,7 +254,7 @@ class Client(WebhookCalls):
 
         `on_status` is told how it stands while no text has come.
         """
-        request = paid_request(StreamModelRequest, slug, arguments)
+        request = billable_request(StreamModelRequest, slug, arguments)
         return ModelStream(
             self._calls,
             self._models.StreamModel,
@@ -264,26 +266,34 @@ class Client(WebhookCalls):
         )
 
     def plan(self, request: UnaryRequest) -> Plan:
-        """Return what a request would run and cost; nothing is spent or stored."""
+        """Return the plan of a request, its model and its cost; nothing is spent or stored."""
         seconds = self._read_timeout
         match request:
             case GenerateTextRequest():
-                text = self._paid(self._texts.GenerateText, plan_request(request), seconds)
+                text = self._call_billable(self._texts.GenerateText, plan_request(request), seconds)
                 return text.plan
             case GenerateImageRequest():
-                image = self._paid(self._images.GenerateImage, plan_request(request), seconds)
+                image = self._call_billable(
+                    self._images.GenerateImage, plan_request(request), seconds
+                )
                 return image.plan
             case GenerateVideoRequest():
-                video = self._paid(self._videos.GenerateVideo, plan_request(request), seconds)
+                video = self._call_billable(
+                    self._videos.GenerateVideo, plan_request(request), seconds
+                )
                 return video.plan
             case GenerateAudioRequest():
-                audio = self._paid(self._audios.GenerateAudio, plan_request(request), seconds)
+                audio = self._call_billable(
+                    self._audios.GenerateAudio, plan_request(request), seconds
+                )
                 return audio.plan
             case CheckSafetyRequest():
-                check = self._paid(self._safety.CheckSafety, plan_request(request), seconds)
+                check = self._call_billable(
+                    self._safety.CheckSafety, plan_request(request), seconds
+                )
                 return check.plan
             case RunModelRequest():
-                run = self._paid(self._models.RunModel, plan_request(request), seconds)
+                run = self._call_billable(self._models.RunModel, plan_request(request), seconds)
                 return run.plan
 
     def models(
@@ -292,7 +302,7 @@ class Client(WebhookCalls):
         modality: ModalityName | Modality.ValueType | None = None,
         quality: QualityName | Quality.ValueType | None = None,
     ) -> tuple[Model, ...]:
-        """Return the catalog, or the part of it that makes this, or is of this quality."""
+        """List the models of the catalog, optionally of one modality or quality."""
         request = models_request(modality, quality)
         models: tuple[Model, ...] = ()
         while True:
@@ -303,37 +313,39 @@ class Client(WebhookCalls):
             request.page_token = page.next_page_token
 
     def model(self, name: str) -> Model:
-        """Return one model by its slug or an alias."""
+        """Get a model by its slug or an alias."""
         request = GetModelRequest(model=name)
         method = self._catalog.GetModel
         response = self._calls.read(method, request, self._read_timeout)
         return response.model
 
-    def _paid(
+    def _call_billable(
         self,
-        method: grpc.UnaryUnaryMultiCallable[PaidRequest, Response],
-        request: PaidRequest,
+        method: grpc.UnaryUnaryMultiCallable[BillableRequest, Response],
+        request: BillableRequest,
         rpc_timeout: float | None,
     ) -> Response:
-        """Send a paid request, again and again under its request_id if need be."""
+        """Send a billable request with retries, all under one request_id."""
         seconds = rpc_seconds(request) if rpc_timeout is None else rpc_timeout
         try:
-            return self._calls.retried(method, request, self._calls.deadline(seconds))
+            return self._calls.call_with_retries(method, request, self._calls.deadline(seconds))
         except MediagateError as failure:
             failure.request_id = request.request_id
             raise
 
 
-def _open(
+def _open_channels(
     target: str, *, tls: bool | grpc.ChannelCredentials, options: Mapping[str, str | int] | None
 ) -> Channels[grpc.Channel]:
-    """Open none of them yet: each connects at its first call."""
+    """Create the channels; each connects at its first call."""
     credentials = channel_credentials(tls=tls)
 
-    def one(more: Mapping[str, str | int]) -> grpc.Channel:
-        chosen = channel_options({**more, **(options or {})})
+    def open_channel(extra: Mapping[str, str | int]) -> grpc.Channel:
+        merged = channel_options({**extra, **(options or {})})
         if credentials is None:
-            return grpc.insecure_channel(target, chosen)
-        return grpc.secure_channel(target, credentials, chosen)
+            return grpc.insecure_channel(target, merged)
+        return grpc.secure_channel(target, credentials, merged)
 
-    return Channels(one({}), one(SEPARATE_CONNECTION), one(SEPARATE_CONNECTION))
+    return Channels(
+        open_channel({}), open_channel(SEPARATE_CONNECTION), open_channel(SEPARATE_CONNECTION)
+    )
