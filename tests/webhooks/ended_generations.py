@@ -10,7 +10,7 @@ from tests.store.records import NOON, made, moved, reservation, settlement
 
 async def accepted(store: SqliteStore, name: str, url: str, tenant: str = "local") -> Generation:
     """A generation with a webhook, as it is when accepted."""
-    record = made(name, calls_back=True, tenant=tenant, parameters=())
+    record = made(name, sends_webhook=True, tenant=tenant, parameters=())
     await store.accept(record, reservation(record), 0, webhook_url=url)
     return record
 
