@@ -50,7 +50,7 @@ def check(
     except ConfigError as error:
         print_error(str(error))
         raise typer.Exit(REFUSED) from None
-    broken = [finding for finding in findings if finding.breaks]
+    broken = [finding for finding in findings if finding.is_breaking]
     if as_json:
         print_json([_finding_json(finding) for finding in findings])
     else:
@@ -65,7 +65,7 @@ def check(
 def _select_models(catalog: "Catalog", names: list[str]) -> "list[Model]":
     if not names:
         return list(catalog.models())
-    by_name = {name: catalog.named(name) for name in names}
+    by_name = {name: catalog.find_by_name(name) for name in names}
     unknown = [name for name, model in by_name.items() if model is None]
     if unknown:
         raise typer.BadParameter(f"no model is called {', '.join(unknown)}")
@@ -78,7 +78,7 @@ async def _compare(
     """Return the differences; upstream is read once for each model, offline not at all."""
     from mediagate_server.catalog.drift_monitor import check_catalog as checked
     from mediagate_server.catalog.published.drift import check_price
-    from mediagate_server.catalog.published.model_registry import PublishedModels
+    from mediagate_server.catalog.published.model_registry import PublishedModelRegistry
 
     today = datetime.now(UTC).date()
     if offline:
@@ -106,7 +106,7 @@ async def _compare(
         )
         await _check_reachable(client, models)
         official = {model.slug: model.kind.value == "official" for model in models}
-        published = PublishedModels(client, knows_official=official.get)
+        published = PublishedModelRegistry(client, knows_official=official.get)
         return await checked(models, published.find, today)
 
 
@@ -129,9 +129,9 @@ def _print_findings(findings: "list[CatalogFinding]") -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("MODEL", "KIND", "WHAT"):
         table.add_column(heading, no_wrap=heading != "WHAT", overflow="fold")
-    for finding in sorted(findings, key=lambda each: not each.breaks):
-        kind = f"{finding.kind.value} !" if finding.breaks else finding.kind.value
-        table.add_row(finding.model, kind, finding.what)
+    for finding in sorted(findings, key=lambda each: not each.is_breaking):
+        kind = f"{finding.kind.value} !" if finding.is_breaking else finding.kind.value
+        table.add_row(finding.model, kind, finding.message)
     if findings:
         wide_console().print(table)
 
@@ -140,6 +140,6 @@ def _finding_json(finding: "CatalogFinding") -> dict[str, object]:
     return {
         "model": finding.model,
         "kind": finding.kind.value,
-        "what": finding.what,
-        "breaks": finding.breaks,
+        "what": finding.message,
+        "breaks": finding.is_breaking,
     }

@@ -43,7 +43,7 @@ _WEIGHT = {LedgerEntryKind.RESERVE: 0, LedgerEntryKind.RELEASE: 1, LedgerEntryKi
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptsTotal:
+class CostTotal:
     """Several attempts together.
 
     `amount_nanos` is None where any of them is unknown; `known_nanos` adds up those that are
@@ -139,7 +139,7 @@ def current_entry_by_attempt(entries: Iterable[LedgerEntry]) -> dict[str, Ledger
     return counting
 
 
-def total_cost(entries: Iterable[LedgerEntry]) -> AttemptsTotal:
+def total_cost(entries: Iterable[LedgerEntry]) -> CostTotal:
     """What several attempts cost together, as far as it is known by now.
 
     The least sure state wins: UNKNOWN, ESTIMATED, ASSUMED, SETTLED. The price date is that of
@@ -154,7 +154,7 @@ def total_cost(entries: Iterable[LedgerEntry]) -> AttemptsTotal:
     whole: int | None = None if unknown else sum(known)
     if whole is not None and whole > LARGEST_NANOS:
         whole, state = None, CostState.UNKNOWN
-    return AttemptsTotal(
+    return CostTotal(
         amount_nanos=whole,
         state=state,
         known_nanos=sum(known),
@@ -163,8 +163,8 @@ def total_cost(entries: Iterable[LedgerEntry]) -> AttemptsTotal:
     )
 
 
-def cost_overrun(held: LedgerEntry, settled: LedgerEntry) -> int:
+def cost_overrun(reserved: LedgerEntry, settled: LedgerEntry) -> int:
     """How far a settled cost went over what was held, in nano-dollars; 0 where not known."""
-    if held.amount_nanos is None or settled.amount_nanos is None:
+    if reserved.amount_nanos is None or settled.amount_nanos is None:
         return 0
-    return max(0, settled.amount_nanos - held.amount_nanos)
+    return max(0, settled.amount_nanos - reserved.amount_nanos)

@@ -69,7 +69,7 @@ def values(model: Model, field: str, kind: FieldKind) -> st.SearchStrategy[Any]:
         return st.integers(1, 6)
     if kind is FieldKind.NUMBER:
         return st.floats(*NUMBERS[field])
-    if kind is FieldKind.WHOLE:
+    if kind is FieldKind.INTEGER:
         return st.integers(*WHOLES[field])
     if kind is FieldKind.WORD:
         return st.sampled_from(WORDS[field])

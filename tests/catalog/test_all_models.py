@@ -33,7 +33,7 @@ from tests.sandbox_process import running_sandbox
 
 from .request_strategies import CANARY, SUBJECT, requests
 
-CATALOG = Catalog.load(draw_seed=lambda: 77, fans_out=True)
+CATALOG = Catalog.load(generate_seed=lambda: 77, fans_out=True)
 MODELS = [model for model in CATALOG.models() if model.status is ModelStatus.LIVE]
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.slug)
 

@@ -4,7 +4,7 @@ import pytest
 
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
-from mediagate_server.catalog.models.model_info import Capability, capabilities
+from mediagate_server.catalog.models.model_info import Capability, list_capabilities
 from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import (
@@ -150,7 +150,7 @@ TEXTS = [model for model in CATALOG.models(Modality.TEXT) if model.status is Mod
 def test_a_picture_reaches_each_model_that_sees_and_no_other(model: Model) -> None:
     """By the capability that is shown: its input holds the picture, or it is refused."""
     messages = (said("user", "What is this?", CAT),)
-    if Capability.VISION not in capabilities(model):
+    if Capability.VISION not in list_capabilities(model):
         with pytest.raises(ParameterUnsupported):
             plan(model.slug, messages=messages)
         return

@@ -37,7 +37,7 @@ Find = Callable[[ModelReference], Awaitable[PublishedModelVersion]]
 
 def model(name: str) -> Model:
     """A model of the catalog."""
-    found = CATALOG.named(name)
+    found = CATALOG.find_by_name(name)
     assert found is not None
     return found
 
@@ -60,7 +60,9 @@ def test_nothing_breaks_against_the_sandbox(sold: Model) -> None:
     if SANDBOX.by_slug(sold.slug) is None:
         assert sold.successor
         return
-    assert [found for found in compare_inputs(sold, published(sold.slug)) if found.breaks] == []
+    assert [
+        found for found in compare_inputs(sold, published(sold.slug)) if found.is_breaking
+    ] == []
 
 
 DEV = "black-forest-labs/flux-dev"
@@ -137,14 +139,14 @@ def test_a_change_is_named(change: Callable[[Any], object], what: str, breaks: b
     """What it is, and whether calls go wrong by it."""
     [found] = compare_inputs(model("flux-dev"), published(DEV, change))
     assert found.kind is FindingKind.SCHEMA
-    assert what in found.what
-    assert found.breaks is breaks
+    assert what in found.message
+    assert found.is_breaking is breaks
 
 
 def test_another_kind_of_model() -> None:
     """One that is not official any more can only be called by its version."""
     found = [*compare_inputs(model("flux-dev"), replace(published(DEV), is_official=False))]
-    assert [(each.kind, each.breaks) for each in found] == [(FindingKind.OFFICE, True)]
+    assert [(each.kind, each.is_breaking) for each in found] == [(FindingKind.KIND, True)]
 
 
 @pytest.mark.parametrize(
@@ -170,10 +172,10 @@ def test_prices_grow_old_after_sixty_days(as_of: str, day: date, age: int) -> No
 def test_unknown_prices_are_found_and_counted() -> None:
     """None is not old, and retired models count for nothing."""
     sure = Catalog.load(assumed=False)
-    music = sure.named("musicgen")
+    music = sure.find_by_name("musicgen")
     assert music is not None
-    assert [found.what for found in check_price(music, TODAY)] == ["has no known price"]
-    assert "assumed: A100" in next(iter(check_price(model("musicgen"), TODAY))).what
+    assert [found.message for found in check_price(music, TODAY)] == ["has no known price"]
+    assert "assumed: A100" in next(iter(check_price(model("musicgen"), TODAY))).message
     old, unknown = count_price_ages(CATALOG.models(), TODAY)
     assert unknown == 0
     unknown = count_price_ages(sure.models(), TODAY)[1]
@@ -204,13 +206,13 @@ async def test_models_that_are_gone_back_or_newer() -> None:
         return replace(there, target=f"{reference.slug}:{newest}")
 
     found = await found_by(find, "flux-dev", "flux-schnell", "imagen-4", "sdxl")
-    assert [(each.kind, each.breaks) for each in found] == [
+    assert [(each.kind, each.is_breaking) for each in found] == [
         (FindingKind.GONE, True),
-        (FindingKind.UNREAD, False),
-        (FindingKind.BACK, False),
+        (FindingKind.UNREADABLE, False),
+        (FindingKind.RETURNED, False),
         (FindingKind.VERSION, False),
     ]
-    assert newest in found[-1].what
+    assert newest in found[-1].message
 
 
 async def test_the_watch_looks_when_told_and_counts() -> None:
@@ -233,7 +235,7 @@ async def test_the_watch_looks_when_told_and_counts() -> None:
         await asyncio.wait_for(looked.wait(), 20)
     live = [each for each in CATALOG.models() if each.status.value == "live"]
     assert counted[FindingKind.GONE] == len(live)
-    assert counted[FindingKind.BACK] == 0
+    assert counted[FindingKind.RETURNED] == 0
 
 
 async def test_a_look_that_breaks_is_not_the_last() -> None:

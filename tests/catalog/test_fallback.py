@@ -25,7 +25,7 @@ TEXT, IMAGE, VIDEO, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modal
 
 def chain(request: ModelRequest) -> list[str]:
     """The slugs that would be tried."""
-    return [plan.slug for plan in CATALOG.candidates(request).plans]
+    return [plan.slug for plan in CATALOG.plan_with_fallbacks(request).plans]
 
 
 def skipped(found: FallbackChain) -> dict[str, str]:
@@ -85,14 +85,14 @@ def listed(*models: str) -> Fallback:
 )
 def test_the_founding_chains(request_: ModelRequest, slugs: list[str]) -> None:
     """Each of them is whole, each link is another model, and nobody is left out."""
-    found = CATALOG.candidates(request_)
+    found = CATALOG.plan_with_fallbacks(request_)
     assert [plan.slug for plan in found.plans] == slugs
     assert found.skipped == ()
 
 
 def test_who_cannot_take_what_the_call_is_about_is_left_out() -> None:
     """From words alone no model can go on that needs a picture; nor without the picture given."""
-    found = CATALOG.candidates(asking(VIDEO, "minimax-video", prompt="x"))
+    found = CATALOG.plan_with_fallbacks(asking(VIDEO, "minimax-video", prompt="x"))
     assert [plan.slug for plan in found.plans] == ["minimax/video-01", "luma/ray-2-720p"]
     assert skipped(found) == {
         "runwayml/gen4-turbo": "first_frame: needed by this model",
@@ -100,7 +100,7 @@ def test_who_cannot_take_what_the_call_is_about_is_left_out() -> None:
     }
     painted = asking(IMAGE, "sdxl", prompt="x", reference_images=(PICTURE,), mask=PICTURE)
     painted = replace(painted, fallback=listed("flux-dev", "playground"))
-    found = CATALOG.candidates(painted)
+    found = CATALOG.plan_with_fallbacks(painted)
     assert [*skipped(found)] == ["flux-dev"]
     assert "mask" in skipped(found)["flux-dev"]
 
@@ -108,13 +108,13 @@ def test_who_cannot_take_what_the_call_is_about_is_left_out() -> None:
 def test_who_takes_over_may_move_a_picture_without_the_words() -> None:
     """The film begins with the picture all the same, and its last frame is nobody's to drop."""
     frames = asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE)
-    plans = CATALOG.candidates(frames).plans
+    plans = CATALOG.plan_with_fallbacks(frames).plans
     assert plans[-1].slug == "christophy/stable-video-diffusion"
     handlings = {line.parameter: line.handling.value for line in plans[-1].report}
     assert handlings == {"prompt": "dropped", "first_frame": "honoured"}
     both = asking(VIDEO, "luma-dream", prompt="x", first_frame=PICTURE, last_frame=PICTURE)
     both = replace(both, fallback=listed("kling-v2.5", "minimax-video", "stable-video"))
-    found = CATALOG.candidates(both)
+    found = CATALOG.plan_with_fallbacks(both)
     assert [plan.slug for plan in found.plans][1:] == ["kwaivgi/kling-v2.5-turbo-pro"]
     assert all("last_frame" in reason for reason in skipped(found).values())
 
@@ -122,7 +122,7 @@ def test_who_takes_over_may_move_a_picture_without_the_words() -> None:
 def test_another_kind_of_sound_does_not_take_over() -> None:
     """Speech is not followed by music."""
     spoken = asking(AUDIO, "suno", text="Hello", kind="speech")
-    assert skipped(CATALOG.candidates(spoken)) == {
+    assert skipped(CATALOG.plan_with_fallbacks(spoken)) == {
         "meta/musicgen": "kind: meta/musicgen makes music",
         "lucataco/magnet": "kind: lucataco/magnet makes music and sound effect",
     }
@@ -133,7 +133,7 @@ def test_nobody_weaker_takes_over() -> None:
     made = replace(
         asking(AUDIO, "stable-audio", prompt="x"), fallback=listed("musicgen", "elevenlabs-music")
     )
-    found = CATALOG.candidates(made)
+    found = CATALOG.plan_with_fallbacks(made)
     assert [plan.slug for plan in found.plans] == [
         "stability-ai/stable-audio-2.5",
         "elevenlabs/music",
@@ -145,7 +145,7 @@ def test_nobody_weaker_takes_over() -> None:
 def test_who_would_not_be_over_in_time_is_left_out() -> None:
     """By how long a run takes as a rule; the first model is always tried."""
     short = replace(asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE), timeout=90.0)
-    found = CATALOG.candidates(short)
+    found = CATALOG.plan_with_fallbacks(short)
     assert [plan.slug for plan in found.plans] == ["minimax/video-01", "runwayml/gen4-turbo"]
     assert skipped(found) == {
         "luma/ray-2-720p": "takes 120 s as a rule, more than the timeout",
@@ -159,20 +159,20 @@ def test_who_would_not_be_over_in_time_is_left_out() -> None:
 def test_the_cost_of_all_of_them_is_bounded() -> None:
     """Who could bring the sum over the bound is left out; the first alone is refused."""
     picture = asking(IMAGE, "flux-pro", prompt="x")
-    whole = CATALOG.candidates(picture)
+    whole = CATALOG.plan_with_fallbacks(picture)
     most = [plan.estimate.maximum or 0 for plan in whole.plans]
     assert whole.estimate.maximum == sum(most)
     assert (whole.estimate.low, whole.estimate.expected) == (40_000_000, 40_000_000)
     for count in (1, 2, 3, 4):
         bounded = replace(picture, max_cost_nanos=sum(most[:count]))
-        found = CATALOG.candidates(bounded)
+        found = CATALOG.plan_with_fallbacks(bounded)
         assert len(found.plans) == count
         assert found.estimate.maximum == sum(most[:count])
         assert {each.reason for each in found.skipped} <= {
             "it could bring the cost of the call over max_cost_usd_nanos"
         }
     with pytest.raises(MaxCostExceeded):
-        CATALOG.candidates(replace(picture, max_cost_nanos=most[0] - 1))
+        CATALOG.plan_with_fallbacks(replace(picture, max_cost_nanos=most[0] - 1))
 
 
 def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
@@ -180,13 +180,13 @@ def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
     film = asking(VIDEO, "kling-v2.5", prompt="x", first_frame=PICTURE)
     film = replace(film, fallback=listed("wan-2.5-i2v", "hailuo"))
     sure = Catalog.load(assumed=False)
-    assert sure.candidates(film).estimate.maximum is None
-    bounded = sure.candidates(replace(film, max_cost_nanos=10**10))
+    assert sure.plan_with_fallbacks(film).estimate.maximum is None
+    bounded = sure.plan_with_fallbacks(replace(film, max_cost_nanos=10**10))
     assert [plan.slug for plan in bounded.plans][1:] == ["minimax/hailuo-2.3"]
     reason = "what it may cost is not known, and the cost of the call is bounded"
     assert skipped(bounded) == {"wan-2.5-i2v": reason}
     assert bounded.estimate.maximum is not None
-    assumed = CATALOG.candidates(replace(film, max_cost_nanos=10**10))
+    assumed = CATALOG.plan_with_fallbacks(replace(film, max_cost_nanos=10**10))
     assert [plan.slug for plan in assumed.plans][1:] == [
         "wan-video/wan-2.5-i2v",
         "minimax/hailuo-2.3",
@@ -197,12 +197,12 @@ def test_strict_and_stand_ins_hold_along_the_chain() -> None:
     """Each link must do all as asked; none may be another than the one named."""
     sized = asking(IMAGE, "flux-pro", prompt="x", aspect_ratio="16:9")
     sized = replace(sized, strict=True, fallback=listed("recraft-v3", "gpt-image-2"))
-    found = CATALOG.candidates(sized)
+    found = CATALOG.plan_with_fallbacks(sized)
     assert [plan.slug for plan in found.plans][1:] == ["recraft-ai/recraft-v3"]
     assert "aspect_ratio" in skipped(found)["gpt-image-2"]
     talk = replace(asking(TEXT, "llama-70b", prompt="x"), fallback=listed("mistral-large"))
     assert chain(talk) == ["meta/meta-llama-3-70b-instruct", "openai/gpt-4.1"]
-    found = CATALOG.candidates(replace(talk, allow_substitutes=False))
+    found = CATALOG.plan_with_fallbacks(replace(talk, allow_substitutes=False))
     assert skipped(found) == {"mistral-large": "mistral-large is not on Replicate"}
 
 
@@ -212,12 +212,14 @@ def test_none_and_lists() -> None:
     assert chain(replace(plain, fallback=Fallback(FallbackMode.NONE))) == [
         "black-forest-labs/flux-1.1-pro"
     ]
-    twice = CATALOG.candidates(replace(plain, fallback=listed("sdxl", "flux-1.1-pro", "sdxl")))
+    twice = CATALOG.plan_with_fallbacks(
+        replace(plain, fallback=listed("sdxl", "flux-1.1-pro", "sdxl"))
+    )
     assert len(twice.plans) == 2
     assert [each.model for each in twice.skipped] == ["flux-1.1-pro", "sdxl"]
     for name in ("nobody", "llama-70b"):
         with pytest.raises(InvalidRequest) as refused:
-            CATALOG.candidates(replace(plain, fallback=listed("sdxl", name)))
+            CATALOG.plan_with_fallbacks(replace(plain, fallback=listed("sdxl", name)))
         assert [violation.field for violation in refused.value.failure.violations] == [
             "options.fallback.models[1]"
         ]
@@ -227,21 +229,21 @@ def test_a_picture_in_a_conversation_goes_only_where_it_is_seen() -> None:
     """A model without eyes does not take over."""
     shown = (Message("user", ("What is this?", PICTURE)),)
     seen = replace(asking(TEXT, "claude", messages=shown), fallback=listed("deepseek", "gpt-4o"))
-    found = CATALOG.candidates(seen)
+    found = CATALOG.plan_with_fallbacks(seen)
     assert [plan.slug for plan in found.plans][1:] == ["openai/gpt-4o"]
 
 
 def test_a_refusal_of_the_content_ends_the_call_unless_told_otherwise() -> None:
     """The word is passed on to who runs them."""
     plain = asking(IMAGE, "flux-pro", prompt="x")
-    assert not CATALOG.candidates(plain).after_content_refusal
+    assert not CATALOG.plan_with_fallbacks(plain).after_content_refusal
     on = Fallback(FallbackMode.LIST, ("sdxl",), after_content_refusal=True)
-    assert CATALOG.candidates(replace(plain, fallback=on)).after_content_refusal
+    assert CATALOG.plan_with_fallbacks(replace(plain, fallback=on)).after_content_refusal
 
 
 def model(name: str) -> Model:
     """A model that is there."""
-    found = CATALOG.named(name)
+    found = CATALOG.find_by_name(name)
     assert found is not None
     return found
 

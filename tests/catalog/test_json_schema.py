@@ -295,5 +295,5 @@ def test_a_document_of_no_use_is_known_to_be_none(schemas: dict[str, Any] | None
     output = {"Output": URI} if schemas is not None else {}
     schema = ModelSchema({"components": {"schemas": {**(schemas or {}), **output}}})
     assert schema.problems({"a": 1}) == {}
-    assert not schema.is_known
+    assert not schema.is_checkable
     assert schema.link_paths == (((),) if output else ())

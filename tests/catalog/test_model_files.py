@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from mediagate_server.catalog.catalog import DEFAULTS, Catalog
+from mediagate_server.catalog.catalog import DEFAULT_MODELS, Catalog
 from mediagate_server.catalog.models.model import Model, ModelKind, Quality
 from mediagate_server.catalog.models.model_file import ModelFileError, read_models
 from mediagate_server.catalog.pricing.prices import PriceRate
@@ -176,5 +176,7 @@ def test_the_shipped_catalog_holds_the_names_that_were_promised() -> None:
         for name in names:
             assert catalog.find(modality, name).modality is modality
         assert len(catalog.models(modality)) >= 4
-        assert catalog.find(modality, "").slug == catalog.find(modality, DEFAULTS[modality]).slug
+        assert (
+            catalog.find(modality, "").slug == catalog.find(modality, DEFAULT_MODELS[modality]).slug
+        )
     assert len({model.slug for model in catalog.models()}) == len(catalog.models())

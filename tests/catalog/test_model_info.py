@@ -7,7 +7,7 @@ from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.models.model_info import (
     Capability,
     ParameterInfo,
-    capabilities,
+    list_capabilities,
     list_parameters,
 )
 from mediagate_server.catalog.parameters.contract_fields import FIELDS
@@ -21,7 +21,7 @@ each_model = pytest.mark.parametrize("model", LIVE, ids=lambda model: model.slug
 
 def offered(name: str) -> dict[str, ParameterInfo]:
     """A model's offers by parameter."""
-    model = CATALOG.named(name)
+    model = CATALOG.find_by_name(name)
     assert model is not None
     return {offer.parameter: offer for offer in list_parameters(model)}
 
@@ -114,11 +114,11 @@ def test_offers_are_in_the_contracts_words() -> None:
 )
 def test_capabilities(name: str, words: set[str]) -> None:
     """Only what the data says."""
-    model = CATALOG.named(name)
+    model = CATALOG.find_by_name(name)
     assert model is not None
-    assert set(capabilities(model)) == words
+    assert set(list_capabilities(model)) == words
 
 
 def test_every_capability_is_some_models() -> None:
     """The list is closed, and none of its words is empty."""
-    assert {word for model in LIVE for word in capabilities(model)} == set(Capability)
+    assert {word for model in LIVE for word in list_capabilities(model)} == set(Capability)

@@ -117,11 +117,11 @@ def test_they_mean_nothing_to_who_takes_over() -> None:
     """Dropped there and told, or left out of the chain under strict parameters."""
     request = asking(IMAGE, "flux-pro", {"prompt_upsampling": True})
     request = replace(request, fallback=Fallback(FallbackMode.LIST, ("sdxl",)))
-    _, link = CATALOG.candidates(request).plans
+    _, link = CATALOG.plan_with_fallbacks(request).plans
     assert link.report[-1].parameter == "options.model_parameters.prompt_upsampling"
     assert link.report[-1].handling is ParameterHandling.DROPPED
     assert "prompt_upsampling" not in link.input
-    strict = CATALOG.candidates(replace(request, strict=True))
+    strict = CATALOG.plan_with_fallbacks(replace(request, strict=True))
     assert [each.reason for each in strict.skipped] == [
         "cannot take options.model_parameters, which are of the model asked for"
     ]
@@ -136,7 +136,7 @@ def test_they_need_a_model_that_is_named_where_one_is_chosen() -> None:
 
 def test_more_pictures_than_a_run_makes_are_several_runs() -> None:
     """Each with a seed of its own, and the estimate is of all of them."""
-    catalog = Catalog.load(fans_out=True, draw_seed=lambda: 7)
+    catalog = Catalog.load(fans_out=True, generate_seed=lambda: 7)
     request = ModelRequest(IMAGE, "flux-pro", {"prompt": "x", "count": 3})
     made = catalog.plan(request)
     assert (made.runs, made.output_count) == (3, 1)
@@ -178,7 +178,7 @@ def test_safety_checks_are_the_operators_to_weaken(
     model: str, name: str, weaker: Any, stricter: Any
 ) -> None:
     """Nobody else's; what is as strict as the default, or stricter, is anybody's."""
-    found = CATALOG.named(model)
+    found = CATALOG.find_by_name(model)
     assert found is not None
     modality = found.modality
     with pytest.raises(InvalidRequest, match="is not a caller's to set"):

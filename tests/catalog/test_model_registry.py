@@ -8,7 +8,7 @@ import pytest
 from mediagate_server.catalog.published.model_registry import (
     CACHE_SECONDS,
     ModelReference,
-    PublishedModels,
+    PublishedModelRegistry,
     PublishedModelVersion,
 )
 from mediagate_server.errors import InvalidRequest, MediagateError, Reason
@@ -66,7 +66,9 @@ class Bench:
     def __init__(self) -> None:
         self.now = 100.0
         self.publisher = Publisher()
-        self.models = PublishedModels(cast("Upstream", self.publisher), clock=lambda: self.now)
+        self.models = PublishedModelRegistry(
+            cast("Upstream", self.publisher), clock=lambda: self.now
+        )
 
     async def find(self, name: str = "o/n") -> PublishedModelVersion:
         return await self.models.find(ModelReference.parse(name))

@@ -47,7 +47,7 @@ def configuration(tmp_path: Path, models: Path) -> Configuration:
 
 def film(catalog: Catalog) -> ModelRequest:
     """A request for the model whose price is the operator's."""
-    assert catalog.named("hailuo")
+    assert catalog.find_by_name("hailuo")
     return ModelRequest(Modality.VIDEO, "hailuo", {"prompt": "x"}, max_cost_nanos=10**9)
 
 
@@ -71,7 +71,7 @@ def test_a_price_of_ones_own(configuration: Configuration) -> None:
         assert made.estimate.maximum == 280_000_000
         assert made.price.assumed
         assert made.price.tiers[0].rates[0].usd == Decimal("0.28")
-    model = catalog.named("hailuo-2.3")
+    model = catalog.find_by_name("hailuo-2.3")
     assert model is not None
     assert model.fallbacks == ("minimax/hailuo-02", "bytedance/seedance-1-pro")
 
@@ -96,7 +96,7 @@ def test_a_reload_reads_the_files_anew(configuration: Configuration, models: Pat
     assert live.current() is good
     models.write_text("")
     configuration.reload()
-    assert live.current().named("ours") is None
+    assert live.current().find_by_name("ours") is None
 
 
 def test_what_must_be_watched(configuration: Configuration, models: Path) -> None:

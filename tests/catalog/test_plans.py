@@ -23,7 +23,7 @@ from mediagate_server.errors import (
 )
 from mediagate_server.structs import replace
 
-CATALOG = Catalog.load(draw_seed=lambda: 7)
+CATALOG = Catalog.load(generate_seed=lambda: 7)
 FRAME = MediaInput("https://example.com/a.png")
 USD = 10**9
 
@@ -185,16 +185,16 @@ def test_names_and_defaults() -> None:
     for modality, name in ((Modality.TEXT, "no/such"), (Modality.IMAGE, "llama-70b")):
         with pytest.raises(ModelNotFound):
             CATALOG.find(modality, name)
-    named = CATALOG.named("sdxl")
+    named = CATALOG.find_by_name("sdxl")
     assert named is not None
     assert named.slug == "stability-ai/sdxl"
-    assert CATALOG.named("nobody") is None
+    assert CATALOG.find_by_name("nobody") is None
 
 
 def test_a_retired_model_names_its_successor() -> None:
     """It is run instead, and told of; where none may stand in, nothing is planned."""
-    pro = CATALOG.named("flux-pro")
-    dev = CATALOG.named("flux-dev")
+    pro = CATALOG.find_by_name("flux-pro")
+    dev = CATALOG.find_by_name("flux-dev")
     assert pro is not None
     assert dev is not None
     gone = replace(
@@ -221,7 +221,7 @@ def test_a_retired_model_names_its_successor() -> None:
 
 def test_a_dearer_class_is_nobodys_successor() -> None:
     """A call by the old name would buy it unasked."""
-    [sdxl, pro] = [CATALOG.named(name) for name in ("sdxl", "flux-pro")]
+    [sdxl, pro] = [CATALOG.find_by_name(name) for name in ("sdxl", "flux-pro")]
     assert sdxl is not None
     assert pro is not None
     gone = replace(sdxl, status=ModelStatus.RETIRED, successor=pro.slug, fallbacks=())

@@ -12,7 +12,7 @@ from mediagate_server.catalog.models.model import Model
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.planning.run_any_model import plan_model_run
 from mediagate_server.catalog.pricing.cost_estimate import MAX_UNITS
-from mediagate_server.catalog.pricing.prices import MOST_NANOS
+from mediagate_server.catalog.pricing.prices import MAX_RUN_NANOS
 from mediagate_server.catalog.published.model_registry import PublishedModelVersion
 from mediagate_server.catalog.request import Modality, ModelRequest, RunRequest
 from mediagate_server.catalog.schemas.openapi import ModelSchema
@@ -87,7 +87,7 @@ def test_whatever_an_input_holds_it_is_priced_or_refused_by_name(model: Model, s
                 assert violation.field.removeprefix("input.") in given
                 assert violation.description
         else:
-            assert all(0 <= amount <= MOST_NANOS for amount in numbers_in(plan))
+            assert all(0 <= amount <= MAX_RUN_NANOS for amount in numbers_in(plan))
             assert all(len(str(value)) < 1_000 for value in plan.price.sent.values())
 
 
@@ -117,7 +117,7 @@ def test_a_model_of_the_catalog_names_the_field_that_asks_for_too_much() -> None
         Modality.TEXT, dear.slug, {"prompt": "x", "max_output_tokens": huge}, fallback=None
     )
     with pytest.raises(InvalidRequest) as refused:
-        catalog.candidates(request)
+        catalog.plan_with_fallbacks(request)
     assert [one.field for one in refused.value.failure.violations] == ["max_output_tokens"]
 
 

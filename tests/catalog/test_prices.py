@@ -219,16 +219,16 @@ def test_what_was_sent_is_never_charged_for() -> None:
 def test_ranges_exclude_their_lower_and_include_their_upper_end(value: Scalar, holds: bool) -> None:
     """Over 5 and up to 10."""
     criterion = Criterion("seconds", over=Decimal(5), up_to=Decimal(10))
-    assert criterion.holds({"seconds": value}) is holds
+    assert criterion.matches({"seconds": value}) is holds
 
 
 def test_switches_select_as_words() -> None:
     """True and false, and nothing else, whatever case."""
     criterion = Criterion("with_audio", equals="true")
-    assert criterion.holds({"with_audio": True})
-    assert not criterion.holds({"with_audio": False})
-    assert not criterion.holds({"with_audio": 1})
-    assert not criterion.holds({})
+    assert criterion.matches({"with_audio": True})
+    assert not criterion.matches({"with_audio": False})
+    assert not criterion.matches({"with_audio": 1})
+    assert not criterion.matches({})
 
 
 @pytest.mark.parametrize("per", [0, -1000, 3, 1500])

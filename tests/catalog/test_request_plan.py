@@ -19,7 +19,9 @@ IMAGE = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": "a cat", "count": 2}
 
 def route(request: ModelRequest, catalog: Catalog = CATALOG) -> RequestPlan:
     """The route of a request that is screened."""
-    return add_screening(request, screening_request(request), catalog.plan, catalog.candidates)
+    return add_screening(
+        request, screening_request(request), catalog.plan, catalog.plan_with_fallbacks
+    )
 
 
 def with_bound(most: int) -> ModelRequest:
@@ -72,7 +74,7 @@ def test_an_unknown_part_makes_the_whole_unknown() -> None:
     asked = with_bound(10**12)
     check = screening_request(asked)
     with pytest.raises(PriceUnknown):
-        add_screening(asked, check, lambda _: sure.plan(_music()), CATALOG.candidates)
+        add_screening(asked, check, lambda _: sure.plan(_music()), CATALOG.plan_with_fallbacks)
     assert RequestPlan(FallbackChain((plan,)), screening_plan=CATALOG.plan(_music())).is_assumed
     assert not RequestPlan(FallbackChain((plan,))).is_assumed
 

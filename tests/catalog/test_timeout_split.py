@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
-from mediagate_server.catalog.planning.fallback import time_share_of_model
+from mediagate_server.catalog.planning.fallback import model_time_share
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule
 from mediagate_server.catalog.request import Modality
@@ -39,7 +39,7 @@ def chain(*times: tuple[int, int]) -> tuple[Plan, ...]:
 
 
 def share(plans: tuple[Plan, ...], model: str, seconds: float) -> float | None:
-    return time_share_of_model(plans, model, seconds, shortest=SHORTEST)
+    return model_time_share(plans, model, seconds, shortest=SHORTEST)
 
 
 @pytest.mark.parametrize("seconds", [5.0, 60.0, 86_400.0])
@@ -72,7 +72,7 @@ def test_a_gates_own_runs_count_more_than_the_catalog() -> None:
     plans = chain((15, 600), (20, 600))
     assert share(plans, "a", 30) is None
     own = {"a": 3.0, "b": 4.0}
-    seen = time_share_of_model(plans, "a", 30, shortest=SHORTEST, usual=lambda one: own[one.slug])
+    seen = model_time_share(plans, "a", 30, shortest=SHORTEST, usual=lambda one: own[one.slug])
     assert seen
     assert 5 < seen < 23
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mediagate_server.media.port import output_not_kept, storage_failed
+from mediagate_server.media.port import archive_failure, storage_failed
 from mediagate_server.store.records import StoredMedia
 
 
@@ -19,7 +19,7 @@ class NoKeeper:
         media: tuple[StoredMedia, ...],
         ended_at: datetime,
         *,
-        again: bool = False,
+        may_exist: bool = False,
     ) -> tuple[StoredMedia, ...]:
         return media
 
@@ -32,12 +32,12 @@ class NoKeeper:
             yield Path(folder) / "document"
 
     async def archive_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
-        return StoredMedia("", media_type, failure=output_not_kept("there is no storage"))
+        return StoredMedia("", media_type, failure=archive_failure("there is no storage"))
 
     async def archive_file(
         self, generation_id: str, index: int, path: Path, declared: str, expected: str
     ) -> StoredMedia:
-        return StoredMedia("", expected, failure=output_not_kept("there is no storage"))
+        return StoredMedia("", expected, failure=archive_failure("there is no storage"))
 
     async def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
         raise storage_failed("there is none")

@@ -105,7 +105,7 @@ async def ended(upstream: LosingUpstream, kind: str) -> Generation:
 async def all_ended(upstream: LosingUpstream, kind: str, *starts: float) -> list[Generation]:
     """The same of equal requests that come so many seconds from now."""
     request, seconds = CHAINS[kind]
-    plans = CATALOG.candidates(request).plans  # Once: they have a seed that is drawn.
+    plans = CATALOG.plan_with_fallbacks(request).plans  # Once: they have a seed that is drawn.
     async with (
         memory_store(DiskStore, upstream) as (_, around),
         GenerationEngine(around, max_in_flight=lambda _: 0) as generations,
@@ -126,7 +126,7 @@ async def all_ended(upstream: LosingUpstream, kind: str, *starts: float) -> list
 @pytest.mark.parametrize("kind", CHAINS)
 def test_each_chain_reaches_its_last_link_within_its_timeout(kind: str, answer: str) -> None:
     """With every wait as it really is; each model is sent to once."""
-    plans = CATALOG.candidates(CHAINS[kind][0]).plans
+    plans = CATALOG.plan_with_fallbacks(CHAINS[kind][0]).plans
     upstream = LosingUpstream(len(plans) - 1, ANSWERS[answer])
     done = run_in_virtual_time(ended(upstream, kind))
     assert [one.model for one in done.attempts] == [plan.slug for plan in plans]

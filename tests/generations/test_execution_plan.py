@@ -51,7 +51,7 @@ def test_every_plan_is_read_as_it_was_written() -> None:
     for model in catalog.models():
         request = ModelRequest(model.modality, model.slug, PARAMETERS[model.modality])
         try:
-            planned = ExecutionPlan.of(*catalog.candidates(request).plans)
+            planned = ExecutionPlan.of(*catalog.plan_with_fallbacks(request).plans)
         except MediagateError:
             continue
         assert execution_plan.load_plan(execution_plan.dump_plan(planned)) == planned

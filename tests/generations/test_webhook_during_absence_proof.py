@@ -58,7 +58,7 @@ async def told_meanwhile(seconds: float) -> Generation:
     async with memory_store(SlowStore, Late(1, ANSWERS["lost"])) as (store, around):
         store.proving = asyncio.get_running_loop().create_future()
         async with GenerationEngine(around, max_in_flight=lambda _: 0) as generations:
-            plan = ExecutionPlan.of(*CATALOG.candidates(CHAINS["image"][0]).plans)
+            plan = ExecutionPlan.of(*CATALOG.plan_with_fallbacks(CHAINS["image"][0]).plans)
             submission = Submission("local", "GenerateImage", "r", "f", seconds)
             async with await submit(generations, submission, plan) as attachment:
                 attempt_id = await store.proving

@@ -15,8 +15,8 @@ from mediagate_server.http import media_routes as room
 from mediagate_server.http.media_routes import MediaRoutes
 from mediagate_server.http.servers import PublicHttpServer
 from mediagate_server.media.file_store import FileSystemMediaStore
-from mediagate_server.media.port import MediaFacts
-from mediagate_server.media.signed_links import MediaLinks
+from mediagate_server.media.port import MediaInfo
+from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.store.records import Generation, Output, State, StoredMedia
@@ -44,8 +44,8 @@ class MediaPort:
         async with self.spool.incoming(len(content)) as incoming:
             await incoming.write(content)
             await incoming.finish()
-            facts = MediaFacts(incoming.size, incoming.sha256, media_type)
-            await self.folder.put("outputs/gen_1/0", incoming.path, facts.notes())
+            facts = MediaInfo(incoming.size, incoming.sha256, media_type)
+            await self.folder.put("outputs/gen_1/0", incoming.path, facts.to_metadata())
 
     def get(
         self, link: URL | None = None, **headers: str
@@ -62,7 +62,7 @@ async def door(tmp_path: Path) -> AsyncIterator[MediaPort]:
         port = PublicHttpServer("127.0.0.1:0")
         stack.callback(port.close)
         clock, folder = JumpingClock(), FileSystemMediaStore(tmp_path / "kept")
-        links = MediaLinks(folder, port.near_url, KEY, now=clock.now, life=lambda: 600.0)
+        links = MediaLinkSigner(folder, port.near_url, KEY, now=clock.now, lifetime=lambda: 600.0)
         port.add(MediaRoutes(links, folder, clock.now, FairScheduler()).routes())
         await stack.enter_async_context(port)
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
@@ -243,8 +243,10 @@ async def test_only_what_is_kept_gets_a_link(tmp_path: Path) -> None:
         StoredMedia("https://replicate.delivery/a", "image/png", clock.now() + timedelta(1)),
         StoredMedia("https://replicate.delivery/b", "image/png", is_stored=True),
     )
-    known = MediaLinks(folder, "https://gate.example/x/", KEY, now=clock.now, life=lambda: 60.0)
-    unknown = MediaLinks(folder, "", KEY, now=clock.now, life=lambda: 60.0)
+    known = MediaLinkSigner(
+        folder, "https://gate.example/x/", KEY, now=clock.now, lifetime=lambda: 60.0
+    )
+    unknown = MediaLinkSigner(folder, "", KEY, now=clock.now, lifetime=lambda: 60.0)
     links = await known.links_for(both)
     assert links.keys() == {1}
     assert links[1].uri.startswith("https://gate.example/x/media/gen_1/1?expires=")

@@ -169,7 +169,7 @@ def test_the_end_counts_and_a_late_settle_beats_a_release(kinds: list[LedgerEntr
     assert ledger.total_cost(entries).amount_nanos == 7
     assert ledger.total_cost(
         entry for entry in entries if entry.kind is not LedgerEntryKind.SETTLE
-    ) == (ledger.AttemptsTotal(0, CostState.SETTLED, 0, 0, "2026"))
+    ) == (ledger.CostTotal(0, CostState.SETTLED, 0, 0, "2026"))
 
 
 def test_the_least_sure_part_names_the_whole() -> None:

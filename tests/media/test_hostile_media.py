@@ -17,7 +17,7 @@ from mediagate_server.media.bounded_file import (
     ReadLimitReached,
 )
 from mediagate_server.media.isolated_probe import IsolatedProbe
-from mediagate_server.media.probe import MediaProbe, detect_media_type, probe_file
+from mediagate_server.media.probe import ProbeResult, detect_media_type, probe_file
 from mediagate_server.workers.worker_pool import WorkerPool
 
 from .test_probe import read, sound
@@ -118,7 +118,7 @@ def test_a_hostile_file_takes_few_reads(name: str, tmp_path: Path) -> None:
     media_type = detect_media_type(content[:64], DECLARED.get(name[:3], ""))
     assert media_type != "application/octet-stream"
     looks = probe_file(path, media_type)
-    assert looks == MediaProbe()
+    assert looks == ProbeResult()
     assert path.calls <= MAX_CALLS
     assert path.taken <= MAX_BYTES + 64 * 1024
 
@@ -134,7 +134,7 @@ async def test_what_never_reads_is_killed(tmp_path: Path) -> None:
     (tmp_path / "sound").write_bytes(sound("wav", "pcm_s16le"))
     async with WorkerPool() as workers:
         inspector = IsolatedProbe(workers)
-        assert await inspector.probe(tmp_path / "file", "image/avif") == MediaProbe()
+        assert await inspector.probe(tmp_path / "file", "image/avif") == ProbeResult()
         heard = await inspector.probe(tmp_path / "sound", "audio/wav")
         assert heard.seconds == pytest.approx(2, abs=0.15)
         inspector.close()

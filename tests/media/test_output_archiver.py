@@ -17,7 +17,7 @@ from mediagate_server.errors import Reason
 from mediagate_server.media.downloader import MediaDownloader
 from mediagate_server.media.file_store import FileSystemMediaStore
 from mediagate_server.media.isolated_probe import IsolatedProbe
-from mediagate_server.media.output_archiver import ARCHIVE_TIMEOUT, OutputArchiver
+from mediagate_server.media.output_archiver import ARCHIVE_TURN_SECONDS, OutputArchiver
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.store.records import StoredMedia
@@ -60,7 +60,7 @@ async def keep(
                 timeout=lambda: 30.0,
                 now=clock.now,
                 sleep=clock.sleep,
-                share=FairScheduler(),
+                scheduler=FairScheduler(),
             )
             (kept,) = await keeper.archive("gen_1", (StoredMedia(uri, media_type, EXPIRES),), ENDED)
             return kept
@@ -198,7 +198,7 @@ async def test_what_cannot_change_is_not_tried_again(
             timeout=lambda: 30.0,
             now=clock.now,
             sleep=clock.sleep,
-            share=FairScheduler(),
+            scheduler=FairScheduler(),
         )
         (kept,) = await keeper.archive("gen_1", (StoredMedia(uri, "image/png", EXPIRES),), ENDED)
     assert kept.failure is not None
@@ -306,7 +306,7 @@ async def test_what_was_kept_before_a_crash_is_not_fetched_again(
         keeper = keeper_of(folder, spool, fetcher)
         (first,) = await keeper.archive("gen_1", (medium,), ENDED)
         served.put("/a", file(b"", status=404))
-        (second,) = await keeper.archive("gen_1", (medium,), ENDED, again=True)
+        (second,) = await keeper.archive("gen_1", (medium,), ENDED, may_exist=True)
         assert second == first
         assert len(served.requests) == 1
 
@@ -372,7 +372,7 @@ async def test_outputs_are_apart_while_another_tenant_is_there(
         (kept,) = await keeper.archive("gen_2", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
     assert alone.is_stored
     assert kept.is_stored
-    assert share.delay("a outputs") == pytest.approx(ARCHIVE_TIMEOUT)
+    assert share.delay("a outputs") == pytest.approx(ARCHIVE_TURN_SECONDS)
     assert share.delay("a") == share.delay("b") == 0
 
 
@@ -396,5 +396,5 @@ def keeper_of(
         timeout=lambda: seconds,
         now=clock.now,
         sleep=clock.sleep,
-        share=share or FairScheduler(),
+        scheduler=share or FairScheduler(),
     )

@@ -14,7 +14,7 @@ from mediagate_sandbox.files import make
 from mediagate_sandbox.generators.spec import AudioRecipe, ImageRecipe, VideoRecipe
 from mediagate_server.media import mp4, webm
 from mediagate_server.media.bounded_file import BoundedFile
-from mediagate_server.media.probe import MediaProbe, detect_media_type, probe_file
+from mediagate_server.media.probe import ProbeResult, detect_media_type, probe_file
 
 
 def film(
@@ -67,7 +67,7 @@ def box(kind: bytes, content: bytes = b"") -> bytes:
     return (8 + len(content)).to_bytes(4, "big") + kind + content
 
 
-def read(content: bytes, folder: Path) -> tuple[str, MediaProbe]:
+def read(content: bytes, folder: Path) -> tuple[str, ProbeResult]:
     """Its type and its looks, as a file in the folder."""
     path = folder / "file"
     path.write_bytes(content)
@@ -81,7 +81,7 @@ def read(content: bytes, folder: Path) -> tuple[str, MediaProbe]:
 )
 def test_pictures(form: str, media_type: str, tmp_path: Path) -> None:
     """Pixels, whatever the format."""
-    assert read(picture(form), tmp_path) == (media_type, MediaProbe(64, 48))
+    assert read(picture(form), tmp_path) == (media_type, ProbeResult(64, 48))
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_sounds(container: str, codec: str, media_type: str, tmp_path: Path) -> 
 def test_what_the_sandbox_makes(tmp_path: Path) -> None:
     """The size and length that were asked for."""
     shown = make(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
-    assert read(shown, tmp_path)[1] == MediaProbe(320, 192)
+    assert read(shown, tmp_path)[1] == ProbeResult(320, 192)
     heard = make(AudioRecipe(1, 1.5, 32_000, 1, "wav"))
-    assert read(heard, tmp_path)[1] == MediaProbe(seconds=1.5)
+    assert read(heard, tmp_path)[1] == ProbeResult(seconds=1.5)
     seen = make(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8, sound=True))
-    assert read(seen, tmp_path)[1] == MediaProbe(320, 192, 1.0)
+    assert read(seen, tmp_path)[1] == ProbeResult(320, 192, 1.0)
 
 
 def test_a_film_that_lies_on_its_side(tmp_path: Path) -> None:

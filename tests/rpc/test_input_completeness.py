@@ -29,7 +29,7 @@ from mediagate.v1 import (
 )
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.api.convert.requests import decode_model_request
-from mediagate_server.catalog.catalog import DEFAULTS, Catalog
+from mediagate_server.catalog.catalog import DEFAULT_MODELS, Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import MediagateError
@@ -39,7 +39,7 @@ from .generation_waits import bill
 from .grpc_errors import fields_of, reason_of
 from .stubs import OpenServer, Stubs
 
-CATALOG = Catalog.load(optimises=True, fans_out=True)
+CATALOG = Catalog.load(optimize_cost=True, fans_out=True)
 Handling = plan_pb2.ParameterReport
 KINDS = {
     "text": (text_pb2.GenerateTextRequest, "GenerateText", Modality.TEXT),
@@ -238,7 +238,7 @@ async def test_without_a_name_whoever_can_is_found(
 ) -> None:
     """Of the quality asked for, or of the default's; a refusal means that there is nobody."""
     _, _, modality = KINDS[kind]
-    default = CATALOG.find(modality, DEFAULTS[modality]).quality.name
+    default = CATALOG.find(modality, DEFAULT_MODELS[modality]).quality.name
     wanted = default if quality == "UNSPECIFIED" else quality
     strictness = {"parameter_mode": options_pb2.ParameterMode.Value(mode)}
     options = {**strictness, "quality": modality_pb2.Quality.Value(f"QUALITY_{quality}")}

@@ -235,7 +235,7 @@ def uploads_in(folder: Path, now: Callable[[], datetime]) -> UploadStore:
         IsolatedProbe(),
         now=now,
         max_bytes=lambda: 100,
-        life=lambda: 60.0,
+        lifetime=lambda: 60.0,
     )
 
 
@@ -305,7 +305,7 @@ async def test_a_bug_does_not_end_the_cleaning(tmp_path: Path) -> None:
         IsolatedProbe(),
         now=lambda: next(times),
         max_bytes=lambda: 100,
-        life=lambda: 60.0,
+        lifetime=lambda: 60.0,
     )
     async with uploads.incoming() as incoming:
         await incoming.write(b"abc")

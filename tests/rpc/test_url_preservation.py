@@ -152,7 +152,7 @@ async def test_redirects_lead_to_no_other_place(location: str) -> None:
         with pytest.raises(DownloadFailed) as failed:
             async with fetching.open(f"{raw.url}/a"):
                 pass
-        assert not failed.value.passing
+        assert not failed.value.is_transient
         assert raw.lines == ["/a"]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mediagate_server.api.convert.responses import WebhookEventEncoder
 from mediagate_server.media.file_store import FileSystemMediaStore
-from mediagate_server.media.signed_links import MediaLinks
+from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.network.egress_policy import EgressPolicy
 from mediagate_server.runtime.clock import SystemClock
 from mediagate_server.runtime.events import Waitable
@@ -104,12 +104,12 @@ async def playing(
     store: SqliteStore, clock: ManualDispatcherClock, reach: EgressPolicy = LOOPBACK
 ) -> AsyncIterator[ManualClockDispatcher]:
     """A sender over a store, whose time is the test's."""
-    links = MediaLinks(
+    links = MediaLinkSigner(
         FileSystemMediaStore(store._folder / "media"),
         "",
         b"k" * 32,
         now=clock.now,
-        life=lambda: 60.0,
+        lifetime=lambda: 60.0,
     )
     render = WebhookEventEncoder(links).encode
     async with (

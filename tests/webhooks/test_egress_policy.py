@@ -204,7 +204,7 @@ def test_what_the_operator_lets_in() -> None:
         "ftp://10.1.2.3/hook",
     ):
         assert refused(url, reach), url
-    assert not reach.allows_address("93.184.216.34", plainly=True)
+    assert not reach.allows_address("93.184.216.34", plaintext=True)
     assert reach.allows_address("93.184.216.34")
 
 

@@ -240,7 +240,7 @@ async def test_a_tenants_queue_is_bounded(workers: WorkerPool) -> None:
     async def run(number: int) -> bytes:
         payload = str(number).encode()
         return await workers.run(
-            task("echo"), payload, seconds=LONG, tenant="hostile", most_waiting=4
+            task("echo"), payload, seconds=LONG, tenant="hostile", max_waiting=4
         )
 
     results = await asyncio.gather(*map(run, range(10)), return_exceptions=True)

@@ -24,7 +24,7 @@ from mediagate_server.catalog.planning.run_any_model import build_input, plan_mo
 from mediagate_server.catalog.planning.schema_validation import SchemaValidator
 from mediagate_server.catalog.published.model_registry import (
     ModelReference,
-    PublishedModels,
+    PublishedModelRegistry,
     PublishedModelVersion,
 )
 from mediagate_server.catalog.request import Modality, RunRequest
@@ -37,7 +37,7 @@ from mediagate_server.generations.execution.attachment import Attachment
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.inputs.media_inputs import MediaInputs
 from mediagate_server.generations.submission import Submission, canonical_request_id
-from mediagate_server.media.signed_links import NO_LINKS, MediaLinks, SignedLink
+from mediagate_server.media.signed_links import NO_LINKS, MediaLinkSigner, SignedLink
 from mediagate_server.runtime.fair_scheduler import MAX_STEP, FairScheduler
 from mediagate_server.store.records import Generation
 
@@ -81,7 +81,7 @@ class UnaryResult:
 class StartedCall:
     """A unary paid rpc whose request is bound, or only planned. `wait`: seconds, None: no bound."""
 
-    links: MediaLinks
+    links: MediaLinkSigner
     wait: float | None
     attachment: Attachment | None = None
     route: RequestPlan | None = None
@@ -104,11 +104,11 @@ class BillableCallHandler:
     def __init__(
         self,
         catalog: Callable[[], Catalog],
-        published: PublishedModels,
+        published: PublishedModelRegistry,
         schemas: SchemaValidator,
         generations: GenerationEngine,
         media_inputs: MediaInputs,
-        links: MediaLinks,
+        links: MediaLinkSigner,
         timeouts: Callable[[], Mapping[Modality, float]],
         store_inputs: Callable[[str], StoreInputs],
         share: FairScheduler,
@@ -225,7 +225,7 @@ class BillableCallHandler:
             return runnable.schema.input_link_paths
         if not wanted.model_parameters:
             return frozenset()
-        model = self._catalog().with_slug(chain(wanted).plans[0].slug)
+        model = self._catalog().find_by_slug(chain(wanted).plans[0].slug)
         return model.link_paths if model else frozenset()
 
     async def _planning(
@@ -243,7 +243,7 @@ class BillableCallHandler:
         return requests.decode_run_request(request, timeout), partial(self._run, runnable)
 
     async def _chain(self, _: Any) -> Callable[[Any], FallbackChain]:
-        return self._catalog().candidates
+        return self._catalog().plan_with_fallbacks
 
     async def _run(
         self, runnable: PublishedModelVersion, wanted: RunRequest
@@ -253,7 +253,7 @@ class BillableCallHandler:
             runnable.schema, build_input(wanted, runnable), caller.current_caller().tenant
         )
         catalog = self._catalog()
-        known, assumed = catalog.with_slug(runnable.model), catalog.assume_unknown
+        known, assumed = catalog.find_by_slug(runnable.model), catalog.assume_unknown_usd
 
         def plan(wanted: RunRequest) -> FallbackChain:
             planned = plan_model_run(

@@ -18,7 +18,7 @@ from mediagate_server.catalog.planning.fallback import FallbackChain
 from mediagate_server.catalog.planning.model_parameters import MODEL_PARAMETERS_PATH
 from mediagate_server.catalog.planning.plan import Plan, Substitution
 from mediagate_server.catalog.planning.response_format import format_shape, requested_format
-from mediagate_server.catalog.planning.translation import DrawSeed, translate_request
+from mediagate_server.catalog.planning.translation import GenerateSeed, translate_request
 from mediagate_server.catalog.pricing import derived_prices
 from mediagate_server.catalog.pricing.cost_estimate import (
     EstimatedRun,
@@ -40,7 +40,7 @@ from mediagate_server.errors import (
 )
 from mediagate_server.structs import replace
 
-DEFAULTS: Mapping[Modality, str] = MappingProxyType(
+DEFAULT_MODELS: Mapping[Modality, str] = MappingProxyType(
     {
         Modality.TEXT: "llama-70b",
         Modality.IMAGE: "flux-pro",
@@ -73,12 +73,12 @@ class Catalog:
         self,
         models: Iterable[Model],
         *,
-        defaults: Mapping[Modality, str] = DEFAULTS,
-        draw_seed: DrawSeed = _system_seed,
-        optimises: bool = False,
+        defaults: Mapping[Modality, str] = DEFAULT_MODELS,
+        generate_seed: GenerateSeed = _system_seed,
+        optimize_cost: bool = False,
         fans_out: bool = False,
-        falls_back: bool = True,
-        assume_unknown: Decimal | None = None,
+        use_fallback: bool = True,
+        assume_unknown_usd: Decimal | None = None,
         allow_weaker_safety: bool = False,
     ) -> None:
         """Raises ModelFileError where two models share a name or a default is not there.
@@ -107,32 +107,32 @@ class Catalog:
         """Why a model runs that has this name only because another has not got it."""
         self._check_references(defaults)
         self._defaults = dict(defaults)
-        self._draw_seed = draw_seed
-        self._optimises = optimises
+        self._draw_seed = generate_seed
+        self._optimises = optimize_cost
         self._fans_out = fans_out
-        self._falls_back = falls_back
-        self.assume_unknown = assume_unknown
+        self._falls_back = use_fallback
+        self.assume_unknown_usd = assume_unknown_usd
         self.allow_weaker_safety = allow_weaker_safety
 
     @classmethod
     def load(
         cls,
         *,
-        defaults: Mapping[Modality, str] = DEFAULTS,
-        draw_seed: DrawSeed = _system_seed,
-        optimises: bool = False,
+        defaults: Mapping[Modality, str] = DEFAULT_MODELS,
+        generate_seed: GenerateSeed = _system_seed,
+        optimize_cost: bool = False,
         fans_out: bool = False,
-        falls_back: bool = True,
+        use_fallback: bool = True,
         assumed: bool = True,
     ) -> "Catalog":
         """The catalog that comes with the server, with or without prices that are assumed."""
         return cls(
             load_shipped_models(assumed=assumed),
-            defaults={**DEFAULTS, **defaults},
-            draw_seed=draw_seed,
-            optimises=optimises,
+            defaults={**DEFAULT_MODELS, **defaults},
+            generate_seed=generate_seed,
+            optimize_cost=optimize_cost,
             fans_out=fans_out,
-            falls_back=falls_back,
+            use_fallback=use_fallback,
         )
 
     def find(self, modality: Modality, name: str) -> Model:
@@ -140,9 +140,11 @@ class Catalog:
         if not name and modality not in self._defaults:
             raise InvalidRequest.of("options.model", "must be set: there is no default model")
         wanted = name or self._defaults[modality]
-        model = self.named(wanted)
+        model = self.find_by_name(wanted)
         if model is None or model.modality is not modality:
-            raise ModelNotFound(wanted, modality.value, nearest=self.nearest(wanted, modality))
+            raise ModelNotFound(
+                wanted, modality.value, nearest=self.nearest_names(wanted, modality)
+            )
         return model
 
     def models(self, modality: Modality | None = None) -> tuple[Model, ...]:
@@ -151,12 +153,12 @@ class Catalog:
             model for model in self._models if modality is None or model.modality is modality
         )
 
-    def named(self, name: str) -> Model | None:
+    def find_by_name(self, name: str) -> Model | None:
         """By any of its names, of whatever modality; None where there is none."""
         # Programs write owner/name: before they know a version, which here is none.
         return self._by_name.get(name.casefold().removesuffix(":"))
 
-    def nearest(
+    def nearest_names(
         self, name: str, modality: Modality | None = None, *, slugs: bool = False
     ) -> tuple[str, ...]:
         """Names of models that can be called and are written alike, the likest first, one of each;
@@ -167,14 +169,14 @@ class Catalog:
             name, [(one.slug,) if slugs else (one.slug, *one.aliases) for one in live]
         )
 
-    def has_official(self, slug: str) -> bool | None:
+    def is_official(self, slug: str) -> bool | None:
         """Whether a model is one of Replicate's official ones; None: it is not in the catalog."""
-        model = self.with_slug(slug.casefold())
+        model = self.find_by_slug(slug.casefold())
         return model.kind is ModelKind.OFFICIAL if model else None
 
-    def with_slug(self, slug: str) -> Model | None:
+    def find_by_slug(self, slug: str) -> Model | None:
         """By slug alone: an alias may stand for another vendor's model."""
-        model = self.named(slug)
+        model = self.find_by_name(slug)
         return model if model and model.slug == slug else None
 
     def plan(self, request: ModelRequest) -> Plan:
@@ -215,7 +217,7 @@ class Catalog:
             as_safe = (each for each in self._models if each.safety.rank >= default.safety.rank)
             return model_choice.choose_substitute(as_safe, choosing, self._plan_of, error)
 
-    def candidates(self, request: ModelRequest) -> FallbackChain:
+    def plan_with_fallbacks(self, request: ModelRequest) -> FallbackChain:
         """The plan of `plan`, and behind it those of the models that take over where it fails.
 
         Raises what `plan` raises, and InvalidRequest where the request lists a model that is none.
@@ -243,15 +245,15 @@ class Catalog:
                 (name, self._listed(request.modality, name, f"options.fallback.models[{index}]"))
                 for index, name in enumerate(wanted.models)
             ]
-        asked = self.named(request.model) or head
+        asked = self.find_by_name(request.model) or head
         if asked.status is ModelStatus.LIVE:
             asked = head
         return [(slug, self.find(request.modality, slug)) for slug in asked.fallbacks]
 
     def _listed(self, modality: Modality, name: str, path: str) -> Model:
-        model = self.named(name)
+        model = self.find_by_name(name)
         if model is None or model.modality is not modality:
-            words = suggestion_text(self.nearest(name, modality))
+            words = suggestion_text(self.nearest_names(name, modality))
             raise InvalidRequest.of(path, f"no {modality.value} model of this name{words}")
         return model
 
@@ -270,7 +272,7 @@ class Catalog:
             foreseen = estimate_cost(model.price, model.expects, run, made.output_count)
         except UnpricedInput as error:
             raise InvalidRequest.of(_field_of(model, request, error.name), error.words) from None
-        price, estimate = assumed_price(*foreseen, self.assume_unknown)
+        price, estimate = assumed_price(*foreseen, self.assume_unknown_usd)
         if made.runs > 1 and not self._fans_out:
             raise NotImplementedYet(
                 f"count above what one run of {model.slug} makes", field_path="count"
@@ -315,7 +317,7 @@ class Catalog:
 
     def _check_references(self, defaults: Mapping[Modality, str]) -> None:
         for modality, name in defaults.items():
-            model = self.named(name)
+            model = self.find_by_name(name)
             if model is None or model.modality is not modality:
                 key = f"defaults.{modality.value}_model"
                 raise ModelFileError(f"{key}: no {modality.value} model is called {name!r}")
@@ -331,7 +333,7 @@ class Catalog:
 
     def _check_reference(self, model: Model, field: str, slug: str) -> None:
         """What takes over must be there, be of the same kind, live, and no less safe."""
-        other = self.named(slug)
+        other = self.find_by_name(slug)
         where = f"{model.slug}: {field}: {slug!r}"
         if other is None or other.slug != slug:
             raise ModelFileError(f"{where} is no slug of a model")

@@ -75,7 +75,7 @@ async def _is_back(model: Model, find: FindPublishedModel) -> list[CatalogFindin
     except MediagateError as error:
         found = _unfound(model, error)
         return [] if found.kind is FindingKind.GONE else [found]
-    return [CatalogFinding(model.slug, FindingKind.BACK, "is called retired, and is there")]
+    return [CatalogFinding(model.slug, FindingKind.RETURNED, "is called retired, and is there")]
 
 
 def _unfound(model: Model, error: MediagateError) -> CatalogFinding:
@@ -83,8 +83,10 @@ def _unfound(model: Model, error: MediagateError) -> CatalogFinding:
         error.failure.reason is Reason.MODEL_NOT_FOUND
     ):
         pinned = f", or not its version {model.version}" if model.version else ""
-        return CatalogFinding(model.slug, FindingKind.GONE, f"is not there{pinned}", breaks=True)
-    return CatalogFinding(model.slug, FindingKind.UNREAD, error.failure.message)
+        return CatalogFinding(
+            model.slug, FindingKind.GONE, f"is not there{pinned}", is_breaking=True
+        )
+    return CatalogFinding(model.slug, FindingKind.UNREADABLE, error.failure.message)
 
 
 class CatalogDriftMonitor:
@@ -139,7 +141,7 @@ class CatalogDriftMonitor:
         found = await check_catalog(self._catalog().models(), self._find, self._today())
         for kind in FindingKind:
             self._count(kind, sum(finding.kind is kind for finding in found))
-        broken = [finding for finding in found if finding.breaks]
+        broken = [finding for finding in found if finding.is_breaking]
         for finding in broken[:_MOST_LINES]:
             _log.warning("catalog_drift", model=finding.model, kind=finding.kind.value)
         _log.info("catalog_check_completed", findings=len(found), broken=len(broken))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from mediagate_server.catalog.catalog import DEFAULTS, Catalog
+from mediagate_server.catalog.catalog import DEFAULT_MODELS, Catalog
 from mediagate_server.catalog.models.model_file import ModelFileError, ModelFiles
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import ConfigError, Configuration, Settings
@@ -35,11 +35,11 @@ def build_catalog(settings: Settings, *, assumed: bool | None = None) -> Catalog
             shelf.add(str(path), _text(path))
         return Catalog(
             shelf.models(),
-            defaults={**DEFAULTS, **_defaults(settings)},
-            optimises=settings.enable_cost_optimization,
+            defaults={**DEFAULT_MODELS, **_defaults(settings)},
+            optimize_cost=settings.enable_cost_optimization,
             fans_out=True,
-            falls_back=settings.use_fallback,
-            assume_unknown=settings.assume_unknown_usd,
+            use_fallback=settings.use_fallback,
+            assume_unknown_usd=settings.assume_unknown_usd,
             allow_weaker_safety=settings.allow_weaker_safety,
         )
     except ModelFileError as error:

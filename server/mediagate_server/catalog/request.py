@@ -178,4 +178,4 @@ class ModelRequest(Struct, frozen=True):
     fallback: Fallback | None = None
     timeout: float = 0.0
     model_parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    takes_over: bool = False
+    is_fallback: bool = msgspec.field(default=False, name="takes_over")

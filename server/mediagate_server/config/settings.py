@@ -89,7 +89,7 @@ TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
 Url = Annotated[str, AfterValidator(_url)]
 BucketUrl = Annotated[str, AfterValidator(_bucket_url)]
-NotBuilt = Annotated[SecretStr | None, AfterValidator(_not_built)]
+Unimplemented = Annotated[SecretStr | None, AfterValidator(_not_built)]
 Token = Annotated[SecretStr | None, AfterValidator(_token)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Slug = Annotated[str, Field(min_length=1)]
@@ -115,9 +115,9 @@ class Settings(BaseModel):
     """How others reach the web port. Unset: upstream tells nothing, it is asked instead."""
     data_dir: Path = Path(".mediagate")
     """Where the store is."""
-    database_url: NotBuilt = None
+    database_url: Unimplemented = None
     """Refused until it works: the store is SQLite in `data_dir`."""
-    redis_url: NotBuilt = None
+    redis_url: Unimplemented = None
     """Refused until it works: limits are kept in the process."""
     lease_seconds: float = Field(default=15.0, ge=1, le=600)
     """How long a gate that stands still keeps the next one out of its data folder."""
@@ -266,7 +266,7 @@ class Settings(BaseModel):
         for tenant in self.tenants:
             parts = urlsplit(tenant.webhook_url)
             plainly = parts.scheme != "https"
-            if parts.hostname and not reach.allows_host(parts.hostname, plainly=plainly):
+            if parts.hostname and not reach.allows_host(parts.hostname, plaintext=plainly):
                 raise ValueError(
                     f"tenants.{tenant.id}.webhook_url leads where webhook_networks lets nothing in"
                 )

@@ -103,12 +103,12 @@ class MediaArchiver(Protocol):
         media: tuple[StoredMedia, ...],
         ended_at: datetime,
         *,
-        again: bool = False,
+        may_exist: bool = False,
     ) -> tuple[StoredMedia, ...]:
         """The same media with what is known of them now, kept or with the reason why not.
 
         Never fails, and may take half of the time that upstream keeps them from `ended_at` on.
-        `again`: an earlier process may have done some of it.
+        `may_exist`: an earlier process may have stored some of them.
         """
         ...
 

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from mediagate_server.http.servers import mark_recognized
 from mediagate_server.media.port import MediaStore, StorageFailed, StoredFile, output_key
-from mediagate_server.media.signed_links import MEDIA_PATH, MediaLinks
+from mediagate_server.media.signed_links import MEDIA_PATH, MediaLinkSigner
 from mediagate_server.observability import metrics
 from mediagate_server.runtime.fair_scheduler import FairScheduler, StreamBandwidth
 
@@ -39,7 +39,7 @@ class MediaRoutes:
 
     def __init__(
         self,
-        links: MediaLinks,
+        links: MediaLinkSigner,
         store: MediaStore,
         now: Callable[[], datetime],
         share: FairScheduler,
@@ -148,7 +148,7 @@ class MediaRoutes:
 
 
 def _headers(stored: StoredFile, name: str) -> dict[str, str]:
-    media_type = stored.notes.get("media_type", "application/octet-stream")
+    media_type = stored.metadata.get("media_type", "application/octet-stream")
     shown = media_type.startswith(_SHOWN) and not media_type.startswith("image/svg")
     headers = {
         hdrs.CONTENT_TYPE: media_type,
@@ -158,7 +158,7 @@ def _headers(stored: StoredFile, name: str) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
-    if sha256 := stored.notes.get("sha256"):
+    if sha256 := stored.metadata.get("sha256"):
         headers[hdrs.ETAG] = f'"{sha256}"'
     return headers
 

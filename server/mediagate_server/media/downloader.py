@@ -81,12 +81,12 @@ class DownloadFailed(Exception):
     """
 
     def __init__(
-        self, cause: str, *, passing: bool, absent: bool = False, status: int | None = None
+        self, cause: str, *, is_transient: bool, is_absent: bool = False, status: int | None = None
     ) -> None:
         super().__init__(cause)
         self.cause = cause
-        self.passing = passing
-        self.absent = absent
+        self.is_transient = is_transient
+        self.is_absent = is_absent
         self.status = status
 
 
@@ -180,10 +180,13 @@ class MediaDownloader:
                 passing = answer.status in _MAY_PASS or answer.status >= 500
                 cause = f"http status {answer.status}"
                 raise DownloadFailed(
-                    cause, passing=passing, absent=answer.status == 404, status=answer.status
+                    cause,
+                    is_transient=passing,
+                    is_absent=answer.status == 404,
+                    status=answer.status,
                 )
             url = check_download_url(target, self._upstream, seen_from=url)
-        raise DownloadFailed("too many redirects", passing=False)
+        raise DownloadFailed("too many redirects", is_transient=False)
 
 
 @contextmanager
@@ -192,21 +195,21 @@ def _told_as_failures() -> Iterator[None]:
     try:
         yield
     except (DownloadNotAllowed, aiohttp.InvalidURL) as error:
-        raise DownloadFailed("its host is not one to fetch from", passing=False) from error
+        raise DownloadFailed("its host is not one to fetch from", is_transient=False) from error
     except TimeoutError as error:
-        raise DownloadFailed("nothing more came", passing=True) from error
+        raise DownloadFailed("nothing more came", is_transient=True) from error
     except TruncatedContent as error:
-        raise DownloadFailed("the file is cut off", passing=True, absent=True) from error
+        raise DownloadFailed("the file is cut off", is_transient=True, is_absent=True) from error
     except UndecodableContent as error:
         # A server that encodes what nobody asked for may do so by turns: it is asked a few times.
-        raise DownloadFailed(str(error), passing=True, absent=True) from error
+        raise DownloadFailed(str(error), is_transient=True, is_absent=True) from error
     except aiohttp.ClientConnectorDNSError as error:
         if isinstance(error.os_error, _AddressNotPublic):
             cause = "its host leads to an address that is not public"
-            raise DownloadFailed(cause, passing=False) from error
-        raise DownloadFailed("the connection broke", passing=True) from error
+            raise DownloadFailed(cause, is_transient=False) from error
+        raise DownloadFailed("the connection broke", is_transient=True) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise DownloadFailed("the connection broke", passing=True) from error
+        raise DownloadFailed("the connection broke", is_transient=True) from error
 
 
 class _AddressNotPublic(OSError):

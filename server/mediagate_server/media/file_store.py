@@ -35,7 +35,7 @@ class FileSystemMediaStore:
         make_private_folder(folder)
         _clear_halves(folder)
 
-    async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
+    async def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
         """See port.MediaStore. The file must be on the same disk, and durable."""
         target = self._path(key)
 
@@ -45,7 +45,7 @@ class FileSystemMediaStore:
             file.replace(target)
             half = target.with_name(target.name + _HALF)
             try:
-                write_private_file(half, orjson.dumps(dict(notes)))
+                write_private_file(half, orjson.dumps(dict(metadata)))
                 half.replace(_notes_of(target))
             except OSError:
                 half.unlink(missing_ok=True)

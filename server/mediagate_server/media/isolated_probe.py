@@ -16,7 +16,7 @@ import structlog
 
 from mediagate_server.context import caller
 from mediagate_server.media.bounded_file import MAX_SECONDS
-from mediagate_server.media.probe import MediaProbe, probe_file
+from mediagate_server.media.probe import ProbeResult, probe_file
 from mediagate_server.workers.worker_pool import Task, WorkerError, WorkerPool
 
 _THREADS: Final = 2
@@ -53,11 +53,11 @@ class IsolatedProbe:
             _THREADS, thread_name_prefix="media-inspector"
         )
 
-    async def probe(self, path: Path, media_type: str) -> MediaProbe:
+    async def probe(self, path: Path, media_type: str) -> ProbeResult:
         """What the file looks like; nothing where that takes too long."""
         if self._workers is not None and media_type not in _READ_IN_THREADS:
             if not media_type.startswith(("image/", "audio/")):
-                return MediaProbe()
+                return ProbeResult()
             return await self._probe_in_worker(self._workers, path, media_type)
         loop = asyncio.get_running_loop()
         try:
@@ -65,11 +65,11 @@ class IsolatedProbe:
                 return await loop.run_in_executor(self._threads, probe_file, path, media_type)
         except TimeoutError:
             _log.info("media_probe_timeout", media_type=media_type)
-            return MediaProbe()
+            return ProbeResult()
 
     async def _probe_in_worker(
         self, workers: WorkerPool, path: Path, media_type: str
-    ) -> MediaProbe:
+    ) -> ProbeResult:
         try:
             answer = await workers.run(
                 _LOOK,
@@ -79,9 +79,9 @@ class IsolatedProbe:
             )
         except WorkerError as error:
             _log.info("media_probe_failed", media_type=media_type, error=type(error).__name__)
-            return MediaProbe()
+            return ProbeResult()
         width, height, seconds = json.loads(answer)
-        return MediaProbe(width, height, seconds)
+        return ProbeResult(width, height, seconds)
 
     def close(self) -> None:
         """Take no more work. What runs ends by itself within seconds."""

@@ -15,7 +15,7 @@ from mediagate_server.media.isolated_probe import IsolatedProbe
 from mediagate_server.media.object_storage import BucketSettings
 from mediagate_server.media.output_archiver import OutputArchiver
 from mediagate_server.media.port import MediaStore
-from mediagate_server.media.signed_links import MediaLinks
+from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.media.uploads import UploadStore
 from mediagate_server.observability.bug_report import BackgroundJob, start_background_task
@@ -33,8 +33,8 @@ class MediaLimits:
     """Of one try."""
     output_idle_timeout: float
     upload_max_bytes: int
-    upload_life: float
-    link_life: float
+    upload_lifetime: float
+    link_lifetime: float
 
 
 class MediaModule:
@@ -64,19 +64,21 @@ class MediaModule:
         make_private_folder(folder)
         make_private(list_tree(folder))
         self.store = _store(folder, bucket)
-        self.fetcher = MediaDownloader(upstream, idle_timeout=lambda: limits().output_idle_timeout)
+        self.downloader = MediaDownloader(
+            upstream, idle_timeout=lambda: limits().output_idle_timeout
+        )
         spool = TempFiles(folder / "incoming")
         self._inspector = IsolatedProbe(workers)
-        self.keeper = OutputArchiver(
+        self.archiver = OutputArchiver(
             self.store,
             spool,
-            self.fetcher,
+            self.downloader,
             self._inspector,
             max_bytes=lambda: limits().output_max_bytes,
             timeout=lambda: limits().output_timeout,
             now=now,
             sleep=sleep,
-            share=share,
+            scheduler=share,
         )
         self.uploads = UploadStore(
             self.store,
@@ -84,14 +86,16 @@ class MediaModule:
             self._inspector,
             now=now,
             max_bytes=lambda: limits().upload_max_bytes,
-            life=lambda: limits().upload_life,
+            lifetime=lambda: limits().upload_lifetime,
         )
-        self.links = MediaLinks(self.store, web, key, now=now, life=lambda: limits().link_life)
+        self.links = MediaLinkSigner(
+            self.store, web, key, now=now, lifetime=lambda: limits().link_lifetime
+        )
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._stack.callback(self._inspector.close)
-        await self._stack.enter_async_context(self.fetcher)
+        await self._stack.enter_async_context(self.downloader)
         cleaning = start_background_task(BackgroundJob.UPLOAD_CLEANUP, self.uploads.run_cleanup())
         self._stack.push_async_callback(_end, cleaning)
         return self

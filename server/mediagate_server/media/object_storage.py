@@ -101,10 +101,10 @@ class ObjectStorageMediaStore:
             retry_config=_RETRIES,
         )
 
-    async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
+    async def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
         """See port.MediaStore."""
-        words: Attributes = {_header(name): word for name, word in notes.items() if word}
-        if media_type := notes.get("media_type"):
+        words: Attributes = {_header(name): word for name, word in metadata.items() if word}
+        if media_type := metadata.get("media_type"):
             words[_CONTENT_TYPE] = media_type
         with _told_as_failures():
             size = (await asyncio.to_thread(file.stat)).st_size

@@ -17,14 +17,14 @@ from mediagate_server.media import data_uri
 from mediagate_server.media.downloader import DownloadFailed, MediaDownloader
 from mediagate_server.media.isolated_probe import IsolatedProbe
 from mediagate_server.media.port import (
-    MediaFacts,
+    MediaInfo,
     MediaStore,
     StorageFailed,
+    archive_failure,
     output_key,
-    output_not_kept,
     outputs_key,
 )
-from mediagate_server.media.probe import MediaProbe, detect_media_type, is_damaged, is_error_page
+from mediagate_server.media.probe import ProbeResult, detect_media_type, is_damaged, is_error_page
 from mediagate_server.media.temp_files import FileTooLarge, TempFile, TempFiles
 from mediagate_server.media_type import HEAD_BYTES
 from mediagate_server.observability import metrics
@@ -34,7 +34,7 @@ from mediagate_server.structs import replace
 from mediagate_server.workers.worker_pool import FairSemaphore
 
 _log = structlog.get_logger()
-MAX_SHOWN_URI: Final = 256 * 1024
+MAX_URI_LENGTH: Final = 256 * 1024
 """A medium that came as a longer `data:` URI is shown by its kept copy alone: as a link it would
 not fit into a message."""
 UPSTREAM_LINK_LIFETIME: Final = timedelta(hours=1)
@@ -51,7 +51,7 @@ _MOST_OF_ONE_TENANT: Final = 16
 come byte by byte holds its tenant's places, and nobody else's."""
 _MOST_OF_ONE_GENERATION: Final = 256
 """Media of one generation that are under way, most of them waiting: each takes some 3 KiB."""
-ARCHIVE_TIMEOUT: Final = 0.01
+ARCHIVE_TURN_SECONDS: Final = 0.01
 """Seconds between two outputs of one tenant while another tenant is there: each is fetched, looked
 at, hashed and synced, which takes some 10 ms of the processor however small it is.
 """
@@ -89,25 +89,25 @@ class OutputArchiver:
     def __init__(
         self,
         store: MediaStore,
-        spool: TempFiles,
-        fetcher: MediaDownloader,
-        inspector: IsolatedProbe,
+        temp_files: TempFiles,
+        downloader: MediaDownloader,
+        probe: IsolatedProbe,
         *,
         max_bytes: Callable[[], int],
         timeout: Callable[[], float],
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]],
-        share: FairScheduler,
+        scheduler: FairScheduler,
     ) -> None:
         self._store = store
-        self._spool = spool
-        self._fetcher = fetcher
-        self._inspector = inspector
+        self._temp_files = temp_files
+        self._downloader = downloader
+        self._probe = probe
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._now = now
         self._sleep = sleep
-        self._share = share
+        self._scheduler = scheduler
         self._places = FairSemaphore(_AT_ONCE, _MOST_OF_ONE_TENANT)
 
     async def archive(
@@ -116,7 +116,7 @@ class OutputArchiver:
         media: tuple[StoredMedia, ...],
         ended_at: datetime,
         *,
-        again: bool = False,
+        may_exist: bool = False,
     ) -> tuple[StoredMedia, ...]:
         """The media with what is known of them now; `failure` says why one is not kept.
 
@@ -130,20 +130,20 @@ class OutputArchiver:
             for index, medium in enumerate(media):
                 key, until = output_key(generation_id, index), archive_deadline(medium, ended_at)
                 await places.acquire()
-                task = tasks.create_task(self._keep(_ArchiveJob(key, medium, until, again)))
+                task = tasks.create_task(self._keep(_ArchiveJob(key, medium, until, may_exist)))
                 task.add_done_callback(lambda _: places.release())
                 keeping.append(task)
         return tuple(task.result() for task in keeping)
 
     def scratch_file(self) -> AbstractAsyncContextManager[Path]:
         """A path to write a document to, before it is kept."""
-        return self._spool.path()
+        return self._temp_files.path()
 
     async def archive_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
         """Keep what was written there; `failure` says why it is not. Never raises."""
         size, sha256 = await asyncio.to_thread(_digested, path)
         medium = StoredMedia("", media_type, size=size, sha256=sha256)
-        return await self._put(key, path, MediaFacts(size, sha256, media_type), medium)
+        return await self._put(key, path, MediaInfo(size, sha256, media_type), medium)
 
     async def archive_file(
         self, generation_id: str, index: int, path: Path, declared: str, expected: str
@@ -158,14 +158,14 @@ class OutputArchiver:
         if not size or size > limit:
             cause = f"it is over {limit:,} bytes" if size else "the file is empty"
             metrics.outputs.labels("failed").inc()
-            return replace(medium, failure=output_not_kept(cause))
+            return replace(medium, failure=archive_failure(cause))
         head = await asyncio.to_thread(_head, path)
         if is_error_page(head, declared, declared or expected):
             metrics.outputs.labels("failed").inc()
-            return replace(medium, failure=output_not_kept(_PAGE))
+            return replace(medium, failure=archive_failure(_PAGE))
         media_type = detect_media_type(head, declared, expected)
-        looks = await self._inspector.probe(path, media_type)
-        facts = MediaFacts(size, sha256, media_type, looks.width, looks.height, looks.seconds)
+        looks = await self._probe.probe(path, media_type)
+        facts = MediaInfo(size, sha256, media_type, looks.width, looks.height, looks.seconds)
         medium = replace(
             medium,
             media_type=media_type,
@@ -179,13 +179,13 @@ class OutputArchiver:
         return await self._put(output_key(generation_id, index), path, facts, medium)
 
     async def _put(
-        self, key: str, path: Path, facts: MediaFacts, medium: StoredMedia
+        self, key: str, path: Path, facts: MediaInfo, medium: StoredMedia
     ) -> StoredMedia:
         """Store a file; a storage that does not take it is asked again."""
         pause = _FIRST_PAUSE
         for left in reversed(range(_MOST_ABSENCES)):
             try:
-                await self._store.put(key, path, facts.notes())
+                await self._store.put(key, path, facts.to_metadata())
             except StorageFailed as failed:
                 if not left:
                     return replace(medium, failure=failed.failure)
@@ -216,7 +216,7 @@ class OutputArchiver:
             )
             return replace(medium, failure=outcome)
         metrics.output_bytes.inc(outcome.size)
-        too_long = data_uri.is_data_uri(medium.uri) and len(medium.uri) > MAX_SHOWN_URI
+        too_long = data_uri.is_data_uri(medium.uri) and len(medium.uri) > MAX_URI_LENGTH
         return replace(
             medium,
             uri="" if too_long else medium.uri,
@@ -230,7 +230,7 @@ class OutputArchiver:
             failure=None,
         )
 
-    async def _retry(self, wanted: _ArchiveJob) -> MediaFacts | Failure:
+    async def _retry(self, wanted: _ArchiveJob) -> MediaInfo | Failure:
         """As often as may help, and as long as there is time; once, however late it is."""
         pause, absences = _FIRST_PAUSE, 0
         comes_again = not data_uri.is_data_uri(wanted.medium.uri)
@@ -238,7 +238,9 @@ class OutputArchiver:
             # What is damaged for good may be what the model made: better than nothing.
             is_last = self._left(wanted) <= 0 or absences + 1 >= _MOST_ABSENCES
             async with self._places.acquire(caller.current_tenant(), _NO_BOUND):
-                await self._share.acquire(caller.current_tenant(), ARCHIVE_TIMEOUT, queue="outputs")
+                await self._scheduler.acquire(
+                    caller.current_tenant(), ARCHIVE_TURN_SECONDS, queue="outputs"
+                )
                 outcome = await self._archive_once(wanted, take_damaged=is_last or not comes_again)
             if not isinstance(outcome, _TransientFailure):
                 return outcome
@@ -255,46 +257,46 @@ class OutputArchiver:
 
     async def _archive_once(
         self, wanted: _ArchiveJob, *, take_damaged: bool
-    ) -> MediaFacts | Failure | _TransientFailure:
+    ) -> MediaInfo | Failure | _TransientFailure:
         """One try, whatever becomes of it."""
         try:
             async with asyncio.timeout(self._timeout()):
                 if wanted.again and (kept := await self._store.find(wanted.key)):
-                    return MediaFacts.of(kept)
+                    return MediaInfo.from_file(kept)
                 return await self._download_and_store(
                     wanted.key, wanted.medium, take_damaged=take_damaged
                 )
         except DownloadFailed as failed:
-            failure = output_not_kept(failed.cause)
-            return _TransientFailure(failure, failed.absent) if failed.passing else failure
+            failure = archive_failure(failed.cause)
+            return _TransientFailure(failure, failed.is_absent) if failed.is_transient else failure
         except StorageFailed as failed:
             return _TransientFailure(failed.failure)
         except TimeoutError:
-            return _TransientFailure(output_not_kept("it took too long"))
+            return _TransientFailure(archive_failure("it took too long"))
         except FileTooLarge as over:
-            return output_not_kept(f"it is over {over.limit:,} bytes")
+            return archive_failure(f"it is over {over.limit:,} bytes")
         except data_uri.InvalidDataUri:
-            return output_not_kept("its data URI cannot be read")
+            return archive_failure("its data URI cannot be read")
 
     async def _download_and_store(
         self, key: str, medium: StoredMedia, *, take_damaged: bool
-    ) -> MediaFacts:
+    ) -> MediaInfo:
         """One try: fetch, look at it, store."""
-        async with self._spool.incoming(self._max_bytes()) as incoming:
+        async with self._temp_files.incoming(self._max_bytes()) as incoming:
             declared = await self._receive(incoming, medium.uri)
             # A link may lead to more later; what is within the URI itself is all there is.
             may_come = not data_uri.is_data_uri(medium.uri)
             if not incoming.size:
-                raise DownloadFailed("the file is empty", passing=may_come, absent=may_come)
+                raise DownloadFailed("the file is empty", is_transient=may_come, is_absent=may_come)
             if is_error_page(incoming.head, declared, medium.media_type):
-                raise DownloadFailed(_PAGE, passing=may_come, absent=may_come)
+                raise DownloadFailed(_PAGE, is_transient=may_come, is_absent=may_come)
             if not take_damaged and is_damaged(incoming.head, declared, medium.media_type):
-                raise DownloadFailed("the file is damaged", passing=True, absent=True)
+                raise DownloadFailed("the file is damaged", is_transient=True, is_absent=True)
             await incoming.finish()
             media_type = detect_media_type(incoming.head, declared, medium.media_type)
-            looks = await self._inspector.probe(incoming.path, media_type)
-            facts = media_facts(incoming, media_type, looks)
-            await self._store.put(key, incoming.path, facts.notes())
+            looks = await self._probe.probe(incoming.path, media_type)
+            facts = media_info(incoming, media_type, looks)
+            await self._store.put(key, incoming.path, facts.to_metadata())
         return facts
 
     async def _receive(self, incoming: TempFile, uri: str) -> str:
@@ -303,7 +305,7 @@ class OutputArchiver:
             for piece in data_uri.decode_chunks(uri):
                 await incoming.write(piece)
             return data_uri.declared_media_type(uri)
-        async with self._fetcher.open(uri) as fetched:
+        async with self._downloader.open(uri) as fetched:
             if fetched.size is not None and fetched.size > incoming.limit:
                 raise FileTooLarge(incoming.limit)
             async for chunk in fetched.chunks:
@@ -323,8 +325,8 @@ def _head(path: Path) -> bytes:
         return file.read(HEAD_BYTES)
 
 
-def media_facts(incoming: TempFile, media_type: str, looks: MediaProbe) -> MediaFacts:
+def media_info(incoming: TempFile, media_type: str, looks: ProbeResult) -> MediaInfo:
     """What is known of a file that has come whole."""
-    return MediaFacts(
+    return MediaInfo(
         incoming.size, incoming.sha256, media_type, looks.width, looks.height, looks.seconds
     )

@@ -18,7 +18,7 @@ CHUNK_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class MediaFacts:
+class MediaInfo:
     """What a file is. `seconds` is how long it plays; None and empty: not known."""
 
     size: int
@@ -28,7 +28,7 @@ class MediaFacts:
     height: int | None = None
     seconds: float | None = None
 
-    def notes(self) -> dict[str, str]:
+    def to_metadata(self) -> dict[str, str]:
         """As words to be kept with the file; its size it tells itself."""
         return {
             "media_type": self.media_type,
@@ -39,9 +39,9 @@ class MediaFacts:
         }
 
     @classmethod
-    def of(cls, stored: "StoredFile") -> Self:
+    def from_file(cls, stored: "StoredFile") -> Self:
         """The facts that are kept with a file. KeyError where they are not."""
-        notes = stored.notes
+        notes = stored.metadata
         return cls(
             stored.size,
             notes["sha256"],
@@ -60,7 +60,7 @@ class StoredFile:
     """
 
     size: int
-    notes: Mapping[str, str]
+    metadata: Mapping[str, str]
 
 
 class MediaStore(Protocol):
@@ -69,7 +69,7 @@ class MediaStore(Protocol):
     Every method raises StorageFailed where the storage does not do its work.
     """
 
-    async def put(self, key: str, file: Path, notes: Mapping[str, str]) -> None:
+    async def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
         """Take the file, which is gone from where it was, with a few words about it.
 
         Durable on return. Until then there is nothing under the key, or what was there before.
@@ -123,7 +123,7 @@ def storage_failed(what: str) -> StorageFailed:
     return StorageFailed(f"the storage of media failed: {what}", metadata={"cause": what})
 
 
-def output_not_kept(cause: str) -> Failure:
+def archive_failure(cause: str) -> Failure:
     """Why an output is not kept, as a fact for its record. `cause` is one of our own words."""
     return StorageFailed(f"the output was not kept: {cause}", metadata={"cause": cause}).failure
 

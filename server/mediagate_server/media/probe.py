@@ -50,7 +50,7 @@ _FILMS: Final[dict[str, Callable[[BoundedFile], mp4.VideoHeader]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class MediaProbe:
+class ProbeResult:
     """Pixels and seconds; None where they are not known or there are none."""
 
     width: int | None = None
@@ -105,7 +105,7 @@ def _xml(head: bytes) -> tuple[bytes, bytes]:
     return begin, begin[prolog.end() if prolog else 0 :]
 
 
-def probe_file(path: Path, media_type: str) -> MediaProbe:
+def probe_file(path: Path, media_type: str) -> ProbeResult:
     """What the file looks like. Nothing where it cannot be read: a model may make anything.
 
     Reads the disk: not for the event loop.
@@ -115,10 +115,10 @@ def probe_file(path: Path, media_type: str) -> MediaProbe:
             return _looks(BoundedFile(file), media_type)
     except ReadLimitReached:
         _log.info("media_header_not_found", media_type=media_type)
-        return MediaProbe()
+        return ProbeResult()
     except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over, the file is kept
         _log.info("media_probe_failed", media_type=media_type, error=type(error).__name__)
-        return MediaProbe()
+        return ProbeResult()
 
 
 def probe_task(payload: bytes) -> bytes:
@@ -128,18 +128,18 @@ def probe_task(payload: bytes) -> bytes:
     return json.dumps([looks.width, looks.height, looks.seconds]).encode()
 
 
-def _looks(file: BoundedFile, media_type: str) -> MediaProbe:
+def _looks(file: BoundedFile, media_type: str) -> ProbeResult:
     if read := _FILMS.get(media_type):
         movie = read(file)
         width, height = _size(movie.width, movie.height)
-        return MediaProbe(width, height, _length(movie.seconds))
+        return ProbeResult(width, height, _length(movie.seconds))
     if media_type.startswith("image/"):
-        return MediaProbe(*_size(*imagesize.get(file)))
+        return ProbeResult(*_size(*imagesize.get(file)))
     if media_type.startswith("audio/"):
         content = _ogg_ends(file) if media_type == "audio/ogg" else file
         sound = tinytag.TinyTag.get(file_obj=cast("BinaryIO", content), tags=False, image=False)
-        return MediaProbe(seconds=_length(sound.duration))
-    return MediaProbe()
+        return ProbeResult(seconds=_length(sound.duration))
+    return ProbeResult()
 
 
 def _ogg_ends(file: BoundedFile) -> BoundedFile | io.BytesIO:

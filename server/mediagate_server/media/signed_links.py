@@ -31,7 +31,7 @@ class SignedLink:
 NO_LINKS: Final[Mapping[int, SignedLink]] = MappingProxyType({})
 
 
-class MediaLinks:
+class MediaLinkSigner:
     """Mints links, and knows its own again.
 
     `base` is the URL of the web port as callers reach it; empty: they do not. `key` is what the
@@ -45,13 +45,13 @@ class MediaLinks:
         key: bytes,
         *,
         now: Callable[[], datetime],
-        life: Callable[[], float],
+        lifetime: Callable[[], float],
     ) -> None:
         self._store = store
         self._base = base.rstrip("/")
         self._key = key
         self._now = now
-        self._life = life
+        self._lifetime = lifetime
 
     async def links_for(self, record: Generation) -> Mapping[int, SignedLink]:
         """A link for each output that is kept and can be linked to, by its index."""
@@ -69,10 +69,10 @@ class MediaLinks:
         return hmac.compare_digest(words.encode(), signature.encode())
 
     async def _mint(self, generation_id: str, index: int) -> SignedLink | None:
-        life = self._life()
+        lifetime = self._lifetime()
         # Whole seconds, as they stand in the link, and none too many.
-        expires_at = (self._now() + timedelta(seconds=life)).replace(microsecond=0)
-        if uri := await self._store.link(output_key(generation_id, index), life):
+        expires_at = (self._now() + timedelta(seconds=lifetime)).replace(microsecond=0)
+        if uri := await self._store.link(output_key(generation_id, index), lifetime):
             return SignedLink(uri, expires_at)
         if not self._base:
             return None

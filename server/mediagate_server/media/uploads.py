@@ -13,8 +13,8 @@ import structlog
 
 from mediagate_server.errors import UploadNotFound
 from mediagate_server.media.isolated_probe import IsolatedProbe
-from mediagate_server.media.output_archiver import media_facts
-from mediagate_server.media.port import MediaFacts, MediaStore, StorageFailed, StoredFile
+from mediagate_server.media.output_archiver import media_info
+from mediagate_server.media.port import MediaInfo, MediaStore, StorageFailed, StoredFile
 from mediagate_server.media.probe import detect_media_type
 from mediagate_server.media.temp_files import TempFile, TempFiles
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
@@ -34,7 +34,7 @@ class Upload:
 
     id: str
     key: str
-    facts: MediaFacts
+    info: MediaInfo
     expires_at: datetime
 
 
@@ -44,19 +44,19 @@ class UploadStore:
     def __init__(
         self,
         store: MediaStore,
-        spool: TempFiles,
-        inspector: IsolatedProbe,
+        temp_files: TempFiles,
+        probe: IsolatedProbe,
         *,
         now: Callable[[], datetime],
         max_bytes: Callable[[], int],
-        life: Callable[[], float],
+        lifetime: Callable[[], float],
     ) -> None:
         self._store = store
-        self._spool = spool
-        self._inspector = inspector
+        self._temp_files = temp_files
+        self._probe = probe
         self._now = now
         self._max_bytes = max_bytes
-        self._life = life
+        self._lifetime = lifetime
 
     @property
     def max_bytes(self) -> int:
@@ -65,7 +65,7 @@ class UploadStore:
 
     def incoming(self) -> AbstractAsyncContextManager[TempFile]:
         """A file to write an upload into; nothing is left of it unless `finish` takes it."""
-        return self._spool.incoming(self._max_bytes())
+        return self._temp_files.incoming(self._max_bytes())
 
     async def finish(self, incoming: TempFile, *, tenant: str, media_type: str) -> Upload:
         """Keep what has come and is finished. `media_type` is what the caller declared, if at all.
@@ -73,10 +73,10 @@ class UploadStore:
         Raises StorageFailed. Nothing is kept then, nor where the caller leaves meanwhile.
         """
         found = detect_media_type(incoming.head, media_type)
-        looks = await self._inspector.probe(incoming.path, found)
-        facts = media_facts(incoming, found, looks)
+        looks = await self._probe.probe(incoming.path, found)
+        facts = media_info(incoming, found, looks)
         name = f"upl_{secrets.token_hex(16)}"
-        expires_at = self._now() + timedelta(seconds=self._life())
+        expires_at = self._now() + timedelta(seconds=self._lifetime())
         upload = Upload(name, f"{_KEYS}/{name}", facts, expires_at)
         putting = asyncio.ensure_future(
             self._store.put(upload.key, incoming.path, _notes(upload, tenant))
@@ -95,9 +95,9 @@ class UploadStore:
             raise UploadNotFound(upload_id)
         key = f"{_KEYS}/{upload_id}"
         stored = await self._store.find(key)
-        if stored is None or stored.notes["tenant"] != tenant:
+        if stored is None or stored.metadata["tenant"] != tenant:
             raise UploadNotFound(upload_id)
-        upload = Upload(upload_id, key, MediaFacts.of(stored), _expiry(stored))
+        upload = Upload(upload_id, key, MediaInfo.from_file(stored), _expiry(stored))
         if upload.expires_at <= self._now():
             raise UploadNotFound(upload_id)
         return upload
@@ -150,7 +150,7 @@ def _notes(upload: Upload, tenant: str) -> dict[str, str]:
     return {
         "tenant": tenant,
         "expires_at": upload.expires_at.isoformat(),
-        **upload.facts.notes(),
+        **upload.info.to_metadata(),
     }
 
 
@@ -159,4 +159,4 @@ def _id_of(key: str) -> str:
 
 
 def _expiry(stored: StoredFile) -> datetime:
-    return datetime.fromisoformat(stored.notes["expires_at"])
+    return datetime.fromisoformat(stored.metadata["expires_at"])

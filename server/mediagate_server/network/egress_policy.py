@@ -62,14 +62,14 @@ class EgressPolicy:
 
     networks: tuple[Network, ...] = ()
 
-    def allows_address(self, address: str, *, plainly: bool = False) -> bool:
+    def allows_address(self, address: str, *, plaintext: bool = False) -> bool:
         """Whether an IP address may be connected to; `plainly`: without TLS.
 
         Raises ValueError for what is no IP address.
         """
-        return self._allows(_meant(address)) or (not plainly and is_public_address(address))
+        return self._allows(_meant(address)) or (not plaintext and is_public_address(address))
 
-    def allows_host(self, host: str, *, plainly: bool = False) -> bool:
+    def allows_host(self, host: str, *, plaintext: bool = False) -> bool:
         """Whether a URL may have this host. What a name leads to is seen when it is resolved."""
         name = _plain(host)
         if not name or "%" in name:
@@ -77,10 +77,10 @@ class EgressPolicy:
         if _is_localhost(name):
             return any(self._allows(ip_address(one)) for one in ("127.0.0.1", "::1"))
         try:
-            return self.allows_address(name, plainly=plainly)
+            return self.allows_address(name, plaintext=plaintext)
         except ValueError:
             known = _OLD_FORM.fullmatch(name) is None
-            return known and (not plainly or bool(self.networks))
+            return known and (not plaintext or bool(self.networks))
 
     def _allows(self, found: IPv4Address | IPv6Address) -> bool:
         return any(

@@ -127,7 +127,7 @@ class WebhookHttpClient:
         except ValueError:
             return None
         session = self._sessions.get(parts.scheme)
-        named = self._reach.allows_host(host, plainly=parts.scheme != "https")
+        named = self._reach.allows_host(host, plaintext=parts.scheme != "https")
         return session if named and user is None else None
 
 
@@ -186,7 +186,7 @@ def _sockets(reach: EgressPolicy, *, plainly: bool) -> Callable[[Any], socket.so
 
     def make(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
         family, kind, protocol, _, address = info
-        if not reach.allows_address(address[0], plainly=plainly):
+        if not reach.allows_address(address[0], plaintext=plainly):
             raise AddressNotAllowed(None, "the address is not one to send to")
         return socket.socket(family, kind, protocol)
 

@@ -32,7 +32,7 @@ from mediagate_server.api.services.admin import AdminService
 from mediagate_server.api.services.health import HealthService
 from mediagate_server.api.services.usage import UsageService
 from mediagate_server.catalog.planning.schema_validation import SchemaValidator
-from mediagate_server.catalog.published.model_registry import PublishedModels
+from mediagate_server.catalog.published.model_registry import PublishedModelRegistry
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.inputs.input_files import InputFileUploader
 from mediagate_server.generations.inputs.media_inputs import MediaInputs
@@ -63,7 +63,7 @@ class GrpcApi:
 async def open_grpc_api(
     deps: ServerDeps,
     upstream: UpstreamConnection,
-    published: PublishedModels,
+    published: PublishedModelRegistry,
     generations: GenerationEngine,
     media: MediaModule,
     webhooks: WebhookDispatcher,
@@ -125,7 +125,7 @@ def _interceptor_chain(
 def _billable_calls(
     deps: ServerDeps,
     upstream: UpstreamConnection,
-    published: PublishedModels,
+    published: PublishedModelRegistry,
     generations: GenerationEngine,
     media: MediaModule,
 ) -> BillableCallHandler:
@@ -133,7 +133,7 @@ def _billable_calls(
     inputs = MediaInputs(
         media.uploads,
         media.store,
-        media.fetcher,
+        media.downloader,
         InputFileUploader(upstream.client, now),
         generation=generations.get,
         now=now,

@@ -5,7 +5,7 @@ from datetime import date
 
 from mediagate_server.catalog.drift_monitor import CatalogDriftMonitor
 from mediagate_server.catalog.published import drift
-from mediagate_server.catalog.published.model_registry import PublishedModels
+from mediagate_server.catalog.published.model_registry import PublishedModelRegistry
 from mediagate_server.observability import metrics
 from mediagate_server.wiring.dependencies import ServerDeps
 from mediagate_server.wiring.upstream import UpstreamConnection
@@ -13,13 +13,13 @@ from mediagate_server.wiring.upstream import UpstreamConnection
 
 async def open_published_models(
     deps: ServerDeps, stack: AsyncExitStack, upstream: UpstreamConnection
-) -> PublishedModels:
+) -> PublishedModelRegistry:
     """The models that upstream publishes; the catalog is compared with them now and then."""
     catalog = deps.catalog.current
-    published = PublishedModels(
+    published = PublishedModelRegistry(
         upstream.client,
-        knows_official=lambda slug: catalog().has_official(slug),
-        suggest=lambda name: catalog().nearest(name, slugs=True),
+        knows_official=lambda slug: catalog().is_official(slug),
+        suggest=lambda name: catalog().nearest_names(name, slugs=True),
     )
 
     def today() -> date:

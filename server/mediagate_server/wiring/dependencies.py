@@ -46,4 +46,4 @@ class ServerDeps:
 
     def model_label(self, model: str) -> str:
         """The metrics' label of a model: its slug, if the catalog has it."""
-        return model if self.catalog.current().with_slug(model) else OTHER_MODEL
+        return model if self.catalog.current().find_by_slug(model) else OTHER_MODEL

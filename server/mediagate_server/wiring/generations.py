@@ -33,7 +33,7 @@ async def open_generations(
         deps.store,
         upstream.client,
         upstream.client.create_policy,
-        media.keeper,
+        media.archiver,
         account=settings.upstream_account,
         is_account_exclusive=settings.upstream_exclusive,
         is_playback=settings.upstream_playback,

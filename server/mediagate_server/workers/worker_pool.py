@@ -135,13 +135,13 @@ class WorkerPool:
         *,
         seconds: float,
         tenant: str = "",
-        most_waiting: int = _MOST_WAITING,
+        max_waiting: int = _MOST_WAITING,
     ) -> bytes:
         """Run one job and return its result. Raises a WorkerError.
 
         `seconds` are CPU time: neither the wait for a turn counts nor a machine that is busy.
         """
-        async with self._places.acquire(tenant, most_waiting):
+        async with self._places.acquire(tenant, max_waiting):
             self._reap()
             worker = self._idle.pop() if self._idle else None
             if worker is None or not worker.is_alive:
@@ -307,10 +307,10 @@ class FairSemaphore:
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def acquire(self, tenant: str, most_waiting: int) -> AsyncIterator[None]:
+    async def acquire(self, tenant: str, max_waiting: int) -> AsyncIterator[None]:
         """Wait for a place and hold it. Raises QueueFull."""
         queue = self._waiting.setdefault(tenant, deque())
-        if len(queue) >= most_waiting:
+        if len(queue) >= max_waiting:
             raise QueueFull
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)

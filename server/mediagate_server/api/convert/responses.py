@@ -27,7 +27,7 @@ from mediagate_server.api.status import to_status
 from mediagate_server.catalog.planning.request_plan import RequestPlan
 from mediagate_server.errors import Reason
 from mediagate_server.generations.outputs.media_discovery import main_output_index
-from mediagate_server.media.signed_links import NO_LINKS, MediaLinks, SignedLink
+from mediagate_server.media.signed_links import NO_LINKS, MediaLinkSigner, SignedLink
 from mediagate_server.store.outbox import EventKind, OutboxEvent
 from mediagate_server.store.records import (
     Attempt,
@@ -418,7 +418,7 @@ _TYPES: Final = {
 class WebhookEventEncoder:
     """Writes events. Links to what is kept are minted anew for each try."""
 
-    def __init__(self, links: MediaLinks) -> None:
+    def __init__(self, links: MediaLinkSigner) -> None:
         self._links = links
 
     async def encode(self, callback: OutboxEvent, record: Generation | None) -> bytes:

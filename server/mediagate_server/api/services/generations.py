@@ -18,7 +18,7 @@ from mediagate_server.api.convert import requests, responses
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.context import caller
 from mediagate_server.generations.engine import GenerationEngine
-from mediagate_server.media.signed_links import MediaLinks
+from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.store.records import Generation, GenerationFilter, ListPosition, State
 
 _STATES = {number: state for state, number in responses.STATES.items()}
@@ -33,7 +33,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     """See generations.proto."""
 
     def __init__(
-        self, generations: GenerationEngine, links: MediaLinks, tokens: PageTokens
+        self, generations: GenerationEngine, links: MediaLinkSigner, tokens: PageTokens
     ) -> None:
         self._generations = generations
         self._tokens = tokens

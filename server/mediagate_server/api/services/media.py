@@ -28,7 +28,7 @@ from mediagate_server.media.port import (
     output_key,
     storage_failed,
 )
-from mediagate_server.media.signed_links import MediaLinks
+from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.media.temp_files import FileTooLarge, TempFile
 from mediagate_server.media.uploads import Upload, UploadStore
 from mediagate_server.runtime.fair_scheduler import FairScheduler, StreamBandwidth
@@ -53,7 +53,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         generations: GenerationEngine,
         uploads: UploadStore,
         store: MediaStore,
-        links: MediaLinks,
+        links: MediaLinkSigner,
         share: FairScheduler,
     ) -> None:
         self._generations = generations
@@ -81,9 +81,9 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
             )
         return media_pb2.UploadMediaResponse(
             upload_id=upload.id,
-            size_bytes=upload.facts.size,
-            sha256=upload.facts.sha256,
-            media_type=upload.facts.media_type,
+            size_bytes=upload.info.size,
+            sha256=upload.info.sha256,
+            media_type=upload.info.media_type,
             expire_time=_time_of(upload),
         )
 
@@ -177,7 +177,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def _upload(self, upload_id: str) -> tuple[medium_pb2.Media, str]:
         """An upload as it is shown, and where its bytes are."""
         upload = await self._uploads.find(caller.current_caller().tenant, upload_id)
-        facts = upload.facts
+        facts = upload.info
         media = medium_pb2.Media(
             id=upload.id,
             media_type=facts.media_type,

@@ -12,7 +12,11 @@ from mediagate_server.api.convert import responses
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, SchemaSource
-from mediagate_server.catalog.models.model_info import ParameterInfo, capabilities, list_parameters
+from mediagate_server.catalog.models.model_info import (
+    ParameterInfo,
+    list_capabilities,
+    list_parameters,
+)
 from mediagate_server.catalog.pricing.prices import PriceSchedule, Tier
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import (
@@ -72,9 +76,9 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         self, request: models_pb2.GetModelRequest, context: RpcContext
     ) -> models_pb2.GetModelResponse:
         """Shows one model."""
-        model = self._catalog().named(request.model)
+        model = self._catalog().find_by_name(request.model)
         if model is None:
-            nearest = self._catalog().nearest(request.model)
+            nearest = self._catalog().nearest_names(request.model)
             raise ModelNotFound(request.model, nearest=nearest)
         return models_pb2.GetModelResponse(model=_model(model))
 
@@ -158,7 +162,7 @@ def _model(model: Model) -> models_pb2.Model:
         status=models_pb2.Model.Status.Value(f"STATUS_{model.status.name}"),
         successor=model.successor,
         streams=model.streams,
-        capabilities=capabilities(model),
+        capabilities=list_capabilities(model),
         parameters=[_parameter(offer) for offer in list_parameters(model)],
         price=_price(model.price),
         max_run=Duration(seconds=model.max_run),

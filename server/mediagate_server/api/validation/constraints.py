@@ -163,7 +163,7 @@ class WebhookUrlConstraint:
         parts = urlsplit(value)
         plainly = parts.scheme != "https"
         for host in (parts.hostname or "", _sent_host(value)):
-            if not self.reach.allows_host(host, plainly=plainly):
+            if not self.reach.allows_host(host, plaintext=plainly):
                 return "must not lead where this gate sends nothing"
         return None
 

@@ -16,9 +16,9 @@ from pydantic.dataclasses import dataclass
 from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
 from mediagate_server.catalog.models.safety_categories import SAFETY_CATEGORIES
 from mediagate_server.catalog.parameters.chat import FIELDS as CHAT_FIELDS
-from mediagate_server.catalog.parameters.chat import Chat, ChatStyle
+from mediagate_server.catalog.parameters.chat import ChatInputs, ChatStyle
 from mediagate_server.catalog.parameters.contract_fields import FIELDS
-from mediagate_server.catalog.parameters.durations import DurationLength, FrameCount
+from mediagate_server.catalog.parameters.durations import Duration, FrameCount
 from mediagate_server.catalog.parameters.image_size import (
     AspectRatio,
     Dimensions,
@@ -94,7 +94,7 @@ def _rule_problems(model: "Model", name: str, rule: ParameterRule) -> Iterator[s
     for word, others in rule.forces.items():
         for target, value in others.items():
             yield from _misfit(model, f"map.{name}.forces.{word}", target, value)
-    missing = [target for target in rule.mentions if target not in model.inputs]
+    missing = [target for target in rule.referenced_inputs if target not in model.inputs]
     yield from (f"map.{name}: there is no input {target!r}" for target in missing)
     if not missing and (problem := rule.problem(model.inputs)):
         yield f"map.{name}: {problem}"
@@ -143,7 +143,7 @@ AnyRule = Annotated[
     | PixelSize
     | VideoSize
     | Dimensions
-    | DurationLength
+    | Duration
     | FrameCount
     | MediaRule
     | LoraRule,
@@ -244,7 +244,7 @@ class Model:
     streams: bool = False
     makes: tuple[str, ...] = ()
     output_format: str = ""
-    chat: Chat | None = None
+    chat: ChatInputs | None = None
     guard: SafetyPrompt | None = None
     map: Mapping[str, AnyRule] = field(default_factory=dict)
     defaults: Mapping[str, str | int | float | bool] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from typing import Final
 from mediagate_server.catalog.models.model import Model
 from mediagate_server.catalog.parameters.chat import ChatStyle
 from mediagate_server.catalog.parameters.contract_fields import FIELDS, FieldKind
-from mediagate_server.catalog.parameters.durations import DurationLength, FrameCount
+from mediagate_server.catalog.parameters.durations import Duration, FrameCount
 from mediagate_server.catalog.parameters.image_size import (
     AspectRatio,
     Dimensions,
@@ -26,7 +26,7 @@ from mediagate_server.catalog.parameters.image_size import (
     VideoSize,
     parse_ratio,
 )
-from mediagate_server.catalog.parameters.ordered_values import order_of
+from mediagate_server.catalog.parameters.ordered_values import ordinal
 from mediagate_server.catalog.parameters.rule import ParameterRule, format_value
 from mediagate_server.catalog.parameters.scalar import EnumValue, FixedValue, ScaledValue
 from mediagate_server.catalog.request import Modality
@@ -91,7 +91,7 @@ _BY_FIELD: Final[Mapping[Modality, Mapping[str, Capability]]] = MappingProxyType
 )
 
 
-def capabilities(model: Model) -> tuple[Capability, ...]:
+def list_capabilities(model: Model) -> tuple[Capability, ...]:
     """What it can do, in alphabetical order."""
     return tuple(sorted({*_of_fields(model), *_of_text(model), *_of_sound(model)}))
 
@@ -203,7 +203,7 @@ def _offer(
     if isinstance(rule, EnumValue | AspectRatio | PixelSize) and words:
         shown = next((word for word, own in words if own == format_value(default)), "")
         return ParameterInfo(name, target, allowed_values=_first(words), default_value=shown)
-    unit = rule.per_second if isinstance(rule, DurationLength) else 1
+    unit = rule.per_second if isinstance(rule, Duration) else 1
     if isinstance(default, int | float) and not isinstance(default, bool):
         default = default / unit
     return ParameterInfo(
@@ -236,7 +236,7 @@ def _words(rule: ParameterRule, spec: InputSpec) -> Iterator[tuple[str, str]]:
 def _number(word: str) -> str:
     """The bare number of a word that is a number and its unit: "2 MP" is 2."""
     bare = word.casefold().removesuffix("mp").strip()
-    return bare if bare != word.casefold() and order_of(bare) is not None else word
+    return bare if bare != word.casefold() and ordinal(bare) is not None else word
 
 
 def _is_of_the_contract(name: str, word: str, model: Model) -> bool:
@@ -248,7 +248,7 @@ def _is_of_the_contract(name: str, word: str, model: Model) -> bool:
         return parse_ratio(word) is not None
     if kind is FieldKind.RESOLUTION:
         return _RESOLUTION.fullmatch(word) is not None
-    if kind in (FieldKind.NUMBER, FieldKind.WHOLE):
+    if kind in (FieldKind.NUMBER, FieldKind.INTEGER):
         return word.replace(".", "", 1).isdecimal()
     return kind is not FieldKind.SIZE or parse_ratio(word.replace("x", ":")) is not None
 

@@ -44,7 +44,7 @@ class ChatStyle(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Chat:
+class ChatInputs:
     """The inputs of a language model that carry a conversation; empty: it has none such.
 
     `images` takes the pictures in a conversation, one or a list.
@@ -109,7 +109,7 @@ class Chat:
 
     def _refuse(self, messages: Sequence[Message], draft: InputDraft) -> None:
         """An answer that never saw the picture, or what a tool had said, would pass for one."""
-        unseen = images_from(messages)
+        unseen = image_violations(messages)
         if self.images:
             takes_all = draft.specs[self.images].is_list
             unseen = [] if takes_all else [replace(one, description=_ONE) for one in unseen[1:]]
@@ -167,7 +167,7 @@ class Chat:
         return honoured_outcome() if self.system else emulated_outcome("", "put before the prompt")
 
 
-def images_from(messages: Sequence[Message], first: int = 0) -> list[Violation]:
+def image_violations(messages: Sequence[Message], first: int = 0) -> list[Violation]:
     """Every picture from turn `first` on, as what a model without eyes is not shown."""
     return [
         Violation(f"messages[{at}].parts[{part}].image", "the model does not look at pictures")

@@ -22,7 +22,7 @@ class FieldKind(Enum):
     RATIO = auto()
     RESOLUTION = auto()
     NUMBER = auto()
-    WHOLE = auto()
+    INTEGER = auto()
     FLAG = auto()
     SIZE = auto()
     MEDIUM = auto()
@@ -39,12 +39,12 @@ _TEXT = {
     "prompt": FieldKind.PROSE,
     "messages": FieldKind.MESSAGES,
     "system_prompt": FieldKind.PROSE,
-    "max_output_tokens": FieldKind.WHOLE,
+    "max_output_tokens": FieldKind.INTEGER,
     "temperature": FieldKind.NUMBER,
     "top_p": FieldKind.NUMBER,
-    "top_k": FieldKind.WHOLE,
+    "top_k": FieldKind.INTEGER,
     "stop_sequences": FieldKind.STRINGS,
-    "seed": FieldKind.WHOLE,
+    "seed": FieldKind.INTEGER,
     "reasoning_effort": FieldKind.WORD,
     "response_format": FieldKind.FORM,
     "tools": FieldKind.TOOLS,
@@ -56,10 +56,10 @@ _IMAGE = {
     "size": FieldKind.SIZE,
     "aspect_ratio": FieldKind.RATIO,
     "megapixels": FieldKind.NUMBER,
-    "count": FieldKind.WHOLE,
-    "seed": FieldKind.WHOLE,
+    "count": FieldKind.INTEGER,
+    "seed": FieldKind.INTEGER,
     "guidance_scale": FieldKind.NUMBER,
-    "steps": FieldKind.WHOLE,
+    "steps": FieldKind.INTEGER,
     "reference_images": FieldKind.MEDIA,
     "strength": FieldKind.NUMBER,
     "mask": FieldKind.MEDIUM,
@@ -75,14 +75,14 @@ _VIDEO = {
     "source_video": FieldKind.MEDIUM,
     "source_audio": FieldKind.MEDIUM,
     "duration": FieldKind.NUMBER,
-    "fps": FieldKind.WHOLE,
+    "fps": FieldKind.INTEGER,
     "size": FieldKind.SIZE,
     "aspect_ratio": FieldKind.RATIO,
     "resolution": FieldKind.RESOLUTION,
     "guidance_scale": FieldKind.NUMBER,
     "motion_strength": FieldKind.NUMBER,
     "generate_audio": FieldKind.FLAG,
-    "seed": FieldKind.WHOLE,
+    "seed": FieldKind.INTEGER,
 }
 _AUDIO = {
     "kind": FieldKind.WORD,
@@ -94,13 +94,13 @@ _AUDIO = {
     "speed": FieldKind.NUMBER,
     "duration": FieldKind.NUMBER,
     "temperature": FieldKind.NUMBER,
-    "top_k": FieldKind.WHOLE,
+    "top_k": FieldKind.INTEGER,
     "top_p": FieldKind.NUMBER,
     "guidance_scale": FieldKind.NUMBER,
     "continue_from": FieldKind.MEDIUM,
     "reference_audio": FieldKind.MEDIUM,
     "output_format": FieldKind.WORD,
-    "seed": FieldKind.WHOLE,
+    "seed": FieldKind.INTEGER,
 }
 _SAFETY = {
     "content": FieldKind.PROSE,

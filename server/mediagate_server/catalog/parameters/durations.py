@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.parameters.contract_fields import FieldKind
-from mediagate_server.catalog.parameters.ordered_values import order_of
+from mediagate_server.catalog.parameters.ordered_values import ordinal
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
     ParameterOutcome,
@@ -26,7 +26,7 @@ NEAREST_LENGTH = "the shortest length of the model that is long enough, or its l
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class DurationLength(ParameterRule):
+class Duration(ParameterRule):
     """A length in units of which `per_second` make a second (1000 for milliseconds)."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
@@ -81,7 +81,7 @@ class FrameCount(ParameterRule):
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED where whole frames make exactly that length, else ADJUSTED."""
-        rate = order_of(draft.value(self.fps))
+        rate = ordinal(draft.value(self.fps))
         if rate is None:
             raise TypeError(f"{self.fps}: a frame rate is needed")
         wanted = _seconds(value)
@@ -104,7 +104,7 @@ def _seconds(value: Value) -> Fraction:
 def _long_enough(spec: InputSpec, wanted: Fraction) -> tuple[str | int | float, Fraction]:
     """What to send, and the length that it means in the input's own unit."""
     allowed = sorted(
-        ((where, word) for word in spec.enum if (where := order_of(word)) is not None),
+        ((where, word) for word in spec.enum if (where := ordinal(word)) is not None),
         key=lambda pair: pair[0],
     )
     if allowed:

@@ -19,7 +19,7 @@ _FRAMES = re.compile(r"(\d+)_frames_\w+")
 _LEADING_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:p|mp|s|fps)?\s*", re.IGNORECASE)
 
 
-def order_of(word: object) -> Fraction | None:
+def ordinal(word: object) -> Fraction | None:
     """Where a word stands among its like; None where it has no place."""
     if isinstance(word, bool):
         return None
@@ -41,10 +41,10 @@ def nearest_allowed(asked: object, allowed: Iterable[_Word]) -> _Word | None:
 
     None where `asked` or every allowed value has no place.
     """
-    wanted = order_of(asked)
+    wanted = ordinal(asked)
     if wanted is None:
         return None
-    candidates = [(value, where) for value in allowed if (where := order_of(value)) is not None]
+    candidates = [(value, where) for value in allowed if (where := ordinal(value)) is not None]
     if not candidates:
         return None
     return min(candidates, key=lambda pair: (abs(pair[1] - wanted), pair[1]))[0]

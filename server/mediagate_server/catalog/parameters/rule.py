@@ -96,7 +96,7 @@ class ParameterRule(ABC):
         """Write the inputs and say what became of the value."""
 
     @property
-    def mentions(self) -> tuple[str, ...]:
+    def referenced_inputs(self) -> tuple[str, ...]:
         """Every input that it names and the model must have, `also` left out."""
         return (*self.targets, self.needs) if self.needs else self.targets
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic.dataclasses import dataclass
 
-from mediagate_server.catalog.parameters.chat import images_from
+from mediagate_server.catalog.parameters.chat import image_violations
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
     ParameterOutcome,
@@ -101,5 +101,5 @@ def _messages(parameters: Mapping[str, Value]) -> list[Message]:
 
 def _refuse_pictures(turns: Sequence[Message], first: int) -> None:
     """A verdict on a turn whose picture was not looked at would be no verdict on that turn."""
-    if unseen := images_from(turns, first):
+    if unseen := image_violations(turns, first):
         raise ParameterUnsupported(*unseen)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.parameters.contract_fields import FieldKind
-from mediagate_server.catalog.parameters.ordered_values import nearest_allowed, order_of
+from mediagate_server.catalog.parameters.ordered_values import nearest_allowed, ordinal
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
     ParameterOutcome,
@@ -28,7 +28,7 @@ PLAIN = frozenset(
         FieldKind.RATIO,
         FieldKind.RESOLUTION,
         FieldKind.NUMBER,
-        FieldKind.WHOLE,
+        FieldKind.INTEGER,
         FieldKind.FLAG,
     }
 )
@@ -75,7 +75,7 @@ def _same(word: Any, value: Any) -> bool:
     if format_value(word).casefold() == format_value(value).casefold():
         return True
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    return numeric and order_of(word) == Fraction(str(value))
+    return numeric and ordinal(word) == Fraction(str(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -237,7 +237,7 @@ class JoinedValue(ParameterRule):
 class OutputCount(ParameterRule):
     """How many outputs one run makes. More than one run makes is refused before, not cut."""
 
-    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.WHOLE})
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.INTEGER})
 
     rule: Literal["count"]
     to: str
@@ -251,7 +251,7 @@ class OutputCount(ParameterRule):
         """How many one run makes must be known."""
         return "" if specs[self.to].max else f"the input {self.to!r} needs a max"
 
-    def most(self, specs: Mapping[str, InputSpec]) -> int:
+    def max_per_run(self, specs: Mapping[str, InputSpec]) -> int:
         """The most that one run makes."""
         limit = specs[self.to].max
         return 1 if limit is None else int(limit)

@@ -124,7 +124,7 @@ def build_fallback_chain(
 
 def _asked_of_others(request: ModelRequest, name: str) -> ModelRequest:
     """The request as it is put to a link: inputs of the first model's own mean nothing to it."""
-    return replace(request, model=name, max_cost_nanos=None, model_parameters={}, takes_over=True)
+    return replace(request, model=name, max_cost_nanos=None, model_parameters={}, is_fallback=True)
 
 
 def _why_never(model: Model, head: Model, before: list[Plan]) -> str:
@@ -158,7 +158,7 @@ _HANDOVER: Final = 2.0
 """Seconds in which a run that is given up is cancelled and settled, before the next is sent."""
 
 
-def time_share_of_model(
+def model_time_share(
     plans: tuple[Plan, ...],
     model: str,
     seconds: float,

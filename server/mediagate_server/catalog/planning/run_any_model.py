@@ -47,9 +47,9 @@ _UNCHECKED: Final = "sent unchecked: the model publishes no schema"
 
 def plan_model_run(
     request: RunRequest,
-    runnable: PublishedModelVersion,
-    known: Model | None,
-    assume_unknown: Decimal | None = None,
+    published: PublishedModelVersion,
+    catalog_model: Model | None,
+    assume_unknown_usd: Decimal | None = None,
     *,
     problems: Mapping[str, str] | None = None,
     allow_weaker_safety: bool = False,
@@ -63,33 +63,35 @@ def plan_model_run(
     Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
     MaxCostExceeded where the request bounds its cost.
     """
-    given = _checked_inputs(request, runnable, problems)
+    given = _checked_inputs(request, published, problems)
     if not allow_weaker_safety:
-        _refuse_weaker_safety(given, runnable, known)
-    kept_on = _safety_defaults(given, runnable, known)
+        _refuse_weaker_safety(given, published, catalog_model)
+    kept_on = _safety_defaults(given, published, catalog_model)
     sent = {**given, **kept_on}
-    if runnable.is_deployment and not runnable.is_official:
-        known = None  # It is billed by the machine that it was given, whatever the model costs.
-    price, estimate, max_run = _price(request, runnable, sent, known)
-    if runnable.bills_idle_time:
+    if published.is_deployment and not published.is_official:
+        catalog_model = (
+            None  # It is billed by the machine that it was given, whatever the model costs.
+        )
+    price, estimate, max_run = _price(request, published, sent, catalog_model)
+    if published.bills_idle_time:
         price = derived_prices.dedicated_price(price)
-    price, estimate = assumed_price(price, estimate, assume_unknown)
-    check_cost_limit(runnable.name, estimate, request.max_cost_nanos)
-    streams = runnable.schema.streams_text
+    price, estimate = assumed_price(price, estimate, assume_unknown_usd)
+    check_cost_limit(published.name, estimate, request.max_cost_nanos)
+    streams = published.schema.streams_text
     seed = given.get("seed")
     return Plan(
         modality=Modality.RAW,
         requested_model=request.model,
-        slug=runnable.name,
-        target=runnable.target,
+        slug=published.name,
+        target=published.target,
         input=sent,
-        report=_report(runnable, given, kept_on),
+        report=_report(published, given, kept_on),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         streams=streams,
         output=OutputShape(
             OutputKind.RAW_TEXT if streams else OutputKind.RAW,
-            json.dumps(runnable.schema.link_paths),
-            known.output.media_type if known else "",
+            json.dumps(published.schema.link_paths),
+            catalog_model.output.media_type if catalog_model else "",
         ),
         output_count=1,
         price=price,
@@ -142,7 +144,7 @@ def _safety_defaults(
     }
 
 
-def build_input(request: RunRequest, runnable: PublishedModelVersion) -> dict[str, Any]:
+def build_input(request: RunRequest, published: PublishedModelVersion) -> dict[str, Any]:
     """The input as it will be sent: a null is an input not given, media stand among the rest.
 
     Raises InvalidRequest.
@@ -153,8 +155,8 @@ def build_input(request: RunRequest, runnable: PublishedModelVersion) -> dict[st
             raise InvalidRequest.of(
                 _media_path(name), f"must not be set together with input.{name}"
             )
-        given[name] = _medium(runnable, name, media)
-    for name, *rest in runnable.schema.input_link_paths:
+        given[name] = _medium(published, name, media)
+    for name, *rest in published.schema.input_link_paths:
         if name in given:
             given[name] = _with_sendable_links(given[name], rest)
     return given
@@ -215,7 +217,7 @@ def _report(
 def _line(runnable: PublishedModelVersion, name: str, value: Any) -> ParameterReport:
     """Numbers and switches are printed; texts and media never are."""
     shown = format_short(value) if isinstance(value, int | float) else ""
-    reason = "" if runnable.schema.is_known else _UNCHECKED
+    reason = "" if runnable.schema.is_checkable else _UNCHECKED
     return ParameterReport(f"input.{name}", ParameterHandling.HONOURED, shown, shown, reason)
 
 
@@ -248,7 +250,7 @@ def _price(
 def _foreseen(known: Model, run: EstimatedRun) -> tuple[PriceSchedule, Estimate]:
     rule = known.map.get("count")
     counted_by = rule.to if isinstance(rule, OutputCount) else ""
-    outputs = (run.priced(counted_by) if counted_by else 1) or 1
+    outputs = (run.billable_value(counted_by) if counted_by else 1) or 1
     if outputs < 0:
         raise UnpricedInput(counted_by, "must be at least 1: the price goes by it")
     return estimate_cost(known.price, known.expects, run, int(outputs), counted_by)

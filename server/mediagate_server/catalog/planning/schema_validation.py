@@ -75,23 +75,23 @@ class SchemaValidator:
 
     async def prepare(self, schema: ModelSchema, tenant: str) -> None:
         """Find out whether inputs can be checked by a model's own schema. InvalidRequest: never."""
-        if schema.is_known is None:
+        if schema.is_checkable is None:
             await self._try(schema, tenant)
         if schema.refusal:
             raise InvalidRequest.of("model", schema.refusal)
 
     async def _try(self, schema: ModelSchema, tenant: str) -> None:
-        if schema.harmless_steps is not None:
-            schema.is_known = schema.compiled is not None
+        if schema.cheap_steps is not None:
+            schema.is_checkable = schema.compiled is not None
             return
         try:
             await self._compile(json.dumps([schema.input_schema, True]).encode(), tenant)
         except SchemaTooComplex:
             schema.refuse()
         except SchemaError:
-            schema.is_known = False
+            schema.is_checkable = False
         else:
-            schema.is_known = True
+            schema.is_checkable = True
 
     async def input_problems(
         self, schema: ModelSchema, given: Mapping[str, Any], tenant: str
@@ -100,9 +100,9 @@ class SchemaValidator:
 
         Raises InvalidRequest where it takes too long to say.
         """
-        if not schema.is_known:
+        if not schema.is_checkable:
             return {}
-        if _may_check_here(schema.harmless_steps, given):
+        if _may_check_here(schema.cheap_steps, given):
             return schema.problems(given)
         payload = json.dumps([schema.input_schema, True, given]).encode()
         try:

@@ -34,7 +34,7 @@ from mediagate_server.catalog.request import ModelRequest, ResponseFormat, Size,
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
 from mediagate_server.structs import replace
 
-DrawSeed = Callable[[], int]
+GenerateSeed = Callable[[], int]
 """Gives a seed from 1 to 2^31 - 1: all that any model takes, and never 0, which some read as
 "draw one yourself"."""
 
@@ -62,7 +62,11 @@ class Translation(Struct, frozen=True):
 
 
 def translate_request(
-    model: Model, request: ModelRequest, draw_seed: DrawSeed, *, allow_weaker_safety: bool = False
+    model: Model,
+    request: ModelRequest,
+    generate_seed: GenerateSeed,
+    *,
+    allow_weaker_safety: bool = False,
 ) -> Translation:
     """Build the input. `allow_weaker_safety`: see model_parameters.
 
@@ -94,7 +98,7 @@ def translate_request(
     own = apply_model_parameters(
         model, request.model_parameters, draft, allow_weaker_safety=allow_weaker_safety
     )
-    seed = _seed(model, draft, draw_seed)
+    seed = _seed(model, draft, generate_seed)
     for name, default in model.defaults.items():
         draft.input.setdefault(name, default)
     _check_complete(model, draft)
@@ -193,7 +197,7 @@ def _refuse_lost(
             continue
         outcome = outcomes.get(name, _NOTHING)
         if outcome.handling is ParameterHandling.DROPPED:
-            if not (request.takes_over and name == "prompt" and "first_frame" in outcomes):
+            if not (request.is_fallback and name == "prompt" and "first_frame" in outcomes):
                 violations.append(Violation(name, _why_lost(model, name, outcome)))
         elif outcome.left_out and isinstance(value, tuple):
             first = len(value) - outcome.left_out
@@ -223,7 +227,7 @@ def _count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:
     asked = parameters.get("count")
     if rule is None and asked is None:
         return 1, 1
-    most = rule.most(model.inputs) if isinstance(rule, OutputCount) else 1
+    most = rule.max_per_run(model.inputs) if isinstance(rule, OutputCount) else 1
     if isinstance(asked, int):
         return (1, asked) if asked > most else (asked, 1)
     if not isinstance(rule, OutputCount):
@@ -238,7 +242,7 @@ def _check_kind(model: Model, kind: Value) -> None:
         raise InvalidRequest.of("kind", f"{model.slug} makes {words}")
 
 
-def _seed(model: Model, draft: InputDraft, draw_seed: DrawSeed) -> int | None:
+def _seed(model: Model, draft: InputDraft, draw_seed: GenerateSeed) -> int | None:
     """The seed that is sent. One is drawn where the model takes one, so that it can be told."""
     rule = model.map.get("seed")
     if rule is None:

@@ -19,9 +19,9 @@ from msgspec import Struct
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from mediagate_server.catalog.parameters.ordered_values import order_of
+from mediagate_server.catalog.parameters.ordered_values import ordinal
 from mediagate_server.catalog.pricing.prices import (
-    MOST_NANOS,
+    MAX_RUN_NANOS,
     NANOS_PER_USD,
     Estimate,
     Metrics,
@@ -74,7 +74,7 @@ class EstimatedRun(Struct, frozen=True):
         """What the model will take: what is sent, else its own default, else None."""
         return self.input.get(name, self.specs[name].default)
 
-    def priced(self, name: str) -> Any:
+    def billable_value(self, name: str) -> Any:
         """The same, where the price goes by it. Raises UnpricedInput."""
         value: Any = self.value(name)
         if value is None:
@@ -103,7 +103,7 @@ class InputUnits:
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
         """Exact; a number is divided by `per` (1000: milliseconds billed as seconds)."""
-        value = run.priced(self.input)
+        value = run.billable_value(self.input)
         if value is None:
             return None
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
@@ -166,7 +166,7 @@ class LimitedTokens:
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
         """From none to the limit. Without a limit, or with one under zero, there is no bound."""
-        most = run.priced(self.input)
+        most = run.billable_value(self.input)
         if most is None or most < 0:
             return None
         return UnitEstimate(0, min(self.usual, most), most)
@@ -200,9 +200,12 @@ class MegapixelUnits:
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
         """Exact for a class. Pixels are rounded up to whole megapixels by some and by some not."""
         if self.width in run.input and self.height in run.input:
-            exact = Decimal(run.priced(self.width) * run.priced(self.height)) / 1_000_000
+            exact = (
+                Decimal(run.billable_value(self.width) * run.billable_value(self.height))
+                / 1_000_000
+            )
             return UnitEstimate(exact, exact, Decimal(ceil(exact)))
-        size = order_of(run.priced(self.input))
+        size = ordinal(run.billable_value(self.input))
         if size is None:
             return None
         megapixels = Decimal(size.numerator) / size.denominator
@@ -272,8 +275,8 @@ def estimate_cost(
         return held, _UNKNOWN
     # Sorted, because a tier for long runs may be cheaper than the one for short ones.
     low, usual, high = sorted((low, usual, high))
-    if high > MOST_NANOS:
-        dollars = MOST_NANOS // int(NANOS_PER_USD)
+    if high > MAX_RUN_NANOS:
+        dollars = MAX_RUN_NANOS // int(NANOS_PER_USD)
         name = _largest(
             run, (counted_by, *(name for rule in expects.values() for name in _read(rule)))
         )

@@ -22,7 +22,7 @@ from msgspec import Struct
 Scalar = Decimal | int | str | bool
 Metrics = Mapping[str, Scalar]
 NANOS_PER_USD = Decimal(10**9)
-MOST_NANOS = 10**15
+MAX_RUN_NANOS = 10**15
 """The most that one run may be estimated at: a million dollars. Sums over all that one call may set
 going, and over thousands of such calls, stay within the 64 bits of the ledger and the contract."""
 AS_OF = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
@@ -76,7 +76,7 @@ class PriceRate(_DerivedAmounts):
         whole = for_one == for_one.to_integral_value(context=_ROUNDING)
         object.__setattr__(self, "_nanos", int(for_one) if whole else None)
 
-    def whole_nanos(self, amount: Scalar | None) -> int | None:
+    def integer_nanos(self, amount: Scalar | None) -> int | None:
         """What so many units cost, in nano-dollars, where whole numbers alone can tell.
 
         None where they cannot; the rest is for Decimal.
@@ -104,7 +104,7 @@ class Criterion:
         if (self.equals is None) == (self.over is None and self.up_to is None):
             raise ValueError("a criterion is either `equals` or a range of `over` and `up_to`")
 
-    def holds(self, metrics: Metrics) -> bool:
+    def matches(self, metrics: Metrics) -> bool:
         """False too where the metric is missing or of another kind."""
         value = metrics.get(self.metric)
         if value is None:
@@ -258,7 +258,7 @@ def compute_charge(
 
 
 def _holds(tier: Tier, metrics: Metrics) -> bool:
-    return all(criterion.holds(metrics) for criterion in tier.criteria)
+    return all(criterion.matches(metrics) for criterion in tier.criteria)
 
 
 def _charge(tier: Tier, metrics: Metrics) -> int | None:
@@ -268,7 +268,7 @@ def _charge(tier: Tier, metrics: Metrics) -> int | None:
     """
     total = 0
     for rate in tier.rates:
-        nanos = rate.whole_nanos(_reported(rate, metrics))
+        nanos = rate.integer_nanos(_reported(rate, metrics))
         if nanos is None:
             return _charge_exactly(tier, metrics)
         total += nanos

@@ -18,7 +18,7 @@ from mediagate_server.catalog.published.model_registry import PublishedModelVers
 from mediagate_server.catalog.schemas.input_spec import InputSpec, InputType
 from mediagate_server.catalog.schemas.openapi import PublishedInput
 
-OLD_DAYS: Final = 60
+MAX_PRICE_AGE_DAYS: Final = 60
 """Days after which a price is said to be old."""
 
 
@@ -43,7 +43,7 @@ def is_priced(model: Model) -> bool:
 
 def has_old_price(model: Model, today: date) -> bool:
     """Whether it has a price, and that is old."""
-    return is_priced(model) and age_in_days(model.price.as_of, today) > OLD_DAYS
+    return is_priced(model) and age_in_days(model.price.as_of, today) > MAX_PRICE_AGE_DAYS
 
 
 def count_price_ages(models: tuple[Model, ...], today: date) -> tuple[int, int]:
@@ -70,11 +70,11 @@ class FindingKind(StrEnum):
 
     GONE = "gone"
     """Upstream does not have the model, or not the version that is pinned."""
-    BACK = "back"
+    RETURNED = "back"
     """The catalog calls it retired, and upstream has it."""
-    UNREAD = "unread"
+    UNREADABLE = "unread"
     """Upstream could not be asked."""
-    OFFICE = "office"
+    KIND = "office"
     """It is addressed as another kind of model than it is."""
     VERSION = "version"
     """There is a newer version than the one that is pinned."""
@@ -90,15 +90,15 @@ class CatalogFinding:
 
     model: str
     kind: FindingKind
-    what: str
-    breaks: bool = False
+    message: str
+    is_breaking: bool = False
 
 
 def compare_inputs(model: Model, published: PublishedModelVersion) -> Iterator[CatalogFinding]:
     """The catalog's model against its own version upstream."""
     if model.kind is ModelKind.OFFICIAL and not published.is_official:
         yield CatalogFinding(
-            model.slug, FindingKind.OFFICE, "is no official model: needs a version", breaks=True
+            model.slug, FindingKind.KIND, "is no official model: needs a version", is_breaking=True
         )
     inputs = published.schema.inputs
     if published.schema.input_schema is None or not inputs:
@@ -106,23 +106,23 @@ def compare_inputs(model: Model, published: PublishedModelVersion) -> Iterator[C
         return
     if published.schema.streams_text is not model.streams:
         word = "does not stream" if model.streams else "streams"
-        yield CatalogFinding(model.slug, FindingKind.SCHEMA, f"its output {word}", breaks=True)
+        yield CatalogFinding(model.slug, FindingKind.SCHEMA, f"its output {word}", is_breaking=True)
     for name, spec in model.inputs.items():
         there = inputs.get(name)
         if there is None:
             yield CatalogFinding(
-                model.slug, FindingKind.SCHEMA, f"has no input {name!r} any more", breaks=True
+                model.slug, FindingKind.SCHEMA, f"has no input {name!r} any more", is_breaking=True
             )
         else:
             for what, breaks in _input_changes(spec, there):
                 yield CatalogFinding(
-                    model.slug, FindingKind.SCHEMA, f"{name}: {what}", breaks=breaks
+                    model.slug, FindingKind.SCHEMA, f"{name}: {what}", is_breaking=breaks
                 )
     for name, there in inputs.items():
         if name not in model.inputs:
             words = f"has another input, {name!r}"
             words += ", which it needs" if there.required else ""
-            yield CatalogFinding(model.slug, FindingKind.SCHEMA, words, breaks=there.required)
+            yield CatalogFinding(model.slug, FindingKind.SCHEMA, words, is_breaking=there.required)
 
 
 def check_pinned_version(model: Model, newest: PublishedModelVersion) -> Iterator[CatalogFinding]:

@@ -120,7 +120,7 @@ class _Entry:
     until: float = 0.0
 
 
-class PublishedModels:
+class PublishedModelRegistry:
     """Finds any model by its reference. For one event loop; `clock` counts seconds.
 
     `knows_official` says of an owner/name whether the catalog has it as an official model; None:

@@ -72,12 +72,12 @@ class ModelSchema:
         self._output = _resolved(document, {"$ref": _OUTPUT})
         self.input_schema = _input_schema(document) if self._given else None
         """The JSON Schema of the inputs; None where there is none that can be checked by."""
-        self.is_known: bool | None = None if self.input_schema else False
+        self.is_checkable: bool | None = None if self.input_schema else False
         """Whether inputs can be checked; None: not found out yet, see schema_validation."""
 
     def refuse(self) -> None:
         """Its schema is one that nothing can be checked by in time."""
-        self.refusal, self.input_schema, self.is_known = TOO_COMPLEX, None, False
+        self.refusal, self.input_schema, self.is_checkable = TOO_COMPLEX, None, False
 
     @cached_property
     def compiled(self) -> CompiledSchema | None:
@@ -92,13 +92,13 @@ class ModelSchema:
             return None
 
     @cached_property
-    def harmless_steps(self) -> int | None:
+    def cheap_steps(self) -> int | None:
         """See json_schema; None: not to be compiled in this process."""
         return None if self.input_schema is None else cheap_steps(self.input_schema)
 
     def problems(self, given: Mapping[str, Any]) -> dict[str, str]:
         """What is wrong with an input, by path (`prompt`, `images[2]`); empty: nothing."""
-        self.is_known = self.compiled is not None
+        self.is_checkable = self.compiled is not None
         return {} if self.compiled is None else format_problems(self.compiled.problems(given))
 
     @property

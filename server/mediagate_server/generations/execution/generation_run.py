@@ -600,7 +600,7 @@ class GenerationRun:
                 record.id,
                 record.output.media,
                 max(ends, default=self._around.clock.now()),
-                again=self._recovered,
+                may_exist=self._recovered,
             )
         output = replace(record.output or Output(), media=self._kept or ())
         now = self._around.clock.now()

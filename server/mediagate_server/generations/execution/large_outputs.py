@@ -38,7 +38,7 @@ from mediagate_server.generations.transitions.outcome import (
     requested_outputs,
 )
 from mediagate_server.media.output_archiver import UPSTREAM_LINK_LIFETIME
-from mediagate_server.media.port import document_key, output_not_kept
+from mediagate_server.media.port import archive_failure, document_key
 from mediagate_server.runtime import crash_marks
 from mediagate_server.store.records import Attempt, Generation, Output, Purpose, StoredMedia
 from mediagate_server.structs import replace
@@ -126,20 +126,20 @@ class LargeOutputReader:
         """All of it. `answer` None: it was lost with an earlier process, and is asked for again."""
         answer = answer or await self._ask_again()
         if answer is None:
-            return LargeOutputResult(failure=output_not_kept("upstream does not have it any more"))
+            return LargeOutputResult(failure=archive_failure("upstream does not have it any more"))
         found = LargeOutputResult(output=replace(self._record.output or Output(), pending=False))
         value = answer.output
         if isinstance(value, LargeValue):
             try:
                 read = await self._retry(lambda: self._read_output(answer, value))
                 found = read or LargeOutputResult(
-                    failure=output_not_kept("the disk does not take it")
+                    failure=archive_failure("the disk does not take it")
                 )
             except ValueUnreadable:
                 found = LargeOutputResult(failure=self._too_large(answer, "it could not be read"))
         elif found.output in (None, Output()) and answer.large_logs is None:
             # Were there logs still, there would be an output: a run may have none.
-            return LargeOutputResult(failure=output_not_kept("upstream does not have it any more"))
+            return LargeOutputResult(failure=archive_failure("upstream does not have it any more"))
         if answer.large_logs is not None and not answer.large_logs.is_over:
             logs = answer.large_logs
             kept = await self._retry(lambda: self._read_logs(logs))
@@ -285,7 +285,7 @@ class LargeOutputReader:
                 continue
             medium, source = one
             if source.is_broken:
-                failure = output_not_kept("its data URI cannot be read")
+                failure = archive_failure("its data URI cannot be read")
                 medium = replace(medium, uri="", failure=failure)
             elif source.file is not None:
                 declared, expected = medium.media_type, self._record.shape["media_type"]

@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from mediagate_server.catalog.planning.fallback import next_fallback, time_share_of_model
+from mediagate_server.catalog.planning.fallback import model_time_share, next_fallback
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.prices import PriceSchedule
@@ -745,7 +745,7 @@ class Step:
             return None
         sent = attempt.sent_at or attempt.created_at
         seconds = (self._whole.saved.current.deadline_at - sent).total_seconds()
-        share = time_share_of_model(
+        share = model_time_share(
             self._plans,
             attempt.model,
             seconds,

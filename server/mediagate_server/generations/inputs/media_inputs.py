@@ -98,7 +98,7 @@ class MediaInputs:
                 return InputFile.of_bytes(source.data, source.media_type)
             case UploadSource():
                 upload = await self._uploads.find(tenant, source.upload_id)
-                return self._kept(upload.key, upload.facts.size, upload.facts.media_type)
+                return self._kept(upload.key, upload.info.size, upload.info.media_type)
             case OutputSource():
                 return await self._output(tenant, source)
 

@@ -76,7 +76,7 @@ class JsonAnswerValidator:
                     payload,
                     seconds=SCHEMA_CHECK_SECONDS,
                     tenant=tenant,
-                    most_waiting=_NO_BOUND,
+                    max_waiting=_NO_BOUND,
                 )
             except WorkerStartFailed:
                 await asyncio.sleep(_PAUSE)

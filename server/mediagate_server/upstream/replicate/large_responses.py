@@ -285,7 +285,7 @@ class LargeResponses:
                 os.fsencode(file.path),
                 seconds=_REDUCE_SECONDS,
                 tenant=caller.current_tenant(),
-                most_waiting=_MOST_WAITING,
+                max_waiting=_MOST_WAITING,
             )
         except (WorkerStartFailed, QueueFull, SystemFailure) as error:
             cause = f"reading the answer: {type(error).__name__}"
@@ -337,7 +337,7 @@ class LargeResponses:
                     payload,
                     seconds=_EXTRACT_SECONDS,
                     tenant=caller.current_tenant(),
-                    most_waiting=_MOST_WAITING,
+                    max_waiting=_MOST_WAITING,
                 )
             except (WorkerStartFailed, QueueFull):
                 await asyncio.sleep(_PAUSE)
