@@ -58,7 +58,7 @@ def by_accepting(connection: sqlite3.Connection, name: str, _: Barrier) -> bool:
     entered = books.apply(connection, generation, reserved(name))
     if entered.refusal is None:
         generation_rows.insert_generation(
-            RowBatch(connection, at_once=True), generation, reserved(name), 1
+            RowBatch(connection, immediate=True), generation, reserved(name), 1
         )
     connection.execute("COMMIT")
     return entered.refusal is None

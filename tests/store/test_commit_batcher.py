@@ -29,7 +29,7 @@ class Loop:
     async def idle(self) -> None:
         """A turn in which there is nothing but one job: from it the shortest turn is known."""
         await self.turn(NOTHING, 0)
-        self.gathering.ended()
+        self.gathering.on_commit_end()
         self.begun.clear()
 
     async def turn(self, seconds: float, *jobs: int) -> None:
@@ -52,7 +52,7 @@ async def test_on_a_slow_machine_an_idle_loop_is_known_by_its_shortest_turns() -
     for job in range(3):
         await loop.turn(slow, job)
         assert loop.begun[-1] == [job]
-        loop.gathering.ended()
+        loop.gathering.on_commit_end()
     await loop.turn(5 * slow, 3)
     assert len(loop.begun) == 3
     await loop.turn(slow)
@@ -97,11 +97,11 @@ async def test_one_commit_at_a_time() -> None:
     await loop.turn(NOTHING, 2)
     await loop.turn(NOTHING, 3)
     assert loop.begun == [[1]]
-    loop.gathering.ended()
+    loop.gathering.on_commit_end()
     await loop.turn(WORK, 4)
     await loop.turn(NOTHING)
     assert loop.begun == [[1], [2, 3, 4]]
-    loop.gathering.ended()
+    loop.gathering.on_commit_end()
     await loop.turn(NOTHING)
     assert len(loop.begun) == 2
 
@@ -111,7 +111,7 @@ async def test_more_than_one_commit_holds_come_in_order() -> None:
     await loop.idle()
     await loop.turn(NOTHING, *range(MAX_COMMIT_JOBS + 3))
     assert loop.begun == [list(range(MAX_COMMIT_JOBS))]
-    loop.gathering.ended()
+    loop.gathering.on_commit_end()
     await loop.turn(NOTHING)
     assert loop.begun[1] == list(range(MAX_COMMIT_JOBS, MAX_COMMIT_JOBS + 3))
 

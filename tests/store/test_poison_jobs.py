@@ -52,20 +52,22 @@ def raise_(error: BaseException) -> Callable[[RowBatch], object]:
     """A job that has put a row down and then falls over."""
 
     def job(rows: RowBatch) -> object:
-        rows.add(StatementKind.NOT_PENDING, ("none",))
+        rows.add(StatementKind.DELETE_PENDING, ("none",))
         raise error
 
     return job
 
 
 POISONS: dict[str, Callable[[RowBatch], object]] = {
-    "integer in a row": put(StatementKind.LINE, "att_none", "reserve", HUGE, "estimated", ""),
+    "integer in a row": put(
+        StatementKind.LEDGER_ENTRY, "att_none", "reserve", HUGE, "estimated", ""
+    ),
     "integer in a statement": run_sql("SELECT ?", -HUGE - 1),
-    "surrogate in a row": put(StatementKind.REQUEST_ID, "local", SURROGATE, "gen_none", "f"),
+    "surrogate in a row": put(StatementKind.BINDING, "local", SURROGATE, "gen_none", "f"),
     "surrogate in a statement": run_sql("SELECT ?", SURROGATE),
     "no such type": put(StatementKind.PENDING, object(), "gen_none"),
-    "not enough values": put(StatementKind.REQUEST_ID, "local"),
-    "no such attempt": put(StatementKind.LINE, "att_none", "reserve", 1, "estimated", ""),
+    "not enough values": put(StatementKind.BINDING, "local"),
+    "no such attempt": put(StatementKind.LEDGER_ENTRY, "att_none", "reserve", 1, "estimated", ""),
     "sum beyond 64 bits": run_sql(
         "SELECT sum(x) FROM (SELECT 9223372036854775807 AS x UNION SELECT 1)"
     ),
@@ -286,6 +288,6 @@ async def test_a_binding_is_found_also_after_much_was_forgotten(store: SqliteSto
     assert isinstance(await store.accept(again, reservation(again), 0), int)
     several = [made(f"{n}") for n in range(RECENT_BINDINGS + 1)]
     await asyncio.gather(*(store.accept(one, reservation(one), 0) for one in several))
-    assert len(store._standing._bound) <= RECENT_BINDINGS
+    assert len(store._cache._bindings) <= RECENT_BINDINGS
     late = made("late", request_id=first.request_id, created_at=NOON)
     assert await store.accept(late, reservation(late), 0) == RequestBinding(again.id, "f")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.store.sqlite.connection import _PAGES_TO_A_CHECKPOINT, apply_settings
+from mediagate_server.store.sqlite.connection import _CHECKPOINT_PAGES, apply_settings
 
 SECRET = "what was asked " * 40
 PAGE = 4_096
@@ -81,10 +81,10 @@ def test_the_log_is_written_back(tmp_path: Path, *, bounded: bool) -> None:
         if not bounded:
             one.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
         one.execute("CREATE TABLE t (x)")
-        for _ in range(2 * _PAGES_TO_A_CHECKPOINT // 8):
+        for _ in range(2 * _CHECKPOINT_PAGES // 8):
             one.execute("INSERT INTO t VALUES (?)", (bytes(8 * PAGE),))
         pages = Path(f"{path}-wal").stat().st_size // PAGE
-    assert (pages < 1.5 * _PAGES_TO_A_CHECKPOINT) is bounded
+    assert (pages < 1.5 * _CHECKPOINT_PAGES) is bounded
 
 
 def temporary_files() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What metrics and logs are told of budgets. Tenants and budgets are names of the configuration."""
+"""Metrics and logs of budgets. Labels are names of the configuration, so they are bounded."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -13,20 +13,20 @@ from mediagate_server.store.budgets import BudgetStore, BudgetUpdate
 _log = structlog.get_logger()
 
 
-def record_budget_metrics(moved: Iterable[BudgetUpdate]) -> None:
-    """A commit moved these budgets, or was refused by one."""
-    for one in moved:
-        name = one.usage.budget.name
-        if one.refused:
-            shadow = str(one.usage.budget.shadow).lower()
-            metrics.budget_refusals.labels(one.tenant, name, shadow).inc()
-        for percent in one.threshold_events:
-            metrics.budget_threshold_events.labels(one.tenant, name, str(percent)).inc()
+def record_budget_metrics(updates: Iterable[BudgetUpdate]) -> None:
+    """Count refusals and reached thresholds of a commit."""
+    for update in updates:
+        name = update.usage.budget.name
+        if update.refused:
+            shadow = str(update.usage.budget.shadow).lower()
+            metrics.budget_refusals.labels(update.tenant, name, shadow).inc()
+        for percent in update.threshold_events:
+            metrics.budget_threshold_events.labels(update.tenant, name, str(percent)).inc()
             _log.warning(
                 "budget_threshold_reached",
-                tenant=one.tenant,
+                tenant=update.tenant,
                 budget=name,
-                span=one.usage.span.name,
+                span=update.usage.span.name,
                 percent=percent,
             )
 
@@ -34,13 +34,13 @@ def record_budget_metrics(moved: Iterable[BudgetUpdate]) -> None:
 async def refresh_budget_gauges(
     store: BudgetStore, tenants: Callable[[], Iterable[Tenant]], now: Callable[[], datetime]
 ) -> None:
-    """Set the gauges to how each tenant's budgets stand now; what is configured no more is gone.
+    """Set the gauges to the usage of all configured budgets, and remove all others.
 
-    Not by the commits that move them: a restart, an override, a reload and midnight change what
-    is left as well. While the store is away they stay as they were.
+    Read regularly and not updated by commits, because a restart, an override, a reload and midnight
+    change them as well. While the store is unavailable they keep their values.
     """
     try:
-        standing = [
+        usages = [
             (tenant.id, await store.budgets(tenant.id, tenant.budgets, now()))
             for tenant in tenants()
             if tenant.budgets
@@ -48,8 +48,8 @@ async def refresh_budget_gauges(
     except StoreUnavailable:
         return
     metrics.budget_nanos.clear()
-    for tenant, uses in standing:
-        for use in uses:
+    for tenant, tenant_usages in usages:
+        for use in tenant_usages:
             amounts = {"limit": use.limit, "spent": use.spent, "held": use.held}
             for amount, nanos in amounts.items():
                 metrics.budget_nanos.labels(tenant, use.budget.name, amount).set(nanos)

@@ -1,4 +1,4 @@
-"""The port for what lies behind: stored requests, earlier answers, and erasing them."""
+"""Generation history port: stored requests, reusable results, expiry and erasure."""
 
 from datetime import datetime
 from typing import Protocol
@@ -7,18 +7,18 @@ from mediagate_server.store.records import Generation, ListPosition, RequestBind
 
 
 class GenerationHistory(Protocol):
-    """A part of the store; it fails as the store does."""
+    """History of generations. All methods raise StoreUnavailable; writes, StaleOwner."""
 
     async def erase(self, generation: Generation) -> None:
-        """Write the next version as `save` does, and forget the request.
+        """Write the next version as `save` does, and delete the request.
 
-        On return no file of the store has a byte left of what was there before, but in what is
-        sealed. Raises StaleWrite.
+        On return no file of the store has a byte left of the old version, except encrypted ones.
+        Raises StaleWrite.
         """
         ...
 
     async def forget_requests(self, before: datetime) -> int:
-        """Erase the requests of generations accepted before that time; how many there were."""
+        """Delete stored requests of generations accepted before that time; returns their count."""
         ...
 
     async def find_expired(
@@ -28,36 +28,33 @@ class GenerationHistory(Protocol):
         limit: int,
         after: ListPosition | None = None,
     ) -> tuple[Generation, ...]:
-        """Generations accepted before that time, ended and not erased, oldest first.
+        """A page of generations past retention, oldest first, from above `after`.
 
-        A page of them, from above `after`.
+        They were accepted before that time, have ended and are not erased.
         """
         ...
 
     async def find_reusable(
         self, tenant: str, reuse_key: str, since: datetime
     ) -> tuple[Generation, ...]:
-        """A tenant's successes of this likeness since then that were not erased, newest first.
-
-        A few of them.
-        """
+        """The newest successes of a tenant with this reuse key since then that are not erased."""
         ...
 
     async def recent_runs(
-        self, most_of_a_model: int, *, sandbox: bool
+        self, limit_per_model: int, *, sandbox: bool
     ) -> tuple[tuple[str, float], ...]:
-        """Models and how many seconds they ran, of the last successes, the newest first.
+        """Model and run seconds of the last successes, the newest first.
 
-        Of `sandbox` alone, or of Replicate alone.
+        Only of the sandbox, or only of Replicate.
         """
         ...
 
     async def bind(
         self, generation: Generation, request_id: str, fingerprint: str
     ) -> RequestBinding:
-        """Bind another request_id to a generation; the binding there is where there is one."""
+        """Bind another request_id to a generation; returns the existing binding, if any."""
         ...
 
     async def stored_request(self, generation_id: str) -> bytes | None:
-        """What `accept` was given as the request; None where nothing was, or it is erased."""
+        """The request that `accept` was given; None where there was none, or it is erased."""
         ...

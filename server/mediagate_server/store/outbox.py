@@ -1,4 +1,4 @@
-"""The outbox: what callers are still to be told of, as facts, and the port to whoever keeps it."""
+"""Outbox of webhook events: records, delivery slots, and the port of its storage."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ from mediagate_server.store.records import State
 
 
 class EventKind(StrEnum):
-    """What happened; the words of the contract in lower case."""
+    """Kind of a webhook event; the words of the contract in lower case."""
 
     GENERATION_SUCCEEDED = "generation_succeeded"
     GENERATION_FAILED = "generation_failed"
@@ -24,16 +24,16 @@ TERMINAL_EVENTS: Mapping[State, EventKind] = {
     State.FAILED: EventKind.GENERATION_FAILED,
     State.CANCELLED: EventKind.GENERATION_CANCELLED,
 }
-"""What is told of each end."""
+"""The event of each final state."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
-    """One event, and how far the telling of it has come.
+    """A webhook event and the state of its delivery.
 
-    `id` stays the same however often it is sent. `url` may hold secrets: it is in no log; empty
-    where the key that sealed it is lost. `facts` is what there is to tell of an event that is not
-    a generation's. `http_status` is that of the last try, 0 where there was no answer.
+    `id` stays the same over all retries. `url` may hold secrets: it is never logged; empty where
+    the key that it was encrypted with is lost. `facts` is the payload of an event that is not a
+    generation's. `http_status` is that of the last try, 0 where there was no answer.
     """
 
     id: str
@@ -51,7 +51,7 @@ class OutboxEvent:
 
 @dataclass(frozen=True, slots=True)
 class SecretRotation:
-    """A secret that was made, and until when the one before it counts; None: there was none."""
+    """A new signing secret, and when the previous one expires; None: there was none."""
 
     secret: bytes = field(repr=False)
     previous_expires_at: datetime | None = None
@@ -59,10 +59,10 @@ class SecretRotation:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySlots:
-    """Places for webhooks that are on their way at once.
+    """Free concurrency slots for deliveries.
 
-    `free` are left for everybody, `first` for tenants that have none on its way. `in_flight` is
-    how many each tenant has; `of_one` is the most that one may have.
+    `free` are open to all tenants, `idle_tenants` only to those with nothing in flight.
+    `in_flight` counts each tenant's deliveries; `per_tenant` is the most that one may have.
     """
 
     free: int
@@ -72,15 +72,15 @@ class DeliverySlots:
 
 
 class Outbox(Protocol):
-    """Durable, as the store is. Every method raises StoreUnavailable, and the writing StaleOwner.
+    """Transactional outbox. All methods raise StoreUnavailable; writes, StaleOwner.
 
-    An event waits until it is delivered, or until its last try has failed: then it is undelivered,
-    and stays to be sent by hand, for 30 days.
+    An event waits until it is delivered, or until its last try has failed: then it is undelivered
+    (a dead letter), and can be sent by hand for 30 days.
     """
 
     @property
     def has_work(self) -> asyncio.Event:
-        """Set whenever something new may be due. Whoever waits for it clears it."""
+        """Set whenever an event may have become due. The waiting dispatcher clears it."""
         ...
 
     async def due(
@@ -91,42 +91,42 @@ class Outbox(Protocol):
         not_ids: Collection[str],
         not_hosts: Collection[tuple[str, str]],
     ) -> tuple[OutboxEvent, ...]:
-        """Those whose time has come, but for these ids and these hosts of tenants.
+        """Due events, except these ids and these (tenant, host) pairs.
 
-        As many as there are places for: each next one is the tenant's that has the fewest, and
-        of that tenant the longest due.
+        As many as there are slots for: each next one is of the tenant with the fewest in flight,
+        the longest due first.
         """
         ...
 
     async def next_due(self, after: datetime) -> datetime | None:
-        """When the first one is due that is not due by then; None: there is none."""
+        """The earliest due time after a moment; None: there is none."""
         ...
 
     async def mark_delivered(self, event_id: str) -> None:
-        """It was taken: nothing of it is kept."""
+        """Delete an event that was delivered."""
         ...
 
     async def mark_failed(self, event: OutboxEvent, retry_at: datetime | None) -> None:
-        """It was not; `tried` says how it stands. `again_at` None: it is undelivered."""
+        """Record a failed try, as `event` states it. `retry_at` None: it is undelivered."""
         ...
 
     async def list_undelivered(
         self, tenant: str, limit: int, after: str
     ) -> tuple[OutboxEvent, ...]:
-        """A page of those that are undelivered, oldest first; `tenant` empty: of all."""
+        """A page of undelivered events, oldest first; `tenant` empty: of all tenants."""
         ...
 
     async def find_undelivered(self, event_id: str) -> OutboxEvent | None:
-        """One of them."""
+        """An undelivered event by its id."""
         ...
 
     async def get_or_create_secrets(self, tenant: str, now: datetime) -> tuple[bytes, ...]:
-        """What a tenant's webhooks are signed with, the newest first. Drawn where there is none."""
+        """Valid signing secrets of a tenant, newest first; one is generated where there is none."""
         ...
 
     async def rotate_secret(self, tenant: str, now: datetime, until: datetime) -> SecretRotation:
-        """Make a new secret; the one before it counts `until` then.
+        """Generate a new signing secret; the previous one expires at `until`.
 
-        The first one that is asked for may have been drawn before, and signed with.
+        The first call returns the secret that deliveries were signed with so far, if any.
         """
         ...

@@ -1,4 +1,4 @@
-"""What a comparison of the ledger with upstream's own list looks at, and what it has found."""
+"""Reconciliation of the ledger with upstream's list of predictions: records and port."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,24 +8,24 @@ from typing import Protocol
 
 
 class DiscrepancyKind(StrEnum):
-    """How the two can disagree."""
+    """Kind of a discrepancy between ledger and upstream."""
 
     MISSING = "missing"
     """The ledger has a charge for a prediction that upstream does not have."""
     ORPHAN = "orphan"
-    """Upstream has a prediction that no attempt holds, on an account that is ours alone."""
+    """Upstream has a prediction of no attempt, on an account that only this gateway uses."""
     FOREIGN = "foreign"
-    """The same on an account that others use too, where it is to be expected."""
+    """The same on an account that is shared with others, where it is expected."""
     COST = "cost"
-    """By what upstream says now, the prediction comes to another amount than was settled."""
+    """The amount by upstream's present record differs from the settled one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettledCharge:
-    """A charge with all that it takes to reckon it anew.
+    """A charge with all that is needed to compute it again.
 
-    `line` is its place in the ledger; `price` is the price list held at submit, as text of the
-    catalog's, where that was asked for; `outputs` is how many outputs were counted. `opened_at` is
+    `line` is its line in the ledger; `price` is the price list at submit, as the catalog's text,
+    where that was requested; `outputs` is how many outputs were counted. `opened_at` is
     when the create was sent, where that is known.
     `amount_nanos` is None where unknown.
     """
@@ -46,10 +46,10 @@ class SettledCharge:
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """One prediction on which the two disagree; (prediction, kind) is found only once.
+    """A prediction on which ledger and upstream disagree, unique by (prediction, kind).
 
-    Of an orphan nobody knows generation and tenant. Amounts are in nano-dollars, None where they
-    are unknown or there is none. `made_at` is when upstream says that it was created.
+    An orphan has no generation and no tenant. Amounts are in nano-dollars, None where they are
+    unknown or there is none. `created_at` is upstream's creation time.
     """
 
     kind: DiscrepancyKind
@@ -66,13 +66,12 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """One pass over upstream's list.
+    """One reconciliation pass over upstream's list.
 
-    `account` is whose list it was, `origin` from when on it is compared with this ledger: charges
-    that were settled before are none of its. Where the pass is `complete`, all charges up to
-    `line` have been looked for, and all that was created from `since` on was looked at. `matched`
-    charges were there and came to what was settled; `found` counts what was found for the first
-    time.
+    `account` is whose list it was, `origin` since when it is compared with this ledger: charges
+    settled before are of another account. A `complete` pass has looked for all charges up to `line`
+    and at all predictions created since `since`. `matched` charges were there, with the settled
+    amount; `counts` are the new discrepancies of each kind.
     """
 
     account: str
@@ -89,9 +88,9 @@ class Reconciliation:
 
 @dataclass(frozen=True, slots=True)
 class DueCharges:
-    """Which charges a pass looks for: lines of the ledger above `start`, up to `end`.
+    """The range of charges that a pass looks for: ledger lines above `start`, up to `end`.
 
-    Those above `after` for the first time; of the others those settled at `since` or later.
+    Those above `after` are new; of the others only those settled at `since` or later.
     """
 
     start: int
@@ -102,7 +101,7 @@ class DueCharges:
 
 @dataclass(frozen=True, slots=True)
 class ReconciliationFindings:
-    """What was found in some time: the last pass, sums over all of them, and the newest cases."""
+    """Findings since a time: the last pass, sums over all passes, newest discrepancies."""
 
     last: Reconciliation | None
     matched: int
@@ -111,44 +110,42 @@ class ReconciliationFindings:
 
 
 class ReconciliationStore(Protocol):
-    """Durable, as the store is. Every method raises StoreUnavailable; those that write, StaleOwner
-    too.
-    """
+    """Store of reconciliation passes. All methods raise StoreUnavailable; writes, StaleOwner."""
 
     async def due(self, after_line: int, since: datetime, settled_by: datetime) -> DueCharges:
-        """Charges behind a line of the ledger, up to the first that was settled after `settled_by`.
+        """The range of charges after a ledger line, up to the first settled after `settled_by`.
 
-        With them those before that line that were settled at `since` or later. The next time
-        begins at their end.
+        It includes those before that line that were settled at `since` or later. The next pass
+        begins at its end.
         """
         ...
 
     async def due_page(self, due: DueCharges, above: int, limit: int) -> tuple[SettledCharge, ...]:
-        """The first of them above a line, at most `limit`, without their prices."""
+        """A page of due charges above a line, without their prices."""
         ...
 
     async def at_lines(self, lines: Iterable[int]) -> tuple[SettledCharge, ...]:
-        """The charges at these lines, without their prices."""
+        """The charges at these ledger lines, without their prices."""
         ...
 
     async def save_discrepancies(self, cases: tuple[Discrepancy, ...]) -> tuple[Discrepancy, ...]:
-        """Keep what a pass has found by now; returns the cases that were not known before."""
+        """Save discrepancies of a running pass; returns those that are new."""
         ...
 
     async def charges_of_predictions(
         self, prediction_ids: Iterable[str]
     ) -> tuple[SettledCharge, ...]:
-        """The charges of these predictions, as far as they have one, with their prices."""
+        """The charges of these predictions that have one, with their prices."""
         ...
 
     async def last_pass(self, account: str) -> Reconciliation | None:
-        """The last complete pass over an account's list."""
+        """The last complete pass of an account."""
         ...
 
     async def save_pass(self, reconciliation: Reconciliation) -> None:
-        """Keep a pass."""
+        """Save a pass."""
         ...
 
     async def findings(self, since: datetime, limit: int) -> ReconciliationFindings:
-        """What passes have found at or after a time; at most `limit` cases, the newest first."""
+        """Findings since a time; at most `limit` discrepancies, the newest first."""
         ...

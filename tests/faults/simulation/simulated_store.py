@@ -26,8 +26,10 @@ from .fault_schedule import FaultSchedule
 
 LEASE = 15.0
 POISON: tuple[RowsJob, ...] = (
-    lambda rows: rows.add(StatementKind.LINE, ("att_none", "reserve", 2**63, "estimated", "")),
-    lambda rows: rows.add(StatementKind.REQUEST_ID, ("tenant", "\ud800", "gen_none", "f")),
+    lambda rows: rows.add(
+        StatementKind.LEDGER_ENTRY, ("att_none", "reserve", 2**63, "estimated", "")
+    ),
+    lambda rows: rows.add(StatementKind.BINDING, ("tenant", "\ud800", "gen_none", "f")),
     lambda rows: rows.add(
         StatementKind.NEXT_VERSION, (2, "running", 0, "", "{}", 1, 0, "gen_none", 1)
     ),
@@ -65,14 +67,14 @@ class SimulatedWriter(GroupCommitWriter):
         chance: FaultSchedule,
         is_alive: Callable[[], bool],
         *,
-        lost: Callable[[], None],
-        undone: Callable[[], None],
+        on_lost: Callable[[], None],
+        on_rollback: Callable[[], None],
     ) -> None:
         self._connect = lambda: disk
         self._connection = disk
         self._lease = lease
-        self._lost = lost
-        self._undone = undone
+        self._on_lost = on_lost
+        self._on_rollback = on_rollback
         self._is_lost = False
         self._loop = asyncio.get_running_loop()
         self._chance = chance
@@ -104,7 +106,7 @@ class SimulatedWriter(GroupCommitWriter):
             return
         poison = self._poison(batch)
         if self._chance.goes_wrong(0.2):
-            self._give_up(batch, store_unavailable)
+            self._fail_batch(batch, store_unavailable)
         else:
             self._commit(batch)
             assert all(one.error for one in poison), "poison that was written"
@@ -168,8 +170,8 @@ class DiskStore(SqliteStore):
             "UPDATE ownership SET epoch = epoch + 1 RETURNING epoch"
         ).fetchone()
         self._lease = Lease(epoch, clock() + LEASE, LEASE, clock)
-        self._seal = Cipher(b"k" * KEY_BYTES)
-        self._change = generation_queries.sequences(self._disk).newest
+        self._cipher = Cipher(b"k" * KEY_BYTES)
+        self._change = generation_queries.change_range(self._disk).newest
         reader: Any = SimulatedReader(self._disk, self._is_alive)
         self._reader = self._searches = reader
         self._writer: Any = SimulatedWriter(
@@ -177,15 +179,15 @@ class DiskStore(SqliteStore):
             self._lease,
             self._chance,
             self._is_alive,
-            lost=self.lost.set,
-            undone=self._standing.forget,
+            on_lost=self.lost.set,
+            on_rollback=self._cache.invalidate,
         )
         self.history = SqliteGenerationHistory(
             self._writer,
             reader,
             reader,
-            self._seal,
-            self._standing,
+            self._cipher,
+            self._cache,
             self._next_change,
         )
         return self

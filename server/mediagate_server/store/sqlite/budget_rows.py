@@ -1,4 +1,4 @@
-"""Budgets as rows; each function works within the caller's transaction."""
+"""Rows of budget usage, overrides and thresholds, within the caller's transaction."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from mediagate_server.store.records import LARGEST_NANOS
 from mediagate_server.store.sqlite.generation_rows import microseconds
 
 Key = tuple[str, str, str, str]
-"""Tenant, span, label and its value: the key of a row."""
+"""Primary key of a row: tenant, span, label key and value."""
 
-_FROM_THE_LEDGER: Final = """
+_SUM_LEDGER: Final = """
     WITH attempt AS (
         SELECT max(CASE l.kind WHEN 'reserve' THEN l.amount_nanos END) AS reserved,
                max(CASE l.kind WHEN 'settle' THEN l.amount_nanos END) AS settled,
@@ -38,7 +38,7 @@ _FROM_THE_LEDGER: Final = """
 
 @dataclass(frozen=True, slots=True)
 class BudgetRowKey:
-    """Whose calls a row is of, when they were accepted, and with which label; '': with any."""
+    """Scope of a row: tenant, period of acceptance, and label; '': any label."""
 
     tenant: str
     span: BudgetPeriod
@@ -47,7 +47,7 @@ class BudgetRowKey:
 
     @classmethod
     def of(cls, tenant: str, budget: Budget, span: BudgetPeriod) -> "BudgetRowKey":
-        """What a budget bounds in a span."""
+        """The scope of a budget in a period."""
         key, value = budget.label or ("", "")
         return cls(tenant, span, key, value)
 
@@ -58,7 +58,7 @@ class BudgetRowKey:
 
 
 def read_usage(connection: sqlite3.Connection, scope: BudgetRowKey) -> tuple[int, int] | None:
-    """What is spent and held by its row; None where there is none yet."""
+    """Spent and held nano-dollars of a row; None where there is no row yet."""
     row: tuple[int, int] | None = connection.execute(
         "SELECT spent_nanos, held_nanos FROM budget_use"
         " WHERE tenant = ? AND span = ? AND label_key = ? AND label_value = ?",
@@ -68,12 +68,12 @@ def read_usage(connection: sqlite3.Connection, scope: BudgetRowKey) -> tuple[int
 
 
 def sum_ledger(connection: sqlite3.Connection, scope: BudgetRowKey) -> tuple[int, int]:
-    """The same, added up from every line of the ledger; at most what a row holds.
+    """Spent and held nano-dollars summed from the ledger, capped at what a row can hold.
 
-    In halves: the database gives up where a sum goes over 64 bits.
+    Summed in halves, as SQLite fails on a sum over 64 bits.
     """
     spent_high, spent, held_high, held = connection.execute(
-        _FROM_THE_LEDGER,
+        _SUM_LEDGER,
         {
             "tenant": scope.tenant,
             "begins": microseconds(scope.span.begins),
@@ -89,7 +89,7 @@ def sum_ledger(connection: sqlite3.Connection, scope: BudgetRowKey) -> tuple[int
 
 
 def create_row(connection: sqlite3.Connection, scope: BudgetRowKey) -> tuple[int, int]:
-    """The row, made from what the ledger holds by now."""
+    """Insert a row with the sums of the ledger."""
     spent, held = sum_ledger(connection, scope)
     connection.execute(
         "INSERT INTO budget_use VALUES (?, ?, ?, ?, ?, ?)", (*scope.key, spent, held)
@@ -103,7 +103,7 @@ def find_rows(
     spans: Sequence[BudgetPeriod],
     labels: Mapping[str, str],
 ) -> list[Key]:
-    """Every row that calls with these labels count in, whether a budget bounds it now or not."""
+    """All rows that a call with these labels counts in, with a budget now or not."""
     rows: list[Key] = [
         row
         for span in spans
@@ -119,9 +119,9 @@ def find_rows(
 def add_to_row(
     connection: sqlite3.Connection, key: Key, *, spent: int, held: int, limit: int | None = None
 ) -> bool:
-    """Add to a row, if the whole is within `limit` then. False, with nothing written, if not.
+    """Add to a row if the sum stays within `limit`. False, with nothing written, if not.
 
-    One statement that looks and writes: it holds whoever else writes there.
+    One statement that checks and writes, so it is atomic against any other writer.
     """
     tenant, span, label_key, label_value = key
     # A sum beyond 64 bits would become a float; it stays at the most that a row holds.
@@ -148,11 +148,11 @@ def add_to_row(
 def record_threshold(
     connection: sqlite3.Connection, tenant: str, use: BudgetUsage, percent: int, now: datetime
 ) -> bool:
-    """Note that a threshold is reached. True for the first time in its span at this limit.
+    """Insert a reached threshold. True for the first time in its span at this limit.
 
-    A statement that looks and writes, as `move` is: of all who note the same, one is the first.
+    One statement that checks and writes, as in `add_to_row`: only one insert succeeds.
     """
-    noted = connection.execute(
+    inserted = connection.execute(
         "INSERT INTO budget_crossings (tenant, budget, span, percent, spent_nanos, limit_nanos,"
         " crossed_us) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
@@ -165,13 +165,13 @@ def record_threshold(
             microseconds(now),
         ),
     )
-    return noted.rowcount == 1
+    return inserted.rowcount == 1
 
 
 def write_override(
     connection: sqlite3.Connection, tenant: str, budget: str, limit: int, expires: datetime
 ) -> None:
-    """Another limit until then, in the place of one that was set before."""
+    """Upsert the override of a limit."""
     connection.execute(
         "INSERT INTO budget_overrides VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
         " SET limit_nanos = excluded.limit_nanos, expires_us = excluded.expires_us",
@@ -182,7 +182,7 @@ def write_override(
 def effective_limit(
     connection: sqlite3.Connection, tenant: str, budget: Budget, now: datetime
 ) -> int:
-    """The limit in force: the configured one, or an override's that has not run out."""
+    """The limit in force: an unexpired override, or the configured limit."""
     row = connection.execute(
         "SELECT limit_nanos FROM budget_overrides"
         " WHERE tenant = ? AND budget = ? AND expires_us > ?",
@@ -194,12 +194,12 @@ def effective_limit(
 def read_usages(
     connection: sqlite3.Connection, tenant: str, budgets: Sequence[Budget], now: datetime
 ) -> tuple[BudgetUsage, ...]:
-    """How budgets stand in the spans that are running."""
-    found = []
+    """Usage of budgets in the current periods."""
+    usages = []
     for budget in budgets:
         span = period_of(budget.period, now)
         scope = BudgetRowKey.of(tenant, budget, span)
         spent, held = read_usage(connection, scope) or sum_ledger(connection, scope)
         limit = effective_limit(connection, tenant, budget, now)
-        found.append(BudgetUsage(budget, span, limit, spent, held))
-    return tuple(found)
+        usages.append(BudgetUsage(budget, span, limit, spent, held))
+    return tuple(usages)

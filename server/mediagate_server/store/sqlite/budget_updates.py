@@ -1,7 +1,7 @@
-"""What every commit that reserves or settles does to budgets: it fits in, or nothing is written.
+"""Budget enforcement in the commit: a reservation fits into all budgets, or is refused.
 
-A call counts in the day and month in which it was accepted, whenever it ends; its later attempts do
-too. Only growth is refused: what is closed in the same commit makes room first.
+A call counts in the day and month in which it was accepted, whenever it ends; so do its later
+attempts. Only growth is refused: entries closed in the same commit make room first.
 """
 
 import sqlite3
@@ -25,7 +25,7 @@ from mediagate_server.store.records import LARGEST_NANOS, Generation, LedgerEntr
 from mediagate_server.store.sqlite import budget_rows
 from mediagate_server.store.sqlite.budget_rows import BudgetRowKey, Key
 from mediagate_server.store.sqlite.generation_rows import list_entries
-from mediagate_server.store.sqlite.writer_cache import Written
+from mediagate_server.store.sqlite.writer_cache import Flush
 from mediagate_server.structs import replace
 
 _PERIODS: Final = ("day", "month", "total")
@@ -33,9 +33,9 @@ _PERIODS: Final = ("day", "month", "total")
 
 @dataclass(frozen=True, slots=True)
 class BudgetResult:
-    """What became of some entries. With a `refusal` nothing may be written of them."""
+    """Result of applying entries to budgets. With a `refusal` they must not be written."""
 
-    moved: tuple[BudgetUpdate, ...] = ()
+    updates: tuple[BudgetUpdate, ...] = ()
     refusal: MediagateError | None = None
 
 
@@ -44,9 +44,9 @@ NO_BUDGET_CHANGES: Final = BudgetResult()
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """What entries do together, in nano-dollars. `reserves`: some ask for more.
+    """Sums of entries, in nano-dollars. `reserves`: one of them is a reservation.
 
-    `unpriced` is the model of an attempt that may cost nobody knows what.
+    `unpriced` is the model of an attempt whose price is unknown.
     """
 
     spent: int = 0
@@ -56,27 +56,29 @@ class _Sums:
 
     @property
     def growth(self) -> Reservation:
-        """How much more of a budget is used than before."""
+        """By how much the usage of a budget grows."""
         return Reservation(self.spent + self.held, self.unpriced)
 
 
 class BudgetUpdater:
-    """Called by the writing thread alone, within its transaction, before entries are written.
+    """Applies entries to budget rows, in the writer thread's transaction, before their insert.
 
-    What it was told within a transaction that was taken back is wrong: then it must `forget`.
+    After a rollback its cache of tenants is wrong: then `invalidate` it.
     """
 
     def __init__(self, configured: BudgetsOfTenant) -> None:
         self._configured = configured
         self._tenants: set[str] | None = None
 
-    def forget(self) -> None:
-        """Ask the file anew which tenants have rows."""
+    def invalidate(self) -> None:
+        """Query again which tenants have rows."""
         self._tenants = None
 
-    def affects(self, written: Written, generation: Generation) -> bool:
-        """Whether anything is to be entered for a generation."""
-        return bool(self._of(generation)) or generation.tenant in self._with_rows(written)
+    def affects(self, flush: Flush, generation: Generation) -> bool:
+        """Whether a generation counts in any budget or row."""
+        return bool(self._budgets_of(generation)) or generation.tenant in self._tenants_with_rows(
+            flush
+        )
 
     def apply(
         self,
@@ -84,35 +86,35 @@ class BudgetUpdater:
         generation: Generation,
         entries: tuple[LedgerEntry, ...],
     ) -> BudgetResult:
-        """Let the entries count, or say why they may not."""
+        """Add the entries to all rows, or return the refusal."""
         tenant = generation.tenant
-        budgets = self._of(generation)
+        budgets = self._budgets_of(generation)
         now = latest_event_time(generation)
-        uses = [self._use(connection, generation, budget, now) for budget in budgets]
+        usages = [self._usage(connection, generation, budget, now) for budget in budgets]
         sums = _sums(connection, generation, entries)
-        over = [use for use in uses if sums.reserves and sums.growth.exceeds(use)]
-        for use in over:
+        exceeded = [use for use in usages if sums.reserves and sums.growth.exceeds(use)]
+        for use in exceeded:
             if not use.budget.shadow:
                 refusal = sums.growth.refusal(tenant, use)
                 return BudgetResult((BudgetUpdate(tenant, use, refused=True),), refusal)
-        self._move(connection, generation, uses, sums)
-        moved = [
-            replace(self._moved(connection, tenant, use, sums, now), refused=use in over)
-            for use in uses
+        self._add_to_rows(connection, generation, usages, sums)
+        updates = [
+            replace(self._update(connection, tenant, use, sums, now), refused=use in exceeded)
+            for use in usages
         ]
-        return BudgetResult(tuple(moved))
+        return BudgetResult(tuple(updates))
 
-    def _of(self, generation: Generation) -> list[Budget]:
+    def _budgets_of(self, generation: Generation) -> list[Budget]:
         configured = self._configured(generation.tenant)
-        return [one for one in configured if matches_labels(one, generation.labels)]
+        return [budget for budget in configured if matches_labels(budget, generation.labels)]
 
-    def _with_rows(self, written: Written) -> set[str]:
+    def _tenants_with_rows(self, flush: Flush) -> set[str]:
         if self._tenants is None:
-            rows = written().execute("SELECT DISTINCT tenant FROM budget_use").fetchall()
+            rows = flush().execute("SELECT DISTINCT tenant FROM budget_use").fetchall()
             self._tenants = {tenant for (tenant,) in rows}
         return self._tenants
 
-    def _use(
+    def _usage(
         self, connection: sqlite3.Connection, generation: Generation, budget: Budget, now: datetime
     ) -> BudgetUsage:
         span = period_of(budget.period, generation.created_at)
@@ -120,20 +122,20 @@ class BudgetUpdater:
         row = budget_rows.read_usage(connection, scope)
         if row is None:
             row = budget_rows.create_row(connection, scope)
-            self._with_rows(lambda: connection).add(generation.tenant)
+            self._tenants_with_rows(lambda: connection).add(generation.tenant)
         limit = budget_rows.effective_limit(connection, generation.tenant, budget, now)
         return BudgetUsage(budget, span, limit, *row)
 
-    def _move(
+    def _add_to_rows(
         self,
         connection: sqlite3.Connection,
         generation: Generation,
-        uses: Iterable[BudgetUsage],
+        usages: Iterable[BudgetUsage],
         sums: _Sums,
     ) -> None:
         limits: dict[Key, int] = {}
         if sums.reserves and sums.growth.nanos > 0:
-            for use in uses:
+            for use in usages:
                 if not use.budget.shadow:
                     key = BudgetRowKey.of(generation.tenant, use.budget, use.span).key
                     limits[key] = min(use.limit, limits.get(key, use.limit))
@@ -146,7 +148,7 @@ class BudgetUpdater:
             if not fits:
                 raise AssertionError("another writer moved a budget within our transaction")
 
-    def _moved(
+    def _update(
         self,
         connection: sqlite3.Connection,
         tenant: str,
@@ -164,16 +166,16 @@ class BudgetUpdater:
             for percent in THRESHOLDS
             if sums.spent > 0 and use.limit > 0 and 100 * use.spent >= percent * use.limit
         )
-        crossed = [
-            one
-            for one in reached
-            if budget_rows.record_threshold(connection, tenant, use, one, now)
+        new_thresholds = [
+            percent
+            for percent in reached
+            if budget_rows.record_threshold(connection, tenant, use, percent, now)
         ]
-        return BudgetUpdate(tenant, use, tuple(crossed))
+        return BudgetUpdate(tenant, use, tuple(new_thresholds))
 
 
 def latest_event_time(generation: Generation) -> datetime:
-    """The time of the newest thing that its attempts know of."""
+    """The latest time in a generation and its attempts."""
     times = [attempt.completed_at or attempt.created_at for attempt in generation.attempts]
     return max(generation.created_at, *times)
 
@@ -185,8 +187,7 @@ def _sums(
     for number, entry in enumerate(entries):
         amount = entry.amount_nanos
         if entry.kind is LedgerEntryKind.RESERVE:
-            known = amount is not None
-            model = "" if known else _model(generation, entry.attempt_id)
+            model = "" if amount is not None else _model(generation, entry.attempt_id)
             sums = replace(
                 sums,
                 held=sums.held + (amount or 0),
@@ -196,16 +197,18 @@ def _sums(
             continue
         before = (
             *list_entries(connection, entry.attempt_id),
-            *(one for one in entries[:number] if one.attempt_id == entry.attempt_id),
+            *(earlier for earlier in entries[:number] if earlier.attempt_id == entry.attempt_id),
         )
         if amount is not None:
-            # What ended without a known cost may have cost all that was held: it stays held.
-            sums = replace(sums, held=sums.held - _still_held(before), spent=sums.spent + amount)
+            # An end without a known cost may have cost the whole reservation: it stays held.
+            sums = replace(
+                sums, held=sums.held - _open_reservation(before), spent=sums.spent + amount
+            )
     return sums
 
 
-def _still_held(before: Iterable[LedgerEntry]) -> int:
-    """What an attempt holds by these lines."""
+def _open_reservation(before: Iterable[LedgerEntry]) -> int:
+    """The open reservation of an attempt, by its ledger lines."""
     held = 0
     for entry in before:
         if entry.kind is LedgerEntryKind.RESERVE:
@@ -216,4 +219,4 @@ def _still_held(before: Iterable[LedgerEntry]) -> int:
 
 
 def _model(generation: Generation, attempt_id: str) -> str:
-    return next(one.model for one in generation.attempts if one.id == attempt_id)
+    return next(attempt.model for attempt in generation.attempts if attempt.id == attempt_id)

@@ -1,4 +1,4 @@
-"""Charges as rows: written with the ledger's settled lines, added up by the database."""
+"""Rows of charges: inserted with the ledger's settled lines, summed in SQL."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,22 +49,22 @@ _USAGE: Final = (
 )
 _HALF: Final = 2**32
 _SUM: Final = f"sum({{0}} / {_HALF}) {{1}}, sum({{0}} % {_HALF}) {{1}}"
-"""The database gives up where a sum goes over 64 bits, and one absurd figure is enough for that."""
+"""Sums in halves: SQLite fails on a sum over 64 bits, for which one absurd amount is enough."""
 _NANOS: Final = 10**9
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NOTHING: Final = ChargeBasis(Usage())
+_NO_BASIS: Final = ChargeBasis(Usage())
 
 
 def insert_charges(rows: RowBatch, generation: Generation, entries: Iterable[LedgerEntry]) -> None:
-    """A charge for each settled line among those that were written with a generation."""
+    """Insert a charge for each SETTLE among the entries of a generation."""
     for entry in entries:
         if entry.kind is LedgerEntryKind.SETTLE:
-            attempt = next(one for one in generation.attempts if one.id == entry.attempt_id)
+            attempt = next(a for a in generation.attempts if a.id == entry.attempt_id)
             rows.add(StatementKind.CHARGE, _row(generation, attempt, entry))
 
 
 def _row(generation: Generation, attempt: Attempt, entry: LedgerEntry) -> tuple[object, ...]:
-    charged = attempt.charged or _NOTHING
+    charged = attempt.charged or _NO_BASIS
     used = charged.usage
     ended = attempt.completed_at or generation.completed_at or generation.created_at
     screened = attempt.purpose is Purpose.SCREEN
@@ -98,7 +98,7 @@ def sum_charges(
     group_by: Sequence[GroupBy],
     label_key: str,
 ) -> tuple[ChargeTotal, ...]:
-    """One for each group, the dearest first; none where there are no charges."""
+    """Totals by group, the most expensive first; none where there are no charges."""
     conditions, values = _conditions(where)
     groups = [_GROUPS[dimension] for dimension in group_by]
     keys = [label_key for dimension in group_by if dimension is GroupBy.LABEL]
@@ -107,7 +107,7 @@ def sum_charges(
     used = ", ".join(_SUM.format(column, "") for column in _USAGE)
     settled = _SUM.format("amount_nanos", "FILTER (WHERE state = 'settled')")
     assumed = _SUM.format("amount_nanos", "FILTER (WHERE state = 'assumed')")
-    # Only fixed texts and question marks are put together here; every value is bound.
+    # Only fixed texts and question marks are joined here; every value is bound.
     rows = connection.execute(
         f"SELECT {selected}count(*) AS n, count(DISTINCT generation_id),"  # noqa: S608
         f" count(*) FILTER (WHERE state = 'unknown'), {settled}, {assumed}, {used}"
@@ -115,21 +115,21 @@ def sum_charges(
         f"{' GROUP BY ' + ', '.join(named) if named else ' HAVING n > 0'}",
         (*keys, *values),
     ).fetchall()
-    found = [_total(row, len(groups)) for row in rows]
-    return tuple(sorted(found, key=lambda one: (-one.settled_nanos - one.assumed_nanos, one.group)))
+    totals = [_total(row, len(groups)) for row in rows]
+    return tuple(sorted(totals, key=lambda t: (-t.settled_nanos - t.assumed_nanos, t.group)))
 
 
 def _total(row: Sequence[Any], depth: int) -> ChargeTotal:
     group, counts, halves = row[:depth], row[depth : depth + 3], row[depth + 3 :]
-    settled, assumed, *used = map(_joined, halves[::2], halves[1::2])
+    settled, assumed, *used = map(_join_halves, halves[::2], halves[1::2])
     number, generations, unknown = counts
     return ChargeTotal(
         tuple(group), number, generations, settled or 0, assumed or 0, unknown, UsageTotals(*used)
     )
 
 
-def _joined(high: int | None, low: int | None) -> int | None:
-    """What `_SUM` has taken apart; None where there was nothing to add up."""
+def _join_halves(high: int | None, low: int | None) -> int | None:
+    """Join the halves of `_SUM`; None where there was nothing to sum."""
     return None if high is None or low is None else high * _HALF + low
 
 

@@ -1,7 +1,7 @@
-"""Connections to the file, and its schema.
+"""Connections to the SQLite file, and schema migration.
 
-WAL with synchronous=FULL: with NORMAL, which many guides advise, a loss of power loses commits that
-were acknowledged.
+WAL with synchronous=FULL: with NORMAL, which many guides advise, a power loss loses acknowledged
+commits.
 """
 
 import sqlite3
@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-_PAGES_TO_A_CHECKPOINT: Final = 4_000
-"""A checkpoint writes a page once, however often it was changed since the last one, and syncs."""
+_CHECKPOINT_PAGES: Final = 4_000
+"""WAL pages between checkpoints: a checkpoint writes each changed page once, and syncs."""
 
 Connect = Callable[[Path], sqlite3.Connection]
 
@@ -26,7 +26,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def apply_settings(
     connection: sqlite3.Connection, *, synchronous: str = "FULL"
 ) -> sqlite3.Connection:
-    """The same connection with our settings; closed where the file does not take them."""
+    """Set our PRAGMAs on a connection; it is closed where the file refuses them."""
     try:
         _configure(connection, synchronous)
     except BaseException:
@@ -39,21 +39,21 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
-    # What is deleted is overwritten, so that what was erased is in no page of the file.
+    # Deleted content is overwritten with zeros, so that erased data is in no page of the file.
     connection.execute("PRAGMA secure_delete = ON").fetchone()
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_TO_A_CHECKPOINT}").fetchone()
-    # What a savepoint may have to undo is nothing that a disk needs to see.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}").fetchone()
+    # Statement journals of savepoints need no disk.
     connection.execute("PRAGMA temp_store = MEMORY")
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the file to the newest schema, one numbered step at a time."""
+    """Migrate the schema to the newest version, one numbered step at a time."""
     steps = sorted(
         (step for step in files(__package__).joinpath("migrations").iterdir()),
         key=lambda step: step.name,
     )
     (done,) = connection.execute("PRAGMA user_version").fetchone()
-    # A table is made anew by dropping the old one, whose name others refer to.
+    # A table is rebuilt by dropping the old one, to whose name others refer.
     connection.execute("PRAGMA foreign_keys = OFF")
     for step in steps:
         number = int(step.name.split("_")[0])

@@ -1,7 +1,7 @@
-"""The sealing key of a store as it is opened: its own, or the store is not opened.
+"""Encryption key of a store, checked when the store is opened: another key is refused.
 
-Under another key all that lies sealed would be lost in silence: webhooks' addresses and secrets,
-links to media, requests that wait, and the key of the hashes by which a create in doubt is
+Under another key all encrypted data would be lost silently: webhooks' addresses and secrets,
+links to media, pending requests, and the key of the hashes by which an unconfirmed create is
 recognised in upstream's list. Without that one it counts as absent, and is paid for twice.
 """
 
@@ -16,55 +16,57 @@ from mediagate_server.store.encryption import Cipher, DecryptionFailed, Encrypti
 
 KEY_FILE: Final = "sealing.key"
 LOST_FILE: Final = "sealing.key.lost"
-"""An operator makes this file to say that the key is gone for good; it counts once."""
-_SEALED: Final = ("secrets", "pending", "checkpoints", "webhook_secrets")
-"""Tables with what is sealed."""
+"""An operator creates this file to say that the key is lost for good; it works once."""
+_ENCRYPTED_TABLES: Final = ("secrets", "pending", "checkpoints", "webhook_secrets")
+"""Tables with encrypted columns."""
 
 _log = structlog.get_logger()
 
 
 def open_cipher(folder: Path, connection: sqlite3.Connection) -> Cipher:
-    """Under the key beside the data; drawn where nothing is sealed yet.
+    """The cipher with the key beside the data; generated where nothing is encrypted yet.
 
-    Raises EncryptionKeyError where it is not the one that the data are sealed with, unless the
-    operator has said that this one is gone: then what it sealed is given up, and said so.
+    Raises EncryptionKeyError where it is not the key of the data, unless the operator has said that
+    this one is lost: then what it encrypted is given up, and logged.
     """
     path, lost = folder / KEY_FILE, folder / LOST_FILE
     is_given_up = lost.exists()
     if not path.exists() and not is_given_up and _is_used(connection):
-        raise EncryptionKeyError(_words(path, lost, "is missing"))
-    seal = Cipher.of_file(path)
-    broken = _broken_secrets(connection, seal)
-    if broken and not is_given_up:
-        raise EncryptionKeyError(_words(path, lost, "is another key"))
+        raise EncryptionKeyError(_error_text(path, lost, "is missing"))
+    cipher = Cipher.of_file(path)
+    undecryptable = _undecryptable_secrets(connection, cipher)
+    if undecryptable and not is_given_up:
+        raise EncryptionKeyError(_error_text(path, lost, "is another key"))
     if is_given_up:
-        _log.error("encryption_key_replaced", redrawn=broken)
-        connection.executemany("DELETE FROM secrets WHERE name = ?", [(name,) for name in broken])
+        _log.error("encryption_key_replaced", redrawn=undecryptable)
+        connection.executemany(
+            "DELETE FROM secrets WHERE name = ?", [(name,) for name in undecryptable]
+        )
         with contextlib.suppress(FileNotFoundError):
             lost.unlink()
-    return seal
+    return cipher
 
 
 def _is_used(connection: sqlite3.Connection) -> bool:
-    """Whether anything is sealed."""
+    """Whether the database has encrypted rows."""
     return any(
         connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608 - our own names
-        for table in _SEALED
+        for table in _ENCRYPTED_TABLES
     )
 
 
-def _broken_secrets(connection: sqlite3.Connection, seal: Cipher) -> list[str]:
-    """Names of the secret keys that this one does not open."""
-    broken = []
+def _undecryptable_secrets(connection: sqlite3.Connection, cipher: Cipher) -> list[str]:
+    """Names of the secret keys that this key does not decrypt."""
+    undecryptable = []
     for name, sealed in connection.execute("SELECT name, sealed FROM secrets").fetchall():
         try:
-            seal.decrypt(sealed, f"secret {name}")
+            cipher.decrypt(sealed, f"secret {name}")
         except DecryptionFailed:
-            broken.append(name)
-    return broken
+            undecryptable.append(name)
+    return undecryptable
 
 
-def _words(path: Path, lost: Path, what: str) -> str:
+def _error_text(path: Path, lost: Path, what: str) -> str:
     return (
         f"{path} {what}: the data beside it were sealed with the one that was there. Put that one "
         "back, as it was saved with the data. If it is gone for good, what it sealed is lost: "

@@ -1,4 +1,4 @@
-"""Finding generations: lists, changes, and those whose fate is open."""
+"""Queries of generations: lists, changes, unfinished and unconfirmed ones."""
 
 import sqlite3
 from collections import Counter
@@ -19,10 +19,10 @@ from mediagate_server.store.sqlite.generation_rows import (
     shorten_reuse_key,
 )
 
-_MOST_RUNS: Final = 10_000
-"""Successes that are looked through for how long their models run."""
-_LONGEST_RUN: Final = 64 * 1024
-"""Characters of a record that is read for it."""
+_MAX_RECENT_RUNS: Final = 10_000
+"""Successes that are searched for run durations."""
+_MAX_DOCUMENT_CHARS: Final = 64 * 1024
+"""Longer records are skipped in that search."""
 
 
 def get_generation(
@@ -42,12 +42,12 @@ def list_generations(
     limit: int,
     after: ListPosition | None,
 ) -> tuple[Generation, ...]:
-    """A page of a tenant's generations, from below `after`."""
+    """A page of a tenant's generations, newest first, from below `after`."""
     conditions, values = _conditions(tenant, where)
     if after:
         conditions.append("(created_us, id) < (?, ?)")
         values += [microseconds(after.created_at), after.id]
-    # Only fixed texts and question marks are put together here; every value is bound.
+    # Only fixed texts and question marks are joined here; every value is bound.
     rows = connection.execute(
         f"SELECT document FROM generations WHERE {' AND '.join(conditions)}"  # noqa: S608
         " ORDER BY created_us DESC, id DESC LIMIT ?",
@@ -69,8 +69,8 @@ def changed_since(
     return tuple(GenerationChange(number, from_document(text)) for number, text in rows)
 
 
-def sequences(connection: sqlite3.Connection) -> ChangeRange:
-    """From where to where changes can be followed."""
+def change_range(connection: sqlite3.Connection) -> ChangeRange:
+    """The numbers of the changes that can be followed."""
     newest, oldest = connection.execute(
         "SELECT coalesce((SELECT max(changed_seq) FROM generations), 0), changed_seq FROM forgotten"
     ).fetchone()
@@ -86,24 +86,24 @@ def list_unfinished(connection: sqlite3.Connection) -> tuple[Generation, ...]:
 
 
 def recent_runs(
-    connection: sqlite3.Connection, most_of_a_model: int, *, sandbox: bool
+    connection: sqlite3.Connection, limit_per_model: int, *, sandbox: bool
 ) -> tuple[tuple[str, float], ...]:
-    """Models and how many seconds they ran, of the last successes, the newest first."""
+    """Model and run seconds of the last successes, the newest first."""
     rows = connection.execute(
         "SELECT model, document FROM generations WHERE state = 'succeeded'"
         " ORDER BY number DESC LIMIT ?",
-        (_MOST_RUNS,),
+        (_MAX_RECENT_RUNS,),
     )
-    found: list[tuple[str, float]] = []
-    known: Counter[str] = Counter()
+    runs: list[tuple[str, float]] = []
+    counts: Counter[str] = Counter()
     for model, text in rows:
-        if known[model] >= most_of_a_model or len(text) > _LONGEST_RUN:
+        if counts[model] >= limit_per_model or len(text) > _MAX_DOCUMENT_CHARS:
             continue
         record = from_document(text)
         if record.sandbox is sandbox and (seconds := record.run_seconds) is not None:
-            found.append((model, seconds))
-            known[model] += 1
-    return tuple(found)
+            runs.append((model, seconds))
+            counts[model] += 1
+    return tuple(runs)
 
 
 def list_unconfirmed(
@@ -144,7 +144,7 @@ def list_expired(
     limit: int,
     after: ListPosition | None,
 ) -> tuple[Generation, ...]:
-    """A page of those that have ended and were not erased, oldest first, from above `after`."""
+    """A page of ended generations that are not erased, oldest first, from above `after`."""
     marks = ", ".join("?" * len(modalities))
     above = ""
     values: list[object] = [*modalities, microseconds(before)]
@@ -170,22 +170,22 @@ def find_by_attempt(connection: sqlite3.Connection, attempt_id: str) -> Generati
 
 
 def count_running(connection: sqlite3.Connection, tenant: str) -> int:
-    """How many of a tenant's are not terminal."""
-    (found,) = connection.execute(
+    """Count of a tenant's generations that are not terminal."""
+    (count,) = connection.execute(
         "SELECT count(*) FROM generations WHERE tenant = ? AND terminal = 0", (tenant,)
     ).fetchone()
-    return int(found)
+    return int(count)
 
 
 def claimed_predictions(
     connection: sqlite3.Connection, prediction_ids: Iterable[str]
 ) -> frozenset[str]:
-    """Those that are some attempt's."""
+    """Those of the predictions that belong to an attempt."""
     return frozenset(
-        one
-        for one in prediction_ids
+        prediction_id
+        for prediction_id in prediction_ids
         if connection.execute(
-            "SELECT 1 FROM attempts WHERE prediction_id = ? LIMIT 1", (one,)
+            "SELECT 1 FROM attempts WHERE prediction_id = ? LIMIT 1", (prediction_id,)
         ).fetchone()
     )
 

@@ -1,4 +1,4 @@
-"""Generations, attempts and ledger as rows; each function works within the caller's transaction."""
+"""Rows of generations, attempts, bindings and ledger entries, within the caller's transaction."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def microseconds(moment: datetime) -> int:
-    """Since 1970, exactly."""
+    """Microseconds since 1970, exactly."""
     difference = moment - _EPOCH
     return (difference.days * 86_400 + difference.seconds) * 1_000_000 + difference.microseconds
 
@@ -38,19 +38,19 @@ def shorten_reuse_key(reuse_key: str) -> str | None:
 
 
 def to_document(generation: Generation) -> str:
-    """The record as it is stored: JSON."""
+    """Encode a record to its stored JSON."""
     return _WRITER.encode(generation).decode()
 
 
 def from_document(text: str) -> Generation:
-    """The record as it was stored."""
+    """Decode a record from its stored JSON."""
     return _READER.decode(text)
 
 
 def find_binding(
     connection: sqlite3.Connection, tenant: str, request_id: str
 ) -> RequestBinding | None:
-    """What a request_id is bound to."""
+    """The binding of a request_id."""
     row = connection.execute(
         "SELECT generation_id, fingerprint FROM request_ids WHERE tenant = ? AND request_id = ?",
         (tenant, request_id),
@@ -58,34 +58,39 @@ def find_binding(
     return RequestBinding(*row) if row else None
 
 
-def _too_many(running: int, most: int) -> TooManyInFlight:
-    """What is told where a tenant runs as many as it may."""
+def _too_many_in_flight(running: int, limit: int) -> TooManyInFlight:
+    """The error of a tenant that runs as many as it may."""
     return TooManyInFlight(
         f"{running} generations are running, which is the most",
-        metadata={"limit": str(most), "in_flight": str(running)},
+        metadata={"limit": str(limit), "in_flight": str(running)},
         retry_after=1.0,
     )
 
 
 def check_admission(
-    rows: RowBatch, standing: WriterCache, generation: Generation, max_in_flight: int, *, asks: bool
+    rows: RowBatch,
+    cache: WriterCache,
+    generation: Generation,
+    max_in_flight: int,
+    *,
+    check_binding: bool,
 ) -> RequestBinding | None:
-    """What its request_id is bound to, as far as that is to be known before anything is written.
+    """Admission of a generation: its existing binding, or TooManyInFlight, or None: admitted.
 
-    The file is asked where `asks` says so, the tenant is full, or a recent binding may be missed.
-    Otherwise a binding that is there fails the new one's, and all is done again, at once. Raises
-    TooManyInFlight: what others hold is counted in the commit that accepts.
+    The file is queried for a binding where `check_binding` says so, the tenant is full, or the
+    cache may miss a recent one. Otherwise an existing binding makes the insert fail, and the batch
+    is run again job by job. The count is right as it is taken in the commit that accepts.
     """
-    if recent := standing.bound(generation.tenant, generation.request_id):
+    if recent := cache.recent_binding(generation.tenant, generation.request_id):
         return recent
-    running = standing.running(rows.flush, generation.tenant)
+    running = cache.count_running(rows.flush, generation.tenant)
     is_full = 0 < max_in_flight <= running
-    if is_full or asks or rows.at_once or standing.misses_bindings:
+    if is_full or check_binding or rows.immediate or cache.may_miss_bindings:
         existing = find_binding(rows.flush(), generation.tenant, generation.request_id)
         if existing:
             return existing
     if is_full:
-        raise _too_many(running, max_in_flight)
+        raise _too_many_in_flight(running, max_in_flight)
     return None
 
 
@@ -96,7 +101,7 @@ def insert_generation(
     change: int,
     reuse_key: str = "",
 ) -> None:
-    """A new generation with its binding, attempts and ledger entries."""
+    """Insert a generation with its binding, attempts and ledger entries."""
     rows.add(
         StatementKind.NEW_GENERATION,
         (
@@ -109,11 +114,11 @@ def insert_generation(
         ),
     )
     rows.add(
-        StatementKind.REQUEST_ID,
+        StatementKind.BINDING,
         (generation.tenant, generation.request_id, generation.id, generation.fingerprint),
     )
-    _put_attempts(rows, generation)
-    _append(rows, entries)
+    _upsert_attempts(rows, generation)
+    _insert_entries(rows, entries)
 
 
 def check_version(connection: sqlite3.Connection, generation: Generation) -> None:
@@ -129,16 +134,16 @@ def check_version(connection: sqlite3.Connection, generation: Generation) -> Non
 def update_generation(
     rows: RowBatch, generation: Generation, entries: tuple[LedgerEntry, ...], change: int
 ) -> None:
-    """The next version of a generation. StaleWrite is raised where it is not the next."""
+    """Update a generation to its next version. Raises StaleWrite where it is not the next."""
     rows.add(StatementKind.NEXT_VERSION, (*_columns(generation, change), generation.version - 1))
-    _put_attempts(rows, generation)
-    _append(rows, entries)
+    _upsert_attempts(rows, generation)
+    _insert_entries(rows, entries)
 
 
 def insert_binding(
     connection: sqlite3.Connection, generation: Generation, request_id: str, fingerprint: str
 ) -> RequestBinding:
-    """Bind one more request_id, unless it is bound already."""
+    """Insert another binding of a generation; returns the existing one, if any."""
     existing = find_binding(connection, generation.tenant, request_id)
     if existing:
         return existing
@@ -150,7 +155,7 @@ def insert_binding(
 
 
 def release_binding(connection: sqlite3.Connection, generation: Generation) -> None:
-    """Free the request_id for another generation."""
+    """Delete the binding of a request_id, so that another generation can have it."""
     connection.execute(
         "DELETE FROM request_ids WHERE tenant = ? AND request_id = ? AND generation_id = ?",
         (generation.tenant, generation.request_id, generation.id),
@@ -196,21 +201,24 @@ def _columns(generation: Generation, change: int) -> tuple[object, ...]:
     )
 
 
-def _put_attempts(rows: RowBatch, generation: Generation) -> None:
-    for a in generation.attempts:
+def _upsert_attempts(rows: RowBatch, generation: Generation) -> None:
+    for attempt in generation.attempts:
         rows.add(
             StatementKind.ATTEMPT,
             (
-                a.id,
+                attempt.id,
                 generation.id,
-                a.ordinal,
-                a.state,
-                a.prediction_id or None,
-                microseconds(a.sent_at or a.created_at),
+                attempt.ordinal,
+                attempt.state,
+                attempt.prediction_id or None,
+                microseconds(attempt.sent_at or attempt.created_at),
             ),
         )
 
 
-def _append(rows: RowBatch, entries: tuple[LedgerEntry, ...]) -> None:
-    for e in entries:
-        rows.add(StatementKind.LINE, (e.attempt_id, e.kind, e.amount_nanos, e.state, e.price_as_of))
+def _insert_entries(rows: RowBatch, entries: tuple[LedgerEntry, ...]) -> None:
+    for entry in entries:
+        rows.add(
+            StatementKind.LEDGER_ENTRY,
+            (entry.attempt_id, entry.kind, entry.amount_nanos, entry.state, entry.price_as_of),
+        )

@@ -1,7 +1,6 @@
-"""`SqliteGenerationHistory`: the port of what lies behind, over the store's own threads.
+"""Generation history: rows of stored requests, erasure, and the port over the store's threads.
 
-Requests that are kept, and erasing: each function works within the caller's transaction, but
-`truncate_wal`.
+The functions work within the caller's transaction, except `truncate_wal`.
 """
 
 import sqlite3
@@ -23,38 +22,40 @@ _log = structlog.get_logger()
 
 
 def insert_request(
-    connection: sqlite3.Connection, seal: Cipher, generation: Generation, request: bytes
+    connection: sqlite3.Connection, cipher: Cipher, generation: Generation, request: bytes
 ) -> None:
-    """Keep what was asked."""
-    sealed = seal.encrypt(request, f"request {generation.id}")
+    """Insert the encrypted request of a generation."""
+    sealed = cipher.encrypt(request, f"request {generation.id}")
     created = microseconds(generation.created_at)
     connection.execute("INSERT INTO requests VALUES (?, ?, ?)", (generation.id, created, sealed))
 
 
-def read_request(connection: sqlite3.Connection, seal: Cipher, generation_id: str) -> bytes | None:
-    """What was asked; None where it is not kept, or where the key that sealed it is gone."""
+def read_request(
+    connection: sqlite3.Connection, cipher: Cipher, generation_id: str
+) -> bytes | None:
+    """The request; None where it is not stored, or where its encryption key is lost."""
     row = connection.execute(
         "SELECT sealed FROM requests WHERE generation_id = ?", (generation_id,)
     ).fetchone()
     if row is None:
         return None
     try:
-        return seal.decrypt(row[0], f"request {generation_id}")
+        return cipher.decrypt(row[0], f"request {generation_id}")
     except DecryptionFailed:
         _log.warning("stored_request_undecryptable", id=generation_id)
         return None
 
 
 def delete_request(connection: sqlite3.Connection, generation_id: str) -> None:
-    """Nothing is left of what was asked, nor is it found by it."""
+    """Delete the request of a generation, and its reuse key."""
     connection.execute("DELETE FROM requests WHERE generation_id = ?", (generation_id,))
     connection.execute("UPDATE generations SET likeness = NULL WHERE id = ?", (generation_id,))
 
 
 def delete_requests_before(connection: sqlite3.Connection, before: datetime) -> int:
-    """Nothing is left of requests accepted before that time; how many there were.
+    """Delete requests accepted before that time; returns how many there were.
 
-    Nor of what is kept of those that are over because an attempt of theirs is in doubt still.
+    With them the pending input of ended generations that have an unconfirmed attempt.
     """
     erased = connection.execute(
         "DELETE FROM requests WHERE created_us < ?", (microseconds(before),)
@@ -68,9 +69,9 @@ def delete_requests_before(connection: sqlite3.Connection, before: datetime) -> 
 
 
 def truncate_wal(connection: sqlite3.Connection) -> None:
-    """Bring all of the log into the database and cut it to nothing: old pages stand in it.
+    """Checkpoint the WAL and truncate it, as it holds old pages.
 
-    Raises OperationalError where somebody reads or writes for too long.
+    Raises OperationalError where it is read or written for too long.
     """
     (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
@@ -78,43 +79,41 @@ def truncate_wal(connection: sqlite3.Connection) -> None:
 
 
 class SqliteGenerationHistory:
-    """Implements `past.Past`. Made by the store; `next_change` numbers its changes."""
+    """History port on the store's threads. `next_change` is called by the writer thread."""
 
     def __init__(
         self,
         writer: GroupCommitWriter,
         reader: ReadThread,
         searches: ReadThread,
-        seal: Cipher,
-        standing: WriterCache,
+        cipher: Cipher,
+        cache: WriterCache,
         next_change: Callable[[], int],
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._searches = searches
-        self._seal = seal
-        self._standing = standing
+        self._cipher = cipher
+        self._cache = cache
         self._next_change = next_change
 
     async def erase(self, generation: Generation) -> None:
-        """See past.Past."""
 
         def job(rows: RowBatch) -> None:
-            # Looked at before: of many who erase the same, all but one have written nothing.
+            # Checked first, so that of many who erase the same all but one have written nothing.
             generation_rows.check_version(rows.flush(), generation)
             generation_rows.update_generation(rows, generation, (), self._next_change())
-            sealed_rows.erase_pending(rows, generation.id)
+            sealed_rows.delete_pending(rows, generation.id)
             delete_request(rows.flush(), generation.id)
 
         await self._writer.submit_rows(job)
         await self._searches.read(truncate_wal)
 
     async def forget_requests(self, before: datetime) -> int:
-        """See past.Past."""
-        forgotten: int = await self._writer.submit(lambda c: delete_requests_before(c, before))
-        if forgotten:
+        deleted: int = await self._writer.submit(lambda c: delete_requests_before(c, before))
+        if deleted:
             await self._searches.read(truncate_wal)
-        return forgotten
+        return deleted
 
     async def find_expired(
         self,
@@ -123,7 +122,6 @@ class SqliteGenerationHistory:
         limit: int,
         after: ListPosition | None = None,
     ) -> tuple[Generation, ...]:
-        """See past.Past."""
         return await self._searches.read(
             lambda c: generation_queries.list_expired(c, modalities, before, limit, after)
         )
@@ -131,32 +129,28 @@ class SqliteGenerationHistory:
     async def find_reusable(
         self, tenant: str, reuse_key: str, since: datetime
     ) -> tuple[Generation, ...]:
-        """See past.Past."""
         return await self._reader.read(
             lambda c: generation_queries.find_reusable(c, tenant, reuse_key, since)
         )
 
     async def recent_runs(
-        self, most_of_a_model: int, *, sandbox: bool
+        self, limit_per_model: int, *, sandbox: bool
     ) -> tuple[tuple[str, float], ...]:
-        """See past.Past."""
         return await self._searches.read(
-            lambda c: generation_queries.recent_runs(c, most_of_a_model, sandbox=sandbox)
+            lambda c: generation_queries.recent_runs(c, limit_per_model, sandbox=sandbox)
         )
 
     async def bind(
         self, generation: Generation, request_id: str, fingerprint: str
     ) -> RequestBinding:
-        """See past.Past."""
 
         def job(connection: sqlite3.Connection) -> RequestBinding:
             bound = generation_rows.insert_binding(connection, generation, request_id, fingerprint)
-            self._standing.add_binding(generation.tenant, request_id, bound)
+            self._cache.add_binding(generation.tenant, request_id, bound)
             return bound
 
         bound: RequestBinding = await self._writer.submit(job)
         return bound
 
     async def stored_request(self, generation_id: str) -> bytes | None:
-        """See past.Past."""
-        return await self._reader.read(lambda c: read_request(c, self._seal, generation_id))
+        return await self._reader.read(lambda c: read_request(c, self._cipher, generation_id))

@@ -1,6 +1,6 @@
-"""`SqliteOutbox`: the outbox port over the store's own threads.
+"""Transactional outbox of webhook events: its rows, and the port over the store's threads.
 
-The outbox as rows; each function works within the caller's transaction.
+The functions work within the caller's transaction. (The table is called `callbacks`.)
 """
 
 import asyncio
@@ -39,10 +39,10 @@ _log = structlog.get_logger()
 
 
 def insert_expected_event(
-    connection: sqlite3.Connection, seal: Cipher, generation: Generation, url: str
+    connection: sqlite3.Connection, cipher: Cipher, generation: Generation, url: str
 ) -> None:
-    """Somebody is to be told of the end of a generation that begins."""
-    callback = OutboxEvent(
+    """Insert the event of a generation's end when it begins; it is held until released."""
+    event = OutboxEvent(
         id=f"evt_{generation.id.removeprefix('gen_')}",
         tenant=generation.tenant,
         kind=EventKind.GENERATION_SUCCEEDED,
@@ -51,27 +51,27 @@ def insert_expected_event(
         host=urlsplit(url).hostname or "",
         happened_at=generation.created_at,
     )
-    insert_event(connection, seal, callback, state="promised")
+    insert_event(connection, cipher, event, state="promised")
 
 
 def insert_event(
-    connection: sqlite3.Connection, seal: Cipher, callback: OutboxEvent, *, state: str = "waiting"
+    connection: sqlite3.Connection, cipher: Cipher, event: OutboxEvent, *, state: str = "waiting"
 ) -> None:
-    """A new event, due at once. One that is there already stays as it is."""
-    happened = microseconds(callback.happened_at)
+    """Insert an event, due at once. An existing one with its id stays as it is."""
+    happened = microseconds(event.happened_at)
     connection.execute(
         "INSERT INTO callbacks (id, tenant, state, kind, generation_id, host, url, facts,"
         " happened_us, due_us, tries, http_status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)"
         " ON CONFLICT DO NOTHING",
         (
-            callback.id,
-            callback.tenant,
+            event.id,
+            event.tenant,
             state,
-            callback.kind,
-            callback.generation_id,
-            callback.host,
-            seal.encrypt(callback.url.encode(), f"callback {callback.id}"),
-            orjson.dumps(dict(callback.facts)).decode(),
+            event.kind,
+            event.generation_id,
+            event.host,
+            cipher.encrypt(event.url.encode(), f"callback {event.id}"),
+            orjson.dumps(dict(event.facts)).decode(),
             happened,
             happened,
         ),
@@ -79,7 +79,7 @@ def insert_event(
 
 
 def release_expected_event(connection: sqlite3.Connection, generation: Generation) -> None:
-    """The generation is over: what was promised is due. Once; a later version changes nothing."""
+    """Make the expected event due as the generation has ended; no-op after the first time."""
     at = microseconds(generation.completed_at or generation.created_at)
     connection.execute(
         "UPDATE callbacks SET state = 'waiting', kind = ?, happened_us = ?, due_us = ?"
@@ -89,14 +89,14 @@ def release_expected_event(connection: sqlite3.Connection, generation: Generatio
 
 
 def insert_threshold_events(
-    connection: sqlite3.Connection, seal: Cipher, moved: BudgetUpdate, url: str, at: datetime
+    connection: sqlite3.Connection, cipher: Cipher, update: BudgetUpdate, url: str, at: datetime
 ) -> None:
-    """Thresholds of a budget were reached: an event for each."""
-    use = moved.usage
-    for percent in moved.threshold_events:
-        callback = OutboxEvent(
+    """Insert one event for each threshold that a budget has reached."""
+    use = update.usage
+    for percent in update.threshold_events:
+        event = OutboxEvent(
             id=f"evt_{identifiers.new_token()}",
-            tenant=moved.tenant,
+            tenant=update.tenant,
             kind=EventKind.BUDGET_THRESHOLD,
             generation_id="",
             url=url,
@@ -109,48 +109,48 @@ def insert_threshold_events(
                 "limitUsdNanos": str(use.limit),
             },
         )
-        insert_event(connection, seal, callback)
+        insert_event(connection, cipher, event)
 
 
 def due_events(
     connection: sqlite3.Connection,
-    seal: Cipher,
+    cipher: Cipher,
     now: datetime,
-    places: DeliverySlots,
+    slots: DeliverySlots,
     not_ids: Collection[str],
     not_hosts: Collection[tuple[str, str]],
 ) -> tuple[OutboxEvent, ...]:
-    """Those whose time has come, place for place to the tenant that has the fewest."""
+    """Select due events by fair queuing: each slot to the tenant with the fewest in flight."""
     waiting: dict[str, Sequence[Sequence[Any]]] = {}
     turns: list[tuple[int, int, str]] = []
     for first_due, tenant in _tenants_due(connection, now):
-        in_flight = places.in_flight.get(tenant, 0)
-        if in_flight < places.per_tenant and (places.free > 0 or not in_flight):
+        in_flight = slots.in_flight.get(tenant, 0)
+        if in_flight < slots.per_tenant and (slots.free > 0 or not in_flight):
             turns.append((in_flight, first_due, tenant))
     heapq.heapify(turns)
-    free, first, found = places.free, places.idle_tenants, []
+    free, first, events = slots.free, slots.idle_tenants, []
     while turns:
         in_flight, first_due, tenant = heapq.heappop(turns)
         if free <= 0 and (in_flight or first <= 0):
             break  # Nobody left has fewer.
         if tenant not in waiting:
-            most = min(places.per_tenant - in_flight, max(free, 1))
+            limit = min(slots.per_tenant - in_flight, max(free, 1))
             hosts = [host for of, host in not_hosts if of == tenant]
-            waiting[tenant] = _due_of(connection, tenant, now, most, not_ids, hosts)[::-1]
+            waiting[tenant] = _due_of(connection, tenant, now, limit, not_ids, hosts)[::-1]
         if not (rows := waiting[tenant]):
             continue
         *waiting[tenant], row = rows
-        found.append(_callback(seal, row))
+        events.append(_decode_event(cipher, row))
         if free > 0:
             free -= 1
         else:
             first -= 1
         heapq.heappush(turns, (in_flight + 1, first_due, tenant))
-    return tuple(found)
+    return tuple(events)
 
 
 def _tenants_due(connection: sqlite3.Connection, now: datetime) -> list[tuple[int, str]]:
-    """Who has something due, and since when: one look into the index for each tenant."""
+    """Tenants with due events, and since when: an index skip scan, one look for each tenant."""
     rows = connection.execute(
         "WITH RECURSIVE waiting (tenant) AS ("
         " SELECT min(tenant) FROM callbacks INDEXED BY callbacks_due_of WHERE state = 'waiting'"
@@ -173,7 +173,7 @@ def _due_of(
     not_ids: Collection[str],
     not_hosts: Collection[str],
 ) -> list[Sequence[Any]]:
-    """Rows of one tenant, the longest due first."""
+    """Due rows of one tenant, the longest due first."""
     return connection.execute(
         f"SELECT {_COLUMNS} FROM callbacks INDEXED BY callbacks_due_of"  # noqa: S608 - fixed texts
         f" WHERE state = 'waiting' AND tenant = ? AND due_us <= ? AND id NOT IN ({_marks(not_ids)})"
@@ -183,38 +183,38 @@ def _due_of(
 
 
 def next_due_time(connection: sqlite3.Connection, after: datetime) -> datetime | None:
-    """When the first one is due that is not due by then."""
-    (found,) = connection.execute(
+    """The earliest due time after a moment; None: there is none."""
+    (due_us,) = connection.execute(
         "SELECT min(due_us) FROM callbacks INDEXED BY callbacks_due"
         " WHERE state = 'waiting' AND due_us > ?",
         (microseconds(after),),
     ).fetchone()
-    return None if found is None else _moment(found)
+    return None if due_us is None else _to_datetime(due_us)
 
 
-def delete_event(connection: sqlite3.Connection, callback_id: str) -> None:
-    """It was delivered."""
-    connection.execute("DELETE FROM callbacks WHERE id = ?", (callback_id,))
+def delete_event(connection: sqlite3.Connection, event_id: str) -> None:
+    """Delete an event that was delivered."""
+    connection.execute("DELETE FROM callbacks WHERE id = ?", (event_id,))
 
 
 def record_failure(
-    connection: sqlite3.Connection, tried: OutboxEvent, again_at: datetime | None
+    connection: sqlite3.Connection, event: OutboxEvent, retry_at: datetime | None
 ) -> None:
-    """One more try that did not deliver it. What has long been undelivered is forgotten."""
-    tried_at = tried.last_tried_at or tried.happened_at
+    """Record a failed delivery: retried later, or undelivered. Deletes old undelivered ones."""
+    tried_at = event.last_tried_at or event.happened_at
     connection.execute(
         "UPDATE callbacks SET state = ?, due_us = ?, tries = ?, http_status = ?, tried_us = ?"
         " WHERE id = ?",
         (
-            "waiting" if again_at else "undelivered",
-            microseconds(again_at or tried_at),
-            tried.tries,
-            tried.http_status,
+            "waiting" if retry_at else "undelivered",
+            microseconds(retry_at or tried_at),
+            event.tries,
+            event.http_status,
             microseconds(tried_at),
-            tried.id,
+            event.id,
         ),
     )
-    if again_at is None:
+    if retry_at is None:
         connection.execute(
             "DELETE FROM callbacks WHERE state = 'undelivered' AND tried_us < ?",
             (microseconds(tried_at - UNDELIVERED_RETENTION),),
@@ -222,52 +222,52 @@ def record_failure(
 
 
 def list_undelivered(
-    connection: sqlite3.Connection, seal: Cipher, tenant: str, limit: int, after: str
+    connection: sqlite3.Connection, cipher: Cipher, tenant: str, limit: int, after: str
 ) -> tuple[OutboxEvent, ...]:
-    """A page, in the order of their ids, which is that of their making."""
+    """A page of undelivered events by id, which is the order of creation."""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM callbacks INDEXED BY callbacks_undelivered"  # noqa: S608 - fixed
         " WHERE state = 'undelivered' AND id > ? AND (? = '' OR tenant = ?) ORDER BY id LIMIT ?",
         (after, tenant, tenant, limit),
     ).fetchall()
-    return tuple(_callback(seal, row) for row in rows)
+    return tuple(_decode_event(cipher, row) for row in rows)
 
 
 def find_undelivered(
-    connection: sqlite3.Connection, seal: Cipher, callback_id: str
+    connection: sqlite3.Connection, cipher: Cipher, event_id: str
 ) -> OutboxEvent | None:
-    """One that is undelivered."""
+    """An undelivered event by its id."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM callbacks WHERE state = 'undelivered' AND id = ?",  # noqa: S608
-        (callback_id,),
+        (event_id,),
     ).fetchone()
-    return _callback(seal, row) if row else None
+    return _decode_event(cipher, row) if row else None
 
 
-def _callback(seal: Cipher, row: Sequence[Any]) -> OutboxEvent:
-    name, tenant, kind, generation_id, sealed, host, happened, tries, status, tried, facts = row
+def _decode_event(cipher: Cipher, row: Sequence[Any]) -> OutboxEvent:
+    event_id, tenant, kind, generation_id, sealed, host, happened, tries, status, tried, facts = row
     try:
-        url = seal.decrypt(sealed, f"callback {name}").decode()
+        url = cipher.decrypt(sealed, f"callback {event_id}").decode()
     except DecryptionFailed:
-        _log.warning("webhook_url_undecryptable", id=name)
+        _log.warning("webhook_url_undecryptable", id=event_id)
         url = ""
     return OutboxEvent(
-        id=name,
+        id=event_id,
         tenant=tenant,
         kind=EventKind(kind),
         generation_id=generation_id,
         url=url,
         host=host,
-        happened_at=_moment(happened),
+        happened_at=_to_datetime(happened),
         tries=tries,
         http_status=status,
-        last_tried_at=None if tried is None else _moment(tried),
+        last_tried_at=None if tried is None else _to_datetime(tried),
         facts=orjson.loads(facts),
     )
 
 
-def _moment(microseconds_since: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds_since)
+def _to_datetime(stamp: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=stamp)
 
 
 def _marks(values: Collection[str]) -> str:
@@ -275,22 +275,21 @@ def _marks(values: Collection[str]) -> str:
 
 
 def no_webhook(_tenant: str) -> str:
-    """For a store whose tenants are told nothing."""
+    """No tenant has a webhook for budgets."""
     return ""
 
 
 class SqliteOutbox:
-    """Implements `outbox.Outbox`. Made by the store, which fills it."""
+    """Outbox port on the store's writer and reader threads. The store inserts the events."""
 
-    def __init__(self, writer: GroupCommitWriter, reader: ReadThread, seal: Cipher) -> None:
+    def __init__(self, writer: GroupCommitWriter, reader: ReadThread, cipher: Cipher) -> None:
         self._writer = writer
         self._reader = reader
-        self._seal = seal
+        self._cipher = cipher
         self.has_work = asyncio.Event()
-        """See outbox.Outbox."""
 
-    def filled(self, commit: "asyncio.Future[int]") -> None:
-        """A commit that puts something in is on its way: tell it once it is durable."""
+    def notify_on_commit(self, commit: "asyncio.Future[int]") -> None:
+        """Set `has_work` once a commit that inserts or releases events is durable."""
         commit.add_done_callback(
             lambda done: None if done.cancelled() or done.exception() else self.has_work.set()
         )
@@ -298,54 +297,48 @@ class SqliteOutbox:
     async def due(
         self,
         now: datetime,
-        places: DeliverySlots,
+        slots: DeliverySlots,
         *,
         not_ids: Collection[str],
         not_hosts: Collection[tuple[str, str]],
     ) -> tuple[OutboxEvent, ...]:
-        """See outbox.Outbox."""
         ids, hosts = tuple(not_ids), tuple(not_hosts)
-        return await self._reader.read(lambda c: due_events(c, self._seal, now, places, ids, hosts))
+        return await self._reader.read(
+            lambda c: due_events(c, self._cipher, now, slots, ids, hosts)
+        )
 
     async def next_due(self, after: datetime) -> datetime | None:
-        """See outbox.Outbox."""
         return await self._reader.read(lambda c: next_due_time(c, after))
 
-    async def mark_delivered(self, callback_id: str) -> None:
-        """See outbox.Outbox."""
-        await self._writer.submit(lambda c: delete_event(c, callback_id))
+    async def mark_delivered(self, event_id: str) -> None:
+        await self._writer.submit(lambda c: delete_event(c, event_id))
 
-    async def mark_failed(self, tried: OutboxEvent, again_at: datetime | None) -> None:
-        """See outbox.Outbox."""
-        await self._writer.submit(lambda c: record_failure(c, tried, again_at))
+    async def mark_failed(self, event: OutboxEvent, retry_at: datetime | None) -> None:
+        await self._writer.submit(lambda c: record_failure(c, event, retry_at))
 
     async def list_undelivered(
         self, tenant: str, limit: int, after: str
     ) -> tuple[OutboxEvent, ...]:
-        """See outbox.Outbox."""
         return await self._reader.read(
-            lambda c: list_undelivered(c, self._seal, tenant, limit, after)
+            lambda c: list_undelivered(c, self._cipher, tenant, limit, after)
         )
 
-    async def find_undelivered(self, callback_id: str) -> OutboxEvent | None:
-        """See outbox.Outbox."""
-        return await self._reader.read(lambda c: find_undelivered(c, self._seal, callback_id))
+    async def find_undelivered(self, event_id: str) -> OutboxEvent | None:
+        return await self._reader.read(lambda c: find_undelivered(c, self._cipher, event_id))
 
     async def get_or_create_secrets(self, tenant: str, now: datetime) -> tuple[bytes, ...]:
-        """See outbox.Outbox."""
-        found = await self._reader.read(
-            lambda c: sealed_rows.read_secrets(c, self._seal, tenant, now)
+        secrets = await self._reader.read(
+            lambda c: sealed_rows.read_secrets(c, self._cipher, tenant, now)
         )
-        if found:
-            return found
-        drawn: tuple[bytes, ...] = await self._writer.submit(
-            lambda c: sealed_rows.read_or_create_secrets(c, self._seal, tenant, now)
+        if secrets:
+            return secrets
+        created: tuple[bytes, ...] = await self._writer.submit(
+            lambda c: sealed_rows.read_or_create_secrets(c, self._cipher, tenant, now)
         )
-        return drawn
+        return created
 
     async def rotate_secret(self, tenant: str, now: datetime, until: datetime) -> SecretRotation:
-        """See outbox.Outbox."""
         rotated: SecretRotation = await self._writer.submit(
-            lambda c: sealed_rows.rotate_secret(c, self._seal, tenant, now, until)
+            lambda c: sealed_rows.rotate_secret(c, self._cipher, tenant, now, until)
         )
         return rotated

@@ -1,9 +1,9 @@
-"""Who may write the file: one process, proven by a lock, and by a lease that outlives a pause.
+"""Ownership of the data folder by one process: a lock file, a lease and a fencing epoch.
 
 The lock is the quick proof that an owner is dead: the system frees it with the process, so that a
-restart takes over at once. A process that is only paused keeps its lock. Its lease runs out
-meanwhile; then the next process puts a lock file of its own in the place of the old one and
-counts the epoch up. Every transaction checks the epoch, so that whoever wakes up can write nothing.
+restart takes over immediately. A process that is only paused keeps its lock, but its lease expires;
+then the next process replaces the lock file by its own and increments the epoch. Every transaction
+checks the epoch, so that a process that wakes up again cannot write.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ RENEWALS_PER_LEASE: Final = 4
 
 
 def boot_seconds() -> float:
-    """Seconds since the machine was started, its sleep included; the same for all processes."""
+    """Seconds since boot, including sleep; the same for all processes of the machine."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -32,7 +32,7 @@ class DataFolderInUse(Exception):
 
 
 class DataFolderLost(RuntimeError):
-    """Another process has taken the data folder over. The text is for people."""
+    """Another process has taken the data folder over. The message is for people."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
@@ -42,7 +42,7 @@ class DataFolderLost(RuntimeError):
 
 
 class Lease:
-    """This process's hold on the file; one thread writes, any thread asks how long it holds.
+    """Lease of this process; renewed by the writer thread, read by any thread.
 
     Times are in seconds of `clock`.
     """
@@ -54,41 +54,41 @@ class Lease:
         self._until = until
         self._seconds = seconds
         self._clock = clock
-        self._begun = until - seconds
-        self._renewing = 0.0
+        self._started = until - seconds
+        self._renewed_at = 0.0
 
     def seconds_left(self) -> float:
-        """How long no other process can take over."""
+        """Seconds until another process can take over."""
         return self._until - self._clock()
 
     def due_in(self) -> float:
-        """How long until it is to be renewed; 0 or less: now."""
-        return self._begun + self._seconds / RENEWALS_PER_LEASE - self._clock()
+        """Seconds until it should be renewed; 0 or less: now."""
+        return self._started + self._seconds / RENEWALS_PER_LEASE - self._clock()
 
     def check_and_renew(self, connection: sqlite3.Connection) -> None:
-        """At the beginning of a transaction: check that it is ours still, renew it where due.
+        """At the begin of a transaction: check the epoch, and renew the lease where due.
 
         Raises StaleOwner.
         """
         (epoch,) = connection.execute("SELECT epoch FROM ownership").fetchone()
         if epoch != self._epoch:
             raise StaleOwner
-        self._renewing = 0.0
+        self._renewed_at = 0.0
         if self.due_in() <= 0:
-            self._renewing = self._clock()
+            self._renewed_at = self._clock()
             connection.execute(
-                "UPDATE ownership SET expires = ?", (self._renewing + self._seconds,)
+                "UPDATE ownership SET expires = ?", (self._renewed_at + self._seconds,)
             )
 
     def on_commit(self) -> None:
-        """The transaction is durable, and with it the renewal."""
-        if self._renewing:
-            self._begun = self._renewing
-            self._until = self._renewing + self._seconds
+        """The transaction is durable, and with it a renewal."""
+        if self._renewed_at:
+            self._started = self._renewed_at
+            self._until = self._renewed_at + self._seconds
 
     def renew_soon(self) -> None:
-        """With the next transaction, due or not."""
-        self._begun = float("-inf")
+        """Renew with the next transaction, due or not."""
+        self._started = float("-inf")
 
 
 class DataFolderLock:
@@ -125,16 +125,16 @@ class DataFolderLock:
             self._lock = -1
 
     def _begin(
-        self, connection: sqlite3.Connection, prove: Callable[[sqlite3.Connection, float], None]
+        self, connection: sqlite3.Connection, check: Callable[[sqlite3.Connection, float], None]
     ) -> Lease:
-        """Count the epoch up, once `prove` has shown within the transaction that we may."""
+        """Increment the epoch, after `check` has shown within the transaction that we may."""
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
             raise self._in_use("; it stands still in the midst of a commit") from None
         try:
             now = self._clock()
-            prove(connection, now)
+            check(connection, now)
             until = now + self._seconds
             (epoch,) = connection.execute(
                 "UPDATE ownership SET epoch = epoch + 1, owner = ?, expires = ? RETURNING epoch",
@@ -148,12 +148,12 @@ class DataFolderLock:
         return Lease(epoch, until, self._seconds, self._clock)
 
     def _check_lock(self, connection: sqlite3.Connection, now: float) -> None:
-        """Ours must still be the file in its place: another may have replaced it meanwhile."""
+        """Check that our lock file was not replaced by another process meanwhile."""
         if not os.path.samestat(os.fstat(self._lock), self._path.stat()):
             raise self._in_use()
 
     def _replace_lock(self, connection: sqlite3.Connection, now: float) -> None:
-        """Only once the lease has run out: put a lock of our own in the place of the old one."""
+        """Replace the lock file by our own, if the lease has expired."""
         (expires,) = connection.execute("SELECT expires FROM ownership").fetchone()
         if expires > now:
             raise self._in_use()
@@ -166,7 +166,7 @@ class DataFolderLock:
         self._write_pid()
 
     def _write_pid(self) -> None:
-        """For people: who holds it."""
+        """Write our process id into the lock file, for people."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
@@ -189,6 +189,6 @@ def _locked(descriptor: int) -> bool:
 
 
 def _has_lease(connection: sqlite3.Connection) -> bool:
-    """False where the owner is of a version that checks no epoch: it cannot be fenced off."""
+    """False where the owner is of a version without an epoch: it cannot be fenced."""
     (done,) = connection.execute("PRAGMA user_version").fetchone()
     return bool(done >= 2)

@@ -1,4 +1,4 @@
-"""A thread that reads, beside the one that writes: WAL lets it see the last commit."""
+"""Reader thread: queries beside the writer, which see the last commit (WAL)."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,12 @@ import structlog
 
 from mediagate_server.store.sqlite.writer import store_unavailable
 
-Read = TypeVar("Read")
+Result = TypeVar("Result")
 _log = structlog.get_logger()
 
 
 class ReadThread:
-    """Owns the reading connection. One that has failed is replaced."""
+    """Reader thread with its own connection, which is replaced after an error."""
 
     def __init__(
         self, connect: Callable[[], sqlite3.Connection], name: str = "store-reader"
@@ -26,12 +26,12 @@ class ReadThread:
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    async def read(self, query: Callable[[sqlite3.Connection], Read]) -> Read:
-        """What a query finds. Raises StoreUnavailable."""
+    async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run a query. Raises StoreUnavailable."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, query)
 
     async def close(self, seconds: float) -> bool:
-        """After what is being read. False where that took longer than `seconds`."""
+        """Close after the running query. False where that took longer than `seconds`."""
         last = asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         await asyncio.wait({last}, timeout=seconds)
         self._thread.shutdown(wait=last.done(), cancel_futures=True)
@@ -39,7 +39,7 @@ class ReadThread:
             _log.error("store_reader_hung", thread=self._name, seconds=seconds)
         return last.done()
 
-    def _run(self, query: Callable[[sqlite3.Connection], Read]) -> Read:
+    def _run(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         try:
             if self._connection is None:
                 self._connection = self._connect()

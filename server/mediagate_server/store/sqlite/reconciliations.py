@@ -1,6 +1,6 @@
-"""Passes over upstream's list as rows; each function works within the caller's transaction.
+"""Reconciliation passes and discrepancies: their rows, and the port over the store's threads.
 
-`SqliteReconciliationStore`: the audit port over the store's own threads.
+The functions work within the caller's transaction.
 """
 
 import sqlite3
@@ -23,9 +23,9 @@ from mediagate_server.store.sqlite.reader import ReadThread
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
 RETENTION: Final = timedelta(days=90)
-"""How long passes and what they found are kept."""
+"""Retention of passes and discrepancies."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SETTLEMENT: Final = (
+_SELECT_CHARGES: Final = (
     "SELECT charges.line, charges.prediction_id, ledger.attempt_id, charges.generation_id,"
     " charges.ordinal, charges.tenant, charges.model, attempts.created_us, charges.settled_us,"
     " charges.amount_nanos, charges.outputs, {price}"
@@ -38,11 +38,14 @@ _PRICE: Final = (
     " WHERE generations.id = charges.generation_id"
     " AND json_extract(attempt.value, '$.id') = ledger.attempt_id)"
 )
-_UNPRICED, _PRICED = _SETTLEMENT.format(price="''"), _SETTLEMENT.format(price=_PRICE)
+_SELECT_WITHOUT_PRICE, _SELECT_WITH_PRICE = (
+    _SELECT_CHARGES.format(price="''"),
+    _SELECT_CHARGES.format(price=_PRICE),
+)
 _COLUMNS: Final = (
     "account, origin_us, begun_us, ended_us, since_us, line, complete, listed, matched, found"
 )
-_CASE: Final = (
+_DISCREPANCY_COLUMNS: Final = (
     "kind, prediction_id, model, found_us, generation_id, ordinal, tenant, ledger_nanos,"
     " upstream_nanos, made_us"
 )
@@ -51,7 +54,7 @@ _CASE: Final = (
 def due_charges(
     connection: sqlite3.Connection, after: int, since: datetime, settled_by: datetime
 ) -> DueCharges:
-    """The charges behind a line up to the first that is younger; see reconciliations.Audit."""
+    """The range of charges after a line, up to the first settled after `settled_by`."""
     (end,) = connection.execute(
         "SELECT coalesce((SELECT min(line) - 1 FROM charges WHERE line > ? AND settled_us > ?),"
         " (SELECT max(line) FROM charges), 0)",
@@ -67,37 +70,37 @@ def due_charges(
 def due_page(
     connection: sqlite3.Connection, due: DueCharges, above: int, limit: int
 ) -> tuple[SettledCharge, ...]:
-    """The first of them above a line, at most `limit`."""
+    """A page of due charges above a line, without their prices."""
     rows = connection.execute(
-        f"{_UNPRICED} WHERE charges.line > ? AND charges.line <= ?"
+        f"{_SELECT_WITHOUT_PRICE} WHERE charges.line > ? AND charges.line <= ?"
         " AND (charges.line > ? OR charges.settled_us >= ?) ORDER BY charges.line LIMIT ?",
         (max(above, due.start), due.end, due.after, microseconds(due.since), limit),
     ).fetchall()
-    return _settlements(rows)
+    return _settled_charges(rows)
 
 
 def at_lines(connection: sqlite3.Connection, lines: Iterable[int]) -> tuple[SettledCharge, ...]:
-    """The charges at these lines."""
+    """The charges at these ledger lines, without their prices."""
     rows = connection.execute(
-        f"{_UNPRICED} WHERE charges.line IN (SELECT value FROM json_each(?))",  # noqa: S608
+        f"{_SELECT_WITHOUT_PRICE} WHERE charges.line IN (SELECT value FROM json_each(?))",  # noqa: S608
         (orjson.dumps(list(lines)).decode(),),
     ).fetchall()
-    return _settlements(rows)
+    return _settled_charges(rows)
 
 
 def charges_of_predictions(
     connection: sqlite3.Connection, prediction_ids: Iterable[str]
 ) -> tuple[SettledCharge, ...]:
-    """The charges of these predictions, as far as they have one."""
+    """The charges of these predictions that have one, with their prices."""
     rows = connection.execute(
-        f"{_PRICED} WHERE attempts.prediction_id IN (SELECT value FROM json_each(?))",  # noqa: S608
+        f"{_SELECT_WITH_PRICE} WHERE attempts.prediction_id IN (SELECT value FROM json_each(?))",  # noqa: S608
         (orjson.dumps(list(prediction_ids)).decode(),),
     ).fetchall()
-    return _settlements(rows)
+    return _settled_charges(rows)
 
 
 def last_pass(connection: sqlite3.Connection, account: str) -> Reconciliation | None:
-    """The last complete pass over an account's list."""
+    """The last complete pass of an account."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM reconciliations WHERE account = ? AND complete = 1"  # noqa: S608
         " ORDER BY number DESC LIMIT 1",
@@ -106,33 +109,33 @@ def last_pass(connection: sqlite3.Connection, account: str) -> Reconciliation | 
     return _pass(row) if row else None
 
 
-def write_cases(
+def insert_discrepancies(
     connection: sqlite3.Connection, cases: Iterable[Discrepancy]
 ) -> tuple[Discrepancy, ...]:
-    """What was found; returns what was not known before."""
-    return tuple(case for case in cases if _insert(connection, case))
+    """Insert discrepancies; returns those that are new."""
+    return tuple(case for case in cases if _insert_discrepancy(connection, case))
 
 
-def insert_pass(connection: sqlite3.Connection, made: Reconciliation) -> None:
-    """A pass, with the count of what it found."""
-    found = {kind.value: made.counts.get(kind, 0) for kind in DiscrepancyKind}
+def insert_pass(connection: sqlite3.Connection, reconciliation: Reconciliation) -> None:
+    """Insert a pass with its counts; deletes what is past retention."""
+    counts = {kind.value: reconciliation.counts.get(kind, 0) for kind in DiscrepancyKind}
     connection.execute(
         f"INSERT INTO reconciliations ({_COLUMNS})"  # noqa: S608
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            made.account,
-            microseconds(made.origin),
-            microseconds(made.begun_at),
-            microseconds(made.ended_at),
-            microseconds(made.since),
-            made.line,
-            int(made.complete),
-            made.listed,
-            made.matched,
-            orjson.dumps(found).decode(),
+            reconciliation.account,
+            microseconds(reconciliation.origin),
+            microseconds(reconciliation.begun_at),
+            microseconds(reconciliation.ended_at),
+            microseconds(reconciliation.since),
+            reconciliation.line,
+            int(reconciliation.complete),
+            reconciliation.listed,
+            reconciliation.matched,
+            orjson.dumps(counts).decode(),
         ),
     )
-    oldest = microseconds(made.ended_at - RETENTION)
+    oldest = microseconds(reconciliation.ended_at - RETENTION)
     connection.execute("DELETE FROM reconciliations WHERE begun_us < ?", (oldest,))
     connection.execute("DELETE FROM discrepancies WHERE found_us < ?", (oldest,))
 
@@ -140,7 +143,7 @@ def insert_pass(connection: sqlite3.Connection, made: Reconciliation) -> None:
 def read_findings(
     connection: sqlite3.Connection, since: datetime, limit: int
 ) -> ReconciliationFindings:
-    """What was found at or after a time; at most `limit` cases, the newest first."""
+    """Passes and discrepancies since a time; at most `limit` discrepancies, newest first."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM reconciliations ORDER BY number DESC LIMIT 1"  # noqa: S608
     ).fetchone()
@@ -152,7 +155,7 @@ def read_findings(
         "SELECT kind, count(*) FROM discrepancies WHERE found_us >= ? GROUP BY kind", (begun,)
     ).fetchall()
     cases = connection.execute(
-        f"SELECT {_CASE} FROM discrepancies WHERE found_us >= ?"  # noqa: S608
+        f"SELECT {_DISCREPANCY_COLUMNS} FROM discrepancies WHERE found_us >= ?"  # noqa: S608
         " ORDER BY found_us DESC, prediction_id, kind LIMIT ?",
         (begun, limit),
     ).fetchall()
@@ -160,14 +163,14 @@ def read_findings(
         _pass(row) if row else None,
         matched,
         {DiscrepancyKind(kind): number for kind, number in counts},
-        tuple(_case(case) for case in cases),
+        tuple(_discrepancy(case) for case in cases),
     )
 
 
-def _insert(connection: sqlite3.Connection, case: Discrepancy) -> bool:
-    """True where it was not known yet."""
+def _insert_discrepancy(connection: sqlite3.Connection, case: Discrepancy) -> bool:
+    """True where it is new."""
     written = connection.execute(
-        f"INSERT INTO discrepancies ({_CASE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+        f"INSERT INTO discrepancies ({_DISCREPANCY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
         " ON CONFLICT DO NOTHING",
         (
             case.kind,
@@ -185,11 +188,11 @@ def _insert(connection: sqlite3.Connection, case: Discrepancy) -> bool:
     return written.rowcount == 1
 
 
-def _settlements(rows: Sequence[Any]) -> tuple[SettledCharge, ...]:
-    return tuple(_settlement(*row) for row in rows)
+def _settled_charges(rows: Sequence[Any]) -> tuple[SettledCharge, ...]:
+    return tuple(_settled_charge(*row) for row in rows)
 
 
-def _settlement(*row: Any) -> SettledCharge:
+def _settled_charge(*row: Any) -> SettledCharge:
     line, prediction, attempt, generation, ordinal, tenant, model, *rest = row
     opened, settled_at, nanos, outputs, price = rest
     return SettledCharge(
@@ -200,8 +203,8 @@ def _settlement(*row: Any) -> SettledCharge:
         ordinal,
         tenant,
         model,
-        _moment(opened),
-        _moment(settled_at),
+        _to_datetime(opened),
+        _to_datetime(settled_at),
         nanos,
         outputs,
         price or "",
@@ -209,83 +212,77 @@ def _settlement(*row: Any) -> SettledCharge:
 
 
 def _pass(row: Any) -> Reconciliation:
-    account, origin, begun, ended, since, line, complete, listed, matched, found = row
+    account, origin, begun, ended, since, line, complete, listed, matched, counts = row
     return Reconciliation(
         account,
-        _moment(origin),
-        _moment(begun),
-        _moment(ended),
-        _moment(since),
+        _to_datetime(origin),
+        _to_datetime(begun),
+        _to_datetime(ended),
+        _to_datetime(since),
         line,
         bool(complete),
         listed,
         matched,
-        {DiscrepancyKind(kind): number for kind, number in orjson.loads(found).items()},
+        {DiscrepancyKind(kind): number for kind, number in orjson.loads(counts).items()},
     )
 
 
-def _case(row: Any) -> Discrepancy:
-    kind, prediction_id, model, found, *of_charge, ledger, upstream, made = row
+def _discrepancy(row: Any) -> Discrepancy:
+    kind, prediction_id, model, found_us, *of_charge, ledger, upstream, created_us = row
     generation, ordinal, tenant = of_charge
-    made_at = None if made is None else _moment(made)
+    created_at = None if created_us is None else _to_datetime(created_us)
     return Discrepancy(
         DiscrepancyKind(kind),
         prediction_id,
         model,
-        _moment(found),
+        _to_datetime(found_us),
         generation,
         ordinal,
         tenant,
         ledger,
         upstream,
-        made_at,
+        created_at,
     )
 
 
-def _moment(stamp: int) -> datetime:
+def _to_datetime(stamp: int) -> datetime:
     return _EPOCH + timedelta(microseconds=stamp)
 
 
 class SqliteReconciliationStore:
-    """Implements `reconciliations.Audit`. Made by the store."""
+    """Reconciliation port on the store's writer and search threads. Created by the store."""
 
     def __init__(self, writer: GroupCommitWriter, reader: ReadThread) -> None:
         self._writer = writer
         self._reader = reader
 
     async def due(self, after_line: int, since: datetime, settled_by: datetime) -> DueCharges:
-        """See reconciliations.Audit."""
         return await self._reader.read(lambda c: due_charges(c, after_line, since, settled_by))
 
     async def due_page(self, due: DueCharges, above: int, limit: int) -> tuple[SettledCharge, ...]:
-        """See reconciliations.Audit."""
         return await self._reader.read(lambda c: due_page(c, due, above, limit))
 
     async def at_lines(self, lines: Iterable[int]) -> tuple[SettledCharge, ...]:
-        """See reconciliations.Audit."""
-        asked = tuple(lines)
-        return await self._reader.read(lambda c: at_lines(c, asked))
+        line_numbers = tuple(lines)
+        return await self._reader.read(lambda c: at_lines(c, line_numbers))
 
     async def save_discrepancies(self, cases: tuple[Discrepancy, ...]) -> tuple[Discrepancy, ...]:
-        """See reconciliations.Audit."""
-        new: tuple[Discrepancy, ...] = await self._writer.submit(lambda c: write_cases(c, cases))
+        new: tuple[Discrepancy, ...] = await self._writer.submit(
+            lambda c: insert_discrepancies(c, cases)
+        )
         return new
 
     async def charges_of_predictions(
         self, prediction_ids: Iterable[str]
     ) -> tuple[SettledCharge, ...]:
-        """See reconciliations.Audit."""
-        asked = tuple(prediction_ids)
-        return await self._reader.read(lambda c: charges_of_predictions(c, asked))
+        ids = tuple(prediction_ids)
+        return await self._reader.read(lambda c: charges_of_predictions(c, ids))
 
     async def last_pass(self, account: str) -> Reconciliation | None:
-        """See reconciliations.Audit."""
         return await self._reader.read(lambda c: last_pass(c, account))
 
-    async def save_pass(self, made: Reconciliation) -> None:
-        """See reconciliations.Audit."""
-        await self._writer.submit(lambda c: insert_pass(c, made))
+    async def save_pass(self, reconciliation: Reconciliation) -> None:
+        await self._writer.submit(lambda c: insert_pass(c, reconciliation))
 
     async def findings(self, since: datetime, limit: int) -> ReconciliationFindings:
-        """See reconciliations.Audit."""
         return await self._reader.read(lambda c: read_findings(c, since, limit))

@@ -1,6 +1,6 @@
-"""What is kept sealed, and webhook ids; each function works within the caller's transaction.
+"""Encrypted rows: pending input, checkpoints, secret keys, webhook secrets; and webhook ids.
 
-What tenants' webhooks are signed with; each function works within the caller's transaction.
+The functions work within the caller's transaction.
 """
 
 import secrets
@@ -18,57 +18,57 @@ from mediagate_server.store.sqlite.generation_rows import microseconds
 from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
 
 WEBHOOK_ID_RETENTION: Final = timedelta(hours=25)
-"""Longer than the day that is promised, and far longer than a signature is taken for fresh."""
-_Sealed = tuple[int, int, str, bytes]
-"""Of a piece of text: sequence, start, event id, and the piece."""
+"""Longer than the promised day, and far longer than a signature's timestamp is accepted."""
+_CheckpointRow = tuple[int, int, str, bytes]
+"""Sequence, start, event id, and the encrypted piece."""
 _log = structlog.get_logger()
 
 
-def write_pending_input(rows: RowBatch, seal: Cipher, generation_id: str, plain: bytes) -> None:
-    """Keep what is needed to send a generation."""
+def write_pending_input(rows: RowBatch, cipher: Cipher, generation_id: str, plain: bytes) -> None:
+    """Insert the pending input of a generation: what is needed to send it."""
     rows.add(
-        StatementKind.PENDING, (seal.encrypt(plain, f"pending {generation_id}"), generation_id)
+        StatementKind.PENDING, (cipher.encrypt(plain, f"pending {generation_id}"), generation_id)
     )
 
 
 def read_pending_input(
-    connection: sqlite3.Connection, seal: Cipher, generation_id: str
+    connection: sqlite3.Connection, cipher: Cipher, generation_id: str
 ) -> bytes | None:
-    """What was kept; None where nothing was, or where the key that sealed it is gone."""
+    """The pending input; None where there is none, or where its encryption key is lost."""
     row = connection.execute(
         "SELECT sealed FROM generations JOIN pending USING (number) WHERE id = ?",
         (generation_id,),
     ).fetchone()
-    return None if row is None else _opened(seal, row[0], generation_id)
+    return None if row is None else _decrypt_pending(cipher, row[0], generation_id)
 
 
-def _opened(seal: Cipher, sealed: bytes, generation_id: str) -> bytes | None:
+def _decrypt_pending(cipher: Cipher, sealed: bytes, generation_id: str) -> bytes | None:
     try:
-        return seal.decrypt(sealed, f"pending {generation_id}")
+        return cipher.decrypt(sealed, f"pending {generation_id}")
     except DecryptionFailed:
         _log.warning("pending_input_undecryptable", id=generation_id)
         return None
 
 
 def write_checkpoint(
-    connection: sqlite3.Connection, seal: Cipher, generation_id: str, piece: Checkpoint
+    connection: sqlite3.Connection, cipher: Cipher, generation_id: str, piece: Checkpoint
 ) -> bool:
-    """Keep a piece of text, unless the generation has ended meanwhile. True where it is kept."""
-    sealed = seal.encrypt(piece.piece.encode(), f"text {generation_id} {piece.sequence}")
-    kept = connection.execute(
+    """Insert a checkpoint unless the generation has ended. True where it was inserted."""
+    sealed = cipher.encrypt(piece.piece.encode(), f"text {generation_id} {piece.sequence}")
+    inserted = connection.execute(
         "INSERT INTO checkpoints (generation_id, sequence, start, event_id, sealed)"
         " SELECT id, ?, ?, ?, ? FROM generations WHERE id = ? AND terminal = 0"
         " ON CONFLICT DO UPDATE SET start = excluded.start, event_id = excluded.event_id,"
         " sealed = excluded.sealed",
         (piece.sequence, piece.start, piece.event_id, sealed, generation_id),
     )
-    return kept.rowcount == 1
+    return inserted.rowcount == 1
 
 
 def read_resumptions(
-    connection: sqlite3.Connection, seal: Cipher, generation_ids: Sequence[str]
+    connection: sqlite3.Connection, cipher: Cipher, generation_ids: Sequence[str]
 ) -> dict[str, Resumption]:
-    """What is kept of each of these. Of what cannot be opened nothing is."""
+    """Pending input and checkpoints of each, without what cannot be decrypted."""
     # Only question marks are put together here; every value is bound.
     marks = ",".join("?" * len(generation_ids))
     unsent: dict[str, bytes] = {}
@@ -77,10 +77,10 @@ def read_resumptions(
         f" WHERE id IN ({marks})",
         tuple(generation_ids),
     ):
-        opened = _opened(seal, sealed, generation_id)
-        if opened is not None:
-            unsent[generation_id] = opened
-    pieces: dict[str, list[_Sealed]] = {}
+        plain = _decrypt_pending(cipher, sealed, generation_id)
+        if plain is not None:
+            unsent[generation_id] = plain
+    pieces: dict[str, list[_CheckpointRow]] = {}
     for generation_id, *piece in connection.execute(
         "SELECT generation_id, sequence, start, event_id, sealed FROM checkpoints"  # noqa: S608
         f" WHERE generation_id IN ({marks}) ORDER BY generation_id, sequence",
@@ -88,20 +88,25 @@ def read_resumptions(
     ):
         pieces.setdefault(generation_id, []).append((piece[0], piece[1], piece[2], piece[3]))
     return {
-        one: Resumption(unsent.get(one), _in_order(seal, one, pieces.get(one, ())))
-        for one in generation_ids
+        generation_id: Resumption(
+            unsent.get(generation_id),
+            _decrypt_checkpoints(cipher, generation_id, pieces.get(generation_id, ())),
+        )
+        for generation_id in generation_ids
     }
 
 
-def _in_order(seal: Cipher, generation_id: str, rows: Iterable[_Sealed]) -> tuple[Checkpoint, ...]:
-    """The pieces in order that follow on each other, up to the first that cannot be opened."""
+def _decrypt_checkpoints(
+    cipher: Cipher, generation_id: str, rows: Iterable[_CheckpointRow]
+) -> tuple[Checkpoint, ...]:
+    """The contiguous checkpoints in order, up to the first that cannot be decrypted."""
     pieces: list[Checkpoint] = []
     reached = 0
     for sequence, start, event_id, sealed in rows:
         if start != reached:
-            continue  # Of a process whose pieces have a gap; the next one went on before it.
+            continue  # By a process whose text has a gap here; the next process resumed before it.
         try:
-            piece = seal.decrypt(sealed, f"text {generation_id} {sequence}").decode()
+            piece = cipher.decrypt(sealed, f"text {generation_id} {sequence}").decode()
         except DecryptionFailed:
             _log.warning("checkpoint_undecryptable", id=generation_id)
             break
@@ -110,18 +115,18 @@ def _in_order(seal: Cipher, generation_id: str, rows: Iterable[_Sealed]) -> tupl
     return tuple(pieces)
 
 
-def erase_pending(rows: RowBatch, generation_id: str) -> None:
-    """An ended generation's input is needed no more."""
-    rows.add(StatementKind.NOT_PENDING, (generation_id,))
+def delete_pending(rows: RowBatch, generation_id: str) -> None:
+    """Delete the pending input of an ended generation."""
+    rows.add(StatementKind.DELETE_PENDING, (generation_id,))
 
 
-def erase_checkpoints(connection: sqlite3.Connection, generation_id: str) -> None:
-    """An ended generation has its text whole."""
+def delete_checkpoints(connection: sqlite3.Connection, generation_id: str) -> None:
+    """Delete the checkpoints of an ended generation, whose record has the full text."""
     connection.execute("DELETE FROM checkpoints WHERE generation_id = ?", (generation_id,))
 
 
 def claim_webhook(connection: sqlite3.Connection, webhook_id: str, now: datetime) -> bool:
-    """True for the first to claim the id. Forgets those that are old."""
+    """Insert a webhook id: True for the first claim. Deletes expired ids."""
     oldest = microseconds(now - WEBHOOK_ID_RETENTION)
     connection.execute("DELETE FROM webhooks WHERE seen_us < ?", (oldest,))
     inserted = connection.execute(
@@ -136,53 +141,53 @@ def has_webhook(connection: sqlite3.Connection, webhook_id: str) -> bool:
     return row is not None
 
 
-def read_or_create_key(connection: sqlite3.Connection, seal: Cipher, name: str) -> bytes:
-    """The secret key of this name, drawn where there is none.
+def read_or_create_key(connection: sqlite3.Connection, cipher: Cipher, name: str) -> bytes:
+    """The secret key of this name, generated where there is none.
 
-    Raises DecryptionFailed where there is one that cannot be opened: whoever was given something
-    that was made with it would find it void, without a word.
+    Raises DecryptionFailed where there is one that cannot be decrypted: a new one would silently
+    void all links and tokens that were made with it.
     """
     row = connection.execute("SELECT sealed FROM secrets WHERE name = ?", (name,)).fetchone()
     if row:
-        return seal.decrypt(row[0], f"secret {name}")
-    drawn = secrets.token_bytes(KEY_BYTES)
+        return cipher.decrypt(row[0], f"secret {name}")
+    key = secrets.token_bytes(KEY_BYTES)
     connection.execute(
         "INSERT INTO secrets VALUES (?, ?)",
-        (name, seal.encrypt(drawn, f"secret {name}")),
+        (name, cipher.encrypt(key, f"secret {name}")),
     )
-    return drawn
+    return key
 
 
 def read_secrets(
-    connection: sqlite3.Connection, seal: Cipher, tenant: str, now: datetime
+    connection: sqlite3.Connection, cipher: Cipher, tenant: str, now: datetime
 ) -> tuple[bytes, ...]:
-    """Those that count now, the newest first."""
+    """Webhook secrets that are valid now, the newest first."""
     rows = connection.execute(
         "SELECT sealed FROM webhook_secrets WHERE tenant = ?"
         " AND (expires_us IS NULL OR expires_us > ?) ORDER BY number DESC",
         (tenant, microseconds(now)),
     ).fetchall()
-    found: list[bytes] = []
+    valid: list[bytes] = []
     for (sealed,) in rows:
         try:
-            found.append(seal.decrypt(sealed, _about(tenant)))
+            valid.append(cipher.decrypt(sealed, _context(tenant)))
         except DecryptionFailed:
             _log.warning("webhook_secret_undecryptable", tenant=tenant)
-    return tuple(found)
+    return tuple(valid)
 
 
 def read_or_create_secrets(
-    connection: sqlite3.Connection, seal: Cipher, tenant: str, now: datetime
+    connection: sqlite3.Connection, cipher: Cipher, tenant: str, now: datetime
 ) -> tuple[bytes, ...]:
-    """Those that count now. Where there is none, one that nobody has been shown yet."""
-    found = read_secrets(connection, seal, tenant, now)
-    return found or (_draw(connection, seal, tenant, shown=False),)
+    """Webhook secrets that are valid now; where there is none, a new one not shown yet."""
+    valid = read_secrets(connection, cipher, tenant, now)
+    return valid or (_create_secret(connection, cipher, tenant, shown=False),)
 
 
 def rotate_secret(
-    connection: sqlite3.Connection, seal: Cipher, tenant: str, now: datetime, until: datetime
+    connection: sqlite3.Connection, cipher: Cipher, tenant: str, now: datetime, until: datetime
 ) -> SecretRotation:
-    """A secret that is shown now; see outbox.Outbox."""
+    """Create a webhook secret, or return the one not shown yet; old ones expire at `until`."""
     unshown = connection.execute(
         "SELECT number, sealed FROM webhook_secrets WHERE tenant = ? AND shown = 0"
         " AND expires_us IS NULL",
@@ -191,13 +196,13 @@ def rotate_secret(
     if unshown:
         number, sealed = unshown
         try:
-            secret = seal.decrypt(sealed, _about(tenant))
+            secret = cipher.decrypt(sealed, _context(tenant))
         except DecryptionFailed:
             _log.warning("webhook_secret_undecryptable", tenant=tenant)
         else:
             connection.execute("UPDATE webhook_secrets SET shown = 1 WHERE number = ?", (number,))
             return SecretRotation(secret)
-    had = bool(read_secrets(connection, seal, tenant, now))
+    had = bool(read_secrets(connection, cipher, tenant, now))
     connection.execute(
         "DELETE FROM webhook_secrets WHERE tenant = ? AND expires_us <= ?",
         (tenant, microseconds(now)),
@@ -206,18 +211,20 @@ def rotate_secret(
         "UPDATE webhook_secrets SET expires_us = ? WHERE tenant = ? AND expires_us IS NULL",
         (microseconds(until), tenant),
     )
-    made = _draw(connection, seal, tenant, shown=True)
-    return SecretRotation(made, until if had else None)
+    secret = _create_secret(connection, cipher, tenant, shown=True)
+    return SecretRotation(secret, until if had else None)
 
 
-def _draw(connection: sqlite3.Connection, seal: Cipher, tenant: str, *, shown: bool) -> bytes:
-    made = secrets.token_bytes(KEY_BYTES)
+def _create_secret(
+    connection: sqlite3.Connection, cipher: Cipher, tenant: str, *, shown: bool
+) -> bytes:
+    secret = secrets.token_bytes(KEY_BYTES)
     connection.execute(
         "INSERT INTO webhook_secrets (tenant, sealed, shown) VALUES (?, ?, ?)",
-        (tenant, seal.encrypt(made, _about(tenant)), int(shown)),
+        (tenant, cipher.encrypt(secret, _context(tenant)), int(shown)),
     )
-    return made
+    return secret
 
 
-def _about(tenant: str) -> str:
+def _context(tenant: str) -> str:
     return f"webhook secret of {tenant}"

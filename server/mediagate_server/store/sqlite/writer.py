@@ -1,19 +1,16 @@
-"""One thread that writes: it commits whatever queued up while the last commit was on its way.
+"""Group commit: one writer thread that commits queued jobs in batches, with one fsync each.
 
-A lone job is committed at once; a crowd shares one fsync (`writer.py`). Jobs run in the order they
-were given. One that fails, by whatever its values or its code raise, takes nothing of the others
-with it: most fail before they have written anything, and where one does not, all are taken back and
-run again, each within a savepoint (which otherwise would cost every job two statements). Most put
-down rows, which are written kind by kind (`row_batch.py`). A commit that fails takes exactly its
-own jobs along.
+Jobs run in the order of submission. A job that fails does not affect the others: most fail before
+they have written anything, and where one does not, the batch is rolled back and run again with a
+savepoint for each job (which otherwise would cost every job two statements). Most jobs add rows,
+which are written with one statement per kind (`row_batch.py`). A commit that fails fails exactly
+its own jobs.
 
-When a commit begins: as soon as the event loop has nothing else to do.
-
-Each commit has a price of its own: pages written whole, an fsync, threads that change places. While
-the loop is at work, what it does brings further jobs, and nobody could be told of a commit's end
-anyway; they are gathered until it is idle, and share one commit (docs/decisions/0017). A job that
-comes to an idle loop is committed at once. There is no timer: a loop that is never idle hands over
-what it has once it is enough, or has been waiting long.
+A commit begins as soon as the event loop is idle. Each commit has costs of its own: whole pages, an
+fsync, thread switches. While the loop is busy, its work brings further jobs, and it could not take
+the result of a commit anyway; so they share the next commit (docs/decisions/0017). A job that comes
+to an idle loop is committed immediately. There is no timer: a loop that is never idle commits when
+the batch is large enough, or old enough.
 """
 
 import asyncio
@@ -34,72 +31,72 @@ from mediagate_server.store.sqlite.ownership import Lease
 from mediagate_server.store.sqlite.row_batch import PartialWrite, RowBatch, is_database_error
 
 BATCH_SIZE: Final = 64
-"""Jobs that wait for no others: more of them in one commit would hardly be cheaper."""
+"""Jobs that are committed without waiting for an idle loop: more would hardly be cheaper."""
 MAX_BATCH_SECONDS: Final = 0.03
-"""Seconds after which a loop that is never idle commits."""
+"""Age of a batch at which a loop that is never idle commits."""
 MAX_COMMIT_JOBS: Final = 512
-_IDLE: Final = 0.000_02
-"""Seconds: a turn of the loop that is shorter than this had nothing to do."""
-_MUCH: Final = 4
-"""So many times the shortest turn there was is one that had something to do, if not before."""
+_IDLE_TURN_SECONDS: Final = 0.000_02
+"""A turn of the event loop that is shorter than this had nothing to do."""
+_BUSY_FACTOR: Final = 4
+"""A longer turn is busy where it takes this many times the shortest turn so far."""
 Job = TypeVar("Job")
 
 
 class CommitBatcher(Generic[Job]):
-    """Jobs, until a commit takes them. For the event loop's thread alone.
+    """Collects jobs for the next commit. Used by the event loop's thread alone.
 
-    `begin` is handed those of one commit, and no others before `ended` is called. `clock` gives
-    seconds.
+    `begin_commit` is given the jobs of one commit, and no others before `on_commit_end` is called.
+    `clock` gives seconds.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        begin: Callable[[list[Job]], None],
+        begin_commit: Callable[[list[Job]], None],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._loop = loop
-        self._begin = begin
+        self._begin_commit = begin_commit
         self._clock = clock
         self._waiting: list[Job] = []
-        self._is_idle = True
-        self._since = self._looked = 0.0
-        self._shortest = float("inf")
+        self._is_free = True
+        self._started = self._last_turn = 0.0
+        self._shortest_turn = float("inf")
 
     def add(self, job: Job) -> None:
-        """One more, for the next commit."""
+        """Add a job to the next commit."""
         self._waiting.append(job)
-        if self._is_idle:
-            self._gather()
+        if self._is_free:
+            self._start_batch()
 
-    def ended(self) -> None:
-        """The commit that was begun has ended."""
-        self._is_idle = True
+    def on_commit_end(self) -> None:
+        """The running commit has ended: the next one may begin."""
+        self._is_free = True
         if self._waiting:
-            self._gather()
+            self._start_batch()
 
-    def _gather(self) -> None:
-        self._is_idle = False
-        self._since = self._looked = self._clock()
-        self._loop.call_soon(self._look)
+    def _start_batch(self) -> None:
+        self._is_free = False
+        self._started = self._last_turn = self._clock()
+        self._loop.call_soon(self._check_idle)
 
-    def _look(self) -> None:
-        """Once in each turn of the loop: begin, unless the loop is at work."""
+    def _check_idle(self) -> None:
+        """Called once per turn of the loop: begin the commit unless the loop is busy."""
         now = self._clock()
-        turn = now - self._looked
-        self._shortest = min(self._shortest, turn)
-        is_at_work = turn > max(_IDLE, _MUCH * self._shortest)
-        if is_at_work and len(self._waiting) < BATCH_SIZE and now - self._since < MAX_BATCH_SECONDS:
-            self._looked = now
-            self._loop.call_soon(self._look)
+        turn = now - self._last_turn
+        self._shortest_turn = min(self._shortest_turn, turn)
+        is_busy = turn > max(_IDLE_TURN_SECONDS, _BUSY_FACTOR * self._shortest_turn)
+        if is_busy and len(self._waiting) < BATCH_SIZE and now - self._started < MAX_BATCH_SECONDS:
+            self._last_turn = now
+            self._loop.call_soon(self._check_idle)
             return
         batch = self._waiting[:MAX_COMMIT_JOBS]
         del self._waiting[:MAX_COMMIT_JOBS]
-        self._begin(batch)
+        self._begin_commit(batch)
 
 
-_PAUSE = 0.2
-"""Seconds between two tries to renew the lease, where the first failed."""
+_RENEWAL_RETRY_SECONDS = 0.2
+"""Seconds between two attempts to renew the lease after a failure."""
 WriteJob = Callable[[sqlite3.Connection], Any]
 RowsJob = Callable[[RowBatch], Any]
 _log = structlog.get_logger()
@@ -114,10 +111,10 @@ class _QueuedJob:
 
 
 class GroupCommitWriter:
-    """Owns the writing connection. Made on, and answers to, the running event loop.
+    """Writer thread with its own connection. Created on, and resolving on, the running loop.
 
-    `lost` is called on it once the lease turns out to be another's: nothing is written any more.
-    `undone` is called by the writing thread when something that jobs have done is taken back.
+    `on_lost` is called on the loop once the lease is lost: nothing is written any more.
+    `on_rollback` is called by the writer thread after each rollback.
     """
 
     def __init__(
@@ -125,41 +122,41 @@ class GroupCommitWriter:
         connect: Callable[[], sqlite3.Connection],
         lease: Lease,
         *,
-        lost: Callable[[], None],
-        undone: Callable[[], None],
+        on_lost: Callable[[], None],
+        on_rollback: Callable[[], None],
     ) -> None:
         self._connect = connect
         self._lease = lease
-        self._lost = lost
-        self._undone = undone
+        self._on_lost = on_lost
+        self._on_rollback = on_rollback
         self._is_lost = False
         self._connection: sqlite3.Connection | None = None
         self._loop = asyncio.get_running_loop()
         self._batches: queue.SimpleQueue[list[_QueuedJob] | None] = queue.SimpleQueue()
-        self._gathering = CommitBatcher(self._loop, self._batches.put)
+        self._batcher = CommitBatcher(self._loop, self._batches.put)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
     def submit(self, job: WriteJob) -> "asyncio.Future[Any]":
-        """Queue a job; the future is done once its commit is durable."""
+        """Queue a job; the future is resolved once its commit is durable."""
         return self.submit_rows(lambda rows: job(rows.flush()))
 
     def submit_rows(self, job: RowsJob) -> "asyncio.Future[Any]":
-        """The same for one that puts down rows, to be written with those of others."""
+        """Queue a job that adds rows, which are written together with those of other jobs."""
         pending = _QueuedJob(job, self._loop.create_future())
-        self._gathering.add(pending)
+        self._batcher.add(pending)
         return pending.future
 
     async def close(self, seconds: float) -> bool:
-        """Commit what is queued, then end the thread and close the connection.
+        """Commit all queued jobs, end the thread and close the connection.
 
-        False where that took longer than `seconds`: the disk hangs, and the thread with it.
+        False where that took longer than `seconds`: the disk hangs.
         """
         last = self.submit(lambda _: None)
         await asyncio.wait({last}, timeout=seconds)
         self._batches.put(None)
         if last.done():
-            last.exception()  # That it failed was told by the commit that did.
+            last.exception()  # Retrieved: the failed commit was logged.
             await asyncio.to_thread(self._thread.join, seconds)
         if self._thread.is_alive():
             _log.error("store_writer_hung", seconds=seconds)
@@ -168,9 +165,9 @@ class GroupCommitWriter:
     def _run(self) -> None:
         while True:
             try:
-                batch = self._batches.get(timeout=self._patience())
+                batch = self._batches.get(timeout=self._timeout())
             except queue.Empty:
-                self._commit([])  # The lease is to be renewed.
+                self._commit([])  # Only to renew the lease.
                 continue
             if batch is None:
                 break
@@ -179,27 +176,27 @@ class GroupCommitWriter:
         self._disconnect()
 
     def _deliver(self, batch: Sequence[_QueuedJob]) -> None:
-        """Hand out the results, on the event loop."""
+        """Resolve the futures of a batch, on the event loop."""
         resolve_futures(batch)
-        self._gathering.ended()
+        self._batcher.on_commit_end()
 
-    def _patience(self) -> float | None:
-        return None if self._is_lost else max(self._lease.due_in(), _PAUSE)
+    def _timeout(self) -> float | None:
+        return None if self._is_lost else max(self._lease.due_in(), _RENEWAL_RETRY_SECONDS)
 
     def _commit(self, batch: list[_QueuedJob]) -> None:
         begun = time.perf_counter()
         try:
             self._write(batch)
         except StaleOwner:
-            self._give_up(batch, StaleOwner)
+            self._fail_batch(batch, StaleOwner)
             if not self._is_lost:
                 self._is_lost = True
-                self._loop.call_soon_threadsafe(self._lost)
+                self._loop.call_soon_threadsafe(self._on_lost)
         except BaseException as error:  # noqa: BLE001 - the next batch must find a writer that lives
             # The disk is full, broken or locked: not one job of this batch is durable.
             failed_commits.inc()
             _log.error("store_commit_failed", error=type(error).__name__, jobs=len(batch))
-            self._give_up(batch, store_unavailable)
+            self._fail_batch(batch, store_unavailable)
         if batch:
             commit_seconds.observe(time.perf_counter() - begun)
 
@@ -212,8 +209,8 @@ class GroupCommitWriter:
             self._transact(self._connection, batch, _run_together)
         except PartialWrite:
             self._connection.execute("ROLLBACK")
-            self._undone()
-            self._transact(self._connection, batch, self._run_apart)
+            self._on_rollback()
+            self._transact(self._connection, batch, self._run_separately)
 
     def _transact(
         self,
@@ -227,9 +224,9 @@ class GroupCommitWriter:
         connection.execute("COMMIT")
         self._lease.on_commit()
 
-    def _run_apart(self, connection: sqlite3.Connection, batch: list[_QueuedJob]) -> None:
-        """Jobs whose failure takes back what they have written, and nothing else."""
-        rows = RowBatch(connection, at_once=True)
+    def _run_separately(self, connection: sqlite3.Connection, batch: list[_QueuedJob]) -> None:
+        """Run each job in a savepoint, so that its failure rolls back nothing else."""
+        rows = RowBatch(connection, immediate=True)
         for pending in batch:
             connection.execute("SAVEPOINT job")
             try:
@@ -238,20 +235,20 @@ class GroupCommitWriter:
                 if is_database_error(error, connection):
                     raise
                 connection.execute("ROLLBACK TO job")
-                self._undone()
+                self._on_rollback()
                 pending.error = error
             connection.execute("RELEASE job")
 
-    def _give_up(self, batch: list[_QueuedJob], error: Callable[[], StoreUnavailable]) -> None:
-        """Tell those of the batch, and take all of it back.
+    def _fail_batch(self, batch: list[_QueuedJob], error: Callable[[], StoreUnavailable]) -> None:
+        """Fail all jobs of a batch, and roll it back.
 
-        A commit that failed at its sync lies whole at the end of the log, where whoever opens the
-        log anew finds it. This connection knows that it does not count, and writes over it with
-        whatever comes next; so that something does, the lease is renewed as soon as that works.
+        A commit that failed at its fsync is complete at the end of the WAL, where a process that
+        opens it later would find it. This connection knows that it is void, and overwrites it with
+        its next commit; to have one, the lease is renewed as soon as that works.
         """
         for pending in batch:
             pending.error = error()
-        self._undone()
+        self._on_rollback()
         self._lease.renew_soon()
         try:
             if self._connection is not None and self._connection.in_transaction:
@@ -267,32 +264,32 @@ class GroupCommitWriter:
 
 
 def resolve_futures(batch: Iterable[_QueuedJob]) -> None:
-    """Those who wait for the jobs of a batch what became of them."""
+    """Resolve the futures of a batch with results or errors."""
     for pending in batch:
         if pending.future.done():
             continue
         if pending.error is None:
             pending.future.set_result(pending.result)
         else:
-            pending.future.set_exception(_raisable(pending.error))
+            pending.future.set_exception(_to_exception(pending.error))
 
 
-def _raisable(error: BaseException) -> Exception:
-    """The same, or in its place what a future takes: some end a generator, a task or a process."""
+def _to_exception(error: BaseException) -> Exception:
+    """An exception that a future accepts: not StopIteration, not one that ends a process."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
         return error
-    stand_in = RuntimeError(f"a job of the store raised {type(error).__name__}")
-    stand_in.__cause__ = error
-    return stand_in
+    replacement = RuntimeError(f"a job of the store raised {type(error).__name__}")
+    replacement.__cause__ = error
+    return replacement
 
 
 def store_unavailable() -> StoreUnavailable:
-    """What callers are told when the database does not do its work."""
+    """The error of a database that cannot be written or read."""
     return StoreUnavailable("the store cannot be written or read now", retry_after=1.0)
 
 
 def _run_together(connection: sqlite3.Connection, batch: list[_QueuedJob]) -> None:
-    """Jobs as they are, and then their rows. Raises PartialWrite."""
+    """Run all jobs, then write their rows. Raises PartialWrite."""
     rows = RowBatch(connection)
     for pending in batch:
         before = rows.changes

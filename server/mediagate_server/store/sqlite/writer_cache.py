@@ -1,4 +1,4 @@
-"""What the writing thread knows of the file without asking it: it alone writes there."""
+"""Writer-thread cache of running counts, checkpoints and bindings; valid as it alone writes."""
 
 import sqlite3
 from collections import defaultdict
@@ -9,95 +9,95 @@ from typing import Final
 from mediagate_server.store.records import Generation, RequestBinding
 
 RECENT_BINDINGS: Final = 4_096
-"""More than are committed between a look into the file and the commit of whoever looked."""
-_ASKED_AFTER_FORGETTING: Final = 1_024
-"""So many accepts ask the file, once bindings were forgotten: those on their way had looked."""
+"""More than are committed between a query of a binding and the commit that depends on it."""
+_ACCEPTS_UNTIL_SURE: Final = 1_024
+"""Accepts that query the file after an invalidation: those in flight had queried before."""
 
-Written = Callable[[], sqlite3.Connection]
-"""Gives the connection, with everything written that was put down to be."""
+Flush = Callable[[], sqlite3.Connection]
+"""Returns the connection after pending rows were written (RowBatch.flush)."""
 
 
 class WriterCache:
-    """Which generations run, by tenant, and which have checkpoints; read from the file when asked.
+    """Running generations by tenant, generations with checkpoints, and recent bindings.
 
-    What it was told within a transaction that was taken back is wrong: then it must `forget`.
+    Loaded from the file at first use. After a rollback it is wrong: then `invalidate` it.
     """
 
     def __init__(self) -> None:
-        self._is_known = False
+        self._is_loaded = False
         self._running: defaultdict[str, set[str]] = defaultdict(set)
-        self._streamed: set[str] = set()
-        self._bound: dict[tuple[str, str], RequestBinding] = {}
-        self._missed_bindings = 0
+        self._with_checkpoints: set[str] = set()
+        self._bindings: dict[tuple[str, str], RequestBinding] = {}
+        self._unsure_accepts = 0
 
-    def forget(self) -> None:
-        """Read it anew before the next use."""
-        self._is_known = False
-        self._bound.clear()
-        self._missed_bindings = _ASKED_AFTER_FORGETTING
+    def invalidate(self) -> None:
+        """Load it again before the next use."""
+        self._is_loaded = False
+        self._bindings.clear()
+        self._unsure_accepts = _ACCEPTS_UNTIL_SURE
 
     @property
-    def misses_bindings(self) -> bool:
-        """Whether a recent binding may have been forgotten: then the file is to be asked."""
-        return self._missed_bindings > 0
+    def may_miss_bindings(self) -> bool:
+        """Whether a recent binding may be missing here: then the file must be queried."""
+        return self._unsure_accepts > 0
 
-    def bound(self, tenant: str, request_id: str) -> RequestBinding | None:
-        """What a request_id was bound to lately.
+    def recent_binding(self, tenant: str, request_id: str) -> RequestBinding | None:
+        """The binding of a request_id that was committed or written recently.
 
-        Whoever binds one has asked the file shortly before. Of many who do so at once the first
-        is found here by the others, which costs no statement and no second try.
+        Whoever binds one has queried the file shortly before. Of many who do so at once the first
+        is found here by the others, which costs no statement and no second run.
         """
-        return self._bound.get((tenant, request_id))
+        return self._bindings.get((tenant, request_id))
 
-    def add_binding(self, tenant: str, request_id: str, bound: RequestBinding) -> None:
-        """A request_id was bound."""
-        self._missed_bindings = max(0, self._missed_bindings - 1)
-        self._bound[tenant, request_id] = bound
-        if len(self._bound) > RECENT_BINDINGS:
-            for oldest in list(islice(self._bound, RECENT_BINDINGS // 2)):
-                del self._bound[oldest]
+    def add_binding(self, tenant: str, request_id: str, binding: RequestBinding) -> None:
+        """Note a new binding."""
+        self._unsure_accepts = max(0, self._unsure_accepts - 1)
+        self._bindings[tenant, request_id] = binding
+        if len(self._bindings) > RECENT_BINDINGS:
+            for oldest in list(islice(self._bindings, RECENT_BINDINGS // 2)):
+                del self._bindings[oldest]
 
     def remove_binding(self, generation: Generation) -> None:
-        """Its request_id was freed."""
+        """Note that the request_id of a generation was released."""
         key = generation.tenant, generation.request_id
-        bound = self._bound.get(key)
-        if bound and bound.generation_id == generation.id:
-            del self._bound[key]
+        binding = self._bindings.get(key)
+        if binding and binding.generation_id == generation.id:
+            del self._bindings[key]
 
-    def running(self, written: Written, tenant: str) -> int:
+    def count_running(self, flush: Flush, tenant: str) -> int:
         """How many generations of a tenant are not terminal."""
-        self._learn(written)
+        self._load(flush)
         return len(self._running[tenant])
 
-    def on_saved(self, written: Written, generation: Generation) -> None:
-        """A version of it was written."""
-        self._learn(written)
+    def on_saved(self, flush: Flush, generation: Generation) -> None:
+        """Note that a version of a generation was written."""
+        self._load(flush)
         if generation.state.is_terminal:
             self._running[generation.tenant].discard(generation.id)
         else:
             self._running[generation.tenant].add(generation.id)
 
-    def on_checkpoint(self, written: Written, generation_id: str) -> None:
-        """A checkpoint of it was written."""
-        self._learn(written)
-        self._streamed.add(generation_id)
+    def on_checkpoint(self, flush: Flush, generation_id: str) -> None:
+        """Note that a checkpoint of a generation was written."""
+        self._load(flush)
+        self._with_checkpoints.add(generation_id)
 
-    def take_has_checkpoints(self, written: Written, generation_id: str) -> bool:
-        """Whether it has checkpoints; asked once, by whoever then erases them."""
-        self._learn(written)
-        had = generation_id in self._streamed
-        self._streamed.discard(generation_id)
-        return had
+    def pop_checkpoints(self, flush: Flush, generation_id: str) -> bool:
+        """Whether a generation has checkpoints, which the caller then deletes."""
+        self._load(flush)
+        has_checkpoints = generation_id in self._with_checkpoints
+        self._with_checkpoints.discard(generation_id)
+        return has_checkpoints
 
-    def _learn(self, written: Written) -> None:
-        if self._is_known:
+    def _load(self, flush: Flush) -> None:
+        if self._is_loaded:
             return
-        connection = written()
+        connection = flush()
         self._running.clear()
-        for tenant, one in connection.execute(
+        for tenant, generation_id in connection.execute(
             "SELECT tenant, id FROM generations WHERE terminal = 0"
         ).fetchall():
-            self._running[tenant].add(one)
+            self._running[tenant].add(generation_id)
         rows = connection.execute("SELECT DISTINCT generation_id FROM checkpoints").fetchall()
-        self._streamed = {one for (one,) in rows}
-        self._is_known = True
+        self._with_checkpoints = {generation_id for (generation_id,) in rows}
+        self._is_loaded = True
