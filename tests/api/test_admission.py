@@ -107,7 +107,7 @@ async def test_a_place_is_given_back(start: Start, end: str) -> None:
             assert await call.read() is grpc.aio.EOF
     await gate.observe.wait_until_idle()
     assert gate.admission.open == 0
-    assert gate.admission._held == {}
+    assert gate.admission._open_by_tenant == {}
     (await opened(gate, "a")).cancel()
 
 

@@ -25,7 +25,7 @@ def call_of(path: str) -> RpcCall:
     """A call of a method that exists."""
     handler: Any = grpc.unary_unary_rpc_method_handler(serve)
     context: Any = None
-    return RpcCall(RpcMethod.of(path, handler, Implementation.BUILT), context)
+    return RpcCall(RpcMethod.of(path, handler, Implementation.IMPLEMENTED), context)
 
 
 @pytest.mark.parametrize(

@@ -116,10 +116,10 @@ def _interceptor_chain(
         ConcurrencyLimitInterceptor(deps.scheduler, STORE_BOUND_METHODS),
         MeteringInterceptor(),
         ValidationInterceptor(
-            allow_http_loopback=is_sandbox, webhooks=deps.egress_policy, share=deps.scheduler
+            allow_http_loopback=is_sandbox, webhooks=deps.egress_policy, scheduler=deps.scheduler
         ),
     )
-    return InterceptorChain(interceptors, not_built=UNIMPLEMENTED_METHODS)
+    return InterceptorChain(interceptors, unimplemented=UNIMPLEMENTED_METHODS)
 
 
 def _billable_calls(

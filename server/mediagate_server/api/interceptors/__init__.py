@@ -1,1 +1,1 @@
-"""Server interceptors: what every rpc passes, one concern a file."""
+"""gRPC server interceptors: metrics, errors, authentication, limits, metering, validation."""

@@ -1,21 +1,20 @@
-"""Admission control: a bound on the rpcs that are open at once, shared out among callers.
+"""Admission interceptors: open rpcs, received messages and concurrent reads, shared among tenants.
 
-A caller may hold at most as many places as are still free: one alone half of them, two a third
-each, and whoever comes next finds as many as each of those has. So no caller keeps another out,
-and nobody has to say beforehand how many there will be.
+`AdmissionInterceptor` bounds the rpcs that are open at once. A caller may hold at most as many
+places as are still free: one alone half of them, two a third each, and whoever comes next finds as
+many as each of those has. So no caller keeps another out, and nobody has to say beforehand how many
+there will be.
 
-Receives the request message of an rpc that has just one, once its caller is known and let in.
-
-gRPC itself would receive it before anybody was asked, whoever calls, and hold its bytes (up to
-4 MiB) for as long as the rpc lasts: for a waiting call, the minutes of a run. Every method is
-therefore a request stream to gRPC, which is the same on the wire, and is read here.
+`ReceiveLimitInterceptor` receives the request message of an rpc that has just one, once its caller
+is known and admitted. gRPC itself would receive it before anybody was asked, whoever calls, and
+hold its bytes (up to 4 MiB) for as long as the rpc lasts: for a waiting call, the minutes of a run.
+Every method is therefore a request stream to gRPC, which is the same on the wire, and is read here.
 
 A message takes some three times its size while it is received, all of it in gRPC. Few of a tenant's
 are received at the same time; whoever sends only half of one holds up nobody else's, and not his
 own for long. A large one is decoded here as well, in turns that the event loop can stand.
 
-Concurrency limit: how many reads and lists of one tenant are worked on at the same time.
-
+`ConcurrencyLimitInterceptor` bounds the reads and lists of one tenant that run at the same time.
 Those that are begun take turns on the event loop, so that another tenant's call is behind a step of
 each of them. A burst waits here instead, before anything was decoded or checked for it: first come
 first served within a tenant, and no other tenant waits for it.
@@ -37,12 +36,13 @@ from mediagate_server.observability import metrics
 from mediagate_server.runtime.fair_scheduler import BYTE_SECONDS, MAX_STEP, FairScheduler
 
 _RETRY_SECONDS: Final = 1.0
-_ANYBODY: Final = ""
+_ANONYMOUS: Final = ""
 """Who watches health or reads reflection shows no key: all of them count as one caller."""
 
 
 class AdmissionInterceptor:
-    """Refuses rpcs beyond the bound, before anything else is done for them. Stands behind `auth`.
+    """Refuses rpcs beyond the bound, before anything else is done for them. Comes after
+    authentication.
 
     `max_open_rpcs` is asked at every rpc, so that it may change while we run; 0 is no bound. A
     unary call for health always passes: a load balancer would else take us for dead.
@@ -50,42 +50,46 @@ class AdmissionInterceptor:
 
     def __init__(self, max_open_rpcs: Callable[[], int]) -> None:
         self._max_open_rpcs = max_open_rpcs
-        self._held: dict[str, int] = {}
+        self._open_by_tenant: dict[str, int] = {}
         self.open = 0
         """Rpcs that are open now."""
 
-    def intercept(self, call: RpcCall, proceed: CallNext) -> Awaitable[bytes | None]:
-        """Take a place for as long as the rpc is open. Raises TooManyRpcs."""
+    def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
+        """Count the rpc for as long as it is open. Raises TooManyRpcs."""
         method = call.method
         if method.public and not method.response_streaming:
-            return proceed(call)
-        tenant = call.caller.tenant if call.caller else _ANYBODY
+            return call_next(call)
+        tenant = call.caller.tenant if call.caller else _ANONYMOUS
         limit = self._max_open_rpcs()
-        if limit and self._held.get(tenant, 0) >= max(limit - self.open, 0):
+        if limit and self._open_by_tenant.get(tenant, 0) >= max(limit - self.open, 0):
             metrics.rpcs_refused.inc()
             raise TooManyRpcs(
                 "too many rpcs are open",
                 metadata={"tenant": tenant} if tenant else {},
                 retry_after=_RETRY_SECONDS,
             )
-        return self._admitted(tenant, call, proceed)
+        return self._count_and_call(tenant, call, call_next)
 
     def has_other_open_rpcs(self, tenant: str) -> bool:
         """Whether any tenant but this one has an rpc that is open."""
-        return self.open > self._held.get(tenant, 0) + self._held.get(_ANYBODY, 0)
+        return self.open > self._open_by_tenant.get(tenant, 0) + self._open_by_tenant.get(
+            _ANONYMOUS, 0
+        )
 
-    async def _admitted(self, tenant: str, call: RpcCall, proceed: CallNext) -> bytes | None:
+    async def _count_and_call(
+        self, tenant: str, call: RpcCall, call_next: CallNext
+    ) -> bytes | None:
         self.open += 1
-        self._held[tenant] = self._held.get(tenant, 0) + 1
+        self._open_by_tenant[tenant] = self._open_by_tenant.get(tenant, 0) + 1
         try:
-            return await proceed(call)
+            return await call_next(call)
         finally:
             self.open -= 1
-            left = self._held[tenant] - 1
+            left = self._open_by_tenant[tenant] - 1
             if left:
-                self._held[tenant] = left
+                self._open_by_tenant[tenant] = left
             else:
-                del self._held[tenant]
+                del self._open_by_tenant[tenant]
 
 
 MAX_RECEIVING: Final = 16
@@ -97,7 +101,8 @@ RECEIVE_SECONDS: Final = 60.0
 
 
 class ReceiveLimitInterceptor:
-    """Places of each tenant. Stands behind `auth`, before whatever looks at the request.
+    """Limits the messages of each tenant that are received at once. Comes after authentication,
+    before whatever looks at the request.
 
     Tenants are those that are configured: their number is bounded. `seconds`, in which a message
     has to come whole, are asked for each.
@@ -105,41 +110,41 @@ class ReceiveLimitInterceptor:
 
     def __init__(
         self,
-        share: FairScheduler,
+        scheduler: FairScheduler,
         most: int = MAX_RECEIVING,
         seconds: Callable[[], float] = lambda: RECEIVE_SECONDS,
     ) -> None:
-        self._share: Final = share
+        self._scheduler: Final = scheduler
         self._most: Final = most
         self._seconds = seconds
-        self._places: dict[tuple[str, bool], asyncio.Semaphore] = {}
+        self._semaphores: dict[tuple[str, bool], asyncio.Semaphore] = {}
 
-    def intercept(self, call: RpcCall, proceed: CallNext) -> Awaitable[bytes | None]:
-        """Receive the message; wait for a place first, where the tenant has taken all of them."""
+    def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
+        """Receive the message; wait for a slot first, where the tenant uses all of them."""
         if call.caller is not None:
-            self._share.record_request(call.caller.tenant)
+            self._scheduler.record_request(call.caller.tenant)
         if call.method.request_streaming:
-            call.share = self._share
-            return proceed(call)
-        return self._received(call, proceed)
+            call.scheduler = self._scheduler
+            return call_next(call)
+        return self._call_with_message(call, call_next)
 
-    async def _received(self, call: RpcCall, proceed: CallNext) -> bytes | None:
+    async def _call_with_message(self, call: RpcCall, call_next: CallNext) -> bytes | None:
         if call.caller is None:
             await self._receive(call)
-            return await proceed(call)
+            return await call_next(call)
         tenant = call.caller.tenant
-        place = self._place(tenant, call.method)
-        await place.acquire()
+        slots = self._receive_slots(tenant, call.method)
+        await slots.acquire()
         try:
             size = await self._receive(call)
-            if not self._share.has_no_wait(tenant):
-                await self._share.acquire(tenant, CALL_SECONDS + size * BYTE_SECONDS)
+            if not self._scheduler.has_no_wait(tenant):
+                await self._scheduler.acquire(tenant, CALL_SECONDS + size * BYTE_SECONDS)
             if size > MAX_STEP:
-                with await self._share.acquire_step(tenant):
+                with await self._scheduler.acquire_step(tenant):
                     call.decode()
         finally:
-            place.release()
-        return await proceed(call)
+            slots.release()
+        return await call_next(call)
 
     async def _receive(self, call: RpcCall) -> int:
         """How large it is, in bytes. Raises InvalidRequest where none comes."""
@@ -156,15 +161,17 @@ class ReceiveLimitInterceptor:
         call.receive(raw)
         return len(raw)
 
-    def _place(self, tenant: str, method: RpcMethod) -> asyncio.Semaphore:
-        """Cancels, looks and returns have places of their own, beside those of requests that may
-        be large: who sends these slowly waits for nothing else.
+    def _receive_slots(self, tenant: str, method: RpcMethod) -> asyncio.Semaphore:
+        """The slots for messages like this one.
+
+        Requests that may be large have slots of their own: whoever sends these slowly does not
+        delay cancels and reads.
         """
-        key = (tenant, method.paid)
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = asyncio.Semaphore(self._most)
-        return place
+        key = (tenant, method.is_billable)
+        slots = self._semaphores.get(key)
+        if slots is None:
+            slots = self._semaphores[key] = asyncio.Semaphore(self._most)
+        return slots
 
 
 MAX_CONCURRENT_READS: Final = 2
@@ -176,32 +183,33 @@ READ_SECONDS: Final = 0.002
 
 
 class ConcurrencyLimitInterceptor:
-    """Places of each tenant for the methods at `paths`. Stands behind `auth`.
+    """Limits the concurrent rpcs of each tenant to the methods at `paths`. Comes after
+    authentication.
 
     Tenants are those that are configured: their number is bounded.
     """
 
     def __init__(
-        self, share: FairScheduler, paths: Collection[str], most: int = MAX_CONCURRENT_READS
+        self, scheduler: FairScheduler, paths: Collection[str], most: int = MAX_CONCURRENT_READS
     ) -> None:
-        self._share: Final = share
+        self._scheduler: Final = scheduler
         self._paths: Final = frozenset(paths)
         self._most: Final = most
         self._tenants: dict[str, asyncio.Semaphore] = {}
 
-    def intercept(self, call: RpcCall, proceed: CallNext) -> Awaitable[bytes | None]:
-        """Hold a place for as long as the rpc is worked on; wait for one where all are taken."""
+    def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
+        """Hold a slot for as long as the rpc runs; wait for one where all are in use."""
         if call.caller is None or call.method.path not in self._paths:
-            return proceed(call)
+            return call_next(call)
         tenant = call.caller.tenant
-        places = self._tenants.get(tenant)
-        if places is None:
-            places = self._tenants[tenant] = asyncio.Semaphore(self._most)
-        return self._in_place(tenant, places, call, proceed)
+        slots = self._tenants.get(tenant)
+        if slots is None:
+            slots = self._tenants[tenant] = asyncio.Semaphore(self._most)
+        return self._call_limited(tenant, slots, call, call_next)
 
-    async def _in_place(
-        self, tenant: str, places: asyncio.Semaphore, call: RpcCall, proceed: CallNext
+    async def _call_limited(
+        self, tenant: str, slots: asyncio.Semaphore, call: RpcCall, call_next: CallNext
     ) -> bytes | None:
-        async with places:
-            await self._share.acquire(tenant, READ_SECONDS)
-            return await proceed(call)
+        async with slots:
+            await self._scheduler.acquire(tenant, READ_SECONDS)
+            return await call_next(call)

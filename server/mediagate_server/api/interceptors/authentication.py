@@ -1,8 +1,7 @@
-"""From `authorization: Bearer <key>`, and nothing else, to the tenant whose key it is.
+"""API key authentication, deny by default: only health and reflection need no caller.
 
-Says who is calling. Denies by default: only health and reflection need no caller.
-
-Decided on the service's name as gRPC routes it, never on anything else that a caller sends.
+The key comes in `authorization: Bearer <key>` and nowhere else. What is public is decided on the
+service's name as gRPC routes it, never on anything else that a caller sends.
 """
 
 import hmac
@@ -20,7 +19,7 @@ Authenticate = Callable[[RpcCall], Awaitable[Caller]]
 
 
 async def authenticate_local(_: RpcCall) -> Caller:
-    """Everybody is the one local tenant: for a gate that only this machine can reach."""
+    """Everybody is the one local tenant: for a server that only this machine can reach."""
     return LOCAL_CALLER
 
 
@@ -34,21 +33,21 @@ class AuthInterceptor:
     def __init__(self, authenticate: Authenticate = authenticate_local) -> None:
         self._authenticate: Final = authenticate
 
-    async def intercept(self, call: RpcCall, proceed: CallNext) -> bytes | None:
+    async def intercept(self, call: RpcCall, call_next: CallNext) -> bytes | None:
         """Find the caller and bind him; refuse the call where there is none."""
         if not call.method.public:
             call.caller = await self._authenticate(call)
             caller.bind_caller(call.caller)
             if call.method.service == ADMIN_SERVICE and not call.caller.admin:
                 raise ScopeMissing("the API key is not an admin's", metadata={"scope": "admin"})
-        return await proceed(call)
+        return await call_next(call)
 
 
 _HEADER: Final = "authorization"
 _SCHEME: Final = "bearer"
-_MOST: Final = 1_024
+_MAX_HEADER_CHARS: Final = 1_024
 """Characters of a header that is worth looking at."""
-_NOBODY: Final = (bytes(32), None)
+_NO_CALLER: Final = (bytes(32), None)
 
 
 class ApiKeyAuthenticator:
@@ -59,7 +58,7 @@ class ApiKeyAuthenticator:
 
     def __init__(self, tenants: Callable[[], Sequence[Tenant]]) -> None:
         self._tenants = tenants
-        self._known: Sequence[Tenant] = ()
+        self._loaded_tenants: Sequence[Tenant] = ()
         self._callers: dict[bytes, tuple[bytes, Caller]] = {}
 
     async def __call__(self, call: RpcCall) -> Caller:
@@ -69,14 +68,14 @@ class ApiKeyAuthenticator:
         tenants = self._tenants()
         if not tenants:
             return LOCAL_CALLER
-        if tenants is not self._known:
+        if tenants is not self._loaded_tenants:
             self._callers = _callers(tenants)
-            self._known = tenants
-        digest = key_digest(_key_of(call))
-        # Found by the digest of what was sent, whose bytes nobody can choose: how long that takes
-        # tells nothing of any key. Compared once more, in constant time, hit or miss.
-        known, caller = self._callers.get(digest, _NOBODY)
-        if not hmac.compare_digest(digest, known) or caller is None:
+            self._loaded_tenants = tenants
+        digest = key_digest(_bearer_key(call))
+        # Looked up by the digest of what was sent, whose bytes nobody can choose: how long that
+        # takes tells nothing of any key. Compared once more, in constant time, hit or miss.
+        stored_digest, caller = self._callers.get(digest, _NO_CALLER)
+        if not hmac.compare_digest(digest, stored_digest) or caller is None:
             raise _invalid()
         return caller
 
@@ -89,13 +88,13 @@ def _callers(tenants: Sequence[Tenant]) -> dict[bytes, tuple[bytes, Caller]]:
     }
 
 
-def _key_of(call: RpcCall) -> str:
+def _bearer_key(call: RpcCall) -> str:
     """The key of the one authorization header. A scheme's name is written in any case."""
     sent = [value for name, value in call.context.invocation_metadata() or () if name == _HEADER]
     if not sent:
         raise ApiKeyMissing("an API key is needed: authorization: Bearer <key>")
     header = sent[0]
-    if len(sent) > 1 or not isinstance(header, str) or len(header) > _MOST:
+    if len(sent) > 1 or not isinstance(header, str) or len(header) > _MAX_HEADER_CHARS:
         raise _invalid()
     scheme, _, key = header.partition(" ")
     if scheme.casefold() != _SCHEME or not key or not key.isascii():

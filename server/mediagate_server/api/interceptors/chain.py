@@ -1,9 +1,8 @@
-"""The one gRPC interceptor: it puts the concerns around every handler, whatever its kind.
+"""Interceptor chain: the one gRPC interceptor, which puts the others around every handler.
 
 Bytes are read and written here and not by gRPC, so that a message that cannot be read is refused by
-the same rules as any other bad request. Knows no concern by name.
-
-The two directions of one rpc, counted: what handlers get as context and as request stream.
+the same rules as any other bad request. Knows no other
+interceptor by name. Handlers get a counting wrapper around gRPC's context.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from mediagate_server.runtime.fair_scheduler import MAX_STEP, StreamBandwidth
 
 
 class CountingContext:
-    """gRPC's context with reading and writing through `call`; and the stream of its requests.
+    """gRPC's context whose reads and writes are counted in `call`; also its stream of requests.
 
     A class of its own and no generator: one that a handler left half-read would be closed by the
     garbage collector, whenever that may be.
@@ -40,8 +39,8 @@ class CountingContext:
         self._call = call
         self._context = call.context
         self._transfer: StreamBandwidth | None = None
-        if call.share is not None and call.caller is not None:
-            self._transfer = StreamBandwidth(call.share, call.caller.tenant)
+        if call.scheduler is not None and call.caller is not None:
+            self._transfer = StreamBandwidth(call.scheduler, call.caller.tenant)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -64,9 +63,9 @@ class CountingContext:
         call.received += 1
         if self._transfer is not None and self._transfer.add(len(raw)):
             await self._transfer.turn()
-        if call.share is None or call.caller is None or len(raw) <= MAX_STEP:
+        if call.scheduler is None or call.caller is None or len(raw) <= MAX_STEP:
             return _checked(call, raw)
-        with await call.share.acquire_step(call.caller.tenant):
+        with await call.scheduler.acquire_step(call.caller.tenant):
             return _checked(call, raw)
 
     def write(self, message: Any) -> Awaitable[None]:
@@ -94,17 +93,19 @@ HandlerLookup = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 
 
 class InterceptorChain(grpc.aio.ServerInterceptor):
-    """Runs `concerns`, outermost first, around every rpc of a server.
+    """Runs `interceptors`, outermost first, around every rpc of a server.
 
-    `value_checks`: paths that are answered as not built, whatever is registered for them. So is a
+    `unimplemented`: paths that are answered as not built, whatever is registered for them. So is a
     handler that is neither a coroutine nor an asynchronous generator: it can only be the generated
     base class's. Replies are written by us, inside the call's own task, so that a generator is
     closed at once and in order when its call is cancelled.
     """
 
-    def __init__(self, concerns: Sequence[Interceptor], not_built: Collection[str] = ()) -> None:
-        self._concerns: Final = tuple(concerns)
-        self._not_built: Final = frozenset(not_built)
+    def __init__(
+        self, interceptors: Sequence[Interceptor], unimplemented: Collection[str] = ()
+    ) -> None:
+        self._interceptors: Final = tuple(interceptors)
+        self._unimplemented: Final = frozenset(unimplemented)
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -114,72 +115,72 @@ class InterceptorChain(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         wrapped = self._wrapped.get(path)
         if wrapped is None:
-            if path in self._not_built:
-                wrapped = self._empty(path, Implementation.NOT_BUILT)
+            if path in self._unimplemented:
+                wrapped = self._handlerless(path, Implementation.UNIMPLEMENTED)
             elif (handler := await continuation(handler_call_details)) is not None:
                 wrapped = self._wrap(path, handler)
             else:
                 # Not kept: callers make up such names.
-                return self._empty(path, Implementation.UNKNOWN)
+                return self._handlerless(path, Implementation.UNKNOWN)
             self._wrapped[path] = wrapped
         return wrapped
 
     def _wrap(self, path: str, handler: Handler) -> Handler:
-        behaviour = _behaviour_of(handler)
-        built = inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)
-        standing = Implementation.BUILT if built else Implementation.NOT_BUILT
-        method = RpcMethod.of(path, handler, standing)
-        return _served(method, self._around(partial(_serve, behaviour)))
+        function = _handler_function(handler)
+        built = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        implementation = Implementation.IMPLEMENTED if built else Implementation.UNIMPLEMENTED
+        method = RpcMethod.of(path, handler, implementation)
+        return _grpc_handler(method, self._compose(partial(_run_handler, function)))
 
-    def _empty(self, path: str, standing: Implementation) -> Handler:
-        """Nothing but the concerns, one of which refuses the call."""
-        return _served(RpcMethod.of(path, None, standing), self._around(_nothing))
+    def _handlerless(self, path: str, implementation: Implementation) -> Handler:
+        """Nothing but the interceptors, one of which refuses the call."""
+        return _grpc_handler(RpcMethod.of(path, None, implementation), self._compose(_nothing))
 
-    def _around(self, innermost: CallNext) -> CallNext:
-        """The concerns composed, the first one outermost."""
-        proceed = innermost
-        for concern in reversed(self._concerns):
-            proceed = partial(concern.intercept, proceed=proceed)
-        return proceed
+    def _compose(self, innermost: CallNext) -> CallNext:
+        """The interceptors composed, the first one outermost."""
+        call_next = innermost
+        for interceptor in reversed(self._interceptors):
+            call_next = partial(interceptor.intercept, call_next=call_next)
+        return call_next
 
 
 async def _nothing(call: RpcCall) -> None:
     """What is behind a method that has no handler; `validate` lets no call come here."""
 
 
-def _behaviour_of(handler: Handler) -> Any:
+def _handler_function(handler: Handler) -> Any:
     """The one function that a handler has, under the name of its kind."""
     return (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
 
 
-async def _serve(behaviour: Callable[..., Any], call: RpcCall) -> bytes | None:
+async def _run_handler(function: Callable[..., Any], call: RpcCall) -> bytes | None:
     """Run the handler itself, in the style it is written in."""
     method = call.method
     if not method.response_streaming:
         if method.request_streaming:
-            wire = CountingContext(call)
-            reply = await behaviour(wire, wire)
+            counted = CountingContext(call)
+            reply = await function(counted, counted)
         else:
-            reply = await behaviour(call.pass_request(), call.context)
+            reply = await function(call.pass_request(), call.context)
         call.sent += 1
         return reply if method.encode is None else method.encode(reply)
-    wire = CountingContext(call)
-    if inspect.iscoroutinefunction(behaviour):
-        await behaviour(wire if method.request_streaming else call.pass_request(), wire)
+    counted = CountingContext(call)
+    if inspect.iscoroutinefunction(function):
+        await function(counted if method.request_streaming else call.pass_request(), counted)
         return None
-    request = wire if method.request_streaming else call.pass_request()
-    async with aclosing(behaviour(request, wire)) as replies:
+    request = counted if method.request_streaming else call.pass_request()
+    async with aclosing(function(request, counted)) as replies:
         async for reply in replies:
-            writing = wire.write(reply)
+            writing = counted.write(reply)
             # Encoded by now: one who reads slowly does not hold it as well as its bytes.
             del reply
             await writing
     return None
 
 
-def _served(method: RpcMethod, proceed: CallNext) -> Handler:
+def _grpc_handler(method: RpcMethod, call_next: CallNext) -> Handler:
     """A handler for gRPC, which leaves the request to be received by us (`admission.py`)."""
 
     # gRPC keeps a refusal with its call. Did the refusal's traceback lead back to the call, the two
@@ -188,7 +189,7 @@ def _served(method: RpcMethod, proceed: CallNext) -> Handler:
         call = RpcCall(method, context)
         del context
         try:
-            return await proceed(call)
+            return await call_next(call)
         except grpc.aio.AbortError as refusal:
             refusal.__traceback__ = None
             del call

@@ -1,4 +1,4 @@
-"""Turns whatever went wrong into one gRPC status. Total: no other text can reach a caller.
+"""Error interceptor: turns any exception into one gRPC status; no other text reaches a caller.
 
 It knows the table of `status.py`, not what any failure means.
 """
@@ -19,7 +19,7 @@ from mediagate_server.errors import Failure, InternalError, MediagateError, Serv
 _log = structlog.get_logger("mediagate.errors")
 _DETAILS: Final[str] = rpc_status.GRPC_DETAILS_METADATA_KEY
 _PUSHBACK: Final = "grpc-retry-pushback-ms"
-_FRAMES: Final = 30
+_MAX_FRAMES: Final = 30
 
 
 class ErrorInterceptor:
@@ -38,14 +38,14 @@ class ErrorInterceptor:
         for task in tuple(self._tasks):
             task.cancel()
 
-    async def intercept(self, call: RpcCall, proceed: CallNext) -> bytes | None:
+    async def intercept(self, call: RpcCall, call_next: CallNext) -> bytes | None:
         """Let a good end and a cancelled call pass; abort on anything else."""
         task = asyncio.current_task()
         if task is None or self._draining:
             return await self._abort(call, _draining(call))
         self._tasks.add(task)
         try:
-            return await proceed(call)
+            return await call_next(call)
         except (grpc.aio.AbortError, grpc.aio.InternalError):
             # Already answered, or nobody left to answer.
             raise
@@ -56,13 +56,13 @@ class ErrorInterceptor:
             # would leave the caller without any answer.
             failure = _draining(call) if task.cancelling() else _uncaught(call, stray)
             task.uncancel()
-            _let_go(stray)
+            _clear_traceback(stray)
         except MediagateError as error:
             failure = error.failure
-            _let_go(error)
+            _clear_traceback(error)
         except Exception as error:  # noqa: BLE001 - total on purpose: nothing else may answer
-            failure = _known_in(error) or _uncaught(call, error)
-            _let_go(error)
+            failure = _group_failure(error) or _uncaught(call, error)
+            _clear_traceback(error)
         finally:
             self._tasks.discard(task)
         # Not within `except`: what is raised there refers to what was caught.
@@ -79,26 +79,28 @@ class ErrorInterceptor:
         raise AssertionError("abort always raises")
 
 
-def _let_go(error: BaseException) -> None:
+def _clear_traceback(error: BaseException) -> None:
     """Nobody looks at it any more, and many a frame of its traceback refers back to it."""
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _draining(call: RpcCall) -> Failure:
-    known = call.receipt
-    if known is None:
+    summary = call.summary
+    if summary is None:
         return ServerDraining.of().failure
-    return ServerDraining.of(request_id=known.request_id, generation_id=known.generation_id).failure
+    return ServerDraining.of(
+        request_id=summary.request_id, generation_id=summary.generation_id
+    ).failure
 
 
-def _known_in(error: Exception) -> Failure | None:
+def _group_failure(error: Exception) -> Failure | None:
     """The first failure of a group that holds nothing else, as a TaskGroup raises it."""
     if not isinstance(error, ExceptionGroup):
         return None
-    known, rest = error.split(MediagateError)
-    if known is None or rest is not None:
+    expected, rest = error.split(MediagateError)
+    if expected is None or rest is not None:
         return None
-    first = next(_leaves(known))
+    first = next(_leaves(expected))
     return first.failure if isinstance(first, MediagateError) else None
 
 
@@ -128,10 +130,10 @@ def _type_name(error: BaseException) -> str:
 
 def _frames(traceback: TracebackType | None) -> list[str]:
     """`module:line function` of the innermost frames, outermost first."""
-    found = []
+    frames = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
         module = traceback.tb_frame.f_globals.get("__name__", "?")
-        found.append(f"{module}:{traceback.tb_lineno} {code.co_qualname}")
+        frames.append(f"{module}:{traceback.tb_lineno} {code.co_qualname}")
         traceback = traceback.tb_next
-    return found[-_FRAMES:]
+    return frames[-_MAX_FRAMES:]

@@ -1,4 +1,4 @@
-"""Opens a receipt for every rpc and hands it out at the end: cost as a trailer, the rest logged.
+"""Metering interceptor: binds a summary to each rpc and sends its cost as a trailer.
 
 It counts no money: a video settles long after its rpc, and only the ledger knows when.
 """
@@ -18,35 +18,35 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class MeteringInterceptor:
-    """Who pays, under which labels, and what it came to."""
+    """Binds a summary to each rpc: tenant, labels, generation and cost."""
 
     def __init__(self) -> None:
-        self._labelled: dict[type[Any], bool] = {}
+        self._has_labels: dict[type[Any], bool] = {}
 
-    async def intercept(self, call: RpcCall, proceed: CallNext) -> bytes | None:
-        """Bind the receipt; write its cost however the call ends, if one was reported."""
+    async def intercept(self, call: RpcCall, call_next: CallNext) -> bytes | None:
+        """Bind the summary; write its cost however the call ends, if one was reported."""
         if call.method.public:
-            return await proceed(call)
-        opened = CallSummary(caller.current_caller().tenant, self._labels_of(call.request))
-        call.receipt = opened
-        call_summary.bind_summary(opened)
+            return await call_next(call)
+        summary = CallSummary(caller.current_caller().tenant, self._labels_of(call.request))
+        call.summary = summary
+        call_summary.bind_summary(summary)
         try:
-            return await proceed(call)
+            return await call_next(call)
         finally:
-            if opened.cost_nanos is not None:
-                call.add_trailer(COST_TRAILER, str(opened.cost_nanos))
+            if summary.cost_nanos is not None:
+                call.add_trailer(COST_TRAILER, str(summary.cost_nanos))
 
     def _labels_of(self, request: Any) -> Mapping[str, str]:
         """The labels of a request's options, where it is a message that has some."""
         kind = type(request)
-        labelled = self._labelled.get(kind)
-        if labelled is None:
+        has_labels = self._has_labels.get(kind)
+        if has_labels is None:
             descriptor = getattr(kind, "DESCRIPTOR", None)
             options = descriptor.fields_by_name.get("options") if descriptor else None
             inner = options.message_type if options is not None else None
-            labelled = inner is not None and "labels" in inner.fields_by_name
-            self._labelled[kind] = labelled
-        if not labelled or not request.HasField("options"):
+            has_labels = inner is not None and "labels" in inner.fields_by_name
+            self._has_labels[kind] = has_labels
+        if not has_labels or not request.HasField("options"):
             return _NONE
-        # A map of protobuf's keeps the whole message, and a receipt lives as long as the run.
+        # A map of protobuf's keeps the whole message, and a summary lives as long as the run.
         return dict(request.options.labels)

@@ -1,11 +1,10 @@
-"""Holds every tenant to so many rpcs a minute. Health and reflection are free.
+"""Rate limit for each tenant, in rpcs per minute; health and reflection are exempt.
 
 It counts rpcs, not generations: those in flight are counted when one is accepted.
 
-Sliding window counter: how many calls a key has made in the last minute, by two counters.
-
-The calls of the last whole minute weigh as much as the part of it that is still in the window.
-In memory, for one process.
+A sliding window counter (two counters a key) tells the calls of the last minute: the calls of the
+last whole minute weigh as much as the part of it that is still in the window. In memory, for one
+process.
 """
 
 import math
@@ -20,7 +19,7 @@ from mediagate_server.errors import RateLimited
 
 WINDOW_SECONDS: Final = 60.0
 """Seconds. Windows begin at whole minutes of the clock."""
-_KEYS_KEPT: Final = 10_000
+_MAX_KEYS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -58,7 +57,7 @@ class SlidingWindow:
         minute, passed = divmod(time_of_day, WINDOW_SECONDS)
         counts = self._counts.get(key)
         if counts is None:
-            counts = self._counts[key] = self._fresh(int(minute))
+            counts = self._counts[key] = self._new_counts(int(minute))
         counts.turn_to(int(minute))
         if counts.has_room(time_of_day, limit):
             counts.now += 1
@@ -75,9 +74,9 @@ class SlidingWindow:
         # Rounding may end a hair before the room is there; who waits as told must get in.
         return wait if counts.has_room(time_of_day + wait, limit) else wait + 1
 
-    def _fresh(self, minute: int) -> _WindowCounts:
+    def _new_counts(self, minute: int) -> _WindowCounts:
         """Counts for a new key. Those that say nothing any more are forgotten now and then."""
-        if len(self._counts) >= _KEYS_KEPT:
+        if len(self._counts) >= _MAX_KEYS:
             self._counts = {
                 key: counts for key, counts in self._counts.items() if counts.minute >= minute - 1
             }
@@ -116,13 +115,13 @@ class RateLimitInterceptor:
         self._requests_per_minute = requests_per_minute
         self._window: Final = SlidingWindow(clock)
 
-    def intercept(self, call: RpcCall, proceed: CallNext) -> Awaitable[bytes | None]:
+    def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
         """Count the rpc, or refuse it and say when to try again."""
         if not call.method.public:
             tenant = caller.current_caller().tenant
             if (allowed := self._requests_per_minute(tenant)) > 0:
                 self._take(allowed, tenant)
-        return proceed(call)
+        return call_next(call)
 
     def _take(self, allowed: int, tenant: str) -> None:
         if wait := self._window.take(tenant, allowed):

@@ -1,6 +1,6 @@
-"""Refuses requests that can never work, before anything is stored or spent.
+"""Request validation interceptor: refuses invalid requests before anything is stored or spent.
 
-All that is wrong is found at once and named by its path. What the tables are is in `validation`.
+All violations are found at once and named by their paths. The rules are in `api.validation`.
 """
 
 from collections.abc import Awaitable
@@ -39,20 +39,20 @@ class ValidationInterceptor:
         *,
         allow_http_loopback: bool = False,
         webhooks: EgressPolicy = EgressPolicy(),  # noqa: B008 - it never changes
-        share: FairScheduler | None = None,
+        scheduler: FairScheduler | None = None,
     ) -> None:
-        self._share: Final = share or FairScheduler()
-        self._walk: Final = MessageValidator(
+        self._scheduler: Final = scheduler or FairScheduler()
+        self._validator: Final = MessageValidator(
             field_rules(allow_http_loopback=allow_http_loopback, webhooks=webhooks)
         )
-        self._paid: dict[type[Any], bool] = {}
+        self._billable: dict[type[Any], bool] = {}
 
-    def intercept(self, call: RpcCall, proceed: CallNext) -> Awaitable[bytes | None]:
+    def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
         """Check the request, or each message of a request stream as it comes."""
         method = call.method
-        if method.standing is Implementation.UNKNOWN:
+        if method.implementation is Implementation.UNKNOWN:
             raise UnknownMethod(method.path)
-        if method.standing is Implementation.NOT_BUILT:
+        if method.implementation is Implementation.UNIMPLEMENTED:
             raise NotImplementedYet(f"{method.service}.{method.name}")
         if not method.public:
             if method.request_streaming:
@@ -60,27 +60,29 @@ class ValidationInterceptor:
             else:
                 self._check_in_turn(call)
                 self._refuse_blind_retry(call)
-        return proceed(call)
+        return call_next(call)
 
     def _check_in_turn(self, call: RpcCall) -> None:
         """What a request takes of the event loop to be checked is charged to its tenant."""
-        share, begun = self._share, self._share.clock()
+        scheduler, started = self._scheduler, self._scheduler.clock()
         try:
             self.check(call.request)
         finally:
-            share.record_usage(caller.current_tenant(), share.clock() - begun)
+            scheduler.record_usage(caller.current_tenant(), scheduler.clock() - started)
 
     def check(self, request: object) -> None:
         """Hold one request message against the rules. Raises what is wrong with it."""
         if not isinstance(request, Message):
             return
-        if (error := self._walk.validate(request).error()) is not None:
+        if (error := self._validator.validate(request).error()) is not None:
             raise error
         if self._is_billable(request):
             _refuse_short_timeout(request)
 
     def _refuse_blind_retry(self, call: RpcCall) -> None:
-        """A paid call that gRPC itself sent again, without a request_id, may be paid twice."""
+        """Refuse a billable call that gRPC itself sent again without a request_id: it may pay
+        twice.
+        """
         request = call.request
         if not self._is_billable(request) or request.request_id:
             return
@@ -90,11 +92,11 @@ class ValidationInterceptor:
     def _is_billable(self, request: object) -> bool:
         """Whether it is a request that can spend: those have a request_id and options."""
         kind = type(request)
-        paid = self._paid.get(kind)
-        if paid is None:
+        billable = self._billable.get(kind)
+        if billable is None:
             names = request.DESCRIPTOR.fields_by_name if isinstance(request, Message) else {}
-            paid = self._paid[kind] = "request_id" in names and "options" in names
-        return paid
+            billable = self._billable[kind] = "request_id" in names and "options" in names
+        return billable
 
 
 def _refuse_short_timeout(request: Any) -> None:

@@ -1,4 +1,4 @@
-"""One rpc as the concerns around it see it. Knows gRPC, and nothing of what any rpc means."""
+"""Interceptor interface and the state of one rpc. It knows gRPC, and no rpc's meaning."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -41,10 +41,10 @@ _KINDS: Final = {
 
 
 class Implementation(Enum):
-    """Whether there is anything behind a method."""
+    """Whether a method is implemented, known to the contract alone, or unknown."""
 
-    BUILT = "built"
-    NOT_BUILT = "not built"
+    IMPLEMENTED = "implemented"
+    UNIMPLEMENTED = "unimplemented"
     UNKNOWN = "unknown"
 
 
@@ -63,16 +63,19 @@ class RpcMethod:
     kind: str
     request_streaming: bool
     response_streaming: bool
-    standing: Implementation
+    implementation: Implementation
     decode: Callable[[bytes], Any] | None
     encode: Callable[[Any], bytes] | None
     request_type: Descriptor | None
-    paid: bool
+    is_billable: bool
     """Whether its request is one that can spend, or holds one: those may be large."""
 
     @classmethod
     def of(
-        cls, path: str, handler: "grpc.RpcMethodHandler[Any, Any] | None", standing: Implementation
+        cls,
+        path: str,
+        handler: "grpc.RpcMethodHandler[Any, Any] | None",
+        implementation: Implementation,
     ) -> "RpcMethod":
         """The method at `path` (`/package.Service/Name`); without a handler, one that is unknown.
 
@@ -89,22 +92,24 @@ class RpcMethod:
             kind=_KINDS[requests, responses],
             request_streaming=requests,
             response_streaming=responses,
-            standing=standing,
+            implementation=implementation,
             decode=handler.request_deserializer if handler else None,
             encode=handler.response_serializer if handler else None,
             request_type=(kind := request_type(service, name) if handler else None),
-            paid=kind is not None and _holds_options(kind),
+            is_billable=kind is not None and _has_options(kind),
         )
 
 
-def _holds_options(kind: Descriptor) -> bool:
+def _has_options(kind: Descriptor) -> bool:
     """Whether a request has options, or is about one that has (EstimateCost)."""
     inner = (field.message_type for field in kind.fields if field.message_type is not None)
-    return "options" in kind.fields_by_name or any("options" in one.fields_by_name for one in inner)
+    return "options" in kind.fields_by_name or any(
+        "options" in message.fields_by_name for message in inner
+    )
 
 
 class RpcCall:
-    """One rpc being served. Beside the counters, each gap in it is filled once, by one concern."""
+    """One rpc being served. But for the counters, each field is set once, by one interceptor."""
 
     __slots__ = (
         "_raw",
@@ -114,10 +119,10 @@ class RpcCall:
         "context",
         "method",
         "reason",
-        "receipt",
         "received",
+        "scheduler",
         "sent",
-        "share",
+        "summary",
     )
 
     def __init__(self, method: RpcMethod, context: Context) -> None:
@@ -129,11 +134,11 @@ class RpcCall:
         self.sent = 0
         self.caller: Caller | None = None
         """Who calls: set by `auth`."""
-        self.receipt: CallSummary | None = None
+        self.summary: CallSummary | None = None
         """What there is to tell at the end: set by `metering`."""
         self.reason = ""
         """Why it was refused, in the contract's word: set by `errors`."""
-        self.share: FairScheduler | None = None
+        self.scheduler: FairScheduler | None = None
         """Of the event loop, of which large messages of a request stream take some: set by
         `receive`."""
         self.check: Callable[[Any], None] | None = None
@@ -148,7 +153,7 @@ class RpcCall:
     def request(self) -> Any:
         """The request of a call that has just one, read when first asked for; else None.
 
-        Reading is left until somebody wants it, so that callers who may not call cost nothing.
+        Decoding is left until somebody needs it, so that callers who may not call cost nothing.
         Raises InvalidRequest where the bytes are not such a message.
         """
         self.decode()
@@ -182,17 +187,19 @@ class RpcCall:
 
 MAX_PUBLIC_MESSAGE_BYTES: Final = 4_096
 """Bytes of a message to a service that needs no key: it is counted and decoded for anybody."""
-_TOO_MANY: Final = f"must be smaller: a request has at most {MAX_ENTRIES:,} entries, at all depths"
+_TOO_MANY_ENTRIES: Final = (
+    f"must be smaller: a request has at most {MAX_ENTRIES:,} entries, at all depths"
+)
 
 CallNext = Callable[[RpcCall], Awaitable[bytes | None]]
-"""The rest of the way: further concerns, then the handler. Gives a unary reply's bytes."""
+"""The rest of the chain: further interceptors, then the handler. Gives a unary reply's bytes."""
 
 
 class Interceptor(Protocol):
-    """One thing that is done around every rpc."""
+    """An interceptor: what is done around every rpc."""
 
-    def intercept(self, call: RpcCall, proceed: CallNext) -> Awaitable[bytes | None]:
-        """Do it, and `await proceed(call)` in the midst; or do it and give back `proceed(call)`.
+    def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
+        """Act around `await call_next(call)`, or act first and return `call_next(call)`.
 
         Where there is nothing to do afterwards the second keeps no frame for as long as a stream.
         """
@@ -209,8 +216,8 @@ def decode_request(method: RpcMethod, raw: bytes) -> Any:
         return raw
     try:
         kind = method.request_type
-        if kind is not None and (crowded := find_oversized_field(raw, kind)) is not None:
-            raise InvalidRequest.of(crowded, _TOO_MANY)
+        if kind is not None and (oversized := find_oversized_field(raw, kind)) is not None:
+            raise InvalidRequest.of(oversized, _TOO_MANY_ENTRIES)
         return method.decode(raw)
     except (DecodeError, MalformedMessage):
         raise InvalidRequest.of("request", "is not a message of this method") from None

@@ -1,4 +1,4 @@
-"""Counts, times and logs every rpc. Outermost, so that it sees what every other concern did.
+"""RPC metrics and access log. Outermost, so that it sees what every other interceptor did.
 
 The access line holds names and numbers: never a word of a request or reply.
 """
@@ -71,20 +71,20 @@ class RpcMetricsInterceptor:
         """
         await self._idle.wait()
 
-    async def intercept(self, call: RpcCall, proceed: CallNext) -> bytes | None:
+    async def intercept(self, call: RpcCall, call_next: CallNext) -> bytes | None:
         """Count the rpc in, and out again with its code, however it ends."""
-        series = self._series_of(call.method)
+        series = self._method_metrics(call.method)
         series.started.inc()
         self._enter(call.method)
         start = self._clock()
         code = StatusCode.INTERNAL
         try:
-            reply = await proceed(call)
+            reply = await call_next(call)
             code = _set_code(call) or StatusCode.OK
             return reply
         except (asyncio.CancelledError, grpc.aio.InternalError):
             # gRPC's InternalError: a read or write failed because the call is gone.
-            code = _code_of_leaving(call)
+            code = _cancellation_code(call)
             raise
         except grpc.aio.AbortError:
             code = _set_code(call) or StatusCode.INTERNAL
@@ -95,8 +95,8 @@ class RpcMetricsInterceptor:
             series.count(call, code, seconds)
             self._access.write(call, code, seconds)
 
-    def _series_of(self, method: RpcMethod) -> _MethodMetrics:
-        if method.standing is Implementation.UNKNOWN:
+    def _method_metrics(self, method: RpcMethod) -> _MethodMetrics:
+        if method.implementation is Implementation.UNKNOWN:
             return self._unknown
         series = self._series.get(method.path)
         if series is None:
@@ -122,7 +122,7 @@ def _set_code(call: RpcCall) -> StatusCode | None:
     return _CODES.get(code) if isinstance(code, int) else code
 
 
-def _code_of_leaving(call: RpcCall) -> StatusCode:
+def _cancellation_code(call: RpcCall) -> StatusCode:
     """Works out a code for a call that was cancelled: gRPC gives none."""
     remaining = _seconds_left(call)
     if remaining is not None and remaining < _DEADLINE_SLACK:
@@ -148,26 +148,26 @@ class _AccessLog:
     def write(self, call: RpcCall, code: StatusCode, seconds: float) -> None:
         """What there is to tell of a finished rpc."""
         method = call.method
-        facts: dict[str, object] = {
-            "method": _OTHER if method.standing is Implementation.UNKNOWN else method.path,
+        fields: dict[str, object] = {
+            "method": _OTHER if method.implementation is Implementation.UNKNOWN else method.path,
             "code": code.name,
             "seconds": round(seconds, 6),
         }
         if call.reason:
-            facts["reason"] = call.reason
+            fields["reason"] = call.reason
         if call.caller is not None:
-            facts["tenant"] = call.caller.tenant
-        if (receipt := call.receipt) is not None:
-            if receipt.generation_id:
-                facts["generation"] = receipt.generation_id
-            if receipt.model:
-                facts["model"] = receipt.model
-            if receipt.cost_nanos is not None:
-                facts["cost_usd_nanos"] = receipt.cost_nanos
+            fields["tenant"] = call.caller.tenant
+        if (summary := call.summary) is not None:
+            if summary.generation_id:
+                fields["generation"] = summary.generation_id
+            if summary.model:
+                fields["model"] = summary.model
+            if summary.cost_nanos is not None:
+                fields["cost_usd_nanos"] = summary.cost_nanos
         if method.public:
-            self._logger().debug("rpc", **facts)
+            self._logger().debug("rpc", **fields)
         else:
-            self._logger().info("rpc", **facts)
+            self._logger().info("rpc", **fields)
 
     def _logger(self) -> Any:
         kind = structlog.get_config()["wrapper_class"]
