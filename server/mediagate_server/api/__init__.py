@@ -1,1 +1,1 @@
-"""gRPC API: services, interceptors, validation, conversion between protobuf and our own types."""
+"""gRPC API: server, interceptors, validation, conversion and services."""

@@ -1,4 +1,4 @@
-"""The way of every paid rpc through this room: check, plan, bind, attach, wait, answer."""
+"""Shared handler of billable rpcs: validate, plan, submit, attach, wait, answer."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +10,6 @@ import grpc
 
 from mediagate.v1 import options_pb2
 from mediagate_server.api.convert import requests, responses
-from mediagate_server.api.convert import requests as stored_requests
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.planning import request_media
 from mediagate_server.catalog.planning.fallback import FallbackChain
@@ -52,18 +51,18 @@ fault of the network far more often than a wish.
 """
 
 CHECK_SECONDS: Final = 0.0025
-"""By which two steps of one tenant's paid calls are apart while another tenant is there. Each call
-has two or more, and takes some 2.5 ms of the event loop: to be planned, bound, sent and told.
+"""By which two steps of one tenant's billable calls are apart while another tenant is there. Each
+call has two or more, and takes some 2.5 ms of the event loop: to be planned, bound, sent and told.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class UnaryResult:
-    """What a unary paid rpc answers; `route` alone under validate_only."""
+    """The response of a unary billable rpc; `plan` alone under validate_only."""
 
     record: Generation | None = None
     replayed: bool = False
-    route: RequestPlan | None = None
+    plan: RequestPlan | None = None
     links: Mapping[int, SignedLink] = field(default_factory=lambda: NO_LINKS)
 
     def fields(self) -> dict[str, Any]:
@@ -73,23 +72,26 @@ class UnaryResult:
             if self.record
             else None,
             "replayed": self.replayed,
-            "plan": responses.encode_request_plan(self.route) if self.route else None,
+            "plan": responses.encode_request_plan(self.plan) if self.plan else None,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class StartedCall:
-    """A unary paid rpc whose request is bound, or only planned. `wait`: seconds, None: no bound."""
+    """A unary billable rpc whose request is bound, or only planned.
+
+    `wait`: seconds; None: no bound.
+    """
 
     links: MediaLinkSigner
     wait: float | None
     attachment: Attachment | None = None
-    route: RequestPlan | None = None
+    plan: RequestPlan | None = None
 
     async def answer(self, context: RpcContext) -> UnaryResult:
         """Wait for the end, or for as long as was asked."""
         if self.attachment is None:
-            return UnaryResult(route=self.route)
+            return UnaryResult(plan=self.plan)
         async with self.attachment as attached:
             record = await attached.wait(effective_wait(self.wait, context))
         record_generation(record)
@@ -97,8 +99,10 @@ class StartedCall:
 
 
 class BillableCallHandler:
-    """What all paid rpcs share. `catalog`, `timeouts` (seconds) and `store_inputs`, which
-    tells how much of a tenant's requests is stored, are asked at each call.
+    """What all billable rpcs share: validation, planning and submission.
+
+    `catalog`, `timeouts` (seconds) and `store_inputs`, which tells how much of a tenant's requests
+    is stored, are asked at each call.
     """
 
     def __init__(
@@ -111,7 +115,7 @@ class BillableCallHandler:
         links: MediaLinkSigner,
         timeouts: Callable[[], Mapping[Modality, float]],
         store_inputs: Callable[[str], StoreInputs],
-        share: FairScheduler,
+        scheduler: FairScheduler,
         allows_next: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._catalog = catalog
@@ -120,16 +124,16 @@ class BillableCallHandler:
         self._generations = generations
         self._media = media_inputs
         self.links = links
-        """To what is kept of a generation."""
+        """Links to stored outputs."""
         self._timeouts = timeouts
         self._store_inputs = store_inputs
         self._allows_next = allows_next
-        self._share = share
+        self._scheduler = scheduler
 
     async def start(
         self, request: Any, *, method: str, modality: Modality, wait_by_default: bool
     ) -> StartedCall:
-        """Bind the request of a unary paid rpc; under validate_only only plan it.
+        """Bind the request of a unary billable rpc; under validate_only only plan it.
 
         Handlers let go of the request then: it may be large, and the run may take minutes.
         """
@@ -140,7 +144,7 @@ class BillableCallHandler:
             return StartedCall(
                 self.links,
                 wait,
-                route=await self.build_request_plan(request, method=method, modality=modality),
+                plan=await self.build_request_plan(request, method=method, modality=modality),
             )
         attachment = await self.attach(request, method=method, modality=modality)
         return StartedCall(self.links, wait, attachment)
@@ -150,16 +154,16 @@ class BillableCallHandler:
     ) -> RequestPlan:
         """What the request would do and cost, by the code that admits it. Spends nothing.
 
-        Raises what the rpc itself would raise before it is accepted, but for what passes by itself.
+        Raises what the rpc itself would raise before it is accepted, but for transient failures.
         """
         submission = await self._submit(request, method, modality)
         goes_next = self._allows_next_when_unconfirmed(request.options)
-        wanted, route = await self._plan_with_screening(request, modality)
-        taken = await route(wanted)
-        await self._media.check(submission.tenant, wanted)
-        planned = _work_of(taken, next_when_unconfirmed=goes_next)
-        await self._generations.check_submission(submission, planned)
-        return taken
+        model_request, plan = await self._plan_with_screening(request, modality)
+        request_plan = await plan(model_request)
+        await self._media.check(submission.tenant, model_request)
+        execution_plan = _execution_plan(request_plan, next_when_unconfirmed=goes_next)
+        await self._generations.check_submission(submission, execution_plan)
+        return request_plan
 
     async def attach(self, request: Any, *, method: str, modality: Modality) -> Attachment:
         """Attach to what the request is bound to; else plan it and bind it."""
@@ -183,90 +187,94 @@ class BillableCallHandler:
         to a run would wait for that, and lose it.
         """
         tenant = caller.current_caller().tenant
-        if self._share.has_no_wait(tenant):
+        if self._scheduler.has_no_wait(tenant):
             return nullcontext()
-        await self._share.acquire(tenant, CHECK_SECONDS)
+        await self._scheduler.acquire(tenant, CHECK_SECONDS)
         is_large = request.ByteSize() > MAX_STEP
-        return self._share.measure(tenant) if is_large else nullcontext()
+        return self._scheduler.measure(tenant) if is_large else nullcontext()
 
     async def _plan_request(self, request: Any, modality: Modality) -> ExecutionPlan:
-        """What is to be done, with a link for each medium, had once the rest is seen to work."""
+        """The execution plan. Media get their links last: once the rest is known to work."""
         goes_next = self._allows_next_when_unconfirmed(request.options)
-        wanted, route = await self._plan_with_screening(request, modality)
-        taken = await route(wanted)
-        if request_media.unresolved_media(wanted):
-            taken = await route(await self._media.resolve(caller.current_caller().tenant, wanted))
-        return _work_of(taken, next_when_unconfirmed=goes_next)
+        model_request, plan = await self._plan_with_screening(request, modality)
+        request_plan = await plan(model_request)
+        if request_media.unresolved_media(model_request):
+            tenant = caller.current_caller().tenant
+            request_plan = await plan(await self._media.resolve(tenant, model_request))
+        return _execution_plan(request_plan, next_when_unconfirmed=goes_next)
 
     async def _plan_with_screening(
         self, request: Any, modality: Modality
     ) -> tuple[Any, Callable[[Any], Awaitable[RequestPlan]]]:
-        """The request in our own words, and what makes a route of it."""
-        wanted, planner = await self._planning(request, modality)
+        """The decoded request, and what plans it with the screening of its prompt."""
+        model_request, validate = await self._planning(request, modality)
 
-        async def route(asked_for: Any) -> RequestPlan:
-            chain = await planner(asked_for)
+        async def plan(resolved: Any) -> RequestPlan:
+            plan_models = await validate(resolved)
             if not request.options.screen_prompt:
                 with await self._check_turn(request):
-                    return RequestPlan(chain(asked_for))
+                    return RequestPlan(plan_models(resolved))
             # Of the request as it came: a text among its media may by now be a link.
-            check = screening_request(wanted, await self._link_paths(request, wanted, chain))
+            paths = await self._link_paths(request, model_request, plan_models)
+            check = screening_request(model_request, paths)
             with await self._check_turn(request):
-                return add_screening(asked_for, check, self._catalog().plan, chain)
+                return add_screening(resolved, check, self._catalog().plan, plan_models)
 
-        return wanted, route
+        return model_request, plan
 
     async def _link_paths(
-        self, request: Any, wanted: Any, chain: Callable[[Any], FallbackChain]
+        self, request: Any, model_request: Any, plan_models: Callable[[Any], FallbackChain]
     ) -> frozenset[OutputPath]:
         """Where the model's own inputs hold links, by its schema."""
-        if isinstance(wanted, RunRequest):
+        if isinstance(model_request, RunRequest):
             runnable = await self._published.find(ModelReference.parse(request.model))
             return runnable.schema.input_link_paths
-        if not wanted.model_parameters:
+        if not model_request.model_parameters:
             return frozenset()
-        model = self._catalog().find_by_slug(chain(wanted).plans[0].slug)
+        model = self._catalog().find_by_slug(plan_models(model_request).plans[0].slug)
         return model.link_paths if model else frozenset()
 
     async def _planning(
         self, request: Any, modality: Modality
     ) -> tuple[Any, Callable[[Any], Awaitable[Callable[[Any], FallbackChain]]]]:
-        """The request in our own words, and what checks it and then gives what plans it."""
+        """The decoded request, and what validates it and then gives what plans its models."""
         timeout = self._timeout(request.options, modality)
         if modality is not Modality.RAW:
-            wanted = requests.decode_model_request(request, modality, timeout)
-            if form := requested_format(wanted.parameters):
+            model_request = requests.decode_model_request(request, modality, timeout)
+            if form := requested_format(model_request.parameters):
                 await self._schemas.check_form(form, caller.current_caller().tenant)
-            return wanted, self._chain
+            return model_request, self._plan_catalog_models
         runnable = await self._published.find(ModelReference.parse(request.model))
         await self._schemas.prepare(runnable.schema, caller.current_caller().tenant)
-        return requests.decode_run_request(request, timeout), partial(self._run, runnable)
+        return requests.decode_run_request(request, timeout), partial(
+            self._plan_published_model, runnable
+        )
 
-    async def _chain(self, _: Any) -> Callable[[Any], FallbackChain]:
+    async def _plan_catalog_models(self, _: Any) -> Callable[[Any], FallbackChain]:
         return self._catalog().plan_with_fallbacks
 
-    async def _run(
-        self, runnable: PublishedModelVersion, wanted: RunRequest
+    async def _plan_published_model(
+        self, runnable: PublishedModelVersion, run_request: RunRequest
     ) -> Callable[[Any], FallbackChain]:
-        """What plans a run of any model, whose inputs are checked by its own schema."""
+        """What plans a run of any model, whose inputs are validated by its own schema."""
         problems = await self._schemas.input_problems(
-            runnable.schema, build_input(wanted, runnable), caller.current_caller().tenant
+            runnable.schema, build_input(run_request, runnable), caller.current_caller().tenant
         )
         catalog = self._catalog()
-        known, assumed = catalog.find_by_slug(runnable.model), catalog.assume_unknown_usd
+        model, assumed = catalog.find_by_slug(runnable.model), catalog.assume_unknown_usd
 
-        def plan(wanted: RunRequest) -> FallbackChain:
-            planned = plan_model_run(
-                wanted,
+        def plan_models(run_request: RunRequest) -> FallbackChain:
+            plan = plan_model_run(
+                run_request,
                 runnable,
-                known,
+                model,
                 assumed,
                 problems=problems,
                 allow_weaker_safety=catalog.allow_weaker_safety,
             )
-            return FallbackChain((planned,))
+            return FallbackChain((plan,))
 
-        return plan
+        return plan_models
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options
@@ -285,13 +293,13 @@ class BillableCallHandler:
             labels=dict(options.labels),
             is_server_generated_id=not request.request_id,
             webhook_url=options.webhook_url,
-            request=stored_requests.encode_stored_request(request, self._store_inputs(tenant)),
+            request=requests.encode_stored_request(request, self._store_inputs(tenant)),
             reuse_key=reuse_key,
             reuse_within=requests.duration_to_seconds(options.reuse_within),
         )
 
     def _allows_next_when_unconfirmed(self, options: options_pb2.GenerationOptions) -> bool:
-        """Whether another model is sent while one is in doubt. Raises where that is not allowed."""
+        """Whether another model is tried while an attempt is unconfirmed. Raises ScopeMissing."""
         if options.when_unconfirmed != options_pb2.WHEN_UNCONFIRMED_NEXT:
             return False
         if not self._allows_next(caller.current_caller().tenant):
@@ -313,13 +321,12 @@ def _grace(options: options_pb2.GenerationOptions) -> float:
     return DISCONNECT_GRACE
 
 
-def _work_of(route: RequestPlan, *, next_when_unconfirmed: bool) -> ExecutionPlan:
-    """What a route sets going."""
+def _execution_plan(plan: RequestPlan, *, next_when_unconfirmed: bool) -> ExecutionPlan:
     return ExecutionPlan.of(
-        *route.fallback_chain.plans,
-        screening=route.screening_plan,
-        after_content_refusal=route.fallback_chain.after_content_refusal,
-        not_screened=route.not_screened,
+        *plan.fallback_chain.plans,
+        screening=plan.screening_plan,
+        after_content_refusal=plan.fallback_chain.after_content_refusal,
+        not_screened=plan.not_screened,
         next_when_unconfirmed=next_when_unconfirmed,
     )
 

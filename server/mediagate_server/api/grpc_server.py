@@ -1,11 +1,9 @@
-"""The TCP connections of the gRPC server, which are closed before the server is stopped.
+"""gRPC server: options, listening, and closing of its connections before it is stopped.
 
 A gRPC server that is stopped ends every call that it has not taken yet as CANCELLED (grpc/grpc
 #41785), and so each that is on its way until the client has read GOAWAY. A caller takes that for
 somebody's wish, and no retry policy sends it again. gRPC has nothing that only says GOAWAY. A call
 whose connection is closed ends as UNAVAILABLE, as in any other fault of the network.
-
-How the gRPC server is set, and where it listens.
 """
 
 import ctypes
@@ -28,7 +26,7 @@ from mediagate_server.config.address import explain_listen_error, split_address
 _log = structlog.get_logger("mediagate.connections")
 _DESCRIPTORS: Final = "/dev/fd"
 _SO_ATTACH_FILTER: Final = 26
-_DROP_ALL: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
+_DROP_ALL_PACKETS: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 """A program of the kernel's packet filter (BPF) of one instruction: take no byte of any packet."""
 
 
@@ -39,8 +37,8 @@ def has_connections(address: str) -> bool:
     better waited for than cut off.
     """
     try:
-        for one in _connected_at(address):
-            one.close()
+        for connection in _connected_at(address):
+            connection.close()
             return True
     except OSError as error:
         _log.warning("connections_unknown", error=error.strerror)
@@ -59,12 +57,12 @@ def refuse_connections(address: str) -> None:
     """
     if address.startswith("unix:") or not sys.platform.startswith("linux"):
         return
-    program = ctypes.create_string_buffer(_DROP_ALL)
+    program = ctypes.create_string_buffer(_DROP_ALL_PACKETS)
     drop_all = struct.pack("HL", 1, ctypes.addressof(program))
     try:
-        for one in _sockets_at(address, listening=True):
-            with closing(one):
-                one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, drop_all)
+        for listener in _sockets_at(address, listening=True):
+            with closing(listener):
+                listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, drop_all)
     except OSError as error:
         _log.warning("connections_not_refused", error=error.strerror)
 
@@ -75,9 +73,9 @@ def close_connections(address: str) -> None:
     What cannot be closed is left to the end of the server.
     """
     try:
-        for one in _connected_at(address):
-            with closing(one), suppress(OSError):  # It may have ended meanwhile.
-                one.shutdown(socket.SHUT_RDWR)
+        for connection in _connected_at(address):
+            with closing(connection), suppress(OSError):  # It may have ended meanwhile.
+                connection.shutdown(socket.SHUT_RDWR)
     except OSError as error:
         _log.warning("connections_not_closed", error=error.strerror)
 
@@ -95,13 +93,13 @@ def _sockets_at(address: str, *, listening: bool) -> Iterator[socket.socket]:
     path = address.removeprefix("unix:") if address.startswith("unix:") else ""
     port = 0 if path else int(address.rpartition(":")[2])
     for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - names are all that is wanted
-        found = _duplicate(int(name))
-        if found is None:
+        candidate = _duplicate(int(name))
+        if candidate is None:
             continue
-        if _is_at(found, path, port, listening=listening):
-            yield found
+        if _is_at(candidate, path, port, listening=listening):
+            yield candidate
         else:
-            found.close()
+            candidate.close()
 
 
 def _duplicate(descriptor: int) -> socket.socket | None:
@@ -121,19 +119,19 @@ def _duplicate(descriptor: int) -> socket.socket | None:
         return None
 
 
-def _is_at(found: socket.socket, path: str, port: int, *, listening: bool) -> bool:
-    if found.type != socket.SOCK_STREAM:
+def _is_at(candidate: socket.socket, path: str, port: int, *, listening: bool) -> bool:
+    if candidate.type != socket.SOCK_STREAM:
         return False
-    if bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) != listening:
+    if bool(candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) != listening:
         return False
-    bound = found.getsockname()
-    if found.family in (socket.AF_INET, socket.AF_INET6):
+    bound = candidate.getsockname()
+    if candidate.family in (socket.AF_INET, socket.AF_INET6):
         return bool(port) and bound[1] == port
     return bool(path) and bound == path
 
 
-_MOST_PENDING: Final = 16_000
-# Each figure was found by trying to break a server with it. More streams a connection let one peer
+_MAX_PENDING: Final = 16_000
+# Each figure was chosen by trying to break a server with it. More streams a connection let one peer
 # crowd out another's calls. A longer ping interval cuts clients that keep a silent stream alive: it
 # is half of the shortest that clients have (10 s), for pings that the network has moved together;
 # gRPC counts those for as long as a stream is silent, and the third is one too many. Sharing the
@@ -151,8 +149,8 @@ _MOST_PENDING: Final = 16_000
 _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_concurrent_streams", 500),
     ("grpc.http2.max_deallocating_streams", 100),
-    ("grpc.server.max_pending_requests", _MOST_PENDING),
-    ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
+    ("grpc.server.max_pending_requests", _MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
     ("grpc.max_metadata_size", 16 * 1024),
@@ -183,7 +181,7 @@ def listen(server: grpc.aio.Server, address: str) -> str:
         server.add_insecure_port(address)
         return address
     with explain_listen_error("grpc_address", address):
-        _look_for_others(*split_address(address))
+        _check_address_is_free(*split_address(address))
         try:
             port = server.add_insecure_port(address)
         except RuntimeError:
@@ -191,7 +189,7 @@ def listen(server: grpc.aio.Server, address: str) -> str:
     return f"{address.rpartition(':')[0]}:{port}"
 
 
-def _look_for_others(host: str, port: int) -> None:
+def _check_address_is_free(host: str, port: int) -> None:
     """Raise the system's own error where it is one that gRPC would not tell: it says nothing."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -1,9 +1,8 @@
-"""All services of the contract by name, and those that are built, for a server to serve.
+"""Service registration: every service of the contract, and the servicers of this server.
 
-The rpcs that the contract has and this server does not serve yet, as data.
-
-The interceptor chain is given this set and answers them with NOT_IMPLEMENTED itself, so that they
-are counted, authenticated and limited like any other and need no servicer.
+Rpcs of the contract that are not implemented yet are data (`UNIMPLEMENTED_METHODS`): the
+interceptor chain answers them with NOT_IMPLEMENTED itself, so that they are counted, authenticated
+and limited like any other and need no servicer.
 """
 
 from collections.abc import Callable
@@ -76,7 +75,7 @@ STORE_BOUND_METHODS: Final = tuple(
 SERVICES: Final = tuple(
     service.full_name for file in _CONTRACT for service in file.DESCRIPTOR.services_by_name.values()
 )
-"""Full names of all services, built or not."""
+"""Full names of all services, implemented or not."""
 
 
 def register_services(
@@ -89,9 +88,9 @@ def register_services(
     usage: UsageService,
     admin: AdminService,
     tokens: PageTokens,
-    share: FairScheduler,
+    scheduler: FairScheduler,
 ) -> None:
-    """Register every service that is built."""
+    """Register every service that is implemented."""
     text_pb2_grpc.add_TextServiceServicer_to_server(TextService(calls), server)
     image_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(calls), server)
     video_pb2_grpc.add_VideoServiceServicer_to_server(VideoService(calls), server)
@@ -102,7 +101,7 @@ def register_services(
         GenerationService(generations, media.links, tokens), server
     )
     media_pb2_grpc.add_MediaServiceServicer_to_server(
-        MediaService(generations, media.uploads, media.store, media.links, share), server
+        MediaService(generations, media.uploads, media.store, media.links, scheduler), server
     )
     admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     usage_pb2_grpc.add_UsageServiceServicer_to_server(usage, server)

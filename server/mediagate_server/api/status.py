@@ -1,4 +1,4 @@
-"""The one table that turns a failure into a gRPC status, with its typed details.
+"""gRPC status of failures: the one table of codes, and the typed error details.
 
 It knows nothing of rpcs or calls: a generation's stored failure and a refused request look the same
 here. The codes are those that the contract writes beside each `ErrorReason`.
@@ -80,8 +80,8 @@ def code_for_reason(reason: Reason) -> StatusCode:
 
 
 def code_for_failure(failure: Failure) -> StatusCode:
-    """The status code of a failure: that of its reason, unless what was named is not there, or not
-    in a state for what was asked.
+    """The status code of a failure: that of its reason, unless the named resource is absent, or a
+    precondition of the request does not hold.
     """
     if failure.absent:
         return StatusCode.NOT_FOUND
@@ -97,8 +97,8 @@ def to_status(failure: Failure) -> status_pb2.Status:
     """
     return status_pb2.Status(
         code=code_number(code_for_failure(failure)),
-        message=_cut(failure.message, _MESSAGE_BYTES),
-        details=[_packed(detail) for detail in _details_of(failure)],
+        message=_truncate(failure.message, _MESSAGE_BYTES),
+        details=[_pack(detail) for detail in _details_of(failure)],
     )
 
 
@@ -110,31 +110,31 @@ def code_number(code: StatusCode) -> int:
 
 def _details_of(failure: Failure) -> list[Message]:
     metadata = _metadata_of(failure)
-    found: list[Message] = [
+    messages: list[Message] = [
         details.ErrorInfo(reason=failure.reason.value, domain=DOMAIN, metadata=metadata)
     ]
     if failure.violations:
-        found.append(_bad_request(failure))
+        messages.append(_bad_request(failure))
     if failure.retry_after is not None:
-        found.append(details.RetryInfo(retry_delay=_duration(failure.retry_after)))
-    if (about := _by_code(failure, metadata)) is not None:
-        found.append(about)
-    return found
+        messages.append(details.RetryInfo(retry_delay=_duration(failure.retry_after)))
+    if (about := _detail_for_code(failure, metadata)) is not None:
+        messages.append(about)
+    return messages
 
 
-def _by_code(failure: Failure, metadata: Mapping[str, str]) -> Message | None:
+def _detail_for_code(failure: Failure, metadata: Mapping[str, str]) -> Message | None:
     """The detail that a code calls for, if there is one."""
     code = code_for_failure(failure)
-    description = _cut(failure.message, _DESCRIPTION_BYTES)
+    description = _truncate(failure.message, _DESCRIPTION_BYTES)
     about: Message | None = None
     if code is StatusCode.RESOURCE_EXHAUSTED:
         quota = details.QuotaFailure.Violation(
-            subject=_named(metadata, "budget", "tenant"), description=description
+            subject=_subject(metadata, "budget", "tenant"), description=description
         )
         about = details.QuotaFailure(violations=[quota])
     elif code is StatusCode.FAILED_PRECONDITION:
         condition = details.PreconditionFailure.Violation(
-            type=failure.reason.value, subject=_named(metadata, "model"), description=description
+            type=failure.reason.value, subject=_subject(metadata, "model"), description=description
         )
         about = details.PreconditionFailure(violations=[condition])
     elif failure.reason is Reason.MODEL_NOT_FOUND:
@@ -153,7 +153,7 @@ def _metadata_of(failure: Failure) -> dict[str, str]:
     metadata = dict(list(failure.metadata.items())[:_METADATA_ENTRIES])
     if failure.violations and "field" not in metadata:
         metadata["field"] = ",".join(violation.field for violation in failure.violations)
-    return {key: _cut(value, _METADATA_BYTES) for key, value in metadata.items()}
+    return {key: _truncate(value, _METADATA_BYTES) for key, value in metadata.items()}
 
 
 def _bad_request(failure: Failure) -> details.BadRequest:
@@ -161,8 +161,8 @@ def _bad_request(failure: Failure) -> details.BadRequest:
     bad = details.BadRequest()
     for violation in failure.violations:
         bad.field_violations.add(
-            field=_cut(violation.field, _FIELD_BYTES),
-            description=_cut(violation.description, _DESCRIPTION_BYTES),
+            field=_truncate(violation.field, _FIELD_BYTES),
+            description=_truncate(violation.description, _DESCRIPTION_BYTES),
         )
         if bad.ByteSize() > _VIOLATION_BYTES:
             if len(bad.field_violations) > 1:
@@ -171,7 +171,7 @@ def _bad_request(failure: Failure) -> details.BadRequest:
     return bad
 
 
-def _named(metadata: Mapping[str, str], *kinds: str) -> str:
+def _subject(metadata: Mapping[str, str], *kinds: str) -> str:
     """`kind:name` of the first kind that the metadata names; empty where it names none."""
     for kind in kinds:
         if kind in metadata:
@@ -180,18 +180,18 @@ def _named(metadata: Mapping[str, str], *kinds: str) -> str:
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:
-    whole, part = divmod(round(max(seconds, 0.0) * 1_000), 1_000)
-    return duration_pb2.Duration(seconds=whole, nanos=part * 1_000_000)
+    whole_seconds, millis = divmod(round(max(seconds, 0.0) * 1_000), 1_000)
+    return duration_pb2.Duration(seconds=whole_seconds, nanos=millis * 1_000_000)
 
 
-def _cut(text: str, size: int) -> str:
+def _truncate(text: str, size: int) -> str:
     """`text` in at most `size` bytes of UTF-8, whole characters only."""
     if len(text) * 4 <= size or len(encoded := text.encode()) <= size:
         return text
     return encoded[: size - 3].decode(errors="ignore") + "…"
 
 
-def _packed(detail: Message) -> any_pb2.Any:
+def _pack(detail: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
     return packed

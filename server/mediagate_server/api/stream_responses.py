@@ -1,4 +1,4 @@
-"""The events of a stream, as both rpcs that stream tell them: how it began, stands and grows."""
+"""Stream response writer: started, status and delta messages of a streamed text."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,7 +12,7 @@ from mediagate_server.store.records import Generation
 
 
 def started_event(attached: Attachment) -> text_pb2.TextStarted:
-    """The request was accepted."""
+    """The event that a request was accepted."""
     record = attached.record
     return text_pb2.TextStarted(
         generation_id=record.id,
@@ -28,24 +28,24 @@ def started_event(attached: Attachment) -> text_pb2.TextStarted:
 
 
 class StreamResponseWriter:
-    """A stream's rpc as the listener of its text; `reply` is the kind of its messages.
+    """Writes a growing text to a streaming rpc; `response` is the type of its messages.
 
-    Implements attachment.Listener. `sequence` is what the stream has come to.
+    Implements attachment.StreamListener. `sequence` is the last one that was written.
     """
 
-    __slots__ = ("_context", "_reply", "sequence")
+    __slots__ = ("_context", "_response", "sequence")
 
-    def __init__(self, context: RpcContext, reply: Callable[..., Any], sequence: int) -> None:
+    def __init__(self, context: RpcContext, response: Callable[..., Any], sequence: int) -> None:
         self._context = context
-        self._reply = reply
+        self._response = response
         self.sequence = sequence
 
     async def write(self, **event: Any) -> None:
-        """Write one event by the name of its field, at the sequence that was reached."""
-        await self._context.write(self._reply(sequence=self.sequence, **event))
+        """Write one event by the name of its field, at the current sequence."""
+        await self._context.write(self._response(sequence=self.sequence, **event))
 
     async def write_status(self, record: Generation, *, polled: bool) -> None:
-        """Write how it stands, as `status`."""
+        """Write the status of the generation, as `status`."""
         status = _status(record)
         status.polled = polled
         await self.write(status=status)
@@ -53,10 +53,10 @@ class StreamResponseWriter:
     def write_text(self, chunk: TextChunk) -> Coroutine[Any, Any, None]:
         """Write a piece of text, as `delta`: what is done for each token."""
         # Setting fields takes half of what making a message from keywords does.
-        reply = self._reply()
-        reply.sequence = self.sequence = chunk.sequence
-        reply.delta.text = chunk.text
-        writing: Coroutine[Any, Any, None] = self._context.write(reply)
+        response = self._response()
+        response.sequence = self.sequence = chunk.sequence
+        response.delta.text = chunk.text
+        writing: Coroutine[Any, Any, None] = self._context.write(response)
         return writing
 
 

@@ -84,7 +84,7 @@ async def open_grpc_api(
         usage=UsageService(deps.store, tokens, now),
         admin=AdminService(deps.store, deps.limits, webhooks, tokens, now),
         tokens=tokens,
-        share=deps.scheduler,
+        scheduler=deps.scheduler,
     )
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     if settings.reflection:

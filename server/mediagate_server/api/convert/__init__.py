@@ -1,1 +1,1 @@
-"""Converters: protobuf requests to our own types, our own types to protobuf responses."""
+"""Conversion between protobuf messages and the server's own types."""

@@ -1,6 +1,6 @@
-"""From protobuf to our own words: parameters, media, options, and the fingerprint of a request.
+"""Request decoder: protobuf -> parameters, media, options and fingerprint.
 
-Requests as they are stored: whole, or without what was said; and back again.
+Also requests as they are stored: full or redacted.
 """
 
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ _EXACT_INTEGERS: Final = 2**53 - 1
 """Up to here a double holds every integer. What is beyond has been refused before, by its name."""
 _NOT_IN_FINGERPRINT: Final = ("request_id", "after_sequence", "wait", "validate_only")
 _OPTIONS_NOT_IN_FINGERPRINT: Final = ("timeout", "on_disconnect", "disconnect_grace")
-_OPTIONS_NOT_IN_LIKENESS: Final = (
+_OPTIONS_NOT_IN_REUSE_KEY: Final = (
     "reuse_within",
     "labels",
     "webhook_url",
@@ -69,7 +69,7 @@ _OPTIONS_NOT_IN_LIKENESS: Final = (
 
 
 def decode_model_request(request: Any, modality: Modality, timeout: float) -> ModelRequest:
-    """The request as the catalog takes it, with only what the caller set; `timeout` in seconds."""
+    """Decode a request for the catalog, with only what the caller set; `timeout` in seconds."""
     options = request.options
     return ModelRequest(
         modality=modality,
@@ -80,7 +80,9 @@ def decode_model_request(request: Any, modality: Modality, timeout: float) -> Mo
         max_cost_nanos=options.max_cost_usd_nanos
         if options.HasField("max_cost_usd_nanos")
         else None,
-        quality=_word(modality_pb2.Quality.DESCRIPTOR, options.quality) if options.quality else "",
+        quality=_enum_word(modality_pb2.Quality.DESCRIPTOR, options.quality)
+        if options.quality
+        else "",
         fallback=_fallback(options.fallback) if options.HasField("fallback") else None,
         timeout=timeout,
         model_parameters=struct_to_json(options.model_parameters)
@@ -102,22 +104,22 @@ def _fallback(policy: options_pb2.FallbackPolicy) -> Fallback | None:
 
 
 def decode_parameters(request: ProtoMessage) -> dict[str, Value]:
-    """Every parameter that is set, by its field's name."""
-    found: dict[str, Value] = {}
+    """Decode every parameter that is set, by its field's name."""
+    parameters: dict[str, Value] = {}
     for field, value in request.ListFields():
         if field.name in _NOT_PARAMETERS:
             continue
         if field.enum_type is not None:
-            found[field.name] = _word(field.enum_type, value)
+            parameters[field.name] = _enum_word(field.enum_type, value)
         elif field.message_type is None:
-            found[field.name] = tuple(value) if field.is_repeated else value
+            parameters[field.name] = tuple(value) if field.is_repeated else value
         else:
-            found[field.name] = _from_message(value, repeated=field.is_repeated)
-    return found
+            parameters[field.name] = _from_message(value, repeated=field.is_repeated)
+    return parameters
 
 
 def decode_run_request(request: models_pb2.RunModelRequest, timeout: float) -> RunRequest:
-    """A run of any model as the catalog takes it; `timeout` in seconds."""
+    """Decode a run of any model for the catalog; `timeout` in seconds."""
     options = request.options
     return RunRequest(
         model=request.model,
@@ -135,17 +137,17 @@ def decode_run_request(request: models_pb2.RunModelRequest, timeout: float) -> R
 
 def struct_to_json(struct: Struct) -> dict[str, Any]:
     """A Struct as JSON. It knows no integers, so a number without a fraction becomes one."""
-    made: dict[str, Any] = _whole(MessageToDict(struct))
-    return made
+    document: dict[str, Any] = _with_integers(MessageToDict(struct))
+    return document
 
 
-def _whole(value: Any) -> Any:
+def _with_integers(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT_INTEGERS:
         return int(value)
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [_with_integers(item) for item in value]
     if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
+        return {key: _with_integers(item) for key, item in value.items()}
     return value
 
 
@@ -155,8 +157,10 @@ def duration_to_seconds(duration: Duration) -> float:
 
 
 def fingerprint_and_reuse_key(key: bytes, method: str, request: ProtoMessage) -> tuple[str, str]:
-    """A keyed hash of the request without what may differ between repeats; and the same without
-    what makes no difference to what is made.
+    """Fingerprint and reuse key: keyed hashes of the request.
+
+    The fingerprint leaves out what may differ between repeats, the reuse key also what makes no
+    difference to the output.
 
     Most requests have none of that: both are the same. Hashed are the message's own bytes, with
     its maps in order: this process reads and writes them anew, so they do not depend on the
@@ -167,11 +171,11 @@ def fingerprint_and_reuse_key(key: bytes, method: str, request: ProtoMessage) ->
     for name in _NOT_IN_FINGERPRINT:
         if name in rest.DESCRIPTOR.fields_by_name:
             rest.ClearField(name)
-    found = _hash(key, method, _without(rest, _OPTIONS_NOT_IN_FINGERPRINT))
+    fingerprint = _hash(key, method, _without(rest, _OPTIONS_NOT_IN_FINGERPRINT))
     before = rest.options.ByteSize()
-    if _without(rest, _OPTIONS_NOT_IN_LIKENESS).options.ByteSize() == before:
-        return found, found
-    return found, _hash(key, method, rest)
+    if _without(rest, _OPTIONS_NOT_IN_REUSE_KEY).options.ByteSize() == before:
+        return fingerprint, fingerprint
+    return fingerprint, _hash(key, method, rest)
 
 
 def _without(request: Any, names: tuple[str, ...]) -> Any:
@@ -190,7 +194,7 @@ def _hash(key: bytes, method: str, request: ProtoMessage) -> str:
     )
 
 
-def _word(enum: Any, number: int) -> str:
+def _enum_word(enum: Any, number: int) -> str:
     """An enum's value in lower case, without the enum's own name before it."""
     names: Mapping[int, Any] = enum.values_by_number
     prefix = "".join(f"_{c}" if c.isupper() else c.upper() for c in enum.name).lstrip("_")
@@ -199,7 +203,7 @@ def _word(enum: Any, number: int) -> str:
 
 def _from_message(value: Any, *, repeated: bool) -> Value:
     if not repeated:
-        return _from_one(value)
+        return _from_value(value)
     kinds = {type(item) for item in value}
     if kinds == {text_pb2.ChatMessage}:
         return tuple(_message(item) for item in value)
@@ -213,7 +217,7 @@ def _from_message(value: Any, *, repeated: bool) -> Value:
     return tuple(decode_media_input(item) for item in value)
 
 
-def _from_one(value: Any) -> Value:
+def _from_value(value: Any) -> Value:
     if isinstance(value, Duration):
         return duration_to_seconds(value)
     if isinstance(value, medium_pb2.Size):
@@ -221,12 +225,12 @@ def _from_one(value: Any) -> Value:
     if isinstance(value, medium_pb2.MediaInput):
         return decode_media_input(value)
     if isinstance(value, text_pb2.ResponseFormat):
-        kind = _word(text_pb2.ResponseFormat.Kind.DESCRIPTOR, value.kind)
+        kind = _enum_word(text_pb2.ResponseFormat.Kind.DESCRIPTOR, value.kind)
         return ResponseFormat(
             "text" if kind == "unspecified" else kind, struct_to_json(value.json_schema)
         )
     if isinstance(value, text_pb2.ToolChoice):
-        return ToolNames((_word(text_pb2.ToolChoice.Mode.DESCRIPTOR, value.mode), value.name))
+        return ToolNames((_enum_word(text_pb2.ToolChoice.Mode.DESCRIPTOR, value.mode), value.name))
     raise TypeError(f"no parameter is a {type(value).__name__}")
 
 
@@ -274,56 +278,56 @@ _REQUESTS: Final[dict[str, tuple[str, type[ProtoMessage]]]] = {
     "RunModel": ("run_model", models_pb2.RunModelRequest),
     "StreamModel": ("stream_model", models_pb2.StreamModelRequest),
 }
-_OF_ONE_CALL: Final = ("request_id", "wait", "after_sequence", "validate_only")
+_NOT_STORED: Final = ("request_id", "wait", "after_sequence", "validate_only")
 _EXTENTS: Final = {
     "redacted": generations_pb2.RequestRecord.EXTENT_REDACTED,
     "full": generations_pb2.RequestRecord.EXTENT_FULL,
 }
-_SHOWN: Final = frozenset(
+_NOT_REDACTED: Final = frozenset(
     {"model", "models", "labels", "aspect_ratio", "resolution", "output_format", "language"}
 )
-"""Texts that say how, not what. Whatever is not named here is left out."""
+"""Fields whose texts are settings, not content. Those of all others are replaced."""
 
 
 def encode_stored_request(request: ProtoMessage, extent: StoreInputs) -> bytes | None:
-    """What is to be stored of a request; None: nothing."""
+    """Encode what is to be stored of a request; None: nothing."""
     if extent == "none":
         return None
-    kept = type(request)()
-    kept.CopyFrom(request)
-    for name in _OF_ONE_CALL:
-        if name in kept.DESCRIPTOR.fields_by_name:
-            kept.ClearField(name)
+    stored = type(request)()
+    stored.CopyFrom(request)
+    for name in _NOT_STORED:
+        if name in stored.DESCRIPTOR.fields_by_name:
+            stored.ClearField(name)
     if extent == "redacted":
-        _redact(kept)
-    return bytes([_EXTENTS[extent]]) + kept.SerializeToString()
+        _redact(stored)
+    return bytes([_EXTENTS[extent]]) + stored.SerializeToString()
 
 
 def decode_stored_request(method: str, stored: bytes) -> generations_pb2.RequestRecord:
-    """What was stored of a request to this rpc."""
+    """Decode what was stored of a request to this rpc."""
     field, kind = _REQUESTS[method]
-    shown = generations_pb2.RequestRecord(
+    record = generations_pb2.RequestRecord(
         extent=generations_pb2.RequestRecord.Extent.ValueType(stored[0])
     )
     request = kind()
     request.ParseFromString(stored[1:])
-    getattr(shown, field).CopyFrom(request)
-    return shown
+    getattr(record, field).CopyFrom(request)
+    return record
 
 
 def _redact(message: ProtoMessage) -> None:
-    """Every text becomes a note of its length, but those that say how; media go."""
+    """Replace texts by their lengths, but for those of `_NOT_REDACTED`, and remove media."""
     for field, value in message.ListFields():
-        if field.name in _SHOWN:
+        if field.name in _NOT_REDACTED:
             continue
         if field.type == FieldDescriptor.TYPE_STRING:
             notes = [_note(text) for text in value] if field.is_repeated else _note(value)
-            _put(message, field, notes)
+            _set_field(message, field, notes)
         elif field.type == FieldDescriptor.TYPE_BYTES or _is_media(field):
             message.ClearField(field.name)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            for one in _messages(field, value):
-                _redact(one)
+            for inner in _messages(field, value):
+                _redact(inner)
 
 
 def _is_media(field: FieldDescriptor) -> bool:
@@ -341,7 +345,7 @@ def _messages(field: FieldDescriptor, value: Any) -> list[ProtoMessage]:
     return list(value)
 
 
-def _put(message: ProtoMessage, field: FieldDescriptor, value: Any) -> None:
+def _set_field(message: ProtoMessage, field: FieldDescriptor, value: Any) -> None:
     if field.is_repeated:
         message.ClearField(field.name)
         getattr(message, field.name).extend(value)

@@ -1,9 +1,4 @@
-"""From our own words to protobuf: how a generation and a plan are shown to callers.
-
-Finish reason of a text: why it ended, from what its record says.
-
-What a webhook says: the event as the contract has it, in proto JSON.
-"""
+"""Response encoder: records and plans -> protobuf; webhook events -> proto JSON."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -43,12 +38,14 @@ from mediagate_server.store.records import (
     Verdict,
 )
 
-_RAN_TO_ITS_END: Final = frozenset({Reason.OUTPUT_INVALID, Reason.OUTPUT_TOO_LARGE})
+_REASONS_AFTER_SUCCESS: Final = frozenset({Reason.OUTPUT_INVALID, Reason.OUTPUT_TOO_LARGE})
 """Reasons of failures of which the model knows nothing: its own run has succeeded."""
 
 
 def derive_finish_reason(record: Generation) -> "generation_pb2.FinishReason.ValueType":
-    """UNSPECIFIED while it is not at its end, where it broke, and where nobody knows.
+    """Finish reason of a text, from its record.
+
+    UNSPECIFIED while it has not ended, where it failed, and where nobody knows.
 
     Replicate does not say why a text ended. LENGTH: as many tokens were counted as the model was
     allowed. STOP: fewer were, or there was no limit; where there was one and no count came, it may
@@ -61,7 +58,7 @@ def derive_finish_reason(record: Generation) -> "generation_pb2.FinishReason.Val
         return generation_pb2.FINISH_REASON_CONTENT
     if record.state is State.CANCELLED:
         return generation_pb2.FINISH_REASON_CANCELLED
-    if record.state is not State.SUCCEEDED and reason not in _RAN_TO_ITS_END:
+    if record.state is not State.SUCCEEDED and reason not in _REASONS_AFTER_SUCCESS:
         return generation_pb2.FINISH_REASON_UNSPECIFIED
     if record.token_limit is None:
         return generation_pb2.FINISH_REASON_STOP
@@ -80,7 +77,7 @@ _ATTEMPT_STATES: Final = {
     s: generation_pb2.Attempt.State.Value(f"STATE_{s.name}") for s in AttemptState
 }
 _PURPOSES: Final = {p: generation_pb2.Attempt.Purpose.Value(f"PURPOSE_{p.name}") for p in Purpose}
-_COSTS: Final = {s: cost_pb2.CostState.Value(f"COST_STATE_{s.name}") for s in CostState}
+_COST_STATES: Final = {s: cost_pb2.CostState.Value(f"COST_STATE_{s.name}") for s in CostState}
 MODALITIES: Final = {
     word: modality_pb2.Modality.Value(f"MODALITY_{word.upper()}")
     for word in ("text", "image", "video", "audio", "safety", "raw")
@@ -98,11 +95,11 @@ def encode_generation(
     full: bool = False,
     now: Callable[[], datetime] | None = None,
 ) -> generation_pb2.Generation:
-    """A generation; `full` shows its logs too. `links` are those that were minted for its outputs.
+    """Encode a generation, with its logs if `full`. `links` are those signed for its outputs.
 
-    Upstream's links that are over are left out.
+    Upstream's links that have expired are left out.
     """
-    shown = generation_pb2.Generation(
+    generation = generation_pb2.Generation(
         id=record.id,
         modality=MODALITIES[record.modality],
         state=STATES[record.state],
@@ -127,25 +124,25 @@ def encode_generation(
         erase_time=to_timestamp(record.erased_at),
     )
     if record.failure:
-        shown.error.CopyFrom(to_status(record.failure))
+        generation.error.CopyFrom(to_status(record.failure))
     if full and record.logs_document:
-        shown.logs_document.CopyFrom(encode_document(record.id, "logs", record.logs_document))
-    _add_output(shown, record, links, (now or _now)())
+        generation.logs_document.CopyFrom(encode_document(record.id, "logs", record.logs_document))
+    _set_output(generation, record, links, (now or _now)())
     if record.queue_position:
-        shown.queue_position = record.queue_position.position
-        shown.expected_start_time.FromDatetime(record.queue_position.expected_at)
+        generation.queue_position = record.queue_position.position
+        generation.expected_start_time.FromDatetime(record.queue_position.expected_at)
     if record.progress is not None:
-        shown.progress = record.progress
+        generation.progress = record.progress
     if record.run_estimate and record.state is State.RUNNING:
-        shown.expected_complete_time.FromDatetime(record.run_estimate.median)
-        shown.expected_complete_time_p90.FromDatetime(record.run_estimate.p90)
+        generation.expected_complete_time.FromDatetime(record.run_estimate.median)
+        generation.expected_complete_time_p90.FromDatetime(record.run_estimate.p90)
     for missing in record.missing if record.state is not State.FINALIZING else ():
-        shown.partial.missing.add(index=missing.index, error=to_status(missing.failure))
-    return shown
+        generation.partial.missing.add(index=missing.index, error=to_status(missing.failure))
+    return generation
 
 
 def encode_substitution(requested_model: str, reason: str) -> plan_pb2.Substitution | None:
-    """That another model stands in for the one asked for, and why; unset where none does."""
+    """That another model is used instead of the requested one, and why; unset where none is."""
     if not reason:
         return None
     return plan_pb2.Substitution(requested_model=requested_model, reason=reason)
@@ -167,13 +164,13 @@ def encode_parameter_reports(
     ]
 
 
-def encode_request_plan(taken: RequestPlan) -> plan_pb2.Plan:
-    """A route, as `validate_only` and EstimateCost answer it."""
-    planned, whole = taken.plan, taken.estimate
+def encode_request_plan(request_plan: RequestPlan) -> plan_pb2.Plan:
+    """Encode the plan of a request, as `validate_only` and EstimateCost answer it."""
+    plan, estimate = request_plan.plan, request_plan.estimate
     return plan_pb2.Plan(
-        model=planned.slug,
-        substitution=encode_substitution(planned.requested_model, planned.substitution.reason)
-        if planned.substitution
+        model=plan.slug,
+        substitution=encode_substitution(plan.requested_model, plan.substitution.reason)
+        if plan.substitution
         else None,
         parameters=[
             plan_pb2.ParameterReport(
@@ -183,47 +180,47 @@ def encode_request_plan(taken: RequestPlan) -> plan_pb2.Plan:
                 sent=line.sent,
                 reason=line.reason,
             )
-            for line in planned.report
+            for line in plan.report
         ],
         cost=cost_pb2.CostEstimate(
-            low_usd_nanos=whole.low,
-            expected_usd_nanos=whole.expected,
-            maximum_usd_nanos=whole.maximum,
-            price_date=planned.price.as_of,
-            state=_estimate_state(taken),
-            price_source=planned.price.source,
+            low_usd_nanos=estimate.low,
+            expected_usd_nanos=estimate.expected,
+            maximum_usd_nanos=estimate.maximum,
+            price_date=plan.price.as_of,
+            state=_estimate_state(request_plan),
+            price_source=plan.price.source,
         ),
-        fallback_models=[plan.slug for plan in taken.fallback_chain.plans[1:]],
-        target=planned.target,
-        choice=encode_choice(to_builtins(planned.choice)) if planned.choice else None,
+        fallback_models=[fallback.slug for fallback in request_plan.fallback_chain.plans[1:]],
+        target=plan.target,
+        choice=encode_choice(to_builtins(plan.choice)) if plan.choice else None,
         skipped_models=[
             plan_pb2.SkippedModel(model=skipped.model, reason=skipped.reason)
-            for skipped in taken.fallback_chain.skipped
+            for skipped in request_plan.fallback_chain.skipped
         ],
     )
 
 
-def _estimate_state(taken: RequestPlan) -> cost_pb2.CostState.ValueType:
+def _estimate_state(plan: RequestPlan) -> cost_pb2.CostState.ValueType:
     """How sure an estimate is; unset where it is unknown."""
-    if taken.estimate.expected is None:
+    if plan.estimate.expected is None:
         return cost_pb2.COST_STATE_UNSPECIFIED
-    assumed = taken.is_assumed
+    assumed = plan.is_assumed
     return cost_pb2.COST_STATE_ASSUMED if assumed else cost_pb2.COST_STATE_ESTIMATED
 
 
-def encode_choice(receipt: Mapping[str, Any] | None) -> plan_pb2.ModelChoice | None:
-    """The receipt for a choice of model, as the catalog wrote it; unset where one was named."""
-    if receipt is None:
+def encode_choice(choice: Mapping[str, Any] | None) -> plan_pb2.ModelChoice | None:
+    """The record of an automatic choice of model; unset where the caller named one."""
+    if choice is None:
         return None
     return plan_pb2.ModelChoice(
-        reason=receipt["reason"],
+        reason=choice["reason"],
         alternatives=[
             plan_pb2.Alternative(
                 model=other["model"],
                 cost=_estimate(other["estimate"]),
                 reason=other["reason"],
             )
-            for other in receipt["alternatives"]
+            for other in choice["alternatives"]
         ],
     )
 
@@ -236,45 +233,45 @@ def _estimate(bounds: Mapping[str, int | None]) -> cost_pb2.CostEstimate:
     )
 
 
-def encode_cost(amount: Cost | None) -> cost_pb2.Cost | None:
+def encode_cost(cost: Cost | None) -> cost_pb2.Cost | None:
     """An amount; unset where it is unknown."""
-    if amount is None:
+    if cost is None:
         return None
     return cost_pb2.Cost(
-        usd_nanos=amount.nanos, state=_COSTS[amount.state], price_date=amount.price_date
+        usd_nanos=cost.nanos, state=_COST_STATES[cost.state], price_date=cost.price_date
     )
 
 
-def encode_verdict(found: Verdict | None) -> verdict_pb2.SafetyVerdict | None:
+def encode_verdict(verdict: Verdict | None) -> verdict_pb2.SafetyVerdict | None:
     """A safety model's verdict; unset where there is none."""
-    if found is None:
+    if verdict is None:
         return None
-    if found.not_checked:
-        return verdict_pb2.SafetyVerdict(not_checked=found.not_checked)
+    if verdict.not_checked:
+        return verdict_pb2.SafetyVerdict(not_checked=verdict.not_checked)
     return verdict_pb2.SafetyVerdict(
         verdict=verdict_pb2.SafetyVerdict.VERDICT_SAFE
-        if found.safe
+        if verdict.safe
         else verdict_pb2.SafetyVerdict.VERDICT_UNSAFE,
         categories=[
-            verdict_pb2.SafetyCategory(code=harm.code, name=harm.name) for harm in found.harms
+            verdict_pb2.SafetyCategory(code=harm.code, name=harm.name) for harm in verdict.harms
         ],
-        confidence=found.confidence,
-        model=found.model,
-        unreadable=found.unreadable,
+        confidence=verdict.confidence,
+        model=verdict.model,
+        unreadable=verdict.unreadable,
     )
 
 
-def encode_usage(used: Usage | None) -> cost_pb2.Usage | None:
+def encode_usage(usage: Usage | None) -> cost_pb2.Usage | None:
     """What was used."""
-    if used is None:
+    if usage is None:
         return None
     return cost_pb2.Usage(
-        input_tokens=used.input_tokens,
-        output_tokens=used.output_tokens,
-        input_characters=used.input_characters,
-        images=used.images,
-        media_duration=_duration(used.media_seconds),
-        run_duration=_duration(used.run_seconds),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        input_characters=usage.input_characters,
+        images=usage.images,
+        media_duration=_duration(usage.media_seconds),
+        run_duration=_duration(usage.run_seconds),
     )
 
 
@@ -294,8 +291,8 @@ def _attempt(attempt: Attempt) -> generation_pb2.Attempt:
     )
 
 
-def _add_output(
-    shown: generation_pb2.Generation,
+def _set_output(
+    generation: generation_pb2.Generation,
     record: Generation,
     links: Mapping[int, SignedLink],
     now: datetime,
@@ -303,26 +300,26 @@ def _add_output(
     output = record.output
     is_text = record.modality == "text" and not record.erased_at
     if is_text and (reason := derive_finish_reason(record)):
-        shown.text.finish_reason = reason  # Also of one that came to no text.
+        generation.text.finish_reason = reason  # Also of one that came to no text.
     if output is None or record.state is State.FINALIZING:
         return  # What it made is told once it is known what it is and whether it was kept.
     if record.modality == "raw":
-        shown.raw.CopyFrom(_raw(record, output, links, now))
+        generation.raw.CopyFrom(_raw(record, output, links, now))
         return
     if output.text is not None:
-        shown.text.text = output.text
+        generation.text.text = output.text
         if output.document:
-            shown.text.document.CopyFrom(encode_document(record.id, "output", output.document))
+            generation.text.document.CopyFrom(encode_document(record.id, "output", output.document))
         return
-    shown_media = _media(record.id, output, links, now)
+    media = _media(record.id, output, links, now)
     if record.modality == "image":
-        shown.images.images.extend(shown_media)
-    elif shown_media:
-        main = shown_media.pop(main_output_index(output.media, record.modality))
+        generation.images.images.extend(media)
+    elif media:
+        main = media.pop(main_output_index(output.media, record.modality))
         if record.modality == "video":
-            shown.video.CopyFrom(generation_pb2.VideoOutput(video=main, other_media=shown_media))
+            generation.video.CopyFrom(generation_pb2.VideoOutput(video=main, other_media=media))
         else:
-            shown.audio.CopyFrom(generation_pb2.AudioOutput(audio=main, other_media=shown_media))
+            generation.audio.CopyFrom(generation_pb2.AudioOutput(audio=main, other_media=media))
 
 
 def _media(
@@ -351,14 +348,14 @@ def _raw(
     )
 
 
-def encode_document(generation_id: str, name: str, kept: StoredMedia) -> medium_pb2.Media:
+def encode_document(generation_id: str, name: str, document: StoredMedia) -> medium_pb2.Media:
     """A document of a generation, which MediaService.ReadMedia reads."""
     return medium_pb2.Media(
-        id=f"{generation_id}/{name}" if kept.is_stored else "",
-        media_type=kept.media_type,
-        size_bytes=kept.size,
-        sha256=kept.sha256,
-        error=to_status(kept.failure) if kept.failure else None,
+        id=f"{generation_id}/{name}" if document.is_stored else "",
+        media_type=document.media_type,
+        size_bytes=document.size,
+        sha256=document.sha256,
+        error=to_status(document.failure) if document.failure else None,
     )
 
 
@@ -369,14 +366,14 @@ def encode_media(
     link: SignedLink | None = None,
     now: datetime | None = None,
 ) -> medium_pb2.Media:
-    """One output: our own `link` to it where there is one, else upstream's until that is over."""
-    gone = medium.expires_at is not None and medium.expires_at <= (now or _now())
-    theirs = "" if gone else medium.uri
+    """One output: our own `link` to it where there is one, else upstream's until it expires."""
+    is_expired = medium.expires_at is not None and medium.expires_at <= (now or _now())
+    upstream_uri = "" if is_expired else medium.uri
     return medium_pb2.Media(
         id=f"{generation_id}/{index}" if medium.is_stored else "",
-        uri=link.uri if link else theirs,
+        uri=link.uri if link else upstream_uri,
         uri_expire_time=to_timestamp(
-            link.expires_at if link else medium.expires_at if theirs else None
+            link.expires_at if link else medium.expires_at if upstream_uri else None
         ),
         media_type=medium.media_type,
         size_bytes=medium.size,
@@ -409,26 +406,26 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-_TYPES: Final = {
+_EVENT_TYPES: Final = {
     kind: webhook_pb2.WebhookEventType.Value(f"WEBHOOK_EVENT_TYPE_{kind.name}")
     for kind in EventKind
 }
 
 
 class WebhookEventEncoder:
-    """Writes events. Links to what is kept are minted anew for each try."""
+    """Encodes webhook events. Links to stored outputs are signed anew for each attempt."""
 
     def __init__(self, links: MediaLinkSigner) -> None:
         self._links = links
 
-    async def encode(self, callback: OutboxEvent, record: Generation | None) -> bytes:
-        """The body of a webhook: what happened, and the generation as it stands now."""
-        event = webhook_pb2.WebhookEvent(type=_TYPES[callback.kind])
-        event.time.FromDatetime(callback.happened_at)
+    async def encode(self, event: OutboxEvent, record: Generation | None) -> bytes:
+        """The body of a webhook: what happened, and the generation as it is now."""
+        message = webhook_pb2.WebhookEvent(type=_EVENT_TYPES[event.kind])
+        message.time.FromDatetime(event.happened_at)
         if record is not None:
-            event.generation.CopyFrom(
+            message.generation.CopyFrom(
                 encode_generation(record, await self._links.links_for(record))
             )
-        if callback.kind is EventKind.BUDGET_THRESHOLD:
-            json_format.ParseDict(dict(callback.facts), event.budget)
-        return json_format.MessageToJson(event, indent=None, ensure_ascii=False).encode()
+        if event.kind is EventKind.BUDGET_THRESHOLD:
+            json_format.ParseDict(dict(event.facts), message.budget)
+        return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()

@@ -1,1 +1,1 @@
-"""One servicer per proto service: protobuf in, facts down, protobuf out."""
+"""gRPC services: one servicer for each service of the contract."""

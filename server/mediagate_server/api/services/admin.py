@@ -1,8 +1,6 @@
-"""AdminService: tenants with their limits and spend, and another budget for a while.
+"""gRPC servicer of AdminService: tenants, budget overrides, and webhooks to callers.
 
-Only admins come here: `auth` sees to it. Keys are the configuration's, and not made here.
-
-The part of AdminService that is about callers' webhooks: secrets, and what was not delivered.
+The authentication interceptor lets only admins call it. API keys come from the configuration.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,76 +28,79 @@ SECRET_OVERLAP: Final = timedelta(hours=24)
 
 
 class WebhookAdminMethods:
-    """See admin.proto. `tenants` are all that there are."""
+    """Webhook rpcs of AdminService: secrets, undelivered webhooks, redelivery.
+
+    `tenants` are all that there are.
+    """
 
     def __init__(
         self,
         outbox: Outbox,
-        sender: WebhookDispatcher,
+        dispatcher: WebhookDispatcher,
         tokens: PageTokens,
         tenants: Callable[[], Sequence[Tenant]],
         now: Callable[[], datetime],
     ) -> None:
         self._outbox = outbox
-        self._sender = sender
+        self._dispatcher = dispatcher
         self._tokens = tokens
-        self._everybody = tenants
-        self._time = now
+        self._tenants = tenants
+        self._now = now
 
     async def RotateWebhookSecret(
         self, request: admin_pb2.RotateWebhookSecretRequest, context: RpcContext
     ) -> admin_pb2.RotateWebhookSecretResponse:
-        """Makes a secret, and shows it this once."""
+        """Generates a new secret, which is returned this once."""
         self._check_tenant(request.tenant)
-        now = self._time()
+        now = self._now()
         rotated = await self._outbox.rotate_secret(request.tenant, now, now + SECRET_OVERLAP)
         return admin_pb2.RotateWebhookSecretResponse(
             secret=format_secret(rotated.secret),
-            previous_expire_time=_timestamp(rotated.previous_expires_at),
+            previous_expire_time=_encode_time(rotated.previous_expires_at),
         )
 
     async def ListUndeliveredWebhooks(
         self, request: admin_pb2.ListUndeliveredWebhooksRequest, context: RpcContext
     ) -> admin_pb2.ListUndeliveredWebhooksResponse:
-        """Lists what was given up, oldest first."""
+        """Lists webhooks whose delivery was given up, oldest first."""
         if request.tenant:
             self._check_tenant(request.tenant)
         tokens = self._tokens.for_request("ListUndeliveredWebhooks", request.tenant)
         size = page_tokens.effective_page_size(request.page_size)
         after = tokens.read(request.page_token)
         start = after[0] if after else ""
-        found = await self._outbox.list_undelivered(request.tenant, size + 1, start)
-        page = found[:size]
+        events = await self._outbox.list_undelivered(request.tenant, size + 1, start)
+        page = events[:size]
         return admin_pb2.ListUndeliveredWebhooksResponse(
-            webhooks=[_encode_undelivered(callback) for callback in page],
-            next_page_token=tokens.write([page[-1].id]) if found[size:] else "",
+            webhooks=[_encode_undelivered(event) for event in page],
+            next_page_token=tokens.write([page[-1].id]) if events[size:] else "",
         )
 
     async def RedeliverWebhook(
         self, request: admin_pb2.RedeliverWebhookRequest, context: RpcContext
     ) -> admin_pb2.RedeliverWebhookResponse:
-        """Sends one of them again, now."""
-        callback = await self._sender.redeliver(request.id)
-        return admin_pb2.RedeliverWebhookResponse(webhook=_encode_undelivered(callback))
+        """Makes one more delivery attempt of an undelivered webhook, now."""
+        event = await self._dispatcher.redeliver(request.id)
+        return admin_pb2.RedeliverWebhookResponse(webhook=_encode_undelivered(event))
 
     def _check_tenant(self, name: str) -> None:
-        if all(tenant.id != name for tenant in self._everybody()):
+        if all(tenant.id != name for tenant in self._tenants()):
             raise ResourceNotFound("tenant", "tenant")
 
 
-def _encode_undelivered(callback: OutboxEvent) -> admin_pb2.UndeliveredWebhook:
+def _encode_undelivered(event: OutboxEvent) -> admin_pb2.UndeliveredWebhook:
     return admin_pb2.UndeliveredWebhook(
-        id=callback.id,
-        tenant=callback.tenant,
-        generation_id=callback.generation_id,
-        host=callback.host,
-        tries=callback.tries,
-        http_status=callback.http_status,
-        last_try_time=_timestamp(callback.last_tried_at),
+        id=event.id,
+        tenant=event.tenant,
+        generation_id=event.generation_id,
+        host=event.host,
+        tries=event.tries,
+        http_status=event.http_status,
+        last_try_time=_encode_time(event.last_tried_at),
     )
 
 
-def _timestamp(moment: datetime | None) -> Timestamp | None:
+def _encode_time(moment: datetime | None) -> Timestamp | None:
     if moment is None:
         return None
     stamp = Timestamp()
@@ -112,12 +113,12 @@ _PERIODS: Final = {
     "month": admin_pb2.Budget.PERIOD_MONTH,
     "total": admin_pb2.Budget.PERIOD_TOTAL,
 }
-_ALONE: Final = (Tenant(id=LOCAL_CALLER.tenant, keys=()),)
-"""Whom there is where nobody is configured."""
+_LOCAL_TENANTS: Final = (Tenant(id=LOCAL_CALLER.tenant, keys=()),)
+"""The tenants where none is configured."""
 
 
 class AdminService(WebhookAdminMethods, admin_pb2_grpc.AdminServiceServicer):
-    """See admin.proto. Its keys are not built yet; its webhooks are in admin.py.
+    """AdminService: tenants and budgets; its rpcs about keys are not implemented yet.
 
     `now` is the time in UTC.
     """
@@ -126,11 +127,13 @@ class AdminService(WebhookAdminMethods, admin_pb2_grpc.AdminServiceServicer):
         self,
         store: Store,
         limits: TenantLimits,
-        sender: WebhookDispatcher,
+        dispatcher: WebhookDispatcher,
         tokens: PageTokens,
         now: Callable[[], datetime],
     ) -> None:
-        super().__init__(store.outbox, sender, tokens, lambda: limits.tenants() or _ALONE, now)
+        super().__init__(
+            store.outbox, dispatcher, tokens, lambda: limits.tenants() or _LOCAL_TENANTS, now
+        )
         self._store = store
         self._limits = limits
         self._now = now
@@ -143,20 +146,20 @@ class AdminService(WebhookAdminMethods, admin_pb2_grpc.AdminServiceServicer):
         size = page_tokens.effective_page_size(request.page_size)
         after = tokens.read(request.page_token)
         start = after[0] if after else ""
-        behind = sorted(
-            (one for one in self._limits.tenants() or _ALONE if one.id > start),
-            key=lambda one: one.id,
+        tenants = sorted(
+            (tenant for tenant in self._limits.tenants() or _LOCAL_TENANTS if tenant.id > start),
+            key=lambda tenant: tenant.id,
         )
-        page = behind[:size]
+        page = tenants[:size]
         return admin_pb2.ListTenantsResponse(
             tenants=[await self._encode_tenant(tenant) for tenant in page],
-            next_page_token=tokens.write([page[-1].id]) if behind[size:] else "",
+            next_page_token=tokens.write([page[-1].id]) if tenants[size:] else "",
         )
 
     async def GetTenant(
         self, request: admin_pb2.GetTenantRequest, context: RpcContext
     ) -> admin_pb2.GetTenantResponse:
-        """Shows one tenant."""
+        """Returns one tenant with its limits and budgets."""
         return admin_pb2.GetTenantResponse(
             tenant=await self._encode_tenant(self._tenant(request.id, "id"))
         )
@@ -164,9 +167,10 @@ class AdminService(WebhookAdminMethods, admin_pb2_grpc.AdminServiceServicer):
     async def OverrideBudget(
         self, request: admin_pb2.OverrideBudgetRequest, context: RpcContext
     ) -> admin_pb2.OverrideBudgetResponse:
-        """Puts another limit in the place of a budget's own until a time."""
+        """Overrides the limit of a budget until a time."""
         tenant = self._tenant(request.tenant, "tenant")
-        budget = next((one for one in tenant.budgets if one.name == request.budget), None)
+        budgets = (budget for budget in tenant.budgets if budget.name == request.budget)
+        budget = next(budgets, None)
         if budget is None:
             raise ResourceNotFound("budget", "budget")
         now = self._now()
@@ -180,26 +184,27 @@ class AdminService(WebhookAdminMethods, admin_pb2_grpc.AdminServiceServicer):
     async def CreateKey(
         self, request: admin_pb2.CreateKeyRequest, context: RpcContext
     ) -> admin_pb2.CreateKeyResponse:
-        """Not built yet."""
+        """Not implemented yet."""
         raise NotImplementedYet("CreateKey")
 
     async def ListKeys(
         self, request: admin_pb2.ListKeysRequest, context: RpcContext
     ) -> admin_pb2.ListKeysResponse:
-        """Not built yet."""
+        """Not implemented yet."""
         raise NotImplementedYet("ListKeys")
 
     async def RevokeKey(
         self, request: admin_pb2.RevokeKeyRequest, context: RpcContext
     ) -> admin_pb2.RevokeKeyResponse:
-        """Not built yet."""
+        """Not implemented yet."""
         raise NotImplementedYet("RevokeKey")
 
     def _tenant(self, name: str, field: str) -> Tenant:
-        found = next((one for one in self._limits.tenants() or _ALONE if one.id == name), None)
-        if found is None:
+        tenants = self._limits.tenants() or _LOCAL_TENANTS
+        tenant = next((tenant for tenant in tenants if tenant.id == name), None)
+        if tenant is None:
             raise ResourceNotFound("tenant", field)
-        return found
+        return tenant
 
     async def _encode_tenant(self, tenant: Tenant) -> admin_pb2.Tenant:
         uses = await self._store.budgets(tenant.id, tenant.budgets, self._now())

@@ -1,4 +1,4 @@
-"""AudioService: music, sound effects and speech."""
+"""gRPC servicer of AudioService."""
 
 from mediagate.v1 import audio_pb2, audio_pb2_grpc
 from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext
@@ -6,7 +6,7 @@ from mediagate_server.catalog.request import Modality
 
 
 class AudioService(audio_pb2_grpc.AudioServiceServicer):
-    """See audio.proto."""
+    """gRPC servicer of AudioService."""
 
     def __init__(self, calls: BillableCallHandler) -> None:
         self._calls = calls
@@ -14,10 +14,10 @@ class AudioService(audio_pb2_grpc.AudioServiceServicer):
     async def GenerateAudio(
         self, request: audio_pb2.GenerateAudioRequest, context: RpcContext
     ) -> audio_pb2.GenerateAudioResponse:
-        """Makes it and answers once it is done, or after `wait`."""
-        begun = await self._calls.start(
+        """Generates audio; answers once it has ended, or after `wait`."""
+        call = await self._calls.start(
             request, method="GenerateAudio", modality=Modality.AUDIO, wait_by_default=True
         )
         del request  # It may be large, and is of no use any more.
-        answer = await begun.answer(context)
+        answer = await call.answer(context)
         return audio_pb2.GenerateAudioResponse(**answer.fields())

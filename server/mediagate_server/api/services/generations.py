@@ -1,4 +1,4 @@
-"""GenerationService: reading, waiting, watching, cancelling, erasing."""
+"""gRPC servicer of GenerationService."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -24,13 +24,13 @@ from mediagate_server.store.records import Generation, GenerationFilter, ListPos
 _STATES = {number: state for state, number in responses.STATES.items()}
 
 
-_MOST_OF_A_PAGE: Final = 3 * 1024 * 1024
+_MAX_PAGE_BYTES: Final = 3 * 1024 * 1024
 """Bytes of a page of generations, unless one alone has more: clients take 4 MiB."""
 _READ_AT_ONCE: Final = 50
 
 
 class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
-    """See generations.proto."""
+    """GenerationService: get, list, wait, watch, cancel, delete."""
 
     def __init__(
         self, generations: GenerationEngine, links: MediaLinkSigner, tokens: PageTokens
@@ -42,7 +42,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     async def GetGeneration(
         self, request: generations_pb2.GetGenerationRequest, context: RpcContext
     ) -> generations_pb2.GetGenerationResponse:
-        """Shows one generation as it stands."""
+        """Returns one generation as it is now."""
         record = await self._generations.get(caller.current_caller().tenant, request.id)
         record_generation(record)
         stored = await self._generations.request(record)
@@ -58,21 +58,23 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         tokens = self._tokens.for_request("ListGenerations", request.filter, request.view)
         size = page_tokens.effective_page_size(request.page_size)
         position = _position(tokens.read(request.page_token))
-        tenant, wanted = caller.current_caller().tenant, _filter(request.filter)
+        tenant, generation_filter = caller.current_caller().tenant, _decode_filter(request.filter)
         page: list[generation_pb2.Generation] = []
-        weight, more = 0, True
+        page_bytes, more = 0, True
         # A page is at most what a message may hold, and no more of it is read at a time.
-        while more and len(page) < size and weight <= _MOST_OF_A_PAGE:
-            wants = min(size - len(page), _READ_AT_ONCE)
-            found = await self._generations.list_generations(tenant, wanted, wants + 1, position)
-            more = len(found) > wants
-            for record in found[:wants]:
-                shown_record = await self._encode(record, request.view)
-                weight += shown_record.ByteSize()
-                if page and weight > _MOST_OF_A_PAGE:
+        while more and len(page) < size and page_bytes <= _MAX_PAGE_BYTES:
+            count = min(size - len(page), _READ_AT_ONCE)
+            records = await self._generations.list_generations(
+                tenant, generation_filter, count + 1, position
+            )
+            more = len(records) > count
+            for record in records[:count]:
+                generation = await self._encode(record, request.view)
+                page_bytes += generation.ByteSize()
+                if page and page_bytes > _MAX_PAGE_BYTES:
                     more = True
                     break
-                page.append(shown_record)
+                page.append(generation)
                 position = ListPosition(record.created_at, record.id)
         token = ""
         if more and position:
@@ -82,7 +84,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     async def WaitGeneration(
         self, request: generations_pb2.WaitGenerationRequest, context: RpcContext
     ) -> generations_pb2.WaitGenerationResponse:
-        """Answers once it is terminal, or after `wait`."""
+        """Answers once the generation has ended, or after `wait`."""
         seconds = effective_wait(requested_wait(request), context)
         record = await self._generations.wait(caller.current_caller().tenant, request.id, seconds)
         record_generation(record)
@@ -93,7 +95,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     async def WatchGeneration(
         self, request: generations_pb2.WatchGenerationRequest, context: RpcContext
     ) -> AsyncIterator[generations_pb2.WatchGenerationResponse]:
-        """Streams it at every change, up to its end."""
+        """Streams a generation at every change, up to its end."""
         changes = self._generations.watch(
             caller.current_caller().tenant,
             request.id,
@@ -110,7 +112,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     async def CancelGeneration(
         self, request: generations_pb2.CancelGenerationRequest, context: RpcContext
     ) -> generations_pb2.CancelGenerationResponse:
-        """Asks for the end."""
+        """Requests cancellation."""
         record = await self._generations.cancel(caller.current_caller().tenant, request.id)
         record_generation(record)
         return generations_pb2.CancelGenerationResponse(generation=await self._encode(record))
@@ -118,9 +120,9 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     async def WatchGenerations(
         self, request: generations_pb2.WatchGenerationsRequest, context: RpcContext
     ) -> AsyncIterator[generations_pb2.WatchGenerationsResponse]:
-        """Streams every change of all that match, until the caller leaves."""
+        """Streams every change of all generations that match, until the caller leaves."""
         changes = await self._generations.watch_all(
-            caller.current_caller().tenant, _filter(request.filter), request.after_sequence
+            caller.current_caller().tenant, _decode_filter(request.filter), request.after_sequence
         )
         # Who sees these knows that no change from now on is missed.
         await context.send_initial_metadata(())
@@ -138,37 +140,39 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     async def DeleteGeneration(
         self, request: generations_pb2.DeleteGenerationRequest, context: RpcContext
     ) -> generations_pb2.DeleteGenerationResponse:
-        """Erases its inputs and outputs."""
+        """Deletes the inputs and outputs of a generation."""
         await self._generations.erase(caller.current_caller().tenant, request.id)
         return generations_pb2.DeleteGenerationResponse()
 
     async def _encode(
         self, record: Generation, view: int = generation_pb2.GENERATION_VIEW_BASIC
     ) -> generation_pb2.Generation:
-        """The generation with links to what is kept of it, good from now on."""
+        """Encode the generation with fresh links to its stored outputs."""
         full = view == generation_pb2.GENERATION_VIEW_FULL
         return responses.encode_generation(record, await self._links.links_for(record), full=full)
 
 
-def _filter(asked: generations_pb2.GenerationFilter) -> GenerationFilter:
+def _decode_filter(message: generations_pb2.GenerationFilter) -> GenerationFilter:
     modality = ""
-    if asked.modality:
-        modality = modality_pb2.Modality.Name(asked.modality).removeprefix("MODALITY_").lower()
+    if message.modality:
+        modality = modality_pb2.Modality.Name(message.modality).removeprefix("MODALITY_").lower()
     return GenerationFilter(
-        states=_wanted_states(asked),
-        models=tuple(asked.models),
+        states=_decode_states(message),
+        models=tuple(message.models),
         modality=modality,
-        labels=dict(asked.labels),
-        created_after=_moment(asked.created_after) if asked.HasField("created_after") else None,
-        created_before=_moment(asked.created_before) if asked.HasField("created_before") else None,
+        labels=dict(message.labels),
+        created_after=_moment(message.created_after) if message.HasField("created_after") else None,
+        created_before=_moment(message.created_before)
+        if message.HasField("created_before")
+        else None,
     )
 
 
-def _wanted_states(asked: generations_pb2.GenerationFilter) -> tuple[State, ...]:
+def _decode_states(message: generations_pb2.GenerationFilter) -> tuple[State, ...]:
     """An unspecified state among them means any."""
-    if generation_pb2.Generation.STATE_UNSPECIFIED in asked.states:
+    if generation_pb2.Generation.STATE_UNSPECIFIED in message.states:
         return ()
-    return tuple(_STATES[number] for number in asked.states)
+    return tuple(_STATES[number] for number in message.states)
 
 
 def _moment(stamp: Timestamp) -> datetime:

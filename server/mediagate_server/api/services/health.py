@@ -1,4 +1,4 @@
-"""The standard health service (grpc.health.v1): SERVING until the gate drains, then NOT_SERVING.
+"""The standard health service (grpc.health.v1): SERVING until the server drains, then NOT_SERVING.
 
 Our own, because grpc_health's holds a lock that all watchers of a name share while it writes to one
 of them: a peer that reads nothing kept the others, and the drain, waiting for ever.
@@ -30,16 +30,16 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it
         self._shutdown.set()
 
     async def Check(self, request: Any, context: Context) -> Any:
-        """How a service stands."""
+        """The status of a service."""
         if request.service not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return self._status()
 
     async def Watch(self, request: Any, context: Context) -> None:
-        """How a service stands, and again when that changes. Has no end of its own."""
-        is_known = request.service in self._names
+        """The status of a service, and again when it changes. Has no end of its own."""
+        is_served = request.service in self._names
         del request  # A name that nobody knows may be long, and the call goes on.
-        if is_known:
+        if is_served:
             ended = self._shutdown.is_set()
             await context.write(self._status())
             if not ended:

@@ -1,4 +1,4 @@
-"""ImageService: still pictures."""
+"""gRPC servicer of ImageService."""
 
 from mediagate.v1 import image_pb2, image_pb2_grpc
 from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext
@@ -6,7 +6,7 @@ from mediagate_server.catalog.request import Modality
 
 
 class ImageService(image_pb2_grpc.ImageServiceServicer):
-    """See image.proto."""
+    """ImageService: image generation."""
 
     def __init__(self, calls: BillableCallHandler) -> None:
         self._calls = calls
@@ -14,10 +14,10 @@ class ImageService(image_pb2_grpc.ImageServiceServicer):
     async def GenerateImage(
         self, request: image_pb2.GenerateImageRequest, context: RpcContext
     ) -> image_pb2.GenerateImageResponse:
-        """Makes it and answers once it is done, or after `wait`."""
-        begun = await self._calls.start(
+        """Generates images; answers once it has ended, or after `wait`."""
+        call = await self._calls.start(
             request, method="GenerateImage", modality=Modality.IMAGE, wait_by_default=True
         )
         del request  # It may be large, and is of no use any more.
-        answer = await begun.answer(context)
+        answer = await call.answer(context)
         return image_pb2.GenerateImageResponse(**answer.fields())

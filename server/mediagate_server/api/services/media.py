@@ -1,4 +1,4 @@
-"""MediaService: uploads, and reading what the gate keeps."""
+"""gRPC servicer of MediaService."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -35,18 +35,18 @@ from mediagate_server.runtime.fair_scheduler import FairScheduler, StreamBandwid
 
 Requests = AsyncIterator[media_pb2.UploadMediaRequest]
 
-_FREE_CHUNKS: Final = 1_000
-_LEAST_CHUNK: Final = 1_024
-"""Bytes that chunks must have on average, but for the first `_FREE_CHUNKS`: each message costs the
-gate the same, whatever it holds."""
+_UNCOUNTED_CHUNKS: Final = 1_000
+_MIN_CHUNK_BYTES: Final = 1_024
+"""Bytes that chunks must have on average, but for the first `_UNCOUNTED_CHUNKS`: each message costs
+the server the same, whatever it holds."""
 
 _PIECES_BYTES: Final = 4 * 1024 * 1024
 """Of a tenant's reads, that have a piece of full size."""
-_LEAST_PIECE: Final = 16 * 1024
+_MIN_PIECE_BYTES: Final = 16 * 1024
 
 
 class MediaService(media_pb2_grpc.MediaServiceServicer):
-    """See media.proto."""
+    """MediaService: uploads, and reads of stored media."""
 
     def __init__(
         self,
@@ -54,20 +54,20 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         uploads: UploadStore,
         store: MediaStore,
         links: MediaLinkSigner,
-        share: FairScheduler,
+        scheduler: FairScheduler,
     ) -> None:
         self._generations = generations
         self._uploads = uploads
         self._store = store
         self._links = links
-        self._share = share
+        self._scheduler = scheduler
         self._reads: Counter[str] = Counter()
         """Reads under way, of each tenant."""
 
     async def UploadMedia(
         self, request_iterator: Requests, context: RpcContext
     ) -> media_pb2.UploadMediaResponse:
-        """Takes a medium, piece by piece."""
+        """Receives an upload, chunk by chunk."""
         first = await anext(request_iterator, media_pb2.UploadMediaRequest())
         if not first.HasField("metadata"):
             raise InvalidRequest.of("metadata", "must be set in the first message")
@@ -84,13 +84,13 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
             size_bytes=upload.info.size,
             sha256=upload.info.sha256,
             media_type=upload.info.media_type,
-            expire_time=_time_of(upload),
+            expire_time=_expire_time(upload),
         )
 
     async def ReadMedia(  # type: ignore[override]  # gRPC takes one that writes, too
         self, request: media_pb2.ReadMediaRequest, context: RpcContext
     ) -> None:
-        """Streams a kept medium: first what it is, then its bytes."""
+        """Streams a stored medium: first its metadata, then its bytes."""
         media, key = await self._find(request)
         size = media.size_bytes
         if request.offset > size:
@@ -110,7 +110,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
             raise
 
     async def _find(self, request: media_pb2.ReadMediaRequest) -> tuple[medium_pb2.Media, str]:
-        """What is asked for as it is shown, and where its bytes are."""
+        """The requested medium, and the storage key of its bytes."""
         if request.HasField("output"):
             return await self._output(request.output)
         if request.HasField("document"):
@@ -118,8 +118,8 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         return await self._upload(request.upload_id)
 
     async def _send(self, context: RpcContext, key: str, offset: int, length: int) -> None:
-        transfer = StreamBandwidth(self._share, caller.current_caller().tenant)
-        with self._reading() as piece_bytes:
+        transfer = StreamBandwidth(self._scheduler, caller.current_caller().tenant)
+        with self._count_read() as piece_bytes:
             async for piece in self._store.read(key, offset, length, piece_bytes):
                 length -= len(piece)
                 if transfer.add(len(piece)):
@@ -132,7 +132,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
             raise storage_failed("the file is shorter than it was")
 
     @contextmanager
-    def _reading(self) -> Iterator[int]:
+    def _count_read(self) -> Iterator[int]:
         """Count a read of the current tenant's; how large its pieces are to be (bytes).
 
         A piece waits in memory for as long as its reader does not take it: the more reads a tenant
@@ -141,32 +141,36 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         tenant = caller.current_caller().tenant
         self._reads[tenant] += 1
         try:
-            yield max(_LEAST_PIECE, min(CHUNK_BYTES, _PIECES_BYTES // self._reads[tenant]))
+            yield max(_MIN_PIECE_BYTES, min(CHUNK_BYTES, _PIECES_BYTES // self._reads[tenant]))
         finally:
             self._reads[tenant] -= 1
             if not self._reads[tenant]:
                 del self._reads[tenant]
 
-    async def _output(self, wanted: medium_pb2.OutputRef) -> tuple[medium_pb2.Media, str]:
-        """An output as it is shown, and where its bytes are."""
-        record = await self._generations.get(caller.current_caller().tenant, wanted.generation_id)
+    async def _output(self, reference: medium_pb2.OutputRef) -> tuple[medium_pb2.Media, str]:
+        """An output, and its storage key."""
+        record = await self._generations.get(
+            caller.current_caller().tenant, reference.generation_id
+        )
         outputs = record.output.media if record.output else ()
-        if wanted.index >= len(outputs) or self._generations.is_erasing(record.id):
-            raise OutputNotFound(record.id, wanted.index)
-        medium = outputs[wanted.index]
+        if reference.index >= len(outputs) or self._generations.is_erasing(record.id):
+            raise OutputNotFound(record.id, reference.index)
+        medium = outputs[reference.index]
         if medium.failure:
             raise StoredFailure(medium.failure)
         if not medium.is_stored:
-            raise OutputNotFound(record.id, wanted.index)
-        link = (await self._links.links_for(record)).get(wanted.index)
-        media = responses.encode_media(record.id, wanted.index, medium, link)
-        return media, output_key(record.id, wanted.index)
+            raise OutputNotFound(record.id, reference.index)
+        link = (await self._links.links_for(record)).get(reference.index)
+        media = responses.encode_media(record.id, reference.index, medium, link)
+        return media, output_key(record.id, reference.index)
 
-    async def _document(self, wanted: media_pb2.DocumentRef) -> tuple[medium_pb2.Media, str]:
-        """A document of a generation as it is shown, and where its bytes are."""
-        record = await self._generations.get(caller.current_caller().tenant, wanted.generation_id)
+    async def _document(self, reference: media_pb2.DocumentRef) -> tuple[medium_pb2.Media, str]:
+        """A document of a generation, and its storage key."""
+        record = await self._generations.get(
+            caller.current_caller().tenant, reference.generation_id
+        )
         name, document = "output", record.output.document if record.output else None
-        if wanted.kind == media_pb2.DocumentRef.KIND_LOGS:
+        if reference.kind == media_pb2.DocumentRef.KIND_LOGS:
             name, document = "logs", record.logs_document
         if document is None or self._generations.is_erasing(record.id):
             raise OutputNotFound(record.id, 0)
@@ -175,7 +179,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         return responses.encode_document(record.id, name, document), document_key(record.id, name)
 
     async def _upload(self, upload_id: str) -> tuple[medium_pb2.Media, str]:
-        """An upload as it is shown, and where its bytes are."""
+        """An upload, and its storage key."""
         upload = await self._uploads.find(caller.current_caller().tenant, upload_id)
         facts = upload.info
         media = medium_pb2.Media(
@@ -194,23 +198,23 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
 async def _receive(
     requests: Requests, incoming: TempFile, metadata: media_pb2.UploadMetadata
 ) -> None:
-    """Write all chunks, and hold them against what was announced."""
-    announced = metadata.size_bytes if metadata.HasField("size_bytes") else None
+    """Write all chunks, and check them against the declared metadata."""
+    declared = metadata.size_bytes if metadata.HasField("size_bytes") else None
     chunks = 0
-    while announced is None or incoming.size <= announced:
+    while declared is None or incoming.size <= declared:
         chunk = await _next_chunk(requests)
         if chunk is None:
             break
         chunks += 1
-        if chunks > _FREE_CHUNKS + incoming.size // _LEAST_CHUNK:
-            raise InvalidRequest.of("chunk", f"must have {_LEAST_CHUNK:,} bytes or more")
+        if chunks > _UNCOUNTED_CHUNKS + incoming.size // _MIN_CHUNK_BYTES:
+            raise InvalidRequest.of("chunk", f"must have {_MIN_CHUNK_BYTES:,} bytes or more")
         try:
             await incoming.write(chunk)
         except FileTooLarge as over:
             raise _too_large("chunk", over.limit) from None
         # Messages are large: none is held while the next one comes in.
         del chunk
-    if announced is not None and incoming.size != announced:
+    if declared is not None and incoming.size != declared:
         raise InvalidRequest.of("metadata.size_bytes", "is not the size of what came")
     if not incoming.size:
         raise InvalidRequest.of("chunk", "must come at least once")
@@ -233,7 +237,7 @@ def _too_large(field: str, limit: int) -> MediaTooLarge:
     return MediaTooLarge(Violation(field, f"an upload must have at most {limit:,} bytes"))
 
 
-def _time_of(upload: Upload) -> Timestamp:
+def _expire_time(upload: Upload) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(upload.expires_at)
     return stamp

@@ -1,4 +1,4 @@
-"""ModelService: the catalog, shown; what a request would cost; and any model by its slug."""
+"""gRPC servicer of ModelService."""
 
 from collections.abc import Callable
 from typing import Final
@@ -41,11 +41,11 @@ _ESTIMATED: Final = {
     "safety": ("CheckSafety", Modality.SAFETY),
     "run": ("RunModel", Modality.RAW),
 }
-"""What EstimateCost can be asked, and the rpc that would be sent."""
+"""Field of EstimateCostRequest, then the rpc that it estimates, and its modality."""
 
 
 class ModelService(models_pb2_grpc.ModelServiceServicer):
-    """See models.proto."""
+    """ModelService: the catalog, cost estimates, and runs of any model by its slug."""
 
     def __init__(
         self, catalog: Callable[[], Catalog], calls: BillableCallHandler, tokens: PageTokens
@@ -62,14 +62,14 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         after = tokens.read(request.page_token)
         begin = after[0] if after else 0
         end = begin + page_tokens.effective_page_size(request.page_size)
-        found = [
+        models = [
             model
             for model in self._catalog().models()
             if _matches(model, request.modality, request.quality)
         ]
         return models_pb2.ListModelsResponse(
-            models=[_model(model) for model in found[begin:end]],
-            next_page_token=tokens.write([end]) if end < len(found) else "",
+            models=[_model(model) for model in models[begin:end]],
+            next_page_token=tokens.write([end]) if end < len(models) else "",
         )
 
     async def GetModel(
@@ -85,53 +85,53 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
     async def EstimateCost(
         self, request: models_pb2.EstimateCostRequest, context: RpcContext
     ) -> models_pb2.EstimateCostResponse:
-        """What the request would run and cost; fields at fault are named from here."""
+        """Plans a request without running it; fields at fault are named from here."""
         kind = request.WhichOneof("request")
         if kind is None:
             raise InvalidRequest.of("request", "must have a request")
         method, modality = _ESTIMATED[kind]
         try:
-            route = await self._calls.build_request_plan(
+            plan = await self._calls.build_request_plan(
                 getattr(request, kind), method=method, modality=modality
             )
         except MediagateError as error:
-            raise StoredFailure(_seen_from_outside(error.failure, kind)) from error
-        return models_pb2.EstimateCostResponse(plan=responses.encode_request_plan(route))
+            raise StoredFailure(_with_field_prefix(error.failure, kind)) from error
+        return models_pb2.EstimateCostResponse(plan=responses.encode_request_plan(plan))
 
     async def RunModel(
         self, request: models_pb2.RunModelRequest, context: RpcContext
     ) -> models_pb2.RunModelResponse:
-        """Runs any model by its slug and answers once it is done, or after `wait`."""
-        begun = await self._calls.start(
+        """Runs any model by its slug; answers once it has ended, or after `wait`."""
+        call = await self._calls.start(
             request, method="RunModel", modality=Modality.RAW, wait_by_default=True
         )
         del request  # It may be large, and is of no use any more.
-        answer = await begun.answer(context)
+        answer = await call.answer(context)
         return models_pb2.RunModelResponse(**answer.fields())
 
     async def StreamModel(  # type: ignore[override]  # gRPC takes one that writes, too
         self, request: models_pb2.StreamModelRequest, context: RpcContext
     ) -> None:
-        """Runs any model by its slug and streams its text, where it makes one in pieces."""
+        """Runs any model by its slug and streams its text, where it streams one."""
         attachment = await self._calls.attach(request, method="StreamModel", modality=Modality.RAW)
         async with attachment as attached:
-            telling = stream_responses.StreamResponseWriter(
+            writer = stream_responses.StreamResponseWriter(
                 context, models_pb2.StreamModelResponse, request.after_sequence
             )
             del request  # It may be large, and is of no use any more.
             record_generation(attached.record)
-            await telling.write(started=stream_responses.started_event(attached))
-            await attached.stream(telling)
+            await writer.write(started=stream_responses.started_event(attached))
+            await attached.stream(writer)
             record_generation(attached.record)
             links = await self._calls.links.links_for(attached.record)
             completed = models_pb2.ModelCompleted(
                 generation=responses.encode_generation(attached.record, links)
             )
-            await telling.write(completed=completed)
+            await writer.write(completed=completed)
 
 
-def _seen_from_outside(failure: Failure, kind: str) -> Failure:
-    """The same failure, its fields as paths from the request that holds the one at fault."""
+def _with_field_prefix(failure: Failure, kind: str) -> Failure:
+    """The same failure, its fields as paths from the EstimateCost request."""
     return replace(
         failure,
         violations=tuple(

@@ -1,4 +1,4 @@
-"""SafetyService: whether content is safe to answer or to show."""
+"""gRPC servicer of SafetyService."""
 
 from mediagate.v1 import safety_pb2, safety_pb2_grpc
 from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext
@@ -7,7 +7,7 @@ from mediagate_server.catalog.request import Modality
 
 
 class SafetyService(safety_pb2_grpc.SafetyServiceServicer):
-    """See safety.proto."""
+    """SafetyService: content safety checks."""
 
     def __init__(self, calls: BillableCallHandler) -> None:
         self._calls = calls
@@ -15,12 +15,12 @@ class SafetyService(safety_pb2_grpc.SafetyServiceServicer):
     async def CheckSafety(
         self, request: safety_pb2.CheckSafetyRequest, context: RpcContext
     ) -> safety_pb2.CheckSafetyResponse:
-        """Asks for the verdict and answers once there is one, or after `wait`."""
-        begun = await self._calls.start(
+        """Checks content; answers once there is a verdict, or after `wait`."""
+        call = await self._calls.start(
             request, method="CheckSafety", modality=Modality.SAFETY, wait_by_default=True
         )
         del request  # It may be large, and is of no use any more.
-        answer = await begun.answer(context)
+        answer = await call.answer(context)
         verdict = answer.record.verdict if answer.record else None
         return safety_pb2.CheckSafetyResponse(
             **answer.fields(), verdict=responses.encode_verdict(verdict)

@@ -1,4 +1,4 @@
-"""TextService: texts, streamed or whole."""
+"""gRPC servicer of TextService."""
 
 from mediagate.v1 import text_pb2, text_pb2_grpc
 from mediagate_server.api import stream_responses
@@ -10,7 +10,7 @@ from mediagate_server.store.records import Generation
 
 
 class TextService(text_pb2_grpc.TextServiceServicer):
-    """See text.proto."""
+    """TextService: text generation, streamed or unary."""
 
     def __init__(self, calls: BillableCallHandler) -> None:
         self._calls = calls
@@ -18,28 +18,28 @@ class TextService(text_pb2_grpc.TextServiceServicer):
     async def StreamText(  # type: ignore[override]  # gRPC takes one that writes, too
         self, request: text_pb2.StreamTextRequest, context: RpcContext
     ) -> None:
-        """Streams a text while it is made."""
+        """Generates a text and streams it as it grows."""
         attachment = await self._calls.attach(request, method="StreamText", modality=Modality.TEXT)
         async with attachment as attached:
-            telling = stream_responses.StreamResponseWriter(
+            writer = stream_responses.StreamResponseWriter(
                 context, text_pb2.StreamTextResponse, request.after_sequence
             )
             del request  # It may be large, and is of no use any more.
             record_generation(attached.record)
-            await telling.write(started=stream_responses.started_event(attached))
-            await attached.stream(telling)
+            await writer.write(started=stream_responses.started_event(attached))
+            await attached.stream(writer)
             record_generation(attached.record)
-            await telling.write(completed=_completed(attached.record))
+            await writer.write(completed=_completed(attached.record))
 
     async def GenerateText(
         self, request: text_pb2.GenerateTextRequest, context: RpcContext
     ) -> text_pb2.GenerateTextResponse:
-        """Makes a text and answers once it is whole."""
-        begun = await self._calls.start(
+        """Generates a text; answers once it has ended, or after `wait`."""
+        call = await self._calls.start(
             request, method="GenerateText", modality=Modality.TEXT, wait_by_default=True
         )
         del request  # It may be large, and is of no use any more.
-        answer = await begun.answer(context)
+        answer = await call.answer(context)
         return text_pb2.GenerateTextResponse(**answer.fields())
 
 

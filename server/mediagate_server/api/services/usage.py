@@ -1,7 +1,4 @@
-"""UsageService: what was used and what it cost, from the settled lines of the ledger.
-
-What reconciliation has found, as it is shown.
-"""
+"""gRPC servicer of UsageService: sums and lines of the settled charges, and reconciliation."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -39,37 +36,39 @@ _KINDS: Final = {
 }
 
 
-def encode_reconciliation(found: ReconciliationFindings) -> usage_pb2.GetReconciliationResponse:
+def encode_reconciliation(
+    findings: ReconciliationFindings,
+) -> usage_pb2.GetReconciliationResponse:
     """The answer of GetReconciliation."""
     return usage_pb2.GetReconciliationResponse(
-        last_pass=_pass(found.last) if found.last else None,
-        counts=_counts(found.matched, found.counts),
-        discrepancies=[_case(case) for case in found.discrepancies],
+        last_pass=_encode_pass(findings.last) if findings.last else None,
+        counts=_counts(findings.matched, findings.counts),
+        discrepancies=[_encode_discrepancy(case) for case in findings.discrepancies],
     )
 
 
-def _pass(made: Reconciliation) -> usage_pb2.ReconciliationPass:
+def _encode_pass(reconciliation: Reconciliation) -> usage_pb2.ReconciliationPass:
     return usage_pb2.ReconciliationPass(
-        begin_time=responses.to_timestamp(made.begun_at),
-        end_time=responses.to_timestamp(made.ended_at),
-        list_start_time=responses.to_timestamp(made.since),
-        complete=made.complete,
-        listed=made.listed,
-        counts=_counts(made.matched, made.counts),
+        begin_time=responses.to_timestamp(reconciliation.begun_at),
+        end_time=responses.to_timestamp(reconciliation.ended_at),
+        list_start_time=responses.to_timestamp(reconciliation.since),
+        complete=reconciliation.complete,
+        listed=reconciliation.listed,
+        counts=_counts(reconciliation.matched, reconciliation.counts),
     )
 
 
-def _counts(matched: int, found: Mapping[DiscrepancyKind, int]) -> usage_pb2.ReconciliationCounts:
+def _counts(matched: int, counts: Mapping[DiscrepancyKind, int]) -> usage_pb2.ReconciliationCounts:
     return usage_pb2.ReconciliationCounts(
         matched=matched,
-        missing=found.get(DiscrepancyKind.MISSING, 0),
-        orphans=found.get(DiscrepancyKind.ORPHAN, 0),
-        foreign=found.get(DiscrepancyKind.FOREIGN, 0),
-        cost_differs=found.get(DiscrepancyKind.COST, 0),
+        missing=counts.get(DiscrepancyKind.MISSING, 0),
+        orphans=counts.get(DiscrepancyKind.ORPHAN, 0),
+        foreign=counts.get(DiscrepancyKind.FOREIGN, 0),
+        cost_differs=counts.get(DiscrepancyKind.COST, 0),
     )
 
 
-def _case(case: Discrepancy) -> usage_pb2.Discrepancy:
+def _encode_discrepancy(case: Discrepancy) -> usage_pb2.Discrepancy:
     return usage_pb2.Discrepancy(
         kind=_KINDS[case.kind],
         prediction_id=case.prediction_id,
@@ -87,13 +86,13 @@ def _case(case: Discrepancy) -> usage_pb2.Discrepancy:
 MAX_RANGE: Final = timedelta(days=400)
 """The longest time that GetUsage adds up."""
 ALL_TENANTS: Final = "*"
-"""What a filter calls all tenants. No tenant can have this id."""
-_A_DAY: Final = timedelta(days=1)
-_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-"""The first moment that can be told."""
-_MOST: Final = 2**63 - 1
-_MOST_IMAGES: Final = 2**31 - 1
-_LONGEST_DURATION: Final = 315_576_000_000
+"""All tenants, in a filter. No tenant can have this id."""
+_DAY: Final = timedelta(days=1)
+_FIRST_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
+"""The first moment that a datetime can hold."""
+_MAX_INT64: Final = 2**63 - 1
+_MAX_INT32: Final = 2**31 - 1
+_MAX_DURATION_SECONDS: Final = 315_576_000_000
 """Seconds: the bound of the type."""
 _DIMENSIONS: Final = {
     usage_pb2.USAGE_DIMENSION_TENANT: (GroupBy.TENANT,),
@@ -106,7 +105,7 @@ _DIMENSIONS: Final = {
 
 
 class UsageService(usage_pb2_grpc.UsageServiceServicer):
-    """See usage.proto. `now` is the time in UTC."""
+    """UsageService: usage, charges and reconciliation. `now` is the time in UTC."""
 
     def __init__(self, store: Store, tokens: PageTokens, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -116,48 +115,52 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
     async def GetUsage(
         self, request: usage_pb2.GetUsageRequest, context: RpcContext
     ) -> usage_pb2.GetUsageResponse:
-        """Adds up the charges of a time, the running month unless told."""
-        wanted = _filter(request.filter, *self._range(request.filter))
-        dimensions = [one for number in request.group_by for one in _DIMENSIONS[number]]
-        found = await self._store.totals(wanted, dimensions, request.label_key)
-        return usage_pb2.GetUsageResponse(totals=[_total(one, dimensions) for one in found])
+        """Sums the charges of a time range, by default the current month."""
+        charge_filter = _decode_filter(request.filter, *self._time_range(request.filter))
+        dimensions = [group for number in request.group_by for group in _DIMENSIONS[number]]
+        totals = await self._store.totals(charge_filter, dimensions, request.label_key)
+        return usage_pb2.GetUsageResponse(
+            totals=[_encode_total(total, dimensions) for total in totals]
+        )
 
     async def ListCharges(
         self, request: usage_pb2.ListChargesRequest, context: RpcContext
     ) -> usage_pb2.ListChargesResponse:
-        """Lists the single charges, the last settled first."""
-        asked = request.filter
-        wanted = _filter(asked, _moment(asked, "start_time"), _moment(asked, "end_time"))
-        tokens = self._tokens.for_request("ListCharges", asked)
+        """Lists charges, the last settled first."""
+        usage = request.filter
+        charge_filter = _decode_filter(
+            usage, _moment(usage, "start_time"), _moment(usage, "end_time")
+        )
+        tokens = self._tokens.for_request("ListCharges", usage)
         size = page_tokens.effective_page_size(request.page_size)
         after = tokens.read(request.page_token)
-        found = await self._store.charges(wanted, size + 1, _position(after))
-        page, token = found[:size], ""
-        if len(found) > size:
+        charges = await self._store.charges(charge_filter, size + 1, _position(after))
+        page, token = charges[:size], ""
+        if len(charges) > size:
             token = tokens.write([page[-1].at.settled_us, page[-1].at.line])
         return usage_pb2.ListChargesResponse(
-            charges=[_charge(one) for one in page], next_page_token=token
+            charges=[_encode_charge(charge) for charge in page], next_page_token=token
         )
 
     async def GetReconciliation(
         self, request: usage_pb2.GetReconciliationRequest, context: RpcContext
     ) -> usage_pb2.GetReconciliationResponse:
-        """Shows what passes over upstream's list have found."""
+        """Reports what reconciliation with upstream's list has found."""
         if not caller.current_caller().admin:
             raise ScopeMissing("reconciliation is for admins", metadata={"scope": "admin"})
-        start = self._now() - _A_DAY
+        start = self._now() - _DAY
         if request.HasField("start_time"):
             start = request.start_time.ToDatetime(UTC)
-        found = await self._store.reconciliations.findings(
+        findings = await self._store.reconciliations.findings(
             start, page_tokens.effective_page_size(request.page_size)
         )
-        return encode_reconciliation(found)
+        return encode_reconciliation(findings)
 
-    def _range(self, asked: usage_pb2.UsageFilter) -> tuple[datetime, datetime | None]:
-        """From when until when to add up; None: everything there is by now."""
-        start, end = _moment(asked, "start_time"), _moment(asked, "end_time")
+    def _time_range(self, usage: usage_pb2.UsageFilter) -> tuple[datetime, datetime | None]:
+        """Start and end of the sum; without an end: up to now."""
+        start, end = _moment(usage, "start_time"), _moment(usage, "end_time")
         if start is None:
-            if end == _BEGINNING:
+            if end == _FIRST_MOMENT:
                 raise InvalidRequest.of("filter.end_time", "must be after the year 1 has begun")
             last = end - timedelta(microseconds=1) if end else self._now()
             start = last.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -166,97 +169,97 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
         return start, end
 
 
-def _filter(
-    asked: usage_pb2.UsageFilter, start: datetime | None, end: datetime | None
+def _decode_filter(
+    usage: usage_pb2.UsageFilter, start: datetime | None, end: datetime | None
 ) -> ChargeFilter:
     modality = ""
-    if asked.modality:
-        modality = modality_pb2.Modality.Name(asked.modality).removeprefix("MODALITY_").lower()
+    if usage.modality:
+        modality = modality_pb2.Modality.Name(usage.modality).removeprefix("MODALITY_").lower()
     return ChargeFilter(
-        tenant=_tenant(asked.tenant),
-        models=tuple(asked.models),
+        tenant=_tenant(usage.tenant),
+        models=tuple(usage.models),
         modality=modality,
-        labels=dict(asked.labels),
+        labels=dict(usage.labels),
         settled_from=start,
         settled_before=end,
     )
 
 
-def _tenant(asked: str) -> str:
+def _tenant(requested: str) -> str:
     """Whose charges; empty: everybody's. A tenant that is not there looks like any other one."""
-    asking = caller.current_caller()
-    if not asked or asked == asking.tenant:
-        return asking.tenant
-    if not asking.admin:
+    current = caller.current_caller()
+    if not requested or requested == current.tenant:
+        return current.tenant
+    if not current.admin:
         raise ScopeMissing("what other tenants spend is for admins", metadata={"scope": "admin"})
-    return "" if asked == ALL_TENANTS else asked
+    return "" if requested == ALL_TENANTS else requested
 
 
 def _position(token: list[Any] | None) -> ChargePosition | None:
     return None if token is None else ChargePosition(*token)
 
 
-def _moment(asked: usage_pb2.UsageFilter, name: str) -> datetime | None:
-    if not asked.HasField(name):  # type: ignore[arg-type]
+def _moment(usage: usage_pb2.UsageFilter, name: str) -> datetime | None:
+    if not usage.HasField(name):  # type: ignore[arg-type]
         return None
-    stamp: Timestamp = getattr(asked, name)
+    stamp: Timestamp = getattr(usage, name)
     return stamp.ToDatetime(UTC)
 
 
-def _total(found: ChargeTotal, dimensions: list[GroupBy]) -> usage_pb2.UsageTotal:
-    group = dict(zip(dimensions, found.group, strict=True))
-    total = usage_pb2.UsageTotal(
+def _encode_total(total: ChargeTotal, dimensions: list[GroupBy]) -> usage_pb2.UsageTotal:
+    group = dict(zip(dimensions, total.group, strict=True))
+    message = usage_pb2.UsageTotal(
         tenant=group.get(GroupBy.TENANT, ""),
         model=group.get(GroupBy.MODEL, ""),
         label_value=group.get(GroupBy.LABEL, ""),
         day=group.get(GroupBy.DAY, ""),
         price_tier=group.get(GroupBy.TIER, ""),
         price_date=group.get(GroupBy.PRICE_DATE, ""),
-        charges=found.charges,
-        generations=found.generations,
-        settled_usd_nanos=min(found.settled_nanos, LARGEST_NANOS),
-        assumed_usd_nanos=min(found.assumed_nanos, LARGEST_NANOS),
-        unknown_charges=found.unknown_charges,
-        usage=_usage(found.used),
+        charges=total.charges,
+        generations=total.generations,
+        settled_usd_nanos=min(total.settled_nanos, LARGEST_NANOS),
+        assumed_usd_nanos=min(total.assumed_nanos, LARGEST_NANOS),
+        unknown_charges=total.unknown_charges,
+        usage=_usage(total.used),
     )
     if GroupBy.MODALITY in group:
-        total.modality = responses.MODALITIES[group[GroupBy.MODALITY]]
-    return total
+        message.modality = responses.MODALITIES[group[GroupBy.MODALITY]]
+    return message
 
 
-def _charge(found: Charge) -> usage_pb2.Charge:
+def _encode_charge(charge: Charge) -> usage_pb2.Charge:
     return usage_pb2.Charge(
-        generation_id=found.generation_id,
-        attempt=found.ordinal,
-        tenant=found.tenant,
-        model=found.model,
-        modality=responses.MODALITIES[found.modality],
-        cost=responses.encode_cost(found.cost),
-        usage=_usage(found.used),
-        settle_time=responses.to_timestamp(found.settled_at),
-        labels=found.labels,
-        prediction_id=found.prediction_id,
-        price_tier=found.tier,
+        generation_id=charge.generation_id,
+        attempt=charge.ordinal,
+        tenant=charge.tenant,
+        model=charge.model,
+        modality=responses.MODALITIES[charge.modality],
+        cost=responses.encode_cost(charge.cost),
+        usage=_usage(charge.used),
+        settle_time=responses.to_timestamp(charge.settled_at),
+        labels=charge.labels,
+        prediction_id=charge.prediction_id,
+        price_tier=charge.tier,
     )
 
 
-def _usage(used: UsageTotals) -> cost_pb2.Usage:
+def _usage(usage: UsageTotals) -> cost_pb2.Usage:
     """What was used, or the sum of it; what the contract has no room for is left out."""
     return cost_pb2.Usage(
-        input_tokens=_count(used.input_tokens),
-        output_tokens=_count(used.output_tokens),
-        input_characters=_count(used.input_characters),
-        images=_count(used.images, _MOST_IMAGES),
-        media_duration=_duration(used.media_nanos),
-        run_duration=_duration(used.run_nanos),
+        input_tokens=_count(usage.input_tokens),
+        output_tokens=_count(usage.output_tokens),
+        input_characters=_count(usage.input_characters),
+        images=_count(usage.images, _MAX_INT32),
+        media_duration=_duration(usage.media_nanos),
+        run_duration=_duration(usage.run_nanos),
     )
 
 
-def _count(number: int | None, most: int = _MOST) -> int | None:
+def _count(number: int | None, most: int = _MAX_INT64) -> int | None:
     return None if number is None or number > most else number
 
 
 def _duration(nanos: int | None) -> Duration | None:
-    if nanos is None or nanos > _LONGEST_DURATION * 10**9:
+    if nanos is None or nanos > _MAX_DURATION_SECONDS * 10**9:
         return None
     return Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)

@@ -1,1 +1,1 @@
-"""What a request must be, as data, and the walk that holds a message against it."""
+"""Request validation: rules of fields as data, and the validator that checks a message."""
