@@ -6,7 +6,7 @@ from mediagate_server.catalog.request import Modality
 
 
 class AudioService(audio_pb2_grpc.AudioServiceServicer):
-    """gRPC servicer of AudioService."""
+    """AudioService: music, sound effects and speech."""
 
     def __init__(self, calls: BillableCallHandler) -> None:
         self._calls = calls

@@ -35,9 +35,9 @@ from mediagate_server.runtime.fair_scheduler import FairScheduler, StreamBandwid
 
 Requests = AsyncIterator[media_pb2.UploadMediaRequest]
 
-_UNCOUNTED_CHUNKS: Final = 1_000
+_SMALL_CHUNKS: Final = 1_000
 _MIN_CHUNK_BYTES: Final = 1_024
-"""Bytes that chunks must have on average, but for the first `_UNCOUNTED_CHUNKS`: each message costs
+"""Bytes that chunks must have on average, but for the first `_SMALL_CHUNKS`: each message costs
 the server the same, whatever it holds."""
 
 _PIECES_BYTES: Final = 4 * 1024 * 1024
@@ -206,7 +206,7 @@ async def _receive(
         if chunk is None:
             break
         chunks += 1
-        if chunks > _UNCOUNTED_CHUNKS + incoming.size // _MIN_CHUNK_BYTES:
+        if chunks > _SMALL_CHUNKS + incoming.size // _MIN_CHUNK_BYTES:
             raise InvalidRequest.of("chunk", f"must have {_MIN_CHUNK_BYTES:,} bytes or more")
         try:
             await incoming.write(chunk)

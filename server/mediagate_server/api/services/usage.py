@@ -127,11 +127,11 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
         self, request: usage_pb2.ListChargesRequest, context: RpcContext
     ) -> usage_pb2.ListChargesResponse:
         """Lists charges, the last settled first."""
-        usage = request.filter
+        usage_filter = request.filter
         charge_filter = _decode_filter(
-            usage, _moment(usage, "start_time"), _moment(usage, "end_time")
+            usage_filter, _moment(usage_filter, "start_time"), _moment(usage_filter, "end_time")
         )
-        tokens = self._tokens.for_request("ListCharges", usage)
+        tokens = self._tokens.for_request("ListCharges", usage_filter)
         size = page_tokens.effective_page_size(request.page_size)
         after = tokens.read(request.page_token)
         charges = await self._store.charges(charge_filter, size + 1, _position(after))
@@ -156,9 +156,9 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
         )
         return encode_reconciliation(findings)
 
-    def _time_range(self, usage: usage_pb2.UsageFilter) -> tuple[datetime, datetime | None]:
+    def _time_range(self, usage_filter: usage_pb2.UsageFilter) -> tuple[datetime, datetime | None]:
         """Start and end of the sum; without an end: up to now."""
-        start, end = _moment(usage, "start_time"), _moment(usage, "end_time")
+        start, end = _moment(usage_filter, "start_time"), _moment(usage_filter, "end_time")
         if start is None:
             if end == _FIRST_MOMENT:
                 raise InvalidRequest.of("filter.end_time", "must be after the year 1 has begun")
@@ -170,16 +170,18 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
 
 
 def _decode_filter(
-    usage: usage_pb2.UsageFilter, start: datetime | None, end: datetime | None
+    usage_filter: usage_pb2.UsageFilter, start: datetime | None, end: datetime | None
 ) -> ChargeFilter:
     modality = ""
-    if usage.modality:
-        modality = modality_pb2.Modality.Name(usage.modality).removeprefix("MODALITY_").lower()
+    if usage_filter.modality:
+        modality = (
+            modality_pb2.Modality.Name(usage_filter.modality).removeprefix("MODALITY_").lower()
+        )
     return ChargeFilter(
-        tenant=_tenant(usage.tenant),
-        models=tuple(usage.models),
+        tenant=_tenant(usage_filter.tenant),
+        models=tuple(usage_filter.models),
         modality=modality,
-        labels=dict(usage.labels),
+        labels=dict(usage_filter.labels),
         settled_from=start,
         settled_before=end,
     )
@@ -199,10 +201,10 @@ def _position(token: list[Any] | None) -> ChargePosition | None:
     return None if token is None else ChargePosition(*token)
 
 
-def _moment(usage: usage_pb2.UsageFilter, name: str) -> datetime | None:
-    if not usage.HasField(name):  # type: ignore[arg-type]
+def _moment(usage_filter: usage_pb2.UsageFilter, name: str) -> datetime | None:
+    if not usage_filter.HasField(name):  # type: ignore[arg-type]
         return None
-    stamp: Timestamp = getattr(usage, name)
+    stamp: Timestamp = getattr(usage_filter, name)
     return stamp.ToDatetime(UTC)
 
 
