@@ -30,8 +30,8 @@ from mediagate_server.catalog.pricing.prices import Metrics, PriceSchedule, Tier
 from mediagate_server.store.records import LARGEST_NANOS, CostState, LedgerEntry, LedgerEntryKind
 from mediagate_server.upstream.port import PredictionStatus
 
-_LEAST_SURE_FIRST = (CostState.UNKNOWN, CostState.ESTIMATED, CostState.ASSUMED)
-_NOTHING_CAME_OUT: Metrics = {
+_LEAST_CERTAIN_FIRST = (CostState.UNKNOWN, CostState.ESTIMATED, CostState.ASSUMED)
+_ZERO_OUTPUT_METRICS: Metrics = {
     "image_output_count": 0,
     "image_output_megapixels": 0,
     "video_output_count": 0,
@@ -39,7 +39,7 @@ _NOTHING_CAME_OUT: Metrics = {
     "audio_output_duration_seconds": 0,
 }
 """What measures the output itself, of a run that did not come to one."""
-_WEIGHT = {LedgerEntryKind.RESERVE: 0, LedgerEntryKind.RELEASE: 1, LedgerEntryKind.SETTLE: 2}
+_PRECEDENCE = {LedgerEntryKind.RESERVE: 0, LedgerEntryKind.RELEASE: 1, LedgerEntryKind.SETTLE: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def settle_with_tier(
         metrics, delivered = {}, None
     elif status is not PredictionStatus.SUCCEEDED:
         delivered = None if outputs else 0
-        metrics = metrics if outputs else {**_NOTHING_CAME_OUT, **metrics}
+        metrics = metrics if outputs else {**_ZERO_OUTPUT_METRICS, **metrics}
     tier, amount = compute_charge(price, metrics, outputs=delivered) or (None, None)
     if amount is not None and amount > LARGEST_NANOS:
         amount = None
@@ -131,12 +131,12 @@ def current_entry_by_attempt(entries: Iterable[LedgerEntry]) -> dict[str, Ledger
 
     A SETTLE beats a RELEASE: a prediction that turns up after its release was paid after all.
     """
-    counting: dict[str, LedgerEntry] = {}
+    current: dict[str, LedgerEntry] = {}
     for entry in entries:
-        other = counting.get(entry.attempt_id)
-        if other is None or _WEIGHT[entry.kind] > _WEIGHT[other.kind]:
-            counting[entry.attempt_id] = entry
-    return counting
+        other = current.get(entry.attempt_id)
+        if other is None or _PRECEDENCE[entry.kind] > _PRECEDENCE[other.kind]:
+            current[entry.attempt_id] = entry
+    return current
 
 
 def total_cost(entries: Iterable[LedgerEntry]) -> CostTotal:
@@ -145,19 +145,19 @@ def total_cost(entries: Iterable[LedgerEntry]) -> CostTotal:
     The least sure state wins: UNKNOWN, ESTIMATED, ASSUMED, SETTLED. The price date is that of
     the last attempt that has one.
     """
-    counting = current_entry_by_attempt(entries).values()
-    known = [entry.amount_nanos for entry in counting if entry.amount_nanos is not None]
-    unknown = len(counting) - len(known)
-    states = {entry.state for entry in counting}
-    state = next((state for state in _LEAST_SURE_FIRST if state in states), CostState.SETTLED)
-    dates = [entry.price_as_of for entry in counting if entry.price_as_of]
-    whole: int | None = None if unknown else sum(known)
-    if whole is not None and whole > LARGEST_NANOS:
-        whole, state = None, CostState.UNKNOWN
+    current = current_entry_by_attempt(entries).values()
+    known_amounts = [entry.amount_nanos for entry in current if entry.amount_nanos is not None]
+    unknown = len(current) - len(known_amounts)
+    states = {entry.state for entry in current}
+    state = next((state for state in _LEAST_CERTAIN_FIRST if state in states), CostState.SETTLED)
+    dates = [entry.price_as_of for entry in current if entry.price_as_of]
+    total: int | None = None if unknown else sum(known_amounts)
+    if total is not None and total > LARGEST_NANOS:
+        total, state = None, CostState.UNKNOWN
     return CostTotal(
-        amount_nanos=whole,
+        amount_nanos=total,
         state=state,
-        known_nanos=sum(known),
+        known_nanos=sum(known_amounts),
         unknown=unknown,
         price_as_of=dates[-1] if dates else "",
     )

@@ -74,12 +74,12 @@ def values(model: Model, field: str, kind: FieldKind) -> st.SearchStrategy[Any]:
     if kind is FieldKind.WORD:
         return st.sampled_from(WORDS[field])
     return {
-        FieldKind.PROSE: PROSE,
+        FieldKind.FREE_TEXT: PROSE,
         FieldKind.MESSAGES: messages(model),
         FieldKind.STRINGS: st.lists(PROSE, min_size=1, max_size=3).map(tuple),
-        FieldKind.FLAG: st.booleans(),
+        FieldKind.BOOLEAN: st.booleans(),
         FieldKind.MEDIUM: MEDIUM,
-        FieldKind.FORM: st.sampled_from(
+        FieldKind.RESPONSE_FORMAT: st.sampled_from(
             [
                 ResponseFormat("text", {}),
                 ResponseFormat("json", {}),

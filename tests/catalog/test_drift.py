@@ -21,7 +21,7 @@ from mediagate_server.catalog.published.drift import (
     check_price,
     compare_inputs,
     count_price_ages,
-    has_old_price,
+    has_outdated_price,
     price_date,
 )
 from mediagate_server.catalog.published.model_registry import ModelReference, PublishedModelVersion
@@ -165,7 +165,7 @@ def test_prices_grow_old_after_sixty_days(as_of: str, day: date, age: int) -> No
     assert price_date(as_of) == day
     assert age_in_days(as_of, TODAY) == age
     sold = replace(model("flux-dev"), price=replace(model("flux-dev").price, as_of=as_of))
-    assert has_old_price(sold, TODAY) is (age > 60)
+    assert has_outdated_price(sold, TODAY) is (age > 60)
     assert bool([*check_price(sold, TODAY)]) is (age > 60)
 
 

@@ -42,7 +42,7 @@ def model(given: dict[str, Any], **schemas: Any) -> ModelSchema:
 async def refused(checks: SchemaValidator, schema: dict[str, Any]) -> str:
     """Why a schema is refused, by the field."""
     with pytest.raises(InvalidRequest) as caught:
-        await checks.check_form(form(schema), "one")
+        await checks.check_response_format(form(schema), "one")
     (violation,) = caught.value.failure.violations
     assert violation.field == FIELD
     return violation.description
@@ -82,7 +82,7 @@ async def test_a_bomb_is_refused(checks: SchemaValidator, name: str) -> None:
 async def test_what_is_large_only_for_large_values_is_taken(
     checks: SchemaValidator, schema: dict[str, Any]
 ) -> None:
-    await checks.check_form(form(schema), "one")
+    await checks.check_response_format(form(schema), "one")
 
 
 async def test_a_small_plain_schema_needs_no_worker(checks: SchemaValidator) -> None:
@@ -138,9 +138,9 @@ async def test_an_input_that_takes_for_ever_to_check_is_refused(checks: SchemaVa
 async def test_the_queue_of_a_tenant_is_full(checks: SchemaValidator) -> None:
     """Typed, with when to come back; others are served."""
     dear = form({"pattern": "a"})
-    many = [checks.check_form(dear, "one") for _ in range(200)]
+    many = [checks.check_response_format(dear, "one") for _ in range(200)]
     *results, other = await asyncio.gather(
-        *many, checks.check_form(dear, "another"), return_exceptions=True
+        *many, checks.check_response_format(dear, "another"), return_exceptions=True
     )
     refusals = [one for one in results if one is not None]
     assert 0 < len(refusals) < 200

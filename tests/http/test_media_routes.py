@@ -41,7 +41,7 @@ class MediaPort:
 
     async def keep(self, media_type: str, content: bytes = CONTENT) -> None:
         """Another file under the same link."""
-        async with self.spool.incoming(len(content)) as incoming:
+        async with self.spool.create(len(content)) as incoming:
             await incoming.write(content)
             await incoming.finish()
             facts = MediaInfo(incoming.size, incoming.sha256, media_type)

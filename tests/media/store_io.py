@@ -6,7 +6,7 @@ from mediagate_server.media.temp_files import TempFiles
 
 async def put(store: MediaStore, spool: TempFiles, key: str, content: bytes) -> None:
     """Keep some bytes."""
-    async with spool.incoming(len(content)) as incoming:
+    async with spool.create(len(content)) as incoming:
         await incoming.write(content)
         await incoming.finish()
         await store.put(key, incoming.path, {"word": key})

@@ -152,7 +152,7 @@ async def test_the_spool_counts_every_byte(
     chunks = [Random(seed + index).randbytes(size) for index, size in enumerate(sizes)]
     spool = TempFiles(tmp_path_factory.mktemp("spool"))
     whole = b"".join(chunks)
-    async with spool.incoming(limit) as incoming:
+    async with spool.create(limit) as incoming:
         try:
             for chunk in chunks:
                 await incoming.write(chunk)

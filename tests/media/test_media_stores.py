@@ -76,7 +76,7 @@ async def test_whoever_is_cancelled_leaves_no_part(
 ) -> None:
     """In the midst of a large file: nothing is kept, and nothing is left of what was sent."""
     storage, listed = ObjectStorageMediaStore(bucket), f"{bucket.endpoint}/{bucket.name}?uploads"
-    async with httpx.AsyncClient() as client, spool.incoming(1 << 30) as incoming:
+    async with httpx.AsyncClient() as client, spool.create(1 << 30) as incoming:
         for _ in range(100):
             await incoming.write(bytes(1 << 20))
         await incoming.finish()
@@ -154,7 +154,7 @@ async def test_an_object_that_stays_keeps_no_other(
 async def test_links_of_object_storage(bucket: BucketSettings, spool: TempFiles) -> None:
     """Whoever has one reads the file, or a part of it, without a key, as what it is."""
     storage = ObjectStorageMediaStore(bucket)
-    async with spool.incoming(10) as incoming:
+    async with spool.create(10) as incoming:
         await incoming.write(b"0123456789")
         await incoming.finish()
         await storage.put("outputs/gen_1/0", incoming.path, {"media_type": "video/mp4"})
@@ -174,7 +174,7 @@ async def test_storage_that_is_away(bucket: BucketSettings, spool: TempFiles) ->
     away = BucketSettings("nowhere", "", "http://127.0.0.1:9", "us-east-1", "a", "b")
     absent = replace(bucket, name="there-is-no-such-bucket")
     for storage in map(ObjectStorageMediaStore, (away, absent)):
-        async with spool.incoming(10) as incoming:
+        async with spool.create(10) as incoming:
             await incoming.write(b"0123456789")
             await incoming.finish()
             with pytest.raises(StorageFailed) as caught:

@@ -241,7 +241,7 @@ def uploads_in(folder: Path, now: Callable[[], datetime]) -> UploadStore:
 
 async def kept_upload(uploads: UploadStore) -> Upload:
     """An upload of three bytes."""
-    async with uploads.incoming() as incoming:
+    async with uploads.create_temp_file() as incoming:
         await incoming.write(b"abc")
         await incoming.finish()
         return await uploads.finish(incoming, tenant="one", media_type="")
@@ -255,12 +255,12 @@ async def test_expiry_and_tenants(tmp_path: Path) -> None:
     assert await uploads.find("one", made.id) == made
     with pytest.raises(UploadNotFound) as other:
         await uploads.find("two", made.id)
-    assert await uploads.clean() == 0
+    assert await uploads.delete_expired() == 0
     now += timedelta(seconds=60)
     with pytest.raises(UploadNotFound) as late:
         await uploads.find("one", made.id)
     assert other.value.failure == late.value.failure
-    assert await uploads.clean() == 1
+    assert await uploads.delete_expired() == 1
     assert await FileSystemMediaStore(tmp_path / "kept").keys("uploads") == ()
 
 
@@ -280,7 +280,7 @@ async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path:
     now += timedelta(seconds=60)
     for erased in (2, 0):
         with structlog.testing.capture_logs() as logs:
-            assert await uploads.clean() == erased
+            assert await uploads.delete_expired() == erased
         told = {line["upload"]: line["log_level"] for line in logs if "upload" in line}
         assert told == {stuck: "warning", unread: "warning", broken: "error"}
         assert [line["count"] for line in logs if "count" in line] == [2]
@@ -290,7 +290,7 @@ async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path:
     (folder / f"{unread}.notes").rmdir()
     (aside / "notes").rename(folder / f"{unread}.notes")
     (folder / f"{broken}.notes").write_bytes((folder / f"{unread}.notes").read_bytes())
-    assert await uploads.clean() == 3
+    assert await uploads.delete_expired() == 3
     assert list(folder.iterdir()) == []
 
 
@@ -307,7 +307,7 @@ async def test_a_bug_does_not_end_the_cleaning(tmp_path: Path) -> None:
         max_bytes=lambda: 100,
         lifetime=lambda: 60.0,
     )
-    async with uploads.incoming() as incoming:
+    async with uploads.create_temp_file() as incoming:
         await incoming.write(b"abc")
         await incoming.finish()
         await uploads.finish(incoming, tenant="one", media_type="")

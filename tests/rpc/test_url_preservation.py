@@ -240,7 +240,7 @@ async def test_an_output_is_kept_from_a_link_as_given(
 
 def test_no_origin_is_kept_that_is_as_long_as_a_request() -> None:
     """Origins are remembered; how many bytes, nobody outside decides."""
-    before = request_url._known_origin.cache_info().currsize
+    before = request_url._parse_origin_cached.cache_info().currsize
     for letter in "abc":
         assert parse_request_url(f"https://{letter * 300}.example/x").raw_path == "/x"
-    assert request_url._known_origin.cache_info().currsize == before
+    assert request_url._parse_origin_cached.cache_info().currsize == before

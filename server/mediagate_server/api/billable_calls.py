@@ -242,7 +242,7 @@ class BillableCallHandler:
         if modality is not Modality.RAW:
             model_request = requests.decode_model_request(request, modality, timeout)
             if form := requested_format(model_request.parameters):
-                await self._schemas.check_form(form, caller.current_caller().tenant)
+                await self._schemas.check_response_format(form, caller.current_caller().tenant)
             return model_request, self._plan_catalog_models
         runnable = await self._published.find(ModelReference.parse(request.model))
         await self._schemas.prepare(runnable.schema, caller.current_caller().tenant)

@@ -62,7 +62,7 @@ _MEDIA_TYPES = {
 }
 
 
-def _system_seed() -> int:
+def _random_seed() -> int:
     return random.SystemRandom().randrange(1, 2**31)
 
 
@@ -74,7 +74,7 @@ class Catalog:
         models: Iterable[Model],
         *,
         defaults: Mapping[Modality, str] = DEFAULT_MODELS,
-        generate_seed: GenerateSeed = _system_seed,
+        generate_seed: GenerateSeed = _random_seed,
         optimize_cost: bool = False,
         fans_out: bool = False,
         use_fallback: bool = True,
@@ -91,7 +91,7 @@ class Catalog:
         also before the default model; and where no model is named and the cost is bounded, choose
         the cheapest of the default model's quality where that model itself may cost more.
         """
-        priced = map(_priced_as_it_is_billed, models)
+        priced = map(_with_dedicated_price, models)
         self._models = tuple(sorted(priced, key=lambda model: (model.modality, model.slug)))
         self._by_name: dict[str, Model] = {}
         for model in self._models:
@@ -99,7 +99,7 @@ class Catalog:
                 if name in self._by_name:
                     raise ModelFileError(f"two models are called {name!r}")
                 self._by_name[name] = model
-        self._stands_in = {
+        self._substitute_reasons = {
             name.casefold(): why
             for model in self._models
             for name, why in model.stands_in_for.items()
@@ -107,10 +107,10 @@ class Catalog:
         """Why a model runs that has this name only because another has not got it."""
         self._check_references(defaults)
         self._defaults = dict(defaults)
-        self._draw_seed = generate_seed
-        self._optimises = optimize_cost
+        self._generate_seed = generate_seed
+        self._optimize_cost = optimize_cost
         self._fans_out = fans_out
-        self._falls_back = use_fallback
+        self._use_fallback = use_fallback
         self.assume_unknown_usd = assume_unknown_usd
         self.allow_weaker_safety = allow_weaker_safety
 
@@ -119,7 +119,7 @@ class Catalog:
         cls,
         *,
         defaults: Mapping[Modality, str] = DEFAULT_MODELS,
-        generate_seed: GenerateSeed = _system_seed,
+        generate_seed: GenerateSeed = _random_seed,
         optimize_cost: bool = False,
         fans_out: bool = False,
         use_fallback: bool = True,
@@ -139,11 +139,11 @@ class Catalog:
         """By any of its names, in any case; empty: the modality's default. Raises ModelNotFound."""
         if not name and modality not in self._defaults:
             raise InvalidRequest.of("options.model", "must be set: there is no default model")
-        wanted = name or self._defaults[modality]
-        model = self.find_by_name(wanted)
+        requested = name or self._defaults[modality]
+        model = self.find_by_name(requested)
         if model is None or model.modality is not modality:
             raise ModelNotFound(
-                wanted, modality.value, nearest=self.nearest_names(wanted, modality)
+                requested, modality.value, nearest=self.nearest_names(requested, modality)
             )
         return model
 
@@ -164,9 +164,9 @@ class Catalog:
         """Names of models that can be called and are written alike, the likest first, one of each;
         `slugs`: no aliases.
         """
-        live = [one for one in self.models(modality) if one.status is ModelStatus.LIVE]
+        live = [model for model in self.models(modality) if model.status is ModelStatus.LIVE]
         return nearest_names(
-            name, [(one.slug,) if slugs else (one.slug, *one.aliases) for one in live]
+            name, [(model.slug,) if slugs else (model.slug, *model.aliases) for model in live]
         )
 
     def is_official(self, slug: str) -> bool | None:
@@ -188,17 +188,17 @@ class Catalog:
         before: see schema_validation.
         """
         if request.model:
-            return self._named_plan(request)
+            return self._plan_named_model(request)
         if not request.quality:
-            return self._default_plan(request)
+            return self._plan_default_model(request)
         if request.model_parameters:
             words = "must be set where options.model_parameters is: they are one model's inputs"
             raise InvalidRequest.of("options.model", words)
-        if not self._optimises and self._default_quality(request) == request.quality:
-            return self._default_plan(request)
-        return model_choice.choose_model(self._models, request, self._plan_of)
+        if not self._optimize_cost and self._default_quality(request) == request.quality:
+            return self._plan_default_model(request)
+        return model_choice.choose_model(self._models, request, self._plan_model)
 
-    def _default_plan(self, request: ModelRequest) -> Plan:
+    def _plan_default_model(self, request: ModelRequest) -> Plan:
         """The default model's plan; where it cannot do what was asked, that of the cheapest of its
         quality that can, and is no weaker in safety class.
 
@@ -208,14 +208,18 @@ class Catalog:
         default = self.find(request.modality, "")
         try:
             model_choice.check_audio_kind(default, request)
-            return self._named_plan(request)
+            return self._plan_named_model(request)
         except MediagateError as error:
             about_cost = isinstance(error, MaxCostExceeded | PriceUnknown)
-            if request.model_parameters or (about_cost and not self._optimises):
+            if request.model_parameters or (about_cost and not self._optimize_cost):
                 raise
-            choosing = replace(request, quality=default.quality.value)
-            as_safe = (each for each in self._models if each.safety.rank >= default.safety.rank)
-            return model_choice.choose_substitute(as_safe, choosing, self._plan_of, error)
+            quality_request = replace(request, quality=default.quality.value)
+            equally_safe = (
+                each for each in self._models if each.safety.rank >= default.safety.rank
+            )
+            return model_choice.choose_substitute(
+                equally_safe, quality_request, self._plan_model, error
+            )
 
     def plan_with_fallbacks(self, request: ModelRequest) -> FallbackChain:
         """The plan of `plan`, and behind it those of the models that take over where it fails.
@@ -224,87 +228,94 @@ class Catalog:
         """
         first = self.plan(request)
         head = self.find(request.modality, first.slug)
-        links = self._links(request, head)
+        links = self._fallback_models(request, head)
         each = fallback.share_cost_limit(request, first.runs)
         return fallback.build_fallback_chain(
-            first, head, links, each, lambda _, link: self._named_plan(link)
+            first, head, links, each, lambda _, link: self._plan_named_model(link)
         )
 
     def _default_quality(self, request: ModelRequest) -> str:
         """The quality of the modality's default model."""
         return self.find(request.modality, "").quality.value
 
-    def _links(self, request: ModelRequest, head: Model) -> list[tuple[str, Model]]:
+    def _fallback_models(self, request: ModelRequest, head: Model) -> list[tuple[str, Model]]:
         """The models that the chain names. That of a retired model is its own."""
-        usual = FallbackMode.CATALOG if self._falls_back else FallbackMode.NONE
-        wanted = request.fallback or Fallback(usual)
-        if wanted.mode is FallbackMode.NONE:
+        usual = FallbackMode.CATALOG if self._use_fallback else FallbackMode.NONE
+        fallback_choice = request.fallback or Fallback(usual)
+        if fallback_choice.mode is FallbackMode.NONE:
             return []
-        if wanted.mode is FallbackMode.LIST:
+        if fallback_choice.mode is FallbackMode.LIST:
             return [
-                (name, self._listed(request.modality, name, f"options.fallback.models[{index}]"))
-                for index, name in enumerate(wanted.models)
+                (
+                    name,
+                    self._find_listed_model(
+                        request.modality, name, f"options.fallback.models[{index}]"
+                    ),
+                )
+                for index, name in enumerate(fallback_choice.models)
             ]
-        asked = self.find_by_name(request.model) or head
-        if asked.status is ModelStatus.LIVE:
-            asked = head
-        return [(slug, self.find(request.modality, slug)) for slug in asked.fallbacks]
+        requested = self.find_by_name(request.model) or head
+        if requested.status is ModelStatus.LIVE:
+            requested = head
+        return [(slug, self.find(request.modality, slug)) for slug in requested.fallbacks]
 
-    def _listed(self, modality: Modality, name: str, path: str) -> Model:
+    def _find_listed_model(self, modality: Modality, name: str, path: str) -> Model:
         model = self.find_by_name(name)
         if model is None or model.modality is not modality:
             words = suggestion_text(self.nearest_names(name, modality))
             raise InvalidRequest.of(path, f"no {modality.value} model of this name{words}")
         return model
 
-    def _named_plan(self, request: ModelRequest) -> Plan:
-        model, substitution = self._chosen(request)
-        plan = self._plan_of(model, request)
+    def _plan_named_model(self, request: ModelRequest) -> Plan:
+        model, substitution = self._resolve_model(request)
+        plan = self._plan_model(model, request)
         return replace(plan, substitution=substitution) if substitution else plan
 
-    def _plan_of(self, model: Model, request: ModelRequest) -> Plan:
+    def _plan_model(self, model: Model, request: ModelRequest) -> Plan:
         form = requested_format(request.parameters)
-        made = translate_request(
-            model, request, self._draw_seed, allow_weaker_safety=self.allow_weaker_safety
+        translation = translate_request(
+            model, request, self._generate_seed, allow_weaker_safety=self.allow_weaker_safety
         )
-        run = EstimatedRun(made.input, model.inputs, model.max_run)
+        run = EstimatedRun(translation.input, model.inputs, model.max_run)
         try:
-            foreseen = estimate_cost(model.price, model.expects, run, made.output_count)
+            priced = estimate_cost(model.price, model.expects, run, translation.output_count)
         except UnpricedInput as error:
-            raise InvalidRequest.of(_field_of(model, request, error.name), error.words) from None
-        price, estimate = assumed_price(*foreseen, self.assume_unknown_usd)
-        if made.runs > 1 and not self._fans_out:
+            raise InvalidRequest.of(
+                _request_field(model, request, error.name), error.words
+            ) from None
+        price, estimate = assumed_price(*priced, self.assume_unknown_usd)
+        if translation.runs > 1 and not self._fans_out:
             raise NotImplementedYet(
                 f"count above what one run of {model.slug} makes", field_path="count"
             )
-        check_cost_limit(model.slug, estimate.times(made.runs), request.max_cost_nanos)
-        seed_input, largest_seed = _seeding(model)
+        check_cost_limit(model.slug, estimate.times(translation.runs), request.max_cost_nanos)
+        seed_input, largest_seed = _seed_input(model)
         return Plan(
             modality=model.modality,
             requested_model=request.model,
             slug=model.slug,
             target=model.target,
-            input=made.input,
-            report=made.report,
-            seed=made.seed,
+            input=translation.input,
+            report=translation.report,
+            seed=translation.seed,
             streams=model.streams and form is None,
-            output=format_shape(form) if form else _output(model, run),
-            output_count=made.output_count,
+            output=format_shape(form) if form else _output_shape(model, run),
+            output_count=translation.output_count,
             price=price,
             estimate=estimate,
             max_run=model.max_run,
             usual_run=model.usual_run,
-            runs=made.runs,
+            runs=translation.runs,
             seed_input=seed_input,
             largest_seed=largest_seed,
-            token_limit=_token_limit(model, made.input),
+            token_limit=_token_limit(model, translation.input),
         )
 
-    def _chosen(self, request: ModelRequest) -> tuple[Model, Substitution | None]:
+    def _resolve_model(self, request: ModelRequest) -> tuple[Model, Substitution | None]:
         """The model that will run, and why it is another than the one asked for, if it is."""
         model = self.find(request.modality, request.model)
         name = request.model or self._defaults[request.modality]
-        reason = self._stands_in.get(name.casefold(), "")
+        reason = self._substitute_reasons.get(name.casefold(), "")
         if not reason and model.status is ModelStatus.LIVE:
             return model, None
         metadata = {"model": name, "successor": model.successor if not reason else model.slug}
@@ -345,7 +356,7 @@ class Catalog:
             raise ModelFileError(f"{where} is weaker in safety class")
 
 
-def _priced_as_it_is_billed(model: Model) -> Model:
+def _with_dedicated_price(model: Model) -> Model:
     if not model.bills_idle_time:
         return model
     price = derived_prices.dedicated_price(model.price)
@@ -362,7 +373,7 @@ def _token_limit(model: Model, given: Mapping[str, Any]) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def _seeding(model: Model) -> tuple[str, int | None]:
+def _seed_input(model: Model) -> tuple[str, int | None]:
     """Where the seed is sent, and the largest that may be; nowhere where there is none."""
     rule = model.map.get("seed")
     if rule is None:
@@ -372,7 +383,7 @@ def _seeding(model: Model) -> tuple[str, int | None]:
     return target, None if largest is None else int(largest)
 
 
-def _field_of(model: Model, request: ModelRequest, name: str) -> str:
+def _request_field(model: Model, request: ModelRequest, name: str) -> str:
     """Where a request has what is sent as the input of this name."""
     if name in request.model_parameters:
         return f"{MODEL_PARAMETERS_PATH}.{name}"
@@ -380,7 +391,7 @@ def _field_of(model: Model, request: ModelRequest, name: str) -> str:
     return next((field for field in fields if field in request.parameters), "options.model")
 
 
-def _output(model: Model, run: EstimatedRun) -> OutputShape:
+def _output_shape(model: Model, run: EstimatedRun) -> OutputShape:
     """The output's shape, with the media type of the file format that will be sent."""
     shape = model.output
     if not model.output_format:

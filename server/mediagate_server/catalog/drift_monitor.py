@@ -28,11 +28,11 @@ from mediagate_server.observability.bug_report import (
 FindPublishedModel = Callable[[ModelReference], Awaitable[PublishedModelVersion]]
 """Reads what upstream publishes. Raises MediagateError."""
 
-_TOGETHER: Final = 4
+_MAX_CONCURRENT_READS: Final = 4
 """Models read at once: nobody waits for this, and the account's rate is for those who do."""
-_SOON: Final = 600.0
+_FIRST_CHECK_DELAY: Final = 600.0
 """Seconds until the first check of a gate: it has better things to do when it starts."""
-_MOST_LINES: Final = 50
+_MAX_LOGGED_FINDINGS: Final = 50
 
 _log = structlog.get_logger()
 
@@ -41,44 +41,44 @@ async def check_catalog(
     models: Iterable[Model], find: FindPublishedModel, today: date
 ) -> list[CatalogFinding]:
     """Everything that was found, in the order of the models. Never raises for a single model."""
-    room = asyncio.Semaphore(_TOGETHER)
+    semaphore = asyncio.Semaphore(_MAX_CONCURRENT_READS)
 
-    async def one(model: Model) -> list[CatalogFinding]:
-        async with room:
+    async def check_model(model: Model) -> list[CatalogFinding]:
+        async with semaphore:
             if model.status is ModelStatus.RETIRED:
-                return await _is_back(model, find)
-            return [*await _published(model, find), *check_price(model, today)]
+                return await _check_retired(model, find)
+            return [*await _compare_with_upstream(model, find), *check_price(model, today)]
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(model)) for model in models]
+        tasks = [group.create_task(check_model(model)) for model in models]
     return [finding for task in tasks for finding in task.result()]
 
 
-async def _published(model: Model, find: FindPublishedModel) -> list[CatalogFinding]:
+async def _compare_with_upstream(model: Model, find: FindPublishedModel) -> list[CatalogFinding]:
     """What upstream says of one model."""
     deployed = model.kind is ModelKind.DEPLOYMENT
     try:
-        found = await find(ModelReference(model.slug, is_deployment=deployed))
+        published = await find(ModelReference(model.slug, is_deployment=deployed))
         if model.version:
-            news = [*check_pinned_version(model, found)]
-            found = await find(ModelReference(model.slug, model.version))
-            return [*news, *compare_inputs(model, found)]
-        return [*compare_inputs(model, found)]
+            findings = [*check_pinned_version(model, published)]
+            published = await find(ModelReference(model.slug, model.version))
+            return [*findings, *compare_inputs(model, published)]
+        return [*compare_inputs(model, published)]
     except MediagateError as error:
-        return [_unfound(model, error)]
+        return [_lookup_failure(model, error)]
 
 
-async def _is_back(model: Model, find: FindPublishedModel) -> list[CatalogFinding]:
+async def _check_retired(model: Model, find: FindPublishedModel) -> list[CatalogFinding]:
     """Whether a model that is retired can be had."""
     try:
         await find(ModelReference(model.slug))
     except MediagateError as error:
-        found = _unfound(model, error)
-        return [] if found.kind is FindingKind.GONE else [found]
+        finding = _lookup_failure(model, error)
+        return [] if finding.kind is FindingKind.GONE else [finding]
     return [CatalogFinding(model.slug, FindingKind.RETURNED, "is called retired, and is there")]
 
 
-def _unfound(model: Model, error: MediagateError) -> CatalogFinding:
+def _lookup_failure(model: Model, error: MediagateError) -> CatalogFinding:
     if isinstance(error, ModelNotFound | InvalidRequest) or (
         error.failure.reason is Reason.MODEL_NOT_FOUND
     ):
@@ -112,7 +112,9 @@ class CatalogDriftMonitor:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = start_background_task(BackgroundJob.CATALOG_DRIFT_MONITOR, self._watch())
+        self._task = start_background_task(
+            BackgroundJob.CATALOG_DRIFT_MONITOR, self._check_periodically()
+        )
         return self
 
     async def __aexit__(
@@ -125,8 +127,8 @@ class CatalogDriftMonitor:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _watch(self) -> None:
-        wait = min(_SOON, self._hours() * 3600 or _SOON)
+    async def _check_periodically(self) -> None:
+        wait = min(_FIRST_CHECK_DELAY, self._hours() * 3600 or _FIRST_CHECK_DELAY)
         while True:
             await asyncio.sleep(wait)
             if hours := self._hours():
@@ -134,15 +136,15 @@ class CatalogDriftMonitor:
                     await self.check_once()
                 except Exception as error:  # noqa: BLE001 - the next look may be a better one
                     report_bug(BackgroundJob.CATALOG_CHECK, error)
-            wait = hours * 3600 or _SOON
+            wait = hours * 3600 or _FIRST_CHECK_DELAY
 
     async def check_once(self) -> list[CatalogFinding]:
         """One check, told to the log and counted."""
-        found = await check_catalog(self._catalog().models(), self._find, self._today())
+        findings = await check_catalog(self._catalog().models(), self._find, self._today())
         for kind in FindingKind:
-            self._count(kind, sum(finding.kind is kind for finding in found))
-        broken = [finding for finding in found if finding.is_breaking]
-        for finding in broken[:_MOST_LINES]:
+            self._count(kind, sum(finding.kind is kind for finding in findings))
+        broken = [finding for finding in findings if finding.is_breaking]
+        for finding in broken[:_MAX_LOGGED_FINDINGS]:
             _log.warning("catalog_drift", model=finding.model, kind=finding.kind.value)
-        _log.info("catalog_check_completed", findings=len(found), broken=len(broken))
-        return found
+        _log.info("catalog_check_completed", findings=len(findings), broken=len(broken))
+        return findings

@@ -26,16 +26,16 @@ def build_catalog(settings: Settings, *, assumed: bool | None = None) -> Catalog
     Raises ConfigError: a file of models cannot be read or is wrong, with its line; two models share
     a name; a default is no model of its kind.
     """
-    allowed = settings.allow_assumed_prices if assumed is None else assumed
-    shelf = _shipped().copy()
-    if not allowed or settings.assume_unknown_usd is not None:
-        shelf = shelf.without_assumed_prices()
+    assumed_prices = settings.allow_assumed_prices if assumed is None else assumed
+    model_files = _shipped().copy()
+    if not assumed_prices or settings.assume_unknown_usd is not None:
+        model_files = model_files.without_assumed_prices()
     try:
         for path in settings.catalog_files:
-            shelf.add(str(path), _text(path))
+            model_files.add(str(path), _read_text(path))
         return Catalog(
-            shelf.models(),
-            defaults={**DEFAULT_MODELS, **_defaults(settings)},
+            model_files.models(),
+            defaults={**DEFAULT_MODELS, **_default_models(settings)},
             optimize_cost=settings.enable_cost_optimization,
             fans_out=True,
             use_fallback=settings.use_fallback,
@@ -52,9 +52,9 @@ class LiveCatalog:
     def __init__(self, configuration: Configuration) -> None:
         """Raises ConfigError."""
         self._configuration = configuration
-        self._made: tuple[Settings, Mapping[bool, Catalog]] | None = None
+        self._built: tuple[Settings, Mapping[bool, Catalog]] | None = None
         self._current: tuple[Settings, Mapping[bool, Catalog]] | None = None
-        configuration.check_with(self._make)
+        configuration.check_with(self._build)
 
     def current(self) -> Catalog:
         """The catalog in force."""
@@ -64,20 +64,20 @@ class LiveCatalog:
         """The catalog in force for whom it may or may not hold prices that are assumed."""
         settings = self._configuration.current
         if self._current is None or self._current[0] is not settings:
-            if self._made is None or self._made[0] is not settings:
-                self._make(settings)
-            self._current = self._made
+            if self._built is None or self._built[0] is not settings:
+                self._build(settings)
+            self._current = self._built
         if self._current is None:
             raise RuntimeError("the catalog was not made")
         return self._current[1][assumed]
 
-    def _make(self, settings: Settings) -> None:
+    def _build(self, settings: Settings) -> None:
         """Read the files anew: they may have changed though no setting did."""
-        made = {assumed: build_catalog(settings, assumed=assumed) for assumed in (True, False)}
-        self._made = (settings, made)
+        catalogs = {assumed: build_catalog(settings, assumed=assumed) for assumed in (True, False)}
+        self._built = (settings, catalogs)
 
 
-def _defaults(settings: Settings) -> dict[Modality, str]:
+def _default_models(settings: Settings) -> dict[Modality, str]:
     return {
         Modality.TEXT: settings.default_text_model,
         Modality.IMAGE: settings.default_image_model,
@@ -87,7 +87,7 @@ def _defaults(settings: Settings) -> dict[Modality, str]:
     }
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:

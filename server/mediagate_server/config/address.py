@@ -17,11 +17,11 @@ _SOCKETS: Final = ("unix:", "unix-abstract:")
 def split_address(address: str) -> tuple[str, int]:
     """Host (an IPv6 one without its brackets) and port. ValueError says what it must look like."""
     host, _, port = address.rpartition(":")
-    found = _HOST.fullmatch(host)
-    if found is None or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65_535:
+    match = _HOST.fullmatch(host)
+    if match is None or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65_535:
         raise ValueError("must be HOST:PORT, an IPv6 host in brackets, a port up to 65535")
-    if (six := found["six"]) is None:
-        return found["name"], int(port)
+    if (six := match["six"]) is None:
+        return match["name"], int(port)
     try:
         ipaddress.IPv6Address(six)
     except ValueError:
@@ -46,10 +46,10 @@ def is_loopback(address: str) -> bool:
 
 def split_bucket_url(url: str) -> tuple[str, str]:
     """Bucket and prefix of `s3://bucket/prefix`. Raises ValueError."""
-    found = _BUCKET.fullmatch(url)
-    if found is None:
+    match = _BUCKET.fullmatch(url)
+    if match is None:
         raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX")
-    return found[1], (found[2] or "").strip("/")
+    return match[1], (match[2] or "").strip("/")
 
 
 class ListenError(OSError):

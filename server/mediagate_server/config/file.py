@@ -26,7 +26,7 @@ class ConfigProblem:
     words: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.where, self.name, self.words) if part)
+        return ": ".join(segment for segment in (self.where, self.name, self.words) if segment)
 
 
 def config_error(problems: Sequence[ConfigProblem]) -> ConfigError:
@@ -34,7 +34,7 @@ def config_error(problems: Sequence[ConfigProblem]) -> ConfigError:
     return ConfigError("\n".join(str(problem) for problem in problems))
 
 
-_PLACE: Final = re.compile(r"(?P<words>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)")
+_TOML_ERROR: Final = re.compile(r"(?P<words>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +76,23 @@ def find_line(text: str, *keys: str) -> int:
     have begun some lines before.
     """
     lines = text.split("\n")
-    whole = 0
+    complete = 0
     for count in range(1, len(lines) + 1):
         try:
             document = tomllib.loads("\n".join(lines[:count]))
         except tomllib.TOMLDecodeError:
             continue
-        if _has(document, keys):
+        if _has_key(document, keys):
             return next(
                 number
-                for number in range(whole + 1, count + 1)
+                for number in range(complete + 1, count + 1)
                 if (line := lines[number - 1].strip()) and not line.startswith("#")
             )
-        whole = count
+        complete = count
     return len(lines)
 
 
-def _has(document: Any, keys: tuple[str, ...]) -> bool:
+def _has_key(document: Any, keys: tuple[str, ...]) -> bool:
     for key in keys:
         if isinstance(document, list):
             document = document[-1] if document else None
@@ -104,9 +104,9 @@ def _has(document: Any, keys: tuple[str, ...]) -> bool:
 
 def _syntax_problem(path: Path, text: str, message: str) -> ConfigProblem:
     """The parser's finding with its line. Its words name no values, only what it expected."""
-    found = _PLACE.fullmatch(message)
-    if found is None:
+    match = _TOML_ERROR.fullmatch(message)
+    if match is None:
         last = text.rstrip("\n").count("\n") + 1
         return ConfigProblem(f"{path}, line {last}", "", "ends in the middle of something")
-    words = f"is not TOML: {found['words'].lower()} (column {found['column']})"
-    return ConfigProblem(f"{path}, line {found['line']}", "", words)
+    words = f"is not TOML: {match['words'].lower()} (column {match['column']})"
+    return ConfigProblem(f"{path}, line {match['line']}", "", words)

@@ -26,10 +26,10 @@ from mediagate_server.config.setting_names import (
 )
 from mediagate_server.config.settings import Settings
 from mediagate_server.config.tenant_tables import SECTION as TENANTS
-from mediagate_server.config.tenant_tables import TenantTables
+from mediagate_server.config.tenant_tables import TenantTableReader
 
 _PREFIX: Final = "MEDIAGATE_"
-_OTHERS: Final = frozenset(
+_OTHER_VARIABLES: Final = frozenset(
     {
         "MEDIAGATE_CONFIG",
         "MEDIAGATE_API_KEY",
@@ -41,8 +41,8 @@ _OTHERS: Final = frozenset(
 """What other parts of this project read: the clients, the command line, the tests."""
 _WITHOUT_PREFIX: Final = frozenset(name.upper() for name in UNIMPLEMENTED)
 """What others read by these names, so that it is no error here; nor is it silent."""
-_OF_TESTS: Final = "MEDIAGATE_TEST_"
-_ALIKE: Final = 0.75
+_TEST_PREFIX: Final = "MEDIAGATE_TEST_"
+_MIN_SIMILARITY: Final = 0.75
 
 
 def find_unknown_variables(
@@ -56,35 +56,35 @@ def find_unknown_variables(
     settings = {
         environment_variable(setting) for setting in Settings.model_fields.keys() - FILE_ONLY
     }
-    known = settings | _OTHERS
-    read = known | set(_referred(document or {}))
+    settings_and_others = settings | _OTHER_VARIABLES
+    read = settings_and_others | set(_referenced_variables(document or {}))
     return [
-        _line(name, known)
+        _warning(name, settings_and_others)
         for name in sorted(environ)
         if (name.upper().startswith(_PREFIX) or name in _WITHOUT_PREFIX)
         and name not in read
-        and not name.startswith(_OF_TESTS)
+        and not name.startswith(_TEST_PREFIX)
     ]
 
 
-def _line(name: str, known: set[str]) -> str:
+def _warning(name: str, names: set[str]) -> str:
     if name in _WITHOUT_PREFIX:
         return f"the variable {name} has no effect: what it asks for is not built yet"
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)
+    near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=_MIN_SIMILARITY)
     meant = f"; is {near[0]} meant?" if near else ""
     return f"the variable {name} is not a setting and has no effect{meant}"
 
 
-def _referred(value: Any) -> Iterator[str]:
+def _referenced_variables(value: Any) -> Iterator[str]:
     """Names of all variables that the file points to."""
     if isinstance(value, str) and value.startswith("env:"):
         yield value.removeprefix("env:")
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _referred(each)
+            yield from _referenced_variables(each)
     elif isinstance(value, list):
         for each in value:
-            yield from _referred(each)
+            yield from _referenced_variables(each)
 
 
 _REFERENCES: Final = ("env:", "file:")
@@ -104,18 +104,18 @@ def load_settings(
     environ = os.environ if environ is None else environ
     if path is None and (named := environ.get("MEDIAGATE_CONFIG", "")):
         path = Path(named)
-    loading = _Loading(environ)
+    loader = _SettingsLoader(environ)
     file = None if path is None else ConfigFile.read(path)
     if file is not None:
-        loading.take_file(file)
-    loading.take_environment()
+        loader.take_file(file)
+    loader.take_environment()
     if warn is not None:
         for line in find_unknown_variables(environ, file.document if file else None):
             warn(line)
-    return loading.settings()
+    return loader.settings()
 
 
-class _Loading:
+class _SettingsLoader:
     """Values by setting, and for each the words that say where it was set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -130,22 +130,24 @@ class _Loading:
         self._file = file
         for section, content in file.document.items():
             if section == TENANTS:
-                tables = TenantTables(file, lambda reference: self._referred(reference, file))
+                tables = TenantTableReader(
+                    file, lambda reference: self._resolve_file_reference(reference, file)
+                )
                 self._values["tenants"] = tables.read()
                 self._problems += tables.problems
                 continue
-            known = SECTIONS.get(section)
-            if known is None or not isinstance(content, dict):
+            settings_by_key = SECTIONS.get(section)
+            if settings_by_key is None or not isinstance(content, dict):
                 there_are = ", ".join(f"[{name}]" for name in (*SECTIONS, f"{TENANTS}.NAME"))
                 words = f"is not a section; there are {there_are}"
                 self._problems.append(ConfigProblem(file.location(section), section, words))
                 continue
             for key, value in content.items():
-                if key in known:
-                    self._keys[known[key]] = (section, key)
-                    self._take(known[key], value)
+                if key in settings_by_key:
+                    self._keys[settings_by_key[key]] = (section, key)
+                    self._set_value(settings_by_key[key], value)
                 else:
-                    words = f"is not a setting; there are {', '.join(known)}"
+                    words = f"is not a setting; there are {', '.join(settings_by_key)}"
                     name = f"{section}.{key}"
                     self._problems.append(ConfigProblem(file.location(section, key), name, words))
 
@@ -155,7 +157,7 @@ class _Loading:
             value = self._environ.get(environment_variable(setting), "")
             if value:
                 self._keys.pop(setting, None)
-                self._take(setting, value)
+                self._set_value(setting, value)
 
     def settings(self) -> Settings:
         """The whole, checked. Raises ConfigError."""
@@ -171,49 +173,53 @@ class _Loading:
             raise config_error(self._problems)
         return settings
 
-    def _take(self, setting: str, value: Any) -> None:
+    def _set_value(self, setting: str, value: Any) -> None:
         if setting in PATH_SETTINGS:
-            several = value if isinstance(value, list) else str(value).split(",")
-            value = [self._folder(setting) / str(one).strip() for one in several]
+            items = value if isinstance(value, list) else str(value).split(",")
+            value = [self._base_folder(setting) / str(item).strip() for item in items]
         elif setting in LIST_SETTINGS:
-            several = value if isinstance(value, list) else str(value).split(",")
+            items = value if isinstance(value, list) else str(value).split(",")
             if setting not in SECRET_SETTINGS:
-                self._values[setting] = [str(one).strip() for one in several]
+                self._values[setting] = [str(item).strip() for item in items]
                 return
-            found = [self._secret(setting, str(one).strip()) for one in several]
-            value = None if None in found else found
+            secrets = [self._resolve_secret(setting, str(item).strip()) for item in items]
+            value = None if None in secrets else secrets
         elif setting in SECRET_SETTINGS:
-            value = self._secret(setting, value)
+            value = self._resolve_secret(setting, value)
         if value is None:
             self._values.pop(setting, None)
         else:
             self._values[setting] = value
 
-    def _secret(self, setting: str, value: Any) -> str | None:
+    def _resolve_secret(self, setting: str, value: Any) -> str | None:
         """What a reference points to; a secret itself may stand in the environment only."""
         if setting not in self._keys and not str(value).startswith(_REFERENCES):
             return str(value)
-        found, _, problem = self._pointed_to(str(value), self._folder(setting))
-        if found is None:
+        secret, _, problem = self._resolve_reference(str(value), self._base_folder(setting))
+        if secret is None:
             self._problems.append(self._problem(setting, problem))
-        return found
+        return secret
 
-    def _referred(self, reference: str, file: ConfigFile) -> tuple[str | None, Path | None, str]:
+    def _resolve_file_reference(
+        self, reference: str, file: ConfigFile
+    ) -> tuple[str | None, Path | None, str]:
         """What a reference in the file points to: see tenant_tables.Resolve."""
-        return self._pointed_to(reference, file.path.parent)
+        return self._resolve_reference(reference, file.path.parent)
 
-    def _pointed_to(self, reference: str, folder: Path) -> tuple[str | None, Path | None, str]:
+    def _resolve_reference(
+        self, reference: str, folder: Path
+    ) -> tuple[str | None, Path | None, str]:
         kind, _, target = reference.partition(":")
         if kind == "env":
-            found = self._environ.get(target) or None
-            return found, None, f"refers to the variable {target}, which is not set"
+            secret = self._environ.get(target) or None
+            return secret, None, f"refers to the variable {target}, which is not set"
         if kind == "file":
-            found, problem = _first_line(folder / target)
-            return found, folder / target, problem
+            secret, problem = _read_secret_file(folder / target)
+            return secret, folder / target, problem
         problem = 'a secret does not belong into this file; write "env:NAME" or "file:PATH"'
         return None, None, problem
 
-    def _folder(self, setting: str) -> Path:
+    def _base_folder(self, setting: str) -> Path:
         """What a relative path begins at: the file's own folder, or where we are."""
         if self._file is not None and setting in self._keys:
             return self._file.path.parent
@@ -228,7 +234,7 @@ class _Loading:
         return ConfigProblem("environment", environment_variable(setting), words)
 
 
-def _first_line(path: Path) -> tuple[str | None, str]:
+def _read_secret_file(path: Path) -> tuple[str | None, str]:
     """A secret kept in a file of its own, or why there is none."""
     try:
         text = path.read_text(encoding="utf-8").strip()

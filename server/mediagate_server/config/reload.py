@@ -57,14 +57,14 @@ class Configuration:
             if getattr(fresh, name) != getattr(self.current, name)
         }
         update = {name: getattr(fresh, name) for name in changed & RELOADABLE}
-        wanted = self.current.model_copy(update=update)
+        updated = self.current.model_copy(update=update)
         for check in self._checks:
-            check(wanted)
-        self.current = wanted
+            check(updated)
+        self.current = updated
         return tuple(sorted(changed - RELOADABLE))
 
 
-_Look = tuple[tuple[Path, tuple[int, ...]], ...]
+_FileStates = tuple[tuple[Path, tuple[int, ...]], ...]
 
 
 class FileWatch:
@@ -72,24 +72,24 @@ class FileWatch:
 
     def __init__(self, files: Callable[[], Iterable[Path]]) -> None:
         self._files = files
-        self._seen = self._look()
+        self._states = self._read_states()
 
     def changed(self) -> bool:
         """Whether any of them is another than at the last call: written, replaced, gone or back.
 
         A file that was looked at is not told of again, whatever came of reading it.
         """
-        before, self._seen = self._seen, self._look()
-        return before != self._seen
+        previous, self._states = self._states, self._read_states()
+        return previous != self._states
 
-    def _look(self) -> _Look:
-        return tuple((path, _marks(path)) for path in self._files())
+    def _read_states(self) -> _FileStates:
+        return tuple((path, _file_state(path)) for path in self._files())
 
 
-def _marks(path: Path) -> tuple[int, ...]:
+def _file_state(path: Path) -> tuple[int, ...]:
     """What tells one state of a file from another, without reading it; nothing where it is gone."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return ()
-    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev

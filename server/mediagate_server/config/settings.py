@@ -40,12 +40,12 @@ def _url(value: str) -> str:
     """Plain http or https, or nothing. Its words never repeat it: it may hold a password."""
     if not value:
         return value
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.port == 0:
         raise ValueError("must be an http or https URL with a host")
-    if parts.username is not None or parts.password is not None:
+    if url.username is not None or url.password is not None:
         raise ValueError("must not hold user or password")
-    if parts.query or parts.fragment:
+    if url.query or url.fragment:
         raise ValueError("must not have a query or a fragment")
     return value
 
@@ -75,7 +75,7 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def _not_built(value: SecretStr | None) -> SecretStr | None:
+def _unimplemented(value: SecretStr | None) -> SecretStr | None:
     """Nothing alone. Its words never repeat what was set: it may hold a password."""
     if value is None or not value.get_secret_value():
         return None
@@ -89,7 +89,7 @@ TcpAddress = Annotated[str, AfterValidator(_tcp_address)]
 GrpcAddress = Annotated[str, AfterValidator(_grpc_address)]
 Url = Annotated[str, AfterValidator(_url)]
 BucketUrl = Annotated[str, AfterValidator(_bucket_url)]
-Unimplemented = Annotated[SecretStr | None, AfterValidator(_not_built)]
+Unimplemented = Annotated[SecretStr | None, AfterValidator(_unimplemented)]
 Token = Annotated[SecretStr | None, AfterValidator(_token)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Slug = Annotated[str, Field(min_length=1)]
@@ -248,25 +248,25 @@ class Settings(BaseModel):
     """
 
     @model_validator(mode="after")
-    def _keys_come_in_pairs(self) -> Self:
+    def _check_storage_keys(self) -> Self:
         if (self.storage_access_key_id is None) != (self.storage_secret_access_key is None):
             raise ValueError("storage_access_key_id and storage_secret_access_key need each other")
         return self
 
     @model_validator(mode="after")
-    def _connects_soonest(self) -> Self:
+    def _check_connect_timeout(self) -> Self:
         others = self.upstream_create_timeout, self.upstream_read_timeout
         if self.upstream_connect_timeout >= min(others):
             raise ValueError("upstream_connect_timeout must be shorter than create and read")
         return self
 
     @model_validator(mode="after")
-    def _tells_where_it_may(self) -> Self:
-        reach = EgressPolicy(self.webhook_networks)
+    def _check_webhook_urls(self) -> Self:
+        egress = EgressPolicy(self.webhook_networks)
         for tenant in self.tenants:
-            parts = urlsplit(tenant.webhook_url)
-            plainly = parts.scheme != "https"
-            if parts.hostname and not reach.allows_host(parts.hostname, plaintext=plainly):
+            url = urlsplit(tenant.webhook_url)
+            is_plaintext = url.scheme != "https"
+            if url.hostname and not egress.allows_host(url.hostname, plaintext=is_plaintext):
                 raise ValueError(
                     f"tenants.{tenant.id}.webhook_url leads where webhook_networks lets nothing in"
                 )

@@ -11,7 +11,7 @@ class TenantLimits:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self._known: tuple[Sequence[Tenant], Mapping[str, Tenant]] = ((), {})
+        self._index: tuple[Sequence[Tenant], Mapping[str, Tenant]] = ((), {})
 
     def tenants(self) -> Sequence[Tenant]:
         """Those that are configured."""
@@ -19,11 +19,11 @@ class TenantLimits:
 
     def tenant(self, name: str) -> Tenant | None:
         """The tenant of this id; None where it is not configured (any more)."""
-        now = self.tenants()
-        known, by_id = self._known
-        if now is not known:
-            by_id = {one.id: one for one in now}
-            self._known = (now, by_id)
+        current = self.tenants()
+        indexed, by_id = self._index
+        if current is not indexed:
+            by_id = {each.id: each for each in current}
+            self._index = (current, by_id)
         return by_id.get(name)
 
     def requests_per_minute(self, tenant: str) -> int:

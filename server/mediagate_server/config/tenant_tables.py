@@ -11,13 +11,13 @@ from mediagate_server.config.tenants import Budget, Tenant, parse_key_digest
 
 SECTION: Final = "tenants"
 
-Made = TypeVar("Made")
+Checked = TypeVar("Checked")
 
 Resolve = Callable[[str], tuple[str | None, Path | None, str]]
 """What `env:` or `file:` points to, the file that it is, and why there is nothing."""
 
 
-class TenantTables:
+class TenantTableReader:
     """Reads them once. `problems` has what is wrong; then no tenant is to be trusted."""
 
     def __init__(self, file: ConfigFile, resolve: Resolve) -> None:
@@ -30,40 +30,40 @@ class TenantTables:
         """Every tenant of the file, in its order."""
         tables = self._file.document[SECTION]
         if not isinstance(tables, dict):
-            self._problem("holds a table for each tenant: [tenants.NAME]")
+            self._add_problem("holds a table for each tenant: [tenants.NAME]")
             return ()
-        found = [self._tenant(name, table) for name, table in tables.items()]
-        return tuple(tenant for tenant in found if tenant is not None)
+        tenants = [self._read_tenant(name, table) for name, table in tables.items()]
+        return tuple(tenant for tenant in tenants if tenant is not None)
 
-    def _tenant(self, name: str, table: Any) -> Tenant | None:
+    def _read_tenant(self, name: str, table: Any) -> Tenant | None:
         if not isinstance(table, dict):
-            self._problem("must be a table: [tenants.NAME]", name)
+            self._add_problem("must be a table: [tenants.NAME]", name)
             return None
         values = dict(table)
         if "keys" not in values:
-            self._problem('needs keys = ["env:NAME"], or keys = [] where nobody may call', name)
-        keys, files = self._keys(name, values.pop("keys", []))
-        budgets = self._budgets(name, values.pop("budgets", {}))
-        self._refer(name, values)
+            self._add_problem('needs keys = ["env:NAME"], or keys = [] where nobody may call', name)
+        keys, files = self._read_keys(name, values.pop("keys", []))
+        budgets = self._read_budgets(name, values.pop("budgets", {}))
+        self._resolve_webhook_url(name, values)
         for own in ("id", "key_files"):
             if values.pop(own, None) is not None:
-                self._problem("is not a setting of a tenant", name, own)
-        return self._checked(
+                self._add_problem("is not a setting of a tenant", name, own)
+        return self._construct(
             lambda: Tenant(id=name, keys=keys, key_files=files, budgets=budgets, **values), name
         )
 
-    def _refer(self, tenant: str, values: dict[str, Any]) -> None:
+    def _resolve_webhook_url(self, tenant: str, values: dict[str, Any]) -> None:
         """A URL may hold a secret: then it is pointed to, as keys are."""
         given = values.get("webhook_url")
         if isinstance(given, str) and given.startswith(("env:", "file:")):
             text, _, why = self._resolve(given)
             values["webhook_url"] = text or ""
             if text is None:
-                self._problem(why, tenant, "webhook_url")
+                self._add_problem(why, tenant, "webhook_url")
 
-    def _keys(self, tenant: str, given: Any) -> tuple[tuple[bytes, ...], tuple[Path, ...]]:
-        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-            self._problem("must be a list of texts", tenant, "keys")
+    def _read_keys(self, tenant: str, given: Any) -> tuple[tuple[bytes, ...], tuple[Path, ...]]:
+        if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+            self._add_problem("must be a list of texts", tenant, "keys")
             return (), ()
         digests: list[bytes] = []
         files: list[Path] = []
@@ -74,53 +74,53 @@ class TenantTables:
                 if path is not None:
                     files.append(path)
                 if text is None:
-                    self._problem(f"entry {number} {why}", tenant, "keys")
+                    self._add_problem(f"entry {number} {why}", tenant, "keys")
                     continue
             try:
                 digest = parse_key_digest(text or "")
             except ValueError as error:
-                self._problem(f"entry {number} {error}", tenant, "keys")
+                self._add_problem(f"entry {number} {error}", tenant, "keys")
                 continue
             if owner := self._owners.setdefault(digest, tenant):
                 if owner != tenant or digest in digests:
-                    self._problem(f"entry {number} is a key of {owner} already", tenant, "keys")
+                    self._add_problem(f"entry {number} is a key of {owner} already", tenant, "keys")
                 digests.append(digest)
         return tuple(digests), tuple(files)
 
-    def _budgets(self, tenant: str, tables: Any) -> tuple[Budget, ...]:
+    def _read_budgets(self, tenant: str, tables: Any) -> tuple[Budget, ...]:
         if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
-            self._problem("holds a table for each budget: [tenants.NAME.budgets.NAME]", tenant)
+            self._add_problem("holds a table for each budget: [tenants.NAME.budgets.NAME]", tenant)
             return ()
-        found: list[Budget] = []
+        budgets: list[Budget] = []
         for name, table in tables.items():
-            budget = self._budget(tenant, name, table)
+            budget = self._read_budget(tenant, name, table)
             if budget is not None:
-                found.append(budget)
-        return tuple(found)
+                budgets.append(budget)
+        return tuple(budgets)
 
-    def _budget(self, tenant: str, name: str, table: Mapping[str, Any]) -> Budget | None:
+    def _read_budget(self, tenant: str, name: str, table: Mapping[str, Any]) -> Budget | None:
         if "name" in table:
-            self._problem("is not a setting of a budget", tenant, "budgets", name, "name")
+            self._add_problem("is not a setting of a budget", tenant, "budgets", name, "name")
             return None
-        return self._checked(lambda: Budget(name=name, **table), tenant, "budgets", name)
+        return self._construct(lambda: Budget(name=name, **table), tenant, "budgets", name)
 
-    def _checked(self, make: Callable[[], Made], *keys: str) -> Made | None:
+    def _construct(self, make: Callable[[], Checked], *keys: str) -> Checked | None:
         """What `make` makes, or None with its problems told."""
         try:
             return make()
         except ValidationError as error:
-            for found in error.errors(include_url=False, include_input=False):
-                key = str(found["loc"][0]) if found["loc"] else ""
-                words = found["msg"].removeprefix("Value error, ")
-                if found["type"] == "missing":
-                    self._problem(f"needs {key}", *keys)
+            for problem in error.errors(include_url=False, include_input=False):
+                key = str(problem["loc"][0]) if problem["loc"] else ""
+                words = problem["msg"].removeprefix("Value error, ")
+                if problem["type"] == "missing":
+                    self._add_problem(f"needs {key}", *keys)
                 elif key in {"id", "name"}:
                     words = "must be 1 to 63 of a-z, 0-9, - and _, a letter or digit first"
-                    self._problem(words, *keys)
+                    self._add_problem(words, *keys)
                 else:
-                    self._problem(words, *keys, key)
+                    self._add_problem(words, *keys, key)
         return None
 
-    def _problem(self, words: str, *keys: str) -> None:
+    def _add_problem(self, words: str, *keys: str) -> None:
         path = (SECTION, *keys)
         self.problems.append(ConfigProblem(self._file.location(*path), ".".join(path), words))

@@ -46,11 +46,11 @@ def label_violation(key: str, value: str) -> str | None:
 
 
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
-_LEAST_KEY, _MOST_KEY = 16, 512
+_MIN_KEY_CHARACTERS, _MAX_KEY_CHARACTERS = 16, 512
 _NANOS: Final = 10**9
-_MOST_USD: Final = Decimal(9_000_000_000)
+_MAX_USD: Final = Decimal(9_000_000_000)
 """What still is a 64-bit number of nano-dollars."""
-_MOST_ASSUMED_USD: Final = Decimal(1_000_000)
+_MAX_ASSUMED_USD: Final = Decimal(1_000_000)
 """No run is estimated at more (catalog/pricing/prices.py): sums over all that a call sets going
 stay within 64 bits."""
 TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -69,14 +69,14 @@ def parse_key_digest(text: str) -> bytes:
 
     ValueError where it is neither; its words never repeat it.
     """
-    if found := _DIGEST.fullmatch(text):
-        return bytes.fromhex(found[1])
+    if match := _DIGEST.fullmatch(text):
+        return bytes.fromhex(match[1])
     if text.casefold().startswith("sha256:"):
         raise ValueError("must have 64 hexadecimal digits after sha256:")
     if not (text.isascii() and text.isprintable()) or " " in text:
         raise ValueError("holds characters that no key has")
-    if not _LEAST_KEY <= len(text) <= _MOST_KEY:
-        raise ValueError(f"must be of {_LEAST_KEY} to {_MOST_KEY} characters")
+    if not _MIN_KEY_CHARACTERS <= len(text) <= _MAX_KEY_CHARACTERS:
+        raise ValueError(f"must be of {_MIN_KEY_CHARACTERS} to {_MAX_KEY_CHARACTERS} characters")
     return key_digest(text)
 
 
@@ -88,8 +88,8 @@ def _usd(value: Any) -> Decimal:
         usd = Decimal(value)
     except InvalidOperation:
         raise ValueError('must be dollars as text, like "12.50"') from None
-    if not usd.is_finite() or not 0 <= usd <= _MOST_USD:
-        raise ValueError(f"must be from 0 to {_MOST_USD}")
+    if not usd.is_finite() or not 0 <= usd <= _MAX_USD:
+        raise ValueError(f"must be from 0 to {_MAX_USD}")
     if (usd * _NANOS) % 1:
         raise ValueError("must have at most nine digits after the point")
     return usd
@@ -100,8 +100,8 @@ def _assumed(value: Any) -> Decimal | None:
     usd = None if value is None else _usd(value)
     if usd is not None and not usd:
         raise ValueError("must be more than 0")
-    if usd is not None and usd > _MOST_ASSUMED_USD:
-        raise ValueError(f"must be at most {_MOST_ASSUMED_USD}")
+    if usd is not None and usd > _MAX_ASSUMED_USD:
+        raise ValueError(f"must be at most {_MAX_ASSUMED_USD}")
     return usd
 
 
@@ -109,20 +109,20 @@ def _label(value: Any) -> tuple[str, str]:
     """As a request can carry it: else no call would ever count."""
     if not isinstance(value, str):
         raise ValueError("must be text: KEY=VALUE")  # noqa: TRY004 - pydantic's
-    key, equals, wanted = value.partition("=")
+    key, equals, label_value = value.partition("=")
     if not (key and equals):
         raise ValueError("must be KEY=VALUE")
-    if words := label_violation(key, wanted):
+    if words := label_violation(key, label_value):
         raise ValueError(words)
-    return key, wanted
+    return key, label_value
 
 
 def _webhook_url(value: str) -> str:
     """Its words never repeat it: it may hold a secret."""
-    parts = urlsplit(value)
-    if value and not (parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0):
+    url = urlsplit(value)
+    if value and not (url.scheme in {"http", "https"} and url.hostname and url.port != 0):
         raise ValueError("must be an https URL with a host")
-    if parts.username is not None or parts.password is not None:
+    if url.username is not None or url.password is not None:
         raise ValueError("must not hold user or password")
     return value
 

@@ -29,35 +29,35 @@ class BoundedFile:
         self._clock = clock
         self._bytes = MAX_BYTES
         self._calls = MAX_CALLS
-        self._until = clock() + MAX_SECONDS
+        self._deadline = clock() + MAX_SECONDS
 
     def read(self, size: int = -1) -> bytes:
         """Some bytes. Raises ReadLimitReached where there were enough already."""
-        self._count()
-        wanted = self._bytes + 1 if size < 0 else min(size, self._bytes + 1)
-        return self._counted(self._file.read(wanted))
+        self._count_call()
+        count = self._bytes + 1 if size < 0 else min(size, self._bytes + 1)
+        return self._count_bytes(self._file.read(count))
 
     def readline(self, size: int = -1) -> bytes:
         """The same, up to the end of the line."""
-        self._count()
-        wanted = self._bytes + 1 if size < 0 else min(size, self._bytes + 1)
-        return self._counted(self._file.readline(wanted))
+        self._count_call()
+        count = self._bytes + 1 if size < 0 else min(size, self._bytes + 1)
+        return self._count_bytes(self._file.readline(count))
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """As every file does."""
-        self._count()
+        self._count_call()
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
         """As every file does."""
         return self._file.tell()
 
-    def _count(self) -> None:
+    def _count_call(self) -> None:
         self._calls -= 1
-        if self._calls < 0 or self._clock() > self._until:
+        if self._calls < 0 or self._clock() > self._deadline:
             raise ReadLimitReached
 
-    def _counted(self, data: bytes) -> bytes:
+    def _count_bytes(self, data: bytes) -> bytes:
         self._bytes -= len(data)
         if self._bytes < 0:
             raise ReadLimitReached

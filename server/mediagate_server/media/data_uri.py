@@ -4,7 +4,9 @@ import binascii
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-_PIECE = 1024 * 1024  # of base64: a multiple of 4, so that each piece can be read by itself
+_CHUNK_CHARACTERS = (
+    1024 * 1024
+)  # of base64: a multiple of 4, so that each piece can be read by itself
 
 
 class InvalidDataUri(ValueError):
@@ -32,10 +34,10 @@ def decode_chunks(uri: str) -> Iterator[bytes]:
     if "%" in body:
         body = unquote_to_bytes(body).decode("latin-1")
     try:
-        for start in range(0, len(body), _PIECE):
-            yield binascii.a2b_base64(body[start : start + _PIECE], strict_mode=True)
-    except ValueError as broken:  # binascii.Error, or letters that are not ASCII
-        raise InvalidDataUri from broken
+        for start in range(0, len(body), _CHUNK_CHARACTERS):
+            yield binascii.a2b_base64(body[start : start + _CHUNK_CHARACTERS], strict_mode=True)
+    except ValueError as error:  # binascii.Error, or letters that are not ASCII
+        raise InvalidDataUri from error
 
 
 def _head(uri: str) -> str:

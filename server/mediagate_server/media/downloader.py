@@ -52,9 +52,9 @@ def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None
         raise DownloadNotAllowed from unreadable
     if not port:
         raise DownloadNotAllowed
-    delivered = url.scheme == "https" and is_delivery_host(host, port, url.raw_path)
-    own = url.scheme == upstream.scheme and is_upstream_host(host, port, upstream)
-    if not delivered and not own:
+    is_delivery = url.scheme == "https" and is_delivery_host(host, port, url.raw_path)
+    is_upstream = url.scheme == upstream.scheme and is_upstream_host(host, port, upstream)
+    if not is_delivery and not is_upstream:
         raise DownloadNotAllowed
     return url
 
@@ -65,12 +65,12 @@ def is_upstream_host(host: str, port: int, upstream: URL) -> bool:
 
 
 _USER_AGENT: Final = f"mediagate/{version('mediagate')}"
-_MOST_REDIRECTS: Final = 3
-_MOST_CONNECTIONS: Final = 64
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_MAY_PASS: Final = frozenset({404, 408, 425, 429})
+_MAX_REDIRECTS: Final = 3
+_MAX_CONNECTIONS: Final = 64
+_REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
+_TRANSIENT_STATUSES: Final = frozenset({404, 408, 425, 429})
 """Statuses that may pass; like every 5xx."""
-_NO_HEAD: Final = frozenset({405, 501})
+_HEAD_UNSUPPORTED_STATUSES: Final = frozenset({405, 501})
 
 
 class DownloadFailed(Exception):
@@ -119,7 +119,7 @@ class MediaDownloader:
         tls: ssl.SSLContext = httpx.create_ssl_context()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=_MOST_CONNECTIONS,
+                limit=_MAX_CONNECTIONS,
                 ssl=tls,
                 resolver=_PublicResolver(self._upstream),
             ),
@@ -141,13 +141,13 @@ class MediaDownloader:
     @asynccontextmanager
     async def open(self, link: str) -> AsyncIterator[Download]:
         """Begin to fetch. DownloadFailed, also while the chunks are read."""
-        with _told_as_failures():
-            async with await self._follow("GET", link) as answer:
-                packing = ",".join(answer.headers.getall("Content-Encoding", ()))
+        with _translate_errors():
+            async with await self._request("GET", link) as response:
+                content_encoding = ",".join(response.headers.getall("Content-Encoding", ()))
                 yield Download(
-                    answer.headers.get("Content-Type", ""),
-                    None if is_encoded(packing) else answer.content_length,
-                    decode_content(answer.content.iter_chunked(CHUNK_BYTES), packing),
+                    response.headers.get("Content-Type", ""),
+                    None if is_encoded(content_encoding) else response.content_length,
+                    decode_content(response.content.iter_chunked(CHUNK_BYTES), content_encoding),
                 )
 
     async def exists(self, link: str) -> bool:
@@ -156,41 +156,41 @@ class MediaDownloader:
         True also where the server does not say: it answers no such question.
         """
         try:
-            with _told_as_failures():
-                async with await self._follow("HEAD", link):
+            with _translate_errors():
+                async with await self._request("HEAD", link):
                     return True
         except DownloadFailed as failed:
-            return failed.status in _NO_HEAD
+            return failed.status in _HEAD_UNSUPPORTED_STATUSES
 
-    async def _follow(self, method: str, link: str) -> aiohttp.ClientResponse:
+    async def _request(self, method: str, link: str) -> aiohttp.ClientResponse:
         """The answer with the file; redirects are followed where they lead to an allowed host."""
         url = check_download_url(link, self._upstream)
         timeout = aiohttp.ClientTimeout(
             total=None, connect=self._connect_timeout, sock_read=self._idle_timeout()
         )
-        for _ in range(_MOST_REDIRECTS + 1):
-            answer = await self._session.request(
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await self._session.request(
                 method, url, allow_redirects=False, timeout=timeout
             )
-            if answer.status == 200:
-                return answer
-            answer.release()
-            target = answer.headers.get("Location")
-            if answer.status not in _REDIRECTS or target is None:
-                passing = answer.status in _MAY_PASS or answer.status >= 500
-                cause = f"http status {answer.status}"
+            if response.status == 200:
+                return response
+            response.release()
+            target = response.headers.get("Location")
+            if response.status not in _REDIRECT_STATUSES or target is None:
+                passing = response.status in _TRANSIENT_STATUSES or response.status >= 500
+                cause = f"http status {response.status}"
                 raise DownloadFailed(
                     cause,
                     is_transient=passing,
-                    is_absent=answer.status == 404,
-                    status=answer.status,
+                    is_absent=response.status == 404,
+                    status=response.status,
                 )
             url = check_download_url(target, self._upstream, seen_from=url)
         raise DownloadFailed("too many redirects", is_transient=False)
 
 
 @contextmanager
-def _told_as_failures() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Whatever a fetch may raise, as DownloadFailed."""
     try:
         yield
@@ -232,11 +232,11 @@ class _PublicResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """The name's addresses. OSError where one of them is not public."""
-        found = await self._inner.resolve(host, port, family)
-        own = is_upstream_host(host, port, self._upstream)
-        if not own and not all(is_public_address(result["host"]) for result in found):
+        addresses = await self._inner.resolve(host, port, family)
+        is_upstream = is_upstream_host(host, port, self._upstream)
+        if not is_upstream and not all(is_public_address(result["host"]) for result in addresses):
             raise _AddressNotPublic(None, "the name leads to an address that is not public")
-        return found
+        return addresses
 
     async def close(self) -> None:
         """Close the resolver behind it."""

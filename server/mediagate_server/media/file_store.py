@@ -18,8 +18,8 @@ import structlog
 from mediagate_server.media.port import CHUNK_BYTES, StoredFile, storage_failed, validate_key
 from mediagate_server.runtime.private_files import make_private_folder, write_private_file
 
-_NOTES: Final = ".notes"
-_HALF: Final = ".half"
+_METADATA_SUFFIX: Final = ".notes"
+_PARTIAL_SUFFIX: Final = ".half"
 
 _log = structlog.get_logger()
 
@@ -30,10 +30,10 @@ class FileSystemMediaStore:
     """A MediaStore on this machine's disk. One process at a time."""
 
     def __init__(self, folder: Path) -> None:
-        """Clears what a crash left half done. OSError where the folder cannot be used."""
+        """Clears files that a crash left incomplete. OSError where the folder cannot be used."""
         self._folder = folder
         make_private_folder(folder)
-        _clear_halves(folder)
+        _remove_orphans(folder)
 
     async def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
         """See port.MediaStore. The file must be on the same disk, and durable."""
@@ -41,14 +41,14 @@ class FileSystemMediaStore:
 
         def work() -> None:
             changed = _make_folders(target.parent, self._folder)
-            _notes_of(target).unlink(missing_ok=True)
+            _metadata_path(target).unlink(missing_ok=True)
             file.replace(target)
-            half = target.with_name(target.name + _HALF)
+            partial_file = target.with_name(target.name + _PARTIAL_SUFFIX)
             try:
-                write_private_file(half, orjson.dumps(dict(metadata)))
-                half.replace(_notes_of(target))
+                write_private_file(partial_file, orjson.dumps(dict(metadata)))
+                partial_file.replace(_metadata_path(target))
             except OSError:
-                half.unlink(missing_ok=True)
+                partial_file.unlink(missing_ok=True)
                 target.unlink()
                 raise
             for folder in changed:
@@ -62,8 +62,8 @@ class FileSystemMediaStore:
 
         def work() -> StoredFile | None:
             try:
-                notes = orjson.loads(_notes_of(path).read_bytes())
-                return StoredFile(path.stat().st_size, notes)
+                metadata = orjson.loads(_metadata_path(path).read_bytes())
+                return StoredFile(path.stat().st_size, metadata)
             except FileNotFoundError:
                 return None
 
@@ -76,7 +76,9 @@ class FileSystemMediaStore:
         path = self._path(key)
         # Opened for each piece: a reader who goes away in the middle leaves nothing to be closed.
         while length > 0:
-            piece = await self._in_thread(partial(_piece, path, offset, min(length, piece_bytes)))
+            piece = await self._in_thread(
+                partial(_read_piece, path, offset, min(length, piece_bytes))
+            )
             if not piece:
                 return
             offset, length = offset + len(piece), length - len(piece)
@@ -90,10 +92,10 @@ class FileSystemMediaStore:
 
         def work() -> None:
             if path.is_dir():
-                _remove(path)
+                _remove_folder(path)
             else:
                 path.unlink(missing_ok=True)
-                _notes_of(path).unlink(missing_ok=True)
+                _metadata_path(path).unlink(missing_ok=True)
             if path.parent.is_dir():
                 _sync_folder(path.parent)
 
@@ -106,8 +108,8 @@ class FileSystemMediaStore:
         def work() -> tuple[str, ...]:
             if not path.is_dir():
                 return ()
-            names = (file.name for file in path.iterdir() if file.suffix == _NOTES)
-            return tuple(f"{below}/{name.removesuffix(_NOTES)}" for name in sorted(names))
+            names = (file.name for file in path.iterdir() if file.suffix == _METADATA_SUFFIX)
+            return tuple(f"{below}/{name.removesuffix(_METADATA_SUFFIX)}" for name in sorted(names))
 
         return await self._in_thread(work)
 
@@ -126,14 +128,14 @@ class FileSystemMediaStore:
             raise storage_failed("the disk does not do it") from None
 
 
-def _piece(path: Path, offset: int, size: int) -> bytes:
+def _read_piece(path: Path, offset: int, size: int) -> bytes:
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         return file.read(size) or b""
 
 
-def _notes_of(path: Path) -> Path:
-    return path.with_name(path.name + _NOTES)
+def _metadata_path(path: Path) -> Path:
+    return path.with_name(path.name + _METADATA_SUFFIX)
 
 
 def _make_folders(folder: Path, top: Path) -> list[Path]:
@@ -153,23 +155,27 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(folder: Path) -> None:
+def _remove_folder(folder: Path) -> None:
     """All that can be removed of it, whatever cannot. Raises OSError where something is left."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise OSError("something is left of the folder")
 
 
-def _clear_halves(top: Path) -> None:
+def _remove_orphans(top: Path) -> None:
     """One that cannot be removed is not there all the same: no reason not to start."""
     for folder, _, names in os.walk(top):
-        there = set(names)
+        present = set(names)
         for name in names:
-            other = name.removesuffix(_NOTES) if name.endswith(_NOTES) else f"{name}{_NOTES}"
-            if other not in there:
-                half = Path(folder) / name
+            other = (
+                name.removesuffix(_METADATA_SUFFIX)
+                if name.endswith(_METADATA_SUFFIX)
+                else f"{name}{_METADATA_SUFFIX}"
+            )
+            if other not in present:
+                orphan = Path(folder) / name
                 try:
-                    half.unlink()
+                    orphan.unlink()
                 except OSError as error:
-                    left = str(half.relative_to(top))
-                    _log.warning("orphaned_media_file", file=left, error=type(error).__name__)
+                    relative = str(orphan.relative_to(top))
+                    _log.warning("orphaned_media_file", file=relative, error=type(error).__name__)

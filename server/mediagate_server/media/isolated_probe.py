@@ -20,7 +20,7 @@ from mediagate_server.media.probe import ProbeResult, probe_file
 from mediagate_server.workers.worker_pool import Task, WorkerError, WorkerPool
 
 _THREADS: Final = 2
-_WAIT: Final = 4 * MAX_SECONDS
+_TIMEOUT: Final = 4 * MAX_SECONDS
 """Seconds, the wait for a thread included: what it plays and measures is not worth more."""
 
 _log = structlog.get_logger()
@@ -38,7 +38,7 @@ _READ_IN_THREADS: Final = frozenset(
         "audio/mp4",
     }
 )
-_LOOK: Final = Task("mediagate_server.media.probe:probe_task")
+_PROBE_TASK: Final = Task("mediagate_server.media.probe:probe_task")
 
 
 class IsolatedProbe:
@@ -61,7 +61,7 @@ class IsolatedProbe:
             return await self._probe_in_worker(self._workers, path, media_type)
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(_WAIT):
+            async with asyncio.timeout(_TIMEOUT):
                 return await loop.run_in_executor(self._threads, probe_file, path, media_type)
         except TimeoutError:
             _log.info("media_probe_timeout", media_type=media_type)
@@ -72,7 +72,7 @@ class IsolatedProbe:
     ) -> ProbeResult:
         try:
             answer = await workers.run(
-                _LOOK,
+                _PROBE_TASK,
                 json.dumps([str(path), media_type]).encode(),
                 seconds=MAX_SECONDS,
                 tenant=caller.current_tenant(),

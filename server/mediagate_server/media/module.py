@@ -63,17 +63,17 @@ class MediaModule:
     ) -> None:
         make_private_folder(folder)
         make_private(list_tree(folder))
-        self.store = _store(folder, bucket)
+        self.store = _create_store(folder, bucket)
         self.downloader = MediaDownloader(
             upstream, idle_timeout=lambda: limits().output_idle_timeout
         )
-        spool = TempFiles(folder / "incoming")
-        self._inspector = IsolatedProbe(workers)
+        temp_files = TempFiles(folder / "incoming")
+        self._probe = IsolatedProbe(workers)
         self.archiver = OutputArchiver(
             self.store,
-            spool,
+            temp_files,
             self.downloader,
-            self._inspector,
+            self._probe,
             max_bytes=lambda: limits().output_max_bytes,
             timeout=lambda: limits().output_timeout,
             now=now,
@@ -82,8 +82,8 @@ class MediaModule:
         )
         self.uploads = UploadStore(
             self.store,
-            spool,
-            self._inspector,
+            temp_files,
+            self._probe,
             now=now,
             max_bytes=lambda: limits().upload_max_bytes,
             lifetime=lambda: limits().upload_lifetime,
@@ -94,10 +94,10 @@ class MediaModule:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._stack.callback(self._inspector.close)
+        self._stack.callback(self._probe.close)
         await self._stack.enter_async_context(self.downloader)
-        cleaning = start_background_task(BackgroundJob.UPLOAD_CLEANUP, self.uploads.run_cleanup())
-        self._stack.push_async_callback(_end, cleaning)
+        cleanup = start_background_task(BackgroundJob.UPLOAD_CLEANUP, self.uploads.run_cleanup())
+        self._stack.push_async_callback(_cancel, cleanup)
         return self
 
     async def __aexit__(
@@ -109,7 +109,7 @@ class MediaModule:
         await self._stack.aclose()
 
 
-def _store(folder: Path, bucket: BucketSettings | None) -> MediaStore:
+def _create_store(folder: Path, bucket: BucketSettings | None) -> MediaStore:
     if bucket is None:
         return FileSystemMediaStore(folder / "kept")
     # Several MB of library that a gate with a folder does without.
@@ -118,7 +118,7 @@ def _store(folder: Path, bucket: BucketSettings | None) -> MediaStore:
     return ObjectStorageMediaStore(bucket)
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
+async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -9,10 +9,10 @@ from typing import Final
 
 from mediagate_server.media.bounded_file import BoundedFile
 
-_MOST_BOXES: Final = 10_000
+_MAX_BOXES: Final = 10_000
 """A film of some hours in fragments has as many. Each takes two calls of what a file allows."""
 _HEADER_BYTES: Final = 128
-_HOLD_OTHERS: Final = ((b"moov",), (b"moov", b"trak"), (b"moov", b"mvex"))
+_CONTAINER_BOXES: Final = ((b"moov",), (b"moov", b"trak"), (b"moov", b"mvex"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,19 @@ class VideoHeader:
 def read_mp4_header(file: BoundedFile) -> VideoHeader:
     """What can be read of the file's headers; of a file of another kind, nothing."""
     end = file.seek(0, 2)
-    reading = _Reading(file)
-    reading.walk(0, end, ())
-    units = reading.units or reading.fragment_units
-    seconds = units / reading.timescale if units and reading.timescale else None
-    return VideoHeader(seconds, reading.width, reading.height)
+    reader = _BoxReader(file)
+    reader.walk(0, end, ())
+    units = reader.units or reader.fragment_units
+    seconds = units / reader.timescale if units and reader.timescale else None
+    return VideoHeader(seconds, reader.width, reader.height)
 
 
-class _Reading:
+class _BoxReader:
     """One walk through a file's boxes, and what was found on the way."""
 
     def __init__(self, file: BoundedFile) -> None:
         self._file = file
-        self._left = _MOST_BOXES
+        self._boxes_left = _MAX_BOXES
         self.timescale = 0
         self.units = 0
         """Length in units of the time scale."""
@@ -48,23 +48,23 @@ class _Reading:
         self.width: int | None = None
         self.height: int | None = None
 
-    def walk(self, start: int, end: int, around: tuple[bytes, ...]) -> None:
+    def walk(self, start: int, end: int, parents: tuple[bytes, ...]) -> None:
         """Take what the boxes from `start` to `end` say; `around` are the boxes they are in."""
         for kind, at, until in self._boxes(start, end):
-            path = (*around, kind)
-            if path in _HOLD_OTHERS:
+            path = (*parents, kind)
+            if path in _CONTAINER_BOXES:
                 self.walk(at, until, path)
             elif path == (b"moov", b"mvhd"):
-                self._take_movie_header(self._content(at, until))
+                self._read_movie_header(self._content(at, until))
             elif path == (b"moov", b"mvex", b"mehd"):
                 self.fragment_units = _number(self._content(at, until), 4, 4)
             elif path == (b"moov", b"trak", b"tkhd") and self.width is None:
-                self._take_track_header(self._content(at, until))
+                self._read_track_header(self._content(at, until))
 
     def _boxes(self, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         """Each box's kind, and where its content begins and ends. Stops at one that is cut."""
-        while start + 8 <= end and self._left > 0:
-            self._left -= 1
+        while start + 8 <= end and self._boxes_left > 0:
+            self._boxes_left -= 1
             self._file.seek(start)
             header = self._file.read(16)
             size, content = int.from_bytes(header[:4], "big"), start + 8
@@ -81,13 +81,13 @@ class _Reading:
         self._file.seek(at)
         return self._file.read(min(until - at, _HEADER_BYTES))
 
-    def _take_movie_header(self, box: bytes) -> None:
+    def _read_movie_header(self, box: bytes) -> None:
         """Times have 4 bytes in version 0 and 8 in version 1."""
         wide = box[:1] == b"\1"
         self.timescale = _number(box, 20 if wide else 12, 4)
         self.units = _number(box, 24, 8) if wide else _number(box, 16, 4)
 
-    def _take_track_header(self, box: bytes) -> None:
+    def _read_track_header(self, box: bytes) -> None:
         """Width and height are 16.16 fixed, before the matrix that may turn the picture."""
         matrix = 52 if box[:1] == b"\1" else 40
         width, height = _number(box, matrix + 36, 4) >> 16, _number(box, matrix + 40, 4) >> 16

@@ -64,8 +64,8 @@ class BucketSettings:
 _PART_BYTES: Final = 5 * 1024 * 1024
 """The least that S3 takes for a part; it takes 10,000 of a file, enough for 48 GiB. What is smaller
 goes up at once. One at a time: each takes its own size of memory, twice."""
-_PARTS_AT_ONCE: Final = 1
-_PATIENCE: Final = 5.0
+_MAX_CONCURRENT_PARTS: Final = 1
+_ABORT_TIMEOUT: Final = 5.0
 """Seconds that whoever is cancelled waits at most for parts to be taken back."""
 _CONTENT_TYPE: Final = "Content-Type"
 _CLIENT: Final[ClientConfig] = {
@@ -103,56 +103,58 @@ class ObjectStorageMediaStore:
 
     async def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
         """See port.MediaStore."""
-        words: Attributes = {_header(name): word for name, word in metadata.items() if word}
+        attributes: Attributes = {
+            _header_name(name): word for name, word in metadata.items() if word
+        }
         if media_type := metadata.get("media_type"):
-            words[_CONTENT_TYPE] = media_type
-        with _told_as_failures():
+            attributes[_CONTENT_TYPE] = media_type
+        with _translate_errors():
             size = (await asyncio.to_thread(file.stat)).st_size
             if size > _PART_BYTES:
-                await self._put_in_parts(validate_key(key), file, words)
+                await self._put_in_parts(validate_key(key), file, attributes)
             else:
                 await obstore.put_async(
-                    self._store, validate_key(key), file, attributes=words, use_multipart=False
+                    self._store, validate_key(key), file, attributes=attributes, use_multipart=False
                 )
             await asyncio.to_thread(file.unlink, missing_ok=True)
 
-    async def _put_in_parts(self, key: str, file: Path, words: Attributes) -> None:
+    async def _put_in_parts(self, key: str, file: Path, attributes: Attributes) -> None:
         """Whoever is cancelled in the midst of it leaves no part behind.
 
         The library takes its parts back where what it reads from fails, and not where it is
         cancelled itself.
         """
-        given_up = asyncio.Event()
+        abandoned = asyncio.Event()
         putting = asyncio.ensure_future(
             obstore.put_async(
                 self._store,
                 key,
-                _pieces(file, given_up),
-                attributes=words,
+                _read_pieces(file, abandoned),
+                attributes=attributes,
                 chunk_size=_PART_BYTES,
-                max_concurrency=_PARTS_AT_ONCE,
+                max_concurrency=_MAX_CONCURRENT_PARTS,
                 use_multipart=True,
             )
         )
         try:
             await asyncio.shield(putting)
         except asyncio.CancelledError:
-            given_up.set()
-            await asyncio.gather(asyncio.wait_for(putting, _PATIENCE), return_exceptions=True)
+            abandoned.set()
+            await asyncio.gather(asyncio.wait_for(putting, _ABORT_TIMEOUT), return_exceptions=True)
             raise
 
     async def find(self, key: str) -> StoredFile | None:
         """See port.MediaStore."""
-        with _told_as_failures():
+        with _translate_errors():
             try:
-                found = await obstore.get_async(
+                result = await obstore.get_async(
                     self._store, validate_key(key), options={"head": True}
                 )
             except FileNotFoundError:
                 return None
-        words = {_name(header): word for header, word in found.attributes.items()}
-        words.pop(_name(_CONTENT_TYPE), None)
-        return StoredFile(found.meta["size"], words)
+        metadata = {_metadata_name(header): word for header, word in result.attributes.items()}
+        metadata.pop(_metadata_name(_CONTENT_TYPE), None)
+        return StoredFile(result.meta["size"], metadata)
 
     async def read(
         self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
@@ -164,17 +166,17 @@ class ObjectStorageMediaStore:
         end = min(offset + length, stored.size)
         if offset >= end:
             return  # S3 refuses a range that holds nothing.
-        with _told_as_failures():
-            found = await obstore.get_async(
+        with _translate_errors():
+            result = await obstore.get_async(
                 self._store, validate_key(key), options={"range": (offset, end)}
             )
-            async for chunk in found.stream(min_chunk_size=CHUNK_BYTES // 4):
+            async for chunk in result.stream(min_chunk_size=CHUNK_BYTES // 4):
                 for start in range(0, len(chunk), piece_bytes):
                     yield bytes(chunk[start : start + piece_bytes])
 
     async def delete(self, key: str) -> None:
         """See port.MediaStore."""
-        with _told_as_failures():
+        with _translate_errors():
             below = [
                 entry["path"]
                 async for page in obstore.list(self._store, prefix=validate_key(key))
@@ -199,13 +201,15 @@ class ObjectStorageMediaStore:
 
     async def keys(self, below: str) -> tuple[str, ...]:
         """See port.MediaStore."""
-        with _told_as_failures():
-            found = await obstore.list_with_delimiter_async(self._store, prefix=validate_key(below))
-        return tuple(sorted(entry["path"] for entry in found["objects"]))
+        with _translate_errors():
+            listing = await obstore.list_with_delimiter_async(
+                self._store, prefix=validate_key(below)
+            )
+        return tuple(sorted(entry["path"] for entry in listing["objects"]))
 
     async def link(self, key: str, seconds: float) -> str:
         """See port.MediaStore. Signed here; S3 is not asked."""
-        with _told_as_failures():
+        with _translate_errors():
             return await obstore.sign_async(
                 self._store, "GET", validate_key(key), timedelta(seconds=seconds)
             )
@@ -215,26 +219,26 @@ class _UploadAbandoned(Exception):
     """Nobody waits for the file any more."""
 
 
-async def _pieces(file: Path, given_up: asyncio.Event) -> AsyncIterator[bytes]:
+async def _read_pieces(file: Path, abandoned: asyncio.Event) -> AsyncIterator[bytes]:
     """What is in a file. Raises _UploadAbandoned in the midst of it, once that is set."""
     with await asyncio.to_thread(file.open, "rb") as opened:
         while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
-            if given_up.is_set():
+            if abandoned.is_set():
                 raise _UploadAbandoned
             yield piece
 
 
-def _header(name: str) -> str:
+def _header_name(name: str) -> str:
     """A word of ours as a name of S3's metadata: proxies drop headers with underscores."""
     return name.replace("_", "-")
 
 
-def _name(header: str) -> str:
+def _metadata_name(header: str) -> str:
     return header.lower().replace("-", "_")
 
 
 @contextmanager
-def _told_as_failures() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """What the library raises names hosts, keys and more: none of it goes any further.
 
     Among them FileNotFoundError, which it also raises where there is no such bucket.

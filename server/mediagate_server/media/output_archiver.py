@@ -39,23 +39,23 @@ MAX_URI_LENGTH: Final = 256 * 1024
 not fit into a message."""
 UPSTREAM_LINK_LIFETIME: Final = timedelta(hours=1)
 """How long upstream keeps what is made by API. What has no end of its own is held to it, too."""
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 60.0
+_INITIAL_BACKOFF: Final = 0.5
+_MAX_BACKOFF: Final = 60.0
 """Seconds between the tries; each pause is twice the one before."""
-_MOST_ABSENCES: Final = 6
+_MAX_ABSENT_ATTEMPTS: Final = 6
 """Tries for a file that is not there, or came damaged: one that is late appears within seconds."""
-_PAGE: Final = "a page with an error came instead of it"
-_AT_ONCE: Final = 32
-_MOST_OF_ONE_TENANT: Final = 16
+_ERROR_PAGE_CAUSE: Final = "a page with an error came instead of it"
+_MAX_CONCURRENT: Final = 32
+_MAX_PER_TENANT: Final = 16
 """Outputs that are fetched at a time. One may take as long as a fetch is let: a model whose files
 come byte by byte holds its tenant's places, and nobody else's."""
-_MOST_OF_ONE_GENERATION: Final = 256
+_MAX_PER_GENERATION: Final = 256
 """Media of one generation that are under way, most of them waiting: each takes some 3 KiB."""
 ARCHIVE_TURN_SECONDS: Final = 0.01
 """Seconds between two outputs of one tenant while another tenant is there: each is fetched, looked
 at, hashed and synced, which takes some 10 ms of the processor however small it is.
 """
-_NO_BOUND: Final = 1_000_000_000
+_MAX_WAITING: Final = 1_000_000_000
 
 
 def archive_deadline(medium: StoredMedia, ended_at: datetime) -> datetime:
@@ -69,8 +69,8 @@ class _ArchiveJob:
 
     key: str
     medium: StoredMedia
-    until: datetime
-    again: bool
+    deadline: datetime
+    may_exist: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class _TransientFailure:
     """A try that failed and may be made again. `absent`: there is no such file, or none yet."""
 
     failure: Failure
-    absent: bool = False
+    is_absent: bool = False
 
 
 class OutputArchiver:
@@ -108,7 +108,7 @@ class OutputArchiver:
         self._now = now
         self._sleep = sleep
         self._scheduler = scheduler
-        self._places = FairSemaphore(_AT_ONCE, _MOST_OF_ONE_TENANT)
+        self._semaphore = FairSemaphore(_MAX_CONCURRENT, _MAX_PER_TENANT)
 
     async def archive(
         self,
@@ -124,16 +124,18 @@ class OutputArchiver:
         is tried until half of the time is over from `ended_at` to when upstream lets go of it.
         `again`: an earlier process may have kept some of them.
         """
-        places = asyncio.Semaphore(_MOST_OF_ONE_GENERATION)
-        keeping: list[asyncio.Task[StoredMedia]] = []
+        semaphore = asyncio.Semaphore(_MAX_PER_GENERATION)
+        archiving: list[asyncio.Task[StoredMedia]] = []
         async with asyncio.TaskGroup() as tasks:
             for index, medium in enumerate(media):
-                key, until = output_key(generation_id, index), archive_deadline(medium, ended_at)
-                await places.acquire()
-                task = tasks.create_task(self._keep(_ArchiveJob(key, medium, until, may_exist)))
-                task.add_done_callback(lambda _: places.release())
-                keeping.append(task)
-        return tuple(task.result() for task in keeping)
+                key, deadline = output_key(generation_id, index), archive_deadline(medium, ended_at)
+                await semaphore.acquire()
+                task = tasks.create_task(
+                    self._archive_job(_ArchiveJob(key, medium, deadline, may_exist))
+                )
+                task.add_done_callback(lambda _: semaphore.release())
+                archiving.append(task)
+        return tuple(task.result() for task in archiving)
 
     def scratch_file(self) -> AbstractAsyncContextManager[Path]:
         """A path to write a document to, before it is kept."""
@@ -141,7 +143,7 @@ class OutputArchiver:
 
     async def archive_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
         """Keep what was written there; `failure` says why it is not. Never raises."""
-        size, sha256 = await asyncio.to_thread(_digested, path)
+        size, sha256 = await asyncio.to_thread(_size_and_digest, path)
         medium = StoredMedia("", media_type, size=size, sha256=sha256)
         return await self._put(key, path, MediaInfo(size, sha256, media_type), medium)
 
@@ -153,41 +155,39 @@ class OutputArchiver:
         `declared` is the type that it came with, `expected` the one to expect.
         """
         medium = StoredMedia("", expected)
-        size, sha256 = await asyncio.to_thread(_digested, path)
+        size, sha256 = await asyncio.to_thread(_size_and_digest, path)
         limit = self._max_bytes()
         if not size or size > limit:
             cause = f"it is over {limit:,} bytes" if size else "the file is empty"
             metrics.outputs.labels("failed").inc()
             return replace(medium, failure=archive_failure(cause))
-        head = await asyncio.to_thread(_head, path)
+        head = await asyncio.to_thread(_read_head, path)
         if is_error_page(head, declared, declared or expected):
             metrics.outputs.labels("failed").inc()
-            return replace(medium, failure=archive_failure(_PAGE))
+            return replace(medium, failure=archive_failure(_ERROR_PAGE_CAUSE))
         media_type = detect_media_type(head, declared, expected)
-        looks = await self._probe.probe(path, media_type)
-        facts = MediaInfo(size, sha256, media_type, looks.width, looks.height, looks.seconds)
+        probed = await self._probe.probe(path, media_type)
+        info = MediaInfo(size, sha256, media_type, probed.width, probed.height, probed.seconds)
         medium = replace(
             medium,
             media_type=media_type,
             size=size,
             sha256=sha256,
-            width=looks.width,
-            height=looks.height,
-            seconds=looks.seconds,
+            width=probed.width,
+            height=probed.height,
+            seconds=probed.seconds,
         )
         metrics.output_bytes.inc(size)
-        return await self._put(output_key(generation_id, index), path, facts, medium)
+        return await self._put(output_key(generation_id, index), path, info, medium)
 
-    async def _put(
-        self, key: str, path: Path, facts: MediaInfo, medium: StoredMedia
-    ) -> StoredMedia:
+    async def _put(self, key: str, path: Path, info: MediaInfo, medium: StoredMedia) -> StoredMedia:
         """Store a file; a storage that does not take it is asked again."""
-        pause = _FIRST_PAUSE
-        for left in reversed(range(_MOST_ABSENCES)):
+        pause = _INITIAL_BACKOFF
+        for attempts_left in reversed(range(_MAX_ABSENT_ATTEMPTS)):
             try:
-                await self._store.put(key, path, facts.to_metadata())
+                await self._store.put(key, path, info.to_metadata())
             except StorageFailed as failed:
-                if not left:
+                if not attempts_left:
                     return replace(medium, failure=failed.failure)
             else:
                 metrics.outputs.labels("kept").inc()
@@ -204,16 +204,14 @@ class OutputArchiver:
         """Erase all that is kept of a generation. Raises StorageFailed."""
         await self._store.delete(outputs_key(generation_id))
 
-    async def _keep(self, wanted: _ArchiveJob) -> StoredMedia:
-        medium = wanted.medium
+    async def _archive_job(self, job: _ArchiveJob) -> StoredMedia:
+        medium = job.medium
         if not medium.uri:
             return medium
-        outcome = await self._retry(wanted)
+        outcome = await self._retry(job)
         metrics.outputs.labels("failed" if isinstance(outcome, Failure) else "kept").inc()
         if isinstance(outcome, Failure):
-            _log.warning(
-                "output_archive_failed", output=wanted.key, cause=outcome.metadata["cause"]
-            )
+            _log.warning("output_archive_failed", output=job.key, cause=outcome.metadata["cause"])
             return replace(medium, failure=outcome)
         metrics.output_bytes.inc(outcome.size)
         too_long = data_uri.is_data_uri(medium.uri) and len(medium.uri) > MAX_URI_LENGTH
@@ -230,41 +228,41 @@ class OutputArchiver:
             failure=None,
         )
 
-    async def _retry(self, wanted: _ArchiveJob) -> MediaInfo | Failure:
+    async def _retry(self, job: _ArchiveJob) -> MediaInfo | Failure:
         """As often as may help, and as long as there is time; once, however late it is."""
-        pause, absences = _FIRST_PAUSE, 0
-        comes_again = not data_uri.is_data_uri(wanted.medium.uri)
+        pause, absences = _INITIAL_BACKOFF, 0
+        may_recur = not data_uri.is_data_uri(job.medium.uri)
         while True:
             # What is damaged for good may be what the model made: better than nothing.
-            is_last = self._left(wanted) <= 0 or absences + 1 >= _MOST_ABSENCES
-            async with self._places.acquire(caller.current_tenant(), _NO_BOUND):
+            is_last = self._seconds_left(job) <= 0 or absences + 1 >= _MAX_ABSENT_ATTEMPTS
+            async with self._semaphore.acquire(caller.current_tenant(), _MAX_WAITING):
                 await self._scheduler.acquire(
                     caller.current_tenant(), ARCHIVE_TURN_SECONDS, queue="outputs"
                 )
-                outcome = await self._archive_once(wanted, take_damaged=is_last or not comes_again)
+                outcome = await self._archive_once(job, accept_damaged=is_last or not may_recur)
             if not isinstance(outcome, _TransientFailure):
                 return outcome
-            absences += outcome.absent
-            left = self._left(wanted)
-            if left <= 0 or absences >= _MOST_ABSENCES:
+            absences += outcome.is_absent
+            seconds_left = self._seconds_left(job)
+            if seconds_left <= 0 or absences >= _MAX_ABSENT_ATTEMPTS:
                 return outcome.failure
             metrics.outputs.labels("retried").inc()
-            await self._sleep(min(pause, left))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await self._sleep(min(pause, seconds_left))
+            pause = min(2 * pause, _MAX_BACKOFF)
 
-    def _left(self, wanted: _ArchiveJob) -> float:
-        return (wanted.until - self._now()).total_seconds()
+    def _seconds_left(self, job: _ArchiveJob) -> float:
+        return (job.deadline - self._now()).total_seconds()
 
     async def _archive_once(
-        self, wanted: _ArchiveJob, *, take_damaged: bool
+        self, job: _ArchiveJob, *, accept_damaged: bool
     ) -> MediaInfo | Failure | _TransientFailure:
         """One try, whatever becomes of it."""
         try:
             async with asyncio.timeout(self._timeout()):
-                if wanted.again and (kept := await self._store.find(wanted.key)):
-                    return MediaInfo.from_file(kept)
+                if job.may_exist and (stored := await self._store.find(job.key)):
+                    return MediaInfo.from_file(stored)
                 return await self._download_and_store(
-                    wanted.key, wanted.medium, take_damaged=take_damaged
+                    job.key, job.medium, accept_damaged=accept_damaged
                 )
         except DownloadFailed as failed:
             failure = archive_failure(failed.cause)
@@ -279,54 +277,58 @@ class OutputArchiver:
             return archive_failure("its data URI cannot be read")
 
     async def _download_and_store(
-        self, key: str, medium: StoredMedia, *, take_damaged: bool
+        self, key: str, medium: StoredMedia, *, accept_damaged: bool
     ) -> MediaInfo:
         """One try: fetch, look at it, store."""
-        async with self._temp_files.incoming(self._max_bytes()) as incoming:
-            declared = await self._receive(incoming, medium.uri)
+        async with self._temp_files.create(self._max_bytes()) as temp_file:
+            declared = await self._receive(temp_file, medium.uri)
             # A link may lead to more later; what is within the URI itself is all there is.
-            may_come = not data_uri.is_data_uri(medium.uri)
-            if not incoming.size:
-                raise DownloadFailed("the file is empty", is_transient=may_come, is_absent=may_come)
-            if is_error_page(incoming.head, declared, medium.media_type):
-                raise DownloadFailed(_PAGE, is_transient=may_come, is_absent=may_come)
-            if not take_damaged and is_damaged(incoming.head, declared, medium.media_type):
+            is_transient = not data_uri.is_data_uri(medium.uri)
+            if not temp_file.size:
+                raise DownloadFailed(
+                    "the file is empty", is_transient=is_transient, is_absent=is_transient
+                )
+            if is_error_page(temp_file.head, declared, medium.media_type):
+                raise DownloadFailed(
+                    _ERROR_PAGE_CAUSE, is_transient=is_transient, is_absent=is_transient
+                )
+            if not accept_damaged and is_damaged(temp_file.head, declared, medium.media_type):
                 raise DownloadFailed("the file is damaged", is_transient=True, is_absent=True)
-            await incoming.finish()
-            media_type = detect_media_type(incoming.head, declared, medium.media_type)
-            looks = await self._probe.probe(incoming.path, media_type)
-            facts = media_info(incoming, media_type, looks)
-            await self._store.put(key, incoming.path, facts.to_metadata())
-        return facts
+            await temp_file.finish()
+            media_type = detect_media_type(temp_file.head, declared, medium.media_type)
+            probed = await self._probe.probe(temp_file.path, media_type)
+            info = media_info(temp_file, media_type, probed)
+            await self._store.put(key, temp_file.path, info.to_metadata())
+        return info
 
-    async def _receive(self, incoming: TempFile, uri: str) -> str:
+    async def _receive(self, temp_file: TempFile, uri: str) -> str:
         """Write the medium into the file; the type that it came with."""
         if data_uri.is_data_uri(uri):
             for piece in data_uri.decode_chunks(uri):
-                await incoming.write(piece)
+                await temp_file.write(piece)
             return data_uri.declared_media_type(uri)
-        async with self._downloader.open(uri) as fetched:
-            if fetched.size is not None and fetched.size > incoming.limit:
-                raise FileTooLarge(incoming.limit)
-            async for chunk in fetched.chunks:
-                await incoming.write(chunk)
-            return fetched.media_type
+        async with self._downloader.open(uri) as download:
+            if download.size is not None and download.size > temp_file.limit:
+                raise FileTooLarge(temp_file.limit)
+            async for chunk in download.chunks:
+                await temp_file.write(chunk)
+            return download.media_type
 
 
-def _digested(path: Path) -> tuple[int, str]:
+def _size_and_digest(path: Path) -> tuple[int, str]:
     """How long a file is, and its SHA-256."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return file.tell(), digest.hexdigest()
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(HEAD_BYTES)
 
 
-def media_info(incoming: TempFile, media_type: str, looks: ProbeResult) -> MediaInfo:
+def media_info(temp_file: TempFile, media_type: str, probed: ProbeResult) -> MediaInfo:
     """What is known of a file that has come whole."""
     return MediaInfo(
-        incoming.size, incoming.sha256, media_type, looks.width, looks.height, looks.seconds
+        temp_file.size, temp_file.sha256, media_type, probed.width, probed.height, probed.seconds
     )

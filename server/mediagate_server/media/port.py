@@ -33,22 +33,22 @@ class MediaInfo:
         return {
             "media_type": self.media_type,
             "sha256": self.sha256,
-            "width": _word(self.width),
-            "height": _word(self.height),
-            "seconds": _word(self.seconds),
+            "width": _to_text(self.width),
+            "height": _to_text(self.height),
+            "seconds": _to_text(self.seconds),
         }
 
     @classmethod
     def from_file(cls, stored: "StoredFile") -> Self:
         """The facts that are kept with a file. KeyError where they are not."""
-        notes = stored.metadata
+        metadata = stored.metadata
         return cls(
             stored.size,
-            notes["sha256"],
-            notes["media_type"],
-            int(notes["width"]) if notes.get("width") else None,
-            int(notes["height"]) if notes.get("height") else None,
-            float(notes["seconds"]) if notes.get("seconds") else None,
+            metadata["sha256"],
+            metadata["media_type"],
+            int(metadata["width"]) if metadata.get("width") else None,
+            int(metadata["height"]) if metadata.get("height") else None,
+            float(metadata["seconds"]) if metadata.get("seconds") else None,
         )
 
 
@@ -128,7 +128,7 @@ def archive_failure(cause: str) -> Failure:
     return StorageFailed(f"the output was not kept: {cause}", metadata={"cause": cause}).failure
 
 
-def _word(number: float | None) -> str:
+def _to_text(number: float | None) -> str:
     return "" if number is None else str(number)
 
 

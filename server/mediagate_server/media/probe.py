@@ -25,23 +25,23 @@ from mediagate_server.media_type import UNKNOWN, contradicts, sniff
 _log = structlog.get_logger()
 
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,63}/[a-z0-9!#$&^_.+-]{1,63}")
-_PICTURES_AND_SOUNDS: Final = ("image/", "video/", "audio/")
-_DRAWING: Final = "image/svg+xml"
+_MEDIA_PREFIXES: Final = ("image/", "video/", "audio/")
+_SVG: Final = "image/svg+xml"
 _PROLOG: Final = re.compile(
     rb"(?:\s++|<\?.*?\?>|<!--.*?-->|<!doctype(?!\s++(?:[\w.-]++:)?svg\b)[^>\[]*+>)*+", re.DOTALL
 )
 """What may stand before the root of XML: declarations, comments, and what the document type is."""
-_DRAWING_ROOT: Final = re.compile(rb"<(?:!doctype\s++)?(?:[\w.-]++:)?svg(?![\w.:-])")
+_SVG_ROOT: Final = re.compile(rb"<(?:!doctype\s++)?(?:[\w.-]++:)?svg(?![\w.:-])")
 _UNENDED_PROLOG: Final = re.compile(rb"<\?|<!--|$")
 _MARKUP: Final = re.compile(rb"<[a-z!?/]|\{\s*[\"}]|\[\s*[\"{\[\]]")
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _TEXT_TYPE: Final = re.compile(r"text/.*|application/(?:.*\+)?(?:json|xml)|application/xhtml.*")
-_WIDEST: Final = 1_000_000
-_LONGEST: Final = 1e8
+_MAX_SIDE: Final = 1_000_000
+_MAX_DURATION: Final = 1e8
 _OGG_ENDS: Final = 512 * 1024
 """How much is read at both ends of an Ogg file: its pages are 64 KiB at the most."""
 
-_FILMS: Final[dict[str, Callable[[BoundedFile], mp4.VideoHeader]]] = {
+_VIDEO_READERS: Final[dict[str, Callable[[BoundedFile], mp4.VideoHeader]]] = {
     "video/mp4": mp4.read_mp4_header,
     "video/quicktime": mp4.read_mp4_header,
     "audio/mp4": mp4.read_mp4_header,
@@ -63,16 +63,18 @@ def detect_media_type(head: bytes, *declared: str) -> str:
 
     A declared type that the bytes rule out counts for nothing.
     """
-    found = sniff(head)
-    if found != UNKNOWN:
-        return found
-    otherwise = _DRAWING if _is_drawing(head) else UNKNOWN
-    return next((word for word in _named(declared) if not contradicts(head, word)), otherwise)
+    media_type = sniff(head)
+    if media_type != UNKNOWN:
+        return media_type
+    otherwise = _SVG if _is_svg(head) else UNKNOWN
+    return next(
+        (word for word in _declared_types(declared) if not contradicts(head, word)), otherwise
+    )
 
 
 def is_damaged(head: bytes, *declared: str) -> bool:
     """Whether a file is certainly not what it is declared as, nor anything else that is known."""
-    return contradicts(head, next(_named(declared), UNKNOWN)) and not _is_drawing(head)
+    return contradicts(head, next(_declared_types(declared), UNKNOWN)) and not _is_svg(head)
 
 
 def is_error_page(head: bytes, declared: str, expected: str) -> bool:
@@ -80,22 +82,22 @@ def is_error_page(head: bytes, declared: str, expected: str) -> bool:
     there: HTML, XML or JSON, or any text that is declared as one. Drawings (SVG) are XML, too:
     they are known by their root, and where that is out of sight by their type.
     """
-    if not expected.startswith(_PICTURES_AND_SOUNDS) or sniff(head) != UNKNOWN:
+    if not expected.startswith(_MEDIA_PREFIXES) or sniff(head) != UNKNOWN:
         return False
     begin, root = _xml(head)
-    types = {_plain(expected), _plain(declared)}
-    if _DRAWING_ROOT.match(root) or (
-        begin.startswith(b"<") and _UNENDED_PROLOG.match(root) and _DRAWING in types
+    types = {_parse_media_type(expected), _parse_media_type(declared)}
+    if _SVG_ROOT.match(root) or (
+        begin.startswith(b"<") and _UNENDED_PROLOG.match(root) and _SVG in types
     ):
         return False
     if _MARKUP.match(begin):
         return True
     is_text = not _CONTROLS.search(head)
-    return is_text and any(_TEXT_TYPE.fullmatch(one) for one in types)
+    return is_text and any(_TEXT_TYPE.fullmatch(media_type) for media_type in types)
 
 
-def _is_drawing(head: bytes) -> bool:
-    return bool(_DRAWING_ROOT.match(_xml(head)[1]))
+def _is_svg(head: bytes) -> bool:
+    return bool(_SVG_ROOT.match(_xml(head)[1]))
 
 
 def _xml(head: bytes) -> tuple[bytes, bytes]:
@@ -112,7 +114,7 @@ def probe_file(path: Path, media_type: str) -> ProbeResult:
     """
     try:
         with path.open("rb") as file:
-            return _looks(BoundedFile(file), media_type)
+            return _probe(BoundedFile(file), media_type)
     except ReadLimitReached:
         _log.info("media_header_not_found", media_type=media_type)
         return ProbeResult()
@@ -124,21 +126,21 @@ def probe_file(path: Path, media_type: str) -> ProbeResult:
 def probe_task(payload: bytes) -> bytes:
     """`[path, media type]` -> `[width, height, seconds]`: `probe_file` as a task of workers."""
     path, media_type = json.loads(payload)
-    looks = probe_file(Path(path), media_type)
-    return json.dumps([looks.width, looks.height, looks.seconds]).encode()
+    probed = probe_file(Path(path), media_type)
+    return json.dumps([probed.width, probed.height, probed.seconds]).encode()
 
 
-def _looks(file: BoundedFile, media_type: str) -> ProbeResult:
-    if read := _FILMS.get(media_type):
+def _probe(file: BoundedFile, media_type: str) -> ProbeResult:
+    if read := _VIDEO_READERS.get(media_type):
         movie = read(file)
-        width, height = _size(movie.width, movie.height)
-        return ProbeResult(width, height, _length(movie.seconds))
+        width, height = _valid_size(movie.width, movie.height)
+        return ProbeResult(width, height, _valid_duration(movie.seconds))
     if media_type.startswith("image/"):
-        return ProbeResult(*_size(*imagesize.get(file)))
+        return ProbeResult(*_valid_size(*imagesize.get(file)))
     if media_type.startswith("audio/"):
         content = _ogg_ends(file) if media_type == "audio/ogg" else file
         sound = tinytag.TinyTag.get(file_obj=cast("BinaryIO", content), tags=False, image=False)
-        return ProbeResult(seconds=_length(sound.duration))
+        return ProbeResult(seconds=_valid_duration(sound.duration))
     return ProbeResult()
 
 
@@ -157,23 +159,23 @@ def _ogg_ends(file: BoundedFile) -> BoundedFile | io.BytesIO:
     return io.BytesIO(head[: max(head.rfind(b"OggS"), 0)] + tail[max(tail.find(b"OggS"), 0) :])
 
 
-def _size(width: int | None, height: int | None) -> tuple[int, int] | tuple[None, None]:
+def _valid_size(width: int | None, height: int | None) -> tuple[int, int] | tuple[None, None]:
     """Both sides, where they can be meant."""
-    if width and height and 0 < width <= _WIDEST and 0 < height <= _WIDEST:
+    if width and height and 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE:
         return width, height
     return None, None
 
 
-def _length(seconds: float | None) -> float | None:
+def _valid_duration(seconds: float | None) -> float | None:
     """Seconds, where they can be meant."""
-    return seconds if seconds and 0 < seconds <= _LONGEST else None
+    return seconds if seconds and 0 < seconds <= _MAX_DURATION else None
 
 
-def _named(declared: Iterable[str]) -> Iterator[str]:
-    return (plain for word in declared if (plain := _plain(word)))
+def _declared_types(declared: Iterable[str]) -> Iterator[str]:
+    return (plain for word in declared if (plain := _parse_media_type(word)))
 
 
-def _plain(declared: str) -> str:
+def _parse_media_type(declared: str) -> str:
     """A declared type without its parameters, in lower case; empty where it says nothing."""
     plain = declared.split(";", 1)[0].strip().lower()
     return plain if _TYPE.fullmatch(plain) and plain != UNKNOWN else ""

@@ -65,8 +65,8 @@ class MediaLinkSigner:
 
     def is_valid(self, generation_id: str, index: str, expires: str, signature: str) -> bool:
         """Whether a link with these words was minted here; it may have expired."""
-        words = self._signature(generation_id, index, expires)
-        return hmac.compare_digest(words.encode(), signature.encode())
+        expected = self._signature(generation_id, index, expires)
+        return hmac.compare_digest(expected.encode(), signature.encode())
 
     async def _mint(self, generation_id: str, index: int) -> SignedLink | None:
         lifetime = self._lifetime()
@@ -86,6 +86,6 @@ class MediaLinkSigner:
         return SignedLink(f"{self._base}{MEDIA_PATH}/{generation_id}/{index}?{query}", expires_at)
 
     def _signature(self, generation_id: str, index: str, expires: str) -> str:
-        words = f"{generation_id}/{index}/{expires}".encode()
-        digest = hmac.digest(self._key, words, hashlib.sha256)
+        message = f"{generation_id}/{index}/{expires}".encode()
+        digest = hmac.digest(self._key, message, hashlib.sha256)
         return urlsafe_b64encode(digest).rstrip(b"=").decode()

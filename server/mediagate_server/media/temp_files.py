@@ -37,16 +37,16 @@ class TempFiles:
         make_private_folder(folder)
 
     @asynccontextmanager
-    async def incoming(self, limit: int) -> AsyncIterator["TempFile"]:
+    async def create(self, limit: int) -> AsyncIterator["TempFile"]:
         """A new file of at most `limit` bytes; erased at the end unless a store took it."""
         try:
-            incoming = TempFile(self._folder / secrets.token_hex(16), limit)
+            temp_file = TempFile(self._folder / secrets.token_hex(16), limit)
         except OSError:
             raise storage_failed("the disk does not take it") from None
         try:
-            yield incoming
+            yield temp_file
         finally:
-            await incoming.close()
+            await temp_file.close()
 
     @asynccontextmanager
     async def path(self) -> AsyncIterator[Path]:
@@ -58,7 +58,7 @@ class TempFiles:
         try:
             yield path
         finally:
-            await asyncio.shield(asyncio.to_thread(_erase_all, path))
+            await asyncio.shield(asyncio.to_thread(_delete_all, path))
 
 
 class TempFile:
@@ -72,11 +72,11 @@ class TempFile:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._is_open = True
         # A caller may go while a thread writes: closing waits for it.
-        self._using_file = threading.Lock()
+        self._file_lock = threading.Lock()
         self.limit = limit
         self._digest = hashlib.sha256()
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
 
     @property
     def sha256(self) -> str:
@@ -90,9 +90,9 @@ class TempFile:
             raise FileTooLarge(self.limit)
         if len(self.head) < HEAD_BYTES:
             self.head += data[: HEAD_BYTES - len(self.head)]
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes >= CHUNK_BYTES:
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= CHUNK_BYTES:
             await _in_thread(self._flush)
 
     async def finish(self) -> None:
@@ -105,11 +105,11 @@ class TempFile:
         await asyncio.shield(asyncio.to_thread(self._close))
 
     def _flush(self, *, sync: bool = False) -> None:
-        with self._using_file:
+        with self._file_lock:
             if not self._is_open:
                 return
-            waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            for data in waiting:
+            pending, self._pending, self._pending_bytes = self._pending, [], 0
+            for data in pending:
                 self._digest.update(data)
                 rest = memoryview(data)
                 while rest:
@@ -118,14 +118,14 @@ class TempFile:
                 os.fsync(self._file)
 
     def _close(self) -> None:
-        with self._using_file:
+        with self._file_lock:
             if self._is_open:
                 self._is_open = False
                 os.close(self._file)
             self.path.unlink(missing_ok=True)
 
 
-def _erase_all(path: Path) -> None:
+def _delete_all(path: Path) -> None:
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink(missing_ok=True)
 

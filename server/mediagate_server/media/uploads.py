@@ -21,10 +21,10 @@ from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 
 _log = structlog.get_logger()
 
-_KEYS: Final = "uploads"
+_KEY_PREFIX: Final = "uploads"
 _ID: Final = re.compile(r"upl_[0-9a-f]{32}")
-_CLEAN_EVERY: Final = 600.0
-_NAMED: Final = 20
+_CLEANUP_INTERVAL: Final = 600.0
+_MAX_LOGGED: Final = 20
 """How many a look names at most that could not be erased: a disk that is away is one trouble."""
 
 
@@ -63,23 +63,23 @@ class UploadStore:
         """The most that an upload may have."""
         return self._max_bytes()
 
-    def incoming(self) -> AbstractAsyncContextManager[TempFile]:
+    def create_temp_file(self) -> AbstractAsyncContextManager[TempFile]:
         """A file to write an upload into; nothing is left of it unless `finish` takes it."""
-        return self._temp_files.incoming(self._max_bytes())
+        return self._temp_files.create(self._max_bytes())
 
-    async def finish(self, incoming: TempFile, *, tenant: str, media_type: str) -> Upload:
+    async def finish(self, temp_file: TempFile, *, tenant: str, media_type: str) -> Upload:
         """Keep what has come and is finished. `media_type` is what the caller declared, if at all.
 
         Raises StorageFailed. Nothing is kept then, nor where the caller leaves meanwhile.
         """
-        found = detect_media_type(incoming.head, media_type)
-        looks = await self._probe.probe(incoming.path, found)
-        facts = media_info(incoming, found, looks)
-        name = f"upl_{secrets.token_hex(16)}"
+        detected_type = detect_media_type(temp_file.head, media_type)
+        probed = await self._probe.probe(temp_file.path, detected_type)
+        info = media_info(temp_file, detected_type, probed)
+        upload_id = f"upl_{secrets.token_hex(16)}"
         expires_at = self._now() + timedelta(seconds=self._lifetime())
-        upload = Upload(name, f"{_KEYS}/{name}", facts, expires_at)
+        upload = Upload(upload_id, f"{_KEY_PREFIX}/{upload_id}", info, expires_at)
         putting = asyncio.ensure_future(
-            self._store.put(upload.key, incoming.path, _notes(upload, tenant))
+            self._store.put(upload.key, temp_file.path, _metadata(upload, tenant))
         )
         try:
             await asyncio.shield(putting)
@@ -93,7 +93,7 @@ class UploadStore:
         """One upload of a tenant. UploadNotFound also for another's, and once it has expired."""
         if not _ID.fullmatch(upload_id):
             raise UploadNotFound(upload_id)
-        key = f"{_KEYS}/{upload_id}"
+        key = f"{_KEY_PREFIX}/{upload_id}"
         stored = await self._store.find(key)
         if stored is None or stored.metadata["tenant"] != tenant:
             raise UploadNotFound(upload_id)
@@ -102,28 +102,28 @@ class UploadStore:
             raise UploadNotFound(upload_id)
         return upload
 
-    async def clean(self) -> int:
+    async def delete_expired(self) -> int:
         """Erase what has expired; how many there were.
 
         What cannot be erased is named in the log, keeps nothing else back, and is tried again the
         next time. Raises StorageFailed where it cannot be told what there is.
         """
-        erased = failures = 0
-        for key in await self._store.keys(_KEYS):
+        deleted = failures = 0
+        for key in await self._store.keys(_KEY_PREFIX):
             try:
-                erased += await self._erase_expired(key)
+                deleted += await self._delete_if_expired(key)
             except StorageFailed as failed:
                 failures += 1
-                if failures <= _NAMED:
+                if failures <= _MAX_LOGGED:
                     cause = failed.failure.metadata["cause"]
-                    _log.warning("upload_cleanup_failed", upload=_id_of(key), cause=cause)
+                    _log.warning("upload_cleanup_failed", upload=_upload_id(key), cause=cause)
             except Exception as error:  # noqa: BLE001 - one that is broken is no other's trouble
-                report_bug(BackgroundJob.UPLOAD_CLEANUP, error, upload=_id_of(key))
+                report_bug(BackgroundJob.UPLOAD_CLEANUP, error, upload=_upload_id(key))
         if failures:
             _log.warning("upload_cleanup_deferred", count=failures)
-        return erased
+        return deleted
 
-    async def _erase_expired(self, key: str) -> bool:
+    async def _delete_if_expired(self, key: str) -> bool:
         """Whether it was to be erased, and is. What is listed and not found is half erased."""
         stored = await self._store.find(key)
         if stored and _expiry(stored) > self._now():
@@ -137,16 +137,16 @@ class UploadStore:
         """Erase what has expired, again and again. Ends by cancellation alone."""
         while True:
             try:
-                if erased := await self.clean():
-                    _log.info("expired_uploads_erased", count=erased)
+                if deleted := await self.delete_expired():
+                    _log.info("expired_uploads_erased", count=deleted)
             except StorageFailed as failed:
                 _log.warning("upload_cleanup_aborted", cause=failed.failure.metadata["cause"])
             except Exception as error:  # noqa: BLE001 - the next time it may work
                 report_bug(BackgroundJob.UPLOAD_CLEANUP, error)
-            await sleep(_CLEAN_EVERY)
+            await sleep(_CLEANUP_INTERVAL)
 
 
-def _notes(upload: Upload, tenant: str) -> dict[str, str]:
+def _metadata(upload: Upload, tenant: str) -> dict[str, str]:
     return {
         "tenant": tenant,
         "expires_at": upload.expires_at.isoformat(),
@@ -154,8 +154,8 @@ def _notes(upload: Upload, tenant: str) -> dict[str, str]:
     }
 
 
-def _id_of(key: str) -> str:
-    return key.removeprefix(f"{_KEYS}/")
+def _upload_id(key: str) -> str:
+    return key.removeprefix(f"{_KEY_PREFIX}/")
 
 
 def _expiry(stored: StoredFile) -> datetime:

@@ -10,59 +10,59 @@ from typing import Final
 from mediagate_server.media.bounded_file import BoundedFile
 from mediagate_server.media.mp4 import VideoHeader
 
-_MOST_ELEMENTS: Final = 10_000
-_DEEPEST: Final = 8
+_MAX_ELEMENTS: Final = 10_000
+_MAX_DEPTH: Final = 8
 _VALUE_BYTES: Final = 8
 _SEGMENT, _INFO, _TRACKS = 0x18538067, 0x1549A966, 0x1654AE6B
 _TRACK, _VIDEO = 0xAE, 0xE0
 _TIMESTAMP_SCALE, _DURATION = 0x2AD7B1, 0x4489
 _WIDTH, _HEIGHT = 0xB0, 0xBA
-_HOLD_OTHERS: Final = frozenset({_SEGMENT, _INFO, _TRACKS, _TRACK, _VIDEO})
-_WANTED: Final = frozenset({_TIMESTAMP_SCALE, _DURATION, _WIDTH, _HEIGHT})
-_USUAL_SCALE: Final = 1_000_000
+_CONTAINER_IDS: Final = frozenset({_SEGMENT, _INFO, _TRACKS, _TRACK, _VIDEO})
+_VALUE_IDS: Final = frozenset({_TIMESTAMP_SCALE, _DURATION, _WIDTH, _HEIGHT})
+_DEFAULT_SCALE: Final = 1_000_000
 """Nanoseconds in a unit of time, where the file does not say."""
 
 
 def read_webm_header(file: BoundedFile) -> VideoHeader:
     """What can be read of the file's headers; of a file of another kind, nothing."""
     end = file.seek(0, 2)
-    reading = _Reading(file)
-    reading.walk(0, end)
-    found = reading.found
-    scale = int.from_bytes(found.get(_TIMESTAMP_SCALE, b""), "big") or _USUAL_SCALE
-    units = _float(found.get(_DURATION, b""))
+    reader = _ElementReader(file)
+    reader.walk(0, end)
+    values = reader.values
+    scale = int.from_bytes(values.get(_TIMESTAMP_SCALE, b""), "big") or _DEFAULT_SCALE
+    units = _float(values.get(_DURATION, b""))
     return VideoHeader(
         units * scale / 1e9 if units else None,
-        int.from_bytes(found.get(_WIDTH, b""), "big") or None,
-        int.from_bytes(found.get(_HEIGHT, b""), "big") or None,
+        int.from_bytes(values.get(_WIDTH, b""), "big") or None,
+        int.from_bytes(values.get(_HEIGHT, b""), "big") or None,
     )
 
 
-class _Reading:
+class _ElementReader:
     """One walk through a file's elements, and the first value of each wanted one."""
 
     def __init__(self, file: BoundedFile) -> None:
         self._file = file
-        self._left = _MOST_ELEMENTS
-        self.found: dict[int, bytes] = {}
+        self._elements_left = _MAX_ELEMENTS
+        self.values: dict[int, bytes] = {}
 
     def walk(self, start: int, end: int, depth: int = 0) -> None:
         """Take what the elements from `start` to `end` say."""
         for kind, at, until in self._elements(start, end):
-            if kind in _HOLD_OTHERS and depth < _DEEPEST:
+            if kind in _CONTAINER_IDS and depth < _MAX_DEPTH:
                 self.walk(at, until, depth + 1)
-            elif kind in _WANTED and until - at <= _VALUE_BYTES:
+            elif kind in _VALUE_IDS and until - at <= _VALUE_BYTES:
                 self._file.seek(at)
-                self.found.setdefault(kind, self._file.read(until - at))
+                self.values.setdefault(kind, self._file.read(until - at))
 
     def _elements(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """Each element's id, and where its content begins and ends. Stops at one that is cut."""
-        while start < end and self._left > 0:
-            self._left -= 1
+        while start < end and self._elements_left > 0:
+            self._elements_left -= 1
             self._file.seek(start)
             header = self._file.read(12)
-            id_length = _length(header, 4)
-            size_length = _length(header[id_length:], 8)
+            id_length = _vint_length(header, 4)
+            size_length = _vint_length(header[id_length:], 8)
             if not (id_length and size_length):
                 return
             kind = int.from_bytes(header[:id_length], "big")
@@ -78,7 +78,7 @@ class _Reading:
             start = content + size
 
 
-def _length(data: bytes, most: int) -> int:
+def _vint_length(data: bytes, most: int) -> int:
     """How many bytes a variable number has, by the leading zero bits of its first; 0: none."""
     if not data or not data[0]:
         return 0

@@ -10,23 +10,23 @@ import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-_PIECE: Final = 64 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
 """Bytes that are decoded at once: a few may stand for a thousand times as many. Whoever takes the
 pieces bounds their sum, as of all that comes as it is."""
-_PIECES_AT_A_TIME: Final = 16
+_CHUNKS_PER_TURN: Final = 16
 """After so many the event loop gets its turn: what is decoded need not wait for the network, and
 a bound on the time holds only where something waits."""
 _FREE_BYTES: Final = 64 * 1024
-_MOST_FOR_A_BYTE: Final = 8
+_MAX_INPUT_PER_OUTPUT_BYTE: Final = 8
 _MEMBER_COST: Final = 1024
 """How much of a coding may be read: so many bytes, and for each byte that comes out so many more.
 A member of gzip costs as much as so many bytes. Bounding what comes out bounds then also what is
 read, of each of several codings; a writer that flushes each byte stays below."""
-_MOST_PADDING: Final = 64 * 1024
+_MAX_PADDING: Final = 64 * 1024
 """What is read behind the end, so that the connection can be used again."""
-_MOST_CODINGS: Final = 3
+_MAX_CODINGS: Final = 3
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
-_READABLE: Final = _GZIP | {"deflate"}
+_SUPPORTED_CODINGS: Final = _GZIP | {"deflate"}
 _NO_CODINGS: Final = frozenset(
     {"", "identity", "none", "aws-chunked", "binary", "8bit", "utf-8", "utf8"}
 )
@@ -50,12 +50,12 @@ def decode_content(
     it is read.
     """
     codings = _codings(content_encoding)
-    if len(codings) > _MOST_CODINGS:
+    if len(codings) > _MAX_CODINGS:
         raise UndecodableContent("it is encoded too many times")
     for coding in reversed(codings):  # Named in the order in which they were applied.
-        if coding not in _READABLE:
+        if coding not in _SUPPORTED_CODINGS:
             raise UndecodableContent("it is encoded in a way that was not asked for")
-        chunks = _inflated(chunks, coding)
+        chunks = _decompress(chunks, coding)
     return chunks
 
 
@@ -69,26 +69,26 @@ def _codings(content_encoding: str | None) -> list[str]:
     return [coding for coding in named if coding not in _NO_CODINGS]
 
 
-async def _inflated(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
-    inflater: _Decompressor | None = None
+async def _decompress(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+    decompressor: _Decompressor | None = None
     head = b""
     async for chunk in chunks:
         data = chunk
-        if inflater is None:
+        if decompressor is None:
             head += chunk
             if len(head) < len(_GZIP_MAGIC):
                 continue
-            inflater, data = _Decompressor(coding, head), head
-        for piece in inflater.pieces(data):
+            decompressor, data = _Decompressor(coding, head), head
+        for piece in decompressor.pieces(data):
             if piece:
                 yield piece
-            await inflater.after_piece()
-        if inflater.padding > _MOST_PADDING:
+            await decompressor.after_piece()
+        if decompressor.padding > _MAX_PADDING:
             return
-    if inflater is None:
+    if decompressor is None:
         if head:
             yield head
-    elif not inflater.is_whole:
+    elif not decompressor.is_complete:
         raise TruncatedContent("it breaks off")
 
 
@@ -104,18 +104,18 @@ class _Decompressor:
             # By the RFC in zlib's frame, by many servers without one.
             framed = head[0] & 0x0F == zlib.DEFLATED and int.from_bytes(head[:2], "big") % 31 == 0
             self._wbits = zlib.MAX_WBITS if framed else -zlib.MAX_WBITS
-        self._current = self._new()
+        self._current = self._new_decompressor()
         self.padding = 0
         """Bytes that came behind the end."""
         self._read = 0
-        self._made = 0
+        self._written = 0
         self._pieces = 0
 
-    def _new(self) -> "zlib._Decompress | None":
+    def _new_decompressor(self) -> "zlib._Decompress | None":
         return zlib.decompressobj(wbits=self._wbits) if self._wbits else None
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all that has begun has ended."""
         return self._current is None or self._current.eof
 
@@ -126,14 +126,14 @@ class _Decompressor:
             return
         is_full = False
         while data or is_full:
-            if self._current.eof and not self._begins_another(data):
+            if self._current.eof and not self._starts_member(data):
                 self.padding += len(data)
                 return
             try:
-                plain = self._current.decompress(data, _PIECE)
+                plain = self._current.decompress(data, _CHUNK_BYTES)
             except zlib.error:
                 raise UndecodableContent("it cannot be decoded") from None
-            is_full = len(plain) == _PIECE and not self._current.eof
+            is_full = len(plain) == _CHUNK_BYTES and not self._current.eof
             rest = self._current.unconsumed_tail or self._current.unused_data
             self._count(len(data) - len(rest), len(plain))
             data = rest
@@ -142,16 +142,16 @@ class _Decompressor:
     async def after_piece(self) -> None:
         """Lets the event loop have its turn, every so often."""
         self._pieces += 1
-        if self._pieces % _PIECES_AT_A_TIME == 0:
+        if self._pieces % _CHUNKS_PER_TURN == 0:
             await asyncio.sleep(0)
 
-    def _count(self, read: int, made: int) -> None:
+    def _count(self, read: int, written: int) -> None:
         self._read += read
-        self._made += made
-        if self._read > _FREE_BYTES + _MOST_FOR_A_BYTE * self._made:
+        self._written += written
+        if self._read > _FREE_BYTES + _MAX_INPUT_PER_OUTPUT_BYTE * self._written:
             raise UndecodableContent("next to nothing is in it for its length")
 
-    def _begins_another(self, data: bytes) -> bool:
+    def _starts_member(self, data: bytes) -> bool:
         """A gzip file may have several members. What else comes behind the end is padding."""
         if self.padding or not (self._is_gzip and data.startswith(_GZIP_MAGIC[:1])):
             return False

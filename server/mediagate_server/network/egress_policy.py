@@ -9,14 +9,14 @@ from typing import Final
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 """All of IPv6 that is handed out. What lies outside is of one host, one link or one site."""
-_NOBODYS: Final = (
+_RESERVED_NETWORKS: Final = (
     IPv4Network("192.0.0.0/24"),
     IPv4Network("192.88.99.0/24"),
     IPv6Network("3fff::/20"),
 )
 """Global by their looks only: for protocols, where 6to4 began, and for books."""
 _NUMBER: Final = r"(0x[0-9a-f]*|[0-9]+)"
-_OLD_FORM: Final = re.compile(rf"{_NUMBER}(\.{_NUMBER}){{0,3}}\.?", re.IGNORECASE)
+_LEGACY_IPV4: Final = re.compile(rf"{_NUMBER}(\.{_NUMBER}){{0,3}}\.?", re.IGNORECASE)
 
 Network = IPv4Network | IPv6Network
 
@@ -26,15 +26,15 @@ def is_public_address(address: str) -> bool:
 
     Raises ValueError for what is no IP address.
     """
-    found = _meant(address)
-    if isinstance(found, IPv6Address):
-        if found.sixtofour or found.teredo:
+    ip = _effective_address(address)
+    if isinstance(ip, IPv6Address):
+        if ip.sixtofour or ip.teredo:
             return False  # Tunnels, in which anything may be hidden.
-        if found not in _GLOBAL_UNICAST:
+        if ip not in _GLOBAL_UNICAST:
             return False
-    if any(found in network for network in _NOBODYS if network.version == found.version):
+    if any(ip in network for network in _RESERVED_NETWORKS if network.version == ip.version):
         return False
-    return found.is_global and not found.is_multicast
+    return ip.is_global and not ip.is_multicast
 
 
 def is_private_host(host: str) -> bool:
@@ -44,13 +44,13 @@ def is_private_host(host: str) -> bool:
     what is percent-encoded: nobody writes a public one so. A name that leads to a private address
     cannot be told from here.
     """
-    name = _plain(host)
+    name = _normalize_host(host)
     if "%" in name or _is_localhost(name):
         return True
     try:
         return not is_public_address(name)
     except ValueError:
-        return _OLD_FORM.fullmatch(name) is not None
+        return _LEGACY_IPV4.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,40 +67,42 @@ class EgressPolicy:
 
         Raises ValueError for what is no IP address.
         """
-        return self._allows(_meant(address)) or (not plaintext and is_public_address(address))
+        return self._is_in_networks(_effective_address(address)) or (
+            not plaintext and is_public_address(address)
+        )
 
     def allows_host(self, host: str, *, plaintext: bool = False) -> bool:
         """Whether a URL may have this host. What a name leads to is seen when it is resolved."""
-        name = _plain(host)
+        name = _normalize_host(host)
         if not name or "%" in name:
             return False
         if _is_localhost(name):
-            return any(self._allows(ip_address(one)) for one in ("127.0.0.1", "::1"))
+            return any(
+                self._is_in_networks(ip_address(address)) for address in ("127.0.0.1", "::1")
+            )
         try:
             return self.allows_address(name, plaintext=plaintext)
         except ValueError:
-            known = _OLD_FORM.fullmatch(name) is None
-            return known and (not plaintext or bool(self.networks))
+            is_dns_name = _LEGACY_IPV4.fullmatch(name) is None
+            return is_dns_name and (not plaintext or bool(self.networks))
 
-    def _allows(self, found: IPv4Address | IPv6Address) -> bool:
-        return any(
-            found in network for network in self.networks if network.version == found.version
-        )
+    def _is_in_networks(self, ip: IPv4Address | IPv6Address) -> bool:
+        return any(ip in network for network in self.networks if network.version == ip.version)
 
 
-def _plain(host: str) -> str:
+def _normalize_host(host: str) -> str:
     """A host as the resolver gets it: digits and dots of other scripts become ours on the way."""
     return unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
 
 
-def _meant(address: str) -> IPv4Address | IPv6Address:
+def _effective_address(address: str) -> IPv4Address | IPv6Address:
     """The address that is reached, which is IPv4's where it is only told as IPv6."""
-    found = ip_address(address.partition("%")[0])
-    if isinstance(found, IPv6Address):
-        if found in _NAT64:
-            return IPv4Address(int(found) & 0xFFFFFFFF)
-        return found.ipv4_mapped or found
-    return found
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        if ip in _NAT64:
+            return IPv4Address(int(ip) & 0xFFFFFFFF)
+        return ip.ipv4_mapped or ip
+    return ip
 
 
 def _is_localhost(name: str) -> bool:

@@ -12,15 +12,15 @@ from typing import Final
 
 from yarl import URL
 
-_PARTS: Final = re.compile(r"(?P<origin>[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*)(?P<target>[^#]*)")
+_URL: Final = re.compile(r"(?P<origin>[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*)(?P<target>[^#]*)")
 _STRIPPED: Final = "".join(map(chr, range(0x21)))
 """Around a URL: control characters and spaces. What WHATWG says, as does yarl."""
 _REMOVED: Final = str.maketrans("", "", "\t\r\n")
 _NOT_SENDABLE: Final = re.compile(r"[^!-~]+")
 _HOST: Final = re.compile(r"[!-~]+")
-_MOST_ORIGINS: Final = 64
+_MAX_CACHED_ORIGINS: Final = 64
 """Origins that are remembered: the streams of all models come from a few."""
-_LONGEST_KNOWN: Final = 256
+_MAX_CACHED_CHARACTERS: Final = 256
 """Characters of such: others may be as long as a request."""
 _HAS_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
@@ -28,13 +28,13 @@ _HAS_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 def parse_request_url(text: str) -> URL:
     """The URL that a request for `text` goes to. Raises ValueError where there is none."""
     text = text.strip(_STRIPPED).translate(_REMOVED)
-    parts = _PARTS.match(text)
-    if parts is None:
+    match = _URL.match(text)
+    if match is None:
         raise ValueError("no absolute URL")
-    origin = parts["origin"]
-    is_short = len(origin) <= _LONGEST_KNOWN
-    scheme, authority = _known_origin(origin) if is_short else _origin(origin)
-    target = _NOT_SENDABLE.sub(_percent_encoded, parts["target"])
+    origin = match["origin"]
+    is_short = len(origin) <= _MAX_CACHED_CHARACTERS
+    scheme, authority = _parse_origin_cached(origin) if is_short else _parse_origin(origin)
+    target = _NOT_SENDABLE.sub(_percent_encode, match["target"])
     path, mark, query = target.partition("?")
     return URL.build(
         scheme=scheme,
@@ -46,7 +46,7 @@ def parse_request_url(text: str) -> URL:
     )
 
 
-def _origin(text: str) -> tuple[str, str]:
+def _parse_origin(text: str) -> tuple[str, str]:
     """Scheme and authority as they are sent. Raises ValueError."""
     origin = URL(text)
     if not _HOST.fullmatch(origin.raw_host or ""):
@@ -56,7 +56,7 @@ def _origin(text: str) -> tuple[str, str]:
     return origin.scheme, origin.raw_authority
 
 
-_known_origin = lru_cache(_MOST_ORIGINS)(_origin)
+_parse_origin_cached = lru_cache(_MAX_CACHED_ORIGINS)(_parse_origin)
 
 
 def ascii_url(text: str) -> str:
@@ -71,7 +71,7 @@ def ascii_url(text: str) -> str:
         return text
 
 
-def resolve_redirect(seen_from: URL, location: str) -> URL:
+def resolve_redirect(base_url: URL, location: str) -> URL:
     """Where a redirect leads. Absolute ones are taken letter for letter; in the path of a relative
     one dots are resolved. Raises ValueError.
     """
@@ -79,32 +79,32 @@ def resolve_redirect(seen_from: URL, location: str) -> URL:
     if _HAS_SCHEME.match(location):
         return parse_request_url(location)
     if location.startswith("//"):
-        return parse_request_url(f"{seen_from.scheme}:{location}")
+        return parse_request_url(f"{base_url.scheme}:{location}")
     reference, mark, query = location.partition("#")[0].partition("?")
-    origin = f"{seen_from.scheme}://{seen_from.raw_authority}"
-    path = seen_from.raw_path.removesuffix("?")
+    origin = f"{base_url.scheme}://{base_url.raw_authority}"
+    path = base_url.raw_path.removesuffix("?")
     if reference:
         merged = f"{path.rpartition('/')[0]}/{reference}"
-        path = reference if reference.startswith("/") else _without_dot_segments(merged)
+        path = reference if reference.startswith("/") else _remove_dot_segments(merged)
     elif not mark:
-        query, mark = seen_from.raw_query_string, "?" if seen_from.raw_query_string else ""
+        query, mark = base_url.raw_query_string, "?" if base_url.raw_query_string else ""
     return parse_request_url(f"{origin}{path}{mark}{query}")
 
 
-def _without_dot_segments(path: str) -> str:
+def _remove_dot_segments(path: str) -> str:
     """RFC 3986, 5.2.4. urllib's own joining also drops empty segments."""
-    made: list[str] = []
+    output: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:
         if segment == "..":
-            del made[-1:]
+            del output[-1:]
         elif segment != ".":
-            made.append(segment)
+            output.append(segment)
     if segments[-1] in (".", ".."):
-        made.append("")
-    return "/" + "/".join(made)
+        output.append("")
+    return "/" + "/".join(output)
 
 
-def _percent_encoded(found: re.Match[str]) -> str:
+def _percent_encode(match: re.Match[str]) -> str:
     # Headers are read as UTF-8; bytes that are none stand in the text as surrogates.
-    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape"))
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))

@@ -73,8 +73,8 @@ def _run(name: str, payload: bytes, memory: int) -> tuple[int, bytes]:
                 return OUT_OF_MEMORY, b""
             return SYSTEM_ERROR, str(error.errno).encode()
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
-        return FAILED, place.encode()
+        location = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+        return FAILED, location.encode()
 
 
 def _memory() -> tuple[int, int]:

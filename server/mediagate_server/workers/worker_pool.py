@@ -43,14 +43,14 @@ from mediagate_server.workers.worker_main import (
 MIB: Final = 1024 * 1024
 
 _START_SECONDS: Final = 30.0
-_WALL_PARTS: Final = 10
+_WALL_TIME_FACTOR: Final = 10
 """How often a job's CPU time may pass on the wall."""
 _EXIT_POLLS: Final = 100
-_MOST_WAITING: Final = 64
+_MAX_WAITING: Final = 64
 """Jobs of one tenant that may wait."""
-_LARGEST_IDLE: Final = 64 * MIB
+_MAX_IDLE_BYTES: Final = 64 * MIB
 """A worker that a job has made larger than this is replaced: it would stay that large."""
-_KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
+_INHERITED_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _MAIN: Final = "mediagate_server.workers.worker_main"
 _SOURCE_ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -108,7 +108,7 @@ class WorkerPool:
     """
 
     def __init__(self, size: int = 2) -> None:
-        self._places = FairSemaphore(size)
+        self._semaphore = FairSemaphore(size)
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._dying: list[subprocess.Popen[bytes]] = []
@@ -135,23 +135,23 @@ class WorkerPool:
         *,
         seconds: float,
         tenant: str = "",
-        max_waiting: int = _MOST_WAITING,
+        max_waiting: int = _MAX_WAITING,
     ) -> bytes:
         """Run one job and return its result. Raises a WorkerError.
 
         `seconds` are CPU time: neither the wait for a turn counts nor a machine that is busy.
         """
-        async with self._places.acquire(tenant, max_waiting):
+        async with self._semaphore.acquire(tenant, max_waiting):
             self._reap()
             worker = self._idle.pop() if self._idle else None
             if worker is None or not worker.is_alive:
                 if worker is not None:
                     self._kill(worker)
                 worker = await self._start()
-            keep = False
+            is_reusable = False
             try:
                 status, size, result = await worker.run(task, payload, seconds)
-                keep = status != OUT_OF_MEMORY and size <= _LARGEST_IDLE
+                is_reusable = status != OUT_OF_MEMORY and size <= _MAX_IDLE_BYTES
             except TimeoutError:
                 metrics.worker_jobs_killed.labels("expired").inc()
                 raise JobTimeout from None
@@ -162,7 +162,7 @@ class WorkerPool:
                 metrics.worker_jobs_killed.labels("crashed").inc()
                 raise WorkerCrashed from None
             finally:
-                if keep:
+                if is_reusable:
                     self._idle.append(worker)
                 else:
                     self._kill(worker)
@@ -258,11 +258,11 @@ class _Worker:
         name = task.function.encode()
         header = JOB_HEADER.pack(len(name), seconds, task.memory, len(payload))
         self._writer.writelines((header, name, payload))
-        answer = asyncio.ensure_future(self._drained_answer())
+        answer = asyncio.ensure_future(self._send_and_receive())
         try:
             # In parts, and not cancelled by them: where this process stood still meanwhile, one
             # part has passed, and what has come in the same moment is an answer.
-            for _ in range(_WALL_PARTS):
+            for _ in range(_WALL_TIME_FACTOR):
                 done, _ = await asyncio.wait((answer,), timeout=seconds)
                 if done:
                     return answer.result()
@@ -270,7 +270,7 @@ class _Worker:
             answer.cancel()
         raise TimeoutError
 
-    async def _drained_answer(self) -> tuple[int, int, bytes]:
+    async def _send_and_receive(self) -> tuple[int, int, bytes]:
         await self._writer.drain()
         return await self._answer()
 
@@ -303,7 +303,7 @@ class FairSemaphore:
     def __init__(self, size: int, share: int | None = None) -> None:
         self._free = size
         self._share = max(1, size - 1) if share is None else share
-        self._taken: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
@@ -312,45 +312,45 @@ class FairSemaphore:
         queue = self._waiting.setdefault(tenant, deque())
         if len(queue) >= max_waiting:
             raise QueueFull
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
-        self._give()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(waiter)
+        self._wake_waiters()
         try:
-            await turn
+            await waiter
             yield
         finally:
             # Not looked for in the queue: a hundred thousand may wait there.
-            if turn.done() and not turn.cancelled():
+            if waiter.done() and not waiter.cancelled():
                 self._free += 1
-                self._taken[tenant] -= 1
-                if not self._taken[tenant]:
-                    del self._taken[tenant]
-            elif turn in queue:
-                queue.remove(turn)
-            self._give()
+                self._held[tenant] -= 1
+                if not self._held[tenant]:
+                    del self._held[tenant]
+            elif waiter in queue:
+                queue.remove(waiter)
+            self._wake_waiters()
 
-    def _give(self) -> None:
+    def _wake_waiters(self) -> None:
         """Give what is free to those whose turn it is."""
-        while self._free and (tenant := self._next()) is not None:
-            turn = self._waiting[tenant].popleft()
+        while self._free and (tenant := self._next_tenant()) is not None:
+            waiter = self._waiting[tenant].popleft()
             self._waiting.move_to_end(tenant)
-            if not turn.cancelled():
-                turn.set_result(None)
+            if not waiter.cancelled():
+                waiter.set_result(None)
                 self._free -= 1
-                self._taken[tenant] += 1
+                self._held[tenant] += 1
         for tenant in [tenant for tenant, queue in self._waiting.items() if not queue]:
             del self._waiting[tenant]
 
-    def _next(self) -> str | None:
+    def _next_tenant(self) -> str | None:
         """The tenant who has waited longest for a turn and has not its share already."""
         for tenant, queue in self._waiting.items():
-            if queue and self._taken[tenant] < self._share:
+            if queue and self._held[tenant] < self._share:
                 return tenant
         return None
 
 
 def _environment() -> dict[str, str]:
     """What a worker sees: where to find its code, and no secret."""
-    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    inherited = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
     paths = [str(_SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]
-    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -74,7 +74,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         metadata = first.metadata
         if metadata.size_bytes > self._uploads.max_bytes:
             raise _too_large("metadata.size_bytes", self._uploads.max_bytes)
-        async with self._uploads.incoming() as incoming:
+        async with self._uploads.create_temp_file() as incoming:
             await _receive(request_iterator, incoming, metadata)
             upload = await self._uploads.finish(
                 incoming, tenant=caller.current_caller().tenant, media_type=metadata.media_type

@@ -43,7 +43,7 @@ from mediagate_server.catalog.request import Modality
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, InputType
 from mediagate_server.catalog.schemas.openapi import ANY_STEP, OutputPath
 
-_NOT_MAPPED = frozenset({*CHAT_FIELDS, *GUARD_FIELDS})
+_UNMAPPABLE_FIELDS = frozenset({*CHAT_FIELDS, *GUARD_FIELDS})
 """What `chat` and `guard` carry together."""
 
 
@@ -53,7 +53,7 @@ def find_inconsistencies(model: "Model") -> Iterator[str]:
     if model.output_format and model.output_format not in model.inputs:
         yield f"output_format: there is no input {model.output_format!r}"
     for name, value in model.defaults.items():
-        yield from _misfit(model, "defaults", name, value)
+        yield from _value_problem(model, "defaults", name, value)
     for metric, expectation in model.expects.items():
         for key in ("input", "width", "height"):
             name = getattr(expectation, key, "")
@@ -63,7 +63,7 @@ def find_inconsistencies(model: "Model") -> Iterator[str]:
     yield from _guard_problems(model)
     for name, rule in model.map.items():
         kind = FIELDS[model.modality].get(name)
-        belongs = (model.chat or model.guard) and name in _NOT_MAPPED
+        belongs = (model.chat or model.guard) and name in _UNMAPPABLE_FIELDS
         if kind is None or belongs:
             yield f"map.{name}: not a parameter that can be mapped"
         elif kind not in rule.takes:
@@ -90,10 +90,10 @@ def _kind_problems(model: "Model") -> Iterator[str]:
 
 def _rule_problems(model: "Model", name: str, rule: ParameterRule) -> Iterator[str]:
     for target, value in rule.also.items():
-        yield from _misfit(model, f"map.{name}.also", target, value)
+        yield from _value_problem(model, f"map.{name}.also", target, value)
     for word, others in rule.forces.items():
         for target, value in others.items():
-            yield from _misfit(model, f"map.{name}.forces.{word}", target, value)
+            yield from _value_problem(model, f"map.{name}.forces.{word}", target, value)
     missing = [target for target in rule.referenced_inputs if target not in model.inputs]
     yield from (f"map.{name}: there is no input {target!r}" for target in missing)
     if not missing and (problem := rule.problem(model.inputs)):
@@ -125,7 +125,7 @@ def _guard_problems(model: "Model") -> Iterator[str]:
                 yield f"guard: there is no input {name!r}"
 
 
-def _misfit(model: "Model", where: str, name: str, value: Any) -> Iterator[str]:
+def _value_problem(model: "Model", where: str, name: str, value: Any) -> Iterator[str]:
     if name not in model.inputs:
         yield f"{where}: there is no input {name!r}"
     elif reason := model.inputs[name].problem(value):
@@ -251,8 +251,8 @@ class Model:
     expects: Mapping[str, CostEstimator] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if found := "; ".join(find_inconsistencies(self)):
-            raise ValueError(found)
+        if problems := "; ".join(find_inconsistencies(self)):
+            raise ValueError(problems)
 
     @property
     def target(self) -> str:

@@ -35,8 +35,8 @@ class SourceLocation:
 
     def error_message(self, where: str, what: str) -> str:
         """What is wrong, with file, line, model and field."""
-        parts = (self.file, self.slug, where, f"{what} (line {self.line(where)})")
-        return ": ".join(part for part in parts if part)
+        segments = (self.file, self.slug, where, f"{what} (line {self.line(where)})")
+        return ": ".join(segment for segment in segments if segment)
 
     def line(self, where: str) -> int:
         """The line, from 1, of a field of the model: that of the longest part of its path that the
@@ -46,17 +46,17 @@ class SourceLocation:
         headers = [number for number, line in enumerate(lines, 1) if _HEADER.match(line)]
         if self.position >= len(headers):
             return 1
-        begin = headers[self.position]
+        first = headers[self.position]
         end = headers[self.position + 1] if self.position + 1 < len(headers) else len(lines) + 1
-        found = begin
+        line_number = first
         for name in where.split(".") if where else ():
             key = re.compile(rf"\s*(?:\[model\.)?[\"']?{re.escape(name)}[\"']?\s*(?:=|\]|\.)")
-            after = range(found, end)
-            found = next((n for n in after if key.match(lines[n - 1])), found)
-        return found
+            after = range(line_number, end)
+            line_number = next((n for n in after if key.match(lines[n - 1])), line_number)
+        return line_number
 
 
-OWN = (
+NOT_INHERITED = (
     "slug",
     "aliases",
     "stands_in_for",
@@ -89,12 +89,12 @@ class ModelFiles:
     @classmethod
     def shipped(cls) -> "ModelFiles":
         """The models that come with the server."""
-        shelf = cls()
+        model_files = cls()
         folder = files("mediagate_server.catalog").joinpath("models")
         for name in sorted(entry.name for entry in folder.iterdir()):
             if name.endswith(".toml"):
-                shelf.add(name, folder.joinpath(name).read_text(encoding="utf-8"))
-        return shelf
+                model_files.add(name, folder.joinpath(name).read_text(encoding="utf-8"))
+        return model_files
 
     def copy(self) -> "ModelFiles":
         """Another one with the same models."""
@@ -115,19 +115,19 @@ class ModelFiles:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ModelFileError(f"{file}: {error}") from None
-        written = document.pop("model", [])
-        if document or not isinstance(written, list):
+        tables = document.pop("model", [])
+        if document or not isinstance(tables, list):
             raise ModelFileError(f"{file}: holds nothing but [[model]] tables")
         entries = dict(self._entries)
         added: set[str] = set()
-        for position, own in enumerate(written):
-            slug = str(own.get("slug", f"number {position + 1}"))
-            place = SourceLocation(file, text, position, slug)
+        for position, table in enumerate(tables):
+            slug = str(table.get("slug", f"number {position + 1}"))
+            location = SourceLocation(file, text, position, slug)
             if slug in added:
-                raise ModelFileError(place.error_message("slug", "is in this file twice"))
+                raise ModelFileError(location.error_message("slug", "is in this file twice"))
             added.add(slug)
-            complete = _complete(place, own, entries)
-            entries[slug] = _Entry(complete, _model(place, complete))
+            complete = _inherit(location, table, entries)
+            entries[slug] = _Entry(complete, _model(location, complete))
         self._entries = entries
 
 
@@ -147,71 +147,77 @@ class _Entry:
 
 def load_shipped_models(*, assumed: bool = True) -> list[Model]:
     """The models that come with the server; not `assumed`: without prices that are."""
-    shelf = ModelFiles.shipped()
-    return (shelf if assumed else shelf.without_assumed_prices()).models()
+    model_files = ModelFiles.shipped()
+    return (model_files if assumed else model_files.without_assumed_prices()).models()
 
 
 def read_models(file: str, text: str) -> list[Model]:
     """The models of one file. `file` is only for errors; raises ModelFileError."""
-    shelf = ModelFiles()
-    shelf.add(file, text)
-    return shelf.models()
+    model_files = ModelFiles()
+    model_files.add(file, text)
+    return model_files.models()
 
 
-def _complete(
-    place: SourceLocation, entry: Mapping[str, Any], known: Mapping[str, _Entry]
+def _inherit(
+    location: SourceLocation, entry: Mapping[str, Any], entries: Mapping[str, _Entry]
 ) -> dict[str, Any]:
     own = {name: value for name, value in entry.items() if name != "like"}
     like = entry.get("like")
     if like is not None:
-        if like not in known:
-            raise ModelFileError(place.error_message("like", f"no model {like!r} before it"))
-        start = {name: value for name, value in known[like].table.items() if name not in OWN}
-    elif place.slug in known:
-        start = dict(known[place.slug].table)
+        if like not in entries:
+            raise ModelFileError(location.error_message("like", f"no model {like!r} before it"))
+        inherited = {
+            name: value for name, value in entries[like].table.items() if name not in NOT_INHERITED
+        }
+    elif location.slug in entries:
+        inherited = dict(entries[location.slug].table)
     else:
         return own
     merged = {
         # A price is one thing: tiers of the one and a rate of the other would be nobody's.
-        name: {**start[name], **value}
-        if name != "price" and isinstance(value, Mapping) and isinstance(start.get(name), Mapping)
+        name: {**inherited[name], **value}
+        if name != "price"
+        and isinstance(value, Mapping)
+        and isinstance(inherited.get(name), Mapping)
         else value
         for name, value in own.items()
     }
-    return {**start, **merged}
+    return {**inherited, **merged}
 
 
-def _model(place: SourceLocation, entry: Mapping[str, Any]) -> Model:
+def _model(location: SourceLocation, entry: Mapping[str, Any]) -> Model:
     rules = entry.get("map", {})
     if not isinstance(rules, Mapping):
-        raise ModelFileError(place.error_message("map", "must be a table"))
-    spelled = {name: _rule(rule) for name, rule in rules.items()}
-    _refuse_floats(place, "price", entry.get("price"))
+        raise ModelFileError(location.error_message("map", "must be a table"))
+    expanded = {name: _expand_rule(rule) for name, rule in rules.items()}
+    _refuse_floats(location, "price", entry.get("price"))
     try:
         return _ADAPTER.validate_python(
-            {**entry, "map": spelled, "price": price_file.expand_price(entry.get("price"))}
+            {**entry, "map": expanded, "price": price_file.expand_price(entry.get("price"))}
         )
     except ValidationError as error:
-        raise ModelFileError("\n".join(_complaints(place, error))) from None
+        raise ModelFileError("\n".join(_error_messages(location, error))) from None
 
 
-def _rule(rule: Any) -> Any:
+def _expand_rule(rule: Any) -> Any:
     return {"rule": "direct", "to": rule} if isinstance(rule, str) else rule
 
 
-def _refuse_floats(place: SourceLocation, where: str, value: Any) -> None:
+def _refuse_floats(location: SourceLocation, where: str, value: Any) -> None:
     """A price written as a number would already have been rounded to binary."""
     if isinstance(value, float):
-        raise ModelFileError(place.error_message(where, 'write it as a string, for example "0.04"'))
+        raise ModelFileError(
+            location.error_message(where, 'write it as a string, for example "0.04"')
+        )
     if isinstance(value, Mapping):
         for name, item in value.items():
-            _refuse_floats(place, f"{where}.{name}", item)
+            _refuse_floats(location, f"{where}.{name}", item)
     elif isinstance(value, list):
         for position, item in enumerate(value):
-            _refuse_floats(place, f"{where}.{position}", item)
+            _refuse_floats(location, f"{where}.{position}", item)
 
 
-def _complaints(place: SourceLocation, error: ValidationError) -> Iterable[str]:
+def _error_messages(location: SourceLocation, error: ValidationError) -> Iterable[str]:
     for problem in error.errors(include_url=False, include_input=False):
-        where = ".".join(str(part) for part in problem["loc"])
-        yield place.error_message(where, problem["msg"].removeprefix("Value error, "))
+        where = ".".join(str(key) for key in problem["loc"])
+        yield location.error_message(where, problem["msg"].removeprefix("Value error, "))

@@ -62,7 +62,7 @@ class Capability(StrEnum):
     VOICES = "voices"
 
 
-_BY_FIELD: Final[Mapping[Modality, Mapping[str, Capability]]] = MappingProxyType(
+_CAPABILITY_BY_FIELD: Final[Mapping[Modality, Mapping[str, Capability]]] = MappingProxyType(
     {
         Modality.TEXT: {"reasoning_effort": Capability.REASONING},
         Modality.IMAGE: {
@@ -93,20 +93,24 @@ _BY_FIELD: Final[Mapping[Modality, Mapping[str, Capability]]] = MappingProxyType
 
 def list_capabilities(model: Model) -> tuple[Capability, ...]:
     """What it can do, in alphabetical order."""
-    return tuple(sorted({*_of_fields(model), *_of_text(model), *_of_sound(model)}))
+    return tuple(
+        sorted(
+            {*_field_capabilities(model), *_text_capabilities(model), *_audio_capabilities(model)}
+        )
+    )
 
 
-def _of_fields(model: Model) -> Iterator[Capability]:
-    for field, word in _BY_FIELD[model.modality].items():
+def _field_capabilities(model: Model) -> Iterator[Capability]:
+    for field, capability in _CAPABILITY_BY_FIELD[model.modality].items():
         if field in model.map:
-            yield word
+            yield capability
     if model.modality is Modality.VIDEO and "prompt" in model.map:
-        pictures = (model.map[name].targets for name in ("first_frame",) if name in model.map)
-        if not any(model.inputs[name].required for names in pictures for name in names):
+        image_inputs = (model.map[name].targets for name in ("first_frame",) if name in model.map)
+        if not any(model.inputs[name].required for names in image_inputs for name in names):
             yield Capability.TEXT_TO_VIDEO
 
 
-def _of_text(model: Model) -> Iterator[Capability]:
+def _text_capabilities(model: Model) -> Iterator[Capability]:
     if model.streams:
         yield Capability.STREAMING
     if model.chat:
@@ -118,7 +122,7 @@ def _of_text(model: Model) -> Iterator[Capability]:
         yield Capability.MESSAGES
 
 
-def _of_sound(model: Model) -> Iterator[Capability]:
+def _audio_capabilities(model: Model) -> Iterator[Capability]:
     """A switch for sound, or sound that is always there."""
     rule = model.map.get("generate_audio")
     if rule is not None and (not isinstance(rule, FixedValue) or rule.value is True):
@@ -147,10 +151,10 @@ class ParameterInfo:
 
 def list_parameters(model: Model) -> tuple[ParameterInfo, ...]:
     """The parameters that are honoured as such. What is emulated or always adjusted is not here."""
-    return (*_of_chat(model), *_of_guard(model), *_of_rules(model))
+    return (*_chat_parameters(model), *_safety_parameters(model), *_rule_parameters(model))
 
 
-def _of_chat(model: Model) -> Iterator[ParameterInfo]:
+def _chat_parameters(model: Model) -> Iterator[ParameterInfo]:
     chat = model.chat
     if chat is None:
         return
@@ -161,7 +165,7 @@ def _of_chat(model: Model) -> Iterator[ParameterInfo]:
         yield ParameterInfo("system_prompt", chat.system)
 
 
-def _of_guard(model: Model) -> Iterator[ParameterInfo]:
+def _safety_parameters(model: Model) -> Iterator[ParameterInfo]:
     guard = model.guard
     if guard is None:
         return
@@ -172,23 +176,23 @@ def _of_guard(model: Model) -> Iterator[ParameterInfo]:
         yield ParameterInfo("context", guard.prompt)
 
 
-def _of_rules(model: Model) -> Iterator[ParameterInfo]:
+def _rule_parameters(model: Model) -> Iterator[ParameterInfo]:
     for name, rule in model.map.items():
         if isinstance(rule, FixedValue):
             yield ParameterInfo(name, "", allowed_values=(format_value(rule.value),))
-        elif _honours(name, rule):
+        elif _is_honoured(name, rule):
             target = rule.targets[0]
-            yield _offer(name, rule, target, model.inputs[target], model)
+            yield _parameter_info(name, rule, target, model.inputs[target], model)
 
 
-def _honours(name: str, rule: ParameterRule) -> bool:
+def _is_honoured(name: str, rule: ParameterRule) -> bool:
     """Sizes sent as a shape are always adjusted, shapes sent as pixels are emulated."""
     if isinstance(rule, Dimensions | PixelSize):
         return name == "size"
     return name != "size" or not isinstance(rule, VideoSize | AspectRatio)
 
 
-def _offer(
+def _parameter_info(
     name: str, rule: ParameterRule, target: str, spec: InputSpec, model: Model
 ) -> ParameterInfo:
     default = model.defaults.get(target, spec.default)
@@ -199,10 +203,14 @@ def _offer(
     if isinstance(rule, Dimensions):
         # The bounds of one side; the other input has its own.
         return ParameterInfo(name, target, minimum=spec.min, maximum=spec.max)
-    words = [pair for pair in _words(rule, spec) if _is_of_the_contract(name, pair[0], model)]
+    words = [
+        pair for pair in _allowed_words(rule, spec) if _is_contract_value(name, pair[0], model)
+    ]
     if isinstance(rule, EnumValue | AspectRatio | PixelSize) and words:
-        shown = next((word for word, own in words if own == format_value(default)), "")
-        return ParameterInfo(name, target, allowed_values=_first(words), default_value=shown)
+        default_word = next((word for word, own in words if own == format_value(default)), "")
+        return ParameterInfo(
+            name, target, allowed_values=_contract_words(words), default_value=default_word
+        )
     unit = rule.per_second if isinstance(rule, Duration) else 1
     if isinstance(default, int | float) and not isinstance(default, bool):
         default = default / unit
@@ -211,35 +219,35 @@ def _offer(
         target,
         minimum=None if spec.min is None else spec.min / unit,
         maximum=None if spec.max is None else spec.max / unit,
-        allowed_values=_first(words),
+        allowed_values=_contract_words(words),
         default_value="" if default is None else format_value(default),
         required=spec.required,
     )
 
 
-def _words(rule: ParameterRule, spec: InputSpec) -> Iterator[tuple[str, str]]:
+def _allowed_words(rule: ParameterRule, spec: InputSpec) -> Iterator[tuple[str, str]]:
     """The contract's word and the model's own, for everything that can be chosen."""
     own = [format_value(value) for value in spec.enum]
     if isinstance(rule, EnumValue):
         named = {word: format_value(value) for word, value in rule.words.items()}
         yield from named.items()
-        yield from ((_number(word), word) for word in own if word not in named.values())
+        yield from ((_without_unit(word), word) for word in own if word not in named.values())
     elif isinstance(rule, AspectRatio):
         ratios = ((rule.ratios.get(word, word), word) for word in own)
         yield from (pair for pair in ratios if parse_ratio(pair[0]) is not None)
     elif isinstance(rule, PixelSize):
         yield from ((word.replace(rule.separator, "x"), word) for word in own)
     else:
-        yield from ((_number(word), word) for word in own)
+        yield from ((_without_unit(word), word) for word in own)
 
 
-def _number(word: str) -> str:
+def _without_unit(word: str) -> str:
     """The bare number of a word that is a number and its unit: "2 MP" is 2."""
     bare = word.casefold().removesuffix("mp").strip()
     return bare if bare != word.casefold() and ordinal(bare) is not None else word
 
 
-def _is_of_the_contract(name: str, word: str, model: Model) -> bool:
+def _is_contract_value(name: str, word: str, model: Model) -> bool:
     """Whether a caller could set it: models have words of their own that no field can hold."""
     kind = FIELDS[model.modality][name]
     if name == "kind":
@@ -253,5 +261,5 @@ def _is_of_the_contract(name: str, word: str, model: Model) -> bool:
     return kind is not FieldKind.SIZE or parse_ratio(word.replace("x", ":")) is not None
 
 
-def _first(words: list[tuple[str, str]]) -> tuple[str, ...]:
+def _contract_words(words: list[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(word for word, _ in words)

@@ -24,10 +24,10 @@ from mediagate_server.structs import replace
 FIELDS = ("prompt", "messages", "system_prompt")
 """The parameters that a conversation is made of; no other rule touches them."""
 
-_NOTHING = "there is nothing in it that the model can read"
-_ONE = "the model looks at one picture"
-_TRANSCRIPT = "as a transcript in the prompt"
-_CHAT_FORMAT = "written out in the model's chat format"
+_NO_READABLE_TURN = "there is nothing in it that the model can read"
+_ONE_IMAGE_ONLY = "the model looks at one picture"
+_AS_TRANSCRIPT = "as a transcript in the prompt"
+_IN_CHAT_FORMAT = "written out in the model's chat format"
 
 # Llama 3's chat format as its model card gives it. The wrapper on Replicate sends the prompt as it
 # is unless it gets a template, and an instruct model answers a bare prompt poorly.
@@ -68,119 +68,132 @@ class ChatInputs:
     ) -> dict[str, ParameterOutcome]:
         """Write the conversation and say what became of each of FIELDS that was set."""
         if "messages" not in parameters:
-            return self._prompt_alone(parameters, draft)
-        self._refuse(_messages(parameters), draft)
-        turns, system = _split(parameters)
+            return self._apply_prompt(parameters, draft)
+        self._check_supported(request_messages(parameters), draft)
+        turns, system = _split_system_prompt(parameters)
         outcomes: dict[str, ParameterOutcome] = {}
         if "prompt" in parameters:
             outcomes["prompt"] = honoured_outcome()
-        if self._takes_turns(turns):
-            draft.input[self.messages] = _as_turns(parameters)
+        if self._is_sent_as_messages(turns):
+            draft.input[self.messages] = _chat_messages(parameters)
             outcomes["messages"] = honoured_outcome()
             if "system_prompt" in parameters:
                 outcomes["system_prompt"] = honoured_outcome()
             return outcomes
-        images = self._images(turns, draft)
-        written = _written(turns, shown=len(images))
-        if not any(text for _, text in written) and not images:
-            raise InvalidRequest.of("messages", _NOTHING)
-        outcomes["messages"] = self._fate(turns)
+        images = self._write_images(turns, draft)
+        turn_texts = _turn_texts(turns, image_count=len(images))
+        if not any(text for _, text in turn_texts) and not images:
+            raise InvalidRequest.of("messages", _NO_READABLE_TURN)
+        outcomes["messages"] = self._messages_outcome(turns)
         if "system_prompt" in parameters:
-            outcomes["system_prompt"] = self._system_fate()
-        self._write(written, system, draft)
+            outcomes["system_prompt"] = self._system_prompt_outcome()
+        self._write(turn_texts, system, draft)
         return outcomes
 
-    def _prompt_alone(
+    def _apply_prompt(
         self, parameters: Mapping[str, Value], draft: InputDraft
     ) -> dict[str, ParameterOutcome]:
         """Most conversations: what a single turn of the user's comes to, without looking at it."""
         prompt = str(parameters.get("prompt", ""))
         if not prompt:
-            raise InvalidRequest.of("messages", _NOTHING)
+            raise InvalidRequest.of("messages", _NO_READABLE_TURN)
         outcomes: dict[str, ParameterOutcome] = {}
         if "prompt" in parameters:
             outcomes["prompt"] = honoured_outcome()
         system = ""
         if "system_prompt" in parameters:
-            outcomes["system_prompt"] = self._system_fate()
+            outcomes["system_prompt"] = self._system_prompt_outcome()
             system = str(parameters["system_prompt"])
         self._write([("user", prompt)], system, draft)
         return outcomes
 
-    def _refuse(self, messages: Sequence[Message], draft: InputDraft) -> None:
+    def _check_supported(self, messages: Sequence[Message], draft: InputDraft) -> None:
         """An answer that never saw the picture, or what a tool had said, would pass for one."""
-        unseen = image_violations(messages)
+        unseen_images = image_violations(messages)
         if self.images:
             takes_all = draft.specs[self.images].is_list
-            unseen = [] if takes_all else [replace(one, description=_ONE) for one in unseen[1:]]
+            unseen_images = (
+                []
+                if takes_all
+                else [
+                    replace(violation, description=_ONE_IMAGE_ONLY)
+                    for violation in unseen_images[1:]
+                ]
+            )
         violations = [
-            *unseen,
+            *unseen_images,
             *(
                 Violation(f"messages[{at}].{field}", "the model cannot be given tools")
                 for at, message in enumerate(messages)
-                for field, there in (
+                for field, is_set in (
                     ("role", message.role == "tool"),
                     ("tool_calls", message.tool_calls),
                 )
-                if there
+                if is_set
             ),
         ]
         if violations:
             raise ParameterUnsupported(*violations)
 
-    def _takes_turns(self, turns: Sequence[Message]) -> bool:
+    def _is_sent_as_messages(self, turns: Sequence[Message]) -> bool:
         """Pictures go by their own input, which only a prompt is documented to be joined with."""
         if self.style is not ChatStyle.TURNS:
             return False
-        plain = all(isinstance(part, str) for turn in turns for part in turn.parts)
-        return plain and all(turn.role in ("system", "user", "assistant") for turn in turns)
+        is_text_only = all(isinstance(part, str) for turn in turns for part in turn.parts)
+        return is_text_only and all(turn.role in ("system", "user", "assistant") for turn in turns)
 
-    def _images(self, turns: Sequence[Message], draft: InputDraft) -> list[str]:
+    def _write_images(self, turns: Sequence[Message], draft: InputDraft) -> list[str]:
         """The pictures that the model can be shown, already written to its input."""
         media = [part for turn in turns for part in turn.parts if isinstance(part, MediaInput)]
         if not media or not self.images:
             return []
-        shown = [medium.uri for medium in media]
-        draft.input[self.images] = shown if draft.specs[self.images].is_list else shown[0]
-        return shown
+        uris = [medium.uri for medium in media]
+        draft.input[self.images] = uris if draft.specs[self.images].is_list else uris[0]
+        return uris
 
-    def _write(self, written: list[tuple[str, str]], system: str, draft: InputDraft) -> None:
+    def _write(self, turn_texts: list[tuple[str, str]], system: str, draft: InputDraft) -> None:
         if self.style is ChatStyle.LLAMA3:
-            prompt, template = _llama3(written, system)
+            prompt, template = _format_llama3(turn_texts, system)
             draft.input[self.prompt], draft.input[self.template] = prompt, template
             return
-        prompt = written[0][1] if _is_one_prompt(written) else _transcript(written)
+        prompt = (
+            turn_texts[0][1] if _is_single_prompt(turn_texts) else _format_transcript(turn_texts)
+        )
         if system and self.system:
             draft.input[self.system] = system
         elif system:
             prompt = f"{system}\n\n{prompt}"
         draft.input[self.prompt] = prompt
 
-    def _fate(self, turns: Sequence[Message]) -> ParameterOutcome:
+    def _messages_outcome(self, turns: Sequence[Message]) -> ParameterOutcome:
         if len(turns) == 1 and turns[0].role == "user":
             return honoured_outcome()
-        return emulated_outcome("", _CHAT_FORMAT if self.style is ChatStyle.LLAMA3 else _TRANSCRIPT)
+        return emulated_outcome(
+            "", _IN_CHAT_FORMAT if self.style is ChatStyle.LLAMA3 else _AS_TRANSCRIPT
+        )
 
-    def _system_fate(self) -> ParameterOutcome:
+    def _system_prompt_outcome(self) -> ParameterOutcome:
         if self.style is ChatStyle.LLAMA3:
-            return emulated_outcome("", _CHAT_FORMAT)
+            return emulated_outcome("", _IN_CHAT_FORMAT)
         return honoured_outcome() if self.system else emulated_outcome("", "put before the prompt")
 
 
 def image_violations(messages: Sequence[Message], first: int = 0) -> list[Violation]:
     """Every picture from turn `first` on, as what a model without eyes is not shown."""
     return [
-        Violation(f"messages[{at}].parts[{part}].image", "the model does not look at pictures")
+        Violation(
+            f"messages[{at}].parts[{part_index}].image", "the model does not look at pictures"
+        )
         for at, message in enumerate(messages)
         if at >= first
-        for part, piece in enumerate(message.parts)
-        if isinstance(piece, MediaInput)
+        for part_index, part in enumerate(message.parts)
+        if isinstance(part, MediaInput)
     ]
 
 
-def _split(parameters: Mapping[str, Value]) -> tuple[list[Message], str]:
+def _split_system_prompt(parameters: Mapping[str, Value]) -> tuple[list[Message], str]:
     """The turns, and the system prompt: what was set, then the system messages that lead."""
-    messages = _messages(parameters)
+    messages = request_messages(parameters)
     leading = 0
     while leading < len(messages) and messages[leading].role == "system":
         leading += 1
@@ -191,23 +204,24 @@ def _split(parameters: Mapping[str, Value]) -> tuple[list[Message], str]:
     return messages[leading:], "\n\n".join(text for text in system if text)
 
 
-def _messages(parameters: Mapping[str, Value]) -> list[Message]:
-    asked = parameters.get("messages")
-    items = asked if isinstance(asked, tuple) else ()
+def request_messages(parameters: Mapping[str, Value]) -> list[Message]:
+    """The parameter `messages`; empty where it is not set."""
+    messages = parameters.get("messages")
+    items = messages if isinstance(messages, tuple) else ()
     return [item for item in items if isinstance(item, Message)]
 
 
-def _as_turns(parameters: Mapping[str, Value]) -> list[dict[str, Any]]:
+def _chat_messages(parameters: Mapping[str, Value]) -> list[dict[str, Any]]:
     """The model ignores its system input where it gets messages, so that becomes the first."""
     system = parameters.get("system_prompt")
     first = [{"role": "system", "content": str(system)}] if system else []
-    turns = _messages(parameters)
+    turns = request_messages(parameters)
     return first + [{"role": turn.role, "content": turn.text} for turn in turns]
 
 
-def _written(turns: Sequence[Message], *, shown: int) -> list[tuple[str, str]]:
+def _turn_texts(turns: Sequence[Message], *, image_count: int) -> list[tuple[str, str]]:
     """Role and text of each turn. Among several turns, a mark shows where a picture was."""
-    marks = shown if len(turns) > 1 else 0
+    marks = image_count if len(turns) > 1 else 0
     written = []
     for turn in turns:
         text = ""
@@ -220,38 +234,39 @@ def _written(turns: Sequence[Message], *, shown: int) -> list[tuple[str, str]]:
     return written
 
 
-def _is_one_prompt(written: list[tuple[str, str]]) -> bool:
-    return len(written) == 1 and written[0][0] == "user"
+def _is_single_prompt(turn_texts: list[tuple[str, str]]) -> bool:
+    return len(turn_texts) == 1 and turn_texts[0][0] == "user"
 
 
-def _transcript(written: list[tuple[str, str]]) -> str:
+def _format_transcript(turn_texts: list[tuple[str, str]]) -> str:
     """Turns marked by role, with the assistant's mark at the end as the cue to answer."""
-    lines = [f"{role.capitalize()}: {text}" for role, text in written]
-    if written[-1][0] != "assistant":
+    lines = [f"{role.capitalize()}: {text}" for role, text in turn_texts]
+    if turn_texts[-1][0] != "assistant":
         lines.append("Assistant:")
     return "\n\n".join(lines)
 
 
-def _llama3(written: list[tuple[str, str]], system: str) -> tuple[str, str]:
+def _format_llama3(turn_texts: list[tuple[str, str]], system: str) -> tuple[str, str]:
     """The prompt and its template: the template holds all but the last turn's text.
 
     Text that people wrote may hold braces, which a template may not but for `{prompt}`; then the
     whole conversation travels as the prompt, within a template that only opens and closes it.
     """
     before = "".join(
-        _turn(role, text) for role, text in ([("system", system)] if system else []) + written[:-1]
+        _llama3_turn(role, text)
+        for role, text in ([("system", system)] if system else []) + turn_texts[:-1]
     )
-    role, prompt = written[-1]
-    before += _header(role)
-    after = "" if role == "assistant" else _END_OF_TURN + _header("assistant")
+    role, prompt = turn_texts[-1]
+    before += _llama3_header(role)
+    after = "" if role == "assistant" else _END_OF_TURN + _llama3_header("assistant")
     if "{" in before or "}" in before:
         return before + prompt, f"{_BEGIN}{{prompt}}{after}"
     return prompt, f"{_BEGIN}{before}{{prompt}}{after}"
 
 
-def _turn(role: str, text: str) -> str:
-    return _header(role) + text + _END_OF_TURN
+def _llama3_turn(role: str, text: str) -> str:
+    return _llama3_header(role) + text + _END_OF_TURN
 
 
-def _header(role: str) -> str:
+def _llama3_header(role: str) -> str:
     return f"<|start_header_id|>{role}<|end_header_id|>\n\n"

@@ -15,7 +15,7 @@ from mediagate_server.catalog.request import Modality
 class FieldKind(Enum):
     """What a parameter holds. PROSE is what people wrote: it is never printed."""
 
-    PROSE = auto()
+    FREE_TEXT = auto()
     STRINGS = auto()
     MESSAGES = auto()
     WORD = auto()
@@ -23,12 +23,12 @@ class FieldKind(Enum):
     RESOLUTION = auto()
     NUMBER = auto()
     INTEGER = auto()
-    FLAG = auto()
+    BOOLEAN = auto()
     SIZE = auto()
     MEDIUM = auto()
     MEDIA = auto()
     LORAS = auto()
-    FORM = auto()
+    RESPONSE_FORMAT = auto()
     TOOLS = auto()
 
 
@@ -36,9 +36,9 @@ MEDIA_KINDS: Final = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA, FieldKind.LOR
 """Parameters that hold media, the weights of an adapter among them."""
 
 _TEXT = {
-    "prompt": FieldKind.PROSE,
+    "prompt": FieldKind.FREE_TEXT,
     "messages": FieldKind.MESSAGES,
-    "system_prompt": FieldKind.PROSE,
+    "system_prompt": FieldKind.FREE_TEXT,
     "max_output_tokens": FieldKind.INTEGER,
     "temperature": FieldKind.NUMBER,
     "top_p": FieldKind.NUMBER,
@@ -46,13 +46,13 @@ _TEXT = {
     "stop_sequences": FieldKind.STRINGS,
     "seed": FieldKind.INTEGER,
     "reasoning_effort": FieldKind.WORD,
-    "response_format": FieldKind.FORM,
+    "response_format": FieldKind.RESPONSE_FORMAT,
     "tools": FieldKind.TOOLS,
     "tool_choice": FieldKind.TOOLS,
 }
 _IMAGE = {
-    "prompt": FieldKind.PROSE,
-    "negative_prompt": FieldKind.PROSE,
+    "prompt": FieldKind.FREE_TEXT,
+    "negative_prompt": FieldKind.FREE_TEXT,
     "size": FieldKind.SIZE,
     "aspect_ratio": FieldKind.RATIO,
     "megapixels": FieldKind.NUMBER,
@@ -67,8 +67,8 @@ _IMAGE = {
     "output_format": FieldKind.WORD,
 }
 _VIDEO = {
-    "prompt": FieldKind.PROSE,
-    "negative_prompt": FieldKind.PROSE,
+    "prompt": FieldKind.FREE_TEXT,
+    "negative_prompt": FieldKind.FREE_TEXT,
     "first_frame": FieldKind.MEDIUM,
     "last_frame": FieldKind.MEDIUM,
     "reference_images": FieldKind.MEDIA,
@@ -81,14 +81,14 @@ _VIDEO = {
     "resolution": FieldKind.RESOLUTION,
     "guidance_scale": FieldKind.NUMBER,
     "motion_strength": FieldKind.NUMBER,
-    "generate_audio": FieldKind.FLAG,
+    "generate_audio": FieldKind.BOOLEAN,
     "seed": FieldKind.INTEGER,
 }
 _AUDIO = {
     "kind": FieldKind.WORD,
-    "prompt": FieldKind.PROSE,
-    "text": FieldKind.PROSE,
-    "lyrics": FieldKind.PROSE,
+    "prompt": FieldKind.FREE_TEXT,
+    "text": FieldKind.FREE_TEXT,
+    "lyrics": FieldKind.FREE_TEXT,
     "voice": FieldKind.WORD,
     "language": FieldKind.WORD,
     "speed": FieldKind.NUMBER,
@@ -103,10 +103,10 @@ _AUDIO = {
     "seed": FieldKind.INTEGER,
 }
 _SAFETY = {
-    "content": FieldKind.PROSE,
+    "content": FieldKind.FREE_TEXT,
     "messages": FieldKind.MESSAGES,
     "role": FieldKind.WORD,
-    "context": FieldKind.PROSE,
+    "context": FieldKind.FREE_TEXT,
 }
 
 FIELDS: Mapping[Modality, Mapping[str, FieldKind]] = MappingProxyType(

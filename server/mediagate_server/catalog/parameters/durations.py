@@ -22,7 +22,7 @@ from mediagate_server.catalog.parameters.rule import (
 from mediagate_server.catalog.request import Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, InputType
 
-NEAREST_LENGTH = "the shortest length of the model that is long enough, or its longest"
+NEAREST_DURATION_REASON = "the shortest length of the model that is long enough, or its longest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -43,14 +43,14 @@ class Duration(ParameterRule):
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED where the model makes exactly that length, else ADJUSTED."""
         spec = draft.specs[self.to]
-        wanted = _seconds(value) * self.per_second
-        sent, length = _long_enough(spec, wanted)
+        requested = _seconds(value) * self.per_second
+        sent, length = _shortest_long_enough(spec, requested)
         draft.input[self.to] = sent
         seconds = float(length / self.per_second)
         return (
             honoured_outcome(seconds)
-            if length == wanted
-            else adjusted_outcome(seconds, NEAREST_LENGTH)
+            if length == requested
+            else adjusted_outcome(seconds, NEAREST_DURATION_REASON)
         )
 
 
@@ -84,14 +84,14 @@ class FrameCount(ParameterRule):
         rate = ordinal(draft.value(self.fps))
         if rate is None:
             raise TypeError(f"{self.fps}: a frame rate is needed")
-        wanted = _seconds(value)
-        sent, frames = _long_enough(draft.specs[self.to], wanted * rate)
+        requested = _seconds(value)
+        sent, frames = _shortest_long_enough(draft.specs[self.to], requested * rate)
         draft.input[self.to] = sent
         seconds = round(float(frames / rate), 3)
         return (
             honoured_outcome(seconds)
-            if frames / rate == wanted
-            else adjusted_outcome(seconds, NEAREST_LENGTH)
+            if frames / rate == requested
+            else adjusted_outcome(seconds, NEAREST_DURATION_REASON)
         )
 
 
@@ -101,21 +101,23 @@ def _seconds(value: Value) -> Fraction:
     return Fraction(str(value))
 
 
-def _long_enough(spec: InputSpec, wanted: Fraction) -> tuple[str | int | float, Fraction]:
+def _shortest_long_enough(
+    spec: InputSpec, requested: Fraction
+) -> tuple[str | int | float, Fraction]:
     """What to send, and the length that it means in the input's own unit."""
     allowed = sorted(
-        ((where, word) for word in spec.enum if (where := ordinal(word)) is not None),
+        ((order, word) for word in spec.enum if (order := ordinal(word)) is not None),
         key=lambda pair: pair[0],
     )
     if allowed:
-        length, word = next((pair for pair in allowed if pair[0] >= wanted), allowed[-1])
+        length, word = next((pair for pair in allowed if pair[0] >= requested), allowed[-1])
         return word, length
-    length = wanted
+    length = requested
     if spec.min is not None:
         length = max(length, Fraction(str(spec.min)))
     if spec.max is not None:
         length = min(length, Fraction(str(spec.max)))
     if spec.type is InputType.INTEGER:
-        whole = ceil(length)
-        return whole, Fraction(whole)
+        rounded = ceil(length)
+        return rounded, Fraction(rounded)
     return float(length), length

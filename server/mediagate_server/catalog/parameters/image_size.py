@@ -30,36 +30,36 @@ from mediagate_server.catalog.parameters.rule import (
 from mediagate_server.catalog.request import Size, Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec
 
-ASPECT_RATIO_ONLY = "the model takes a shape, not a size in pixels"
+ASPECT_RATIO_ONLY_REASON = "the model takes a shape, not a size in pixels"
 
 
 def parse_ratio(text: object) -> Fraction | None:
     """A ratio such as "16:9" as a number; None for anything else ("custom", "match_input")."""
     word = str(text)
     # Each model has a dozen; what callers write may be of any length, and is not to be kept.
-    return _known_ratio(word) if len(word) <= _SHORT else _ratio(word)
+    return _parse_ratio_cached(word) if len(word) <= _MAX_CACHED_CHARACTERS else _parse_ratio(word)
 
 
-def _ratio(word: str) -> Fraction | None:
+def _parse_ratio(word: str) -> Fraction | None:
     width, colon, height = word.partition(":")
     if not (colon and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         return None
     return Fraction(int(width), int(height))
 
 
-_SHORT = 16
-_known_ratio = lru_cache(maxsize=1_024)(_ratio)
+_MAX_CACHED_CHARACTERS = 16
+_parse_ratio_cached = lru_cache(maxsize=1_024)(_parse_ratio)
 
 
-def nearest_ratio(wanted: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> str | None:
+def nearest_ratio(target: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> str | None:
     """The word whose ratio differs by the smallest factor; the first of several."""
     pairs = list(allowed)
     if not pairs:
         return None
     for word, ratio in pairs:
-        if ratio == wanted:
+        if ratio == target:
             return word
-    return min(pairs, key=lambda pair: abs(log(pair[1] / wanted)))[0]
+    return min(pairs, key=lambda pair: abs(log(pair[1] / target)))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -90,30 +90,30 @@ class AspectRatio(ParameterRule):
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """A ratio of the list is HONOURED; a size is always ADJUSTED, for no pixel is sure."""
         if isinstance(value, Size):
-            word = self._send(Fraction(value.width, value.height), draft)
+            word = self._write_ratio(Fraction(value.width, value.height), draft)
             if self.area:
                 megapixels = Fraction(value.width * value.height, 10**6)
                 area = nearest_allowed(float(megapixels), draft.specs[self.area].enum)
                 draft.input[self.area] = area
-                return adjusted_outcome(f"{word}, {area} megapixels", ASPECT_RATIO_ONLY)
-            return adjusted_outcome(word, ASPECT_RATIO_ONLY)
-        wanted = parse_ratio(value)
-        if wanted is None:
+                return adjusted_outcome(f"{word}, {area} megapixels", ASPECT_RATIO_ONLY_REASON)
+            return adjusted_outcome(word, ASPECT_RATIO_ONLY_REASON)
+        target = parse_ratio(value)
+        if target is None:
             raise TypeError("an aspect ratio is two whole numbers with a colon between")
-        word = self._send(wanted, draft)
-        same = parse_ratio(self.ratios.get(word, word)) == wanted
+        word = self._write_ratio(target, draft)
+        same = parse_ratio(self.ratios.get(word, word)) == target
         return (
             honoured_outcome(word)
             if same
             else adjusted_outcome(word, "the nearest shape of the model")
         )
 
-    def _send(self, wanted: Fraction, draft: InputDraft) -> str:
+    def _write_ratio(self, target: Fraction, draft: InputDraft) -> str:
         words = [str(word) for word in draft.specs[self.to].enum]
         pairs = [(word, parse_ratio(self.ratios.get(word, word))) for word in words]
         allowed = [(word, ratio) for word, ratio in pairs if ratio is not None]
-        chosen = nearest_ratio(wanted, allowed)
-        word = f"{wanted.numerator}:{wanted.denominator}" if chosen is None else chosen
+        chosen = nearest_ratio(target, allowed)
+        word = f"{target.numerator}:{target.denominator}" if chosen is None else chosen
         draft.input[self.to] = word
         return word
 
@@ -136,9 +136,9 @@ class PixelSize(ParameterRule):
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """The size of the list that is nearest in shape, then in area."""
-        wanted = value if isinstance(value, Size) else _of_ratio(value, self.area)
-        sizes = [size for word in draft.specs[self.to].enum if (size := self._size(word))]
-        chosen = min(sizes, key=lambda size: _distance(size, wanted), default=wanted)
+        target = value if isinstance(value, Size) else _size_of_ratio(value, self.area)
+        sizes = [size for word in draft.specs[self.to].enum if (size := self._parse_size(word))]
+        chosen = min(sizes, key=lambda size: _distance(size, target), default=target)
         draft.input[self.to] = f"{chosen.width}{self.separator}{chosen.height}"
         if isinstance(value, Size):
             same = chosen == value
@@ -151,7 +151,7 @@ class PixelSize(ParameterRule):
             return emulated_outcome(format_size(chosen), "by a size of that shape")
         return adjusted_outcome(format_size(chosen), "the size of the nearest shape")
 
-    def _size(self, word: object) -> Size | None:
+    def _parse_size(self, word: object) -> Size | None:
         width, _, height = str(word).partition(self.separator)
         if not (width.isdecimal() and height.isdecimal()):
             return None
@@ -198,7 +198,7 @@ def format_size(size: Size) -> str:
     return f"{size.width}x{size.height}"
 
 
-def _of_ratio(value: Value, area: int) -> Size:
+def _size_of_ratio(value: Value, area: int) -> Size:
     """A size of that shape and about that area."""
     ratio = parse_ratio(value)
     if ratio is None:
@@ -207,13 +207,13 @@ def _of_ratio(value: Value, area: int) -> Size:
     return Size(ratio.numerator * scale, ratio.denominator * scale)
 
 
-def _distance(size: Size, wanted: Size) -> tuple[float, float]:
-    shape = abs(log((size.width * wanted.height) / (size.height * wanted.width)))
-    area = abs(log((size.width * size.height) / (wanted.width * wanted.height)))
+def _distance(size: Size, target: Size) -> tuple[float, float]:
+    shape = abs(log((size.width * target.height) / (size.height * target.width)))
+    area = abs(log((size.width * size.height) / (target.width * target.height)))
     return round(shape, 6), area
 
 
-_NO_LIMIT = 1 << 20
+_DEFAULT_MAX_SIDE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -241,35 +241,35 @@ class Dimensions(ParameterRule):
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """A size is HONOURED where it is sent; a shape or an area is EMULATED where it is met."""
         if isinstance(value, Size):
-            size = self._within(value, draft)
+            size = self._write_clamped(value, draft)
             if size == value:
                 return honoured_outcome(format_size(size))
             return adjusted_outcome(format_size(size), "the nearest size that the model takes")
         if isinstance(value, str):
-            return self._shape(parse_ratio(value), draft)
+            return self._apply_ratio(parse_ratio(value), draft)
         if isinstance(value, int | float):
-            return self._megapixels(float(value), draft)
+            return self._apply_megapixels(float(value), draft)
         raise TypeError("a size, a shape or an area is needed")
 
-    def _shape(self, ratio: Fraction | None, draft: InputDraft) -> ParameterOutcome:
+    def _apply_ratio(self, ratio: Fraction | None, draft: InputDraft) -> ParameterOutcome:
         if ratio is None:
             raise TypeError("an aspect ratio is two whole numbers with a colon between")
-        exact = self._exact(ratio, draft)
+        exact = self._exact_size(ratio, draft)
         # Far from the area there is no size of exactly that shape: a near one is better then.
-        size = self._within(exact or self._about(ratio), draft)
+        size = self._write_clamped(exact or self._approximate_size(ratio), draft)
         if Fraction(size.width, size.height) == ratio:
             return emulated_outcome(format_size(size), "by width and height")
         return adjusted_outcome(format_size(size), "the nearest shape in the model's steps of size")
 
-    def _megapixels(self, megapixels: float, draft: InputDraft) -> ParameterOutcome:
-        wanted = max(1, round(megapixels * 10**6))
-        side = max(1, isqrt(wanted))
-        size = self._within(Size(side, side), draft)
-        if abs(size.width * size.height - wanted) * 20 <= wanted:
+    def _apply_megapixels(self, megapixels: float, draft: InputDraft) -> ParameterOutcome:
+        pixels = max(1, round(megapixels * 10**6))
+        side = max(1, isqrt(pixels))
+        size = self._write_clamped(Size(side, side), draft)
+        if abs(size.width * size.height - pixels) * 20 <= pixels:
             return emulated_outcome(format_size(size), "by width and height")
         return adjusted_outcome(format_size(size), "the nearest area in the model's range")
 
-    def _exact(self, ratio: Fraction, draft: InputDraft) -> Size | None:
+    def _exact_size(self, ratio: Fraction, draft: InputDraft) -> Size | None:
         """The size of exactly this shape, in steps and limits, whose area is nearest to ours.
 
         None where there is none, or none within a factor of two.
@@ -278,46 +278,48 @@ class Dimensions(ParameterRule):
         unit = lcm(step // gcd(ratio.numerator, step), step // gcd(ratio.denominator, step))
         width, height = ratio.numerator * unit, ratio.denominator * unit
         sides = ((width, draft.specs[self.width]), (height, draft.specs[self.height]))
-        least = max(ceil(_least(spec) / side) for side, spec in sides)
-        most = min(floor(_most(spec) / side) for side, spec in sides)
+        least = max(ceil(_min_side(spec) / side) for side, spec in sides)
+        most = min(floor(_max_side(spec) / side) for side, spec in sides)
         times = min(max(round((self.area / (width * height)) ** 0.5), least), most)
         area = width * height * times * times
         if not least <= times <= most or not self.area <= 2 * area <= 4 * self.area:
             return None
         return Size(width * times, height * times)
 
-    def _about(self, ratio: Fraction) -> Size:
+    def _approximate_size(self, ratio: Fraction) -> Size:
         width = max(1, isqrt(int(self.area * ratio)))
         return Size(width, max(1, round(width / ratio)))
 
-    def _within(self, size: Size, draft: InputDraft) -> Size:
+    def _write_clamped(self, size: Size, draft: InputDraft) -> Size:
         """Scale as a whole into the model's limits, then round each side to a step."""
         width, height = draft.specs[self.width], draft.specs[self.height]
         shrink = min(
-            Fraction(1), _most(width) / Fraction(size.width), _most(height) / Fraction(size.height)
+            Fraction(1),
+            _max_side(width) / Fraction(size.width),
+            _max_side(height) / Fraction(size.height),
         )
         grow = max(
             Fraction(1),
-            _least(width) / (size.width * shrink),
-            _least(height) / (size.height * shrink),
+            _min_side(width) / (size.width * shrink),
+            _min_side(height) / (size.height * shrink),
         )
         sent = Size(
-            self._step(size.width * shrink * grow, width),
-            self._step(size.height * shrink * grow, height),
+            self._round_to_step(size.width * shrink * grow, width),
+            self._round_to_step(size.height * shrink * grow, height),
         )
         draft.input[self.width], draft.input[self.height] = sent.width, sent.height
         return sent
 
-    def _step(self, length: Fraction, spec: InputSpec) -> int:
+    def _round_to_step(self, length: Fraction, spec: InputSpec) -> int:
         step = self.multiple_of
-        least = -(-_least(spec) // step) * step
-        most = _most(spec) // step * step
+        least = -(-_min_side(spec) // step) * step
+        most = _max_side(spec) // step * step
         return int(min(max(round(length / step) * step, least), most))
 
 
-def _least(spec: InputSpec) -> Fraction:
+def _min_side(spec: InputSpec) -> Fraction:
     return Fraction(1 if spec.min is None else max(1, spec.min))
 
 
-def _most(spec: InputSpec) -> Fraction:
-    return Fraction(_NO_LIMIT if spec.max is None else spec.max)
+def _max_side(spec: InputSpec) -> Fraction:
+    return Fraction(_DEFAULT_MAX_SIDE if spec.max is None else spec.max)

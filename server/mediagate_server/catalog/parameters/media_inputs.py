@@ -52,7 +52,7 @@ class MediaRule(ParameterRule):
             draft.input[self.to] = uris[: self.at_most or None]
             sent = len(draft.input[self.to])
         if sent < len(uris):
-            return adjusted_outcome(sent, _takes(sent), left_out=len(uris) - sent)
+            return adjusted_outcome(sent, _limit_reason(sent), left_out=len(uris) - sent)
         return honoured_outcome(sent if isinstance(value, tuple) else "")
 
 
@@ -82,11 +82,11 @@ class LoraRule(ParameterRule):
         scale = fit_value(draft.specs[self.scale], first.scale)
         draft.input[self.to], draft.input[self.scale] = first.uri, scale
         if len(loras) > 1:
-            return adjusted_outcome(1, _takes(1), left_out=len(loras) - 1)
+            return adjusted_outcome(1, _limit_reason(1), left_out=len(loras) - 1)
         if scale != first.scale:
             return adjusted_outcome(1, f"its scale is {scale}, the nearest that the model takes")
         return honoured_outcome(1)
 
 
-def _takes(most: int) -> str:
+def _limit_reason(most: int) -> str:
     return f"the model takes {most} of them"

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 _Word = TypeVar("_Word", bound=object)
 
-_EFFORTS = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5}
-_LONGEST = 64
+_EFFORT_ORDER = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5}
+_MAX_CHARACTERS = 64
 """Characters. No model's word is as long, and a number of thousands of digits is none."""
-_LINES = {"2k": 1440, "4k": 2160, "8k": 4320}
+_RESOLUTION_LINES = {"2k": 1440, "4k": 2160, "8k": 4320}
 _FRAMES = re.compile(r"(\d+)_frames_\w+")
 _LEADING_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:p|mp|s|fps)?\s*", re.IGNORECASE)
 
@@ -26,25 +26,25 @@ def ordinal(word: object) -> Fraction | None:
     if isinstance(word, int | float | Decimal):
         return Fraction(str(word))
     text = str(word).casefold()
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_CHARACTERS:
         return None
-    if text in _EFFORTS:
-        return Fraction(_EFFORTS[text])
-    if text in _LINES:
-        return Fraction(_LINES[text])
+    if text in _EFFORT_ORDER:
+        return Fraction(_EFFORT_ORDER[text])
+    if text in _RESOLUTION_LINES:
+        return Fraction(_RESOLUTION_LINES[text])
     match = _LEADING_NUMBER.fullmatch(text) or _FRAMES.fullmatch(text)
     return Fraction(match.group(1)) if match else None
 
 
-def nearest_allowed(asked: object, allowed: Iterable[_Word]) -> _Word | None:
+def nearest_allowed(value: object, allowed: Iterable[_Word]) -> _Word | None:
     """The allowed value that stands nearest to `asked`, the lower (cheaper) of two equally near.
 
     None where `asked` or every allowed value has no place.
     """
-    wanted = ordinal(asked)
-    if wanted is None:
+    target = ordinal(value)
+    if target is None:
         return None
-    candidates = [(value, where) for value in allowed if (where := ordinal(value)) is not None]
+    candidates = [(item, order) for item in allowed if (order := ordinal(item)) is not None]
     if not candidates:
         return None
-    return min(candidates, key=lambda pair: (abs(pair[1] - wanted), pair[1]))[0]
+    return min(candidates, key=lambda pair: (abs(pair[1] - target), pair[1]))[0]

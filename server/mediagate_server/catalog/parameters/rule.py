@@ -17,7 +17,7 @@ from mediagate_server.catalog.parameters.parameter_report import ParameterHandli
 from mediagate_server.catalog.request import Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec
 
-NO_SUCH_INPUT = "the model has nothing like it"
+NO_SUCH_INPUT_REASON = "the model has nothing like it"
 
 
 class ParameterOutcome(Struct, frozen=True):
@@ -52,7 +52,7 @@ def emulated_outcome(sent: Any, reason: str) -> ParameterOutcome:
     return ParameterOutcome(ParameterHandling.EMULATED, format_short(sent), reason)
 
 
-def dropped_outcome(reason: str = NO_SUCH_INPUT) -> ParameterOutcome:
+def dropped_outcome(reason: str = NO_SUCH_INPUT_REASON) -> ParameterOutcome:
     """Not sent: it had no effect."""
     return ParameterOutcome(ParameterHandling.DROPPED, "", reason)
 

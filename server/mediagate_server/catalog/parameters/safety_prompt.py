@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic.dataclasses import dataclass
 
-from mediagate_server.catalog.parameters.chat import image_violations
+from mediagate_server.catalog.parameters.chat import image_violations, request_messages
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
     ParameterOutcome,
@@ -23,8 +23,8 @@ from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violat
 FIELDS = ("content", "messages", "role", "context")
 """The parameters that it reads; no other rule touches them."""
 
-_NO_CONTEXT = "the model judges a user's turn by itself"
-_LAST_ONLY = "the model was shown the last turn{reply}; what came before was left out"
+_NO_CONTEXT_REASON = "the model judges a user's turn by itself"
+_LAST_TURN_ONLY_REASON = "the model was shown the last turn{reply}; what came before was left out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -49,7 +49,7 @@ class SafetyPrompt:
     ) -> dict[str, ParameterOutcome]:
         """Write what is judged and say what became of each of FIELDS that was set."""
         if "messages" in parameters:
-            return {"messages": self._judge_last(_messages(parameters), draft)}
+            return {"messages": self._write_last_turn(request_messages(parameters), draft)}
         content = str(parameters.get("content", ""))
         if not content.strip():
             raise InvalidRequest.of("content", "must hold something to judge")
@@ -61,27 +61,29 @@ class SafetyPrompt:
             outcomes["role"] = honoured_outcome(role)
         if "context" in parameters:
             outcomes["context"] = (
-                honoured_outcome() if role == "assistant" else dropped_outcome(_NO_CONTEXT)
+                honoured_outcome() if role == "assistant" else dropped_outcome(_NO_CONTEXT_REASON)
             )
         return outcomes
 
-    def _judge_last(self, turns: Sequence[Message], draft: InputDraft) -> ParameterOutcome:
+    def _write_last_turn(self, turns: Sequence[Message], draft: InputDraft) -> ParameterOutcome:
         last = len(turns) - 1
-        before = turns[last - 1] if last else None
+        previous = turns[last - 1] if last else None
         judged = turns[last]
         field = f"messages[{last}]"
         if judged.role not in ("user", "assistant"):
             raise InvalidRequest.of(f"{field}.role", "must be ROLE_USER or ROLE_ASSISTANT")
-        pair = judged.role == "assistant" and before is not None and before.role == "user"
-        shown = last - 1 if pair else last
-        _refuse_pictures(turns, shown)
+        is_reply = judged.role == "assistant" and previous is not None and previous.role == "user"
+        first_shown = last - 1 if is_reply else last
+        _reject_images(turns, first_shown)
         if not judged.text.strip():
             raise InvalidRequest.of(f"{field}.parts", "must hold something to judge")
-        context = before.text if pair and before is not None else ""
+        context = previous.text if is_reply and previous is not None else ""
         self._write(judged.role, f"{field}.role", judged.text, context, draft)
-        if shown == 0:
+        if first_shown == 0:
             return honoured_outcome()
-        return adjusted_outcome("", _LAST_ONLY.format(reply=" and what it answers" if pair else ""))
+        return adjusted_outcome(
+            "", _LAST_TURN_ONLY_REASON.format(reply=" and what it answers" if is_reply else "")
+        )
 
     def _write(self, role: str, field: str, content: str, context: str, draft: InputDraft) -> None:
         if role != "assistant":
@@ -93,13 +95,7 @@ class SafetyPrompt:
         draft.input[self.reply] = content
 
 
-def _messages(parameters: Mapping[str, Value]) -> list[Message]:
-    asked = parameters.get("messages")
-    items = asked if isinstance(asked, tuple) else ()
-    return [item for item in items if isinstance(item, Message)]
-
-
-def _refuse_pictures(turns: Sequence[Message], first: int) -> None:
+def _reject_images(turns: Sequence[Message], first: int) -> None:
     """A verdict on a turn whose picture was not looked at would be no verdict on that turn."""
-    if unseen := image_violations(turns, first):
-        raise ParameterUnsupported(*unseen)
+    if violations := image_violations(turns, first):
+        raise ParameterUnsupported(*violations)

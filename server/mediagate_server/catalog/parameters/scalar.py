@@ -21,20 +21,20 @@ from mediagate_server.catalog.parameters.rule import (
 from mediagate_server.catalog.request import Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, InputType
 
-PLAIN = frozenset(
+SCALAR_KINDS = frozenset(
     {
-        FieldKind.PROSE,
+        FieldKind.FREE_TEXT,
         FieldKind.WORD,
         FieldKind.RATIO,
         FieldKind.RESOLUTION,
         FieldKind.NUMBER,
         FieldKind.INTEGER,
-        FieldKind.FLAG,
+        FieldKind.BOOLEAN,
     }
 )
 
-OUT_OF_RANGE = "the nearest that the model takes"
-UNKNOWN_WORD = "not one of the values that the model knows"
+OUT_OF_RANGE_REASON = "the nearest that the model takes"
+UNKNOWN_VALUE_REASON = "not one of the values that the model knows"
 
 
 def fit_value(spec: InputSpec, value: Any) -> Any:
@@ -46,15 +46,15 @@ def fit_value(spec: InputSpec, value: Any) -> Any:
     if spec.type is InputType.BOOLEAN:
         return value if isinstance(value, bool) else None
     if spec.is_numeric:
-        return _fitted_number(spec, value)
+        return _fit_number(spec, value)
     if spec.enum:
-        same = [word for word in spec.enum if _same(word, value)]
+        same = [word for word in spec.enum if _is_same_value(word, value)]
         return same[0] if same else nearest_allowed(value, spec.enum)
     text = format_value(value) if isinstance(value, int | float) else value
     return None if spec.problem(text) else text
 
 
-def _fitted_number(spec: InputSpec, value: Any) -> int | float | None:
+def _fit_number(spec: InputSpec, value: Any) -> int | float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     if spec.enum:
@@ -68,7 +68,7 @@ def _fitted_number(spec: InputSpec, value: Any) -> int | float | None:
     return int(number) if spec.type is InputType.INTEGER else number
 
 
-def _same(word: Any, value: Any) -> bool:
+def _is_same_value(word: Any, value: Any) -> bool:
     """Equal as words or as numbers: "1" is 1.0, "JPG" is "jpg"."""
     if type(word) is type(value) and word == value:
         return True
@@ -82,7 +82,7 @@ def _same(word: Any, value: Any) -> bool:
 class DirectValue(ParameterRule):
     """The value as it is, under the model's own name; the nearest one where it does not fit."""
 
-    takes: ClassVar[frozenset[FieldKind]] = PLAIN
+    takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS
 
     rule: Literal["direct"] = "direct"
     to: str
@@ -96,10 +96,12 @@ class DirectValue(ParameterRule):
         """HONOURED, ADJUSTED to the nearest, or DROPPED where no word is near."""
         sent = fit_value(draft.specs[self.to], value)
         if sent is None:
-            return dropped_outcome(UNKNOWN_WORD)
+            return dropped_outcome(UNKNOWN_VALUE_REASON)
         draft.input[self.to] = sent
         return (
-            honoured_outcome(sent) if _same(sent, value) else adjusted_outcome(sent, OUT_OF_RANGE)
+            honoured_outcome(sent)
+            if _is_same_value(sent, value)
+            else adjusted_outcome(sent, OUT_OF_RANGE_REASON)
         )
 
 
@@ -111,7 +113,7 @@ class EnumValue(ParameterRule):
     "en"). A word that the model itself knows is sent as it is.
     """
 
-    takes: ClassVar[frozenset[FieldKind]] = PLAIN - {FieldKind.PROSE}
+    takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS - {FieldKind.FREE_TEXT}
 
     rule: Literal["choice"]
     to: str
@@ -131,23 +133,25 @@ class EnumValue(ParameterRule):
         """HONOURED for a word of the table or the model's own, else ADJUSTED or DROPPED."""
         spec = draft.specs[self.to]
         word = format_value(value).casefold()
-        known = {key.casefold(): key for key in self.words}
-        if word in known:
-            return self._send(self.words[known[word]], honoured_outcome(value), draft)
-        own = next((item for item in spec.enum if _same(item, value)), None)
-        if own is not None:
-            return self._send(own, honoured_outcome(value), draft)
+        keys = {key.casefold(): key for key in self.words}
+        if word in keys:
+            return self._write(self.words[keys[word]], honoured_outcome(value), draft)
+        model_word = next((item for item in spec.enum if _is_same_value(item, value)), None)
+        if model_word is not None:
+            return self._write(model_word, honoured_outcome(value), draft)
         language = word.split("-")[0]
-        if language in known:
-            return self._send(self.words[known[language]], honoured_outcome(value), draft)
-        near = nearest_allowed(value, self.words)
-        if near is not None:
-            return self._send(self.words[near], adjusted_outcome(near, OUT_OF_RANGE), draft)
+        if language in keys:
+            return self._write(self.words[keys[language]], honoured_outcome(value), draft)
+        nearest = nearest_allowed(value, self.words)
+        if nearest is not None:
+            return self._write(
+                self.words[nearest], adjusted_outcome(nearest, OUT_OF_RANGE_REASON), draft
+            )
         if isinstance(value, str) and not spec.enum and not spec.problem(value):
-            return self._send(value, honoured_outcome(value), draft)
-        return dropped_outcome(UNKNOWN_WORD)
+            return self._write(value, honoured_outcome(value), draft)
+        return dropped_outcome(UNKNOWN_VALUE_REASON)
 
-    def _send(self, value: Any, outcome: ParameterOutcome, draft: InputDraft) -> ParameterOutcome:
+    def _write(self, value: Any, outcome: ParameterOutcome, draft: InputDraft) -> ParameterOutcome:
         draft.input[self.to] = value
         return outcome
 
@@ -156,7 +160,7 @@ class EnumValue(ParameterRule):
 class FixedValue(ParameterRule):
     """Nothing is sent: the model always does the same, which may be what was asked for."""
 
-    takes: ClassVar[frozenset[FieldKind]] = PLAIN - {FieldKind.PROSE}
+    takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS - {FieldKind.FREE_TEXT}
 
     rule: Literal["fixed"]
     value: str | int | float | bool
@@ -168,7 +172,7 @@ class FixedValue(ParameterRule):
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED where it is what was asked; a switch that is not there is DROPPED."""
-        if _same(self.value, value):
+        if _is_same_value(self.value, value):
             return honoured_outcome(value)
         if isinstance(self.value, bool):
             return dropped_outcome()
@@ -192,8 +196,8 @@ class ScaledValue(ParameterRule):
     def problem(self, specs: Mapping[str, InputSpec]) -> str:
         """A share needs a range to be spread over."""
         spec = specs[self.to]
-        known = spec.is_numeric and spec.min is not None and spec.max is not None
-        return "" if known else f"the input {self.to!r} needs a min and a max"
+        has_range = spec.is_numeric and spec.min is not None and spec.max is not None
+        return "" if has_range else f"the input {self.to!r} needs a min and a max"
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED: the model's whole range is the share's whole range."""
@@ -202,7 +206,11 @@ class ScaledValue(ParameterRule):
             raise TypeError(f"{self.to}: a share needs a number and a range")
         share = min(max(value, 0), 1)
         draft.input[self.to] = fit_value(spec, spec.min + share * (spec.max - spec.min))
-        return honoured_outcome(value) if share == value else adjusted_outcome(share, OUT_OF_RANGE)
+        return (
+            honoured_outcome(value)
+            if share == value
+            else adjusted_outcome(share, OUT_OF_RANGE_REASON)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

@@ -53,8 +53,12 @@ class FallbackChain(Struct, frozen=True):
         """What the whole may cost: as a rule the first alone, at the most all of them."""
         first = self.plans[0].total_estimate
         most = [plan.total_estimate.maximum for plan in self.plans]
-        known = [amount for amount in most if amount is not None]
-        return Estimate(first.low, first.expected, sum(known) if len(known) == len(most) else None)
+        known_amounts = [amount for amount in most if amount is not None]
+        return Estimate(
+            first.low,
+            first.expected,
+            sum(known_amounts) if len(known_amounts) == len(most) else None,
+        )
 
 
 UsualDuration = Callable[[Plan], float]
@@ -104,41 +108,41 @@ def build_fallback_chain(
     """The chain behind `first`, a plan of the model `head`, along `links` (name and model)."""
     plans, skipped = [first], list[SkippedModel]()
     for name, model in links:
-        plan, reason = None, _why_never(model, head, plans)
+        plan, reason = None, _permanent_skip_reason(model, head, plans)
         if not reason:
             try:
-                plan = plan_for(model, _asked_of_others(request, name))
+                plan = plan_for(model, _fallback_request(request, name))
             except MediagateError as error:
                 reason = error.failure.message
             else:
-                own = dropped_model_parameters(request.model_parameters, plan.slug)
-                plan = replace(plan, report=(*plan.report, *own)) if own else plan
-                reason = _why_not(plan, plans, request)
+                dropped = dropped_model_parameters(request.model_parameters, plan.slug)
+                plan = replace(plan, report=(*plan.report, *dropped)) if dropped else plan
+                reason = _skip_reason(plan, plans, request)
         if plan is None or reason:
             skipped.append(SkippedModel(name, reason))
         else:
             plans.append(plan)
-    insists = request.fallback is not None and request.fallback.after_content_refusal
-    return FallbackChain(tuple(plans), tuple(skipped), after_content_refusal=insists)
+    after_refusal = request.fallback is not None and request.fallback.after_content_refusal
+    return FallbackChain(tuple(plans), tuple(skipped), after_content_refusal=after_refusal)
 
 
-def _asked_of_others(request: ModelRequest, name: str) -> ModelRequest:
+def _fallback_request(request: ModelRequest, name: str) -> ModelRequest:
     """The request as it is put to a link: inputs of the first model's own mean nothing to it."""
     return replace(request, model=name, max_cost_nanos=None, model_parameters={}, is_fallback=True)
 
 
-def _why_never(model: Model, head: Model, before: list[Plan]) -> str:
+def _permanent_skip_reason(model: Model, head: Model, previous: list[Plan]) -> str:
     """Why a model cannot take over whatever the request is; empty where it may."""
-    if model.slug in {plan.slug for plan in before}:
+    if model.slug in {plan.slug for plan in previous}:
         return "it is in the chain already"
     if model.safety.rank < head.safety.rank:
         return f"weaker in safety class than {head.slug}"
     return ""
 
 
-def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
+def _skip_reason(plan: Plan, previous: list[Plan], request: ModelRequest) -> str:
     """Why a link cannot take over; empty where it can."""
-    if plan.slug in {each.slug for each in before}:
+    if plan.slug in {each.slug for each in previous}:
         return "it is in the chain already"
     if request.strict and request.model_parameters:
         return f"cannot take {MODEL_PARAMETERS_PATH}, which are of the model asked for"
@@ -146,7 +150,7 @@ def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
         return f"takes {plan.usual_run} s as a rule, more than the timeout"
     if request.max_cost_nanos is None:
         return ""
-    most = [each.total_estimate.maximum for each in (*before, plan)]
+    most = [each.total_estimate.maximum for each in (*previous, plan)]
     if plan.estimate.maximum is None:
         return "what it may cost is not known, and the cost of the call is bounded"
     if sum(amount for amount in most if amount is not None) > request.max_cost_nanos:
@@ -154,7 +158,7 @@ def _why_not(plan: Plan, before: list[Plan], request: ModelRequest) -> str:
     return ""
 
 
-_HANDOVER: Final = 2.0
+_HANDOVER_SECONDS: Final = 2.0
 """Seconds in which a run that is given up is cancelled and settled, before the next is sent."""
 
 
@@ -178,10 +182,10 @@ def model_time_share(
     least = [max(usual(plans[at]), shortest)]
     longest = [max(float(plans[at].max_run), least[0])]
     for plan in plans[at + 1 :]:
-        needed = max(usual(plan), shortest) + _HANDOVER
+        needed = max(usual(plan), shortest) + _HANDOVER_SECONDS
         if sum(least) + needed <= seconds:
             least.append(needed)
-            longest.append(max(plan.max_run + _HANDOVER, needed))
+            longest.append(max(plan.max_run + _HANDOVER_SECONDS, needed))
     if len(least) == 1:
         return None
     room = sum(longest) - sum(least)

@@ -27,8 +27,8 @@ from mediagate_server.structs import replace
 PlanFor = Callable[[Model, ModelRequest], Plan]
 """Plans a request for one model. Raises MediagateError where that model cannot take it."""
 
-_UNKNOWN = Estimate(None, None, None)
-_TELLING: Final[Mapping[str, str]] = MappingProxyType(
+_UNKNOWN_ESTIMATE = Estimate(None, None, None)
+_AUDIO_KIND_BY_PARAMETER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "text": "speech",
         "lyrics": "music",
@@ -38,7 +38,7 @@ _TELLING: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The parameters that tell a kind of sound where `kind` is not set, the clearest first."""
-_MOST_TOLD: Final = 3
+_MAX_SUGGESTIONS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Candidate:
     """A model that can take the request: its plan, and the parameters that it would not honour."""
 
     plan: Plan
-    unmet: tuple[str, ...]
+    unmet_parameters: tuple[str, ...]
 
     @property
     def rank(self) -> tuple[int, bool, bool, int, int, str]:
@@ -56,7 +56,7 @@ class _Candidate:
         """
         estimate = self.plan.total_estimate
         return (
-            len(self.unmet),
+            len(self.unmet_parameters),
             estimate.expected is None,
             self.plan.price.assumed,
             estimate.expected or 0,
@@ -72,14 +72,18 @@ def choose_model(models: Iterable[Model], request: ModelRequest, plan_for: PlanF
     gets the one that does the most; a strict one is refused. Raises NoMatchingModel.
     """
     models = tuple(models)
-    offers, refused = _offers(models, request, plan_for)
-    if not offers or (request.strict and offers[0].unmet):
-        able = models_of_other_quality(models, request, plan_for)
-        raise _no_model_fits(request, offers, refused, able)
-    best = offers[0]
-    others = [_passed_over(offer, best) for offer in offers[1:]]
-    passed = [Alternative(slug, _UNKNOWN, failure.message) for slug, failure in refused.items()]
-    return replace(best.plan, choice=ModelChoice(_reason(request, best), (*others, *passed)))
+    candidates, refusals = _find_candidates(models, request, plan_for)
+    if not candidates or (request.strict and candidates[0].unmet_parameters):
+        suggestions = models_of_other_quality(models, request, plan_for)
+        raise _no_matching_model(request, candidates, refusals, suggestions)
+    best = candidates[0]
+    costlier = [_alternative(candidate, best) for candidate in candidates[1:]]
+    refused = [
+        Alternative(slug, _UNKNOWN_ESTIMATE, failure.message) for slug, failure in refusals.items()
+    ]
+    return replace(
+        best.plan, choice=ModelChoice(_choice_reason(request, best), (*costlier, *refused))
+    )
 
 
 def choose_substitute(
@@ -96,9 +100,9 @@ def choose_substitute(
     except NoMatchingModel as nobody:
         named = {violation.field for violation in refusal.failure.violations}
         more = (each for each in nobody.failure.violations if named and each.field not in named)
-        able = models_of_other_quality(models, request, plan_for)
+        suggestions = models_of_other_quality(models, request, plan_for)
         failure = replace(refusal.failure, violations=(*refusal.failure.violations, *more))
-        refusal.failure = _told_who_can(failure, request, able)
+        refusal.failure = _suggest_models(failure, request, suggestions)
         raise refusal from None
     if plan.choice is None:
         return plan
@@ -113,7 +117,7 @@ def check_audio_kind(model: Model, request: ModelRequest) -> None:
     """
     if request.modality is not Modality.AUDIO or not model.makes:
         return
-    field, kinds = _told_kinds(request)
+    field, kinds = _requested_audio_kinds(request)
     if kinds and not kinds & {*model.makes}:
         words = " and ".join(word.replace("_", " ") for word in model.makes)
         raise InvalidRequest.of(field, f"{model.slug} makes {words}")
@@ -124,63 +128,69 @@ def models_of_other_quality(
 ) -> tuple[Model, ...]:
     """A few models of other qualities that can do what was asked, the cheapest first."""
     models = tuple(models)
-    able: list[_Candidate] = []
+    capable: list[_Candidate] = []
     for quality in Quality:
         if quality.value != request.quality:
-            offers, _ = _offers(models, replace(request, quality=quality.value), plan_for)
-            able += (offer for offer in offers if not (request.strict and offer.unmet))
-    able.sort(key=lambda offer: offer.rank)
+            candidates, _ = _find_candidates(
+                models, replace(request, quality=quality.value), plan_for
+            )
+            capable += (
+                candidate
+                for candidate in candidates
+                if not (request.strict and candidate.unmet_parameters)
+            )
+    capable.sort(key=lambda candidate: candidate.rank)
     by_slug = {model.slug: model for model in models}
-    return tuple(by_slug[offer.plan.slug] for offer in able[:_MOST_TOLD])
+    return tuple(by_slug[candidate.plan.slug] for candidate in capable[:_MAX_SUGGESTIONS])
 
 
-def _offers(
+def _find_candidates(
     models: tuple[Model, ...], request: ModelRequest, plan_for: PlanFor
 ) -> tuple[list[_Candidate], dict[str, Failure]]:
     """Who can take the request, the best first; and why the others cannot, by slug."""
-    offers: list[_Candidate] = []
-    refused: dict[str, Failure] = {}
+    candidates: list[_Candidate] = []
+    refusals: dict[str, Failure] = {}
     lenient = replace(request, strict=False)
     for model in models:
-        if not _belongs(model, request):
+        if not _is_eligible(model, request):
             continue
         try:
             plan = plan_for(model, lenient)
         except MediagateError as error:
-            refused[model.slug] = error.failure
+            refusals[model.slug] = error.failure
         else:
-            offers.append(_Candidate(plan, _unmet(plan)))
-    offers.sort(key=lambda offer: offer.rank)
-    return offers, refused
+            candidates.append(_Candidate(plan, _unmet_parameters(plan)))
+    candidates.sort(key=lambda candidate: candidate.rank)
+    return candidates, refusals
 
 
-def _belongs(model: Model, request: ModelRequest) -> bool:
+def _is_eligible(model: Model, request: ModelRequest) -> bool:
     if model.modality is not request.modality or model.status is not ModelStatus.LIVE:
         return False
-    kinds = _kinds(request)
+    kinds = _audio_kinds(request)
     return model.quality.value == request.quality and (not kinds or kinds & {*model.makes} != set())
 
 
-def _kinds(request: ModelRequest) -> set[str]:
+def _audio_kinds(request: ModelRequest) -> set[str]:
     """The kinds of sound that a request can mean; empty: any."""
     if request.modality is not Modality.AUDIO:
         return set()
-    _, kinds = _told_kinds(request)
+    _, kinds = _requested_audio_kinds(request)
     return kinds or {"music", "sound_effect"}
 
 
-def _told_kinds(request: ModelRequest) -> tuple[str, set[str]]:
+def _requested_audio_kinds(request: ModelRequest) -> tuple[str, set[str]]:
     """The parameter that tells the kind of sound, and the kind; empty where none does."""
-    asked = request.parameters.get("kind")
-    if asked is not None:
-        return "kind", {str(asked)}
-    for field, kind in _TELLING.items():
+    kind = request.parameters.get("kind")
+    if kind is not None:
+        return "kind", {str(kind)}
+    for field, implied_kind in _AUDIO_KIND_BY_PARAMETER.items():
         if str(request.parameters.get(field, "")).strip():
-            return field, {kind}
+            return field, {implied_kind}
     return "", set()
 
 
-def _unmet(plan: Plan) -> tuple[str, ...]:
+def _unmet_parameters(plan: Plan) -> tuple[str, ...]:
     return tuple(
         line.parameter
         for line in plan.report
@@ -188,76 +198,83 @@ def _unmet(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _reason(request: ModelRequest, best: _Candidate) -> str:
+def _choice_reason(request: ModelRequest, best: _Candidate) -> str:
     what = f"of quality {request.quality}"
     if best.plan.total_estimate.expected is None:
         return f"the only one {what} that can take the request; its price is not known"
-    if best.unmet:
-        names = ", ".join(best.unmet)
+    if best.unmet_parameters:
+        names = ", ".join(best.unmet_parameters)
         return f"the cheapest {what} of those that honour the most; not as asked: {names}"
     return f"the cheapest {what} that honours everything asked for"
 
 
-def _passed_over(offer: _Candidate, best: _Candidate) -> Alternative:
-    if len(offer.unmet) > len(best.unmet):
-        reason = f"does not honour {', '.join(offer.unmet)}"
-    elif offer.plan.total_estimate.expected is None:
+def _alternative(candidate: _Candidate, best: _Candidate) -> Alternative:
+    if len(candidate.unmet_parameters) > len(best.unmet_parameters):
+        reason = f"does not honour {', '.join(candidate.unmet_parameters)}"
+    elif candidate.plan.total_estimate.expected is None:
         reason = "its price is not known"
-    elif offer.plan.price.assumed and not best.plan.price.assumed:
+    elif candidate.plan.price.assumed and not best.plan.price.assumed:
         reason = "its price is only assumed"
     else:
         reason = "costs more"
-    if offer.rank[1:5] == best.rank[1:5] and len(offer.unmet) == len(best.unmet):
+    if candidate.rank[1:5] == best.rank[1:5] and len(candidate.unmet_parameters) == len(
+        best.unmet_parameters
+    ):
         reason = "costs the same"
-    return Alternative(offer.plan.slug, offer.plan.total_estimate, reason)
+    return Alternative(candidate.plan.slug, candidate.plan.total_estimate, reason)
 
 
-def _no_model_fits(
+def _no_matching_model(
     request: ModelRequest,
-    offers: list[_Candidate],
-    refused: Mapping[str, Failure],
-    able: tuple[Model, ...],
+    candidates: list[_Candidate],
+    refusals: Mapping[str, Failure],
+    suggestions: tuple[Model, ...],
 ) -> NoMatchingModel:
     """Names what each model cannot do, and the fields that none of them can take."""
-    reasons = {offer.plan.slug: f"does not honour {', '.join(offer.unmet)}" for offer in offers}
-    reasons |= {slug: failure.message for slug, failure in refused.items()}
+    reasons = {
+        candidate.plan.slug: f"does not honour {', '.join(candidate.unmet_parameters)}"
+        for candidate in candidates
+    }
+    reasons |= {slug: failure.message for slug, failure in refusals.items()}
     words = f"no {request.modality.value} model of quality {request.quality} can take it"
     failure = Failure(
         NoMatchingModel.reason,
         f"no {request.modality.value} model of quality {request.quality} can do what was asked",
         {"quality": request.quality, **reasons},
-        tuple(Violation(field, words) for field in _at_fault(request, offers, refused)),
+        tuple(Violation(field, words) for field in _fields_at_fault(request, candidates, refusals)),
     )
     error = NoMatchingModel(failure.message)
-    error.failure = _told_who_can(failure, request, able)
+    error.failure = _suggest_models(failure, request, suggestions)
     return error
 
 
-def _at_fault(
-    request: ModelRequest, offers: list[_Candidate], refused: Mapping[str, Failure]
+def _fields_at_fault(
+    request: ModelRequest, candidates: list[_Candidate], refusals: Mapping[str, Failure]
 ) -> list[str]:
     """The set fields that most models cannot take, else those that most need and have not got.
 
     Where no model makes such a sound at all, the field that tells the kind.
     """
-    if not offers and not refused:
-        return [_told_kinds(request)[0] or "options.quality"]
-    named = Counter(field for offer in offers for field in offer.unmet)
-    for failure in refused.values():
+    if not candidates and not refusals:
+        return [_requested_audio_kinds(request)[0] or "options.quality"]
+    named = Counter(field for candidate in candidates for field in candidate.unmet_parameters)
+    for failure in refusals.values():
         named.update({violation.field for violation in failure.violations})
-    given = {
+    request_fields = {
         field: count
         for field, count in named.items()
         if field.partition("[")[0] in request.parameters
     }
-    found = given or named
-    most = max(found.values(), default=0)
-    return sorted(field for field, count in found.items() if count == most)
+    counts = request_fields or named
+    most = max(counts.values(), default=0)
+    return sorted(field for field, count in counts.items() if count == most)
 
 
-def _told_who_can(failure: Failure, request: ModelRequest, able: tuple[Model, ...]) -> Failure:
+def _suggest_models(
+    failure: Failure, request: ModelRequest, suggestions: tuple[Model, ...]
+) -> Failure:
     """The same failure, with the models of another quality that a caller may name instead."""
-    names = ", ".join(f"{model.slug} ({model.quality.value})" for model in able)
+    names = ", ".join(f"{model.slug} ({model.quality.value})" for model in suggestions)
     if not names:
         return failure
     return replace(

@@ -23,7 +23,7 @@ from mediagate_server.network.request_url import ascii_url
 MODEL_PARAMETERS_PATH: Final = "options.model_parameters"
 """Where a request has them; the name of each, after a point, is its parameter in a report."""
 
-_LINKS: Final = (InputType.URI, InputType.URIS)
+_LINK_TYPES: Final = (InputType.URI, InputType.URIS)
 
 
 def apply_model_parameters(
@@ -36,23 +36,25 @@ def apply_model_parameters(
     """
     if not given:
         return []
-    owners = _owners(model)
+    owners = _contract_field_by_input(model)
     violations = [
         Violation(f"{MODEL_PARAMETERS_PATH}.{name}", words)
         for name, value in given.items()
         if (words := _problem(model, name, value, owners, draft))
-        or (words := "" if allow_weaker_safety else _weakening(model, name, value))
+        or (words := "" if allow_weaker_safety else _safety_problem(model, name, value))
     ]
     if violations:
         raise InvalidRequest(*violations)
     draft.input.update(
-        (name, _sendable(value) if model.inputs[name].type in _LINKS else value)
+        (name, _encode_links(value) if model.inputs[name].type in _LINK_TYPES else value)
         for name, value in given.items()
     )
     return [
-        ParameterReport(f"{MODEL_PARAMETERS_PATH}.{name}", ParameterHandling.HONOURED, shown, shown)
+        ParameterReport(
+            f"{MODEL_PARAMETERS_PATH}.{name}", ParameterHandling.HONOURED, printed, printed
+        )
         for name, value in given.items()
-        for shown in (_shown(model.inputs[name], value),)
+        for printed in (_printable_value(model.inputs[name], value),)
     ]
 
 
@@ -71,36 +73,38 @@ def _problem(
     """Why an input cannot be set so; empty where it can."""
     spec = model.inputs.get(name)
     if spec is None:
-        known = "" if model.inputs_from is SchemaSource.VERIFIED else " that is known here"
-        return f"{model.slug} has no such input{known}"
+        qualifier = "" if model.inputs_from is SchemaSource.VERIFIED else " that is known here"
+        return f"{model.slug} has no such input{qualifier}"
     if spec.reserved and not is_safety_input(name):
         return "is not a caller's to set"
     if name in owners:
         return f"is what {owners[name]!r} sets: use that field"
     if name in draft.input and draft.input[name] != value:
         return "another parameter needs it at another value"
-    if spec.type in _LINKS and any(each.startswith("http:") for each in _texts(value)):
+    if spec.type in _LINK_TYPES and any(each.startswith("http:") for each in _texts(value)):
         return "must be a link by https"
     return spec.problem(value)
 
 
-def _sendable(value: Any) -> Any:
+def _encode_links(value: Any) -> Any:
     """Links as they are sent in every rpc."""
     if isinstance(value, str):
         return ascii_url(value)
-    return [_sendable(one) for one in value] if isinstance(value, list | tuple) else value
+    return [_encode_links(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _weakening(model: Model, name: str, value: Any) -> str:
+def _safety_problem(model: Model, name: str, value: Any) -> str:
     spec = model.inputs[name]
     default = model.defaults.get(name, spec.default)
     return REFUSED_REASON if weakens_safety(name, value, default, allowed_values=spec.enum) else ""
 
 
-def _owners(model: Model) -> dict[str, str]:
+def _contract_field_by_input(model: Model) -> dict[str, str]:
     """The field of the contract that writes an input, by the input's name."""
-    whole = model.chat or model.guard
-    owners = dict.fromkeys(whole.targets if whole else (), "messages" if model.chat else "content")
+    prompt_rule = model.chat or model.guard
+    owners = dict.fromkeys(
+        prompt_rule.targets if prompt_rule else (), "messages" if model.chat else "content"
+    )
     if model.chat:
         owners[model.chat.prompt] = "prompt"
         owners |= dict.fromkeys([model.chat.system] if model.chat.system else [], "system_prompt")
@@ -115,7 +119,7 @@ def _texts(value: Any) -> Iterator[str]:
     return (item for item in items if isinstance(item, str))
 
 
-def _shown(spec: InputSpec, value: Any) -> str:
+def _printable_value(spec: InputSpec, value: Any) -> str:
     """Numbers, switches and words from a list; what people write themselves is never printed."""
     free = isinstance(value, str) and not spec.enum
     return "" if free or isinstance(value, list | Mapping) else format_short(value)

@@ -35,8 +35,8 @@ def unresolved_media(request: ModelRequest | RunRequest) -> dict[str, MediaSourc
     """The media that have no link yet, by their path in the request as callers write it."""
     return {
         path: medium.source
-        for name, value in _values(request).items()
-        for path, medium in _media_in(name, value)
+        for name, value in _media_values(request).items()
+        for path, medium in _find_media(name, value)
         if medium.source is not None
     }
 
@@ -46,13 +46,15 @@ def resolve_media(request: Request, links: Mapping[str, str]) -> Request:
     if isinstance(request, RunRequest):
         media = {
             name: tuple(
-                _linked_one(f"{_run_path(name)}[{index}]", medium, links)
+                _resolve_medium(f"{_run_path(name)}[{index}]", medium, links)
                 for index, medium in enumerate(given)
             )
             for name, given in request.media.items()
         }
         return replace(request, media=media)
-    parameters = {name: _linked(name, value, links) for name, value in request.parameters.items()}
+    parameters = {
+        name: _resolve_value(name, value, links) for name, value in request.parameters.items()
+    }
     return replace(request, parameters=parameters)
 
 
@@ -63,7 +65,7 @@ def source_field(path: str, source: MediaSource) -> str:
     return f"{path}.output" if isinstance(source, OutputSource) else f"{path}.inline"
 
 
-def _values(request: ModelRequest | RunRequest) -> Mapping[str, Value]:
+def _media_values(request: ModelRequest | RunRequest) -> Mapping[str, Value]:
     """Whatever may hold media, by its path."""
     if isinstance(request, RunRequest):
         return {_run_path(name): given for name, given in request.media.items()}
@@ -74,7 +76,7 @@ def _run_path(name: str) -> str:
     return f"media[{json.dumps(name, ensure_ascii=False)}].media"
 
 
-def _media_in(path: str, value: Value) -> Iterator[tuple[str, MediaInput]]:
+def _find_media(path: str, value: Value) -> Iterator[tuple[str, MediaInput]]:
     if isinstance(value, MediaInput):
         yield path, value
     elif isinstance(value, tuple):
@@ -87,12 +89,12 @@ def _media_in(path: str, value: Value) -> Iterator[tuple[str, MediaInput]]:
                         yield f"{path}[{index}].parts[{number}].image", part
 
 
-def _linked(path: str, value: Value, links: Mapping[str, str]) -> Value:
+def _resolve_value(path: str, value: Value, links: Mapping[str, str]) -> Value:
     """The same value with links for its media."""
 
-    def within(here: str, message: Message) -> Message:
+    def resolve_message(here: str, message: Message) -> Message:
         parts = (
-            _linked_one(f"{here}.parts[{number}].image", part, links)
+            _resolve_medium(f"{here}.parts[{number}].image", part, links)
             if isinstance(part, MediaInput)
             else part
             for number, part in enumerate(message.parts)
@@ -100,19 +102,19 @@ def _linked(path: str, value: Value, links: Mapping[str, str]) -> Value:
         return Message(message.role, tuple(parts))
 
     if isinstance(value, MediaInput):
-        return _linked_one(path, value, links)
+        return _resolve_medium(path, value, links)
     if isinstance(value, tuple):
-        linked = [
-            _linked_one(f"{path}[{index}]", item, links)
+        resolved = [
+            _resolve_medium(f"{path}[{index}]", item, links)
             if isinstance(item, MediaInput)
-            else within(f"{path}[{index}]", item)
+            else resolve_message(f"{path}[{index}]", item)
             if isinstance(item, Message)
             else item
             for index, item in enumerate(value)
         ]
-        return cast("Value", tuple(linked))
+        return cast("Value", tuple(resolved))
     return value
 
 
-def _linked_one(path: str, medium: MediaInput, links: Mapping[str, str]) -> MediaInput:
+def _resolve_medium(path: str, medium: MediaInput, links: Mapping[str, str]) -> MediaInput:
     return MediaInput(links[path]) if path in links else medium

@@ -39,7 +39,7 @@ from mediagate_server.structs import replace
 MAX_SCREENED_CHARACTERS: Final = 100_000
 """What a safety model is shown at once. More is refused: what it is not shown it does not judge."""
 NO_TEXT_TO_SCREEN: Final = "the request has no text that a safety model could read"
-_FREE_WORDS: Final = frozenset({"voice", "language"})
+_FREE_TEXT_WORDS: Final = frozenset({"voice", "language"})
 """Parameters that are a word as a rule, and whatever a caller writes."""
 _COMMON_KEYS: Final = frozenset(
     {"role", "content", "type", "text", "parts", "name", "url", "image", "image_url"}
@@ -66,7 +66,7 @@ def screening_request(
     else:
         words = [
             *_parameter_texts(request),
-            *_own_texts(request.model_parameters, (), link_paths),
+            *_input_texts(request.model_parameters, (), link_paths),
         ]
     content = "\n\n".join(word for word in words if word.strip())
     if not content:
@@ -85,22 +85,22 @@ def _parameter_texts(request: ModelRequest) -> Iterator[str]:
         return
     kinds = FIELDS[request.modality]
     for name, value in request.parameters.items():
-        is_text = kinds.get(name) is FieldKind.PROSE or name in _FREE_WORDS
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Message):
-                yield one.text
-                yield from _media_texts(part for part in one.parts if not isinstance(part, str))
-            elif isinstance(one, MediaInput):
-                yield from _media_texts((one,))
-            elif isinstance(one, ResponseFormat):
-                yield from _own_texts(one.schema, (), ())
-            elif isinstance(one, str) and (is_text or kinds.get(name) is FieldKind.STRINGS):
-                yield one
+        is_text = kinds.get(name) is FieldKind.FREE_TEXT or name in _FREE_TEXT_WORDS
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Message):
+                yield item.text
+                yield from _media_texts(part for part in item.parts if not isinstance(part, str))
+            elif isinstance(item, MediaInput):
+                yield from _media_texts((item,))
+            elif isinstance(item, ResponseFormat):
+                yield from _input_texts(item.schema, (), ())
+            elif isinstance(item, str) and (is_text or kinds.get(name) is FieldKind.STRINGS):
+                yield item
 
 
 def _run_texts(request: RunRequest, link_paths: Collection[OutputPath]) -> Iterator[str]:
     """The texts of a run by a model's own inputs."""
-    yield from _own_texts(request.input, (), link_paths)
+    yield from _input_texts(request.input, (), link_paths)
     for name, media in request.media.items():
         if (name,) not in link_paths and (name, ANY_STEP) not in link_paths:
             given = (medium.uri for medium in media if medium.source is None)
@@ -108,7 +108,7 @@ def _run_texts(request: RunRequest, link_paths: Collection[OutputPath]) -> Itera
         yield from _media_texts(media)
 
 
-def _own_texts(value: Any, path: OutputPath, link_paths: Collection[OutputPath]) -> Iterator[str]:
+def _input_texts(value: Any, path: OutputPath, link_paths: Collection[OutputPath]) -> Iterator[str]:
     """Every string in a model's own input, which may be a prompt whatever it is called."""
     if isinstance(value, str):
         if path in link_paths and _LINK.fullmatch(value):
@@ -123,17 +123,17 @@ def _own_texts(value: Any, path: OutputPath, link_paths: Collection[OutputPath])
             inner = (*path, key)
             if inner not in link_paths and (*path, ANY_STEP) in link_paths:
                 inner = (*path, ANY_STEP)
-            yield from _own_texts(item, inner, link_paths)
+            yield from _input_texts(item, inner, link_paths)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _own_texts(item, (*path, ANY_STEP), link_paths)
+            yield from _input_texts(item, (*path, ANY_STEP), link_paths)
 
 
 def _media_texts(media: Iterator[MediaInput] | tuple[MediaInput, ...]) -> Iterator[str]:
     """What is text among media that came within the request."""
     for medium in media:
         if isinstance(medium.source, InlineSource):
-            yield from _text(medium.source.data, medium.source.media_type)
+            yield from _decode_text(medium.source.data, medium.source.media_type)
         else:
             yield from _data_texts(medium.uri)
 
@@ -149,10 +149,10 @@ def _data_texts(uri: str) -> Iterator[str]:
             data = base64.b64decode(data + b"==")  # Others do not insist on it.
         except binascii.Error:
             return  # Nobody can read it.
-    yield from _text(data, head.partition(";")[0].casefold() or "text/plain")
+    yield from _decode_text(data, head.partition(";")[0].casefold() or "text/plain")
 
 
-def _text(data: bytes, media_type: str) -> Iterator[str]:
+def _decode_text(data: bytes, media_type: str) -> Iterator[str]:
     """A file as text, where it is one: by what it is, or else by what it is said to be."""
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
@@ -192,18 +192,18 @@ class RequestPlan(Struct, frozen=True):
         chain = self.fallback_chain.estimate
         if self.screening_plan is None:
             return chain
-        check = self.screening_plan.estimate
+        screening = self.screening_plan.estimate
         return Estimate(
-            _sum(chain.low, check.low),
-            _sum(chain.expected, check.expected),
-            _sum(chain.maximum, check.maximum),
+            _add_amounts(chain.low, screening.low),
+            _add_amounts(chain.expected, screening.expected),
+            _add_amounts(chain.maximum, screening.maximum),
         )
 
 
 def add_screening(
     request: PlannedRequest,
-    check: ModelRequest | None,
-    plan_check: Callable[[ModelRequest], Plan],
+    screening: ModelRequest | None,
+    plan_screening: Callable[[ModelRequest], Plan],
     plan_chain: Callable[[PlannedRequest], FallbackChain],
 ) -> RequestPlan:
     """The route of a request whose words are to be checked first, by `check`: see `screening`.
@@ -211,39 +211,42 @@ def add_screening(
     What the check may cost is taken off the bound that the rest is planned under. Raises what the
     two plans raise, and PriceUnknown or MaxCostExceeded where the check alone breaks the bound.
     """
-    if check is None:
+    if screening is None:
         return RequestPlan(plan_chain(request), not_screened=NO_TEXT_TO_SCREEN)
-    screening = plan_check(check)
+    screening_plan = plan_screening(screening)
     if request.max_cost_nanos is None:
-        return RequestPlan(plan_chain(request), screening)
-    most = screening.estimate.maximum
+        return RequestPlan(plan_chain(request), screening_plan)
+    most = screening_plan.estimate.maximum
     if most is None:
         raise PriceUnknown(
-            f"what {screening.slug} may cost is not known", metadata={"model": screening.slug}
+            f"what {screening_plan.slug} may cost is not known",
+            metadata={"model": screening_plan.slug},
         )
-    left = request.max_cost_nanos - most
-    if left < 0:
-        raise _too_dear(screening, most, request.max_cost_nanos)
+    remaining = request.max_cost_nanos - most
+    if remaining < 0:
+        raise _cost_limit_exceeded(screening_plan, most, request.max_cost_nanos)
     try:
-        chain = plan_chain(replace(request, max_cost_nanos=left))
+        chain = plan_chain(replace(request, max_cost_nanos=remaining))
     except MaxCostExceeded as error:
         # Told by the bound that the caller set, not by what was left of it.
-        known = error.failure.metadata.get("maximum_usd_nanos", "0")
-        raise _too_dear(screening, most + int(known), request.max_cost_nanos) from error
-    return RequestPlan(chain, screening)
+        maximum = error.failure.metadata.get("maximum_usd_nanos", "0")
+        raise _cost_limit_exceeded(
+            screening_plan, most + int(maximum), request.max_cost_nanos
+        ) from error
+    return RequestPlan(chain, screening_plan)
 
 
-def _too_dear(screening: Plan, most: int, bound: int) -> MaxCostExceeded:
+def _cost_limit_exceeded(screening: Plan, maximum: int, limit: int) -> MaxCostExceeded:
     return MaxCostExceeded(
         "a call and its screening may cost more than max_cost_usd_nanos",
         metadata={
             "screening_model": screening.slug,
-            "maximum_usd_nanos": str(most),
-            "max_cost_usd_nanos": str(bound),
+            "maximum_usd_nanos": str(maximum),
+            "max_cost_usd_nanos": str(limit),
         },
     )
 
 
-def _sum(one: int | None, other: int | None) -> int | None:
+def _add_amounts(first: int | None, second: int | None) -> int | None:
     """Unknown where either is."""
-    return None if one is None or other is None else one + other
+    return None if first is None or second is None else first + second

@@ -20,15 +20,15 @@ from mediagate_server.errors import InvalidRequest
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 """Bytes of JSON: the schema is part of every prompt, and is paid for as such."""
 
-FIELD: Final = "response_format.json_schema"
-_ONLY_JSON: Final = (
+SCHEMA_FIELD: Final = "response_format.json_schema"
+_JSON_INSTRUCTION: Final = (
     "Answer with one JSON value and nothing else: no words before or after it, no Markdown."
 )
-_BY_SCHEMA: Final = (
+_SCHEMA_INSTRUCTION: Final = (
     "Answer with one JSON value that is valid by the JSON Schema below, and with nothing else: no "
     "words before or after it, no Markdown.\n\nJSON Schema:\n{schema}"
 )
-_WHY: Final = "asked for in the instructions, and the answer is checked"
+_EMULATED_REASON: Final = "asked for in the instructions, and the answer is checked"
 
 
 def requested_format(parameters: Mapping[str, Value]) -> ResponseFormat | None:
@@ -41,7 +41,9 @@ def check_schema_length(form: ResponseFormat) -> str:
     """The schema as JSON. Raises InvalidRequest where it is too long."""
     text = json.dumps(form.schema)
     if len(text.encode()) > MAX_SCHEMA_BYTES:
-        raise InvalidRequest.of(FIELD, f"must have at most {MAX_SCHEMA_BYTES:,} bytes as JSON")
+        raise InvalidRequest.of(
+            SCHEMA_FIELD, f"must have at most {MAX_SCHEMA_BYTES:,} bytes as JSON"
+        )
     return text
 
 
@@ -49,16 +51,18 @@ def add_format_instruction(
     parameters: Mapping[str, Value], form: ResponseFormat
 ) -> dict[str, Value]:
     """The same parameters, with the form asked for at the end of the system prompt."""
-    words = _ONLY_JSON
+    words = _JSON_INSTRUCTION
     if form.kind == "json_schema":
-        words = _BY_SCHEMA.format(schema=json.dumps(form.schema, ensure_ascii=False))
+        words = _SCHEMA_INSTRUCTION.format(schema=json.dumps(form.schema, ensure_ascii=False))
     own = str(parameters.get("system_prompt", ""))
     return {**parameters, "system_prompt": f"{own}\n\n{words}" if own else words}
 
 
 def format_outcome(form: ResponseFormat | None) -> ParameterOutcome:
     """What became of the parameter."""
-    return honoured_outcome("text") if form is None else emulated_outcome(form.kind, _WHY)
+    return (
+        honoured_outcome("text") if form is None else emulated_outcome(form.kind, _EMULATED_REASON)
+    )
 
 
 def format_shape(form: ResponseFormat) -> OutputShape:

@@ -40,9 +40,11 @@ from mediagate_server.network.request_url import ascii_url
 
 MAX_RUN_SECONDS: Final = 1_800
 """Seconds. Upstream ends every run after half an hour."""
-_USUAL_RUN: Final = 30
-_KEPT_ON: Final = "sent by the gate: the model's own default would weaken its safety checks"
-_UNCHECKED: Final = "sent unchecked: the model publishes no schema"
+_DEFAULT_USUAL_SECONDS: Final = 30
+_SAFETY_DEFAULT_REASON: Final = (
+    "sent by the gate: the model's own default would weaken its safety checks"
+)
+_UNCHECKED_REASON: Final = "sent unchecked: the model publishes no schema"
 
 
 def plan_model_run(
@@ -66,8 +68,8 @@ def plan_model_run(
     given = _checked_inputs(request, published, problems)
     if not allow_weaker_safety:
         _refuse_weaker_safety(given, published, catalog_model)
-    kept_on = _safety_defaults(given, published, catalog_model)
-    sent = {**given, **kept_on}
+    safety_defaults = _safety_defaults(given, published, catalog_model)
+    sent = {**given, **safety_defaults}
     if published.is_deployment and not published.is_official:
         catalog_model = (
             None  # It is billed by the machine that it was given, whatever the model costs.
@@ -85,7 +87,7 @@ def plan_model_run(
         slug=published.name,
         target=published.target,
         input=sent,
-        report=_report(published, given, kept_on),
+        report=_report(published, given, safety_defaults),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         streams=streams,
         output=OutputShape(
@@ -101,31 +103,34 @@ def plan_model_run(
 
 
 def _checked_inputs(
-    request: RunRequest, runnable: PublishedModelVersion, problems: Mapping[str, str] | None
+    request: RunRequest, published: PublishedModelVersion, problems: Mapping[str, str] | None
 ) -> dict[str, Any]:
     """What `build_input` says. Raises InvalidRequest naming each that the schema does not allow."""
-    given = build_input(request, runnable)
+    given = build_input(request, published)
     if problems is None:
-        problems = runnable.schema.problems(given)
+        problems = published.schema.problems(given)
     if problems:
         raise InvalidRequest(
-            *(Violation(_path(name, request.media), words) for name, words in problems.items())
+            *(
+                Violation(_input_field(name, request.media), words)
+                for name, words in problems.items()
+            )
         )
     return given
 
 
 def _refuse_weaker_safety(
-    given: Mapping[str, Any], runnable: PublishedModelVersion, known: Model | None
+    given: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
 ) -> None:
     """Raises InvalidRequest naming each input that makes a check weaker than its default."""
     weaker = []
     for name, value in given.items():
         if not may_hold_safety_input(name, value):
             continue
-        spec = runnable.schema.input(name)
+        spec = published.schema.input(name)
         default = spec.default if spec else None
-        if known and name in known.inputs:
-            default = known.defaults.get(name, known.inputs[name].default)
+        if catalog_model and name in catalog_model.inputs:
+            default = catalog_model.defaults.get(name, catalog_model.inputs[name].default)
         if weakens_safety(name, value, default, allowed_values=spec.values if spec else ()):
             weaker.append(Violation(f"input.{name}", REFUSED_REASON))
     if weaker:
@@ -133,14 +138,14 @@ def _refuse_weaker_safety(
 
 
 def _safety_defaults(
-    given: Mapping[str, Any], runnable: PublishedModelVersion, known: Model | None
+    given: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
 ) -> dict[str, Any]:
     """Safety inputs that were not given, and that the catalog has stricter than the model."""
-    defaults = known.defaults if known else {}
+    defaults = catalog_model.defaults if catalog_model else {}
     return {
         name: value
         for name, value in defaults.items()
-        if name not in given and is_safety_input(name) and runnable.schema.input(name)
+        if name not in given and is_safety_input(name) and published.schema.input(name)
     }
 
 
@@ -153,104 +158,113 @@ def build_input(request: RunRequest, published: PublishedModelVersion) -> dict[s
     for name, media in request.media.items():
         if name in given:
             raise InvalidRequest.of(
-                _media_path(name), f"must not be set together with input.{name}"
+                _media_field(name), f"must not be set together with input.{name}"
             )
-        given[name] = _medium(published, name, media)
+        given[name] = _media_value(published, name, media)
     for name, *rest in published.schema.input_link_paths:
         if name in given:
-            given[name] = _with_sendable_links(given[name], rest)
+            given[name] = _encode_links(given[name], rest)
     return given
 
 
-def _with_sendable_links(value: Any, path: Sequence[str]) -> Any:
+def _encode_links(value: Any, path: Sequence[str]) -> Any:
     """The value with the links below a path as they are sent in every rpc."""
     if not path:
         return ascii_url(value) if isinstance(value, str) else value
     step, *rest = path
     if isinstance(value, list):
-        return [_with_sendable_links(one, rest) for one in value] if step == ANY_STEP else value
+        return [_encode_links(item, rest) for item in value] if step == ANY_STEP else value
     if isinstance(value, Mapping):
         return {
-            name: _with_sendable_links(one, rest) if step in (ANY_STEP, name) else one
-            for name, one in value.items()
+            name: _encode_links(item, rest) if step in (ANY_STEP, name) else item
+            for name, item in value.items()
         }
     return value
 
 
-def _medium(runnable: PublishedModelVersion, name: str, media: tuple[MediaInput, ...]) -> Any:
+def _media_value(published: PublishedModelVersion, name: str, media: tuple[MediaInput, ...]) -> Any:
     uris = [medium.uri for medium in media]
     if not uris:
-        raise InvalidRequest.of(f"{_media_path(name)}.media", "must hold a medium")
-    is_list = runnable.schema.takes_list(name)
+        raise InvalidRequest.of(f"{_media_field(name)}.media", "must hold a medium")
+    is_list = published.schema.takes_list(name)
     if is_list or (is_list is None and len(uris) > 1):
         return uris
     if len(uris) > 1:
-        raise InvalidRequest.of(f"{_media_path(name)}.media", "the model takes one")
+        raise InvalidRequest.of(f"{_media_field(name)}.media", "the model takes one")
     return uris[0]
 
 
-def _path(name: str, media: Mapping[str, Any]) -> str:
+def _input_field(name: str, media: Mapping[str, Any]) -> str:
     """The field at fault, as the caller wrote it."""
     first = name.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0]
-    return _media_path(first) if first in media else f"input.{name}"
+    return _media_field(first) if first in media else f"input.{name}"
 
 
-def _media_path(name: str) -> str:
+def _media_field(name: str) -> str:
     return f"media[{json.dumps(name, ensure_ascii=False)}]"
 
 
 def _report(
-    runnable: PublishedModelVersion, given: Mapping[str, Any], kept_on: Mapping[str, Any]
+    published: PublishedModelVersion, given: Mapping[str, Any], safety_defaults: Mapping[str, Any]
 ) -> tuple[ParameterReport, ...]:
     """A line for each input that was given, and for each safety input that the gate adds."""
     return (
-        *(_line(runnable, name, value) for name, value in given.items()),
+        *(_report_entry(published, name, value) for name, value in given.items()),
         *(
             ParameterReport(
-                f"input.{name}", ParameterHandling.ADJUSTED, "", format_short(value), _KEPT_ON
+                f"input.{name}",
+                ParameterHandling.ADJUSTED,
+                "",
+                format_short(value),
+                _SAFETY_DEFAULT_REASON,
             )
-            for name, value in kept_on.items()
+            for name, value in safety_defaults.items()
         ),
     )
 
 
-def _line(runnable: PublishedModelVersion, name: str, value: Any) -> ParameterReport:
+def _report_entry(published: PublishedModelVersion, name: str, value: Any) -> ParameterReport:
     """Numbers and switches are printed; texts and media never are."""
-    shown = format_short(value) if isinstance(value, int | float) else ""
-    reason = "" if runnable.schema.is_checkable else _UNCHECKED
-    return ParameterReport(f"input.{name}", ParameterHandling.HONOURED, shown, shown, reason)
+    printed = format_short(value) if isinstance(value, int | float) else ""
+    reason = "" if published.schema.is_checkable else _UNCHECKED_REASON
+    return ParameterReport(f"input.{name}", ParameterHandling.HONOURED, printed, printed, reason)
 
 
 def _price(
     request: RunRequest,
-    runnable: PublishedModelVersion,
+    published: PublishedModelVersion,
     given: Mapping[str, Any],
-    known: Model | None,
+    catalog_model: Model | None,
 ) -> tuple[PriceSchedule, Estimate, int]:
     """What the run may cost: by the catalog's price, or by the second of a known machine."""
-    if known:
+    if catalog_model:
         # Inputs that the catalog does not know cannot be part of what it prices by.
-        priced = {name: value for name, value in given.items() if name in known.inputs}
+        known_inputs = {
+            name: value for name, value in given.items() if name in catalog_model.inputs
+        }
         try:
             return (
-                *_foreseen(known, EstimatedRun(priced, known.inputs, known.max_run)),
-                known.max_run,
+                *_estimate_by_catalog(
+                    catalog_model,
+                    EstimatedRun(known_inputs, catalog_model.inputs, catalog_model.max_run),
+                ),
+                catalog_model.max_run,
             )
         except UnpricedInput as error:
-            path = _path(error.name, request.media) if error.name else "input"
+            path = _input_field(error.name, request.media) if error.name else "input"
             raise InvalidRequest.of(path, error.words) from None
     longest = min(MAX_RUN_SECONDS, ceil(request.timeout))
-    example = runnable.usual_seconds or 0.0
-    usual = ceil(example) if 0 < example <= MAX_RUN_SECONDS else _USUAL_RUN
+    example = published.usual_seconds or 0.0
+    usual = ceil(example) if 0 < example <= MAX_RUN_SECONDS else _DEFAULT_USUAL_SECONDS
     expects = {"predict_time": RunTimeUnits(by="run_time", usual=usual)}
-    schedule = derived_prices.hardware_price(runnable.hardware)
+    schedule = derived_prices.hardware_price(published.hardware)
     return (*estimate_cost(schedule, expects, EstimatedRun({}, {}, longest), 1), longest)
 
 
-def _foreseen(known: Model, run: EstimatedRun) -> tuple[PriceSchedule, Estimate]:
-    rule = known.map.get("count")
+def _estimate_by_catalog(catalog_model: Model, run: EstimatedRun) -> tuple[PriceSchedule, Estimate]:
+    rule = catalog_model.map.get("count")
     counted_by = rule.to if isinstance(rule, OutputCount) else ""
     outputs = (run.billable_value(counted_by) if counted_by else 1) or 1
     if outputs < 0:
         raise UnpricedInput(counted_by, "must be at least 1: the price goes by it")
-    return estimate_cost(known.price, known.expects, run, int(outputs), counted_by)
+    return estimate_cost(catalog_model.price, catalog_model.expects, run, int(outputs), counted_by)

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 REFUSED_REASON: Final = "is not a caller's to set so: it weakens the model's safety checks"
 
 _SEPARATORS: Final = re.compile(r"[\W_]+")
-_JOINTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
-_CHECK: Final = re.compile(
+_WORD_BOUNDARIES: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
+_CHECK_NAME: Final = re.compile(
     r"safety(?!identifier|id$|user)|(?<!un)safe(?:mode|prompt|search|check|guard|content|only|$)"
     r"|moderat(?:e|ion|or)|censor|guardrail|blocklist|blacklist|persongeneration|raifilter"
     r"|(?:content|prompt|profanity|toxic\w*|nsfw|nudity|explicit|adult|sensitive|word|unsafe)"
@@ -24,7 +24,7 @@ _CHECK: Final = re.compile(
     r"|(?:filter|check|screen|detect)(?:content|prompt|profanity|nsfw|nudity|explicit|adult|unsafe)"
 )
 """In the names of checks; written without what stands between words."""
-_HAZARD: Final = re.compile(
+_HAZARD_NAME: Final = re.compile(
     r"nsfw|unsafe|nudity|explicit(?:content|lyrics)?$|adult(?:content)?$|sensitivecontent|harmful"
 )
 """In the names of what is let through, or kept out."""
@@ -33,8 +33,8 @@ _NEGATION: Final = re.compile(
     r"|un(?:censor|filter|moderat)|optout|exempt|weaken|loosen|permissive|allow(?:all|any|every)"
 )
 _ONLY_NEGATION: Final = re.compile(rf"(?:{_NEGATION.pattern}|no|off)(?:d|ed|s|ped|ing|ping)?")
-_KEEPING_OUT: Final = re.compile(r"block|hide|exclude|reject|disallow|prevent|forbid|filter")
-_STATES: Final[Mapping[str, bool]] = {
+_BLOCKING: Final = re.compile(r"block|hide|exclude|reject|disallow|prevent|forbid|filter")
+_SWITCH_WORDS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("true", "t", "on", "yes", "y", "enable", "enabled"), True),
     **dict.fromkeys(("false", "f", "off", "no", "n", "disable", "disabled"), False),
 }
@@ -48,16 +48,16 @@ _SCALES: Final = (
 )  # fmt: skip
 """Words that levels are set by, from the strictest to the weakest."""
 _CONTAINERS: Final = (Mapping, list, tuple)
-_LONGEST_PATH: Final = 512
-_LONGEST_TEXT: Final = 512
+_MAX_PATH_CHARACTERS: Final = 512
+_MAX_TEXT_CHARACTERS: Final = 512
 """Characters of a text that may be a setting: no number, switch or level is so long."""
-_MOST_NAMES: Final = 1_024
+_MAX_CACHED_NAMES: Final = 1_024
 """Names of which it is remembered what they say: a list of objects repeats those of its first. They
 are shortened before: a caller may write them as long as a request.
 """
-_MOST_WORDS: Final = 3
+_MAX_WORDS: Final = 3
 """Of a setting. Longer texts are written for people, or for a model, to read."""
-_DESCRIPTION: Final = frozenset(
+_DESCRIPTION_KEYS: Final = frozenset(
     (
         "category",
         "type",
@@ -76,13 +76,13 @@ _DESCRIPTION: Final = frozenset(
 
 def is_safety_input(name: str) -> bool:
     """Whether an input of this name, or of names that lead to it, tunes a check of the content."""
-    return _tunes_check(_shortened(name))
+    return _tunes_check(_truncate(name))
 
 
-@lru_cache(_MOST_NAMES)
+@lru_cache(_MAX_CACHED_NAMES)
 def _tunes_check(name: str) -> bool:
-    compact = _compact(name)
-    return bool(_CHECK.search(compact) or _HAZARD.search(compact))
+    compact = _remove_separators(name)
+    return bool(_CHECK_NAME.search(compact) or _HAZARD_NAME.search(compact))
 
 
 def may_hold_safety_input(name: str, value: Any) -> bool:
@@ -100,10 +100,10 @@ def weakens_safety(
     unless `allowed_values` says that there are only some. Values within lists and objects are
     looked at by the names next to them, together with the name of the check that they lie in.
     """
-    name = _shortened(name)
+    name = _truncate(name)
     if isinstance(value, _CONTAINERS):
         return value != default and any(
-            one.is_weaker() for one in _within(_Setting(name, value, default))
+            setting.is_weaker() for setting in _nested_settings(_Setting(name, value, default))
         )
     if value is None or not is_safety_input(name):
         return False
@@ -125,8 +125,8 @@ class _Setting(NamedTuple):
 
     def is_weaker(self) -> bool:
         if isinstance(self.value, _CONTAINERS):
-            return _is_smaller(self.value, self.default)
-        is_description = self.key.casefold() in _DESCRIPTION
+            return _lacks_defaults(self.value, self.default)
+        is_description = self.key.casefold() in _DESCRIPTION_KEYS
         if self.value is None:
             return not is_description
         is_free = isinstance(self.value, str) and (is_description or self.is_listed)
@@ -137,127 +137,128 @@ class _Setting(NamedTuple):
             for name in {self.name, self.negated_name or self.name}
         )
 
-    def within(self, key: str, value: Any, default: Any) -> "_Setting":
+    def nested_setting(self, key: str, value: Any, default: Any) -> "_Setting":
         """What lies in it by this key."""
-        is_part = is_safety_input(self.name) and not is_safety_input(key)
-        around = self.negated_name or self.name
+        is_named_by_both = is_safety_input(self.name) and not is_safety_input(key)
+        outer_name = self.negated_name or self.name
         return _Setting(
-            _shortened(f"{self.name}_{key}" if is_part else key),
+            _truncate(f"{self.name}_{key}" if is_named_by_both else key),
             value,
             default,
-            _shortened(key),
-            negated_name=_shortened(f"{around}_{key}") if _is_negation(around) else "",
+            _truncate(key),
+            negated_name=_truncate(f"{outer_name}_{key}") if _is_negation(outer_name) else "",
         )
 
 
-def _within(setting: _Setting) -> Iterator[_Setting]:
+def _nested_settings(setting: _Setting) -> Iterator[_Setting]:
     """What lies within, however deep, and is a check's setting by the names that lead to it.
 
     Containers are among it. An object within a check is named by both: `safety.disabled`.
     """
-    waiting = [setting]
-    while waiting:
-        outer = waiting.pop()
+    pending = [setting]
+    while pending:
+        outer = pending.pop()
         is_check = is_safety_input(outer.name)
         if is_check:
             yield outer
         if isinstance(outer.value, Mapping):
-            usual = outer.default if isinstance(outer.default, Mapping) else {}
-            waiting.extend(
-                outer.within(key, one, usual.get(key)) for key, one in outer.value.items()
+            defaults = outer.default if isinstance(outer.default, Mapping) else {}
+            pending.extend(
+                outer.nested_setting(key, item, defaults.get(key))
+                for key, item in outer.value.items()
             )
         elif isinstance(outer.value, list | tuple):
-            waiting.extend(
-                outer._replace(value=one, default=None, is_listed=True)
-                for one in outer.value
-                if is_check or isinstance(one, _CONTAINERS)
+            pending.extend(
+                outer._replace(value=item, default=None, is_listed=True)
+                for item in outer.value
+                if is_check or isinstance(item, _CONTAINERS)
             )
 
 
-def _shortened(name: str) -> str:
+def _truncate(name: str) -> str:
     """With both of its ends: the check's name and the setting's."""
-    half = _LONGEST_PATH // 2
-    return name if len(name) <= _LONGEST_PATH else f"{name[:half]}_{name[-half:]}"
+    half = _MAX_PATH_CHARACTERS // 2
+    return name if len(name) <= _MAX_PATH_CHARACTERS else f"{name[:half]}_{name[-half:]}"
 
 
-@lru_cache(_MOST_NAMES)
+@lru_cache(_MAX_CACHED_NAMES)
 def _is_negation(name: str) -> bool:
     """Whether a name says nothing but to switch something off, or to switch a check off."""
-    compact = _compact(name)
+    compact = _remove_separators(name)
     if _ONLY_NEGATION.fullmatch(compact):
         return True
-    return bool(_CHECK.search(compact)) and _weak_state(name)
+    return bool(_CHECK_NAME.search(compact)) and _weak_state(name)
 
 
-def _is_smaller(value: Any, default: Any) -> bool:
+def _lacks_defaults(value: Any, default: Any) -> bool:
     """Whether a container is empty, or lacks something that it has by default."""
     if not isinstance(default, _CONTAINERS):
         return not value
     if isinstance(default, Mapping):
         return any(key not in value for key in default)
-    return len(value) < len(default) or not _plain(default) <= _plain(value)
+    return len(value) < len(default) or not _scalar_items(default) <= _scalar_items(value)
 
 
-def _plain(container: Iterable[Any]) -> set[Any]:
+def _scalar_items(container: Iterable[Any]) -> set[Any]:
     """What it holds, or its keys, but for containers."""
-    return {one for one in container if not isinstance(one, _CONTAINERS)}
+    return {item for item in container if not isinstance(item, _CONTAINERS)}
 
 
-def _compact(name: str) -> str:
+def _remove_separators(name: str) -> str:
     """Without what stands between its words, in small letters."""
     return _SEPARATORS.sub("", name).casefold()
 
 
 def _words(name: str) -> list[str]:
-    return [word.casefold() for word in _JOINTS.split(name) if word]
+    return [word.casefold() for word in _WORD_BOUNDARIES.split(name) if word]
 
 
-@lru_cache(_MOST_NAMES)
+@lru_cache(_MAX_CACHED_NAMES)
 def _weak_state(name: str) -> bool:
     """The state in which a switch of this name lets more through."""
-    compact = _compact(name)
+    compact = _remove_separators(name)
     is_negated = bool(_NEGATION.search(compact)) or not {"no", "off"}.isdisjoint(_words(name))
-    if _CHECK.search(compact):
+    if _CHECK_NAME.search(compact):
         return is_negated
-    return not (is_negated or _KEEPING_OUT.search(compact))
+    return not (is_negated or _BLOCKING.search(compact))
 
 
 def _is_weaker(name: str, value: Any, default: Any, *, is_listed: bool) -> bool:
     """Whether one plain value of a check's setting is weaker than its default."""
-    if (by_scale := _compared(value, default)) is not None:
+    if (by_scale := _is_weaker_on_scale(value, default)) is not None:
         return by_scale
-    given, usual = _parsed(value), _parsed(default)
-    if given == usual and isinstance(given, bool) is isinstance(usual, bool):
+    parsed, default_value = _parse_setting(value), _parse_setting(default)
+    if parsed == default_value and isinstance(parsed, bool) is isinstance(default_value, bool):
         return False
-    given = _as_kind_of(usual, given)
-    if isinstance(given, bool):
+    parsed = _coerce_switch(default_value, parsed)
+    if isinstance(parsed, bool):
         is_figure = "tolerance" in name.casefold() or "threshold" in name.casefold()
-        return given is _weak_state(name) or (usual is None and is_figure)
-    if isinstance(given, int | float):
+        return parsed is _weak_state(name) or (default_value is None and is_figure)
+    if isinstance(parsed, int | float):
         # A tolerance is strict where it is low. Of other figures nobody knows the direction.
-        is_tolerance = "tolerance" in name.casefold() and _is_number(usual)
-        return not (is_tolerance and 0 <= given < usual)
-    return _is_weaker_word(str(value), usual, is_listed=is_listed)
+        is_tolerance = "tolerance" in name.casefold() and _is_number(default_value)
+        return not (is_tolerance and 0 <= parsed < default_value)
+    return _is_weaker_word(str(value), default_value, is_listed=is_listed)
 
 
-def _parsed(value: Any) -> Any:
+def _parse_setting(value: Any) -> Any:
     """A text as the number or the switch that a model may take it for; others as they are."""
-    if not isinstance(value, str) or len(value.strip()) > _LONGEST_TEXT:
+    if not isinstance(value, str) or len(value.strip()) > _MAX_TEXT_CHARACTERS:
         return value
     text = unicodedata.normalize("NFKC", value).strip().casefold()
-    if text in _STATES:
-        return _STATES[text]
+    if text in _SWITCH_WORDS:
+        return _SWITCH_WORDS[text]
     try:
         return float(text)
     except ValueError:
         return value
 
 
-def _as_kind_of(usual: Any, given: Any) -> Any:
+def _coerce_switch(default: Any, given: Any) -> Any:
     """0 and 1 as a switch where the default is one, and a switch as a number where it is."""
-    if isinstance(usual, bool) and _is_number(given) and given in (0, 1):
+    if isinstance(default, bool) and _is_number(given) and given in (0, 1):
         return bool(given)
-    if isinstance(given, bool) and _is_number(usual) and usual not in (0, 1):
+    if isinstance(given, bool) and _is_number(default) and default not in (0, 1):
         return int(given)
     return given
 
@@ -266,18 +267,22 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _compared(value: Any, default: Any) -> bool | None:
+def _is_weaker_on_scale(value: Any, default: Any) -> bool | None:
     """Whether a word is weaker by the scales that both it and the default stand on, if any."""
     if not (isinstance(value, str) and isinstance(default, str)):
         return None
-    word, usual = _level(value), _level(default)
-    both = [scale for scale in _SCALES if word in scale and usual in scale]
-    return all(scale.index(word) > scale.index(usual) for scale in both) if both else None
+    word, default_word = _scale_word(value), _scale_word(default)
+    shared_scales = [scale for scale in _SCALES if word in scale and default_word in scale]
+    return (
+        all(scale.index(word) > scale.index(default_word) for scale in shared_scales)
+        if shared_scales
+        else None
+    )
 
 
 def _is_weaker_word(value: str, default: Any, *, is_listed: bool) -> bool:
     """A word that is neither a number nor a switch."""
-    word = _level(value)
+    word = _scale_word(value)
     scales = [scale for scale in _SCALES if word in scale]
     if isinstance(default, str):
         if default.strip():
@@ -285,10 +290,10 @@ def _is_weaker_word(value: str, default: Any, *, is_listed: bool) -> bool:
         return is_listed or (bool(scales) and all(scale.index(word) for scale in scales))
     if scales:
         return all(scale.index(word) for scale in scales)
-    return is_listed or default is not None or word.count("_") < _MOST_WORDS
+    return is_listed or default is not None or word.count("_") < _MAX_WORDS
 
 
-def _level(value: str) -> str:
+def _scale_word(value: str) -> str:
     """A word as the scales have it; of a long text the beginning, which is on none of them."""
-    level = "_".join(_words(value[:_LONGEST_TEXT].replace("'", "")))
-    return level if len(value) <= _LONGEST_TEXT else f"{level}_"
+    level = "_".join(_words(value[:_MAX_TEXT_CHARACTERS].replace("'", "")))
+    return level if len(value) <= _MAX_TEXT_CHARACTERS else f"{level}_"

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mediagate_server.catalog.planning.response_format import FIELD, check_schema_length
+from mediagate_server.catalog.planning.response_format import SCHEMA_FIELD, check_schema_length
 from mediagate_server.catalog.request import ResponseFormat
 from mediagate_server.catalog.schemas import schema_tasks
 from mediagate_server.catalog.schemas.json_schema import (
@@ -35,25 +35,27 @@ SCHEMA_CHECK_SECONDS: Final = 2.0
 """The most that compiling a schema, or checking one value by it, may take."""
 
 _COMPILE: Final = Task("mediagate_server.catalog.schemas.schema_tasks:compile_schema", 256 * MIB)
-_FIND: Final = Task("mediagate_server.catalog.schemas.schema_tasks:find_problems", 256 * MIB)
+_FIND_PROBLEMS: Final = Task(
+    "mediagate_server.catalog.schemas.schema_tasks:find_problems", 256 * MIB
+)
 
 MAX_STEPS_IN_PROCESS: Final = 200_000
 """Steps times places up to which a value is checked in this process."""
-_MOST_PLACES: Final = 1_000
+_MAX_VALUES: Final = 1_000
 
 SCHEMA_TOO_SLOW: Final = "takes too much time or memory to check by"
 
 
 def is_cheap(schema: Mapping[str, Any], value: Any = None) -> bool:
     """Whether a schema may be compiled, and the value checked by it, in this process."""
-    return _may_check_here(cheap_steps(schema), value)
+    return _is_cheap_check(cheap_steps(schema), value)
 
 
-def _may_check_here(steps: int | None, value: Any) -> bool:
+def _is_cheap_check(steps: int | None, value: Any) -> bool:
     if steps is None:
         return False
-    places = count_values(value, _MOST_PLACES)
-    return places <= _MOST_PLACES and steps * places <= MAX_STEPS_IN_PROCESS
+    values = count_values(value, _MAX_VALUES)
+    return values <= _MAX_VALUES and steps * values <= MAX_STEPS_IN_PROCESS
 
 
 class SchemaValidator:
@@ -62,25 +64,25 @@ class SchemaValidator:
     def __init__(self, workers: WorkerPool) -> None:
         self._workers = workers
 
-    async def check_form(self, form: ResponseFormat, tenant: str) -> None:
+    async def check_response_format(self, response_format: ResponseFormat, tenant: str) -> None:
         """Raises InvalidRequest for a schema that no answer could be checked by in time."""
-        if form.kind != "json_schema":
+        if response_format.kind != "json_schema":
             return
-        text = check_schema_length(form)
+        text = check_schema_length(response_format)
         try:
             if cheap_schema(text) is None:
                 await self._compile(f"[{text}, false]".encode(), tenant)
         except SchemaError as error:
-            raise InvalidRequest.of(FIELD, str(error)) from None
+            raise InvalidRequest.of(SCHEMA_FIELD, str(error)) from None
 
     async def prepare(self, schema: ModelSchema, tenant: str) -> None:
         """Find out whether inputs can be checked by a model's own schema. InvalidRequest: never."""
         if schema.is_checkable is None:
-            await self._try(schema, tenant)
+            await self._check_compilable(schema, tenant)
         if schema.refusal:
             raise InvalidRequest.of("model", schema.refusal)
 
-    async def _try(self, schema: ModelSchema, tenant: str) -> None:
+    async def _check_compilable(self, schema: ModelSchema, tenant: str) -> None:
         if schema.cheap_steps is not None:
             schema.is_checkable = schema.compiled is not None
             return
@@ -102,11 +104,11 @@ class SchemaValidator:
         """
         if not schema.is_checkable:
             return {}
-        if _may_check_here(schema.cheap_steps, given):
+        if _is_cheap_check(schema.cheap_steps, given):
             return schema.problems(given)
         payload = json.dumps([schema.input_schema, True, given]).encode()
         try:
-            result = await self._run(_FIND, payload, tenant)
+            result = await self._run(_FIND_PROBLEMS, payload, tenant)
         except (JobTimeout, WorkerCrashed):
             words = "take too much time or memory to check by the model's schema"
             raise InvalidRequest.of("input", words) from None

@@ -38,13 +38,13 @@ GenerateSeed = Callable[[], int]
 """Gives a seed from 1 to 2^31 - 1: all that any model takes, and never 0, which some read as
 "draw one yourself"."""
 
-_WRITTEN = (FieldKind.PROSE, FieldKind.STRINGS, FieldKind.MESSAGES, FieldKind.MEDIUM)
-_UNPRINTED = {
-    modality: frozenset(name for name, kind in kinds.items() if kind in _WRITTEN)
+_UNPRINTED_KINDS = (FieldKind.FREE_TEXT, FieldKind.STRINGS, FieldKind.MESSAGES, FieldKind.MEDIUM)
+_UNPRINTED_FIELDS = {
+    modality: frozenset(name for name, kind in kinds.items() if kind in _UNPRINTED_KINDS)
     for modality, kinds in FIELDS.items()
 }
-_NOTHING = dropped_outcome()
-_SUBJECT = frozenset({"prompt", "text", "lyrics"})
+_NOT_SENT = dropped_outcome()
+_SUBJECT_FIELDS = frozenset({"prompt", "text", "lyrics"})
 """Words that say what is to be made."""
 
 
@@ -75,41 +75,41 @@ def translate_request(
     """
     parameters = request.parameters
     _check_values(model, parameters)
-    _refuse_tools(model, parameters)
-    count, runs = _count(model, parameters)
+    _reject_tools(model, parameters)
+    count, runs = _output_count(model, parameters)
     draft = InputDraft(model.inputs)
     form = requested_format(parameters)
-    told = add_format_instruction(parameters, form) if form else parameters
-    whole = model.chat or model.guard
-    outcomes = whole.apply(told, draft) if whole else {}
+    prompt_parameters = add_format_instruction(parameters, form) if form else parameters
+    prompt_rule = model.chat or model.guard
+    outcomes = prompt_rule.apply(prompt_parameters, draft) if prompt_rule else {}
     if "response_format" in parameters:
         outcomes["response_format"] = format_outcome(form)
     if "kind" in parameters:
-        _check_kind(model, parameters["kind"])
+        _check_audio_kind(model, parameters["kind"])
         if "kind" not in model.map:
             outcomes["kind"] = honoured_outcome(parameters["kind"])
-    for name, rule in _in_order(model, parameters, outcomes):
+    for name, rule in _ordered_rules(model, parameters, outcomes):
         if name != "count" or runs == 1:
             outcomes[name] = _apply(rule, parameters[name], draft)
     if runs > 1:
         outcomes["count"] = emulated_outcome(runs, f"by {runs} runs, each with a seed of its own")
     elif "count" in parameters and "count" not in model.map:
         outcomes["count"] = honoured_outcome(count)
-    own = apply_model_parameters(
+    model_parameters = apply_model_parameters(
         model, request.model_parameters, draft, allow_weaker_safety=allow_weaker_safety
     )
     seed = _seed(model, draft, generate_seed)
     for name, default in model.defaults.items():
         draft.input.setdefault(name, default)
     _check_complete(model, draft)
-    _refuse_lost(model, request, outcomes)
+    _reject_lost_content(model, request, outcomes)
     report = _report(model, parameters, outcomes)
     if request.strict:
-        _refuse_unsupported(model, report)
-    return Translation(draft.input, (*report, *own), seed, count, runs)
+        _reject_unsupported(model, report)
+    return Translation(draft.input, (*report, *model_parameters), seed, count, runs)
 
 
-def _in_order(
+def _ordered_rules(
     model: Model, parameters: Mapping[str, Value], done: Mapping[str, ParameterOutcome]
 ) -> list[tuple[str, ParameterRule]]:
     """Rules in the order of their rank, then of the model file: never of the request."""
@@ -117,11 +117,11 @@ def _in_order(
         (name, rule) for name, rule in model.map.items() if name in parameters and name not in done
     ]
     if len(rules) > 1:
-        rules.sort(key=_rank)
+        rules.sort(key=_rule_rank)
     return rules
 
 
-def _rank(named: tuple[str, ParameterRule]) -> int:
+def _rule_rank(named: tuple[str, ParameterRule]) -> int:
     return named[1].rank
 
 
@@ -135,7 +135,7 @@ def _apply(rule: ParameterRule, value: Value, draft: InputDraft) -> ParameterOut
     outcome = rule.apply(value, draft)
     if outcome.handling is ParameterHandling.DROPPED:
         return outcome
-    if before is not None and (clash := _clash(rule, before, draft)):
+    if before is not None and (clash := _apply_conditions(rule, before, draft)):
         return dropped_outcome(f"another parameter sets the model's input {clash!r} otherwise")
     if not rule.why:
         return outcome
@@ -143,7 +143,7 @@ def _apply(rule: ParameterRule, value: Value, draft: InputDraft) -> ParameterOut
     return replace(outcome, reason=reason)
 
 
-def _clash(rule: ParameterRule, before: Mapping[str, Any], draft: InputDraft) -> str:
+def _apply_conditions(rule: ParameterRule, before: Mapping[str, Any], draft: InputDraft) -> str:
     """Set what the rule needs beside its own input; the name of what forbids that, if anything.
 
     Then the draft is again what it was before.
@@ -173,7 +173,7 @@ def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
             raise InvalidRequest.of(name, "must be at least 1 pixel wide and high")
 
 
-def _refuse_tools(model: Model, parameters: Mapping[str, Value]) -> None:
+def _reject_tools(model: Model, parameters: Mapping[str, Value]) -> None:
     """No model's wrapper takes tools, and an answer that could not use them is another answer."""
     if "tools" in parameters or "tool_choice" in parameters:
         words = f"{model.slug} cannot be given tools"
@@ -181,7 +181,7 @@ def _refuse_tools(model: Model, parameters: Mapping[str, Value]) -> None:
         raise ParameterUnsupported(*(Violation(name, words) for name in given))
 
 
-def _refuse_lost(
+def _reject_lost_content(
     model: Model, request: ModelRequest, outcomes: Mapping[str, ParameterOutcome]
 ) -> None:
     """A medium or words that would not reach the model: what was made without them, or without one
@@ -193,12 +193,14 @@ def _refuse_lost(
     kinds = FIELDS[model.modality]
     violations: list[Violation] = []
     for name, value in request.parameters.items():
-        if kinds[name] not in MEDIA_KINDS and (name not in _SUBJECT or not str(value).strip()):
+        if kinds[name] not in MEDIA_KINDS and (
+            name not in _SUBJECT_FIELDS or not str(value).strip()
+        ):
             continue
-        outcome = outcomes.get(name, _NOTHING)
+        outcome = outcomes.get(name, _NOT_SENT)
         if outcome.handling is ParameterHandling.DROPPED:
             if not (request.is_fallback and name == "prompt" and "first_frame" in outcomes):
-                violations.append(Violation(name, _why_lost(model, name, outcome)))
+                violations.append(Violation(name, _loss_reason(model, name, outcome)))
         elif outcome.left_out and isinstance(value, tuple):
             first = len(value) - outcome.left_out
             violations += [
@@ -209,46 +211,46 @@ def _refuse_lost(
         raise ParameterUnsupported(*violations)
 
 
-def _why_lost(model: Model, name: str, outcome: ParameterOutcome) -> str:
+def _loss_reason(model: Model, name: str, outcome: ParameterOutcome) -> str:
     """In words: a model that works from other words says from which."""
-    taken = [word for word in model.map if word in _SUBJECT]
-    if name in _SUBJECT and name not in taken:
-        what = " or ".join(taken) or "media alone"
+    used_fields = [word for word in model.map if word in _SUBJECT_FIELDS]
+    if name in _SUBJECT_FIELDS and name not in used_fields:
+        what = " or ".join(used_fields) or "media alone"
         return f"{model.slug} works from {what}"
     return f"{model.slug} cannot be given it: {outcome.reason}"
 
 
-def _count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:
+def _output_count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:
     """How many outputs one run makes, and how many runs there are.
 
     More than one run makes are made one by one: each then succeeds, fails and costs by itself.
     """
     rule = model.map.get("count")
-    asked = parameters.get("count")
-    if rule is None and asked is None:
+    requested = parameters.get("count")
+    if rule is None and requested is None:
         return 1, 1
     most = rule.max_per_run(model.inputs) if isinstance(rule, OutputCount) else 1
-    if isinstance(asked, int):
-        return (1, asked) if asked > most else (asked, 1)
+    if isinstance(requested, int):
+        return (1, requested) if requested > most else (requested, 1)
     if not isinstance(rule, OutputCount):
         return 1, 1
     return int(model.defaults.get(rule.to, model.inputs[rule.to].default or 1)), 1
 
 
-def _check_kind(model: Model, kind: Value) -> None:
+def _check_audio_kind(model: Model, kind: Value) -> None:
     """Another kind of sound than the model makes is no sound worth paying for: refused."""
     if model.makes and kind not in model.makes:
         words = " and ".join(word.replace("_", " ") for word in model.makes)
         raise InvalidRequest.of("kind", f"{model.slug} makes {words}")
 
 
-def _seed(model: Model, draft: InputDraft, draw_seed: GenerateSeed) -> int | None:
+def _seed(model: Model, draft: InputDraft, generate_seed: GenerateSeed) -> int | None:
     """The seed that is sent. One is drawn where the model takes one, so that it can be told."""
     rule = model.map.get("seed")
     if rule is None:
         return None
     target = rule.targets[0]
-    seed: int = draft.input.setdefault(target, draw_seed())
+    seed: int = draft.input.setdefault(target, generate_seed())
     return seed
 
 
@@ -272,16 +274,16 @@ def _report(
     model: Model, parameters: Mapping[str, Value], outcomes: Mapping[str, ParameterOutcome]
 ) -> tuple[ParameterReport, ...]:
     """What became of each parameter; without an outcome nothing did."""
-    unprinted = _UNPRINTED[model.modality]
+    unprinted = _UNPRINTED_FIELDS[model.modality]
     lines = []
     for name, value in parameters.items():
-        became = outcomes.get(name, _NOTHING)
-        asked, sent = ("", "") if name in unprinted else (_asked(value), became.sent)
-        lines.append(ParameterReport(name, became.handling, asked, sent, became.reason))
+        outcome = outcomes.get(name, _NOT_SENT)
+        requested, sent = ("", "") if name in unprinted else (_printable_value(value), outcome.sent)
+        lines.append(ParameterReport(name, outcome.handling, requested, sent, outcome.reason))
     return tuple(lines)
 
 
-def _asked(value: Value) -> str:
+def _printable_value(value: Value) -> str:
     if isinstance(value, int | float | str):
         return format_short(value)
     if isinstance(value, ResponseFormat):
@@ -291,7 +293,7 @@ def _asked(value: Value) -> str:
     return format_short(len(value) if isinstance(value, tuple) else value)
 
 
-def _refuse_unsupported(model: Model, report: tuple[ParameterReport, ...]) -> None:
+def _reject_unsupported(model: Model, report: tuple[ParameterReport, ...]) -> None:
     violations = [
         Violation(line.parameter, f"{line.handling.value} by {model.slug}: {line.reason}")
         for line in report

@@ -39,7 +39,7 @@ TURN_TOKENS = 16
 """Allowed for the marks around each turn of a conversation."""
 MAX_UNITS = 10**15
 """The largest number that is priced: tokens, seconds, pixels. Nothing that is billed comes near."""
-LONGEST_WORD = 200
+MAX_WORD_CHARACTERS = 200
 """Characters of a word that a tier may be chosen by."""
 
 
@@ -83,11 +83,11 @@ class EstimatedRun(Struct, frozen=True):
         if not spec.has_type(value):
             raise UnpricedInput(name, f"must be of type {spec.type.value}: the price goes by it")
         if isinstance(value, str):
-            if len(value) > LONGEST_WORD:
-                words = f"must have at most {LONGEST_WORD} characters: the price goes by it"
+            if len(value) > MAX_WORD_CHARACTERS:
+                words = f"must have at most {MAX_WORD_CHARACTERS} characters: the price goes by it"
                 raise UnpricedInput(name, words)
         elif isinstance(value, float):
-            value = _exact(name, value)
+            value = _to_decimal(name, value)
         if isinstance(value, int | Decimal) and not -MAX_UNITS <= value <= MAX_UNITS:
             raise UnpricedInput(name, f"must be at most {MAX_UNITS:,}: the price goes by it")
         return value
@@ -144,9 +144,9 @@ class PromptTokens:
             kind = run.specs[name].type
             if kind is InputType.OBJECTS:
                 turns += len(value) if isinstance(value, list) else 1
-                size += len(_text(value).encode())
+                size += len(_to_text(value).encode())
             elif kind is InputType.STRING:
-                size += len(_text(value).encode())
+                size += len(_to_text(value).encode())
             elif kind is InputType.URI or kind is InputType.URIS:
                 images += len(value) if isinstance(value, list) else 1
         if images and self.per_image is None:
@@ -181,7 +181,7 @@ class CharacterUnits:
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
         """Exact for plain ASCII; else between the code points and the bytes."""
-        text = _text(run.value(self.input) or "")
+        text = _to_text(run.value(self.input) or "")
         return UnitEstimate(len(text), len(text), len(text.encode()))
 
 
@@ -264,52 +264,52 @@ def estimate_cost(
     expected: dict[str, Scalar] = {}
     most: dict[str, Scalar] = {}
     for metric, rule in expects.items():
-        seen = rule.estimate(run)
-        if seen is not None:
-            least[metric], expected[metric], most[metric] = seen.low, seen.expected, seen.high
-    held = _held(price, expected)
-    low = compute_cost(held, least, outputs=outputs)
-    usual = compute_cost(held, expected, outputs=outputs)
-    high = compute_cost(held, most, outputs=outputs)
+        units = rule.estimate(run)
+        if units is not None:
+            least[metric], expected[metric], most[metric] = units.low, units.expected, units.high
+    schedule = _with_sent_metrics(price, expected)
+    low = compute_cost(schedule, least, outputs=outputs)
+    usual = compute_cost(schedule, expected, outputs=outputs)
+    high = compute_cost(schedule, most, outputs=outputs)
     if low is None or usual is None or high is None:
-        return held, _UNKNOWN
+        return schedule, _UNKNOWN_ESTIMATE
     # Sorted, because a tier for long runs may be cheaper than the one for short ones.
     low, usual, high = sorted((low, usual, high))
     if high > MAX_RUN_NANOS:
         dollars = MAX_RUN_NANOS // int(NANOS_PER_USD)
-        name = _largest(
-            run, (counted_by, *(name for rule in expects.values() for name in _read(rule)))
+        name = _largest_input(
+            run, (counted_by, *(name for rule in expects.values() for name in _read_inputs(rule)))
         )
         raise UnpricedInput(name, f"asks for a run of more than {dollars:,} dollars")
-    return held, Estimate(low, usual, high)
+    return schedule, Estimate(low, usual, high)
 
 
-def _read(rule: CostEstimator) -> tuple[str, ...]:
+def _read_inputs(rule: CostEstimator) -> tuple[str, ...]:
     """The inputs that a rule reads by name."""
     names = (getattr(rule, field, "") for field in ("input", "width", "height"))
     return tuple(name for name in names if name)
 
 
-def _largest(run: EstimatedRun, names: Iterable[str]) -> str:
+def _largest_input(run: EstimatedRun, names: Iterable[str]) -> str:
     """Which of these inputs holds the largest number; empty where none holds one."""
     numbers = {name: run.value(name) for name in names if name}
-    found = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
-    return max(found, key=lambda name: found[name], default="")
+    numeric = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
+    return max(numeric, key=lambda name: numeric[name], default="")
 
 
-def _exact(name: str, value: float) -> Decimal:
+def _to_decimal(name: str, value: float) -> Decimal:
     """The digits that were sent. Raises UnpricedInput for what is no number."""
     if not isfinite(value):
         raise UnpricedInput(name, "must be a finite number: the price goes by it")
     return Decimal(str(value))
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     """A text as it is, anything else as its JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _held(price: PriceSchedule, expected: Metrics) -> PriceSchedule:
+def _with_sent_metrics(price: PriceSchedule, expected: Metrics) -> PriceSchedule:
     """With what was sent about its tiers; the very same one where that is nothing."""
     sent = {
         criterion.metric: expected[criterion.metric]
@@ -320,7 +320,7 @@ def _held(price: PriceSchedule, expected: Metrics) -> PriceSchedule:
     return replace(price, sent=sent) if sent or price.sent else price
 
 
-_UNKNOWN = Estimate(None, None, None)
+_UNKNOWN_ESTIMATE = Estimate(None, None, None)
 
 
 def check_cost_limit(slug: str, estimate: Estimate, most: int | None) -> None:

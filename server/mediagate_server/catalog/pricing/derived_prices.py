@@ -36,16 +36,16 @@ def assumed_price(
     return price, Estimate(nanos, nanos, nanos)
 
 
-_RUNNING_TIME = "predict_time"
+_RUN_TIME_METRIC = "predict_time"
 
 
 @cache
-def _table() -> dict[str, PriceSchedule]:
+def _hardware_prices() -> dict[str, PriceSchedule]:
     text = files(__package__).joinpath("hardware.toml").read_text(encoding="utf-8")
     document = tomllib.loads(text)
     return {
         sku: PriceSchedule(
-            (Tier((PriceRate((_RUNNING_TIME,), Decimal(usd), 1),)),),
+            (Tier((PriceRate((_RUN_TIME_METRIC,), Decimal(usd), 1),)),),
             document["as_of"],
             f"{document['source']}: {sku}",
         )
@@ -55,7 +55,7 @@ def _table() -> dict[str, PriceSchedule]:
 
 def hardware_price(sku: str) -> PriceSchedule:
     """The price by the second of a kind of machine; without tiers where it is not known."""
-    return _table().get(sku, UNKNOWN_PRICE)
+    return _hardware_prices().get(sku, UNKNOWN_PRICE)
 
 
 def dedicated_price(price: PriceSchedule) -> PriceSchedule:
@@ -64,7 +64,7 @@ def dedicated_price(price: PriceSchedule) -> PriceSchedule:
     No run's metrics tell of that time: what is reckoned from the running time alone is an
     assumption, and says so. What is sold by the piece stays as it is.
     """
-    by_time = any(_RUNNING_TIME in rate.metrics for tier in price.tiers for rate in tier.rates)
+    by_time = any(_RUN_TIME_METRIC in rate.metrics for tier in price.tiers for rate in tier.rates)
     if not by_time or price.assumed:
         return price
     source = f"{price.source}; without set-up and idle time, which are billed besides"

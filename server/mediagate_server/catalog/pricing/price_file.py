@@ -19,14 +19,14 @@ from types import MappingProxyType
 from typing import Any, Final
 
 _MILLION: Final = 1_000_000
-_READ: Final = ("token_input_count", "input_token_count")
-_WRITTEN: Final = ("token_output_count", "output_token_count")
+_INPUT_TOKENS: Final = ("token_input_count", "input_token_count")
+_OUTPUT_TOKENS: Final = ("token_output_count", "output_token_count")
 
-RATES: Final[Mapping[str, tuple[tuple[str, ...], int]]] = MappingProxyType(
+SHORT_RATES: Final[Mapping[str, tuple[tuple[str, ...], int]]] = MappingProxyType(
     {
-        "per_million_tokens_read": (_READ, _MILLION),
-        "per_million_tokens_written": (_WRITTEN, _MILLION),
-        "per_thousand_tokens_read": (_READ, 1_000),
+        "per_million_tokens_read": (_INPUT_TOKENS, _MILLION),
+        "per_million_tokens_written": (_OUTPUT_TOKENS, _MILLION),
+        "per_thousand_tokens_read": (_INPUT_TOKENS, 1_000),
         "per_thousand_characters": (("character_input_count",), 1_000),
         "per_image": (("image_output_count", "image_count", "output_count"), 1),
         "per_input_megapixel": (("image_input_megapixels",), 1),
@@ -46,21 +46,21 @@ def expand_price(price: Any) -> Any:
     """A price as it was written, in full. What is not a table is left for the check to refuse."""
     if not isinstance(price, Mapping):
         return price
-    plain = {name: value for name, value in price.items() if name not in RATES}
-    rates = _rates(price)
+    plain = {name: value for name, value in price.items() if name not in SHORT_RATES}
+    rates = _expand_rates(price)
     if rates and "tiers" not in plain:
         return {**plain, "tiers": [{"rates": rates}]}
     tiers = plain.get("tiers", [])
     if isinstance(tiers, list) and not rates:
-        return {**plain, "tiers": [_tier(tier) for tier in tiers]}
+        return {**plain, "tiers": [_expand_tier(tier) for tier in tiers]}
     return price
 
 
-def _tier(tier: Any) -> Any:
+def _expand_tier(tier: Any) -> Any:
     if not isinstance(tier, Mapping):
         return tier
-    plain = {name: value for name, value in tier.items() if name not in {*RATES, "where"}}
-    if rates := _rates(tier):
+    plain = {name: value for name, value in tier.items() if name not in {*SHORT_RATES, "where"}}
+    if rates := _expand_rates(tier):
         plain["rates"] = [*rates, *plain.get("rates", [])]
     where = tier.get("where")
     if isinstance(where, Mapping):
@@ -71,11 +71,11 @@ def _tier(tier: Any) -> Any:
     return plain
 
 
-def _rates(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _expand_rates(table: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"metrics": RATES[name][0], "usd": usd, "per": RATES[name][1]}
+        {"metrics": SHORT_RATES[name][0], "usd": usd, "per": SHORT_RATES[name][1]}
         for name, usd in table.items()
-        if name in RATES
+        if name in SHORT_RATES
     ]
 
 

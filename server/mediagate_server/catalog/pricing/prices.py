@@ -36,12 +36,12 @@ _EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
 """Wide enough for every product and sum of bounded quantities and prices; a result that did not
 fit would raise rather than be rounded."""
 _ROUNDING = Context(prec=400, traps=[InvalidOperation])
-_WIDEST = 60
+_MAX_DIGITS = 60
 """Digits before or after the point. Nothing that is billed comes near: more is garbage."""
-_TOO_MUCH = 10**_WIDEST
+_QUANTITY_LIMIT = 10**_MAX_DIGITS
 
 
-class _DerivedAmounts:
+class _CachedNanos:
     """What follows from a rate: neither stored nor compared, so none of its fields."""
 
     __slots__ = ("_nanos",)
@@ -50,7 +50,7 @@ class _DerivedAmounts:
 
 
 @dataclass(frozen=True, slots=True)
-class PriceRate(_DerivedAmounts):
+class PriceRate(_CachedNanos):
     """USD per `per` units of a billed metric.
 
     `metrics` are the names under which upstream has reported it, newest first: the first that is
@@ -71,17 +71,17 @@ class PriceRate(_DerivedAmounts):
             raise ValueError("usd must be a decimal that is not negative")
         if self.per < 1 or str(self.per).strip("0") != "1":
             raise ValueError("per must be a power of ten")
-        for_one = _EXACT.multiply(_for_one(self.usd, self.per), NANOS_PER_USD)
+        unit_nanos = _EXACT.multiply(_unit_price(self.usd, self.per), NANOS_PER_USD)
         # One unit in nano-dollars, where that is a whole number.
-        whole = for_one == for_one.to_integral_value(context=_ROUNDING)
-        object.__setattr__(self, "_nanos", int(for_one) if whole else None)
+        is_integer = unit_nanos == unit_nanos.to_integral_value(context=_ROUNDING)
+        object.__setattr__(self, "_nanos", int(unit_nanos) if is_integer else None)
 
     def integer_nanos(self, amount: Scalar | None) -> int | None:
         """What so many units cost, in nano-dollars, where whole numbers alone can tell.
 
         None where they cannot; the rest is for Decimal.
         """
-        if self._nanos is None or type(amount) is not int or not 0 <= amount < _TOO_MUCH:
+        if self._nanos is None or type(amount) is not int or not 0 <= amount < _QUANTITY_LIMIT:
             return None
         return amount * self._nanos
 
@@ -211,11 +211,11 @@ def to_quantity(value: Scalar) -> Decimal | None:
     if not isinstance(value, int | Decimal):
         raise TypeError(f"money is never computed from {type(value).__name__}")
     if isinstance(value, int):
-        return Decimal(value) if 0 <= value < _TOO_MUCH else None
+        return Decimal(value) if 0 <= value < _QUANTITY_LIMIT else None
     if not value.is_finite() or value < 0:
         return None
     exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -_WIDEST or value.adjusted() >= _WIDEST:
+    if not isinstance(exponent, int) or exponent < -_MAX_DIGITS or value.adjusted() >= _MAX_DIGITS:
         return None
     return value
 
@@ -231,68 +231,68 @@ def compute_cost(
     resolution or variant upstream is never under-counted; nothing is known there of a schedule
     that is partial.
     """
-    found = compute_charge(schedule, metrics, outputs=outputs)
-    return found[1] if found else None
+    charge = compute_charge(schedule, metrics, outputs=outputs)
+    return charge[1] if charge else None
 
 
 def compute_charge(
     schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None
 ) -> tuple[Tier, int | None] | None:
     """The tier that a prediction is charged by, and `cost`; None where no tier is."""
-    known = dict(metrics)
-    known[RUN_COUNT] = 1
+    all_metrics = dict(metrics)
+    all_metrics[RUN_COUNT] = 1
     if outputs is not None:
-        known[OUTPUT_COUNT] = outputs
+        all_metrics[OUTPUT_COUNT] = outputs
     else:
-        known.pop(OUTPUT_COUNT, None)
+        all_metrics.pop(OUTPUT_COUNT, None)
     for tier in schedule.tiers:
-        if not tier.criteria or _holds(tier, {**schedule.sent, **known}):
-            return tier, _charge(tier, known)
+        if not tier.criteria or _matches(tier, {**schedule.sent, **all_metrics}):
+            return tier, _tier_cost(tier, all_metrics)
     if schedule.partial:
         return None
-    charges = [(tier, _charge(tier, known)) for tier in schedule.tiers]
+    charges = [(tier, _tier_cost(tier, all_metrics)) for tier in schedule.tiers]
     possible = [(tier, nanos) for tier, nanos in charges if nanos is not None]
     if not possible or len(possible) < len(charges):
         return None
-    return max(possible, key=lambda one: one[1])
+    return max(possible, key=lambda charge: charge[1])
 
 
-def _holds(tier: Tier, metrics: Metrics) -> bool:
+def _matches(tier: Tier, metrics: Metrics) -> bool:
     return all(criterion.matches(metrics) for criterion in tier.criteria)
 
 
-def _charge(tier: Tier, metrics: Metrics) -> int | None:
+def _tier_cost(tier: Tier, metrics: Metrics) -> int | None:
     """The tier's rates added up and rounded once; None where a metric is missing.
 
     Tokens and their like come in whole numbers, at whole nano-dollars: nothing to be rounded.
     """
     total = 0
     for rate in tier.rates:
-        nanos = rate.integer_nanos(_reported(rate, metrics))
+        nanos = rate.integer_nanos(_reported_amount(rate, metrics))
         if nanos is None:
-            return _charge_exactly(tier, metrics)
+            return _tier_cost_exact(tier, metrics)
         total += nanos
     return total
 
 
-def _charge_exactly(tier: Tier, metrics: Metrics) -> int | None:
+def _tier_cost_exact(tier: Tier, metrics: Metrics) -> int | None:
     total = Decimal(0)
     for rate in tier.rates:
-        reported = _reported(rate, metrics)
+        reported = _reported_amount(rate, metrics)
         amount = None if reported is None else to_quantity(reported)
         if amount is None:
             return None
-        total = _EXACT.fma(amount, _for_one(rate.usd, rate.per), total)
+        total = _EXACT.fma(amount, _unit_price(rate.usd, rate.per), total)
     return to_nanos(total)
 
 
 @lru_cache(maxsize=4_096)
-def _for_one(usd: Decimal, per: int) -> Decimal:
+def _unit_price(usd: Decimal, per: int) -> Decimal:
     """The price of a single unit, exactly: `per` is a power of ten."""
     return _EXACT.scaleb(usd, 1 - len(str(per)))
 
 
-def _reported(rate: PriceRate, metrics: Metrics) -> Scalar | None:
+def _reported_amount(rate: PriceRate, metrics: Metrics) -> Scalar | None:
     """The metric that it bills, as it was reported; None where none of its names was."""
     for name in rate.metrics:
         if name in metrics:
@@ -310,19 +310,19 @@ def dump_price(schedule: PriceSchedule) -> str:
     """The schedule as JSON: the same schedule always gives the same text."""
     text: str | None = getattr(schedule, "as_text", None)
     if text is None:
-        text = _dumps(schedule)
+        text = _to_json(schedule)
         object.__setattr__(schedule, "as_text", text)
     return text
 
 
-def _dumps(schedule: PriceSchedule) -> str:
+def _to_json(schedule: PriceSchedule) -> str:
     record = {
         "as_of": schedule.as_of,
         "source": schedule.source,
         "assumed": schedule.assumed,
         "partial": schedule.partial,
-        "sent": {name: _write(value) for name, value in schedule.sent.items()},
-        "tiers": [_tier_record(tier) for tier in schedule.tiers],
+        "sent": {name: _dump_scalar(value) for name, value in schedule.sent.items()},
+        "tiers": [_dump_tier(tier) for tier in schedule.tiers],
     }
     return json.dumps(record, sort_keys=True, separators=(",", ":"))
 
@@ -331,17 +331,17 @@ def load_price(text: str) -> PriceSchedule:
     """What `dumps` wrote. Raises ValueError or KeyError where the text is anything else."""
     record = json.loads(text)
     return PriceSchedule(
-        tiers=tuple(_tier(tier) for tier in record["tiers"]),
+        tiers=tuple(_load_tier(tier) for tier in record["tiers"]),
         as_of=record["as_of"],
         source=record["source"],
-        sent={name: _read(value) for name, value in record["sent"].items()},
+        sent={name: _load_scalar(value) for name, value in record["sent"].items()},
         assumed=record["assumed"],
         # Prices that were held before there were partial ones do not say.
         partial=record.get("partial", False),
     )
 
 
-def _tier_record(tier: Tier) -> dict[str, Any]:
+def _dump_tier(tier: Tier) -> dict[str, Any]:
     return {
         "rates": [
             {"metrics": list(rate.metrics), "usd": str(rate.usd), "per": rate.per}
@@ -359,7 +359,7 @@ def _tier_record(tier: Tier) -> dict[str, Any]:
     }
 
 
-def _tier(record: Mapping[str, Any]) -> Tier:
+def _load_tier(record: Mapping[str, Any]) -> Tier:
     rates = tuple(
         PriceRate(tuple(rate["metrics"]), Decimal(rate["usd"]), rate["per"])
         for rate in record["rates"]
@@ -376,12 +376,12 @@ def _tier(record: Mapping[str, Any]) -> Tier:
     return Tier(rates, criteria)
 
 
-def _write(value: Scalar) -> Any:
+def _dump_scalar(value: Scalar) -> Any:
     """Decimals as {"decimal": "..."}: a JSON number would lose digits, a string its kind."""
     return {"decimal": str(value)} if isinstance(value, Decimal) else value
 
 
-def _read(value: Any) -> Scalar:
+def _load_scalar(value: Any) -> Scalar:
     if isinstance(value, Mapping):
         return Decimal(value["decimal"])
     if isinstance(value, str | bool | int):

@@ -24,10 +24,10 @@ MAX_PRICE_AGE_DAYS: Final = 60
 
 def price_date(as_of: str) -> date:
     """The first day that a price's date can mean. Raises ValueError for what is no date."""
-    found = AS_OF.fullmatch(as_of)
-    if found is None:
+    match = AS_OF.fullmatch(as_of)
+    if match is None:
         raise ValueError("must be a year, a month or a day: 2026, 2026-11, 2026-11-24")
-    year, month, day = found.groups()
+    year, month, day = match.groups()
     return date(int(year), int(month or 1), int(day or 1))
 
 
@@ -41,7 +41,7 @@ def is_priced(model: Model) -> bool:
     return bool(model.price.tiers)
 
 
-def has_old_price(model: Model, today: date) -> bool:
+def has_outdated_price(model: Model, today: date) -> bool:
     """Whether it has a price, and that is old."""
     return is_priced(model) and age_in_days(model.price.as_of, today) > MAX_PRICE_AGE_DAYS
 
@@ -50,12 +50,12 @@ def count_price_ages(models: tuple[Model, ...], today: date) -> tuple[int, int]:
     """Of the models that can be called: how many have an old price, how many have none."""
     live = [model for model in models if model.status is ModelStatus.LIVE]
     return (
-        sum(has_old_price(model, today) for model in live),
+        sum(has_outdated_price(model, today) for model in live),
         sum(not is_priced(model) for model in live),
     )
 
 
-_MOST_VALUES: Final = 8
+_MAX_LISTED_VALUES: Final = 8
 _JSON_TYPES: Final = {
     InputType.STRING: "string",
     InputType.URI: "string",
@@ -108,21 +108,23 @@ def compare_inputs(model: Model, published: PublishedModelVersion) -> Iterator[C
         word = "does not stream" if model.streams else "streams"
         yield CatalogFinding(model.slug, FindingKind.SCHEMA, f"its output {word}", is_breaking=True)
     for name, spec in model.inputs.items():
-        there = inputs.get(name)
-        if there is None:
+        published_input = inputs.get(name)
+        if published_input is None:
             yield CatalogFinding(
                 model.slug, FindingKind.SCHEMA, f"has no input {name!r} any more", is_breaking=True
             )
         else:
-            for what, breaks in _input_changes(spec, there):
+            for what, breaks in _input_changes(spec, published_input):
                 yield CatalogFinding(
                     model.slug, FindingKind.SCHEMA, f"{name}: {what}", is_breaking=breaks
                 )
-    for name, there in inputs.items():
+    for name, published_input in inputs.items():
         if name not in model.inputs:
             words = f"has another input, {name!r}"
-            words += ", which it needs" if there.required else ""
-            yield CatalogFinding(model.slug, FindingKind.SCHEMA, words, is_breaking=there.required)
+            words += ", which it needs" if published_input.required else ""
+            yield CatalogFinding(
+                model.slug, FindingKind.SCHEMA, words, is_breaking=published_input.required
+            )
 
 
 def check_pinned_version(model: Model, newest: PublishedModelVersion) -> Iterator[CatalogFinding]:
@@ -139,54 +141,54 @@ def check_price(model: Model, today: date) -> Iterator[CatalogFinding]:
         yield CatalogFinding(model.slug, FindingKind.PRICE, "has no known price")
     elif model.price.assumed:
         yield CatalogFinding(model.slug, FindingKind.PRICE, f"its price is {model.price.source}")
-    elif has_old_price(model, today):
+    elif has_outdated_price(model, today):
         as_of = model.price.as_of
         coarse = "" if as_of.count("-") == 2 else "up to "
         what = f"its price is of {as_of}, {coarse}{age_in_days(as_of, today)} days old"
         yield CatalogFinding(model.slug, FindingKind.PRICE, what)
 
 
-def _input_changes(spec: InputSpec, there: PublishedInput) -> Iterator[tuple[str, bool]]:
+def _input_changes(spec: InputSpec, published: PublishedInput) -> Iterator[tuple[str, bool]]:
     """What is different, and whether that breaks what we send."""
     expected = _JSON_TYPES.get(spec.type, "array")
-    if there.types and expected not in there.types:
-        whole = expected == "integer" and "number" in there.types
-        if not whole:
-            yield f"is of type {' or '.join(sorted(there.types))}, not {expected}", True
+    if published.types and expected not in published.types:
+        is_wider = expected == "integer" and "number" in published.types
+        if not is_wider:
+            yield f"is of type {' or '.join(sorted(published.types))}, not {expected}", True
             return
-    yield from _value_changes(spec, there)
-    yield from _bound_changes(spec, there)
-    if there.required and not spec.required:
+    yield from _value_changes(spec, published)
+    yield from _bound_changes(spec, published)
+    if published.required and not spec.required:
         yield "is required now", True
-    if spec.default is not None and there.default not in (None, spec.default):
-        yield f"is {there.default!r} by default, not {spec.default!r}", False
+    if spec.default is not None and published.default not in (None, spec.default):
+        yield f"is {published.default!r} by default, not {spec.default!r}", False
 
 
-def _value_changes(spec: InputSpec, there: PublishedInput) -> Iterator[tuple[str, bool]]:
-    if not there.values:
+def _value_changes(spec: InputSpec, published: PublishedInput) -> Iterator[tuple[str, bool]]:
+    if not published.values:
         return
-    lost = [value for value in spec.enum if value not in there.values]
+    lost = [value for value in spec.enum if value not in published.values]
     if lost:
-        yield f"does not take {_listed(lost)} any more", True
-    more = [value for value in there.values if value not in spec.enum]
+        yield f"does not take {_format_values(lost)} any more", True
+    more = [value for value in published.values if value not in spec.enum]
     if more and spec.enum:
-        yield f"takes {_listed(more)} too", False
+        yield f"takes {_format_values(more)} too", False
     elif more and not spec.pattern:
-        yield f"takes only {_listed(more)}", True
+        yield f"takes only {_format_values(more)}", True
 
 
-def _bound_changes(spec: InputSpec, there: PublishedInput) -> Iterator[tuple[str, bool]]:
-    if there.least is not None and (spec.min is None or spec.min < there.least):
-        yield f"is at least {there.least:g} now", not spec.enum
-    elif spec.min is not None and there.least is not None and there.least < spec.min:
-        yield f"may be as little as {there.least:g}", False
-    if there.most is not None and (spec.max is None or spec.max > there.most):
-        yield f"is at most {there.most:g} now", not spec.enum
-    elif spec.max is not None and there.most is not None and there.most > spec.max:
-        yield f"may be as much as {there.most:g}", False
+def _bound_changes(spec: InputSpec, published: PublishedInput) -> Iterator[tuple[str, bool]]:
+    if published.minimum is not None and (spec.min is None or spec.min < published.minimum):
+        yield f"is at least {published.minimum:g} now", not spec.enum
+    elif spec.min is not None and published.minimum is not None and published.minimum < spec.min:
+        yield f"may be as little as {published.minimum:g}", False
+    if published.maximum is not None and (spec.max is None or spec.max > published.maximum):
+        yield f"is at most {published.maximum:g} now", not spec.enum
+    elif spec.max is not None and published.maximum is not None and published.maximum > spec.max:
+        yield f"may be as much as {published.maximum:g}", False
 
 
-def _listed(values: list[Any]) -> str:
-    shown = ", ".join(repr(value) for value in values[:_MOST_VALUES])
-    more = len(values) - _MOST_VALUES
-    return f"{shown} and {more} more" if more > 0 else shown
+def _format_values(values: list[Any]) -> str:
+    text = ", ".join(repr(value) for value in values[:_MAX_LISTED_VALUES])
+    more = len(values) - _MAX_LISTED_VALUES
+    return f"{text} and {more} more" if more > 0 else text

@@ -34,8 +34,8 @@ from mediagate_server.upstream.port import (
 )
 
 _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
-_BARE_VERSION: Final = re.compile(r"[0-9a-fA-F]{64}")
-_FORM: Final = re.compile(
+_VERSION_ALONE: Final = re.compile(r"[0-9a-fA-F]{64}")
+_REFERENCE: Final = re.compile(
     rf"(?:(?P<deployment>deployments/{_NAME}/{_NAME})"
     rf"|(?P<slug>(?!deployments/){_NAME}/{_NAME})(?::(?P<version>[A-Za-z0-9_-]{{1,128}}))?)"
 )
@@ -52,20 +52,20 @@ class ModelReference:
     @classmethod
     def parse(cls, text: str) -> "ModelReference":
         """Raises InvalidRequest, naming `model`, for anything else."""
-        if _BARE_VERSION.fullmatch(text):
+        if _VERSION_ALONE.fullmatch(text):
             words = (
                 "is a version alone: write owner/name:version, so that its inputs can be checked"
             )
             raise InvalidRequest.of("model", words)
         # A version that is empty is none: programs put the colon there before they know it.
-        found = _FORM.fullmatch(text.removesuffix(":"))
-        if found is None:
+        match = _REFERENCE.fullmatch(text.removesuffix(":"))
+        if match is None:
             raise InvalidRequest.of(
                 "model", "must be owner/name, owner/name:version or deployments/owner/name"
             )
-        if found["deployment"]:
-            return cls(found["deployment"].partition("/")[2], is_deployment=True)
-        return cls(found["slug"], found["version"] or "")
+        if match["deployment"]:
+            return cls(match["deployment"].partition("/")[2], is_deployment=True)
+        return cls(match["slug"], match["version"] or "")
 
     def __str__(self) -> str:
         if self.is_deployment:
@@ -76,9 +76,9 @@ class ModelReference:
 CACHE_SECONDS: Final = 600.0
 """Seconds that a model is taken to be as it was read. Official schemas change rarely, the newest
 version of a community model whenever its owner pushes one."""
-_LIFE_OF_ABSENCE: Final = 30.0
-_LIFE_OF_FAILURE: Final = 2.0
-_MOST: Final = 256
+_NOT_FOUND_CACHE_SECONDS: Final = 30.0
+_FAILURE_CACHE_SECONDS: Final = 2.0
+_MAX_ENTRIES: Final = 256
 """Models kept; those not asked for longest go first. A document is about 50 kB."""
 
 
@@ -115,9 +115,9 @@ class _Entry:
     """One name: what was read, or why it could not be, and until when that counts."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    found: PublishedModelVersion | None = None
+    model: PublishedModelVersion | None = None
     failure: Failure | None = None
-    until: float = 0.0
+    expires_at: float = 0.0
 
 
 class PublishedModelRegistry:
@@ -148,41 +148,41 @@ class PublishedModelRegistry:
         """
         entry = self._entries.setdefault(reference, _Entry())
         self._entries.move_to_end(reference)
-        while len(self._entries) > _MOST:
+        while len(self._entries) > _MAX_ENTRIES:
             self._entries.popitem(last=False)
-        if self._clock() >= entry.until:
+        if self._clock() >= entry.expires_at:
             async with entry.lock:  # whoever waited for it finds what the first one read
-                if self._clock() >= entry.until:
-                    await self._read(reference, entry)
-        if entry.found is not None:
-            return entry.found
+                if self._clock() >= entry.expires_at:
+                    await self._refresh(reference, entry)
+        if entry.model is not None:
+            return entry.model
         if entry.failure is None:
             raise RuntimeError("an entry that was read holds neither a model nor a failure")
         raise StoredFailure(entry.failure)
 
-    async def _read(self, reference: ModelReference, entry: _Entry) -> None:
+    async def _refresh(self, reference: ModelReference, entry: _Entry) -> None:
         try:
-            found = await self._look_up(reference)
+            model = await self._fetch(reference)
         except (RequestRefused, NoResponse) as error:
-            failure, lost = self._failure_of(reference, error)
+            failure, is_absent = self._lookup_failure(reference, error)
             entry.failure = failure.failure
-            if lost:
-                entry.found = None
-            life = _LIFE_OF_ABSENCE if lost else _LIFE_OF_FAILURE
+            if is_absent:
+                entry.model = None
+            lifetime = _NOT_FOUND_CACHE_SECONDS if is_absent else _FAILURE_CACHE_SECONDS
         except InvalidRequest as error:
-            entry.failure, entry.found, life = error.failure, None, _LIFE_OF_ABSENCE
+            entry.failure, entry.model, lifetime = error.failure, None, _NOT_FOUND_CACHE_SECONDS
         else:
-            entry.failure, entry.found, life = None, found, CACHE_SECONDS
-        entry.until = self._clock() + life
+            entry.failure, entry.model, lifetime = None, model, CACHE_SECONDS
+        entry.expires_at = self._clock() + lifetime
 
-    async def _look_up(self, reference: ModelReference) -> PublishedModelVersion:
+    async def _fetch(self, reference: ModelReference) -> PublishedModelVersion:
         if reference.is_deployment:
-            return await self._deployment(reference)
+            return await self._fetch_deployment(reference)
         if reference.version:
-            return await self._version(reference)
-        return self._newest(await self._upstream.get_model(reference.slug))
+            return await self._fetch_version(reference)
+        return self._newest_version(await self._upstream.get_model(reference.slug))
 
-    def _newest(self, model: PublishedModel) -> PublishedModelVersion:
+    def _newest_version(self, model: PublishedModel) -> PublishedModelVersion:
         """A model as it is now."""
         official = self._is_official(model)
         if model.latest is None and not official:
@@ -192,7 +192,7 @@ class PublishedModelRegistry:
             name=model.slug,
             target=model.slug if official else f"{model.slug}:{newest}",
             model=model.slug,
-            schema=_schema(model.latest),
+            schema=_model_schema(model.latest),
             is_official=official,
             is_private=model.is_private,
             usual_seconds=model.example_seconds,
@@ -204,10 +204,10 @@ class PublishedModelRegistry:
         """
         if model.is_official is not None:
             return model.is_official
-        known = self._knows_official(model.slug)
-        return model.latest is None if known is None else known
+        is_official = self._knows_official(model.slug)
+        return model.latest is None if is_official is None else is_official
 
-    async def _version(self, reference: ModelReference) -> PublishedModelVersion:
+    async def _fetch_version(self, reference: ModelReference) -> PublishedModelVersion:
         """A model at one version. Those of official models are not shown one by one."""
         try:
             version = await self._upstream.get_version(reference.slug, reference.version)
@@ -216,7 +216,7 @@ class PublishedModelRegistry:
                 raise
             model = await self._upstream.get_model(reference.slug)
             if model.latest and model.latest.id == reference.version:
-                return self._newest(model)
+                return self._newest_version(model)
             if not self._is_official(model):
                 raise
             words = f"is an official model, which has no versions to choose: write {model.slug}"
@@ -225,20 +225,20 @@ class PublishedModelRegistry:
             name=reference.slug,
             target=str(reference),
             model=reference.slug,
-            schema=_schema(version),
+            schema=_model_schema(version),
         )
 
-    async def _deployment(self, reference: ModelReference) -> PublishedModelVersion:
+    async def _fetch_deployment(self, reference: ModelReference) -> PublishedModelVersion:
         deployment = await self._upstream.get_deployment(reference.slug)
         model = await self._upstream.get_model(deployment.model)
         version = model.latest
         if deployment.version and (version is None or version.id != deployment.version):
-            version = await self._deployed(model, deployment.version)
+            version = await self._deployed_version(model, deployment.version)
         return PublishedModelVersion(
             name=str(reference),
             target=str(reference),
             model=model.slug,
-            schema=_schema(version),
+            schema=_model_schema(version),
             is_official=self._is_official(model),
             is_deployment=True,
             is_private=model.is_private,
@@ -246,7 +246,9 @@ class PublishedModelRegistry:
             usual_seconds=model.example_seconds,
         )
 
-    async def _deployed(self, model: PublishedModel, version: str) -> PublishedVersion | None:
+    async def _deployed_version(
+        self, model: PublishedModel, version: str
+    ) -> PublishedVersion | None:
         """The version that a deployment runs; the model's newest where it is not shown."""
         try:
             return await self._upstream.get_version(model.slug, version)
@@ -255,7 +257,7 @@ class PublishedModelRegistry:
                 raise
             return model.latest if self._is_official(model) else None
 
-    def _failure_of(
+    def _lookup_failure(
         self, reference: ModelReference, error: RequestRefused | NoResponse
     ) -> tuple[MediagateError, bool]:
         """What callers are told, and whether that means that there is no such model."""
@@ -279,6 +281,6 @@ class PublishedModelRegistry:
         )
 
 
-def _schema(version: PublishedVersion | None) -> ModelSchema:
+def _model_schema(version: PublishedVersion | None) -> ModelSchema:
     """What it takes; unknown where nothing is published."""
     return ModelSchema(version.schema if version else {})

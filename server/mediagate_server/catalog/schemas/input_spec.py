@@ -30,7 +30,7 @@ class InputType(StrEnum):
     OBJECTS = "object[]"
 
 
-_ELEMENTS = {
+_ELEMENT_TYPES = {
     InputType.STRINGS: InputType.STRING,
     InputType.URIS: InputType.URI,
     InputType.NUMBERS: InputType.NUMBER,
@@ -70,7 +70,7 @@ class InputSpec:
 
     def has_type(self, value: Any) -> bool:
         """Whether `value` is of this input's type, in range or not."""
-        return _is_of(self.type, value)
+        return _is_of_type(self.type, value)
 
     @property
     def is_numeric(self) -> bool:
@@ -80,10 +80,10 @@ class InputSpec:
     @property
     def is_list(self) -> bool:
         """True where the input takes several values at once."""
-        return self.type in (*_ELEMENTS, InputType.OBJECTS)
+        return self.type in (*_ELEMENT_TYPES, InputType.OBJECTS)
 
 
-def _is_of(kind: InputType, value: Any) -> bool:
+def _is_of_type(kind: InputType, value: Any) -> bool:
     """Bools are no integers here, as in JSON Schema; a whole float is no integer either."""
     if kind is InputType.BOOLEAN:
         return isinstance(value, bool)
@@ -93,8 +93,10 @@ def _is_of(kind: InputType, value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is InputType.OBJECTS:
         return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
-    if kind in _ELEMENTS:
-        return isinstance(value, list) and all(_is_of(_ELEMENTS[kind], item) for item in value)
+    if kind in _ELEMENT_TYPES:
+        return isinstance(value, list) and all(
+            _is_of_type(_ELEMENT_TYPES[kind], item) for item in value
+        )
     if kind is InputType.URI:
         return isinstance(value, str) and value.startswith(("https://", "http://", "data:"))
     return isinstance(value, str)
@@ -104,11 +106,11 @@ def find_input_problems(
     specs: Mapping[str, InputSpec], values: Mapping[str, Any]
 ) -> dict[str, str]:
     """What is wrong with a whole input, by input name; empty where upstream must accept it."""
-    found = {name: "is not an input of the model" for name in values if name not in specs}
+    problems = {name: "is not an input of the model" for name in values if name not in specs}
     for name, spec in specs.items():
         if name in values:
             if reason := spec.problem(values[name]):
-                found[name] = reason
+                problems[name] = reason
         elif spec.required:
-            found[name] = "is required"
-    return found
+            problems[name] = "is required"
+    return problems

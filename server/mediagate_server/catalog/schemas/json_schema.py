@@ -29,8 +29,8 @@ import jsonschema_rs
 
 MAX_SCHEMA_DEPTH: Final = 128
 """Levels of an unfolded schema. Validators recurse."""
-_MOST_HARMLESS: Final = 2_000
-_ONE: Final = (
+_MAX_CHEAP_STEPS: Final = 2_000
+_SCHEMA_KEYWORDS: Final = (
     "additionalItems",
     "additionalProperties",
     "contains",
@@ -44,10 +44,15 @@ _ONE: Final = (
     "unevaluatedItems",
     "unevaluatedProperties",
 )
-_LISTS: Final = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
-_MAPS: Final = ("dependencies", "dependentSchemas", "patternProperties", "properties")
-_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
-_NOT_PLAIN: Final = frozenset(_ONE) - {"additionalProperties", "items", "not"} | {
+_SCHEMA_LIST_KEYWORDS: Final = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
+_SCHEMA_MAP_KEYWORDS: Final = (
+    "dependencies",
+    "dependentSchemas",
+    "patternProperties",
+    "properties",
+)
+_REFERENCE_KEYWORDS: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+_COSTLY_KEYWORDS: Final = frozenset(_SCHEMA_KEYWORDS) - {"additionalProperties", "items", "not"} | {
     "$anchor",
     "$dynamicAnchor",
     "$dynamicRef",
@@ -82,81 +87,81 @@ class SchemaSize:
     """
 
     steps: int
-    plain: bool
+    is_plain: bool
 
 
 def cheap_steps(document: Any) -> int | None:
     """The steps of a small plain schema, which may be compiled anywhere; else None."""
     try:
-        size = measure_schema(document, _MOST_HARMLESS)
+        size = measure_schema(document, _MAX_CHEAP_STEPS)
     except SchemaTooComplex:
         return None
-    return size.steps if size.plain else None
+    return size.steps if size.is_plain else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Path:
+class _ReferencePath:
     """The references that were followed to get somewhere, the last one first."""
 
     target: int
-    before: "_Path | None"
+    before: "_ReferencePath | None"
 
 
-def measure_schema(document: Any, most: int) -> SchemaSize:
+def measure_schema(document: Any, max_steps: int) -> SchemaSize:
     """Raises SchemaTooComplex where it is above `most`, or deeper than DEEPEST."""
-    places = _Places(document)
-    waiting: list[tuple[Any, Any, _Path | None, int]] = [(document, document, None, 0)]
-    steps, plain = 0, True
-    while waiting:
-        schema, base, path, depth = waiting.pop()
+    resolver = _ReferenceResolver(document)
+    pending: list[tuple[Any, Any, _ReferencePath | None, int]] = [(document, document, None, 0)]
+    steps, is_plain = 0, True
+    while pending:
+        schema, base, path, depth = pending.pop()
         if depth > MAX_SCHEMA_DEPTH:
             raise SchemaTooComplex(f"unfolds to more than {MAX_SCHEMA_DEPTH} levels")
-        steps += 1 + _weight(schema)
-        if steps > most:
-            raise SchemaTooComplex(f"unfolds to more than {most:,} keywords and values")
+        steps += 1 + _listed_values(schema)
+        if steps > max_steps:
+            raise SchemaTooComplex(f"unfolds to more than {max_steps:,} keywords and values")
         if not isinstance(schema, Mapping):
             continue
         if "$id" in schema:
             base = schema
-        plain = plain and _NOT_PLAIN.isdisjoint(schema)
-        waiting += [(inner, base, path, depth + 1) for inner in _inner(schema)]
+        is_plain = is_plain and _COSTLY_KEYWORDS.isdisjoint(schema)
+        pending += [(inner, base, path, depth + 1) for inner in _subschemas(schema)]
         for reference in _references(schema):
-            plain = plain and reference.startswith("#/")
-            for target, target_base in places.find(reference, base):
-                if _is_on(path, id(target)):
-                    plain = False
+            is_plain = is_plain and reference.startswith("#/")
+            for target, target_base in resolver.find(reference, base):
+                if _was_followed(path, id(target)):
+                    is_plain = False
                 else:
-                    further = _Path(id(target), path)
-                    waiting.append((target, target_base, further, depth + 1))
-    return SchemaSize(steps, plain)
+                    further = _ReferencePath(id(target), path)
+                    pending.append((target, target_base, further, depth + 1))
+    return SchemaSize(steps, is_plain)
 
 
-def _weight(schema: Any) -> int:
+def _listed_values(schema: Any) -> int:
     if not isinstance(schema, Mapping):
         return 0
     listed = (schema.get(word) for word in ("enum", "required"))
     return len(schema) + sum(len(values) for values in listed if isinstance(values, list))
 
 
-def _inner(schema: Mapping[str, Any]) -> Iterator[Any]:
-    for word in _ONE:
+def _subschemas(schema: Mapping[str, Any]) -> Iterator[Any]:
+    for word in _SCHEMA_KEYWORDS:
         if isinstance(schema.get(word), Mapping):
             yield schema[word]
-    for word in _LISTS:
+    for word in _SCHEMA_LIST_KEYWORDS:
         if isinstance(schema.get(word), list):
             yield from schema[word]
-    for word in _MAPS:
+    for word in _SCHEMA_MAP_KEYWORDS:
         if isinstance(schema.get(word), Mapping):
             yield from schema[word].values()
 
 
 def _references(schema: Mapping[str, Any]) -> Iterator[str]:
-    for word in _REFERENCES:
+    for word in _REFERENCE_KEYWORDS:
         if isinstance(schema.get(word), str):
             yield schema[word]
 
 
-def _is_on(path: _Path | None, target: int) -> bool:
+def _was_followed(path: _ReferencePath | None, target: int) -> bool:
     while path is not None:
         if path.target == target:
             return True
@@ -164,7 +169,7 @@ def _is_on(path: _Path | None, target: int) -> bool:
     return False
 
 
-class _Places:
+class _ReferenceResolver:
     """Where references lead within one document: by pointer, by anchor, by the id of a part.
 
     Where that is not certain it is every place that may be meant: only the size hangs on it.
@@ -177,22 +182,23 @@ class _Places:
     def find(self, reference: str, base: Any) -> list[tuple[Any, Any]]:
         """The targets, each with the part of the document that its own references start from."""
         uri, _, fragment = reference.partition("#")
-        bases = [base] if not uri else [one for one, _ in self._all_named(uri)]
+        bases = [base] if not uri else [target_base for target_base, _ in self._find_named(uri)]
         if fragment and not fragment.startswith("/"):
-            return self._all_named("#" + fragment)
+            return self._find_named("#" + fragment)
         return [
-            (target, one)
-            for one in bases
-            if (target := _at(one, fragment)) is not None and isinstance(target, Mapping | bool)
+            (target, target_base)
+            for target_base in bases
+            if (target := _resolve_pointer(target_base, fragment)) is not None
+            and isinstance(target, Mapping | bool)
         ]
 
-    def _all_named(self, name: str) -> list[tuple[Any, Any]]:
+    def _find_named(self, name: str) -> list[tuple[Any, Any]]:
         if self._named is None:
             self._named = {}
-            self._name_all(self._named)
+            self._collect_names(self._named)
         return self._named.get(name.rpartition("/")[2], [])
 
-    def _name_all(self, named: dict[str, list[tuple[Any, Any]]]) -> None:
+    def _collect_names(self, named: dict[str, list[tuple[Any, Any]]]) -> None:
         waiting = [(self._document, self._document)]
         while waiting:
             node, base = waiting.pop()
@@ -211,7 +217,7 @@ class _Places:
             waiting += [(item, base) for item in node.values()]
 
 
-def _at(node: Any, pointer: str) -> Any:
+def _resolve_pointer(node: Any, pointer: str) -> Any:
     """What a JSON pointer leads to; None where it leads nowhere."""
     for step in pointer.split("/")[1:]:
         key = unquote(step).replace("~1", "/").replace("~0", "~")
@@ -228,9 +234,9 @@ MAX_PROBLEMS = 16
 """Nobody reads more at once."""
 MAX_STEPS: Final = 20_000
 """Keywords and listed values of an unfolded schema."""
-_MOST_LISTED: Final = 2_000
+_MAX_STEPS_LISTED: Final = 2_000
 """Steps up to which a value is looked at for all that is wrong: listing costs 30 us for each."""
-_WORDS = {
+_MESSAGES = {
     "type": "is not of type {types}",
     "enum": "is not one of {options}",
     "const": "is not the one value that is allowed",
@@ -247,10 +253,10 @@ _WORDS = {
     "pattern": "does not match the pattern",
     "format": "is no {format}",
 }
-_OTHERWISE = "is not as the schema has it"
-_LONGEST_OPTIONS = 120
-_LONGEST_STEP: Final = 120
-_LONGEST_PATH: Final = 32
+_OTHER_MESSAGE = "is not as the schema has it"
+_MAX_FACT_CHARACTERS = 120
+_MAX_STEP_CHARACTERS: Final = 120
+_MAX_PATH_STEPS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +282,7 @@ class CompiledSchema:
                 mask="a value",
             )
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-            raise SchemaError(_why(error)) from None
+            raise SchemaError(_compile_error_text(error)) from None
         except (ValueError, RecursionError) as error:
             raise SchemaError("cannot be read") from error
 
@@ -288,7 +294,7 @@ class CompiledSchema:
         """
         if self._validator.is_valid(value):
             return ()
-        if self._steps * count_values(value, _MOST_LISTED) <= _MOST_LISTED:
+        if self._steps * count_values(value, _MAX_STEPS_LISTED) <= _MAX_STEPS_LISTED:
             errors = iter(self._validator.iter_errors(value))
         else:
             errors = iter([self._first_error(value)])
@@ -303,22 +309,22 @@ class CompiledSchema:
 
     def _problems(self, errors: Iterator[jsonschema_rs.ValidationError]) -> Iterator[SchemaProblem]:
         for error in errors:
-            path = tuple(map(_step, islice(error.instance_path, _LONGEST_PATH)))
+            path = tuple(map(_shorten_step, islice(error.instance_path, _MAX_PATH_STEPS)))
             facts = error.kind.as_dict()
             match error.kind.name:
                 case "required":
-                    yield SchemaProblem((*path, _step(facts["property"])), "is required")
+                    yield SchemaProblem((*path, _shorten_step(facts["property"])), "is required")
                 case "additionalProperties" | "unevaluatedProperties":
                     for name in facts["unexpected"]:
-                        yield SchemaProblem((*path, _step(name)), "is not known")
+                        yield SchemaProblem((*path, _shorten_step(name)), "is not known")
                 case name:
-                    yield SchemaProblem(path, _words(name, facts))
+                    yield SchemaProblem(path, _problem_text(name, facts))
 
 
-def _step(step: str | int) -> str | int:
+def _shorten_step(step: str | int) -> str | int:
     """A key or a position; long keys are cut."""
-    if isinstance(step, str) and len(step) > _LONGEST_STEP:
-        return step[:_LONGEST_STEP] + "..."
+    if isinstance(step, str) and len(step) > _MAX_STEP_CHARACTERS:
+        return step[:_MAX_STEP_CHARACTERS] + "..."
     return step
 
 
@@ -326,59 +332,61 @@ def count_values(value: Any, most: int) -> int:
     """The values within a JSON value, itself too, and one for each KiB of text; counted up to
     `most`, and then a little more.
     """
-    waiting, places = [value], 0
-    while waiting and places <= most:
-        one = waiting.pop()
-        places += 1
-        if isinstance(one, str):
-            places += len(one) >> 10
-        elif isinstance(one, Mapping):
-            places += sum(map(len, one)) >> 10
-            waiting += one.values()
-        elif isinstance(one, list | tuple):
-            waiting += one
-    return places
+    pending, count = [value], 0
+    while pending and count <= most:
+        item = pending.pop()
+        count += 1
+        if isinstance(item, str):
+            count += len(item) >> 10
+        elif isinstance(item, Mapping):
+            count += sum(map(len, item)) >> 10
+            pending += item.values()
+        elif isinstance(item, list | tuple):
+            pending += item
+    return count
 
 
-def _words(name: str, facts: Mapping[str, Any]) -> str:
-    known = {key: _shown(value, ordered=key != "types") for key, value in facts.items()}
+def _problem_text(name: str, facts: Mapping[str, Any]) -> str:
+    printable = {key: _format_fact(value, ordered=key != "types") for key, value in facts.items()}
     try:
-        return _WORDS.get(name, _OTHERWISE).format(**known)
+        return _MESSAGES.get(name, _OTHER_MESSAGE).format(**printable)
     except KeyError:
-        return _OTHERWISE
+        return _OTHER_MESSAGE
 
 
-def _shown(fact: Any, *, ordered: bool) -> str:
+def _format_fact(fact: Any, *, ordered: bool) -> str:
     """A fact of the schema, for people. Long lists are cut."""
     if isinstance(fact, list):
         words = [str(item) for item in fact]
         fact = ", ".join(words if ordered else sorted(words))
     text = str(fact)
-    return text if len(text) <= _LONGEST_OPTIONS else text[:_LONGEST_OPTIONS] + "..."
+    return text if len(text) <= _MAX_FACT_CHARACTERS else text[:_MAX_FACT_CHARACTERS] + "..."
 
 
-def _why(error: Exception) -> str:
+def _compile_error_text(error: Exception) -> str:
     if isinstance(error, jsonschema_rs.ValidationError):
-        place = "".join(f"/{step}" for step in error.instance_path)
-        if place:
-            return f"is no JSON Schema at {place[:_LONGEST_OPTIONS]}"
+        pointer = "".join(f"/{step}" for step in error.instance_path)
+        if pointer:
+            return f"is no JSON Schema at {pointer[:_MAX_FACT_CHARACTERS]}"
     return "is no JSON Schema, or refers to another document"
 
 
-_MOST: Final = 64
-_LONGEST: Final = 4 * 1024
+_MAX_CACHED_SCHEMAS: Final = 64
+_MAX_CACHED_CHARACTERS: Final = 4 * 1024
 """Characters of a schema that is kept."""
 
 
 def cheap_schema(text: str) -> tuple[int, CompiledSchema] | None:
     """Steps and compiled form of a small plain schema; None where it is none. SchemaError."""
-    return _cached(text) if len(text) <= _LONGEST else _compiled(text)
+    return (
+        _compile_cheap_cached(text) if len(text) <= _MAX_CACHED_CHARACTERS else _compile_cheap(text)
+    )
 
 
-def _compiled(text: str) -> tuple[int, CompiledSchema] | None:
+def _compile_cheap(text: str) -> tuple[int, CompiledSchema] | None:
     document = json.loads(text)
     steps = cheap_steps(document)
     return None if steps is None else (steps, CompiledSchema(document))
 
 
-_cached = lru_cache(_MOST)(_compiled)
+_compile_cheap_cached = lru_cache(_MAX_CACHED_SCHEMAS)(_compile_cheap)

@@ -23,20 +23,20 @@ ANY_STEP: Final = "*"
 
 OutputPath = tuple[str, ...]
 
-_DEEPEST = 12
-_MOST_SCHEMAS = 1_000
+_MAX_DEPTH = 12
+_MAX_VISITED_SCHEMAS = 1_000
 """How far links are looked for: output schemas are small, but one that refers to itself is not."""
-_MOST_ALTERNATIVES = 100
+_MAX_ALTERNATIVES = 100
 """How many parts of a combined schema are looked at."""
-_LARGEST_DOCUMENT: Final = 20_000
+_MAX_DOCUMENT_VALUES: Final = 20_000
 """Values in a document that is read at all; usual ones have some thousand."""
-_DEEPEST_DOCUMENT: Final = 64
+_MAX_DOCUMENT_DEPTH: Final = 64
 TOO_COMPLEX: Final = "publishes a schema that is too large or too complex to check by"
 _INPUT, _OUTPUT = "#/components/schemas/Input", "#/components/schemas/Output"
-_COMBINED = ("allOf", "anyOf", "oneOf")
-_NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
+_COMBINING_KEYWORDS = ("allOf", "anyOf", "oneOf")
+_NAME_KEYWORDS: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
 """Keywords whose keys are names, not keywords."""
-_VALUES: Final = frozenset({"const", "default", "enum", "example", "examples"})
+_VALUE_KEYWORDS: Final = frozenset({"const", "default", "enum", "example", "examples"})
 """Keywords that hold values, not schemas."""
 
 
@@ -49,8 +49,8 @@ class PublishedInput:
 
     types: frozenset[str]
     values: tuple[Any, ...] = ()
-    least: float | None = None
-    most: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     default: Any = None
     required: bool = False
 
@@ -68,9 +68,9 @@ class ModelSchema:
         if not _is_readable(document):
             document, self.refusal = {}, TOO_COMPLEX
         self._document = document
-        self._given = _resolved(document, {"$ref": _INPUT})
-        self._output = _resolved(document, {"$ref": _OUTPUT})
-        self.input_schema = _input_schema(document) if self._given else None
+        self._input = _resolve(document, {"$ref": _INPUT})
+        self._output = _resolve(document, {"$ref": _OUTPUT})
+        self.input_schema = _input_schema(document) if self._input else None
         """The JSON Schema of the inputs; None where there is none that can be checked by."""
         self.is_checkable: bool | None = None if self.input_schema else False
         """Whether inputs can be checked; None: not found out yet, see schema_validation."""
@@ -104,33 +104,40 @@ class ModelSchema:
     @property
     def inputs(self) -> dict[str, PublishedInput]:
         """Every input that it names."""
-        return {name: one for name in self._properties if (one := self.input(name))}
+        return {name: published for name in self._properties if (published := self.input(name))}
 
     def input(self, name: str) -> PublishedInput | None:
         """One input; None where it names none such."""
         schema = self._properties.get(name)
         if not isinstance(schema, Mapping):
             return None
-        parts = [*_alternatives(self._document, schema)]
-        listed = [part["enum"] for part in parts if isinstance(part.get("enum"), list)]
+        alternatives = [*_alternatives(self._document, schema)]
+        listed = [
+            alternative["enum"]
+            for alternative in alternatives
+            if isinstance(alternative.get("enum"), list)
+        ]
         return PublishedInput(
-            types=frozenset(kind for part in parts for kind in _types(part.get("type"))) - {"null"},
+            types=frozenset(
+                kind for alternative in alternatives for kind in _types(alternative.get("type"))
+            )
+            - {"null"},
             values=tuple(listed[0]) if listed else (),
-            least=_number(schema.get("minimum")),
-            most=_number(schema.get("maximum")),
+            minimum=_number(schema.get("minimum")),
+            maximum=_number(schema.get("maximum")),
             default=schema.get("default"),
             required=name in self._required,
         )
 
     @cached_property
     def _required(self) -> frozenset[str]:
-        required = self._given.get("required")
+        required = self._input.get("required")
         names = required if isinstance(required, list) else ()
         return frozenset(name for name in names if isinstance(name, str))
 
     @property
     def _properties(self) -> Mapping[str, Any]:
-        properties = self._given.get("properties")
+        properties = self._input.get("properties")
         return properties if isinstance(properties, Mapping) else {}
 
     def takes_list(self, name: str) -> bool | None:
@@ -138,8 +145,8 @@ class ModelSchema:
         schema = self._properties.get(name)
         kinds = {
             kind
-            for one in _alternatives(self._document, schema)
-            for kind in _types(one.get("type"))
+            for alternative in _alternatives(self._document, schema)
+            for kind in _types(alternative.get("type"))
         } - {"null"}
         return "array" in kinds if kinds else None
 
@@ -152,7 +159,7 @@ class ModelSchema:
     def streams_text(self) -> bool:
         """Whether the output comes in pieces that are one text together."""
         output = self._output
-        pieces = _resolved(self._document, output.get("items"))
+        pieces = _resolve(self._document, output.get("items"))
         return (
             output.get("x-cog-array-type") == "iterator"
             and output.get("x-cog-array-display") == "concatenate"
@@ -163,56 +170,58 @@ class ModelSchema:
     @cached_property
     def link_paths(self) -> tuple[OutputPath, ...]:
         """Where the output holds links to media, by its schema: keys and ANY_STEP, in order."""
-        return self._links(self._output)
+        return self._link_paths(self._output)
 
     @cached_property
     def input_link_paths(self) -> frozenset[OutputPath]:
         """Where the inputs hold links and never any other text, by its schema."""
-        return frozenset(self._links(self._given, only=True))
+        return frozenset(self._link_paths(self._input, exclusive=True))
 
-    def _links(self, root: Mapping[str, Any], *, only: bool = False) -> tuple[OutputPath, ...]:
+    def _link_paths(
+        self, root: Mapping[str, Any], *, exclusive: bool = False
+    ) -> tuple[OutputPath, ...]:
         """Where there are links below a schema; `only`: and no other text in their place."""
-        found: dict[OutputPath, None] = {}
-        others: set[OutputPath] = set()
-        waiting: deque[tuple[OutputPath, Any]] = deque([((), root)])
-        left = _MOST_SCHEMAS
-        while waiting and left > 0:
-            path, schema = waiting.popleft()
-            for one in _alternatives(self._document, schema):
+        paths: dict[OutputPath, None] = {}
+        text_paths: set[OutputPath] = set()
+        pending: deque[tuple[OutputPath, Any]] = deque([((), root)])
+        left = _MAX_VISITED_SCHEMAS
+        while pending and left > 0:
+            path, schema = pending.popleft()
+            for alternative in _alternatives(self._document, schema):
                 left -= 1
-                if one.get("format") == "uri":
-                    found[path] = None
-                elif "string" in _types(one.get("type")):
-                    others.add(path)
-                if len(path) < _DEEPEST:
-                    room = max(_MOST_SCHEMAS - len(waiting), 0)
-                    steps = islice(_inner(one), room)
-                    waiting.extend((path + step, inner) for step, inner in steps)
-        return tuple(path for path in found if not (only and path in others))
+                if alternative.get("format") == "uri":
+                    paths[path] = None
+                elif "string" in _types(alternative.get("type")):
+                    text_paths.add(path)
+                if len(path) < _MAX_DEPTH:
+                    room = max(_MAX_VISITED_SCHEMAS - len(pending), 0)
+                    steps = islice(_subschemas(alternative), room)
+                    pending.extend((path + step, inner) for step, inner in steps)
+        return tuple(path for path in paths if not (exclusive and path in text_paths))
 
 
 def format_problems(problems: Iterable[SchemaProblem]) -> dict[str, str]:
     """What is wrong, by the path of the input, in words for those who give inputs."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for problem in problems:
         unknown = len(problem.path) == 1 and problem.words == "is not known"
         words = "is not an input of the model" if unknown else problem.words
-        found.setdefault(_written(problem.path), words)
-    return found
+        texts.setdefault(_format_path(problem.path), words)
+    return texts
 
 
 def _is_readable(document: Any) -> bool:
     """Whether it is of a size, and not nested deeper, than what follows is made for."""
-    waiting, values = [(document, 0)], 0
-    while waiting:
-        one, depth = waiting.pop()
+    pending, values = [(document, 0)], 0
+    while pending:
+        node, depth = pending.pop()
         values += 1
-        if depth > _DEEPEST_DOCUMENT or values + len(waiting) > _LARGEST_DOCUMENT:
+        if depth > _MAX_DOCUMENT_DEPTH or values + len(pending) > _MAX_DOCUMENT_VALUES:
             return False
-        if isinstance(one, Mapping):
-            waiting += [(item, depth + 1) for item in one.values()]
-        elif isinstance(one, list):
-            waiting += [(item, depth + 1) for item in one]
+        if isinstance(node, Mapping):
+            pending += [(item, depth + 1) for item in node.values()]
+        elif isinstance(node, list):
+            pending += [(item, depth + 1) for item in node]
     return True
 
 
@@ -222,41 +231,41 @@ def _number(value: Any) -> float | None:
 
 def _input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
     """The schemas with the input as their root. What is not named there is refused, as a slip."""
-    schemas = _each_in_json_schema(document["components"]["schemas"])
+    schemas = _to_json_schemas(document["components"]["schemas"])
     schemas["Input"].setdefault("additionalProperties", False)
     return {"$ref": _INPUT, "components": {"schemas": schemas}}
 
 
-def _each_in_json_schema(named: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _in_json_schema(schema) for name, schema in named.items()}
+def _to_json_schemas(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _to_json_schema(schema) for name, schema in named.items()}
 
 
-def _in_json_schema(node: Any) -> Any:
+def _to_json_schema(node: Any) -> Any:
     if isinstance(node, list):
-        return [_in_json_schema(item) for item in node]
+        return [_to_json_schema(item) for item in node]
     if not isinstance(node, Mapping):
         return node
-    made = {
+    converted = {
         key: value
-        if key in _VALUES
-        else _each_in_json_schema(value)
-        if key in _NAMED and isinstance(value, Mapping)
-        else _in_json_schema(value)
+        if key in _VALUE_KEYWORDS
+        else _to_json_schemas(value)
+        if key in _NAME_KEYWORDS and isinstance(value, Mapping)
+        else _to_json_schema(value)
         for key, value in node.items()
     }
     for bound, strict in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        if isinstance(made.get(strict), bool) and made.pop(strict) and bound in made:
-            made[strict] = made.pop(bound)
-    if made.pop("nullable", False) is True:
-        if not isinstance(made.get("type"), str) or "enum" in made:
-            return {"anyOf": [made, {"type": "null"}]}
-        made["type"] = [made["type"], "null"]
-    return made
+        if isinstance(converted.get(strict), bool) and converted.pop(strict) and bound in converted:
+            converted[strict] = converted.pop(bound)
+    if converted.pop("nullable", False) is True:
+        if not isinstance(converted.get("type"), str) or "enum" in converted:
+            return {"anyOf": [converted, {"type": "null"}]}
+        converted["type"] = [converted["type"], "null"]
+    return converted
 
 
-def _resolved(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
+def _resolve(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
     """The schema behind any number of references; empty where there is none."""
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         if not isinstance(schema, Mapping):
             return {}
         target = schema.get("$ref")
@@ -270,20 +279,22 @@ def _resolved(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
 
 def _alternatives(document: Mapping[str, Any], schema: Any) -> Iterator[Mapping[str, Any]]:
     """The schema and all that it is combined of, one level deep."""
-    own = _resolved(document, schema)
+    own = _resolve(document, schema)
     yield own
-    for word in _COMBINED:
-        parts = own.get(word)
-        if isinstance(parts, list):
-            yield from (_resolved(document, part) for part in parts[:_MOST_ALTERNATIVES])
+    for word in _COMBINING_KEYWORDS:
+        alternatives = own.get(word)
+        if isinstance(alternatives, list):
+            yield from (
+                _resolve(document, alternative) for alternative in alternatives[:_MAX_ALTERNATIVES]
+            )
 
 
 def _types(kind: Any) -> tuple[str, ...]:
     kinds = kind if isinstance(kind, list) else (kind,)
-    return tuple(one for one in kinds if isinstance(one, str))
+    return tuple(name for name in kinds if isinstance(name, str))
 
 
-def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[OutputPath, Any]]:
+def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[OutputPath, Any]]:
     """The schemas of what lies one step further in."""
     properties = schema.get("properties")
     if isinstance(properties, Mapping):
@@ -293,7 +304,7 @@ def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[OutputPath, Any]]:
             yield (ANY_STEP,), schema[word]
 
 
-def _written(path: tuple[str | int, ...]) -> str:
+def _format_path(path: tuple[str | int, ...]) -> str:
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step

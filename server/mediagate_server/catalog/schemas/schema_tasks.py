@@ -13,7 +13,7 @@ from mediagate_server.catalog.schemas.json_schema import (
     SchemaTooComplex,
 )
 
-_SAMPLES: tuple[Any, ...] = (None, True, 0, "", [], {})
+_SAMPLE_VALUES: tuple[Any, ...] = (None, True, 0, "", [], {})
 
 
 def compile_schema(payload: bytes) -> bytes:
@@ -27,7 +27,7 @@ def compile_schema(payload: bytes) -> bytes:
         schema = CompiledSchema(document, formats=formats)
     except SchemaError as error:
         return json.dumps([isinstance(error, SchemaTooComplex), str(error)]).encode()
-    for sample in _SAMPLES:
+    for sample in _SAMPLE_VALUES:
         schema.problems(sample)
     return b""
 
@@ -51,10 +51,10 @@ def find_problems(payload: bytes) -> bytes:
 
 def parse_problems(result: bytes) -> tuple[SchemaProblem, ...]:
     """What `find_problems` found. Raises SchemaError."""
-    found: Any = json.loads(result)
-    if isinstance(found, str):
-        raise SchemaError(found)
-    return tuple(SchemaProblem(tuple(path), words) for path, words in found)
+    problems: Any = json.loads(result)
+    if isinstance(problems, str):
+        raise SchemaError(problems)
+    return tuple(SchemaProblem(tuple(path), words) for path, words in problems)
 
 
 _TOO_DEEP = "cannot be checked: the value is nested too deep"
