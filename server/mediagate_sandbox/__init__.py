@@ -1,5 +1,5 @@
-"""A Replicate-compatible upstream that runs on a bare machine.
+"""Replicate-compatible HTTP server for tests, with generated media.
 
-It speaks Replicate's HTTP protocol and makes real media, seeded. It knows nothing of the gate, its
-contract or its clients: `mediagate_sandbox.server.Sandbox` is the door.
+It speaks Replicate's HTTP protocol and generates real media by a seed. It does not import the
+server, its contract or its clients. Entry point: `mediagate_sandbox.server.Sandbox`.
 """

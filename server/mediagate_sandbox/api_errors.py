@@ -1,6 +1,6 @@
-"""Errors as Replicate words them: JSON with `detail`, often without `title`.
+"""API errors in Replicate's format: JSON with `detail`, often without `title`.
 
-Every refusal the sandbox gives is a `Problem`; the front door turns it into an answer.
+The middleware of authentication turns an `ApiError` into a response.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True)
 class InvalidField:
-    """One thing that is wrong with a request body."""
+    """One invalid field of a request body."""
 
     type: str
     """The kind of fault: `required`, `invalid_type`, `enum`, `number_gte`, ..."""
@@ -25,7 +25,7 @@ class InvalidField:
 
 
 class ApiError(Exception):
-    """A refusal: HTTP status, `detail` and, for some, `title` and the invalid fields."""
+    """Error response: HTTP status, `detail` and, for some, `title` and the invalid fields."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ApiError(Exception):
         retry_after: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep the parts; nothing is sent yet."""
+        """Create the error; nothing is sent yet."""
         super().__init__(f"{status} {title or detail}")
         self.status = status
         self.detail = detail
@@ -47,7 +47,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def document(self) -> dict[str, object]:
-        """The JSON object that is answered."""
+        """Return the JSON body."""
         document: dict[str, object] = {} if self.title is None else {"title": self.title}
         document |= {"detail": self.detail, "status": self.status}
         if self.retry_after is not None:
@@ -60,7 +60,7 @@ class ApiError(Exception):
         return document
 
     def response(self) -> web.Response:
-        """The answer, as `application/problem+json`."""
+        """Return the response, as `application/problem+json`."""
         return web.Response(
             body=orjson.dumps(self.document()),
             status=self.status,
@@ -75,7 +75,7 @@ def unauthenticated() -> ApiError:
 
 
 def insufficient_credit() -> ApiError:
-    """402: the account has nothing left to pay with."""
+    """402: the account has no credit."""
     detail = (
         "You have insufficient credit to run this model. "
         "Go to https://replicate.com/account/billing to purchase credit."
@@ -84,10 +84,10 @@ def insufficient_credit() -> ApiError:
 
 
 def throttled(seconds: int, why: str, headers: Mapping[str, str]) -> ApiError:
-    """429: too many requests; one more is let through in `seconds`."""
+    """429: too many requests; the limit resets in `seconds`."""
     detail = f"Request was throttled. {why}Your rate limit resets in ~{seconds}s."
-    told = {"Retry-After": str(seconds), **headers}
-    return ApiError(429, detail, retry_after=seconds, headers=told)
+    all_headers = {"Retry-After": str(seconds), **headers}
+    return ApiError(429, detail, retry_after=seconds, headers=all_headers)
 
 
 def not_found() -> ApiError:
@@ -96,21 +96,21 @@ def not_found() -> ApiError:
 
 
 def bad_request(detail: str) -> ApiError:
-    """400: a query or body that cannot be read at all."""
+    """400: a query or body that cannot be parsed."""
     return ApiError(400, detail)
 
 
 def invalid_version(reason: str) -> ApiError:
-    """422: the version names nothing that may be run this way."""
+    """422: the version is unknown, or may not be run this way."""
     return ApiError(422, reason, title="Invalid version or not permitted")
 
 
 def invalid_input(faults: Sequence[InvalidField]) -> ApiError:
-    """422: the body does not fit its schema; one line of `detail` per fault."""
+    """422: the body does not match its schema; one line of `detail` per error."""
     lines = "".join(f"- {each.field}: {each.description}\n" for each in faults)
     return ApiError(422, lines, title="Input validation failed", invalid_fields=faults)
 
 
 def invalid_header(name: str, reason: str) -> ApiError:
-    """422: a request header has a value that cannot be honoured."""
+    """422: a request header has an invalid value."""
     return ApiError(422, f"{name}: {reason}", title="Invalid header")

@@ -1,4 +1,4 @@
-"""The bill: what every prediction was, what was metered, what it costs. Kept by the sandbox alone.
+"""Bill of all predictions: model, metrics and cost, independent of any client's ledger.
 
 A prediction is on the bill from the moment it is accepted, whoever got the answer, and its entry is
 closed in the step that ends it. Entries are never forgotten, and can be written to a file as well.
@@ -26,7 +26,7 @@ log = logging.getLogger("mediagate.sandbox")
 
 @dataclass(slots=True)
 class BillEntry:
-    """One prediction's line. `nanos` is None while it runs, and for good where it has no price."""
+    """Bill entry of one prediction. `nanos` is None while it runs, and always without a price."""
 
     number: int
     """Counts up in order of acceptance."""
@@ -50,7 +50,7 @@ class BillEntry:
 
 
 class Bill:
-    """Everything that was ever accepted."""
+    """All bill entries."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Bill:
         prices: PriceList,
         file: RawIOBase | None = None,
     ) -> None:
-        """An empty bill; each closed entry is written to `file` before anyone can see the end.
+        """Create an empty bill; closed entries are written to `file` before the end is visible.
 
         What cannot be written is kept, and written as soon as the file takes it again.
         """
@@ -75,17 +75,17 @@ class Bill:
         self._running: dict[str, tuple[BillEntry, Prediction]] = {}
 
     def open(self, prediction: Prediction, factor: Fraction = Fraction(1)) -> None:
-        """A prediction was accepted, at list price times `factor`."""
-        order = prediction.order
+        """Add the entry of an accepted prediction, at list price times `factor`."""
+        request = prediction.request
         entry = BillEntry(
             number=prediction.number,
             id=prediction.id,
-            model=order.model.slug,
+            model=request.model.slug,
             status=prediction.status,
             created_at=prediction.created_at,
-            input_sha256=input_sha256(order.input),
-            webhook=order.webhook,
-            deployment=order.deployment,
+            input_sha256=input_sha256(request.input),
+            webhook=request.webhook,
+            deployment=request.deployment,
             factor=str(factor),
         )
         self._entries.append(entry)
@@ -108,7 +108,7 @@ class Bill:
             self._write(self._file)
 
     def _write(self, file: RawIOBase) -> None:
-        """Write what is to be written. A full disk is told once: runs go on, and end, without."""
+        """Write pending entries. A write error is logged once; runs continue without the file."""
         try:
             while self._unwritten:
                 self._unwritten = self._unwritten[file.write(self._unwritten) or 0 :]
@@ -121,7 +121,7 @@ class Bill:
             self._complained = False
 
     def document(self, since: datetime | None = None, model: str | None = None) -> dict[str, Any]:
-        """The bill as JSON: entries accepted from `since` on, in that order, and their total."""
+        """Return the bill as JSON: entries accepted since `since`, in order, and their total."""
         for entry, prediction in self._running.values():
             entry.status = prediction.status
         entries = [

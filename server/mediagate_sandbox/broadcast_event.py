@@ -1,6 +1,6 @@
-"""A bell that many can wait on and that can be rung again and again.
+"""Broadcast event: wakes all waiters, any number of times.
 
-It carries no news: whoever is woken looks for itself.
+It carries no value: waiters check the state themselves.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 
 class BroadcastEvent:
-    """Wakes everyone who waits, once per beat."""
+    """Event that wakes all current waiters at each `notify`."""
 
     __slots__ = ("_event",)
 
     def __init__(self) -> None:
-        """A pulse that has not beaten yet."""
+        """Create an event that was not notified yet."""
         self._event = asyncio.Event()
 
     def notify(self) -> None:
-        """Wake all who wait now; who comes later waits for the next beat."""
+        """Wake all current waiters; later ones wait for the next call."""
         self._event.set()
         self._event = asyncio.Event()
 
     def wait(self) -> Coroutine[Any, Any, None]:
-        """Return at the next beat after this call, even if it is awaited, in a task, only later."""
+        """Wait for the next `notify` after this call, even if it is awaited only later."""
         return _beaten(self._event)
 
 

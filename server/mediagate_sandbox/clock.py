@@ -1,4 +1,4 @@
-"""Time, as the sandbox sees it, so that tests can hold it still.
+"""Clocks: system time, and a manual clock for tests.
 
 Everything that waits in the sandbox waits here.
 """
@@ -19,7 +19,7 @@ _TURNS = 30
 
 
 class Clock(Protocol):
-    """What the sandbox asks of time."""
+    """Clock interface."""
 
     def now(self) -> datetime:
         """The wall-clock time, in UTC."""
@@ -30,12 +30,12 @@ class Clock(Protocol):
         ...
 
     async def sleep_until(self, moment: float) -> None:
-        """Return once `monotonic()` has reached `moment`; always lets other tasks run."""
+        """Sleep until `monotonic()` reaches `moment`; always yields to other tasks."""
         ...
 
 
 class SystemClock:
-    """The machine's own time."""
+    """System clock."""
 
     def now(self) -> datetime:
         """The wall-clock time, in UTC."""
@@ -51,10 +51,10 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until it is advanced, for tests that wait for no real time."""
+    """Clock that is advanced by tests, without real time."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)) -> None:
-        """A clock that shows `start`."""
+        """Create a clock that shows `start`."""
         self._start = start
         self._elapsed = 0.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -80,12 +80,12 @@ class ManualClock:
         await waker
 
     async def sleeping(self, count: int) -> None:
-        """Return once at least `count` sleepers wait for this clock."""
+        """Wait until at least `count` sleepers wait for this clock."""
         while sum(not waker.done() for _, _, waker in self._sleepers) < count:
             await self._lying_down.wait()
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, waking each sleeper at its moment and letting it act before the next."""
+        """Advance the clock, waking each sleeper at its time and running it before the next."""
         await _settle()
         end = self._elapsed + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
@@ -99,13 +99,13 @@ class ManualClock:
 
 
 async def _settle() -> None:
-    """Let every task that can run do so until it waits again."""
+    """Run all ready tasks until they wait again."""
     for _ in range(_TURNS):
         await asyncio.sleep(0)
 
 
 async def in_time(clock: Clock, seconds: float | None, work: Coroutine[Any, Any, None]) -> bool:
-    """Run `work` to its end, at most `seconds` long; False if it was stopped for being late."""
+    """Run `work` with a timeout; False if it was cancelled by it."""
     if seconds is None:
         await work
         return True

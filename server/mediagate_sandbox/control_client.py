@@ -1,4 +1,4 @@
-"""Asks a running sandbox what happened, and tells it what should: its control endpoints, in Python.
+"""Client of the sandbox's control endpoints: state, bill, faults, limits, reset.
 
 It needs nothing but the standard library and no event loop, so that any test can use it.
 """
@@ -19,29 +19,29 @@ _PREDICTIONS = "/sandbox/predictions/"
 
 
 class ControlError(RuntimeError):
-    """The sandbox refused; the message is its own, and names the field that is wrong."""
+    """Error of a control endpoint; the message is the sandbox's, with the invalid field."""
 
 
 class SandboxControl:
-    """The control endpoints of the sandbox at `url`."""
+    """Client of the control endpoints of the sandbox at `url`."""
 
     def __init__(self, url: str) -> None:
-        """Keep the origin (http, without a path); nothing is asked yet."""
+        """Create a client of this origin (http, without a path); it connects at the first call."""
         self.url = url.rstrip("/")
         self._host = urlsplit(url).netloc
 
     def bill(self, since: datetime | None = None, model: str | None = None) -> Any:
-        """The bill: `total_nanos`, and `entries` with an id, a status, metrics and nano-dollars."""
-        asked = {"since": None if since is None else since.isoformat(), "model": model}
-        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        """Get the bill: `total_nanos`, and `entries` with id, status, metrics and nano-dollars."""
+        parameters = {"since": None if since is None else since.isoformat(), "model": model}
+        query = urlencode({name: value for name, value in parameters.items() if value is not None})
         return self._ask("GET", f"/sandbox/bill?{query}")
 
     def state(self) -> Any:
-        """What callers did: creates, cancels, polls, streams, webhooks, tokens shown."""
+        """Get the request log: creates, cancels, polls, streams, webhooks, authorization."""
         return self._ask("GET", "/sandbox/state")
 
     def faults(self, *faults: dict[str, Any], seed: int | None = None) -> Any:
-        """Let these things go wrong instead of those before. Raises ControlError for a wrong plan.
+        """Replace the fault plan. Raises ControlError for an invalid one.
 
         `faults({"do": "lose_answer", "on": "create", "times": 1})`; without any, nothing does.
         """
@@ -49,12 +49,12 @@ class SandboxControl:
         return self._ask("POST", "/sandbox/faults", plan)
 
     def fired(self) -> list[Any]:
-        """The faults that fired under the last plan, in order."""
-        found: list[Any] = self._ask("GET", "/sandbox/faults")["fired"]
-        return found
+        """Get the fired faults of the current plan, in order."""
+        fired: list[Any] = self._ask("GET", "/sandbox/faults")["fired"]
+        return fired
 
     def limits(self, **changes: Any) -> Any:
-        """The rate limits in force, after these changes: `limits(credit="none")`.
+        """Change the rate limits and return them: `limits(credit="none")`.
 
         The others are `creates_per_minute` and `requests_per_minute`; None does not limit.
         Raises ControlError for what makes no sense.
@@ -64,23 +64,23 @@ class SandboxControl:
         return self._ask("POST", "/sandbox/limits", changes)
 
     def rotate_webhook_secret(self, overlap_seconds: float = 0) -> str:
-        """Have webhooks signed with a new secret; the old one counts until the overlap is over."""
+        """Rotate the webhook secret; both sign until the overlap ends."""
         answer = self._ask("POST", "/sandbox/webhooks/secret", {"overlap_seconds": overlap_seconds})
         return str(answer["key"])
 
     def forget(self, prediction: str) -> None:
-        """Have this prediction no more, as if it had never been; the bill still has it."""
+        """Delete a prediction; the bill still has it."""
         self._ask("DELETE", f"{_PREDICTIONS}{prediction}")
 
     def amend(self, prediction: str, **metrics: Any) -> Any:
-        """Report other metrics of one that has ended; those not named stay. The bill stays too.
+        """Change metrics of an ended prediction; others stay, and so does the bill.
 
         Returns all of its metrics. Raises ControlError where it is not there, or still runs.
         """
         return self._ask("POST", f"{_PREDICTIONS}{prediction}", {"metrics": metrics})
 
     def reset(self) -> None:
-        """Have it as it began: nothing made, uploaded or counted; its first secret, limits, faults.
+        """Reset the sandbox: no predictions, uploads or counts; first secret, limits and faults.
 
         What still ran is stopped, and webhooks under way are given up. The bill alone stays.
         """
@@ -92,13 +92,13 @@ class SandboxControl:
         with closing(connection):
             connection.request(method, path, body=data)
             answer = connection.getresponse()
-            told = answer.read()
+            body = answer.read()
         if answer.status == HTTPStatus.NOT_FOUND and not path.startswith(_PREDICTIONS):
             raise ControlError(
                 f"{method} {path}: 404: {self.url} is no sandbox, or one that was started without "
                 "control endpoints (`--no-control`, `control=False`)"
             )
         if answer.status != HTTPStatus.OK:
-            words = told.decode(errors="replace")
+            words = body.decode(errors="replace")
             raise ControlError(f"{method} {path}: {answer.status}: {words}")
-        return json.loads(told)
+        return json.loads(body)

@@ -1,6 +1,6 @@
-"""Takes orders: turns the body and headers of a create into an `PredictionRequest`, or refuses it.
+"""Parsing and validation of create requests.
 
-Every check that Replicate makes before it accepts a prediction is made here.
+All checks before a prediction is accepted are here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mediagate_sandbox.predictions import PredictionRequest
 from mediagate_sandbox.prefer_headers import parse_cancel_after
 from mediagate_sandbox.prompt_directives import DirectiveError, PromptDirectives, parse_directives
 from mediagate_sandbox.run_limit import with_run_limit
-from mediagate_sandbox.run_script import RunScripter
+from mediagate_sandbox.run_script import RunScriptBuilder
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.validation import input_errors, json_type, webhook_errors
 
@@ -46,41 +46,41 @@ _NO_VERSION = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a create is addressed to: a model, perhaps by way of a deployment."""
+    """Target of a create: a model, by itself or of a deployment."""
 
     model: Model
     deployment: str | None = None
 
 
 class CreateRequestParser:
-    """Accepts or refuses creates."""
+    """Parser of create requests."""
 
     def __init__(self, settings: SandboxSettings, catalog: Catalog) -> None:
-        """No model has booted yet."""
+        """Create a parser; no model is warm yet."""
         self._settings = settings
         self._catalog = catalog
-        self._planner = RunScripter(settings)
+        self._script_builder = RunScriptBuilder(settings)
         self._booted: set[str] = set()
 
-    def with_log(self, catalog: Catalog) -> CreateRequestParser:
-        """The same desk over another catalog; what has booted stays so."""
-        desk = CreateRequestParser(self._settings, catalog)
-        desk._booted = self._booted
-        return desk
+    def with_catalog(self, catalog: Catalog) -> CreateRequestParser:
+        """Return the same parser with another catalog; warm models stay warm."""
+        parser = CreateRequestParser(self._settings, catalog)
+        parser._booted = self._booted
+        return parser
 
     def reset_warm_models(self) -> None:
-        """Have no model booted any more."""
+        """Make all models cold."""
         self._booted.clear()
 
     def official(self, slug: str) -> Target:
-        """The target of `/models/{owner}/{name}/predictions`. Raises Problem (404)."""
+        """Return the target of `/models/{owner}/{name}/predictions`. Raises ApiError (404)."""
         model = self._catalog.by_slug(slug)
         if model is None or not model.official:
             raise not_found()
         return Target(model)
 
     def deployment(self, name: str) -> Target:
-        """The target of `/deployments/{owner}/{name}/predictions`. Raises Problem (404)."""
+        """Return the target of `/deployments/{owner}/{name}/predictions`. Raises ApiError (404)."""
         slug = self._settings.deployments.get(name)
         model = self._catalog.by_slug(slug) if slug is not None else None
         if model is None:
@@ -90,9 +90,9 @@ class CreateRequestParser:
     def parse(
         self, raw: bytes, target: Target | None, cancel_after: str | None, now: datetime
     ) -> PredictionRequest:
-        """The order of a create's body. Without a target the body names a `version`.
+        """Parse a create's body. Without a target the body has a `version`.
 
-        Raises Problem: 400 for a body that is not JSON, 422 for one that does not fit.
+        Raises ApiError: 400 for a body that is not JSON, 422 for one that does not fit.
         """
         body = _read_body(raw, with_version=target is None)
         if target is None:
@@ -106,11 +106,13 @@ class CreateRequestParser:
             raise invalid_input(faults)
         seconds = parse_cancel_after(cancel_after, self._settings.min_cancel_after)
         events = body.get("webhook_events_filter")
-        plan = self._planner.plan(model, given, self._told(given), cold=self._boots(model))
+        script = self._script_builder.build(
+            model, given, self._directives(given), cold=self._boots(model)
+        )
         return PredictionRequest(
             model=model,
             input=given,
-            plan=with_run_limit(plan, self._settings.run_limit),
+            script=with_run_limit(script, self._settings.run_limit),
             size=len(raw),
             deadline=None if seconds is None else now + timedelta(seconds=seconds),
             deployment=target.deployment,
@@ -119,7 +121,7 @@ class CreateRequestParser:
         )
 
     def _by_version(self, reference: str) -> Model:
-        """The model a `version` names: 64 digits, `owner/name` or `owner/name:64 digits`."""
+        """Find the model of a `version`: 64 digits, `owner/name` or `owner/name:64 digits`."""
         slug, colon, version = reference.rpartition(":")
         if not colon:
             slug, version = ("", reference) if _VERSION.fullmatch(reference) else (reference, "")
@@ -131,7 +133,7 @@ class CreateRequestParser:
             raise invalid_version(_NO_VERSION)
         return model
 
-    def _told(self, given: Mapping[str, Any]) -> PromptDirectives:
+    def _directives(self, given: Mapping[str, Any]) -> PromptDirectives:
         if not self._settings.directives:
             return PromptDirectives()
         try:

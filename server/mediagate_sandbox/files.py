@@ -1,4 +1,4 @@
-"""Finished media, made when first read and kept in memory up to a limit.
+"""Output files: generated at the first read, in an LRU cache in memory.
 
 Files are made one at a time in a worker thread, which bounds both CPU and memory.
 """
@@ -23,18 +23,18 @@ log = logging.getLogger("mediagate.sandbox")
 
 
 def find_recipe(store: Store, key: str, name: str) -> Recipe | None:
-    """What the output file at `/files/{key}/{name}` is to be like, while there is one."""
+    """Find the recipe of the output file `/files/{key}/{name}`, while it exists."""
     prediction = store.by_file(key)
     if prediction is None or not prediction.complete:
         return None
-    for index, recipe in enumerate(prediction.order.plan.files):
+    for index, recipe in enumerate(prediction.request.script.files):
         if name == f"out-{index}.{file_format(recipe)}":
             return recipe
     return None
 
 
-def make(recipe: Recipe) -> bytes:
-    """Return the bytes of the file. Takes up to seconds of CPU: call it off the event loop.
+def render_file(recipe: Recipe) -> bytes:
+    """Generate a file. Takes up to seconds of CPU: call it off the event loop.
 
     Pillow and PyAV are imported with the first file, so that a sandbox starts at once.
     """
@@ -54,40 +54,40 @@ def make(recipe: Recipe) -> bytes:
 
 
 class OutputFiles:
-    """Bytes by recipe."""
+    """Cache of files by recipe."""
 
     def __init__(self, most_bytes: int, *, small: bool = False) -> None:
-        """Keep at most `most_bytes` of files, the last read ones; `small` makes them tiny."""
+        """Cache at most `most_bytes`, least recently used first out; `small` makes files tiny."""
         self._most_bytes = most_bytes
         self._small = small
-        self._kept: OrderedDict[Recipe, bytes] = OrderedDict()
-        self._kept_bytes = 0
-        self._making = asyncio.Lock()
+        self._cache: OrderedDict[Recipe, bytes] = OrderedDict()
+        self._cached_bytes = 0
+        self._lock = asyncio.Lock()
 
     async def read(self, recipe: Recipe) -> bytes:
-        """The file's bytes, made now if need be; the same recipe always gives the same."""
+        """Return the file's bytes, generated if not cached; a recipe always gives the same."""
         if self._small:
             recipe = shrink_to_tiny(recipe)
-        found = self._find(recipe)
-        if found is not None:
-            return found
-        async with self._making:
-            found = self._find(recipe)
-            if found is None:
-                found = await asyncio.to_thread(make, recipe)
-                log.info("made a file: %s, %d bytes", file_format(recipe), len(found))
-                self._keep(recipe, found)
-        return found
+        content = self._find(recipe)
+        if content is not None:
+            return content
+        async with self._lock:
+            content = self._find(recipe)
+            if content is None:
+                content = await asyncio.to_thread(render_file, recipe)
+                log.info("made a file: %s, %d bytes", file_format(recipe), len(content))
+                self._store(recipe, content)
+        return content
 
     def _find(self, recipe: Recipe) -> bytes | None:
-        found = self._kept.get(recipe)
-        if found is not None:
-            self._kept.move_to_end(recipe)
-        return found
+        content = self._cache.get(recipe)
+        if content is not None:
+            self._cache.move_to_end(recipe)
+        return content
 
-    def _keep(self, recipe: Recipe, content: bytes) -> None:
-        self._kept[recipe] = content
-        self._kept_bytes += len(content)
-        while self._kept_bytes > self._most_bytes and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._kept_bytes -= len(dropped)
+    def _store(self, recipe: Recipe, content: bytes) -> None:
+        self._cache[recipe] = content
+        self._cached_bytes += len(content)
+        while self._cached_bytes > self._most_bytes and len(self._cache) > 1:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= len(dropped)

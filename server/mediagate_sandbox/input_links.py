@@ -1,7 +1,7 @@
-"""Looks after inputs that lead back to this sandbox: uploaded files, outputs of earlier runs.
+"""Input URLs that point at this sandbox: uploaded files, outputs of earlier runs.
 
-A model fetches its inputs when it runs. What lies elsewhere is taken on trust, as no run here looks
-at it; what should lie here and is gone makes the run fail, as it does on Replicate.
+A model downloads its inputs when it runs. URLs of other hosts are not checked, as nothing here
+reads them; a missing file of this sandbox makes the run fail, as on Replicate.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ _GONE = "404 Client Error: Not Found for an input file"
 
 
 class InputLinks:
-    """Knows what can still be read here."""
+    """Checks whether input URLs can still be read."""
 
     def __init__(self, store: Store, uploads: Uploads) -> None:
-        """Keep where files can be."""
+        """Create a check on stores of files."""
         self._store = store
         self._uploads = uploads
 
-    def resolve(self, order: PredictionRequest, origin: str) -> PredictionRequest:
-        """The order; its run fails if it needs a file that this sandbox no longer has."""
-        if all(self._is_there(link, origin) for link in _links(order)):
-            return order
-        plan = replace(order.plan, steps=(), files=(), answer=None, ending="fail", error=_GONE)
-        return replace(order, plan=plan)
+    def resolve(self, request: PredictionRequest, origin: str) -> PredictionRequest:
+        """Return the request; its run fails if it needs a file that no longer exists."""
+        if all(self._is_there(link, origin) for link in _links(request)):
+            return request
+        script = replace(
+            request.script, steps=(), files=(), answer=None, ending="fail", error=_GONE
+        )
+        return replace(request, script=script)
 
     def _is_there(self, link: str, origin: str) -> bool:
         if not link.startswith(f"{origin}/"):
@@ -44,9 +46,9 @@ class InputLinks:
                 return True
 
 
-def _links(order: PredictionRequest) -> Iterator[str]:
-    for name, field in order.model.inputs.items():
-        value = order.input.get(name)
+def _links(request: PredictionRequest) -> Iterator[str]:
+    for name, field in request.model.inputs.items():
+        value = request.input.get(name)
         if field.type == "uri" and isinstance(value, str):
             yield value
         elif field.type == "uris" and isinstance(value, list):

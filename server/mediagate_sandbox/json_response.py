@@ -1,4 +1,4 @@
-"""How handlers answer: JSON, written by orjson, the way every endpoint of the sandbox does."""
+"""JSON responses of the sandbox's handlers, by orjson."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp import web
 def respond_json(
     document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """A JSON answer; dataclasses and times in it are written out."""
+    """Return a JSON response; dataclasses and times are serialized."""
     option = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
     return web.Response(
         body=orjson.dumps(document, option=option),

@@ -1,4 +1,4 @@
-"""Describes a model the way Replicate does: a model object, its version, its OpenAPI document.
+"""JSON of models: model, version and deployment objects, OpenAPI document.
 
 Enumerations stand as schemas of their own and are referred to, as Cog writes them.
 """
@@ -56,7 +56,7 @@ _TYPES: dict[str, dict[str, Any]] = {
 
 
 def model_json(model: Model, run_count: int) -> dict[str, Any]:
-    """The model object of `models.get`, its latest version with it."""
+    """Return the model object with its latest version."""
     return {
         "url": f"https://replicate.com/{model.slug}",
         "owner": model.owner,
@@ -75,7 +75,7 @@ def model_json(model: Model, run_count: int) -> dict[str, Any]:
 
 
 def version_json(model: Model) -> dict[str, Any]:
-    """The version object of `models.versions.get`."""
+    """Return the version object."""
     return {
         "id": model.version,
         "created_at": VERSION_CREATED_AT,
@@ -85,7 +85,7 @@ def version_json(model: Model) -> dict[str, Any]:
 
 
 def deployment_json(owner: str, name: str, model: Model) -> dict[str, Any]:
-    """The deployment object: which model and version it runs, and on what."""
+    """Return the deployment object: model, version and hardware."""
     release = {
         "number": 1,
         "model": model.slug,
@@ -102,7 +102,7 @@ def deployment_json(owner: str, name: str, model: Model) -> dict[str, Any]:
 
 
 def openapi_document(model: Model) -> dict[str, Any]:
-    """The OpenAPI document of a model: `components.schemas` with Input and Output."""
+    """Return the OpenAPI document of a model: `components.schemas` with Input and Output."""
     properties = {
         name: _property(name, field, order)
         for order, (name, field) in enumerate(model.inputs.items())

@@ -1,4 +1,4 @@
-"""Finds models by words, and gathers them into the collections that Replicate shows them in."""
+"""Model search by words, and Replicate's collections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME_WEIGHT, _OWNER_WEIGHT, _ABOUT_WEIGHT = 3.0, 2.0, 1.0
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """A model that a search found."""
+    """One search result."""
 
     model: Model
     score: float
@@ -32,8 +32,8 @@ class ModelCollection:
     kind: Kind | None = None
     """The kind it holds; None holds every official model."""
 
-    def holds(self, model: Model) -> bool:
-        """Whether the model stands here."""
+    def contains(self, model: Model) -> bool:
+        """Whether the model is in this collection."""
         return model.official if self.kind is None else model.kind == self.kind
 
 
@@ -54,16 +54,16 @@ COLLECTIONS = (
 
 
 def search(models: Iterable[Model], query: str) -> list[SearchHit]:
-    """Models that hold at least one word of the query, the best first."""
+    """Return models with at least one word of the query, the best first."""
     words = _words(query)
-    found = [SearchHit(model, _score(model, words)) for model in models]
+    hits = [SearchHit(model, _score(model, words)) for model in models]
     return sorted(
-        (each for each in found if each.score > 0), key=lambda each: (-each.score, each.model.slug)
+        (each for each in hits if each.score > 0), key=lambda each: (-each.score, each.model.slug)
     )
 
 
 def search_collections(query: str) -> list[ModelCollection]:
-    """Collections whose name or description holds a word of the query."""
+    """Return collections whose name or description has a word of the query."""
     words = _words(query)
     return [each for each in COLLECTIONS if words & _words(f"{each.slug} {each.name} {each.about}")]
 
@@ -77,6 +77,6 @@ def _score(model: Model, words: set[str]) -> float:
 
 
 def _words(text: str) -> set[str]:
-    """Its words in small letters; a word and its plural are one."""
+    """Return the lower-case words; a plural counts as its singular."""
     words = (each.lower() for each in _WORD.findall(text))
     return {each.removesuffix("s") if len(each) > _SHORTEST_PLURAL else each for each in words}

@@ -1,4 +1,4 @@
-"""The models the sandbox serves: facts read from `catalog/*.toml`, one `[[model]]` each.
+"""Model catalog of the sandbox, from `catalog/*.toml`, one `[[model]]` each.
 
 This room knows what models are like, not how a run of one is played.
 """
@@ -20,7 +20,7 @@ Sizes = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class InputField:
-    """One input of a model, as its schema has it."""
+    """One input of a model's schema."""
 
     type: InputType
     about: str
@@ -33,7 +33,7 @@ class InputField:
 
 @dataclass(frozen=True, slots=True)
 class TextFacts:
-    """How a language model streams: paces are the model's own, before any scaling."""
+    """Facts of a language model; its speed is before scaling."""
 
     limit_input: str
     first_token_seconds: float
@@ -42,7 +42,7 @@ class TextFacts:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """How large pictures are, how many there are and in which format, by what the inputs say."""
+    """Facts of an image model: size, count and format by its inputs."""
 
     sizes: Sizes = field(default_factory=dict)
     """What an aspect ratio means in pixels; one that is not here is worked out."""
@@ -61,7 +61,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What a film is like where no input says otherwise."""
+    """Facts of a video model: defaults of its output."""
 
     seconds: float
     fps: int
@@ -85,7 +85,7 @@ class VideoFacts:
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """What a sound is like where no input says otherwise; rate in hertz."""
+    """Facts of an audio model: defaults of its output; rate in hertz."""
 
     rate: int
     format: Literal["wav", "mp3"]
@@ -105,7 +105,7 @@ class AudioFacts:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: what it takes, what it gives, and how long it usually needs."""
+    """One model: inputs, output and usual durations."""
 
     owner: str
     name: str
@@ -132,12 +132,12 @@ class Model:
 
     @property
     def streams(self) -> bool:
-        """Whether output comes in pieces, so that a prediction has a stream URL."""
+        """Whether the model streams, so that a prediction has a stream URL."""
         return self.output == "stream"
 
 
 class Catalog:
-    """All models, found by slug or by version; order is that of the files."""
+    """All models by slug and by version, in the order of the files."""
 
     def __init__(self, models: Iterator[Model]) -> None:
         """Index the models. Raises ValueError if a slug or a version occurs twice."""
@@ -163,7 +163,7 @@ class Catalog:
 
 
 def load_catalog() -> Catalog:
-    """Read every file of the catalog. Raises ValueError or TypeError for a wrong entry."""
+    """Load all files of the catalog. Raises ValueError or TypeError for an invalid entry."""
     files = sorted(
         (each for each in resources.files(__package__).joinpath("catalog").iterdir()),
         key=lambda each: each.name,
@@ -204,7 +204,7 @@ def _input(value: Mapping[str, Any]) -> InputField:
 
 
 def _version_of(slug: str) -> str:
-    """A stable stand-in: the real version ids of official models change with every release."""
+    """Return a stable fake id: version ids of official models change with every release."""
     return hashlib.sha256(f"mediagate sandbox {slug}".encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Cuts lists into pages with opaque cursors and absolute links, as all of Replicate's lists are.
+"""Pagination with opaque cursors and absolute links, as in all of Replicate's lists.
 
 Entries are numbered and shown in falling order, so a page stays the same while new entries come.
 """
@@ -25,29 +25,29 @@ def page_json(
     url: URL,
     size: int,
 ) -> dict[str, Any]:
-    """One page of `entries`, whose numbers fall; `url` is the request's, its filters are kept.
+    """Return one page of `entries`, whose numbers descend; filters of the request's `url` stay.
 
-    Raises Problem (400) for a cursor that was not given out by this function.
+    Raises ApiError (400) for a cursor that was not given out by this function.
     """
-    shown = list(entries)
+    page = list(entries)
     cursor = url.query.get("cursor")
     if cursor is not None:
         older, at = _read(cursor)
         if older:
-            shown = [each for each in shown if number(each) < at][:size]
+            page = [each for each in page if number(each) < at][:size]
         else:
-            shown = [each for each in shown if number(each) > at][-size:]
-    shown = shown[:size]
+            page = [each for each in page if number(each) > at][-size:]
+    page = page[:size]
     links: dict[str, str | None] = {"previous": None, "next": None}
-    if shown and number(shown[0]) < number(entries[0]):
-        links["previous"] = _link(url, f"newer:{number(shown[0])}")
-    if shown and number(shown[-1]) > number(entries[-1]):
-        links["next"] = _link(url, f"older:{number(shown[-1])}")
-    return {**links, "results": [show(each) for each in shown]}
+    if page and number(page[0]) < number(entries[0]):
+        links["previous"] = _link(url, f"newer:{number(page[0])}")
+    if page and number(page[-1]) > number(entries[-1]):
+        links["next"] = _link(url, f"older:{number(page[-1])}")
+    return {**links, "results": [show(each) for each in page]}
 
 
-def _link(url: URL, place: str) -> str:
-    cursor = base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+def _link(url: URL, position: str) -> str:
+    cursor = base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
     return str(url.update_query(cursor=cursor))
 
 

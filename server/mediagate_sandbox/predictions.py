@@ -1,4 +1,4 @@
-"""One prediction and its life. The status changes in one place: `Prediction._move`.
+"""Prediction state machine. The status changes in one place: `Prediction._move`.
 
 It keeps times and counts, wakes whoever waits, and knows nothing of HTTP or of how long to wait.
 """
@@ -40,17 +40,17 @@ _ID_LENGTH = 26
 
 
 def new_id(length: int = _ID_LENGTH) -> str:
-    """A random id. Not seeded: ids must differ between two runs of the sandbox."""
+    """Return a random id, not seeded: ids must differ between two runs of the sandbox."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """What a caller asked for when it created a prediction."""
+    """Parsed create request."""
 
     model: Model
     input: Mapping[str, Any]
-    plan: RunScript
+    script: RunScript
     size: int = 0
     """Bytes of the request body: what keeping this prediction costs in memory."""
     deadline: datetime | None = None
@@ -60,16 +60,16 @@ class PredictionRequest:
 
 
 class Prediction:
-    """A prediction and its state. Outputs are kept apart from their URLs (`prediction_json.py`)."""
+    """Prediction and its state. URLs of outputs are made in `prediction_json.py`."""
 
-    def __init__(self, number: int, order: PredictionRequest, now: datetime) -> None:
-        """A prediction that is `starting`; `number` counts up in order of creation."""
+    def __init__(self, number: int, request: PredictionRequest, now: datetime) -> None:
+        """Create a prediction in status `starting`; `number` is ascending in order of creation."""
         self.number = number
-        self.order = order
+        self.request = request
         self.id = new_id()
         self.stream_key = new_id(52)
         self.file_key = new_id(40)
-        self.stream = StreamLog() if order.model.streams else None
+        self.stream = StreamLog() if request.model.streams else None
         self.status: Status = "starting"
         self.created_at = now
         self.listed_at = now
@@ -95,27 +95,27 @@ class Prediction:
         return self.status not in _NEXT
 
     def wait_for_end(self, act: Callable[[Prediction], None]) -> None:
-        """Have `act` called in the step that ends it, before anyone can see the end."""
+        """Call `act` at the end, before the end is visible."""
         self._when_ended.append(act)
 
     def listen(self, listener: Listener) -> None:
-        """Tell `listener` of everything that happens from now on."""
+        """Call `listener` with all events from now on."""
         self._listeners.append(listener)
 
     async def wait_for_output(self) -> None:
-        """Return when all output is there, or will never be."""
+        """Wait until all output exists, or never will."""
         while not (self.complete or self.ended):
             await self._changed.wait()
 
     def start(self, now: datetime) -> None:
-        """The boot is over, the run begins."""
-        self._boot_seconds = self.order.plan.boot.model
+        """Change to `processing`: the boot ended."""
+        self._boot_seconds = self.request.script.boot.model
         self.started_at = now
         self._move("processing")
-        self._tell("start")
+        self._notify("start")
 
     def add_output(self, step: ScriptStep, now: datetime) -> None:
-        """The run has reached a step."""
+        """Add the output of a step."""
         self._run_seconds += step.after.model
         self.logs += step.logs
         if step.token is not None:
@@ -126,24 +126,24 @@ class Prediction:
         happened: list[Happening] = ["logs"] if step.logs else []
         if step.token is not None:
             happened.append("output")
-        self._tell(*happened)
+        self._notify(*happened)
 
     def succeed(self, now: datetime) -> None:
-        """All output is there, the run is over."""
+        """End as succeeded."""
         self.complete = True
-        if not self.order.model.streams:
-            self._tell("output")
+        if not self.request.model.streams:
+            self._notify("output")
         self._end("succeeded", now)
 
     def fail(self, now: datetime) -> None:
-        """The run broke off with the plan's error."""
-        self.error = self.order.plan.error
+        """End as failed with the script's error."""
+        self.error = self.request.script.error
         if self.stream is not None:
             self.stream.error(now, self.error)
         self._end("failed", now)
 
     def cancel(self, now: datetime, spent: float) -> None:
-        """Someone cancelled it, or its deadline passed while it ran.
+        """End as canceled: by request, or by its deadline.
 
         `spent` is how many of the model's seconds went into the step that was broken off.
         """
@@ -154,29 +154,31 @@ class Prediction:
         self._end("canceled", now)
 
     def abort(self, now: datetime, spent: float) -> None:
-        """Its deadline passed before it started; `spent` is model seconds of the boot."""
+        """End as aborted: the deadline passed before the start; `spent` is model seconds of the
+        boot.
+        """
         self._boot_seconds = spent
         self._end("aborted", now)
 
     def amend(self, metrics: Metrics) -> None:
-        """Report other metrics from now on. Raises RuntimeError while it runs."""
+        """Change the metrics. Raises RuntimeError while it runs."""
         if not self.ended:
             raise RuntimeError("a prediction that runs has no metrics yet")
         self.metrics = metrics
 
     def remove_data(self) -> None:
-        """Forget what went in and what came out; what it was and what it took stays."""
+        """Delete input, output and logs; metadata and metrics stay."""
         self.data_removed = True
         self.tokens, self.logs = [], ""
-        plan = replace(self.order.plan, steps=(), files=(), answer=None)
-        self.order = replace(self.order, input={}, plan=plan)
+        script = replace(self.request.script, steps=(), files=(), answer=None)
+        self.request = replace(self.request, input={}, script=script)
 
     def _end(self, status: Status, now: datetime) -> None:
         self.completed_at = now
         self.metrics = run_metrics(
-            self.order.model,
-            self.order.input,
-            self.order.plan,
+            self.request.model,
+            self.request.input,
+            self.request.script,
             boot_seconds=self._boot_seconds,
             run_seconds=self._run_seconds,
             tokens=len(self.tokens),
@@ -186,15 +188,15 @@ class Prediction:
         for act in self._when_ended:
             act(self)
         if self.stream is not None:
-            self.stream.done(now, self.order.plan.reason or _REASONS[status])
-        self._tell("completed")
+            self.stream.done(now, self.request.script.reason or _REASONS[status])
+        self._notify("completed")
 
-    def _tell(self, *happened: Happening) -> None:
+    def _notify(self, *happened: Happening) -> None:
         for listener in self._listeners:
             listener(happened)
 
     def _move(self, status: Status) -> None:
-        """The one place where a status changes. Raises RuntimeError for a step back."""
+        """Change the status. Raises RuntimeError for an invalid transition."""
         if status not in _NEXT.get(self.status, ()):
             raise RuntimeError(f"a prediction cannot go from {self.status} to {status}")
         self.status = status

@@ -1,4 +1,4 @@
-"""Reads the two request headers that shape a create: `Prefer` and `Cancel-After`."""
+"""Parsing of the `Prefer` and `Cancel-After` request headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECONDS = re.compile(r"\d{1,6}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PreferWait:
-    """How long a create may hold its answer back, and how that is confirmed."""
+    """Wait of a synchronous create, and the value that confirms it."""
 
     seconds: int
     applied: str
@@ -25,22 +25,22 @@ class PreferWait:
 
 
 def parse_prefer(header: str | None) -> PreferWait | None:
-    """The wait that `Prefer` asks for. A preference that is not understood is ignored."""
+    """Parse `Prefer: wait`. Unknown preferences are ignored."""
     for preference in (header or "").split(","):
-        found = _WAIT.fullmatch(preference.strip())
-        if found is None:
+        match = _WAIT.fullmatch(preference.strip())
+        if match is None:
             continue
-        if found.group(1) is None:
+        if match.group(1) is None:
             return PreferWait(LONGEST_WAIT, "wait")
-        seconds = max(1, min(int(found.group(1)), LONGEST_WAIT))
+        seconds = max(1, min(int(match.group(1)), LONGEST_WAIT))
         return PreferWait(seconds, f"wait={seconds}")
     return None
 
 
 def parse_cancel_after(header: str | None, shortest: float) -> int | None:
-    """Seconds from creation to the deadline: `30s`, `5m`, `1h30m45s` or bare `30`.
+    """Parse `Cancel-After` to seconds: `30s`, `5m`, `1h30m45s` or bare `30`.
 
-    Raises Problem (422) for anything else, and for less than `shortest` seconds.
+    Raises ApiError (422) for anything else, and for less than `shortest` seconds.
     """
     if header is None:
         return None
@@ -49,7 +49,7 @@ def parse_cancel_after(header: str | None, shortest: float) -> int | None:
     if _SECONDS.fullmatch(value):
         seconds = int(value)
     elif value and duration is not None:
-        hours, minutes, rest = (int(part or 0) for part in duration.groups())
+        hours, minutes, rest = (int(number or 0) for number in duration.groups())
         seconds = hours * 3600 + minutes * 60 + rest
     else:
         raise invalid_header("Cancel-After", "must be a duration such as 30s, 5m or 1h30m45s")

@@ -1,4 +1,4 @@
-"""What the sandbox charges: its own prices, read from `prices/*.toml`, and its own arithmetic.
+"""Price list of the sandbox, from `prices/*.toml`, and the charge of a run.
 
 It shares nothing with any client's price table, so that the two can disagree. A file names models
 and bills each in one of three ways:
@@ -44,46 +44,46 @@ _WAYS = ("lines", "hardware", "unpriced")
 
 
 class PriceListError(ValueError):
-    """A price file that cannot be used; the message names the file, the model and the fault."""
+    """Invalid price file; the message names the file, the model and the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold of one metric for a line to be billed."""
+    """Condition on one metric of a price line."""
 
     metric: str
     how: str
     value: str
 
     def holds(self, metrics: Mapping[str, Any]) -> bool:
-        """Whether it does; it does not where the metric is missing."""
-        found = metrics.get(self.metric)
-        if found is None:
+        """Whether the condition is met; not if the metric is missing."""
+        match = metrics.get(self.metric)
+        if match is None:
             return False
         if self.how == "is":
-            return str(found).lower() == self.value.lower()
-        if isinstance(found, str | bool):
+            return str(match).lower() == self.value.lower()
+        if isinstance(match, str | bool):
             return False
-        above = _exactly(found) > Fraction(self.value)
+        above = _exactly(match) > Fraction(self.value)
         return above if self.how == "above" else not above
 
 
 @dataclass(frozen=True, slots=True)
 class PriceLine:
-    """Dollars for each unit of one metric, under conditions."""
+    """Price of one metric in dollars per unit, under conditions."""
 
     metric: str
     usd: Fraction
     conditions: tuple[Condition, ...] = ()
 
     def fits(self, metrics: Mapping[str, Any]) -> bool:
-        """Whether a run with these metrics is billed by this line."""
+        """Whether this line applies to a run with these metrics."""
         return all(condition.holds(metrics) for condition in self.conditions)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """How runs of one model are billed; without lines they are not, and `unpriced` says why."""
+    """Price of one model; without lines it is unpriced, and `unpriced` is the reason."""
 
     lines: tuple[PriceLine, ...]
     unpriced: str | None = None
@@ -91,7 +91,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What one run comes to."""
+    """Charge of one run."""
 
     nanos: int | None
     """Nano-dollars; None where there is no price for it."""
@@ -107,19 +107,19 @@ class PriceList:
     """Prices by slug."""
 
     def __init__(self, prices: Mapping[str, Price]) -> None:
-        """Keep the prices."""
+        """Create a price list."""
         self._prices = prices
 
     def __iter__(self) -> Iterator[str]:
-        """The slugs of all models it names."""
+        """Iterate over the slugs."""
         return iter(self._prices)
 
     def price(self, slug: str) -> Price:
-        """The price of a model; one that no file names is unpriced."""
+        """Return the price of a model; unpriced if no file has it."""
         return self._prices.get(slug, _UNLISTED)
 
     def charge(self, slug: str, metrics: Metrics, factor: Fraction = Fraction(1)) -> Charge:
-        """What a run with these metrics is billed; `factor` is how far its price has drifted."""
+        """Return the charge of a run with these metrics; `factor` multiplies the price."""
         price = self.price(slug)
         if price.unpriced is not None:
             return Charge(None, {}, unpriced=price.unpriced)
@@ -143,12 +143,12 @@ _UNLISTED = Price((), unpriced="no price file names this model")
 
 
 def round_half_up(amount: Fraction) -> int:
-    """The nearest whole number; halves go up."""
+    """Round to the nearest integer, halves up."""
     return (2 * amount.numerator + amount.denominator) // (2 * amount.denominator)
 
 
 def load_price_list(extra: Path | None = None) -> PriceList:
-    """Read the sandbox's price files, and lay a file of the user's over them.
+    """Load the sandbox's price files, and overrides of a user's file.
 
     Raises PriceListError for a file that cannot be used, OSError for one that cannot be read.
     """
@@ -208,20 +208,20 @@ def _price(where: str, entry: Any, hardware: Mapping[str, Fraction]) -> Price:
 
 
 def _line(where: str, text: Any) -> PriceLine:
-    found = _LINE.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
+    match = _LINE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
         raise PriceListError(f"{where}: lines: not a price line: {text!r}")
     conditions = tuple(
-        _condition(where, each) for each in (found["conditions"] or "").split(" and ") if each
+        _condition(where, each) for each in (match["conditions"] or "").split(" and ") if each
     )
-    return PriceLine(found["metric"], Fraction(found["usd"]) / _SIZES[found["size"]], conditions)
+    return PriceLine(match["metric"], Fraction(match["usd"]) / _SIZES[match["size"]], conditions)
 
 
 def _condition(where: str, text: str) -> Condition:
-    found = _CONDITION.fullmatch(text)
-    if found is None:
+    match = _CONDITION.fullmatch(text)
+    if match is None:
         raise PriceListError(f"{where}: lines: not a condition: {text!r}")
-    metric, equal, word, limit, number = found.groups()
+    metric, equal, word, limit, number = match.groups()
     return Condition(metric, equal or limit, word or number)
 
 
@@ -230,5 +230,5 @@ def _is_amount(value: Any) -> bool:
 
 
 def _exactly(value: Any) -> Fraction:
-    """A reported metric, by the digits that go over the wire."""
+    """Return a metric as an exact fraction of its JSON digits."""
     return Fraction(str(value))

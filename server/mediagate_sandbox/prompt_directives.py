@@ -1,4 +1,4 @@
-r"""Stage directions that tests write into a prompt: `[[tokens=400 interval_ms=100]]`.
+r"""Prompt directives: tests control a run in its prompt, `[[tokens=400 interval_ms=100]]`.
 
 They may stand in any text input, are taken out before the prompt is used, and only count if they
 open with a name below, so `[[ -f file ]]` in a prompt is just text. Times are real milliseconds,
@@ -39,12 +39,12 @@ _CATEGORIES = re.compile(r"S(?:1[0-4]|[1-9])(?:,S(?:1[0-4]|[1-9]))*")
 
 
 class DirectiveError(ValueError):
-    """A directive that opens with a known name and then makes no sense."""
+    """Invalid directive of a known name."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptDirectives:
-    """What a prompt told the sandbox to do; None and False leave the model's own way."""
+    """Directives of a prompt; None and False: the model's default."""
 
     tokens: int | None = None
     say: tuple[str, ...] | None = None
@@ -63,24 +63,24 @@ class PromptDirectives:
 
 
 def parse_directives(given: Mapping[str, Any]) -> PromptDirectives:
-    """Collect the directives of all texts in an input; later ones win.
+    """Parse the directives of all texts in an input; later ones win.
 
     Raises DirectiveError for a value that cannot be used.
     """
-    found: dict[str, Any] = {}
+    directives: dict[str, Any] = {}
     for text in texts_in(given.values()):
         for block in _BLOCK.finditer(text):
-            found |= _obey(block.group(1))
-    return PromptDirectives(**found)
+            directives |= _parse_block(block.group(1))
+    return PromptDirectives(**directives)
 
 
 def strip_directives(text: str) -> str:
-    """The text as its author meant it for the model."""
+    """Return the text without directives."""
     return _BLOCK.sub("", text) if "[[" in text else text
 
 
 def texts_in(values: Iterable[Any]) -> Iterable[str]:
-    """Every string inside JSON values, at any depth, in order, but for inlined files."""
+    """Iterate over all strings in JSON values, at any depth, without inline files."""
     waiting = list(values)[::-1]
     while waiting:
         value = waiting.pop()
@@ -93,27 +93,27 @@ def texts_in(values: Iterable[Any]) -> Iterable[str]:
             waiting += list(value.values())[::-1]
 
 
-def _obey(block: str) -> dict[str, Any]:
+def _parse_block(block: str) -> dict[str, Any]:
     name, equals, rest = block.partition("=")
     if equals and name in _TEXTS:
-        return _obey_text(name, rest)
-    found: dict[str, Any] = {}
+        return _parse_text(name, rest)
+    directives: dict[str, Any] = {}
     for word in block.split():
         name, equals, value = word.partition("=")
         if not equals and name in _FLAGS:
-            found |= {"fails" if name == "fail" else name: True}
+            directives |= {"fails" if name == "fail" else name: True}
         elif name in _COUNTS:
-            found[name] = _number(name, value, int)
+            directives[name] = _number(name, value, int)
             if name == "fail_after":
-                found["fails"] = True
+                directives["fails"] = True
         elif name in _TIMES:
-            found[name] = _number(name, value, float)
+            directives[name] = _number(name, value, float)
         else:
             raise DirectiveError(f"[[{word}]] is not a directive of this sandbox")
-    return found
+    return directives
 
 
-def _obey_text(name: str, value: str) -> dict[str, Any]:
+def _parse_text(name: str, value: str) -> dict[str, Any]:
     if name == "say":
         return {"say": tuple(_unescape(each) for each in _PARTED.findall(value))}
     if name == "fail":
@@ -135,12 +135,12 @@ def _number(name: str, value: str, kind: Callable[[str], float]) -> float:
 
 
 def _unescape(text: str) -> str:
-    def plain(found: re.Match[str]) -> str:
-        if found.group(1):
-            code = int(found.group(1), 16)
+    def plain(directives: re.Match[str]) -> str:
+        if directives.group(1):
+            code = int(directives.group(1), 16)
             if 0xD800 <= code <= 0xDFFF:
                 raise DirectiveError("a surrogate is not a character; write the character itself")
             return chr(code)
-        return _ESCAPED.get(found.group(2), found.group(2))
+        return _ESCAPED.get(directives.group(2), directives.group(2))
 
     return _ESCAPE.sub(plain, text)

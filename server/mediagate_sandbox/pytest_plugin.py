@@ -23,30 +23,30 @@ _START_SECONDS = 30
 
 
 class ReplicateSandbox(SandboxControl):
-    """A sandbox for one test: where it is, what it saw and billed, what shall go wrong."""
+    """Sandbox of one test: URL, control client, bill of this test."""
 
     token = "r8_sandbox"  # noqa: S105 - any token is taken
     """A token it takes."""
 
     def __init__(self, url: str) -> None:
-        """Begin a test: what was billed before is none of its business."""
+        """Start a test: earlier bill entries are left out."""
         super().__init__(url)
         self.base_url = f"{self.url}/v1"
         self._began = datetime.now(UTC)
 
     def bill(self, since: datetime | None = None, model: str | None = None) -> Any:
-        """The bill of this test alone, unless `since` says otherwise."""
+        """Return the bill of this test alone, unless `since` is given."""
         return super().bill(self._began if since is None else since, model)
 
     @property
     def environ(self) -> dict[str, str]:
-        """What the official Python client reads from the environment."""
+        """Return the environment variables of the official Python client."""
         return {"REPLICATE_API_TOKEN": self.token, "REPLICATE_BASE_URL": self.url}
 
 
 @pytest.fixture(scope="session")
 def replicate_sandbox_settings() -> dict[str, Any]:
-    """Settings of the sandbox (see mediagate_sandbox.settings); define it anew to change them.
+    """Settings of the sandbox (mediagate_sandbox.settings); override the fixture to change them.
 
     As it is, runs take no time and nothing is limited. `control` stays on: by it each test finds
     the sandbox as if it were new.
@@ -87,7 +87,7 @@ def replicate_sandbox(_replicate_sandbox_url: str) -> Iterator[ReplicateSandbox]
 def replicate_sandbox_environ(
     replicate_sandbox: ReplicateSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> ReplicateSandbox:
-    """The same, with the environment set so that the official Python client calls it."""
+    """The same, with the environment of the official Python client set to it."""
     for name, value in replicate_sandbox.environ.items():
         monkeypatch.setenv(name, value)
     return replicate_sandbox
@@ -95,7 +95,7 @@ def replicate_sandbox_environ(
 
 @contextmanager
 def _running(settings: dict[str, Any]) -> Iterator[str]:
-    """A sandbox in a thread with an event loop of its own; its URL."""
+    """Run a sandbox in a thread with its own event loop; gives its URL."""
     url: Future[str] = Future()
     stop: Future[None] = Future()
     thread = threading.Thread(

@@ -1,4 +1,4 @@
-"""Reads the times that callers put into queries."""
+"""Parsing of ISO 8601 times in query parameters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SPACED_OFFSET = re.compile(r" (\d\d:?\d\d)$")
 
 
 def parse_query_time(value: str | None) -> datetime | None:
-    """An ISO 8601 time; without an offset it is UTC. An unescaped `+` arrives as a space.
+    """Parse an ISO 8601 time; without an offset it is UTC. An unescaped `+` arrives as a space.
 
-    Raises Problem (400) for anything else.
+    Raises ApiError (400) for anything else.
     """
     if value is None:
         return None

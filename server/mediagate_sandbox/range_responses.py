@@ -1,4 +1,4 @@
-"""Answers that hold a file's bytes: all of them, or the range that was asked for."""
+"""File responses with HTTP range support."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ from mediagate_sandbox.api_errors import ApiError
 
 
 class StoredFile(web.FileResponse):
-    """A file on disk, sent without being read into memory, by ranges as well."""
+    """File response from disk, not read into memory, with ranges."""
 
     def __init__(self, path: Path, headers: Mapping[str, str]) -> None:
-        """Send the file at `path`."""
+        """Create the response of the file at `path`."""
         super().__init__(path, headers=headers)
-        self._place = path
+        self._file = path
 
     async def read(self, request: web.Request) -> web.Response:
-        """The same answer with its bytes in hand, for who does not want them sent as they are."""
-        content = await asyncio.to_thread(self._place.read_bytes)
+        """Return the same response with its bytes read, for faults that change them."""
+        content = await asyncio.to_thread(self._file.read_bytes)
         return requested_range(request, content, self.headers)
 
 
 def requested_range(
     request: web.Request, content: bytes, headers: Mapping[str, str]
 ) -> web.Response:
-    """The answer with `content`, or with the range of it that the request asks for.
+    """Return a response with `content`, or with the requested range of it.
 
-    Raises Problem (416) if there is nothing of that range.
+    Raises ApiError (416) if there is nothing of that range.
     """
-    status, part, told = 200, content, {**headers, "Accept-Ranges": "bytes"}
-    asked = _range(request, len(content))
-    if asked is not None:
-        status, part = 206, content[asked]
-        told["Content-Range"] = f"bytes {asked.start}-{asked.stop - 1}/{len(content)}"
-    return web.Response(body=part, status=status, headers=told)
+    status, body, all_headers = 200, content, {**headers, "Accept-Ranges": "bytes"}
+    requested = _range(request, len(content))
+    if requested is not None:
+        status, body = 206, content[requested]
+        all_headers["Content-Range"] = (
+            f"bytes {requested.start}-{requested.stop - 1}/{len(content)}"
+        )
+    return web.Response(body=body, status=status, headers=all_headers)
 
 
 def _range(request: web.Request, length: int) -> slice | None:
-    """The part asked for, or None for the whole. Raises Problem (416) if there is none of it."""
+    """Return the requested range; None without one. Raises ApiError (416) outside the file."""
     try:
         start, stop, _ = request.http_range.indices(length)
     except ValueError:

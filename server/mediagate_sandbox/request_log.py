@@ -1,4 +1,4 @@
-"""What callers did, counted for the tests that drive them: creates, cancels, tokens shown.
+"""Request log for tests: creates, cancels, webhooks, requests with a token.
 
 It holds no token, no prompt and no output: inputs appear as hashes, headers as yes or no.
 """
@@ -20,7 +20,7 @@ _MOST_RECORDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class LoggedCreate:
-    """A create that made a prediction."""
+    """One create."""
 
     prediction: str
     model: str
@@ -30,7 +30,7 @@ class LoggedCreate:
 
 @dataclass(frozen=True, slots=True)
 class LoggedCancel:
-    """A cancel, and what the prediction was doing when it came."""
+    """One cancel, with the prediction's status at that time."""
 
     prediction: str
     status_before: str
@@ -39,7 +39,7 @@ class LoggedCancel:
 
 @dataclass(slots=True)
 class WebhookAttempt:
-    """One request to a webhook."""
+    """One request of a delivery."""
 
     at: datetime
     outcome: int | str | None = None
@@ -48,7 +48,7 @@ class WebhookAttempt:
 
 @dataclass(frozen=True, slots=True)
 class LoggedWebhook:
-    """A delivery and what became of it; its URL may hold secrets and is not kept here."""
+    """One delivery and its attempts; its URL may hold secrets and is not logged."""
 
     id: str
     prediction: str
@@ -59,26 +59,26 @@ class LoggedWebhook:
 
 @dataclass(slots=True)
 class LoggedAuthorization:
-    """Whether requests to one part of one host carried an Authorization header."""
+    """Count of requests with and without an Authorization header, by host and part."""
 
     with_header: int = 0
     without_header: int = 0
 
 
 def input_sha256(given: Any) -> str:
-    """Hash of an input's canonical JSON: the same input, the same hash."""
+    """Return the SHA-256 of an input's canonical JSON."""
     return hashlib.sha256(orjson.dumps(given, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 class RequestLog:
-    """Counts since the start or the last reset."""
+    """Log since the start or the last reset."""
 
     def __init__(self) -> None:
-        """Nothing seen yet."""
+        """Create an empty log."""
         self.reset()
 
     def reset(self) -> None:
-        """Forget all counts."""
+        """Clear the log."""
         self.creates: deque[LoggedCreate] = deque(maxlen=_MOST_RECORDS)
         self.cancels: deque[LoggedCancel] = deque(maxlen=_MOST_RECORDS)
         self.webhooks: deque[LoggedWebhook] = deque(maxlen=_MOST_RECORDS)
@@ -91,7 +91,7 @@ class RequestLog:
         """Requests that are no HTTP."""
 
     def request(self, host: str, method: str, route: str, *, authorized: bool) -> None:
-        """A request came in; `route` is the path's pattern, never the path itself."""
+        """Log a request; `route` is the route pattern, never the path itself."""
         self.requests[f"{method} {route}"] += 1
         seen = self.authorization.setdefault((host, _part(route)), LoggedAuthorization())
         if authorized:
@@ -100,23 +100,23 @@ class RequestLog:
             seen.without_header += 1
 
     def create(self, prediction: Prediction, now: datetime) -> None:
-        """A POST made this prediction."""
-        slug = prediction.order.model.slug
+        """Log a create."""
+        slug = prediction.request.model.slug
         self.runs_by_model[slug] += 1
-        digest = input_sha256(prediction.order.input)
+        digest = input_sha256(prediction.request.input)
         self.creates.append(LoggedCreate(prediction.id, slug, digest, now))
 
     def cancel(self, prediction: Prediction, now: datetime) -> None:
-        """A cancel came for this prediction."""
+        """Log a cancel."""
         self.cancels.append(LoggedCancel(prediction.id, prediction.status, now))
 
     def webhook(self, seen: LoggedWebhook) -> LoggedWebhook:
-        """A delivery is about to be posted; its attempts are added to this record."""
+        """Log a delivery; its attempts are added to this entry."""
         self.webhooks.append(seen)
         return seen
 
     def document(self) -> dict[str, Any]:
-        """All of it, as JSON for `GET /sandbox/state`."""
+        """Return the log as JSON for `GET /sandbox/state`."""
         return {
             "creates": {
                 "total": sum(self.runs_by_model.values()),
@@ -143,7 +143,7 @@ class RequestLog:
 
 
 def _part(route: str) -> str:
-    """The part of the server a route belongs to: API, streams, files or the rest."""
+    """Return the part of the server of a route: API, streams, files or the rest."""
     for part in ("/v1/streams", "/v1", "/files", "/sandbox"):
         if route == part or route.startswith(part + "/"):
             return part

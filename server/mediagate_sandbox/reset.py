@@ -1,4 +1,4 @@
-"""Puts a running sandbox back to where it began, for tests that share one."""
+"""Reset of a running sandbox to its initial state, for tests that share one."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from mediagate_sandbox.webhook_signing import WebhookSigner
 
 @dataclass(frozen=True, slots=True)
 class SandboxReset:
-    """Everything that changes while a sandbox runs, but for the bill, which forgets nothing."""
+    """All state of a running sandbox but the bill, and its reset."""
 
     runner: Runner
-    deliveries: WebhookDeliverer
+    deliverer: WebhookDeliverer
     store: Store
-    desk: CreateRequestParser
+    parser: CreateRequestParser
     uploads: Uploads
     signer: WebhookSigner
     faults: FaultEngine
     cuts: StreamCuts
-    turnstile: RateLimitMiddleware
-    observations: RequestLog
+    rate_limit: RateLimitMiddleware
+    request_log: RequestLog
 
     def apply(self) -> None:
-        """Stop and forget all that was made, in one step: no request sees half of it.
+        """Stop and clear everything in one step: no request sees a partial reset.
 
         What still ran is canceled first, so that its entry on the bill is closed. Nobody is told:
         webhooks that are under way are given up.
@@ -40,11 +40,11 @@ class SandboxReset:
         for prediction in list(self.store.newest_first()):
             self.runner.cancel(prediction)
             self.store.forget(prediction)
-        self.deliveries.stop()
-        self.desk.reset_warm_models()
+        self.deliverer.stop()
+        self.parser.reset_warm_models()
         self.uploads.clear()
         self.signer.restore()
         self.faults.reset_plan()
         self.cuts.restore()
-        self.turnstile.restore()
-        self.observations.reset()
+        self.rate_limit.restore()
+        self.request_log.reset()

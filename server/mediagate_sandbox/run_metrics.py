@@ -1,4 +1,4 @@
-"""Counts what a run used and made, by the names Replicate reports and bills by.
+"""Metrics of a run, by Replicate's names.
 
 Times are those the model would have taken: how fast the sandbox plays a run changes no metric.
 """
@@ -19,81 +19,81 @@ Metrics = dict[str, float | int | str | bool]
 def run_metrics(
     model: Model,
     given: Mapping[str, Any],
-    plan: RunScript,
+    script: RunScript,
     *,
     boot_seconds: float,
     run_seconds: float,
     tokens: int,
     complete: bool,
 ) -> Metrics:
-    """Metrics of an ended run; `complete` is whether it put out all it should."""
+    """Return the metrics of an ended run; `complete`: it had all of its output."""
     metrics: Metrics = {
         "predict_time": round(run_seconds, 6),
         "total_time": round(boot_seconds + run_seconds, 6),
     }
     if isinstance(model.facts, TextFacts):
-        return metrics | _text_metrics(model.facts, plan, run_seconds, tokens)
+        return metrics | _text_metrics(model.facts, script, run_seconds, tokens)
     if not complete or not model.official:
         return metrics
-    return metrics | _media_metrics(model, given, plan)
+    return metrics | _media_metrics(model, given, script)
 
 
-def _text_metrics(facts: TextFacts, plan: RunScript, run_seconds: float, tokens: int) -> Metrics:
+def _text_metrics(facts: TextFacts, script: RunScript, run_seconds: float, tokens: int) -> Metrics:
     metrics: Metrics = {
-        "input_token_count": plan.input_tokens,
+        "input_token_count": script.input_tokens,
         "output_token_count": tokens,
-        "token_input_count": plan.input_tokens,
+        "token_input_count": script.input_tokens,
         "token_output_count": tokens,
     }
     if tokens:
-        writing = run_seconds - plan.first_token.model
+        writing = run_seconds - script.first_token.model
         pace = (tokens - 1) / writing if tokens > 1 and writing > 0 else facts.tokens_per_second
-        metrics["time_to_first_token"] = round(plan.first_token.model, 6)
+        metrics["time_to_first_token"] = round(script.first_token.model, 6)
         metrics["tokens_per_second"] = round(pace, 6)
     return metrics
 
 
-def _media_metrics(model: Model, given: Mapping[str, Any], plan: RunScript) -> Metrics:
+def _media_metrics(model: Model, given: Mapping[str, Any], script: RunScript) -> Metrics:
     values = fill_defaults(model, given)
     metrics: Metrics = {
         metric: values[name] for metric, name in model.metric_inputs.items() if name in values
     }
-    seconds = round(sum(_seconds(each) for each in plan.files), 6)
+    seconds = round(sum(_seconds(each) for each in script.files), 6)
     match model.facts:
         case ImageFacts() as facts:
-            metrics |= {"image_output_count": len(plan.files), "image_count": len(plan.files)}
+            metrics |= {"image_output_count": len(script.files), "image_count": len(script.files)}
             if facts.by_megapixel:
-                metrics |= _megapixels(facts, values, plan)
+                metrics |= _megapixels(facts, values, script)
         case VideoFacts():
             metrics |= {
-                "video_output_count": len(plan.files),
+                "video_output_count": len(script.files),
                 "video_output_duration_seconds": seconds,
             }
         case AudioFacts(speech=speech):
             metrics |= {
-                "audio_output_count": len(plan.files),
+                "audio_output_count": len(script.files),
                 "audio_output_duration_seconds": seconds,
             }
             if speech:
                 # Speech is billed by tokens, and there a token is a character.
                 metrics |= {
-                    "character_input_count": plan.input_characters,
-                    "token_input_count": plan.input_characters,
+                    "character_input_count": script.input_characters,
+                    "token_input_count": script.input_characters,
                 }
     return metrics
 
 
-def _megapixels(facts: ImageFacts, values: Mapping[str, Any], plan: RunScript) -> Metrics:
-    """A class of size counts as what it is called; a picture that is given counts as one."""
+def _megapixels(facts: ImageFacts, values: Mapping[str, Any], script: RunScript) -> Metrics:
+    """Return megapixels: an area by its name counts as such, an input image as one."""
     word = str(values.get(facts.area_input))
-    free = all(values.get(name) == wanted for name, wanted in facts.free.items())
-    drawn = sum(
+    free = all(values.get(name) == expected for name, expected in facts.free.items())
+    megapixels = sum(
         recipe.width * recipe.height / 1_000_000 if free else facts.areas.get(word, 1.0)
-        for recipe in plan.files
+        for recipe in script.files
         if isinstance(recipe, ImageRecipe)
     )
     return {
-        "image_output_megapixels": round(drawn, 6),
+        "image_output_megapixels": round(megapixels, 6),
         "image_input_megapixels": len(values.get("input_images") or ()),
     }
 

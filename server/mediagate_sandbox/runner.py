@@ -1,6 +1,6 @@
-"""Plays the plans of predictions, each in a task of its own, and breaks them off when told to.
+"""Runner of predictions: plays each script in its own task.
 
-Whoever created or reads a prediction may come and go: a run lives in the sandbox's task group.
+Runs are tasks of the sandbox's task group, independent of the requests that create or read them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ class Runner:
     """Runs predictions inside one task group."""
 
     def __init__(self, group: asyncio.TaskGroup, clock: Clock) -> None:
-        """Runs end with `group`; all waiting is done on `clock`."""
+        """Create a runner; runs end with `group`, and wait on `clock`."""
         self._group = group
         self._clock = clock
         self._runs: dict[str, _Run] = {}
 
     def start(self, prediction: Prediction) -> None:
-        """Begin the run; returns at once."""
+        """Start the run; returns at once."""
         run = _Run(prediction, self._clock)
         self._runs[prediction.id] = run
         run.task = self._group.create_task(run.play(), name=f"prediction {prediction.id}")
         run.task.add_done_callback(lambda _: self._runs.pop(prediction.id, None))
 
     def cancel(self, prediction: Prediction) -> None:
-        """End the prediction as canceled, now; one that has ended stays as it is."""
+        """End the prediction as canceled, now; no effect on an ended one."""
         run = self._runs.get(prediction.id)
         if run is not None and not prediction.ended:
             prediction.cancel(self._clock.now(), run.spent())
@@ -37,14 +37,14 @@ class Runner:
                 run.task.cancel()
 
     def stop(self) -> None:
-        """Break off all runs without ending their predictions, as a dying server would."""
+        """Stop all runs without ending their predictions, as a crash would."""
         for run in self._runs.values():
             if run.task is not None:
                 run.task.cancel()
 
 
 class _Run:
-    """One prediction being played."""
+    """One running prediction."""
 
     def __init__(self, prediction: Prediction, clock: Clock) -> None:
         self.task: asyncio.Task[None] | None = None
@@ -54,9 +54,9 @@ class _Run:
         self._span: TimeSpan | None = None
 
     async def play(self) -> None:
-        """Play the plan to its end or to the deadline, whichever comes first."""
+        """Play the script to its end or to the deadline, whichever is first."""
         prediction, clock = self._prediction, self._clock
-        deadline = prediction.order.deadline
+        deadline = prediction.request.deadline
         left = None if deadline is None else (deadline - prediction.created_at).total_seconds()
         if await in_time(clock, left, self._plan()) or prediction.ended:
             return
@@ -66,7 +66,7 @@ class _Run:
             prediction.cancel(clock.now(), self.spent())
 
     def spent(self) -> float:
-        """How many of the model's seconds have gone into the wait under way."""
+        """Return the model seconds of the current wait that have passed."""
         begun = self._due - (0.0 if self._span is None else self._span.real)
         passed = max(0.0, self._clock.monotonic() - begun)
         if self._span is None:
@@ -76,21 +76,21 @@ class _Run:
         return self._span.model * min(1.0, passed / self._span.real)
 
     async def _plan(self) -> None:
-        prediction, clock, plan = self._prediction, self._clock, self._prediction.order.plan
+        prediction, clock, script = self._prediction, self._clock, self._prediction.request.script
         # A cancel may come between the end of a wait and this task's turn: hence `ended`.
-        await self._wait(plan.boot)
+        await self._wait(script.boot)
         if prediction.ended:
             return
-        if plan.ending == "abort":
-            prediction.abort(clock.now(), plan.boot.model)
+        if script.ending == "abort":
+            prediction.abort(clock.now(), script.boot.model)
             return
         prediction.start(clock.now())
-        for step in plan.steps:
+        for step in script.steps:
             await self._wait(step.after)
             if prediction.ended:
                 return
             prediction.add_output(step, clock.now())
-        match plan.ending:
+        match script.ending:
             case "succeed":
                 prediction.succeed(clock.now())
             case "fail":

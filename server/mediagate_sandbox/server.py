@@ -1,4 +1,4 @@
-"""Builds a sandbox, starts it, and stops it: the door for embedding it and for the command line."""
+"""Sandbox server: construction, start and stop, for embedding and the command line."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class Sandbox:
     def __init__(
         self, settings: SandboxSettings | None = None, *, clock: Clock | None = None
     ) -> None:
-        """Describe a sandbox; entering it starts it. Tests may give it a clock of their own."""
+        """Create a sandbox; entering it starts it. Tests may pass a clock."""
         self.settings = settings or SandboxSettings()
-        self.observations = RequestLog()
-        self.deliveries: WebhookDeliverer
+        self.request_log = RequestLog()
+        self.deliverer: WebhookDeliverer
         """Webhooks; there once the sandbox was entered."""
         self._clock = clock or SystemClock()
         self.faults = FaultEngine(self._clock, self.settings.faults, self.settings.fault_seed)
@@ -84,13 +84,13 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Origin it listens on, such as `http://127.0.0.1:8787`, without a slash at the end."""
+        """Origin it listens on, such as `http://127.0.0.1:8787`, without a trailing slash."""
         host = self.settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     @property
     def base_url(self) -> str:
-        """Base of the API: what a Replicate client takes instead of Replicate's own."""
+        """Base URL of the API, for Replicate clients."""
         return f"{self.url}/v1"
 
     async def __aenter__(self) -> Self:
@@ -112,14 +112,14 @@ class Sandbox:
             group = await stack.enter_async_context(asyncio.TaskGroup())
             runner = Runner(group, self._clock)
             stack.callback(runner.stop)
-            self.deliveries = WebhookDeliverer(
-                group, session, self._clock, self._signer, self.settings, self.observations
+            self.deliverer = WebhookDeliverer(
+                group, session, self._clock, self._signer, self.settings, self.request_log
             )
-            stack.callback(self.deliveries.stop)
+            stack.callback(self.deliverer.stop)
             server = web.AppRunner(
                 self._application(runner, bill, uploads),
                 access_log=None,
-                logger=ServerLog(self.observations),
+                logger=ServerLog(self.request_log),
                 handler_cancellation=True,
                 shutdown_timeout=_GRACE_SECONDS,
             )
@@ -142,24 +142,24 @@ class Sandbox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop listening, cut what is open, break off all runs."""
+        """Stop listening, close connections, stop all runs."""
         await self._stack.aclose()
 
     def _application(self, runner: Runner, bill: Bill, uploads: Uploads) -> web.Application:
-        settings, clock, observations = self.settings, self._clock, self.observations
+        settings, clock, request_log = self.settings, self._clock, self.request_log
         catalog, store = load_catalog(), _store(settings, clock)
         cuts = StreamCuts(_ordered_cut(settings))
-        turnstile = RateLimitMiddleware(settings.rates, clock)
-        desk = CreateRequestParser(settings, catalog)
+        rate_limit = RateLimitMiddleware(settings.rates, clock)
+        parser = CreateRequestParser(settings, catalog)
         files = UploadRoutes(settings, clock, uploads)
-        self.deliveries.fate = choose_delivery_policy(self.faults, store)
+        self.deliverer.policy = choose_delivery_policy(self.faults, store)
         webhooks = WebhookRoutes(clock, self._signer)
-        occasions = RequestClassifier(catalog, store, settings.deployments)
-        faults = FaultMiddleware(self.faults, occasions, clock)
+        classifier = RequestClassifier(catalog, store, settings.deployments)
+        faults = FaultMiddleware(self.faults, classifier, clock)
         # What every request passes, the outermost first.
         doors = (
-            auth_middleware(settings, observations),
-            turnstile.middleware(),
+            auth_middleware(settings, request_log),
+            rate_limit.middleware(),
             faults.middleware(),
         )
         application = web.Application(middlewares=doors, client_max_size=settings.max_body_bytes)
@@ -168,50 +168,50 @@ class Sandbox:
             settings,
             clock,
             catalog,
-            desk,
+            parser,
             store,
             InputLinks(store, uploads),
             runner,
-            self.deliveries,
-            observations,
+            self.deliverer,
+            request_log,
             bill,
         )
-        for part in (
+        for routes in (
             HtmlPageRoutes(settings, catalog, store),
             predictions,
             webhooks,
             files,
-            ModelRoutes(settings, catalog, observations),
-            ModelSearchRoutes(settings, catalog, observations),
+            ModelRoutes(settings, catalog, request_log),
+            ModelSearchRoutes(settings, catalog, request_log),
             AccountRoutes(),
-            StreamRoutes(settings, clock, store, cuts, observations),
+            StreamRoutes(settings, clock, store, cuts, request_log),
             FileRoutes(store, OutputFiles(settings.media_cache_bytes, small=settings.small_files)),
         ):
-            application.add_routes(part.routes())
+            application.add_routes(routes.routes())
         if settings.control:
             beginning = SandboxReset(
                 runner,
-                self.deliveries,
+                self.deliverer,
                 store,
-                desk,
+                parser,
                 uploads,
                 self._signer,
                 self.faults,
                 cuts,
-                turnstile,
-                observations,
+                rate_limit,
+                request_log,
             )
             application.add_routes(self._control_routes(beginning, bill))
             application.add_routes([*webhooks.control_routes(), *files.control_routes()])
         return application
 
     def _control_routes(self, beginning: SandboxReset, bill: Bill) -> list[web.RouteDef]:
-        """What tests steer a sandbox by, and read of it."""
+        """Return the control endpoints."""
         return [
             *ControlRoutes(self.settings, beginning).routes(),
             *BillRoutes(bill).routes(),
             *FaultRoutes(self.faults).routes(),
-            *RateLimitRoutes(beginning.turnstile).routes(),
+            *RateLimitRoutes(beginning.rate_limit).routes(),
             *PredictionEditRoutes(beginning.store).routes(),
         ]
 
@@ -244,7 +244,7 @@ def _listen(settings: SandboxSettings) -> socket.socket:
 
 @contextmanager
 def _opened_bill(settings: SandboxSettings) -> Iterator[Bill]:
-    """A bill by the price files, appended to a file if the settings name one."""
+    """Create the bill by the price files, appended to a file if the settings have one."""
     prices = load_price_list(settings.prices)
     if settings.bill_file is None:
         yield Bill(settings, prices)

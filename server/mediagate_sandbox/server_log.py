@@ -1,4 +1,4 @@
-"""Logger of the HTTP library's server, that writes no byte of what callers sent.
+"""Log handler of the HTTP library that writes no byte of what callers sent.
 
 What is no HTTP (a request line that is none, bad headers, TLS) is counted: the library would write
 a traceback that repeats it, whole.
@@ -18,17 +18,17 @@ log = logging.getLogger("mediagate.sandbox")
 
 
 class ServerLog(logging.Logger):
-    """Counts malformed requests and says where a bug is; nothing else is told."""
+    """Counts malformed requests and logs where a bug is, nothing else."""
 
-    def __init__(self, observations: RequestLog) -> None:
+    def __init__(self, request_log: RequestLog) -> None:
         super().__init__("mediagate.sandbox.http", logging.DEBUG)
-        self._observations = observations
+        self._request_log = request_log
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Look at the error alone: a record's words repeat what was sent."""
+        """Log only the error's type and place: a record's message repeats what was sent."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
-            self._observations.malformed += 1
+            self._request_log.malformed += 1
         elif error is not None:
             frames = extract_tb(error.__traceback__)
             at = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -1,4 +1,4 @@
-"""Everything that can be set on a sandbox, with its meaning, unit and default.
+"""Settings of a sandbox, with meaning, unit and default.
 
 This room only describes; it starts nothing and reads no environment.
 """
@@ -38,7 +38,7 @@ def _deployments() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class SandboxSettings:
-    """What one sandbox is told when it is built. Times are seconds unless the name says otherwise.
+    """Settings of one sandbox. Times are seconds unless the name says otherwise.
 
     Raises ValueError for a value no sandbox can run with.
     """
@@ -192,11 +192,11 @@ class SandboxSettings:
 
     @property
     def rates(self) -> RateLimits:
-        """The limits as one fact. Raises ValueError for a limit that makes no sense."""
+        """Return the rate limits. Raises ValueError for an invalid one."""
         return RateLimits(self.creates_per_minute, self.requests_per_minute, self.credit)
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail later and less clearly."""
+        """Validate: some values would fail only later and less clearly."""
         self._check_times()
         if not 0 <= self.port <= _LAST_PORT:
             raise ValueError(f"port must be from 0 to {_LAST_PORT}")

@@ -1,6 +1,6 @@
-"""Keeps predictions in memory, in order of creation, and finds them by id, stream or file.
+"""Prediction store in memory, in order of creation, by id, stream and file.
 
-The oldest ended ones are forgotten when there are too many; nothing survives the process.
+The oldest ended ones are removed over the limit; nothing is persisted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from mediagate_sandbox.predictions import Prediction
 class Store:
     """All predictions of one sandbox."""
 
-    def __init__(self, keep: int, keep_bytes: int, clock: Clock, retention: float) -> None:
+    def __init__(
+        self, max_predictions: int, max_bytes: int, clock: Clock, retention: float
+    ) -> None:
         """Keep at most `keep` predictions with `keep_bytes` of input, and all that still run.
 
         `retention` is how many seconds after its end a prediction loses its data.
@@ -23,8 +25,8 @@ class Store:
         self._clock = clock
         self._retention = timedelta(seconds=retention)
         self._ended: dict[int, Prediction] = {}
-        self._keep = keep
-        self._keep_bytes = keep_bytes
+        self._max_predictions = max_predictions
+        self._max_bytes = max_bytes
         self._bytes = 0
         self._numbered: dict[int, Prediction] = {}
         self._by_id: dict[str, Prediction] = {}
@@ -33,13 +35,13 @@ class Store:
         self._last = 0
 
     def next_number(self) -> int:
-        """The number of the next prediction: one more than ever given."""
+        """Return the number of the next prediction; never reused."""
         self._last += 1
         return self._last
 
     def add(self, prediction: Prediction) -> None:
-        """Keep a new prediction."""
-        self._bytes += prediction.order.size
+        """Add a prediction."""
+        self._bytes += prediction.request.size
         self._numbered[prediction.number] = prediction
         self._by_id[prediction.id] = prediction
         self._by_stream[prediction.stream_key] = prediction
@@ -48,26 +50,26 @@ class Store:
         self._forget()
 
     def by_id(self, prediction_id: str) -> Prediction | None:
-        """The prediction with this id."""
+        """Find by id."""
         self._remove_data()
         return self._by_id.get(prediction_id)
 
     def by_stream(self, key: str) -> Prediction | None:
-        """The prediction whose stream has this key."""
+        """Find by the key of its stream."""
         return self._by_stream.get(key)
 
     def by_file(self, key: str) -> Prediction | None:
-        """The prediction whose files have this key."""
+        """Find by the key of its files."""
         self._remove_data()
         return self._by_file.get(key)
 
     def newest_first(self) -> Iterator[Prediction]:
-        """All predictions, the last created first."""
+        """Return all predictions, the last created first."""
         self._remove_data()
         return reversed(self._numbered.values())
 
     def forget(self, prediction: Prediction) -> None:
-        """Have this prediction no more: it is in no list, and nothing finds it."""
+        """Remove a prediction."""
         self._drop(prediction)
 
     def _end(self, prediction: Prediction) -> None:
@@ -75,7 +77,7 @@ class Store:
             self._ended[prediction.number] = prediction
 
     def _remove_data(self) -> None:
-        """Take the data from those that ended long enough ago; the first to end come first."""
+        """Remove the data of predictions that ended before the retention time."""
         limit = self._clock.now() - self._retention
         for number, prediction in list(self._ended.items()):
             if prediction.completed_at is None or prediction.completed_at > limit:
@@ -84,14 +86,14 @@ class Store:
             del self._ended[number]
 
     def _forget(self) -> None:
-        while len(self._numbered) > self._keep or self._bytes > self._keep_bytes:
+        while len(self._numbered) > self._max_predictions or self._bytes > self._max_bytes:
             oldest = next((each for each in self._numbered.values() if each.ended), None)
             if oldest is None:
                 return
             self._drop(oldest)
 
     def _drop(self, prediction: Prediction) -> None:
-        self._bytes -= prediction.order.size
+        self._bytes -= prediction.request.size
         del self._numbered[prediction.number]
         self._ended.pop(prediction.number, None)
         del self._by_id[prediction.id]

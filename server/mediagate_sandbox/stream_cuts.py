@@ -1,6 +1,6 @@
-"""Decides which event streams are cut off, and where.
+"""Stream cuts: which event streams are interrupted, and where.
 
-A cut is ordered by a setting or by a test and is spent by the first streams that get that far.
+A cut is set by the settings or by a test, and used up by the first streams that get that far.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ How = Literal["abrupt", "clean"]
 
 @dataclass(frozen=True, slots=True)
 class StreamCut:
-    """An order to cut streams."""
+    """Cut of streams at a byte."""
 
     after_bytes: int
     times: int | None = 1
@@ -23,33 +23,33 @@ class StreamCut:
 
 
 class StreamCuts:
-    """The order in force, if any."""
+    """The active cut, if any."""
 
     def __init__(self, cut: StreamCut | None) -> None:
-        """Begin with an order, or with none."""
+        """Start with a cut, or with none."""
         self._first = cut
         self._cut = cut
         self._left = cut.times if cut else 0
-        self.made = 0
+        self.count = 0
         """How many streams were cut so far."""
 
     @property
-    def order(self) -> StreamCut | None:
-        """The order in force; None once it is spent."""
+    def active(self) -> StreamCut | None:
+        """The active cut; None once it is used up."""
         return self._cut if self._left is None or self._left > 0 else None
 
-    def give(self, cut: StreamCut | None) -> None:
-        """Put another order in force, or none."""
+    def set_cut(self, cut: StreamCut | None) -> None:
+        """Replace the cut, or remove it."""
         self._cut = cut
         self._left = cut.times if cut else 0
 
     def restore(self) -> None:
-        """Put the first order in force again, as if no stream had been cut."""
-        self.give(self._first)
-        self.made = 0
+        """Restore the first cut and the counts."""
+        self.set_cut(self._first)
+        self.count = 0
 
-    def spend(self) -> None:
-        """A stream was cut."""
-        self.made += 1
+    def use(self) -> None:
+        """Count a cut stream."""
+        self.count += 1
         if self._left is not None:
             self._left -= 1

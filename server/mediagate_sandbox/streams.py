@@ -1,7 +1,7 @@
-"""Server-sent events of one prediction: written once, read by any number, any number of times.
+"""Event log of a prediction's stream: server-sent events for any number of readers.
 
-An event's id is the second it was put out in and a count within that second; ids never repeat
-within a stream and a reader may ask for what comes after one.
+An event's id is its Unix second and a count within that second; ids are unique within a stream, and
+a reader can resume after one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _EVENTS_PER_COMMENT = 10
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One event as it was put out."""
+    """One server-sent event."""
 
     name: EventName
     id: str
     data: str
 
     def encoded(self) -> bytes:
-        """The event on the wire; data of several lines becomes several `data:` lines."""
+        """Encode the event; data of several lines becomes several `data:` lines."""
         lines = "".join(f"data: {line}\n" for line in _LINE_BREAK.split(self.data))
         return f"event: {self.name}\nid: {self.id}\n{lines}\n".encode()
 
@@ -44,29 +44,29 @@ class StreamLog:
     """All events of one prediction's stream, in order."""
 
     def __init__(self) -> None:
-        """A stream that has put out nothing yet."""
+        """Create an empty stream."""
         self._events: list[StreamEvent] = []
         self._grown = BroadcastEvent()
         self._second = 0
         self._count = 0
 
     def output(self, now: datetime, token: str) -> None:
-        """Put out a piece of output."""
+        """Add an output event."""
         self._append(now, "output", token)
 
     def error(self, now: datetime, detail: str | None) -> None:
-        """Put out why the prediction failed."""
+        """Add an error event."""
         self._append(now, "error", orjson.dumps({"detail": detail}).decode())
 
     def done(self, now: datetime, reason: str | None) -> None:
-        """End the stream; no reason means success."""
+        """Add the done event; no reason means success."""
         data = {} if reason is None else {"reason": reason}
         self._append(now, "done", orjson.dumps(data).decode())
 
     async def follow(
         self, last_event_id: str | None, clock: Clock, idle_seconds: float | None
     ) -> AsyncGenerator[bytes, None]:
-        """Bytes of every event after the one named, as they come, up to `done`.
+        """Iterate over the encoded events after the given id, live, up to `done`.
 
         An id this stream never gave starts from the beginning. After `idle_seconds` without an
         event there comes a comment that says so, and no more.
@@ -87,7 +87,7 @@ class StreamLog:
                 return
 
     async def _beyond(self, at: int) -> None:
-        """Return once there is an event at `at`.
+        """Wait until there is an event at `at`.
 
         It looks for itself first: it may begin some turns of the loop after it was asked for.
         """

@@ -1,8 +1,7 @@
-"""How often an account may ask: two budgets that refill evenly, and what low credit does to one.
+"""Token buckets of an account's rate limits, and the reduced one of low credit.
 
-Replicate documents 600 creates a minute and 3,000 of everything else. Its recorded answers count
-down from 599 and say that all is refilled one second later, which is how a bucket behaves that
-refills evenly, not a window that ends.
+Replicate documents 600 creates a minute and 3,000 of everything else. Its recorded responses
+count down from 599 and reset one second later, as a token bucket does, not a window.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """The limits of every account."""
+    """Rate limits of every account."""
 
     creates_per_minute: float | None = 600.0
     """None does not limit."""
@@ -32,7 +31,7 @@ class RateLimits:
     """`low` allows 6 creates a minute, one at a time; `none` refuses each with 402."""
 
     def __post_init__(self) -> None:
-        """Refuse a limit that would let nothing through for ever."""
+        """Validate: a limit must let requests through."""
         for name in ("creates_per_minute", "requests_per_minute"):
             limit = getattr(self, name)
             if limit is not None and not (math.isfinite(limit) and limit > 0):
@@ -41,7 +40,7 @@ class RateLimits:
             raise ValueError('credit must be "enough", "low" or "none"')
 
     def bucket(self, budget: Budget, now: float) -> TokenBucket | None:
-        """A full bucket for one budget; None where there is no limit."""
+        """Create a full bucket; None where there is no limit."""
         if budget == "create" and self.credit == "low":
             return TokenBucket(LOW_CREDIT_PER_MINUTE, LOW_CREDIT_BURST, now)
         limit = self.creates_per_minute if budget == "create" else self.requests_per_minute
@@ -50,7 +49,7 @@ class RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class TokenUse:
-    """What became of one request."""
+    """Result of one request: allowed or not, and what is left."""
 
     allowed: bool
     remaining: int
@@ -60,17 +59,17 @@ class TokenUse:
 
 
 class TokenBucket:
-    """One budget of one account. Moments are monotonic seconds."""
+    """Token bucket of one account. Times are monotonic seconds."""
 
     def __init__(self, per_minute: float, most: int, now: float) -> None:
-        """Full: `most` requests may come at once."""
+        """Create a full bucket of `most` requests."""
         self._per_second = per_minute / 60
         self._most = most
         self._left = float(most)
         self._seen = now
 
     def take(self, now: float) -> TokenUse:
-        """Count one request, if it may pass; refused ones cost nothing."""
+        """Take a token for one request, if there is one."""
         self._left = min(self._most, self._left + (now - self._seen) * self._per_second)
         self._seen = now
         allowed = self._left >= 1 - _ROUNDING

@@ -1,4 +1,4 @@
-"""Files that callers upload: on disk in a folder of the sandbox's own, for a day, found by id.
+"""Uploaded files: on disk in a temporary folder, for a day, by id.
 
 They are written as they come in, so that a large one costs no memory.
 """
@@ -30,7 +30,7 @@ _WRITE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One file, as it was taken in."""
+    """One uploaded file."""
 
     number: int
     id: str
@@ -46,11 +46,11 @@ class Upload:
 
 
 class FileTooLargeError(Exception):
-    """More bytes than a file may have."""
+    """The file is over the size limit."""
 
 
 class IncomingUpload:
-    """A file that is being written. It is gone at the end, unless it was kept."""
+    """A file being written. It is deleted at the end unless it was stored."""
 
     def __init__(self, path: Path, most_bytes: int) -> None:
         """Write to `path`, at most so many bytes."""
@@ -58,13 +58,13 @@ class IncomingUpload:
         self.size = 0
         self.sha256 = hashlib.sha256()
         self.md5 = hashlib.md5(usedforsecurity=False)
-        self.kept = False
+        self.is_stored = False
         self._most_bytes = most_bytes
         self._buffer = bytearray()
         self._file = path.open("wb")
 
     async def write(self, chunk: bytes) -> None:
-        """Add bytes. Raises FileTooLargeError before it keeps too many."""
+        """Write bytes. Raises FileTooLargeError before the limit is exceeded."""
         self.size += len(chunk)
         if self.size > self._most_bytes:
             raise FileTooLargeError
@@ -73,7 +73,7 @@ class IncomingUpload:
             await self.flush()
 
     async def flush(self) -> None:
-        """Put on disk what was collected, off the event loop."""
+        """Write the buffer to disk, off the event loop."""
         collected, self._buffer = bytes(self._buffer), bytearray()
         await asyncio.to_thread(self._store, collected)
 
@@ -93,7 +93,7 @@ class IncomingUpload:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-        if not self.kept:
+        if not self.is_stored:
             self.path.unlink()
 
 
@@ -101,26 +101,26 @@ class Uploads:
     """All uploaded files of one sandbox."""
 
     def __init__(self, folder: Path, clock: Clock, settings: SandboxSettings) -> None:
-        """Keep files in `folder`, which belongs to the caller."""
+        """Store files in `folder`, which belongs to the caller."""
         self._folder = folder
         self._clock = clock
         self._lifetime = timedelta(seconds=settings.upload_retention)
         self._most_bytes = settings.max_upload_bytes
-        self._keep_bytes = settings.keep_upload_bytes
+        self._max_stored_bytes = settings.keep_upload_bytes
         self._key = secrets.token_bytes(32)
-        self._kept: dict[str, Upload] = {}
+        self._uploads: dict[str, Upload] = {}
         self._last = 0
 
     @contextmanager
     def incoming(self) -> Iterator[IncomingUpload]:
-        """A file to write to."""
+        """Context manager: a new file to write to."""
         with IncomingUpload(self._folder / uuid.uuid4().hex, self._most_bytes) as incoming:
             yield incoming
 
-    async def keep(
+    async def store(
         self, incoming: IncomingUpload, name: str, content_type: str, metadata: Mapping[str, Any]
     ) -> Upload:
-        """Make an upload of what was written. The oldest ones go if there is too much."""
+        """Store a written file as an upload. The oldest ones are deleted over the limit."""
         await incoming.flush()
         now = self._clock.now()
         self._last += 1
@@ -138,42 +138,42 @@ class Uploads:
             expires_at=now + self._lifetime,
             path=incoming.path,
         )
-        incoming.kept = True
-        self._kept[upload.id] = upload
+        incoming.is_stored = True
+        self._uploads[upload.id] = upload
         self._forget()
         return upload
 
     def find(self, upload_id: str) -> Upload | None:
-        """The file with this id, if it is there and has not expired."""
+        """Find a file by id, unless it has expired."""
         self._forget()
-        return self._kept.get(upload_id)
+        return self._uploads.get(upload_id)
 
     def newest_first(self) -> list[Upload]:
-        """All files, the last one first."""
+        """Return all files, the last one first."""
         self._forget()
-        return list(reversed(self._kept.values()))
+        return list(reversed(self._uploads.values()))
 
     def delete(self, upload: Upload) -> None:
-        """Forget a file, and its bytes."""
-        del self._kept[upload.id]
+        """Delete a file."""
+        del self._uploads[upload.id]
         upload.path.unlink()
 
     def clear(self) -> None:
-        """Forget all files, and their bytes."""
-        for upload in list(self._kept.values()):
+        """Delete all files."""
+        for upload in list(self._uploads.values()):
             self.delete(upload)
 
     def signature(self, upload_id: str, owner: str, expiry: int) -> str:
-        """What a download link must carry."""
+        """Return the signature of a download link."""
         signed = f"{owner} {upload_id} {expiry}".encode()
         return base64.b64encode(hmac.digest(self._key, signed, hashlib.sha256)).decode()
 
     def _forget(self) -> None:
-        """Drop what has expired, then the oldest until the rest has room. Oldest come first."""
-        now, room = self._clock.now(), self._keep_bytes
-        total = sum(each.size for each in self._kept.values())
-        for upload in list(self._kept.values()):
-            if now < upload.expires_at and (total <= room or len(self._kept) == 1):
+        """Delete expired files, then the oldest ones over the limit. Oldest come first."""
+        now, room = self._clock.now(), self._max_stored_bytes
+        total = sum(each.size for each in self._uploads.values())
+        for upload in list(self._uploads.values()):
+            if now < upload.expires_at and (total <= room or len(self._uploads) == 1):
                 return
             total -= upload.size
             self.delete(upload)

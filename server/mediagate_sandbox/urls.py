@@ -1,4 +1,4 @@
-"""What an origin is: scheme, host and perhaps a port, such as `http://box:8787`."""
+"""Origins and URLs: checks. An origin is scheme, host and perhaps a port, `http://box:8787`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _LAST_PORT = 65535
 
 
 def is_origin(text: str) -> bool:
-    """Whether it is one that a client could call, over http or https; nobody need be there."""
+    """Whether the text is an http or https origin that a client could call."""
     return _length(text) == len(text)
 
 
 def is_url(text: str) -> bool:
-    """Whether it is an origin, alone or followed by a path, a query or a fragment."""
+    """Whether the text is an origin, alone or followed by a path, a query or a fragment."""
     length = _length(text)
     rest = text[length:]
     return length > 0 and rest[:1] in ("", "/", "?", "#") and rest.isprintable() and " " not in rest
 
 
 def _length(text: str) -> int:
-    """How long the origin is that the text begins with; 0 if it begins with none."""
-    found = _ORIGIN.match(text)
-    if found is None:
+    """Return the length of the origin at the start of the text; 0 if there is none."""
+    match = _ORIGIN.match(text)
+    if match is None:
         return 0
-    address, port = found.groups()
+    address, port = match.groups()
     if port is not None and int(port) > _LAST_PORT:
         return 0
     if address is not None:
@@ -36,4 +36,4 @@ def _length(text: str) -> int:
             IPv6Address(address)
         except AddressValueError:
             return 0
-    return found.end()
+    return match.end()

@@ -1,4 +1,4 @@
-"""Checks a prediction's input against the inputs its model names.
+"""Validation of a prediction's input by its model's schema.
 
 The wording of faults is that of the JSON-schema checker Replicate answers with.
 """
@@ -32,7 +32,7 @@ _JSON_TYPES = {
 def input_errors(
     model: Model, given: Mapping[str, Any], *, refuse_unknown: bool
 ) -> list[InvalidField]:
-    """What is wrong with `given`; empty if it may run. A null counts as not given."""
+    """Return the errors of the input `given`. A null counts as missing."""
     faults = [
         InvalidField("required", "input", f"{name} is required")
         for name, field in model.inputs.items()
@@ -49,7 +49,7 @@ def input_errors(
 
 
 def webhook_errors(url: str | None, *, anywhere: bool) -> list[InvalidField]:
-    """What is wrong with a webhook's URL: it must be https, or http on this machine.
+    """Return the errors of a webhook's URL: it must be https, or http on this machine.
 
     `anywhere` lets http go to any host.
     """
@@ -107,7 +107,7 @@ def _wrong_type(where: str, expected: str, given: str) -> InvalidField:
 
 
 def json_type(value: Any) -> str:
-    """The JSON name of a value's type. A number without a fraction is an integer, as in JSON."""
+    """Return the JSON type of a value. A number without a fraction is an integer."""
     match value:
         case None:
             return "null"

@@ -1,7 +1,7 @@
-"""Posts webhooks: signed, in the order of events, no redirects followed, the last one retried.
+"""Webhook delivery: signed, in order, no redirects, the terminal event retried.
 
-What becomes of a delivery is asked of a `DeliveryPolicy` each time: usually it is posted once, and
-a fault plan may lose it, repeat it, hold it back or forge it.
+A `DeliveryPolicy` decides on each delivery: normally it is sent once, and a fault plan may lose,
+repeat, delay or forge it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FIRST_FAILURE = 400
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """News of one prediction, for its webhook."""
+    """One delivery: events of a prediction for its webhook."""
 
     id: str
     """`webhook-id`: the same however often it is posted."""
@@ -43,13 +43,13 @@ class Delivery:
 
     @property
     def terminal(self) -> bool:
-        """Whether it tells of the end, and is therefore retried."""
+        """Whether it is of the terminal event, and is therefore retried."""
         return "completed" in self.events
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """One of the times that a delivery is posted."""
+    """One planned attempt of a delivery."""
 
     delay: float = 0.0
     """Seconds to hold it back; others overtake it."""
@@ -66,17 +66,17 @@ DeliveryPolicy = Callable[[Delivery], Sequence[DeliveryAttempt]]
 
 
 def deliver_once(_: Delivery) -> Sequence[DeliveryAttempt]:
-    """Every delivery is posted once."""
+    """Default delivery policy: each delivery is sent once."""
     return (DeliveryAttempt(),)
 
 
 def retry_delays(span: float) -> tuple[float, ...]:
-    """Seconds from the first attempt to each retry: distances double, the last one is `span`."""
+    """Return retry times in seconds after the first attempt: exponential, the last is `span`."""
     return tuple(span * (2**number - 1) / (2**_RETRIES - 1) for number in range(1, _RETRIES + 1))
 
 
 class WebhookDeliverer:
-    """Posts deliveries inside one task group."""
+    """Sends deliveries inside one task group."""
 
     def __init__(
         self,
@@ -85,76 +85,76 @@ class WebhookDeliverer:
         clock: Clock,
         signer: WebhookSigner,
         settings: SandboxSettings,
-        observations: RequestLog,
-        fate: DeliveryPolicy = deliver_once,
+        request_log: RequestLog,
+        policy: DeliveryPolicy = deliver_once,
     ) -> None:
-        """Tasks end with `group`; `session` is closed by its owner."""
+        """Create a deliverer; tasks end with `group`, `session` is closed by its owner."""
         self._group = group
         self._session = session
         self._clock = clock
         self._signer = signer
         self._timeout = settings.webhook_timeout
         self._retries = retry_delays(settings.webhook_retry_span)
-        self._observations = observations
-        self.fate = fate
+        self._request_log = request_log
+        self.policy = policy
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside everything else, until it ends or the sandbox stops."""
+        """Run `work` in a task, until it ends or the sandbox stops."""
         task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Give up what is under way or waits to be posted, as a dying server would."""
+        """Cancel running and queued deliveries, as a crash would."""
         for task in self._tasks:
             task.cancel()
 
-    def seen(self, delivery: Delivery) -> LoggedWebhook:
-        """Begin the record of a delivery."""
-        return self._observations.webhook(
+    def log_delivery(self, delivery: Delivery) -> LoggedWebhook:
+        """Add a delivery to the request log."""
+        return self._request_log.webhook(
             LoggedWebhook(delivery.id, delivery.prediction, delivery.events, delivery.status)
         )
 
     async def deliver(
-        self, delivery: Delivery, posting: DeliveryAttempt, seen: LoggedWebhook
+        self, delivery: Delivery, planned: DeliveryAttempt, log_entry: LoggedWebhook
     ) -> None:
-        """Post it. What tells of the end is posted again later, if this fails."""
-        if not await self._attempt(delivery, posting, seen) and delivery.terminal:
-            self.spawn(self._retry(delivery, posting, seen))
+        """Send a delivery; a terminal one is retried later if this fails."""
+        if not await self._attempt(delivery, planned, log_entry) and delivery.terminal:
+            self.spawn(self._retry(delivery, planned, log_entry))
 
     async def deliver_late(
-        self, delivery: Delivery, posting: DeliveryAttempt, seen: LoggedWebhook
+        self, delivery: Delivery, planned: DeliveryAttempt, log_entry: LoggedWebhook
     ) -> None:
-        """Post it after its delay."""
-        await self._clock.sleep_until(self._clock.monotonic() + posting.delay)
-        await self.deliver(delivery, posting, seen)
+        """Send a delivery after its delay."""
+        await self._clock.sleep_until(self._clock.monotonic() + planned.delay)
+        await self.deliver(delivery, planned, log_entry)
 
     async def _retry(
-        self, delivery: Delivery, posting: DeliveryAttempt, seen: LoggedWebhook
+        self, delivery: Delivery, planned: DeliveryAttempt, log_entry: LoggedWebhook
     ) -> None:
         begun = self._clock.monotonic()
         for delay in self._retries:
             await self._clock.sleep_until(begun + delay)
-            if await self._attempt(delivery, posting, seen):
+            if await self._attempt(delivery, planned, log_entry):
                 return
 
     async def _attempt(
-        self, delivery: Delivery, posting: DeliveryAttempt, seen: LoggedWebhook
+        self, delivery: Delivery, planned: DeliveryAttempt, log_entry: LoggedWebhook
     ) -> bool:
-        """One request; whether there is nothing left to do."""
+        """Send one request; return whether no retry is needed."""
         attempt = WebhookAttempt(self._clock.now())
-        seen.attempts.append(attempt)
-        if not await in_time(self._clock, self._timeout, self._request(delivery, posting, attempt)):
+        log_entry.attempts.append(attempt)
+        if not await in_time(self._clock, self._timeout, self._request(delivery, planned, attempt)):
             attempt.outcome = "timeout"
         log.info("webhook %s: %s", "+".join(delivery.events), attempt.outcome)
         return isinstance(attempt.outcome, int) and attempt.outcome < _FIRST_FAILURE
 
     async def _request(
-        self, delivery: Delivery, posting: DeliveryAttempt, attempt: WebhookAttempt
+        self, delivery: Delivery, planned: DeliveryAttempt, attempt: WebhookAttempt
     ) -> None:
-        body = delivery.body if posting.body is None else posting.body
-        sign = self._signer.forged_headers if posting.forged else self._signer.headers
+        body = delivery.body if planned.body is None else planned.body
+        sign = self._signer.forged_headers if planned.forged else self._signer.headers
         headers = {
             "Content-Type": "application/json",
             **sign(delivery.id, self._clock.now(), body),
@@ -170,21 +170,21 @@ class WebhookDeliverer:
 
 
 class DeliveryQueue:
-    """The deliveries of one prediction: each is posted when the one before it was answered."""
+    """Delivery queue of one prediction: each is sent after the response to the one before."""
 
-    def __init__(self, deliveries: WebhookDeliverer) -> None:
-        """Nothing to post yet."""
-        self._deliveries = deliveries
+    def __init__(self, deliverer: WebhookDeliverer) -> None:
+        """Create an empty queue."""
+        self._deliverer = deliverer
         self._waiting: deque[Delivery] = deque()
-        self._held: list[tuple[Delivery, DeliveryAttempt, LoggedWebhook]] = []
+        self._overtaken: list[tuple[Delivery, DeliveryAttempt, LoggedWebhook]] = []
         self._busy = False
 
     def put(self, delivery: Delivery) -> None:
-        """Post it in its turn."""
+        """Add a delivery to the queue."""
         self._waiting.append(delivery)
         if not self._busy:
             self._busy = True
-            self._deliveries.spawn(self._drain())
+            self._deliverer.spawn(self._drain())
 
     async def _drain(self) -> None:
         try:
@@ -194,15 +194,15 @@ class DeliveryQueue:
             self._busy = False
 
     async def _post(self, delivery: Delivery) -> None:
-        deliveries = self._deliveries
-        seen = deliveries.seen(delivery)
-        overtaken, self._held = self._held, []
-        for posting in deliveries.fate(delivery):
-            if posting.after_next and not delivery.terminal:
-                self._held.append((delivery, posting, seen))
-            elif posting.delay > 0:
-                deliveries.spawn(deliveries.deliver_late(delivery, posting, seen))
+        deliverer = self._deliverer
+        log_entry = deliverer.log_delivery(delivery)
+        overtaken, self._overtaken = self._overtaken, []
+        for planned in deliverer.policy(delivery):
+            if planned.after_next and not delivery.terminal:
+                self._overtaken.append((delivery, planned, log_entry))
+            elif planned.delay > 0:
+                deliverer.spawn(deliverer.deliver_late(delivery, planned, log_entry))
             else:
-                await deliveries.deliver(delivery, posting, seen)
+                await deliverer.deliver(delivery, planned, log_entry)
         for each in overtaken:
-            await deliveries.deliver(*each)
+            await deliverer.deliver(*each)

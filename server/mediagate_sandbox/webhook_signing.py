@@ -1,4 +1,4 @@
-"""Signs webhooks as Standard Webhooks has it, with a secret that can change while the sandbox runs.
+"""Webhook signatures of Standard Webhooks, with a secret that can be rotated.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -18,12 +18,12 @@ _SHORTEST_KEY, _LONGEST_KEY = 16, 64
 
 
 def new_secret() -> str:
-    """A random secret of the usual length."""
+    """Return a random secret."""
     return PREFIX + base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
 
 def key_of(secret: str) -> bytes:
-    """The key inside a secret: what `whsec_` is followed by, decoded.
+    """Decode the key of a secret, `whsec_` and base64.
 
     Raises ValueError for what is no such secret, without repeating it.
     """
@@ -40,23 +40,23 @@ def key_of(secret: str) -> bytes:
 
 
 def signature(key: bytes, message_id: str, at: int, body: bytes) -> str:
-    """`v1,<base64>` over id, Unix seconds and body."""
+    """Return `v1,<base64>` over id, Unix seconds and body."""
     signed = f"{message_id}.{at}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
 
 
 class WebhookSigner:
-    """The secret in force, and for a while the one before it."""
+    """Signer with the current secret, and the previous one during an overlap."""
 
     def __init__(self, secret: str) -> None:
-        """Sign with `secret`. Raises ValueError if it is none."""
+        """Sign with `secret`. Raises ValueError if it is invalid."""
         self._first = secret
         self.secret = secret
         self._key = key_of(secret)
         self._before: tuple[bytes, datetime] | None = None
 
     def rotate(self, secret: str, now: datetime, overlap_seconds: float = 0.0) -> None:
-        """Sign with another secret; for `overlap_seconds` with the old one as well.
+        """Rotate the secret; for `overlap_seconds` the old one signs, too.
 
         Raises ValueError if it is no secret; the old one then stays.
         """
@@ -65,19 +65,19 @@ class WebhookSigner:
         self.secret, self._key = secret, key
 
     def restore(self) -> None:
-        """Sign with the first secret again, and with no other."""
+        """Restore the first secret."""
         self.secret, self._key = self._first, key_of(self._first)
         self._before = None
 
     def headers(self, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
-        """The three headers of one request; two signatures while two secrets count."""
+        """Return the three headers of one request; two signatures during an overlap."""
         keys = [self._key]
         if self._before is not None and now < self._before[1]:
             keys.append(self._before[0])
         return _headers(keys, message_id, now, body)
 
     def forged_headers(self, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
-        """The same from someone who does not know the secret."""
+        """Return headers signed with another secret."""
         return _headers([secrets.token_bytes(_KEY_BYTES)], message_id, now, body)
 
 

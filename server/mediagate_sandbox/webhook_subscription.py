@@ -1,7 +1,7 @@
-"""Decides which events of a prediction its webhook hears of, and when.
+"""Webhook subscription of a prediction: event filter and rate of deliveries.
 
-`start` and `completed` are told at once. `output` and `logs` share one pace: what happens sooner
-after the last of them waits for its turn and is told as it stands then, once.
+`start` and `completed` are delivered at once. `output` and `logs` share a minimum interval: sooner
+events are merged into one delivery at its end, with the state of then.
 """
 
 from __future__ import annotations
@@ -17,72 +17,72 @@ from mediagate_sandbox.webhook_delivery import Delivery, DeliveryQueue, WebhookD
 _DEFAULT_EVENTS: tuple[Happening, ...] = ("output", "completed")
 _ALWAYS: tuple[tuple[Happening, ...], ...] = (("start",), ("completed",))
 
-Show = Callable[[Prediction], dict[str, object]]
+Render = Callable[[Prediction], dict[str, object]]
 """Writes a prediction as `predictions.get` would answer it now."""
 
 
 class WebhookSubscription:
-    """One prediction's webhook. It listens to the prediction from its creation on."""
+    """Webhook of one prediction, subscribed to its events."""
 
     def __init__(
         self,
         prediction: Prediction,
         url: str,
-        show: Show,
-        deliveries: WebhookDeliverer,
+        render: Render,
+        deliverer: WebhookDeliverer,
         clock: Clock,
         interval: float,
     ) -> None:
-        """Tell `url`; at most one of output and logs per `interval` seconds."""
-        order = prediction.order
-        wanted = order.webhook_events_filter
-        self._wanted = _DEFAULT_EVENTS if wanted is None else wanted
+        """Deliver to `url`; output and logs at most once per `interval` seconds."""
+        request = prediction.request
+        events = request.webhook_events_filter
+        self._events = _DEFAULT_EVENTS if events is None else events
         self._prediction = prediction
         self._url = url
-        self._show = show
-        self._deliveries = deliveries
-        self._lane = DeliveryQueue(deliveries)
+        self._render = render
+        self._deliverer = deliverer
+        self._queue = DeliveryQueue(deliverer)
         self._clock = clock
         self._interval = interval
         self._free_at = clock.monotonic()
         self._pending: list[Happening] = []
-        self._prediction.listen(self._hear)
+        self._prediction.listen(self._on_events)
 
-    def _hear(self, happened: tuple[Happening, ...]) -> None:
-        wanted = tuple(each for each in happened if each in self._wanted)
-        if wanted in _ALWAYS:
-            if wanted == ("completed",):
+    def _on_events(self, new_events: tuple[Happening, ...]) -> None:
+        events = tuple(each for each in new_events if each in self._events)
+        if events in _ALWAYS:
+            if events == ("completed",):
                 # It shows all that was still to be told.
                 self._pending.clear()
-            self._tell(wanted)
-        elif wanted:
+            self._deliver(events)
+        elif events:
             waits = bool(self._pending)
-            self._pending += [each for each in wanted if each not in self._pending]
+            self._pending += [each for each in events if each not in self._pending]
             if self._clock.monotonic() >= self._free_at:
-                self._tell_pending()
+                self._deliver_pending()
             elif not waits:
-                self._deliveries.spawn(self._tell_in_turn())
+                self._deliverer.spawn(self._deliver_later())
 
-    async def _tell_in_turn(self) -> None:
+    async def _deliver_later(self) -> None:
         await self._clock.sleep_until(self._free_at)
         if self._pending and self._clock.monotonic() >= self._free_at:
-            self._tell_pending()
+            self._deliver_pending()
 
-    def _tell_pending(self) -> None:
+    def _deliver_pending(self) -> None:
         self._free_at = self._clock.monotonic() + self._interval
         events, self._pending = tuple(self._pending), []
-        self._tell(events)
+        self._deliver(events)
 
-    def _tell(self, events: tuple[Happening, ...]) -> None:
+    def _deliver(self, events: tuple[Happening, ...]) -> None:
         prediction = self._prediction
-        self._lane.put(
+        self._queue.put(
             Delivery(
                 id=f"msg_{new_id()}",
                 prediction=prediction.id,
-                model=prediction.order.model.slug,
+                model=prediction.request.model.slug,
                 events=events,
                 status=prediction.status,
                 url=self._url,
-                body=orjson.dumps(self._show(prediction), option=orjson.OPT_NON_STR_KEYS),
+                body=orjson.dumps(self._render(prediction), option=orjson.OPT_NON_STR_KEYS),
             )
         )

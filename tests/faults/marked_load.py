@@ -21,7 +21,7 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from tests.rpc.grpc_errors import reason_of
 
@@ -143,7 +143,7 @@ class MarkedLoad(MixedLoad):
 
 def _picture(random: Random, size: int) -> bytes:
     """A picture that any reader takes, with marks behind its end."""
-    drawn = make(ImageRecipe("a/b", "x", random.getrandbits(31), 64, 64, "png"))
+    drawn = render_file(ImageRecipe("a/b", "x", random.getrandbits(31), 64, 64, "png"))
     return drawn + f"{MARK}{random.getrandbits(64):016x}".encode() * (size // 20)
 
 

@@ -188,4 +188,4 @@ async def test_malformed_requests(
     assert "Traceback" not in told
     after = [metrics.http_malformed.labels(port)._value.get() for port in ("web", "operations")]
     assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1]
-    assert sandbox.observations.malformed == 1
+    assert sandbox.request_log.malformed == 1

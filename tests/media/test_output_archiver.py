@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from aiohttp import web
 
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe, VideoRecipe
 from mediagate_server.context import caller
 from mediagate_server.errors import Reason
@@ -25,9 +25,9 @@ from mediagate_server.store.records import StoredMedia
 from .fake_clocks import JumpingClock
 from .file_server import Answer, FileServer, cut, file, moved, silent, unending
 
-PICTURE = make(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
+PICTURE = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
 NOISE = bytes(range(128, 192))
-FILM = make(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
+FILM = render_file(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
 EXPIRES = datetime(2026, 11, 24, 13, tzinfo=UTC)
 
 ENDED = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import AudioRecipe, ImageRecipe, VideoRecipe
 from mediagate_server.media import mp4, webm
 from mediagate_server.media.bounded_file import BoundedFile
@@ -137,11 +137,11 @@ def test_sounds(container: str, codec: str, media_type: str, tmp_path: Path) -> 
 
 def test_what_the_sandbox_makes(tmp_path: Path) -> None:
     """The size and length that were asked for."""
-    shown = make(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
+    shown = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
     assert read(shown, tmp_path)[1] == ProbeResult(320, 192)
-    heard = make(AudioRecipe(1, 1.5, 32_000, 1, "wav"))
+    heard = render_file(AudioRecipe(1, 1.5, 32_000, 1, "wav"))
     assert read(heard, tmp_path)[1] == ProbeResult(seconds=1.5)
-    seen = make(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8, sound=True))
+    seen = render_file(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8, sound=True))
     assert read(seen, tmp_path)[1] == ProbeResult(320, 192, 1.0)
 
 

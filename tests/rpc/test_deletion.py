@@ -24,7 +24,7 @@ from mediagate.v1 import (
     video_pb2,
 )
 from mediagate_sandbox.control_client import SandboxControl
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_sandbox.server import Sandbox
 
@@ -38,7 +38,7 @@ Extent = generations_pb2.RequestRecord
 WAIT = Duration(seconds=30)
 CANARY = "zq7-canary-of-what-was-asked"
 SAID = "zq7-canary-of-what-came-out"
-PICTURE = make(ImageRecipe("a/b", CANARY, 1, 64, 64, "png"))
+PICTURE = render_file(ImageRecipe("a/b", CANARY, 1, 64, 64, "png"))
 
 
 def text(prompt: str = f"[[say={SAID}]] {CANARY}", **options: Any) -> text_pb2.GenerateTextRequest:

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientSession
 
 from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2, video_pb2
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_sandbox.server import Sandbox
 
@@ -22,8 +22,8 @@ from .media_transfers import upload
 from .scripted_upstream import ScriptedUpstream, prediction, says
 from .stubs import OpenServer, Stubs
 
-SMALL = make(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
-LARGE = make(ImageRecipe("a/b", "x", 1, 320, 192, "png")) + bytes(300_000)
+SMALL = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
+LARGE = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "png")) + bytes(300_000)
 TOKEN = {"Authorization": "Bearer r8_test_token"}
 
 Input = medium_pb2.MediaInput

@@ -16,7 +16,7 @@ from mediagate.v1 import (
     options_pb2,
     text_pb2,
 )
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from tests.media.file_server import file
 
@@ -281,7 +281,7 @@ async def test_so_is_what_a_model_of_the_operators_own_costs(
     if price == PIECE:
         text = text[: text.index("expects")]
     path.write_text(text)
-    picture = make(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
+    picture = render_file(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
     link = scripted_upstream.files.put("/a.png", file(picture, "image/png"))
     metrics = {"predict_time": 2, "image_output_count": 1}
     end = says({"id": ID, "status": "succeeded", "output": [link], "metrics": metrics}, 201)

@@ -23,7 +23,7 @@ from mediagate.v1 import (
     text_pb2,
     video_pb2,
 )
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe, VideoRecipe
 from tests.media.file_server import file
 
@@ -34,8 +34,8 @@ from .stubs import Stubs
 
 State = generation_pb2.Generation
 Options = options_pb2.GenerationOptions
-PICTURE = make(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
-FILM = make(VideoRecipe("a/b", "x", 1, 64, 64, 1.0, 8))
+PICTURE = render_file(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
+FILM = render_file(VideoRecipe("a/b", "x", 1, 64, 64, 1.0, 8))
 SOUND = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(32)
 TOKENS = {"input_token_count": 12, "output_token_count": 34}
 ALL = generations_pb2.ListGenerationsRequest(page_size=100)

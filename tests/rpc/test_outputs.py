@@ -23,7 +23,7 @@ from mediagate.v1 import (
     video_pb2,
 )
 from mediagate_sandbox.clock import SystemClock
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe, VideoRecipe
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from tests.media.file_server import FileServer, file
@@ -34,8 +34,8 @@ from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
-PICTURE = make(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
-FILM = make(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
+PICTURE = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
+FILM = render_file(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8))
 WAIT = Duration(seconds=30)
 
 

@@ -11,7 +11,7 @@ from mediagate.v1 import (
     options_pb2,
     text_pb2,
 )
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from tests.media.file_server import file
 
@@ -21,7 +21,7 @@ from .stubs import Stubs
 State = generation_pb2.Generation
 Options = options_pb2.GenerationOptions
 ALONE = options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE)
-PICTURE = make(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
+PICTURE = render_file(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
 TOKENS = {"input_token_count": 12, "output_token_count": 34}
 
 

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from mediagate.v1 import media_pb2
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.errors import UploadNotFound
@@ -26,7 +26,7 @@ from .grpc_errors import fields_of, reason_of
 from .media_transfers import messages, read, read_upload, until, upload
 from .stubs import OpenServer, Stubs
 
-PICTURE = make(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
+PICTURE = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "png"))
 MIB = 1024 * 1024
 Metadata = media_pb2.UploadMetadata
 Request = media_pb2.UploadMediaRequest

@@ -12,7 +12,7 @@ from aiohttp import web
 from yarl import URL
 
 from mediagate.v1 import image_pb2
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_server.media.downloader import DownloadFailed, MediaDownloader
 from mediagate_server.network import request_url
@@ -218,7 +218,7 @@ async def test_an_output_is_kept_from_a_link_as_given(
 ) -> None:
     """Through the gate; and the caller is shown the very same link."""
     asked: list[str] = []
-    serve = file(make(ImageRecipe("a/b", "x", 1, 320, 192, "png")), "image/png")
+    serve = file(render_file(ImageRecipe("a/b", "x", 1, 320, 192, "png")), "image/png")
 
     async def answer(request: web.Request) -> web.StreamResponse:
         asked.append(request.raw_path)

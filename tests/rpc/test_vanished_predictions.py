@@ -17,7 +17,7 @@ from mediagate.v1 import (
     options_pb2,
     text_pb2,
 )
-from mediagate_sandbox.files import make
+from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from tests.media.file_server import file
 
@@ -171,7 +171,7 @@ async def test_one_of_several_may_vanish(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """The others are kept; what they cost is known, and the whole is not."""
-    picture = make(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
+    picture = render_file(ImageRecipe("a/b", "x", 1, 64, 64, "png"))
     link = scripted_upstream.files.put("/a.png", file(picture, "image/png"))
     metrics = {"image_output_count": 1, "predict_time": 1.0}
     end = says({"id": ID, "status": "succeeded", "output": [link], "metrics": metrics}, 201)

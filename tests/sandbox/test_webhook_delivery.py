@@ -350,7 +350,7 @@ async def test_any_pace_of_events(
         told.append((clock.monotonic(), delivery))
         return ()
 
-    frozen_clock_client.sandbox.deliveries.fate = lost
+    frozen_clock_client.sandbox.deliverer.policy = lost
     wanted = random.sample(["start", "output", "logs", "completed"], random.randint(1, 4))
     prompt = f"x [[tokens={random.randint(0, 30)} interval_ms={random.choice([0, 30, 400, 700])}]]"
     prompt += random.choice(["", "[[fail_after=5]]", "[[run_ms=900]]", "[[boot_ms=0]]"])
@@ -380,10 +380,10 @@ async def test_a_fate_decides(
     frozen_clock_client: SandboxClient, receiver: Receiver, clock: ManualClock
 ) -> None:
     """Lost, repeated, overtaken, late and forged: each is a posting or the want of one."""
-    deliveries = frozen_clock_client.sandbox.deliveries
+    deliveries = frozen_clock_client.sandbox.deliverer
     secret = (await frozen_clock_client.get("/v1/webhooks/default/secret")).json["key"]
     fates: dict[str, tuple[DeliveryAttempt, ...]] = {"start": (), "output": (), "completed": ()}
-    deliveries.fate = lambda delivery: fates[delivery.events[0]]
+    deliveries.policy = lambda delivery: fates[delivery.events[0]]
 
     async def run(**change: tuple[DeliveryAttempt, ...]) -> None:
         fates.update({"start": (), "output": (), "completed": ()} | change)

@@ -1,1 +1,1 @@
-"""Faults: what goes wrong on purpose, when, and how. A plan is data; the doors carry it out."""
+"""Fault injection: plans, their parser, the engine, and the faults by kind."""

@@ -1,4 +1,4 @@
-"""Everything that can be made to go wrong: one class each, with what it takes and where it works.
+"""Fault actions: one class each, with its parameters and endpoints.
 
 A class's `do` is its name in a plan, `on` the endpoints it can strike. Fields carry the check of
 their value; a field without a default must be given.
@@ -35,7 +35,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 _CALLED: tuple[Endpoint, ...] = tuple(each for each in ENDPOINTS if each != "webhook")
 _ANSWERED: tuple[Endpoint, ...] = tuple(each for each in _CALLED if each != "stream")
 
-_AT = {"check": value_checks.one_of("request", "answer")}
+_AT = {"check": value_checks.text_choice("request", "answer")}
 _ENDS = ("succeeded", "failed", "canceled", "aborted")
 _REDIRECTS = (300, 301, 302, 303, 307, 308)
 """The statuses that lead to `Location`; 304 leads nowhere, 305 and 306 are not used any more."""
@@ -49,7 +49,7 @@ def _checked(check: value_checks.Check, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Resets the connection before the request is looked at."""
+    """Resets the connection before the request is processed."""
 
     do: ClassVar[str] = "refuse"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
@@ -57,7 +57,7 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Waits, then goes on as if nothing had been."""
+    """Delays the response."""
 
     do: ClassVar[str] = "delay"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
@@ -67,7 +67,7 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Never answers; the connection stays open until the caller leaves."""
+    """Never responds; the connection stays open until the caller closes it."""
 
     do: ClassVar[str] = "hang"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
@@ -80,7 +80,7 @@ class Throttle:
 
     do: ClassVar[str] = "throttle"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
-    retry_after: int | None = _checked(value_checks.whole(0, 86_400), default=None)
+    retry_after: int | None = _checked(value_checks.integer(0, 86_400), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +89,23 @@ class Error:
 
     do: ClassVar[str] = "error"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
-    status: int = _checked(value_checks.whole(400, 599), default=500)
+    status: int = _checked(value_checks.integer(400, 599), default=500)
     at: At = field(default="request", metadata=_AT)
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptLate:
-    """Answers with an error status at once, and does what was asked for `ms` later."""
+    """Answers with an error status at once, and processes the request `ms` later."""
 
     do: ClassVar[str] = "accept_late"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
     ms: float = _checked(value_checks.number(0, _MOST_MS))
-    status: int = _checked(value_checks.whole(400, 599), default=500)
+    status: int = _checked(value_checks.integer(400, 599), default=500)
 
 
 @dataclass(frozen=True, slots=True)
 class ListLate:
-    """Leaves the prediction out of the list until `ms` after it was made."""
+    """Leaves the prediction out of lists until `ms` after its creation."""
 
     do: ClassVar[str] = "list_late"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
@@ -114,7 +114,7 @@ class ListLate:
 
 @dataclass(frozen=True, slots=True)
 class LoseAnswer:
-    """Does what was asked for, then closes the connection without a byte."""
+    """Processes the request, then closes the connection without a response."""
 
     do: ClassVar[str] = "lose_answer"
     on: ClassVar[tuple[Endpoint, ...]] = _ANSWERED
@@ -122,26 +122,26 @@ class LoseAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ResetBody:
-    """Does what was asked for and resets the connection after so many bytes of the body."""
+    """Processes the request and resets the connection after so many bytes of the body."""
 
     do: ClassVar[str] = "reset_body"
     on: ClassVar[tuple[Endpoint, ...]] = _ANSWERED
-    after_bytes: int = _checked(value_checks.whole(0, _MOST_BYTES), default=0)
+    after_bytes: int = _checked(value_checks.integer(0, _MOST_BYTES), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Answers with a redirect elsewhere, and does nothing."""
+    """Responds with a redirect, without processing the request."""
 
     do: ClassVar[str] = "redirect"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
     location: str = _checked(value_checks.url, default="https://elsewhere.example/")
-    status: int = _checked(value_checks.among(*_REDIRECTS), default=302)
+    status: int = _checked(value_checks.integer_choice(*_REDIRECTS), default=302)
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Does what was asked for and answers with noise.
+    """Processes the request and responds with garbage.
 
     On a stream the noise comes between two events, once `after_bytes` bytes were sent, and the
     stream goes on. Noise is drawn from the seed unless `text` says what it is.
@@ -150,7 +150,7 @@ class Garbage:
     do: ClassVar[str] = "garbage"
     on: ClassVar[tuple[Endpoint, ...]] = _CALLED
     text: str | None = _checked(value_checks.text, default=None)
-    after_bytes: int = _checked(value_checks.whole(0, _MOST_BYTES), default=0)
+    after_bytes: int = _checked(value_checks.integer(0, _MOST_BYTES), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +159,15 @@ class CutStream:
 
     do: ClassVar[str] = "cut_stream"
     on: ClassVar[tuple[Endpoint, ...]] = ("stream",)
-    after_bytes: int = _checked(value_checks.whole(0, _MOST_BYTES), default=0)
+    after_bytes: int = _checked(value_checks.integer(0, _MOST_BYTES), default=0)
     how: Literal["abrupt", "clean"] = _checked(
-        value_checks.one_of("abrupt", "clean"), default="abrupt"
+        value_checks.text_choice("abrupt", "clean"), default="abrupt"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateId:
-    """Makes a prediction, but answers with id and links of the one that was made before it."""
+    """Creates a prediction, but responds with id and URLs of the one before it."""
 
     do: ClassVar[str] = "duplicate_id"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
@@ -175,19 +175,19 @@ class DuplicateId:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Lets the run fail with `error`, a text after `tokens` tokens."""
+    """Fails the run with `error`; a text after `tokens` tokens."""
 
     do: ClassVar[str] = "fail"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
     error: str | None = _checked(
         value_checks.optional_text, default="Prediction interrupted; please retry (code: PA)"
     )
-    tokens: int = _checked(value_checks.whole(0, 100_000), default=0)
+    tokens: int = _checked(value_checks.integer(0, 100_000), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Lets the prediction end as `aborted`, before it starts."""
+    """Ends the prediction as `aborted`, before it starts."""
 
     do: ClassVar[str] = "abort"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
@@ -195,7 +195,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class EmptyOutput:
-    """Lets the run succeed with nothing to show for it."""
+    """Lets the run succeed with empty output."""
 
     do: ClassVar[str] = "empty_output"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
@@ -203,7 +203,7 @@ class EmptyOutput:
 
 @dataclass(frozen=True, slots=True)
 class ForeignOutput:
-    """Lets the run's output links point at another host, which need not exist."""
+    """Points the output URLs at another host, which need not exist."""
 
     do: ClassVar[str] = "foreign_output"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
@@ -212,7 +212,7 @@ class ForeignOutput:
 
 @dataclass(frozen=True, slots=True)
 class DriftPrice:
-    """Bills the prediction at list price times `factor`, without telling anybody."""
+    """Bills the prediction at list price times `factor`."""
 
     do: ClassVar[str] = "drift_price"
     on: ClassVar[tuple[Endpoint, ...]] = ("create",)
@@ -221,7 +221,7 @@ class DriftPrice:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSchema:
-    """Shows, and holds creates to, a schema without `remove` and with `require` required."""
+    """Changes a model's schema: without `remove`, with `require` required."""
 
     do: ClassVar[str] = "change_schema"
     on: ClassVar[tuple[Endpoint, ...]] = ("create", "model")
@@ -231,7 +231,7 @@ class ChangeSchema:
 
 @dataclass(frozen=True, slots=True)
 class RetireModel:
-    """Lets the model be gone."""
+    """Removes the model."""
 
     do: ClassVar[str] = "retire_model"
     on: ClassVar[tuple[Endpoint, ...]] = ("create", "model")
@@ -239,7 +239,7 @@ class RetireModel:
 
 @dataclass(frozen=True, slots=True)
 class LoseWebhook:
-    """Never posts the delivery, nor does it retry."""
+    """Never sends the delivery, nor a retry."""
 
     do: ClassVar[str] = "lose_webhook"
     on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
@@ -247,16 +247,16 @@ class LoseWebhook:
 
 @dataclass(frozen=True, slots=True)
 class RepeatWebhook:
-    """Posts the delivery `copies` times, under one id."""
+    """Sends the delivery `copies` times, with one id."""
 
     do: ClassVar[str] = "repeat_webhook"
     on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
-    copies: int = _checked(value_checks.whole(2, 100), default=5)
+    copies: int = _checked(value_checks.integer(2, 100), default=5)
 
 
 @dataclass(frozen=True, slots=True)
 class ReorderWebhooks:
-    """Lets the prediction's next delivery overtake this one; none overtakes the last."""
+    """Sends this delivery after the prediction's next one; the last is not delayed."""
 
     do: ClassVar[str] = "reorder_webhooks"
     on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
@@ -264,7 +264,7 @@ class ReorderWebhooks:
 
 @dataclass(frozen=True, slots=True)
 class DelayWebhook:
-    """Holds the delivery back; others go ahead."""
+    """Delays the delivery; others are sent before it."""
 
     do: ClassVar[str] = "delay_webhook"
     on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
@@ -273,14 +273,14 @@ class DelayWebhook:
 
 @dataclass(frozen=True, slots=True)
 class ForgeWebhook:
-    """Posts, ahead of the delivery, a lie about its end by someone who does not know the secret.
+    """Sends a forged delivery first: another end, signed with another secret.
 
     The lie is `status`, with no output. Under `instead` the true delivery is never posted.
     """
 
     do: ClassVar[str] = "forge_webhook"
     on: ClassVar[tuple[Endpoint, ...]] = ("webhook",)
-    status: str = _checked(value_checks.one_of(*_ENDS), default="failed")
+    status: str = _checked(value_checks.text_choice(*_ENDS), default="failed")
     instead: bool = _checked(value_checks.as_bool, default=False)
 
 

@@ -1,4 +1,4 @@
-"""What can be done to a connection: drop it, break it off in the middle of an answer."""
+"""Connection faults: close, reset, truncated responses."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 def close(request: web.Request) -> web.Response:
-    """Close the connection without another byte. The answer returned is never sent."""
+    """Close the connection without a response. The one returned is never sent."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
 
 
 def reset(request: web.Request) -> web.Response:
-    """Reset the connection (RST), as a host does that has no such connection."""
+    """Reset the connection (RST)."""
     transport = request.transport
     if transport is None:
         return web.Response()
@@ -34,14 +34,14 @@ def reset(request: web.Request) -> web.Response:
 async def send_partially(
     request: web.Request, response: web.Response, after_bytes: int
 ) -> web.StreamResponse:
-    """Send an answer's head and the first `after_bytes` of its body, then reset."""
+    """Send the head and the first `after_bytes` of the body, then reset the connection."""
     body = bytes(response.body or b"") if isinstance(response.body, bytes | bytearray) else b""
-    part = web.StreamResponse(status=response.status, headers=response.headers)
-    part.content_length = len(body)
-    await part.prepare(request)
+    partial = web.StreamResponse(status=response.status, headers=response.headers)
+    partial.content_length = len(body)
+    await partial.prepare(request)
     if request.transport is not None:
         # What still waits in the process when the connection is reset would not be sent.
         request.transport.set_write_buffer_limits(0)
-    await part.write(body[:after_bytes])
+    await partial.write(body[:after_bytes])
     reset(request)
-    return part
+    return partial

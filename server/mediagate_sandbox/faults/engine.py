@@ -1,4 +1,4 @@
-"""Decides which faults fire, and remembers which did.
+"""Fault engine: decides which faults of the plan fire, and records them.
 
 Draws hang on the seed, the fault, what the request is about and how often it came, and on nothing
 else: the same plan, seed and requests make the same faults, and those of one prediction do not
@@ -25,7 +25,7 @@ log = logging.getLogger("mediagate.sandbox")
 
 @dataclass(frozen=True, slots=True)
 class FaultContext:
-    """A request, or a delivery, that faults may strike."""
+    """Context of a request or delivery, matched against the faults."""
 
     endpoint: Endpoint
     model: str | None
@@ -38,7 +38,7 @@ class FaultContext:
 
 @dataclass(slots=True)
 class FiredFault:
-    """A fault that fired."""
+    """One fired fault."""
 
     number: int
     fault: Fault
@@ -52,7 +52,7 @@ class FiredFault:
     prediction: str | None = None
 
     def document(self) -> dict[str, Any]:
-        """The firing as JSON."""
+        """Return the fired fault as JSON."""
         return {
             "number": self.number,
             "fault": self.fault.name,
@@ -66,8 +66,8 @@ class FiredFault:
 
 
 @dataclass(slots=True)
-class _Standing:
-    """A fault in force, and how often it matched and fired."""
+class _ActiveFault:
+    """Active fault with its counts of matches and firings."""
 
     fault: Fault
     matched: int = 0
@@ -76,49 +76,49 @@ class _Standing:
 
 
 class FaultEngine:
-    """The plan in force."""
+    """Engine of the active fault plan."""
 
     def __init__(self, clock: Clock, plan: FaultPlan, default_seed: int | None = None) -> None:
-        """Carry out `plan`; a plan without a seed gets `default_seed`, or one that is drawn."""
+        """Start with `plan`; a plan without a seed gets `default_seed`, or a random one."""
         self._clock = clock
         self._first = plan
         self._default_seed = default_seed
         self.seed = 0
-        self._standing: list[_Standing] = []
+        self._active: list[_ActiveFault] = []
         self._fired: list[FiredFault] = []
         self.load_plan(plan)
 
     def load_plan(self, plan: FaultPlan) -> None:
-        """Put another plan in force and forget what fired under the last one."""
+        """Replace the plan and clear the fired faults."""
         chosen = plan.seed if plan.seed is not None else self._default_seed
         self.seed = secrets.randbelow(2**32) if chosen is None else chosen
-        self._standing = [_Standing(fault) for fault in plan.faults]
+        self._active = [_ActiveFault(fault) for fault in plan.faults]
         self._fired = []
         if plan.faults:
             log.info("fault plan: %d faults, seed %d", len(plan.faults), self.seed)
 
     def reset_plan(self) -> None:
-        """Put the first plan in force again, as if nothing had fired."""
+        """Restore the first plan and clear the fired faults."""
         self.load_plan(self._first)
 
     def stop(self) -> None:
-        """Let nothing go wrong any more; what fired stays readable."""
-        self._standing = []
+        """Deactivate all faults; the fired ones stay readable."""
+        self._active = []
 
-    def find_fault(self, endpoint: Endpoint) -> bool:
-        """Whether any fault could strike this endpoint."""
-        return any(endpoint in each.fault.on for each in self._standing)
+    def may_fire_at(self, endpoint: Endpoint) -> bool:
+        """Whether any fault of the plan is for this endpoint."""
+        return any(endpoint in each.fault.on for each in self._active)
 
-    def should_fire(self, occasion: FaultContext) -> tuple[FiredFault, ...]:
-        """The faults that fire on this occasion, in the order of the plan."""
+    def fire_faults(self, context: FaultContext) -> tuple[FiredFault, ...]:
+        """Count a request and return the faults that fire, in the order of the plan."""
         return tuple(
-            self._fire(standing, occasion)
-            for index, standing in enumerate(self._standing)
-            if self._is_struck(index, standing, occasion)
+            self._fire(active, context)
+            for index, active in enumerate(self._active)
+            if self._matches(index, active, context)
         )
 
     def document(self) -> dict[str, Any]:
-        """Seed, plan and firings as JSON for `GET /sandbox/faults`."""
+        """Return seed, plan and fired faults as JSON for `GET /sandbox/faults`."""
         return {
             "seed": self.seed,
             "faults": [
@@ -129,47 +129,47 @@ class FaultEngine:
                     "matched": each.matched,
                     "fired": each.fired,
                 }
-                for each in self._standing
+                for each in self._active
             ],
             "fired": [each.document() for each in self._fired],
         }
 
-    def _is_struck(self, index: int, standing: _Standing, occasion: FaultContext) -> bool:
-        fault = standing.fault
-        if occasion.endpoint not in fault.on:
+    def _matches(self, index: int, active: _ActiveFault, context: FaultContext) -> bool:
+        fault = active.fault
+        if context.endpoint not in fault.on:
             return False
-        seen = occasion.all_models and isinstance(fault.action, ChangeSchema | RetireModel)
-        if not (seen or fault.applies_to(occasion.model)):
+        seen = context.all_models and isinstance(fault.action, ChangeSchema | RetireModel)
+        if not (seen or fault.applies_to(context.model)):
             return False
-        standing.matched += 1
-        count = standing.matched - fault.after
+        active.matched += 1
+        count = active.matched - fault.after
         if count < 1 or (fault.nth is not None and count != fault.nth):
             return False
         if fault.every is not None and count % fault.every:
             return False
-        if fault.times is not None and standing.fired >= fault.times:
+        if fault.times is not None and active.fired >= fault.times:
             return False
-        return fault.probability >= 1 or self._is_drawn(index, standing, occasion)
+        return fault.probability >= 1 or self._is_random_hit(index, active, context)
 
-    def _is_drawn(self, index: int, standing: _Standing, occasion: FaultContext) -> bool:
-        about = f"{occasion.endpoint} {occasion.about()}"
-        standing.draws[about] += 1
-        draw = Random(f"{self.seed} {index} {about} {standing.draws[about]}").random()
-        return draw < standing.fault.probability
+    def _is_random_hit(self, index: int, active: _ActiveFault, context: FaultContext) -> bool:
+        about = f"{context.endpoint} {context.about()}"
+        active.draws[about] += 1
+        sample = Random(f"{self.seed} {index} {about} {active.draws[about]}").random()
+        return sample < active.fault.probability
 
-    def _fire(self, standing: _Standing, occasion: FaultContext) -> FiredFault:
-        standing.fired += 1
+    def _fire(self, active: _ActiveFault, context: FaultContext) -> FiredFault:
+        active.fired += 1
         number = len(self._fired) + 1
         firing = FiredFault(
             number=number,
-            fault=standing.fault,
-            on=occasion.endpoint,
-            model=occasion.model,
+            fault=active.fault,
+            on=context.endpoint,
+            model=context.model,
             at=self._clock.now(),
-            count=standing.matched,
-            random=Random(f"{self.seed} {standing.fault.name} {standing.fired}"),
-            prediction=occasion.prediction,
+            count=active.matched,
+            random=Random(f"{self.seed} {active.fault.name} {active.fired}"),
+            prediction=context.prediction,
         )
         self._fired.append(firing)
-        log.info("fault %d: %s on %s", number, standing.fault.name, occasion.endpoint)
+        log.info("fault %d: %s on %s", number, active.fault.name, context.endpoint)
         return firing

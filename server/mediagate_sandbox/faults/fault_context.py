@@ -1,4 +1,4 @@
-"""Tells what a request is about: which endpoint, which model, which prediction."""
+"""Fault context of a request: endpoint, model and prediction."""
 
 from __future__ import annotations
 
@@ -38,35 +38,35 @@ _SHOWCASES = {"/v1/models", "/v1/deployments", "/v1/search", "/v1/collections/{s
 
 
 def endpoint_of(request: web.Request) -> Endpoint | None:
-    """The endpoint a request is for; None for what no fault strikes."""
+    """Return the endpoint of a request; None if it has no faults."""
     path = _path_of(request)
     if path is None:
         return None
-    found = _ENDPOINTS.get((request.method, path))
-    if found is not None:
-        return found
+    endpoint = _ENDPOINTS.get((request.method, path))
+    if endpoint is not None:
+        return endpoint
     return next(
         (end for room, end in _ROOMS.items() if path == room or path.startswith(f"{room}/")), None
     )
 
 
 def _path_of(request: web.Request) -> str | None:
-    """The pattern of a request's path; None where there is none."""
+    """Return the route pattern of a request; None if there is none."""
     resource = request.match_info.route.resource
     return None if resource is None else resource.canonical
 
 
 class RequestClassifier:
-    """Looks up what requests are about."""
+    """Builds the fault context of requests."""
 
     def __init__(self, catalog: Catalog, store: Store, deployments: Mapping[str, str]) -> None:
-        """Keep where to look."""
+        """Create a classifier on catalog and store."""
         self._catalog = catalog
         self._store = store
         self._deployments = deployments
 
     async def classify(self, request: web.Request, endpoint: Endpoint) -> FaultContext:
-        """What a request is about. A create's body is read for it, and can be read again."""
+        """Return the fault context. A create's body is read for it, and can be read again."""
         if endpoint == "create":
             raw = await request.read()
             digest = hashlib.sha256(request.path.encode() + raw).hexdigest()
@@ -100,7 +100,7 @@ class RequestClassifier:
         return self._deployments.get(slug) if "/deployments/" in request.path else slug
 
     def _model_to_run(self, request: web.Request, raw: bytes) -> str | None:
-        """The model a create names, as far as can be told before it is checked."""
+        """Return the model of a create, as far as known before validation."""
         if "owner" in request.match_info:
             return self._model_in_path(request)
         try:
@@ -117,8 +117,8 @@ class RequestClassifier:
 
 
 def context_of_prediction(endpoint: Endpoint, prediction: Prediction) -> FaultContext:
-    """An occasion that is about one prediction."""
-    order = prediction.order
+    """Return the fault context of one prediction."""
+    order = prediction.request
     return FaultContext(
         endpoint,
         order.model.slug,

@@ -1,7 +1,7 @@
-"""Carries out the faults that strike requests and answers, whatever they are about.
+"""HTTP faults: errors, delays, garbage and broken connections on requests and responses.
 
-What strikes inside an endpoint (a run that fails, a stream that is cut) is left for the endpoint to
-carry out: `fired()`.
+Faults within an endpoint (a run that fails, a stream that is cut) are applied by the endpoint
+itself, by `fired_faults()`.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ _PROXY_ERRORS = (502, 504)
 _PROXY_PAGE = "<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
 
 
-def record_fault() -> Sequence[FiredFault]:
-    """The faults that fired on the request that is being answered."""
+def fired_faults() -> Sequence[FiredFault]:
+    """Return the faults that fired on the current request."""
     return _FIRED.get()
 
 
 def random_bytes(firing: FiredFault, action: Garbage) -> bytes:
-    """What a garbage fault puts on the wire."""
+    """Return the bytes of a garbage fault."""
     if action.text is not None:
         return action.text.encode()
     return firing.random.randbytes(_NOISE_BYTES)
 
 
 class FaultMiddleware:
-    """Stands between the front door and the endpoints."""
+    """Middleware that applies faults to requests and responses."""
 
-    def __init__(self, engine: FaultEngine, occasions: RequestClassifier, clock: Clock) -> None:
-        """Keep who decides, who knows what a request is about, and the time."""
+    def __init__(self, engine: FaultEngine, classifier: RequestClassifier, clock: Clock) -> None:
+        """Create the middleware."""
         self._engine = engine
-        self._occasions = occasions
+        self._classifier = classifier
         self._clock = clock
         self._late: set[asyncio.Task[None]] = set()
 
     async def stop(self, _application: web.Application) -> None:
-        """Nothing that was still to be accepted is."""
+        """Cancel creates that were to be accepted later."""
         for task in self._late:
             task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
@@ -74,11 +74,11 @@ class FaultMiddleware:
         @web.middleware
         async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
             endpoint = endpoint_of(request)
-            if endpoint is None or not self._engine.find_fault(endpoint):
+            if endpoint is None or not self._engine.may_fire_at(endpoint):
                 # One connection answers many requests in one context.
                 _FIRED.set(())
                 return await handler(request)
-            firings = self._engine.should_fire(await self._occasions.classify(request, endpoint))
+            firings = self._engine.fire_faults(await self._classifier.classify(request, endpoint))
             _FIRED.set(firings)
             for each in firings:
                 instead = await self._before(request, each, handler)
@@ -91,7 +91,7 @@ class FaultMiddleware:
     async def _before(
         self, request: web.Request, firing: FiredFault, handler: Handler
     ) -> web.StreamResponse | None:
-        """Strike before anything is done; what is answered instead, if anything is."""
+        """Apply the faults before the request is processed; return a response instead, or None."""
         match firing.fault.action:
             case Refuse():
                 return connection_faults.reset(request)
@@ -129,7 +129,7 @@ class FaultMiddleware:
     async def _after(
         self, request: web.Request, response: web.StreamResponse, firing: FiredFault
     ) -> web.StreamResponse:
-        """Strike the answer to something that was done."""
+        """Apply the faults to the response of a processed request."""
         match firing.fault.action:
             case Delay(ms=ms, at="answer"):
                 await self._wait(ms)
@@ -141,14 +141,14 @@ class FaultMiddleware:
                 return connection_faults.close(request)
             case ResetBody(after_bytes=count):
                 return await connection_faults.send_partially(
-                    request, await _whole(request, response), count
+                    request, await _read_response(request, response), count
                 )
             case Garbage() as action:
-                whole = await _whole(request, response)
+                complete = await _read_response(request, response)
                 return web.Response(
                     body=random_bytes(firing, action),
-                    status=whole.status,
-                    content_type=whole.content_type,
+                    status=complete.status,
+                    content_type=complete.content_type,
                 )
         return response
 
@@ -157,15 +157,15 @@ class FaultMiddleware:
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What the endpoint answers; its refusals can be struck as well."""
+    """Return the endpoint's response; its errors are responses too."""
     try:
         return await handler(request)
     except ApiError as problem:
         return problem.response()
 
 
-async def _whole(request: web.Request, response: web.StreamResponse) -> web.Response:
-    """The answer with its body in hand, as it would have been sent."""
+async def _read_response(request: web.Request, response: web.StreamResponse) -> web.Response:
+    """Return the response with its body read, as it would have been sent."""
     if isinstance(response, web.Response):
         return response
     if not isinstance(response, StoredFile):
@@ -177,7 +177,7 @@ async def _whole(request: web.Request, response: web.StreamResponse) -> web.Resp
 
 
 def throttled(retry_after: int | None) -> web.Response:
-    """429 as Replicate words it; without `retry_after` only the words say when to come back."""
+    """429 in Replicate's format; without `retry_after` only the text has the time."""
     seconds = 1 if retry_after is None else retry_after
     detail = f"Request was throttled. Your rate limit resets in ~{seconds}s."
     if retry_after is None:
@@ -187,7 +187,7 @@ def throttled(retry_after: int | None) -> web.Response:
 
 
 def failure(status: int) -> web.Response:
-    """An error of the server's own, or of a proxy in front of it."""
+    """Return an error of the server, or of a proxy in front of it."""
     if status in _PROXY_ERRORS:
         title = f"{status} {'Bad Gateway' if status == 502 else 'Gateway Time-out'}"
         return web.Response(text=_PROXY_PAGE.format(title), status=status, content_type="text/html")

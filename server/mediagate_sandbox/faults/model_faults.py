@@ -1,4 +1,4 @@
-"""Carries out the faults that strike a model: its schema changes, or it is gone."""
+"""Model faults: changed schemas, removed models."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mediagate_sandbox.models import Catalog, InputField, Model
 
 
 def apply_model_faults(catalog: Catalog, firings: Sequence[FiredFault]) -> Catalog:
-    """The catalog as one request sees it."""
+    """Return the catalog with the faults of one request."""
     strikes = [each for each in firings if _is_about_models(each)]
     if not strikes:
         return catalog
-    models = [(_struck(model, strikes)) for model in catalog]
+    models = [(_with_faults(model, strikes)) for model in catalog]
     return Catalog(model for model in models if model is not None)
 
 
@@ -24,8 +24,8 @@ def _is_about_models(firing: FiredFault) -> bool:
     return isinstance(firing.fault.action, ChangeSchema | RetireModel)
 
 
-def _struck(model: Model, strikes: Sequence[FiredFault]) -> Model | None:
-    """The model as it is under these faults; None if it is gone."""
+def _with_faults(model: Model, strikes: Sequence[FiredFault]) -> Model | None:
+    """Return the model with these faults; None if it is removed."""
     for firing in strikes:
         if not firing.fault.applies_to(model.slug):
             continue
@@ -33,14 +33,16 @@ def _struck(model: Model, strikes: Sequence[FiredFault]) -> Model | None:
             case RetireModel():
                 return None
             case ChangeSchema(remove=remove, require=require):
-                model = _changed(model, remove, require, new_version=firing.on == "model")
+                model = _with_schema_change(
+                    model, remove, require, new_version=firing.on == "model"
+                )
     return model
 
 
-def _changed(
+def _with_schema_change(
     model: Model, remove: Sequence[str], require: Sequence[str], *, new_version: bool
 ) -> Model:
-    """The model with another schema. Whoever looks it up is shown a new version id as well."""
+    """Return the model with a changed schema and a new version id."""
     inputs = {name: each for name, each in model.inputs.items() if name not in remove}
     for name in require:
         if name in inputs:

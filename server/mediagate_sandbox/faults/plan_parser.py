@@ -1,4 +1,4 @@
-"""Reads a fault plan from JSON or TOML, and names the field that is wrong.
+"""Fault plan parser, for JSON and TOML; errors name the field.
 
 seed = 7                     # optional; drawn, and told, where it is not given
 
@@ -39,19 +39,19 @@ MOST_FAULTS = 1000
 _MOST_COUNT = 2**31
 _MODELLESS = {"list", "files", "secret"}
 _COUNTS: Mapping[str, value_checks.Check] = {
-    "nth": value_checks.whole(1, _MOST_COUNT),
-    "every": value_checks.whole(1, _MOST_COUNT),
-    "times": value_checks.whole(1, _MOST_COUNT),
-    "after": value_checks.whole(0, _MOST_COUNT),
+    "nth": value_checks.integer(1, _MOST_COUNT),
+    "every": value_checks.integer(1, _MOST_COUNT),
+    "times": value_checks.integer(1, _MOST_COUNT),
+    "after": value_checks.integer(0, _MOST_COUNT),
     "probability": value_checks.number(0, 1),
 }
 
 
 class FaultPlanError(ValueError):
-    """A plan that cannot be carried out. `field` says where: `faults[2].times`."""
+    """Invalid fault plan. `field` is its place: `faults[2].times`."""
 
     def __init__(self, field: str, reason: str) -> None:
-        """Keep the field apart from the reason."""
+        """Create the error of a field."""
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
@@ -59,7 +59,7 @@ class FaultPlanError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """One line of a plan: what, where, and for which of the requests that match."""
+    """One fault of a plan: action, endpoints, and which of the matching requests."""
 
     name: str
     action: Action
@@ -72,20 +72,20 @@ class Fault:
     probability: float = 1.0
 
     def applies_to(self, model: str | None) -> bool:
-        """Whether it strikes what is about this model, or about none."""
+        """Whether the fault is for this model; None: a request without a model."""
         return self.model is None or (model is not None and fnmatchcase(model, self.model))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """All faults, and the seed of their draws; None leaves the seed to who carries it out."""
+    """Fault plan: faults and seed; None: the engine chooses the seed."""
 
     faults: tuple[Fault, ...] = ()
     seed: int | None = None
 
 
 def load_plan_file(path: Path) -> FaultPlan:
-    """The plan in a `.json` or `.toml` file. Raises FaultPlanError, and OSError if unreadable."""
+    """Load the plan of a `.json` or `.toml` file. Raises FaultPlanError, and OSError."""
     raw = path.read_bytes()
     try:
         if path.suffix == ".json":
@@ -96,7 +96,7 @@ def load_plan_file(path: Path) -> FaultPlan:
 
 
 def parse_plan(given: Any) -> FaultPlan:
-    """The plan in decoded JSON or TOML. Raises FaultPlanError."""
+    """Parse decoded JSON or TOML. Raises FaultPlanError."""
     if not isinstance(given, dict):
         raise FaultPlanError("(root)", "a plan is an object with `faults` and, if wanted, `seed`")
     for name in given.keys() - {"faults", "seed"}:
@@ -106,7 +106,7 @@ def parse_plan(given: Any) -> FaultPlan:
         raise FaultPlanError("faults", f"must be a list of at most {MOST_FAULTS} faults")
     seed = given.get("seed")
     if seed is not None:
-        seed = _checked("seed", value_checks.whole(0, 2**63), seed)
+        seed = _checked("seed", value_checks.integer(0, 2**63), seed)
     return FaultPlan(tuple(_fault(at, each) for at, each in enumerate(faults)), seed)
 
 
@@ -118,12 +118,12 @@ def _fault(at: int, given: Any) -> Fault:
     kind = ACTIONS.get(do) if isinstance(do, str) else None
     if kind is None:
         raise FaultPlanError(f"{where}.do", f"must be one of {', '.join(ACTIONS)}")
-    taken = {each.name: each for each in dataclasses.fields(kind)}
-    known = {"do", "on", "model", "name", *_COUNTS, *taken}
-    for name in sorted(given.keys() - known):
-        raise FaultPlanError(f"{where}.{name}", f"{kind.do} takes {', '.join(sorted(known))}")
+    parameters = {each.name: each for each in dataclasses.fields(kind)}
+    allowed = {"do", "on", "model", "name", *_COUNTS, *parameters}
+    for name in sorted(given.keys() - allowed):
+        raise FaultPlanError(f"{where}.{name}", f"{kind.do} takes {', '.join(sorted(allowed))}")
     values: dict[str, Any] = {}
-    for name, each in taken.items():
+    for name, each in parameters.items():
         if name in given:
             values[name] = _checked(f"{where}.{name}", each.metadata["check"], given[name])
         elif each.default is dataclasses.MISSING:
@@ -147,7 +147,7 @@ def _fault(at: int, given: Any) -> Fault:
 def _contradictions(
     where: str, kind: type[Action], on: tuple[Endpoint, ...], given: Mapping[str, Any]
 ) -> None:
-    """Raise FaultPlanError for values that are right one by one and make no sense together."""
+    """Raise FaultPlanError for values that contradict each other."""
     if "stream" in on and given.get("at") == "answer":
         raise FaultPlanError(f"{where}.at", "a stream has no answer to come later; cut it instead")
     nth, every = given.get("nth"), given.get("every")
@@ -160,7 +160,7 @@ def _contradictions(
 
 
 def _endpoints(where: str, kind: type[Action], given: Any) -> tuple[Endpoint, ...]:
-    """Where a fault strikes. An action that knows its place needs not be told."""
+    """Return a fault's endpoints. They default to those of an action with one."""
     allowed = kind.on
     if given is None:
         if len(allowed) > len(("create", "model")):

@@ -1,4 +1,4 @@
-"""Carries out the faults that strike a prediction: how it runs, what it shows, what it costs."""
+"""Run faults: failed runs, wrong output, wrong id, changed price."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from mediagate_sandbox.predictions import PredictionRequest
 from mediagate_sandbox.run_script import RunScript, ScriptStep
 
 
-def apply_run_faults(order: PredictionRequest, firings: Sequence[FiredFault]) -> PredictionRequest:
-    """The order with the run that the faults want."""
-    plan = order.plan
+def apply_run_faults(
+    request: PredictionRequest, firings: Sequence[FiredFault]
+) -> PredictionRequest:
+    """Return the request with the faults applied to its run script."""
+    script = request.script
     for firing in firings:
         match firing.fault.action:
             case Fail(error=error, tokens=tokens):
-                steps = plan.steps[:tokens] if order.model.streams else plan.steps
-                plan = replace(plan, steps=steps, ending="fail", error=error)
+                steps = script.steps[:tokens] if request.model.streams else script.steps
+                script = replace(script, steps=steps, ending="fail", error=error)
             case Abort():
-                plan = replace(plan, steps=(), ending="abort")
+                script = replace(script, steps=(), ending="abort")
             case EmptyOutput():
-                plan = replace(plan, steps=_silent(plan), files=(), answer=None)
+                script = replace(script, steps=_silent(script), files=(), answer=None)
             case ForeignOutput(origin=origin):
-                plan = replace(plan, files_origin=origin)
-    return replace(order, plan=plan)
+                script = replace(script, files_origin=origin)
+    return replace(request, script=script)
 
 
 def price_factor(firings: Sequence[FiredFault]) -> Fraction:
-    """How far the price has drifted for this prediction."""
+    """Return the price factor of this prediction."""
     factor = Fraction(1)
     for firing in firings:
         if isinstance(firing.fault.action, DriftPrice):
@@ -48,7 +50,7 @@ def price_factor(firings: Sequence[FiredFault]) -> Fraction:
 
 
 def list_delay(firings: Sequence[FiredFault]) -> timedelta:
-    """How long after it was made the prediction is left out of the list."""
+    """Return how long the prediction is left out of lists."""
     late = [
         firing.fault.action.ms for firing in firings if isinstance(firing.fault.action, ListLate)
     ]
@@ -61,5 +63,5 @@ def answers_other_prediction(firings: Sequence[FiredFault]) -> bool:
 
 
 def _silent(plan: RunScript) -> tuple[ScriptStep, ...]:
-    """The steps that put out no token."""
+    """Return the steps without a token."""
     return tuple(step for step in plan.steps if step.token is None)

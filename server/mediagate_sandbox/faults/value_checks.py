@@ -1,4 +1,4 @@
-"""Checks of single values in a fault plan. Each takes what was given and returns what is kept.
+"""Value checks of fault plans: each returns a validator that returns the parsed value.
 
 They raise ValueError with what the value must be; who reads the plan adds the field's name.
 """
@@ -16,8 +16,8 @@ Check = Callable[[Any], Any]
 _FACTOR = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,12})?")
 
 
-def whole(least: int, most: int) -> Check:
-    """A whole number in a range."""
+def integer(least: int, most: int) -> Check:
+    """An integer in a range."""
 
     def check(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
@@ -39,8 +39,8 @@ def number(least: float, most: float) -> Check:
     return check
 
 
-def among(*numbers: int) -> Check:
-    """One of a few whole numbers."""
+def integer_choice(*numbers: int) -> Check:
+    """One of some integers."""
 
     def check(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value not in numbers:
@@ -50,8 +50,8 @@ def among(*numbers: int) -> Check:
     return check
 
 
-def one_of(*words: str) -> Check:
-    """One of a few words."""
+def text_choice(*words: str) -> Check:
+    """One of some words."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in words:

@@ -1,4 +1,4 @@
-"""Carries out the faults that strike webhooks: lost, repeated, overtaken, late, forged."""
+"""Webhook faults: lost, repeated, reordered, late and forged deliveries."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mediagate_sandbox.webhook_delivery import Delivery, DeliveryAttempt, Delive
 
 
 def choose_delivery_policy(engine: FaultEngine, store: Store) -> DeliveryPolicy:
-    """Decides by the fault plan what becomes of each delivery."""
+    """Return the delivery policy of the fault plan."""
 
-    def fate(delivery: Delivery) -> Sequence[DeliveryAttempt]:
+    def policy(delivery: Delivery) -> Sequence[DeliveryAttempt]:
         postings: Sequence[DeliveryAttempt] = (DeliveryAttempt(),)
-        if not engine.find_fault("webhook"):
+        if not engine.may_fire_at("webhook"):
             return postings
-        for firing in engine.should_fire(_occasion(delivery, store)):
+        for firing in engine.fire_faults(_context(delivery, store)):
             match firing.fault.action:
                 case LoseWebhook():
                     postings = ()
@@ -38,26 +38,26 @@ def choose_delivery_policy(engine: FaultEngine, store: Store) -> DeliveryPolicy:
                 case DelayWebhook(ms=ms):
                     postings = [replace(each, delay=each.delay + ms / 1000) for each in postings]
                 case ForgeWebhook(status=status, instead=instead):
-                    lie = DeliveryAttempt(forged=True, body=_lie(delivery, status))
+                    lie = DeliveryAttempt(forged=True, body=_forged_body(delivery, status))
                     postings = [lie] if instead else [lie, *postings]
         return postings
 
-    return fate
+    return policy
 
 
-def _occasion(delivery: Delivery, store: Store) -> FaultContext:
+def _context(delivery: Delivery, store: Store) -> FaultContext:
     prediction = store.by_id(delivery.prediction)
     if prediction is not None:
         return context_of_prediction("webhook", prediction)
     return FaultContext("webhook", delivery.model, lambda: delivery.model, delivery.prediction)
 
 
-def _lie(delivery: Delivery, status: str) -> bytes:
-    """The delivery's body with another end."""
-    told: dict[str, object] = {
+def _forged_body(delivery: Delivery, status: str) -> bytes:
+    """Return the delivery's body with another end."""
+    forged: dict[str, object] = {
         "status": status,
         "output": None,
         "error": "This is a forgery.",
         "metrics": {},
     }
-    return orjson.dumps(orjson.loads(delivery.body) | told)
+    return orjson.dumps(orjson.loads(delivery.body) | forged)

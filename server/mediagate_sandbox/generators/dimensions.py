@@ -1,4 +1,4 @@
-"""Works out how large and how long the media of one input is to be.
+"""Dimensions of generated media: size, frame rate and duration by the model's inputs.
 
 Inputs are read with their defaults; what no input decides comes from the model's facts.
 """
@@ -18,13 +18,13 @@ _SQUARE = (1024, 1024)
 
 
 def fill_defaults(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The input as the model's code would see it: null and absent become the default."""
+    """Return the input with defaults in place of null and missing values."""
     values = {name: field.default for name, field in model.inputs.items()}
     return values | {name: value for name, value in given.items() if value is not None}
 
 
 def image_dimensions(facts: ImageFacts, values: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height in pixels: as given where they count, else by shape and area."""
+    """Width and height in pixels: as given where the model takes them, else by ratio and area."""
     named = _pixels(values, facts.pixels_input)
     if named is not None:
         return named
@@ -65,7 +65,7 @@ def video_frame_rate(facts: VideoFacts, values: Mapping[str, Any]) -> int:
 
 
 def video_duration(facts: VideoFacts, values: Mapping[str, Any]) -> float:
-    """Length of a film in seconds, by time or by frames."""
+    """Duration of a video in seconds, by time or by frames."""
     if facts.frames_input is not None:
         frames = re.match(r"\d+", str(values.get(facts.frames_input)))
         if frames is not None:
@@ -74,20 +74,20 @@ def video_duration(facts: VideoFacts, values: Mapping[str, Any]) -> float:
 
 
 def audio_duration(facts: AudioFacts, values: Mapping[str, Any], text: str) -> float:
-    """Length of a sound in seconds; speech takes as long as its text takes to say."""
+    """Duration of a sound in seconds; of speech by the length of its text."""
     if not facts.speech:
-        asked = values.get(facts.length_input)
-        if isinstance(asked, str):
-            return facts.lengths.get(asked, facts.seconds)
-        return float(facts.seconds if asked is None else asked / facts.per_second)
+        length = values.get(facts.length_input)
+        if isinstance(length, str):
+            return facts.lengths.get(length, facts.seconds)
+        return float(facts.seconds if length is None else length / facts.per_second)
     pace = _SPOKEN_CHARACTERS_PER_SECOND * float(values.get("speed") or 1)
     return round(min(max(len(text) / pace, _SHORTEST_SPEECH), facts.longest), 2)
 
 
 def _pixels(values: Mapping[str, Any], name: str | None) -> tuple[int, int] | None:
-    """Width and height where one word says both."""
-    found = re.fullmatch(r"(\d+)[x*](\d+)", str(values.get(name))) if name else None
-    return (int(found[1]), int(found[2])) if found else None
+    """Parse width and height of one word."""
+    match = re.fullmatch(r"(\d+)[x*](\d+)", str(values.get(name))) if name else None
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _of_ratio(ratio: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from mediagate_sandbox.generators.spec import ImageRecipe
 
 
 def render_image(recipe: ImageRecipe) -> bytes:
-    """Draw and encode a picture of exactly the size asked for."""
+    """Draw and encode an image of exactly the requested size."""
     image = draw_landscape(recipe.width, recipe.height, recipe.seed)
     note = f"sandbox  {recipe.slug}  {recipe.width} x {recipe.height}  seed {recipe.seed}"
     write(image, recipe.height, note, recipe.prompt)

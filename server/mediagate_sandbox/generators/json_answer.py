@@ -1,4 +1,4 @@
-"""Answers in JSON where the texts of an input ask for it, as a language model would.
+"""JSON generator: output by the JSON Schema in a prompt, as of a language model.
 
 A schema is read from the first object after the words `JSON Schema`; the answer is the plainest
 value that fits it. Patterns are beyond it, as they are beyond some models.
@@ -27,11 +27,11 @@ _FORMATS = {
 
 
 def find_schema(texts: Iterable[str]) -> dict[str, Any] | None:
-    """The schema that some text wants an answer by; {} for any JSON; None for plain words."""
-    found: dict[str, Any] | None = None
+    """Find the JSON Schema in the texts; {} for any JSON; None for plain text."""
+    schema_found: dict[str, Any] | None = None
     for text in texts:
-        for place in _SCHEMA.finditer(text):
-            start = text.find("{", place.end())
+        for match in _SCHEMA.finditer(text):
+            start = text.find("{", match.end())
             if start >= 0:
                 try:
                     schema, _ = json.JSONDecoder().raw_decode(text, start)
@@ -39,12 +39,12 @@ def find_schema(texts: Iterable[str]) -> dict[str, Any] | None:
                     continue
                 return dict(schema)
         if _ONLY_JSON.search(text):
-            found = {}
-    return found
+            schema_found = {}
+    return schema_found
 
 
 def answer_for_schema(schema: Mapping[str, Any], random: Random) -> str:
-    """JSON that fits the schema."""
+    """Return JSON text that is valid for the schema."""
     if not schema:
         return json.dumps({"answer": random.choice(_WORDS)})
     return json.dumps(_value(schema, schema, random, _DEEPEST), ensure_ascii=False)
@@ -67,9 +67,9 @@ def _value(schema: Any, root: Mapping[str, Any], random: Random, left: int) -> A
     match kind or ("object" if "properties" in schema else "string"):
         case "object":
             properties = schema.get("properties", {})
-            wanted = dict.fromkeys([*properties, *schema.get("required", ())])
+            names = dict.fromkeys([*properties, *schema.get("required", ())])
             return {
-                name: _value(properties.get(name, {}), root, random, left - 1) for name in wanted
+                name: _value(properties.get(name, {}), root, random, left - 1) for name in names
             }
         case "array":
             count = max(int(schema.get("minItems", 1)), min(1, int(schema.get("maxItems", 1))))
@@ -92,7 +92,7 @@ def _plain_value(kind: str, schema: Mapping[str, Any], random: Random) -> Any:
 
 
 def _plain(schema: dict[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with its references followed and its parts put together."""
+    """Return the schema with references resolved and `allOf` merged."""
     for _ in range(_DEEPEST):
         reference = schema.get("$ref")
         if not isinstance(reference, str) or not reference.startswith("#"):
@@ -102,13 +102,13 @@ def _plain(schema: dict[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
             target = target.get(step, {}) if step and isinstance(target, dict) else target
         schema = dict(target) if isinstance(target, dict) else {}
     merged = {key: value for key, value in schema.items() if key != "allOf"}
-    for part in schema.get("allOf", ()):
-        merged |= _plain(part, root) if isinstance(part, dict) else {}
+    for subschema in schema.get("allOf", ()):
+        merged |= _plain(subschema, root) if isinstance(subschema, dict) else {}
     return merged
 
 
 def _number(schema: Mapping[str, Any]) -> int | float:
-    """The least that fits, or the most where there is no least."""
+    """Return the minimum, or the maximum where there is no minimum."""
     step = schema.get("multipleOf", 1)
     low, over = schema.get("minimum"), schema.get("exclusiveMinimum")
     if over is not None and (low is None or over >= low):

@@ -1,4 +1,4 @@
-"""How much the sandbox will draw, sound or film, so that no request can exhaust the machine."""
+"""Limits of generated media, so that no request can exhaust the machine."""
 
 MIN_SIDE = 16
 """Pixels; below this there is nothing to see."""

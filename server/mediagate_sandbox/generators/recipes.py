@@ -1,4 +1,4 @@
-"""Turns a model's input into recipes for the files its run leaves behind."""
+"""Recipes of a run's output files, by the model's input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mediagate_sandbox.models import AudioFacts, ImageFacts, Model, VideoFacts
 def recipes_for(
     model: Model, values: Mapping[str, Any], prompt: str, seed: int
 ) -> tuple[Recipe, ...]:
-    """The files of a run, in output order; `values` is the input with its defaults."""
+    """Return the recipes of a run, in output order; `values` is the input with defaults."""
     match model.facts:
         case ImageFacts() as facts:
             return _pictures(model, facts, values, prompt, seed)
@@ -50,7 +50,7 @@ def _pictures(
             seed=seed + index,
             width=width,
             height=height,
-            format=_picture_format(values, facts),
+            format=_image_format(values, facts),
             quality=int(values.get("output_quality", 80)),
         )
         for index in range(count)
@@ -73,11 +73,11 @@ def _film(
     )
 
 
-def _picture_format(values: Mapping[str, Any], facts: ImageFacts) -> ImageFileFormat:
-    asked = values.get("output_format")
-    if asked is None:
+def _image_format(values: Mapping[str, Any], facts: ImageFacts) -> ImageFileFormat:
+    requested = values.get("output_format")
+    if requested is None:
         return facts.format
-    return "jpg" if asked == "jpeg" else asked
+    return "jpg" if requested == "jpeg" else requested
 
 
 def _sounds(
@@ -90,19 +90,19 @@ def _sounds(
             seconds=audio_duration(facts, values, prompt),
             rate=int(values.get("sample_rate") or facts.rate),
             channels=2 if _stereo(values) else facts.channels,
-            format=_sound_format(values, facts),
+            format=_audio_format(values, facts),
             bit_rate=int(values.get("bitrate") or 128_000),
         )
         for index in range(count)
     )
 
 
-def _sound_format(values: Mapping[str, Any], facts: AudioFacts) -> AudioFileFormat:
-    """What has no maker here (flac, pcm) comes as wav."""
-    asked = values.get(facts.format_input)
-    if asked is None:
+def _audio_format(values: Mapping[str, Any], facts: AudioFacts) -> AudioFileFormat:
+    """Return the format; flac and pcm, which have no encoder here, become wav."""
+    requested = values.get(facts.format_input)
+    if requested is None:
         return facts.format
-    return "mp3" if str(asked).startswith("mp3") else "wav"
+    return "mp3" if str(requested).startswith("mp3") else "wav"
 
 
 def _stereo(values: Mapping[str, Any]) -> bool:

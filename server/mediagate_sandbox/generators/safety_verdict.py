@@ -1,4 +1,4 @@
-"""Judges a text as the sandbox's safety models do: by a few plain words.
+"""Safety model of the sandbox: unsafe by a word list.
 
 It is a stand-in with a known answer for known words, not a filter anyone should rely on.
 """
@@ -29,5 +29,5 @@ def judge_text(text: str) -> str:
 
 
 def unsafe(codes: str) -> str:
-    """The answer of a model that found these categories."""
+    """Return the output of a model that found these categories."""
     return f"unsafe\n{codes}"

@@ -1,4 +1,4 @@
-"""Specification of a finished media file: a recipe is a small fact that fully decides the bytes."""
+"""Recipes: specifications of generated media files, which fully determine their bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class ImageRecipe:
-    """A picture of exactly this size in pixels; quality (0 to 100) is for lossy formats."""
+    """Image of exactly this size in pixels; quality (0 to 100) is for lossy formats."""
 
     slug: str
     prompt: str
@@ -38,7 +38,7 @@ class ImageRecipe:
 
 @dataclass(frozen=True, slots=True)
 class AudioRecipe:
-    """A sound of this many seconds; rate in hertz, bit rate (of mp3) in bits per second."""
+    """Sound of so many seconds; rate in hertz, bit rate (of mp3) in bits per second."""
 
     seed: int
     seconds: float
@@ -50,7 +50,7 @@ class AudioRecipe:
 
 @dataclass(frozen=True, slots=True)
 class VideoRecipe:
-    """A film of this many seconds, `fps` frames each; with a sound track if asked."""
+    """Video of so many seconds at `fps` frames per second, with or without sound."""
 
     slug: str
     prompt: str
@@ -63,7 +63,7 @@ class VideoRecipe:
 
     @property
     def frames(self) -> int:
-        """How many frames the film has: at least one."""
+        """Number of frames, at least one."""
         return max(1, round(self.seconds * self.fps))
 
 
@@ -75,8 +75,8 @@ def file_format(recipe: Recipe) -> str:
     return "mp4" if isinstance(recipe, VideoRecipe) else recipe.format
 
 
-def exceeds_limits(recipe: Recipe) -> str | None:
-    """Why the sandbox will not make this, in words a caller can act on; None if it will."""
+def find_limit_error(recipe: Recipe) -> str | None:
+    """Return the error message of a recipe over the limits; None if it is within them."""
     if isinstance(recipe, AudioRecipe | VideoRecipe) and recipe.seconds <= 0:
         return "duration must be more than 0 seconds"
     if isinstance(recipe, AudioRecipe):
@@ -93,7 +93,7 @@ def exceeds_limits(recipe: Recipe) -> str | None:
 
 
 def shrink_to_tiny(recipe: Recipe) -> Recipe:
-    """The same in tiny, for those who fetch many: at most 64 pixels a side and half a second."""
+    """Return a tiny version, for load tests: at most 64 pixels a side and half a second."""
     if isinstance(recipe, AudioRecipe):
         return replace(recipe, seconds=min(recipe.seconds, _TINY_SECONDS))
     scale = min(1.0, _TINY_SIDE / max(recipe.width, recipe.height))

@@ -1,4 +1,4 @@
-"""Writes what a language model of the sandbox says, token by token.
+"""Text generator: output of a language model in tokens.
 
 The text opens by naming itself, takes up a little of the prompt, and is the same for the same
 generator state. Nothing here knows about time.
@@ -58,7 +58,7 @@ _ENDINGS = (
 
 
 def prompt_of(given: Mapping[str, Any], prompt_input: str) -> str:
-    """The words a run is about: the last message's if there are messages, else the prompt."""
+    """Return the prompt: the last message if there are messages, else the prompt input."""
     texts = list(texts_in([given.get("messages")]))
     text = texts[-1] if texts else given.get(prompt_input)
     return strip_directives(text).strip() if isinstance(text, str) else ""
@@ -67,7 +67,7 @@ def prompt_of(given: Mapping[str, Any], prompt_input: str) -> str:
 def compose_text(
     slug: str, prompt: str, random: Random, *, at_least: int, at_most: int
 ) -> list[str]:
-    """A text of between `at_least` and `at_most` tokens; their concatenation is the text."""
+    """Return a text of `at_least` to `at_most` tokens; their concatenation is the text."""
     pieces = split_tokens(f"[sandbox {slug}] {_echo(prompt)}{random.choice(_OPENINGS)}")
     sentences = 0
     while len(pieces) < at_least:
@@ -77,7 +77,7 @@ def compose_text(
 
 
 def split_tokens(text: str) -> list[str]:
-    """Cut a text into token-like pieces; joined, they give the text back."""
+    """Split a text into token-like pieces; joined, they give the text again."""
     pieces = []
     for word in _WORD.findall(text):
         if len(word) > _LONGEST_TOKEN:
@@ -89,7 +89,7 @@ def split_tokens(text: str) -> list[str]:
 
 
 def count_input_tokens(given: Iterable[Any]) -> int:
-    """Roughly how many tokens a model would read: one per four characters of all texts."""
+    """Estimate the input tokens: one per four characters of all texts."""
     characters = sum(len(strip_directives(text)) for text in texts_in(given))
     return math.ceil(characters / _CHARACTERS_PER_TOKEN)
 

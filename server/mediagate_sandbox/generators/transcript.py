@@ -1,4 +1,4 @@
-"""What the sandbox hears in a recording: made-up words, in the form that transcribers answer."""
+"""Transcript generator: invented words in the format of speech recognition models."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _SECONDS_A_WORD = 0.4
 
 
 def transcript(text: str) -> dict[str, Any]:
-    """The output of a transcriber that heard `text`: whole, and in timed segments."""
+    """Return the output for a recording of `text`: full text, and timed segments."""
     segments: list[dict[str, Any]] = []
     begin = 0.0
-    for number, sentence in enumerate(part for part in text.split(". ") if part):
+    for number, sentence in enumerate(sentence for sentence in text.split(". ") if sentence):
         end = round(begin + _SECONDS_A_WORD * len(sentence.split()), 2)
         segments.append({"id": number, "start": begin, "end": end, "text": f" {sentence}"})
         begin = end

@@ -1,4 +1,4 @@
-"""Generator of the sandbox's films: the camera moves down a landscape with the prompt in it.
+"""Video generator: the camera moves down a landscape with the prompt as caption.
 
 The landscape is drawn once, taller than the frame. A frame is then one slice of it per plane, so
 that encoding, and not drawing, is what a film costs.
@@ -20,8 +20,8 @@ _SOUND_RATE = 44_100
 
 
 def render_video(recipe: VideoRecipe) -> bytes:
-    """Encode an MP4 (H.264, AAC if there is sound) of the size and length asked for."""
-    scenery = _scenery(recipe)
+    """Encode an MP4 (H.264, AAC if there is sound) of the requested size and duration."""
+    scenery = _render_background(recipe)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=recipe.fps)
@@ -41,9 +41,9 @@ def render_video(recipe: VideoRecipe) -> bytes:
     return buffer.getvalue()
 
 
-def _scenery(recipe: VideoRecipe) -> tuple[VideoPlane, ...]:
+def _render_background(recipe: VideoRecipe) -> tuple[VideoPlane, ...]:
     """Draw the landscape, half as tall again as a frame; the prompt is in every frame of it."""
-    image = draw_landscape(recipe.width, recipe.height + _travel(recipe), recipe.seed)
+    image = draw_landscape(recipe.width, recipe.height + _scroll_rows(recipe), recipe.seed)
     note = (
         f"sandbox  {recipe.slug}  {recipe.width} x {recipe.height}  {recipe.fps} fps  "
         f"{recipe.seconds:g} s  seed {recipe.seed}"
@@ -53,8 +53,8 @@ def _scenery(recipe: VideoRecipe) -> tuple[VideoPlane, ...]:
     return frame.reformat(format="yuv420p").planes
 
 
-def _travel(recipe: VideoRecipe) -> int:
-    """Rows that the camera moves: an even number, as two rows share one of colour."""
+def _scroll_rows(recipe: VideoRecipe) -> int:
+    """Rows that the camera moves: an even number, as two rows share one chroma row."""
     return recipe.height // 4 * 2
 
 
@@ -62,8 +62,8 @@ def _frame(recipe: VideoRecipe, scenery: tuple[VideoPlane, ...], number: int) ->
     frame = av.VideoFrame(recipe.width, recipe.height, "yuv420p")
     frame.pts = number
     frame.time_base = Fraction(1, recipe.fps)
-    shift = number * _travel(recipe) // recipe.frames // 2 * 2
-    for drawn, shown in zip(scenery, frame.planes, strict=True):
-        first = shift * shown.height // recipe.height * drawn.line_size
-        shown.update(bytes(memoryview(drawn)[first : first + shown.buffer_size]))
+    shift = number * _scroll_rows(recipe) // recipe.frames // 2 * 2
+    for source, target in zip(scenery, frame.planes, strict=True):
+        first = shift * target.height // recipe.height * source.line_size
+        target.update(bytes(memoryview(source)[first : first + target.buffer_size]))
     return frame

@@ -1,6 +1,6 @@
-"""The one place that every request passes: it observes, authenticates and words refusals.
+"""Authentication and error middleware around every request.
 
-It does not know what a request is about.
+It also logs requests, and does not parse them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _CALLER_LEFT = 499
 """What nginx writes for a caller who did not wait for the answer. Never sent: nobody is there."""
 
 
-def auth_middleware(settings: SandboxSettings, observations: RequestLog) -> Middleware:
-    """The middleware around all handlers."""
+def auth_middleware(settings: SandboxSettings, request_log: RequestLog) -> Middleware:
+    """Return the middleware around all handlers."""
 
     @web.middleware
     async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
         authorization = request.headers.get("Authorization", "")
         route = _route(request)
-        observations.request(request.host, request.method, route, authorized=bool(authorization))
+        request_log.request(request.host, request.method, route, authorized=bool(authorization))
         try:
             if _needs_token(request.path) and not _accepted(settings, authorization):
                 raise unauthenticated()
@@ -53,25 +53,25 @@ def auth_middleware(settings: SandboxSettings, observations: RequestLog) -> Midd
 
 
 def origin_of(request: web.Request, settings: SandboxSettings) -> str:
-    """How the caller reaches this sandbox, without a slash at the end."""
+    """Return the origin that the caller used, without a trailing slash."""
     if settings.public_url is not None:
         return settings.public_url.rstrip("/")
     return f"{request.scheme}://{request.host}"
 
 
 def _route(request: web.Request) -> str:
-    """The path's pattern: the path itself may hold keys and never reaches logs or counts."""
+    """Return the route pattern: the path itself may hold keys and is never logged or counted."""
     resource = request.match_info.route.resource
     return _UNKNOWN_ROUTE if resource is None else resource.canonical
 
 
 def _has_left(request: web.Request) -> bool:
-    """Whether the caller's connection is gone, which callers may do to us as they like."""
+    """Whether the caller has closed the connection."""
     return request.transport is None or request.transport.is_closing()
 
 
 def _needs_token(path: str) -> bool:
-    """The whole API but its streams, whose path is the credential, signed links, and search."""
+    """Whether a token is required: not for streams, signed links and search."""
     if path == "/v1/search" or (path.startswith("/v1/files/") and path.endswith("/download")):
         return False
     return path.startswith("/v1/") and not path.startswith("/v1/streams/")

@@ -1,6 +1,6 @@
-"""Lets requests through at the rate their account may have, and tells every answer what is left.
+"""Rate-limit middleware: 429 over the limit, `ratelimit-*` headers on every response.
 
-It stands behind the front door: who has no token gets 401 without being counted.
+It runs after authentication: a request without a token gets 401 and is not counted.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ _LOW_CREDIT = (
 
 
 class RateLimitMiddleware:
-    """Counts requests by account, which is to say by token."""
+    """Rate-limit middleware, by account (token)."""
 
     def __init__(self, rates: RateLimits, clock: Clock) -> None:
-        """Every account begins with full budgets."""
+        """Create the middleware; every account starts with full buckets."""
         self._first_rates = rates
         self._clock = clock
         self.rates = rates
         self._buckets: OrderedDict[tuple[str, Budget], TokenBucket | None] = OrderedDict()
 
     def change(self, rates: RateLimits) -> None:
-        """Put other limits in force; every account has full budgets again."""
+        """Change the limits; every account has full buckets again."""
         self.rates = rates
         self._buckets.clear()
 
     def restore(self) -> None:
-        """Go back to the limits the sandbox started with."""
+        """Restore the first limits."""
         self.change(self._first_rates)
 
     def middleware(self) -> Middleware:
-        """The middleware around all handlers, inside the front door."""
+        """Return the middleware, which runs inside that of authentication."""
 
         @web.middleware
-        async def turnstile(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def rate_limit(request: web.Request, handler: Handler) -> web.StreamResponse:
             if not is_rate_limited(request):
                 return await handler(request)
-            taken = self._take(request)
-            headers = {} if taken is None or _is_silent(request) else _headers(taken)
-            if taken is not None and not taken.allowed:
-                raise self._refusal(request, taken, headers)
+            token_use = self._take(request)
+            headers = {} if token_use is None or _is_silent(request) else _headers(token_use)
+            if token_use is not None and not token_use.allowed:
+                raise self._refusal(request, token_use, headers)
             try:
                 if _budget(request) == "create" and self.rates.credit == "none":
                     raise insufficient_credit()
@@ -69,12 +69,12 @@ class RateLimitMiddleware:
                 problem.headers.update(headers)
                 raise
             if headers and response.status == _TOO_MANY:
-                headers = _ordered(response)
+                headers = _fault_headers(response)
             if not response.prepared:
                 response.headers.update(headers)
             return response
 
-        return turnstile
+        return rate_limit
 
     def _take(self, request: web.Request) -> TokenUse | None:
         now, key = self._clock.monotonic(), (_account(request), _budget(request))
@@ -87,13 +87,15 @@ class RateLimitMiddleware:
         bucket = self._buckets[key]
         return None if bucket is None else bucket.take(now)
 
-    def _refusal(self, request: web.Request, taken: TokenUse, headers: dict[str, str]) -> ApiError:
+    def _refusal(
+        self, request: web.Request, token_use: TokenUse, headers: dict[str, str]
+    ) -> ApiError:
         low = _budget(request) == "create" and self.rates.credit == "low"
-        return throttled(taken.reset, _LOW_CREDIT if low else "", headers)
+        return throttled(token_use.reset, _LOW_CREDIT if low else "", headers)
 
 
 def is_rate_limited(request: web.Request) -> bool:
-    """Whether it is for the API; streams and downloads are served elsewhere."""
+    """Whether the path is rate limited: the API without streams and downloads."""
     path = request.path
     return path.startswith("/v1/") and not (
         path.startswith("/v1/streams/") or path.endswith("/download")
@@ -101,7 +103,7 @@ def is_rate_limited(request: web.Request) -> bool:
 
 
 def _is_silent(request: web.Request) -> bool:
-    """Recorded answers about files tell nothing of limits."""
+    """Whether the response has no rate-limit headers: those of files have none."""
     return request.path == "/v1/files" or request.path.startswith("/v1/files/")
 
 
@@ -111,18 +113,21 @@ def _budget(request: web.Request) -> Budget:
 
 
 def _account(request: web.Request) -> str:
-    """A token's digest: the token itself is kept nowhere."""
+    """Return the token's digest: the token itself is stored nowhere."""
     token = request.headers.get("Authorization", "").partition(" ")[2].strip()
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _headers(taken: TokenUse) -> dict[str, str]:
-    return {"ratelimit-remaining": str(taken.remaining), "ratelimit-reset": str(taken.reset)}
+def _headers(token_use: TokenUse) -> dict[str, str]:
+    return {
+        "ratelimit-remaining": str(token_use.remaining),
+        "ratelimit-reset": str(token_use.reset),
+    }
 
 
-def _ordered(response: web.StreamResponse) -> dict[str, str]:
-    """What a 429 tells that the fault plan ordered: its own hint, not what is really left."""
-    told = {"ratelimit-remaining": "0"}
+def _fault_headers(response: web.StreamResponse) -> dict[str, str]:
+    """Return the headers of a 429 by a fault: those of the fault, not of the real limit."""
+    headers = {"ratelimit-remaining": "0"}
     if "Retry-After" in response.headers:
-        told["ratelimit-reset"] = response.headers["Retry-After"]
-    return told
+        headers["ratelimit-reset"] = response.headers["Retry-After"]
+    return headers

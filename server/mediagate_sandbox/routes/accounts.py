@@ -1,4 +1,4 @@
-"""The account behind the token, and the hardware that community models run on."""
+"""Endpoints of account and hardware."""
 
 from __future__ import annotations
 

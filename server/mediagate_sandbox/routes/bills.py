@@ -1,4 +1,4 @@
-"""The bill, for whoever wants to know what it would have cost. Replicate has no such endpoint."""
+"""Endpoint of the bill. Replicate has no such endpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class BillRoutes:
     """Handler for `/sandbox/bill`."""
 
     def __init__(self, bill: Bill) -> None:
-        """Keep what the handler needs."""
+        """Create the handler."""
         self._bill = bill
 
     def routes(self) -> list[web.RouteDef]:
@@ -21,7 +21,7 @@ class BillRoutes:
         return [web.get("/sandbox/bill", self.read)]
 
     async def read(self, request: web.Request) -> web.Response:
-        """`GET /sandbox/bill`: the total and what it is made of.
+        """`GET /sandbox/bill`: total and entries.
 
         The query may say `since` (ISO 8601: accepted then or later) and `model` (`owner/name`).
         """

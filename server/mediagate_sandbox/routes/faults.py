@@ -1,4 +1,4 @@
-"""The fault plan over HTTP: put one in force, see what it did, lift it. Replicate has none."""
+"""Endpoints of the fault plan: replace, read, stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FaultRoutes:
     """Handlers for `/sandbox/faults`."""
 
     def __init__(self, engine: FaultEngine) -> None:
-        """Keep who carries plans out."""
+        """Create the handlers."""
         self._engine = engine
 
     def routes(self) -> list[web.RouteDef]:
@@ -27,11 +27,11 @@ class FaultRoutes:
         ]
 
     async def read(self, request: web.Request) -> web.Response:
-        """`GET /sandbox/faults`: the seed, the plan with its counts, and what fired, in order."""
+        """`GET /sandbox/faults`: seed, plan with counts, and fired faults in order."""
         return respond_json(self._engine.document())
 
     async def give(self, request: web.Request) -> web.Response:
-        """`POST /sandbox/faults`: this plan instead of the last one, whose firings are forgotten.
+        """`POST /sandbox/faults`: replace the plan and clear the fired faults.
 
         Body: `{"seed": 7, "faults": [{"do": "throttle", "on": "create", "times": 2}]}`. A plan that
         makes no sense is a 422 that names the field, and changes nothing.
@@ -49,6 +49,6 @@ class FaultRoutes:
         return respond_json(self._engine.document())
 
     async def stop(self, request: web.Request) -> web.Response:
-        """`DELETE /sandbox/faults`: nothing goes wrong any more; what fired stays readable."""
+        """`DELETE /sandbox/faults`: deactivate all faults; the fired ones stay readable."""
         self._engine.stop()
         return respond_json(self._engine.document())

@@ -1,4 +1,4 @@
-"""Output files: whole or a range of bytes, without a token, as a delivery network serves them."""
+"""Endpoint of output files: complete or a byte range, without a token, as of a CDN."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FileRoutes:
     """Handler for `/files/{key}/{name}`."""
 
     def __init__(self, store: Store, files: OutputFiles) -> None:
-        """Keep what the handler needs."""
+        """Create the handler."""
         self._store = store
         self._files = files
 
@@ -24,7 +24,7 @@ class FileRoutes:
         return [web.get("/files/{key}/{name}", self.read)]
 
     async def read(self, request: web.Request) -> web.Response:
-        """`GET /files/{key}/{name}`: the file, made now if nobody has read it before."""
+        """`GET /files/{key}/{name}`: the file, generated if not cached."""
         recipe = self._find(request)
         content = await self._files.read(recipe)
         headers = {

@@ -1,4 +1,4 @@
-"""Two pages for people: what this server is, and one prediction with its media."""
+"""HTML pages: start page, and one prediction with its media."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HtmlPageRoutes:
     """Handlers for `/` and `/p/{id}`."""
 
     def __init__(self, settings: SandboxSettings, catalog: Catalog, store: Store) -> None:
-        """Keep what the handlers need."""
+        """Create the handlers."""
         self._settings = settings
         self._catalog = catalog
         self._store = store
@@ -54,7 +54,7 @@ class HtmlPageRoutes:
         return [web.get("/", self.front), web.get("/p/{id}", self.prediction)]
 
     async def front(self, request: web.Request) -> web.Response:
-        """`GET /`: what this server is and which models it has."""
+        """`GET /`: start page with the models."""
         models = "\n".join(f"  {each.kind:<8}{each.slug}" for each in self._catalog)
         text = _FRONT.format(
             origin=origin_of(request, self._settings),
@@ -65,30 +65,30 @@ class HtmlPageRoutes:
         return web.Response(text=text, content_type="text/plain")
 
     async def prediction(self, request: web.Request) -> web.Response:
-        """`GET /p/{id}`: where `urls.web` leads."""
+        """`GET /p/{id}`: page of a prediction, the target of `urls.web`."""
         prediction = self._store.by_id(request.match_info["id"])
         if prediction is None:
             raise not_found()
-        shown = output(prediction, origin_of(request, self._settings))
+        shown_output = output(prediction, origin_of(request, self._settings))
         text = _PAGE.format(
             id=escape(prediction.id),
-            model=escape(prediction.order.model.slug),
+            model=escape(prediction.request.model.slug),
             status=prediction.status,
-            output=_html(shown, streams=prediction.stream is not None),
+            output=_html(shown_output, streams=prediction.stream is not None),
         )
         return web.Response(text=text, content_type="text/html")
 
 
-def _html(shown: Any, *, streams: bool) -> str:
-    match shown:
+def _html(shown_output: Any, *, streams: bool) -> str:
+    match shown_output:
         case None:
             return ""
         case list() if streams:
-            return f"<pre>{escape(''.join(shown))}</pre>"
+            return f"<pre>{escape(''.join(shown_output))}</pre>"
         case list():
-            return "".join(_html(each, streams=False) for each in shown)
+            return "".join(_html(each, streams=False) for each in shown_output)
         case dict():
-            return "".join(_html(each, streams=False) for each in shown.values())
+            return "".join(_html(each, streams=False) for each in shown_output.values())
         case _:
-            tag = _TAGS.get(str(shown).rpartition(".")[2], "<pre>{0}</pre>")
-            return f"<p>{tag.format(escape(str(shown)))}</p>"
+            tag = _TAGS.get(str(shown_output).rpartition(".")[2], "<pre>{0}</pre>")
+            return f"<p>{tag.format(escape(str(shown_output)))}</p>"

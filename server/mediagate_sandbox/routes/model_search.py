@@ -1,4 +1,4 @@
-"""Finding models: by a query in the verb of its own that Replicate gave it, by text, by shelf."""
+"""Endpoints of model search and collections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp import web
 from yarl import URL
 
 from mediagate_sandbox.api_errors import bad_request, not_found
-from mediagate_sandbox.faults.http_faults import record_fault
+from mediagate_sandbox.faults.http_faults import fired_faults
 from mediagate_sandbox.faults.model_faults import apply_model_faults
 from mediagate_sandbox.json_response import respond_json
 from mediagate_sandbox.middleware.auth import origin_of
@@ -27,12 +27,12 @@ class ModelSearchRoutes:
     """Handlers for `QUERY /v1/models`, `/v1/search` and `/v1/collections`."""
 
     def __init__(
-        self, settings: SandboxSettings, catalog: Catalog, observations: RequestLog
+        self, settings: SandboxSettings, catalog: Catalog, request_log: RequestLog
     ) -> None:
-        """Keep what the handlers need."""
+        """Create the handlers."""
         self._settings = settings
         self._catalog = catalog
-        self._observations = observations
+        self._request_log = request_log
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and their handlers."""
@@ -44,15 +44,15 @@ class ModelSearchRoutes:
         ]
 
     async def models(self, request: web.Request) -> web.Response:
-        """`QUERY /v1/models`: the body is the query, as plain text; pages as the list has them."""
+        """`QUERY /v1/models`: the body is the query, as plain text; pages as of the list."""
         raw = await request.read()
         if len(raw) > _LONGEST_QUERY:
             raise bad_request(f"A query has at most {_LONGEST_QUERY} bytes.")
-        found = search(
-            apply_model_faults(self._catalog, record_fault()), raw.decode("utf-8", "replace")
+        hits = search(
+            apply_model_faults(self._catalog, fired_faults()), raw.decode("utf-8", "replace")
         )
         page = page_json(
-            [(-at, each.model) for at, each in enumerate(found)],
+            [(-at, each.model) for at, each in enumerate(hits)],
             lambda entry: entry[0],
             lambda entry: self._model(entry[1]),
             url=URL(origin_of(request, self._settings)).join(request.rel_url),
@@ -61,11 +61,11 @@ class ModelSearchRoutes:
         return respond_json(page)
 
     async def everything(self, request: web.Request) -> web.Response:
-        """`GET /v1/search?query&limit`: models and collections. There are no pages to find."""
+        """`GET /v1/search?query&limit`: models and collections; no documentation pages."""
         query = request.query.get("query", "").strip()
         if not query:
             raise bad_request('Query parameter "query" is required')
-        found = search(apply_model_faults(self._catalog, record_fault()), query)[: _limit(request)]
+        hits = search(apply_model_faults(self._catalog, fired_faults()), query)[: _limit(request)]
         return respond_json(
             {
                 "query": query,
@@ -75,12 +75,12 @@ class ModelSearchRoutes:
                         "metadata": {
                             "generated_description": each.model.about,
                             "tags": [
-                                shelf.slug for shelf in COLLECTIONS if shelf.holds(each.model)
+                                shelf.slug for shelf in COLLECTIONS if shelf.contains(each.model)
                             ],
                             "score": each.score,
                         },
                     }
-                    for each in found
+                    for each in hits
                 ],
                 "collections": [
                     {**_shelf(each), "models": [model.slug for model in self._on(each)]}
@@ -105,11 +105,13 @@ class ModelSearchRoutes:
 
     def _on(self, shelf: ModelCollection) -> list[Model]:
         return [
-            each for each in apply_model_faults(self._catalog, record_fault()) if shelf.holds(each)
+            each
+            for each in apply_model_faults(self._catalog, fired_faults())
+            if shelf.contains(each)
         ]
 
     def _model(self, model: Model) -> dict[str, Any]:
-        return model_json(model, self._observations.runs_by_model[model.slug])
+        return model_json(model, self._request_log.runs_by_model[model.slug])
 
 
 def _shelf(shelf: ModelCollection) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Models and their versions, with the OpenAPI documents of their inputs; deployments."""
+"""Endpoints of models, versions and deployments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp import web
 from yarl import URL
 
 from mediagate_sandbox.api_errors import not_found
-from mediagate_sandbox.faults.http_faults import record_fault
+from mediagate_sandbox.faults.http_faults import fired_faults
 from mediagate_sandbox.faults.model_faults import apply_model_faults
 from mediagate_sandbox.json_response import respond_json
 from mediagate_sandbox.middleware.auth import origin_of
@@ -23,12 +23,12 @@ class ModelRoutes:
     """Handlers for `/v1/models` and `/v1/deployments`, reading only."""
 
     def __init__(
-        self, settings: SandboxSettings, catalog: Catalog, observations: RequestLog
+        self, settings: SandboxSettings, catalog: Catalog, request_log: RequestLog
     ) -> None:
-        """Keep what the handlers need."""
+        """Create the handlers."""
         self._settings = settings
         self._catalog = catalog
-        self._observations = observations
+        self._request_log = request_log
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and their handlers."""
@@ -47,7 +47,7 @@ class ModelRoutes:
         """`GET /v1/models`: all models, page by page."""
         numbered = [
             (-at, model)
-            for at, model in enumerate(apply_model_faults(self._catalog, record_fault()))
+            for at, model in enumerate(apply_model_faults(self._catalog, fired_faults()))
         ]
         page = page_json(
             numbered,
@@ -88,7 +88,7 @@ class ModelRoutes:
         """`GET /v1/deployments/{owner}/{name}`: which model and version it runs."""
         owner, name = request.match_info["owner"], request.match_info["name"]
         slug = self._settings.deployments.get(f"{owner}/{name}")
-        catalog = apply_model_faults(self._catalog, record_fault())
+        catalog = apply_model_faults(self._catalog, fired_faults())
         model = catalog.by_slug(slug) if slug is not None else None
         if model is None:
             raise not_found()
@@ -97,19 +97,19 @@ class ModelRoutes:
     async def deployments(self, request: web.Request) -> web.Response:
         """`GET /v1/deployments`: all of them; their models are always there."""
         documents = []
-        for place, slug in self._settings.deployments.items():
-            owner, _, name = place.partition("/")
-            model = apply_model_faults(self._catalog, record_fault()).by_slug(slug)
+        for deployment, slug in self._settings.deployments.items():
+            owner, _, name = deployment.partition("/")
+            model = apply_model_faults(self._catalog, fired_faults()).by_slug(slug)
             if model is not None:
                 documents.append(deployment_json(owner, name, model))
         return respond_json({"previous": None, "next": None, "results": documents})
 
     def _find(self, request: web.Request) -> Model:
-        catalog = apply_model_faults(self._catalog, record_fault())
+        catalog = apply_model_faults(self._catalog, fired_faults())
         model = catalog.by_slug(f"{request.match_info['owner']}/{request.match_info['name']}")
         if model is None:
             raise not_found()
         return model
 
     def _document(self, model: Model) -> dict[str, Any]:
-        return model_json(model, self._observations.runs_by_model[model.slug])
+        return model_json(model, self._request_log.runs_by_model[model.slug])

@@ -1,4 +1,4 @@
-"""Predictions that are not any more what they were: for tests of whoever compares books."""
+"""Control endpoints that delete or change predictions, for tests of reconciliation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class PredictionEditRoutes:
     """Handlers for `/sandbox/predictions/{id}`. The bill is left as it is."""
 
     def __init__(self, store: Store) -> None:
-        """Keep what the handlers need."""
+        """Create the handlers."""
         self._store = store
 
     def routes(self) -> list[web.RouteDef]:
@@ -26,13 +26,13 @@ class PredictionEditRoutes:
         ]
 
     async def forget(self, request: web.Request) -> web.Response:
-        """`DELETE /sandbox/predictions/{id}`: it is in no list any more, and nothing finds it."""
+        """`DELETE /sandbox/predictions/{id}`: delete it without a trace in the API."""
         prediction = self._ended(request)
         self._store.forget(prediction)
         return respond_json({})
 
     async def amend(self, request: web.Request) -> web.Response:
-        """`POST /sandbox/predictions/{id}`: it reports other metrics from now on.
+        """`POST /sandbox/predictions/{id}`: change its metrics.
 
         Body: `{"metrics": {"predict_time": 2.5}}`; those not named stay, null takes one away.
         """

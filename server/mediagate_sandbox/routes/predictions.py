@@ -1,4 +1,4 @@
-"""Predictions: create by version, model or deployment; get, list, cancel."""
+"""Endpoints of predictions: create by version, model or deployment; get, list, cancel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mediagate_sandbox.api_errors import bad_request, not_found
 from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, in_time
 from mediagate_sandbox.create_requests import CreateRequestParser, Target
-from mediagate_sandbox.faults.http_faults import record_fault
+from mediagate_sandbox.faults.http_faults import fired_faults
 from mediagate_sandbox.faults.model_faults import apply_model_faults
 from mediagate_sandbox.faults.run_faults import (
     answers_other_prediction,
@@ -44,24 +44,24 @@ class PredictionRoutes:
         settings: SandboxSettings,
         clock: Clock,
         catalog: Catalog,
-        desk: CreateRequestParser,
+        parser: CreateRequestParser,
         store: Store,
         links: InputLinks,
         runner: Runner,
-        deliveries: WebhookDeliverer,
-        observations: RequestLog,
+        deliverer: WebhookDeliverer,
+        request_log: RequestLog,
         bill: Bill,
     ) -> None:
-        """Keep what the handlers need."""
+        """Create the handlers."""
         self._settings = settings
         self._clock = clock
         self._catalog = catalog
-        self._desk = desk
+        self._parser = parser
         self._store = store
         self._links = links
         self._runner = runner
-        self._deliveries = deliveries
-        self._observations = observations
+        self._deliverer = deliverer
+        self._request_log = request_log
         self._bill = bill
 
     def routes(self) -> list[web.RouteDef]:
@@ -76,38 +76,42 @@ class PredictionRoutes:
         ]
 
     async def create(self, request: web.Request) -> web.Response:
-        """`POST /v1/predictions`: the body's `version` says what to run."""
-        return await self._create(request, self._desk_for(request), None)
+        """`POST /v1/predictions`: create by the body's `version`."""
+        return await self._create(request, self._parser_for(request), None)
 
     async def create_by_model(self, request: web.Request) -> web.Response:
         """`POST /v1/models/{owner}/{name}/predictions`: official models only."""
-        desk = self._desk_for(request)
-        return await self._create(request, desk, desk.official(_name(request)))
+        parser = self._parser_for(request)
+        return await self._create(request, parser, parser.official(_name(request)))
 
     async def create_by_deployment(self, request: web.Request) -> web.Response:
         """`POST /v1/deployments/{owner}/{name}/predictions`."""
-        desk = self._desk_for(request)
-        return await self._create(request, desk, desk.deployment(_name(request)))
+        parser = self._parser_for(request)
+        return await self._create(request, parser, parser.deployment(_name(request)))
 
-    def _desk_for(self, request: web.Request) -> CreateRequestParser:
-        """The desk, over the catalog as faults let this request see it."""
-        catalog = apply_model_faults(self._catalog, record_fault())
-        return self._desk if catalog is self._catalog else self._desk.with_log(catalog)
+    def _parser_for(self, request: web.Request) -> CreateRequestParser:
+        """Return the parser with the catalog that faults give this request."""
+        catalog = apply_model_faults(self._catalog, fired_faults())
+        return self._parser if catalog is self._catalog else self._parser.with_catalog(catalog)
 
     async def _create(
-        self, request: web.Request, desk: CreateRequestParser, target: Target | None
+        self, request: web.Request, parser: CreateRequestParser, target: Target | None
     ) -> web.Response:
         raw = await request.read()
         now = self._clock.now()
-        order = desk.parse(raw, target, request.headers.get("Cancel-After"), now)
-        order = self._links.resolve(order, origin_of(request, self._settings))
-        firings = record_fault()
-        prediction = Prediction(self._store.next_number(), apply_run_faults(order, firings), now)
+        prediction_request = parser.parse(raw, target, request.headers.get("Cancel-After"), now)
+        prediction_request = self._links.resolve(
+            prediction_request, origin_of(request, self._settings)
+        )
+        firings = fired_faults()
+        prediction = Prediction(
+            self._store.next_number(), apply_run_faults(prediction_request, firings), now
+        )
         prediction.listed_at = now + list_delay(firings)
         for each in firings:
             each.prediction = prediction.id
         self._store.add(prediction)
-        self._observations.create(prediction, now)
+        self._request_log.create(prediction, now)
         self._bill.open(prediction, price_factor(firings))
         self._subscribe(prediction, origin_of(request, self._settings))
         self._runner.start(prediction)
@@ -117,13 +121,13 @@ class PredictionRoutes:
         return await self._answer_when_done(request, prediction, wait)
 
     def _subscribe(self, prediction: Prediction, origin: str) -> None:
-        """Webhooks show URLs under the origin that the creating caller used."""
-        if prediction.order.webhook is not None:
+        """Subscribe the webhook; its URLs have the origin that the caller of the create used."""
+        if prediction.request.webhook is not None:
             WebhookSubscription(
                 prediction,
-                prediction.order.webhook,
-                lambda shown: prediction_json(shown, origin),
-                self._deliveries,
+                prediction.request.webhook,
+                lambda prediction: prediction_json(prediction, origin),
+                self._deliverer,
                 self._clock,
                 self._settings.webhook_interval,
             )
@@ -131,7 +135,7 @@ class PredictionRoutes:
     async def _answer_when_done(
         self, request: web.Request, prediction: Prediction, wait: PreferWait
     ) -> web.Response:
-        """Hold the answer back until all output is there, or time is up."""
+        """Respond when all output exists, or at the timeout."""
         in_full = await in_time(self._clock, wait.seconds, prediction.wait_for_output())
         return respond_json(
             self._created(request, prediction),
@@ -140,10 +144,10 @@ class PredictionRoutes:
         )
 
     def _created(self, request: web.Request, prediction: Prediction) -> dict[str, Any]:
-        """What a create answers: the prediction, unless a fault mistakes it for another."""
+        """Return the response of a create: the prediction, or another one by a fault."""
         origin = origin_of(request, self._settings)
         document = prediction_json(prediction, origin, handed_over=True)
-        if answers_other_prediction(record_fault()):
+        if answers_other_prediction(fired_faults()):
             last = next(
                 (e for e in self._store.newest_first() if e.number < prediction.number), None
             )
@@ -153,13 +157,13 @@ class PredictionRoutes:
         return document
 
     async def get(self, request: web.Request) -> web.Response:
-        """`GET /v1/predictions/{id}`: the prediction as it stands."""
+        """`GET /v1/predictions/{id}`: the prediction in its current state."""
         prediction = self._find(request)
-        self._observations.gets[prediction.id] += 1
+        self._request_log.gets[prediction.id] += 1
         return respond_json(prediction_json(prediction, origin_of(request, self._settings)))
 
     async def list(self, request: web.Request) -> web.Response:
-        """`GET /v1/predictions`: newest first; nothing here was ever made on a web site."""
+        """`GET /v1/predictions`: newest first; none is of source `web`."""
         query, origin = request.query, origin_of(request, self._settings)
         now = self._clock.now()
         if query.get("source") not in (None, "web"):
@@ -168,7 +172,7 @@ class PredictionRoutes:
             parse_query_time(query.get("created_after")),
             parse_query_time(query.get("created_before")),
         )
-        found = [
+        matching = [
             each
             for each in self._store.newest_first()
             if query.get("source") is None
@@ -177,7 +181,7 @@ class PredictionRoutes:
             and (before is None or each.created_at < before)
         ]
         page = page_json(
-            found,
+            matching,
             lambda each: each.number,
             lambda each: prediction_json(each, origin),
             url=URL(origin).join(request.rel_url),
@@ -186,9 +190,9 @@ class PredictionRoutes:
         return respond_json(page)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """`POST /v1/predictions/{id}/cancel`: at once; one that has ended stays as it is."""
+        """`POST /v1/predictions/{id}/cancel`: cancel at once; no effect on an ended one."""
         prediction = self._find(request)
-        self._observations.cancel(prediction, self._clock.now())
+        self._request_log.cancel(prediction, self._clock.now())
         self._runner.cancel(prediction)
         return respond_json(prediction_json(prediction, origin_of(request, self._settings)))
 

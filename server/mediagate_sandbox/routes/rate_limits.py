@@ -1,4 +1,4 @@
-"""Endpoints for tests that switch the sandbox's rate limits and credit."""
+"""Control endpoints of rate limits and credit."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class RateLimitRoutes:
         ]
 
     async def show(self, request: web.Request) -> web.Response:
-        """`GET /sandbox/limits`: what is in force."""
+        """`GET /sandbox/limits`: current limits."""
         return respond_json(asdict(self._turnstile.rates))
 
     async def change(self, request: web.Request) -> web.Response:
-        """`POST /sandbox/limits`: change what the body names; all budgets are full again.
+        """`POST /sandbox/limits`: change the given ones; all buckets are full again.
 
         Body: `{"creates_per_minute": N or null, "requests_per_minute": N or null, "credit":
         "enough", "low" or "none"}`, each optional; null does not limit.
@@ -44,7 +44,7 @@ class RateLimitRoutes:
         return await self.show(request)
 
     async def restore(self, request: web.Request) -> web.Response:
-        """`DELETE /sandbox/limits`: back to those the sandbox started with."""
+        """`DELETE /sandbox/limits`: restore the first limits."""
         self._turnstile.restore()
         return await self.show(request)
 

@@ -1,4 +1,4 @@
-"""Event streams, each event sent by itself the moment it is put out; and their cutting off.
+"""Endpoint of event streams (SSE), and their interruption by cuts.
 
 No token is asked for: the path is the credential. A reader that leaves cancels nothing.
 """
@@ -13,7 +13,7 @@ from aiohttp import web
 from mediagate_sandbox.api_errors import not_found
 from mediagate_sandbox.clock import Clock
 from mediagate_sandbox.faults.actions import CutStream, Garbage
-from mediagate_sandbox.faults.http_faults import random_bytes, record_fault
+from mediagate_sandbox.faults.http_faults import fired_faults, random_bytes
 from mediagate_sandbox.request_log import RequestLog
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
@@ -32,23 +32,23 @@ class StreamRoutes:
         clock: Clock,
         store: Store,
         cuts: StreamCuts,
-        observations: RequestLog,
+        request_log: RequestLog,
     ) -> None:
-        """Keep what the handler needs."""
+        """Create the handler."""
         self._retention = timedelta(seconds=settings.stream_retention)
         self._idle_seconds = settings.stream_idle_timeout
         self._linger = settings.stream_linger
         self._clock = clock
         self._store = store
         self._cuts = cuts
-        self._observations = observations
+        self._request_log = request_log
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and their handlers; a stream answers GET only."""
         return [web.get("/v1/streams/{key}", self.follow, allow_head=False)]
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/streams/{key}`: all events after `Last-Event-ID`, as they come."""
+        """`GET /v1/streams/{key}`: all events after `Last-Event-ID`, live."""
         stream = self._find(request)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
@@ -70,12 +70,12 @@ class StreamRoutes:
         ended = prediction.completed_at
         if ended is not None and self._clock.now() > ended + self._retention:
             raise not_found()
-        self._observations.streams[prediction.id] += 1
+        self._request_log.streams[prediction.id] += 1
         return prediction.stream
 
 
 class _Reader:
-    """One reader of a stream, and what becomes of the bytes on their way to it."""
+    """One reader of a stream, with the faults on its bytes."""
 
     def __init__(
         self, request: web.Request, response: web.StreamResponse, cuts: StreamCuts
@@ -86,7 +86,7 @@ class _Reader:
         self._own_cut: StreamCut | None = None
         self._noise: list[tuple[int, bytes]] = []
         self._sent = 0
-        for firing in record_fault():
+        for firing in fired_faults():
             match firing.fault.action:
                 case CutStream(after_bytes=count, how=how):
                     self._own_cut = StreamCut(count, how=how)
@@ -94,18 +94,18 @@ class _Reader:
                     self._noise.append((count, random_bytes(firing, action)))
 
     async def send(self, event: bytes) -> bool:
-        """Write one event, and noise before it if it is due. False if the stream was cut."""
+        """Write one event, and garbage before it if due. False if the stream was cut."""
         due = [each for each in self._noise if each[0] <= self._sent]
         self._noise = [each for each in self._noise if each[0] > self._sent]
         for _, junk in due:
             await self._response.write(junk + b"\n\n")
-        cut = self._own_cut or self._cuts.order
+        cut = self._own_cut or self._cuts.active
         if cut is None or self._sent + len(event) < cut.after_bytes:
             await self._response.write(event)
             self._sent += len(event)
             return True
         if cut is not self._own_cut:
-            self._cuts.spend()
+            self._cuts.use()
         rest = event[: max(0, cut.after_bytes - self._sent)]
         if rest:
             await self._response.write(rest)

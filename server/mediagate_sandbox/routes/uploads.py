@@ -1,4 +1,4 @@
-"""The files API: upload as multipart, list, get, delete, and download by a signed link."""
+"""Endpoints of files: multipart upload, list, get, delete, and download by a signed link."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TEXT_FIELDS = ("type", "filename", "metadata")
 
 @dataclass(slots=True)
 class _Form:
-    """What came with the content."""
+    """Form fields of an upload."""
 
     content: bool = False
     name: str | None = None
@@ -56,7 +56,7 @@ class UploadRoutes:
     """Handlers for `/v1/files`, and for `/sandbox/files/{id}/link`."""
 
     def __init__(self, settings: SandboxSettings, clock: Clock, uploads: Uploads) -> None:
-        """Keep what the handlers need."""
+        """Create the handlers."""
         self._settings = settings
         self._clock = clock
         self._uploads = uploads
@@ -72,7 +72,7 @@ class UploadRoutes:
         ]
 
     def control_routes(self) -> list[web.RouteDef]:
-        """The path for tests and its handler."""
+        """Control path and its handler."""
         return [web.get("/sandbox/files/{id}/link", self.link)]
 
     async def create(self, request: web.Request) -> web.Response:
@@ -87,7 +87,7 @@ class UploadRoutes:
             except _BROKEN:
                 raise bad_request("The request body is not valid multipart/form-data.") from None
             name, kind, metadata = _checked(form)
-            upload = await self._uploads.keep(incoming, name, kind, metadata)
+            upload = await self._uploads.store(incoming, name, kind, metadata)
         return respond_json(self._document(request, upload), status=201)
 
     async def list(self, request: web.Request) -> web.Response:
@@ -133,7 +133,7 @@ class UploadRoutes:
         return StoredFile(upload.path, headers)
 
     async def link(self, request: web.Request) -> web.Response:
-        """`GET /sandbox/files/{id}/link`: a download link, good as long as the file is."""
+        """`GET /sandbox/files/{id}/link`: a download link, valid as long as the file."""
         upload = self._find(request)
         expiry = int(upload.expires_at.timestamp())
         query = {
@@ -141,8 +141,8 @@ class UploadRoutes:
             "expiry": str(expiry),
             "signature": self._uploads.signature(upload.id, OWNER, expiry),
         }
-        place = URL(f"{origin_of(request, self._settings)}/v1/files/{upload.id}/download")
-        return respond_json({"url": str(place.with_query(query))})
+        url = URL(f"{origin_of(request, self._settings)}/v1/files/{upload.id}/download")
+        return respond_json({"url": str(url.with_query(query))})
 
     def _find(self, request: web.Request) -> Upload:
         upload = self._uploads.find(request.match_info["id"])
@@ -151,8 +151,8 @@ class UploadRoutes:
         return upload
 
     def _document(self, request: web.Request, upload: Upload) -> dict[str, Any]:
-        """The file object; `name`, `etag` and `md5` are there as in recorded answers."""
-        place = f"{origin_of(request, self._settings)}/v1/files/{upload.id}"
+        """Return the file object; with `name`, `etag` and `md5` as in recorded responses."""
+        url = f"{origin_of(request, self._settings)}/v1/files/{upload.id}"
         return {
             "id": upload.id,
             "name": upload.name,
@@ -163,7 +163,7 @@ class UploadRoutes:
             "metadata": upload.metadata,
             "created_at": timestamp(upload.created_at, upload.id),
             "expires_at": timestamp(upload.expires_at, upload.id),
-            "urls": {"get": place},
+            "urls": {"get": url},
         }
 
 
@@ -172,7 +172,7 @@ def _file_not_found() -> ApiError:
 
 
 async def _receive(request: web.Request, incoming: IncomingUpload) -> _Form:
-    """Write the content to disk and collect the rest. Raises ValueError for a broken body."""
+    """Write the content to disk and collect the fields. Raises ValueError for a malformed body."""
     form = _Form()
     reader = await request.multipart()
     while (part := await reader.next()) is not None:
@@ -201,7 +201,7 @@ async def _text(part: BodyPartReader) -> str:
 
 
 def _checked(form: _Form) -> tuple[str, str, Mapping[str, Any]]:
-    """Name, content type and metadata. Raises Problem (422) naming what does not fit."""
+    """Return name, content type and metadata. Raises ApiError (422) with the field."""
     faults = []
     if not form.content:
         faults.append(InvalidField("required", "(root)", "content is required"))

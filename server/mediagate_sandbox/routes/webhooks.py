@@ -1,4 +1,4 @@
-"""The secret that webhooks are signed with: asked for with a token, changed by tests without."""
+"""Endpoints of the webhook secret: read with a token, rotated by tests without."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class WebhookRoutes:
     """Handlers for `/v1/webhooks/default/secret` and `/sandbox/webhooks/secret`."""
 
     def __init__(self, clock: Clock, signer: WebhookSigner) -> None:
-        """Keep what the handlers need."""
+        """Create the handlers."""
         self._clock = clock
         self._signer = signer
 
@@ -28,15 +28,15 @@ class WebhookRoutes:
         return [web.get("/v1/webhooks/default/secret", self.secret)]
 
     def control_routes(self) -> list[web.RouteDef]:
-        """The path for tests and its handler."""
+        """Control path and its handler."""
         return [web.post("/sandbox/webhooks/secret", self.rotate)]
 
     async def secret(self, request: web.Request) -> web.Response:
-        """`GET /v1/webhooks/default/secret`: the secret in force."""
+        """`GET /v1/webhooks/default/secret`: the current secret."""
         return respond_json({"key": self._signer.secret})
 
     async def rotate(self, request: web.Request) -> web.Response:
-        """`POST /sandbox/webhooks/secret`: sign with another secret from now on.
+        """`POST /sandbox/webhooks/secret`: rotate the secret.
 
         Body: `{"key": "whsec_...", "overlap_seconds": N}`, both optional: a new secret is drawn,
         and the old one counts no more. During the overlap webhooks are signed with both.
