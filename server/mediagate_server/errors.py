@@ -1,38 +1,39 @@
-"""What can go wrong, as facts and as exceptions. Nothing here knows gRPC: `status.py` does.
+"""Errors: the exception tree, and failures as records. gRPC codes are in `api/status.py`.
 
-MediagateError                     every failure a caller can be told of
+MediagateError                     every failure that a caller can be sent
 ├── InvalidRequest                 the request itself is wrong; names the fields
 │   ├── ParameterUnsupported       the model cannot honour a parameter (strict mode)
 │   ├── MediaTooLarge              an inline medium is over the limit
 │   └── InputRejected              Replicate refused the input
-├── NotBuilt                       the rpc or field is in the contract, not yet in the server
+├── NotImplementedYet              the rpc or field is in the contract, not yet in the server
 ├── UnknownMethod                  the contract has no such rpc
 ├── NotFound
 │   ├── ModelNotFound
 │   ├── GenerationNotFound
 │   │   └── OutputNotFound
 │   ├── UploadNotFound
-│   └── ResourceNotFound                     what an admin named
-├── ApiKeyMissing, ApiKeyInvalid         who is calling?
+│   └── ResourceNotFound           what an admin named
+├── ApiKeyMissing, ApiKeyInvalid   who is calling?
 ├── ScopeMissing                   the key may not do this
 ├── QuotaExceeded                  carries retry_after where waiting helps
-│   ├── RateLimited, TooManyInFlight, BudgetExceeded
+│   └── RateLimited, TooManyInFlight, TooManyRpcs, BudgetExceeded
 ├── PreconditionFailed
-│   ├── ModelRetired, MaxCostExceeded, PriceUnknown, DeadlineTooShort, ContentBlocked
+│   └── ModelRetired, NoMatchingModel, MaxCostExceeded, PriceUnknown, DeadlineTooShort,
+│       ContentBlocked
 ├── RequestIdReused                same request_id, other request
 ├── StreamExpired                  the text asked for is gone or was never there
 ├── StreamInterrupted              the bytes already sent cannot be continued
 ├── Unavailable                    carries retry_after
 │   ├── UpstreamUnavailable, CircuitOpen, UpstreamAccountError
-│   ├── SubmitUnconfirmed, StoreUnavailable, Draining
+│   └── SubmitUnconfirmed, StoreUnavailable (StaleOwner), ServerDraining
 ├── RunFailed                      the model ran and failed
-├── OutputInvalid                  the answer is not the JSON that was asked for
-├── OutputTooLarge                 the output is larger than what is kept
-├── OutputLost                     the run succeeded, and upstream has nothing of what it made
-├── Quarantined                    handling the output has brought the gate down
+├── OutputInvalid                  the output does not have the requested form
+├── OutputTooLarge                 the output is over the size limit
+├── OutputLost                     the run succeeded, and upstream has no output of it
+├── GenerationQuarantined          handling the output has crashed the server
 ├── DeadlineExceeded                 `timeout` was over before the end
-├── Cancelled                      somebody asked for the end
-└── Internal                       a bug of ours; the text is fixed
+├── GenerationCancelled            a cancellation was requested
+└── InternalError                  a bug of ours; the text is fixed
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,22 +41,22 @@ from typing import ClassVar
 
 from msgspec import Struct, field
 
-from mediagate_server.reasons import Reason as Reason  # noqa: PLC0414 - told along with them
+from mediagate_server.reasons import Reason as Reason  # noqa: PLC0414 - re-exported
 from mediagate_server.structs import replace
 
 
 class Violation(Struct, frozen=True):
-    """One wrong field: its path in the request (`options.labels`, `messages[2].parts`) and why."""
+    """An invalid field: its path in the request (`options.labels`, `messages[2].parts`) and why."""
 
     field: str
     description: str
 
 
 class Failure(Struct, frozen=True):
-    """A failure as a fact: it is stored with a generation and turned into a status at the door.
+    """A failure as a record: stored with a generation, and converted to a status by the API.
 
-    `retry_after` is in seconds; None means that sending the same again will not help. `absent`:
-    nothing is wrong with the request but that what it names is not there.
+    `retry_after` is in seconds; None: a retry of the same request will not help. `absent`: the
+    request is valid, but what it names does not exist.
     """
 
     reason: Reason
@@ -65,11 +66,11 @@ class Failure(Struct, frozen=True):
     retry_after: float | None = None
     absent: bool = False
     precondition: bool = False
-    """The request is right as it is; what it is about is not in a state for it."""
+    """The request is valid, but its subject is not in the state for it."""
 
 
 class MediagateError(Exception):
-    """Base of all failures that a caller is told of. Raise a subclass, or `from_failure`."""
+    """Base of all errors that callers are sent. Raise a subclass."""
 
     reason: ClassVar[Reason] = Reason.INTERNAL
 
@@ -86,7 +87,7 @@ class MediagateError(Exception):
 
 
 class StoredFailure(MediagateError):
-    """A failure read back from a generation's record, raised again for a caller who attached."""
+    """A failure from a generation's record, raised again for a caller that attached."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -94,7 +95,7 @@ class StoredFailure(MediagateError):
 
 
 class InvalidRequest(MediagateError):
-    """The request can never work as it stands. `violations` names each wrong field."""
+    """The request is invalid. `violations` names each invalid field."""
 
     reason = Reason.INVALID_REQUEST
 
@@ -104,12 +105,12 @@ class InvalidRequest(MediagateError):
 
     @classmethod
     def of(cls, field_path: str, description: str) -> "InvalidRequest":
-        """The usual case: one field is wrong."""
+        """The usual case: one invalid field."""
         return cls(Violation(field_path, description))
 
 
 class NotTerminal(InvalidRequest):
-    """The generation has not come to its end, which it must have for this."""
+    """The generation has not ended, which this request needs."""
 
     def __init__(self, generation_id: str) -> None:
         super().__init__(Violation("id", "must be of a generation that has come to its end"))
@@ -135,7 +136,7 @@ class InputRejected(InvalidRequest):
 
 
 class NotImplementedYet(MediagateError):
-    """The contract has it, this version of the server does not. Nothing was stored or spent."""
+    """In the contract, but not in this version of the server. Nothing was stored or spent."""
 
     reason = Reason.NOT_IMPLEMENTED
 
@@ -159,7 +160,7 @@ class NotFound(MediagateError):
 
 
 def suggestion_text(nearest: Sequence[str]) -> str:
-    """Names that may have been meant, to be put behind what is wrong; empty where there is none."""
+    """A suggestion of similar names, appended to a message; empty where there is none."""
     return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
 
 
@@ -169,17 +170,17 @@ class ModelNotFound(NotFound):
     reason = Reason.MODEL_NOT_FOUND
 
     def __init__(self, model: str, modality: str = "", *, nearest: Sequence[str] = ()) -> None:
-        """`nearest` are names of models that may have been meant."""
+        """`nearest` are similar names of models."""
         kind = f"{modality} model" if modality else "model"
         field = "options.model" if modality else "model"
         metadata = {"model": model, "modality": modality}
-        words = suggestion_text(nearest)
+        text = suggestion_text(nearest)
         if nearest:
             metadata["nearest"] = ", ".join(nearest)
         super().__init__(
-            f"no {kind} is called {model!r}{words}",
+            f"no {kind} is called {model!r}{text}",
             metadata=metadata,
-            violations=(Violation(field, f"no {kind} of this name{words}"),),
+            violations=(Violation(field, f"no {kind} of this name{text}"),),
         )
 
 
@@ -193,7 +194,7 @@ class GenerationNotFound(NotFound):
 
 
 class OutputNotFound(GenerationNotFound):
-    """The generation is there, and has no output of this index (yet)."""
+    """The generation exists, and has no output of this index (yet)."""
 
     def __init__(self, generation_id: str, index: int) -> None:
         super().__init__(generation_id)
@@ -211,16 +212,16 @@ class UploadNotFound(NotFound):
 
 
 class ResourceNotFound(NotFound):
-    """What an admin named is not there: a tenant, a budget, a webhook. `field` is where it stood.
+    """A tenant, budget or webhook that an admin named does not exist; `field` named it.
 
-    It has the reason of a request that is wrong, and the code of what is missing.
+    It has the reason of an invalid request, and the code NOT_FOUND.
     """
 
     reason = Reason.INVALID_REQUEST
 
     def __init__(self, kind: str, field: str) -> None:
-        words = f"no such {kind}"
-        super().__init__(words, violations=(Violation(field, words),))
+        text = f"no such {kind}"
+        super().__init__(text, violations=(Violation(field, text),))
         self.failure = replace(self.failure, absent=True)
 
 
@@ -243,7 +244,7 @@ class ScopeMissing(MediagateError):
 
 
 class QuotaExceeded(MediagateError):
-    """A limit is reached. `retry_after` says when trying again may work."""
+    """A limit is reached. `retry_after` says when a retry may work."""
 
 
 class RateLimited(QuotaExceeded):
@@ -259,19 +260,19 @@ class TooManyInFlight(QuotaExceeded):
 
 
 class TooManyRpcs(QuotaExceeded):
-    """More rpcs are open than the gate serves, or than this caller's share of them."""
+    """More open rpcs than the server allows in all, or for this caller."""
 
     reason = Reason.QUEUE_FULL
 
 
 class BudgetExceeded(QuotaExceeded):
-    """What the call may cost does not fit into a budget any more; metadata names it."""
+    """The cost limit of the call does not fit into a budget; metadata names it."""
 
     reason = Reason.BUDGET_EXCEEDED
 
 
 class PreconditionFailed(MediagateError):
-    """The request is well formed but cannot be served as things stand."""
+    """The request is valid but cannot be served in the present state."""
 
 
 class ModelRetired(PreconditionFailed):
@@ -281,7 +282,7 @@ class ModelRetired(PreconditionFailed):
 
 
 class NoMatchingModel(PreconditionFailed):
-    """No model was named, and none of the quality asked for can do what was asked."""
+    """No model was named, and none of the requested quality can serve the request."""
 
     reason = Reason.NO_MODEL_FITS
 
@@ -324,19 +325,19 @@ class RequestIdReused(MediagateError):
 
 
 class StreamExpired(MediagateError):
-    """The text after the sequence asked for is gone, or that sequence was never reached."""
+    """The text after the requested sequence is gone, or that sequence was never reached."""
 
     reason = Reason.STREAM_EXPIRED
 
 
 class StreamInterrupted(MediagateError):
-    """The text went on upstream in a way that does not continue what the caller already has."""
+    """The text from upstream does not continue what the caller already has."""
 
     reason = Reason.STREAM_INTERRUPTED
 
 
 class Unavailable(MediagateError):
-    """Not now. `retry_after` (seconds) says when the same call may work."""
+    """Temporarily unavailable. `retry_after` (seconds) says when the same call may work."""
 
 
 class UpstreamUnavailable(Unavailable):
@@ -346,18 +347,18 @@ class UpstreamUnavailable(Unavailable):
 
     @classmethod
     def unreachable(cls, metadata: Mapping[str, str] | None = None) -> "UpstreamUnavailable":
-        """No connection came about, whatever was to be sent."""
+        """No connection could be made."""
         return cls("upstream cannot be reached", metadata=metadata, retry_after=5.0)
 
 
 class CircuitOpen(Unavailable):
-    """Too many requests to this model failed lately: none is sent for a while."""
+    """Too many requests to this model failed recently: none is sent for a while."""
 
     reason = Reason.CIRCUIT_OPEN
 
 
 class UpstreamAccountError(Unavailable):
-    """Replicate refuses the operator's account (token or credit). Callers cannot mend it."""
+    """Replicate refuses the operator's account (token or credit). Callers cannot fix it."""
 
     reason = Reason.UPSTREAM_ACCOUNT
 
@@ -375,7 +376,7 @@ class StoreUnavailable(Unavailable):
 
 
 class ServerDraining(Unavailable):
-    """This process is shutting down; another one carries on with what was accepted.
+    """This process is shutting down; the next one continues what was accepted.
 
     The metadata names what the call was bound to, or may have been.
     """
@@ -384,11 +385,11 @@ class ServerDraining(Unavailable):
 
     @classmethod
     def of(cls, *, request_id: str = "", generation_id: str = "") -> "ServerDraining":
-        """What is empty is not known: without any, the call has begun nothing."""
-        known = {"request_id": request_id, "generation_id": generation_id}
+        """Empty values are unknown: with none, the call has started nothing."""
+        ids = {"request_id": request_id, "generation_id": generation_id}
         return cls(
             "the gate is shutting down; send the same request again",
-            metadata={name: value for name, value in known.items() if value},
+            metadata={name: value for name, value in ids.items() if value},
             retry_after=1.0,
         )
 
@@ -400,19 +401,19 @@ class RunFailed(MediagateError):
 
 
 class OutputInvalid(MediagateError):
-    """The model answered, and not in the form that was asked for. It is charged."""
+    """The output does not have the requested form. It is charged."""
 
     reason = Reason.OUTPUT_INVALID
 
 
 class OutputTooLarge(MediagateError):
-    """The model made more than is kept of any, or more than can be read. It is charged."""
+    """The output is over the size limit, or cannot be read for its size. It is charged."""
 
     reason = Reason.OUTPUT_TOO_LARGE
 
 
 class OutputLost(MediagateError):
-    """The run succeeded, and its output is not there: removed, none, or none of its kind.
+    """The run succeeded, and its output is missing: removed, none, or of another kind.
 
     It may have been charged: what it cost is unknown where upstream's metrics do not say.
     """
@@ -421,7 +422,7 @@ class OutputLost(MediagateError):
 
 
 class GenerationQuarantined(MediagateError):
-    """Handling what the model made broke the gate again and again: it is passed over. Charged."""
+    """Handling the output crashed the server repeatedly: it is skipped. It is charged."""
 
     reason = Reason.QUARANTINED
 
@@ -433,7 +434,7 @@ class DeadlineExceeded(MediagateError):
 
 
 class GenerationCancelled(MediagateError):
-    """The generation was cancelled: asked for, or its last caller left."""
+    """The generation was cancelled: by request, or as its last caller left."""
 
     reason = Reason.CANCELLED
 
@@ -448,7 +449,7 @@ class InternalError(MediagateError):
 
 
 class StaleOwner(StoreUnavailable):
-    """Another process has taken the store over. Nothing was written, nor ever will be by this one.
+    """Another process has taken the store over. This one has written nothing, and never will.
 
     To callers it is a store that cannot be written: the same call works with the new owner.
     """

@@ -1,10 +1,10 @@
-"""The names of all that can go wrong, as callers are told them."""
+"""Error reasons: the machine-readable names of errors in the API."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """`ErrorInfo.reason`, one per thing a program may want to tell apart.
+    """`ErrorInfo.reason`, one per error that a program may want to handle.
 
     The contract's `ErrorReason` enum holds the same names; a test compares the two.
     """

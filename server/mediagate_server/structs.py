@@ -1,7 +1,7 @@
-"""A frozen record with some of its fields changed: one way for both kinds of records.
+"""`replace` for frozen records: msgspec structs and dataclasses alike.
 
-Those that every call is made of are msgspec's structs, which are copied in C: a call copies twenty,
-and a record of thirty fields took `dataclasses.replace` 9 us and takes this 0.4
+The records of every call are msgspec structs, which are copied in C: a call copies twenty, and a
+record of thirty fields took `dataclasses.replace` 9 us and takes this 0.4
 (docs/decisions/0021).
 """
 
@@ -18,8 +18,8 @@ else:
     import msgspec
 
     def replace(record: Any, /, **changes: Any) -> Any:
-        """The copy. Raises TypeError for a name that is no field, and what the class's own check
-        raises.
+        """A copy with changed fields. Raises TypeError for an unknown field, and what the class's
+        own validation raises.
         """
         if isinstance(record, msgspec.Struct):
             return msgspec.structs.replace(record, **changes)

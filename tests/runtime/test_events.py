@@ -30,7 +30,7 @@ async def test_who_has_gone_is_forgotten_and_the_others_are_not() -> None:
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
-    assert len(bell._waiting) == 1
+    assert len(bell._waiters) == 1
     bell.set()
     await stays
 

@@ -18,7 +18,7 @@ PATIENCE = 30.0
 @pytest.fixture
 def pool() -> Iterator[FairThreadPool]:
     """One of four threads, of which one tenant has three at most."""
-    with FairThreadPool(threads=4, most_of_one=3) as pool:
+    with FairThreadPool(threads=4, tenant_share=3) as pool:
         yield pool
 
 
@@ -48,7 +48,7 @@ def test_one_tenant_holds_up_nobody_else(pool: FairThreadPool) -> None:
 def test_tenants_take_turns() -> None:
     """With one thread: the second tenant's job is next but one, not behind all of the first's."""
     done: list[str] = []
-    with FairThreadPool(threads=1, most_of_one=1) as pool:
+    with FairThreadPool(threads=1, tenant_share=1) as pool:
         begun, go_on = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -91,7 +91,7 @@ def test_everything_is_done_before_the_end(seed: int) -> None:
         with lock:
             done.append(number)
 
-    pool = FairThreadPool(threads=3, most_of_one=random.randint(1, 3))
+    pool = FairThreadPool(threads=3, tenant_share=random.randint(1, 3))
     for number in range(2_000):
         submit(pool, random.choice("abcdefg"), partial(work, number))
     pool.shutdown()

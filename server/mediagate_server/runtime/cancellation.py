@@ -1,7 +1,4 @@
-"""The wish that a generation ends: who asked first, and how it reaches what is going on.
-
-News of a prediction, and how it reaches who reads its stream.
-"""
+"""Cancellation tokens, and the wake-up signal that interrupts the reading of a stream."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,17 +8,17 @@ from mediagate_server.runtime.clock import Clock
 from mediagate_server.runtime.events import ResettableEvent
 
 WAKE_GRACE_SECONDS: Final = 1.0
-"""Seconds that a stream has to tell by itself what there is news of."""
+"""Seconds in which a stream may deliver by itself what the signal is about."""
 
 
 def cancel_scope_now(scope: asyncio.Timeout) -> None:
-    """End what is done within a scope, which something else may be ending at this moment."""
+    """Cancel what runs within a timeout scope, unless the scope is ending already."""
     if not scope.expired():
         scope.reschedule(asyncio.get_running_loop().time())
 
 
 class WakeSignal(ResettableEvent):
-    """Set where there is news; it also ends the reading of a stream that does not tell it."""
+    """Event that also cancels the reading of a stream: set where its prediction has news."""
 
     __slots__ = ("_clock", "_scope")
 
@@ -31,92 +28,92 @@ class WakeSignal(ResettableEvent):
         self._scope: asyncio.Timeout | None = None
 
     def set(self) -> None:
-        """There is news."""
+        """Set the event; the watched scope is cancelled after the grace period."""
         super().set()
         if self._scope is not None:
-            self._end_soon(self._scope)
+            self._cancel_later(self._scope)
 
-    def ends(self, scope: asyncio.Timeout | None) -> None:
-        """News soon end what is done within this scope, also news that there are; None: nothing."""
+    def watch_scope(self, scope: asyncio.Timeout | None) -> None:
+        """Cancel this scope a little after the event is set, or is set already; None: no scope."""
         self._scope = scope
         if scope is not None and self.is_set():
-            self._end_soon(scope)
+            self._cancel_later(scope)
 
-    def _end_soon(self, scope: asyncio.Timeout) -> None:
-        def end() -> None:
+    def _cancel_later(self, scope: asyncio.Timeout) -> None:
+        def cancel() -> None:
             if self._scope is scope:
                 cancel_scope_now(scope)
 
-        self._clock.call_later(WAKE_GRACE_SECONDS, end)
+        self._clock.call_later(WAKE_GRACE_SECONDS, cancel)
 
 
 DEADLINE_REASON: Final = "deadline"
-"""The word for an end that the generation's own timeout asked for."""
+"""The reason of a cancellation by the generation's own timeout."""
 
 
 class CancelToken:
-    """Asked for once, for good. `because` is one of our own words, empty until then."""
+    """Cancelled once, for good. `reason` is one of our own words; empty: not cancelled."""
 
-    def __init__(self, because: str = "") -> None:
-        self.reason = because
-        self._interrupted: list[asyncio.Timeout] = []
-        self._told: list[Callable[[], object]] = []
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        self._scopes: list[asyncio.Timeout] = []
+        self._on_cancel: list[Callable[[], object]] = []
         self._children: list[CancelToken] = []
 
     @property
     def is_cancelled(self) -> bool:
-        """True once somebody asked for the end."""
+        """Whether it is cancelled."""
         return bool(self.reason)
 
-    def cancel(self, because: str) -> bool:
-        """Ask for the end. True for the first who does."""
+    def cancel(self, reason: str) -> bool:
+        """Cancel. True for the first call."""
         if self.reason:
             return False
-        self.reason = because
-        for scope in self._interrupted:
+        self.reason = reason
+        for scope in self._scopes:
             cancel_scope_now(scope)
-        self._interrupted.clear()
-        for tell in self._told:
-            tell()
+        self._scopes.clear()
+        for function in self._on_cancel:
+            function()
         for child in self._children:
-            child.cancel(because)
+            child.cancel(reason)
         return True
 
-    def on_cancel(self, told: Callable[[], None]) -> None:
-        """Have `told` called when the end is asked for."""
-        self._told.append(told)
+    def on_cancel(self, function: Callable[[], None]) -> None:
+        """Register a function to call on cancellation."""
+        self._on_cancel.append(function)
 
     def child(self) -> "CancelToken":
-        """One that is asked for with this one, and may be asked for alone."""
+        """A token that is cancelled with this one, and can be cancelled alone."""
         child = CancelToken(self.reason)
-        # No callable that holds this one: it would be freed by the collector alone.
+        # A list and no callback that holds this token: such a cycle only the collector would free.
         self._children.append(child)
         return child
 
     async def run_until_cancelled(
-        self, doing: Awaitable[object], wake: WakeSignal | None = None
+        self, work: Awaitable[object], wake: WakeSignal | None = None
     ) -> bool:
-        """Await it unless the end is asked for first, which cancels it. True where it ended.
+        """Await `work`, which a cancellation of this token cancels. True where it ended by itself.
 
-        News cancel it likewise, a little later, where `wake` tells of them. No task is made for
-        it, and there is one scope for both: a thousand open streams wait here.
+        A set `wake` cancels it likewise, after the grace period. There is no extra task, and one
+        scope for both: a thousand open streams wait here.
         """
         scope = asyncio.timeout(None)
         try:
             async with scope:
-                self._interrupted.append(scope)
+                self._scopes.append(scope)
                 if wake is not None:
-                    wake.ends(scope)
+                    wake.watch_scope(scope)
                 if self.reason:
                     cancel_scope_now(scope)
-                await doing
+                await work
         except TimeoutError:
             if not scope.expired():
                 raise
             return False
         finally:
             if wake is not None:
-                wake.ends(None)
-            if scope in self._interrupted:
-                self._interrupted.remove(scope)
+                wake.watch_scope(None)
+            if scope in self._scopes:
+                self._scopes.remove(scope)
         return True

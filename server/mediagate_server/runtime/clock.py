@@ -1,7 +1,4 @@
-"""Time as the life of a generation knows it: everything that waits, waits on a Clock.
-
-So a test, or a simulation of weeks, need not wait for any of it.
-"""
+"""Clock abstraction: real time, or virtual time in tests and the simulation."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,15 +9,15 @@ from mediagate_server.runtime.events import Waitable
 
 
 class Timer(Protocol):
-    """Something that was set to happen later."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """It will not happen any more; nothing where it has happened."""
+        """Cancel the call; no-op where it was made."""
         ...
 
 
 class Clock(Protocol):
-    """Time of day, and waiting for it to pass. Durations in seconds."""
+    """Current time, and waiting. Durations are in seconds."""
 
     def now(self) -> datetime:
         """The time of day, aware, in UTC."""
@@ -35,19 +32,19 @@ class Clock(Protocol):
         ...
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call it once the seconds are over, unless the timer is cancelled before."""
+        """Schedule a call after the seconds, unless the timer is cancelled before."""
         ...
 
 
 class SystemClock:
-    """Real time."""
+    """The clock of the system and the event loop."""
 
     def now(self) -> datetime:
-        """See Clock."""
+        """Time of day, aware, in UTC."""
         return datetime.now(UTC)
 
     async def wait(self, event: Waitable, seconds: float) -> bool:
-        """See Clock."""
+        """Wait for the event, with a timeout; True where it is set."""
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
                 await event.wait()
@@ -56,9 +53,9 @@ class SystemClock:
         return True
 
     async def sleep(self, seconds: float) -> None:
-        """See Clock."""
+        """Sleep; a negative duration is zero."""
         await asyncio.sleep(max(seconds, 0.0))
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """See Clock."""
+        """Schedule a call on the running loop."""
         return asyncio.get_running_loop().call_later(max(seconds, 0.0), callback)

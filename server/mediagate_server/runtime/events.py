@@ -1,6 +1,6 @@
-"""Events as asyncio has them, without their weight: a queue of 700 bytes, whether anybody waits.
+"""Lightweight events: like asyncio.Event, without its 700-byte queue of waiters.
 
-Each silent stream holds three, and a change of a generation rings one and hangs up the next.
+Each idle stream holds three, and each change of a generation creates and sets one.
 """
 
 import asyncio
@@ -8,76 +8,76 @@ from typing import Protocol
 
 
 class Waitable(Protocol):
-    """What can be waited for: a `ResettableEvent`, or an event of asyncio's."""
+    """An event that can be waited for: a `ResettableEvent` or an `asyncio.Event`."""
 
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """Whether the event is set."""
         ...
 
     async def wait(self) -> object:
-        """Until it happens, or at once where it has."""
+        """Wait until the event is set."""
         ...
 
 
 class OneShotEvent:
-    """Rung once; whoever waits then or later goes on."""
+    """An event that is set once and stays set."""
 
-    __slots__ = ("_rung", "_waiting")
+    __slots__ = ("_is_set", "_waiters")
 
     def __init__(self) -> None:
-        self._rung = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._is_set = False
+        self._waiters: list[asyncio.Future[None]] = []
 
     def set(self) -> None:
-        """Let all go on who wait."""
-        self._rung = True
-        for waiter in self._waiting:
+        """Set the event and wake all waiters."""
+        self._is_set = True
+        for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self._waiting.clear()
+        self._waiters.clear()
 
     async def wait(self) -> None:
-        """Until it rings, or at once where it has."""
-        if self._rung:
+        """Wait until it is set."""
+        if self._is_set:
             return
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiters.append(waiter)
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
             raise
 
 
 class ResettableEvent:
-    """Set and cleared, as often as there is reason to. A `Waitable`."""
+    """An event that can be cleared and set again. A `Waitable`."""
 
-    __slots__ = ("_bell", "_is_set")
+    __slots__ = ("_is_set", "_next_set")
 
     def __init__(self) -> None:
         self._is_set = False
-        self._bell: OneShotEvent | None = None
+        self._next_set: OneShotEvent | None = None
 
     def is_set(self) -> bool:
         """Whether it was set since it was last cleared."""
         return self._is_set
 
     def set(self) -> None:
-        """Let all go on who wait."""
+        """Set the event and wake all waiters."""
         self._is_set = True
-        if self._bell is not None:
-            self._bell.set()
-            self._bell = None
+        if self._next_set is not None:
+            self._next_set.set()
+            self._next_set = None
 
     def clear(self) -> None:
-        """Whoever waits from now on waits for it to be set anew."""
+        """Clear the event: later waits need another set."""
         self._is_set = False
 
     async def wait(self) -> None:
-        """Until it is set, or at once where it is."""
+        """Wait until it is set."""
         if self._is_set:
             return
-        if self._bell is None:
-            self._bell = OneShotEvent()
-        await self._bell.wait()
+        if self._next_set is None:
+            self._next_set = OneShotEvent()
+        await self._next_set.wait()

@@ -1,37 +1,37 @@
-"""Places where a process can be made to die or to stand still, to show that nothing is lost there.
+"""Failpoints: named places where a test can kill or stop the process.
 
 Armed by the environment, once, at the start: MEDIAGATE_FAILPOINT=name[:nth][:exit|stop]. The nth
-time (from 1; the first where none is given) that the process comes by, it is killed as if by
-`kill -9` (exit, the default) or stopped until somebody continues it (stop). Not armed, a place
-costs a comparison. Never set it where anything is real.
+time (from 1; the first where none is given) that the process hits it, it is killed as if by
+`kill -9` (exit, the default) or stopped until it is continued (stop). Not armed, a failpoint costs
+a comparison. Never set it in production.
 
-A commit has two places: `before_<step>` when nothing of it is written, `after_<step>` when all of
-it is durable and nobody has been told. The steps:
+A commit has two failpoints: `before_<step>` when nothing of it is written, `after_<step>` when all
+of it is durable and nobody knows yet. The steps:
 
-    accept        binds the request_id, makes generation, first attempt and reservation
+    accept        binds the request_id, inserts generation, first attempt and reservation
     submitting    a queued attempt may be sent now
     accepted      upstream's answer: the prediction's id
-    unconfirmed   no answer: the attempt is in doubt
-    adopt         the prediction of an attempt in doubt was found
-    reopen        closes an attempt that makes nothing, opens the next; or one of both
+    unconfirmed   no answer: the attempt is unconfirmed
+    adopt         the prediction of an unconfirmed attempt was found
+    reopen        closes an attempt without output, opens the next; or one of both
     unsent        the end of a generation whose last attempt was not taken
     settle        the record as upstream ended it, its cost in the ledger
-    keep          what was made is kept: the end of a generation with media
-    cancel        the wish that it ends
+    keep          the output is stored: the end of a generation with media
+    cancel        the request to cancel it
     overrun       the cost of an attempt that turned up after it was declared absent
-    checkpoint    a piece of a text that is being streamed
+    checkpoint    a checkpoint of a streamed text
 
 Between the commits of one create:
 
-    before_send   the right to send is durable, no byte was sent
-    after_send    every byte is with the system, no answer was read
+    before_send   the permission to send is durable, no byte was sent
+    after_send    all bytes are with the operating system, no answer was read
     after_answer  the answer was read, nothing of it is written
 
-While what upstream has said is handled, and a crash is blamed on its generation (crash_marks.py);
-not once its output is passed over:
+While upstream's data are handled, and a crash is blamed on their generation (crash_marks.py); not
+once its output is skipped:
 
     while_decoding   an answer about a prediction is decoded
-    while_settling   what it made is checked and shaped
+    while_settling   its output is checked and converted
 """
 
 import os
@@ -64,7 +64,7 @@ _SIGNALS: Final = {"exit": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 class Failpoint:
-    """One armed place."""
+    """An armed failpoint."""
 
     def __init__(self, name: str, nth: int, action: str) -> None:
         self.name = name
@@ -72,9 +72,9 @@ class Failpoint:
         self._signal = _SIGNALS[action]
 
     @classmethod
-    def parse(cls, words: str) -> "Failpoint":
-        """From `name[:nth][:exit|stop]`. Raises ValueError, which names what is wrong."""
-        name, *rest = words.split(":")
+    def parse(cls, text: str) -> "Failpoint":
+        """Parse `name[:nth][:exit|stop]`. Raises ValueError, which names what is wrong."""
+        name, *rest = text.split(":")
         if name not in FAILPOINT_NAMES:
             raise ValueError(f"{ENVIRONMENT_VARIABLE} names no failpoint: {name!r}")
         nth, action = 1, "exit"
@@ -90,27 +90,27 @@ class Failpoint:
         return cls(name, nth, action)
 
     def trigger(self) -> None:
-        """The process has come here."""
+        """Count a hit; the nth one kills or stops the process."""
         self._left -= 1
         if self._left == 0:
             os.kill(os.getpid(), self._signal)
 
 
 def parse_environment(environment: Mapping[str, str]) -> Failpoint | None:
-    """What the environment arms, if anything."""
-    words = environment.get(ENVIRONMENT_VARIABLE, "")
-    return Failpoint.parse(words) if words else None
+    """The failpoint that the environment arms, if any."""
+    text = environment.get(ENVIRONMENT_VARIABLE, "")
+    return Failpoint.parse(text) if text else None
 
 
 ARMED_FAILPOINT: Final = parse_environment(os.environ)
 
 
 def hit(name: str) -> None:
-    """The process comes by this place."""
+    """Trigger the failpoint of this name, if it is armed."""
     if ARMED_FAILPOINT is not None and ARMED_FAILPOINT.name == name:
         ARMED_FAILPOINT.trigger()
 
 
 def is_armed(name: str) -> bool:
-    """Whether it is worth the trouble to find out when the process comes by."""
+    """Whether a failpoint is armed; for places that are costly to find out."""
     return ARMED_FAILPOINT is not None and ARMED_FAILPOINT.name == name

@@ -1,7 +1,7 @@
-"""Thread pool with fair queueing: what one tenant has waiting for a thread holds up nobody else's.
+"""Thread pool with fair queueing: no tenant waits behind another's queued jobs.
 
-The event loop's default executor is one queue for everybody: files that are read, written, hashed
-and synced. A tenant with a hundred reads under way would be ahead of everybody's upload.
+The event loop's default executor has one queue for all file reads, writes, hashes and syncs: a
+tenant with a hundred queued reads would be ahead of everybody's upload.
 """
 
 import threading
@@ -15,7 +15,7 @@ from mediagate_server.context import caller
 
 THREADS: Final = 8
 TENANT_SHARE: Final = 6
-"""Threads that one tenant may have: a disk that is slow for it leaves some to the others."""
+"""Threads that one tenant may use, so that its slow disk leaves some to the others."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,51 +23,51 @@ _Job = tuple[Future[Any], Callable[[], Any]]
 
 
 class FairThreadPool(ThreadPoolExecutor):
-    """Takes from one tenant after the other; within a tenant first come, first served.
+    """Executor that serves tenants round robin; jobs of one tenant run first in, first out.
 
-    A job is the current tenant's, see `caller.tenant`; what is nobody's is the gate's own, which
-    counts as one more tenant. Every job that was submitted is done, also after `shutdown`.
+    A job belongs to the current tenant (`caller.current_tenant`); the server's own jobs count as
+    one more tenant. Every submitted job is done, also after `shutdown`.
     """
 
-    def __init__(self, threads: int = THREADS, most_of_one: int = TENANT_SHARE) -> None:
+    def __init__(self, threads: int = THREADS, tenant_share: int = TENANT_SHARE) -> None:
         super().__init__(threads, thread_name_prefix="work")
-        self._most_of_one = most_of_one
-        self._turn = threading.Lock()
+        self._tenant_share = tenant_share
+        self._jobs_lock = threading.Lock()
         self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._running: Counter[str] = Counter()
-        self._left = 0
-        """Jobs of tenants who had all their threads: done by those as they become free."""
+        self._postponed = 0
+        """Jobs of tenants whose share was used up: done by their threads as these become free."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Queue a job, behind those of the same tenant. RuntimeError after `shutdown`."""
+        """Queue a job behind those of the same tenant. Raises RuntimeError after `shutdown`."""
         job: _Job = Future(), partial(fn, *args, **kwargs)
         tenant = caller.current_tenant()
-        with self._turn:
-            # One thread is asked for with each job, and each does the job whose turn it is then.
+        with self._jobs_lock:
+            # Each submit asks for one thread, which does the job whose turn it is then.
             super().submit(self._work)
             self._waiting.setdefault(tenant, deque()).append(job)
         return job[0]
 
     def _work(self) -> None:
-        with self._turn:
-            found = self._next()
-            if found is None:
-                self._left += 1
-        while found is not None:
-            tenant, (future, function) = found
+        with self._jobs_lock:
+            next_job = self._take_job()
+            if next_job is None:
+                self._postponed += 1
+        while next_job is not None:
+            tenant, (future, function) = next_job
             if future.set_running_or_notify_cancel():
                 _run(future, function)
             del future, function
-            with self._turn:
+            with self._jobs_lock:
                 self._running[tenant] -= 1
-                found = self._next() if self._left else None
-                if found is not None:
-                    self._left -= 1
+                next_job = self._take_job() if self._postponed else None
+                if next_job is not None:
+                    self._postponed -= 1
 
-    def _next(self) -> tuple[str, _Job] | None:
-        """The next job, taken out; None where all that wait are of tenants who have their most."""
+    def _take_job(self) -> tuple[str, _Job] | None:
+        """Remove and return the next job; None where all waiting tenants use up their share."""
         for tenant, jobs in self._waiting.items():
-            if self._running[tenant] < self._most_of_one:
+            if self._running[tenant] < self._tenant_share:
                 job = jobs.popleft()
                 if jobs:
                     self._waiting.move_to_end(tenant)

@@ -1,8 +1,8 @@
-"""Files and folders that only their owner may read, whatever the umask is.
+"""Private files and folders: readable by their owner alone, whatever the umask is.
 
-A umask is the process's, and an operator's to choose: it also decides who may use a socket. So
-whatever the gate keeps is made with its mode set, and what an earlier version, a copy or a backup
-has left open is closed when the gate starts.
+The umask is the operator's choice: it also decides who may use a socket. So all that the server
+stores is created with an explicit mode, and what an earlier version, a copy or a backup has left
+readable to others is fixed at the start.
 """
 
 import os
@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make the folder and those above it that are missing, all of them private. Raises OSError."""
+    """Create a private folder, and missing parents, private too. Raises OSError."""
     try:
         folder.mkdir(mode=FOLDER_MODE)
     except FileNotFoundError:
@@ -33,7 +33,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 def write_private_file(path: Path, content: bytes) -> None:
-    """Write the file anew, durably. Raises OSError."""
+    """Write a private file durably, replacing its content. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -42,7 +42,7 @@ def write_private_file(path: Path, content: bytes) -> None:
 
 
 def create_private_file(path: Path) -> None:
-    """Make an empty file, unless there is one. One that is there is not opened."""
+    """Create an empty private file. An existing file is not opened."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
     except FileExistsError:
@@ -50,31 +50,30 @@ def create_private_file(path: Path) -> None:
 
 
 def make_private(paths: Iterable[Path]) -> None:
-    """Take from everybody but the owner what they may do with what is there.
+    """Remove all permissions of group and others. Symbolic links are not followed.
 
-    What belongs to somebody else cannot be changed: that is told, and no reason not to start. No
-    link is followed.
+    What belongs to another user cannot be changed: that is logged, and no reason not to start.
     """
-    left = [path for path in paths if not _tighten(path)]
-    if left:
-        _log.warning("file_permissions_too_open", first=str(left[0]), files=len(left))
+    failed = [path for path in paths if not _make_private(path)]
+    if failed:
+        _log.warning("file_permissions_too_open", first=str(failed[0]), files=len(failed))
 
 
 def list_tree(folder: Path) -> Iterator[Path]:
-    """A folder and all that is in it."""
+    """A folder and all files and folders below it."""
     yield folder
     for inner, folders, names in os.walk(folder):
         for name in (*folders, *names):
             yield Path(inner) / name
 
 
-def _tighten(path: Path) -> bool:
-    """False where it stays open to others."""
+def _make_private(path: Path) -> bool:
+    """False where it stays accessible to others."""
     try:
-        found = path.lstat().st_mode
-        if stat.S_ISLNK(found) or not found & _OTHERS:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode) or not mode & _OTHERS:
             return True
-        path.chmod(stat.S_IMODE(found) & ~_OTHERS)
+        path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
     except FileNotFoundError:
         return True
     except OSError:

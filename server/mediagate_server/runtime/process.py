@@ -1,43 +1,43 @@
-"""What the operating system and Python are told, once, about a process that serves."""
+"""Process tuning, once at the start of a server: file limit, garbage collector, malloc."""
 
 import ctypes
 import gc
 import resource
 from typing import Final
 
-_OPEN_FILES: Final = 16_384
+_MAX_OPEN_FILES: Final = 16_384
 _M_MMAP_THRESHOLD: Final = -3
-_MAPPED_FROM: Final = 128 * 1024
-"""glibc's own default, which it would raise by itself."""
-_COLLECT_AFTER: Final = (20_000, 20, 20)
+_MMAP_THRESHOLD_BYTES: Final = 128 * 1024
+"""glibc's initial default, which it would otherwise raise dynamically."""
+_GC_THRESHOLDS: Final = (20_000, 20, 20)
 
 
 def raise_fd_limit() -> None:
-    """Each stream holds two sockets; the usual soft limit of 1,024 files is soon used up."""
+    """Raise the soft limit of open files: each stream holds two sockets, and 1,024 are few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(_MAX_OPEN_FILES, hard)
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def tune_gc() -> None:
-    """Call it once everything that lives as long as the process has been made.
+    """Freeze the long-lived objects and collect less often. Call it once all of them exist.
 
-    The cyclic collector then leaves those objects alone (catalog, descriptors, classes: most of
-    what there is), and looks at new ones less often than by default, where it takes a twentieth
-    of all processor time under load. Almost everything here is freed by counting references.
+    The cyclic collector then skips those objects (catalog, descriptors, classes: most of the heap)
+    and runs less often than by default, where it takes a twentieth of all processor time under
+    load. Almost everything here is freed by reference counting.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def tune_malloc() -> None:
-    """Pieces of media are mapped, so that the memory of each is given back when it is freed.
+    """Fix glibc's mmap threshold, so that the memory of large buffers is returned when freed.
 
-    Left alone, glibc takes the first large piece it sees freed as a sign that many will follow,
-    and from then on keeps some megabytes of them for every thread. Other C libraries do not.
+    Otherwise glibc raises the threshold when the first large buffer is freed, and then keeps some
+    megabytes for every thread. Other C libraries do not.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
